@@ -1,0 +1,228 @@
+"""The sections of a run's config. Only `engine/train.py` sees the whole; a part takes its own section.
+
+Keys are checked when the config is read: unknown, mistyped, doubled or out-of-range keys are errors
+that name the key (`engine/schema.py`). `python engine/train.py --help` prints every key.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from engine.errors import InputError
+from engine.schema import apply_override, option, parse, read_yaml, section, to_tree
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how the run happens."""
+
+    folder: str = option("runs/unnamed", "everything the run writes: log, TensorBoard, checkpoints, pictures, results")
+    seed: int = option(0, "seed of weights, dropout and data order", minimum=0)
+    device: str = option("auto", "auto takes a GPU if there is one and says so", choices=("auto", "cpu", "cuda"))
+    deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
+    resume: str = option("auto", "auto: newest checkpoint of the run folder if any; never; or a checkpoint's path")
+    cpu_threads: int = option(0, "threads torch computes with on a CPU; 0: its default over the local ranks", minimum=0)
+    control: bool = option(False, "also train the same model on random class vectors, as the control (must sit at chance)")
+
+
+@dataclass(frozen=True)
+class ClassSplitConfig:
+    """A random split of the classes: RandomState(seed).permutation over the sorted names, the first num_train train."""
+
+    seed: int = option(0, "seed of the permutation", minimum=0)
+    num_train: int = option(1, "how many classes train; the rest are unseen", minimum=1)
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A data set, or a part of one."""
+
+    manifest: str = option(..., "Parquet file written by tools/index_dataset.py")
+    name: str = option("", "what it is called in tables; default: the manifest's folder")
+    root: str | None = option(None, "where its videos lie, if not where they were indexed")
+    splits: list[str] = option([], "keep rows of these splits; empty: all")
+    groups: list[str] = option([], "keep rows of these groups; empty: all")
+    classes: list[str] = option([], "keep these classes; empty: all")
+    exclude_classes: list[str] = option([], "leave these classes out")
+    class_split: ClassSplitConfig | None = option(None, "split the classes at random into training and unseen ones")
+    part: str = option("all", "which side of class_split this is", choices=("all", "train", "unseen"))
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What is held out of the training data. The best checkpoint is chosen on it, never on test classes."""
+
+    video_share: float = option(0.1, "share of the videos of every training class (whole groups)", minimum=0, maximum=0.9)
+    num_classes: int = option(0, "training classes held out entirely, to choose by zero-shot accuracy", minimum=0)
+    seed: int = option(0, "seed of what is held out", minimum=0)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which videos, and how they are read."""
+
+    train: list[SourceConfig] = option([], "training sets (all together)")
+    tests: list[SourceConfig] = option([], "test sets with unseen classes, all from one model")
+    validation: ValidationConfig = section(ValidationConfig)
+    decoder: str = option("auto", "auto: dali where there is a GPU and DALI, else pyav", choices=("auto", "dali", "pyav"))
+    decode_threads: int = option(0, "videos decoded at the same time; 0: the CPU cores over the local ranks", minimum=0)
+    prefetch_batches: int = option(2, "batches decoded ahead", minimum=1)
+    clips_per_epoch: int | None = option(None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1)
+    max_bad_share: float = option(0.01, "stop when more than this share of the samples could not be decoded", minimum=0)
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """The snippet that the network sees (paper Sec. 4.1 and 4.4)."""
+
+    num_frames: int = option(16, "frames of a snippet", minimum=1)
+    stride: int = option(1, "distance between the frames kept", minimum=1)
+    short_side: int = option(128, "pixels of the shorter side before the crop", minimum=8)
+    crop: int = option(112, "pixels of the square crop: random in training, centre in evaluation", minimum=8)
+    flip: bool = option(True, "mirror half of the training snippets (the authors' code does; the paper is silent)")
+
+    def __post_init__(self) -> None:
+        if self.crop > self.short_side:
+            raise ValueError(f"crop {self.crop} does not fit in short_side {self.short_side}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Video -> point in word space: 3-D CNN, mean over snippets, linear layer."""
+
+    backbone: str = option("r2plus1d_18", "the 3-D CNN", choices=("r2plus1d_18", "r3d_18", "mc3_18", "c3d"))
+    width: int = option(64, "channels of its first stage; 64 is the published network, less suits a CPU", minimum=4)
+    weights: str | None = option(None, "weights to start from: a file, or 'kinetics400' from torchvision's cache")
+    freeze_backbone: bool = option(False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too")
+    dropout: float = option(0.05, "before the linear layer", minimum=0, maximum=0.95)
+    unit_norm: bool = option(False, "scale the output to unit length (the authors' code does)")
+
+
+@dataclass(frozen=True)
+class WordsConfig:
+    """Class names -> class vectors."""
+
+    source: str = option("glove", "where vectors come from", choices=("glove", "word2vec", "npz", "random"))
+    path: str | None = option(None, "word2vec binary/text, GloVe text or .npz file; glove alone uses the installed GloVe-6B-50d")
+    max_words: int | None = option(None, "read only the first so many (most frequent) words of the file", minimum=1)
+    rules: str = option("auto", "which data set's replacement table", choices=("auto", "none", "ucf101", "hmdb51", "kinetics", "activitynet", "sun397"))  # noqa: E501
+    lemmatize: bool = option(True, "verbs to their WordNet lemma, as the authors' code does")
+    centre: str = option("auto", "subtract the vocabulary's mean first; auto: for GloVe", choices=("auto", "yes", "no"))
+    replace: dict[str, str] = option({}, "class name -> the words to use in its place")
+    dim: int = option(300, "length of random vectors", minimum=1)
+    seed: int = option(0, "seed of random vectors", minimum=0)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Distance between a video and its class vector."""
+
+    name: str = option("squared", "squared: paper Eq. 2; mse: the authors' code; cosine", choices=("squared", "mse", "cosine"))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation (paper Sec. 4.4)."""
+
+    epochs: int = option(150, "passes over the training videos, one random snippet each", minimum=1)
+    batch_size: int = option(22, "snippets per optimiser step, over all ranks", minimum=1)
+    accumulate: int = option(1, "micro-batches a step is cut into on each rank", minimum=1)
+    optimizer: str = option("adam", "", choices=("adam", "adamw", "sgd"))
+    lr: float = option(1e-3, "learning rate", minimum=0)
+    weight_decay: float = option(0.0, "", minimum=0)
+    momentum: float = option(0.9, "of sgd", minimum=0, maximum=1)
+    schedule: str = option("milestones", "", choices=("milestones", "cosine", "constant"))
+    milestones: list[int] = option([60, 120], "epochs at which the rate drops", minimum=0)
+    gamma: float = option(0.1, "factor of a drop", minimum=0)
+    warmup_epochs: float = option(0.0, "the rate rises linearly over these", minimum=0)
+    grad_clip: float = option(0.0, "largest gradient norm; 0: no clipping", minimum=0)
+    precision: str = option("auto", "auto: bf16 on a GPU that has it, fp16 on an older one, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))  # noqa: E501
+    channels_last: bool = option(True, "channels_last_3d memory")
+    compile: bool = option(False, "torch.compile the network")
+    sync_bn: bool = option(False, "batch-norm statistics over all ranks")
+    init_from: str | None = option(None, "start from the weights of this run folder or checkpoint")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How accuracy is measured, during and after training."""
+
+    every_epochs: int = option(5, "evaluate after each so many epochs, and at the end", minimum=1)
+    num_snippets: int = option(25, "evenly spaced snippets of a video, averaged (paper: 25)", minimum=1)
+    during_snippets: int = option(1, "the same while training, where speed matters", minimum=1)
+    batch_size: int = option(32, "snippets in one forward pass", minimum=1)
+    max_videos: int | None = option(None, "while training, evaluate on at most so many videos of each set", minimum=1)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept to resume from."""
+
+    every_epochs: int = option(1, "save after each so many epochs", minimum=1)
+    every_steps: int = option(0, "and after each so many steps; 0: only at epochs", minimum=0)
+    keep: int = option(2, "newest checkpoints kept, besides the best", minimum=1)
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is shown while it runs."""
+
+    every_steps: int = option(10, "steps between two points of the curves", minimum=1)
+    sample_clips: int = option(8, "training snippets shown as pictures in TensorBoard", minimum=0)
+
+
+@dataclass(frozen=True)
+class ProceduralConfig:
+    """A data set that the run draws and encodes itself (the quickstart): things x movements."""
+
+    folder: str = option("runs/procedural", "where the videos and their manifest go")
+    things: list[str] = option([], "names of the things; empty: the default set")
+    movements: list[str] = option([], "names of the movements; empty: the default set")
+    videos_per_class: int = option(24, "of the training classes; unseen ones get half", minimum=1)
+    num_unseen: int = option(5, "combinations kept for the test", minimum=1)
+    frames: int = option(32, "frames of a video", minimum=4)
+    size: int = option(72, "pixels of its side", minimum=32)
+    seed: int = option(0, "seed of the drawing and of which combinations are unseen", minimum=0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    run: RunConfig = section(RunConfig)
+    procedural: ProceduralConfig | None = None
+    data: DataConfig = section(DataConfig)
+    clip: ClipConfig = section(ClipConfig)
+    model: ModelConfig = section(ModelConfig)
+    words: WordsConfig = section(WordsConfig)
+    loss: LossConfig = section(LossConfig)
+    train: TrainConfig = section(TrainConfig)
+    evaluate: EvaluateConfig = section(EvaluateConfig)
+    checkpoint: CheckpointConfig = section(CheckpointConfig)
+    log: LogConfig = section(LogConfig)
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.data.tests if source.name]
+        if len(set(names)) < len(names):
+            raise InputError("data.tests: two test sets have the same name; results are kept by name")
+
+
+def load_config(path: Path, overrides: list[str]) -> Config:
+    """Read a YAML file, apply `section.key=value` overrides in order, check everything.
+
+    Raises:
+        InputError: naming the file and the key.
+    """
+    tree = read_yaml(path)
+    for override in overrides:
+        apply_override(tree, override)
+    try:
+        return parse(Config, tree)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved config, every default included."""
+    path.write_text(yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True), encoding="utf-8")

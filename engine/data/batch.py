@@ -1,0 +1,113 @@
+"""The contract at the middle of the engine: what is asked of a decoder and what it yields.
+
+    sampler ──▶ SnippetRequest ──▶ VideoDecoder.decode ──▶ DecodedClips ──▶ loader ──▶ ClipBatch ──▶ model
+
+Every decoder (PyAV, DALI, later ones) takes the same requests and yields the same clips; everything
+after the loader sees nothing but `ClipBatch`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One row of a manifest: a video file, or a labelled segment of one.
+
+    Frames are numbered in presentation order as they come out of the decoder, from 0, whatever the
+    header or the time stamps say (so a variable frame rate is read frame by frame, not resampled).
+    """
+
+    path: Path
+    num_frames: int  # frames of this row (the segment, or the whole file)
+    first_frame: int  # index in the file of the row's first frame
+    file_frames: int  # frames that decode from the whole file
+    width: int  # as stored, before rotation, pixels
+    height: int
+    rotation: int  # clockwise degrees to turn the stored picture for display: 0, 90, 180 or 270
+    codec: str
+    file_bytes: int  # size when it was indexed: a file that changed since is refused
+    key_frames: tuple[int, ...]  # frame indices a decoder can start from, ascending; empty: decode from the start
+    key_pts: tuple[int, ...]  # presentation time stamp of each key frame, in the stream's time base
+
+
+@dataclass(frozen=True, slots=True)
+class SnippetRequest:
+    """One snippet to decode: which frames of which video, and which part of the picture."""
+
+    video: Video
+    start: int  # first frame, counted from the row's first frame
+    crop_y: float  # 0 top, 0.5 centre, 1 bottom: position of the crop within the room there is
+    crop_x: float  # 0 left, 0.5 centre, 1 right
+    flip: bool  # mirror left-right
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFormat:
+    """The shape every snippet is brought to (paper Sec. 4.1, 4.4: 16 frames, short side 128, crop 112)."""
+
+    num_frames: int = 16
+    stride: int = 1  # distance between the frames kept
+    short_side: int = 128  # pixels of the shorter displayed side before the crop
+    crop: int = 112  # pixels of the square crop
+
+    @property
+    def span(self) -> int:
+        """Source frames that one snippet reaches over."""
+        return (self.num_frames - 1) * self.stride + 1
+
+
+@dataclass(slots=True)
+class DecodedClips:
+    """What a decoder returns for a list of requests, in their order.
+
+    frames: uint8 [N, T, H, W, C] RGB, contiguous, on the decoder's device; rows named in `failures`
+        hold no meaning.
+    failures: index into the requests -> reason, for each request that could not be decoded.
+    """
+
+    frames: torch.Tensor
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+class VideoDecoder(Protocol):
+    """Decodes snippets. Never raises for a bad video (that is a failure in the result)."""
+
+    name: str
+
+    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFailure:
+    """A sample that could not be decoded and was replaced by another of the same epoch."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(slots=True)
+class ClipBatch:
+    """A batch of snippets on the training device.
+
+    frames: uint8 [N, T, H, W, C], contiguous: permuted to [N, C, T, H, W] it *is* channels_last_3d.
+    class_index: int64 [N], index into the training set's classes.
+    video: int64 [N] on the CPU, row of the data set each snippet came from.
+    start: int64 [N] on the CPU, its first frame, counted from the row's first frame.
+    failures: samples that were replaced while this batch was made.
+    """
+
+    frames: torch.Tensor
+    class_index: torch.Tensor
+    video: torch.Tensor
+    start: torch.Tensor
+    failures: list[SampleFailure] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.frames.shape[0]

@@ -1,0 +1,56 @@
+"""Which pixels of the stored picture a snippet shows: the one rule that all decoders follow.
+
+The *displayed* picture (after rotation) is scaled so that its shorter side is `short_side`, the longer
+side rounded; a `crop` x `crop` square is cut at whole pixels of the scaled picture; then it is mirrored
+if asked. Scaling is bilinear with antialiasing (a triangle filter widened by the reduction factor).
+
+Decoders work on the picture as stored, so the square is given in stored coordinates, and what is left
+to do is a turn by quarter circles and the mirroring of an already small square.
+"""
+
+from dataclasses import dataclass
+
+from engine.data.batch import ClipFormat, SnippetRequest, Video
+
+
+@dataclass(frozen=True, slots=True)
+class CropWindow:
+    """Scale the stored picture to `height` x `width`, cut `crop` pixels at (top, left), turn, mirror."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+    quarter_turns: int  # clockwise, 0..3
+    flip: bool
+
+
+def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """(width, height) after scaling the shorter side to `short_side`."""
+    short = min(width, height)
+    return (
+        max(short_side, (width * short_side + short // 2) // short),
+        max(short_side, (height * short_side + short // 2) // short),
+    )
+
+
+def crop_window(request: SnippetRequest, clip: ClipFormat) -> CropWindow:
+    """The window of a snippet, in the coordinates of the scaled *stored* picture."""
+    video, crop = request.video, clip.crop
+    stored_width, stored_height = scaled_size(video.width, video.height, clip.short_side)
+    turns = video.rotation // 90 % 4
+    width, height = (stored_height, stored_width) if turns % 2 else (stored_width, stored_height)
+    top, left = round(request.crop_y * (height - crop)), round(request.crop_x * (width - crop))
+    if turns == 1:
+        top, left = stored_height - left - crop, top
+    elif turns == 2:
+        top, left = stored_height - top - crop, stored_width - left - crop
+    elif turns == 3:
+        top, left = left, stored_width - top - crop
+    return CropWindow(stored_height, stored_width, top, left, turns, request.flip)
+
+
+def snippet_frames(video: Video, start: int, clip: ClipFormat) -> list[int]:
+    """Frame indices in the file of a snippet; past the row's end its last frame is repeated."""
+    last = video.first_frame + video.num_frames - 1
+    return [min(video.first_frame + start + place * clip.stride, last) for place in range(clip.num_frames)]

@@ -1,0 +1,143 @@
+"""A manifest: one Parquet file that lists every video (or labelled segment) of a data set.
+
+Numbers are numpy columns, strings stay in Arrow (dictionary-encoded where they repeat), so half a
+million rows load in well under a second. `tools/index_dataset.py` writes manifests.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.data.batch import Video
+from engine.errors import InputError
+
+FORMAT_VERSION = 1
+_METADATA_KEY = b"unseen"
+_NAMES = pa.dictionary(pa.int32(), pa.string())
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),  # relative to the root
+        ("class_name", _NAMES),
+        ("split", _NAMES),  # "train", "test", "train1" ...; "" where the layout has none
+        ("group", _NAMES),  # videos cut from one source share a group; "" where unknown
+        ("num_frames", pa.int32()),  # of this row (segment or file)
+        ("first_frame", pa.int32()),
+        ("file_frames", pa.int32()),
+        ("fps", pa.float32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation", pa.int16()),
+        ("codec", _NAMES),
+        ("pixel_format", _NAMES),
+        ("duration", pa.float32()),  # seconds, of the file
+        ("segment_start", pa.float32()),  # seconds; NaN where the row is the whole file
+        ("segment_end", pa.float32()),
+        ("file_bytes", pa.int64()),
+        ("key_frames", pa.list_(pa.int32())),
+        ("key_pts", pa.list_(pa.int64())),
+    ]
+)
+
+
+class Manifest:
+    """An immutable table of videos. Row order is the order of the file; `select` takes a part of it."""
+
+    def __init__(self, table: pa.Table, root: Path, source: Path | None = None) -> None:
+        self.table = table
+        self.root = root
+        self.source = source  # the file it was read from
+        names = table.column("class_name").combine_chunks()
+        dictionary = names.dictionary.to_pylist()
+        present = sorted({dictionary[i] for i in np.unique(names.indices.to_numpy())})
+        rank = {name: index for index, name in enumerate(present)}
+        self.classes: tuple[str, ...] = tuple(present)
+        lookup = np.array([rank.get(name, -1) for name in dictionary], dtype=np.int64)
+        self.class_index = lookup[names.indices.to_numpy()]  # int64 [V], into `classes`
+        self.num_frames = table.column("num_frames").to_numpy()  # int32 [V]
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def strings(self, column: str) -> np.ndarray:
+        """A string column as a numpy object array of length V."""
+        return np.asarray(self.table.column(column).to_pylist(), dtype=object)
+
+    def video(self, row: int) -> Video:
+        """What a decoder needs to know of one row."""
+        values = {name: self.table.column(name)[row].as_py() for name in _VIDEO_COLUMNS}
+        path = self.root / values.pop("path")
+        keys = {name: tuple(values.pop(name)) for name in ("key_frames", "key_pts")}
+        return Video(path=path, **values, **keys)
+
+    def select(self, rows: np.ndarray) -> "Manifest":
+        """The rows named by an index or boolean array, in that order."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Manifest(self.table.take(pa.array(rows)), self.root, self.source)
+
+    def save(self, path: Path, **metadata: str) -> None:
+        """Write to `path` at once or not at all; `metadata` is kept beside the root in the file."""
+        notes = {"version": FORMAT_VERSION, "root": str(self.root), **metadata}
+        table = self.table.replace_schema_metadata({_METADATA_KEY: json.dumps(notes).encode()})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + f".partial-{os.getpid()}")
+        pq.write_table(table, partial, compression="zstd")
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, root: Path | None = None) -> "Manifest":
+        """Read a manifest; `root` says where its videos lie now, if not where they were indexed.
+
+        Raises:
+            InputError: no such file, not a manifest, or one of another version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {path}`")
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"manifest '{path}' is not a readable Parquet file ({error}): index the data set again") from error
+        notes = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        missing = [name for name in SCHEMA.names if name not in table.schema.names]
+        if notes.get("version") != FORMAT_VERSION or missing:
+            raise InputError(
+                f"'{path}' is not a manifest of version {FORMAT_VERSION}"
+                f"{f' (columns missing: {missing})' if missing else ''}: index the data set again"
+            )
+        table = table.select(SCHEMA.names).cast(SCHEMA)
+        home = Path(root) if root is not None else Path(notes["root"])
+        if not home.is_absolute():
+            home = path.parent / home
+        return cls(table, home, path)
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[dict[str, object]], root: Path) -> "Manifest":
+        """Build from dictionaries keyed by the column names of `SCHEMA` (all required)."""
+        columns = {name: [row[name] for row in rows] for name in SCHEMA.names}
+        arrays = [pa.array(columns[f.name], type=pa.string() if f.type == _NAMES else f.type) for f in SCHEMA]
+        arrays = [a.dictionary_encode() if f.type == _NAMES else a for a, f in zip(arrays, SCHEMA, strict=True)]
+        return cls(pa.Table.from_arrays(arrays, schema=SCHEMA), root)
+
+
+_VIDEO_COLUMNS = (
+    "path", "num_frames", "first_frame", "file_frames", "width", "height", "rotation", "codec", "file_bytes",
+    "key_frames", "key_pts",
+)  # fmt: skip
+
+
+def concatenate(manifests: Sequence[Manifest]) -> Manifest:
+    """Several manifests as one; every path becomes absolute, so roots may differ."""
+    tables = []
+    for manifest in manifests:
+        paths = pa.array([str(manifest.root / path) for path in manifest.table.column("path").to_pylist()], pa.string())
+        tables.append(manifest.table.set_column(0, "path", paths))
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return Manifest(table, Path("/"))

