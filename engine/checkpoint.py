@@ -1,0 +1,128 @@
+"""Checkpoints: written whole or not at all, read without running anything that is in them.
+
+A run folder's `checkpoints/` holds `step_00001234.pt` (the newest few, to resume from) and `best.pt`
+(the best on held-out training data, to use). All are dictionaries of tensors, numbers and text, so
+`torch.load(..., weights_only=True)` reads them.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from engine.config import Config
+from engine.data.batch import ClipFormat
+from engine.errors import InputError
+from engine.models.embedder import Embedder, build_embedder
+from engine.schema import parse
+
+FORMAT_VERSION = 1
+_REQUIRED = ("format", "model", "config", "train_classes", "embed_dim", "step", "epoch", "position")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model ready for inference."""
+
+    model: Embedder
+    config: Config
+    train_classes: tuple[str, ...]
+    step: int
+    epoch: int
+    path: Path
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` to `path`: complete on disk before the name appears, so a kill leaves the old file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        torch.save({"format": FORMAT_VERSION, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The dictionary that `save_checkpoint` wrote, on the CPU.
+
+    Raises:
+        InputError: no file, truncated, not a checkpoint of this project, or of another version.
+    """
+    if not path.is_file():
+        raise InputError(f"no checkpoint at '{path}'")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"checkpoint '{path}' cannot be read ({reason}): it is truncated or no checkpoint") from error
+    missing = [key for key in _REQUIRED if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise InputError(f"'{path}' is not a checkpoint of this project: it has no {', '.join(missing)}")
+    if state["format"] != FORMAT_VERSION:
+        raise InputError(f"checkpoint '{path}' has format {state['format']}, this version reads {FORMAT_VERSION}")
+    return state
+
+
+def list_checkpoints(run_folder: Path) -> list[Path]:
+    """The checkpoints to resume from, newest first."""
+    found = [path for path in (run_folder / "checkpoints").glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem)]
+    return sorted(found, key=lambda path: int(path.stem[5:]), reverse=True)
+
+
+def newest_checkpoint(run_folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest readable checkpoint of a run, and a line for each newer one that had to be passed over."""
+    passed_over = []
+    for path in list_checkpoints(run_folder):
+        try:
+            return read_checkpoint(path), passed_over
+        except InputError as error:
+            passed_over.append(str(error))
+    return None, passed_over
+
+
+def drop_old_checkpoints(run_folder: Path, keep: int) -> None:
+    """Delete all but the `keep` newest checkpoints (never `best.pt`)."""
+    for path in list_checkpoints(run_folder)[keep:]:
+        path.unlink(missing_ok=True)
+
+
+def checkpoint_file(path: Path) -> Path:
+    """A checkpoint file as it is; for a run folder its best checkpoint, or the newest if there is no best."""
+    if not path.is_dir():
+        return path
+    best = path / "checkpoints" / "best.pt"
+    if best.is_file():
+        return best
+    newest = list_checkpoints(path)
+    if not newest:
+        raise InputError(f"run folder '{path}' holds no checkpoint (looked for checkpoints/best.pt and step_*.pt)")
+    return newest[0]
+
+
+def load_for_inference(path: Path, device: torch.device) -> LoadedModel:
+    """Rebuild the model of a checkpoint (or of a run folder's best one), in eval mode on `device`."""
+    file = checkpoint_file(Path(path))
+    state = read_checkpoint(file)
+    tree = dict(state["config"])
+    tree["model"] = {**tree["model"], "weights": None}  # all weights are in the checkpoint
+    config = parse(Config, tree)
+    model = build_embedder(config.model, clip_format(config), state["embed_dim"])
+    model.load_state_dict(state["model"])
+    model.to(device).eval()
+    return LoadedModel(model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file)
+
+
+def clip_format(config: Config) -> ClipFormat:
+    """The snippet's shape, from the `clip` section."""
+    clip = config.clip
+    return ClipFormat(clip.num_frames, clip.stride, clip.short_side, clip.crop)

@@ -1,0 +1,182 @@
+"""The stream of training batches of one rank: plan -> requests -> decode ahead -> `ClipBatch`.
+
+A background thread keeps `prefetch_batches` decoded batches ready; the decoders do their own work in
+parallel. A sample that cannot be decoded is replaced by another of the same epoch, by a rule that
+depends on nothing but (seed, epoch, position), and reported with the batch.
+"""
+
+import queue
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engine.config import DataConfig
+from engine.data.batch import ClipBatch, ClipFormat, SampleFailure, SnippetRequest, VideoDecoder
+from engine.data.manifest import Manifest
+from engine.data.sampler import EpochPlan, plan_epoch, replacement_position, stream_slice
+from engine.errors import InputError
+
+MAX_REPLACEMENTS = 10  # in a row for one sample; more means that the data set is not there
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What the stream of one rank is a function of, besides the manifest."""
+
+    seed: int
+    batch_size: int  # snippets of a step over all ranks
+    rank: int
+    world_size: int
+    flip: bool
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.world_size:
+            raise InputError(
+                f"train.batch_size {self.batch_size} does not divide over {self.world_size} ranks: "
+                f"use a multiple of {self.world_size}"
+            )
+
+
+class ClipLoader:
+    """Endless iterator of the `ClipBatch`es of one rank, from (epoch, position) on.
+
+    Args:
+        manifest: the training videos.
+        labels: int64 [V], class index of each.
+        decoder: decodes onto the training device.
+        clip, stream, data: what to decode, in which order, and the `data` section.
+        epoch, position: where to start (the two integers of a checkpoint).
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        labels: np.ndarray,
+        decoder: VideoDecoder,
+        clip: ClipFormat,
+        stream: StreamPlan,
+        data: DataConfig,
+        *,
+        epoch: int = 0,
+        position: int = 0,
+    ) -> None:
+        self.manifest, self.labels, self.decoder, self.clip = manifest, labels, decoder, clip
+        self.stream, self.data = stream, data
+        self.epoch_size = min(len(manifest), data.clips_per_epoch or len(manifest))
+        self.num_samples = self.num_bad = 0
+        self._next = (epoch, position)
+        self._plans: dict[int, EpochPlan] = {}
+        self._ready: queue.Queue[ClipBatch | BaseException] = queue.Queue(maxsize=data.prefetch_batches)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="clip-loader", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> "ClipLoader":
+        return self
+
+    def __next__(self) -> ClipBatch:
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        self.num_samples += len(item)
+        self.num_bad += len(item.failures)
+        self._check_bad_share(item)
+        return item
+
+    def close(self) -> None:
+        """Stop decoding ahead and release the decoder."""
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._ready.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self.decoder.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._ready.put(self._next_batch())
+        except BaseException as error:  # noqa: BLE001 - raised again where the batch is taken
+            self._ready.put(error)
+
+    def _next_batch(self) -> ClipBatch:
+        epochs, positions = stream_slice(*self._next, self.stream.batch_size, self.epoch_size)
+        ahead = stream_slice(*self._next, self.stream.batch_size + 1, self.epoch_size)
+        self._next = (int(ahead[0][-1]), int(ahead[1][-1]))
+        mine = slice(self.stream.rank, None, self.stream.world_size)
+        places = list(zip(epochs[mine].tolist(), positions[mine].tolist(), strict=True))
+        rows, requests = zip(*(self._request(*place) for place in places), strict=True)
+        rows, requests = list(rows), list(requests)
+        decoded = self.decoder.decode(requests)
+        failures: list[SampleFailure] = []
+        pending = decoded.failures
+        for attempt in range(MAX_REPLACEMENTS + 1):
+            failures += [SampleFailure(requests[i].video.path, reason) for i, reason in pending.items()]
+            if not pending:
+                break
+            if attempt == MAX_REPLACEMENTS:
+                raise InputError(_nothing_decodes(failures))
+            for i in pending:
+                epoch, position = places[i]
+                stand_in = replacement_position(self.stream.seed, epoch, position, attempt, self.epoch_size)
+                rows[i], requests[i] = self._request(epoch, stand_in)
+            again = list(pending)
+            replaced = self.decoder.decode([requests[i] for i in again])
+            decoded.frames[again] = replaced.frames
+            pending = {again[j]: reason for j, reason in replaced.failures.items()}
+        return self._batch(decoded.frames, rows, requests, failures)
+
+    def _request(self, epoch: int, position: int) -> tuple[int, SnippetRequest]:
+        plan = self._plan(epoch)
+        row = int(plan.video[position])
+        return row, SnippetRequest(
+            self.manifest.video(row),
+            start=int(plan.start[position]),
+            crop_y=float(plan.crop_y[position]),
+            crop_x=float(plan.crop_x[position]),
+            flip=bool(plan.flip[position]),
+        )
+
+    def _plan(self, epoch: int) -> EpochPlan:
+        if epoch not in self._plans:
+            self._plans = {old: plan for old, plan in self._plans.items() if old == epoch - 1}
+            self._plans[epoch] = plan_epoch(
+                self.manifest.num_frames,
+                seed=self.stream.seed,
+                epoch=epoch,
+                span=self.clip.span,
+                flip=self.stream.flip,
+                clips_per_epoch=self.data.clips_per_epoch,
+            )
+        return self._plans[epoch]
+
+    def _batch(
+        self, frames: torch.Tensor, rows: list[int], requests: list[SnippetRequest], failures: list[SampleFailure]
+    ) -> ClipBatch:
+        labels = torch.from_numpy(self.labels[rows])
+        if frames.is_cuda:
+            labels = labels.pin_memory().to(frames.device, non_blocking=True)
+        starts = torch.tensor([request.start for request in requests])
+        return ClipBatch(frames, labels, torch.tensor(rows), starts, failures)
+
+    def _check_bad_share(self, batch: ClipBatch) -> None:
+        # Held against at least one epoch, so that one bad file among the first hundred stops nothing.
+        seen = max(self.num_samples, self.epoch_size // self.stream.world_size)
+        if batch.failures and self.num_bad > max(1.0, self.data.max_bad_share * seen):
+            last = batch.failures[-1]
+            raise InputError(
+                f"{self.num_bad} of {self.num_samples} samples could not be decoded, more than data.max_bad_share = "
+                f"{self.data.max_bad_share:g} of an epoch; the last: {last.path}: {last.reason}. Index the data set "
+                "again to drop the bad files, or raise data.max_bad_share"
+            )
+
+
+def _nothing_decodes(failures: list[SampleFailure]) -> str:
+    lines = "; ".join(f"{failure.path}: {failure.reason}" for failure in failures[-3:])
+    return (
+        f"{MAX_REPLACEMENTS} samples in a row could not be decoded, so the data set cannot be read as the manifest says "
+        f"(data.train.N.root moves it): {lines}"
+    )

@@ -1,0 +1,133 @@
+"""From the `data` section to the videos that train, validate and test."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.manifest import Manifest, concatenate
+from engine.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A named set of videos with its class names."""
+
+    name: str
+    manifest: Manifest
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.manifest.classes
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What trains, and what is held out of it.
+
+    train: the videos trained on; `train.classes` is the order of the class vectors.
+    seen: videos of those same classes, held out. unseen: all videos of training classes held out
+    entirely (to choose a checkpoint by zero-shot accuracy); None if there are none.
+    """
+
+    train: DataSet
+    seen: DataSet | None
+    unseen: DataSet | None
+
+
+def load_source(config: SourceConfig) -> DataSet:
+    """Read a manifest and keep the part that the config names.
+
+    Raises:
+        InputError: a split, group or class that the manifest does not have, or nothing left.
+    """
+    path = Path(config.manifest)
+    manifest = Manifest.load(path, Path(config.root) if config.root else None)
+    for column, wanted in (("split", config.splits), ("group", config.groups), ("class_name", config.classes)):
+        if wanted:
+            manifest = manifest.select(np.isin(_checked(manifest, column, wanted, path), wanted))
+    if config.exclude_classes:
+        manifest = manifest.select(~np.isin(_checked(manifest, "class_name", config.exclude_classes, path), config.exclude_classes))
+    if config.part != "all":
+        if config.class_split is None:
+            raise InputError(f"data source '{path}': part '{config.part}' needs a class_split (seed, num_train)")
+        keep = split_classes(manifest.classes, config.class_split)[config.part]
+        manifest = manifest.select(np.isin(manifest.class_index, [manifest.classes.index(name) for name in keep]))
+    if len(manifest) == 0:
+        raise InputError(f"data source '{path}': no video is left after its splits, groups and classes are applied")
+    return DataSet(config.name or path.resolve().parent.name, manifest)
+
+
+def _checked(manifest: Manifest, column: str, wanted: Sequence[str], path: Path) -> np.ndarray:
+    values = manifest.strings(column)
+    present = set(values)
+    for name in wanted:
+        if name not in present:
+            close = difflib.get_close_matches(name, present, n=3) or sorted(present)[:10]
+            raise InputError(f"manifest '{path}' has no {column} '{name}'; near: {', '.join(repr(c) for c in close)}")
+    return values
+
+
+def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, list[str]]:
+    """Class names of both sides: a RandomState permutation of the sorted names, the first num_train train."""
+    names = sorted(classes)
+    if split.num_train >= len(names):
+        raise InputError(f"class_split.num_train is {split.num_train} but there are {len(names)} classes: none would be unseen")
+    order = np.random.RandomState(split.seed).permutation(len(names))
+    return {"train": [names[i] for i in order[: split.num_train]], "unseen": [names[i] for i in order[split.num_train :]]}
+
+
+def load_training(config: DataConfig) -> TrainingData:
+    """All training sets as one, with what the validation section holds out taken away."""
+    if not config.train:
+        raise InputError("data.train is empty: name at least one manifest to train on")
+    sets = [load_source(source) for source in config.train]
+    name = " + ".join(data.name for data in sets)
+    manifest = sets[0].manifest if len(sets) == 1 else concatenate([data.manifest for data in sets])
+    held_classes = hold_out_classes(manifest.classes, config.validation)
+    is_held = np.isin(manifest.class_index, [manifest.classes.index(c) for c in held_classes])
+    unseen = DataSet(f"{name} (held-out classes)", manifest.select(is_held)) if held_classes else None
+    manifest = manifest.select(~is_held)
+    held = hold_out_videos(manifest, config.validation)
+    seen = DataSet(f"{name} (held-out videos)", manifest.select(held)) if held.any() else None
+    return TrainingData(DataSet(name, manifest.select(~held)), seen, unseen)
+
+
+def hold_out_classes(classes: Sequence[str], config: ValidationConfig) -> list[str]:
+    """Names of the training classes that are held out entirely."""
+    if config.num_classes and config.num_classes > len(classes) - 2:
+        raise InputError(
+            f"data.validation.num_classes is {config.num_classes} but there are only {len(classes)} training classes"
+        )
+    order = np.random.RandomState(config.seed).permutation(len(classes))[: config.num_classes]
+    return sorted(sorted(classes)[i] for i in order)
+
+
+def hold_out_videos(manifest: Manifest, config: ValidationConfig) -> np.ndarray:
+    """bool [V]: whole groups of each class, about `video_share` of its videos; never all of a class.
+
+    Videos of one group are cut from one source: a group on both sides would be no test at all.
+    """
+    held = np.zeros(len(manifest), dtype=bool)
+    if config.video_share == 0:
+        return held
+    groups = manifest.strings("group")
+    generator = np.random.RandomState(config.seed)
+    for index in range(len(manifest.classes)):
+        rows = np.flatnonzero(manifest.class_index == index)
+        sources = np.array([groups[row] or f"row {row}" for row in rows], dtype=object)
+        names, counts = np.unique(sources, return_counts=True)
+        order = generator.permutation(len(names))[: len(names) - 1]
+        wanted = config.video_share * len(rows)
+        before = np.cumsum(counts[order]) - counts[order]
+        held[rows[np.isin(sources, names[order[before < wanted]])]] = True
+    return held
+
+
+def class_lookup(manifest: Manifest, classes: Iterable[str]) -> np.ndarray:
+    """int64 [V]: each video's class as an index into `classes` (all must be there)."""
+    places = {name: place for place, name in enumerate(classes)}
+    return np.array([places[name] for name in manifest.classes], dtype=np.int64)[manifest.class_index]

@@ -1,0 +1,107 @@
+"""The ranks of a run: who am I, on which device, and the few collectives the engine needs.
+
+Under `torchrun` every rank is one process; without it there is one rank. A process group exists only
+when there are several.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from engine.config import RunConfig
+from engine.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among all of the run's."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Only this rank writes files and prints."""
+        return self.rank == 0
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto` takes a GPU if there is one; `cuda` without one is an error, never a silent fallback."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError("run.device is 'cuda' but torch sees no GPU: use run.device=auto or cpu, or check the driver")
+    if local_rank >= torch.cuda.device_count():
+        raise InputError(
+            f"local rank {local_rank} has no GPU of its own ({torch.cuda.device_count()} on this machine): "
+            "start torchrun with a smaller --nproc-per-node"
+        )
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def session(run: RunConfig) -> Iterator[Ranks]:
+    """Join the process group that torchrun describes (nccl on GPUs, gloo on CPUs) and leave it at the end."""
+    rank, world_size, local_rank, local_world_size = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
+    device = choose_device(run.device, local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(run.cpu_threads or max(1, usable_cores() // local_world_size))
+    if world_size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+    try:
+        yield Ranks(rank, world_size, local_rank, local_world_size, device)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def usable_cores() -> int:
+    """CPU cores this process may run on (a container or a scheduler may grant fewer than there are)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def main_rank_first(value: Any) -> Any:
+    """What rank 0 passes, on every rank (any picklable value between ranks of the same run)."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all ranks, in rank order, on every rank."""
+    if not dist.is_initialized():
+        return [value]
+    boxes: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(boxes, value)
+    return boxes
+
+
+def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The mean of a tensor over the ranks."""
+    if not dist.is_initialized():
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()

@@ -1,0 +1,244 @@
+"""The state of a training run: built from a config, saved to and restored from checkpoints."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.checkpoint import (
+    checkpoint_file,
+    clip_format,
+    drop_old_checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from engine.config import Config
+from engine.data.decoders import build_decoder
+from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.sources import DataSet, TrainingData, class_lookup, load_source, load_training
+from engine.distributed import Ranks, barrier, main_rank_first
+from engine.errors import InputError
+from engine.losses import build_loss
+from engine.models.embedder import Embedder, build_embedder
+from engine.optim import build_optimizer
+from engine.schema import to_tree
+from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+
+# A checkpoint resumes only a run that means the same by these.
+_MUST_MATCH = ("model", "clip", "words", "loss")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the network computes: the autocast type (None: fp32) and whether gradients need loss scaling."""
+
+    name: str
+    dtype: torch.dtype | None
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        return nullcontext() if self.dtype is None else torch.autocast(device.type, self.dtype)
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """`auto`: bf16 where the GPU computes it natively, fp16 with loss scaling on older GPUs, fp32 on a CPU."""
+    if name == "auto":
+        if device.type == "cpu":
+            name = "fp32"
+        else:
+            name = "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if name == "fp16" and device.type == "cpu":
+        raise InputError("train.precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
+    return Precision(name, {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name])
+
+
+@dataclass
+class Run:
+    """Everything that `train` needs; `step` counts optimiser steps done, and so places the data stream."""
+
+    config: Config
+    ranks: Ranks
+    folder: Path
+    data: TrainingData
+    tests: list[DataSet]
+    classes: ClassEmbeddings  # of the training classes, in the order of the labels
+    model: Embedder
+    network: nn.Module  # the model as it is called: distributed, compiled
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    precision: Precision
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    step: int = 0
+    best: dict[str, Any] = field(default_factory=lambda: {"value": -1.0, "step": 0, "metric": ""})
+    notes: list[str] = field(default_factory=list)  # what to tell the user when logging starts
+
+    @property
+    def epoch_size(self) -> int:
+        """Snippets of an epoch over all ranks."""
+        return min(len(self.data.train.manifest), self.config.data.clips_per_epoch or len(self.data.train.manifest))
+
+    @property
+    def total_steps(self) -> int:
+        """Steps after which every snippet of every epoch has been seen (the last batch may reach past it)."""
+        return -(-self.config.train.epochs * self.epoch_size // self.config.train.batch_size)
+
+    @property
+    def stream_position(self) -> tuple[int, int]:
+        """(epoch, position) of the next snippet: the two integers the data resume from."""
+        return divmod(self.step * self.config.train.batch_size, self.epoch_size)
+
+
+def build_run(config: Config, ranks: Ranks) -> Run:
+    """Read the data, the words and the model of a run, and resume it if it was started before."""
+    data = load_training(config.data)
+    tests = [load_source(source) for source in config.data.tests]
+    if config.run.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    # Words of test classes are read now too: a missing one should stop the run before days of training.
+    classes = build_class_embeddings(data.train.classes, config.words)
+    for held in [*tests, data.unseen]:
+        if held is not None:
+            build_class_embeddings(held.classes, config.words)
+    torch.manual_seed(config.run.seed)
+    model = build_embedder(config.model, clip_format(config), classes.vectors.shape[1])
+    if config.train.sync_bn and ranks.world_size > 1:
+        if ranks.device.type == "cpu":
+            raise InputError("train.sync_bn needs GPUs: leave it off on CPUs")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    memory = torch.channels_last_3d if config.train.channels_last else torch.contiguous_format
+    model.to(ranks.device, memory_format=memory)
+    precision = choose_precision(config.train.precision, ranks.device)
+    run = Run(
+        config=config,
+        ranks=ranks,
+        folder=Path(config.run.folder),
+        data=data,
+        tests=tests,
+        classes=classes,
+        model=model,
+        network=model,
+        optimizer=build_optimizer(model, config.train, ranks.device),
+        scaler=torch.amp.GradScaler(ranks.device.type, enabled=precision.name == "fp16"),
+        precision=precision,
+        loss=build_loss(config.loss),
+    )
+    _restore(run)
+    run.network = _network(run)
+    return run
+
+
+def _network(run: Run) -> nn.Module:
+    network: nn.Module = run.model
+    if run.ranks.world_size > 1:
+        devices = [run.ranks.device.index] if run.ranks.device.type == "cuda" else None
+        network = DistributedDataParallel(network, device_ids=devices)
+    return torch.compile(network) if run.config.train.compile else network
+
+
+def build_loader(run: Run) -> ClipLoader:
+    """The stream of training batches, from where the run stands."""
+    config, ranks, clip = run.config, run.ranks, clip_format(run.config)
+    stream = StreamPlan(config.run.seed, config.train.batch_size, ranks.rank, ranks.world_size, config.clip.flip)
+    local = config.train.batch_size // ranks.world_size
+    epoch, position = run.stream_position
+    return ClipLoader(
+        run.data.train.manifest,
+        class_lookup(run.data.train.manifest, run.data.train.classes),
+        build_decoder(config.data.decoder, clip, ranks.device, config.data.decode_threads, local),
+        clip,
+        stream,
+        config.data,
+        epoch=epoch,
+        position=position,
+    )
+
+
+def save_run(run: Run, path: Path) -> None:
+    """Write a checkpoint of the run (rank 0 only; the others need not call it)."""
+    epoch, position = run.stream_position
+    save_checkpoint(
+        path,
+        {
+            "model": run.model.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "scaler": run.scaler.state_dict(),
+            "config": to_tree(run.config),
+            "train_classes": list(run.data.train.classes),
+            "embed_dim": run.classes.vectors.shape[1],
+            "num_videos": len(run.data.train.manifest),
+            "step": run.step,
+            "epoch": epoch,
+            "position": position,
+            "best": run.best,
+        },
+    )
+
+
+def save_newest(run: Run) -> None:
+    """Keep the run's present state to resume from, and drop the oldest kept one."""
+    save_run(run, run.folder / "checkpoints" / f"step_{run.step:08d}.pt")
+    drop_old_checkpoints(run.folder, run.config.checkpoint.keep)
+
+
+def _restore(run: Run) -> None:
+    """Resume from the run's own checkpoint, or start from another's weights, or from nothing."""
+    resume = run.config.run.resume
+    # Rank 0 chooses, so that all ranks read the same file even while its disk is slow to show others.
+    state = None
+    if resume == "never":
+        taken, _ = newest_checkpoint(run.folder)
+        if taken is not None:
+            raise InputError(
+                f"run.resume is 'never' but '{run.folder}' holds checkpoints (step {taken['step']}): "
+                "choose another run.folder, or remove the old one"
+            )
+    elif resume == "auto":
+        state, passed_over = newest_checkpoint(run.folder)
+        run.notes += [f"passed over: {line}" for line in passed_over]
+        steps = main_rank_first(state["step"] if state else None)
+        if steps != (state["step"] if state else None):
+            raise InputError(f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share")
+    else:
+        state = read_checkpoint(checkpoint_file(Path(resume)))
+    if state is not None:
+        _resume(run, state)
+    elif run.config.train.init_from:
+        source = checkpoint_file(Path(run.config.train.init_from))
+        _load_weights(run.model, read_checkpoint(source)["model"], source)
+        run.notes.append(f"weights from {source}")
+    barrier()
+
+
+def _resume(run: Run, state: dict[str, Any]) -> None:
+    tree = to_tree(run.config)
+    changed = [name for name in _MUST_MATCH if tree[name] != state["config"].get(name)]
+    if list(run.data.train.classes) != list(state["train_classes"]):
+        changed.append("training classes")
+    if len(run.data.train.manifest) != state["num_videos"]:
+        changed.append("number of training videos")
+    if tree["train"]["batch_size"] != state["config"]["train"]["batch_size"]:
+        changed.append("train.batch_size")
+    if changed:
+        raise InputError(
+            f"run folder '{run.folder}' holds a run with another {', '.join(changed)}: choose another run.folder, "
+            "remove that one, or undo the change"
+        )
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.scaler.load_state_dict(state["scaler"])
+    run.step, run.best = state["step"], state["best"]
+    run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
+
+
+def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: Path) -> None:
+    own = model.state_dict()
+    wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
+    if wrong:
+        raise InputError(f"train.init_from: '{source}' is of another model; tensors that do not fit: {', '.join(wrong[:8])}")
+    model.load_state_dict(weights, strict=False)

@@ -1,0 +1,130 @@
+"""What a run shows: TensorBoard, a progress bar or plain lines, and a structured log. Rank 0 only.
+
+`log.txt` holds what the terminal showed, `log.jsonl` the same events for programs. Reading the loss
+off a GPU makes the host wait for it, so that happens once in `log.every_steps` steps and not in each.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from engine.data.batch import ClipBatch
+from engine.distributed import Ranks, mean_over_ranks
+
+
+class Telemetry:
+    """Collects what the steps report and shows it every `every_steps` steps.
+
+    Every rank must call `step` and `flush_step` alike (the loss is averaged over ranks); only rank 0 shows.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks, *, every_steps: int, batch_size: int, total_steps: int, first_step: int):
+        self.ranks, self.every_steps, self.batch_size = ranks, every_steps, batch_size
+        self.writer: SummaryWriter | None = None
+        self._bar: tqdm | None = None
+        self._loss_sum: torch.Tensor | None = None
+        self._steps = 0
+        self._waited_s = 0.0
+        self._since = time.perf_counter()
+        self._paused_s = 0.0
+        self.num_bad = 0
+        self.clips_per_second: list[float] = []
+        self._text = self._events = None
+        self._total_steps = total_steps
+        if ranks.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+            # purge_step: a resumed run draws over what the killed one logged after its last checkpoint.
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+            self._text = (folder / "log.txt").open("a", encoding="utf-8")
+            self._events = (folder / "log.jsonl").open("a", encoding="utf-8")
+            if sys.stderr.isatty():
+                self._bar = tqdm(total=total_steps, initial=first_step, unit="step", desc="train", dynamic_ncols=True)
+
+    def message(self, text: str) -> None:
+        """A line for people, in the terminal and in log.txt."""
+        if not self.ranks.is_main:
+            return
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, flush=True)
+        if self._text is not None:
+            self._text.write(text + "\n")
+            self._text.flush()
+
+    def event(self, kind: str, **values: Any) -> None:
+        """A line for programs, in log.jsonl."""
+        if self._events is not None:
+            self._events.write(json.dumps({"time": round(time.time(), 3), "event": kind, **values}) + "\n")
+            self._events.flush()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Points on TensorBoard curves, and an event."""
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+            self.event("scalars", step=step, **values)
+
+    def pause(self, seconds: float) -> None:
+        """Time that was not training (evaluation, saving): left out of clips/s."""
+        self._paused_s += seconds
+
+    def step(self, step: int, loss: torch.Tensor, lr: float, waited_s: float, batch: ClipBatch) -> float | None:
+        """Count one step (numbered from 1). Returns the mean loss when it was read, else None."""
+        self._loss_sum = loss.detach().double() if self._loss_sum is None else self._loss_sum + loss.detach()
+        self._steps += 1
+        self._waited_s += waited_s
+        self._name_failures(step, batch)
+        if self._bar is not None:
+            self._bar.update(1)
+        if step % self.every_steps and step != self._total_steps:
+            return None
+        return self._flush(step, lr)
+
+    def _name_failures(self, step: int, batch: ClipBatch) -> None:
+        for failure in batch.failures:
+            self.num_bad += 1
+            self.message(f"step {step}: replaced a sample that could not be decoded: {failure.path}: {failure.reason}")
+            self.event("bad_sample", step=step, path=str(failure.path), reason=failure.reason)
+
+    def _flush(self, step: int, lr: float) -> float:
+        assert self._loss_sum is not None
+        loss = mean_over_ranks(self._loss_sum / self._steps).item()
+        now = time.perf_counter()
+        elapsed = max(now - self._since - self._paused_s, 1e-9)
+        rate = self._steps * self.batch_size / elapsed
+        self.clips_per_second.append(rate)
+        values = {
+            "train/loss": loss,
+            "train/learning_rate": lr,
+            "speed/clips_per_second": rate,
+            "speed/data_wait_share": min(1.0, self._waited_s / elapsed),
+            "data/bad_samples": float(self.num_bad),
+        }
+        if self.ranks.device.type == "cuda":
+            values["memory/gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        self.scalars(step, values)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} clips/s, waits {values['speed/data_wait_share']:.0%}")
+        elif self.ranks.is_main:
+            self.message(
+                f"step {step}/{self._total_steps}  loss {loss:.4f}  lr {lr:.2e}  {rate:.1f} clips/s  "
+                f"waiting for data {values['speed/data_wait_share']:.0%}"
+            )
+        self._loss_sum, self._steps, self._waited_s, self._paused_s, self._since = None, 0, 0.0, 0.0, now
+        return loss
+
+    def close(self) -> None:
+        """Write out what is left and close the files."""
+        if self._bar is not None:
+            self._bar.close()
+        for file in (self.writer, self._text, self._events):
+            if file is not None:
+                file.close()

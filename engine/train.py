@@ -1,0 +1,168 @@
+"""Train a video model end to end for zero-shot recognition.
+
+    torchrun engine/train.py CONFIG [section.key=value ...]
+    torchrun --nproc-per-node 8 engine/train.py configs/kinetics_r2plus1d.yaml run.folder=runs/k664
+    python   engine/train.py configs/quickstart.yaml train.epochs=4
+
+Reads the config, indexes nothing (tools/index_dataset.py does), trains from random snippets, measures
+seen and unseen classes as it goes, resumes by itself when it is started again, and leaves in the run
+folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.json and pictures.
+"""
+
+import argparse
+import dataclasses
+import math
+import time
+from pathlib import Path
+
+import torch
+
+from engine import report
+from engine.config import Config, load_config, save_config
+from engine.data.batch import ClipBatch
+from engine.data.loader import ClipLoader
+from engine.distributed import Ranks, barrier, session
+from engine.errors import InputError, run_command
+from engine.optim import clip_gradients, learning_rate, set_learning_rate
+from engine.run import Run, build_loader, build_run, save_newest, save_run
+from engine.schema import describe
+from engine.telemetry import Telemetry
+from kernels.clip_normalize import clip_normalize
+
+
+def main() -> None:
+    """Read the command line, then train, evaluate and report."""
+    config = load_config(*_arguments())
+    with session(config.run) as ranks:
+        if config.procedural is not None:
+            _write_videos(config, ranks)
+        outcome = train(config, ranks)
+        control = train(_control(config, outcome.embed_dim), ranks) if config.run.control else None
+        if ranks.is_main:
+            report.show(config, outcome, control)
+
+
+def _arguments() -> tuple[Path, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="torchrun engine/train.py",
+        description=__doc__,
+        epilog="Config keys (section.key = default):\n" + describe(Config),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=Path, help="YAML file, see configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="set single keys over the file")
+    arguments = parser.parse_args()
+    return arguments.config, arguments.overrides
+
+
+def _write_videos(config: Config, ranks: Ranks) -> None:
+    from engine.data.procedural import write_procedural_dataset
+
+    if ranks.is_main:
+        write_procedural_dataset(config.procedural)
+    barrier()
+
+
+def _control(config: Config, embed_dim: int) -> Config:
+    """The same run with random class vectors of the same length: what it reaches is not due to the words."""
+    words = dataclasses.replace(config.words, source="random", path=None, dim=embed_dim, seed=config.run.seed)
+    run = dataclasses.replace(config.run, folder=f"{config.run.folder}/control", control=False)
+    return dataclasses.replace(config, words=words, run=run)
+
+
+def train(config: Config, ranks: Ranks) -> report.Outcome:
+    """One model, from its first (or last saved) step to its final evaluation."""
+    run = build_run(config, ranks)
+    telemetry = Telemetry(
+        run.folder,
+        ranks,
+        every_steps=config.log.every_steps,
+        batch_size=config.train.batch_size,
+        total_steps=run.total_steps,
+        first_step=run.step,
+    )
+    if ranks.is_main:
+        save_config(config, run.folder / "config.yaml")
+    try:
+        if run.step < run.total_steps:
+            loader = build_loader(run)
+            try:
+                report.introduce(run, telemetry, loader.decoder.name)
+                _train_steps(run, loader, telemetry)
+            finally:
+                loader.close()
+        return report.conclude(run, telemetry)
+    finally:
+        telemetry.close()
+
+
+def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
+    config = run.config
+    targets = run.classes.vectors.to(run.ranks.device)
+    run.network.train()
+    while run.step < run.total_steps:
+        waiting = time.perf_counter()
+        batch = next(loader)
+        waited_s = time.perf_counter() - waiting
+        if run.step == 0:
+            report.show_clips(run, batch, telemetry)
+        lr = learning_rate(config.train, run.step * config.train.batch_size / run.epoch_size)
+        set_learning_rate(run.optimizer, lr)
+        loss = train_step(run, batch, targets)
+        epochs_before = run.stream_position[0]
+        run.step += 1
+        shown = telemetry.step(run.step, loss, lr, waited_s, batch)
+        if shown is not None and not math.isfinite(shown):
+            raise InputError(
+                f"the loss is {shown} near step {run.step}: lower train.lr, set train.grad_clip, or use train.precision=fp32; "
+                "the last checkpoint is intact"
+            )
+        if run.stream_position[0] > epochs_before or run.step == run.total_steps:
+            _end_epoch(run, run.stream_position[0], telemetry)
+        elif config.checkpoint.every_steps and run.step % config.checkpoint.every_steps == 0 and run.ranks.is_main:
+            save_newest(run)
+
+
+def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tensor:
+    """Forward, backward and update from one batch. Returns the mean loss, still on the device.
+
+    Dropout is seeded by (seed, step, rank), so a resumed run draws what the uninterrupted one would.
+    """
+    config, device = run.config.train, run.ranks.device
+    torch.manual_seed(hash((run.config.run.seed, run.step, run.ranks.rank)) & 0x7FFFFFFF)
+    run.optimizer.zero_grad(set_to_none=True)
+    frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
+    total = torch.zeros((), device=device)
+    for place, (part, label) in enumerate(zip(frames, labels, strict=True)):
+        is_last = place == len(frames) - 1
+        run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
+        clips = clip_normalize(part, run.precision.dtype or torch.float32, channels_last=config.channels_last)
+        with run.precision.autocast(device):
+            prediction = run.network(clips)
+        loss = run.loss(prediction, targets[label]) * (len(label) / len(batch))
+        run.scaler.scale(loss).backward()
+        total += loss.detach()
+    run.scaler.unscale_(run.optimizer)
+    if config.grad_clip:
+        clip_gradients(run.model, config.grad_clip)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    return total
+
+
+def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
+    """After an epoch: measure every so often, keep the best, save."""
+    started = time.perf_counter()
+    is_end = run.step == run.total_steps
+    if epoch % run.config.evaluate.every_epochs == 0 or is_end:
+        is_best = report.measure(run, telemetry, epoch)
+        if is_best and run.ranks.is_main:
+            save_run(run, run.folder / "checkpoints" / "best.pt")
+    if (epoch % run.config.checkpoint.every_epochs == 0 or is_end) and run.ranks.is_main:
+        save_newest(run)
+    run.network.train()
+    telemetry.pause(time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    run_command(main)
