@@ -23,7 +23,9 @@ class RunConfig:
     deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
     resume: str = option("auto", "auto: newest checkpoint of the run folder if any; never; or a checkpoint's path")
     cpu_threads: int = option(0, "threads torch computes with on a CPU; 0: its default over the local ranks", minimum=0)
-    control: bool = option(False, "also train the same model on random class vectors, as the control (must sit at chance)")
+    control: bool = option(
+        False, "also train the same model on random class vectors, as the control (must sit at chance)"
+    )
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class SourceConfig:
 class ValidationConfig:
     """What is held out of the training data. The best checkpoint is chosen on it, never on test classes."""
 
-    video_share: float = option(0.1, "share of the videos of every training class (whole groups)", minimum=0, maximum=0.9)
+    video_share: float = option(
+        0.1, "share of the videos of every training class (whole groups)", minimum=0, maximum=0.9
+    )
     num_classes: int = option(0, "training classes held out entirely, to choose by zero-shot accuracy", minimum=0)
     seed: int = option(0, "seed of what is held out", minimum=0)
 
@@ -65,10 +69,14 @@ class DataConfig:
     train: list[SourceConfig] = option([], "training sets (all together)")
     tests: list[SourceConfig] = option([], "test sets with unseen classes, all from one model")
     validation: ValidationConfig = section(ValidationConfig)
-    decoder: str = option("auto", "auto: dali where there is a GPU and DALI, else pyav", choices=("auto", "dali", "pyav"))
+    decoder: str = option(
+        "auto", "auto: dali where there is a GPU and DALI, else pyav", choices=("auto", "dali", "pyav")
+    )
     decode_threads: int = option(0, "videos decoded at the same time; 0: the CPU cores over the local ranks", minimum=0)
     prefetch_batches: int = option(2, "batches decoded ahead", minimum=1)
-    clips_per_epoch: int | None = option(None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1)
+    clips_per_epoch: int | None = option(
+        None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1
+    )
     max_bad_share: float = option(0.01, "stop when more than this share of the samples could not be decoded", minimum=0)
 
 
@@ -94,7 +102,9 @@ class ModelConfig:
     backbone: str = option("r2plus1d_18", "the 3-D CNN", choices=("r2plus1d_18", "r3d_18", "mc3_18", "c3d"))
     width: int = option(64, "channels of its first stage; 64 is the published network, less suits a CPU", minimum=4)
     weights: str | None = option(None, "weights to start from: a file, or 'kinetics400' from torchvision's cache")
-    freeze_backbone: bool = option(False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too")
+    freeze_backbone: bool = option(
+        False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too"
+    )
     dropout: float = option(0.05, "before the linear layer", minimum=0, maximum=0.95)
     unit_norm: bool = option(False, "scale the output to unit length (the authors' code does)")
 
@@ -104,9 +114,15 @@ class WordsConfig:
     """Class names -> class vectors."""
 
     source: str = option("glove", "where vectors come from", choices=("glove", "word2vec", "npz", "random"))
-    path: str | None = option(None, "word2vec binary/text, GloVe text or .npz file; glove alone uses the installed GloVe-6B-50d")
+    path: str | None = option(
+        None, "word2vec binary/text, GloVe text or .npz file; glove alone uses the installed GloVe-6B-50d"
+    )
     max_words: int | None = option(None, "read only the first so many (most frequent) words of the file", minimum=1)
-    rules: str = option("auto", "which data set's replacement table", choices=("auto", "none", "ucf101", "hmdb51", "kinetics", "activitynet", "sun397"))  # noqa: E501
+    rules: str = option(
+        "auto",
+        "which data set's replacement table",
+        choices=("auto", "none", "ucf101", "hmdb51", "kinetics", "activitynet", "sun397"),
+    )
     lemmatize: bool = option(True, "verbs to their WordNet lemma, as the authors' code does")
     centre: str = option("auto", "subtract the vocabulary's mean first; auto: for GloVe", choices=("auto", "yes", "no"))
     replace: dict[str, str] = option({}, "class name -> the words to use in its place")
@@ -118,7 +134,9 @@ class WordsConfig:
 class LossConfig:
     """Distance between a video and its class vector."""
 
-    name: str = option("squared", "squared: paper Eq. 2; mse: the authors' code; cosine", choices=("squared", "mse", "cosine"))
+    name: str = option(
+        "squared", "squared: paper Eq. 2; mse: the authors' code; cosine", choices=("squared", "mse", "cosine")
+    )
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,11 @@ class TrainConfig:
     gamma: float = option(0.1, "factor of a drop", minimum=0)
     warmup_epochs: float = option(0.0, "the rate rises linearly over these", minimum=0)
     grad_clip: float = option(0.0, "largest gradient norm; 0: no clipping", minimum=0)
-    precision: str = option("auto", "auto: bf16 on a GPU that has it, fp16 on an older one, fp32 on a CPU", choices=("auto", "fp32", "bf16", "fp16"))  # noqa: E501
+    precision: str = option(
+        "auto",
+        "auto: bf16 on a GPU that has it, fp16 on an older one, fp32 on a CPU",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
     channels_last: bool = option(True, "channels_last_3d memory")
     compile: bool = option(False, "torch.compile the network")
     sync_bn: bool = option(False, "batch-norm statistics over all ranks")

@@ -203,7 +203,9 @@ def _restore(run: Run) -> None:
         run.notes += [f"passed over: {line}" for line in passed_over]
         steps = main_rank_first(state["step"] if state else None)
         if steps != (state["step"] if state else None):
-            raise InputError(f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share")
+            raise InputError(
+                f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share"
+            )
     else:
         state = read_checkpoint(checkpoint_file(Path(resume)))
     if state is not None:
@@ -240,5 +242,7 @@ def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: Pa
     own = model.state_dict()
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
     if wrong:
-        raise InputError(f"train.init_from: '{source}' is of another model; tensors that do not fit: {', '.join(wrong[:8])}")
+        raise InputError(
+            f"train.init_from: '{source}' is of another model; tensors that do not fit: {', '.join(wrong[:8])}"
+        )
     model.load_state_dict(weights, strict=False)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def option(
     default: Any,
-    help: str,  # noqa: A002 - the word users know
+    help: str,
     *,
     choices: Sequence[str] | None = None,
     minimum: float | None = None,
@@ -122,7 +122,9 @@ def parse(cls: type[T], values: Any, where: str = "") -> T:
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in arguments:
-            raise InputError(f"key '{where + '.' if where else ''}{name}' is required: {field.metadata.get('help', '')}")
+            raise InputError(
+                f"key '{where + '.' if where else ''}{name}' is required: {field.metadata.get('help', '')}"
+            )
     try:
         return cls(**arguments)
     except ValueError as error:  # a section's own check of how its keys fit together
@@ -136,7 +138,7 @@ def _nearest(key: str, fields: Mapping[str, Any], where: str) -> str:
     return f": {'section ' + repr(where) if where else 'the config'} has the keys {', '.join(fields)}"
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 - one line per kind of type
+def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
         options = [part for part in typing.get_args(hint) if part is not type(None)]

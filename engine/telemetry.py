@@ -25,7 +25,9 @@ class Telemetry:
     Every rank must call `step` and `flush_step` alike (the loss is averaged over ranks); only rank 0 shows.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks, *, every_steps: int, batch_size: int, total_steps: int, first_step: int):
+    def __init__(
+        self, folder: Path, ranks: Ranks, *, every_steps: int, batch_size: int, total_steps: int, first_step: int
+    ) -> None:
         self.ranks, self.every_steps, self.batch_size = ranks, every_steps, batch_size
         self.writer: SummaryWriter | None = None
         self._bar: tqdm | None = None
@@ -112,7 +114,9 @@ class Telemetry:
             values["memory/gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
         self.scalars(step, values)
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.0f} clips/s, waits {values['speed/data_wait_share']:.0%}")
+            self._bar.set_postfix_str(
+                f"loss {loss:.4f}, {rate:.0f} clips/s, waits {values['speed/data_wait_share']:.0%}"
+            )
         elif self.ranks.is_main:
             self.message(
                 f"step {step}/{self._total_steps}  loss {loss:.4f}  lr {lr:.2e}  {rate:.1f} clips/s  "

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+from kernels.clip_normalize import clip_normalize
 
 from engine import report
 from engine.config import Config, load_config, save_config
@@ -27,7 +28,6 @@ from engine.optim import clip_gradients, learning_rate, set_learning_rate
 from engine.run import Run, build_loader, build_run, save_newest, save_run
 from engine.schema import describe
 from engine.telemetry import Telemetry
-from kernels.clip_normalize import clip_normalize
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
         outcome = train(config, ranks)
         control = train(_control(config, outcome.embed_dim), ranks) if config.run.control else None
         if ranks.is_main:
-            report.show(config, outcome, control)
+            report.show(outcome, control)
 
 
 def _arguments() -> tuple[Path, list[str]]:
@@ -129,7 +129,7 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
     Dropout is seeded by (seed, step, rank), so a resumed run draws what the uninterrupted one would.
     """
     config, device = run.config.train, run.ranks.device
-    torch.manual_seed(hash((run.config.run.seed, run.step, run.ranks.rank)) & 0x7FFFFFFF)
+    torch.manual_seed(run.config.run.seed + 1_000_003 * (run.step * run.ranks.world_size + run.ranks.rank))
     run.optimizer.zero_grad(set_to_none=True)
     frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
     total = torch.zeros((), device=device)

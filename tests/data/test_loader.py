@@ -1,0 +1,129 @@
+"""The loader: full batches, the same snippets over any ranks and resumes, bad samples replaced and counted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.config import DataConfig
+from engine.data.batch import ClipFormat, DecodedClips
+from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.manifest import Manifest
+from engine.errors import InputError
+from tests.rows import row
+
+CLIP = ClipFormat(num_frames=4, short_side=8, crop=8)
+
+
+class NumberDecoder:
+    """Paints each snippet with its video's number; videos in `bad` cannot be decoded."""
+
+    name = "numbers"
+
+    def __init__(self, bad=()):
+        self.bad, self.closed = set(bad), False
+
+    def decode(self, requests):
+        frames = torch.zeros(len(requests), 4, 8, 8, 3, dtype=torch.uint8)
+        failures = {}
+        for place, request in enumerate(requests):
+            number = int(request.video.path.stem)
+            frames[place] = number
+            if number in self.bad:
+                failures[place] = "broken on purpose"
+        return DecodedClips(frames, failures)
+
+    def close(self):
+        self.closed = True
+
+
+def load(num_steps, *, batch_size=4, rank=0, world_size=1, bad=(), epoch=0, position=0, **data):
+    manifest = Manifest.from_rows([row(f"{i}.mp4", f"c{i % 3}", num_frames=10 + i) for i in range(10)], Path("/v"))
+    loader = ClipLoader(
+        manifest,
+        manifest.class_index,
+        NumberDecoder(bad),
+        CLIP,
+        StreamPlan(0, batch_size, rank, world_size, flip=True),
+        DataConfig(**data),
+        epoch=epoch,
+        position=position,
+    )
+    try:
+        return [next(loader) for _ in range(num_steps)]
+    finally:
+        loader.close()
+        assert loader.decoder.closed
+
+
+def videos(batches):
+    return torch.cat([batch.video for batch in batches]).tolist()
+
+
+def test_batches_are_full_labelled_and_cover_each_epoch_once():
+    batches = load(5)
+    assert all(batch.frames.shape == (4, 4, 8, 8, 3) and batch.frames.is_contiguous() for batch in batches)
+    seen = videos(batches)
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:]
+    for batch in batches:
+        assert batch.frames[:, 0, 0, 0, 0].tolist() == batch.video.tolist()
+        assert batch.class_index.tolist() == [number % 3 for number in batch.video.tolist()]
+
+
+def test_same_snippets_over_any_number_of_ranks():
+    whole = load(6)
+    for world_size in (2, 4):
+        parts = [load(6, rank=rank, world_size=world_size) for rank in range(world_size)]
+        for step, batch in enumerate(whole):
+            mine = sorted(
+                (v, s)
+                for part in parts
+                for v, s in zip(part[step].video.tolist(), part[step].start.tolist(), strict=True)
+            )
+            assert mine == sorted(zip(batch.video.tolist(), batch.start.tolist(), strict=True))
+
+
+def test_resuming_from_two_integers_continues_the_stream():
+    whole = load(6)
+    epoch, position = divmod(3 * 4, 10)
+    assert videos(load(3, epoch=epoch, position=position)) == videos(whole[3:])
+
+
+def test_bad_samples_are_replaced_from_the_same_epoch_and_named():
+    batches = load(5, bad={7}, max_bad_share=0.5)
+    failures = [failure for batch in batches for failure in batch.failures]
+    assert len(failures) >= 2  # once in each of two epochs, and when it was drawn as a stand-in
+    assert {(failure.path.name, failure.reason) for failure in failures} == {("7.mp4", "broken on purpose")}
+    seen = videos(batches)
+    assert 7 not in seen
+    assert len(seen) == 20
+    good = load(5)
+    changed = [i for i, (a, b) in enumerate(zip(seen, videos(good), strict=True)) if a != b]
+    assert [videos(good)[i] for i in changed] == [7, 7]  # all other places are as without the failure
+    assert all(batch.frames[:, 0, 0, 0, 0].tolist() == batch.video.tolist() for batch in batches)
+    assert videos(load(5, bad={7}, max_bad_share=0.5)) == seen
+
+
+def test_too_many_bad_samples_stop_with_a_clear_error():
+    with pytest.raises(
+        InputError, match=r"could not be decoded, more than data.max_bad_share = 0.1 .*broken on purpose"
+    ):
+        load(10, bad={1, 2, 3}, max_bad_share=0.1)
+
+
+def test_a_data_set_that_is_not_there_stops_at_once():
+    with pytest.raises(InputError, match="10 samples in a row could not be decoded"):
+        load(1, bad=set(range(10)), max_bad_share=1.0)
+
+
+def test_batch_must_divide_over_ranks():
+    with pytest.raises(InputError, match=r"train.batch_size 5 does not divide over 2 ranks"):
+        StreamPlan(0, 5, 0, 2, flip=True)
+
+
+def test_cap_on_an_epoch():
+    seen = videos(load(3, clips_per_epoch=6))
+    assert len(set(seen[:6])) == len(set(seen[6:])) == 6
+    assert np.array(seen).max() <= 9

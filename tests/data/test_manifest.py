@@ -1,0 +1,67 @@
+"""The manifest: what goes in comes out, parts can be taken, wrong files are named."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from engine.data.manifest import Manifest, concatenate
+from engine.errors import InputError
+from tests.rows import row
+
+
+def test_round_trip(tmp_path):
+    rows = [
+        row("b/1.mp4", "b"),
+        row("a/2.mp4", "a", num_frames=7, first_frame=3, rotation=90),
+        row("b/3.mp4", "b", split="test"),
+    ]
+    path = tmp_path / "set" / "manifest.parquet"
+    Manifest.from_rows(rows, Path("/videos")).save(path, layout="folder")
+    manifest = Manifest.load(path)
+    assert manifest.classes == ("a", "b")
+    assert manifest.class_index.tolist() == [1, 0, 1]
+    assert manifest.num_frames.tolist() == [40, 7, 40]
+    assert manifest.strings("split").tolist() == ["train", "train", "test"]
+    video = manifest.video(1)
+    assert (video.path, video.num_frames, video.first_frame, video.rotation) == (Path("/videos/a/2.mp4"), 7, 3, 90)
+    assert video.key_frames == (0, 12)
+    assert video.key_pts == (0, 6144)
+    assert [entry.name for entry in path.parent.iterdir()] == ["manifest.parquet"]  # nothing half-written is left
+
+
+def test_root_can_move_and_may_be_relative_to_the_manifest(tmp_path):
+    Manifest.from_rows([row("x.mp4", "a")], Path()).save(tmp_path / "m.parquet")
+    assert Manifest.load(tmp_path / "m.parquet").video(0).path == tmp_path / "x.mp4"
+    assert Manifest.load(tmp_path / "m.parquet", Path("/else")).video(0).path == Path("/else/x.mp4")
+
+
+def test_select_renumbers_classes_and_keeps_order():
+    manifest = Manifest.from_rows([row(f"{i}.mp4", name) for i, name in enumerate("cabca")], Path("/v"))
+    part = manifest.select(np.array([4, 0, 3]))
+    assert part.classes == ("a", "c")
+    assert part.class_index.tolist() == [0, 1, 1]
+    assert [part.video(i).path.name for i in range(3)] == ["4.mp4", "0.mp4", "3.mp4"]
+    assert manifest.select(manifest.class_index == 0).strings("class_name").tolist() == ["a", "a"]
+
+
+def test_concatenate_joins_different_roots_and_classes():
+    first = Manifest.from_rows([row("1.mp4", "b")], Path("/one"))
+    second = Manifest.from_rows([row("2.mp4", "a"), row("3.mp4", "b")], Path("/two"))
+    both = concatenate([first, second])
+    assert both.classes == ("a", "b")
+    assert both.class_index.tolist() == [1, 0, 1]
+    assert [both.video(i).path for i in range(3)] == [Path("/one/1.mp4"), Path("/two/2.mp4"), Path("/two/3.mp4")]
+
+
+def test_wrong_files_are_named(tmp_path):
+    with pytest.raises(InputError, match="no manifest at"):
+        Manifest.load(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("path,label\n")
+    with pytest.raises(InputError, match=r"text.parquet' is not a readable Parquet file"):
+        Manifest.load(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"path": ["x"]}), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match="is not a manifest of version 1"):
+        Manifest.load(tmp_path / "other.parquet")

@@ -1,0 +1,97 @@
+"""Choosing videos: splits, classes, random class splits, and what is held out of training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.manifest import Manifest
+from engine.data.sources import (
+    class_lookup,
+    hold_out_classes,
+    hold_out_videos,
+    load_source,
+    load_training,
+    split_classes,
+)
+from engine.errors import InputError
+from tests.rows import row
+
+CLASSES = [f"class {letter}" for letter in "abcdefghij"]
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    rows = [
+        row(f"{name}/{group}/{clip}.mp4", name, group=f"g{group:02d}", split="train" if group < 6 else "test")
+        for name in CLASSES
+        for group in range(8)
+        for clip in range(3)
+    ]
+    path = tmp_path / "ten" / "manifest.parquet"
+    Manifest.from_rows(rows, Path("/v")).save(path)
+    return path
+
+
+def test_source_keeps_what_is_named(path):
+    data = load_source(SourceConfig(str(path), splits=["train"], classes=CLASSES[:3], exclude_classes=[CLASSES[1]]))
+    assert data.name == "ten"
+    assert data.classes == (CLASSES[0], CLASSES[2])
+    assert len(data.manifest) == 2 * 6 * 3
+    assert set(load_source(SourceConfig(str(path), groups=["g03"])).manifest.strings("group")) == {"g03"}
+
+
+@pytest.mark.parametrize("part", ["train", "unseen"])
+def test_class_split_follows_the_stated_rule(path, part):
+    split = ClassSplitConfig(seed=4, num_train=7)
+    order = np.random.RandomState(4).permutation(10)
+    expected = {CLASSES[i] for i in (order[:7] if part == "train" else order[7:])}
+    assert set(load_source(SourceConfig(str(path), class_split=split, part=part)).classes) == expected
+
+
+def test_wrong_names_are_errors_with_near_ones(path):
+    with pytest.raises(InputError, match=r"has no class_name 'class aa'; near: 'class a'"):
+        load_source(SourceConfig(str(path), classes=["class aa"]))
+    with pytest.raises(InputError, match="has no split 'val'; near: 'test', 'train'"):
+        load_source(SourceConfig(str(path), splits=["val"]))
+    with pytest.raises(InputError, match="no video is left"):
+        load_source(SourceConfig(str(path), classes=[CLASSES[0]], exclude_classes=[CLASSES[0]]))
+    with pytest.raises(InputError, match="needs a class_split"):
+        load_source(SourceConfig(str(path), part="unseen"))
+    with pytest.raises(InputError, match="none would be unseen"):
+        split_classes(CLASSES, ClassSplitConfig(num_train=10))
+
+
+def test_held_out_videos_are_whole_groups_of_every_class(path):
+    manifest = load_source(SourceConfig(str(path))).manifest
+    held = hold_out_videos(manifest, ValidationConfig(video_share=0.2))
+    groups = manifest.strings("group")
+    for index in range(len(CLASSES)):
+        mine = manifest.class_index == index
+        assert 0.2 <= held[mine].mean() <= 0.3  # 2 of 8 groups
+        assert not set(groups[mine & held]) & set(groups[mine & ~held])
+    assert np.array_equal(held, hold_out_videos(manifest, ValidationConfig(video_share=0.2)))
+    assert not np.array_equal(held, hold_out_videos(manifest, ValidationConfig(video_share=0.2, seed=1)))
+
+
+def test_a_class_of_one_group_is_never_held_out_whole():
+    manifest = Manifest.from_rows([row(f"{i}.mp4", "only") for i in range(5)], Path("/v"))
+    assert not hold_out_videos(manifest, ValidationConfig(video_share=0.5)).any()
+
+
+def test_training_data_are_disjoint(path):
+    config = DataConfig(train=[SourceConfig(str(path))], validation=ValidationConfig(video_share=0.1, num_classes=3))
+    data = load_training(config)
+    assert len(data.train.classes) == 7
+    assert set(data.unseen.classes) == set(hold_out_classes(CLASSES, config.validation))
+    assert not set(data.unseen.classes) & set(data.train.classes)
+    paths = [set(part.manifest.strings("path")) for part in (data.train, data.seen, data.unseen)]
+    assert len(set.union(*paths)) == sum(map(len, paths)) == 240
+    with pytest.raises(InputError, match=r"data.train is empty"):
+        load_training(DataConfig())
+
+
+def test_class_lookup_maps_by_name():
+    manifest = Manifest.from_rows([row("1", "b"), row("2", "c")], Path("/v"))
+    assert class_lookup(manifest, ("c", "a", "b")).tolist() == [2, 0]
