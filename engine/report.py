@@ -59,7 +59,7 @@ def introduce(run: Run, telemetry: Telemetry, decoder_name: str) -> None:
         *(f"unseen: {len(s.manifest)} videos of {len(s.classes)} classes ({s.name})" for s in _unseen_sets(run)),
         f"class vectors: {run.classes.description}",
         f"model: {run.config.model.backbone}, width {run.config.model.width}, {parameters:,} parameters, "
-        f"{run.precision.name}{', compiled' if run.config.train.compile else ''}",
+        f"{run.model.weights_from}, {run.precision.name}{', compiled' if run.config.train.compile else ''}",
         f"decoder: {decoder_name} ({why})",
         *run.notes,
     ):

@@ -1,0 +1,134 @@
+"""Checkpoints: whole or not there, safe to read, and the model comes back bit for bit."""
+
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from engine.checkpoint import (
+    checkpoint_file,
+    drop_old_checkpoints,
+    list_checkpoints,
+    load_for_inference,
+    newest_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from engine.config import Config, ModelConfig
+from engine.data.batch import ClipFormat
+from engine.errors import InputError
+from engine.models.embedder import build_embedder
+from engine.schema import to_tree
+
+MODEL = ModelConfig(backbone="r3d_18", width=4)
+
+
+def state(step: int = 3) -> dict:
+    torch.manual_seed(step)
+    model = build_embedder(MODEL, ClipFormat(4, 1, 16, 16), 7)
+    config = to_tree(Config(model=MODEL))
+    return {
+        "model": model.state_dict(), "config": config, "train_classes": ["a", "b"], "embed_dim": 7,
+        "step": step, "epoch": 1, "position": 2,
+    }  # fmt: skip
+
+
+def test_model_comes_back_bit_for_bit(tmp_path):
+    saved = state()
+    save_checkpoint(tmp_path / "checkpoints" / "step_00000003.pt", saved)
+    loaded = load_for_inference(tmp_path, torch.device("cpu"))
+    assert (loaded.step, loaded.epoch, loaded.train_classes) == (3, 1, ("a", "b"))
+    assert not loaded.model.training
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.equal(tensor, saved["model"][name]), name
+
+
+def test_run_folder_gives_best_else_newest(tmp_path):
+    folder = tmp_path / "checkpoints"
+    with pytest.raises(InputError, match="holds no checkpoint"):
+        checkpoint_file(tmp_path)
+    for step in (2, 10, 9):
+        save_checkpoint(folder / f"step_{step:08d}.pt", state(step))
+    assert [path.stem for path in list_checkpoints(tmp_path)] == ["step_00000010", "step_00000009", "step_00000002"]
+    assert checkpoint_file(tmp_path).stem == "step_00000010"
+    save_checkpoint(folder / "best.pt", state())
+    assert checkpoint_file(tmp_path).stem == "best"
+    drop_old_checkpoints(tmp_path, keep=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "step_00000010.pt"]
+
+
+def test_truncated_newest_is_passed_over_with_its_reason(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for step in (1, 2):
+        save_checkpoint(folder / f"step_{step:08d}.pt", state(step))
+    newest = folder / "step_00000002.pt"
+    newest.write_bytes(newest.read_bytes()[:-2000])
+    found, passed_over = newest_checkpoint(tmp_path)
+    assert found["step"] == 1
+    assert len(passed_over) == 1
+    assert "step_00000002.pt' cannot be read" in passed_over[0]
+
+
+class Bomb:
+    def __reduce__(self):
+        return (print, ("a checkpoint ran code",))
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(b"not a checkpoint at all" * 50), "cannot be read"),
+        (lambda path: path.write_bytes(pickle.dumps({"model": Bomb()})), "cannot be read"),
+        (lambda path: torch.save({"format": 1, "model": Bomb()}, path), "cannot be read"),
+        (
+            lambda path: torch.save({"state_dict": {}}, path),
+            "is not a checkpoint of this project: it has no format, model",
+        ),
+        (lambda path: torch.save([1, 2], path), "is not a checkpoint of this project"),
+        (lambda path: torch.save({**state(), "format": 99}, path), "has format 99, this version reads 1"),
+    ],
+)
+def test_foreign_files_are_refused_and_run_nothing(tmp_path, capsys, write, says):
+    path = tmp_path / "x.pt"
+    write(path)
+    with pytest.raises(InputError, match=says):
+        read_checkpoint(path)
+    assert "ran code" not in capsys.readouterr().out
+
+
+def test_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no checkpoint at '.*gone.pt'"):
+        read_checkpoint(tmp_path / "gone.pt")
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from engine.checkpoint import save_checkpoint
+folder = Path(sys.argv[1])
+for step in range(10**6):
+    state = {"model": {"w": torch.full((2_000_000,), float(step))}, "config": {}, "train_classes": [], "embed_dim": 1,
+             "step": step, "epoch": 0, "position": 0}
+    save_checkpoint(folder / "best.pt", state)
+    print(step, flush=True)
+"""
+
+
+def test_kill_9_while_writing_leaves_a_whole_checkpoint(tmp_path):
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    written = -1
+    for line in writer.stdout:
+        written = int(line)
+        if written == 3:
+            break
+    time.sleep(0.011)  # somewhere inside the next write
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    found = read_checkpoint(tmp_path / "best.pt")
+    assert found["step"] >= written
+    assert torch.equal(found["model"]["w"], torch.full((2_000_000,), float(found["step"])))

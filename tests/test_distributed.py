@@ -1,0 +1,65 @@
+"""Ranks: collectives over real processes, and the device rule."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from engine.config import RunConfig
+from engine.distributed import choose_device, gather, main_rank_first, mean_over_ranks, session
+from engine.errors import InputError
+
+WORKER = """
+import json, sys
+import torch
+from engine.config import RunConfig
+from engine.distributed import barrier, gather, main_rank_first, mean_over_ranks, session
+with session(RunConfig(device="cpu")) as ranks:
+    barrier()
+    seen = {
+        "world": ranks.world_size,
+        "main": ranks.is_main,
+        "told": main_rank_first(f"from {ranks.rank}"),
+        "gathered": gather(ranks.rank * 10),
+        "mean": mean_over_ranks(torch.tensor([float(ranks.rank), 4.0])).tolist(),
+    }
+    with open(f"{sys.argv[1]}/{ranks.rank}.json", "w") as file:
+        json.dump(seen, file)
+"""
+
+
+@pytest.mark.distributed
+def test_collectives_over_two_processes(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == {
+            "world": 2, "main": rank == 0, "told": "from 0", "gathered": [0, 10], "mean": [0.5, 4.0],
+        }  # fmt: skip
+
+
+def test_one_process_needs_no_group():
+    with session(RunConfig(device="cpu", cpu_threads=1)) as ranks:
+        assert (ranks.rank, ranks.world_size, ranks.is_main, ranks.device) == (0, 1, True, torch.device("cpu"))
+        assert gather(3) == [3]
+        assert main_rank_first("x") == "x"
+        assert mean_over_ranks(torch.tensor(2.0)) == 2
+
+
+def test_asking_for_a_gpu_without_one_is_an_error_not_a_fallback(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(InputError, match="'cuda' but torch sees no GPU"):
+        choose_device("cuda")
+
+
+def test_more_ranks_than_gpus_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto", 1) == torch.device("cuda", 1)
+    with pytest.raises(InputError, match=r"local rank 2 has no GPU of its own \(2 on this machine\)"):
+        choose_device("cuda", 2)

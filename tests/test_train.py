@@ -1,0 +1,266 @@
+"""The main job on real encoded videos: it runs, resumes bit for bit after kill -9, and adds up over ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from engine.data.procedural import write_procedural_dataset
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from engine.checkpoint import read_checkpoint
+from engine.config import ProceduralConfig
+
+REPO = Path(__file__).resolve().parents[1]
+TRAIN = str(REPO / "engine" / "train.py")
+THINGS, MOVEMENTS = ["ball", "star", "house"], ["falling", "spinning", "growing"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """A small set of real H.264 files and its manifest."""
+    folder = tmp_path_factory.mktemp("videos")
+    config = ProceduralConfig(
+        folder=str(folder), things=THINGS, movements=MOVEMENTS, videos_per_class=4, num_unseen=3, frames=12, size=32
+    )
+    return write_procedural_dataset(config)
+
+
+def write_config(path: Path, manifest: Path, folder: Path, **sections) -> Path:
+    config = {
+        "run": {"folder": str(folder), "device": "cpu", "cpu_threads": 1},
+        "data": {
+            "train": [{"manifest": str(manifest), "splits": ["train"]}],
+            "tests": [{"manifest": str(manifest), "splits": ["unseen"], "name": "combinations"}],
+            "validation": {"video_share": 0.25},
+            "decode_threads": 1,
+        },
+        "clip": {"num_frames": 4, "short_side": 32, "crop": 24},
+        "model": {"backbone": "r3d_18", "width": 4},
+        "train": {"epochs": 4, "batch_size": 4, "lr": 1e-3, "milestones": [3]},
+        "evaluate": {"every_epochs": 2, "num_snippets": 2},
+        "log": {"every_steps": 1},
+    }
+    for name, values in sections.items():
+        config[name] = {**config.get(name, {}), **values}
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def run(*arguments: str, ranks: int = 0, check: bool = True) -> subprocess.CompletedProcess:
+    launcher = [sys.executable, TRAIN]
+    if ranks:
+        launcher = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(ranks),
+            TRAIN,
+        ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def events(folder: Path, kind: str) -> list[dict]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return {e["step"]: e["train/loss"] for e in events(folder, "scalars") if "train/loss" in e}
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    newest = max((folder / "checkpoints").glob("step_*.pt"))
+    return read_checkpoint(newest)["model"]
+
+
+@pytest.fixture(scope="module")
+def finished(videos, tmp_path_factory) -> tuple[Path, Path, str]:
+    """An uninterrupted run with a control: (config, run folder, what it printed)."""
+    here = tmp_path_factory.mktemp("finished")
+    config = write_config(here / "config.yaml", videos, here / "run", run={
+        "folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True,
+    })  # fmt: skip
+    return config, here / "run", run(config, ranks=1).stdout
+
+
+def test_torchrun_trains_evaluates_and_says_where_things_lie(finished):
+    _, folder, printed = finished
+    assert "UNSEEN classes (combinations)" in printed
+    assert "control" in printed
+    results = json.loads((folder / "results.json").read_text())
+    unseen = results["tests"]["combinations"]["all_classes"]
+    assert (unseen["num_classes"], unseen["chance_top1"]) == (3, pytest.approx(1 / 3))
+    assert results["seen"]["all_classes"]["num_classes"] == 6
+    for name in (
+        "config.yaml",
+        "log.txt",
+        "result.png",
+        "confusion_combinations.png",
+        "checkpoints/best.pt",
+        "control/results.json",
+    ):
+        assert (folder / name).stat().st_size > 0
+        assert name.split("/")[-1] in printed or name != "result.png"
+    logged = losses(folder)
+    assert list(logged) == list(range(1, len(logged) + 1))
+    assert logged[len(logged)] < logged[1]
+
+
+def test_tensorboard_shows_what_the_readme_promises(finished):
+    board = EventAccumulator(str(finished[1] / "tensorboard")).Reload()
+    tags = board.Tags()
+    assert {
+        "train/loss", "train/learning_rate", "speed/clips_per_second", "speed/data_wait_share", "data/bad_samples",
+        "seen/top1", "unseen/combinations/top1", "final/combinations_top1",
+    } <= set(tags["scalars"])  # fmt: skip
+    assert {"training_snippets", "confusion/combinations"} <= set(tags["images"])
+    assert (finished[1] / "tensorboard" / "projector_config.pbtxt").is_file()
+    rates = [point.value for point in board.Scalars("train/learning_rate")]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(1e-4)
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    config, folder, _ = finished
+    before = losses(folder)
+    printed = run(config).stdout
+    assert "UNSEEN classes (combinations)" in printed
+    assert losses(folder) == before
+
+
+def test_kill_9_and_resume_end_with_bit_identical_weights(videos, finished, tmp_path):
+    """Killed twice, in the middle of epochs, with checkpoints every few steps."""
+    folder = tmp_path / "killed"
+    config = write_config(tmp_path / "config.yaml", videos, folder, checkpoint={"every_steps": 2})
+    for kill_after in (3, 8):
+        process = subprocess.Popen(
+            [sys.executable, TRAIN, str(config)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )  # fmt: skip
+        deadline = time.time() + 120
+        while time.time() < deadline and not (
+            (folder / "log.jsonl").is_file() and max(losses(folder), default=0) >= kill_after
+        ):
+            assert process.poll() is None, process.stdout.read().decode()
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (folder / "results.json").exists(), "it ended before it was killed"
+    run(config)
+    resumed = [line for line in (folder / "log.txt").read_text().splitlines() if line.startswith("resumed at step")]
+    assert len(resumed) == 2
+    expected, found = final_weights(finished[1]), final_weights(folder)
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert torch.equal(expected[name], found[name]), name
+    assert losses(folder) == losses(finished[1])
+
+
+@pytest.fixture(scope="module")
+def reference_losses(videos, tmp_path_factory) -> dict[int, float]:
+    """C3D has no batch-norm, so its loss does not depend on how a batch is divided."""
+    return _c3d_losses(videos, tmp_path_factory.mktemp("one"))
+
+
+def _c3d_losses(videos: Path, here: Path, ranks: int = 0, **train) -> dict[int, float]:
+    config = write_config(
+        here / "config.yaml", videos, here / "run",
+        model={"backbone": "c3d", "width": 4, "dropout": 0.0},
+        clip={"num_frames": 16, "short_side": 32, "crop": 32},
+        train={"epochs": 2, "batch_size": 4, "lr": 1e-3, "milestones": [], **train},
+    )  # fmt: skip
+    run(config, ranks=ranks)
+    return losses(here / "run")
+
+
+@pytest.mark.distributed
+def test_two_ranks_give_the_loss_curve_of_one(videos, reference_losses, tmp_path):
+    assert _c3d_losses(videos, tmp_path, ranks=2) == pytest.approx(reference_losses, rel=1e-4)
+
+
+def test_accumulation_gives_the_same_loss_curve(videos, reference_losses, tmp_path):
+    assert _c3d_losses(videos, tmp_path, accumulate=2) == pytest.approx(reference_losses, rel=1e-4)
+
+
+def test_a_broken_video_is_replaced_counted_and_named(videos, tmp_path):
+    table = sorted((videos.parent / "train").rglob("*.mp4"))
+    broken, whole = table[0], table[0].read_bytes()
+    config = write_config(
+        tmp_path / "config.yaml", videos, tmp_path / "run",
+        data={
+            "train": [{"manifest": str(videos), "splits": ["train"]}], "tests": [], "validation": {"video_share": 0.0},
+            "max_bad_share": 0.2, "decode_threads": 1,
+        },
+    )  # fmt: skip
+    try:
+        broken.write_bytes(whole[: len(whole) // 2] + b"\0" * (len(whole) - len(whole) // 2))
+        run(config)
+        named = events(tmp_path / "run", "bad_sample")
+        assert len(named) >= 2  # at least once in each of four epochs, but epochs draw stand-ins too
+        assert {event["path"] for event in named} == {str(broken)}
+        counted = [e["data/bad_samples"] for e in events(tmp_path / "run", "scalars") if "data/bad_samples" in e]
+        assert counted[-1] == len(named)
+        done = run(config, f"run.folder={tmp_path / 'strict'}", "data.max_bad_share=0.0", check=False)
+        assert done.returncode == 2
+        assert "more than data.max_bad_share" in done.stderr
+        assert broken.name in done.stderr
+    finally:
+        broken.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["model.width=8"], "holds a run with another model"),
+        (["train.batch_size=6"], "another train.batch_size"),
+        (["run.resume=never"], "run.resume is 'never' but"),
+        (["run.resume=nowhere.pt"], "no checkpoint at 'nowhere.pt'"),
+        (["train.epoch=3"], "did you mean 'train.epochs'"),
+        (["data.tests.0.splits=[test]"], "has no split 'test'"),
+        (["words.path=missing.bin", "words.source=word2vec"], "missing.bin"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_leave_the_run_alone(finished, overrides, says):
+    config, folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "checkpoints").iterdir()}
+    done = run(config, *overrides, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert says in errors[0]
+    assert "Traceback" not in done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "checkpoints").iterdir()}
+
+
+def test_weights_carry_over_with_init_from(videos, finished, tmp_path):
+    config = write_config(
+        tmp_path / "config.yaml",
+        videos,
+        tmp_path / "run",
+        train={"epochs": 1, "lr": 0.0, "init_from": str(finished[1])},
+    )
+    run(config, "train.batch_size=4")
+    source = read_checkpoint(finished[1] / "checkpoints" / "best.pt")["model"]
+    found = final_weights(tmp_path / "run")
+    for name in source:
+        if "running_" not in name and "num_batches" not in name:
+            assert torch.equal(source[name], found[name]), name
+
+
+def test_help_teaches():
+    printed = run("--help").stdout
+    for text in ("torchrun engine/train.py CONFIG", "train.epochs = 150", "data.train.N.manifest", "run.resume = auto"):
+        assert text in printed
