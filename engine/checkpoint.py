@@ -62,7 +62,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"no checkpoint at '{path}'")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, UnpicklingError) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, OSError, UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"checkpoint '{path}' cannot be read ({reason}): it is truncated or no checkpoint") from error
     missing = [key for key in _REQUIRED if not isinstance(state, dict) or key not in state]

@@ -1,0 +1,104 @@
+"""The 3-D CNNs f_v: one snippet -> one feature vector (paper Sec. 3.1, 4.4).
+
+The residual networks are torchvision's (Tran et al. 2018), put together from torchvision's own blocks under
+its own module names, because its `VideoResNet` fixes the widths: at width 64 its state dicts load unchanged
+and the output is its model's without the last layer `fc`.
+"""
+
+import torch
+from torch import nn
+from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, Conv3DNoTemporal, Conv3DSimple
+
+from engine.config import ModelConfig
+from engine.data.batch import ClipFormat
+from engine.models.c3d import C3D
+
+PUBLISHED_WIDTH = 64
+_CONVOLUTIONS: dict[str, list[type[nn.Module]]] = {  # of the four stages
+    "r2plus1d_18": [Conv2Plus1D] * 4,
+    "r3d_18": [Conv3DSimple] * 4,
+    "mc3_18": [Conv3DSimple] + [Conv3DNoTemporal] * 3,
+}
+RESNETS = tuple(_CONVOLUTIONS)
+
+
+class VideoResNet(nn.Module):
+    """An 18-layer video residual network without its classifier.
+
+    Args:
+        name: one of `RESNETS`.
+        width: channels of the first stage; the others have 2, 4 and 8 times as many.
+
+    Input float [N, 3, T, H, W] of any size, output [N, feature_dim] with feature_dim = 8 * width.
+    """
+
+    classifier = ("fc",)  # module of the published network that is not part of this one
+
+    def __init__(self, name: str, width: int = PUBLISHED_WIDTH) -> None:
+        super().__init__()
+        self.name, self.width, self.feature_dim = name, width, 8 * width
+        self.stem = _factorised_stem(width) if name == "r2plus1d_18" else _stem(width)
+        conv1, conv2, conv3, conv4 = _CONVOLUTIONS[name]
+        self.layer1 = _stage(conv1, width, width, stride=1)
+        self.layer2 = _stage(conv2, width, 2 * width, stride=2)
+        self.layer3 = _stage(conv3, 2 * width, 4 * width, stride=2)
+        self.layer4 = _stage(conv4, 4 * width, 8 * width, stride=2)
+        for module in self.modules():  # torchvision's initialisation; batch-norm starts at 1 and 0 by itself
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(clips)))))
+        return x.mean(dim=(2, 3, 4))
+
+
+Backbone = VideoResNet | C3D  # modules: float [N, 3, T, H, W] -> [N, feature_dim]
+
+
+def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:
+    """Build a backbone with random weights.
+
+    Args:
+        config: its `backbone` and `width`.
+        clip: size of the snippets it will see; the residual networks take any, C3D is bound to it.
+
+    Raises:
+        InputError: the snippets are too small for the network.
+    """
+    if config.backbone == "c3d":
+        return C3D(clip.num_frames, clip.crop, config.width)
+    return VideoResNet(config.backbone, config.width)
+
+
+def _stem(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(3, width, (3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False),
+        nn.BatchNorm3d(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _factorised_stem(width: int) -> nn.Sequential:
+    """7x7 in space, then 3 in time; the published 45 channels between them scale with the width, rounded up."""
+    between = -(-45 * width // PUBLISHED_WIDTH)
+    return nn.Sequential(
+        nn.Conv3d(3, between, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
+        nn.BatchNorm3d(between),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(between, width, (3, 1, 1), padding=(1, 0, 0), bias=False),
+        nn.BatchNorm3d(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _stage(convolution: type[nn.Module], inplanes: int, planes: int, stride: int) -> nn.Sequential:
+    """Two residual blocks; the first may halve the size, and then its shortcut is a 1x1x1 convolution."""
+    shortcut = None
+    if stride != 1 or inplanes != planes:
+        steps = convolution.get_downsample_stride(stride)
+        shortcut = nn.Sequential(
+            nn.Conv3d(inplanes, planes, kernel_size=1, stride=steps, bias=False), nn.BatchNorm3d(planes)
+        )
+    return nn.Sequential(
+        BasicBlock(inplanes, planes, convolution, stride, shortcut), BasicBlock(planes, planes, convolution)
+    )

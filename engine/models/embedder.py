@@ -1,0 +1,85 @@
+"""Video -> point in word space: f_s after f_v, the whole network that is trained (paper Sec. 3.1, 4.4)."""
+
+from typing import Self
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from engine.config import ModelConfig
+from engine.data.batch import ClipFormat
+from engine.models.backbones import Backbone, build_backbone
+from engine.models.weights import load_backbone_weights
+
+
+class Embedder(nn.Module):
+    """3-D CNN, mean over the snippets of a video, dropout, linear layer, optional unit length.
+
+    Args:
+        backbone: float [N, 3, T, H, W] -> [N, F] with F = `backbone.feature_dim`.
+        embed_dim: D, length of the class vectors.
+        dropout: probability before the linear layer.
+        unit_norm: scale the output to length 1 (the authors' code does, Eq. 2 does not).
+        freeze_backbone: train only the linear layer. Batch-norm keeps its statistics too, whatever `train()` is told;
+            in the authors' code they go on moving.
+
+    Everything after the backbone is computed in the type of the linear layer's weights, whatever autocast does: it
+    costs nothing and the output is compared with class vectors.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        embed_dim: int,
+        dropout: float = 0.0,
+        unit_norm: bool = False,
+        freeze_backbone: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(backbone.feature_dim, embed_dim)
+        self.unit_norm = unit_norm
+        self.freeze_backbone = freeze_backbone
+        self.weights_from = "random weights"  # for the log
+        if freeze_backbone:
+            backbone.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.freeze_backbone:
+            self.backbone.eval()
+        return self
+
+    def features(self, clips: torch.Tensor) -> torch.Tensor:
+        """Normalised clips float [N, 3, T, H, W] -> features [N, F] of the backbone."""
+        return self.backbone(clips)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Features [N, F] -> points in word space [N, D]."""
+        with torch.autocast(features.device.type, enabled=False):
+            points = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
+            return functional.normalize(points, dim=1) if self.unit_norm else points
+
+    def forward(self, clips: torch.Tensor, num_snippets: int = 1) -> torch.Tensor:
+        """Normalised clips float [N, 3, T, H, W] -> points in word space [N / num_snippets, D].
+
+        The snippets of a video follow each other; their features are averaged before the linear layer.
+        """
+        features = self.features(clips).to(self.linear.weight.dtype)
+        return self.project(features.unflatten(0, (-1, num_snippets)).mean(dim=1))
+
+
+def build_embedder(config: ModelConfig, clip: ClipFormat, embed_dim: int) -> Embedder:
+    """Build the network of a run and load `model.weights`; `weights_from` says what was loaded.
+
+    Raises:
+        InputError: the weights cannot be had or do not fit, or the snippets are too small.
+    """
+    backbone = build_backbone(config, clip)
+    loaded = load_backbone_weights(backbone, config.weights) if config.weights else None
+    embedder = Embedder(backbone, embed_dim, config.dropout, config.unit_norm, config.freeze_backbone)
+    if loaded:
+        embedder.weights_from = loaded
+    return embedder

@@ -1,0 +1,142 @@
+"""Weights for a backbone from elsewhere: torchvision's, the C3D port's, a checkpoint of ours or of another trainer."""
+
+import pickle
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torchvision.models import get_model_weights
+
+from engine.errors import InputError
+from engine.models.backbones import PUBLISHED_WIDTH, RESNETS, Backbone
+
+KINETICS400 = "kinetics400"
+_DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError)  # torch.load raises any
+_SHOWN = 10  # names listed in a message before the rest is only counted
+
+
+def load_backbone_weights(backbone: Backbone, source: str) -> str:
+    """Load weights into a backbone, all of them or none.
+
+    Args:
+        backbone: what to load into; its state dict gives the names.
+        source: `kinetics400` (torchvision's weights, from torch hub's cache or downloaded into it), or a file written by
+            `torch.save`. The file may nest the state dict and prefix its names as it likes (`state_dict`, `module.`,
+            `model.backbone.`): the prefix under which most of the backbone's names are found is taken.
+
+    Returns:
+        What was loaded and what was left out, for the log. Left out are the published classifier (`fc`) and
+        everything outside the prefix.
+
+    Raises:
+        InputError: no such file, no network, not a file of plain tensors, no weights of this network in it, or names or
+            shapes that do not fit.
+    """
+    if source == KINETICS400:
+        where, content = _kinetics400(backbone)
+    else:
+        where, content = f"'{source}'", _read(Path(source))
+    tensors = dict(_flatten(content))
+    wanted = backbone.state_dict()
+    prefix = _find_prefix(tensors, wanted)
+    if prefix is None:
+        raise InputError(
+            f"weights {where} hold no part of the network {backbone.name}: they have {_names(sorted(tensors)) or 'no tensors'}, "
+            f"it has {_names(sorted(wanted))}"
+        )
+    found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    heads = {name for name in found if name.split(".")[0] in backbone.classifier}
+    _check_fit({name: tensor for name, tensor in found.items() if name not in heads}, wanted, backbone, where)
+    backbone.load_state_dict({name: found.get(name, wanted[name]) for name in wanted})
+    left_out = sorted(prefix + name for name in heads) + sorted(set(tensors) - {prefix + name for name in found})
+    return (
+        f"{where}{f' under {prefix!r}' if prefix else ''}: {len(found) - len(heads)} tensors"
+        f"{f'; left out {_names(left_out)}' if left_out else ''}"
+    )
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"model.weights: no file '{path}' (or did you mean '{KINETICS400}'?)")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        culprit = re.search(r"GLOBAL (\S+)", str(error))
+        raise InputError(
+            f"weights '{path}' cannot be read as plain tensors ({culprit[1] if culprit else type(error).__name__}): the file "
+            "is damaged, or it holds Python objects, which are not run for safety. Copy it again, or save its state dict "
+            "alone with torch.save(model.state_dict(), ...)"
+        ) from error
+
+
+def _kinetics400(backbone: Backbone) -> tuple[str, Mapping[str, torch.Tensor]]:
+    if backbone.name not in RESNETS or backbone.width != PUBLISHED_WIDTH:
+        raise InputError(
+            f"model.weights '{KINETICS400}' exist for {', '.join(RESNETS)} at model.width {PUBLISHED_WIDTH}, "
+            f"not for {backbone.name} at width {backbone.width}: give a file, or no weights"
+        )
+    url = get_model_weights(backbone.name).DEFAULT.url
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if cached.is_file():
+        return f"'{KINETICS400}' ({cached})", _read(cached)
+    try:
+        weights = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # no network (a URLError is an OSError), or a damaged download
+        raise InputError(
+            f"model.weights '{KINETICS400}': cannot download {url} ({error}): fetch it elsewhere and put it at '{cached}'"
+        ) from error
+    return f"'{KINETICS400}' ({url})", weights
+
+
+def _flatten(content: Any, path: str = "") -> list[tuple[str, torch.Tensor]]:
+    """Every tensor of nested mappings under its dotted name. Mappings with other keys (an optimiser's state) are passed by."""
+    if isinstance(content, torch.Tensor):
+        return [(path, content)]
+    if not isinstance(content, Mapping):
+        return []
+    return [
+        pair
+        for key, value in content.items()
+        if isinstance(key, str)
+        for pair in _flatten(value, f"{path}.{key}" if path else key)
+    ]
+
+
+def _find_prefix(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> str | None:
+    """The prefix that turns most names of the network into names of the file; None where no name fits."""
+    votes = Counter()
+    for name in tensors:
+        parts = name.split(".")
+        for cut in range(len(parts)):
+            if ".".join(parts[cut:]) in wanted:
+                votes[".".join([*parts[:cut], ""]) if cut else ""] += 1
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def _check_fit(
+    found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], backbone: Backbone, where: str
+) -> None:
+    problems = {
+        "missing": [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")],
+        "unexpected": [name for name in found if name not in wanted],
+        "of another shape": [
+            f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in found and found[name].shape != tensor.shape
+        ],
+    }
+    listed = [f"{len(names)} {what} ({_names(names)})" for what, names in problems.items() if names]
+    if listed:
+        raise InputError(
+            f"weights {where} do not fit {backbone.name} of width {backbone.width}: {'; '.join(listed)}. "
+            "Set model.backbone, model.width and the clip size to those of the file"
+        )
+
+
+def _names(names: Sequence[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

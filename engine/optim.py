@@ -1,0 +1,66 @@
+"""The optimiser and the learning rate's course (paper Sec. 4.4: Adam at 1e-3, ten times less at epochs 60 and 120)."""
+
+import math
+
+import torch
+from torch import nn
+
+from engine.config import TrainConfig
+
+_WARMUP_START = 0.01  # share of the learning rate at which a warm-up begins
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD with momentum over the trainable parameters, fused (one pass over the memory).
+
+    Weight decay is for the weights of convolutions and linear layers; biases and the scale and shift of batch-norm
+    (every parameter of one axis) are spared. For `adam` it is added to the gradient, for `adamw` it is decoupled.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    fused = device.type in ("cpu", "cuda")
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(groups, lr=config.lr, fused=fused)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+    raise ValueError(f"no optimizer is called '{config.optimizer}'")
+
+
+def learning_rate(config: TrainConfig, epoch_progress: float) -> float:
+    """The learning rate at a point of the run, a pure function.
+
+    Args:
+        epoch_progress: epochs done, with their fraction: 0 at the first step, `config.epochs` at the end.
+
+    A warm-up rises linearly from 1 % over `warmup_epochs` and multiplies the schedule. `milestones` multiplies by
+    `gamma` at each of them; `cosine` falls to zero at `epochs`, counted from the end of the warm-up.
+    """
+    rate = config.lr
+    if epoch_progress < config.warmup_epochs:
+        rate *= _WARMUP_START + (1 - _WARMUP_START) * epoch_progress / config.warmup_epochs
+    if config.schedule == "milestones":
+        rate *= config.gamma ** sum(epoch_progress >= milestone for milestone in config.milestones)
+    elif config.schedule == "cosine" and epoch_progress > config.warmup_epochs:
+        share = (epoch_progress - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
+        rate *= 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    return rate
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Use `rate` from the next step on."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def clip_gradients(model: nn.Module, max_norm: float) -> torch.Tensor:
+    """Scale all gradients together so that their norm is at most `max_norm`.
+
+    Returns the norm before, a scalar on the device (not read here: reading it would make the host wait).
+    """
+    return nn.utils.clip_grad_norm_(model.parameters(), max_norm)

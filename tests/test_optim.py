@@ -1,0 +1,107 @@
+"""The optimiser's parameter groups and steps, and the learning rate's course in explicit numbers."""
+
+import pytest
+import torch
+from torch import nn
+
+from engine.config import TrainConfig
+from engine.models.backbones import VideoResNet
+from engine.models.embedder import Embedder
+from engine.optim import build_optimizer, clip_gradients, learning_rate, set_learning_rate
+
+CPU = torch.device("cpu")
+
+
+def small_model(**options) -> Embedder:
+    torch.manual_seed(0)
+    return Embedder(VideoResNet("r2plus1d_18", 4), embed_dim=3, **options)
+
+
+def test_weight_decay_spares_batch_norm_and_biases():
+    model = small_model()
+    optimizer = build_optimizer(model, TrainConfig(optimizer="adamw", weight_decay=0.1), CPU)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(decay) == len(list(model.parameters()))
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            spared = isinstance(module, nn.BatchNorm3d) or name == "bias"
+            assert decay[id(parameter)] == (0.0 if spared else 0.1)
+
+
+def test_frozen_parameters_are_left_out():
+    model = small_model(freeze_backbone=True)
+    optimizer = build_optimizer(model, TrainConfig(), CPU)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(model.linear.weight), id(model.linear.bias)}
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        # Two steps from weight 1 with gradient 2, learning rate 0.1, weight decay 0.5 by the optimisers' definitions.
+        ("sgd", [1 - 0.1 * 2.5, 0.75 - 0.1 * (0.9 * 2.5 + 2.375)]),
+        ("adam", [1 - 0.1, None]),
+        ("adamw", [1 * (1 - 0.1 * 0.5) - 0.1, None]),
+    ],
+)
+def test_steps_by_hand(name, steps):
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1.0)
+    optimizer = build_optimizer(model, TrainConfig(optimizer=name, lr=0.1, weight_decay=0.5, momentum=0.9), CPU)
+    for expected in steps:
+        model.weight.grad = torch.full_like(model.weight, 2.0)
+        optimizer.step()
+        if expected is not None:
+            assert model.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_set_learning_rate_reaches_every_group():
+    model = small_model()
+    optimizer = build_optimizer(model, TrainConfig(optimizer="sgd", momentum=0.0), CPU)
+    set_learning_rate(optimizer, 0.25)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.25)
+
+
+def test_papers_milestones():
+    config = TrainConfig()  # 150 epochs, 1e-3, a tenth at 60 and 120
+    rates = {p: learning_rate(config, p) for p in (0, 59.99, 60, 119.99, 120, 149.99)}
+    assert rates == pytest.approx({0: 1e-3, 59.99: 1e-3, 60: 1e-4, 119.99: 1e-4, 120: 1e-5, 149.99: 1e-5}, rel=1e-9)
+
+
+def test_warmup_is_linear_and_multiplies_the_schedule():
+    config = TrainConfig(lr=1.0, warmup_epochs=2.0, milestones=[1], gamma=0.5)
+    rates = [learning_rate(config, p) for p in (0, 0.5, 1, 2, 3)]
+    assert rates == pytest.approx([0.01, 0.2575, 0.505 * 0.5, 0.5, 0.5], rel=1e-9)
+
+
+def test_cosine_falls_from_the_end_of_the_warmup_to_zero():
+    config = TrainConfig(lr=2.0, epochs=11, schedule="cosine", warmup_epochs=1.0)
+    rates = [learning_rate(config, p) for p in (1, 3.5, 6, 8.5)]
+    assert rates == pytest.approx([2.0, 1 + 2**-0.5, 1.0, 1 - 2**-0.5], rel=1e-9)
+    assert learning_rate(config, 11) == pytest.approx(0, abs=1e-12)
+    assert learning_rate(config, 12) == pytest.approx(0, abs=1e-12)  # never up again
+
+
+def test_constant():
+    config = TrainConfig(lr=0.3, schedule="constant")
+    assert {learning_rate(config, p) for p in (0, 70, 150)} == {0.3}
+
+
+def test_warmup_longer_than_the_run():
+    config = TrainConfig(lr=1.0, epochs=2, warmup_epochs=4.0, schedule="cosine")
+    assert learning_rate(config, 2) == pytest.approx(0.505)
+
+
+def test_clip_gradients():
+    model = nn.Linear(2, 1)
+    model.weight.grad, model.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])
+    assert clip_gradients(model, 1.0).item() == pytest.approx(5)
+    torch.testing.assert_close(model.weight.grad, torch.tensor([[0.6, 0.0]]))
+    torch.testing.assert_close(model.bias.grad, torch.tensor([0.8]))
+    assert clip_gradients(model, 10.0).item() == pytest.approx(1)
+    torch.testing.assert_close(model.bias.grad, torch.tensor([0.8]))
