@@ -124,7 +124,7 @@ class WordsConfig:
         choices=("auto", "none", "ucf101", "hmdb51", "kinetics", "activitynet", "sun397"),
     )
     lemmatize: bool = option(True, "verbs to their WordNet lemma, as the authors' code does")
-    centre: str = option("auto", "subtract the vocabulary's mean first; auto: for GloVe", choices=("auto", "yes", "no"))
+    centre: str = option("auto", "subtract the mean of the 20,000 most frequent words first; auto: for GloVe", choices=("auto", "yes", "no"))
     replace: dict[str, str] = option({}, "class name -> the words to use in its place")
     dim: int = option(300, "length of random vectors", minimum=1)
     seed: int = option(0, "seed of random vectors", minimum=0)

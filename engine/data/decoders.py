@@ -1,0 +1,82 @@
+"""Choosing a decoder. The choice is made once, is stated in the log, and never changes silently."""
+
+import ctypes
+import importlib
+import os
+
+import torch
+
+from engine.data.batch import ClipFormat, VideoDecoder
+from engine.errors import InputError
+
+_NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
+_INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]' for V100 and older drivers)"
+
+
+def choose_decoder(name: str, device: torch.device) -> tuple[str, str]:
+    """Which decoder `name` ("auto", "dali" or "pyav") means on `device`, and why, in one line for the log.
+
+    auto: DALI where it can use the GPU's decoding engine, else PyAV.
+
+    Raises:
+        InputError: "dali" was asked for by name and cannot run here.
+    """
+    if name == "pyav":
+        return "pyav", "data.decoder is pyav"
+    if name == "auto" and device.type != "cuda":
+        return "pyav", f"data.decoder is auto and the device is {device.type}"
+    problem = _dali_problem(device)
+    if name == "auto" and problem:
+        return "pyav", f"data.decoder is auto and {problem}"
+    if name == "auto":
+        return "dali", f"data.decoder is auto and {device} has NVDEC"
+    if problem:
+        raise InputError(f"data.decoder is dali, but {problem}; or set data.decoder=pyav")
+    return "dali", f"data.decoder is dali, on the {'GPU' if device.type == 'cuda' else 'CPU: VP8, VP9 and MJPEG only'}"
+
+
+def _dali_problem(device: torch.device) -> str | None:
+    """Why DALI cannot decode for `device`, and what to do about it; None where it can."""
+    if device.type not in ("cuda", "cpu"):
+        return f"DALI decodes for cuda and cpu devices, not for {device.type}"
+    try:
+        importlib.import_module("engine.data.dali")
+    except ImportError as error:
+        return f"DALI cannot be imported ({error}): {_INSTALL}"
+    if device.type == "cuda":
+        try:
+            ctypes.CDLL(_NVDEC_LIBRARY)
+        except OSError as error:
+            return f"NVDEC cannot be used ({error}): install the driver's video libraries"
+    return None
+
+
+def default_threads() -> int:
+    """The CPU cores this process may use, shared among the ranks of this machine; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def build_decoder(
+    name: str, clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int
+) -> VideoDecoder:
+    """The decoder that `name` ("auto", "dali" or "pyav") means on `device`.
+
+    Args:
+        clip: the shape of a snippet.
+        device: where the clips are wanted.
+        num_threads: videos decoded at the same time; 0: `default_threads()`.
+        max_batch_size: requests of one `decode` call at most (DALI reserves room for them).
+
+    Raises:
+        InputError: as `choose_decoder`.
+    """
+    chosen, _ = choose_decoder(name, device)
+    num_threads = num_threads or default_threads()
+    if chosen == "dali":
+        from engine.data.dali import DaliDecoder
+
+        return DaliDecoder(clip, device, num_threads, max_batch_size)
+    from engine.data.pyav.decode import PyAVDecoder
+
+    return PyAVDecoder(clip, device, num_threads)

@@ -1,0 +1,73 @@
+"""Which videos NVDEC decodes frame-exactly through DALI's `fn.decoders.video`, told from their first bytes.
+
+On the GPU DALI 2.4 builds no index (its `build_index` argument is not used): it decodes from the first
+byte on, takes one time stamp per packet, and gives the pictures out in the order of those stamps. Read
+in its source, these therefore come out as *wrong frames without an error*, and are refused here:
+
+- VP8, VP9 and AV1 keep pictures that are decoded but never shown, MPEG-4 may pack two pictures into one
+  packet: either way later frames move. (MJPEG it does not decode at all.)
+- AVI, transport, program and raw streams lack presentation stamps: B-frames would come in decoding order.
+- MP4 with an edit list that cuts into a group of pictures: the pictures before the cut would be counted.
+- Odd widths or heights: its colour kernel writes 2x2 blocks, past the picture's edge.
+
+Nothing here imports DALI.
+"""
+
+from collections.abc import Iterator
+
+from engine.data.batch import Video
+
+CODECS = ("h264", "hevc")
+_MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+_MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
+
+
+def refusal(video: Video, data: memoryview) -> str | None:
+    """Why `video`, whose file holds `data`, is not decoded on the GPU; None where it is."""
+    mend = "set data.decoder=pyav, or ingest the data set"
+    if video.codec not in CODECS:
+        return f"DALI on the GPU does not decode {video.codec} frame by frame (only {' and '.join(CODECS)}): {mend}"
+    if video.width % 2 or video.height % 2:
+        return f"DALI on the GPU cannot decode an odd size ({video.width}x{video.height}): {mend}"
+    if bytes(data[4:8]) in _MP4_FIRST_BOXES:
+        counts = mp4_video_samples(data) - {0}  # 0: fragmented, the samples are described elsewhere
+        if counts and video.file_frames not in counts:
+            return (
+                f"its header lists {max(counts)} pictures where {video.file_frames} are shown (an edit list, or damage), "
+                f"so DALI on the GPU would count other frames: {mend}"
+            )
+    elif bytes(data[:4]) != _MATROSKA_MAGIC:
+        return (
+            f"DALI on the GPU needs the time stamps of MP4, MOV, Matroska or WebM, and this is another format: {mend}"
+        )
+    return None
+
+
+def mp4_video_samples(data: memoryview) -> set[int]:
+    """Number of samples (coded pictures) of each video track of an MP4 or MOV file."""
+    counts = set()
+    for track in _boxes(data, b"moov", b"trak"):
+        if any(bytes(handler[8:12]) == b"vide" for handler in _boxes(track, b"mdia", b"hdlr")):
+            sizes = _boxes(track, b"mdia", b"minf", b"stbl", b"stsz")
+            counts |= {int.from_bytes(table[8:12], "big") for table in sizes}
+    return counts
+
+
+def _boxes(data: memoryview, name: bytes, *inner: bytes) -> Iterator[memoryview]:
+    """Contents of the boxes called `name`, or of those that lie `inner` to them (ISO/IEC 14496-12, 4.2)."""
+    place = 0
+    while place + 8 <= len(data):
+        size, header = int.from_bytes(data[place : place + 4], "big"), 8
+        if size == 1:
+            size, header = int.from_bytes(data[place + 8 : place + 16], "big"), 16
+        elif size == 0:  # up to the end
+            size = len(data) - place
+        if size < header:
+            return
+        if bytes(data[place + 4 : place + 8]) == name:
+            content = data[place + header : place + size]
+            if inner:
+                yield from _boxes(content, *inner)
+            else:
+                yield content
+        place += size

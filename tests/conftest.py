@@ -1,0 +1,51 @@
+"""What tests of all parts share: whether there is a GPU, DALI where it exists, and the real data beside the checkout.
+
+A test marked `gpu` is skipped where there is no NVIDIA GPU. With REQUIRE_GPU=1 in the environment a `gpu`
+test that would be skipped, for whatever reason, fails instead: a GPU job cannot pass by testing nothing.
+"""
+
+import importlib
+import os
+from collections.abc import Generator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+HAS_GPU = torch.cuda.is_available()
+REQUIRE_GPU = os.environ.get("REQUIRE_GPU") == "1"
+
+torch.set_num_threads(min(4, torch.get_num_threads()))  # the tests' tensors are small: more threads only wait
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not HAS_GPU:
+        pytest.skip("needs an NVIDIA GPU, and torch sees none")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if REQUIRE_GPU and report.skipped and item.get_closest_marker("gpu"):
+        report.outcome = "failed"
+        report.longrepr = f"REQUIRE_GPU=1, but skipped: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def dali() -> ModuleType:
+    """The module `engine.data.dali`; skips the test where DALI is not installed."""
+    pytest.importorskip(
+        "nvidia.dali", reason="DALI is not installed (it has wheels for Linux only): extra cuda13 or cuda12"
+    )
+    return importlib.import_module("engine.data.dali")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; skips the test where it is absent."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"needs the real data at {path}, which no checkout brings along")
+    return path

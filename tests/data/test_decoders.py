@@ -1,0 +1,107 @@
+"""Which decoder is taken where, what the log says of it, and that nothing changes silently."""
+
+import ctypes
+import sys
+
+import pytest
+import torch
+
+from engine.data.batch import ClipFormat
+from engine.data.decoders import build_decoder, choose_decoder, default_threads
+from engine.data.pyav.decode import PyAVDecoder
+from engine.errors import InputError
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+CLIP = ClipFormat()
+
+
+@pytest.fixture
+def no_dali(monkeypatch):
+    monkeypatch.delitem(sys.modules, "engine.data.dali", raising=False)
+    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+
+
+@pytest.fixture
+def nvdec(monkeypatch):
+    """A machine whose driver has NVDEC's library or, given False, has not."""
+
+    def install(present):
+        def load(name):
+            assert name == "libnvcuvid.so.1"
+            if not present:
+                raise OSError(f"{name}: cannot open shared object file")
+
+        monkeypatch.setattr(ctypes, "CDLL", load)
+
+    return install
+
+
+def test_auto_on_the_cpu_is_pyav_and_does_not_import_dali(no_dali):
+    assert choose_decoder("auto", CPU) == ("pyav", "data.decoder is auto and the device is cpu")
+    assert "engine.data.dali" not in sys.modules
+
+
+def test_auto_on_a_gpu_is_dali(dali, nvdec):
+    nvdec(True)
+    assert choose_decoder("auto", CUDA) == ("dali", "data.decoder is auto and cuda:0 has NVDEC")
+
+
+def test_auto_on_a_gpu_without_nvdec_is_pyav_and_says_why(dali, nvdec):
+    nvdec(False)
+    name, why = choose_decoder("auto", CUDA)
+    assert name == "pyav"
+    assert "NVDEC cannot be used (libnvcuvid.so.1" in why
+    assert "\n" not in why
+
+
+def test_auto_on_a_gpu_without_dali_is_pyav_and_says_why(no_dali, nvdec):
+    nvdec(True)
+    name, why = choose_decoder("auto", CUDA)
+    assert name == "pyav"
+    assert "DALI cannot be imported" in why
+    assert "pip install -e '.[cuda13]'" in why
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_dali_by_name_without_dali_names_the_extra(no_dali, nvdec, device):
+    nvdec(True)
+    with pytest.raises(InputError, match=r"data.decoder is dali, but .*pip install -e '\.\[cuda13\]'.*cuda12"):
+        choose_decoder("dali", device)
+
+
+def test_dali_by_name_without_nvdec_names_the_library(dali, nvdec):
+    nvdec(False)
+    with pytest.raises(InputError, match=r"libnvcuvid.*or set data.decoder=pyav"):
+        choose_decoder("dali", CUDA)
+
+
+def test_dali_decodes_for_no_other_device():
+    with pytest.raises(InputError, match="not for mps"):
+        choose_decoder("dali", torch.device("mps"))
+
+
+def test_names_are_taken_at_their_word(dali):
+    assert choose_decoder("pyav", CUDA)[0] == "pyav"
+    name, why = choose_decoder("dali", CPU)
+    assert name == "dali"
+    assert "VP8, VP9 and MJPEG only" in why
+
+
+def test_building_them(dali):
+    for name, kind in (("auto", PyAVDecoder), ("pyav", PyAVDecoder), ("dali", dali.DaliDecoder)):
+        decoder = build_decoder(name, CLIP, CPU, 1, 2)
+        assert type(decoder) is kind
+        assert decoder.decode([]).frames.shape == (0, 16, 112, 112, 3)
+        decoder.close()
+
+
+def test_threads_are_the_cores_shared_among_the_ranks(dali, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert default_threads() == 12
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert default_threads() == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    decoder = build_decoder("dali", CLIP, CPU, 0, 2)
+    assert decoder.num_threads == 3
+    decoder.close()

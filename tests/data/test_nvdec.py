@@ -1,0 +1,74 @@
+"""What the GPU decoder refuses, told from real files, so that it never returns frames other than those asked for."""
+
+import pytest
+
+from engine.data.nvdec import mp4_video_samples, refusal
+from tests.data.videos import describe, remux, write_numbered
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("nvdec")
+
+
+def verdict(path, **changes):
+    return refusal(describe(path, **changes), memoryview(path.read_bytes()))
+
+
+@pytest.mark.parametrize("name", ["plain.mp4", "plain.mov", "plain.mkv"])
+def test_h264_with_b_frames_in_stamped_containers_is_decoded(folder, name):
+    assert verdict(write_numbered(folder / name, "libx264", options={"bf": "3"})) is None
+
+
+def test_hevc_is_decoded(folder):
+    assert verdict(write_numbered(folder / "hevc.mp4", "libx265", size=(160, 144))) is None
+
+
+def test_samples_are_counted_as_the_header_lists_them(folder):
+    path = write_numbered(folder / "count.mp4", "libx264", num_frames=23)
+    assert mp4_video_samples(memoryview(path.read_bytes())) == {23}
+
+
+def test_fragmented_mp4_lists_no_samples_and_is_decoded(folder):
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    path = write_numbered(folder / "fragments.mp4", "libx264", container_options=options)
+    assert mp4_video_samples(memoryview(path.read_bytes())) == {0}
+    assert verdict(path) is None
+
+
+def test_edit_list_that_hides_pictures_is_refused(folder):
+    plain = write_numbered(folder / "whole.mp4", "libx264")
+    cut = remux(plain, folder / "cut.mp4", first_pts=-5)
+    assert describe(cut).num_frames == 35
+    assert "lists 40 pictures where 35 are shown" in verdict(cut)
+    assert "data.decoder=pyav" in verdict(cut)
+
+
+def test_containers_without_presentation_stamps_are_refused(folder):
+    for name in ("b_frames.avi", "raw.h264", "stream.ts"):
+        assert "needs the time stamps" in verdict(write_numbered(folder / name, "libx264"))
+
+
+def test_codecs_with_pictures_never_shown_are_refused(folder):
+    assert "does not decode vp9" in verdict(write_numbered(folder / "vp9.webm"))
+    assert "does not decode mpeg4" in verdict(write_numbered(folder / "mpeg4.mp4", "mpeg4"))
+
+
+def test_odd_sizes_are_refused(folder):
+    path = write_numbered(folder / "odd.mp4", "libx264", size=(161, 120), pixel_format="yuv444p")
+    assert "odd size (161x120)" in verdict(path)
+
+
+def test_truncated_and_nonsense_boxes_end_the_search(folder):
+    data = write_numbered(folder / "short.mp4", "libx264").read_bytes()
+    end = data.index(b"stsz")
+    assert mp4_video_samples(memoryview(data[: end + 2])) == set()
+    assert mp4_video_samples(memoryview(b"\x00\x00\x00\x02moov" + data)) == set()
+
+
+def test_box_of_64_bit_length_is_read(folder):
+    data = write_numbered(folder / "wide.mp4", "libx264", num_frames=7).read_bytes()
+    start = data.index(b"moov") - 4
+    length = int.from_bytes(data[start : start + 4], "big")
+    moov = b"\x00\x00\x00\x01moov" + (length + 8).to_bytes(8, "big") + data[start + 8 : start + length]
+    assert mp4_video_samples(memoryview(moov)) == {7}
