@@ -1,0 +1,140 @@
+"""Class vectors as averaged word vectors: the paper's W2V(c) (Sec. 4.4).
+
+    class name ──class_words──▶ words ──▶ word vectors ──(- vocabulary mean)──▶ unit ──mean──▶ unit
+
+Each word vector is scaled to unit length before the mean, as the authors' code does. Subtracting the
+vocabulary's mean first (`WordVectors.mean`) is for GloVe, whose vectors share a large common direction.
+
+A word that the vocabulary lacks is looked up once more as it stands in the name (`cheerlead` ->
+`cheerleading`), then among the stand-ins of `tables/class_words.yaml` (not under `rules: none`); what was
+replaced in this way is named in the description. What is still missing is one error for all classes.
+"""
+
+import difflib
+from collections.abc import Sequence
+
+from engine.config import WordsConfig
+from engine.errors import InputError
+from engine.semantics.embeddings import ClassEmbeddings, unit_rows
+from engine.semantics.vectors import CENTRE_WORDS, WordVectors
+from engine.semantics.words import class_words, user_replacement, word_tables
+
+
+class AveragedWords:
+    """A `ClassVectorSource` over a vocabulary of word vectors."""
+
+    def __init__(self, vocabulary: WordVectors, config: WordsConfig) -> None:
+        self.vocabulary = vocabulary
+        self.config = config
+        self.centred = config.centre == "yes" or (config.centre == "auto" and config.source == "glove")
+
+    def embed(self, names: Sequence[str]) -> ClassEmbeddings:
+        """See `ClassVectorSource`."""
+        entries: list[list[str]] = []  # of each class
+        substitutes: dict[str, str] = {}
+        missing: dict[str, list[str | None]] = {}  # class -> its words, None where one is missing
+        wanted: dict[str, list[str]] = {}
+        for name in names:
+            words, found = self._look_up(name, substitutes)
+            entries.append([entry for part in found for entry in part or ()])
+            if None in found:
+                wanted[name] = words
+                missing[name] = [word if part else None for word, part in zip(words, found, strict=True)]
+        if missing:
+            raise InputError(self._missing_message(wanted, missing))
+        return self._average(names, entries, substitutes)
+
+    def _look_up(self, name: str, substitutes: dict[str, str]) -> tuple[list[str], list[tuple[str, ...] | None]]:
+        """The words of a class, and for each its vocabulary entries (None where there is none)."""
+        config = self.config
+        words = class_words(name, config.rules, config.lemmatize, config.replace)
+        as_named = class_words(name, config.rules, False, config.replace)
+        given = user_replacement(name, config.replace) is not None
+        found = []
+        for word, surface in zip(words, as_named, strict=True):
+            entry = self.vocabulary.find(word)
+            part = (entry,) if entry is not None else None
+            if part is None and not given:
+                part = self._substitute(word, surface)
+                if part is not None:
+                    substitutes[word] = " ".join(part)
+            found.append(part)
+        return words, found
+
+    def _substitute(self, word: str, surface: str) -> tuple[str, ...] | None:
+        stand_ins = {} if self.config.rules == "none" else word_tables().stand_ins
+        for words in ((surface,), stand_ins.get(word.lower()), stand_ins.get(surface.lower())):
+            found = tuple(self.vocabulary.find(part) for part in words or ())
+            if found and None not in found:
+                return found
+        return None
+
+    def _average(self, names: Sequence[str], entries: list[list[str]], substitutes: dict[str, str]) -> ClassEmbeddings:
+        flat = [entry for part in entries for entry in part]
+        raw = self.vocabulary.vectors(flat).astype("float64")
+        units, bad = unit_rows(raw - self.vocabulary.mean if self.centred else raw)
+        if bad.any():
+            words = ", ".join(sorted({repr(entry) for entry, is_bad in zip(flat, bad, strict=True) if is_bad}))
+            raise InputError(
+                f"{self.vocabulary.source}: the vector of {words} is zero or not finite, so it has no direction"
+            )
+        rows, start = [], 0
+        for part in entries:
+            rows.append(units[start : start + len(part)].mean(axis=0))
+            start += len(part)
+        return ClassEmbeddings.from_raw(names, rows, self._describe(substitutes), entries)
+
+    def _describe(self, substitutes: dict[str, str]) -> str:
+        config, vocabulary = self.config, self.vocabulary
+        centring = (
+            f"centred on its {min(CENTRE_WORDS, len(vocabulary)):,} most frequent words"
+            if self.centred
+            else "not centred"
+        )
+        text = (
+            f"averaged word vectors of {vocabulary.source}: {len(vocabulary):,} words, {vocabulary.dim} dimensions, "
+            f"{centring}, rules {config.rules}, "
+            f"{'verbs as lemmas' if config.lemmatize else 'not lemmatised'}"
+        )
+        if substitutes:
+            pairs = ", ".join(f"{word} -> {words}" for word, words in sorted(substitutes.items()))
+            text += f"; in place of words the vocabulary lacks: {pairs}"
+        return text
+
+    def _missing_message(self, wanted: dict[str, list[str]], missing: dict[str, list[str | None]]) -> str:
+        """All missing words of all classes, entries spelt like them, and lines to paste into the config."""
+        classes_of: dict[str, list[str]] = {}
+        for name, kept in missing.items():
+            for word, part in zip(wanted[name], kept, strict=True):
+                if part is None:
+                    classes_of.setdefault(word, []).append(name)
+        near = {word: self.vocabulary.near_spellings(word) for word in classes_of}
+        read = f", the first {self.config.max_words} of the file (words.max_words)" if self.config.max_words else ""
+        lines = [
+            f"no vector for these words ({len(classes_of)}, in {len(missing)} classes) among the {len(self.vocabulary):,} words "
+            f"of {self.vocabulary.source}{read}:"
+        ]
+        for word, names in classes_of.items():
+            hint = f"near: {', '.join(near[word])}" if near[word] else "nothing near"
+            lines.append(f"  {word} ({hint}) in {', '.join(repr(name) for name in dict.fromkeys(names))}")
+        lines += [
+            "Give these classes other words in the config, for example (check the choice):",
+            "  words:",
+            "    replace:",
+        ]
+        for name, kept in missing.items():
+            guess = [part or _guess(word, near[word]) for word, part in zip(wanted[name], kept, strict=True)]
+            lines.append(f"      {_yaml_key(name)}: {' '.join(guess)}")
+        return "\n".join(lines)
+
+
+def _guess(word: str, near: list[str]) -> str:
+    """The word cut in two, or an entry nearly like it, where there is such; else dots for the user to fill in."""
+    likely = [entry for entry in near if " " in entry] + difflib.get_close_matches(word, near, n=1, cutoff=0.85)
+    return likely[0] if likely else "..."
+
+
+def _yaml_key(name: str) -> str:
+    """A class name as a YAML key, in quotes where it needs them."""
+    plain = name.replace(" ", "").replace("_", "").isalnum() and not name.isdigit()
+    return name if plain else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,75 @@
+"""Class names -> class vectors: opens the source that the config names and asks it.
+
+glove, word2vec ──▶ AveragedWords      npz ──▶ ReadyVectors      random ──▶ RandomVectors
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.config import WordsConfig
+from engine.errors import InputError
+from engine.semantics.averaged_words import AveragedWords
+from engine.semantics.embeddings import ClassEmbeddings, ClassVectorSource
+from engine.semantics.ready_vectors import ReadyVectors
+from engine.semantics.vectors import load_word_vectors
+from engine.semantics.words import name_key
+
+__all__ = ["ClassEmbeddings", "RandomVectors", "build_class_embeddings", "open_source"]
+
+
+class RandomVectors:
+    """The control: random unit vectors that know nothing of what a class means.
+
+    A vector is a function of (seed, class name) alone, so a class has the same one in any list; names
+    that differ only in case, spaces and '_' are one class.
+    """
+
+    def __init__(self, dim: int, seed: int) -> None:
+        self.dim = dim
+        self.seed = seed
+
+    def embed(self, names: Sequence[str]) -> ClassEmbeddings:
+        """See `ClassVectorSource`."""
+        vectors = np.stack([self._vector(name) for name in names])
+        description = f"random unit vectors: {self.dim} dimensions, seed {self.seed} (the control: no meaning)"
+        return ClassEmbeddings.from_raw(names, vectors, description, [(name,) for name in names])
+
+    def _vector(self, name: str) -> np.ndarray:
+        digest = hashlib.blake2b(name_key(name).encode("utf-8"), digest_size=16).digest()
+        entropy = (self.seed, int.from_bytes(digest, "little"))
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy))).standard_normal(self.dim)
+
+
+def open_source(config: WordsConfig) -> ClassVectorSource:
+    """The source that the config names. Word vectors are loaded once in a process, however often it is asked.
+
+    Raises:
+        InputError: the file is missing or unfit.
+    """
+    if config.source == "random":
+        return RandomVectors(config.dim, config.seed)
+    if config.source != "glove" and config.path is None:
+        raise InputError(f"words.source is {config.source}: name its file in words.path")
+    if config.source == "npz":
+        return ReadyVectors(config)
+    return AveragedWords(load_word_vectors(config.path, config.max_words), config)
+
+
+def build_class_embeddings(names: Sequence[str], config: WordsConfig) -> ClassEmbeddings:
+    """Unit vectors of the classes, in their order (paper Sec. 4.4).
+
+    Args:
+        names: class names, at least one; any spelling that the data sets use.
+        config: the `words` section.
+
+    Returns:
+        ClassEmbeddings with vectors float32 [C, D] on the CPU.
+
+    Raises:
+        InputError: no names; a file that cannot be used; one list of all words (or classes) that have no vector.
+    """
+    if not names:
+        raise InputError("no class names to find vectors for")
+    return open_source(config).embed(tuple(names))

@@ -1,0 +1,141 @@
+"""Class name -> the words whose vectors stand for it (paper Sec. 4.4; the details are the authors' code's).
+
+A name is cut into lower-case words at spaces, `_`, `/`, `-` and, where it has none of these, at CamelCase
+humps. Everything from "(not" on goes, parentheses and a possessive 's go, stop words go (unless nothing
+would be left). Words that are verb forms become their WordNet lemma (`engine/semantics/wordnet.py`).
+
+Each data set adds hand replacements for whole names, which stand as they are, and a few habits
+(`tables/class_words.yaml`). `rules` says whose:
+
+    a data set's name   its table and habits, for every name
+    none                no table; the common stop words and lemmatisation
+    auto                chosen for each name by itself, so that a class has the same words in any list:
+                        1. a name spelt as in one of the tables: that data set ('_' may be a space);
+                        2. '/' and no space (theater/indoor_seats, /a/abbey): sun397;
+                        3. CamelCase (ApplyEyeMakeup): ucf101;
+                        4. a capital and several words (Walking the dog): activitynet;
+                        5. anything else (brush_hair, playing flute): kinetics, which with lower-case
+                           names differs from hmdb51 only by dropping 'or'.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import InputError
+from engine.schema import read_yaml
+from engine.semantics.wordnet import verb_lemma
+
+TABLE = Path(__file__).with_name("tables") / "class_words.yaml"
+
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SUN_FOLDER = re.compile(r"^/?[a-z]/")  # SUN397 keeps its classes in folders a/ to y/
+
+
+@dataclass(frozen=True)
+class DataSetRules:
+    """What one data set adds to the common rules."""
+
+    lemmatize: str  # all, names (not the replacements) or none
+    stop_words: frozenset[str]
+    replace: Mapping[str, tuple[str, ...]]  # by `name_key`
+    spellings: frozenset[str]  # the names replaced, as spelt, with spaces
+
+
+@dataclass(frozen=True)
+class WordTables:
+    """The content of `tables/class_words.yaml`."""
+
+    data_sets: Mapping[str, DataSetRules]
+    plain: DataSetRules  # of `rules: none`
+    stand_ins: Mapping[str, tuple[str, ...]]  # for words that a vocabulary lacks
+
+
+@functools.cache
+def word_tables() -> WordTables:
+    """Read the replacement tables that ship with the package (once)."""
+    tree = read_yaml(TABLE)
+    common = frozenset(tree["stop_words"].split())
+    data_sets = {}
+    for name, rules in tree["data_sets"].items():
+        data_sets[name] = DataSetRules(
+            lemmatize=rules["lemmatize"],
+            stop_words=common | set(rules.get("stop_words", "").split()),
+            replace={name_key(key): tuple(words.split()) for key, words in rules["replace"].items()},
+            spellings=frozenset(key.replace("_", " ") for key in rules["replace"]),
+        )
+    stand_ins = {word: tuple(words.split()) for word, words in tree["stand_ins"].items()}
+    return WordTables(data_sets, DataSetRules("names", common, {}, frozenset()), stand_ins)
+
+
+def name_key(name: str) -> str:
+    """What two spellings of a class name have in common: BrushHair, 'brush hair' and brush_hair are one."""
+    return re.sub(r"[\s_]+", "", name).casefold()
+
+
+def data_set_of(name: str) -> str:
+    """The data set whose rules `auto` applies to a name (the order is in the module's docstring)."""
+    spelt = " ".join(name.replace("_", " ").split())
+    for data_set, rules in word_tables().data_sets.items():
+        if spelt in rules.spellings:
+            return data_set
+    if "/" in name and " " not in name:
+        return "sun397"
+    if re.fullmatch(r"\w+", name) and "_" not in name and re.search(r"[a-z][A-Z]", name):
+        return "ucf101"
+    if name[:1].isupper() and " " in spelt:
+        return "activitynet"
+    return "kinetics"
+
+
+def class_words(
+    name: str, rules: str = "auto", lemmatize: bool = True, replace: Mapping[str, str] | None = None
+) -> list[str]:
+    """The words of a class name, in order.
+
+    Args:
+        name: a class name as any of the data sets, or a user, writes it.
+        rules: auto, none or a data set (see the module's docstring).
+        lemmatize: verb forms to their lemma; where False, words stay as in the name (replacements as in the table).
+        replace: class name -> the words to use as they stand; wins over the tables. Keys match like `name_key`.
+
+    Raises:
+        InputError: no word is left, or `rules` is unknown.
+    """
+    chosen = user_replacement(name, replace or {})
+    if chosen is not None:
+        if not chosen.split():
+            raise InputError(f"words.replace gives no words for class '{name}': name at least one")
+        return chosen.split()
+    tables = word_tables()
+    data_set = data_set_of(name) if rules == "auto" else rules
+    if data_set != "none" and data_set not in tables.data_sets:
+        raise InputError(f"words.rules is '{rules}': it may be auto, none, {', '.join(tables.data_sets)}")
+    chosen_rules = tables.plain if data_set == "none" else tables.data_sets[data_set]
+    bare = _SUN_FOLDER.sub("", name.strip()) if data_set == "sun397" else name
+    words = list(chosen_rules.replace.get(name_key(bare), ()))
+    to_lemma = chosen_rules.lemmatize == "all" or (chosen_rules.lemmatize == "names" and not words)
+    words = words or split_name(bare, chosen_rules.stop_words)
+    if not words:
+        raise InputError(f"class name '{name}' holds no words: name them in the config under words.replace")
+    return [verb_lemma(word) for word in words] if lemmatize and to_lemma else words
+
+
+def user_replacement(name: str, replace: Mapping[str, str]) -> str | None:
+    """The user's own entry for a class name, the exact spelling first, then any that `name_key` equates."""
+    if name in replace:
+        return replace[name]
+    by_key = {name_key(key): words for key, words in replace.items()}
+    return by_key.get(name_key(name))
+
+
+def split_name(name: str, stop_words: frozenset[str]) -> list[str]:
+    """Lower-case words of a name, without "(not ...", parentheses, possessive 's and stop words."""
+    text = re.sub(r"\(not\b.*", "", name, flags=re.IGNORECASE | re.DOTALL).strip()
+    if not re.search(r"[\s_/-]", text):
+        text = _HUMP.sub(" ", text)
+    text = re.sub(r"['’]s\b", "", text.lower())
+    words = re.findall(r"[^\W_]+", re.sub(r"['’]", "", text))
+    return [word for word in words if word not in stop_words] or words
