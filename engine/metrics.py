@@ -71,7 +71,12 @@ class HalfClasses:
             measures[measure] = self.mean(measure)
             measures[f"{measure}_std"] = self.std(measure)
         chance = {"chance_top1": first.chance_top1, "chance_top5": first.chance_top5}
-        return {"num_classes": first.num_classes, **measures, **chance, "splits": [dataclasses.asdict(s) for s in self.splits]}
+        return {
+            "num_classes": first.num_classes,
+            **measures,
+            **chance,
+            "splits": [dataclasses.asdict(s) for s in self.splits],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +153,9 @@ def evaluate_embeddings(
         failures: videos left out, to be reported with the result.
 
     Raises:
-        InputError: no video, embeddings that are not finite, or vectors of another length than the embeddings.
+        InputError: no video, or embeddings that are not finite.
     """
-    _check(name, embeddings, class_vectors, len(failures))
+    _check(name, embeddings, len(failures))
     answers = labels.cpu().numpy()
     predicted, cosine = _nearest(embeddings, class_vectors)
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -180,19 +185,23 @@ def half_of_classes(classes: Sequence[str], seed: int) -> np.ndarray:
     return by_name[np.random.RandomState(seed).permutation(len(classes))[: len(classes) // 2]]
 
 
-def _check(name: str, embeddings: torch.Tensor, class_vectors: torch.Tensor, num_failures: int) -> None:
+def _check(name: str, embeddings: torch.Tensor, num_failures: int) -> None:
     if not len(embeddings):
         reason = f"none of its {num_failures} videos could be decoded" if num_failures else "it has no videos"
         raise InputError(f"test set '{name}' cannot be evaluated: {reason}")
-    if embeddings.shape[1] != class_vectors.shape[1]:
-        raise InputError(
-            f"the model embeds into {embeddings.shape[1]} dimensions, but the class vectors have {class_vectors.shape[1]}: "
-            "take the word vectors the model was trained with"
-        )
+    check_finite(embeddings, f"test set '{name}'")
+
+
+def check_finite(embeddings: torch.Tensor, what: str) -> None:
+    """NaN is near nothing: better an error than a score of chance.
+
+    Raises:
+        InputError: an embedding of `what` ([V, D]) is not finite.
+    """
     broken = int((~torch.isfinite(embeddings)).any(dim=1).sum())
     if broken:
         raise InputError(
-            f"test set '{name}': the embeddings of {broken} of {len(embeddings)} videos are not finite numbers: "
+            f"{what}: the embeddings of {broken} of {len(embeddings)} videos are not finite numbers: "
             "the training diverged (lower train.lr, or train.precision=fp32)"
         )
 
@@ -243,5 +252,7 @@ def _per_class(classes: Sequence[str], confusion: np.ndarray) -> tuple[ClassAccu
         counts[index] = 0
         worst = int(counts.argmax())
         wrong = classes[worst] if counts[worst] else ""
-        table.append(ClassAccuracy(name, videos, correct / videos if videos else float("nan"), wrong, int(counts[worst])))
+        table.append(
+            ClassAccuracy(name, videos, correct / videos if videos else float("nan"), wrong, int(counts[worst]))
+        )
     return tuple(table)

@@ -15,12 +15,11 @@ import torch
 from engine import __version__, pictures
 from engine.checkpoint import checkpoint_file, clip_format, read_checkpoint
 from engine.data.batch import ClipBatch, VideoDecoder
-from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.sources import DataSet
 from engine.distributed import barrier
 from engine.evaluate import Inference, evaluate_source
 from engine.metrics import ZeroShotResult
-from engine.run import Run
+from engine.run import Run, make_decoder
 from engine.schema import to_tree
 from engine.semantics.classes import build_class_embeddings
 from engine.tables import format_table
@@ -45,11 +44,10 @@ class Outcome:
     clips_per_second: float
 
 
-def introduce(run: Run, telemetry: Telemetry, decoder_name: str) -> None:
+def introduce(run: Run, telemetry: Telemetry) -> None:
     """The first lines of the log: what is trained, on what, how. Also the class vectors for TensorBoard's projector."""
     device = run.ranks.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    _, why = choose_decoder(run.config.data.decoder, device)
     train = run.data.train.manifest
     parameters = sum(p.numel() for p in run.model.parameters())
     for line in (
@@ -60,7 +58,7 @@ def introduce(run: Run, telemetry: Telemetry, decoder_name: str) -> None:
         f"class vectors: {run.classes.description}",
         f"model: {run.config.model.backbone}, width {run.config.model.width}, {parameters:,} parameters, "
         f"{run.model.weights_from}, {run.precision.name}{', compiled' if run.config.train.compile else ''}",
-        f"decoder: {decoder_name} ({why})",
+        f"decoder: {run.decoder} ({run.decoder_why})",
         *run.notes,
     ):
         telemetry.message(line)
@@ -88,7 +86,7 @@ def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:
     Collective: all ranks call it.
     """
     how = _inference(run, run.config.evaluate.during_snippets)
-    decoder = _decoder(run)
+    decoder = make_decoder(run, run.config.evaluate.batch_size)
     try:
         results = {}
         for key, data, is_seen in (
@@ -127,12 +125,6 @@ def _inference(run: Run, num_snippets: int) -> Inference:
     )
 
 
-def _decoder(run: Run) -> VideoDecoder:
-    data = run.config.data
-    clip = clip_format(run.config)
-    return build_decoder(data.decoder, clip, run.ranks.device, data.decode_threads, run.config.evaluate.batch_size)
-
-
 def _evaluate(
     run: Run, data: DataSet, decoder: VideoDecoder, how: Inference, is_seen: bool, max_videos: int | None = None
 ) -> ZeroShotResult:
@@ -147,7 +139,8 @@ def conclude(run: Run, telemetry: Telemetry) -> Outcome:
     best = checkpoint_file(run.folder)
     run.model.load_state_dict(read_checkpoint(best)["model"])
     telemetry.message(f"evaluating {best.name} (step {run.best['step']}, chosen by {run.best['metric']})")
-    decoder, how = _decoder(run), _inference(run, run.config.evaluate.num_snippets)
+    decoder = make_decoder(run, run.config.evaluate.batch_size)
+    how = _inference(run, run.config.evaluate.num_snippets)
     try:
         seen = _evaluate(run, run.data.seen, decoder, how, is_seen=True) if run.data.seen else None
         tests = {test.name: _evaluate(run, test, decoder, how, is_seen=False) for test in run.tests}

@@ -19,7 +19,8 @@ from engine.checkpoint import (
     save_checkpoint,
 )
 from engine.config import Config
-from engine.data.decoders import build_decoder
+from engine.data.batch import VideoDecoder
+from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.sources import DataSet, TrainingData, class_lookup, load_source, load_training
 from engine.distributed import Ranks, barrier, main_rank_first
@@ -47,11 +48,10 @@ class Precision:
 
 def choose_precision(name: str, device: torch.device) -> Precision:
     """`auto`: bf16 where the GPU computes it natively, fp16 with loss scaling on older GPUs, fp32 on a CPU."""
-    if name == "auto":
-        if device.type == "cpu":
-            name = "fp32"
-        else:
-            name = "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if name == "auto" and device.type == "cpu":
+        name = "fp32"
+    elif name == "auto":
+        name = "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     if name == "fp16" and device.type == "cpu":
         raise InputError("train.precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
     return Precision(name, {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name])
@@ -73,6 +73,8 @@ class Run:
     scaler: torch.amp.GradScaler
     precision: Precision
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    decoder: str  # chosen once for all of the run's videos
+    decoder_why: str
     step: int = 0
     best: dict[str, Any] = field(default_factory=lambda: {"value": -1.0, "step": 0, "metric": ""})
     notes: list[str] = field(default_factory=list)  # what to tell the user when logging starts
@@ -114,6 +116,8 @@ def build_run(config: Config, ranks: Ranks) -> Run:
     memory = torch.channels_last_3d if config.train.channels_last else torch.contiguous_format
     model.to(ranks.device, memory_format=memory)
     precision = choose_precision(config.train.precision, ranks.device)
+    sets = [data.train, *(held for held in (data.seen, data.unseen) if held), *tests]
+    decoder, why = choose_decoder(config.data.decoder, ranks.device, [each.manifest for each in sets])
     run = Run(
         config=config,
         ranks=ranks,
@@ -127,6 +131,8 @@ def build_run(config: Config, ranks: Ranks) -> Run:
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=precision.name == "fp16"),
         precision=precision,
         loss=build_loss(config.loss),
+        decoder=decoder,
+        decoder_why=why,
     )
     _restore(run)
     run.network = _network(run)
@@ -143,20 +149,26 @@ def _network(run: Run) -> nn.Module:
 
 def build_loader(run: Run) -> ClipLoader:
     """The stream of training batches, from where the run stands."""
-    config, ranks, clip = run.config, run.ranks, clip_format(run.config)
+    config, ranks = run.config, run.ranks
     stream = StreamPlan(config.run.seed, config.train.batch_size, ranks.rank, ranks.world_size, config.clip.flip)
     local = config.train.batch_size // ranks.world_size
     epoch, position = run.stream_position
     return ClipLoader(
         run.data.train.manifest,
         class_lookup(run.data.train.manifest, run.data.train.classes),
-        build_decoder(config.data.decoder, clip, ranks.device, config.data.decode_threads, local),
-        clip,
+        make_decoder(run, local),
+        clip_format(config),
         stream,
         config.data,
         epoch=epoch,
         position=position,
     )
+
+
+def make_decoder(run: Run, max_batch_size: int) -> VideoDecoder:
+    """A decoder of the run's kind for batches of at most `max_batch_size` snippets."""
+    clip, threads = clip_format(run.config), run.config.data.decode_threads
+    return build_decoder(run.decoder, clip, run.ranks.device, threads, max_batch_size)
 
 
 def save_run(run: Run, path: Path) -> None:

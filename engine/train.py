@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import torch
-from kernels.clip_normalize import clip_normalize
 
 from engine import report
 from engine.config import Config, load_config, save_config
@@ -28,6 +27,7 @@ from engine.optim import clip_gradients, learning_rate, set_learning_rate
 from engine.run import Run, build_loader, build_run, save_newest, save_run
 from engine.schema import describe
 from engine.telemetry import Telemetry
+from kernels.clip_normalize import clip_normalize
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def train(config: Config, ranks: Ranks) -> report.Outcome:
         if run.step < run.total_steps:
             loader = build_loader(run)
             try:
-                report.introduce(run, telemetry, loader.decoder.name)
+                report.introduce(run, telemetry)
                 _train_steps(run, loader, telemetry)
             finally:
                 loader.close()

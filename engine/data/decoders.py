@@ -3,20 +3,23 @@
 import ctypes
 import importlib
 import os
+from collections.abc import Sequence
 
 import torch
 
 from engine.data.batch import ClipFormat, VideoDecoder
+from engine.data.manifest import Manifest
+from engine.data.nvdec import unfit_videos
 from engine.errors import InputError
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
 _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]' for V100 and older drivers)"
 
 
-def choose_decoder(name: str, device: torch.device) -> tuple[str, str]:
+def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest] = ()) -> tuple[str, str]:
     """Which decoder `name` ("auto", "dali" or "pyav") means on `device`, and why, in one line for the log.
 
-    auto: DALI where it can use the GPU's decoding engine, else PyAV.
+    auto: DALI where it can use the GPU's decoding engine and that engine decodes all of `manifests`, else PyAV.
 
     Raises:
         InputError: "dali" was asked for by name and cannot run here.
@@ -28,6 +31,13 @@ def choose_decoder(name: str, device: torch.device) -> tuple[str, str]:
     problem = _dali_problem(device)
     if name == "auto" and problem:
         return "pyav", f"data.decoder is auto and {problem}"
+    num_unfit = sum(int(unfit_videos(manifest).sum()) for manifest in manifests) if name == "auto" else 0
+    if num_unfit:
+        total = sum(map(len, manifests))
+        return "pyav", (
+            f"data.decoder is auto and DALI on the GPU cannot decode {num_unfit} of {total} videos frame by frame "
+            "(codec, container or odd size): ingest them as H.264 in MP4 to use NVDEC"
+        )
     if name == "auto":
         return "dali", f"data.decoder is auto and {device} has NVDEC"
     if problem:

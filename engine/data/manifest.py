@@ -100,11 +100,15 @@ class Manifest:
         """
         path = Path(path)
         if not path.is_file():
-            raise InputError(f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {path}`")
+            raise InputError(
+                f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {path}`"
+            )
         try:
             table = pq.read_table(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"manifest '{path}' is not a readable Parquet file ({error}): index the data set again") from error
+            raise InputError(
+                f"manifest '{path}' is not a readable Parquet file ({error}): index the data set again"
+            ) from error
         notes = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
         missing = [name for name in SCHEMA.names if name not in table.schema.names]
         if notes.get("version") != FORMAT_VERSION or missing:

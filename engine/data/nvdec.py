@@ -15,8 +15,12 @@ Nothing here imports DALI.
 
 from collections.abc import Iterator
 
-from engine.data.batch import Video
+import numpy as np
 
+from engine.data.batch import Video
+from engine.data.manifest import Manifest
+
+CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 CODECS = ("h264", "hevc")
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
@@ -41,6 +45,17 @@ def refusal(video: Video, data: memoryview) -> str | None:
             f"DALI on the GPU needs the time stamps of MP4, MOV, Matroska or WebM, and this is another format: {mend}"
         )
     return None
+
+
+def unfit_videos(manifest: Manifest) -> np.ndarray:
+    """bool [V]: videos that `refusal` would surely turn away, told from the manifest alone (no file is read)."""
+    table = manifest.table
+    paths = table.column("path").to_pylist()
+    fit = np.isin(manifest.strings("codec"), CODECS)
+    fit &= np.array([path.lower().endswith(CONTAINERS) for path in paths], dtype=bool)
+    for side in ("width", "height"):
+        fit &= table.column(side).to_numpy() % 2 == 0
+    return ~fit
 
 
 def mp4_video_samples(data: memoryview) -> set[int]:

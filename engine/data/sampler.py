@@ -32,7 +32,13 @@ class EpochPlan:
 
 
 def plan_epoch(
-    num_frames: np.ndarray, *, seed: int, epoch: int, span: int = 16, flip: bool = True, clips_per_epoch: int | None = None
+    num_frames: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    span: int = 16,
+    flip: bool = True,
+    clips_per_epoch: int | None = None,
 ) -> EpochPlan:
     """Plan one epoch: each video once, in random order, at a uniformly random start (paper Sec. 3.2).
 

@@ -50,7 +50,9 @@ def load_source(config: SourceConfig) -> DataSet:
         if wanted:
             manifest = manifest.select(np.isin(_checked(manifest, column, wanted, path), wanted))
     if config.exclude_classes:
-        manifest = manifest.select(~np.isin(_checked(manifest, "class_name", config.exclude_classes, path), config.exclude_classes))
+        manifest = manifest.select(
+            ~np.isin(_checked(manifest, "class_name", config.exclude_classes, path), config.exclude_classes)
+        )
     if config.part != "all":
         if config.class_split is None:
             raise InputError(f"data source '{path}': part '{config.part}' needs a class_split (seed, num_train)")
@@ -75,9 +77,14 @@ def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, 
     """Class names of both sides: a RandomState permutation of the sorted names, the first num_train train."""
     names = sorted(classes)
     if split.num_train >= len(names):
-        raise InputError(f"class_split.num_train is {split.num_train} but there are {len(names)} classes: none would be unseen")
+        raise InputError(
+            f"class_split.num_train is {split.num_train} but there are {len(names)} classes: none would be unseen"
+        )
     order = np.random.RandomState(split.seed).permutation(len(names))
-    return {"train": [names[i] for i in order[: split.num_train]], "unseen": [names[i] for i in order[split.num_train :]]}
+    return {
+        "train": [names[i] for i in order[: split.num_train]],
+        "unseen": [names[i] for i in order[split.num_train :]],
+    }
 
 
 def load_training(config: DataConfig) -> TrainingData:

@@ -2,14 +2,18 @@
 
 import ctypes
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from engine.data import decoders
 from engine.data.batch import ClipFormat
 from engine.data.decoders import build_decoder, choose_decoder, default_threads
+from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
+from tests.rows import row
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 CLIP = ClipFormat()
@@ -105,3 +109,17 @@ def test_threads_are_the_cores_shared_among_the_ranks(dali, monkeypatch):
     decoder = build_decoder("dali", CLIP, CPU, 0, 2)
     assert decoder.num_threads == 3
     decoder.close()
+
+
+def test_auto_on_a_gpu_takes_pyav_for_videos_that_nvdec_would_count_wrongly(monkeypatch):
+    monkeypatch.setattr(decoders, "_dali_problem", lambda device: None)
+    good = Manifest.from_rows([row("a.mp4", "x"), row("b.mkv", "x", codec="hevc")], Path("/v"))
+    mixed = Manifest.from_rows(
+        [row("a.avi", "x"), row("b.mp4", "x", codec="mpeg4"), row("c.mp4", "x", width=63), row("d.mp4", "x")],
+        Path("/v"),
+    )
+    assert decoders.choose_decoder("auto", CUDA, [good])[0] == "dali"
+    chosen, why = decoders.choose_decoder("auto", CUDA, [good, mixed])
+    assert chosen == "pyav"
+    assert "cannot decode 3 of 6 videos" in why
+    assert decoders.choose_decoder("dali", CUDA, [mixed])[0] == "dali"  # asked for by name: never changed
