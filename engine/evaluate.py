@@ -1,0 +1,262 @@
+"""Videos -> embeddings -> zero-shot accuracy: the inference side of the paper (Sec. 3.2, 4.3, 4.4).
+
+    manifest ──T evenly spaced snippets each──▶ decode ahead ──▶ features [N, F]
+             ──mean over a video's snippets──▶ linear layer ──▶ embeddings [V, D] ──▶ nearest class
+
+Works under several ranks: each embeds every world_size-th video and all get the whole result, every
+video exactly once.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
+from engine.data.manifest import Manifest
+from engine.data.sampler import evaluation_starts
+from engine.data.sources import DataSet, class_lookup
+from engine.distributed import gather
+from engine.errors import InputError
+from engine.metrics import ZeroShotResult, evaluate_embeddings
+from engine.models.embedder import Embedder
+from engine.semantics.classes import ClassEmbeddings
+from kernels.clip_normalize import clip_normalize
+
+DECODE_AHEAD = 2  # batches decoded while the model works on another
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedVideos:
+    """The videos of a manifest as points in word space; the same on every rank.
+
+    embeddings: float32 [V, D] on the CPU. class_index: int64 [V], into the manifest's classes.
+    rows: int64 [V], ascending rows of the manifest: those asked for, less the failures.
+    failures: videos of which a snippet could not be decoded. They have no embedding.
+    """
+
+    embeddings: torch.Tensor
+    class_index: torch.Tensor
+    rows: torch.Tensor
+    failures: list[SampleFailure]
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """How videos are embedded.
+
+    num_snippets: T evenly spaced snippets of a video, averaged (paper: 25).
+    batch_size: snippets in one forward pass; a batch may cut through a video.
+    dtype: what the network computes in; means and the linear layer are float32.
+    progress: show a bar where there is a terminal.
+    """
+
+    clip: ClipFormat
+    num_snippets: int
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    progress: bool = True
+
+
+def embed_videos(
+    model: Embedder, manifest: Manifest, decoder: VideoDecoder, how: Inference, rows: np.ndarray | None = None
+) -> EmbeddedVideos:
+    """Embed each video (paper Sec. 4.4): mean of f_v over its snippets, then the linear layer f_s.
+
+    Centre crop, no mirroring. The model is put in eval mode meanwhile. Collective: all ranks must call it.
+
+    Args:
+        model: on `how.device`.
+        decoder: decodes to `how.clip`.
+        rows: int [V], which rows of the manifest; default all.
+    """
+    rows = np.arange(len(manifest)) if rows is None else np.sort(rows)
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    mine = rows[rank::world_size]
+    was_training = model.training
+    model.eval()
+    try:
+        embeddings, failed = _embed(model, manifest, mine, decoder, how, show=how.progress and rank == 0)
+    finally:
+        model.train(was_training)
+    parts = gather((mine, embeddings, failed))
+    return _merge(manifest, parts)
+
+
+def _embed(
+    model: Embedder, manifest: Manifest, rows: np.ndarray, decoder: VideoDecoder, how: Inference, *, show: bool
+) -> tuple[torch.Tensor | None, dict[int, str]]:
+    """Embeddings [len(rows), D] on the CPU (None for no rows) and why places in `rows` failed; theirs hold no meaning."""
+    means = _SnippetMeans(how.num_snippets)
+    embeddings: list[torch.Tensor] = []
+    failed: dict[int, str] = {}
+    num_seen = 0
+    requests = _requests(manifest, rows, how)
+    # disable=None: a bar in a terminal, nothing in a file.
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(rows), unit="video", desc="embed", disable=None if show else True) as bar,
+    ):
+        for decoded in _decode_ahead(decoder, requests, how.batch_size):
+            for place, reason in decoded.failures.items():
+                failed.setdefault((num_seen + place) // how.num_snippets, reason)
+            num_seen += len(decoded.frames)
+            done = means.add(_features(model, decoded.frames, how))
+            if len(done):
+                embeddings.append(model.project(done).float())
+                bar.update(len(done))
+        # One copy at the end: a copy per batch would make the host wait for the GPU each time.
+        return (torch.cat(embeddings).cpu() if embeddings else None), failed
+
+
+def _features(model: Embedder, frames: torch.Tensor, how: Inference) -> torch.Tensor:
+    frames = frames.to(how.device, non_blocking=True)
+    with torch.autocast(how.device.type, how.dtype, enabled=how.dtype != torch.float32):
+        return model.features(clip_normalize(frames, how.dtype)).float()
+
+
+class _SnippetMeans:
+    """Mean of the features over each video's snippets, where batches cut through videos."""
+
+    def __init__(self, num_snippets: int) -> None:
+        self.num_snippets = num_snippets
+        self._begun: torch.Tensor | None = None  # [n, F], n < num_snippets: of the video a batch cut
+
+    def add(self, features: torch.Tensor) -> torch.Tensor:
+        """Take the next [N, F]; return the means [M, F] of the videos that are now complete."""
+        if self._begun is not None:
+            features = torch.cat([self._begun, features])
+        whole = len(features) // self.num_snippets
+        self._begun = features[whole * self.num_snippets :]
+        return features[: whole * self.num_snippets].unflatten(0, (whole, self.num_snippets)).mean(dim=1)
+
+
+def _requests(manifest: Manifest, rows: np.ndarray, how: Inference) -> Iterator[SnippetRequest]:
+    """All snippets of all videos; those of one video follow each other, so that its file is opened once."""
+    for row in rows:
+        video = manifest.video(int(row))
+        for start in evaluation_starts(video.num_frames, how.num_snippets, how.clip.span):
+            yield SnippetRequest(video, int(start), crop_y=0.5, crop_x=0.5, flip=False)
+
+
+def _decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int) -> Iterator[DecodedClips]:
+    pending: deque[Future[DecodedClips]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="evaluate-decode") as pool:
+        try:
+            while batch := list(islice(requests, batch_size)):
+                pending.append(pool.submit(decoder.decode, batch))
+                if len(pending) > DECODE_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _merge(
+    manifest: Manifest, parts: Sequence[tuple[np.ndarray, torch.Tensor | None, dict[int, str]]]
+) -> EmbeddedVideos:
+    """What all ranks embedded, in the order of the manifest."""
+    good_rows, embeddings, failures = [], [], {}
+    for rows, part, failed in parts:
+        good = np.array([place for place in range(len(rows)) if place not in failed], dtype=np.int64)
+        failures.update({int(rows[place]): reason for place, reason in failed.items()})
+        if part is not None:
+            good_rows.append(rows[good])
+            embeddings.append(part[torch.from_numpy(good)])
+    rows = np.concatenate(good_rows) if good_rows else np.zeros(0, dtype=np.int64)
+    order = np.argsort(rows)
+    return EmbeddedVideos(
+        embeddings=torch.cat(embeddings)[torch.from_numpy(order)] if embeddings else torch.zeros(0, 0),
+        class_index=torch.from_numpy(manifest.class_index[rows[order]]),
+        rows=torch.from_numpy(rows[order]),
+        failures=[SampleFailure(manifest.video(row).path, failures[row]) for row in sorted(failures)],
+    )
+
+
+def evaluate_source(
+    model: Embedder,
+    dataset: DataSet,
+    classes: ClassEmbeddings,
+    decoder: VideoDecoder,
+    how: Inference,
+    *,
+    max_videos: int | None = None,
+) -> ZeroShotResult:
+    """Embed a data set and look for each video's class among `classes` (all of them are candidates).
+
+    Collective: all ranks must call it, and all get the result.
+
+    Args:
+        classes: vectors of the candidate classes; those of the data set must be among them.
+        max_videos: take only so many videos, always the same ones.
+
+    Raises:
+        InputError: a class of the data set has no vector; no video can be decoded.
+    """
+    check_classes(dataset, classes)
+    check_dimension(model, classes)
+    rows = choose_rows(len(dataset.manifest), max_videos)
+    embedded = embed_videos(model, dataset.manifest, decoder, how, rows)
+    return score(dataset, embedded, classes, how.device)
+
+
+def score(dataset: DataSet, embedded: EmbeddedVideos, classes: ClassEmbeddings, device: torch.device) -> ZeroShotResult:
+    """The accuracy of embeddings that were computed before; other class vectors cost no second decoding."""
+    check_classes(dataset, classes)
+    labels = class_lookup(dataset.manifest, classes.names)[embedded.rows.numpy()]
+    return evaluate_embeddings(
+        dataset.name,
+        embedded.embeddings.to(device),
+        torch.from_numpy(labels),
+        classes.names,
+        torch.as_tensor(classes.vectors, dtype=torch.float32, device=device),
+        rows=embedded.rows,
+        failures=embedded.failures,
+    )
+
+
+def check_classes(dataset: DataSet, classes: ClassEmbeddings) -> None:
+    """Every class of the data set must have a vector."""
+    missing = sorted(set(dataset.classes) - set(classes.names))
+    if missing:
+        raise InputError(f"test set '{dataset.name}': no class vector for {', '.join(repr(name) for name in missing)}")
+
+
+def check_dimension(model: Embedder, classes: ClassEmbeddings) -> None:
+    """Class vectors must live in the space the model embeds into; better said before hours of decoding."""
+    if model.linear.out_features != classes.vectors.shape[1]:
+        raise InputError(
+            f"the model embeds into {model.linear.out_features} dimensions, but the class vectors have "
+            f"{classes.vectors.shape[1]} ({classes.description}): take the word vectors it was trained with"
+        )
+
+
+def choose_rows(num_videos: int, max_videos: int | None) -> np.ndarray:
+    """int64: all rows, or the same `max_videos` of them each time, spread at random."""
+    if max_videos is None or max_videos >= num_videos:
+        return np.arange(num_videos)
+    return np.sort(np.random.RandomState(0).permutation(num_videos)[:max_videos])
+
+
+def middle_snippets(
+    manifest: Manifest, rows: Sequence[int], decoder: VideoDecoder, clip: ClipFormat
+) -> tuple[torch.Tensor, list[int]]:
+    """The middle snippet of some videos, for pictures: uint8 [N, T, H, W, C] on the CPU, and which rows they are of.
+
+    Videos that cannot be decoded are not among them.
+    """
+    videos = [manifest.video(int(row)) for row in rows]
+    starts = [int(evaluation_starts(video.num_frames, 1, clip.span)[0]) for video in videos]
+    requests = [SnippetRequest(v, start, 0.5, 0.5, flip=False) for v, start in zip(videos, starts, strict=True)]
+    decoded = decoder.decode(requests)
+    good = [place for place in range(len(rows)) if place not in decoded.failures]
+    return decoded.frames[good].cpu(), [int(rows[place]) for place in good]

@@ -1,0 +1,102 @@
+"""A trained model as its run's config describes it, with what a user of it changes."""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from engine.checkpoint import LoadedModel, clip_format, load_for_inference
+from engine.config import Config, SourceConfig
+from engine.data.batch import VideoDecoder
+from engine.data.decoders import build_decoder
+from engine.data.manifest import Manifest
+from engine.data.pyav.probe import ProbeError, probe
+from engine.errors import InputError
+from engine.evaluate import Inference
+from engine.run import choose_precision
+from engine.schema import apply_override, parse, to_tree
+
+_CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are
+
+
+def load_model(
+    path: Path,
+    device: torch.device,
+    *,
+    words: str | None = None,
+    tests: Sequence[SourceConfig] = (),
+    overrides: Sequence[str] = (),
+) -> LoadedModel:
+    """Load a run's model; its config with other word vectors, test sets and single keys where they are given.
+
+    Args:
+        path: a run folder or a checkpoint file.
+        words: SOURCE or SOURCE:FILE of the class vectors, as in `words.source` and `words.path`.
+        tests: the test sets, in place of the run's own.
+        overrides: `section.key=value`, in order, after all else; only of the sections data, words and evaluate.
+
+    Raises:
+        InputError: no checkpoint, or a key or value that is not allowed.
+    """
+    loaded = load_for_inference(path, device)
+    tree = copy.deepcopy(to_tree(loaded.config))
+    if words is not None:
+        source, _, file = words.partition(":")
+        tree["words"] |= {"source": source, "path": file or None}
+        if source == "random":  # any length would do, but the model has one
+            tree["words"]["dim"] = loaded.model.linear.out_features
+    if tests:
+        tree["data"]["tests"] = [to_tree(source) for source in tests]
+    for override in overrides:
+        section = override.partition("=")[0].partition(".")[0]
+        if section not in _CHANGEABLE:
+            raise InputError(
+                f"override '{override}': only keys of the sections {', '.join(_CHANGEABLE)} can be changed here; "
+                "the model and its snippets are what they were in training"
+            )
+        apply_override(tree, override)
+    return dataclasses.replace(loaded, config=parse(Config, tree))
+
+
+def inference_settings(config: Config, device: torch.device, *, progress: bool = True) -> Inference:
+    """How videos are embedded, from the `clip`, `evaluate` and `train.precision` keys."""
+    return Inference(
+        clip=clip_format(config),
+        num_snippets=config.evaluate.num_snippets,
+        batch_size=config.evaluate.batch_size,
+        device=device,
+        dtype=choose_precision(config.train.precision, device).dtype or torch.float32,
+        progress=progress,
+    )
+
+
+def inference_decoder(config: Config, device: torch.device) -> VideoDecoder:
+    """The decoder that `data.decoder` names, for batches of `evaluate.batch_size` snippets."""
+    data = config.data
+    return build_decoder(data.decoder, clip_format(config), device, data.decode_threads, config.evaluate.batch_size)
+
+
+def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int, str]]:
+    """Probe video files on the spot.
+
+    Returns:
+        The readable files in order as a manifest without classes (None if there is none), and for each other
+        one its place in `paths` -> the reason.
+    """
+    rows, unreadable = [], {}
+    for place, path in enumerate(paths):
+        try:
+            facts = dataclasses.asdict(probe(path))
+        except ProbeError as error:
+            unreadable[place] = f"{error.kind}: {error.text}"
+            continue
+        whole_file = {
+            "path": str(path.absolute()), "class_name": "", "split": "", "group": "", "first_frame": 0,
+            "file_frames": facts["num_frames"], "segment_start": math.nan, "segment_end": math.nan,
+            "file_bytes": path.stat().st_size,
+        }  # fmt: skip
+        rows.append(facts | whole_file)
+    return (Manifest.from_rows(rows, Path("/")) if rows else None), unreadable

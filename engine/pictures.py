@@ -1,0 +1,208 @@
+"""Pictures of results and of clips. Figures are drawn without a display and without global state.
+
+Each `*_figure` returns a matplotlib `Figure`: `save_figure` writes it as PNG, `figure_array` turns it
+into an array for TensorBoard's `add_image(..., dataformats="HWC")`, `add_figure` takes it as it is.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from engine.data.batch import ClipFormat, VideoDecoder
+from engine.data.sources import DataSet
+from engine.evaluate import middle_snippets
+from engine.metrics import ZeroShotResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Told apart by colour-blind readers too (Okabe and Ito).
+RIGHT, WRONG, NEUTRAL, OTHER = "#0072B2", "#D55E00", "#999999", "#E69F00"
+DPI = 100
+_LABEL_INCHES = 0.13  # least distance of two readable labels
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A video and what the model said of it. frames: uint8 [T, H, W, C]."""
+
+    frames: np.ndarray
+    true: str
+    predicted: str
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of the result page: a share in [0, 1], with a standard deviation where there is one."""
+
+    label: str
+    value: float
+    std: float = 0.0
+    color: str = RIGHT
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI, format="png")
+
+
+def figure_array(figure: "Figure") -> np.ndarray:
+    """A figure as pixels: uint8 [H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def clip_strip(frames: np.ndarray, num_shown: int = 8, gap: int = 2) -> np.ndarray:
+    """Evenly spaced frames of a clip side by side: uint8 [T, H, W, C] -> [H, W', C], white gaps of `gap` pixels."""
+    shown = np.rint(np.linspace(0, len(frames) - 1, min(num_shown, len(frames)))).astype(int)
+    padded = np.pad(frames[shown], ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
+    return np.concatenate(list(padded), axis=1)[:, :-gap] if gap else np.concatenate(list(padded), axis=1)
+
+
+def clip_grid(frames: torch.Tensor, num_shown: int = 8, gap: int = 2) -> np.ndarray:
+    """One strip per clip, under each other: uint8 [N, T, H, W, C] -> [H', W', C], ready for `add_image`."""
+    strips = [
+        np.pad(clip_strip(c, num_shown, gap), ((0, gap), (0, 0), (0, 0)), constant_values=255)
+        for c in frames.cpu().numpy()
+    ]
+    return np.concatenate(strips, axis=0)[:-gap] if gap else np.concatenate(strips, axis=0)
+
+
+def sample_sheet(frames: torch.Tensor, titles: Sequence[str], num_shown: int = 8) -> "Figure":
+    """A sheet of clips (uint8 [N, T, H, W, C]), a strip each, with a title over it."""
+    figure = _figure(1.35 * num_shown, 1.7 * len(titles))
+    rows = figure.subplots(len(titles), squeeze=False)[:, 0]
+    for axes, clip, title in zip(rows, frames.cpu().numpy(), titles, strict=True):
+        _draw_strip(axes, clip, title, num_shown)
+    return figure
+
+
+def confusion_figure(result: ZeroShotResult) -> "Figure":
+    """The confusion matrix: rows are true classes, shades are shares of a row; counts where there is room."""
+    num_classes = len(result.classes)
+    side = float(np.clip(0.2 * num_classes + 4, 6.5, 28))
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    videos = result.confusion.sum(axis=1, keepdims=True)
+    share = result.confusion / np.maximum(videos, 1)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, label="share of the true class's videos")
+    step = max(1, int(np.ceil(_LABEL_INCHES * num_classes / (side - 3))))
+    ticks = np.arange(0, num_classes, step)
+    names = [_short(result.classes[place]) for place in ticks]
+    size = 10 if num_classes <= 20 else 8
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    if num_classes <= 20:
+        for row, column in np.argwhere(result.confusion > 0):
+            color = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(result.confusion[row, column]), ha="center", va="center", color=color)
+    axes.set_title(_headline(result), parse_math=False)
+    return figure
+
+
+def class_accuracy_figure(result: ZeroShotResult) -> "Figure":
+    """Top-1 of each class, best first, with the class it is most often taken for, and the chance level."""
+    rows = sorted(result.per_class, key=lambda row: (row.num_videos == 0, -np.nan_to_num(row.top1), row.name))
+    figure = _figure(9, float(np.clip(0.2 * len(rows) + 1.6, 3, 60)))
+    axes = figure.subplots()
+    places = np.arange(len(rows))
+    accuracy = np.array([row.top1 if row.num_videos else 0.0 for row in rows])
+    axes.barh(places, 100 * accuracy, color=RIGHT, height=0.75)
+    for place, row, value in zip(places, rows, accuracy, strict=True):
+        note = f"taken for {_short(row.confused_with)} ({row.confused_count})" if row.confused_with else ""
+        axes.text(
+            100 * value + 1, place, note if row.num_videos else "no video", va="center", fontsize=7, parse_math=False
+        )
+    axes.axvline(100 * result.all_classes.chance_top1, color=WRONG, linestyle="--", linewidth=1)
+    labels = [f"{_short(row.name)} ({row.num_videos})" for row in rows]
+    axes.set_yticks(places, labels, fontsize=8, parse_math=False)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 140)  # room for the notes beside full bars
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel("top-1 accuracy, % (in brackets: videos; dashed: chance)")
+    axes.set_title(_headline(result), parse_math=False)
+    return figure
+
+
+def result_page(title: str, strips: Sequence[Strip], bars: Sequence[Bar], num_shown: int = 6) -> "Figure":
+    """One page: some test videos with what was said of them, and accuracies beside chance and control."""
+    height = max(3.5, 1.35 * len(strips) + 0.8)
+    figure = _figure(13, height)
+    figure.suptitle(title, fontsize=13, parse_math=False)
+    left, right = figure.subfigures(1, 2, width_ratios=[1.9, 1])
+    if strips:
+        for axes, strip in zip(left.subplots(len(strips), squeeze=False)[:, 0], strips, strict=True):
+            is_right = strip.true == strip.predicted
+            verdict = "right" if is_right else f"wrong: it is {strip.true}"
+            text = f"{strip.predicted}  (cosine {strip.cosine:.2f}), {verdict}"
+            _draw_strip(axes, strip.frames, text, num_shown, color=RIGHT if is_right else WRONG)
+    _draw_bars(right.subplots(), bars)
+    return figure
+
+
+def example_strips(
+    dataset: DataSet, result: ZeroShotResult, decoder: VideoDecoder, clip: ClipFormat, count: int = 6
+) -> list[Strip]:
+    """The first video of each class in turn, then the second, ...: no choosing of good ones. Decodes them anew."""
+    turns: dict[int, int] = {}
+    order = []
+    for place, label in enumerate(result.labels.tolist()):
+        turns[label] = turns.get(label, 0) + 1
+        order.append((turns[label], label, place))
+    chosen = {int(result.rows[place]): place for _, _, place in sorted(order)[:count]}
+    frames, rows = middle_snippets(dataset.manifest, list(chosen), decoder, clip)
+    strips = []
+    for picture, row in zip(frames.numpy(), rows, strict=True):
+        place = chosen[row]
+        true, predicted = result.classes[result.labels[place]], result.classes[result.predicted[place, 0]]
+        strips.append(Strip(picture, true, predicted, float(result.cosine[place, 0])))
+    return strips
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure  # not pyplot: that keeps every figure and may want a display
+
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def _draw_strip(axes: "Axes", frames: np.ndarray, title: str, num_shown: int, color: str = "black") -> None:
+    axes.imshow(clip_strip(frames, num_shown))
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=9, loc="left", color=color, parse_math=False, pad=3)
+
+
+def _draw_bars(axes: "Axes", bars: Sequence[Bar]) -> None:
+    places = np.arange(len(bars))
+    values, errors = [100 * bar.value for bar in bars], [100 * bar.std for bar in bars]
+    axes.bar(places, values, color=[bar.color for bar in bars], width=0.65)
+    for place, value, error in zip(places, values, errors, strict=True):
+        if error:
+            axes.errorbar(place, value, yerr=error, color="black", capsize=4)
+        axes.text(place, value + error + 1, f"{value:.1f} %", ha="center", va="bottom", fontsize=10)
+    axes.set_xticks(places, [textwrap.fill(bar.label, 14) for bar in bars], fontsize=9, parse_math=False)
+    axes.set_ylim(0, max([100.0, *(v + e for v, e in zip(values, errors, strict=True))]) * 1.08)
+    axes.set_ylabel("top-1 accuracy, %")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _headline(result: ZeroShotResult) -> str:
+    whole = result.all_classes
+    return f"{result.name}: {whole.num_videos} videos, top-1 {whole.top1:.1%} (chance {whole.chance_top1:.1%})"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 32 else name[:31] + "…"

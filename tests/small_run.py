@@ -1,0 +1,67 @@
+"""A run folder with the checkpoint of a small untrained model, as `engine/train.py` leaves it."""
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.checkpoint import clip_format, save_checkpoint
+from engine.config import Config
+from engine.models.embedder import build_embedder
+from engine.schema import parse, to_tree
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = None, embed_dim: int = 12) -> Config:
+    """Write `folder`/checkpoints/best.pt: r3d_18 of width 4, trained (it says) on the classes run, walk, red."""
+    config = parse(
+        Config,
+        {
+            "run": {"folder": str(folder), "device": "cpu"},
+            "data": {"tests": list(tests), "decode_threads": 1},
+            "clip": {"num_frames": 4, "short_side": 32, "crop": 32},
+            "model": {"backbone": "r3d_18", "width": 4},
+            "words": words or {"source": "random", "dim": embed_dim},
+            "evaluate": {"num_snippets": 3, "batch_size": 4},
+        },
+    )
+    torch.manual_seed(0)
+    model = build_embedder(config.model, clip_format(config), embed_dim)
+    state = {
+        "model": model.state_dict(), "config": to_tree(config), "train_classes": ["run", "walk", "red"],
+        "embed_dim": embed_dim, "step": 7, "epoch": 2, "position": 1,
+    }  # fmt: skip
+    save_checkpoint(folder / "checkpoints" / "best.pt", state)
+    return config
+
+
+def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run tools/`name` within this process, which saves the seconds that its imports take; returns the exit status."""
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    threads = torch.get_num_threads()
+    try:
+        runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+    except SystemExit as exit_:
+        return exit_.code or 0
+    finally:
+        torch.set_num_threads(threads)
+    return 0
+
+
+def run_tool(name: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run tools/`name` as a user does, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
+        cwd=cwd or ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )

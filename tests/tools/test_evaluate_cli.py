@@ -1,0 +1,153 @@
+"""tools/evaluate.py as a user runs it, on real videos and a real (untrained) model."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from engine.checkpoint import load_for_inference
+from engine.data.manifest import Manifest
+from engine.data.sources import DataSet
+from engine.evaluate import evaluate_source
+from engine.inference import inference_decoder, inference_settings
+from engine.semantics.classes import build_class_embeddings
+from tests.encoded import fade, manifest_of, write_colors
+from tests.small_run import call_tool, run_tool, write_run
+
+COLORS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230), "white": (240, 240, 240)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two test sets of four classes (12 videos in the splits a and b; 4 videos, one cut off) and a run that names them."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    rows = {"first": [], "second": []}
+    for name, color in COLORS.items():
+        for i in range(4):
+            data = "first" if i < 3 else "second"
+            path = f"{name}/{i}.mp4"
+            write_colors(folder / data / path, fade(color, (10 * i, 50, 90), 10 + 3 * i))
+            rows[data].append((path, name, 10 + 3 * i))
+    broken = folder / "second" / "blue/3.mp4"
+    broken.write_bytes(broken.read_bytes()[:300])
+    for data, videos in rows.items():
+        manifest = manifest_of(folder / data, videos, split="a")
+        manifest.save(folder / data / "manifest.parquet")
+    tests = [{"manifest": str(folder / data / "manifest.parquet"), "name": data} for data in rows]
+    write_run(folder / "run", tests=tests)
+    write_run(folder / "bare")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def default(folder):
+    return run_tool("evaluate.py", folder / "run", "--device", "cpu", "--out", folder / "out")
+
+
+def test_all_test_sets_of_the_run_in_one_call(folder, default):
+    assert default.returncode == 0, default.stderr
+    content = json.loads((folder / "out" / "results.json").read_text())
+    assert list(content["tests"]) == ["first", "second"]
+    assert (content["step"], content["num_snippets"], content["decoder"]) == (7, 3, "pyav")
+
+    # The numbers are those of the engine, called directly.
+    loaded = load_for_inference(folder / "run", torch.device("cpu"))
+    how = inference_settings(loaded.config, torch.device("cpu"), progress=False)
+    decoder = inference_decoder(loaded.config, torch.device("cpu"))
+    for name in ("first", "second"):
+        data = DataSet(name, Manifest.load(folder / name / "manifest.parquet"))
+        classes = build_class_embeddings(data.classes, loaded.config.words)
+        expected = evaluate_source(loaded.model, data, classes, decoder, how).to_dict()
+        for key in ("all_classes", "half_classes", "per_class", "confusion", "failures"):
+            assert content["tests"][name][key] == expected[key], key
+    decoder.close()
+    assert content["tests"]["first"]["all_classes"]["num_videos"] == 12
+    assert content["tests"]["second"]["all_classes"]["num_videos"] == 3
+
+
+def test_tables_warnings_and_files(folder, default):
+    lines = default.stdout.splitlines()
+    header = next(line for line in lines if line.startswith("test set"))
+    assert header.split("  ")[-1].strip() == "chance"
+    first = next(line for line in lines if line.startswith("first  "))
+    halves = lines[lines.index(first) + 1]
+    assert first.split()[:6] == ["first", "all", "classes", "4", "12", *first.split()[5:6]]
+    assert first.endswith("0.250")
+    assert "random halves" in halves
+    assert "±" in halves
+    assert halves.endswith("0.500")
+    assert "most often taken for" in default.stdout
+
+    assert "the model was trained on 1 of these classes, so they are not unseen: 'red'" in default.stderr
+    assert "'second': 1 of 4 videos could not be decoded" in default.stderr
+    assert "blue/3.mp4: " in default.stderr
+
+    out = folder / "out"
+    for name in ("first", "second"):
+        for picture in (f"confusion_{name}.png", f"classes_{name}.png"):
+            assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    with (out / "classes_first.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["class"] for row in table] == sorted(COLORS)
+    assert {row["videos"] for row in table} == {"3"}
+    with (out / "predictions_first.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    assert len(predictions) == 12
+    correct = sum(int(row["correct"]) for row in predictions)
+    assert correct == sum(row["class"] == row["predicted_1"] for row in predictions)
+    assert correct == round(
+        12 * json.loads((out / "results.json").read_text())["tests"]["first"]["all_classes"]["top1"]
+    )
+    assert all(float(row["cosine_1"]) >= float(row["cosine_2"]) for row in predictions)
+
+
+def test_other_data_words_and_keys(folder, monkeypatch, capsys):
+    status = call_tool(
+        "evaluate.py", folder / "bare" / "checkpoints" / "best.pt", "--device", "cpu", "--snippets", "1",
+        "--data", f"{folder / 'first' / 'manifest.parquet'}:a", "--words", "random", "words.seed=5",
+        "data.tests.0.exclude_classes=[red]", monkeypatch=monkeypatch,
+    )  # fmt: skip
+    assert status == 0
+    content = json.loads((folder / "bare" / "checkpoints" / "best_evaluation" / "results.json").read_text())
+    assert content["num_snippets"] == 1
+    assert "12 dimensions, seed 5" in content["class_vectors"]
+    assert list(content["tests"]) == ["first-a"]
+    assert content["tests"]["first-a"]["all_classes"]["num_classes"] == 3
+    assert content["tests"]["first-a"]["seen_classes"] == []
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no checkpoint at 'nowhere'"),
+        (["{bare}"], "names no test set"),
+        (["{run}", "train.lr=1"], "override 'train.lr=1': only keys of the sections data, words, evaluate"),
+        (["{run}", "words.sauce=npz"], "unknown key 'words.sauce': did you mean 'words.source'?"),
+        (["{run}", "--snippets", "0"], "'evaluate.num_snippets' is 0: it must be at least 1"),
+        (["{run}", "--data", "{first}:b"], "has no split 'b'"),
+        (["{run}", "--data", "{first}", "--data", "{first}"], "two test sets have the same name"),
+        (["{run}", "data.tests=[{{manifest: {first}}}, {{manifest: {first}}}]"], "two test sets are called 'first'"),
+        (["{run}", "words.dim=9"], "embeds into 12 dimensions, but the class vectors have 9"),
+        (["{run}", "--words", "word2vec"], "words.source is word2vec: name its file in words.path"),
+    ],
+)
+def test_mistakes_are_one_clear_line(folder, arguments, message, monkeypatch, capsys):
+    places = {
+        "bare": folder / "bare", "run": folder / "run", "first": folder / "first" / "manifest.parquet",
+    }  # fmt: skip
+    status = call_tool(
+        "evaluate.py", *(text.format(**places) for text in arguments), "--device", "cpu", monkeypatch=monkeypatch
+    )
+    said = capsys.readouterr().err
+    assert status == 2
+    assert message in said
+    assert said.count("error: ") == 1
+
+
+def test_help_teaches(monkeypatch, capsys):
+    assert call_tool("evaluate.py", "--help", monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out
+    for word in ("Evaluation Protocol 1", "results.json", "--snippets", "torchrun"):
+        assert word in said

@@ -1,0 +1,117 @@
+"""tools/predict.py as a user runs it: own videos of several formats, own class names, broken files among them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from engine.evaluate import embed_videos
+from engine.inference import inference_decoder, inference_settings, load_model, manifest_of_files
+from tests.encoded import fade, write_colors
+from tests.small_run import call_tool, run_tool, write_run
+
+VIDEOS = {
+    "sunset.mp4": ("libx264", fade((240, 60, 0), (90, 0, 30), 30)),
+    "meadow.webm": ("libvpx-vp9", fade((0, 200, 40), (60, 250, 10), 12)),
+    "sea.avi": ("mpeg4", fade((0, 40, 220), (10, 90, 160), 3)),  # fewer frames than a snippet
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run, videos, and class vectors that lie exactly where the model puts these videos."""
+    folder = tmp_path_factory.mktemp("predict")
+    for name, (codec, colors) in VIDEOS.items():
+        write_colors(folder / name, colors, codec)
+    (folder / "notes.mp4").write_text("not a video")
+    write_run(folder / "run")
+    cpu = torch.device("cpu")
+    loaded = load_model(folder / "run", cpu)
+    manifest, unreadable = manifest_of_files([folder / name for name in VIDEOS])
+    assert unreadable == {}
+    decoder = inference_decoder(loaded.config, cpu)
+    embedded = embed_videos(loaded.model, manifest, decoder, inference_settings(loaded.config, cpu, progress=False))
+    decoder.close()
+    assert embedded.embeddings.std(dim=0).max() > 0.001  # three different points
+    vectors = [embedding.numpy() for embedding in embedded.embeddings]
+    others = np.random.default_rng(0).standard_normal((2, 12))
+    np.savez(folder / "own.npz", names=["sunset", "meadow", "sea", "noise", "fog"], vectors=[*vectors, *others])
+    return folder
+
+
+def call(folder, *arguments, monkeypatch):
+    return call_tool("predict.py", *arguments, "--model", folder / "run", "--device", "cpu", monkeypatch=monkeypatch)
+
+
+def test_each_video_goes_to_its_own_class_and_a_broken_one_stops_nothing(folder):
+    done = run_tool(
+        "predict.py", folder / "sunset.mp4", folder / "notes.mp4", folder / "meadow.webm", folder / "gone.mp4",
+        folder / "sea.avi", "--model", folder / "run", "--classes", "fog, sea,sunset , noise, meadow, sea",
+        "--words", f"npz:{folder / 'own.npz'}", "--top", "2", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 1
+    lines = [line.split() for line in done.stdout.splitlines() if " 1  " in line]
+    assert [(line[0].rsplit("/")[-1], line[2], float(line[3])) for line in lines] == [
+        ("sunset.mp4", "sunset", 1.0),
+        ("meadow.webm", "meadow", 1.0),
+        ("sea.avi", "sea", 1.0),
+    ]
+    assert len(done.stdout.splitlines()) == 2 + 3 * 2
+    errors = done.stderr.splitlines()
+    assert [line for line in errors if line.startswith("error: ")] == errors
+    assert "notes.mp4: unreadable: " in errors[0]
+    assert "gone.mp4: missing: " in errors[1]
+
+
+def test_json_has_every_video_in_order(folder, monkeypatch, capsys):
+    (folder / "classes.txt").write_text("noise\n\nmeadow\nfog\n")
+    status = call(
+        folder, folder / "notes.mp4", folder / "meadow.webm", "--classes-file", folder / "classes.txt", "--json",
+        "--words", f"npz:{folder / 'own.npz'}", monkeypatch=monkeypatch,
+    )  # fmt: skip
+    assert status == 1
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["video"], first["classes"]) == (str(folder / "notes.mp4"), [])
+    assert first["error"].startswith("unreadable: ")
+    assert second["error"] is None
+    assert second["classes"][0]["class"] == "meadow"
+    cosines = [answer["cosine"] for answer in second["classes"]]
+    assert cosines == sorted(cosines, reverse=True)
+    assert len(cosines) == 3
+
+
+def test_words_of_the_run_and_nothing_wrong(folder, monkeypatch, capsys):
+    """Random vectors are the run's own words here; every name has one."""
+    assert call(folder, folder / "sea.avi", "--classes", "one, another", monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "another" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "alone"], "1 class named: name at least two"),
+        (["--classes-file", "nowhere.txt"], "class names cannot be read from 'nowhere.txt'"),
+        (["--classes", "noise, archery", "--words", "npz:{folder}/own.npz"], "archery"),
+        (["--classes", "a b, c d", "--set", "words.dim=9"], "embeds into 12 dimensions, but the class vectors have 9"),
+        (["--classes", "a b, c d", "--set", "model.width=8"], "only keys of the sections data, words, evaluate"),
+        (["--classes", "a b, c d", "--top", "0"], "--top is 0: it must be from 1 to 32"),
+        (["--classes", "noise, qwertzing", "--words", "glove"], "qwertzing"),
+    ],
+)
+def test_mistakes_are_told_with_status_2(folder, arguments, message, monkeypatch, capsys):
+    arguments = [text.format(folder=folder) for text in arguments]
+    assert call(folder, folder / "sea.avi", *arguments, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert "error: " in said.err
+    assert said.out == ""
+
+
+def test_help_teaches(monkeypatch, capsys):
+    assert call_tool("predict.py", "--help", monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out
+    for word in ("--classes-file", "words.replace", "no probability", "exit status is then 1"):
+        assert word in said

@@ -1,0 +1,268 @@
+"""Measure the zero-shot accuracy of a trained model on any number of test sets.
+
+    python tools/evaluate.py runs/k664
+    python tools/evaluate.py runs/k664 --data data/ucf101.parquet:test1 --data data/hmdb51.parquet
+    python tools/evaluate.py runs/k664/checkpoints/best.pt --data data/ucf101.parquet --snippets 1 --words random
+    torchrun --nproc-per-node 8 tools/evaluate.py runs/k664
+
+RUN is a run folder (then its best checkpoint is taken) or a checkpoint file. Test sets are manifests
+that tools/index_dataset.py wrote; without --data they are those of the run's own config.
+
+Each video is embedded once: the features of evenly spaced snippets are averaged and go through the
+linear layer. Its class is the one whose vector is nearest by cosine. Two protocols of the paper:
+
+    all classes     every class of the test set is a candidate (Evaluation Protocol 2)
+    random halves   ten random halves of the classes, each a test of its own; mean and standard
+                    deviation over the ten (Evaluation Protocol 1; compare it with the older papers)
+
+Accuracies are shares from 0 to 1. mean-class is the mean of the classes' own accuracies; chance is what
+guessing gives. A class that was also trained on is not unseen: such classes are named in a warning.
+Videos that cannot be decoded are left out, counted and listed.
+
+Into --out go results.json (everything), and for each test set confusion_NAME.png, classes_NAME.png,
+classes_NAME.csv (per class: videos, top-1, most frequent wrong answer) and predictions_NAME.csv.
+
+With --words random the classes get random vectors: a control, which must come out at chance.
+"""
+
+import argparse
+import csv
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine import pictures
+from engine.checkpoint import LoadedModel
+from engine.config import RunConfig, SourceConfig
+from engine.data.sources import DataSet, load_source
+from engine.distributed import Ranks, session
+from engine.errors import InputError, run_command
+from engine.evaluate import evaluate_source
+from engine.inference import inference_decoder, inference_settings, load_model
+from engine.metrics import ZeroShotResult
+from engine.semantics.classes import build_class_embeddings
+from engine.semantics.words import class_words, name_key
+from engine.tables import format_table
+
+SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
+
+
+def main() -> None:
+    """Read the command line, evaluate every test set, print and write the results."""
+    arguments = _arguments()
+    with session(RunConfig(device=arguments.device)) as ranks:
+        loaded = load_model(
+            arguments.run,
+            ranks.device,
+            words=arguments.words,
+            tests=[parse_source(text) for text in arguments.data],
+            overrides=_settings(arguments),
+        )
+        datasets = test_sets(loaded)
+        content, results = evaluate(loaded, datasets, ranks)
+        if ranks.is_main:
+            out = arguments.out or default_folder(arguments.run)
+            write(out, content, results, datasets)
+            print(f"\nwritten to {out}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value",
+                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
+                        help="a test set; repeat it for several; default: data.tests of the run")  # fmt: skip
+    parser.add_argument("--words", metavar="SOURCE[:FILE]",
+                        help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
+    parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--decoder", choices=("auto", "dali", "pyav"), help="default: the run's data.decoder")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation/ in the run folder")
+    return parser.parse_intermixed_args()
+
+
+def _settings(arguments: argparse.Namespace) -> list[str]:
+    named = {"evaluate.num_snippets": arguments.snippets, "data.decoder": arguments.decoder}
+    return [*(f"{key}={value}" for key, value in named.items() if value is not None), *arguments.overrides]
+
+
+def parse_source(text: str) -> SourceConfig:
+    """`MANIFEST[:SPLIT[,SPLIT]]` as a data source; a file of that very name wins over reading a split."""
+    manifest, colon, splits = text.rpartition(":")
+    if not colon or Path(text).is_file():
+        manifest, splits = text, ""
+    path = Path(manifest)
+    name = path.resolve().parent.name if path.stem == "manifest" else path.stem
+    if not splits:
+        return SourceConfig(manifest=manifest, name=name)
+    return SourceConfig(manifest=manifest, splits=splits.split(","), name=f"{name}-{splits}")
+
+
+def default_folder(run: Path) -> Path:
+    """Where results go: `evaluation/` in a run folder, or beside a checkpoint file a folder of its name."""
+    return run / "evaluation" if run.is_dir() else run.with_name(f"{run.stem}_evaluation")
+
+
+def test_sets(loaded: LoadedModel) -> list[DataSet]:
+    """The test sets of the config, read.
+
+    Raises:
+        InputError: none are named, or two have the same name.
+    """
+    sources = loaded.config.data.tests
+    if not sources:
+        raise InputError("the run's config names no test set (data.tests): give one with --data MANIFEST")
+    datasets = [load_source(source) for source in sources]
+    names = [dataset.name for dataset in datasets]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InputError(f"two test sets are called '{name}': name one with data.tests.{place}.name=OTHER")
+    return datasets
+
+
+def evaluate(
+    loaded: LoadedModel, datasets: Sequence[DataSet], ranks: Ranks
+) -> tuple[dict[str, Any], list[ZeroShotResult]]:
+    """Evaluate the test sets one after the other and print the tables; the content of results.json."""
+    how = inference_settings(loaded.config, ranks.device)
+    # All words first: a missing one should be told before the first hour of decoding.
+    classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
+    decoder = inference_decoder(loaded.config, ranks.device)
+    content: dict[str, Any] = {
+        "checkpoint": str(loaded.path),
+        "step": loaded.step,
+        "epoch": loaded.epoch,
+        "num_snippets": how.num_snippets,
+        "decoder": decoder.name,
+        "class_vectors": classes[0].description,
+        "tests": {},
+    }
+    _say(ranks, f"{loaded.path}, step {loaded.step}; {how.num_snippets} snippets a video; decoder {decoder.name}")
+    _say(ranks, f"class vectors: {classes[0].description}")
+    results = []
+    try:
+        for dataset, vectors in zip(datasets, classes, strict=True):
+            started = time.perf_counter()
+            result = evaluate_source(loaded.model, dataset, vectors, decoder, how)
+            seconds = time.perf_counter() - started
+            seen = seen_classes(loaded.train_classes, dataset.classes)
+            if ranks.is_main:
+                warn(result, seen)
+            content["tests"][dataset.name] = result.to_dict() | {"seen_classes": seen, "seconds": round(seconds, 2)}
+            results.append(result)
+    finally:
+        decoder.close()
+    _say(ranks, "\n" + accuracy_table(results))
+    for result in results:
+        if len(result.classes) <= SHOWN_CLASSES:
+            _say(ranks, f"\n{result.name}\n" + class_table(result))
+    return content, results
+
+
+def _say(ranks: Ranks, text: str) -> None:
+    if ranks.is_main:
+        print(text, flush=True)
+
+
+def seen_classes(train_classes: Iterable[str], classes: Iterable[str]) -> list[str]:
+    """Those of `classes` that were trained on: the same name however it is spelt, or a name of the same words."""
+    known = {key for name in train_classes for key in _keys(name)}
+    return [name for name in classes if known.intersection(_keys(name))]
+
+
+def _keys(name: str) -> tuple[str | tuple[str, ...], ...]:
+    try:
+        return name_key(name), tuple(class_words(name))
+    except InputError:  # a name without words (ready vectors allow any)
+        return (name_key(name),)
+
+
+def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
+    """Say on stderr which classes are not unseen and which videos were left out."""
+    if seen:
+        names = ", ".join(repr(name) for name in seen)
+        print(f"warning: '{result.name}': the model was trained on {len(seen)} of these classes, so they are not unseen: "
+              f"{names}. Leave them out with data.tests.N.exclude_classes", file=sys.stderr)  # fmt: skip
+    if result.failures:
+        total = result.all_classes.num_videos + len(result.failures)
+        print(f"warning: '{result.name}': {len(result.failures)} of {total} videos could not be decoded and are in no "
+              "number:", file=sys.stderr)  # fmt: skip
+        for failure in result.failures[:10]:
+            print(f"  {failure.path}: {failure.reason}", file=sys.stderr)
+        if len(result.failures) > 10:
+            print(f"  and {len(result.failures) - 10} more, all in results.json", file=sys.stderr)
+
+
+def accuracy_table(results: Sequence[ZeroShotResult]) -> str:
+    """Both protocols of every test set."""
+    measures = ("top1", "top5", "mean_class")
+    rows = []
+    for result in results:
+        whole, halves = result.all_classes, result.half_classes
+        accuracy = [f"{getattr(whole, measure):.3f}" for measure in measures]
+        rows.append([result.name, "all classes", whole.num_classes, whole.num_videos, *accuracy, whole.chance_top1])
+        if halves is None:
+            continue
+        accuracy = [f"{halves.mean(measure):.3f} ± {halves.std(measure):.3f}" for measure in measures]
+        videos = round(halves.mean("num_videos"))
+        rows.append(
+            ["", "random halves", halves.splits[0].num_classes, videos, *accuracy, halves.splits[0].chance_top1]
+        )
+    return format_table(["test set", "protocol", "classes", "videos", "top-1", "top-5", "mean-class", "chance"], rows)
+
+
+def class_table(result: ZeroShotResult) -> str:
+    """One line per class."""
+    rows = [
+        [
+            row.name,
+            row.num_videos,
+            row.top1,
+            f"{row.confused_with} ({row.confused_count})" if row.confused_with else "-",
+        ]
+        for row in result.per_class
+    ]
+    return format_table(["class", "videos", "top-1", "most often taken for"], rows)
+
+
+def write(out: Path, content: dict[str, Any], results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> None:
+    """results.json, and for each test set two pictures and two tables."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for result, dataset in zip(results, datasets, strict=True):
+        name = re.sub(r"[^\w.-]+", "_", result.name)
+        pictures.save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
+        pictures.save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
+        fields = ["class", "videos", "top1", "confused_with", "confused_count"]
+        rows = [
+            [r.name, r.num_videos, r.top1 if r.num_videos else "", r.confused_with, r.confused_count]
+            for r in result.per_class
+        ]
+        _write_csv(out / f"classes_{name}.csv", fields, rows)
+        _write_csv(out / f"predictions_{name}.csv", *_predictions(result, dataset))
+
+
+def _predictions(result: ZeroShotResult, dataset: DataSet) -> tuple[list[str], list[list[object]]]:
+    paths = dataset.manifest.strings("path")
+    rows = []
+    for row, label, nearest, cosine in zip(result.rows, result.labels, result.predicted, result.cosine, strict=True):
+        answers = [part for i, c in zip(nearest, cosine, strict=True) for part in (result.classes[i], f"{c:.4f}")]
+        rows.append([paths[row], result.classes[label], int(nearest[0] == label), *answers])
+    ranks = range(1, result.predicted.shape[1] + 1)
+    return ["path", "class", "correct", *(f for k in ranks for f in (f"predicted_{k}", f"cosine_{k}"))], rows
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    run_command(main)

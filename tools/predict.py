@@ -1,0 +1,164 @@
+"""Classify your own videos into classes that you name on the spot.
+
+    python tools/predict.py clip.mp4 --model runs/k664 --classes "kayaking, surfing, diving off a cliff"
+    python tools/predict.py holiday/*.mov --model runs/k664 --classes-file sports.txt --top 3 --json
+
+The classes need not be any that the model was trained on: each name is turned into a vector by its
+words, and a video belongs to the class whose vector is nearest to its own by cosine. So any class can
+be named whose words the model's word vectors know; a word that they lack is reported with near ones,
+and can be replaced:  --set words.replace='{parkour: jump roof}'
+
+Any format that FFmpeg reads will do. A video that cannot be used is reported with its reason; the
+others are classified all the same, and the exit status is then 1.
+
+A cosine is no probability. It tells which of the classes named here is nearest, also when none fits.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from engine.checkpoint import LoadedModel
+from engine.distributed import choose_device
+from engine.errors import InputError, run_command
+from engine.evaluate import check_dimension, embed_videos
+from engine.inference import inference_decoder, inference_settings, load_model, manifest_of_files
+from engine.metrics import check_finite
+from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.tables import format_table
+from kernels.cosine_nn import MAX_K, cosine_topk
+
+
+@dataclass
+class Answer:
+    """What is said of one video: its nearest classes with their cosine, nearest first, or why nothing can be."""
+
+    video: str
+    classes: list[tuple[str, float]]
+    error: str | None = None
+
+
+def main() -> None:
+    """Read the command line, classify, print; exit status 1 if a video could not be used."""
+    arguments = _arguments()
+    names = class_names(arguments.classes, arguments.classes_file)
+    device = choose_device(arguments.device)
+    settings = {"data.decoder": arguments.decoder, "evaluate.num_snippets": arguments.snippets}
+    overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
+    loaded = load_model(arguments.model, device, words=arguments.words, overrides=[*overrides, *arguments.set])
+    classes = build_class_embeddings(names, loaded.config.words)
+    check_dimension(loaded.model, classes)
+    answers = predict(loaded, classes, arguments.videos, arguments.top, device, progress=not arguments.json)
+    if arguments.json:
+        print(
+            json.dumps([{**asdict(a), "classes": [{"class": c, "cosine": s} for c, s in a.classes]} for a in answers])
+        )
+    elif any(answer.classes for answer in answers):
+        print(answer_table(answers))
+    failed = [answer for answer in answers if answer.error is not None]
+    for answer in failed:
+        print(f"error: {answer.video}: {answer.error}", file=sys.stderr)
+    if failed:
+        sys.exit(1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
+    parser.add_argument("--model", required=True, type=Path, metavar="RUN", help="run folder or checkpoint file")
+    named = parser.add_mutually_exclusive_group(required=True)
+    named.add_argument("--classes", metavar="'A, B, ...'", help="class names with commas between them")
+    named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="K", help=f"classes shown of each video (default 5, at most {MAX_K})"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON: a list with one entry for each video")
+    parser.add_argument("--words", metavar="SOURCE[:FILE]",
+                        help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE; default: the run's")  # fmt: skip
+    parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--decoder", default="pyav", choices=("auto", "dali", "pyav"),
+                        help="default: pyav, which reads the most formats")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
+                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    arguments = parser.parse_args()
+    if not 1 <= arguments.top <= MAX_K:
+        parser.error(f"--top is {arguments.top}: it must be from 1 to {MAX_K}")
+    return arguments
+
+
+def class_names(text: str | None, file: Path | None) -> list[str]:
+    """The class names of --classes or --classes-file, each once, in their order.
+
+    Raises:
+        InputError: the file cannot be read, or fewer than two classes are named.
+    """
+    if file is not None:
+        try:
+            parts = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"class names cannot be read from '{file}': {error}") from error
+    else:
+        parts = (text or "").split(",")
+    names = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if len(names) < 2:
+        raise InputError(
+            f"{len(names)} class named: name at least two to choose from, as in --classes 'kayaking, surfing'"
+        )
+    return names
+
+
+def predict(
+    loaded: LoadedModel,
+    classes: ClassEmbeddings,
+    paths: Sequence[Path],
+    top: int,
+    device: torch.device,
+    *,
+    progress: bool,
+) -> list[Answer]:
+    """An answer for each path, in order."""
+    answers = [Answer(str(path), []) for path in paths]
+    manifest, unreadable = manifest_of_files(paths)
+    for place, reason in unreadable.items():
+        answers[place].error = reason
+    places = [place for place in range(len(paths)) if place not in unreadable]  # of the manifest's rows
+    if manifest is None:
+        return answers
+    how = inference_settings(loaded.config, device, progress=progress)
+    decoder = inference_decoder(loaded.config, device)
+    try:
+        embedded = embed_videos(loaded.model, manifest, decoder, how)
+    finally:
+        decoder.close()
+    rows = embedded.rows.tolist()
+    undecoded = sorted(set(range(len(manifest))) - set(rows))
+    for row, failure in zip(undecoded, embedded.failures, strict=True):
+        answers[places[row]].error = failure.reason
+    if rows:
+        check_finite(embedded.embeddings, "the videos given")
+        vectors = classes.vectors.to(device)
+        cosine, nearest = cosine_topk(embedded.embeddings.to(device), vectors, min(top, len(classes.names)))
+        for row, indices, values in zip(rows, nearest.tolist(), cosine.tolist(), strict=True):
+            named = [(classes.names[i], round(c, 4)) for i, c in zip(indices, values, strict=True)]
+            answers[places[row]].classes = named
+    return answers
+
+
+def answer_table(answers: Sequence[Answer]) -> str:
+    """The nearest classes of each video, one a line; the video's name stands on the first."""
+    rows = [
+        [answer.video if rank == 1 else "", rank, name, cosine]
+        for answer in answers
+        for rank, (name, cosine) in enumerate(answer.classes, start=1)
+    ]
+    return format_table(["video", "rank", "class", "cosine"], rows)
+
+
+if __name__ == "__main__":
+    run_command(main)
