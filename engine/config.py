@@ -124,7 +124,11 @@ class WordsConfig:
         choices=("auto", "none", "ucf101", "hmdb51", "kinetics", "activitynet", "sun397"),
     )
     lemmatize: bool = option(True, "verbs to their WordNet lemma, as the authors' code does")
-    centre: str = option("auto", "subtract the mean of the 20,000 most frequent words first; auto: for GloVe", choices=("auto", "yes", "no"))
+    centre: str = option(
+        "auto",
+        "subtract the mean of the 20,000 commonest words; auto: for GloVe",
+        choices=("auto", "yes", "no"),
+    )
     replace: dict[str, str] = option({}, "class name -> the words to use in its place")
     dim: int = option(300, "length of random vectors", minimum=1)
     seed: int = option(0, "seed of random vectors", minimum=0)
@@ -223,11 +227,6 @@ class Config:
     evaluate: EvaluateConfig = section(EvaluateConfig)
     checkpoint: CheckpointConfig = section(CheckpointConfig)
     log: LogConfig = section(LogConfig)
-
-    def __post_init__(self) -> None:
-        names = [source.name for source in self.data.tests if source.name]
-        if len(set(names)) < len(names):
-            raise InputError("data.tests: two test sets have the same name; results are kept by name")
 
 
 def load_config(path: Path, overrides: list[str]) -> Config:

@@ -4,6 +4,7 @@ Each `*_figure` returns a matplotlib `Figure`: `save_figure` writes it as PNG, `
 into an array for TensorBoard's `add_image(..., dataformats="HWC")`, `add_figure` takes it as it is.
 """
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,6 +47,11 @@ class Bar:
     value: float
     std: float = 0.0
     color: str = RIGHT
+
+
+def file_name(name: str) -> str:
+    """A test set's name as part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

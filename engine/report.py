@@ -169,7 +169,7 @@ def _write(run: Run, outcome: Outcome, telemetry: Telemetry) -> None:
     (run.folder / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for name, result in outcome.tests.items():
         figure = pictures.confusion_figure(result)
-        pictures.save_figure(figure, run.folder / f"confusion_{name}.png")
+        pictures.save_figure(figure, run.folder / f"confusion_{pictures.file_name(name)}.png")
         if telemetry.writer is not None:
             telemetry.writer.add_image(f"confusion/{name}", pictures.figure_array(figure), run.step, dataformats="HWC")
     if telemetry.writer is not None:

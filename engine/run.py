@@ -22,7 +22,7 @@ from engine.config import Config
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.loader import ClipLoader, StreamPlan
-from engine.data.sources import DataSet, TrainingData, class_lookup, load_source, load_training
+from engine.data.sources import DataSet, TrainingData, class_lookup, load_tests, load_training
 from engine.distributed import Ranks, barrier, main_rank_first
 from engine.errors import InputError
 from engine.losses import build_loss
@@ -98,7 +98,7 @@ class Run:
 def build_run(config: Config, ranks: Ranks) -> Run:
     """Read the data, the words and the model of a run, and resume it if it was started before."""
     data = load_training(config.data)
-    tests = [load_source(source) for source in config.data.tests]
+    tests = load_tests(config.data.tests)
     if config.run.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False

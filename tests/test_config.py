@@ -62,7 +62,6 @@ def test_values_overrides_and_defaults_arrive_typed(tmp_path):
         ("{}", "train.lr", "not of the form section.key=value"),
         ("{}", "data.train.0.root=x", "unknown key 'data.train.0'|must be a list"),
         ("data: {train: [{manifest: x}]}", "data.train.3.root=x", "'3' is not a place in a list of 1"),
-        ("data: {tests: [{manifest: x, name: u}, {manifest: y, name: u}]}", None, "two test sets have the same name"),
     ],
 )
 def test_wrong_input_is_one_error_that_names_file_and_key(tmp_path, text, override, says):

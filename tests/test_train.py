@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from engine.data.procedural import write_procedural_dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.checkpoint import read_checkpoint
 from engine.config import ProceduralConfig
+from engine.data.procedural import write_procedural_dataset
 
 REPO = Path(__file__).resolve().parents[1]
 TRAIN = str(REPO / "engine" / "train.py")
@@ -147,9 +147,8 @@ def test_kill_9_and_resume_end_with_bit_identical_weights(videos, finished, tmp_
     folder = tmp_path / "killed"
     config = write_config(tmp_path / "config.yaml", videos, folder, checkpoint={"every_steps": 2})
     for kill_after in (3, 8):
-        process = subprocess.Popen(
-            [sys.executable, TRAIN, str(config)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )  # fmt: skip
+        command, environment = [sys.executable, TRAIN, str(config)], {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
         deadline = time.time() + 120
         while time.time() < deadline and not (
             (folder / "log.jsonl").is_file() and max(losses(folder), default=0) >= kill_after

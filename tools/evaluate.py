@@ -28,7 +28,6 @@ With --words random the classes get random vectors: a control, which must come o
 import argparse
 import csv
 import json
-import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -38,7 +37,7 @@ from typing import Any
 from engine import pictures
 from engine.checkpoint import LoadedModel
 from engine.config import RunConfig, SourceConfig
-from engine.data.sources import DataSet, load_source
+from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError, run_command
 from engine.evaluate import evaluate_source
@@ -117,12 +116,7 @@ def test_sets(loaded: LoadedModel) -> list[DataSet]:
     sources = loaded.config.data.tests
     if not sources:
         raise InputError("the run's config names no test set (data.tests): give one with --data MANIFEST")
-    datasets = [load_source(source) for source in sources]
-    names = [dataset.name for dataset in datasets]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise InputError(f"two test sets are called '{name}': name one with data.tests.{place}.name=OTHER")
-    return datasets
+    return load_tests(sources)
 
 
 def evaluate(
@@ -235,7 +229,7 @@ def write(out: Path, content: dict[str, Any], results: Sequence[ZeroShotResult],
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for result, dataset in zip(results, datasets, strict=True):
-        name = re.sub(r"[^\w.-]+", "_", result.name)
+        name = pictures.file_name(result.name)
         pictures.save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
         pictures.save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
         fields = ["class", "videos", "top1", "confused_with", "confused_count"]

@@ -99,7 +99,7 @@ class ClipLoader:
         try:
             while not self._stop.is_set():
                 self._ready.put(self._next_batch())
-        except BaseException as error:  # noqa: BLE001 - raised again where the batch is taken
+        except BaseException as error:
             self._ready.put(error)
 
     def _next_batch(self) -> ClipBatch:

@@ -63,6 +63,20 @@ def load_source(config: SourceConfig) -> DataSet:
     return DataSet(config.name or path.resolve().parent.name, manifest)
 
 
+def load_tests(sources: Sequence[SourceConfig]) -> list[DataSet]:
+    """The test sets of a config. Results are kept by name, so no two may have the same.
+
+    Raises:
+        InputError: as `load_source`, or two sets of one name.
+    """
+    datasets = [load_source(source) for source in sources]
+    names = [dataset.name for dataset in datasets]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InputError(f"two test sets are called '{name}': name one with data.tests.{place}.name=OTHER")
+    return datasets
+
+
 def _checked(manifest: Manifest, column: str, wanted: Sequence[str], path: Path) -> np.ndarray:
     values = manifest.strings(column)
     present = set(values)

@@ -39,6 +39,10 @@ class Embedder(nn.Module):
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(backbone.feature_dim, embed_dim)
+        # Outputs start about as long as class vectors are. torch's default makes them ten times longer (300-d), and
+        # the first epoch is spent on shrinking them; the authors' unit-norm output never notices.
+        nn.init.normal_(self.linear.weight, std=(backbone.feature_dim * embed_dim) ** -0.5)
+        nn.init.zeros_(self.linear.bias)
         self.unit_norm = unit_norm
         self.freeze_backbone = freeze_backbone
         self.weights_from = "random weights"  # for the log

@@ -12,6 +12,7 @@ from engine.data.sources import (
     hold_out_classes,
     hold_out_videos,
     load_source,
+    load_tests,
     load_training,
     split_classes,
 )
@@ -95,3 +96,8 @@ def test_training_data_are_disjoint(path):
 def test_class_lookup_maps_by_name():
     manifest = Manifest.from_rows([row("1", "b"), row("2", "c")], Path("/v"))
     assert class_lookup(manifest, ("c", "a", "b")).tolist() == [2, 0]
+
+
+def test_two_test_sets_of_one_name_are_refused(path):
+    with pytest.raises(InputError, match=r"two test sets are called 'ten': name one with data.tests.1.name=OTHER"):
+        load_tests([SourceConfig(str(path), classes=CLASSES[:2]), SourceConfig(str(path), classes=CLASSES[2:])])

@@ -101,3 +101,11 @@ def test_build_embedder_follows_the_config():
     assert model.linear.weight.shape == (50, 64) and model.linear.bias.shape == (50,)
     assert model.dropout.p == 0.25 and model.unit_norm and not model.backbone.stem[0].weight.requires_grad
     assert model.weights_from == "random weights"
+
+
+def test_points_start_about_as_long_as_class_vectors():
+    """With torch's default initialisation they are about ten times longer, and the squared loss starts near 100."""
+    torch.manual_seed(0)
+    model = build_embedder(ModelConfig(backbone="r2plus1d_18", width=16), ClipFormat(16, 1, 32, 32), 300)
+    lengths = model(torch.randn(8, 3, 16, 32, 32)).norm(dim=1)
+    assert 0.2 < lengths.mean() < 3

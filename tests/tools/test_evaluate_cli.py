@@ -127,7 +127,7 @@ def test_other_data_words_and_keys(folder, monkeypatch, capsys):
         (["{run}", "words.sauce=npz"], "unknown key 'words.sauce': did you mean 'words.source'?"),
         (["{run}", "--snippets", "0"], "'evaluate.num_snippets' is 0: it must be at least 1"),
         (["{run}", "--data", "{first}:b"], "has no split 'b'"),
-        (["{run}", "--data", "{first}", "--data", "{first}"], "two test sets have the same name"),
+        (["{run}", "--data", "{first}", "--data", "{first}"], "two test sets are called"),
         (["{run}", "data.tests=[{{manifest: {first}}}, {{manifest: {first}}}]"], "two test sets are called 'first'"),
         (["{run}", "words.dim=9"], "embeds into 12 dimensions, but the class vectors have 9"),
         (["{run}", "--words", "word2vec"], "words.source is word2vec: name its file in words.path"),
