@@ -19,7 +19,7 @@ from engine.data.procedural import write_procedural_dataset
 
 REPO = Path(__file__).resolve().parents[1]
 TRAIN = str(REPO / "engine" / "train.py")
-THINGS, MOVEMENTS = ["ball", "star", "house"], ["falling", "spinning", "growing"]
+THINGS, MOVEMENTS = ["ball", "star", "house"], ["falling", "circling", "growing"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,47 @@
+"""Runs side by side: means and spreads by hand, and what a record holds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "compare_runs.py"
+
+
+def write_run(folder: Path, unseen: float, control: float | None = None) -> Path:
+    def accuracy(top1):
+        return {"all_classes": {"top1": top1, "chance_top1": 0.2}}
+
+    folder.mkdir(parents=True)
+    content = {"seen": accuracy(0.5), "tests": {"a": accuracy(unseen)}, "clips_per_second": 10.0}
+    (folder / "results.json").write_text(json.dumps(content))
+    if control is not None:
+        write_run(folder / "control", control)
+    return folder
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+def test_mean_and_sample_standard_deviation(tmp_path):
+    folders = [write_run(tmp_path / f"split_{i}", unseen, 0.2) for i, unseen in enumerate((0.2, 0.4, 0.3))]
+    printed = run(*folders).stdout.splitlines()
+    mean, std = (next(line.split() for line in printed if line.startswith(name)) for name in ("mean", "std"))
+    assert mean == ["mean", "0.500", "0.300", "0.200", "0.200", "10.000"]
+    assert std[2] == "0.100"
+
+
+def test_runs_without_control_are_shown_without(tmp_path):
+    folders = [write_run(tmp_path / "a", 0.2, 0.2), write_run(tmp_path / "b", 0.4)]
+    printed = run(*folders).stdout
+    assert [line.split()[4] for line in printed.splitlines() if line[:2] in ("a ", "b ")] == ["0.200", "-"]
+
+
+@pytest.mark.parametrize("make", [lambda path: path / "nothing", lambda path: path])
+def test_a_folder_without_results_is_named(tmp_path, make):
+    done = run(make(tmp_path))
+    assert done.returncode == 2
+    assert "no results.json in" in done.stderr
