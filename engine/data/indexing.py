@@ -1,0 +1,266 @@
+"""From the list of a data set's videos to its manifest: probe every file, keep the sound ones, name the rest.
+
+    listing ──▶ files ──▶ known and unchanged? ──▶ journal ──▶ rows ──▶ manifest.parquet
+                   └──▶ probe, in parallel ──────────▲           └──▶ manifest.parquet.report.json
+
+Files are probed by processes rather than threads: measured on short clips both are as fast, and a file
+that crashes or hangs FFmpeg costs one process and is reported, where it would take all threads with it.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from engine.data.journal import Failure, FileState, Journal, Record
+from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
+from engine.data.process_pool import Lost, run_isolated
+from engine.data.pyav.probe import REASONS, TIME_LIMIT_S, ProbeError, ProbeResult, probe
+from engine.errors import InputError
+
+INDEX_REASONS = {"outside": "the labelled segment lies outside the file"}
+ALL_REASONS = {**LISTING_REASONS, **REASONS, **INDEX_REASONS}
+_TRY_AGAIN = ("too-slow", "crashed")  # may be the machine's fault
+_KILL_MARGIN_S = 30.0  # a process is killed only if the probe's own limit did not work
+_LINE_EVERY_S = 10.0  # seconds between lines of progress where there is no terminal
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """How files are probed.
+
+    num_workers: processes; 0 probes in this process, without protection against crashes and hangs.
+    full_decode: decode every file to its end, also where its packets can be trusted.
+    time_limit_s: seconds for one file.
+    """
+
+    num_workers: int = 0
+    full_decode: bool = False
+    time_limit_s: float = TIME_LIMIT_S
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What came of indexing; kept as JSON next to the manifest.
+
+    num_frames, hours: of all rows (segments, where the layout has them).
+    bad: reason -> how many. files: each file or listed video that is not in the manifest, and why.
+    """
+
+    layout: str
+    notes: list[str]
+    num_videos: int
+    num_files: int
+    num_classes: int
+    num_frames: int
+    hours: float
+    bad: dict[str, int]
+    files: list[Problem]
+
+
+def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettings) -> IndexReport:
+    """Write the manifest of a listed data set to `out`, and a report to `out` + ".report.json".
+
+    What is found out is kept in `out` + ".journal": after a kill, and when a data set is indexed again,
+    only files that are new or changed are probed. The manifest is written at once or not at all, and is the
+    same whatever the number of workers and however often the run was interrupted.
+
+    Raises:
+        InputError: no file can be used, or `out` cannot be written.
+    """
+    if out.is_dir():
+        raise InputError(f"'{out}' is a folder: name the manifest's file")
+    # torch comes with the manifest; the processes that import this module to probe do not need it.
+    from engine.data.manifest import Manifest
+
+    rows, problems = [], list(listing.problems)
+    with Journal(out.with_name(out.name + ".journal")) as journal:
+        records = probe_files(list(dict.fromkeys(entry.path for entry in listing.entries)), root, journal, settings)
+    for path, record in records.items():
+        if isinstance(record.found, Failure):
+            problems.append(Problem(path, record.found.kind, record.found.text))
+    for entry in listing.entries:
+        record = records[entry.path]
+        if isinstance(record.found, ProbeResult):
+            try:
+                rows.append(build_row(entry, record.found, record.state.num_bytes))
+            except ProbeError as error:
+                problems.append(Problem(entry.path, error.kind, error.text))
+    report = summarise(listing, rows, problems)
+    report_path = out.with_name(out.name + ".report.json")
+    _write_report(report, report_path)
+    if not rows:
+        raise InputError(f"none of the {len(problems)} listed videos can be used: '{report_path}' says why of each")
+    Manifest.from_rows(rows, _kept_root(root, out)).save(out)
+    return report
+
+
+def index_folder(folder: Path, out: Path) -> IndexReport:
+    """Index a small folder of trusted videos in this process: a folder per class, or per split and class."""
+    return index_dataset(read_layout("folder", folder), folder, out, IndexSettings())
+
+
+def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: IndexSettings) -> dict[str, Record]:
+    """Path -> what is known of it, for all paths in their order; what is not known yet is probed."""
+    states = {path: _state(root / path) for path in paths}
+    known = {path: journal.records[path] for path in paths if _holds(journal.records.get(path), states[path], settings)}
+    pending = [path for path in paths if path not in known]
+    if known:
+        _say(f"{len(known)} of {len(paths)} files are known and unchanged")
+    work = partial(_probe_one, root=root, full_decode=settings.full_decode, time_limit_s=settings.time_limit_s)
+    outcomes = run_isolated(work, pending, settings.num_workers, settings.time_limit_s + _KILL_MARGIN_S)
+    num_bad = 0
+    with _Progress(len(pending)) as progress:
+        for path, found in outcomes:
+            if isinstance(found, Lost):
+                found = Failure("too-slow" if found.is_timeout else "crashed", found.text)
+            known[path] = Record(states[path], found)
+            journal.add(path, known[path])
+            num_bad += isinstance(found, Failure)
+            progress.advance(num_bad)
+    return {path: known[path] for path in paths}
+
+
+def _probe_one(path: str, root: Path, full_decode: bool, time_limit_s: float) -> ProbeResult | Failure:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Failure("unreadable", "its name is not valid UTF-8: rename it")
+    try:
+        return probe(root / path, full_decode=full_decode, time_limit_s=time_limit_s)
+    except ProbeError as error:
+        return Failure(error.kind, error.text)
+
+
+def _state(path: Path) -> FileState:
+    try:
+        info = path.stat()
+    except OSError:  # the probe will say why
+        return FileState(-1, -1)
+    return FileState(info.st_size, info.st_mtime_ns)
+
+
+def _holds(record: Record | None, state: FileState, settings: IndexSettings) -> bool:
+    if record is None or record.state != state or state.num_bytes < 0:
+        return False
+    if isinstance(record.found, Failure):
+        return record.found.kind not in _TRY_AGAIN
+    return record.found.counted_by == "decoding" or not settings.full_decode
+
+
+def build_row(entry: Entry, found: ProbeResult, num_bytes: int) -> dict[str, object]:
+    """A row of the manifest, by its column names.
+
+    Raises:
+        ProbeError: ("outside") the segment and the file have no frame in common.
+    """
+    first, count = _segment_frames(entry, found)
+    has_segment = (first, count) != (0, found.num_frames)
+    return {
+        "path": entry.path,
+        "class_name": entry.class_name,
+        "split": entry.split,
+        "group": entry.group,
+        "num_frames": count,
+        "first_frame": first,
+        "file_frames": found.num_frames,
+        "fps": found.fps,
+        "width": found.width,
+        "height": found.height,
+        "rotation": found.rotation,
+        "codec": found.codec,
+        "pixel_format": found.pixel_format,
+        "duration": found.duration,
+        "segment_start": entry.segment_start if has_segment else math.nan,
+        "segment_end": entry.segment_end if has_segment else math.nan,
+        "file_bytes": num_bytes,
+        "key_frames": found.key_frames,
+        "key_pts": found.key_pts,
+    }
+
+
+def _segment_frames(entry: Entry, found: ProbeResult) -> tuple[int, int]:
+    """(first frame, number of frames): every frame that is shown during the segment, at the average rate."""
+    whole = (0, found.num_frames)
+    if not entry.has_segment:
+        return whole
+    length = entry.segment_end - entry.segment_start
+    if entry.may_be_cut and (found.duration < 1.5 * length or found.duration < entry.segment_end - 1):
+        return whole  # about as long as the segment, or too short to hold it: it was cut out already
+    if not found.fps:
+        raise ProbeError("outside", "the file has no frame rate to place the segment by")
+    first = math.floor(entry.segment_start * found.fps + 1e-6)
+    last = min(math.ceil(entry.segment_end * found.fps - 1e-6), found.num_frames)
+    if first >= last:
+        segment = f"{entry.segment_start:g}-{entry.segment_end:g} s of '{entry.class_name}'"
+        raise ProbeError("outside", f"{segment}, but the file lasts {found.duration:.1f} s")
+    return first, last - first
+
+
+def summarise(listing: Listing, rows: Sequence[dict[str, object]], problems: Sequence[Problem]) -> IndexReport:
+    """The report of a finished run."""
+    seconds = sum(row["num_frames"] / row["fps"] for row in rows if row["fps"])
+    return IndexReport(
+        layout=listing.layout,
+        notes=listing.notes,
+        num_videos=len(rows),
+        num_files=len({row["path"] for row in rows}),
+        num_classes=len({row["class_name"] for row in rows}),
+        num_frames=sum(row["num_frames"] for row in rows),
+        hours=round(seconds / 3600, 4),
+        bad=dict(Counter(problem.kind for problem in problems).most_common()),
+        files=list(problems),
+    )
+
+
+def _write_report(report: IndexReport, path: Path) -> None:
+    partial_path = path.with_name(path.name + f".partial-{os.getpid()}")
+    partial_path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=True) + "\n", encoding="ascii")
+    partial_path.replace(path)
+
+
+def _kept_root(root: Path, out: Path) -> Path:
+    """The root as the manifest keeps it: relative where both can be moved together, else absolute."""
+    root, home = root.resolve(), out.resolve().parent
+    if root == home or home in root.parents or root in home.parents:
+        return Path(os.path.relpath(root, home))
+    return root
+
+
+class _Progress:
+    """A bar in a terminal; in a file a line now and then."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._start = total, 0, time.monotonic()
+        self._next_line = self._start + _LINE_EVERY_S
+        self._bar = tqdm(total=total, unit="file", smoothing=0.05) if total and sys.stderr.isatty() else None
+
+    def advance(self, num_bad: int) -> None:
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+            self._bar.set_postfix_str(f"{num_bad} bad", refresh=False)
+        elif time.monotonic() > self._next_line:
+            rate = self._done / (time.monotonic() - self._start)
+            left = tqdm.format_interval((self._total - self._done) / rate)
+            _say(f"{self._done}/{self._total} files, {rate:.1f} files/s, {left} left, {num_bad} bad")
+            self._next_line = time.monotonic() + _LINE_EVERY_S
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,116 @@
+"""What was found out about each file, kept as it is found: a run that is killed goes on where it was.
+
+One JSON line per file, only ever appended; the last line wins, and a line torn by a kill is ignored. A
+record holds as long as the file has the same size and modification time.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from engine.data.pyav.probe import ProbeResult
+from engine.errors import InputError
+
+VERSION = 1  # raised when a change of the probe makes old records wrong
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What tells that a file is still the same."""
+
+    num_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a file cannot be used: a kind of the probe's reasons, and a sentence."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A file, as it was, and what the probe found."""
+
+    state: FileState
+    found: ProbeResult | Failure
+
+
+class Journal:
+    """The journal beside a manifest; a context manager.
+
+    Raises:
+        InputError: its place cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        records = _read(path)
+        self.records: dict[str, Record] = records or {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w" if records is None else "a", encoding="ascii")
+        except OSError as error:
+            raise InputError(f"cannot write '{path}': {error.strerror}") from error
+        # A kill may have torn the last line: what follows starts on a line of its own. Empty lines are ignored.
+        self._file.write(json.dumps({"journal": VERSION}) + "\n" if records is None else "\n")
+        self._file.flush()
+
+    def add(self, path: str, record: Record) -> None:
+        """Keep a record; it is with the operating system when this returns."""
+        kind = "failure" if isinstance(record.found, Failure) else "probe"
+        line = {
+            "path": path,
+            "bytes": record.state.num_bytes,
+            "mtime_ns": record.state.mtime_ns,
+            kind: asdict(record.found),
+        }
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        self.records[path] = record
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _read(path: Path) -> dict[str, Record] | None:
+    """The records of a journal; None where there is none of this version."""
+    if not path.is_file():
+        return None
+    records = {}
+    with path.open(encoding="ascii", errors="replace") as file:
+        first = _parse(file.readline())
+        if first is None or first.get("journal") != VERSION:
+            return None
+        for line in file:
+            value = _parse(line)
+            if value is not None:
+                records[value["path"]] = _record(value)
+    return records
+
+
+def _parse(line: str) -> dict | None:
+    if not line.endswith("}\n"):  # torn
+        return None
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _record(value: Mapping) -> Record:
+    state = FileState(value["bytes"], value["mtime_ns"])
+    if "failure" in value:
+        return Record(state, Failure(**value["failure"]))
+    facts = value["probe"]
+    keys = {name: tuple(facts[name]) for name in ("key_frames", "key_pts")}
+    return Record(state, ProbeResult(**{**facts, **keys}))

@@ -1,0 +1,71 @@
+"""HMDB51: a folder per class, with CLASS_test_splitN.txt of file names and codes."""
+
+from pathlib import Path
+
+from engine.data.layouts.listing import Entry, Listing, Problem, VideoFolder, folders_with, read_lines, stem_of
+from engine.errors import InputError
+
+_CODES = {"0": "", "1": "train", "2": "test"}  # 0: in neither side of this split
+
+
+def read_hmdb51(folder: VideoFolder, annotations: Path | None, split_number: int | None) -> Listing:
+    """Classes from the folders; `trainN` and `testN` from the official lists (code 1 and 2), "" for code 0.
+
+    The three official splits overlap, so a manifest holds one of them (`split_number`, default 1). The group
+    is the source film: the part of a file's name before its class.
+    """
+    number = split_number or 1
+    lists = annotations or find_lists(folder)
+    if lists is None:
+        raise InputError(
+            f"no *_test_split{number}.txt in or beside '{folder.root}': give the folder of HMDB51's official lists with "
+            "--annotations, or index the folder per class with --layout folder"
+        )
+    listing = Listing("hmdb51", notes=[f"official split {number} from '{lists.name}'"])
+    splits = _read_lists(lists, number)
+    found = set()
+    for path in folder.paths:
+        if "/" not in path:
+            listing.problems.append(Problem(path, "no-class", "it lies in no class's folder"))
+            continue
+        name, stem = path.split("/")[-2], stem_of(path)
+        found.add((name, stem))
+        split = splits.get((name, stem), "")
+        listing.entries.append(Entry(path, name, split, stem.partition(f"_{name}_")[0] if f"_{name}_" in stem else ""))
+    missing = [f"{name}/{stem}" for name, stem in splits if (name, stem) not in found]
+    listing.problems += [Problem(path, "missing", "in the official lists, but not there") for path in missing]
+    if not listing.entries:
+        raise InputError(
+            f"no videos in folders of '{folder.root}': HMDB51 comes as one archive per class, unpack them all first"
+        )
+    return listing
+
+
+def find_lists(folder: VideoFolder) -> Path | None:
+    """The folder of official lists, in or beside the data set, that speaks of most of its class folders."""
+    classes = {path.split("/")[-2] for path in folder.paths if "/" in path}
+    for place in folders_with("*_test_split?.txt", folder.root):
+        listed = {path.name.rpartition("_test_split")[0] for path in place.glob("*_test_split?.txt")}
+        if len(classes & listed) > 0.5 * len(classes):
+            return place
+    return None
+
+
+def _read_lists(folder: Path, number: int) -> dict[tuple[str, str], str]:
+    """(class, file name without suffix) -> trainN, testN or ""."""
+    ending = f"_test_split{number}.txt"
+    lists = sorted(folder.glob(f"*{ending}"))
+    if not lists:
+        raise InputError(f"no *{ending} in '{folder}': HMDB51 has the official splits 1, 2 and 3")
+    splits = {}
+    for path in lists:
+        for count, line in enumerate(read_lines(path), 1):
+            if not line.strip():
+                continue
+            name, _, code = line.strip().rpartition(" ")
+            if code not in _CODES or not name:
+                raise InputError(f"{path}, line {count}: '{line}' is not a file name and a code 0, 1 or 2")
+            splits[path.name.removesuffix(ending), stem_of(name.strip())] = (
+                f"{_CODES[code]}{number}" if _CODES[code] else ""
+            )
+    return splits

@@ -1,0 +1,116 @@
+"""Work on many files by processes that may crash or hang without stopping the rest.
+
+`concurrent.futures` gives up the whole pool when one process dies. Here every worker holds one item at a
+time, so it is known whose fault a crash is; the worker is replaced and the work goes on.
+"""
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_POLL_S = 0.5  # how often the time of busy workers is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An item whose worker died or was stopped."""
+
+    is_timeout: bool
+    text: str
+
+
+def run_isolated(
+    function: Callable[[T], R], items: Iterable[T], num_workers: int, time_limit_s: float
+) -> Iterator[tuple[T, R | Lost]]:
+    """Apply `function` to every item; yields (item, result) in the order in which they are done.
+
+    Args:
+        function: importable by name (it is sent to fresh processes), and silent about its failures:
+            an exception that escapes it counts as a crash.
+        num_workers: processes; 0 works in this very process, without any protection.
+        time_limit_s: a worker that takes longer for an item is killed.
+    """
+    if num_workers == 0:
+        yield from ((item, function(item)) for item in items)
+        return
+    queue = iter(items)
+    workers: list[_Worker] = []
+    try:
+        for item in queue:
+            workers.append(_Worker(function))
+            workers[-1].give(item)
+            if len(workers) == num_workers:
+                break
+        while workers:
+            ready = wait([worker.connection for worker in workers], _POLL_S)
+            for place, worker in enumerate(workers):
+                if worker.connection in ready:
+                    result = worker.take()
+                elif time.monotonic() - worker.since > time_limit_s:
+                    worker.stop()
+                    result = Lost(True, f"stopped after {time_limit_s:g} s")
+                else:
+                    continue
+                done = worker.item
+                if isinstance(result, Lost):
+                    workers[place] = worker = _Worker(function)
+                worker.item = None
+                for item in queue:
+                    worker.give(item)
+                    break
+                yield done, result
+            for worker in [worker for worker in workers if worker.item is None]:
+                worker.stop()
+                workers.remove(worker)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """A process, the item it works on, and since when."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        # Fresh processes: a fork of a process with threads (torch, Arrow) may deadlock.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the death of the process ends the pipe
+        self.item: Any = None
+        self.since = 0.0
+
+    def give(self, item: Any) -> None:
+        self.item, self.since = item, time.monotonic()
+        self.connection.send(item)
+
+    def take(self) -> Any:
+        try:
+            return self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            return Lost(False, f"the process that read it died ({why})")
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:  # the parent is gone, however it went
+            return
+        connection.send(function(item))

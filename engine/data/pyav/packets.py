@@ -1,0 +1,116 @@
+"""What the packets of a video stream tell without decoding: how many frames, and where decoding can start."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+DECODE_BUDGET = 64e6  # pixels; a file with no more than these in all its frames is always decoded to the end
+
+# One packet is one shown frame in these (with the other checks of `doubt`). VP8 and VP9 have hidden frames,
+# MPEG-4 part 2 has empty and packed ones, and the older codecs are cheap to decode.
+_PACKET_IS_FRAME = frozenset({"h264", "hevc", "av1", "mjpeg", "prores"})
+_COUNTED_CONTAINERS = ("mp4", "matroska")  # their packets carry true time stamps, and flags for what is not shown
+_SEEKABLE_CONTAINERS = (*_COUNTED_CONTAINERS, "avi")  # they have an index; the rest search and land near
+_PROGRESSIVE = (0, 1)  # AVFieldOrder unknown and progressive; two fields of one frame may be two packets
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """A frame that decoding can start from: its place in presentation order and its time stamp."""
+
+    frame: int
+    pts: int
+
+
+@dataclass(slots=True)
+class Packets:
+    """The packets of a video stream in file order; empty ones are only counted."""
+
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    is_key: list[bool] = field(default_factory=list)
+    is_hidden: list[bool] = field(default_factory=list)  # flagged as decoded but not shown (edit lists)
+    num_odd: int = 0  # empty or damaged
+    is_encrypted: bool = False  # any of them: the beginning may be clear
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def expected_pts(self) -> list[int]:
+        """Time stamps of the frames to be shown, in order, as far as packets tell."""
+        shown = (pts for pts, hidden in zip(self.pts, self.is_hidden, strict=True) if not hidden)
+        return sorted({pts for pts in shown if pts is not None})
+
+
+def read_packets(container: InputContainer, stream: VideoStream, check_time: Callable[[], None]) -> Packets:
+    """Demux the whole stream; `check_time` is called between packets and may raise."""
+    packets = Packets()
+    for packet in container.demux(stream):
+        check_time()
+        if packet.size == 0:
+            packets.num_odd += packet.dts is not None  # the one without a time only flushes the decoder
+            continue
+        packets.pts.append(packet.pts)
+        packets.dts.append(packet.dts)
+        packets.is_key.append(packet.is_keyframe)
+        packets.is_hidden.append(packet.is_discard)
+        packets.num_odd += packet.is_corrupt
+        packets.is_encrypted |= packet.has_sidedata("encryption_info")
+    return packets
+
+
+def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> str | None:
+    """Why the packets should not stand for the frames; None if they may."""
+    context, count = stream.codec_context, len(packets)
+    if count * context.width * context.height <= DECODE_BUDGET:
+        return "cheap to decode"
+    if not any(name in container.format.name for name in _COUNTED_CONTAINERS):
+        return "container"
+    if codec_name(stream) not in _PACKET_IS_FRAME:
+        return "codec"
+    if context.field_order not in _PROGRESSIVE:
+        return "interlaced"
+    if stream.frames not in (0, count):
+        return "the header has another count"
+    if any(packets.is_hidden) or packets.num_odd:
+        return "hidden, empty or damaged packets"
+    if None in packets.pts or len(set(packets.pts)) < count:
+        return "time stamps"
+    if not packets.is_key[0] or packets.pts[0] != min(packets.pts):
+        return "pictures before the first key frame"  # a decoder may drop them
+    return None
+
+
+def codec_name(stream: VideoStream) -> str:
+    """FFmpeg's name of a stream's codec, whichever decoder was chosen for it (av1, not libdav1d)."""
+    return stream.codec_context.codec.canonical_name
+
+
+def can_seek(container: InputContainer, packets: Packets) -> bool:
+    """Whether a seek can be expected to land on the key frame asked for."""
+    return None not in packets.pts and any(name in container.format.name for name in _SEEKABLE_CONTAINERS)
+
+
+def key_frames(packets: Packets, shown_pts: Sequence[int]) -> list[KeyFrame]:
+    """The key frames among the frames shown (time stamps ascending) that a seek to their own time stamp finds.
+
+    An open group of pictures is counted right: its leading pictures have smaller time stamps and so smaller
+    places, and whoever starts at the key frame drops them.
+    """
+    keys = [place for place, is_key in enumerate(packets.is_key) if is_key]
+    following = [packets.dts[place] for place in keys[1:]] + [None]
+    found: list[KeyFrame] = []
+    for place, next_dts in zip(keys, following, strict=True):
+        pts = packets.pts[place]
+        if pts is None or packets.is_hidden[place]:
+            continue
+        # MP4 seeks by decoding time: a key frame decoded before this one is shown would be found instead.
+        if next_dts is not None and next_dts <= pts:
+            continue
+        frame = int(np.searchsorted(shown_pts, pts))
+        if frame < len(shown_pts) and shown_pts[frame] == pts and (not found or frame > found[-1].frame):
+            found.append(KeyFrame(frame, pts))
+    return found

@@ -1,0 +1,143 @@
+"""Benchmark records: one JSON line per measurement, only ever appended, in benchmarks/records/NAME.jsonl.
+
+A record says what was measured, where, with what and at which commit, and nothing that identifies the
+machine beyond its hardware: no host, no user, no absolute path.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import InputError
+
+RECORDS = Path(__file__).resolve().parents[1] / "benchmarks" / "records"
+
+_PACKAGES = {
+    "torch": ("torch",),
+    "torchvision": ("torchvision",),
+    "numpy": ("numpy",),
+    "pyarrow": ("pyarrow",),
+    "av": ("av",),
+    "dali": ("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
+    "triton": ("triton",),
+}
+
+
+def append_record(name: str, *, command: str | None = None, folder: Path = RECORDS, **fields: object) -> Path:
+    """Append one record to NAME.jsonl.
+
+    Args:
+        name: what was measured: letters, digits, - and _.
+        command: as a user would type it; None takes it from this process's own command line. Absolute paths
+            in it are shown relative to the checkout where that is possible, else by their last part.
+        folder: where the records are.
+        fields: what was measured, JSON values; often with the fields of `summarise`.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: a name that is no file name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError(f"'{name}' cannot name a record: use letters, digits, - and _")
+    words = shlex.split(command) if command is not None else ["python", *sys.orig_argv[1:]]
+    record = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(public_path(word) for word in words),
+        **git_state(),
+        "versions": versions(),
+        "device": device(),
+        **fields,
+    }
+    line = json.dumps(record, allow_nan=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.jsonl"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    return path
+
+
+def summarise(samples: Sequence[float]) -> dict[str, float | int]:
+    """n and the 20th, 50th and 80th percentile of repeated measurements (linear interpolation)."""
+    if not len(samples):
+        raise ValueError("no samples to summarise")
+    p20, p50, p80 = np.percentile(np.asarray(samples, dtype=np.float64), (20, 50, 80)).tolist()
+    return {"n": len(samples), "p20": p20, "p50": p50, "p80": p80}
+
+
+def public_path(word: str) -> str:
+    """A word of a command line without the paths of this machine; also within key=value."""
+    key, equals, value = word.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return word
+    checkout = RECORDS.parents[1]
+    relative = Path(os.path.relpath(path, checkout))
+    # Beside the checkout is where shared data lies; anything further away is nobody's business.
+    near = relative.parts[:1] != ("..",) or relative.parts[:2] == ("..", "shared")
+    return f"{key}{equals}{relative.as_posix() if near else path.name}"
+
+
+def git_state() -> dict[str, str | bool | None]:
+    """The commit of the checkout, and whether tracked files differ from it; None outside of a git checkout."""
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "commit": commit,
+        "dirty": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=RECORDS.parents[1], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that matter for speed, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name, distributions in _PACKAGES.items():
+        for distribution in distributions:
+            try:
+                found[name] = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+    return found
+
+
+def device() -> dict[str, object]:
+    """The hardware: CPU model, cores this process may use, GPU names."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": _cpu_model(), "cores": usable, "gpus": _gpu_names()}
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match.group(1).strip() if match else platform.machine()
+
+
+def _gpu_names() -> list[str]:
+    # The driver's own tool: importing torch for this alone would take seconds and start a CUDA context.
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]

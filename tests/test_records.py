@@ -1,0 +1,69 @@
+"""Records: what a line says, what it must not say, and that lines are only added."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from engine import records
+from engine.errors import InputError
+from engine.records import append_record, public_path, summarise
+
+
+def test_lines_are_added_and_complete(tmp_path):
+    for value in (1.5, 2.5):
+        path = append_record("decode", folder=tmp_path, command="python tools/x.py --n 3", clips_per_second=value, n=1)
+    assert path == tmp_path / "decode.jsonl"
+    first, second = (json.loads(line) for line in path.read_text().splitlines())
+    assert (first["clips_per_second"], second["clips_per_second"]) == (1.5, 2.5)
+    assert first["command"] == "python tools/x.py --n 3"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", first["time"])
+    assert {"python", "torch", "torchvision", "numpy", "av"} <= first["versions"].keys()
+    assert first["device"]["cpu"]
+    assert first["device"]["cores"] >= 1
+
+
+def test_the_commit_is_named(tmp_path):
+    record = json.loads(append_record("x", folder=tmp_path).read_text())
+    if not (records.RECORDS.parents[1] / ".git").exists():
+        assert (record["commit"], record["dirty"]) == (None, None)
+    else:
+        assert re.fullmatch(r"[0-9a-f]{40}", record["commit"])
+        assert record["dirty"] in (True, False)
+
+
+def test_no_path_of_this_machine_is_kept(tmp_path):
+    checkout = records.RECORDS.parents[1]
+    words = {
+        f"{checkout}/configs/a.yaml": "configs/a.yaml",
+        f"data.train.0.manifest={checkout}/runs/m.parquet": "data.train.0.manifest=runs/m.parquet",
+        f"{checkout.parent}/shared/data/videos": "../shared/data/videos",
+        "/home/somebody/videos/a.mp4": "a.mp4",
+        "--out=/tmp/x/y.parquet": "--out=y.parquet",
+        "configs/a.yaml": "configs/a.yaml",
+        "train.lr=1e-3": "train.lr=1e-3",
+    }
+    assert {word: public_path(word) for word in words} == words
+    command = f"python {checkout}/tools/x.py /home/somebody/videos"
+    line = append_record("x", folder=tmp_path, command=command).read_text()
+    assert json.loads(line)["command"] == "python tools/x.py videos"
+    assert str(checkout.parent) not in line
+
+
+def test_values_that_json_has_no_word_for_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        append_record("x", folder=tmp_path, loss=float("nan"))
+    assert not (tmp_path / "x.jsonl").exists()
+    with pytest.raises(InputError, match="cannot name a record"):
+        append_record("../x", folder=tmp_path)
+
+
+def test_quantiles():
+    samples = np.random.default_rng(0).normal(size=101)
+    found = summarise(samples)
+    ordered = np.sort(samples)
+    assert found == {"n": 101, "p20": ordered[20], "p50": ordered[50], "p80": ordered[80]}
+    assert summarise([3]) == {"n": 1, "p20": 3, "p50": 3, "p80": 3}
+    with pytest.raises(ValueError, match="no samples"):
+        summarise([])

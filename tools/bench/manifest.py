@@ -1,0 +1,155 @@
+"""A manifest as large as Kinetics-700: how long it takes to load, how much memory, how long an epoch's plan.
+
+The manifest is synthetic (paths, classes, frame counts and key frames distributed like those of Kinetics), for
+the data set itself is not needed to know. Each repetition is a fresh process: what a training rank sees.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from engine.data.manifest import SCHEMA, Manifest
+from engine.data.sampler import plan_epoch
+from engine.errors import InputError
+from engine.records import append_record, summarise
+from engine.tables import format_table
+
+KINETICS_700 = 541_624  # videos
+LIMITS = {"load_s": 1.0, "resident_mb": 300.0, "peak_mb": 300.0, "plan_s": 0.5}
+MEANING = {
+    "load_s": "Manifest.load, seconds",
+    "resident_mb": "resident memory it adds, MB",
+    "peak_mb": "the same at the peak of loading, MB",
+    "plan_s": "one epoch planned and shared over the ranks, seconds",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py manifest`."""
+    parser.add_argument("--rows", type=int, default=KINETICS_700, help="videos in the manifest (default: Kinetics-700)")
+    parser.add_argument("--repeats", type=int, default=7, help="fresh processes (default: 7)")
+    parser.add_argument("--ranks", type=int, default=8, help="ranks the epoch is shared over (default: 8)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print a table, append a record.
+
+    Raises:
+        InputError: an option out of range.
+    """
+    for name in ("rows", "repeats", "ranks"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name} is {getattr(arguments, name)}: it must be at least 1")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.parquet"
+        synthetic_manifest(arguments.rows).save(path)
+        file_mb = path.stat().st_size / 1e6
+        samples = [_measure_in_fresh_process(path, arguments.ranks) for _ in range(arguments.repeats)]
+    results = {name: summarise([sample[name] for sample in samples]) for name in MEANING}
+    rows = []
+    for name, meaning in MEANING.items():
+        quantiles = [results[name][p] for p in ("p20", "p50", "p80")]
+        rows.append([meaning, *quantiles, f"< {LIMITS[name]:g}", "yes" if quantiles[-1] < LIMITS[name] else "NO"])
+    print(
+        f"{arguments.rows:,} rows, {file_mb:.1f} MB on disk, {arguments.repeats} fresh processes, {arguments.ranks} ranks"
+    )
+    print(format_table(["", "p20", "p50", "p80", "limit", "met"], rows))
+    if not arguments.no_record:
+        fields = {"rows": arguments.rows, "ranks": arguments.ranks, "file_mb": round(file_mb, 1), "limits": LIMITS}
+        path = append_record("manifest", n=arguments.repeats, results=results, **fields)
+        print(f"recorded in {Path(os.path.relpath(path))}")
+
+
+def synthetic_manifest(num_rows: int) -> Manifest:
+    """A manifest like that of Kinetics-700: 700 classes, clips of about 10 s, a key frame each 30 to 250 frames."""
+    generator = np.random.default_rng(0)
+    classes = np.array([f"playing instrument number {number:03d}" for number in range(700)])
+    class_index = generator.integers(0, len(classes), num_rows)
+    split_index = generator.choice(3, num_rows, p=(0.9, 0.04, 0.06))
+    splits = np.array(["train", "val", "test"])
+    frames = np.where(generator.random(num_rows) < 0.9, 300, generator.integers(16, 300, num_rows)).astype(np.int32)
+    alphabet = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"))
+    ids = alphabet[generator.integers(0, 64, (num_rows, 11))].view("<U11").ravel()
+    starts = generator.integers(0, 300, num_rows)
+    paths = [
+        f"{splits[s]}/{classes[c]}/{video}_{start:06d}_{start + 10:06d}.mp4"
+        for s, c, video, start in zip(split_index, class_index, ids, starts.tolist(), strict=True)
+    ]
+    distance = generator.integers(30, 251, num_rows)
+    num_keys = (frames - 1) // distance + 1
+    offsets = np.concatenate([[0], np.cumsum(num_keys)]).astype(np.int32)
+    key_frames = (np.arange(offsets[-1]) - np.repeat(offsets[:-1], num_keys)) * np.repeat(distance, num_keys)
+    tall = generator.random(num_rows) < 0.1
+    columns = {
+        "path": pa.array(paths),
+        "class_name": _names(class_index, classes),
+        "split": _names(split_index, splits),
+        "group": _names(np.zeros(num_rows, np.int32), np.array([""])),
+        "num_frames": frames,
+        "first_frame": np.zeros(num_rows),
+        "file_frames": frames,
+        "fps": np.full(num_rows, 29.97),
+        "width": np.where(tall, 256, 340),
+        "height": np.where(tall, 340, 256),
+        "rotation": np.zeros(num_rows),
+        "codec": _names(np.zeros(num_rows, np.int32), np.array(["h264"])),
+        "pixel_format": _names(np.zeros(num_rows, np.int32), np.array(["yuv420p"])),
+        "duration": frames / 29.97,
+        "segment_start": np.full(num_rows, np.nan),
+        "segment_end": np.full(num_rows, np.nan),
+        "file_bytes": generator.integers(200_000, 2_000_000, num_rows),
+        "key_frames": pa.ListArray.from_arrays(offsets, pa.array(key_frames.astype(np.int32))),
+        "key_pts": pa.ListArray.from_arrays(offsets, pa.array(key_frames * 512)),
+    }
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in SCHEMA]
+    return Manifest(pa.Table.from_arrays(arrays, schema=SCHEMA), Path())
+
+
+def _names(index: np.ndarray, names: np.ndarray) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32)), pa.array(names))
+
+
+def _measure_in_fresh_process(path: Path, ranks: int) -> dict[str, float]:
+    command = [sys.executable, __file__, str(path), str(ranks)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def measure(path: Path, ranks: int) -> dict[str, float]:
+    """Load and plan once, in this process; seconds and MB (1e6 bytes) by the names of `MEANING`."""
+    before = _resident_bytes("VmRSS")
+    start = time.perf_counter()
+    manifest = Manifest.load(path)
+    load_s = time.perf_counter() - start
+    after, peak = _resident_bytes("VmRSS"), _resident_bytes("VmHWM")
+    start = time.perf_counter()
+    plan = plan_epoch(manifest.num_frames, seed=0, epoch=1)
+    shards = [[np.ascontiguousarray(part[rank::ranks]) for part in (plan.video, plan.start)] for rank in range(ranks)]
+    plan_s = time.perf_counter() - start
+    if sum(len(video) for video, _ in shards) != len(manifest):
+        raise AssertionError("the shards are not the epoch")
+    return {
+        "load_s": load_s,
+        "resident_mb": (after - before) / 1e6,
+        "peak_mb": (peak - before) / 1e6,
+        "plan_s": plan_s,
+    }
+
+
+def _resident_bytes(name: str) -> int:
+    """VmRSS (now) or VmHWM (the peak). getrusage would give the peak of the process that started this one too."""
+    return int(re.search(rf"^{name}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) * 1024
+
+
+if __name__ == "__main__":  # a fresh process of `_measure_in_fresh_process`
+    print(json.dumps(measure(Path(sys.argv[1]), int(sys.argv[2]))))

@@ -1,0 +1,113 @@
+"""Index a folder of videos: write its manifest, the one file that training and evaluation read.
+
+    python tools/index_dataset.py ~/data/UCF-101 --out manifests/ucf101.parquet --split-number 1
+
+Every file is opened and looked into: frames are counted by what decodes, not by what the header says.
+Files that cannot be used never stop it; each is named with its reason in MANIFEST.report.json. A run that
+is killed goes on where it was when the same command is given again, and an indexed folder is indexed
+again in seconds if little has changed.
+
+layouts
+  folder       CLASS/video, or SPLIT/CLASS/video (train, val, test, ...)
+  ucf101       v_CLASS_gGG_cCC.avi in class folders; trainlist0N.txt and testlist0N.txt in the folder,
+               beside it, or in --annotations
+  hmdb51       class folders; CLASS_test_splitN.txt in the folder, beside it, or in --annotations
+  kinetics     --annotations: CSV of label,youtube_id,time_start,time_end,split, or a folder of several;
+               files ID_000010_000020.mp4 or ID.mp4 anywhere in FOLDER
+  activitynet  --annotations: the JSON of labelled segments; files v_ID.mp4 or ID.mkv anywhere in FOLDER
+  csv          --annotations: CSV or TSV of path,label[,split][,group]; a header may name the columns
+  auto         looks at --annotations and FOLDER, and says what it found
+
+docs/data.md tells how to get each data set in place, and what the manifest's columns mean.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+from engine.errors import InputError, run_command
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    about, _, more = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="index_dataset.py", description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the data set")
+    parser.add_argument("--layout", default="auto", help="how it is laid out; see below (default: auto)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the manifest (default: FOLDER/manifest.parquet)")
+    parser.add_argument(
+        "--annotations", type=Path, metavar="PATH", help="the layout's list, or the folder of its lists"
+    )
+    parser.add_argument(
+        "--split-number", type=int, choices=(1, 2, 3), help="official split of UCF101 or HMDB51 (default: 1)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="files read at once (default: one per core)",
+    )
+    parser.add_argument(
+        "--full-decode",
+        action="store_true",
+        help="decode every file to its end; without it, long H.264, HEVC and AV1 files in MP4 and Matroska are only"
+        " decoded in places, and their frames counted by their packets",
+    )
+    parser.add_argument(
+        "--time-limit", type=float, default=300.0, metavar="S", help="seconds for one file (default: 300)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Index, and print what came of it."""
+    arguments = parse_arguments()
+    if arguments.workers < 1:
+        raise InputError(f"--workers is {arguments.workers}: it must be at least 1")
+    if not arguments.time_limit > 0:
+        raise InputError(f"--time-limit is {arguments.time_limit:g}: it must be more than 0 seconds")
+    # Here, because the processes that probe import this file too.
+    from engine.data.indexing import IndexSettings, index_dataset
+    from engine.data.layouts import read_layout
+
+    start = time.monotonic()
+    out = arguments.out or arguments.folder / "manifest.parquet"
+    listing = read_layout(
+        arguments.layout, arguments.folder, annotations=arguments.annotations, split_number=arguments.split_number
+    )
+    for note in listing.notes:
+        print(note, flush=True)
+    settings = IndexSettings(arguments.workers, arguments.full_decode, arguments.time_limit)
+    report = index_dataset(listing, arguments.folder, out, settings)
+    print_summary(report, out, time.monotonic() - start)
+
+
+def print_summary(report, out: Path, seconds: float) -> None:  # noqa: ANN001 - imported only in `main`
+    """The table at the end."""
+    from engine.data.indexing import ALL_REASONS
+
+    rows = [
+        (
+            "videos",
+            f"{report.num_videos:,}",
+            "" if report.num_videos == report.num_files else f"in {report.num_files:,} files",
+        ),
+        ("classes", f"{report.num_classes:,}", ""),
+        ("frames", f"{report.num_frames:,}", ""),
+        ("hours", f"{report.hours:,.2f}", ""),
+        ("not usable", f"{len(report.files):,}", ""),
+        *((f"  {kind}", f"{count:,}", ALL_REASONS[kind]) for kind, count in report.bad.items()),
+    ]
+    print(f"\n{out} ({seconds:.1f} s)")
+    for name, number, remark in rows:
+        print(f"  {name:<14}{number:>14}  {remark}".rstrip())
+    if report.files:
+        print(f"each with its reason: {out}.report.json")
+
+
+if __name__ == "__main__":
+    run_command(main)
