@@ -121,6 +121,38 @@ def test_intra_refresh_is_no_place_to_start_from(folder, monkeypatch):
     assert found.num_frames == COUNT
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "libx265"])
+def test_packets_that_only_call_themselves_key_frames_are_found_out(folder, codec, monkeypatch):
+    """A start at them would show a picture without its past: with a decoding the picture differs, else its type does."""
+    options = {"libx265": {"x265-params": "log-level=none:pools=none:bframes=0:scenecut=0"}}.get(codec, {})
+    source, path = (
+        write(folder / f"honest_{codec}.mp4", codec=codec, gop=100, options=options),
+        folder / f"lying_{codec}.mp4",
+    )
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        copy = new.add_stream_from_template(old.streams.video[0])
+        for place, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.is_keyframe = place % 7 == 0
+            packet.stream = copy
+            new.mux(packet)
+    assert probe(source).key_frames == (0,)
+    for budget in (packets.DECODE_BUDGET, 0):
+        monkeypatch.setattr(packets, "DECODE_BUDGET", budget)
+        found = probe(path)
+        assert (found.num_frames, found.counted_by, found.key_frames) == (COUNT, "decoding", ())
+
+
+def test_key_frames_that_a_seek_passes_over_are_left_out(folder):
+    """MP4 seeks by decoding time: in very short groups the next key frame is decoded before this one is shown."""
+    options = {"bf": "3", "x264-params": "open-gop=1:b-pyramid=normal:scenecut=0:keyint=4:min-keyint=1:b-adapt=0"}
+    path = write(folder / "short_groups.mp4", gop=4, options=options)
+    found, expected = probe(path), sequential(path)
+    with av.open(str(path)) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) > 10
+    assert len(found.key_frames) > 0
+    assert [after_seek(path, pts) for pts in found.key_pts] == [expected[key : key + 3] for key in found.key_frames]
+
+
 def test_doubled_time_stamps_leave_no_key_frames(folder):
     """Frames are counted all the same; decoding starts from the beginning."""
     source, path = write(folder / "plain.mp4", gop=1), folder / "doubled.mkv"
