@@ -117,6 +117,8 @@ def parse(cls: type[T], values: Any, where: str = "") -> T:
         dotted = f"{where}.{key}" if where else str(key)
         if key not in fields:
             raise InputError(f"unknown key '{dotted}'{_nearest(str(key), fields, where)}")
+        if isinstance(value, bool) and "yes" in (fields[key].metadata.get("choices") or ()):
+            value = "yes" if value else "no"  # YAML 1.1 reads yes and no as booleans
         arguments[key] = _convert(hints[key], value, dotted)
         _check_range(fields[key].metadata, arguments[key], dotted)
     for name, field in fields.items():

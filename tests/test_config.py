@@ -77,6 +77,13 @@ def test_yaml_cannot_build_objects(tmp_path):
         load_config(path, [])
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("yes", "yes"), ("no", "no"), ("'yes'", "yes"), ("auto", "auto")])
+def test_yes_and_no_are_words_where_they_are_choices(tmp_path, typed, meant):
+    """YAML 1.1 reads them as booleans, in a file and on the command line."""
+    assert load_config(write(tmp_path, f"words: {{centre: {typed}}}"), []).words.centre == meant
+    assert load_config(write(tmp_path, ""), [f"words.centre={typed}"]).words.centre == meant
+
+
 def test_missing_file():
     with pytest.raises(InputError, match=r"no config file at 'nowhere.yaml'"):
         load_config(Path("nowhere.yaml"), [])
