@@ -130,6 +130,11 @@ class WordsConfig:
         choices=("auto", "yes", "no"),
     )
     replace: dict[str, str] = option({}, "class name -> the words to use in its place")
+    missing: str = option(
+        "error",
+        "a word without a vector: error, or random: a fixed random vector, so that the same name is still the same",
+        choices=("error", "random"),
+    )
     dim: int = option(300, "length of random vectors", minimum=1)
     seed: int = option(0, "seed of random vectors", minimum=0)
 
@@ -141,6 +146,25 @@ class LossConfig:
     name: str = option(
         "squared", "squared: paper Eq. 2; mse: the authors' code; cosine", choices=("squared", "mse", "cosine")
     )
+
+
+@dataclass(frozen=True)
+class OverlapConfig:
+    """Training classes that are a test class under another name (paper Sec. 3.3, Eq. 3), over all sets."""
+
+    tau: float = option(0.05, "cosine distance of two class names up to which they overlap", minimum=0, maximum=2)
+    training: str = option(
+        "refuse",
+        "overlapping training classes: refuse to start, remove them, or allow them",
+        choices=("refuse", "remove", "allow"),
+    )
+    pretrained: str = option(
+        "refuse", "overlapping classes that the weights were pretrained on", choices=("refuse", "allow")
+    )
+    pretrained_classes: str | None = option(
+        None, "text file of the classes that model.weights was trained on; kinetics400 and own checkpoints are known"
+    )
+    words: WordsConfig | None = option(None, "class vectors to measure the distance with; default: the run's words")
 
 
 @dataclass(frozen=True)
@@ -168,6 +192,7 @@ class TrainConfig:
     compile: bool = option(False, "torch.compile the network")
     sync_bn: bool = option(False, "batch-norm statistics over all ranks")
     init_from: str | None = option(None, "start from the weights of this run folder or checkpoint")
+    exclude_overlap: OverlapConfig = section(OverlapConfig)
 
 
 @dataclass(frozen=True)

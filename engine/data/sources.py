@@ -1,7 +1,7 @@
 """From the `data` section to the videos that train, validate and test."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,13 +101,29 @@ def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, 
     }
 
 
-def load_training(config: DataConfig) -> TrainingData:
-    """All training sets as one, with what the validation section holds out taken away."""
+def load_training_sets(config: DataConfig) -> list[DataSet]:
+    """The training sets of a config, each by itself.
+
+    Raises:
+        InputError: as `load_source`, or there are none.
+    """
     if not config.train:
         raise InputError("data.train is empty: name at least one manifest to train on")
-    sets = [load_source(source) for source in config.train]
+    return [load_source(source) for source in config.train]
+
+
+def load_training(config: DataConfig, without: Collection[str] = ()) -> TrainingData:
+    """All training sets as one, without some classes, and with what the validation section holds out taken away."""
+    sets = load_training_sets(config)
     name = " + ".join(data.name for data in sets)
     manifest = sets[0].manifest if len(sets) == 1 else concatenate([data.manifest for data in sets])
+    if without:
+        names = np.array(manifest.classes, dtype=object)
+        manifest = manifest.select(~np.isin(names, list(without))[manifest.class_index])
+        if len(manifest) == 0:
+            raise InputError(
+                f"no training class is left: all {len(names)} overlap with test classes (train.exclude_overlap)"
+            )
     held_classes = hold_out_classes(manifest.classes, config.validation)
     is_held = np.isin(manifest.class_index, [manifest.classes.index(c) for c in held_classes])
     unseen = DataSet(f"{name} (held-out classes)", manifest.select(is_held)) if held_classes else None
