@@ -125,4 +125,4 @@ def load_for_inference(path: Path, device: torch.device) -> LoadedModel:
 def clip_format(config: Config) -> ClipFormat:
     """The snippet's shape, from the `clip` section."""
     clip = config.clip
-    return ClipFormat(clip.num_frames, clip.stride, clip.short_side, clip.crop)
+    return ClipFormat(clip.num_frames, clip.stride, clip.short_side, clip.crop, clip.min_still_crop)

@@ -43,6 +43,7 @@ class SourceConfig:
     manifest: str = option(..., "Parquet file written by tools/index_dataset.py")
     name: str = option("", "what it is called in tables; default: the manifest's folder")
     root: str | None = option(None, "where its videos lie, if not where they were indexed")
+    weight: float = option(1.0, "how often each of its videos comes in an epoch of training", minimum=0.001)
     splits: list[str] = option([], "keep rows of these splits; empty: all")
     groups: list[str] = option([], "keep rows of these groups; empty: all")
     classes: list[str] = option([], "keep these classes; empty: all")
@@ -88,6 +89,9 @@ class ClipConfig:
     stride: int = option(1, "distance between the frames kept", minimum=1)
     short_side: int = option(128, "pixels of the shorter side before the crop", minimum=8)
     crop: int = option(112, "pixels of the square crop: random in training, centre in evaluation", minimum=8)
+    min_still_crop: float = option(
+        0.5, "smallest crop of a still picture, share of its shorter side (Ken Burns)", minimum=0.05, maximum=1
+    )
     flip: bool = option(True, "mirror half of the training snippets (the authors' code does; the paper is silent)")
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from engine.config import Config
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.sampler import epoch_length
 from engine.data.sources import DataSet, TrainingData, class_lookup, load_tests, load_training, load_training_sets
 from engine.distributed import Ranks, barrier, main_rank_first
 from engine.errors import InputError
@@ -85,7 +86,7 @@ class Run:
     @property
     def epoch_size(self) -> int:
         """Snippets of an epoch over all ranks."""
-        return min(len(self.data.train.manifest), self.config.data.clips_per_epoch or len(self.data.train.manifest))
+        return epoch_length(self.data.weights, self.config.data.clips_per_epoch)
 
     @property
     def total_steps(self) -> int:
@@ -187,6 +188,7 @@ def build_loader(run: Run) -> ClipLoader:
         config.data,
         epoch=epoch,
         position=position,
+        weights=run.data.weights,
     )
 
 
@@ -210,6 +212,7 @@ def save_run(run: Run, path: Path) -> None:
             "prior_classes": list(run.prior_classes),
             "embed_dim": run.classes.vectors.shape[1],
             "num_videos": len(run.data.train.manifest),
+            "epoch_size": run.epoch_size,
             "step": run.step,
             "epoch": epoch,
             "position": position,
@@ -264,6 +267,8 @@ def _resume(run: Run, state: dict[str, Any]) -> None:
         changed.append("training classes")
     if len(run.data.train.manifest) != state["num_videos"]:
         changed.append("number of training videos")
+    elif run.epoch_size != state.get("epoch_size", run.epoch_size):
+        changed.append("length of an epoch (data.train.N.weight, data.clips_per_epoch)")
     if tree["train"]["batch_size"] != state["config"]["train"]["batch_size"]:
         changed.append("train.batch_size")
     if changed:

@@ -29,6 +29,7 @@ class TrainingData:
     """What trains, and what is held out of it.
 
     train: the videos trained on; `train.classes` is the order of the class vectors.
+    weights: float64 [V], how often each of its videos comes in an epoch.
     seen: videos of those same classes, held out. unseen: all videos of training classes held out
     entirely (to choose a checkpoint by zero-shot accuracy); None if there are none.
     """
@@ -36,6 +37,7 @@ class TrainingData:
     train: DataSet
     seen: DataSet | None
     unseen: DataSet | None
+    weights: np.ndarray
 
 
 def load_source(config: SourceConfig) -> DataSet:
@@ -115,11 +117,18 @@ def load_training_sets(config: DataConfig) -> list[DataSet]:
 def load_training(config: DataConfig, without: Collection[str] = ()) -> TrainingData:
     """All training sets as one, without some classes, and with what the validation section holds out taken away."""
     sets = load_training_sets(config)
-    name = " + ".join(data.name for data in sets)
+    name = " + ".join(
+        data.name if source.weight == 1 else f"{source.weight:g} x {data.name}"
+        for data, source in zip(sets, config.train, strict=True)
+    )
+    weights = np.concatenate(
+        [np.full(len(data.manifest), source.weight) for data, source in zip(sets, config.train, strict=True)]
+    )
     manifest = sets[0].manifest if len(sets) == 1 else concatenate([data.manifest for data in sets])
     if without:
         names = np.array(manifest.classes, dtype=object)
-        manifest = manifest.select(~np.isin(names, list(without))[manifest.class_index])
+        keep = ~np.isin(names, list(without))[manifest.class_index]
+        manifest, weights = manifest.select(keep), weights[keep]
         if len(manifest) == 0:
             raise InputError(
                 f"no training class is left: all {len(names)} overlap with test classes (train.exclude_overlap)"
@@ -127,10 +136,10 @@ def load_training(config: DataConfig, without: Collection[str] = ()) -> Training
     held_classes = hold_out_classes(manifest.classes, config.validation)
     is_held = np.isin(manifest.class_index, [manifest.classes.index(c) for c in held_classes])
     unseen = DataSet(f"{name} (held-out classes)", manifest.select(is_held)) if held_classes else None
-    manifest = manifest.select(~is_held)
+    manifest, weights = manifest.select(~is_held), weights[~is_held]
     held = hold_out_videos(manifest, config.validation)
     seen = DataSet(f"{name} (held-out videos)", manifest.select(held)) if held.any() else None
-    return TrainingData(DataSet(name, manifest.select(~held)), seen, unseen)
+    return TrainingData(DataSet(name, manifest.select(~held)), seen, unseen, weights[~held])
 
 
 def hold_out_classes(classes: Sequence[str], config: ValidationConfig) -> list[str]:
