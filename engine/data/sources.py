@@ -1,5 +1,6 @@
 """From the `data` section to the videos that train, validate and test."""
 
+import dataclasses
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,26 @@ def load_training(config: DataConfig, without: Collection[str] = ()) -> Training
     held = hold_out_videos(manifest, config.validation)
     seen = DataSet(f"{name} (held-out videos)", manifest.select(held)) if held.any() else None
     return TrainingData(DataSet(name, manifest.select(~held)), seen, unseen, weights[~held])
+
+
+def load_held_out(config: DataConfig, train_classes: Collection[str]) -> DataSet:
+    """The videos of the training classes that a run with this config held out of its training.
+
+    Args:
+        train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
+
+    Raises:
+        InputError: the run held no videos out.
+    """
+    names = {name for data in load_training_sets(config) for name in data.classes}
+    # Class by class the same draws as in training: the other classes are gone, none is to be held out any more.
+    validation = dataclasses.replace(config.validation, num_classes=0)
+    data = load_training(dataclasses.replace(config, validation=validation), without=names - set(train_classes)).seen
+    if data is None:
+        raise InputError(
+            "the run held out no videos of its training classes (data.validation.video_share): name a set of other videos"
+        )
+    return data
 
 
 def hold_out_classes(classes: Sequence[str], config: ValidationConfig) -> list[str]:
