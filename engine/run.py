@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,9 @@ class Run:
     best: dict[str, Any] = field(default_factory=lambda: {"value": -1.0, "step": 0, "metric": ""})
     notes: list[str] = field(default_factory=list)  # what to tell the user when logging starts
 
-    @property
+    @cached_property
     def epoch_size(self) -> int:
-        """Snippets of an epoch over all ranks."""
+        """Snippets of an epoch over all ranks. Counted once: it is asked for several times a step."""
         return epoch_length(self.data.weights, self.config.data.clips_per_epoch)
 
     @property
