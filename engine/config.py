@@ -43,6 +43,7 @@ class SourceConfig:
     manifest: str = option(..., "Parquet file written by tools/index_dataset.py")
     name: str = option("", "what it is called in tables; default: the manifest's folder")
     root: str | None = option(None, "where its videos lie, if not where they were indexed")
+    weight: float = option(1.0, "how often each of its videos comes in an epoch of training", minimum=0.001)
     splits: list[str] = option([], "keep rows of these splits; empty: all")
     groups: list[str] = option([], "keep rows of these groups; empty: all")
     classes: list[str] = option([], "keep these classes; empty: all")
@@ -88,6 +89,9 @@ class ClipConfig:
     stride: int = option(1, "distance between the frames kept", minimum=1)
     short_side: int = option(128, "pixels of the shorter side before the crop", minimum=8)
     crop: int = option(112, "pixels of the square crop: random in training, centre in evaluation", minimum=8)
+    min_still_crop: float = option(
+        0.5, "smallest crop of a still picture, share of its shorter side (Ken Burns)", minimum=0.05, maximum=1
+    )
     flip: bool = option(True, "mirror half of the training snippets (the authors' code does; the paper is silent)")
 
     def __post_init__(self) -> None:
@@ -130,6 +134,11 @@ class WordsConfig:
         choices=("auto", "yes", "no"),
     )
     replace: dict[str, str] = option({}, "class name -> the words to use in its place")
+    missing: str = option(
+        "error",
+        "a word without a vector: error, or random: a fixed random vector, so that the same name is still the same",
+        choices=("error", "random"),
+    )
     dim: int = option(300, "length of random vectors", minimum=1)
     seed: int = option(0, "seed of random vectors", minimum=0)
 
@@ -141,6 +150,25 @@ class LossConfig:
     name: str = option(
         "squared", "squared: paper Eq. 2; mse: the authors' code; cosine", choices=("squared", "mse", "cosine")
     )
+
+
+@dataclass(frozen=True)
+class OverlapConfig:
+    """Training classes that are a test class under another name (paper Sec. 3.3, Eq. 3), over all sets."""
+
+    tau: float = option(0.05, "cosine distance of two class names up to which they overlap", minimum=0, maximum=2)
+    training: str = option(
+        "refuse",
+        "overlapping training classes: refuse to start, remove them, or allow them",
+        choices=("refuse", "remove", "allow"),
+    )
+    pretrained: str = option(
+        "refuse", "overlapping classes that the weights were pretrained on", choices=("refuse", "allow")
+    )
+    pretrained_classes: str | None = option(
+        None, "text file of the classes that model.weights was trained on; kinetics400 and own checkpoints are known"
+    )
+    words: WordsConfig | None = option(None, "class vectors to measure the distance with; default: the run's words")
 
 
 @dataclass(frozen=True)
@@ -168,6 +196,7 @@ class TrainConfig:
     compile: bool = option(False, "torch.compile the network")
     sync_bn: bool = option(False, "batch-norm statistics over all ranks")
     init_from: str | None = option(None, "start from the weights of this run folder or checkpoint")
+    exclude_overlap: OverlapConfig = section(OverlapConfig)
 
 
 @dataclass(frozen=True)

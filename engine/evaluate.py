@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
-from engine.data.sampler import evaluation_starts
+from engine.data.sampler import evaluation_motions, evaluation_starts
 from engine.data.sources import DataSet, class_lookup
 from engine.distributed import gather
 from engine.errors import InputError
@@ -140,8 +140,12 @@ class _SnippetMeans:
 
 def _requests(manifest: Manifest, rows: np.ndarray, how: Inference) -> Iterator[SnippetRequest]:
     """All snippets of all videos; those of one video follow each other, so that its file is opened once."""
+    motions = evaluation_motions(how.num_snippets)
     for row in rows:
         video = manifest.video(int(row))
+        if video.is_still:
+            yield from (SnippetRequest(video, 0, 0.5, 0.5, flip=False, motion=motion) for motion in motions)
+            continue
         for start in evaluation_starts(video.num_frames, how.num_snippets, how.clip.span):
             yield SnippetRequest(video, int(start), crop_y=0.5, crop_x=0.5, flip=False)
 

@@ -18,6 +18,7 @@ from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import middle_snippets
 from engine.metrics import ZeroShotResult
+from engine.semantics.overlap import Neighbour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,6 +142,29 @@ def class_accuracy_figure(result: ZeroShotResult) -> "Figure":
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("top-1 accuracy, % (in brackets: videos; dashed: chance)")
     axes.set_title(_headline(result), parse_math=False)
+    return figure
+
+
+def overlap_figure(neighbours: Sequence[Neighbour], tau: float, num_shown: int = 60) -> "Figure":
+    """The training classes nearest to a test class, their distance, and the threshold (paper Fig. 3); nearest on top."""
+    shown = sorted(neighbours, key=lambda row: row.distance)[:num_shown]
+    figure = _figure(9, float(np.clip(0.19 * len(shown) + 1.4, 2.5, 60)))
+    axes = figure.subplots()
+    distances = np.array([row.distance for row in shown])
+    colors = [WRONG if row.distance <= tau else RIGHT for row in shown]
+    axes.hlines(range(len(shown)), 0, distances, colors=colors, linewidth=1)
+    axes.scatter(distances, range(len(shown)), c=colors, s=16, zorder=3)
+    room = 0.015 * max([tau, *distances])
+    for place, row in enumerate(shown):
+        text = f"{_short(row.test_class)} ({row.test_set})"
+        axes.text(row.distance + room, place, text, va="center", fontsize=7, parse_math=False)
+    axes.axvline(tau, color="red", linewidth=1)
+    axes.set_yticks(range(len(shown)), [_short(row.name) for row in shown], fontsize=7, parse_math=False)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlim(left=0, right=1.6 * max([tau, *distances]))  # room for the names of test classes
+    axes.set_xlabel("cosine distance to the nearest test class (named beside the point)")
+    near = sum(row.distance <= tau for row in neighbours)
+    axes.set_title(f"{near} of {len(neighbours)} training classes lie within {tau:g} (red) of a test class")
     return figure
 
 

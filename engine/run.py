@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,17 @@ from engine.config import Config
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.loader import ClipLoader, StreamPlan
-from engine.data.sources import DataSet, TrainingData, class_lookup, load_tests, load_training
+from engine.data.sampler import epoch_length
+from engine.data.sources import DataSet, TrainingData, class_lookup, load_tests, load_training, load_training_sets
 from engine.distributed import Ranks, barrier, main_rank_first
 from engine.errors import InputError
 from engine.losses import build_loss
 from engine.models.embedder import Embedder, build_embedder
+from engine.models.weights import checkpoint_classes, weights_classes
 from engine.optim import build_optimizer
-from engine.schema import to_tree
+from engine.schema import parse, to_tree
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.overlap import check_pretrained, read_class_names, remove_overlap
 
 # A checkpoint resumes only a run that means the same by these.
 _MUST_MATCH = ("model", "clip", "words", "loss")
@@ -75,14 +79,15 @@ class Run:
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     decoder: str  # chosen once for all of the run's videos
     decoder_why: str
+    prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on (D_p of the paper)
     step: int = 0
     best: dict[str, Any] = field(default_factory=lambda: {"value": -1.0, "step": 0, "metric": ""})
     notes: list[str] = field(default_factory=list)  # what to tell the user when logging starts
 
-    @property
+    @cached_property
     def epoch_size(self) -> int:
-        """Snippets of an epoch over all ranks."""
-        return min(len(self.data.train.manifest), self.config.data.clips_per_epoch or len(self.data.train.manifest))
+        """Snippets of an epoch over all ranks. Counted once: it is asked for several times a step."""
+        return epoch_length(self.data.weights, self.config.data.clips_per_epoch)
 
     @property
     def total_steps(self) -> int:
@@ -97,8 +102,13 @@ class Run:
 
 def build_run(config: Config, ranks: Ranks) -> Run:
     """Read the data, the words and the model of a run, and resume it if it was started before."""
-    data = load_training(config.data)
     tests = load_tests(config.data.tests)
+    test_classes = [(test.name, test.classes) for test in tests]
+    training_classes = [(part.name, part.classes) for part in load_training_sets(config.data)]
+    overlap = config.train.exclude_overlap
+    removed, notes = remove_overlap(overlap, training_classes, test_classes, config.words)
+    data = load_training(config.data, without=removed)
+    prior_classes, unknown = _weights_classes(config)
     if config.run.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
@@ -133,10 +143,27 @@ def build_run(config: Config, ranks: Ranks) -> Run:
         loss=build_loss(config.loss),
         decoder=decoder,
         decoder_why=why,
+        prior_classes=prior_classes,
+        notes=[*notes, *unknown],
     )
     _restore(run)
+    run.notes += check_pretrained(overlap, run.prior_classes, test_classes, config.words)
     run.network = _network(run)
     return run
+
+
+def _weights_classes(config: Config) -> tuple[tuple[str, ...], list[str]]:
+    """The classes that `model.weights` were trained on, and a line for the log where that is not known."""
+    named = config.train.exclude_overlap.pretrained_classes
+    if named:
+        return read_class_names(Path(named)), []
+    known = weights_classes(config.model.weights) if config.model.weights else ()
+    if known is not None:
+        return known, []
+    return (), [
+        f"what classes '{config.model.weights}' was trained on is not known, so they are not held against the test "
+        "classes: name them in train.exclude_overlap.pretrained_classes"
+    ]
 
 
 def _network(run: Run) -> nn.Module:
@@ -162,6 +189,7 @@ def build_loader(run: Run) -> ClipLoader:
         config.data,
         epoch=epoch,
         position=position,
+        weights=run.data.weights,
     )
 
 
@@ -182,8 +210,10 @@ def save_run(run: Run, path: Path) -> None:
             "scaler": run.scaler.state_dict(),
             "config": to_tree(run.config),
             "train_classes": list(run.data.train.classes),
+            "prior_classes": list(run.prior_classes),
             "embed_dim": run.classes.vectors.shape[1],
             "num_videos": len(run.data.train.manifest),
+            "epoch_size": run.epoch_size,
             "step": run.step,
             "epoch": epoch,
             "position": position,
@@ -224,18 +254,22 @@ def _restore(run: Run) -> None:
         _resume(run, state)
     elif run.config.train.init_from:
         source = checkpoint_file(Path(run.config.train.init_from))
-        _load_weights(run.model, read_checkpoint(source)["model"], source)
+        start = read_checkpoint(source)
+        _load_weights(run.model, start["model"], source)
+        run.prior_classes = tuple(dict.fromkeys([*run.prior_classes, *checkpoint_classes(start)]))
         run.notes.append(f"weights from {source}")
     barrier()
 
 
 def _resume(run: Run, state: dict[str, Any]) -> None:
-    tree = to_tree(run.config)
-    changed = [name for name in _MUST_MATCH if tree[name] != state["config"].get(name)]
+    tree, saved = to_tree(run.config), to_tree(parse(Config, state["config"]))  # keys that came later: their default
+    changed = [name for name in _MUST_MATCH if tree[name] != saved[name]]
     if list(run.data.train.classes) != list(state["train_classes"]):
         changed.append("training classes")
     if len(run.data.train.manifest) != state["num_videos"]:
         changed.append("number of training videos")
+    elif run.epoch_size != state.get("epoch_size", run.epoch_size):
+        changed.append("length of an epoch (data.train.N.weight, data.clips_per_epoch)")
     if tree["train"]["batch_size"] != state["config"]["train"]["batch_size"]:
         changed.append("train.batch_size")
     if changed:
@@ -247,6 +281,7 @@ def _resume(run: Run, state: dict[str, Any]) -> None:
     run.optimizer.load_state_dict(state["optimizer"])
     run.scaler.load_state_dict(state["scaler"])
     run.step, run.best = state["step"], state["best"]
+    run.prior_classes = tuple(state.get("prior_classes", run.prior_classes))
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
 
 

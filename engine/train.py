@@ -66,8 +66,13 @@ def _write_videos(config: Config, ranks: Ranks) -> None:
 def _control(config: Config, embed_dim: int) -> Config:
     """The same run with random class vectors of the same length: what it reaches is not due to the words."""
     words = dataclasses.replace(config.words, source="random", path=None, dim=embed_dim, seed=config.run.seed)
+    # What overlaps is told by the real words: the control must train on the same classes.
+    overlap = dataclasses.replace(
+        config.train.exclude_overlap, words=config.train.exclude_overlap.words or config.words
+    )
+    train = dataclasses.replace(config.train, exclude_overlap=overlap)
     run = dataclasses.replace(config.run, folder=f"{config.run.folder}/control", control=False)
-    return dataclasses.replace(config, words=words, run=run)
+    return dataclasses.replace(config, words=words, run=run, train=train)
 
 
 def train(config: Config, ranks: Ranks) -> report.Outcome:

@@ -15,8 +15,13 @@ linear layer. Its class is the one whose vector is nearest by cosine. Two protoc
     random halves   ten random halves of the classes, each a test of its own; mean and standard
                     deviation over the ten (Evaluation Protocol 1; compare it with the older papers)
 
+With --generalised the training classes are candidates too (generalised zero-shot): accuracy of seen and of
+unseen classes among all of them, and the harmonic mean of the two. Videos of seen classes are those that
+the run held out of its training (held-out), or those of a manifest of new videos of these classes.
+
 Accuracies are shares from 0 to 1. mean-class is the mean of the classes' own accuracies; chance is what
-guessing gives. A class that was also trained on is not unseen: such classes are named in a warning.
+guessing gives. A class that was also trained on, by this run or by the weights it started from, is not
+unseen: such classes are named in a warning.
 Videos that cannot be decoded are left out, counted and listed.
 
 Into --out go results.json (everything), and for each test set confusion_NAME.png, classes_NAME.png,
@@ -40,7 +45,8 @@ from engine.config import RunConfig, SourceConfig
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError, run_command
-from engine.evaluate import evaluate_source
+from engine.evaluate import check_dimension, embed_videos, score
+from engine.generalised import evaluate_generalised, generalised_table, seen_videos
 from engine.inference import inference_decoder, inference_settings, load_model
 from engine.metrics import ZeroShotResult
 from engine.semantics.classes import build_class_embeddings
@@ -62,7 +68,11 @@ def main() -> None:
             overrides=_settings(arguments),
         )
         datasets = test_sets(loaded)
-        content, results = evaluate(loaded, datasets, ranks)
+        seen = None
+        if arguments.generalised:
+            source = None if arguments.generalised == "held-out" else parse_source(arguments.generalised)
+            seen = seen_videos(loaded.config.data, loaded.train_classes, source)
+        content, results = evaluate(loaded, datasets, ranks, seen)
         if ranks.is_main:
             out = arguments.out or default_folder(arguments.run)
             write(out, content, results, datasets)
@@ -78,6 +88,8 @@ def _arguments() -> argparse.Namespace:
                         help="a test set; repeat it for several; default: data.tests of the run")  # fmt: skip
     parser.add_argument("--words", metavar="SOURCE[:FILE]",
                         help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
+    parser.add_argument("--generalised", metavar="SEEN",
+                        help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--decoder", choices=("auto", "dali", "pyav"), help="default: the run's data.decoder")
@@ -120,7 +132,7 @@ def test_sets(loaded: LoadedModel) -> list[DataSet]:
 
 
 def evaluate(
-    loaded: LoadedModel, datasets: Sequence[DataSet], ranks: Ranks
+    loaded: LoadedModel, datasets: Sequence[DataSet], ranks: Ranks, seen: DataSet | None = None
 ) -> tuple[dict[str, Any], list[ZeroShotResult]]:
     """Evaluate the test sets one after the other and print the tables; the content of results.json."""
     how = inference_settings(loaded.config, ranks.device)
@@ -138,20 +150,32 @@ def evaluate(
     }
     _say(ranks, f"{loaded.path}, step {loaded.step}; {how.num_snippets} snippets a video; decoder {decoder.name}")
     _say(ranks, f"class vectors: {classes[0].description}")
-    results = []
+    results, general = [], []
     try:
+        if seen is not None:
+            train_vectors = build_class_embeddings(loaded.train_classes, loaded.config.words)
+            check_dimension(loaded.model, train_vectors)
+            seen_embedded = embed_videos(loaded.model, seen.manifest, decoder, how)
         for dataset, vectors in zip(datasets, classes, strict=True):
             started = time.perf_counter()
-            result = evaluate_source(loaded.model, dataset, vectors, decoder, how)
+            check_dimension(loaded.model, vectors)
+            embedded = embed_videos(loaded.model, dataset.manifest, decoder, how)
+            result = score(dataset, embedded, vectors, ranks.device)
             seconds = time.perf_counter() - started
-            seen = seen_classes(loaded.train_classes, dataset.classes)
+            known = seen_classes([*loaded.train_classes, *loaded.prior_classes], dataset.classes)
             if ranks.is_main:
-                warn(result, seen)
-            content["tests"][dataset.name] = result.to_dict() | {"seen_classes": seen, "seconds": round(seconds, 2)}
+                warn(result, known)
+            content["tests"][dataset.name] = result.to_dict() | {"seen_classes": known, "seconds": round(seconds, 2)}
             results.append(result)
+            if seen is not None:
+                pair = ((seen, seen_embedded), (dataset, embedded))
+                general.append(evaluate_generalised(*pair, train_vectors, vectors, ranks.device))
+                content["tests"][dataset.name]["generalised"] = general[-1].to_dict()
     finally:
         decoder.close()
     _say(ranks, "\n" + accuracy_table(results))
+    if general:
+        _say(ranks, "\n" + generalised_table(general))
     for result in results:
         if len(result.classes) <= SHOWN_CLASSES:
             _say(ranks, f"\n{result.name}\n" + class_table(result))

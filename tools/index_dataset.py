@@ -16,6 +16,8 @@ layouts
                files ID_000010_000020.mp4 or ID.mp4 anywhere in FOLDER
   activitynet  --annotations: the JSON of labelled segments; files v_ID.mp4 or ID.mkv anywhere in FOLDER
   csv          --annotations: CSV or TSV of path,label[,split][,group]; a header may name the columns
+  images       still pictures: CLASS/picture or SPLIT/CLASS/picture; training shows them as moving crops
+  sun397       still pictures of SUN397: a/abbey/picture, a/apartment_building/outdoor/picture
   auto         looks at --annotations and FOLDER, and says what it found
 
 docs/data.md tells how to get each data set in place, and what the manifest's columns mean.

@@ -13,6 +13,8 @@ from typing import Protocol
 
 import torch
 
+STILL_CODEC = "image/"  # what the codec of a picture file begins with, in manifests
+
 
 @dataclass(frozen=True, slots=True)
 class Video:
@@ -34,6 +36,31 @@ class Video:
     key_frames: tuple[int, ...]  # frame indices a decoder can start from, ascending; empty: decode from the start
     key_pts: tuple[int, ...]  # presentation time stamp of each key frame, in the stream's time base
 
+    @property
+    def is_still(self) -> bool:
+        """A picture file rather than a video: snippets of it are moving crops (`engine/data/stills.py`)."""
+        return self.codec.startswith(STILL_CODEC)
+
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """(width, height) after rotation, pixels."""
+        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class CropMotion:
+    """A crop of a still that moves from a start to an end (Ken Burns effect, paper Sec. 4.1); each value in [0, 1].
+
+    size: 0 the smallest crop that the clip's format allows, 1 the largest. y, x: position within the room there is.
+    """
+
+    start_size: float
+    start_y: float
+    start_x: float
+    end_size: float
+    end_y: float
+    end_x: float
+
 
 @dataclass(frozen=True, slots=True)
 class SnippetRequest:
@@ -44,6 +71,7 @@ class SnippetRequest:
     crop_y: float  # 0 top, 0.5 centre, 1 bottom: position of the crop within the room there is
     crop_x: float  # 0 left, 0.5 centre, 1 right
     flip: bool  # mirror left-right
+    motion: CropMotion | None = None  # of a still; takes the place of crop_y and crop_x
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +82,7 @@ class ClipFormat:
     stride: int = 1  # distance between the frames kept
     short_side: int = 128  # pixels of the shorter displayed side before the crop
     crop: int = 112  # pixels of the square crop
+    min_still_crop: float = 0.5  # smallest crop of a still, as a share of its shorter side; the largest is all of it
 
     @property
     def span(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.nvdec import unfit_videos
+from engine.data.stills import MixedDecoder, StillDecoder
 from engine.errors import InputError
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
@@ -70,7 +71,7 @@ def default_threads() -> int:
 def build_decoder(
     name: str, clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int
 ) -> VideoDecoder:
-    """The decoder that `name` ("auto", "dali" or "pyav") means on `device`.
+    """The decoder that `name` ("auto", "dali" or "pyav") means on `device`, with one for stills beside it.
 
     Args:
         clip: the shape of a snippet.
@@ -81,8 +82,15 @@ def build_decoder(
     Raises:
         InputError: as `choose_decoder`.
     """
-    chosen, _ = choose_decoder(name, device)
     num_threads = num_threads or default_threads()
+    videos = _build_video_decoder(name, clip, device, num_threads, max_batch_size)
+    return MixedDecoder(videos, StillDecoder(clip, device, num_threads))
+
+
+def _build_video_decoder(
+    name: str, clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int
+) -> VideoDecoder:
+    chosen, _ = choose_decoder(name, device)
     if chosen == "dali":
         from engine.data.dali import DaliDecoder
 

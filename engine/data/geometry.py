@@ -10,6 +10,8 @@ to do is a turn by quarter circles and the mirroring of an already small square.
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 
 
@@ -48,6 +50,27 @@ def crop_window(request: SnippetRequest, clip: ClipFormat) -> CropWindow:
     elif turns == 3:
         top, left = left, stored_width - top - crop
     return CropWindow(stored_height, stored_width, top, left, turns, request.flip)
+
+
+def still_squares(request: SnippetRequest, clip: ClipFormat) -> list[tuple[float, float, float]]:
+    """(top, left, side) of the square that each frame of a still's snippet shows, in pixels of the displayed picture.
+
+    Start and end square lie within the picture; those between are linear between them (paper Sec. 4.1), and so lie
+    within it too. Without a motion it is the largest square, at `crop_y`, `crop_x`, all the time.
+    """
+    width, height = request.video.displayed_size
+    short, motion = min(width, height), request.motion
+
+    def square(size: float, y: float, x: float) -> np.ndarray:
+        side = short * (clip.min_still_crop + size * (1 - clip.min_still_crop))
+        return np.array([y * (height - side), x * (width - side), side])
+
+    if motion is None:
+        start = end = square(1.0, request.crop_y, request.crop_x)
+    else:
+        start = square(motion.start_size, motion.start_y, motion.start_x)
+        end = square(motion.end_size, motion.end_y, motion.end_x)
+    return [tuple(row) for row in np.linspace(start, end, clip.num_frames).tolist()]
 
 
 def snippet_frames(video: Video, start: int, clip: ClipFormat) -> list[int]:

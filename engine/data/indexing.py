@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
+from engine.data.layouts.listing import IMAGE_SUFFIXES
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.pyav.probe import REASONS, TIME_LIMIT_S, ProbeError, ProbeResult, probe
 from engine.errors import InputError
@@ -135,6 +136,11 @@ def _probe_one(path: str, root: Path, full_decode: bool, time_limit_s: float) ->
     except UnicodeEncodeError:
         return Failure("unreadable", "its name is not valid UTF-8: rename it")
     try:
+        if path.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
+            # Here, because PIL and the modules of stills are not needed to probe videos.
+            from engine.data.stills import probe_still
+
+            return probe_still(root / path)
         return probe(root / path, full_decode=full_decode, time_limit_s=time_limit_s)
     except ProbeError as error:
         return Failure(error.kind, error.text)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from engine.config import DataConfig
-from engine.data.batch import ClipBatch, ClipFormat, SampleFailure, SnippetRequest, VideoDecoder
+from engine.data.batch import ClipBatch, ClipFormat, CropMotion, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
-from engine.data.sampler import EpochPlan, plan_epoch, replacement_position, stream_slice
+from engine.data.sampler import EpochPlan, epoch_length, plan_epoch, replacement_position, stream_slice
 from engine.errors import InputError
 
 MAX_REPLACEMENTS = 10  # in a row for one sample; more means that the data set is not there
@@ -48,6 +48,7 @@ class ClipLoader:
         decoder: decodes onto the training device.
         clip, stream, data: what to decode, in which order, and the `data` section.
         epoch, position: where to start (the two integers of a checkpoint).
+        weights: float [V], how often each video comes in an epoch (default: once).
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class ClipLoader:
         *,
         epoch: int = 0,
         position: int = 0,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.manifest, self.labels, self.decoder, self.clip = manifest, labels, decoder, clip
         self.stream, self.data = stream, data
-        self.epoch_size = min(len(manifest), data.clips_per_epoch or len(manifest))
+        self.weights = np.ones(len(manifest)) if weights is None else weights
+        self.epoch_size = epoch_length(self.weights, data.clips_per_epoch)
         self.num_samples = self.num_bad = 0
         self._next = (epoch, position)
         self._plans: dict[int, EpochPlan] = {}
@@ -132,12 +135,14 @@ class ClipLoader:
     def _request(self, epoch: int, position: int) -> tuple[int, SnippetRequest]:
         plan = self._plan(epoch)
         row = int(plan.video[position])
+        video = self.manifest.video(row)
         return row, SnippetRequest(
-            self.manifest.video(row),
+            video,
             start=int(plan.start[position]),
             crop_y=float(plan.crop_y[position]),
             crop_x=float(plan.crop_x[position]),
             flip=bool(plan.flip[position]),
+            motion=CropMotion(*plan.motion[position].tolist()) if video.is_still else None,
         )
 
     def _plan(self, epoch: int) -> EpochPlan:
@@ -150,6 +155,7 @@ class ClipLoader:
                 span=self.clip.span,
                 flip=self.stream.flip,
                 clips_per_epoch=self.data.clips_per_epoch,
+                weights=self.weights,
             )
         return self._plans[epoch]
 

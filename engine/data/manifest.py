@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from engine.data.batch import Video
+from engine.data.batch import STILL_CODEC, Video
 from engine.errors import InputError
 
 FORMAT_VERSION = 1
@@ -63,6 +63,11 @@ class Manifest:
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    @property
+    def is_still(self) -> np.ndarray:
+        """bool [V]: rows that are picture files, see `Video.is_still`."""
+        return np.char.startswith(self.strings("codec").astype(str), STILL_CODEC)
 
     def strings(self, column: str) -> np.ndarray:
         """A string column as a numpy object array of length V."""

@@ -48,14 +48,17 @@ def refusal(video: Video, data: memoryview) -> str | None:
 
 
 def unfit_videos(manifest: Manifest) -> np.ndarray:
-    """bool [V]: videos that `refusal` would surely turn away, told from the manifest alone (no file is read)."""
+    """bool [V]: videos that `refusal` would surely turn away, told from the manifest alone (no file is read).
+
+    Stills are none of them: they have a decoder of their own.
+    """
     table = manifest.table
     paths = table.column("path").to_pylist()
     fit = np.isin(manifest.strings("codec"), CODECS)
     fit &= np.array([path.lower().endswith(CONTAINERS) for path in paths], dtype=bool)
     for side in ("width", "height"):
         fit &= table.column(side).to_numpy() % 2 == 0
-    return ~fit
+    return ~(fit | manifest.is_still)
 
 
 def mp4_video_samples(data: memoryview) -> set[int]:

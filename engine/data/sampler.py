@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.data.batch import CropMotion
+
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
     """The snippets of one epoch in order; arrays of length `len(plan)`.
 
     video: int64, row of the data set. start: int64, first frame, counted from the row's first frame.
-    crop_y, crop_x: float32 in [0, 1). flip: bool.
+    crop_y, crop_x: float32 in [0, 1). flip: bool. motion: float32 [len, 6] in [0, 1), for stills: the fields
+    of `CropMotion` in their order.
     """
 
     video: np.ndarray
@@ -26,6 +29,7 @@ class EpochPlan:
     crop_y: np.ndarray
     crop_x: np.ndarray
     flip: np.ndarray
+    motion: np.ndarray
 
     def __len__(self) -> int:
         return len(self.video)
@@ -39,6 +43,7 @@ def plan_epoch(
     span: int = 16,
     flip: bool = True,
     clips_per_epoch: int | None = None,
+    weights: np.ndarray | None = None,
 ) -> EpochPlan:
     """Plan one epoch: each video once, in random order, at a uniformly random start (paper Sec. 3.2).
 
@@ -50,16 +55,45 @@ def plan_epoch(
         flip: mirror half of the snippets left-right (the authors' code does, the paper is silent).
         clips_per_epoch: keep only the first so many of the permutation (the authors' code caps its
             "epoch" at about 100,000); None keeps all.
+        weights: float [V], how often each video comes in an epoch; None: once. The part after the point is a
+            share of the videos of that weight, drawn anew in each epoch: of 10 videos of weight 2.5 all come
+            twice and 5 once more.
     """
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch))))
-    video = generator.permutation(len(num_frames))
+    rows = np.arange(len(num_frames)) if weights is None else _repeated(generator, weights)
+    video = rows[generator.permutation(len(rows))]
     if clips_per_epoch is not None:
         video = video[:clips_per_epoch]
     room = np.maximum(num_frames[video].astype(np.int64) - span, 0)
     start = generator.integers(0, room, endpoint=True)
     crop = generator.random((2, len(video)), dtype=np.float32)
     flips = generator.integers(0, 2, len(video), dtype=np.uint8).astype(bool) & flip
-    return EpochPlan(video, start, crop[0], crop[1], flips)
+    motion = generator.random((len(video), 6), dtype=np.float32)
+    return EpochPlan(video, start, crop[0], crop[1], flips, motion)
+
+
+def epoch_length(weights: np.ndarray, clips_per_epoch: int | None = None) -> int:
+    """Snippets of an epoch of `plan_epoch`."""
+    total = sum(
+        _copies(weight, int(count)) for weight, count in zip(*np.unique(weights, return_counts=True), strict=True)
+    )
+    return min(total, clips_per_epoch or total)
+
+
+def _copies(weight: float, count: int) -> int:
+    return max(1, round(weight * count))
+
+
+def _repeated(generator: np.random.Generator, weights: np.ndarray) -> np.ndarray:
+    """The rows of an epoch in no order that matters, each as often as its weight says."""
+    parts = []
+    for weight in np.unique(weights):
+        rows = np.flatnonzero(weights == weight)
+        whole, rest = divmod(_copies(weight, len(rows)), len(rows))
+        parts += [rows] * whole
+        if rest:
+            parts.append(generator.permutation(rows)[:rest])
+    return np.concatenate(parts)
 
 
 def stream_slice(epoch: int, position: int, count: int, epoch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,6 +111,12 @@ def evaluation_starts(num_frames: int, num_snippets: int, span: int = 16) -> np.
     if num_snippets == 1:
         return np.array([room // 2], dtype=np.int64)
     return np.rint(np.linspace(0, room, num_snippets)).astype(np.int64)
+
+
+def evaluation_motions(num_snippets: int) -> list[CropMotion]:
+    """The moving crops that stand for `num_snippets` snippets of a still: the same for every still."""
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(num_snippets)))
+    return [CropMotion(*row) for row in generator.random((num_snippets, 6)).tolist()]
 
 
 def replacement_position(seed: int, epoch: int, position: int, attempt: int, epoch_size: int) -> int:

@@ -1,7 +1,8 @@
 """From the `data` section to the videos that train, validate and test."""
 
+import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class TrainingData:
     """What trains, and what is held out of it.
 
     train: the videos trained on; `train.classes` is the order of the class vectors.
+    weights: float64 [V], how often each of its videos comes in an epoch.
     seen: videos of those same classes, held out. unseen: all videos of training classes held out
     entirely (to choose a checkpoint by zero-shot accuracy); None if there are none.
     """
@@ -36,6 +38,7 @@ class TrainingData:
     train: DataSet
     seen: DataSet | None
     unseen: DataSet | None
+    weights: np.ndarray
 
 
 def load_source(config: SourceConfig) -> DataSet:
@@ -101,20 +104,63 @@ def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, 
     }
 
 
-def load_training(config: DataConfig) -> TrainingData:
-    """All training sets as one, with what the validation section holds out taken away."""
+def load_training_sets(config: DataConfig) -> list[DataSet]:
+    """The training sets of a config, each by itself.
+
+    Raises:
+        InputError: as `load_source`, or there are none.
+    """
     if not config.train:
         raise InputError("data.train is empty: name at least one manifest to train on")
-    sets = [load_source(source) for source in config.train]
-    name = " + ".join(data.name for data in sets)
+    return [load_source(source) for source in config.train]
+
+
+def load_training(config: DataConfig, without: Collection[str] = ()) -> TrainingData:
+    """All training sets as one, without some classes, and with what the validation section holds out taken away."""
+    sets = load_training_sets(config)
+    name = " + ".join(
+        data.name if source.weight == 1 else f"{source.weight:g} x {data.name}"
+        for data, source in zip(sets, config.train, strict=True)
+    )
+    weights = np.concatenate(
+        [np.full(len(data.manifest), source.weight) for data, source in zip(sets, config.train, strict=True)]
+    )
     manifest = sets[0].manifest if len(sets) == 1 else concatenate([data.manifest for data in sets])
+    if without:
+        names = np.array(manifest.classes, dtype=object)
+        keep = ~np.isin(names, list(without))[manifest.class_index]
+        manifest, weights = manifest.select(keep), weights[keep]
+        if len(manifest) == 0:
+            raise InputError(
+                f"no training class is left: all {len(names)} overlap with test classes (train.exclude_overlap)"
+            )
     held_classes = hold_out_classes(manifest.classes, config.validation)
     is_held = np.isin(manifest.class_index, [manifest.classes.index(c) for c in held_classes])
     unseen = DataSet(f"{name} (held-out classes)", manifest.select(is_held)) if held_classes else None
-    manifest = manifest.select(~is_held)
+    manifest, weights = manifest.select(~is_held), weights[~is_held]
     held = hold_out_videos(manifest, config.validation)
     seen = DataSet(f"{name} (held-out videos)", manifest.select(held)) if held.any() else None
-    return TrainingData(DataSet(name, manifest.select(~held)), seen, unseen)
+    return TrainingData(DataSet(name, manifest.select(~held)), seen, unseen, weights[~held])
+
+
+def load_held_out(config: DataConfig, train_classes: Collection[str]) -> DataSet:
+    """The videos of the training classes that a run with this config held out of its training.
+
+    Args:
+        train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
+
+    Raises:
+        InputError: the run held no videos out.
+    """
+    names = {name for data in load_training_sets(config) for name in data.classes}
+    # Class by class the same draws as in training: the other classes are gone, none is to be held out any more.
+    validation = dataclasses.replace(config.validation, num_classes=0)
+    data = load_training(dataclasses.replace(config, validation=validation), without=names - set(train_classes)).seen
+    if data is None:
+        raise InputError(
+            "the run held out no videos of its training classes (data.validation.video_share): name a set of other videos"
+        )
+    return data
 
 
 def hold_out_classes(classes: Sequence[str], config: ValidationConfig) -> list[str]:

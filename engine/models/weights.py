@@ -59,6 +59,28 @@ def load_backbone_weights(backbone: Backbone, source: str) -> str:
     )
 
 
+def kinetics400_classes() -> tuple[str, ...]:
+    """The classes that the `kinetics400` weights were trained on, as torchvision spells them."""
+    return tuple(get_model_weights("r2plus1d_18").DEFAULT.meta["categories"])
+
+
+def weights_classes(source: str) -> tuple[str, ...] | None:
+    """The classes that the weights named `source` were trained on: known of `kinetics400` and of checkpoints of ours.
+
+    Raises:
+        InputError: no such file, or not a file of plain tensors.
+    """
+    if source == KINETICS400:
+        return kinetics400_classes()
+    content = _read(Path(source))
+    return checkpoint_classes(content) if isinstance(content, Mapping) and "train_classes" in content else None
+
+
+def checkpoint_classes(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """All classes that a checkpoint of ours has seen: its own, and those of the weights that it had started from."""
+    return tuple(dict.fromkeys([*content["train_classes"], *content.get("prior_classes", ())]))
+
+
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"model.weights: no file '{path}' (or did you mean '{KINETICS400}'?)")

@@ -7,15 +7,19 @@ vocabulary's mean first (`WordVectors.mean`) is for GloVe, whose vectors share a
 
 A word that the vocabulary lacks is looked up once more as it stands in the name (`cheerlead` ->
 `cheerleading`), then among the stand-ins of `tables/class_words.yaml` (not under `rules: none`); what was
-replaced in this way is named in the description. What is still missing is one error for all classes.
+replaced in this way is named in the description. What is still missing is one error for all classes, or
+(`words.missing: random`) gets a random unit vector that depends on the word alone: such a word means nothing,
+but the same words are still the same class. These words too are named in the description.
 """
 
 import difflib
 from collections.abc import Sequence
 
+import numpy as np
+
 from engine.config import WordsConfig
 from engine.errors import InputError
-from engine.semantics.embeddings import ClassEmbeddings, unit_rows
+from engine.semantics.embeddings import ClassEmbeddings, random_vector, unit_rows
 from engine.semantics.vectors import CENTRE_WORDS, WordVectors
 from engine.semantics.words import class_words, user_replacement, word_tables
 
@@ -36,11 +40,11 @@ class AveragedWords:
         wanted: dict[str, list[str]] = {}
         for name in names:
             words, found = self._look_up(name, substitutes)
-            entries.append([entry for part in found for entry in part or ()])
+            entries.append([entry for word, part in zip(words, found, strict=True) for entry in part or (word,)])
             if None in found:
                 wanted[name] = words
                 missing[name] = [word if part else None for word, part in zip(words, found, strict=True)]
-        if missing:
+        if missing and self.config.missing == "error":
             raise InputError(self._missing_message(wanted, missing))
         return self._average(names, entries, substitutes)
 
@@ -71,8 +75,7 @@ class AveragedWords:
 
     def _average(self, names: Sequence[str], entries: list[list[str]], substitutes: dict[str, str]) -> ClassEmbeddings:
         flat = [entry for part in entries for entry in part]
-        raw = self.vocabulary.vectors(flat).astype("float64")
-        units, bad = unit_rows(raw - self.vocabulary.mean if self.centred else raw)
+        units, bad = unit_rows(self._vectors(flat))
         if bad.any():
             words = ", ".join(sorted({repr(entry) for entry, is_bad in zip(flat, bad, strict=True) if is_bad}))
             raise InputError(
@@ -82,9 +85,23 @@ class AveragedWords:
         for part in entries:
             rows.append(units[start : start + len(part)].mean(axis=0))
             start += len(part)
-        return ClassEmbeddings.from_raw(names, rows, self._describe(substitutes), entries)
+        unknown = sorted({entry for entry in flat if entry not in self.vocabulary.row})
+        return ClassEmbeddings.from_raw(names, rows, self._describe(substitutes, unknown), entries)
 
-    def _describe(self, substitutes: dict[str, str]) -> str:
+    def _vectors(self, entries: Sequence[str]) -> np.ndarray:
+        """float64 [N, D]: of entries of the vocabulary theirs, centred where asked; of other words random ones."""
+        known = np.array([entry in self.vocabulary.row for entry in entries])
+        raw = np.empty((len(entries), self.vocabulary.dim))
+        raw[known] = self.vocabulary.vectors(
+            [entry for entry, is_known in zip(entries, known, strict=True) if is_known]
+        )
+        if self.centred:
+            raw[known] -= self.vocabulary.mean
+        for place in np.flatnonzero(~known):
+            raw[place] = random_vector(entries[place].casefold(), self.vocabulary.dim, self.config.seed)
+        return raw
+
+    def _describe(self, substitutes: dict[str, str], unknown: Sequence[str]) -> str:
         config, vocabulary = self.config, self.vocabulary
         centring = (
             f"centred on its {min(CENTRE_WORDS, len(vocabulary)):,} most frequent words"
@@ -99,6 +116,8 @@ class AveragedWords:
         if substitutes:
             pairs = ", ".join(f"{word} -> {words}" for word, words in sorted(substitutes.items()))
             text += f"; in place of words the vocabulary lacks: {pairs}"
+        if unknown:
+            text += f"; random vectors for {len(unknown)} words it lacks: {', '.join(unknown)}"
         return text
 
     def _missing_message(self, wanted: dict[str, list[str]], missing: dict[str, list[str | None]]) -> str:
@@ -118,7 +137,8 @@ class AveragedWords:
             hint = f"near: {', '.join(near[word])}" if near[word] else "nothing near"
             lines.append(f"  {word} ({hint}) in {', '.join(repr(name) for name in dict.fromkeys(names))}")
         lines += [
-            "Give these classes other words in the config, for example (check the choice):",
+            "Give these classes other words in the config (or such words random vectors: words.missing: random), for",
+            "example (check the choice):",
             "  words:",
             "    replace:",
         ]

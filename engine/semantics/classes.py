@@ -3,7 +3,6 @@
 glove, word2vec ──▶ AveragedWords      npz ──▶ ReadyVectors      random ──▶ RandomVectors
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from engine.config import WordsConfig
 from engine.errors import InputError
 from engine.semantics.averaged_words import AveragedWords
-from engine.semantics.embeddings import ClassEmbeddings, ClassVectorSource
+from engine.semantics.embeddings import ClassEmbeddings, ClassVectorSource, random_vector
 from engine.semantics.ready_vectors import ReadyVectors
 from engine.semantics.vectors import load_word_vectors
 from engine.semantics.words import name_key
@@ -32,14 +31,9 @@ class RandomVectors:
 
     def embed(self, names: Sequence[str]) -> ClassEmbeddings:
         """See `ClassVectorSource`."""
-        vectors = np.stack([self._vector(name) for name in names])
+        vectors = np.stack([random_vector(name_key(name), self.dim, self.seed) for name in names])
         description = f"random unit vectors: {self.dim} dimensions, seed {self.seed} (the control: no meaning)"
         return ClassEmbeddings.from_raw(names, vectors, description, [(name,) for name in names])
-
-    def _vector(self, name: str) -> np.ndarray:
-        digest = hashlib.blake2b(name_key(name).encode("utf-8"), digest_size=16).digest()
-        entropy = (self.seed, int.from_bytes(digest, "little"))
-        return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy))).standard_normal(self.dim)
 
 
 def open_source(config: WordsConfig) -> ClassVectorSource:

@@ -6,6 +6,7 @@ Averaged word vectors, ready vectors from a file and random vectors are such sou
 would be another, and nothing after it would know.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,6 +61,13 @@ class ClassVectorSource(Protocol):
     def embed(self, names: Sequence[str]) -> ClassEmbeddings:
         """Vectors of all the names, or one `InputError` that lists every name it cannot serve."""
         ...
+
+
+def random_vector(text: str, dim: int, seed: int) -> np.ndarray:
+    """Normally distributed float64 [dim] that is a function of the arguments alone."""
+    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+    entropy = (seed, int.from_bytes(digest, "little"))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy))).standard_normal(dim)
 
 
 def unit_rows(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

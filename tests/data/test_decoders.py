@@ -94,7 +94,7 @@ def test_names_are_taken_at_their_word(dali):
 def test_building_them(dali):
     for name, kind in (("auto", PyAVDecoder), ("pyav", PyAVDecoder), ("dali", dali.DaliDecoder)):
         decoder = build_decoder(name, CLIP, CPU, 1, 2)
-        assert type(decoder) is kind
+        assert type(decoder.videos) is kind
         assert decoder.decode([]).frames.shape == (0, 16, 112, 112, 3)
         decoder.close()
 
@@ -107,7 +107,7 @@ def test_threads_are_the_cores_shared_among_the_ranks(dali, monkeypatch):
     assert default_threads() == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     decoder = build_decoder("dali", CLIP, CPU, 0, 2)
-    assert decoder.num_threads == 3
+    assert decoder.videos.num_threads == 3
     decoder.close()
 
 

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from engine.data.sampler import evaluation_starts, plan_epoch, replacement_position, stream_slice
+from engine.data.sampler import (
+    epoch_length,
+    evaluation_motions,
+    evaluation_starts,
+    plan_epoch,
+    replacement_position,
+    stream_slice,
+)
 
 
 def test_every_video_once_and_order_random():
@@ -82,3 +89,31 @@ def test_replacement_is_deterministic_and_in_the_epoch():
     assert places == [replacement_position(0, 1, 2, attempt, 50) for attempt in range(20)]
     assert len(set(places)) > 5
     assert all(0 <= place < 50 for place in places)
+
+
+def test_weights_say_how_often_a_video_comes():
+    frames, weights = np.full(30, 40), np.repeat([1.0, 2.5, 0.3], 10)
+    plan = plan_epoch(frames, seed=1, epoch=2, weights=weights)
+    assert len(plan) == epoch_length(weights) == 10 + 25 + 3
+    counts = np.bincount(plan.video, minlength=30)
+    assert (counts[:10] == 1).all()
+    assert sorted(counts[10:20]) == [2] * 5 + [3] * 5
+    assert sorted(counts[20:]) == [0] * 7 + [1] * 3
+    other = np.bincount(plan_epoch(frames, seed=1, epoch=3, weights=weights).video, minlength=30)
+    assert not np.array_equal(counts, other)  # the remainder is drawn anew
+    first = np.bincount(plan.video[:12], minlength=30)
+    assert first[:10].sum() < 10  # mixed, not one set after the other
+    assert epoch_length(weights, 7) == len(plan_epoch(frames, seed=1, epoch=2, weights=weights, clips_per_epoch=7)) == 7
+
+
+def test_weights_of_one_change_nothing():
+    frames = np.arange(20, 60)
+    plain, weighted = (plan_epoch(frames, seed=5, epoch=1, weights=w) for w in (None, np.ones(40)))
+    for name in ("video", "start", "crop_y", "crop_x", "flip", "motion"):
+        assert np.array_equal(getattr(plain, name), getattr(weighted, name))
+
+
+def test_motions_for_evaluation_are_fixed_and_differ():
+    motions = evaluation_motions(5)
+    assert motions == evaluation_motions(5)
+    assert len(set(motions)) == 5

@@ -101,3 +101,23 @@ def test_class_lookup_maps_by_name():
 def test_two_test_sets_of_one_name_are_refused(path):
     with pytest.raises(InputError, match=r"two test sets are called 'ten': name one with data.tests.1.name=OTHER"):
         load_tests([SourceConfig(str(path), classes=CLASSES[:2]), SourceConfig(str(path), classes=CLASSES[2:])])
+
+
+def test_weights_of_several_sets_follow_their_videos(path, tmp_path):
+    more = [row(f"{i}.jpg", "still", codec="image/jpeg", num_frames=1, file_frames=1, group="") for i in range(20)]
+    Manifest.from_rows([*more, row("x.jpg", "class a", codec="image/jpeg")], Path("/w")).save(
+        tmp_path / "s" / "m.parquet"
+    )
+    sources = [
+        SourceConfig(str(path), weight=2),
+        SourceConfig(str(tmp_path / "s" / "m.parquet"), name="stills", weight=0.5),
+    ]
+    data = load_training(
+        DataConfig(train=sources, validation=ValidationConfig(0.1, num_classes=2)), without=["class a", "class b"]
+    )
+    assert data.train.name == "2 x ten + 0.5 x stills"
+    assert len(data.weights) == len(data.train.manifest)
+    assert np.array_equal(data.weights == 0.5, data.train.manifest.is_still)
+    assert set(data.weights) <= {2.0, 0.5}
+    assert not {"class a", "class b"} & {*data.train.classes, *data.unseen.classes, *data.seen.classes}
+    assert len(data.train.classes) == 9 - 2

@@ -6,6 +6,8 @@
     kinetics     Kinetics-400/600/700: CSV (label, youtube_id, time_start, time_end, split) and files
     activitynet  ActivityNet: JSON of labelled segments and files
     csv          any CSV or TSV of path,label[,split][,group]
+    images       still pictures: CLASS/picture, or SPLIT/CLASS/picture
+    sun397       still pictures of SUN397 as distributed: a/abbey/picture
 
 Listed files that are not there are problems of the listing, not errors.
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 from engine.data.layouts.activitynet import find_json, is_activitynet_json, read_activitynet
 from engine.data.layouts.folders import TABLE_SUFFIXES, lists_videos, read_folders, read_table
 from engine.data.layouts.hmdb51 import find_lists, read_hmdb51
+from engine.data.layouts.images import image_folder, is_sun397, read_images, read_sun397
 from engine.data.layouts.kinetics import find_csvs, is_kinetics_csv, read_kinetics
 from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, VideoFolder
 from engine.data.layouts.ucf101 import is_ucf101, read_ucf101
@@ -22,7 +25,7 @@ from engine.errors import InputError
 
 __all__ = ["LAYOUTS", "LISTING_REASONS", "Entry", "Listing", "Problem", "detect_layout", "read_layout"]
 
-LAYOUTS = ("folder", "ucf101", "hmdb51", "kinetics", "activitynet", "csv")
+LAYOUTS = ("folder", "ucf101", "hmdb51", "kinetics", "activitynet", "csv", "images", "sun397")
 
 
 def read_layout(
@@ -71,7 +74,9 @@ def _read(layout: str, folder: VideoFolder, annotations: Path | None, split_numb
     if layout == "csv":
         return read_table(folder.root, annotations or _only_table(folder.root))
     if annotations is not None:
-        raise InputError(f"layout folder takes its classes from the folders: what is '{annotations}' for?")
+        raise InputError(f"layout {layout} takes its classes from the folders: what is '{annotations}' for?")
+    if layout in ("images", "sun397"):
+        return (read_images if layout == "images" else read_sun397)(image_folder(folder.root))
     return read_folders(folder)
 
 
@@ -93,6 +98,10 @@ def detect_layout(folder: VideoFolder, annotations: Path | None = None) -> tuple
         return "hmdb51", f"'{lists.name}' holds official lists of these classes"
     if len(tables := _tables(folder.root)) == 1 and lists_videos(tables[0], folder.root):
         return "csv", f"{tables[0].name} lists files that are there"
+    if not folder.paths and (pictures := image_folder(folder.root).paths):
+        if is_sun397(pictures):
+            return "sun397", "pictures and no videos, in folders LETTER/CLASS"
+        return "images", "pictures and no videos, so the folders name the classes"
     return "folder", "no known lists, so the folders name the classes"
 
 

@@ -16,6 +16,8 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 
+IMAGE_SUFFIXES = frozenset({"bmp", "jpeg", "jpg", "png", "webp"})
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -83,18 +85,18 @@ class Listing:
 
 
 class VideoFolder:
-    """The folder of a data set; it is walked once, when its videos are first asked for."""
+    """The folder of a data set; it is walked once, when its videos (or files of other suffixes) are first asked for."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> None:
+        self.root, self.suffixes = root, suffixes
 
     @cached_property
     def paths(self) -> list[str]:
         """Relative paths of all video files, sorted; links are followed, hidden names are not."""
-        return sorted(_walk(self.root))
+        return sorted(_walk(self.root, self.suffixes))
 
 
-def _walk(root: Path) -> Iterator[str]:
+def _walk(root: Path, suffixes: frozenset[str]) -> Iterator[str]:
     visited = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         info = Path(folder).stat()
@@ -106,7 +108,7 @@ def _walk(root: Path) -> Iterator[str]:
         relative = Path(folder).relative_to(root).as_posix()
         prefix = "" if relative == "." else relative + "/"
         for name in files:
-            if not name.startswith(".") and stem_of(name) != name:
+            if not name.startswith(".") and "." in name and name.rpartition(".")[2].lower() in suffixes:
                 yield prefix + name
 
 

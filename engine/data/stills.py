@@ -1,0 +1,166 @@
+"""Still pictures as snippets: the Ken Burns effect (paper Sec. 3.4 and 4.1). The only file that imports PIL.
+
+    picture ──▶ RGB ──▶ one square of it per frame, from a start square to an end square ──▶ scaled to the crop
+
+A still is a row of the manifest with one frame and a codec that begins with "image/". Which squares a
+snippet shows is drawn by the sampler and laid out by `engine/data/geometry.py`; pixels between pixels are
+interpolated (a triangle filter, widened where the square shrinks), so that slow movements do not jump.
+
+MixedDecoder gives the stills of a batch to this decoder and the videos to theirs.
+"""
+
+import math
+import stat
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
+from engine.data.geometry import still_squares
+from engine.data.pyav.probe import ProbeError, ProbeResult
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_BAD_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # PIL raises any of them
+_CLOCKWISE = {3: 180, 6: 90, 8: 270}  # of EXIF's orientation; mirrored ones are taken as they are
+
+
+class StillDecoder:
+    """Decodes snippets of still pictures on the CPU (a `VideoDecoder`).
+
+    Args:
+        clip: the shape every snippet is brought to.
+        device: where the clips are wanted; for a GPU they go through pinned memory without a wait.
+        num_threads: pictures decoded at the same time.
+    """
+
+    name = "stills"
+
+    def __init__(self, clip: ClipFormat, device: torch.device, num_threads: int) -> None:
+        self._clip, self._device = clip, device
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="stills")
+
+    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
+        """Decode all requests; a bad picture is a failure with its reason, never an exception.
+
+        Returns:
+            Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
+        """
+        clip = self._clip
+        shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
+        host = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        jobs: dict[Path, list[int]] = {}
+        for row, request in enumerate(requests):
+            jobs.setdefault(request.video.path, []).append(row)
+        reasons = self._pool.map(
+            lambda rows: _render([requests[row] for row in rows], [host[row].numpy() for row in rows], clip),
+            jobs.values(),
+        )
+        failures = {row: why for rows, why in zip(jobs.values(), reasons, strict=True) if why for row in rows}
+        return DecodedClips(host.to(self._device, non_blocking=True), dict(sorted(failures.items())))
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+class MixedDecoder:
+    """A `VideoDecoder` of both: videos by the decoder it is given, stills by `StillDecoder`."""
+
+    def __init__(self, videos: VideoDecoder, stills: StillDecoder) -> None:
+        self.videos, self.stills = videos, stills
+        self.name = videos.name
+
+    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
+        """See `VideoDecoder`."""
+        is_still = [request.video.is_still for request in requests]
+        if not any(is_still):
+            return self.videos.decode(requests)
+        if all(is_still):
+            return self.stills.decode(requests)
+        whole: torch.Tensor | None = None
+        failures: dict[int, str] = {}
+        for decoder, kind in ((self.videos, False), (self.stills, True)):
+            rows = [row for row, still in enumerate(is_still) if still == kind]
+            part = decoder.decode([requests[row] for row in rows])
+            if whole is None:
+                whole = part.frames.new_empty((len(requests), *part.frames.shape[1:]))
+            whole[rows] = part.frames
+            failures |= {rows[place]: reason for place, reason in part.failures.items()}
+        return DecodedClips(whole, dict(sorted(failures.items())))
+
+    def close(self) -> None:
+        self.videos.close()
+        self.stills.close()
+
+
+def probe_still(path: Path) -> ProbeResult:
+    """Find out what a picture file holds, by decoding it.
+
+    Raises:
+        ProbeError: with a kind of `engine.data.pyav.probe.REASONS`, for every file that cannot be trained on.
+    """
+    try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
+            raise ProbeError("unreadable", "not a regular file")
+        if info.st_size == 0:
+            raise ProbeError("empty", "the file has 0 bytes")
+        with Image.open(path, formats=FORMATS) as picture:
+            width, height = picture.size
+            rotation = _CLOCKWISE.get(picture.getexif().get(ExifTags.Base.Orientation), 0)
+            codec, mode = f"image/{picture.format.lower()}", picture.mode
+            picture.convert("RGB")
+    except FileNotFoundError as error:
+        raise ProbeError("missing", str(error.strerror)) from error
+    except UnidentifiedImageError as error:
+        raise ProbeError("unreadable", f"no picture of the kinds {', '.join(FORMATS)}") from error
+    except _BAD_PICTURE as error:
+        raise ProbeError("undecodable", str(error)) from error
+    return ProbeResult(
+        codec=codec, pixel_format=mode, width=width, height=height, fps=0.0, rotation=rotation, duration=0.0, num_frames=1,
+        header_frames=1, key_frames=(), key_pts=(), counted_by="decoding",
+    )  # fmt: skip
+
+
+def _render(requests: Sequence[SnippetRequest], clips: Sequence[np.ndarray], clip: ClipFormat) -> str | None:
+    """All snippets of one picture into their places, uint8 [T, H, W, C]; returns why that is not possible."""
+    video = requests[0].video
+    squares = [still_squares(request, clip) for request in requests]
+    try:
+        size = video.path.stat().st_size
+        if size != video.file_bytes:
+            return f"it has {size} bytes, but had {video.file_bytes} when it was indexed: index it again"
+        picture, scale = _open(video, clip, min(side for part in squares for _, _, side in part))
+    except FileNotFoundError:
+        return "the file is missing"
+    except _BAD_PICTURE as error:
+        return f"PIL: {error}"
+    for request, part, frames in zip(requests, squares, clips, strict=True):
+        for place, (top, left, side) in enumerate(part):
+            box = (left * scale[0], top * scale[1], (left + side) * scale[0], (top + side) * scale[1])
+            square = np.asarray(picture.resize((clip.crop, clip.crop), Image.Resampling.BILINEAR, box=box))
+            frames[place] = square[:, ::-1] if request.flip else square
+    return None
+
+
+def _open(video: Video, clip: ClipFormat, smallest: float) -> tuple[Image.Image, tuple[float, float]]:
+    """The displayed picture, RGB, and its pixels per pixel of the displayed original (x, y).
+
+    A JPEG that is much larger than needed is decoded at 1/2, 1/4 or 1/8 of its size, which is several times
+    faster; the smallest square that is asked for (its side in pixels) still has `clip.crop` pixels then.
+    """
+    with Image.open(video.path, formats=FORMATS) as file:
+        if file.size != (video.width, video.height):
+            size = f"{file.size[0]}x{file.size[1]}"
+            raise ValueError(f"it is {size} where the manifest says {video.width}x{video.height}: index it again")
+        needed = min(1.0, clip.crop / smallest)
+        file.draft("RGB", (math.ceil(file.size[0] * needed), math.ceil(file.size[1] * needed)))
+        picture = file.convert("RGB")
+    turn = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
+    if video.rotation:  # PIL counts the other way
+        picture = picture.transpose(turn[video.rotation])
+    width, height = video.displayed_size
+    return picture, (picture.width / width, picture.height / height)

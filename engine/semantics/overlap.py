@@ -1,0 +1,176 @@
+"""Training classes that are a test class, perhaps under another name (paper Sec. 3.3, Eq. 3 and 4; Fig. 3).
+
+    training classes ──▶ vectors ──▶ nearest test class of any test set ──▶ distance <= tau: remove, refuse or allow
+    classes of pretrained weights ──▲
+
+A classification task respects the zero-shot constraint if no class of D_s or D_p lies within `tau` of a class of
+D_t. Training classes (D_s) can be left out of the training; classes that pretrained weights have seen (D_p) cannot.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine.config import OverlapConfig, WordsConfig
+from engine.errors import InputError
+from engine.semantics.classes import build_class_embeddings
+from kernels.cosine_nn import cosine_topk
+
+NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
+
+_ROUNDING = 1e-6  # of 1 - cosine in fp32; equal vectors are at distance 0
+_NAMED = 8  # classes spelt out where a message may have many
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A training class and the test class nearest to it over all test sets; `distance` is cosine, in [0, 2]."""
+
+    name: str
+    source: str
+    test_class: str
+    test_set: str
+    distance: float
+
+    def __str__(self) -> str:
+        return f"'{self.name}' is {self.test_set} '{self.test_class}' ({self.distance:.3f})"
+
+
+def nearest_test_classes(
+    training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: WordsConfig
+) -> list[Neighbour]:
+    """The inner minimum of Eq. 3 with the distance of Eq. 4: for each training class its nearest test class.
+
+    Args:
+        training, tests: any number of sets; a class may stand in several.
+        words: what turns names into vectors.
+
+    Returns:
+        A row for each class of each training set, nearest first; none if there is no test class.
+
+    Raises:
+        InputError: a class has no vector.
+    """
+    labels = [(source, name) for source, names in tests for name in names]
+    if not labels:
+        return []
+    test_vectors = torch.cat([build_class_embeddings(names, words).vectors for _, names in tests if names])
+    rows = []
+    for source, names in training:
+        if not names:
+            continue
+        scores, places = cosine_topk(build_class_embeddings(names, words).vectors, test_vectors, 1)
+        distances = 1 - scores[:, 0]
+        distances = distances.masked_fill(distances < _ROUNDING, 0.0).tolist()
+        for name, distance, place in zip(names, distances, places[:, 0].tolist(), strict=True):
+            test_set, test_class = labels[place]
+            rows.append(Neighbour(name, source, test_class, test_set, distance))
+    return sorted(rows, key=lambda row: (row.distance, row.name))
+
+
+def overlapping(neighbours: Sequence[Neighbour], tau: float) -> list[Neighbour]:
+    """Those that violate Eq. 3: no further than `tau` from a test class."""
+    return [row for row in neighbours if row.distance <= tau]
+
+
+def remove_overlap(
+    config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: WordsConfig
+) -> tuple[list[str], list[str]]:
+    """Hold the training classes (D_s of Eq. 3) against all test classes and do as `config.training` says.
+
+    Args:
+        words: of the run; `config.words` wins.
+
+    Returns:
+        The class names to leave out, and lines for the log.
+
+    Raises:
+        InputError: classes overlap and the config does not say what to do; names them. Or a class has no vector.
+    """
+    near = _overlapping(config, training, tests, words)
+    if not near:
+        return [], []
+    if config.training == "refuse":
+        raise InputError(
+            f"{len(near)} training classes overlap with test classes (cosine distance of the names <= {config.tau:g}, "
+            f"paper Eq. 3): {_list(near)}. Leave them out with train.exclude_overlap.training=remove, or train on them "
+            "all the same with =allow"
+        )
+    found = f"{len(near)} classes within {config.tau:g} of a test class: {'; '.join(map(str, near))}"
+    if config.training == "allow":
+        return [], [f"NOT ZERO-SHOT, as train.exclude_overlap allows: trained on {found}"]
+    return sorted({row.name for row in near}), [f"left out {found}"]
+
+
+def check_pretrained(
+    config: OverlapConfig, pretrained: Sequence[str], tests: Sequence[NamedClasses], words: WordsConfig
+) -> list[str]:
+    """Hold the classes of pretrained weights (D_p of Eq. 3) against all test classes; lines for the log.
+
+    Raises:
+        InputError: classes overlap and `config.pretrained` does not allow it; names them. Or a class has no vector.
+    """
+    near = _overlapping(config, [("pretrained weights", pretrained)], tests, words)
+    if near and config.pretrained == "refuse":
+        raise InputError(
+            f"the weights were pretrained on {len(near)} classes that overlap with test classes (D_p of paper Eq. 3, "
+            f"distance <= {config.tau:g}): {_list(near)}. Such a test is not zero-shot: start from other weights, leave "
+            "the test classes out (data.tests.N.exclude_classes), or go on with train.exclude_overlap.pretrained=allow"
+        )
+    if not near:
+        return []
+    count = len({(row.test_set, row.test_class) for row in near})
+    return [
+        f"NOT ZERO-SHOT, as train.exclude_overlap allows: the weights were pretrained on {len(near)} classes near {count} "
+        f"test classes: {'; '.join(map(str, near))}"
+    ]
+
+
+def _overlapping(
+    config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: WordsConfig
+) -> list[Neighbour]:
+    try:
+        return overlapping(nearest_test_classes(training, tests, config.words or words), config.tau)
+    except InputError as error:
+        raise InputError(
+            f"{error}\n(asked for to hold training classes against test classes: train.exclude_overlap.words may name other "
+            "vectors for that alone, and its key 'missing: random' does without them)"
+        ) from error
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Class names of a text file, one a line; empty lines and lines that begin with # do not count.
+
+    Raises:
+        InputError: no such file, not text, or no names in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"class names '{path}' cannot be read ({error}): give a text file, one name a line") from error
+    names = dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    if not names:
+        raise InputError(f"'{path}' holds no class names: it needs one a line")
+    return tuple(names)
+
+
+def write_overlap_csv(neighbours: Sequence[Neighbour], tau: float, path: Path) -> None:
+    """A line for each training class: its set, nearest test class, that one's set, the distance, 1 if it overlaps."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["training_class", "training_set", "nearest_test_class", "test_set", "distance", "overlaps"])
+        for row in neighbours:
+            overlaps = int(row.distance <= tau)
+            writer.writerow([row.name, row.source, row.test_class, row.test_set, f"{row.distance:.6f}", overlaps])
+
+
+def _list(rows: Sequence[Neighbour]) -> str:
+    rest = len(rows) - _NAMED
+    return "; ".join(map(str, rows[:_NAMED])) + (f"; and {rest} more ({_names(rows[_NAMED:])})" if rest > 0 else "")
+
+
+def _names(rows: Sequence[Neighbour]) -> str:
+    return ", ".join(row.name for row in rows)

@@ -1,0 +1,219 @@
+"""Class overlap: the published facts from real word vectors, and what a run does about it."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.config import Config, OverlapConfig, WordsConfig
+from engine.data.manifest import Manifest
+from engine.distributed import Ranks
+from engine.errors import InputError
+from engine.models.weights import kinetics400_classes
+from engine.run import build_run, save_run
+from engine.schema import parse
+from engine.semantics.classes import build_class_embeddings
+from engine.semantics.overlap import (
+    check_pretrained,
+    nearest_test_classes,
+    overlapping,
+    read_class_names,
+    remove_overlap,
+    write_overlap_csv,
+)
+from engine.train import _control
+from tests.rows import row
+
+GLOVE = WordsConfig()
+# Every word a random vector: only names of the same words are near each other.
+WORDS_ALONE = WordsConfig(source="random", dim=64)
+
+
+@pytest.fixture(scope="module")
+def lists(shared_data) -> dict[str, tuple[str, ...]]:
+    files = {"kinetics": "kinetics_label_map_k700", "ucf": "ucf101_label_map", "hmdb": "hmdb51_label_map",
+             "activitynet": "activitynet_label_map"}  # fmt: skip
+    return {key: read_class_names(shared_data / f"class_lists/mmaction2__{file}.txt") for key, file in files.items()}
+
+
+@pytest.fixture(scope="module")
+def google(shared_data) -> WordsConfig:
+    path = shared_data / "word_vectors" / "googlenews_26k_300d.bin"
+    return WordsConfig(source="word2vec", path=str(path), missing="random")
+
+
+@pytest.mark.parametrize(
+    ("tests", "tau", "left"),
+    [
+        (("ucf", "hmdb"), 0.01, 664),
+        (("ucf", "hmdb"), 0.05, 662),
+        (("ucf", "hmdb", "activitynet"), 0.01, 587),
+        (("ucf", "hmdb", "activitynet"), 0.05, 586),
+    ],
+)
+def test_kinetics_700_shrinks_to_the_published_number(lists, google, tests, tau, left):
+    neighbours = nearest_test_classes([("k", lists["kinetics"])], [(name, lists[name]) for name in tests], google)
+    assert len(neighbours) == 700
+    assert 700 - len(overlapping(neighbours, tau)) == left
+
+
+def test_distances_the_paper_shows(lists, google):
+    tests = [("ucf", lists["ucf"]), ("hmdb", lists["hmdb"])]
+    near = {found.name: found for found in nearest_test_classes([("k", lists["kinetics"])], tests, google)}
+    assert (near["archery"].test_class, near["archery"].distance) == ("Archery", 0.0)
+    assert (near["hula hooping"].test_class, near["hula hooping"].distance) == ("HulaHoop", 0.0)  # hula: no vector
+    assert (near["kissing"].test_class, near["kissing"].test_set) == ("kiss", "hmdb")
+    assert near["canoeing or kayaking"].test_class == "Kayaking"
+    assert near["throwing discus"].test_class in ("ThrowDiscus", "JavelinThrow")
+    assert 0 < near["canoeing or kayaking"].distance < 0.05
+    assert 0 < near["throwing discus"].distance < 0.05
+    assert near["abseiling"].distance > 0.1
+
+
+def test_nearest_over_all_sets_by_the_definition():
+    training = [("a", ["riding a bike", "cooking"]), ("b", ["walking the dog", "playing violin", "cooking"])]
+    tests = [("one", ["Biking", "HorseRiding"]), ("two", ["WalkingWithDog", "PlayingCello", "Cooking"])]
+    found = nearest_test_classes(training, tests, GLOVE)
+    assert [r.distance for r in found] == sorted(r.distance for r in found)
+    assert sorted((r.source, r.name) for r in found) == sorted((s, name) for s, names in training for name in names)
+    names = [name for _, part in tests for name in part]
+    vectors = build_class_embeddings(names, GLOVE).vectors.double()
+    for neighbour in found:
+        distance = 1 - vectors @ build_class_embeddings([neighbour.name], GLOVE).vectors[0].double()
+        assert names[int(distance.argmin())] == neighbour.test_class
+        assert neighbour.distance == pytest.approx(float(distance.min()), abs=1e-6)
+    assert found[0].distance == found[1].distance == found[2].distance == 0.0  # cooking twice, walking the dog
+    assert nearest_test_classes(training, [], GLOVE) == []
+
+
+def test_missing_words_may_be_random_and_then_same_names_still_meet(tmp_path):
+    names = ["zorbing", "Zorbing", "zorbing blindfolded", "qwertzing"]
+    config = WordsConfig(missing="random", replace={"qwertzing": "qwertz qwertz"})
+    vectors = build_class_embeddings(names, config)
+    cosine = vectors.vectors @ vectors.vectors.T
+    assert cosine[0, 1] == pytest.approx(1, abs=1e-6)
+    assert 0.4 < cosine[0, 2] < 0.95  # one word of two
+    assert abs(cosine[0, 3]) < 0.5
+    assert "random vectors for" in vectors.description
+    assert "qwertz" in vectors.description
+    with pytest.raises(InputError, match="missing: random"):
+        build_class_embeddings(["qwertzing"], WordsConfig(replace=config.replace))
+    others = build_class_embeddings(["qwertzing"], WordsConfig(missing="random", seed=1, replace=config.replace))
+    assert abs(float(others.vectors[0] @ vectors.vectors[3])) < 0.9
+    known = build_class_embeddings(["walking"], config).vectors
+    assert torch.equal(known, build_class_embeddings(["walking"], GLOVE).vectors)
+
+
+def test_remove_refuse_allow():
+    training, tests = [("t", ["walking the dog", "cooking"])], [("ucf", ["WalkingWithDog"])]
+    with pytest.raises(
+        InputError, match=r"1 training classes overlap .*'walking the dog' is ucf 'WalkingWithDog' \(0.000"
+    ):
+        remove_overlap(OverlapConfig(), training, tests, GLOVE)
+    removed, notes = remove_overlap(OverlapConfig(training="remove"), training, tests, GLOVE)
+    assert removed == ["walking the dog"]
+    assert notes == [
+        "left out 1 classes within 0.05 of a test class: 'walking the dog' is ucf 'WalkingWithDog' (0.000)"
+    ]
+    removed, notes = remove_overlap(OverlapConfig(training="allow"), training, tests, GLOVE)
+    assert removed == []
+    assert notes[0].startswith("NOT ZERO-SHOT")
+    # tau decides, and words of its own are used in place of the run's
+    assert remove_overlap(OverlapConfig(tau=2.0, training="remove"), training, tests, GLOVE)[0] == [
+        "cooking",
+        "walking the dog",
+    ]
+    assert remove_overlap(OverlapConfig(words=WORDS_ALONE), training, tests, GLOVE) == ([], [])
+    with pytest.raises(InputError, match=r"no vector (.|\n)*qwertzing(.|\n)*train.exclude_overlap.words"):
+        remove_overlap(OverlapConfig(), [("t", ["qwertzing"])], tests, GLOVE)
+
+
+def test_classes_of_kinetics400_weights_count_as_training_classes():
+    tests = [("ucf", ["Archery", "YoYo"])]
+    with pytest.raises(InputError, match=r"pretrained on 1 classes .*'archery' is ucf 'Archery'"):
+        check_pretrained(OverlapConfig(), kinetics400_classes(), tests, GLOVE)
+    allowed = check_pretrained(OverlapConfig(pretrained="allow"), kinetics400_classes(), tests, GLOVE)
+    assert "near 1 test classes" in allowed[0]
+    assert check_pretrained(OverlapConfig(), (), tests, GLOVE) == []
+
+
+def test_csv_and_list_of_names(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("# two classes\ncooking\n\n walking the dog \ncooking\n")
+    names = read_class_names(path)
+    assert names == ("cooking", "walking the dog")
+    write_overlap_csv(
+        nearest_test_classes([("mine", names)], [("ucf", ["WalkingWithDog"])], GLOVE), 0.05, tmp_path / "o.csv"
+    )
+    with (tmp_path / "o.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["training_class"], r["nearest_test_class"], r["overlaps"]) for r in rows] == [
+        ("walking the dog", "WalkingWithDog", "1"), ("cooking", "WalkingWithDog", "0"),
+    ]  # fmt: skip
+    path.write_text("\n")
+    with pytest.raises(InputError, match="holds no class names"):
+        read_class_names(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_class_names(tmp_path / "nothing.txt")
+
+
+def run_config(folder: Path, **sections: dict) -> Config:
+    """A run over two training sets; rows of no file: nothing is decoded here."""
+    sets = {"one": ["walking the dog", "cooking"], "two": ["archery", "running"], "test": ["WalkingWithDog", "Archery"]}
+    for name, classes in sets.items():
+        rows = [row(f"{c}/{i}.mp4", c, group=f"g{i}") for c in classes for i in range(4)]
+        Manifest.from_rows(rows, folder).save(folder / f"{name}.parquet")
+    sources = [{"manifest": str(folder / f"{name}.parquet"), "name": name} for name in sets]
+    tree = {
+        "run": {"folder": str(folder / "run"), "device": "cpu"},
+        "data": {"train": sources[:2], "tests": sources[2:]},
+        "clip": {"num_frames": 4, "short_side": 32, "crop": 24},
+        "model": {"backbone": "r3d_18", "width": 4},
+    }
+    for name, values in sections.items():
+        tree[name] = {**tree.get(name, {}), **values}
+    return parse(Config, tree)
+
+
+RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
+
+
+def test_a_run_leaves_overlapping_classes_of_all_sets_out_and_says_so(tmp_path):
+    with pytest.raises(InputError, match="2 training classes overlap"):
+        build_run(run_config(tmp_path), RANKS)
+    config = run_config(tmp_path, train={"exclude_overlap": {"training": "remove"}})
+    run = build_run(config, RANKS)
+    assert run.data.train.classes == ("cooking", "running")
+    assert not set(run.data.seen.classes) & {"archery", "walking the dog"} if run.data.seen else True
+    assert "left out 2 classes" in run.notes[0]
+    control = build_run(_control(config, 50), RANKS)  # random vectors, the same classes
+    assert control.data.train.classes == run.data.train.classes
+    with pytest.raises(InputError, match="no training class is left"):
+        build_run(run_config(tmp_path, train={"exclude_overlap": {"training": "remove", "tau": 2}}), RANKS)
+
+
+def test_weights_of_an_earlier_run_bring_their_classes_along(tmp_path):
+    allowed = {"training": "allow"}
+    first = build_run(run_config(tmp_path, train={"exclude_overlap": allowed}), RANKS)
+    save_run(first, tmp_path / "first.pt")
+    removing = {"init_from": str(tmp_path / "first.pt"), "exclude_overlap": {"training": "remove"}}
+    with pytest.raises(InputError, match="pretrained on 2 classes"):
+        build_run(run_config(tmp_path, train=removing), RANKS)
+    removing["exclude_overlap"]["pretrained"] = "allow"
+    second = build_run(run_config(tmp_path, train=removing), RANKS)
+    assert set(second.prior_classes) == {"archery", "cooking", "running", "walking the dog"}
+    save_run(second, tmp_path / "second.pt")  # what it started from is still known one run later
+    third = {"init_from": str(tmp_path / "second.pt"), "exclude_overlap": {"training": "remove"}}
+    with pytest.raises(InputError, match="pretrained on 2 classes"):
+        build_run(run_config(tmp_path, train=third), RANKS)
+    # as a file for model.weights the checkpoint's classes are known too; of a bare state dict they are not
+    model = {"weights": str(tmp_path / "second.pt"), "backbone": "r3d_18", "width": 4}
+    with pytest.raises(InputError, match="pretrained on 2 classes"):
+        build_run(run_config(tmp_path, model=model, train={"exclude_overlap": {"training": "remove"}}), RANKS)
+    torch.save(first.model.state_dict(), tmp_path / "bare.pt")
+    bare = build_run(
+        run_config(tmp_path, model=model | {"weights": str(tmp_path / "bare.pt")}, train={"exclude_overlap": allowed}),
+        RANKS,
+    )
+    assert any("is not known" in note for note in bare.notes)

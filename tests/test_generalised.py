@@ -1,0 +1,109 @@
+"""Generalised zero-shot: seen and unseen classes compete, classes that are both are left out, held-out videos are found."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.manifest import Manifest
+from engine.data.sources import DataSet, load_held_out, load_training
+from engine.errors import InputError
+from engine.evaluate import EmbeddedVideos
+from engine.generalised import evaluate_generalised, seen_videos
+from engine.semantics.embeddings import ClassEmbeddings
+from tests.encoded import fade, manifest_of, write_colors
+from tests.rows import row
+from tests.small_run import call_tool, write_run
+
+AXES = np.eye(6)
+CPU = torch.device("cpu")
+
+
+def classes(**axes: int) -> ClassEmbeddings:
+    return ClassEmbeddings.from_raw(list(axes), AXES[list(axes.values())], "axes", [(name,) for name in axes])
+
+
+def videos(name: str, points: list[tuple[str, int]]) -> tuple[DataSet, EmbeddedVideos]:
+    """Videos of a class, each embedded at an axis of the space."""
+    manifest = Manifest.from_rows([row(f"{i}.mp4", c) for i, (c, _) in enumerate(points)], Path("/v"))
+    embeddings = torch.tensor(AXES[[axis for _, axis in points]], dtype=torch.float32) * 3
+    rows = torch.arange(len(points))
+    return DataSet(name, manifest), EmbeddedVideos(embeddings, torch.from_numpy(manifest.class_index), rows, [])
+
+
+def test_all_classes_are_candidates_for_all_videos():
+    seen = videos("seen", [("run", 0), ("run", 3), ("walk", 1), ("walk", 1)])  # one of run is taken for unseen 'dive'
+    unseen = videos("test", [("dive", 3), ("dive", 0), ("dive", 1), ("fly", 4)])  # two of dive for seen classes
+    result = evaluate_generalised(seen, unseen, classes(run=0, walk=1), classes(dive=3, fly=4), CPU)
+    assert (result.num_seen_classes, result.num_unseen_classes) == (2, 2)
+    assert result.seen.mean_class == pytest.approx((0.5 + 1) / 2)
+    assert result.unseen.mean_class == pytest.approx((1 / 3 + 1) / 2)
+    assert result.seen.num_classes == result.unseen.num_classes == 4
+    assert result.unseen_as_seen == pytest.approx(2 / 4)
+    assert result.harmonic_mean == pytest.approx(2 * 0.75 * (2 / 3) / (0.75 + 2 / 3))
+    assert json.loads(json.dumps(result.to_dict()))["harmonic_mean"] == result.harmonic_mean
+
+
+def test_classes_that_are_both_are_left_out_and_twins_count_as_one():
+    seen = videos("seen", [("run", 0), ("Run", 0), ("walk", 1)])
+    unseen = videos("test", [("running", 0), ("dive", 3), ("Dive", 3)])
+    result = evaluate_generalised(seen, unseen, classes(walk=1, run=0, Run=0), classes(running=0, dive=3, Dive=3), CPU)
+    assert result.left_out == ("running",)
+    assert (result.num_seen_classes, result.unseen.num_videos) == (2, 2)
+    assert (result.seen.top1, result.unseen.top1, result.unseen_as_seen) == (1.0, 1.0, 0.0)
+    with pytest.raises(InputError, match="none is unseen"):
+        evaluate_generalised(
+            seen, videos("t", [("running", 0)]), classes(run=0, Run=0, walk=1), classes(running=0), CPU
+        )
+    with pytest.raises(InputError, match="no class vector for 'Run'"):
+        evaluate_generalised(seen, unseen, classes(run=0, walk=1), classes(running=0, dive=3, Dive=3), CPU)
+
+
+def test_no_unseen_video_right_is_a_harmonic_mean_of_zero():
+    result = evaluate_generalised(
+        videos("s", [("run", 0)]), videos("t", [("dive", 0)]), classes(run=0, walk=1), classes(dive=3), CPU
+    )
+    assert (result.seen.top1, result.unseen.top1, result.harmonic_mean) == (1.0, 0.0, 0.0)
+
+
+def test_held_out_videos_are_those_of_the_training(tmp_path):
+    rows = [row(f"{c}/{g}/{i}.mp4", f"class {c}", group=f"g{g}") for c in range(12) for g in range(6) for i in range(2)]
+    Manifest.from_rows(rows, Path("/v")).save(tmp_path / "m.parquet")
+    source = SourceConfig(str(tmp_path / "m.parquet"), class_split=ClassSplitConfig(2, 9), part="train")
+    config = DataConfig(train=[source], validation=ValidationConfig(0.2, num_classes=2, seed=4))
+    without = [load_training(config).train.classes[0]]
+    trained = load_training(config, without=without)
+    held = load_held_out(config, trained.train.classes)
+    assert list(held.manifest.strings("path")) == list(trained.seen.manifest.strings("path"))
+    assert len(held.classes) == 6
+    with pytest.raises(InputError, match="held out no videos"):
+        load_held_out(DataConfig(train=[source], validation=ValidationConfig(0.0)), trained.train.classes)
+    with pytest.raises(InputError, match="was not trained on"):
+        seen_videos(config, trained.train.classes, SourceConfig(str(tmp_path / "m.parquet")))
+
+
+def test_from_the_command_line(tmp_path, monkeypatch, capsys):
+    sets = {"seen": ("run", "walk"), "new": ("blue", "green")}
+    for data, names in sets.items():
+        rows = []
+        for place, name in enumerate(names):
+            for i in range(2):
+                write_colors(tmp_path / data / name / f"{i}.mp4", fade((250 * place, 90, 20), (10, 100 * i, 90), 8))
+                rows.append((f"{name}/{i}.mp4", name, 8))
+        manifest_of(tmp_path / data, rows).save(tmp_path / data / "manifest.parquet")
+    write_run(tmp_path / "run", tests=[{"manifest": str(tmp_path / "new" / "manifest.parquet"), "name": "new"}])
+    arguments = ("evaluate.py", tmp_path / "run", "--device", "cpu", "--generalised")
+    assert call_tool(*arguments, tmp_path / "seen" / "manifest.parquet", monkeypatch=monkeypatch) == 0
+    assert "harmonic mean" in capsys.readouterr().out
+    content = json.loads((tmp_path / "run" / "evaluation" / "results.json").read_text())["tests"]["new"]["generalised"]
+    assert (content["num_seen_classes"], content["num_unseen_classes"]) == (3, 2)
+    assert (content["seen"]["num_videos"], content["unseen"]["num_classes"]) == (4, 5)
+    assert call_tool(*arguments, tmp_path / "new" / "manifest.parquet", monkeypatch=monkeypatch) == 2
+    assert "was not trained on blue, green" in capsys.readouterr().err
+    assert (
+        call_tool(*arguments, "held-out", monkeypatch=monkeypatch) == 2
+    )  # this run has no training sets to hold out from
+    assert "data.train is empty" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+"""tools/class_overlap.py as a user calls it."""
+
+import csv
+
+import numpy as np
+from PIL import Image
+
+from engine.data.manifest import Manifest
+from tests.rows import row
+from tests.small_run import call_tool
+
+
+def test_lists_manifests_and_pretrained_weights(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.txt").write_text("walking the dog\nplaying violin\n")
+    Manifest.from_rows([row("a.mp4", "cooking"), row("b.mp4", "archery")], tmp_path).save(tmp_path / "set.parquet")
+    (tmp_path / "ucf.txt").write_text("WalkingWithDog\nPlayingCello\nArchery\n")
+    (tmp_path / "hmdb.txt").write_text("kiss\n")
+    status = call_tool(
+        "class_overlap.py", "--train", tmp_path / "mine.txt", "--train", tmp_path / "set.parquet", "--train", "kinetics400",
+        "--test", f"UCF={tmp_path / 'ucf.txt'}", "--test", tmp_path / "hmdb.txt", "--tau", "0.01", "--out", tmp_path / "out",
+        monkeypatch=monkeypatch,
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert status == 0
+    # walking the dog and archery of mine and of Kinetics, playing cello and kissing of Kinetics
+    assert "398 of 404 training classes are left: 6 lie within 0.01" in printed
+    with (tmp_path / "out" / "class_overlap.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 404
+    near = {(r["training_class"], r["training_set"]): r for r in rows if r["overlaps"] == "1"}
+    assert set(near) == {
+        ("walking the dog", "mine"), ("archery", "set"), ("walking the dog", "kinetics400"), ("archery", "kinetics400"),
+        ("playing cello", "kinetics400"), ("kissing", "kinetics400"),
+    }  # fmt: skip
+    assert near["kissing", "kinetics400"]["test_set"] == "hmdb"
+    assert near["archery", "set"]["test_set"] == "UCF"
+    picture = np.asarray(Image.open(tmp_path / "out" / "class_overlap.png").convert("RGB")).astype(int)
+    reds = (np.abs(picture - [255, 0, 0]).max(axis=2) < 30).sum(axis=0)
+    assert reds.max() > 0.8 * picture.shape[0]  # the line at tau, from top to bottom
+
+
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "odd.txt").write_text("qwertzing\n")
+    common = ("--test", tmp_path / "odd.txt", "--out", tmp_path / "out")
+    assert call_tool("class_overlap.py", "--train", tmp_path / "no.txt", *common, monkeypatch=monkeypatch) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert call_tool("class_overlap.py", "--train", "kinetics400", *common, monkeypatch=monkeypatch) == 2
+    assert "qwertzing" in capsys.readouterr().err
+    assert (
+        call_tool("class_overlap.py", "--train", "kinetics400", *common, "--missing", "random", monkeypatch=monkeypatch)
+        == 0
+    )

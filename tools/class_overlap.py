@@ -1,0 +1,104 @@
+"""Find the training classes that are a test class, perhaps under another name (paper Sec. 3.3, Eq. 3-4, Fig. 3).
+
+    python tools/class_overlap.py --train kinetics700.txt --test UCF101=ucf101.txt --test HMDB51=hmdb51.txt \\
+        --words word2vec:GoogleNews-vectors-negative300.bin --out runs/overlap
+    python tools/class_overlap.py --train data/kinetics700.parquet --train data/sun397.parquet --test data/ucf101.parquet
+    python tools/class_overlap.py --train kinetics400 --test data/ucf101.parquet      # what published weights have seen
+
+A set of classes is a manifest (.parquet, from tools/index_dataset.py), a text file with a class name a
+line, or the word kinetics400 (the classes of torchvision's weights). Any number of both; NAME=FILE says
+what a set is called.
+
+Every training class is held against all classes of all test sets: the distance of two classes is the
+cosine distance of their name vectors. Those within --tau of a test class overlap. The paper takes 0.05;
+its list of 664 classes of Kinetics-700 comes out at 0.01 (0.05 leaves 662).
+
+A word that the vectors lack is an error that lists all such words. With --missing random it gets a
+random vector of its own: it means nothing, but identical names are still at distance 0.
+
+Into --out go class_overlap.csv (each training class with its nearest test class and the distance) and
+class_overlap.png (the nearest ones, as the paper's Fig. 3). In training, train.exclude_overlap does this.
+"""
+
+import argparse
+from pathlib import Path
+
+from engine import pictures
+from engine.config import OverlapConfig, WordsConfig
+from engine.data.manifest import Manifest
+from engine.errors import InputError, run_command
+from engine.models.weights import KINETICS400, kinetics400_classes
+from engine.schema import parse
+from engine.semantics.classes import build_class_embeddings
+from engine.semantics.overlap import (
+    NamedClasses,
+    nearest_test_classes,
+    overlapping,
+    read_class_names,
+    write_overlap_csv,
+)
+from engine.tables import format_table
+
+
+def main() -> None:
+    """Measure, print the overlapping classes, write the table and the picture."""
+    arguments = _arguments()
+    if not 0 <= arguments.tau <= 2:
+        raise InputError(f"--tau is {arguments.tau:g}: a cosine distance lies between 0 and 2")
+    source, _, path = arguments.words.partition(":")
+    choices = {"rules": arguments.rules, "centre": arguments.centre, "missing": arguments.missing}
+    words = parse(WordsConfig, {"source": source, "path": path or None, **choices}, "words")
+    training = [read_classes(text) for text in arguments.train]
+    tests = [read_classes(text) for text in arguments.test]
+    print(f"class vectors: {build_class_embeddings([n for _, names in training for n in names], words).description}")
+    neighbours = nearest_test_classes(training, tests, words)
+    near = overlapping(neighbours, arguments.tau)
+    if near:
+        rows = [[row.name, row.source, row.test_class, row.test_set, f"{row.distance:.4f}"] for row in near]
+        print("\n" + format_table(["training class", "of", "is test class", "of", "distance"], rows))
+    left = len(neighbours) - len(near)
+    print(
+        f"\n{left} of {len(neighbours)} training classes are left: {len(near)} lie within {arguments.tau:g} of a test class"
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_overlap_csv(neighbours, arguments.tau, arguments.out / "class_overlap.csv")
+    figure = pictures.overlap_figure(neighbours, arguments.tau, num_shown=arguments.shown)
+    pictures.save_figure(figure, arguments.out / "class_overlap.png")
+    print(f"written to {arguments.out}: class_overlap.csv, class_overlap.png")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", action="append", required=True, metavar="[NAME=]CLASSES",
+                        help="training classes (or those of pretrained weights); repeat it for several sets")  # fmt: skip
+    parser.add_argument("--test", action="append", required=True, metavar="[NAME=]CLASSES",
+                        help="test classes; repeat it for several sets")  # fmt: skip
+    parser.add_argument("--tau", type=float, default=OverlapConfig().tau, help="threshold (default: %(default)s)")
+    parser.add_argument("--words", default="glove", metavar="SOURCE[:FILE]",
+                        help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE (default: the installed GloVe)")  # fmt: skip
+    parser.add_argument("--rules", default="auto", help="whose word rules, as words.rules (default: auto)")
+    parser.add_argument("--centre", default="auto", help="as words.centre (default: auto)")
+    parser.add_argument(
+        "--missing", default="error", choices=("error", "random"), help="as words.missing (default: error)"
+    )
+    parser.add_argument("--shown", type=int, default=60, metavar="N", help="classes in the picture (default: 60)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the table and picture go")
+    return parser.parse_args()
+
+
+def read_classes(text: str) -> NamedClasses:
+    """A set of classes as the command line names it: (what it is called, class names)."""
+    called, equals, file = text.partition("=")
+    if equals and not Path(text).exists():
+        return called, read_classes(file)[1]
+    path = Path(text)
+    if text == KINETICS400 and not path.exists():
+        return KINETICS400, kinetics400_classes()
+    if path.suffix == ".parquet":
+        name = path.resolve().parent.name if path.stem == "manifest" else path.stem
+        return name, Manifest.load(path).classes
+    return path.stem, read_class_names(path)
+
+
+if __name__ == "__main__":
+    run_command(main)
