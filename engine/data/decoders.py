@@ -10,6 +10,7 @@ import torch
 from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.nvdec import unfit_videos
+from engine.data.store.index import is_stored
 from engine.errors import InputError
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
@@ -22,7 +23,7 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     auto: DALI where it can use the GPU's decoding engine and that engine decodes all of `manifests`, else PyAV.
 
     Raises:
-        InputError: "dali" was asked for by name and cannot run here.
+        InputError: "dali" was asked for by name and cannot run here, or videos lie in a snippet store.
     """
     if name == "pyav":
         return "pyav", "data.decoder is pyav"
@@ -31,12 +32,17 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     problem = _dali_problem(device)
     if name == "auto" and problem:
         return "pyav", f"data.decoder is auto and {problem}"
+    stored = [manifest for manifest in manifests if any(map(is_stored, manifest.table.column("path").to_pylist()))]
+    if stored and not problem:
+        problem = f"'{stored[0].source}' is a snippet store, which PyAV reads and DALI does not"
+    if name == "auto" and stored:
+        return "pyav", f"data.decoder is auto and {problem}"
     num_unfit = sum(int(unfit_videos(manifest).sum()) for manifest in manifests) if name == "auto" else 0
     if num_unfit:
         total = sum(map(len, manifests))
         return "pyav", (
             f"data.decoder is auto and DALI on the GPU cannot decode {num_unfit} of {total} videos frame by frame "
-            "(codec, container or odd size): ingest them as H.264 in MP4 to use NVDEC"
+            "(codec, container or odd size): re-encode them as H.264 in MP4 to use NVDEC"
         )
     if name == "auto":
         return "dali", f"data.decoder is auto and {device} has NVDEC"

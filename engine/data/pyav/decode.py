@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import av
 import numpy as np
@@ -116,7 +117,7 @@ class _FrameSource:
                 # refer to frames before the landing.
                 found = self._frame_of_pts.get(picture.pts)
                 if found is not None and found <= number:
-                    return _chain(picture, output), found
+                    return chain([picture], output), found
                 if picture.pts is not None and picture.pts > pts:
                     break
         raise _LostCount
@@ -300,8 +301,3 @@ def _last_at_most(numbers: Sequence[int], limit: int) -> int | None:
     """The largest of ascending numbers that is not over the limit."""
     index = bisect_right(numbers, limit)
     return numbers[index - 1] if index else None
-
-
-def _chain(first: av.VideoFrame, rest: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    yield first
-    yield from rest

@@ -55,7 +55,7 @@ class StoreSettings:
     crf: int = 20
     preset: str = "medium"
     b_frames: int = 0
-    tune: str = "none"
+    tune: str = "fastdecode"
 
 
 @dataclass(frozen=True, slots=True)
