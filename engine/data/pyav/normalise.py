@@ -3,10 +3,12 @@
     decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 ──▶ groups of `gop` frames
 
 Rate. All pictures are shown for 1 / rate seconds. Picture k of the result is the one that is on the screen at
-  (k + 1/2) / rate after the first: pictures are dropped or repeated, never blended. At a constant rate, however
-  coarse its time stamps, every picture comes exactly once. A time stamp that is missing, does not ascend or jumps
-  by more than a minute counts as 1 / rate after the one before. The rate is the file's average, unless the settings
-  give one; an average outside 1 to 240 is not believed, and every picture is taken once, as if at 25.
+  (k + 0.45) / rate after the first: pictures are dropped or repeated, never blended. At a constant rate, however
+  coarse its time stamps, every picture comes exactly once; a little before the middle, because the middle falls on
+  the border of two pictures where a rate is halved. The last picture stays as long as the one before it. A time
+  stamp that is missing, does not ascend or jumps by more than a minute counts as 1 / rate after the one before.
+  The rate is the file's average, unless the settings give one; an average outside 1 to 240 is not believed, and
+  every picture is taken once, as if at 25.
 Size. The *displayed* picture's shorter side becomes `short_side`, the longer one the nearest even number; smaller
   pictures are enlarged. Scaled by the triangle filter of `convert.py`, on the planes. Non-square pixels and
   interlacing are left as they are, as the decoders do.
@@ -40,6 +42,7 @@ NORMALISE_REASONS = {
 _BELIEVED_RATES = (1.0, 240.0)
 _FALLBACK_RATE = Fraction(25)
 _MAX_GAP_S = 60.0
+_MOMENT = 0.45  # of a frame's time, at which one looks what is on the screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +113,22 @@ def output_rate(fps: float, settings: StoreSettings) -> tuple[Fraction, bool]:
 
 
 def constant_rate(pictures: Iterable[av.VideoFrame], rate: Fraction) -> Iterator[av.VideoFrame]:
-    """The picture on the screen at (k + 1/2) / rate after the first, for k = 0, 1, ...; the last stays for 1 / rate."""
+    """The picture on the screen at (k + 0.45) / rate after the first, for k = 0, 1, ..."""
     period = float(1 / rate)
-    shown, start, at, count = None, None, 0.0, 0
+    shown, start, at, stay, count = None, None, 0.0, period, 0
     for picture in pictures:
         seconds = None if picture.pts is None or picture.time_base is None else float(picture.pts * picture.time_base)
         if shown is None:
             start = seconds
         else:
             stamp = seconds - start if seconds is not None and start is not None else -1.0
-            at = stamp if at < stamp <= at + _MAX_GAP_S else at + period
-            while (count + 0.5) * period <= at:
+            stay = stamp - at if at < stamp <= at + _MAX_GAP_S else period
+            at += stay
+            while (count + _MOMENT) * period < at:
                 yield shown
                 count += 1
         shown = picture
-    while shown is not None and (count + 0.5) * period <= at + period:
+    while shown is not None and (count + _MOMENT) * period < at + stay:
         yield shown
         count += 1
 
