@@ -4,13 +4,14 @@ import ctypes
 import importlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.nvdec import unfit_videos
-from engine.data.store.index import is_stored
+from engine.data.store.index import is_stored, split_stored_path
 from engine.errors import InputError
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
@@ -32,10 +33,10 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     problem = _dali_problem(device)
     if name == "auto" and problem:
         return "pyav", f"data.decoder is auto and {problem}"
-    stored = [manifest for manifest in manifests if any(map(is_stored, manifest.table.column("path").to_pylist()))]
-    if stored and not problem:
-        problem = f"'{stored[0].source}' is a snippet store, which PyAV reads and DALI does not"
-    if name == "auto" and stored:
+    store = next(filter(None, map(_store_of, manifests)), None)
+    if store and not problem:
+        problem = f"'{store}' is a snippet store, which PyAV reads and DALI does not"
+    if name == "auto" and store:
         return "pyav", f"data.decoder is auto and {problem}"
     num_unfit = sum(int(unfit_videos(manifest).sum()) for manifest in manifests) if name == "auto" else 0
     if num_unfit:
@@ -49,6 +50,13 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     if problem:
         raise InputError(f"data.decoder is dali, but {problem}; or set data.decoder=pyav")
     return "dali", f"data.decoder is dali, on the {'GPU' if device.type == 'cuda' else 'CPU: VP8, VP9 and MJPEG only'}"
+
+
+def _store_of(manifest: Manifest) -> Path | None:
+    """The first snippet store that a manifest names."""
+    paths = manifest.table.column("path").to_pylist()
+    place = next((split_stored_path(manifest.root / path) for path in paths if is_stored(path)), None)
+    return place[0].parent if place else None
 
 
 def _dali_problem(device: torch.device) -> str | None:
