@@ -16,6 +16,11 @@ from engine.data.store.reader import StoreError, find_entry
 _DELIMITER = b"\x00\x00\x00\x01\x09"  # start code and header of an access unit delimiter (H.264, 7.3.2.4)
 
 
+def split_pictures(data: bytes) -> list[bytes]:
+    """The coded pictures of whole groups, in decoding order."""
+    return [_DELIMITER + picture for picture in data.split(_DELIMITER)[1:]]
+
+
 class GroupDecoder:
     """An H.264 decoder that is used again and again. Not thread-safe: one for each thread."""
 
@@ -31,8 +36,8 @@ class GroupDecoder:
         # A new context costs as much as decoding some pictures; one that failed is not used again.
         context, self._context = self._context or _build_context(), None
         try:
-            for picture in data.split(_DELIMITER)[1:]:
-                yield from context.decode(av.Packet(_DELIMITER + picture))
+            for picture in split_pictures(data):
+                yield from context.decode(av.Packet(picture))
             yield from context.decode(None)
         except GeneratorExit:  # the rest is not wanted
             pass
