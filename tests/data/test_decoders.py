@@ -128,7 +128,7 @@ def test_auto_on_a_gpu_takes_pyav_for_videos_that_nvdec_would_count_wrongly(monk
 def test_a_snippet_store_is_read_by_pyav_and_refused_for_dali(monkeypatch):
     monkeypatch.setattr(decoders, "_dali_problem", lambda device: None)
     plain = Manifest.from_rows([row("a.mp4", "x")], Path("/v"))
-    store = Manifest.from_rows([row("store.index/0/a.mp4", "x")], Path("/s/k700"))
+    store = Manifest.from_rows([row("store.index/a.mp4#0", "x")], Path("/s/k700"))
     for manifests in ([plain, store], [concatenate([plain, store])]):
         chosen, why = decoders.choose_decoder("auto", CUDA, manifests)
         assert chosen == "pyav"
@@ -139,6 +139,6 @@ def test_a_snippet_store_is_read_by_pyav_and_refused_for_dali(monkeypatch):
 
 def test_dali_says_why_it_fails_a_stored_video(dali):
     decoder = build_decoder("dali", CLIP, CPU, 1, 2)
-    video = Manifest.from_rows([row("store.index/0/a.webm", "x", codec="vp9")], Path("/s")).video(0)
+    video = Manifest.from_rows([row("store.index/a.webm#0", "x", codec="vp9")], Path("/s")).video(0)
     assert "lies in a snippet store" in decoder.decode([SnippetRequest(video, 0, 0, 0, False)]).failures[0]
     decoder.close()

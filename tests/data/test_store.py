@@ -23,7 +23,7 @@ from engine.data.pyav.decode import PyAVDecoder, cut, split_into_jobs
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.groups import split_runs
 from engine.data.sources import load_source
-from engine.data.store.index import StoreIndex, StoreSettings, is_stored, split_stored_path, write_index
+from engine.data.store.index import StoreIndex, StoreSettings, is_stored, split_stored_path, stored_path, write_index
 from engine.data.store.ingest import WorkSettings, build_manifest, ingest
 from engine.data.store.reader import StoreReader
 from engine.data.store.verify import verify
@@ -113,7 +113,7 @@ def test_snippets_show_the_pictures_of_the_source(store, raw, decoder):
     manifest = Manifest.load(store / "manifest.parquet")
     for place in range(len(manifest)):
         video, original = manifest.video(place), raw.video(place)
-        assert str(video.path).endswith(str(original.path.relative_to(raw.root)))
+        assert str(video.path).endswith(f"{original.path.relative_to(raw.root)}#{place}")
         assert (video.num_frames, video.rotation, min(video.width, video.height)) == (original.num_frames, 0, 64)
         if original.width == original.height:
             starts = range(video.num_frames)
@@ -260,7 +260,7 @@ def test_a_manifest_of_another_store_is_refused(raw, tmp_path, decoder):
     ingest(raw, tmp_path / "s", SETTINGS, WorkSettings())
     manifest = Manifest.load(tmp_path / "s" / "manifest.parquet")
     video = dataclasses.replace(manifest.video(0), file_bytes=5)
-    beyond = dataclasses.replace(video, path=tmp_path / "s" / "store.index" / "77" / "x.mp4")
+    beyond = dataclasses.replace(video, path=tmp_path / "s" / "store.index" / "x.mp4#77")
     for each in (video, beyond):
         assert (
             "has changed since this manifest was written"
@@ -292,10 +292,14 @@ def test_a_large_index_opens_at_once(tmp_path):
 
 
 def test_paths_into_a_store():
-    assert is_stored("store.index/12/a/b.mp4")
+    assert stored_path(12, "a/b#3.mp4") == "store.index/a/b#3.mp4#12"
+    assert stored_path(0, "/data/../a.mp4") == "store.index/data/a.mp4#0"  # never leads out of the store
+    assert split_stored_path(Path("/d/s/store.index/a/b#3.mp4#12")) == (Path("/d/s/store.index"), 12)
+    assert split_stored_path(Path("store.index/a.mp4#7")) == (Path("store.index"), 7)
+    assert split_stored_path(Path("/d/a.mp4#7")) is None
+    assert is_stored("store.index/a/b.mp4#12")
     assert not is_stored("my.store.index.mp4")
     assert not is_stored("restore.index/12/b.mp4")
-    assert split_stored_path(Path("/d/s/store.index/12/a/b.mp4")) == (Path("/d/s/store.index"), 12)
 
 
 def test_runs_of_neighbouring_groups():

@@ -45,7 +45,7 @@ def manifest(folder):
 def stored_videos(store):
     """Path -> the bytes of its video, and that no byte of a shard belongs to none or to two."""
     index, manifest = StoreIndex(store / "store.index"), Manifest.load(store / "manifest.parquet")
-    paths = [path.split("/", 2)[2] for path in manifest.table.column("path").to_pylist()]
+    paths = [path.removeprefix("store.index/").rpartition("#")[0] for path in manifest.table.column("path").to_pylist()]
     assert len(set(paths)) == len(paths) == len(index)
     entries = [index[number] for number in range(len(index))]
     sizes = {file.name: file.stat().st_size for file in store.glob("*.h264")}

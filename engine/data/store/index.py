@@ -5,7 +5,7 @@
 
 The columns are numpy arrays over a memory map: opening costs the same for ten videos and for a million, and
 processes on one machine share the pages. A video is named in manifests by a path *into* the index,
-`store.index/NUMBER/ORIGINAL PATH`, so a store is a manifest like any other and moves as one folder.
+`store.index/ORIGINAL PATH#NUMBER`, so a store is a manifest like any other and moves as one folder.
 """
 
 import json
@@ -13,7 +13,7 @@ import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -148,14 +148,15 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 
 def stored_path(number: int, original: str) -> str:
-    """How a manifest names video `number` of the store it lies in."""
-    return f"{INDEX_NAME}/{number}/{original.lstrip('/')}"
+    """How a manifest names video `number` of the store it lies in. The number counts, the path is for people."""
+    parts = [part for part in PurePosixPath(original).parts if part not in ("/", "..")]
+    return f"{INDEX_NAME}/{'/'.join(parts)}#{number}"
 
 
 def split_stored_path(path: Path) -> tuple[Path, int] | None:
     """The index that a manifest's path leads into and the number there; None for the path of a plain file."""
     folder, inside, rest = (str(path) if path.is_absolute() else f"./{path}").partition(_INSIDE)
-    number = rest.partition("/")[0]
+    number = rest.rpartition("#")[2]
     return (Path(folder) / INDEX_NAME, int(number)) if inside and number.isdecimal() else None
 
 
