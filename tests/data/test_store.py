@@ -196,6 +196,8 @@ def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, c
     assert report.num_frames == 12 + 20 + 5
     assert (out / "00000.h264").read_bytes().startswith(first)  # a reader of the old index is not disturbed
     assert verify(out, 10).problems == []
+    (root / "a/x.mp4").unlink()  # what is stored needs its original no more
+    assert ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings()).num_frames == 37
     with pytest.raises(InputError, match="was begun with gop 8 \\(now 16\\)"):
         ingest(Manifest.load(root / "m.parquet"), out, dataclasses.replace(SETTINGS, gop=16), WorkSettings())
     with pytest.raises(InputError, match="is the manifest of a store already"):

@@ -101,6 +101,8 @@ def normalise_file(
         if time.monotonic() > deadline:
             return Failure("too-slow", f"stopped after {time_limit_s:g} s")
         return Failure("unreadable", error.strerror or str(error))
+    except ValueError as error:  # PyAV's word for a pixel format that it cannot convert
+        return Failure("undecodable", str(error))
 
 
 def output_rate(fps: float, settings: StoreSettings) -> tuple[Fraction, bool]:
