@@ -11,7 +11,7 @@ import torch
 from engine.checkpoint import LoadedModel, clip_format, load_for_inference
 from engine.config import Config, SourceConfig
 from engine.data.batch import VideoDecoder
-from engine.data.decoders import build_decoder
+from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.manifest import Manifest
 from engine.data.pyav.probe import ProbeError, probe
 from engine.errors import InputError
@@ -73,10 +73,11 @@ def inference_settings(config: Config, device: torch.device, *, progress: bool =
     )
 
 
-def inference_decoder(config: Config, device: torch.device) -> VideoDecoder:
-    """The decoder that `data.decoder` names, for batches of `evaluate.batch_size` snippets."""
+def inference_decoder(config: Config, device: torch.device, manifests: Sequence[Manifest] = ()) -> VideoDecoder:
+    """The decoder that `data.decoder` means for these videos, for batches of `evaluate.batch_size` snippets."""
     data = config.data
-    return build_decoder(data.decoder, clip_format(config), device, data.decode_threads, config.evaluate.batch_size)
+    chosen, _ = choose_decoder(data.decoder, device, manifests)
+    return build_decoder(chosen, clip_format(config), device, data.decode_threads, config.evaluate.batch_size)
 
 
 def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int, str]]:

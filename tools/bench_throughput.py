@@ -1,6 +1,7 @@
 """The one benchmark program: each part of the engine measured on its own, with the limits it must keep.
 
     python tools/bench_throughput.py manifest
+    python tools/bench_throughput.py decode --manifest ucf15.parquet --threads 1
     python tools/bench_throughput.py --suite cpu
 
 Prints a table and appends one line per benchmark to benchmarks/records/NAME.jsonl: the numbers (20th, 50th
@@ -9,12 +10,12 @@ and 80th percentile), the machine, the versions, the commit and the command.
 
 import argparse
 
-from bench import manifest
+from bench import decode, manifest
 
 from engine.errors import InputError, run_command
 
-BENCHMARKS = {"manifest": manifest}
-SUITES = {"cpu": ("manifest",), "gpu": ()}
+BENCHMARKS = {"decode": decode, "manifest": manifest}
+SUITES = {"cpu": ("manifest", "decode"), "gpu": ()}
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ def evaluate(
     how = inference_settings(loaded.config, ranks.device)
     # All words first: a missing one should be told before the first hour of decoding.
     classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
-    decoder = inference_decoder(loaded.config, ranks.device)
+    decoder = inference_decoder(loaded.config, ranks.device, [dataset.manifest for dataset in datasets])
     content: dict[str, Any] = {
         "checkpoint": str(loaded.path),
         "step": loaded.step,

@@ -131,7 +131,7 @@ def predict(
     if manifest is None:
         return answers
     how = inference_settings(loaded.config, device, progress=progress)
-    decoder = inference_decoder(loaded.config, device)
+    decoder = inference_decoder(loaded.config, device, [manifest])
     try:
         embedded = embed_videos(loaded.model, manifest, decoder, how)
     finally:

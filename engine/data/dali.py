@@ -38,6 +38,7 @@ from nvidia.dali import Pipeline, fn, types
 from engine.data import nvdec
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
 from engine.data.geometry import CropWindow, crop_window, snippet_frames
+from engine.data.store.index import is_stored
 
 CPU_CODECS = ("vp8", "vp9", "mjpeg")
 _READ_THREADS = 4  # reading is soon bound by the disk, decoding wants the cores
@@ -146,6 +147,8 @@ class DaliDecoder:
 
     def _read(self, video: Video) -> np.ndarray | str:
         """The file's bytes, uint8 [bytes], or why nothing can be decoded from them."""
+        if is_stored(video.path):
+            return "it lies in a snippet store, which DALI does not read: set data.decoder=pyav"
         if self.device.type == "cpu" and video.codec not in CPU_CODECS:
             return (
                 f"DALI decodes no {video.codec} on the CPU (only {', '.join(CPU_CODECS)}): set data.decoder=pyav, "

@@ -4,6 +4,7 @@ import ctypes
 import importlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,7 @@ from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.nvdec import unfit_videos
 from engine.data.stills import MixedDecoder, StillDecoder
+from engine.data.store.index import is_stored, split_stored_path
 from engine.errors import InputError
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
@@ -23,7 +25,7 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     auto: DALI where it can use the GPU's decoding engine and that engine decodes all of `manifests`, else PyAV.
 
     Raises:
-        InputError: "dali" was asked for by name and cannot run here.
+        InputError: "dali" was asked for by name and cannot run here, or videos lie in a snippet store.
     """
     if name == "pyav":
         return "pyav", "data.decoder is pyav"
@@ -32,18 +34,30 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     problem = _dali_problem(device)
     if name == "auto" and problem:
         return "pyav", f"data.decoder is auto and {problem}"
+    store = next(filter(None, map(_store_of, manifests)), None)
+    if store and not problem:
+        problem = f"'{store}' is a snippet store, which PyAV reads and DALI does not"
+    if name == "auto" and store:
+        return "pyav", f"data.decoder is auto and {problem}"
     num_unfit = sum(int(unfit_videos(manifest).sum()) for manifest in manifests) if name == "auto" else 0
     if num_unfit:
         total = sum(map(len, manifests))
         return "pyav", (
             f"data.decoder is auto and DALI on the GPU cannot decode {num_unfit} of {total} videos frame by frame "
-            "(codec, container or odd size): ingest them as H.264 in MP4 to use NVDEC"
+            "(codec, container or odd size): re-encode them as H.264 in MP4 to use NVDEC"
         )
     if name == "auto":
         return "dali", f"data.decoder is auto and {device} has NVDEC"
     if problem:
         raise InputError(f"data.decoder is dali, but {problem}; or set data.decoder=pyav")
     return "dali", f"data.decoder is dali, on the {'GPU' if device.type == 'cuda' else 'CPU: VP8, VP9 and MJPEG only'}"
+
+
+def _store_of(manifest: Manifest) -> Path | None:
+    """The first snippet store that a manifest names."""
+    paths = manifest.table.column("path").to_pylist()
+    place = next((split_stored_path(manifest.root / path) for path in paths if is_stored(path)), None)
+    return place[0].parent if place else None
 
 
 def _dali_problem(device: torch.device) -> str | None:

@@ -10,20 +10,17 @@ that crashes or hangs FFmpeg costs one process and is reported, where it would t
 import json
 import math
 import os
-import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
 from engine.data.layouts.listing import IMAGE_SUFFIXES
 from engine.data.process_pool import Lost, run_isolated
+from engine.data.progress import Progress, say
 from engine.data.pyav.probe import REASONS, TIME_LIMIT_S, ProbeError, ProbeResult, probe
 from engine.errors import InputError
 
@@ -31,7 +28,6 @@ INDEX_REASONS = {"outside": "the labelled segment lies outside the file"}
 ALL_REASONS = {**LISTING_REASONS, **REASONS, **INDEX_REASONS}
 _TRY_AGAIN = ("too-slow", "crashed")  # may be the machine's fault
 _KILL_MARGIN_S = 30.0  # a process is killed only if the probe's own limit did not work
-_LINE_EVERY_S = 10.0  # seconds between lines of progress where there is no terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +111,11 @@ def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: In
     known = {path: journal.records[path] for path in paths if _holds(journal.records.get(path), states[path], settings)}
     pending = [path for path in paths if path not in known]
     if known:
-        _say(f"{len(known)} of {len(paths)} files are known and unchanged")
+        say(f"{len(known)} of {len(paths)} files are known and unchanged")
     work = partial(_probe_one, root=root, full_decode=settings.full_decode, time_limit_s=settings.time_limit_s)
     outcomes = run_isolated(work, pending, settings.num_workers, settings.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
-    with _Progress(len(pending)) as progress:
+    with Progress(len(pending), "file") as progress:
         for path, found in outcomes:
             if isinstance(found, Lost):
                 found = Failure("too-slow" if found.is_timeout else "crashed", found.text)
@@ -239,34 +235,3 @@ def _kept_root(root: Path, out: Path) -> Path:
     if root == home or home in root.parents or root in home.parents:
         return Path(os.path.relpath(root, home))
     return root
-
-
-class _Progress:
-    """A bar in a terminal; in a file a line now and then."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._start = total, 0, time.monotonic()
-        self._next_line = self._start + _LINE_EVERY_S
-        self._bar = tqdm(total=total, unit="file", smoothing=0.05) if total and sys.stderr.isatty() else None
-
-    def advance(self, num_bad: int) -> None:
-        self._done += 1
-        if self._bar is not None:
-            self._bar.update()
-            self._bar.set_postfix_str(f"{num_bad} bad", refresh=False)
-        elif time.monotonic() > self._next_line:
-            rate = self._done / (time.monotonic() - self._start)
-            left = tqdm.format_interval((self._total - self._done) / rate)
-            _say(f"{self._done}/{self._total} files, {rate:.1f} files/s, {left} left, {num_bad} bad")
-            self._next_line = time.monotonic() + _LINE_EVERY_S
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -88,17 +88,18 @@ def _read(path: Path) -> dict[str, Record] | None:
         return None
     records = {}
     with path.open(encoding="ascii", errors="replace") as file:
-        first = _parse(file.readline())
+        first = parse_line(file.readline())
         if first is None or first.get("journal") != VERSION:
             return None
         for line in file:
-            value = _parse(line)
+            value = parse_line(line)
             if value is not None:
                 records[value["path"]] = _record(value)
     return records
 
 
-def _parse(line: str) -> dict | None:
+def parse_line(line: str) -> dict | None:
+    """The JSON object of a journal's line; None for an empty line and for one that a kill tore."""
     if not line.endswith("}\n"):  # torn
         return None
     try:

@@ -28,7 +28,7 @@ _MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
 
 def refusal(video: Video, data: memoryview) -> str | None:
     """Why `video`, whose file holds `data`, is not decoded on the GPU; None where it is."""
-    mend = "set data.decoder=pyav, or ingest the data set"
+    mend = "set data.decoder=pyav, or re-encode it as H.264 in MP4"
     if video.codec not in CODECS:
         return f"DALI on the GPU does not decode {video.codec} frame by frame (only {' and '.join(CODECS)}): {mend}"
     if video.width % 2 or video.height % 2:

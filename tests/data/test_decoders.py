@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from engine.data import decoders
-from engine.data.batch import ClipFormat
+from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import build_decoder, choose_decoder, default_threads
-from engine.data.manifest import Manifest
+from engine.data.manifest import Manifest, concatenate
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
 from tests.rows import row
@@ -123,3 +123,22 @@ def test_auto_on_a_gpu_takes_pyav_for_videos_that_nvdec_would_count_wrongly(monk
     assert chosen == "pyav"
     assert "cannot decode 3 of 6 videos" in why
     assert decoders.choose_decoder("dali", CUDA, [mixed])[0] == "dali"  # asked for by name: never changed
+
+
+def test_a_snippet_store_is_read_by_pyav_and_refused_for_dali(monkeypatch):
+    monkeypatch.setattr(decoders, "_dali_problem", lambda device: None)
+    plain = Manifest.from_rows([row("a.mp4", "x")], Path("/v"))
+    store = Manifest.from_rows([row("store.index/a.mp4#0", "x")], Path("/s/k700"))
+    for manifests in ([plain, store], [concatenate([plain, store])]):
+        chosen, why = decoders.choose_decoder("auto", CUDA, manifests)
+        assert chosen == "pyav"
+        assert "'/s/k700' is a snippet store" in why
+        with pytest.raises(InputError, match=r"'/s/k700' is a snippet store.*or set data.decoder=pyav"):
+            decoders.choose_decoder("dali", CUDA, manifests)
+
+
+def test_dali_says_why_it_fails_a_stored_video(dali):
+    decoder = build_decoder("dali", CLIP, CPU, 1, 2)
+    video = Manifest.from_rows([row("store.index/a.webm#0", "x", codec="vp9")], Path("/s")).video(0)
+    assert "lies in a snippet store" in decoder.decode([SnippetRequest(video, 0, 0, 0, False)]).failures[0]
+    decoder.close()

@@ -55,13 +55,13 @@ class FrameConverter:
                 "src_color_range": ColorRange.JPEG if full else ColorRange.MPEG,
             }
         if plan.untagged is not None:
-            _copy_planes(picture, plan.untagged)
+            copy_planes(picture, plan.untagged)
             picture = plan.untagged
         if plan.to_rgb is not None:
             picture = plan.to_rgb.reformat(picture, format="gbrp", interpolation=ACCURATE, threads=1, **colour)
             colour = {}
         picture = plan.to_size.reformat(picture, width, height, "gbrp", interpolation=ACCURATE, threads=1, **colour)
-        green, blue, red = (_rows(plane)[:, :width] for plane in picture.planes)
+        green, blue, red = (plane_rows(plane)[:, :width] for plane in picture.planes)
         return red, green, blue
 
     def _plan(self, picture: av.VideoFrame, width: int, height: int) -> _Plan:
@@ -73,14 +73,14 @@ class FrameConverter:
         return plan
 
 
-def _copy_planes(source: av.VideoFrame, target: av.VideoFrame) -> None:
+def copy_planes(source: av.VideoFrame, target: av.VideoFrame) -> None:
     """Copy the samples row by row (rows of the two may be padded differently)."""
     for old, new in zip(source.planes, target.planes, strict=True):
         width = min(abs(old.line_size), new.line_size)
-        _rows(new)[:, :width] = _rows(old)[:, :width]
+        plane_rows(new)[:, :width] = plane_rows(old)[:, :width]
 
 
-def _rows(plane: VideoPlane) -> np.ndarray:
+def plane_rows(plane: VideoPlane) -> np.ndarray:
     """The bytes of a plane, a view uint8 [rows, bytes of a row]; a negative line size means stored bottom up."""
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))
     return rows if plane.line_size > 0 else rows[::-1]

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import av
 import numpy as np
@@ -26,7 +27,10 @@ from av.video.stream import VideoStream
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
 from engine.data.geometry import CropWindow, crop_window, snippet_frames
 from engine.data.pyav.convert import FrameConverter
+from engine.data.pyav.groups import GroupDecoder, StoredFrames
 from engine.data.pyav.probe import video_stream
+from engine.data.store.index import is_stored
+from engine.data.store.reader import StoreError
 
 _TOO_SLOW = "decoding took longer than the time limit"
 _SEEK_GAIN = 4  # frames: a seek that saves fewer costs more than decoding on
@@ -44,6 +48,7 @@ class _FrameSource:
     """The frames of one open file, by their number in presentation order."""
 
     def __init__(self, video: Video, deadline: float) -> None:
+        _check_file(video)
         self._keys = () if len(set(video.key_pts)) < len(video.key_pts) else video.key_frames
         self._frame_of_pts = dict(zip(video.key_pts, video.key_frames, strict=True))
         self._pts_of_frame = dict(zip(video.key_frames, video.key_pts, strict=True))
@@ -112,7 +117,7 @@ class _FrameSource:
                 # refer to frames before the landing.
                 found = self._frame_of_pts.get(picture.pts)
                 if found is not None and found <= number:
-                    return _chain(picture, output), found
+                    return chain([picture], output), found
                 if picture.pts is not None and picture.pts > pts:
                     break
         raise _LostCount
@@ -184,14 +189,13 @@ class PyAVDecoder:
         missing = dict(places)
         deadline = time.monotonic() + self._time_limit_s * len(requests)
         try:
-            _check_file(video)
             try:
-                self._fill(_FrameSource(video, deadline), missing, windows, clips, seek=True)
+                self._fill(self._source(video, deadline), missing, windows, clips, seek=True)
             except (_LostCount, av.FFmpegError) as error:  # a decoder that was sent between frames may fail there
                 if isinstance(error, _LostCount):
                     missing = dict(places)
-                self._fill(_FrameSource(video, deadline), missing, windows, clips, seek=False)
-        except (av.FFmpegError, OSError, _Unusable) as error:
+                self._fill(self._source(video, deadline), missing, windows, clips, seek=False)
+        except (av.FFmpegError, OSError, StoreError, _Unusable) as error:
             failed = sorted({row for waiting in missing.values() for row, _ in waiting})
             reason = _explain(error)
             if len(requests) == 1 or reason == _TOO_SLOW:
@@ -200,9 +204,16 @@ class PyAVDecoder:
             return {row: reason for failures in alone for row, reason in failures.items()}
         return {}
 
+    def _source(self, video: Video, deadline: float) -> _FrameSource | StoredFrames:
+        if not is_stored(video.path):
+            return _FrameSource(video, deadline)
+        if not hasattr(self._local, "groups"):
+            self._local.groups = GroupDecoder()
+        return StoredFrames(video, self._local.groups, deadline)
+
     def _fill(
         self,
-        source: _FrameSource,
+        source: _FrameSource | StoredFrames,
         missing: dict[int, list[tuple[int, int]]],
         windows: dict[int, CropWindow],
         clips: np.ndarray,
@@ -238,7 +249,8 @@ def split_into_jobs(requests: Sequence[SnippetRequest], num_threads: int) -> lis
     jobs = []
     for rows in files.values():
         rows.sort(key=lambda row: requests[row].video.first_frame + requests[row].start)
-        enterable = len(requests[rows[0]].video.key_frames) > 1
+        video = requests[rows[0]].video
+        enterable = len(video.key_frames) > 1 or is_stored(video.path)
         parts = max(1, min(len(rows), num_threads // len(files))) if enterable else 1
         jobs += [part.tolist() for part in np.array_split(np.array(rows), parts)]
     return jobs
@@ -289,8 +301,3 @@ def _last_at_most(numbers: Sequence[int], limit: int) -> int | None:
     """The largest of ascending numbers that is not over the limit."""
     index = bisect_right(numbers, limit)
     return numbers[index - 1] if index else None
-
-
-def _chain(first: av.VideoFrame, rest: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    yield first
-    yield from rest

@@ -1,0 +1,104 @@
+"""Frames of a stored video: its groups of pictures go from the shard straight into a codec context.
+
+No container is opened and nothing is searched for: frame k is in group k // gop, each group decodes by itself,
+and every picture begins with an access unit delimiter, so that one `bytes.split` finds them all.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+import av
+
+from engine.data.batch import Video
+from engine.data.store.reader import StoreError, find_entry
+
+_DELIMITER = b"\x00\x00\x00\x01\x09"  # start code and header of an access unit delimiter (H.264, 7.3.2.4)
+
+
+def split_pictures(data: bytes) -> list[bytes]:
+    """The coded pictures of whole groups, in decoding order."""
+    return [_DELIMITER + picture for picture in data.split(_DELIMITER)[1:]]
+
+
+class GroupDecoder:
+    """An H.264 decoder that is used again and again. Not thread-safe: one for each thread."""
+
+    def __init__(self) -> None:
+        self._context: av.VideoCodecContext | None = None
+
+    def pictures(self, data: bytes) -> Iterator[av.VideoFrame]:
+        """The pictures of whole groups, in presentation order; it may be left before its end.
+
+        Raises:
+            av.FFmpegError: the bytes are damaged.
+        """
+        # A new context costs as much as decoding some pictures; one that failed is not used again.
+        context, self._context = self._context or _build_context(), None
+        try:
+            for picture in split_pictures(data):
+                yield from context.decode(av.Packet(picture))
+            yield from context.decode(None)
+        except GeneratorExit:  # the rest is not wanted
+            pass
+        context.flush_buffers()
+        self._context = context
+
+
+def _build_context() -> av.VideoCodecContext:
+    context = av.CodecContext.create("h264", "r")
+    context.thread_count, context.thread_type = 1, "NONE"
+    context.options = {"err_detect": "explode"}  # damage is an error, not a grey picture
+    return context
+
+
+class StoredFrames:
+    """The frames of one stored video by their number; the counterpart of an open file.
+
+    Raises:
+        StoreError: there is no such store, or it is not the one that the manifest was written for.
+    """
+
+    def __init__(self, video: Video, decoder: GroupDecoder, deadline: float) -> None:
+        self._reader, self._entry = find_entry(video)
+        self._decoder, self._deadline = decoder, deadline
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def frames(self, numbers: Sequence[int], *, seek: bool = True) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames of these ascending numbers, with them; one read for each run of neighbouring groups.
+
+        Raises:
+            StoreError: there are fewer frames, or time is up.
+            av.FFmpegError: the bytes are damaged.
+        """
+        gop = self._reader.index.settings.gop
+        for wanted in split_runs(numbers, gop):
+            if wanted[-1] >= self._entry.num_frames:
+                raise StoreError(f"frame {wanted[-1]} was asked for, the store has {self._entry.num_frames}")
+            data = self._reader.read(self._entry, wanted[0] // gop, wanted[-1] // gop)
+            waiting = iter(wanted)
+            next_wanted = next(waiting)
+            with contextlib.closing(self._decoder.pictures(data)) as pictures:
+                for number, picture in enumerate(pictures, start=wanted[0] // gop * gop):
+                    if time.monotonic() > self._deadline:
+                        raise StoreError("decoding took longer than the time limit")
+                    if number == next_wanted:
+                        yield number, picture
+                        next_wanted = next(waiting, None)
+                        if next_wanted is None:
+                            break
+                else:
+                    raise StoreError(f"frame {next_wanted} does not decode: see tools/ingest.py --verify")
+
+
+def split_runs(numbers: Sequence[int], gop: int) -> list[list[int]]:
+    """Ascending frame numbers in runs whose groups follow each other without a gap."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number // gop <= runs[-1][-1] // gop + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs

@@ -1,0 +1,253 @@
+"""A video file to closed groups of H.264 pictures of one size and one rate: what a snippet store holds.
+
+    decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 ──▶ groups of `gop` frames
+
+Rate. All pictures are shown for 1 / rate seconds. Picture k of the result is the one that is on the screen at
+  (k + 0.45) / rate after the first: pictures are dropped or repeated, never blended. At a constant rate, however
+  coarse its time stamps, every picture comes exactly once; a little before the middle, because the middle falls on
+  the border of two pictures where a rate is halved. The last picture stays as long as the one before it. A time
+  stamp that is missing, does not ascend or jumps by more than a minute counts as 1 / rate after the one before.
+  The rate is the file's average, unless the settings give one; an average outside 1 to 240 is not believed, and
+  every picture is taken once, as if at 25.
+Size. The *displayed* picture's shorter side becomes `short_side`, the longer one the nearest even number; smaller
+  pictures are enlarged. Scaled by the triangle filter of `convert.py`, on the planes. Non-square pixels and
+  interlacing are left as they are, as the decoders do.
+Colour. The matrix is left as it is, and so is what the decoders make of it (BT.601); the range becomes 16-235.
+"""
+
+import math
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.frame import PictureType
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from engine.data.journal import Failure
+from engine.data.pyav.convert import ACCURATE, copy_planes, plane_rows
+from engine.data.pyav.probe import video_stream
+from engine.data.store.index import StoreSettings
+
+NORMALISE_REASONS = {
+    "changed": "it changed since it was indexed",
+    "unencodable": "the encoder refuses its pictures",
+}
+_BELIEVED_RATES = (1.0, 240.0)
+_FALLBACK_RATE = Fraction(25)
+_MAX_GAP_S = 60.0
+_MOMENT = 0.45  # of a frame's time, at which one looks what is on the screen
+
+
+@dataclass(frozen=True, slots=True)
+class SourceVideo:
+    """A file to normalise, with what its manifest says of it."""
+
+    path: str  # relative to the root
+    fps: float
+    rotation: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedVideo:
+    """A normalised video.
+
+    data: Annex B, group after group, each picture behind an access unit delimiter.
+    group_bytes: length of each group; all have `gop` frames but the last, which may have fewer.
+    """
+
+    data: bytes
+    group_bytes: tuple[int, ...]
+    num_frames: int
+    width: int
+    height: int
+    fps: float
+    crc32: int
+
+
+class _Refused(Exception):
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(kind, text)
+        self.failure = Failure(kind, text)
+
+
+def normalise_file(
+    source: SourceVideo, root: Path, settings: StoreSettings, time_limit_s: float
+) -> NormalisedVideo | Failure:
+    """Decode a file from its start to its end and encode it anew, with one thread."""
+    deadline = time.monotonic() + time_limit_s
+    path = root / source.path
+    try:
+        size = path.stat().st_size
+        if size != source.num_bytes:
+            return Failure("changed", f"it has {size} bytes, {source.num_bytes} when it was indexed: index it again")
+        rate, believed = output_rate(source.fps, settings)
+        with _open(path, time_limit_s) as container:
+            pictures = _pictures(container, deadline)
+            even_paced = constant_rate(pictures, rate) if believed else pictures
+            return _encode(map(_Canvas(settings.short_side, source.rotation), even_paced), rate, settings)
+    except _Refused as error:
+        return error.failure
+    except FileNotFoundError:
+        return Failure("missing", "the file is gone")
+    except (av.FFmpegError, OSError) as error:
+        if time.monotonic() > deadline:
+            return Failure("too-slow", f"stopped after {time_limit_s:g} s")
+        return Failure("unreadable", error.strerror or str(error))
+    except ValueError as error:  # PyAV's word for a pixel format that it cannot convert
+        return Failure("undecodable", str(error))
+
+
+def output_rate(fps: float, settings: StoreSettings) -> tuple[Fraction, bool]:
+    """Frames per second of the result, and whether time stamps are followed (else every picture is taken once)."""
+    if settings.fps:
+        return Fraction(settings.fps).limit_denominator(1001), True
+    if _BELIEVED_RATES[0] <= fps <= _BELIEVED_RATES[1]:
+        return Fraction(fps).limit_denominator(1001), True
+    return _FALLBACK_RATE, False
+
+
+def constant_rate(pictures: Iterable[av.VideoFrame], rate: Fraction) -> Iterator[av.VideoFrame]:
+    """The picture on the screen at (k + 0.45) / rate after the first, for k = 0, 1, ..."""
+    period = float(1 / rate)
+    shown, start, at, stay, count = None, None, 0.0, period, 0
+    for picture in pictures:
+        seconds = None if picture.pts is None or picture.time_base is None else float(picture.pts * picture.time_base)
+        if shown is None:
+            start = seconds
+        else:
+            stamp = seconds - start if seconds is not None and start is not None else -1.0
+            stay = stamp - at if at < stamp <= at + _MAX_GAP_S else period
+            at += stay
+            while (count + _MOMENT) * period < at:
+                yield shown
+                count += 1
+        shown = picture
+    while shown is not None and (count + _MOMENT) * period < at + stay:
+        yield shown
+        count += 1
+
+
+def even_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """(width, height) with the shorter side `short_side` and the longer one scaled to the nearest even number."""
+    short, long = min(width, height), max(width, height)
+    scaled = max(short_side, 2 * math.floor(long * short_side / (2 * short) + 0.5))
+    return (short_side, scaled) if width <= height else (scaled, short_side)
+
+
+class _Canvas:
+    """Brings pictures to the size of the first: scaled, yuv420p of limited range, turned upright."""
+
+    def __init__(self, short_side: int, rotation: int) -> None:
+        self._short_side, self._turns = short_side, rotation // 90 % 4
+        self._size: tuple[int, int] | None = None
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
+        self._size = self._size or even_size(picture.width, picture.height, self._short_side)
+        layout = picture.format
+        colour = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
+        if not (layout.is_rgb or layout.has_palette):
+            full = picture.color_range == ColorRange.JPEG or layout.name.startswith("yuvj")
+            colour["src_colorspace"] = Colorspace.ITU601
+            colour["src_color_range"] = ColorRange.JPEG if full else ColorRange.MPEG
+            if layout.chroma_width(8) < 8 or layout.chroma_height(8) < 8:
+                # As in `convert.py`: chroma sits in the middle of its luma pixels, whatever the tag says.
+                untagged = av.VideoFrame(picture.width, picture.height, layout.name.replace("yuvj", "yuv"))
+                copy_planes(picture, untagged)
+                picture = untagged
+        picture = self._reformatter.reformat(
+            picture, *self._size, "yuv420p", interpolation=ACCURATE, threads=1, **colour
+        )
+        return self._turned(picture) if self._turns else picture
+
+    def _turned(self, picture: av.VideoFrame) -> av.VideoFrame:
+        sides = (picture.height, picture.width) if self._turns % 2 else (picture.width, picture.height)
+        turned = av.VideoFrame(*sides, "yuv420p")
+        for old, new in zip(picture.planes, turned.planes, strict=True):
+            plane_rows(new)[:, : new.width] = np.rot90(plane_rows(old)[:, : old.width], -self._turns)
+        return turned
+
+
+def _open(path: Path, time_limit_s: float) -> InputContainer:
+    return av.open(
+        f"file:{path}",  # a name may hold a colon
+        metadata_errors="replace",
+        container_options={"protocol_whitelist": "file"},  # nothing that a file names is fetched
+        timeout=time_limit_s,
+    )
+
+
+def _pictures(container: InputContainer, deadline: float) -> Iterator[av.VideoFrame]:
+    """All pictures of the stream that the engine reads, in presentation order."""
+    stream = video_stream(container)
+    if stream is None or stream.codec_context is None:
+        raise _Refused("no-video", "no video stream that this FFmpeg decodes")
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+    stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"  # parallelism is over files
+    count = 0
+    try:
+        for picture in container.decode(stream):
+            if time.monotonic() > deadline:
+                raise _Refused("too-slow", "it reached the time limit of a file")
+            yield picture
+            count += 1
+    except av.FFmpegError as error:
+        if time.monotonic() > deadline:
+            raise _Refused("too-slow", "it reached the time limit of a file") from error
+        raise _Refused("undecodable", f"after {count} frames: {error.strerror}") from error
+    if not count:
+        raise _Refused("zero-frames", "no frame comes out of it")
+
+
+def _encode(pictures: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSettings) -> NormalisedVideo:
+    context, groups, sizes, count = None, [], [], 0
+    for picture in pictures:
+        context = context or build_encoder(picture.width, picture.height, rate, settings)
+        picture.pict_type = PictureType.NONE  # the source's types are no wish of ours
+        picture.pts, picture.time_base = count, 1 / rate
+        _collect(context.encode(picture), groups, sizes)
+        count += 1
+    if context is None:
+        raise _Refused("zero-frames", "no frame comes out of it")
+    _collect(context.encode(None), groups, sizes)
+    expected = [min(settings.gop, count - first) for first in range(0, count, settings.gop)]
+    if sizes != expected:
+        raise _Refused("unencodable", f"x264 made groups of {sizes[:4]}... frames, not of {settings.gop}")
+    data = b"".join(groups)
+    lengths = tuple(map(len, groups))
+    return NormalisedVideo(data, lengths, count, context.width, context.height, float(rate), zlib.crc32(data))
+
+
+def build_encoder(width: int, height: int, rate: Fraction, settings: StoreSettings) -> av.VideoCodecContext:
+    """x264 for closed groups of exactly `gop` frames, each picture behind an access unit delimiter, one thread."""
+    context = av.CodecContext.create("libx264", "w")
+    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+    context.time_base, context.framerate = 1 / rate, rate
+    context.gop_size, context.max_b_frames, context.thread_count = settings.gop, settings.b_frames, 1
+    groups = f"keyint={settings.gop}:min-keyint=1:scenecut=0:open-gop=0:bframes={settings.b_frames}"
+    context.options = {"preset": settings.preset, "crf": str(settings.crf), "aud": "1", "a53cc": "0"}
+    context.options |= {"x264-params": groups} | ({} if settings.tune == "none" else {"tune": settings.tune})
+    try:
+        context.open()
+    except av.FFmpegError as error:
+        raise _Refused("unencodable", f"x264 does not take {width}x{height}: {error.strerror}") from error
+    return context
+
+
+def _collect(packets: Iterable[av.Packet], groups: list[bytes], sizes: list[int]) -> None:
+    for packet in packets:
+        if packet.is_keyframe:
+            groups.append(b"")
+            sizes.append(0)
+        groups[-1] += bytes(packet)
+        sizes[-1] += 1

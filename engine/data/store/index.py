@@ -1,0 +1,169 @@
+"""The index of a snippet store: which bytes of which shard hold which frames of which video.
+
+    store.index     magic, header (JSON: settings, places of the columns), columns
+    00000.h264 ...  shards: videos one after another, each a run of closed groups of pictures (H.264, Annex B)
+
+The columns are numpy arrays over a memory map: opening costs the same for ten videos and for a million, and
+processes on one machine share the pages. A video is named in manifests by a path *into* the index,
+`store.index/ORIGINAL PATH#NUMBER`, so a store is a manifest like any other and moves as one folder.
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from engine.errors import InputError
+
+INDEX_NAME = "store.index"
+MANIFEST_NAME = "manifest.parquet"
+_INSIDE = f"/{INDEX_NAME}/"
+_MAGIC = b"unseen store 1\n\0"
+_HEADER_BYTES = 4096  # the magic and the JSON, padded with blanks
+_ALIGNMENT = 64
+
+# V videos, G groups of pictures in all.
+_COLUMNS = {
+    "shard": np.uint32,  # [V]
+    "offset": np.uint64,  # [V] first byte in the shard
+    "first_group": np.uint64,  # [V + 1] place of the video's first group in `group_end`
+    "group_end": np.uint64,  # [G] bytes from the video's first byte to the end of the group
+    "num_frames": np.uint32,  # [V]
+    "width": np.uint16,  # [V]
+    "height": np.uint16,  # [V]
+    "crc32": np.uint32,  # [V] of the video's bytes
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """How the videos of a store were made; one store has one of each.
+
+    short_side: pixels of the shorter displayed side.
+    gop: frames of a group of pictures.
+    fps: frames per second of all videos; 0 keeps the average rate of each.
+    crf, preset, b_frames, tune: of x264.
+    """
+
+    short_side: int = 128
+    gop: int = 16
+    fps: float = 0.0
+    crf: int = 20
+    preset: str = "medium"
+    b_frames: int = 0
+    tune: str = "fastdecode"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A video of a store: where its bytes are and what they hold.
+
+    group_end: uint64 [groups], bytes from `offset` to the end of each group of pictures.
+    """
+
+    shard: int
+    offset: int
+    group_end: np.ndarray
+    num_frames: int
+    width: int
+    height: int
+    crc32: int
+
+    @property
+    def num_bytes(self) -> int:
+        return int(self.group_end[-1])
+
+
+class StoreIndex:
+    """A memory-mapped index, read-only.
+
+    Raises:
+        InputError: there is none at `path`, or it is cut short or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: empty
+            raise InputError(
+                f"no snippet store at '{path.parent}' ({error}): make one with tools/ingest.py, or set the source's root"
+            ) from error
+        if data[: len(_MAGIC)] != _MAGIC:
+            raise InputError(f"'{path}' is not the index of a snippet store of this version: ingest the videos again")
+        header = json.loads(data[len(_MAGIC) : _HEADER_BYTES])
+        if len(data) != header["num_bytes"]:
+            raise InputError(f"'{path}' has {len(data)} bytes of {header['num_bytes']}: copy the store again")
+        self.settings = StoreSettings(**header["settings"])
+        self.columns = {
+            name: np.frombuffer(data, dtype, count=header["columns"][name][1], offset=header["columns"][name][0])
+            for name, dtype in _COLUMNS.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.columns["shard"])
+
+    def __getitem__(self, number: int) -> Entry:
+        columns = self.columns
+        first, last = (int(place) for place in columns["first_group"][number : number + 2])
+        return Entry(
+            shard=int(columns["shard"][number]),
+            offset=int(columns["offset"][number]),
+            group_end=columns["group_end"][first:last],
+            num_frames=int(columns["num_frames"][number]),
+            width=int(columns["width"][number]),
+            height=int(columns["height"][number]),
+            crc32=int(columns["crc32"][number]),
+        )
+
+
+def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.ndarray]) -> None:
+    """Write an index from its columns (`_COLUMNS` by name), complete or not at all."""
+    arrays = {name: np.ascontiguousarray(columns[name], dtype) for name, dtype in _COLUMNS.items()}
+    table, place = {}, _HEADER_BYTES
+    for name, array in arrays.items():
+        table[name] = (place, len(array))
+        place = _aligned(place + array.nbytes)
+    header = json.dumps({"settings": asdict(settings), "num_bytes": place, "columns": table}).encode()
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    with partial.open("wb") as file:
+        file.write(_MAGIC + header.ljust(_HEADER_BYTES - len(_MAGIC)))
+        for name, array in arrays.items():
+            file.seek(table[name][0])
+            file.write(array.tobytes())
+        file.truncate(place)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """The file of a shard."""
+    return folder / f"{shard:05d}.h264"
+
+
+def stored_path(number: int, original: str) -> str:
+    """How a manifest names video `number` of the store it lies in. The number counts, the path is for people."""
+    parts = [part for part in PurePosixPath(original).parts if part not in ("/", "..")]
+    return f"{INDEX_NAME}/{'/'.join(parts)}#{number}"
+
+
+def split_stored_path(path: Path) -> tuple[Path, int] | None:
+    """The index that a manifest's path leads into and the number there; None for the path of a plain file."""
+    folder, inside, rest = (str(path) if path.is_absolute() else f"./{path}").partition(_INSIDE)
+    number = rest.rpartition("#")[2]
+    return (Path(folder) / INDEX_NAME, int(number)) if inside and number.isdecimal() else None
+
+
+def is_stored(path: str | Path) -> bool:
+    """Whether a manifest's path (absolute or relative to its root) leads into a store."""
+    return _INSIDE in f"/{path}"
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,215 @@
+"""From a manifest to a snippet store: every file normalised once, by processes; one process writes.
+
+    manifest ──▶ files ──▶ in the store already and unchanged? ──▶ journal ──▶ store.index, manifest.parquet
+                    └──▶ normalise, in parallel ──▶ shard ────────────▲              └──▶ report.json
+
+The rows of the new manifest are those of the old one, in its order, with the facts of the normalised videos.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from engine.data.journal import Failure, FileState
+from engine.data.manifest import SCHEMA, Manifest
+from engine.data.process_pool import Lost, run_isolated
+from engine.data.progress import Progress, say
+from engine.data.pyav.normalise import NORMALISE_REASONS, NormalisedVideo, SourceVideo, normalise_file
+from engine.data.pyav.probe import REASONS
+from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, stored_path
+from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
+from engine.errors import InputError
+
+INGEST_REASONS = {**REASONS, **NORMALISE_REASONS}
+REPORT_NAME = "report.json"
+_TRY_AGAIN = ("too-slow", "crashed", "missing", "changed")  # may be mended without a new modification time
+_KILL_MARGIN_S = 30.0  # a process is killed only if the limit within it did not work
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSettings:
+    """How the work is done; it leaves no trace in the videos.
+
+    num_workers: processes; 0 works in this process, without protection against crashes and hangs.
+    time_limit_s: seconds for one file.
+    shard_bytes: a shard that has reached them is followed by the next.
+    """
+
+    num_workers: int = 0
+    time_limit_s: float = 3600.0
+    shard_bytes: int = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What came of it; kept as JSON in the store.
+
+    num_rows: rows of the manifest. num_videos, num_frames, num_bytes: of the files in the store.
+    source_bytes: size of those files before.
+    bad: reason -> how many. files: path, reason and a sentence for each file that is not in the store.
+    """
+
+    settings: StoreSettings
+    num_rows: int
+    num_videos: int
+    num_frames: int
+    num_bytes: int
+    source_bytes: int
+    num_shards: int
+    bad: dict[str, int]
+    files: list[dict[str, str]]
+
+
+def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSettings) -> IngestReport:
+    """Bring all videos of a manifest into the store in `folder`, and write its index, manifest and report.
+
+    What was finished before a kill, or in an earlier run, is kept; index and manifest appear complete or not
+    at all, and say the same whatever the number of workers and however often the run was interrupted.
+
+    Raises:
+        InputError: no video can be used, the source is a store itself, or `folder` cannot be used.
+    """
+    videos = _source_videos(source)
+    with StoreWriter(folder, settings, work.shard_bytes) as writer:
+        records = _normalise_all(videos, source, writer, work)
+        stored = [path for path, record in records.items() if isinstance(record.made, StoredVideo)]
+        if not stored:
+            _write_report(_summarise(records, settings, 0), folder / REPORT_NAME)
+            raise InputError(f"none of the {len(videos)} files can be used: '{folder / REPORT_NAME}' says why of each")
+        writer.finish(stored)
+    manifest = build_manifest(source, {path: records[path].made for path in stored}, Path())
+    manifest.save(folder / MANIFEST_NAME)
+    report = _summarise(records, settings, len(manifest))
+    _write_report(report, folder / REPORT_NAME)
+    return report
+
+
+def _source_videos(source: Manifest) -> dict[str, tuple[SourceVideo, int]]:
+    """Path -> the file and its number of frames, once for each file, in the manifest's order."""
+    columns = [
+        source.table.column(name).to_pylist() for name in ("path", "fps", "rotation", "file_bytes", "file_frames")
+    ]
+    videos: dict[str, tuple[SourceVideo, int]] = {}
+    for path, fps, rotation, num_bytes, num_frames in zip(*columns, strict=True):
+        if is_stored(path):
+            raise InputError(
+                f"'{source.source}' is the manifest of a store already: ingest the original videos' manifest"
+            )
+        videos.setdefault(path, (SourceVideo(path, fps, rotation, num_bytes), num_frames))
+    return videos
+
+
+def _normalise_all(
+    videos: Mapping[str, tuple[SourceVideo, int]], source: Manifest, writer: StoreWriter, work: WorkSettings
+) -> dict[str, StoreRecord]:
+    """Path -> what is in the store of it, for all files in their order; what is not there yet is normalised."""
+    states = {path: _state(source.root / path) for path in videos}
+    pending = [video for path, (video, _) in videos.items() if not _holds(writer.records.get(path), states[path])]
+    if len(pending) < len(videos):
+        say(f"{len(videos) - len(pending)} of {len(videos)} files are in the store and unchanged")
+    task = partial(normalise_file, root=source.root, settings=writer.settings, time_limit_s=work.time_limit_s)
+    outcomes = run_isolated(task, pending, work.num_workers, work.time_limit_s + _KILL_MARGIN_S)
+    num_bad = 0
+    with Progress(sum(videos[video.path][1] for video in pending), "frame") as progress:
+        for video, made in _as_failures(outcomes):
+            if isinstance(made, Failure):
+                writer.add_failure(video.path, states[video.path], made)
+                num_bad += 1
+            else:
+                writer.add(video.path, states[video.path], made)
+            progress.advance(num_bad, videos[video.path][1])
+    return {path: writer.records[path] for path in videos}
+
+
+def _as_failures(
+    outcomes: Iterator[tuple[SourceVideo, NormalisedVideo | Failure | Lost]],
+) -> Iterator[tuple[SourceVideo, NormalisedVideo | Failure]]:
+    for video, made in outcomes:
+        yield (
+            video,
+            Failure("too-slow" if made.is_timeout else "crashed", made.text) if isinstance(made, Lost) else made,
+        )
+
+
+def _state(path: Path) -> FileState:
+    try:
+        info = path.stat()
+    except OSError:  # normalising will say why
+        return FileState(-1, -1)
+    return FileState(info.st_size, info.st_mtime_ns)
+
+
+def _holds(record: StoreRecord | None, state: FileState) -> bool:
+    """Whether a file is dealt with. The originals may be gone once their videos are stored."""
+    if record is None:
+        return False
+    if isinstance(record.made, Failure):
+        return record.state == state and record.made.kind not in _TRY_AGAIN
+    return record.state == state or state.num_bytes < 0
+
+
+def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Path) -> Manifest:
+    """The rows of `source` whose files are stored, as rows of the store; `stored` in the order of the index.
+
+    A labelled segment keeps its frames where the file keeps its number of frames, else its share of the file.
+    """
+    numbers = {path: number for number, path in enumerate(stored)}
+    paths = source.table.column("path").to_pylist()
+    rows = np.flatnonzero([path in numbers for path in paths])
+    table = source.table.take(pa.array(rows))
+    videos = [stored[paths[row]] for row in rows]
+    file_frames = np.array([video.num_frames for video in videos], np.int64)
+    fps = np.array([video.fps for video in videos])
+    old = {name: table.column(name).to_numpy() for name in ("first_frame", "num_frames", "file_frames")}
+    factor = file_frames / old["file_frames"]
+    first = np.minimum(np.floor(old["first_frame"] * factor + 1e-6).astype(np.int64), file_frames - 1)
+    end = np.ceil((old["first_frame"] + old["num_frames"]) * factor - 1e-6).astype(np.int64)
+    columns = {
+        "path": [stored_path(numbers[paths[row]], paths[row]) for row in rows],
+        "num_frames": np.clip(end, first + 1, file_frames) - first,
+        "first_frame": first,
+        "file_frames": file_frames,
+        "fps": fps,
+        "width": [video.width for video in videos],
+        "height": [video.height for video in videos],
+        "rotation": np.zeros(len(rows)),
+        "codec": ["h264"] * len(rows),
+        "pixel_format": ["yuv420p"] * len(rows),
+        "duration": file_frames / fps,
+        "file_bytes": [video.num_bytes for video in videos],
+        "key_frames": [[]] * len(rows),  # the index knows them
+        "key_pts": [[]] * len(rows),
+    }
+    for place, field in enumerate(SCHEMA):
+        if field.name in columns:
+            table = table.set_column(place, field, pa.array(columns[field.name]).cast(field.type))
+    return Manifest(table, root)
+
+
+def _summarise(records: Mapping[str, StoreRecord], settings: StoreSettings, num_rows: int) -> IngestReport:
+    stored = [record for record in records.values() if isinstance(record.made, StoredVideo)]
+    failures = [(path, record.made) for path, record in records.items() if isinstance(record.made, Failure)]
+    return IngestReport(
+        settings=settings,
+        num_rows=num_rows,
+        num_videos=len(stored),
+        num_frames=sum(record.made.num_frames for record in stored),
+        num_bytes=sum(record.made.num_bytes for record in stored),
+        source_bytes=sum(record.state.num_bytes for record in stored),
+        num_shards=len({record.made.shard for record in stored}),
+        bad=dict(Counter(failure.kind for _, failure in failures).most_common()),
+        files=[{"path": path, "kind": failure.kind, "text": failure.text} for path, failure in failures],
+    )
+
+
+def _write_report(report: IngestReport, path: Path) -> None:
+    partial_path = path.with_name(path.name + f".partial-{os.getpid()}")
+    partial_path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=True) + "\n", encoding="ascii")
+    partial_path.replace(path)

@@ -1,0 +1,114 @@
+"""Whether a store holds what its index and its manifest say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import av
+import numpy as np
+
+from engine.data.manifest import Manifest
+from engine.data.pyav.groups import GroupDecoder
+from engine.data.store.index import INDEX_NAME, MANIFEST_NAME, Entry, StoreIndex, shard_path, split_stored_path
+from engine.data.store.reader import StoreError, StoreReader
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """num_videos: in the store. num_decoded: of them decoded to their end. problems: one line for each thing wrong."""
+
+    num_videos: int
+    num_decoded: int
+    problems: list[str]
+
+
+def verify(folder: Path, num_sampled: int, *, seed: int = 0) -> VerifyReport:
+    """Check byte ranges and manifest of the whole store; checksums and frames of a random sample of its videos.
+
+    Args:
+        folder: of the store.
+        num_sampled: videos that are read and decoded; every group of pictures by itself.
+
+    Raises:
+        InputError: there is no store, or no manifest.
+    """
+    index = StoreIndex(folder / INDEX_NAME)
+    manifest = Manifest.load(folder / MANIFEST_NAME)
+    problems = [*_check_ranges(index, folder), *_check_manifest(index, manifest)]
+    names = _names(index, manifest)
+    numbers = np.random.default_rng(seed).permutation(len(index))[:num_sampled]
+    reader, decoder = StoreReader(index), GroupDecoder()
+    try:
+        for number in sorted(numbers.tolist()):
+            try:
+                problem = check_video(reader, index[number], decoder)
+            except (StoreError, av.FFmpegError) as error:
+                problem = str(error)
+            if problem:
+                problems.append(f"{names[number]}: {problem}")
+    finally:
+        reader.close()
+    return VerifyReport(len(index), len(numbers), problems)
+
+
+def check_video(reader: StoreReader, entry: Entry, decoder: GroupDecoder) -> str | None:
+    """What is wrong with a video; None if its bytes are those written and each group decodes to its frames."""
+    gop = reader.index.settings.gop
+    data = reader.read(entry, 0, len(entry.group_end) - 1)
+    if crc32(data) != entry.crc32:
+        return "its bytes are not those that were written (checksum)"
+    start = 0
+    for group, end in enumerate(entry.group_end.tolist()):
+        expected = min(gop, entry.num_frames - group * gop)
+        sizes = [(picture.width, picture.height) for picture in decoder.pictures(data[start:end])]
+        if sizes != [(entry.width, entry.height)] * expected:
+            return f"group {group} decodes to {len(sizes)} frames of {set(sizes)}, not to {expected}"
+        start = end
+    return None
+
+
+def _check_ranges(index: StoreIndex, folder: Path) -> list[str]:
+    """Every range must lie within its shard, no two may overlap, every group must be counted for."""
+    columns, problems = index.columns, []
+    last_group = columns["first_group"][1:].astype(np.int64) - 1
+    start = columns["offset"].astype(np.int64)
+    end = start + columns["group_end"][last_group].astype(np.int64)
+    for shard in np.unique(columns["shard"]).tolist():
+        path, rows = shard_path(folder, shard), np.flatnonzero(columns["shard"] == shard)
+        rows = rows[np.argsort(start[rows])]
+        if not path.is_file():
+            problems.append(f"shard {path.name} is missing, with {len(rows)} videos")
+        elif end[rows].max() > path.stat().st_size:
+            problems.append(f"shard {path.name} is cut short: {path.stat().st_size} bytes of {end[rows].max()}")
+        if (start[rows[1:]] < end[rows[:-1]]).any():
+            problems.append(f"videos overlap in shard {path.name}")
+    groups = -(-columns["num_frames"].astype(np.int64) // index.settings.gop)
+    if (np.diff(columns["first_group"].astype(np.int64)) != groups).any():
+        problems.append("videos have other numbers of groups than their frames make")
+    return problems
+
+
+def _check_manifest(index: StoreIndex, manifest: Manifest) -> list[str]:
+    """Every row must name a video of its size and number of frames."""
+    problems, seen = [], set()
+    columns = [manifest.table.column(name).to_pylist() for name in ("path", "file_frames", "file_bytes")]
+    for path, num_frames, num_bytes in zip(*columns, strict=True):
+        place = split_stored_path(manifest.root / path)
+        number = place[1] if place else -1
+        if not 0 <= number < len(index):
+            problems.append(f"row '{path}' of the manifest names no video of the store")
+        elif number not in seen and (num_frames, num_bytes) != (index[number].num_frames, index[number].num_bytes):
+            problems.append(f"row '{path}' of the manifest has other frames or bytes than the store")
+        seen.add(number)
+    missing = set(range(len(index))) - seen
+    return problems + ([f"{len(missing)} videos of the store are not in its manifest"] if missing else [])
+
+
+def _names(index: StoreIndex, manifest: Manifest) -> Sequence[str]:
+    names = [f"video {number}" for number in range(len(index))]
+    for path in manifest.table.column("path").to_pylist():
+        place = split_stored_path(manifest.root / path)
+        if place and place[1] < len(names):
+            names[place[1]] = path
+    return names

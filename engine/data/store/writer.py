@@ -1,0 +1,204 @@
+"""Writing a snippet store so that a kill at any moment loses nothing that was finished and doubles nothing.
+
+    normalised video ──append──▶ shard ──then──▶ journal line           at the end: journal ──▶ store.index
+
+A video counts once its line stands in the journal. What a kill left behind it in the shard is cut off when the
+store is opened again. One process writes; others normalise.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from engine.data.journal import Failure, FileState, parse_line
+from engine.data.pyav.normalise import NormalisedVideo
+from engine.data.store.index import INDEX_NAME, StoreSettings, shard_path, write_index
+from engine.errors import InputError
+
+_JOURNAL_NAME = "journal.jsonl"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVideo:
+    """A video in a shard; the fields as in `Entry` and `NormalisedVideo`."""
+
+    shard: int
+    offset: int
+    group_bytes: tuple[int, ...]
+    num_frames: int
+    width: int
+    height: int
+    fps: float
+    crc32: int
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(self.group_bytes)
+
+    @property
+    def end(self) -> int:
+        """First byte of the shard behind it."""
+        return self.offset + self.num_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecord:
+    """A source file, as it was, and what became of it."""
+
+    state: FileState
+    made: StoredVideo | Failure
+
+
+class StoreWriter:
+    """Adds videos to the store in a folder, a new or a begun one; a context manager.
+
+    Args:
+        folder: of the store.
+        settings: must be those that the store was begun with.
+        shard_bytes: a shard that has reached them is followed by the next.
+
+    Attributes:
+        records: source path -> what became of it, from earlier runs too.
+
+    Raises:
+        InputError: the folder cannot be written, has another store, or is being written by another process.
+    """
+
+    def __init__(self, folder: Path, settings: StoreSettings, shard_bytes: int) -> None:
+        self.folder, self.settings, self._shard_bytes = folder, settings, shard_bytes
+        self._ends: dict[int, int] = {}  # shard -> first byte behind its finished videos
+        path = folder / _JOURNAL_NAME
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._journal = path.open("a", encoding="ascii")
+        except OSError as error:
+            raise InputError(f"cannot write a store in '{folder}': {error.strerror}") from error
+        try:
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.records = self._resume(path)
+        except OSError as error:
+            self._journal.close()
+            raise InputError(f"another process is writing the store '{folder}': wait for it or stop it") from error
+        except InputError:
+            self._journal.close()
+            raise
+        self._shard, self._file = self._last_shard()
+
+    def add(self, path: str, state: FileState, video: NormalisedVideo) -> None:
+        """Keep a normalised video; it is with the operating system when this returns."""
+        if self._file.tell() >= self._shard_bytes:
+            self._close_shard()
+            self._shard += 1
+            self._file = shard_path(self.folder, self._shard).open("wb")
+        place = self._file.tell()
+        self._file.write(video.data)
+        self._file.flush()
+        facts = {name: getattr(video, name) for name in StoredVideo.__dataclass_fields__ if hasattr(video, name)}
+        self._note(path, StoreRecord(state, StoredVideo(shard=self._shard, offset=place, **facts)))
+
+    def add_failure(self, path: str, state: FileState, failure: Failure) -> None:
+        """Keep why a file is not in the store."""
+        self._note(path, StoreRecord(state, failure))
+
+    def finish(self, paths: Sequence[str]) -> None:
+        """Write the index of these videos (all stored), numbered in this order."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        videos = [self.records[path].made for path in paths]
+        counts = np.array([len(video.group_bytes) for video in videos], np.int64)
+        columns = {
+            name: np.array([getattr(video, name) for video in videos], np.uint64)
+            for name in ("shard", "offset", "num_frames", "width", "height", "crc32")
+        }
+        columns["first_group"] = np.concatenate([[0], np.cumsum(counts)])
+        ends = [np.cumsum(np.array(video.group_bytes, np.uint64)) for video in videos]
+        columns["group_end"] = np.concatenate(ends) if ends else np.empty(0, np.uint64)
+        write_index(self.folder / INDEX_NAME, self.settings, columns)
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close_shard()
+        self._journal.close()
+
+    def _note(self, path: str, record: StoreRecord) -> None:
+        kind = "failure" if isinstance(record.made, Failure) else "video"
+        state = {"bytes": record.state.num_bytes, "mtime_ns": record.state.mtime_ns}
+        self._journal.write(json.dumps({"path": path, **state, kind: asdict(record.made)}) + "\n")
+        self._journal.flush()
+        self.records[path] = record
+
+    def _resume(self, path: Path) -> dict[str, StoreRecord]:
+        """What the journal says and the shards bear out; a new journal gets its first line."""
+        with path.open(encoding="ascii", errors="replace") as file:
+            head = parse_line(file.readline())
+            lines = [(value["path"], _record(value)) for value in map(parse_line, file) if value is not None]
+        if head is None:
+            if self._shards():
+                raise InputError(f"'{self.folder}' has shards without a journal: choose another --out, or remove it")
+            self._journal.truncate(0)
+            self._journal.write(json.dumps({"store": _VERSION, "settings": asdict(self.settings)}) + "\n")
+        else:
+            self._check_settings(head)
+            self._journal.write("\n")  # a kill may have torn the last line
+        self._journal.flush()
+        # After a power cut the disk may have the journal's line and not the shard's bytes.
+        sizes = {shard: shard_path(self.folder, shard).stat().st_size for shard in self._shards()}
+        whole = [
+            (path, record)
+            for path, record in lines
+            if isinstance(record.made, Failure) or record.made.end <= sizes.get(record.made.shard, -1)
+        ]
+        # Also of videos that were made anew later: the index of an earlier run may still show them.
+        for _, record in whole:
+            if isinstance(record.made, StoredVideo):
+                self._ends[record.made.shard] = max(self._ends.get(record.made.shard, 0), record.made.end)
+        return dict(whole)
+
+    def _check_settings(self, head: dict) -> None:
+        if head.get("store") != _VERSION:
+            raise InputError(f"'{self.folder}' has a store of another version: choose another --out, or remove it")
+        ours, theirs = asdict(self.settings), head["settings"]
+        changed = [f"{name} {theirs.get(name)} (now {ours[name]})" for name in ours if ours[name] != theirs.get(name)]
+        if changed:
+            raise InputError(
+                f"the store '{self.folder}' was begun with {', '.join(changed)}: give the same, or another --out"
+            )
+
+    def _last_shard(self) -> tuple[int, BinaryIO]:
+        """The shard to go on with, cut off behind its last finished video."""
+        last = max(self._ends, default=0)
+        file = shard_path(self.folder, last).open("ab")
+        file.truncate(self._ends.get(last, 0))
+        file.seek(0, os.SEEK_END)
+        for shard in self._shards():
+            if shard > last:  # begun, with no finished video
+                shard_path(self.folder, shard).unlink()
+        return last, file
+
+    def _shards(self) -> list[int]:
+        return sorted(int(file.stem) for file in self.folder.glob("*.h264"))
+
+    def _close_shard(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _record(value: dict) -> StoreRecord:
+    state = FileState(value["bytes"], value["mtime_ns"])
+    if "failure" in value:
+        return StoreRecord(state, Failure(**value["failure"]))
+    facts = value["video"]
+    return StoreRecord(state, StoredVideo(**{**facts, "group_bytes": tuple(facts["group_bytes"])}))

@@ -1,0 +1,166 @@
+"""Normalising: which pictures are taken at which rate, how large and how turned they become, in groups of which length."""
+
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from engine.data.journal import Failure
+from engine.data.pyav.encode import write_video
+from engine.data.pyav.groups import GroupDecoder
+from engine.data.pyav.normalise import SourceVideo, constant_rate, even_size, normalise_file, output_rate
+from engine.data.store.index import StoreSettings
+from tests.data.videos import numbers, picture
+
+SETTINGS = StoreSettings(short_side=64, gop=8, preset="ultrafast")
+
+
+def normalise(path, *, fps=25.0, rotation=0, settings=SETTINGS):
+    return normalise_file(SourceVideo(path.name, fps, rotation, path.stat().st_size), path.parent, settings, 60)
+
+
+def rgb(made):
+    """All pictures [T, H, W, 3], decoded in one go by FFmpeg's own reader of raw streams."""
+    with av.open(io.BytesIO(made.data), format="h264") as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def stamped(times):
+    """Frames that are shown from these seconds on (None: no time stamp)."""
+    frames = []
+    for time in times:
+        frame = av.VideoFrame(16, 16, "gray")
+        frame.pts, frame.time_base = None if time is None else round(time * 1000), Fraction(1, 1000)
+        frames.append(frame)
+    return frames
+
+
+def kept(times, rate):
+    frames = stamped(times)
+    places = {id(frame): place for place, frame in enumerate(frames)}
+    return [places[id(frame)] for frame in constant_rate(frames, Fraction(rate))]
+
+
+@pytest.mark.parametrize("rate", [25, 30, Fraction(30000, 1001), Fraction(24000, 1001), 15])
+def test_a_constant_rate_keeps_every_picture_once_whatever_the_rounding_of_its_stamps(rate):
+    assert kept([7 + place / float(rate) for place in range(500)], rate) == list(range(500))
+
+
+def test_a_variable_rate_shows_what_is_on_the_screen():
+    # Shown 0-0.1, 0.1-0.5, 0.5-0.52, 0.52-0.6, 0.6-0.68; looked at 0.045, 0.145, 0.245, ...
+    assert kept([0, 0.1, 0.5, 0.52, 0.6], 10) == [0, 1, 1, 1, 1, 3, 4]
+    assert kept([place / 50 for place in range(10)], 25) == [0, 2, 4, 6, 8]
+    assert kept([place / 60 for place in range(12)], 30) == [0, 2, 4, 6, 8, 10]  # rounded to milliseconds
+    assert kept([place / 10 for place in range(3)], 20) == [0, 0, 1, 1, 2, 2]
+
+
+def test_unsound_stamps_count_as_one_frame():
+    assert kept([None] * 5, 25) == list(range(5))
+    assert kept([0, 0.04, None, 0.12, 0.12, 0.2], 25) == list(range(6))
+    assert kept([0, 0.04, 95_000, 95_000.04], 25) == list(range(4))  # the clock of a transport stream jumped
+
+
+def test_rates_that_cannot_be_believed():
+    assert output_rate(29.97003, SETTINGS) == (Fraction(30000, 1001), True)
+    assert output_rate(0.0, SETTINGS) == (25, False)
+    assert output_rate(1000.0, SETTINGS) == (25, False)
+    assert output_rate(0.0, StoreSettings(fps=15)) == (15, True)
+
+
+def test_sizes_are_even_and_keep_the_shape():
+    assert even_size(320, 240, 128) == (170, 128)  # 170.7
+    assert even_size(240, 320, 128) == (128, 170)
+    assert even_size(67, 65, 128) == (132, 128)  # 131.9, enlarged
+    assert even_size(128, 128, 128) == (128, 128)
+    assert even_size(1920, 1080, 256) == (456, 256)  # 455.1
+    for width in range(65, 300):
+        long, short = even_size(width, 65, 64)
+        assert (short, long % 2) == (64, 0)
+        assert abs(long - width * 64 / 65) <= 1
+
+
+@pytest.mark.parametrize("b_frames", [0, 3])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 24, 29])
+def test_groups_are_closed_and_full(tmp_path, count, b_frames):
+    path = tmp_path / "v.mp4"
+    write_video(path, (picture(number, 160, 120) for number in range(count)))
+    settings = StoreSettings(short_side=64, gop=8, b_frames=b_frames, tune="none")
+    made = normalise(path, settings=settings)
+    assert (made.num_frames, made.width, made.height, made.fps) == (count, 86, 64, 25)
+    assert len(made.group_bytes) == -(-count // 8)
+    assert sum(made.group_bytes) == len(made.data)
+    whole, decoder, start = rgb(made), GroupDecoder(), 0
+    assert numbers(whole) == list(range(count))
+    for group, length in enumerate(made.group_bytes):
+        alone = [frame.to_ndarray(format="rgb24") for frame in decoder.pictures(made.data[start : start + length])]
+        assert np.array_equal(np.stack(alone), whole[8 * group : 8 * group + 8])
+        start += length
+
+
+def test_a_variable_rate_becomes_constant(tmp_path):
+    path = tmp_path / "v.mp4"
+    times = [0, 0.04, 0.08, 0.4, 0.44, 0.48]  # six pictures in 0.52 s; the third stands still for 0.32 s
+    write_video(path, (picture(number, 160, 120) for number in range(6)), times=times)
+    made = normalise(path, settings=StoreSettings(short_side=64, gop=8, fps=25))
+    assert numbers(rgb(made)) == [0, 1, *[2] * 8, 3, 4, 5]
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_pictures_are_turned_upright(tmp_path, rotation):
+    path, plain = tmp_path / "v.mp4", tmp_path / "plain.mp4"
+    stored = [np.rot90(picture(number, 160, 120), rotation // 90).copy() for number in range(9)]  # counter-clockwise
+    write_video(path, stored, rotation=rotation)
+    write_video(plain, [picture(number, 160, 120) for number in range(9)])
+    made, upright = normalise(path, rotation=rotation), normalise(plain)
+    assert (made.width, made.height) == (86, 64)
+    assert numbers(rgb(made)) == list(range(9))
+    assert np.abs(rgb(made).astype(int) - rgb(upright)).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("suffix", "settings"),
+    [
+        (".mp4", {"pixel_format": "yuv444p"}),
+        (".mp4", {"pixel_format": "yuv420p10le"}),
+        (".mp4", {"full_range": True}),
+        (".avi", {"codec": "mjpeg", "pixel_format": "yuvj420p"}),
+        (".mkv", {"codec": "libvpx-vp9"}),
+    ],
+)
+def test_colours_come_through(tmp_path, suffix, settings):
+    path = tmp_path / f"v{suffix}"
+    colours = [(230, 30, 40), (40, 220, 60), (30, 50, 220), (200, 200, 200), (20, 20, 20)]
+    write_video(path, (np.full((120, 160, 3), colour, np.uint8) for colour in colours), **settings)
+    found = rgb(normalise(path)).mean(axis=(1, 2))
+    assert np.abs(found - colours).max() < 6
+
+
+def test_an_odd_size_and_a_size_that_changes(tmp_path, shared_data):
+    path = tmp_path / "odd.mkv"
+    write_video(path, (picture(number, 67, 65) for number in range(5)), codec="libvpx-vp9")
+    made = normalise(path)
+    assert (made.width, made.height, made.num_frames) == (66, 64, 5)
+    changing = shared_data / "decode_pack" / "RomanArzumanyan__VALI__test_res_change.h264"
+    made = normalise(changing)
+    assert made.num_frames > 2
+    assert {frame.width for frame in GroupDecoder().pictures(made.data)} == {made.width}
+
+
+def test_what_cannot_be_used_is_named(tmp_path):
+    good = tmp_path / "good.mp4"
+    write_video(good, (picture(number, 160, 120) for number in range(20)))
+    changed = normalise_file(SourceVideo("good.mp4", 25, 0, 7), tmp_path, SETTINGS, 60)
+    assert isinstance(changed, Failure)
+    assert changed.kind == "changed"
+    assert normalise_file(SourceVideo("absent.mp4", 25, 0, 7), tmp_path, SETTINGS, 60).kind == "missing"
+    page = tmp_path / "page.mp4"
+    page.write_text("<html>404</html>")
+    assert normalise(page).kind == "unreadable"
+    assert (
+        normalise_file(SourceVideo("good.mp4", 25, 0, good.stat().st_size), tmp_path, SETTINGS, 0.0).kind == "too-slow"
+    )
+    wide = tmp_path / "wide.mkv"
+    write_video(wide, (np.zeros((2, 2000, 3), np.uint8) for _ in range(2)), codec="mpeg4")
+    assert normalise(wide).kind == "unencodable"

@@ -1,0 +1,68 @@
+"""The decoding benchmark at a small size: that all contestants decode the same snippets, and that it records."""
+
+from argparse import ArgumentParser
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data.batch import SnippetRequest
+from engine.data.pyav.decode import PyAVDecoder
+from engine.errors import InputError
+from tests.small_run import ROOT
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from bench import decode, material
+
+    monkeypatch.setattr(material, "_DRAWN", (3, 50, (160, 120)))
+    return decode
+
+
+def options(bench, *words):
+    parser = ArgumentParser()
+    bench.add_arguments(parser)
+    small = ["--snippets", "6", "--repeats", "2", "--short-side", "64", "--crop", "56"]
+    return parser.parse_args([*small, *words])
+
+
+def test_all_decode_the_same_snippets(bench, tmp_path):
+    material = bench.prepare(options(bench), tmp_path)
+    decoder, clips = PyAVDecoder(material.clip, torch.device("cpu"), 1), []
+    for manifest in (material.store, material.mp4, material.raw):
+        requests = [SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in material.snippets]
+        found = decoder.decode(requests)
+        assert not found.failures
+        clips.append(found.frames.numpy().astype(int))
+    decoder.close()
+    assert np.array_equal(clips[0], clips[1])  # the very same coded frames
+    assert np.abs(clips[0] - clips[2]).mean() < 8  # coded twice
+    for place, (row, start) in enumerate(material.snippets):
+        plain = bench.decode_plainly(material.mp4, row, start, material.clip)
+        # Another conversion and a centre that may be a pixel off; the neighbouring frame is further away.
+        assert np.abs(plain - clips[1][place]).mean() < 12
+
+
+def test_results_are_printed_recorded_and_drawn(bench, monkeypatch, capsys, tmp_path):
+    recorded = {}
+
+    def keep(name, **fields):
+        recorded.update(fields, name=name)
+        return ROOT / "benchmarks" / "records" / f"{name}.jsonl"
+
+    monkeypatch.setattr(bench, "append_record", keep)
+    bench.run(options(bench, "--chart", str(tmp_path / "c.png"), "--cold"))
+    text = capsys.readouterr().out
+    assert "3 videos, 6 snippets 16x56x56 from short side 64, 2 runs in turns, 1 core(s), cold cache" in text
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert (recorded["name"], recorded["n"], recorded["videos"], recorded["drawn"]) == ("decode", 2, 3, True)
+    names = {"store", "engine mp4", "engine raw", "PyAV mp4", "PyAV raw", "limit"}
+    assert set(recorded["results"]) == set(recorded["computing"]) == names
+    assert all(values["n"] == 2 and 0 < values["p20"] <= values["p80"] for values in recorded["results"].values())
+    assert recorded["computing"]["limit"]["p50"] > recorded["computing"]["store"]["p50"]
+    with pytest.raises(InputError, match="--repeats is 0"):
+        bench.run(options(bench, "--repeats", "0"))
+    with pytest.raises(InputError, match="--threads is 9999"):
+        bench.run(options(bench, "--threads", "9999"))

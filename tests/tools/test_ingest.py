@@ -1,0 +1,153 @@
+"""tools/ingest.py as a user runs it, and as a machine that fails runs it: killed in the middle, and again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from engine.data.manifest import Manifest
+from engine.data.pyav.encode import write_video
+from engine.data.store.index import StoreIndex
+from engine.data.store.reader import StoreReader
+from tests.data.videos import picture
+from tests.small_run import ROOT, call_tool, run_tool
+
+NUM_VIDEOS = 60
+LENGTHS = [30, 45, 60, 75]
+FAST = ("--preset", "ultrafast", "--short-side", 64, "--shard-mb", 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four classes; every video is long enough that a kill finds some of them in hand."""
+    root = tmp_path_factory.mktemp("videos") / "set"
+    for name, count in zip(("surfing", "archery", "diving", "juggling"), LENGTHS, strict=True):
+        (root / name).mkdir(parents=True)
+        write_video(root / name / "000.mp4", (picture(number, 160, 120) for number in range(count)))
+        content = (root / name / "000.mp4").read_bytes()
+        for number in range(1, NUM_VIDEOS // 4):
+            (root / name / f"{number:03d}.mp4").write_bytes(content)
+    return root
+
+
+@pytest.fixture(scope="module")
+def manifest(folder):
+    path = folder.parent / "raw.parquet"
+    assert run_tool("index_dataset.py", folder, "--out", path).returncode == 0
+    return path
+
+
+def stored_videos(store):
+    """Path -> the bytes of its video, and that no byte of a shard belongs to none or to two."""
+    index, manifest = StoreIndex(store / "store.index"), Manifest.load(store / "manifest.parquet")
+    paths = [path.removeprefix("store.index/").rpartition("#")[0] for path in manifest.table.column("path").to_pylist()]
+    assert len(set(paths)) == len(paths) == len(index)
+    entries = [index[number] for number in range(len(index))]
+    sizes = {file.name: file.stat().st_size for file in store.glob("*.h264")}
+    used = {name: sum(e.num_bytes for e in entries if f"{e.shard:05d}.h264" == name) for name in sizes}
+    assert used == sizes
+    reader = StoreReader(index)
+    return {path: reader.read(e, 0, len(e.group_end) - 1) for path, e in zip(paths, entries, strict=True)}
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tools" / "ingest.py"), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_when(path, num_lines, process):
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            if path.is_file() and path.read_bytes().count(b"\n") >= num_lines:
+                return
+            time.sleep(0.002)
+        raise AssertionError("the journal did not grow")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+def test_killed_twice_and_resumed_nothing_is_lost_or_doubled(folder, manifest, tmp_path, monkeypatch, capsys):
+    whole, out = tmp_path / "whole", tmp_path / "killed"
+    assert call_tool("ingest.py", manifest, "--out", whole, *FAST, "--workers", 1, monkeypatch=monkeypatch) == 0
+    journal = out / "journal.jsonl"
+    for num_lines in (12, 30):
+        process = start(manifest, "--out", out, *FAST, "--workers", 2)
+        kill_when(journal, num_lines, process)
+        assert process.returncode == -signal.SIGKILL
+        assert not (out / "manifest.parquet").exists()
+    # What a kill between the bytes and the line, and one within the line, leave behind.
+    known = journal.read_text().count('"video"')
+    assert 25 <= known < NUM_VIDEOS
+    with sorted(out.glob("*.h264"))[-1].open("ab") as shard:
+        shard.write(b"torn" * 100)
+    with journal.open("a") as file:
+        file.write('{"path": "surfing/00')
+    resumed = run_tool("ingest.py", manifest, "--out", out, *FAST, "--workers", 2)
+    assert resumed.returncode == 0, resumed.stderr
+    said = [line for line in resumed.stderr.splitlines() if "are in the store and unchanged" in line]
+    assert known - 2 <= int(said[0].split()[0]) <= known  # the kill may have torn the last line
+    assert stored_videos(out) == stored_videos(whole)
+    assert len(stored_videos(out)) == NUM_VIDEOS
+    assert (out / "manifest.parquet").read_bytes() == (whole / "manifest.parquet").read_bytes()
+    reports = [json.loads((store / "report.json").read_text()) for store in (out, whole)]
+    assert {**reports[0], "num_shards": 0} == {**reports[1], "num_shards": 0}
+    assert f"verified: all {NUM_VIDEOS} byte ranges" in resumed.stdout
+
+
+def test_a_folder_is_indexed_first_and_one_bad_file_stops_nothing(folder, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "set"
+    (root / "diving").mkdir(parents=True)
+    (root / "diving" / "a.mp4").write_bytes((folder / "diving" / "000.mp4").read_bytes())
+    (root / "diving" / "b.mp4").write_text("<html>404</html>")
+    assert call_tool("ingest.py", root, "--out", tmp_path / "s", *FAST, "--workers", 1, monkeypatch=monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "layout folder" in text
+    table = {line.split()[0]: line.split()[1] for line in text.splitlines() if line.startswith("  ")}
+    assert (table["videos"], table["frames"]) == ("1", "60")
+    assert np.array_equal(Manifest.load(tmp_path / "s" / "manifest.parquet").num_frames, [60])
+    assert call_tool("ingest.py", "--verify", tmp_path / "s", monkeypatch=monkeypatch) == 0
+    (shard,) = (tmp_path / "s").glob("*.h264")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    capsys.readouterr()
+    assert call_tool("ingest.py", "--verify", tmp_path / "s", monkeypatch=monkeypatch) == 2
+    assert "its bytes are not those that were written" in capsys.readouterr().err
+
+
+def test_wrong_input_is_one_line(manifest, tmp_path, monkeypatch, capsys):
+    out = ("--out", tmp_path / "s")
+    for arguments, message in [
+        ((), "give SOURCE and --out STORE"),
+        ((manifest, "--verify", tmp_path), "stands alone"),
+        ((tmp_path / "absent.parquet", *out), "no manifest at"),
+        ((manifest, *out, "--short-side", 127), "need an even number"),
+        ((manifest, *out, "--gop", 0), "--gop is 0"),
+        ((manifest, *out, "--fps", "nan"), "--fps is nan"),
+        ((manifest, *out, "--workers", 0), "--workers is 0"),
+        (("--verify", tmp_path / "s"), "no snippet store at"),
+    ]:
+        assert call_tool("ingest.py", *arguments, monkeypatch=monkeypatch) == 2, arguments
+        error = capsys.readouterr().err.strip()
+        assert error.startswith("error: ")
+        assert message in error
+        assert "\n" not in error
+
+
+def test_help_reads_like_documentation(monkeypatch, capsys):
+    assert call_tool("ingest.py", "--help", monkeypatch=monkeypatch) == 0
+    text = capsys.readouterr().out
+    for word in ("--short-side", "--gop", "--fps", "--crf", "--b-frames", "--verify", "kill -9", "report.json"):
+        assert word in text

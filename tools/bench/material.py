@@ -1,0 +1,96 @@
+"""The videos and snippets that decoding is measured on: as they are, in a store, and as MP4 files of the store's frames."""
+
+import argparse
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from engine.data.batch import ClipFormat
+from engine.data.indexing import index_folder
+from engine.data.manifest import Manifest
+from engine.data.pyav.encode import write_video
+from engine.data.pyav.groups import split_pictures
+from engine.data.store.index import MANIFEST_NAME, StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
+from engine.data.store.reader import find_entry
+from engine.errors import InputError
+
+_DRAWN = (8, 250, (320, 240))  # videos, frames, size: what is measured without a manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The videos in three forms, row by row the same, and the snippets to decode: (row, start)."""
+
+    raw: Manifest
+    store: Manifest
+    mp4: Manifest
+    snippets: list[tuple[int, int]]
+    clip: ClipFormat
+
+
+def prepare(arguments: argparse.Namespace, folder: Path) -> Material:
+    """Choose the videos, ingest them, write the MP4 files, draw the snippets."""
+    clip = ClipFormat(short_side=arguments.short_side, crop=arguments.crop)
+    generator = np.random.default_rng(arguments.seed)
+    if arguments.manifest is None:
+        draw_videos(folder / "raw", generator)
+        index_folder(folder / "raw", folder / "raw.parquet")
+    raw = Manifest.load(arguments.manifest or folder / "raw.parquet")
+    rows = np.flatnonzero(raw.num_frames >= clip.span)
+    raw = raw.select(np.sort(generator.permutation(rows)[: arguments.num_videos]))
+    settings = StoreSettings(short_side=arguments.short_side)
+    report = ingest(raw, folder / "store", settings, WorkSettings())
+    if report.files or len(raw) == 0:
+        raise InputError(f"'{raw.source}' has files that cannot be ingested: {report.files[:3]}")
+    store = Manifest.load(folder / "store" / MANIFEST_NAME)
+    for row in range(len(store)):
+        write_mp4(store, row, folder / "mp4" / "all" / f"{row:06d}.mp4", settings)
+    index_folder(folder / "mp4", folder / "mp4.parquet")
+    mp4 = Manifest.load(folder / "mp4.parquet")
+    frames = np.minimum(raw.num_frames, store.num_frames)
+    chosen = generator.integers(0, len(raw), arguments.snippets)
+    starts = generator.integers(0, np.maximum(frames[chosen] - clip.span, 0), endpoint=True)
+    return Material(raw, store, mp4, list(zip(chosen.tolist(), starts.tolist(), strict=True)), clip)
+
+
+def draw_videos(folder: Path, generator: np.random.Generator) -> None:
+    """A few H.264 videos of a soft texture that drifts, key frames 250 apart, a folder as the class."""
+    count, num_frames, (width, height) = _DRAWN
+    (folder / "drawn").mkdir(parents=True)
+    for number in range(count):
+        texture = generator.integers(0, 256, (height // 8, width // 8, 3)).astype(np.float32)
+        texture = np.kron(texture, np.ones((8, 8, 1), np.float32))
+        for axis in (0, 1):  # a box filter over 16 pixels
+            texture = np.mean([np.roll(texture, shift, axis) for shift in range(16)], axis=0)
+        steps = generator.integers(-3, 4, (num_frames, 2)).cumsum(axis=0)
+        frames = (np.roll(texture, tuple(step), axis=(0, 1)).astype(np.uint8) for step in steps.tolist())
+        write_video(folder / "drawn" / f"{number}.mp4", frames, gop=250)
+
+
+def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) -> None:
+    """The coded frames of a stored video without B-frames, in an MP4 file of its own."""
+    reader, entry = find_entry(store.video(row))
+    data = reader.read(entry, 0, len(entry.group_end) - 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rate = Fraction(float(store.table.column("fps")[row].as_py())).limit_denominator(1001)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)  # only its description is used
+        stream.width, stream.height, stream.pix_fmt = entry.width, entry.height, "yuv420p"
+        stream.codec_context.extradata = _parameter_sets(data)
+        container.start_encoding()
+        for number, picture in enumerate(split_pictures(data)):
+            packet = av.Packet(picture)
+            packet.stream, packet.time_base = stream, 1 / rate
+            packet.pts = packet.dts = number
+            packet.is_keyframe = number % settings.gop == 0
+            container.mux(packet)
+
+
+def _parameter_sets(data: bytes) -> bytes:
+    """The sequence and picture parameter sets before the first picture, each behind its start code."""
+    units = data[:4096].split(b"\x00\x00\x01")[1:]
+    return b"".join(b"\x00\x00\x00\x01" + unit.rstrip(b"\x00") for unit in units if unit[0] & 31 in (7, 8))
