@@ -6,6 +6,7 @@ from torch import nn
 from torchvision.models import video
 
 from engine.models.backbones import RESNETS, VideoResNet
+from engine.models.flat import FlatConv2Plus1D
 from kernels.clip_normalize import clip_normalize
 
 
@@ -109,6 +110,22 @@ def test_between_channels_are_aligned_and_stay_zero(monkeypatch):
     for (activations, weight), planes in zip(seen[1::2], between, strict=True):
         assert activations.shape[1] % 8 == 0 == weight.shape[1] % 8
         assert not activations[:, planes:].any() and activations[:, :planes].any()
+
+
+def test_bf16_weight_gradients_on_a_cpu():
+    """torch 2.15's bf16 conv3d (oneDNN) reads memory it never wrote here, with 460 channels and 2x7x7: up to 1e34."""
+    torch.manual_seed(0)
+    block = FlatConv2Plus1D(8, 16, 460).to(memory_format=torch.channels_last_3d)
+    clips = torch.randn(4, 8, 2, 7, 7).contiguous(memory_format=torch.channels_last_3d)
+    gradients = []
+    for dtype in (torch.float32, *[torch.bfloat16] * 20):
+        torch.full((1 << 20,), 3e38)  # leaves huge values in the memory that is handed out next
+        block.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            block(clips).float().sum().backward()
+        gradients.append(block[3].weight.grad.clone())
+    for gradient in gradients[1:]:
+        assert (gradient - gradients[0]).abs().max() < 0.02 * gradients[0].abs().max()
 
 
 def test_clips_with_channels_filled_by_clip_normalize():

@@ -33,7 +33,14 @@ def test_flop_of_the_published_networks(bench, small, backbone, giga_multiply_ad
 
 @pytest.mark.parametrize(
     ("trainer", "expected"),
-    [("engine", "fp32"), ("engine compiled", "bf16"), ("torchvision", "bf16"), ("paper recipe", "fp32")],
+    [
+        ("engine", "fp32"),
+        ("engine flat", "fp32"),
+        ("engine compiled", "bf16"),
+        ("engine flat compiled", "bf16"),
+        ("torchvision", "bf16"),
+        ("paper recipe", "fp32"),
+    ],
 )
 def test_trainers_learn_their_batch(bench, small, monkeypatch, trainer, expected):
     from bench.trainers import build_step
@@ -74,7 +81,7 @@ def test_measured_recorded_and_drawn(bench, monkeypatch, capsys, tmp_path):
         assert row["clips_per_s"] == pytest.approx(2 / row["step_s"]["p50"])
         assert row["tflops"] == pytest.approx(row["clips_per_s"] * recorded["flop_per_clip"] / 1e12)
         assert row["mfu"] == pytest.approx(row["tflops"] / 0.1)
-        assert row["peak_mb"] > 100 and row["warmup_s"] > 0
+        assert row["peak_mb"] > 100 and row["warmup_s"] > 0 and row["is_finite"]
     assert any("conv" in str(event.get("name")) for event in json.loads(trace.read_text())["traceEvents"])
     assert (tmp_path / "compute_cpu.png").stat().st_size > 5000
     assert "/" not in json.dumps(recorded["results"])  # no path of this machine

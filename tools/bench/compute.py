@@ -1,9 +1,10 @@
 """Training on the same batch again and again: clips/s, TFLOP/s and MFU with no data to wait for.
 
-Four trainers, each in a fresh process with torch's compile cache off, so that warm-up is what a first start costs:
+The trainers, each in a fresh process with torch's compile cache off, so that warm-up is what a first start costs:
 
     engine             engine/train.py's own step with its defaults for the device
-    engine compiled    the same in bf16 or fp16 with train.compile=true
+    engine flat        the same with model.form=flat (R(2+1)D and MC3: 2-D convolutions, aligned channels)
+    engine compiled    in bf16 or fp16 with train.compile=true; also flat
     torchvision        as a careful user writes it: autocast, channels_last_3d, fused Adam, torch.compile
     paper recipe       fp32, contiguous memory, eager, Adam: Brattoli et al., Sec. 4.4
 
@@ -48,6 +49,7 @@ class Row:
     mfu: float
     peak_mb: float  # of the device's memory on a GPU, of the process on a CPU
     warmup_s: float
+    is_finite: bool  # whether the losses were numbers to the end
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,17 +128,28 @@ def _measure(setting: Setting, peak: Peak, flop: float) -> Row:
     clips_per_s = setting.batch / steps["p50"]
     tflops = clips_per_s * flop / 1e12
     mfu = tflops / peak.tflops[result["precision"]]
-    return Row(
-        setting.trainer, result["precision"], steps, clips_per_s, tflops, mfu, result["peak_mb"], result["warmup_s"]
-    )
+    rest = {name: result[name] for name in ("precision", "peak_mb", "warmup_s", "is_finite")}
+    return Row(setting.trainer, step_s=steps, clips_per_s=clips_per_s, tflops=tflops, mfu=mfu, **rest)
 
 
 def _table(rows: list[Row]) -> str:
-    headers = ["trainer", "", "clips/s", "p20 ms", "p50 ms", "p80 ms", "TFLOP/s", "MFU %", "memory MB", "warm-up s"]
+    headers = [
+        "trainer",
+        "",
+        "clips/s",
+        "p20 ms",
+        "p50 ms",
+        "p80 ms",
+        "TFLOP/s",
+        "MFU %",
+        "memory MB",
+        "warm-up s",
+        "loss",
+    ]
     lines = [
         [
             row.trainer, row.precision, row.clips_per_s, *(1e3 * row.step_s[p] for p in ("p20", "p50", "p80")),
-            row.tflops, 100 * row.mfu, row.peak_mb, row.warmup_s,
+            row.tflops, 100 * row.mfu, row.peak_mb, row.warmup_s, "finite" if row.is_finite else "NaN",
         ]
         for row in rows
     ]  # fmt: skip
