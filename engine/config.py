@@ -105,6 +105,11 @@ class ModelConfig:
 
     backbone: str = option("r2plus1d_18", "the 3-D CNN", choices=("r2plus1d_18", "r3d_18", "mc3_18", "c3d"))
     width: int = option(64, "channels of its first stage; 64 is the published network, less suits a CPU", minimum=4)
+    form: str = option(
+        "published",
+        "how a residual network computes: published, torchvision's modules; flat, the same with 2-D convolutions",
+        choices=("published", "flat"),
+    )
     weights: str | None = option(None, "weights to start from: a file, or 'kinetics400' from torchvision's cache")
     freeze_backbone: bool = option(
         False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too"

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from kernels.sort_keys import from_sort_keys, largest_keys, sort_keys
+from kernels.triton_support import can_use_triton
+
 MAX_K = 32
 _ROWS = 2048  # at most so many queries or classes at a time
 _SCORES = 1 << 20  # and at most so many scores
 _ALIGN = 64  # see _scores
-_LOW_32_BITS = 0xFFFFFFFF
 
 
 def cosine_topk(queries: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -24,26 +26,37 @@ def cosine_topk(queries: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tenso
         a NaN or an infinity has no direction: its scores are NaN, and NaN comes after every number (lower index
         first). No gradients.
 
-    Memory beyond the result is bounded whatever N and C: some 50 MB of scores and sort keys at D = 300.
+    On a GPU that Triton supports this is one launch (two where few queries meet many classes) and the scores never
+    leave its registers; elsewhere blocks of scores are made by PyTorch, and memory beyond the result is some 50 MB at
+    D = 300 whatever N and C.
 
     Raises:
         ValueError: shapes, types, devices or `k` are not as above.
     """
     _check(queries, classes, k)
+    with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
+        if can_use_triton(queries.device):
+            from kernels.cosine_nn_triton import cosine_topk_triton
+
+            return cosine_topk_triton(queries, classes, k)
+        return cosine_topk_blocks(queries, classes, k)
+
+
+def cosine_topk_blocks(queries: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`cosine_topk` in PyTorch, for CPUs and for GPUs without Triton: a block of scores at a time."""
     count = classes.shape[0]
     scores = torch.empty((len(queries), k), dtype=torch.float32, device=queries.device)
     indices = torch.empty((len(queries), k), dtype=torch.int64, device=queries.device)
     blocks = -(-count // _ROWS)
     columns = -(-count // (blocks * _ALIGN)) * _ALIGN  # equal blocks
     rows = min(_ROWS, _SCORES // columns)
-    with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
-        for top in range(0, len(queries), rows):
-            block = _unit_rows(queries[top : top + rows])
-            best = torch.empty((len(block), 0), dtype=torch.int64, device=queries.device)
-            for left in range(0, count, columns):
-                keys = _sort_keys(_scores(block, classes[left : left + columns], columns), left)
-                best = _largest(torch.cat((best, _largest(keys, k)), dim=1), k)
-            scores[top : top + rows], indices[top : top + rows] = _from_sort_keys(best)
+    for top in range(0, len(queries), rows):
+        block = _unit_rows(queries[top : top + rows])
+        best = torch.empty((len(block), 0), dtype=torch.int64, device=queries.device)
+        for left in range(0, count, columns):
+            keys = sort_keys(_scores(block, classes[left : left + columns], columns), left)
+            best = largest_keys(torch.cat((best, largest_keys(keys, k)), dim=1), k)
+        scores[top : top + rows], indices[top : top + rows] = from_sort_keys(best)
     return scores, indices
 
 
@@ -70,32 +83,6 @@ def _scores(unit_queries: Tensor, classes: Tensor, columns: int) -> Tensor:
     product adds in another order, and equal classes would no longer score exactly alike."""
     padded = torch.nn.functional.pad(_unit_rows(classes), (0, 0, 0, columns - len(classes)))
     return (unit_queries @ padded.T)[:, : len(classes)]
-
-
-def _sort_keys(scores: Tensor, first_index: int) -> Tensor:
-    """int64 keys that sort by score, then by lower index: the score's bits above, the reversed index below.
-
-    A float's bits sort like an integer once those of negative numbers are flipped. NaN takes the lowest value, which
-    `_from_sort_keys` turns into a NaN again.
-    """
-    bits = (scores + 0.0).view(torch.int32)  # -0.0 becomes 0.0
-    bits ^= (bits >> 31) & 0x7FFFFFFF
-    keys = bits.masked_fill_(scores.isnan(), -(1 << 31)).to(torch.int64)
-    keys <<= 32
-    keys += torch.arange(_LOW_32_BITS - first_index, _LOW_32_BITS - first_index - keys.shape[1], -1, device=keys.device)
-    return keys
-
-
-def _from_sort_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
-    ordered = (keys >> 32).to(torch.int32)
-    scores = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
-    return scores, _LOW_32_BITS - (keys & _LOW_32_BITS)
-
-
-def _largest(keys: Tensor, k: int) -> Tensor:
-    if k == 1:
-        return keys.amax(dim=1, keepdim=True)
-    return keys.topk(min(k, keys.shape[1]), dim=1).values
 
 
 def _check(queries: Tensor, classes: Tensor, k: int) -> None:

@@ -1,29 +1,27 @@
 """The one benchmark program: each part of the engine measured on its own, with the limits it must keep.
 
-    python tools/bench_throughput.py manifest
     python tools/bench_throughput.py decode --manifest ucf15.parquet --threads 1
+    python tools/bench_throughput.py compute --batch 64
     python tools/bench_throughput.py --suite cpu
 
-Prints a table and appends one line per benchmark to benchmarks/records/NAME.jsonl: the numbers (20th, 50th
-and 80th percentile), the machine, the versions, the commit and the command.
+Prints a table, appends one line per benchmark to benchmarks/records/NAME.jsonl (the numbers with their 20th, 50th
+and 80th percentile, the machine, the versions, the commit and the command), and draws benchmarks/pictures/NAME.png.
 """
 
 import argparse
 
-from bench import decode, manifest
+from bench import compute, decode, kernels, manifest
 
 from engine.errors import InputError, run_command
 
-BENCHMARKS = {"decode": decode, "manifest": manifest}
-SUITES = {"cpu": ("manifest", "decode"), "gpu": ()}
+BENCHMARKS = {"manifest": manifest, "decode": decode, "compute": compute, "kernels": kernels}
+SUITES = {"cpu": ("manifest", "decode", "compute", "kernels"), "gpu": ("compute", "kernels")}
 
 
 def main() -> None:
     """Run one benchmark with its options, or a suite with the defaults of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--suite", choices=[name for name, parts in SUITES.items() if parts], help="all that this machine can run"
-    )
+    parser.add_argument("--suite", choices=SUITES, help="every benchmark that says something about such a machine")
     commands = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK")
     for name, module in BENCHMARKS.items():
         summary = module.__doc__.splitlines()[0]

@@ -12,6 +12,7 @@ from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, Conv3DNoTem
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.c3d import C3D
+from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, FlatFactorisedStem
 
 PUBLISHED_WIDTH = 64
 _CONVOLUTIONS: dict[str, list[type[nn.Module]]] = {  # of the four stages
@@ -20,6 +21,7 @@ _CONVOLUTIONS: dict[str, list[type[nn.Module]]] = {  # of the four stages
     "mc3_18": [Conv3DSimple] + [Conv3DNoTemporal] * 3,
 }
 RESNETS = tuple(_CONVOLUTIONS)
+_FLAT: dict[type[nn.Module], type[nn.Module]] = {Conv2Plus1D: FlatConv2Plus1D, Conv3DNoTemporal: FlatConv3DNoTemporal}
 
 
 class VideoResNet(nn.Module):
@@ -28,17 +30,20 @@ class VideoResNet(nn.Module):
     Args:
         name: one of `RESNETS`.
         width: channels of the first stage; the others have 2, 4 and 8 times as many.
+        form: `published` computes with torchvision's modules, `flat` the same function from the same parameters with 2-D
+            convolutions where a kernel is flat in space or in time (engine/models/flat.py).
 
     Input float [N, 3, T, H, W] of any size, output [N, feature_dim] with feature_dim = 8 * width.
     """
 
     classifier = ("fc",)  # module of the published network that is not part of this one
 
-    def __init__(self, name: str, width: int = PUBLISHED_WIDTH) -> None:
+    def __init__(self, name: str, width: int = PUBLISHED_WIDTH, form: str = "published") -> None:
         super().__init__()
         self.name, self.width, self.feature_dim = name, width, 8 * width
-        self.stem = _factorised_stem(width) if name == "r2plus1d_18" else _stem(width)
-        conv1, conv2, conv3, conv4 = _CONVOLUTIONS[name]
+        is_flat = form == "flat"
+        self.stem = _factorised_stem(width, is_flat) if name == "r2plus1d_18" else _stem(width)
+        conv1, conv2, conv3, conv4 = (_FLAT.get(conv, conv) if is_flat else conv for conv in _CONVOLUTIONS[name])
         self.layer1 = _stage(conv1, width, width, stride=1)
         self.layer2 = _stage(conv2, width, 2 * width, stride=2)
         self.layer3 = _stage(conv3, 2 * width, 4 * width, stride=2)
@@ -59,7 +64,7 @@ def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:
     """Build a backbone with random weights.
 
     Args:
-        config: its `backbone` and `width`.
+        config: its `backbone`, `width` and `form`.
         clip: size of the snippets it will see; the residual networks take any, C3D is bound to it.
 
     Raises:
@@ -67,7 +72,7 @@ def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:
     """
     if config.backbone == "c3d":
         return C3D(clip.num_frames, clip.crop, config.width)
-    return VideoResNet(config.backbone, config.width)
+    return VideoResNet(config.backbone, config.width, config.form)
 
 
 def _stem(width: int) -> nn.Sequential:
@@ -78,10 +83,11 @@ def _stem(width: int) -> nn.Sequential:
     )
 
 
-def _factorised_stem(width: int) -> nn.Sequential:
+def _factorised_stem(width: int, is_flat: bool) -> nn.Sequential:
     """7x7 in space, then 3 in time; the published 45 channels between them scale with the width, rounded up."""
     between = -(-45 * width // PUBLISHED_WIDTH)
-    return nn.Sequential(
+    stem = FlatFactorisedStem if is_flat else nn.Sequential
+    return stem(
         nn.Conv3d(3, between, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
         nn.BatchNorm3d(between),
         nn.ReLU(inplace=True),

@@ -10,6 +10,7 @@ import torch
 
 from kernels import cosine_nn
 from kernels.cosine_nn import cosine_topk, cosine_topk_ref
+from kernels.sort_keys import from_sort_keys, sort_keys
 
 FUNCTIONS = [cosine_topk, cosine_topk_ref]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -79,8 +80,8 @@ def test_signs_sort_as_numbers(function):
 def test_sort_keys_order_every_kind_of_float():
     """Some matrix products give -0.0: it must tie with 0.0."""
     scores = torch.tensor([[0.5, -0.0, torch.nan, 1e-45, 0.0, -1.0, -1e-45, -torch.nan, 1.0]])
-    keys = cosine_nn._sort_keys(scores, 2**31).sort(descending=True).values
-    ordered, indices = cosine_nn._from_sort_keys(keys)
+    keys = sort_keys(scores, 2**31).sort(descending=True).values
+    ordered, indices = from_sort_keys(keys)
     assert (indices - 2**31).tolist() == [[8, 0, 3, 1, 4, 6, 5, 2, 7]]
     expected = torch.tensor([[1, 0.5, 1e-45, 0, 0, -1e-45, -1, torch.nan, torch.nan]])
     torch.testing.assert_close(ordered, expected, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,59 @@
+"""`clip_normalize` in one Triton launch: every byte is read once and every result written once.
+
+A program writes a contiguous run of one clip's channels-last memory. Without mirroring and padding it reads a
+contiguous run too, sixteen bytes at a time; else it gathers, which the caches serve, for it stays within a row.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_BLOCK, _WARPS = 4096, 8  # 16 elements a thread: one 16-byte load, two 16-byte stores of fp16
+
+
+@triton.jit
+def _kernel(
+    frames, clips, scale, shift, flip, size,
+    W: tl.constexpr, C: tl.constexpr, C_OUT: tl.constexpr, FLIPS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    clip = tl.program_id(1).to(tl.int64)
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # within the clip's result
+    channel = place % C_OUT
+    inside = place < size * C_OUT
+    is_read = inside
+    source = place
+    if C_OUT != C:
+        is_read = inside & (channel < C)
+        source = (place // C_OUT) * C + channel
+    if FLIPS:  # noqa: SIM102 (known when the kernel is compiled, unlike the next)
+        if tl.load(flip + clip) != 0:
+            pixel = place // C_OUT
+            column = pixel % W
+            source = (pixel - column + (W - 1 - column)) * C + channel
+    level = tl.load(frames + clip * size * C + source, mask=is_read, other=0).to(tl.float32)
+    factor = tl.load(scale + channel, mask=is_read, other=0.0)
+    value = tl.fma(level, factor, tl.load(shift + channel, mask=is_read, other=0.0))
+    tl.store(clips + clip * size * C_OUT + place, value.to(clips.dtype.element_ty), mask=inside)
+
+
+def clip_normalize_triton(
+    frames: Tensor, dtype: torch.dtype, scale: Tensor, shift: Tensor, flip: Tensor | None, channels: int
+) -> Tensor:
+    """`kernels.clip_normalize.clip_normalize` on a GPU, into channels_last_3d; its arguments are checked there.
+
+    Args:
+        scale, shift: fp32 [C], the result is frames * scale + shift.
+        flip: bool [N] on the same device, or None.
+        channels: of the result; those past C are zero.
+    """
+    frames = frames.contiguous()
+    batch, *size, width, in_channels = frames.shape
+    clips = torch.empty((batch, *size, width, channels), dtype=dtype, device=frames.device)
+    pixels = size[0] * size[1] * width
+    if clips.numel():
+        _kernel[(triton.cdiv(pixels * channels, _BLOCK), batch)](
+            frames, clips, scale, shift, frames if flip is None else flip.view(torch.uint8), pixels,
+            W=width, C=in_channels, C_OUT=channels, FLIPS=flip is not None, BLOCK=_BLOCK, num_warps=_WARPS,
+        )  # fmt: skip
+    return clips.permute(0, 4, 1, 2, 3)

@@ -1,0 +1,96 @@
+"""The Triton kernels: run in Triton's interpreter, run on a GPU where there is one, and compiled for GPUs in any case.
+
+Triton reads TRITON_INTERPRET when it is imported, and it is imported once in a process; hence the processes.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.small_run import ROOT
+
+pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+CASES = ["tests/kernels/triton_cosine_nn.py", "tests/kernels/triton_clip_normalize.py"]
+
+
+def run_cases(path: str, interpret: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path],
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": interpret, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_in_the_interpreter(path):
+    run_cases(path, "1")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("path", CASES)
+def test_on_the_gpu(path):
+    run_cases(path, "0")
+
+
+def compile_kernel(kernel, capability, pointers, constants, num_warps, num_stages=3):
+    """Compile for a GPU of some compute capability, which none needs to be there for; its machine code and PTX."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = kernel.arg_names
+    signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
+    aligned = {(place,): [["tt.divisibility", 16]] for place, name in enumerate(names) if name in pointers}
+    source = ASTSource(kernel, signature, constants, aligned)
+    options = {"num_warps": num_warps, "num_stages": num_stages}
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm
+
+
+@pytest.mark.parametrize(("capability", "product"), [(80, "mma.sync"), (90, "wgmma.mma_async"), (100, "tcgen05.mma")])
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
+def test_cosine_nn_compiles_to_tensor_cores(dtype, capability, product):
+    from kernels import cosine_nn_triton
+
+    config = (cosine_nn_triton.FP32_CONFIGS if dtype == "fp32" else cosine_nn_triton.HALF_CONFIGS)[-2]
+    pointers = {"queries": dtype, "classes": dtype, "scores": "fp32", "indices": "i64", "keys": "i64"}
+    constants = {"D": 300, "K": 5, "K_PAD": 8, "SPLIT": False, "UPCAST": False, **config.kwargs}
+    asm = compile_kernel(
+        cosine_nn_triton._kernel, capability, {name: f"*{kind}" for name, kind in pointers.items()}, constants,
+        config.num_warps, config.num_stages,
+    )  # fmt: skip
+    assert len(asm["cubin"]) > 1000
+    assert (product in asm["ptx"]) == (dtype != "fp32")
+    assert "cp.async" in asm["ptx"]  # loads run ahead of the arithmetic
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
+def test_clip_normalize_compiles_to_wide_loads(dtype):
+    from kernels import clip_normalize_triton
+
+    pointers = {"frames": "*u8", "clips": f"*{dtype}", "scale": "*fp32", "shift": "*fp32", "flip": "*u8", "size": "i32"}
+    constants = {"W": 112, "C": 3, "C_OUT": 3, "FLIPS": False, "BLOCK": clip_normalize_triton._BLOCK}
+    asm = compile_kernel(clip_normalize_triton._kernel, 80, pointers, constants, clip_normalize_triton._WARPS)
+    assert "ld.global.v4.b32" in asm["ptx"]
+    assert "st.global.v4.b32" in asm["ptx"]
+
+
+def test_old_gpus_and_cpus_take_the_torch_path(monkeypatch):
+    from kernels.triton_support import can_use_triton
+
+    found = {}
+    for capability in ((7, 0), (7, 5), (8, 0), (9, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, result=capability: result)
+        can_use_triton.cache_clear()
+        found[capability] = can_use_triton(torch.device("cuda", 0))
+    can_use_triton.cache_clear()
+    assert found == {(7, 0): False, (7, 5): False, (8, 0): True, (9, 0): True}
+    assert not can_use_triton(torch.device("cpu"))

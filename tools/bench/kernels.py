@@ -1,0 +1,195 @@
+"""Each kernel against unfused PyTorch and torch.compile of the same expression: time, GB/s, share of its roofline.
+
+The roofline is the larger of bytes / memory speed and FLOP / peak, with the least bytes that the operation can move:
+inputs read once, results written once. Peaks come from the data sheet of a known GPU, else they are measured in the
+same run. On a GPU the cache is overwritten between calls. `cosine_nn` at a million classes has no rival: the
+unfused scores would fill 131 GB.
+"""
+
+import argparse
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from bench.charts import PICTURES, save_bars
+from bench.peaks import DTYPES, Peak, copy_gb_per_s, find_peak, time_calls
+from engine.distributed import choose_device
+from engine.errors import InputError
+from engine.records import append_record, summarise
+from engine.tables import format_table
+from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize
+from kernels.cosine_nn import cosine_topk
+
+_LARGEST_SCORES = 1 << 34  # bytes of N x C scores up to which the unfused expression is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One operation at one size: the public call, the same written in plain PyTorch, and what it must move and do."""
+
+    name: str
+    inputs: tuple[torch.Tensor, ...]
+    ours: Callable[..., object]
+    unfused: Callable[..., object] | None
+    bytes: int
+    flop: int
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured line of the table."""
+
+    case: str
+    variant: str
+    seconds: dict[str, float | int]
+    gb_per_s: float
+    tflops: float
+    roofline_share: float
+    extra_mb: float | None  # memory beyond inputs at the peak, the result included; None on a CPU
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py kernels`."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the queries and clips to use (default: 1)")
+    parser.add_argument("--repeats", type=int, default=None, help="timed calls (default: 50 on a GPU, 7 on a CPU)")
+    parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rivals out")
+    parser.add_argument("--no-record", action="store_true", help="print only, write no record and no picture")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print a table, append a record, draw a picture.
+
+    Raises:
+        InputError: an option out of range, or no such device.
+    """
+    if not 0 < arguments.scale <= 1:
+        raise InputError(f"--scale is {arguments.scale}: it must be above 0 and at most 1")
+    if arguments.repeats is not None and arguments.repeats < 1:
+        raise InputError(f"--repeats is {arguments.repeats}: it must be at least 1")
+    device = choose_device(arguments.device)
+    repeats = arguments.repeats or (50 if device.type == "cuda" else 7)
+    half = "fp16" if device.type == "cuda" else "bf16"
+    peak, copy = find_peak(device, ["fp32", half]), copy_gb_per_s(device)
+    rows = []
+    for case in build_cases(device, arguments.scale, half):
+        rows += measure(case, device, peak, repeats, with_compile=not arguments.no_compile)
+    rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in peak.tflops.items())
+    print(f"peak ({peak.source}): {rates}, memory {peak.gb_per_s:.0f} GB/s; a copy reaches {copy:.0f} GB/s here")
+    print(_table(rows))
+    if not arguments.no_record:
+        fields = {"peak": asdict(peak), "copy_gb_per_s": copy, "results": [asdict(row) for row in rows]}
+        path = append_record("kernels", n=repeats, device_type=device.type, scale=arguments.scale, **fields)
+        save_picture(rows, PICTURES / f"kernels_{device.type}.png")
+        print(f"recorded in {Path(os.path.relpath(path))}, picture beside it in benchmarks/pictures")
+
+
+def build_cases(device: torch.device, scale: float, half: str) -> list[Case]:
+    """The sizes of the reference table on a GPU, a tenth of them and less on a CPU."""
+    on_gpu = device.type == "cuda"
+    sizes = [(1024, 101, 1, half), (4096, 700, 5, "fp32")]
+    if on_gpu:
+        sizes = [(1024, 101, 1, half), (65_536, 51, 1, half), (65_536, 700, 5, half), (65_536, 700, 5, "fp32")]
+        sizes += [(65_536, 10_000, 5, half), (65_536, 1_000_000, 5, half)]
+    cases = [_cosine_case(max(1, int(n * scale)), c, k, precision, device) for n, c, k, precision in sizes]
+    clips = max(1, int((64 if on_gpu else 8) * scale))
+    return cases + [_clip_case(clips, precision, device) for precision in dict.fromkeys((half, "fp32"))]
+
+
+def _cosine_case(n: int, c: int, k: int, precision: str, device: torch.device, d: int = 300) -> Case:
+    dtype = DTYPES[precision]
+    generator = torch.Generator(device).manual_seed(0)
+    queries, classes = (torch.randn(m, d, generator=generator, device=device).to(dtype) for m in (n, c))
+
+    def unfused(queries: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = functional.normalize(queries, dim=1) @ functional.normalize(classes, dim=1).T
+        return scores.topk(k, dim=1)
+
+    return Case(
+        f"cosine_nn {n} x {c}, k {k}, {precision}",
+        (queries, classes),
+        partial(cosine_topk, k=k),
+        unfused if n * c * dtype.itemsize <= _LARGEST_SCORES else None,
+        bytes=(n + c) * d * dtype.itemsize + n * k * 12,
+        flop=2 * n * c * d,
+        precision=precision,
+    )
+
+
+def _clip_case(clips: int, precision: str, device: torch.device) -> Case:
+    dtype = DTYPES[precision]
+    frames = torch.randint(0, 256, (clips, 16, 112, 112, 3), dtype=torch.uint8, device=device)
+    mean, std = (torch.tensor(values, device=device) for values in (KINETICS_MEAN, KINETICS_STD))
+
+    def unfused(frames: torch.Tensor) -> torch.Tensor:
+        return ((frames.float() / 255 - mean) / std).to(dtype).permute(0, 4, 1, 2, 3)
+
+    return Case(
+        f"clip_normalize {clips} clips, {precision}",
+        (frames,),
+        partial(clip_normalize, dtype=dtype),
+        unfused,
+        bytes=frames.numel() * (1 + dtype.itemsize),
+        flop=2 * frames.numel(),
+        precision="fp32",
+    )
+
+
+def measure(case: Case, device: torch.device, peak: Peak, repeats: int, *, with_compile: bool = True) -> list[Row]:
+    """One row for the kernel, one for each rival that can be run."""
+    calls = {"kernel": case.ours}
+    if case.unfused is not None:
+        calls["unfused"] = case.unfused
+        if with_compile:
+            calls["torch.compile"] = torch.compile(case.unfused)
+    rows = []
+    for variant, function in calls.items():
+        call = partial(function, *case.inputs)
+        call()  # compiles, or tries configurations: not timed, and its memory is not counted
+        extra_mb = _extra_mb(call, device)
+        seconds = time_calls(call, device, warmup=3, repeats=repeats, cold=True)
+        p50 = statistics.median(seconds)
+        ideal = max(case.bytes / peak.gb_per_s / 1e9, case.flop / peak.tflops[case.precision] / 1e12)
+        rates = (case.bytes / p50 / 1e9, case.flop / p50 / 1e12, ideal / p50)
+        rows.append(Row(case.name, variant, summarise(seconds), *rates, extra_mb))
+    return rows
+
+
+def _extra_mb(call: Callable[[], object], device: torch.device) -> float | None:
+    if device.type != "cuda":
+        return None
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    torch.cuda.synchronize(device)
+    return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+
+
+def _table(rows: list[Row]) -> str:
+    kernel = {row.case: row.seconds["p50"] for row in rows if row.variant == "kernel"}
+    lines = []
+    for row in rows:
+        times = [1e3 * row.seconds[p] for p in ("p20", "p50", "p80")]
+        memory = "" if row.extra_mb is None else f"{row.extra_mb:.1f}"
+        slower = row.seconds["p50"] / kernel[row.case]
+        lines.append(
+            [row.case, row.variant, *times, row.gb_per_s, row.tflops, 100 * row.roofline_share, memory, slower]
+        )
+    headers = ["", "", "p20 ms", "p50 ms", "p80 ms", "GB/s", "TFLOP/s", "% of roofline", "extra MB", "time / kernel's"]
+    return format_table(headers, lines)
+
+
+def save_picture(rows: list[Row], path: Path) -> None:
+    """Bars of the roofline shares."""
+    labels = [f"{row.variant}: {row.case}" for row in rows]
+    values = [100 * row.roofline_share for row in rows]
+    notes = [f"{value:.0f} %, {1e3 * row.seconds['p50']:.3g} ms" for value, row in zip(values, rows, strict=True)]
+    save_bars(path, "Kernels and their rivals", "% of roofline", labels, values, notes, ours="kernel")
