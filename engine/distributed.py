@@ -27,6 +27,7 @@ class Ranks:
     local_rank: int
     local_world_size: int
     device: torch.device
+    control: dist.ProcessGroup | None = None  # all ranks on gloo, for small words between hosts; None for one rank
 
     @property
     def is_main(self) -> bool:
@@ -60,10 +61,12 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(run.cpu_threads or max(1, usable_cores() // local_world_size))
+    control = None
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+        control = dist.new_group(backend="gloo", timeout=timedelta(minutes=30))
     try:
-        yield Ranks(rank, world_size, local_rank, local_world_size, device)
+        yield Ranks(rank, world_size, local_rank, local_world_size, device, control)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -107,6 +107,7 @@ def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:
     telemetry.message(f"epoch {epoch}: top-1 {told}")
     chooser = next((key for key in ("held_out_classes", "seen") if key in results), "")
     value = results[chooser].all_classes.top1 if chooser else 0.0
+    run.measured = run.step
     if value < run.best["value"]:
         return False
     # The later of two equal ones: it has been trained longer.
@@ -122,6 +123,7 @@ def _inference(run: Run, num_snippets: int) -> Inference:
         batch_size=config.evaluate.batch_size,
         device=run.ranks.device,
         dtype=run.precision.dtype or torch.float32,
+        stop=run.stop.requested,
     )
 
 

@@ -28,6 +28,7 @@ from engine.errors import InputError
 from engine.losses import build_loss
 from engine.models.embedder import Embedder, build_embedder
 from engine.optim import build_optimizer
+from engine.preemption import StopVote
 from engine.schema import to_tree
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 
@@ -63,6 +64,7 @@ class Run:
 
     config: Config
     ranks: Ranks
+    stop: StopVote
     folder: Path
     data: TrainingData
     tests: list[DataSet]
@@ -76,6 +78,7 @@ class Run:
     decoder: str  # chosen once for all of the run's videos
     decoder_why: str
     step: int = 0
+    measured: int = 0  # the last step after which accuracy was measured
     best: dict[str, Any] = field(default_factory=lambda: {"value": -1.0, "step": 0, "metric": ""})
     notes: list[str] = field(default_factory=list)  # what to tell the user when logging starts
 
@@ -94,8 +97,20 @@ class Run:
         """(epoch, position) of the next snippet: the two integers the data resume from."""
         return divmod(self.step * self.config.train.batch_size, self.epoch_size)
 
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last step done was the last of an epoch, or of the run."""
+        epoch_before = (self.step - 1) * self.config.train.batch_size // self.epoch_size
+        return self.step > 0 and (self.stream_position[0] > epoch_before or self.step == self.total_steps)
 
-def build_run(config: Config, ranks: Ranks) -> Run:
+    @property
+    def measures_now(self) -> bool:
+        """Whether accuracy is due after the last step done."""
+        is_due = self.stream_position[0] % self.config.evaluate.every_epochs == 0 or self.step == self.total_steps
+        return self.ends_epoch and is_due
+
+
+def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
     """Read the data, the words and the model of a run, and resume it if it was started before."""
     data = load_training(config.data)
     tests = load_tests(config.data.tests)
@@ -121,6 +136,7 @@ def build_run(config: Config, ranks: Ranks) -> Run:
     run = Run(
         config=config,
         ranks=ranks,
+        stop=stop,
         folder=Path(config.run.folder),
         data=data,
         tests=tests,
@@ -188,6 +204,7 @@ def save_run(run: Run, path: Path) -> None:
             "epoch": epoch,
             "position": position,
             "best": run.best,
+            "measured": run.measured,
         },
     )
 
@@ -247,6 +264,7 @@ def _resume(run: Run, state: dict[str, Any]) -> None:
     run.optimizer.load_state_dict(state["optimizer"])
     run.scaler.load_state_dict(state["scaler"])
     run.step, run.best = state["step"], state["best"]
+    run.measured = state.get("measured", run.step)
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
 
 

@@ -24,6 +24,7 @@ from engine.data.loader import ClipLoader
 from engine.distributed import Ranks, barrier, session
 from engine.errors import InputError, run_command
 from engine.optim import clip_gradients, learning_rate, set_learning_rate
+from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.run import Run, build_loader, build_run, save_newest, save_run
 from engine.schema import describe
 from engine.telemetry import Telemetry
@@ -33,11 +34,14 @@ from kernels.clip_normalize import clip_normalize
 def main() -> None:
     """Read the command line, then train, evaluate and report."""
     config = load_config(*_arguments())
-    with session(config.run) as ranks:
+    with session(config.run) as ranks, stop_on_signals() as stop:
         if config.procedural is not None:
             _write_videos(config, ranks)
-        outcome = train(config, ranks)
-        control = train(_control(config, outcome.embed_dim), ranks) if config.run.control else None
+        try:
+            outcome = train(config, ranks, stop)
+            control = train(_control(config, outcome.embed_dim), ranks, stop) if config.run.control else None
+        except Preempted:  # exit status 0: a scheduler should not count it as a failure
+            return
         if ranks.is_main:
             report.show(outcome, control)
 
@@ -70,9 +74,13 @@ def _control(config: Config, embed_dim: int) -> Config:
     return dataclasses.replace(config, words=words, run=run)
 
 
-def train(config: Config, ranks: Ranks) -> report.Outcome:
-    """One model, from its first (or last saved) step to its final evaluation."""
-    run = build_run(config, ranks)
+def train(config: Config, ranks: Ranks, stop: StopVote) -> report.Outcome:
+    """One model, from its first (or last saved) step to its final evaluation.
+
+    Raises:
+        Preempted: it was asked to stop; what was done is saved.
+    """
+    run = build_run(config, ranks, stop)
     telemetry = Telemetry(
         run.folder,
         ranks,
@@ -84,6 +92,8 @@ def train(config: Config, ranks: Ranks) -> report.Outcome:
     if ranks.is_main:
         save_config(config, run.folder / "config.yaml")
     try:
+        if run.measures_now and run.measured < run.step:  # it was stopped in that evaluation
+            _end_epoch(run, run.stream_position[0], telemetry)
         if run.step < run.total_steps:
             loader = build_loader(run)
             try:
@@ -92,7 +102,12 @@ def train(config: Config, ranks: Ranks) -> report.Outcome:
             finally:
                 loader.close()
         return report.conclude(run, telemetry)
+    except Preempted:
+        telemetry.message(f"stopped after step {run.step} as asked: the same command goes on from there")
+        telemetry.event("stopped", step=run.step, signal=stop.signal_name)
+        raise
     finally:
+        stop.finish()
         telemetry.close()
 
 
@@ -101,6 +116,10 @@ def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
     targets = run.classes.vectors.to(run.ranks.device)
     run.network.train()
     while run.step < run.total_steps:
+        if run.stop.agreed(run.ranks.control):
+            if run.ranks.is_main:
+                save_newest(run)
+            raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
         batch = next(loader)
         waited_s = time.perf_counter() - waiting
@@ -109,7 +128,6 @@ def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
         lr = learning_rate(config.train, run.step * config.train.batch_size / run.epoch_size)
         set_learning_rate(run.optimizer, lr)
         loss = train_step(run, batch, targets)
-        epochs_before = run.stream_position[0]
         run.step += 1
         shown = telemetry.step(run.step, loss, lr, waited_s, batch)
         if shown is not None and not math.isfinite(shown):
@@ -117,7 +135,7 @@ def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
                 f"the loss is {shown} near step {run.step}: lower train.lr, set train.grad_clip, or use train.precision=fp32; "
                 "the last checkpoint is intact"
             )
-        if run.stream_position[0] > epochs_before or run.step == run.total_steps:
+        if run.ends_epoch:
             _end_epoch(run, run.stream_position[0], telemetry)
         elif config.checkpoint.every_steps and run.step % config.checkpoint.every_steps == 0 and run.ranks.is_main:
             save_newest(run)
@@ -154,7 +172,9 @@ def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
     """After an epoch: measure every so often, keep the best, save."""
     started = time.perf_counter()
     is_end = run.step == run.total_steps
-    if epoch % run.config.evaluate.every_epochs == 0 or is_end:
+    if run.measures_now:
+        if run.ranks.is_main and run.measured < run.step:  # a kill or a signal in the evaluation costs no step
+            save_newest(run)
         is_best = report.measure(run, telemetry, epoch)
         if is_best and run.ranks.is_main:
             save_run(run, run.folder / "checkpoints" / "best.pt")
