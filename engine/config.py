@@ -159,6 +159,9 @@ class TrainConfig:
     gamma: float = option(0.1, "factor of a drop", minimum=0)
     warmup_epochs: float = option(0.0, "the rate rises linearly over these", minimum=0)
     grad_clip: float = option(0.0, "largest gradient norm; 0: no clipping", minimum=0)
+    max_skipped_steps: int = option(
+        10, "stop after so many steps in a row with a loss or gradient that is not finite (each is skipped)", minimum=1
+    )
     precision: str = option(
         "auto",
         "auto: bf16 on a GPU that has it, fp16 on an older one, fp32 on a CPU",

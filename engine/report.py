@@ -16,10 +16,12 @@ from engine import __version__, pictures
 from engine.checkpoint import checkpoint_file, clip_format, read_checkpoint
 from engine.data.batch import ClipBatch, VideoDecoder
 from engine.data.sources import DataSet
-from engine.distributed import barrier
+from engine.distributed import barrier, gather
+from engine.errors import InputError
 from engine.evaluate import Inference, evaluate_source
+from engine.finite import FOLDER, write_origins
 from engine.metrics import ZeroShotResult
-from engine.run import Run, make_decoder
+from engine.run import Run, make_decoder, save_run
 from engine.schema import to_tree
 from engine.semantics.classes import build_class_embeddings
 from engine.tables import format_table
@@ -78,6 +80,42 @@ def show_clips(run: Run, batch: ClipBatch, telemetry: Telemetry) -> None:
         return
     names = [run.data.train.classes[index] for index in batch.class_index[:count].tolist()]
     telemetry.writer.add_figure("training_snippets", pictures.sample_sheet(batch.frames[:count], names), run.step)
+
+
+def tell_skipped(run: Run, telemetry: Telemetry) -> None:
+    """Say what was skipped since the last time; end the run if too many steps in a row were. All ranks call it.
+
+    Raises:
+        InputError: with the folder in which the bad batches and the state they met are kept for replay.
+    """
+    skipped = run.guard.read(run.scaler)
+    if run.scaler.is_enabled():
+        telemetry.scalars(run.step, {"train/loss_scale": skipped.scale})
+    if skipped.new:
+        telemetry.scalars(run.step, {"train/skipped_steps": float(skipped.total)})
+        telemetry.message(
+            f"step {run.step}: {skipped.new} step(s) skipped, loss or gradient was not finite ({skipped.total} so far)"
+        )
+    if run.scaler.is_enabled() and skipped.scale <= 1:
+        telemetry.message(
+            f"step {run.step}: the fp16 loss scale has collapsed to {skipped.scale:g}: gradients overflow all the same"
+        )
+    if skipped.in_a_row < run.guard.limit:
+        return
+    folder, done = run.folder / FOLDER, run.step
+    run.step -= skipped.in_a_row  # nothing has changed since: this is the state that the first bad batch met
+    origins = gather(run.guard.origins(run.step))
+    if run.ranks.is_main:
+        save_run(run, folder / "checkpoint.pt")
+        manifest = run.data.train.manifest
+        paths = manifest.table.column("path").to_pylist()
+        write_origins(folder, origins, paths, [manifest.classes[index] for index in manifest.class_index])
+    telemetry.event("not_finite", step=done, in_a_row=skipped.in_a_row, scale=skipped.scale)
+    raise InputError(
+        f"loss or gradient was not finite in {skipped.in_a_row} steps in a row, from step {run.step + 1} on: lower "
+        "train.lr, set train.grad_clip, or use train.precision=fp32; see which batch, sample and layer with "
+        f"`python tools/replay_batch.py {folder}`. The last checkpoint is intact"
+    )
 
 
 def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:

@@ -25,6 +25,7 @@ from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.sources import DataSet, TrainingData, class_lookup, load_tests, load_training
 from engine.distributed import Ranks, barrier, main_rank_first
 from engine.errors import InputError
+from engine.finite import FiniteGuard
 from engine.losses import build_loss
 from engine.models.embedder import Embedder, build_embedder
 from engine.optim import build_optimizer
@@ -73,6 +74,7 @@ class Run:
     network: nn.Module  # the model as it is called: distributed, compiled
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    guard: FiniteGuard
     precision: Precision
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     decoder: str  # chosen once for all of the run's videos
@@ -145,6 +147,7 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
         network=model,
         optimizer=build_optimizer(model, config.train, ranks.device),
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=precision.name == "fp16"),
+        guard=FiniteGuard(config.train.max_skipped_steps, config.log.every_steps, ranks.device),
         precision=precision,
         loss=build_loss(config.loss),
         decoder=decoder,
@@ -163,11 +166,13 @@ def _network(run: Run) -> nn.Module:
     return torch.compile(network) if run.config.train.compile else network
 
 
-def build_loader(run: Run) -> ClipLoader:
-    """The stream of training batches, from where the run stands."""
+def build_loader(run: Run, stream: StreamPlan | None = None) -> ClipLoader:
+    """The stream of training batches of this rank, or of the one that `stream` names, from where the run stands."""
     config, ranks = run.config, run.ranks
-    stream = StreamPlan(config.run.seed, config.train.batch_size, ranks.rank, ranks.world_size, config.clip.flip)
-    local = config.train.batch_size // ranks.world_size
+    stream = stream or StreamPlan(
+        config.run.seed, config.train.batch_size, ranks.rank, ranks.world_size, config.clip.flip
+    )
+    local = stream.batch_size // stream.world_size
     epoch, position = run.stream_position
     return ClipLoader(
         run.data.train.manifest,
@@ -205,6 +210,7 @@ def save_run(run: Run, path: Path) -> None:
             "position": position,
             "best": run.best,
             "measured": run.measured,
+            "skipped_steps": run.guard.total,
         },
     )
 
@@ -265,6 +271,7 @@ def _resume(run: Run, state: dict[str, Any]) -> None:
     run.scaler.load_state_dict(state["scaler"])
     run.step, run.best = state["step"], state["best"]
     run.measured = state.get("measured", run.step)
+    run.guard.restore(state.get("skipped_steps", 0))
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
 
 

@@ -5,6 +5,7 @@ off a GPU makes the host wait for it, so that happens once in `log.every_steps` 
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ class Telemetry:
         self.ranks, self.every_steps, self.batch_size = ranks, every_steps, batch_size
         self.writer: SummaryWriter | None = None
         self._bar: tqdm | None = None
-        self._loss_sum: torch.Tensor | None = None
+        self._loss_sum: torch.Tensor | None = None  # float64 [2]: of the finite losses, and how many they are
         self._steps = 0
         self._waited_s = 0.0
         self._since = time.perf_counter()
@@ -80,7 +81,9 @@ class Telemetry:
 
     def step(self, step: int, loss: torch.Tensor, lr: float, waited_s: float, batch: ClipBatch) -> float | None:
         """Count one step (numbered from 1). Returns the mean loss when it was read, else None."""
-        self._loss_sum = loss.detach().double() if self._loss_sum is None else self._loss_sum + loss.detach()
+        loss = loss.detach().double()
+        seen = torch.stack([torch.where(loss.isfinite(), loss, 0.0), loss.isfinite().double()])
+        self._loss_sum = seen if self._loss_sum is None else self._loss_sum + seen
         self._steps += 1
         self._waited_s += waited_s
         self._name_failures(step, batch)
@@ -98,7 +101,8 @@ class Telemetry:
 
     def _flush(self, step: int, lr: float) -> float:
         assert self._loss_sum is not None
-        loss = mean_over_ranks(self._loss_sum / self._steps).item()
+        total, count = mean_over_ranks(self._loss_sum).tolist()
+        loss = total / count if count else math.nan  # no step was finite
         now = time.perf_counter()
         elapsed = max(now - self._since - self._paused_s, 1e-9)
         rate = self._steps * self.batch_size / elapsed

@@ -11,7 +11,6 @@ folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.jso
 
 import argparse
 import dataclasses
-import math
 import time
 from pathlib import Path
 
@@ -22,7 +21,8 @@ from engine.config import Config, load_config, save_config
 from engine.data.batch import ClipBatch
 from engine.data.loader import ClipLoader
 from engine.distributed import Ranks, barrier, session
-from engine.errors import InputError, run_command
+from engine.errors import run_command
+from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
 from engine.optim import clip_gradients, learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.run import Run, build_loader, build_run, save_newest, save_run
@@ -127,14 +127,12 @@ def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
             report.show_clips(run, batch, telemetry)
         lr = learning_rate(config.train, run.step * config.train.batch_size / run.epoch_size)
         set_learning_rate(run.optimizer, lr)
+        run.guard.remember(run.step, batch)
         loss = train_step(run, batch, targets)
         run.step += 1
         shown = telemetry.step(run.step, loss, lr, waited_s, batch)
-        if shown is not None and not math.isfinite(shown):
-            raise InputError(
-                f"the loss is {shown} near step {run.step}: lower train.lr, set train.grad_clip, or use train.precision=fp32; "
-                "the last checkpoint is intact"
-            )
+        if shown is not None:
+            report.tell_skipped(run, telemetry)
         if run.ends_epoch:
             _end_epoch(run, run.stream_position[0], telemetry)
         elif config.checkpoint.every_steps and run.step % config.checkpoint.every_steps == 0 and run.ranks.is_main:
@@ -144,11 +142,14 @@ def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
 def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tensor:
     """Forward, backward and update from one batch. Returns the mean loss, still on the device.
 
+    If the loss or the gradient is not finite the model stays as it was.
+
     Dropout is seeded by (seed, step, rank), so a resumed run draws what the uninterrupted one would.
     """
     config, device = run.config.train, run.ranks.device
-    torch.manual_seed(run.config.run.seed + 1_000_003 * (run.step * run.ranks.world_size + run.ranks.rank))
+    torch.manual_seed(step_seed(run.config.run.seed, run.step, run.ranks.rank, run.ranks.world_size))
     run.optimizer.zero_grad(set_to_none=True)
+    buffers = copy_buffers(run.model)
     frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
     total = torch.zeros((), device=device)
     for place, (part, label) in enumerate(zip(frames, labels, strict=True)):
@@ -161,11 +162,15 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
         run.scaler.scale(loss).backward()
         total += loss.detach()
     run.scaler.unscale_(run.optimizer)
-    if config.grad_clip:
-        clip_gradients(run.model, config.grad_clip)
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
+    norm = clip_gradients(run.model, config.grad_clip) if config.grad_clip else gradient_norm(run.model)
+    is_bad = run.guard.step(run.optimizer, run.scaler, total, norm, statistics_norm(run.model))
+    restore_buffers(run.model, buffers, where=is_bad)
     return total
+
+
+def step_seed(seed: int, step: int, rank: int, world_size: int) -> int:
+    """The seed of a step's dropout on one rank."""
+    return seed + 1_000_003 * (step * world_size + rank)
 
 
 def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
