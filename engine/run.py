@@ -17,6 +17,7 @@ from engine.checkpoint import (
     newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
+    set_aside_later,
 )
 from engine.config import Config
 from engine.data.batch import VideoDecoder
@@ -221,6 +222,11 @@ def save_newest(run: Run) -> None:
     drop_old_checkpoints(run.folder, run.config.checkpoint.keep)
 
 
+def save_best(run: Run) -> None:
+    """Keep the run's present state as the best one so far."""
+    save_run(run, run.folder / "checkpoints" / "best.pt")
+
+
 def _restore(run: Run) -> None:
     """Resume from the run's own checkpoint, or start from another's weights, or from nothing."""
     resume = run.config.run.resume
@@ -250,6 +256,8 @@ def _restore(run: Run) -> None:
         _load_weights(run.model, read_checkpoint(source)["model"], source)
         run.notes.append(f"weights from {source}")
     barrier()
+    if state is not None and run.ranks.is_main:
+        set_aside_later(run.folder, run.step)
 
 
 def _resume(run: Run, state: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -39,14 +39,17 @@ class Telemetry:
         self._paused_s = 0.0
         self.num_bad = 0
         self.clips_per_second: list[float] = []
-        self._text = self._events = None
+        self._text: BinaryIO | None = None
+        self._events: BinaryIO | None = None
+        self._is_unwritable = False
         self._total_steps = total_steps
         if ranks.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             # purge_step: a resumed run draws over what the killed one logged after its last checkpoint.
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
-            self._text = (folder / "log.txt").open("a", encoding="utf-8")
-            self._events = (folder / "log.jsonl").open("a", encoding="utf-8")
+            # Unbuffered: what a full disk refused would otherwise be tried, and fail, again with each line.
+            self._text = (folder / "log.txt").open("ab", buffering=0)
+            self._events = (folder / "log.jsonl").open("ab", buffering=0)
             if sys.stderr.isatty():
                 self._bar = tqdm(total=total_steps, initial=first_step, unit="step", desc="train", dynamic_ncols=True)
 
@@ -58,21 +61,34 @@ class Telemetry:
             self._bar.write(text)
         else:
             print(text, flush=True)
-        if self._text is not None:
-            self._text.write(text + "\n")
-            self._text.flush()
+        self._write(self._text, text)
 
     def event(self, kind: str, **values: Any) -> None:
         """A line for programs, in log.jsonl."""
-        if self._events is not None:
-            self._events.write(json.dumps({"time": round(time.time(), 3), "event": kind, **values}) + "\n")
-            self._events.flush()
+        self._write(self._events, json.dumps({"time": round(time.time(), 3), "event": kind, **values}))
+
+    def _write(self, file: BinaryIO | None, line: str) -> None:
+        if file is None:
+            return
+        try:
+            file.write(f"{line}\n".encode())
+        except OSError as error:
+            self._say_unwritable(error)
+
+    def _say_unwritable(self, error: OSError) -> None:
+        """A log that cannot be written (a full disk) must not end the training: it is told once."""
+        if not self._is_unwritable:
+            self._is_unwritable = True
+            print(f"the log cannot be written ({error.strerror}): training goes on", file=sys.stderr, flush=True)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Points on TensorBoard curves, and an event."""
         if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+            try:
+                for name, value in values.items():
+                    self.writer.add_scalar(name, value, step)
+            except OSError as error:  # of an earlier write: TensorBoard's own thread does them
+                self._say_unwritable(error)
             self.event("scalars", step=step, **values)
 
     def pause(self, seconds: float) -> None:
@@ -134,5 +150,8 @@ class Telemetry:
         if self._bar is not None:
             self._bar.close()
         for file in (self.writer, self._text, self._events):
-            if file is not None:
-                file.close()
+            try:
+                if file is not None:
+                    file.close()
+            except OSError as error:
+                self._say_unwritable(error)

@@ -12,6 +12,7 @@ folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.jso
 import argparse
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,11 +22,11 @@ from engine.config import Config, load_config, save_config
 from engine.data.batch import ClipBatch
 from engine.data.loader import ClipLoader
 from engine.distributed import Ranks, barrier, session
-from engine.errors import run_command
+from engine.errors import InputError, run_command
 from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
 from engine.optim import clip_gradients, learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
-from engine.run import Run, build_loader, build_run, save_newest, save_run
+from engine.run import Run, build_loader, build_run, save_best, save_newest
 from engine.schema import describe
 from engine.telemetry import Telemetry
 from kernels.clip_normalize import clip_normalize
@@ -117,8 +118,7 @@ def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
     run.network.train()
     while run.step < run.total_steps:
         if run.stop.agreed(run.ranks.control):
-            if run.ranks.is_main:
-                save_newest(run)
+            _save(run, save_newest, telemetry, is_needed=True)
             raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
         batch = next(loader)
@@ -135,8 +135,21 @@ def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
             report.tell_skipped(run, telemetry)
         if run.ends_epoch:
             _end_epoch(run, run.stream_position[0], telemetry)
-        elif config.checkpoint.every_steps and run.step % config.checkpoint.every_steps == 0 and run.ranks.is_main:
-            save_newest(run)
+        elif config.checkpoint.every_steps and run.step % config.checkpoint.every_steps == 0:
+            _save(run, save_newest, telemetry)
+
+
+def _save(run: Run, write: Callable[[Run], None], telemetry: Telemetry, *, is_needed: bool = False) -> None:
+    """Rank 0 writes a checkpoint. A full disk costs this one and not the run, unless nothing comes after it."""
+    if not run.ranks.is_main:
+        return
+    try:
+        write(run)
+    except InputError as error:
+        if is_needed:
+            raise
+        telemetry.message(f"step {run.step}: {error}; training goes on, the last good checkpoint is kept")
+        telemetry.event("checkpoint_failed", step=run.step, reason=str(error))
 
 
 def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tensor:
@@ -178,13 +191,13 @@ def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
     started = time.perf_counter()
     is_end = run.step == run.total_steps
     if run.measures_now:
-        if run.ranks.is_main and run.measured < run.step:  # a kill or a signal in the evaluation costs no step
-            save_newest(run)
+        if run.measured < run.step:  # a kill or a signal in the evaluation costs no step
+            _save(run, save_newest, telemetry)
         is_best = report.measure(run, telemetry, epoch)
-        if is_best and run.ranks.is_main:
-            save_run(run, run.folder / "checkpoints" / "best.pt")
-    if (epoch % run.config.checkpoint.every_epochs == 0 or is_end) and run.ranks.is_main:
-        save_newest(run)
+        if is_best:
+            _save(run, save_best, telemetry, is_needed=is_end)
+    if epoch % run.config.checkpoint.every_epochs == 0 or is_end:
+        _save(run, save_newest, telemetry, is_needed=is_end)
     run.network.train()
     telemetry.pause(time.perf_counter() - started)
 
