@@ -48,6 +48,9 @@ class SourceConfig:
     classes: list[str] = option([], "keep these classes; empty: all")
     exclude_classes: list[str] = option([], "leave these classes out")
     class_split: ClassSplitConfig | None = option(None, "split the classes at random into training and unseen ones")
+    allow_outside: bool = option(False, "let its paths leave the root: absolute ones, .. and symbolic links")
+    max_pixels: int = option(2**27, "of a picture; a manifest with a larger one is refused", minimum=1)
+    max_hours: float = option(8.0, "of a file; a manifest with a longer one is refused", minimum=0)
     part: str = option("all", "which side of class_split this is", choices=("all", "train", "unseen"))
 
 

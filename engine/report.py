@@ -25,7 +25,7 @@ from engine.run import Run, make_decoder, save_run
 from engine.schema import to_tree
 from engine.semantics.classes import build_class_embeddings
 from engine.tables import format_table
-from engine.telemetry import Telemetry
+from engine.telemetry import Telemetry, escaped
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def introduce(run: Run, telemetry: Telemetry) -> None:
         telemetry.message(line)
     telemetry.event("start", step=run.step, total_steps=run.total_steps, config=to_tree(run.config))
     if telemetry.writer is not None and run.step == 0:
-        telemetry.writer.add_embedding(run.classes.vectors, list(run.classes.names), tag="class_vectors")
+        telemetry.writer.add_embedding(
+            run.classes.vectors, [escaped(name) for name in run.classes.names], tag="class_vectors"
+        )
 
 
 def _unseen_sets(run: Run) -> list[DataSet]:
@@ -211,9 +213,11 @@ def _write(run: Run, outcome: Outcome, telemetry: Telemetry) -> None:
         figure = pictures.confusion_figure(result)
         pictures.save_figure(figure, run.folder / f"confusion_{pictures.file_name(name)}.png")
         if telemetry.writer is not None:
-            telemetry.writer.add_image(f"confusion/{name}", pictures.figure_array(figure), run.step, dataformats="HWC")
+            telemetry.writer.add_image(
+                f"confusion/{escaped(name)}", pictures.figure_array(figure), run.step, dataformats="HWC"
+            )
     if telemetry.writer is not None:
-        metrics = {f"final/{name}_top1": result.all_classes.top1 for name, result in outcome.tests.items()}
+        metrics = {f"final/{escaped(name)}_top1": result.all_classes.top1 for name, result in outcome.tests.items()}
         if outcome.seen is not None:
             metrics["final/seen_top1"] = outcome.seen.all_classes.top1
         telemetry.writer.add_hparams(_flat(to_tree(run.config)), metrics, run_name=".")
@@ -224,7 +228,7 @@ def _flat(tree: dict[str, dict[str, object]]) -> dict[str, bool | str | float]:
     flat: dict[str, bool | str | float] = {}
     for section in ("run", "clip", "model", "words", "loss", "train"):
         for key, value in tree[section].items():
-            flat[f"{section}.{key}"] = value if isinstance(value, bool | int | float) else str(value)
+            flat[f"{section}.{key}"] = value if isinstance(value, bool | int | float) else escaped(str(value))
     return flat
 
 

@@ -4,6 +4,7 @@
 off a GPU makes the host wait for it, so that happens once in `log.every_steps` steps and not in each.
 """
 
+import html
 import json
 import math
 import sys
@@ -18,6 +19,16 @@ from tqdm import tqdm
 
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks, mean_over_ranks
+
+
+def plain(text: str) -> str:
+    """Text without control characters (they are shown as \\x1b): a file's name must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def escaped(text: str) -> str:
+    """Text for TensorBoard, which shows it in a browser: names of classes and files come from elsewhere."""
+    return html.escape(plain(text).replace("\n", "\\n"), quote=False)
 
 
 class Telemetry:
@@ -57,6 +68,7 @@ class Telemetry:
         """A line for people, in the terminal and in log.txt."""
         if not self.ranks.is_main:
             return
+        text = plain(text)
         if self._bar is not None:
             self._bar.write(text)
         else:
@@ -86,7 +98,7 @@ class Telemetry:
         if self.writer is not None:
             try:
                 for name, value in values.items():
-                    self.writer.add_scalar(name, value, step)
+                    self.writer.add_scalar(escaped(name), value, step)
             except OSError as error:  # of an earlier write: TensorBoard's own thread does them
                 self._say_unwritable(error)
             self.event("scalars", step=step, **values)

@@ -42,7 +42,8 @@ def kill_and_resume(folder, videos, whole, num_kills, seed):
     for _ in range(num_kills):
         starts = len(jobs.events(folder, "start")) if (folder / "log.jsonl").exists() else 0
         process = jobs.start(config)
-        while draw.random() < 0.8 and process.poll() is None:  # else in its start-up
+        in_start_up = draw.random() < 0.2
+        while not in_start_up and process.poll() is None:
             if (folder / "log.jsonl").exists() and len(jobs.events(folder, "start")) > starts:
                 break
             time.sleep(0.01)
@@ -63,7 +64,8 @@ def kill_and_resume(folder, videos, whole, num_kills, seed):
 
 
 def test_kill_9_at_random_moments_ends_with_the_same_weights(videos, whole, tmp_path):
-    kill_and_resume(tmp_path / "run", videos, whole, num_kills=3, seed=0)
+    steps = kill_and_resume(tmp_path / "run", videos, whole, num_kills=3, seed=0)
+    assert max(steps) > 0  # at least one of them hit the training
 
 
 @pytest.mark.slow
