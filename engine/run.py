@@ -1,5 +1,6 @@
 """The state of a training run: built from a config, saved to and restored from checkpoints."""
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
     data = load_training(config.data)
     tests = load_tests(config.data.tests)
     if config.run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in another order
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     # Words of test classes are read now too: a missing one should stop the run before days of training.

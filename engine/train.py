@@ -26,6 +26,7 @@ from engine.errors import InputError, run_command
 from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
 from engine.optim import clip_gradients, learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
+from engine.provenance import append_provenance
 from engine.run import Run, build_loader, build_run, save_best, save_newest
 from engine.schema import describe
 from engine.telemetry import Telemetry
@@ -92,6 +93,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> report.Outcome:
     )
     if ranks.is_main:
         save_config(config, run.folder / "config.yaml")
+        append_provenance(run.folder, config, ranks, run.step)
     try:
         if run.measures_now and run.measured < run.step:  # it was stopped in that evaluation
             _end_epoch(run, run.stream_position[0], telemetry)

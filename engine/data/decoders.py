@@ -28,7 +28,7 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
         return "pyav", "data.decoder is pyav"
     if name == "auto" and device.type != "cuda":
         return "pyav", f"data.decoder is auto and the device is {device.type}"
-    problem = _dali_problem(device)
+    problem = dali_problem(device)
     if name == "auto" and problem:
         return "pyav", f"data.decoder is auto and {problem}"
     num_unfit = sum(int(unfit_videos(manifest).sum()) for manifest in manifests) if name == "auto" else 0
@@ -45,7 +45,7 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     return "dali", f"data.decoder is dali, on the {'GPU' if device.type == 'cuda' else 'CPU: VP8, VP9 and MJPEG only'}"
 
 
-def _dali_problem(device: torch.device) -> str | None:
+def dali_problem(device: torch.device) -> str | None:
     """Why DALI cannot decode for `device`, and what to do about it; None where it can."""
     if device.type not in ("cuda", "cpu"):
         return f"DALI decodes for cuda and cpu devices, not for {device.type}"
