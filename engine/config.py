@@ -22,6 +22,7 @@ class RunConfig:
     device: str = option("auto", "auto takes a GPU if there is one and says so", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
     resume: str = option("auto", "auto: newest checkpoint of the run folder if any; never; or a checkpoint's path")
+    timeout_s: float = option(1800.0, "a rank that makes no progress for so long ends the job, by its name", minimum=1)
     cpu_threads: int = option(0, "threads torch computes with on a CPU; 0: its default over the local ranks", minimum=0)
     control: bool = option(
         False, "also train the same model on random class vectors, as the control (must sit at chance)"
@@ -167,8 +168,8 @@ class TrainConfig:
     )
     precision: str = option(
         "auto",
-        "auto: bf16 on a GPU that has it, fp16 on an older one, fp32 on a CPU",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "auto: bf16 on a GPU that has it, fp16 on an older one, fp32 on a CPU; fp64 to compare runs exactly",
+        choices=("auto", "fp32", "bf16", "fp16", "fp64"),
     )
     channels_last: bool = option(True, "channels_last_3d memory")
     compile: bool = option(False, "torch.compile the network")

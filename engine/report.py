@@ -157,13 +157,18 @@ def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:
 
 def _inference(run: Run, num_snippets: int) -> Inference:
     config = run.config
+
+    def stop() -> bool:  # asked between batches
+        run.watchdog.beat(run.step, "evaluating")
+        return run.stop.requested()
+
     return Inference(
         clip=clip_format(config),
         num_snippets=num_snippets,
         batch_size=config.evaluate.batch_size,
         device=run.ranks.device,
-        dtype=run.precision.dtype or torch.float32,
-        stop=run.stop.requested,
+        dtype=run.precision.compute,
+        stop=stop,
     )
 
 

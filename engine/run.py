@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,34 +30,14 @@ from engine.finite import FiniteGuard
 from engine.losses import build_loss
 from engine.models.embedder import Embedder, build_embedder
 from engine.optim import build_optimizer
+from engine.precision import Precision, choose_precision
 from engine.preemption import StopVote
 from engine.schema import to_tree
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.watchdog import Watchdog
 
 # A checkpoint resumes only a run that means the same by these.
 _MUST_MATCH = ("model", "clip", "words", "loss")
-
-
-@dataclass(frozen=True)
-class Precision:
-    """How the network computes: the autocast type (None: fp32) and whether gradients need loss scaling."""
-
-    name: str
-    dtype: torch.dtype | None
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if self.dtype is None else torch.autocast(device.type, self.dtype)
-
-
-def choose_precision(name: str, device: torch.device) -> Precision:
-    """`auto`: bf16 where the GPU computes it natively, fp16 with loss scaling on older GPUs, fp32 on a CPU."""
-    if name == "auto" and device.type == "cpu":
-        name = "fp32"
-    elif name == "auto":
-        name = "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    if name == "fp16" and device.type == "cpu":
-        raise InputError("train.precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
-    return Precision(name, {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name])
 
 
 @dataclass
@@ -68,6 +47,7 @@ class Run:
     config: Config
     ranks: Ranks
     stop: StopVote
+    watchdog: Watchdog
     folder: Path
     data: TrainingData
     tests: list[DataSet]
@@ -134,14 +114,16 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
             raise InputError("train.sync_bn needs GPUs: leave it off on CPUs")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     memory = torch.channels_last_3d if config.train.channels_last else torch.contiguous_format
-    model.to(ranks.device, memory_format=memory)
     precision = choose_precision(config.train.precision, ranks.device)
+    weights = torch.float64 if precision.name == "fp64" else torch.float32
+    model.to(ranks.device, weights, memory_format=memory)
     sets = [data.train, *(held for held in (data.seen, data.unseen) if held), *tests]
     decoder, why = choose_decoder(config.data.decoder, ranks.device, [each.manifest for each in sets])
     run = Run(
         config=config,
         ranks=ranks,
         stop=stop,
+        watchdog=Watchdog(ranks.store, ranks.rank, ranks.world_size, config.run.timeout_s),
         folder=Path(config.run.folder),
         data=data,
         tests=tests,

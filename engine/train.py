@@ -111,19 +111,22 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> report.Outcome:
         raise
     finally:
         stop.finish()
+        run.watchdog.close()
         telemetry.close()
 
 
 def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
     config = run.config
-    targets = run.classes.vectors.to(run.ranks.device)
+    targets = run.classes.vectors.to(run.ranks.device, run.model.linear.weight.dtype)
     run.network.train()
     while run.step < run.total_steps:
         if run.stop.agreed(run.ranks.control):
             _save(run, save_newest, telemetry, is_needed=True)
             raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
+        run.watchdog.beat(run.step, "waiting for data")
         batch = next(loader)
+        run.watchdog.beat(run.step, "computing")
         waited_s = time.perf_counter() - waiting
         if run.step == 0:
             report.show_clips(run, batch, telemetry)
@@ -166,11 +169,11 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
     run.optimizer.zero_grad(set_to_none=True)
     buffers = copy_buffers(run.model)
     frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), dtype=targets.dtype, device=device)
     for place, (part, label) in enumerate(zip(frames, labels, strict=True)):
         is_last = place == len(frames) - 1
         run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
-        clips = clip_normalize(part, run.precision.dtype or torch.float32, channels_last=config.channels_last)
+        clips = clip_normalize(part, run.precision.compute, channels_last=config.channels_last)
         with run.precision.autocast(device):
             prediction = run.network(clips)
         loss = run.loss(prediction, targets[label]) * (len(label) / len(batch))

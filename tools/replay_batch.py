@@ -118,13 +118,13 @@ def replay(run: Run, batch: ClipBatch, rank: int, world_size: int) -> Finding:
     torch.manual_seed(step_seed(run.config.run.seed, run.step, rank, world_size))
     run.model.zero_grad(set_to_none=True)
     run.model.train()
-    targets = run.classes.vectors.to(device)
+    targets = run.classes.vectors.to(device, run.model.linear.weight.dtype)
     losses, layers = [], []
     hooks = _watch(run.model, layers)
     for frames, label in zip(
         batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate), strict=True
     ):
-        clips = clip_normalize(frames, run.precision.dtype or torch.float32, channels_last=config.channels_last)
+        clips = clip_normalize(frames, run.precision.compute, channels_last=config.channels_last)
         with run.precision.autocast(device):
             prediction = run.model(clips)
         alone = [run.loss(prediction[i : i + 1], targets[label[i : i + 1]]) for i in range(len(label))]
