@@ -7,6 +7,7 @@ A run folder's `checkpoints/` holds `step_00001234.pt` (the newest few, to resum
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -38,19 +39,34 @@ class LoadedModel:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` to `path`: complete on disk before the name appears, so a kill leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write `state` to `path`: complete on disk before the name appears, so a kill leaves the old file.
+
+    Raises:
+        InputError: it cannot be written (a full disk, a lost mount); what was there before is untouched.
+    """
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        torch.save({"format": FORMAT_VERSION, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT_VERSION, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except (OSError, RuntimeError) as error:
+        # torch's writer stumbles over the short file and raises its own error on top of the disk's.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(
+            f"checkpoint '{path}' could not be written ({cause.strerror}): make room on its disk"
+        ) from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -81,19 +97,38 @@ def list_checkpoints(run_folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(run_folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest readable checkpoint of a run, and a line for each newer one that had to be passed over."""
+    """The newest readable checkpoint of a run, and a line for each newer one that had to be passed over.
+
+    Raises:
+        InputError: there are checkpoints, and none can be read.
+    """
     passed_over = []
     for path in list_checkpoints(run_folder):
         try:
             return read_checkpoint(path), passed_over
         except InputError as error:
             passed_over.append(str(error))
+    if passed_over:  # beginning anew would bury what may still be saved
+        raise InputError(
+            f"no checkpoint of '{run_folder}' can be read; move them away to begin anew: {'; '.join(passed_over)}"
+        )
     return None, passed_over
+
+
+def set_aside_later(run_folder: Path, step: int) -> None:
+    """Rename checkpoints of later steps than the one resumed from: unreadable, or of a course that was given up.
+
+    Left in place they would count among the newest, and the ones now written would be dropped for them.
+    """
+    for path in list_checkpoints(run_folder):
+        if int(path.stem[5:]) > step:
+            path.replace(path.with_name(f"{path.name}.aside"))
 
 
 def drop_old_checkpoints(run_folder: Path, keep: int) -> None:
     """Delete all but the `keep` newest checkpoints (never `best.pt`)."""
-    for path in list_checkpoints(run_folder)[keep:]:
+    left_by_a_kill = (run_folder / "checkpoints").glob(".step_*.partial")
+    for path in [*list_checkpoints(run_folder)[keep:], *left_by_a_kill]:
         path.unlink(missing_ok=True)
 
 

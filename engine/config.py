@@ -22,6 +22,7 @@ class RunConfig:
     device: str = option("auto", "auto takes a GPU if there is one and says so", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
     resume: str = option("auto", "auto: newest checkpoint of the run folder if any; never; or a checkpoint's path")
+    timeout_s: float = option(1800.0, "a rank that makes no progress for so long ends the job, by its name", minimum=1)
     cpu_threads: int = option(0, "threads torch computes with on a CPU; 0: its default over the local ranks", minimum=0)
     control: bool = option(
         False, "also train the same model on random class vectors, as the control (must sit at chance)"
@@ -49,6 +50,9 @@ class SourceConfig:
     classes: list[str] = option([], "keep these classes; empty: all")
     exclude_classes: list[str] = option([], "leave these classes out")
     class_split: ClassSplitConfig | None = option(None, "split the classes at random into training and unseen ones")
+    allow_outside: bool = option(False, "let its paths leave the root: absolute ones, .. and symbolic links")
+    max_pixels: int = option(2**27, "of a picture; a manifest with a larger one is refused", minimum=1)
+    max_hours: float = option(8.0, "of a file; a manifest with a longer one is refused", minimum=0)
     part: str = option("all", "which side of class_split this is", choices=("all", "train", "unseen"))
 
 
@@ -192,10 +196,13 @@ class TrainConfig:
     gamma: float = option(0.1, "factor of a drop", minimum=0)
     warmup_epochs: float = option(0.0, "the rate rises linearly over these", minimum=0)
     grad_clip: float = option(0.0, "largest gradient norm; 0: no clipping", minimum=0)
+    max_skipped_steps: int = option(
+        10, "stop after so many steps in a row with a loss or gradient that is not finite (each is skipped)", minimum=1
+    )
     precision: str = option(
         "auto",
-        "auto: bf16 on a GPU that has it, fp16 on an older one, fp32 on a CPU",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "auto: bf16 on a GPU that has it, fp16 on an older one, fp32 on a CPU; fp64 to compare runs exactly",
+        choices=("auto", "fp32", "bf16", "fp16", "fp64"),
     )
     channels_last: bool = option(True, "channels_last_3d memory")
     compile: bool = option(False, "torch.compile the network")

@@ -27,6 +27,8 @@ class Ranks:
     local_rank: int
     local_world_size: int
     device: torch.device
+    control: dist.ProcessGroup | None = None  # all ranks on gloo, for small words between hosts; None for one rank
+    store: dist.Store | None = None  # shared by all ranks; None for one rank
 
     @property
     def is_main(self) -> bool:
@@ -60,10 +62,16 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(run.cpu_threads or max(1, usable_cores() // local_world_size))
+    control = store = None
     if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+        # Twice the time after which a watchdog names the rank at fault, so that it is the first to speak.
+        timeout = timedelta(seconds=2 * run.timeout_s)
+        store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+        control = dist.new_group(backend="gloo", timeout=timeout)
     try:
-        yield Ranks(rank, world_size, local_rank, local_world_size, device)
+        yield Ranks(rank, world_size, local_rank, local_world_size, device, control, store)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -8,7 +8,7 @@ video exactly once.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +26,7 @@ from engine.distributed import gather
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.embedder import Embedder
+from engine.preemption import Preempted
 from engine.semantics.classes import ClassEmbeddings
 from kernels.clip_normalize import clip_normalize
 
@@ -63,6 +64,7 @@ class Inference:
     device: torch.device
     dtype: torch.dtype = torch.float32
     progress: bool = True
+    stop: Callable[[], bool] | None = None  # asked between batches; once true, `Preempted` is raised on all ranks
 
 
 def embed_videos(
@@ -86,8 +88,11 @@ def embed_videos(
         embeddings, failed = _embed(model, manifest, mine, decoder, how, show=how.progress and rank == 0)
     finally:
         model.train(was_training)
-    parts = gather((mine, embeddings, failed))
-    return _merge(manifest, parts)
+    is_stopped = how.stop is not None and how.stop()
+    parts = gather((mine, embeddings, failed, is_stopped))
+    if any(stopped for *_, stopped in parts):
+        raise Preempted("asked to stop while videos were embedded")
+    return _merge(manifest, [part for *part, _ in parts])
 
 
 def _embed(
@@ -105,6 +110,8 @@ def _embed(
         tqdm(total=len(rows), unit="video", desc="embed", disable=None if show else True) as bar,
     ):
         for decoded in _decode_ahead(decoder, requests, how.batch_size):
+            if how.stop is not None and how.stop():
+                return None, {}
             for place, reason in decoded.failures.items():
                 failed.setdefault((num_seen + place) // how.num_snippets, reason)
             num_seen += len(decoded.frames)
@@ -118,7 +125,7 @@ def _embed(
 
 def _features(model: Embedder, frames: torch.Tensor, how: Inference) -> torch.Tensor:
     frames = frames.to(how.device, non_blocking=True)
-    with torch.autocast(how.device.type, how.dtype, enabled=how.dtype != torch.float32):
+    with torch.autocast(how.device.type, how.dtype, enabled=how.dtype.itemsize < 4):
         return model.features(clip_normalize(frames, how.dtype)).float()
 
 

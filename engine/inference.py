@@ -16,7 +16,7 @@ from engine.data.manifest import Manifest
 from engine.data.pyav.probe import ProbeError, probe
 from engine.errors import InputError
 from engine.evaluate import Inference
-from engine.run import choose_precision
+from engine.precision import choose_precision
 from engine.schema import apply_override, parse, to_tree
 
 _CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are

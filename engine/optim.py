@@ -28,7 +28,10 @@ def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device)
         case "adamw":
             return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
         case "sgd":
-            return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+            optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
+            # PyTorch's fused kernel leaves the momentum unset if the very first step is skipped (engine/finite.py).
+            optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in trainable if config.momentum})
+            return optimizer
     raise ValueError(f"no optimizer is called '{config.optimizer}'")
 
 

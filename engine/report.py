@@ -16,14 +16,16 @@ from engine import __version__, pictures
 from engine.checkpoint import checkpoint_file, clip_format, read_checkpoint
 from engine.data.batch import ClipBatch, VideoDecoder
 from engine.data.sources import DataSet
-from engine.distributed import barrier
+from engine.distributed import barrier, gather
+from engine.errors import InputError
 from engine.evaluate import Inference, evaluate_source
+from engine.finite import FOLDER, write_origins
 from engine.metrics import ZeroShotResult
-from engine.run import Run, make_decoder
+from engine.run import Run, make_decoder, save_run
 from engine.schema import to_tree
 from engine.semantics.classes import build_class_embeddings
 from engine.tables import format_table
-from engine.telemetry import Telemetry
+from engine.telemetry import Telemetry, escaped
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def introduce(run: Run, telemetry: Telemetry) -> None:
         telemetry.message(line)
     telemetry.event("start", step=run.step, total_steps=run.total_steps, config=to_tree(run.config))
     if telemetry.writer is not None and run.step == 0:
-        telemetry.writer.add_embedding(run.classes.vectors, list(run.classes.names), tag="class_vectors")
+        telemetry.writer.add_embedding(
+            run.classes.vectors, [escaped(name) for name in run.classes.names], tag="class_vectors"
+        )
 
 
 def _unseen_sets(run: Run) -> list[DataSet]:
@@ -78,6 +82,42 @@ def show_clips(run: Run, batch: ClipBatch, telemetry: Telemetry) -> None:
         return
     names = [run.data.train.classes[index] for index in batch.class_index[:count].tolist()]
     telemetry.writer.add_figure("training_snippets", pictures.sample_sheet(batch.frames[:count], names), run.step)
+
+
+def tell_skipped(run: Run, telemetry: Telemetry) -> None:
+    """Say what was skipped since the last time; end the run if too many steps in a row were. All ranks call it.
+
+    Raises:
+        InputError: with the folder in which the bad batches and the state they met are kept for replay.
+    """
+    skipped = run.guard.read(run.scaler)
+    if run.scaler.is_enabled():
+        telemetry.scalars(run.step, {"train/loss_scale": skipped.scale})
+    if skipped.new:
+        telemetry.scalars(run.step, {"train/skipped_steps": float(skipped.total)})
+        telemetry.message(
+            f"step {run.step}: {skipped.new} step(s) skipped, loss or gradient was not finite ({skipped.total} so far)"
+        )
+    if run.scaler.is_enabled() and skipped.scale <= 1:
+        telemetry.message(
+            f"step {run.step}: the fp16 loss scale has collapsed to {skipped.scale:g}: gradients overflow all the same"
+        )
+    if skipped.in_a_row < run.guard.limit:
+        return
+    folder, done = run.folder / FOLDER, run.step
+    run.step -= skipped.in_a_row  # nothing has changed since: this is the state that the first bad batch met
+    origins = gather(run.guard.origins(run.step))
+    if run.ranks.is_main:
+        save_run(run, folder / "checkpoint.pt")
+        manifest = run.data.train.manifest
+        paths = manifest.table.column("path").to_pylist()
+        write_origins(folder, origins, paths, [manifest.classes[index] for index in manifest.class_index])
+    telemetry.event("not_finite", step=done, in_a_row=skipped.in_a_row, scale=skipped.scale)
+    raise InputError(
+        f"loss or gradient was not finite in {skipped.in_a_row} steps in a row, from step {run.step + 1} on: lower "
+        "train.lr, set train.grad_clip, or use train.precision=fp32; see which batch, sample and layer with "
+        f"`python tools/replay_batch.py {folder}`. The last checkpoint is intact"
+    )
 
 
 def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:
@@ -107,6 +147,7 @@ def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:
     telemetry.message(f"epoch {epoch}: top-1 {told}")
     chooser = next((key for key in ("held_out_classes", "seen") if key in results), "")
     value = results[chooser].all_classes.top1 if chooser else 0.0
+    run.measured = run.step
     if value < run.best["value"]:
         return False
     # The later of two equal ones: it has been trained longer.
@@ -116,12 +157,18 @@ def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:
 
 def _inference(run: Run, num_snippets: int) -> Inference:
     config = run.config
+
+    def stop() -> bool:  # asked between batches
+        run.watchdog.beat(run.step, "evaluating")
+        return run.stop.requested()
+
     return Inference(
         clip=clip_format(config),
         num_snippets=num_snippets,
         batch_size=config.evaluate.batch_size,
         device=run.ranks.device,
-        dtype=run.precision.dtype or torch.float32,
+        dtype=run.precision.compute,
+        stop=stop,
     )
 
 
@@ -171,9 +218,11 @@ def _write(run: Run, outcome: Outcome, telemetry: Telemetry) -> None:
         figure = pictures.confusion_figure(result)
         pictures.save_figure(figure, run.folder / f"confusion_{pictures.file_name(name)}.png")
         if telemetry.writer is not None:
-            telemetry.writer.add_image(f"confusion/{name}", pictures.figure_array(figure), run.step, dataformats="HWC")
+            telemetry.writer.add_image(
+                f"confusion/{escaped(name)}", pictures.figure_array(figure), run.step, dataformats="HWC"
+            )
     if telemetry.writer is not None:
-        metrics = {f"final/{name}_top1": result.all_classes.top1 for name, result in outcome.tests.items()}
+        metrics = {f"final/{escaped(name)}_top1": result.all_classes.top1 for name, result in outcome.tests.items()}
         if outcome.seen is not None:
             metrics["final/seen_top1"] = outcome.seen.all_classes.top1
         telemetry.writer.add_hparams(_flat(to_tree(run.config)), metrics, run_name=".")
@@ -184,7 +233,7 @@ def _flat(tree: dict[str, dict[str, object]]) -> dict[str, bool | str | float]:
     flat: dict[str, bool | str | float] = {}
     for section in ("run", "clip", "model", "words", "loss", "train"):
         for key, value in tree[section].items():
-            flat[f"{section}.{key}"] = value if isinstance(value, bool | int | float) else str(value)
+            flat[f"{section}.{key}"] = value if isinstance(value, bool | int | float) else escaped(str(value))
     return flat
 
 

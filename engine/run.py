@@ -1,7 +1,7 @@
 """The state of a training run: built from a config, saved to and restored from checkpoints."""
 
+import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from engine.checkpoint import (
     newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
+    set_aside_later,
 )
 from engine.config import Config
 from engine.data.batch import VideoDecoder
@@ -27,38 +28,20 @@ from engine.data.sampler import epoch_length
 from engine.data.sources import DataSet, TrainingData, class_lookup, load_tests, load_training, load_training_sets
 from engine.distributed import Ranks, barrier, main_rank_first
 from engine.errors import InputError
+from engine.finite import FiniteGuard
 from engine.losses import build_loss
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.weights import checkpoint_classes, weights_classes
 from engine.optim import build_optimizer
+from engine.precision import Precision, choose_precision
+from engine.preemption import StopVote
 from engine.schema import parse, to_tree
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.overlap import check_pretrained, read_class_names, remove_overlap
+from engine.watchdog import Watchdog
 
 # A checkpoint resumes only a run that means the same by these.
 _MUST_MATCH = ("model", "clip", "words", "loss")
-
-
-@dataclass(frozen=True)
-class Precision:
-    """How the network computes: the autocast type (None: fp32) and whether gradients need loss scaling."""
-
-    name: str
-    dtype: torch.dtype | None
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        return nullcontext() if self.dtype is None else torch.autocast(device.type, self.dtype)
-
-
-def choose_precision(name: str, device: torch.device) -> Precision:
-    """`auto`: bf16 where the GPU computes it natively, fp16 with loss scaling on older GPUs, fp32 on a CPU."""
-    if name == "auto" and device.type == "cpu":
-        name = "fp32"
-    elif name == "auto":
-        name = "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    if name == "fp16" and device.type == "cpu":
-        raise InputError("train.precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
-    return Precision(name, {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name])
 
 
 @dataclass
@@ -67,6 +50,8 @@ class Run:
 
     config: Config
     ranks: Ranks
+    stop: StopVote
+    watchdog: Watchdog
     folder: Path
     data: TrainingData
     tests: list[DataSet]
@@ -75,12 +60,14 @@ class Run:
     network: nn.Module  # the model as it is called: distributed, compiled
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    guard: FiniteGuard
     precision: Precision
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     decoder: str  # chosen once for all of the run's videos
     decoder_why: str
     prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on (D_p of the paper)
     step: int = 0
+    measured: int = 0  # the last step after which accuracy was measured
     best: dict[str, Any] = field(default_factory=lambda: {"value": -1.0, "step": 0, "metric": ""})
     notes: list[str] = field(default_factory=list)  # what to tell the user when logging starts
 
@@ -99,8 +86,20 @@ class Run:
         """(epoch, position) of the next snippet: the two integers the data resume from."""
         return divmod(self.step * self.config.train.batch_size, self.epoch_size)
 
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the last step done was the last of an epoch, or of the run."""
+        epoch_before = (self.step - 1) * self.config.train.batch_size // self.epoch_size
+        return self.step > 0 and (self.stream_position[0] > epoch_before or self.step == self.total_steps)
 
-def build_run(config: Config, ranks: Ranks) -> Run:
+    @property
+    def measures_now(self) -> bool:
+        """Whether accuracy is due after the last step done."""
+        is_due = self.stream_position[0] % self.config.evaluate.every_epochs == 0 or self.step == self.total_steps
+        return self.ends_epoch and is_due
+
+
+def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
     """Read the data, the words and the model of a run, and resume it if it was started before."""
     tests = load_tests(config.data.tests)
     test_classes = [(test.name, test.classes) for test in tests]
@@ -110,6 +109,7 @@ def build_run(config: Config, ranks: Ranks) -> Run:
     data = load_training(config.data, without=removed)
     prior_classes, unknown = _weights_classes(config)
     if config.run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in another order
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     # Words of test classes are read now too: a missing one should stop the run before days of training.
@@ -124,13 +124,16 @@ def build_run(config: Config, ranks: Ranks) -> Run:
             raise InputError("train.sync_bn needs GPUs: leave it off on CPUs")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     memory = torch.channels_last_3d if config.train.channels_last else torch.contiguous_format
-    model.to(ranks.device, memory_format=memory)
     precision = choose_precision(config.train.precision, ranks.device)
+    weights = torch.float64 if precision.name == "fp64" else torch.float32
+    model.to(ranks.device, weights, memory_format=memory)
     sets = [data.train, *(held for held in (data.seen, data.unseen) if held), *tests]
     decoder, why = choose_decoder(config.data.decoder, ranks.device, [each.manifest for each in sets])
     run = Run(
         config=config,
         ranks=ranks,
+        stop=stop,
+        watchdog=Watchdog(ranks.store, ranks.rank, ranks.world_size, config.run.timeout_s),
         folder=Path(config.run.folder),
         data=data,
         tests=tests,
@@ -139,6 +142,7 @@ def build_run(config: Config, ranks: Ranks) -> Run:
         network=model,
         optimizer=build_optimizer(model, config.train, ranks.device),
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=precision.name == "fp16"),
+        guard=FiniteGuard(config.train.max_skipped_steps, config.log.every_steps, ranks.device),
         precision=precision,
         loss=build_loss(config.loss),
         decoder=decoder,
@@ -174,11 +178,13 @@ def _network(run: Run) -> nn.Module:
     return torch.compile(network) if run.config.train.compile else network
 
 
-def build_loader(run: Run) -> ClipLoader:
-    """The stream of training batches, from where the run stands."""
+def build_loader(run: Run, stream: StreamPlan | None = None) -> ClipLoader:
+    """The stream of training batches of this rank, or of the one that `stream` names, from where the run stands."""
     config, ranks = run.config, run.ranks
-    stream = StreamPlan(config.run.seed, config.train.batch_size, ranks.rank, ranks.world_size, config.clip.flip)
-    local = config.train.batch_size // ranks.world_size
+    stream = stream or StreamPlan(
+        config.run.seed, config.train.batch_size, ranks.rank, ranks.world_size, config.clip.flip
+    )
+    local = stream.batch_size // stream.world_size
     epoch, position = run.stream_position
     return ClipLoader(
         run.data.train.manifest,
@@ -218,6 +224,8 @@ def save_run(run: Run, path: Path) -> None:
             "epoch": epoch,
             "position": position,
             "best": run.best,
+            "measured": run.measured,
+            "skipped_steps": run.guard.total,
         },
     )
 
@@ -226,6 +234,11 @@ def save_newest(run: Run) -> None:
     """Keep the run's present state to resume from, and drop the oldest kept one."""
     save_run(run, run.folder / "checkpoints" / f"step_{run.step:08d}.pt")
     drop_old_checkpoints(run.folder, run.config.checkpoint.keep)
+
+
+def save_best(run: Run) -> None:
+    """Keep the run's present state as the best one so far."""
+    save_run(run, run.folder / "checkpoints" / "best.pt")
 
 
 def _restore(run: Run) -> None:
@@ -259,6 +272,8 @@ def _restore(run: Run) -> None:
         run.prior_classes = tuple(dict.fromkeys([*run.prior_classes, *checkpoint_classes(start)]))
         run.notes.append(f"weights from {source}")
     barrier()
+    if state is not None and run.ranks.is_main:
+        set_aside_later(run.folder, run.step)
 
 
 def _resume(run: Run, state: dict[str, Any]) -> None:
@@ -282,6 +297,8 @@ def _resume(run: Run, state: dict[str, Any]) -> None:
     run.scaler.load_state_dict(state["scaler"])
     run.step, run.best = state["step"], state["best"]
     run.prior_classes = tuple(state.get("prior_classes", run.prior_classes))
+    run.measured = state.get("measured", run.step)
+    run.guard.restore(state.get("skipped_steps", 0))
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
 
 

@@ -17,6 +17,8 @@ from engine.errors import InputError
 
 T = TypeVar("T")
 
+MAX_YAML_BYTES = 2**20
+
 
 def option(
     default: Any,
@@ -41,7 +43,16 @@ def section(cls: type[T]) -> T:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys silently; this refuses them."""
+    """PyYAML keeps the last of two equal keys silently; this refuses them. And aliases: a few lines of them can
+    stand for more values than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise InputError(
+                f"alias '*{event.anchor}' in line {event.start_mark.line + 1}: write the values out instead"
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
@@ -58,10 +69,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as nested dictionaries; safe loading, duplicate keys refused."""
     if not path.is_file():
         raise InputError(f"no config file at '{path}'")
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise InputError(f"{path} has {path.stat().st_size} bytes, a config at most {MAX_YAML_BYTES}: is it one?")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply for a config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from error
     if content is None:

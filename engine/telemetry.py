@@ -4,12 +4,14 @@
 off a GPU makes the host wait for it, so that happens once in `log.every_steps` steps and not in each.
 """
 
+import html
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -17,6 +19,16 @@ from tqdm import tqdm
 
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks, mean_over_ranks
+
+
+def plain(text: str) -> str:
+    """Text without control characters (they are shown as \\x1b): a file's name must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def escaped(text: str) -> str:
+    """Text for TensorBoard, which shows it in a browser: names of classes and files come from elsewhere."""
+    return html.escape(plain(text).replace("\n", "\\n"), quote=False)
 
 
 class Telemetry:
@@ -31,21 +43,24 @@ class Telemetry:
         self.ranks, self.every_steps, self.batch_size = ranks, every_steps, batch_size
         self.writer: SummaryWriter | None = None
         self._bar: tqdm | None = None
-        self._loss_sum: torch.Tensor | None = None
+        self._loss_sum: torch.Tensor | None = None  # float64 [2]: of the finite losses, and how many they are
         self._steps = 0
         self._waited_s = 0.0
         self._since = time.perf_counter()
         self._paused_s = 0.0
         self.num_bad = 0
         self.clips_per_second: list[float] = []
-        self._text = self._events = None
+        self._text: BinaryIO | None = None
+        self._events: BinaryIO | None = None
+        self._is_unwritable = False
         self._total_steps = total_steps
         if ranks.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             # purge_step: a resumed run draws over what the killed one logged after its last checkpoint.
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
-            self._text = (folder / "log.txt").open("a", encoding="utf-8")
-            self._events = (folder / "log.jsonl").open("a", encoding="utf-8")
+            # Unbuffered: what a full disk refused would otherwise be tried, and fail, again with each line.
+            self._text = (folder / "log.txt").open("ab", buffering=0)
+            self._events = (folder / "log.jsonl").open("ab", buffering=0)
             if sys.stderr.isatty():
                 self._bar = tqdm(total=total_steps, initial=first_step, unit="step", desc="train", dynamic_ncols=True)
 
@@ -53,25 +68,39 @@ class Telemetry:
         """A line for people, in the terminal and in log.txt."""
         if not self.ranks.is_main:
             return
+        text = plain(text)
         if self._bar is not None:
             self._bar.write(text)
         else:
             print(text, flush=True)
-        if self._text is not None:
-            self._text.write(text + "\n")
-            self._text.flush()
+        self._write(self._text, text)
 
     def event(self, kind: str, **values: Any) -> None:
         """A line for programs, in log.jsonl."""
-        if self._events is not None:
-            self._events.write(json.dumps({"time": round(time.time(), 3), "event": kind, **values}) + "\n")
-            self._events.flush()
+        self._write(self._events, json.dumps({"time": round(time.time(), 3), "event": kind, **values}))
+
+    def _write(self, file: BinaryIO | None, line: str) -> None:
+        if file is None:
+            return
+        try:
+            file.write(f"{line}\n".encode())
+        except OSError as error:
+            self._say_unwritable(error)
+
+    def _say_unwritable(self, error: OSError) -> None:
+        """A log that cannot be written (a full disk) must not end the training: it is told once."""
+        if not self._is_unwritable:
+            self._is_unwritable = True
+            print(f"the log cannot be written ({error.strerror}): training goes on", file=sys.stderr, flush=True)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Points on TensorBoard curves, and an event."""
         if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+            try:
+                for name, value in values.items():
+                    self.writer.add_scalar(escaped(name), value, step)
+            except OSError as error:  # of an earlier write: TensorBoard's own thread does them
+                self._say_unwritable(error)
             self.event("scalars", step=step, **values)
 
     def pause(self, seconds: float) -> None:
@@ -80,7 +109,9 @@ class Telemetry:
 
     def step(self, step: int, loss: torch.Tensor, lr: float, waited_s: float, batch: ClipBatch) -> float | None:
         """Count one step (numbered from 1). Returns the mean loss when it was read, else None."""
-        self._loss_sum = loss.detach().double() if self._loss_sum is None else self._loss_sum + loss.detach()
+        loss = loss.detach().double()
+        seen = torch.stack([torch.where(loss.isfinite(), loss, 0.0), loss.isfinite().double()])
+        self._loss_sum = seen if self._loss_sum is None else self._loss_sum + seen
         self._steps += 1
         self._waited_s += waited_s
         self._name_failures(step, batch)
@@ -98,7 +129,8 @@ class Telemetry:
 
     def _flush(self, step: int, lr: float) -> float:
         assert self._loss_sum is not None
-        loss = mean_over_ranks(self._loss_sum / self._steps).item()
+        total, count = mean_over_ranks(self._loss_sum).tolist()
+        loss = total / count if count else math.nan  # no step was finite
         now = time.perf_counter()
         elapsed = max(now - self._since - self._paused_s, 1e-9)
         rate = self._steps * self.batch_size / elapsed
@@ -130,5 +162,8 @@ class Telemetry:
         if self._bar is not None:
             self._bar.close()
         for file in (self.writer, self._text, self._events):
-            if file is not None:
-                file.close()
+            try:
+                if file is not None:
+                    file.close()
+            except OSError as error:
+                self._say_unwritable(error)

@@ -11,8 +11,8 @@ folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.jso
 
 import argparse
 import dataclasses
-import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,8 +23,11 @@ from engine.data.batch import ClipBatch
 from engine.data.loader import ClipLoader
 from engine.distributed import Ranks, barrier, session
 from engine.errors import InputError, run_command
+from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
 from engine.optim import clip_gradients, learning_rate, set_learning_rate
-from engine.run import Run, build_loader, build_run, save_newest, save_run
+from engine.preemption import Preempted, StopVote, stop_on_signals
+from engine.provenance import append_provenance
+from engine.run import Run, build_loader, build_run, save_best, save_newest
 from engine.schema import describe
 from engine.telemetry import Telemetry
 from kernels.clip_normalize import clip_normalize
@@ -33,11 +36,14 @@ from kernels.clip_normalize import clip_normalize
 def main() -> None:
     """Read the command line, then train, evaluate and report."""
     config = load_config(*_arguments())
-    with session(config.run) as ranks:
+    with session(config.run) as ranks, stop_on_signals() as stop:
         if config.procedural is not None:
             _write_videos(config, ranks)
-        outcome = train(config, ranks)
-        control = train(_control(config, outcome.embed_dim), ranks) if config.run.control else None
+        try:
+            outcome = train(config, ranks, stop)
+            control = train(_control(config, outcome.embed_dim), ranks, stop) if config.run.control else None
+        except Preempted:  # exit status 0: a scheduler should not count it as a failure
+            return
         if ranks.is_main:
             report.show(outcome, control)
 
@@ -75,9 +81,13 @@ def _control(config: Config, embed_dim: int) -> Config:
     return dataclasses.replace(config, words=words, run=run, train=train)
 
 
-def train(config: Config, ranks: Ranks) -> report.Outcome:
-    """One model, from its first (or last saved) step to its final evaluation."""
-    run = build_run(config, ranks)
+def train(config: Config, ranks: Ranks, stop: StopVote) -> report.Outcome:
+    """One model, from its first (or last saved) step to its final evaluation.
+
+    Raises:
+        Preempted: it was asked to stop; what was done is saved.
+    """
+    run = build_run(config, ranks, stop)
     telemetry = Telemetry(
         run.folder,
         ranks,
@@ -88,7 +98,10 @@ def train(config: Config, ranks: Ranks) -> report.Outcome:
     )
     if ranks.is_main:
         save_config(config, run.folder / "config.yaml")
+        append_provenance(run.folder, config, ranks, run.step)
     try:
+        if run.measures_now and run.measured < run.step:  # it was stopped in that evaluation
+            _end_epoch(run, run.stream_position[0], telemetry)
         if run.step < run.total_steps:
             loader = build_loader(run)
             try:
@@ -97,74 +110,104 @@ def train(config: Config, ranks: Ranks) -> report.Outcome:
             finally:
                 loader.close()
         return report.conclude(run, telemetry)
+    except Preempted:
+        telemetry.message(f"stopped after step {run.step} as asked: the same command goes on from there")
+        telemetry.event("stopped", step=run.step, signal=stop.signal_name)
+        raise
     finally:
+        stop.finish()
+        run.watchdog.close()
         telemetry.close()
 
 
 def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
     config = run.config
-    targets = run.classes.vectors.to(run.ranks.device)
+    targets = run.classes.vectors.to(run.ranks.device, run.model.linear.weight.dtype)
     run.network.train()
     while run.step < run.total_steps:
+        if run.stop.agreed(run.ranks.control):
+            _save(run, save_newest, telemetry, is_needed=True)
+            raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
+        run.watchdog.beat(run.step, "waiting for data")
         batch = next(loader)
+        run.watchdog.beat(run.step, "computing")
         waited_s = time.perf_counter() - waiting
         if run.step == 0:
             report.show_clips(run, batch, telemetry)
         lr = learning_rate(config.train, run.step * config.train.batch_size / run.epoch_size)
         set_learning_rate(run.optimizer, lr)
+        run.guard.remember(run.step, batch)
         loss = train_step(run, batch, targets)
-        epochs_before = run.stream_position[0]
         run.step += 1
         shown = telemetry.step(run.step, loss, lr, waited_s, batch)
-        if shown is not None and not math.isfinite(shown):
-            raise InputError(
-                f"the loss is {shown} near step {run.step}: lower train.lr, set train.grad_clip, or use train.precision=fp32; "
-                "the last checkpoint is intact"
-            )
-        if run.stream_position[0] > epochs_before or run.step == run.total_steps:
+        if shown is not None:
+            report.tell_skipped(run, telemetry)
+        if run.ends_epoch:
             _end_epoch(run, run.stream_position[0], telemetry)
-        elif config.checkpoint.every_steps and run.step % config.checkpoint.every_steps == 0 and run.ranks.is_main:
-            save_newest(run)
+        elif config.checkpoint.every_steps and run.step % config.checkpoint.every_steps == 0:
+            _save(run, save_newest, telemetry)
+
+
+def _save(run: Run, write: Callable[[Run], None], telemetry: Telemetry, *, is_needed: bool = False) -> None:
+    """Rank 0 writes a checkpoint. A full disk costs this one and not the run, unless nothing comes after it."""
+    if not run.ranks.is_main:
+        return
+    try:
+        write(run)
+    except InputError as error:
+        if is_needed:
+            raise
+        telemetry.message(f"step {run.step}: {error}; training goes on, the last good checkpoint is kept")
+        telemetry.event("checkpoint_failed", step=run.step, reason=str(error))
 
 
 def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tensor:
     """Forward, backward and update from one batch. Returns the mean loss, still on the device.
 
+    If the loss or the gradient is not finite the model stays as it was.
+
     Dropout is seeded by (seed, step, rank), so a resumed run draws what the uninterrupted one would.
     """
     config, device = run.config.train, run.ranks.device
-    torch.manual_seed(run.config.run.seed + 1_000_003 * (run.step * run.ranks.world_size + run.ranks.rank))
+    torch.manual_seed(step_seed(run.config.run.seed, run.step, run.ranks.rank, run.ranks.world_size))
     run.optimizer.zero_grad(set_to_none=True)
+    buffers = copy_buffers(run.model)
     frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), dtype=targets.dtype, device=device)
     for place, (part, label) in enumerate(zip(frames, labels, strict=True)):
         is_last = place == len(frames) - 1
         run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
-        clips = clip_normalize(part, run.precision.dtype or torch.float32, channels_last=config.channels_last)
+        clips = clip_normalize(part, run.precision.compute, channels_last=config.channels_last)
         with run.precision.autocast(device):
             prediction = run.network(clips)
         loss = run.loss(prediction, targets[label]) * (len(label) / len(batch))
         run.scaler.scale(loss).backward()
         total += loss.detach()
     run.scaler.unscale_(run.optimizer)
-    if config.grad_clip:
-        clip_gradients(run.model, config.grad_clip)
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
+    norm = clip_gradients(run.model, config.grad_clip) if config.grad_clip else gradient_norm(run.model)
+    is_bad = run.guard.step(run.optimizer, run.scaler, total, norm, statistics_norm(run.model))
+    restore_buffers(run.model, buffers, where=is_bad)
     return total
+
+
+def step_seed(seed: int, step: int, rank: int, world_size: int) -> int:
+    """The seed of a step's dropout on one rank."""
+    return seed + 1_000_003 * (step * world_size + rank)
 
 
 def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
     """After an epoch: measure every so often, keep the best, save."""
     started = time.perf_counter()
     is_end = run.step == run.total_steps
-    if epoch % run.config.evaluate.every_epochs == 0 or is_end:
+    if run.measures_now:
+        if run.measured < run.step:  # a kill or a signal in the evaluation costs no step
+            _save(run, save_newest, telemetry)
         is_best = report.measure(run, telemetry, epoch)
-        if is_best and run.ranks.is_main:
-            save_run(run, run.folder / "checkpoints" / "best.pt")
-    if (epoch % run.config.checkpoint.every_epochs == 0 or is_end) and run.ranks.is_main:
-        save_newest(run)
+        if is_best:
+            _save(run, save_best, telemetry, is_needed=is_end)
+    if epoch % run.config.checkpoint.every_epochs == 0 or is_end:
+        _save(run, save_newest, telemetry, is_needed=is_end)
     run.network.train()
     telemetry.pause(time.perf_counter() - started)
 

@@ -10,81 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.checkpoint import read_checkpoint
-from engine.config import ProceduralConfig
-from engine.data.procedural import write_procedural_dataset
-
-REPO = Path(__file__).resolve().parents[1]
-TRAIN = str(REPO / "engine" / "train.py")
-THINGS, MOVEMENTS = ["ball", "star", "house"], ["falling", "circling", "growing"]
+from tests.jobs import TRAIN, events, final_weights, losses, run, write_config, write_videos
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
     """A small set of real H.264 files and its manifest."""
-    folder = tmp_path_factory.mktemp("videos")
-    config = ProceduralConfig(
-        folder=str(folder), things=THINGS, movements=MOVEMENTS, videos_per_class=4, num_unseen=3, frames=12, size=32
-    )
-    return write_procedural_dataset(config)
-
-
-def write_config(path: Path, manifest: Path, folder: Path, **sections) -> Path:
-    config = {
-        "run": {"folder": str(folder), "device": "cpu", "cpu_threads": 1},
-        "data": {
-            "train": [{"manifest": str(manifest), "splits": ["train"]}],
-            "tests": [{"manifest": str(manifest), "splits": ["unseen"], "name": "combinations"}],
-            "validation": {"video_share": 0.25},
-            "decode_threads": 1,
-        },
-        "clip": {"num_frames": 4, "short_side": 32, "crop": 24},
-        "model": {"backbone": "r3d_18", "width": 4},
-        "train": {"epochs": 4, "batch_size": 4, "lr": 1e-3, "milestones": [3]},
-        "evaluate": {"every_epochs": 2, "num_snippets": 2},
-        "log": {"every_steps": 1},
-    }
-    for name, values in sections.items():
-        config[name] = {**config.get(name, {}), **values}
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-def run(*arguments: str, ranks: int = 0, check: bool = True) -> subprocess.CompletedProcess:
-    launcher = [sys.executable, TRAIN]
-    if ranks:
-        launcher = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            str(ranks),
-            TRAIN,
-        ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launcher, *map(str, arguments)], capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def events(folder: Path, kind: str) -> list[dict]:
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == kind]
-
-
-def losses(folder: Path) -> dict[int, float]:
-    return {e["step"]: e["train/loss"] for e in events(folder, "scalars") if "train/loss" in e}
-
-
-def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    newest = max((folder / "checkpoints").glob("step_*.pt"))
-    return read_checkpoint(newest)["model"]
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="module")

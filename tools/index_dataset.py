@@ -62,6 +62,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--time-limit", type=float, default=300.0, metavar="S", help="seconds for one file (default: 300)"
     )
+    parser.add_argument(
+        "--max-pixels", type=int, default=2**27, metavar="N", help="largest picture (default: 134217728)"
+    )
+    parser.add_argument("--max-hours", type=float, default=8.0, metavar="H", help="longest file (default: 8)")
     return parser.parse_args()
 
 
@@ -83,7 +87,9 @@ def main() -> None:
     )
     for note in listing.notes:
         print(note, flush=True)
-    settings = IndexSettings(arguments.workers, arguments.full_decode, arguments.time_limit)
+    settings = IndexSettings(
+        arguments.workers, arguments.full_decode, arguments.time_limit, arguments.max_pixels, arguments.max_hours
+    )
     report = index_dataset(listing, arguments.folder, out, settings)
     print_summary(report, out, time.monotonic() - start)
 

@@ -31,7 +31,7 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
         return "pyav", "data.decoder is pyav"
     if name == "auto" and device.type != "cuda":
         return "pyav", f"data.decoder is auto and the device is {device.type}"
-    problem = _dali_problem(device)
+    problem = dali_problem(device)
     if name == "auto" and problem:
         return "pyav", f"data.decoder is auto and {problem}"
     store = next(filter(None, map(_store_of, manifests)), None)
@@ -60,7 +60,7 @@ def _store_of(manifest: Manifest) -> Path | None:
     return place[0].parent if place else None
 
 
-def _dali_problem(device: torch.device) -> str | None:
+def dali_problem(device: torch.device) -> str | None:
     """Why DALI cannot decode for `device`, and what to do about it; None where it can."""
     if device.type not in ("cuda", "cpu"):
         return f"DALI decodes for cuda and cpu devices, not for {device.type}"

@@ -21,12 +21,12 @@ from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_l
 from engine.data.layouts.listing import IMAGE_SUFFIXES
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say
-from engine.data.pyav.probe import REASONS, TIME_LIMIT_S, ProbeError, ProbeResult, probe
+from engine.data.pyav.probe import MAX_HOURS, MAX_PIXELS, REASONS, TIME_LIMIT_S, ProbeError, ProbeResult, probe
 from engine.errors import InputError
 
 INDEX_REASONS = {"outside": "the labelled segment lies outside the file"}
 ALL_REASONS = {**LISTING_REASONS, **REASONS, **INDEX_REASONS}
-_TRY_AGAIN = ("too-slow", "crashed")  # may be the machine's fault
+_TRY_AGAIN = ("too-slow", "crashed", "too-large", "too-long")  # may be the machine's fault, or another limit
 _KILL_MARGIN_S = 30.0  # a process is killed only if the probe's own limit did not work
 
 
@@ -37,11 +37,14 @@ class IndexSettings:
     num_workers: processes; 0 probes in this process, without protection against crashes and hangs.
     full_decode: decode every file to its end, also where its packets can be trusted.
     time_limit_s: seconds for one file.
+    max_pixels, max_hours: a file with larger pictures, or a longer one, is not used.
     """
 
     num_workers: int = 0
     full_decode: bool = False
     time_limit_s: float = TIME_LIMIT_S
+    max_pixels: int = MAX_PIXELS
+    max_hours: float = MAX_HOURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: In
     pending = [path for path in paths if path not in known]
     if known:
         say(f"{len(known)} of {len(paths)} files are known and unchanged")
-    work = partial(_probe_one, root=root, full_decode=settings.full_decode, time_limit_s=settings.time_limit_s)
+    work = partial(_probe_one, root=root, settings=settings)
     outcomes = run_isolated(work, pending, settings.num_workers, settings.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
     with Progress(len(pending), "file") as progress:
@@ -126,7 +129,7 @@ def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: In
     return {path: known[path] for path in paths}
 
 
-def _probe_one(path: str, root: Path, full_decode: bool, time_limit_s: float) -> ProbeResult | Failure:
+def _probe_one(path: str, root: Path, settings: IndexSettings) -> ProbeResult | Failure:
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -137,7 +140,13 @@ def _probe_one(path: str, root: Path, full_decode: bool, time_limit_s: float) ->
             from engine.data.stills import probe_still
 
             return probe_still(root / path)
-        return probe(root / path, full_decode=full_decode, time_limit_s=time_limit_s)
+        return probe(
+            root / path,
+            full_decode=settings.full_decode,
+            time_limit_s=settings.time_limit_s,
+            max_pixels=settings.max_pixels,
+            max_hours=settings.max_hours,
+        )
     except ProbeError as error:
         return Failure(error.kind, error.text)
 
@@ -155,6 +164,11 @@ def _holds(record: Record | None, state: FileState, settings: IndexSettings) -> 
         return False
     if isinstance(record.found, Failure):
         return record.found.kind not in _TRY_AGAIN
+    if (
+        record.found.width * record.found.height > settings.max_pixels
+        or record.found.duration > settings.max_hours * 3600
+    ):
+        return False
     return record.found.counted_by == "decoding" or not settings.full_decode
 
 

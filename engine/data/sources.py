@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest, concatenate
+from engine.data.trust import check_inside, check_limits
 from engine.errors import InputError
 
 
@@ -45,10 +46,14 @@ def load_source(config: SourceConfig) -> DataSet:
     """Read a manifest and keep the part that the config names.
 
     Raises:
-        InputError: a split, group or class that the manifest does not have, or nothing left.
+        InputError: a split, group or class that the manifest does not have, nothing left, paths that leave the root,
+            or videos over the limits.
     """
     path = Path(config.manifest)
     manifest = Manifest.load(path, Path(config.root) if config.root else None)
+    check_limits(manifest, config)
+    if not config.allow_outside:
+        check_inside(manifest)
     for column, wanted in (("split", config.splits), ("group", config.groups), ("class_name", config.classes)):
         if wanted:
             manifest = manifest.select(np.isin(_checked(manifest, column, wanted, path), wanted))

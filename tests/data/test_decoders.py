@@ -112,7 +112,7 @@ def test_threads_are_the_cores_shared_among_the_ranks(dali, monkeypatch):
 
 
 def test_auto_on_a_gpu_takes_pyav_for_videos_that_nvdec_would_count_wrongly(monkeypatch):
-    monkeypatch.setattr(decoders, "_dali_problem", lambda device: None)
+    monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
     good = Manifest.from_rows([row("a.mp4", "x"), row("b.mkv", "x", codec="hevc")], Path("/v"))
     mixed = Manifest.from_rows(
         [row("a.avi", "x"), row("b.mp4", "x", codec="mpeg4"), row("c.mp4", "x", width=63), row("d.mp4", "x")],
@@ -126,7 +126,7 @@ def test_auto_on_a_gpu_takes_pyav_for_videos_that_nvdec_would_count_wrongly(monk
 
 
 def test_a_snippet_store_is_read_by_pyav_and_refused_for_dali(monkeypatch):
-    monkeypatch.setattr(decoders, "_dali_problem", lambda device: None)
+    monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
     plain = Manifest.from_rows([row("a.mp4", "x")], Path("/v"))
     store = Manifest.from_rows([row("store.index/a.mp4#0", "x")], Path("/s/k700"))
     for manifests in ([plain, store], [concatenate([plain, store])]):

@@ -28,7 +28,8 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
 from engine.data.geometry import CropWindow, crop_window, snippet_frames
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.groups import GroupDecoder, StoredFrames
-from engine.data.pyav.probe import video_stream
+from engine.data.pyav.packets import codec_name, padded
+from engine.data.pyav.probe import MAX_PIXELS, video_stream
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError
 
@@ -61,6 +62,8 @@ class _FrameSource:
         )
         try:
             self._stream = _select_stream(self._container)
+            if video.codec and codec_name(self._stream) != video.codec:  # another file of the same size
+                raise _Unusable(f"it is {codec_name(self._stream)}, the manifest says {video.codec}: index it again")
             header = (self._stream.codec_context.width, self._stream.codec_context.height)
         except BaseException:
             self._container.close()
@@ -282,6 +285,7 @@ def _select_stream(container: InputContainer) -> VideoStream:
             other.discard = Discard.all
     stream.codec_context.thread_count = 1
     stream.codec_context.thread_type = "NONE"
+    stream.codec_context.options = {"max_pixels": padded(MAX_PIXELS)}  # a file may have changed since it was probed
     return stream
 
 

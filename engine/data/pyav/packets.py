@@ -39,6 +39,11 @@ class Packets:
     def __len__(self) -> int:
         return len(self.pts)
 
+    def hours(self, stream: VideoStream) -> float:
+        """Time between the first and the last time stamp."""
+        known = [pts for pts in self.pts if pts is not None]
+        return float((max(known) - min(known)) * stream.time_base) / 3600 if known else 0.0
+
     def expected_pts(self) -> list[int]:
         """Time stamps of the frames to be shown, in order, as far as packets tell."""
         shown = (pts for pts, hidden in zip(self.pts, self.is_hidden, strict=True) if not hidden)
@@ -84,6 +89,11 @@ def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> s
     return None
 
 
+def padded(max_pixels: int) -> str:
+    """A limit of pixels as FFmpeg's option, with room for the margin that it counts."""
+    return str(2 * max_pixels + 2**16)
+
+
 def codec_name(stream: VideoStream) -> str:
     """FFmpeg's name of a stream's codec, whichever decoder was chosen for it (av1, not libdav1d)."""
     return stream.codec_context.codec.canonical_name
@@ -101,7 +111,7 @@ def key_frames(packets: Packets, shown_pts: Sequence[int]) -> list[KeyFrame]:
     places, and whoever starts at the key frame drops them.
     """
     keys = [place for place, is_key in enumerate(packets.is_key) if is_key]
-    following = [packets.dts[place] for place in keys[1:]] + [None]
+    following = [*(packets.dts[place] for place in keys[1:]), None][: len(keys)]  # there may be no key frame at all
     found: list[KeyFrame] = []
     for place, next_dts in zip(keys, following, strict=True):
         pts = packets.pts[place]

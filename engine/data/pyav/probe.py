@@ -22,11 +22,12 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from engine.data.pyav.packets import KeyFrame, Packets, can_seek, codec_name, doubt, key_frames, read_packets
+from engine.data.pyav.packets import KeyFrame, Packets, can_seek, codec_name, doubt, key_frames, padded, read_packets
 from engine.data.pyav.seeks import picture_sum, seeks_are_exact, seeks_to_try
 
 TIME_LIMIT_S = 300.0
-MAX_PICTURE = 2**27  # pixels; a larger picture is a broken header or an attack on memory
+MAX_PIXELS = 2**27  # of a picture; a larger one is a broken header or an attack on memory
+MAX_HOURS = 8.0  # of a file by its time stamps
 HEAD_FRAMES = 16  # decoded of every file, so that one that cannot be decoded is found
 
 REASONS = {
@@ -37,6 +38,8 @@ REASONS = {
     "encrypted": "encrypted",
     "zero-frames": "a video stream without frames",
     "undecodable": "the decoder fails",
+    "too-large": "a picture over the limit of pixels",
+    "too-long": "a file over the limit of hours",
     "too-slow": "over the time limit of a file",
     "crashed": "it crashed the decoder",
 }
@@ -79,13 +82,21 @@ class ProbeResult:
     counted_by: str
 
 
-def probe(path: Path, *, full_decode: bool = False, time_limit_s: float = TIME_LIMIT_S) -> ProbeResult:
+def probe(
+    path: Path,
+    *,
+    full_decode: bool = False,
+    time_limit_s: float = TIME_LIMIT_S,
+    max_pixels: int = MAX_PIXELS,
+    max_hours: float = MAX_HOURS,
+) -> ProbeResult:
     """Find out what a video file holds.
 
     Args:
-        path: the file.
         full_decode: decode it to its end even where packets can be trusted.
         time_limit_s: seconds for this file.
+        max_pixels: of a picture; FFmpeg is told too, so that no larger one is ever allocated.
+        max_hours: between the first and the last time stamp.
 
     Raises:
         ProbeError: with a kind of `REASONS`, for every file that cannot be trained on.
@@ -94,20 +105,24 @@ def probe(path: Path, *, full_decode: bool = False, time_limit_s: float = TIME_L
     clock = _Clock(time_limit_s)
     packets = Packets()
     try:
-        with _open(path, clock) as container:
-            stream = _checked_stream(container)
+        with _open(path, clock, max_pixels) as container:
+            stream = _checked_stream(container, max_pixels)
             packets = read_packets(container, stream, clock.check)
             if not packets:
                 raise ProbeError("zero-frames", "the video stream has no packets")
             if packets.is_encrypted:
                 raise ProbeError("encrypted", "packets of the video stream are encrypted")
+            if (hours := packets.hours(stream)) > max_hours:
+                raise ProbeError(
+                    "too-long", f"its time stamps reach over {hours:.1f} hours, the limit is {max_hours:g}"
+                )
             is_trusted = not full_decode and doubt(container, stream, packets) is None
         if is_trusted:
-            with _open(path, clock) as container:
+            with _open(path, clock, max_pixels) as container:
                 result = _count_packets(container, packets, clock)
             if result is not None:
                 return result
-        with _open(path, clock) as container:
+        with _open(path, clock, max_pixels) as container:
             return _count_frames(container, packets, clock)
     except (av.error.FFmpegError, OSError) as error:
         clock.check()  # FFmpeg's own word for time being up is an error too
@@ -156,7 +171,7 @@ def _refuse_unfit(path: Path) -> None:
         raise ProbeError("empty", "the file has 0 bytes")
 
 
-def _open(path: Path, clock: _Clock) -> InputContainer:
+def _open(path: Path, clock: _Clock, max_pixels: int) -> InputContainer:
     clock.check()
     container = av.open(
         f"file:{path}",
@@ -171,10 +186,11 @@ def _open(path: Path, clock: _Clock) -> InputContainer:
             stream.discard = Discard.all
     if wanted is not None and wanted.codec_context is not None:  # parallelism is over files
         wanted.thread_type, wanted.codec_context.thread_count = "NONE", 1
+        wanted.codec_context.options = {"max_pixels": padded(max_pixels)}
     return container
 
 
-def _checked_stream(container: InputContainer) -> VideoStream:
+def _checked_stream(container: InputContainer, max_pixels: int) -> VideoStream:
     stream = video_stream(container)
     if stream is None:
         kinds = sorted({"cover picture" if s.type == "video" else s.type for s in container.streams})
@@ -184,8 +200,8 @@ def _checked_stream(container: InputContainer) -> VideoStream:
     if "enc_key_id" in stream.metadata:  # Matroska's way; MP4 says it with each packet
         raise ProbeError("encrypted", "the video stream is encrypted")
     width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MAX_PICTURE:
-        raise ProbeError("undecodable", f"a picture of {width}x{height} is larger than {MAX_PICTURE} pixels")
+    if width * height > max_pixels:
+        raise ProbeError("too-large", f"it claims pictures of {width}x{height}, the limit is {max_pixels} pixels")
     return stream
 
 

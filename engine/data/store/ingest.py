@@ -74,7 +74,7 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
     at all, and say the same whatever the number of workers and however often the run was interrupted.
 
     Raises:
-        InputError: no video can be used, the source is a store itself, or `folder` cannot be used.
+        InputError: no video can be used, the source is a store itself or lists pictures, or `folder` cannot be used.
     """
     videos = _source_videos(source)
     with StoreWriter(folder, settings, work.shard_bytes) as writer:
@@ -93,6 +93,12 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
 
 def _source_videos(source: Manifest) -> dict[str, tuple[SourceVideo, int]]:
     """Path -> the file and its number of frames, once for each file, in the manifest's order."""
+    stills = np.flatnonzero(source.is_still)
+    if len(stills):
+        raise InputError(
+            f"'{source.source}' lists {len(stills)} still picture(s), the first is "
+            f"'{source.table.column('path')[int(stills[0])]}': a store holds videos; pictures are trained on as they are"
+        )
     columns = [
         source.table.column(name).to_pylist() for name in ("path", "fps", "rotation", "file_bytes", "file_frames")
     ]

@@ -1,0 +1,82 @@
+"""What a manifest may ask for: files under its root, pictures and lengths within limits.
+
+A manifest may come from someone else, and every path in it will be opened.
+"""
+
+import os
+from collections import defaultdict
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from engine.config import SourceConfig
+from engine.data.manifest import Manifest
+from engine.errors import InputError
+
+
+def check_limits(manifest: Manifest, config: SourceConfig) -> None:
+    """Refuse a manifest with pictures or files over the source's limits.
+
+    Raises:
+        InputError: naming the first such video.
+    """
+    columns = {name: manifest.table.column(name).to_numpy() for name in ("width", "height", "duration")}
+    pixels = columns["width"].astype(np.int64) * columns["height"]
+    for key, values, limit in (
+        ("max_pixels", pixels, config.max_pixels),
+        ("max_hours", columns["duration"] / 3600, config.max_hours),
+    ):
+        over = np.flatnonzero(values > limit)
+        if len(over):
+            raise InputError(
+                f"manifest '{manifest.source}': {len(over)} video(s) over {key} = {limit:g}, the first is "
+                f"'{_path(manifest, over[0])}' with {values[over[0]]:.6g}: index again without, or raise {key} of the source"
+            )
+
+
+def check_inside(manifest: Manifest) -> None:
+    """Refuse a manifest with a path that leaves its root: absolute, by `..`, or by a symbolic link.
+
+    A folder is listed once, which tells its links without a look at each file.
+
+    Raises:
+        InputError: naming the first such path.
+    """
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in manifest.table.column("path").to_pylist():
+        if path.startswith("/") or (".." in path and ".." in PurePath(path).parts):
+            _refuse(manifest, path, "it is absolute" if path.startswith("/") else "it goes up by ..")
+        folder, _, name = path.rpartition("/")
+        folders[folder].append(name)
+    root = os.path.realpath(manifest.root)
+    for folder, names in folders.items():
+        place = Path(root, folder)
+        if not _is_under(place, root):
+            _refuse(manifest, str(PurePath(folder, names[0])), "a symbolic link leads out")
+        for name in _links(place).intersection(names):
+            if not _is_under(place / name, root):
+                _refuse(manifest, str(PurePath(folder, name)), "a symbolic link leads out")
+
+
+def _links(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_symlink()}
+    except OSError:  # it is not there: the decoder will say so of each file
+        return set()
+
+
+def _is_under(path: Path, root: str) -> bool:
+    real = os.path.realpath(path)
+    return real == root or os.path.commonpath([real, root]) == root
+
+
+def _refuse(manifest: Manifest, path: str, why: str) -> None:
+    raise InputError(
+        f"manifest '{manifest.source}' names '{path}', which leaves its root '{manifest.root}' ({why}): "
+        "if you trust the manifest, set allow_outside: true in its source"
+    )
+
+
+def _path(manifest: Manifest, row: int) -> str:
+    return manifest.table.column("path")[int(row)].as_py()

@@ -1,0 +1,75 @@
+"""Stopping when a scheduler asks for it: SIGTERM or SIGUSR1, then a checkpoint, then exit status 0.
+
+A signal only raises a flag; the loop looks at it where a checkpoint can be taken. With several ranks the
+flags are combined once a step, so that all stop after the same step although the signals arrive at
+different moments (or at one rank alone). The combining runs beside the step, over a group of its own on
+the CPU: its answer is read one step later, and no GPU is waited for.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Preempted(Exception):
+    """The run was asked to stop and can be gone on with by the same command."""
+
+
+class StopVote:
+    """Whether this rank was asked to stop, and whether the ranks have agreed to."""
+
+    def __init__(self) -> None:
+        self.signal_name = ""
+        self._flag = torch.zeros(1, dtype=torch.int32)
+        self._pending: dist.Work | None = None
+
+    def requested(self) -> bool:
+        """Whether a signal reached this rank."""
+        return bool(self.signal_name)
+
+    def agreed(self, group: dist.ProcessGroup | None) -> bool:
+        """True on all ranks in the same call once any of them was asked to. Collective: call it once a step.
+
+        Args:
+            group: all ranks, on gloo; None where there is one rank.
+        """
+        if group is None:
+            return self.requested()
+        is_agreed = self._answer()
+        if not is_agreed:
+            self._flag.fill_(int(self.requested()))
+            self._pending = dist.all_reduce(self._flag, dist.ReduceOp.MAX, group=group, async_op=True)
+        return is_agreed
+
+    def finish(self) -> None:
+        """Wait for the vote under way, if any: the group must not be left in the middle of one."""
+        self._answer()
+
+    def _answer(self) -> bool:
+        if self._pending is None:
+            return False
+        self._pending.wait()
+        self._pending = None
+        return bool(self._flag.item())
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopVote]:
+    """While inside, SIGTERM and SIGUSR1 ask for a stop instead of ending the process. Main thread only."""
+    vote = StopVote()
+
+    def ask(number: int, _: FrameType | None) -> None:
+        vote.signal_name = signal.Signals(number).name
+
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield vote
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,73 @@
+"""What is needed to repeat a run, kept in its folder: `provenance.jsonl`, a line for every start.
+
+Beside `config.yaml` (every key, defaults included): the command, the commit, the versions of all installed
+packages, the hardware, the seeds, the ranks, and the SHA-256 of every manifest. A run that goes on
+elsewhere adds a line, so that it is seen where what was done.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from engine.config import Config
+from engine.distributed import Ranks
+from engine.records import device, git_state
+
+FILE = "provenance.jsonl"
+
+
+def append_provenance(folder: Path, config: Config, ranks: Ranks, step: int) -> Path:
+    """Add the line of this start (rank 0 only).
+
+    Args:
+        step: the step that the run goes on from.
+    """
+    seeds = {
+        "run.seed": config.run.seed,
+        "data.validation.seed": config.data.validation.seed,
+        "words.seed": config.words.seed,
+    }
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "step": step,
+        "command": shlex.join(sys.orig_argv),
+        **git_state(),
+        "packages": installed(),
+        "python": sys.version,
+        "torch": torch.__version__,  # with its build, which the package's version lacks
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "device": device(),
+        "world_size": ranks.world_size,
+        "seeds": seeds,
+        "deterministic": config.run.deterministic,
+        "manifests": manifest_hashes(config),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    return path
+
+
+def installed() -> dict[str, str]:
+    """Name -> version of every installed package."""
+    found = {part.metadata["Name"]: part.version for part in importlib.metadata.distributions()}
+    return {name: found[name] for name in sorted(found, key=str.lower)}
+
+
+def manifest_hashes(config: Config) -> dict[str, str]:
+    """Path -> SHA-256 of every manifest of the config."""
+    return {source.manifest: file_hash(Path(source.manifest)) for source in (*config.data.train, *config.data.tests)}
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,103 @@
+"""A rank that hangs fails the job within a set time, by its name.
+
+Ranks wait for each other in every step, so when one hangs all stand still, and a collective's own timeout
+says only that nobody came. Here every rank says in the process group's store where it is, from a thread
+that runs on while the main thread waits. The rank that is behind all others, or fell silent first, is the
+one that the others wait for.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch.distributed as dist
+
+PHASES = ("waiting for data", "computing", "evaluating")
+EXIT_STATUS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Where a rank is. count: beats so far, the only thing that must move."""
+
+    count: int
+    step: int
+    phase: int  # of PHASES
+
+
+class Watchdog:
+    """Watches all ranks from one; without a store (one rank) it does nothing.
+
+    Args:
+        store: shared by all ranks.
+        timeout_s: a rank that makes no progress for so long ends the job, with exit status 3.
+    """
+
+    def __init__(self, store: dist.Store | None, rank: int, world_size: int, timeout_s: float) -> None:
+        self._rank, self._world_size, self._timeout_s = rank, world_size, timeout_s
+        self._beat = Beat(0, 0, 0)
+        self._seen: dict[int, tuple[Beat, float]] = {}  # rank -> its last beat, and when it was first seen
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        if store is not None:
+            own = dist.PrefixStore("watchdog", store.clone())  # a connection of its own: a wait blocks it for others
+            own.set_timeout(timedelta(seconds=timeout_s))
+            self._thread = threading.Thread(target=self._watch, args=(own,), name="watchdog", daemon=True)
+            self._thread.start()
+
+    def beat(self, step: int, phase: str) -> None:
+        """Say that this rank is at `phase` of the step after `step`."""
+        self._beat = Beat(self._beat.count + 1, step, PHASES.index(phase))
+
+    def close(self) -> None:
+        """Stop watching: this rank is done."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=self._timeout_s)
+
+    def _watch(self, store: dist.Store) -> None:
+        interval_s = min(2.0, self._timeout_s / 8)
+        try:
+            while not self._stop.wait(interval_s):
+                store.set(str(self._rank), json.dumps([self._beat.count, self._beat.step, self._beat.phase]))
+                for rank in range(self._world_size):
+                    found = Beat(*json.loads(store.get(str(rank)))) if store.check([str(rank)]) else Beat(0, 0, 0)
+                    self._see(rank, found, time.monotonic())
+                late = self.late(time.monotonic())
+                if late is not None and not self._stop.is_set():
+                    self._end_job(late)
+            store.set(str(self._rank), json.dumps([-1, 0, 0]))  # done: nobody waits for it
+        except (RuntimeError, dist.DistError) as error:
+            if not self._stop.is_set():
+                print(
+                    f"rank {self._rank}: the ranks' store does not answer any more ({error})",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def _see(self, rank: int, beat: Beat, now: float) -> None:
+        if rank not in self._seen or self._seen[rank][0].count != beat.count:
+            self._seen[rank] = (beat, now)
+
+    def late(self, now: float) -> int | None:
+        """The rank that all wait for, once one has been silent for too long."""
+        running = {rank: seen for rank, seen in self._seen.items() if seen[0].count >= 0}
+        if all(now - since <= self._timeout_s for _, since in running.values()):
+            return None
+        return min(running, key=lambda rank: (running[rank][0].step, running[rank][0].phase, running[rank][1]))
+
+    def _end_job(self, late: int) -> None:
+        beat, since = self._seen[late]
+        silent_s = time.monotonic() - since
+        print(
+            f"error: rank {late} has made no progress for {silent_s:.0f} s (run.timeout_s is {self._timeout_s:g}): "
+            f"{PHASES[beat.phase]}, step {beat.step + 1}; rank {self._rank} ends the job, which goes on from its last "
+            "checkpoint when it is started again",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(EXIT_STATUS)  # the main thread waits in a collective that nothing can interrupt

@@ -1,0 +1,139 @@
+"""Real training jobs for tests: a tiny set of encoded videos, its config, and processes that train on it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+
+from engine.checkpoint import read_checkpoint
+from engine.config import ProceduralConfig
+from engine.data.procedural import write_procedural_dataset
+
+REPO = Path(__file__).resolve().parents[1]
+TRAIN = str(REPO / "engine" / "train.py")
+THINGS, MOVEMENTS = ["ball", "star", "house"], ["falling", "circling", "growing"]
+# C3D has no batch-norm, so its loss does not depend on how a batch is divided.
+EXACT = {
+    "model": {"backbone": "c3d", "width": 4, "dropout": 0.0},
+    "clip": {"num_frames": 16, "short_side": 32, "crop": 32},
+    "train": {"epochs": 2, "batch_size": 4, "lr": 1e-3, "milestones": []},
+}
+
+
+def write_videos(folder: Path) -> Path:
+    """A small set of real H.264 files; returns its manifest."""
+    config = ProceduralConfig(
+        folder=str(folder), things=THINGS, movements=MOVEMENTS, videos_per_class=4, num_unseen=3, frames=12, size=32
+    )
+    return write_procedural_dataset(config)
+
+
+def write_config(path: Path, manifest: Path, folder: Path, **sections: dict) -> Path:
+    """A config of a run that takes seconds: 24 steps of a narrow R3D; `sections` change single keys."""
+    config = {
+        "run": {"folder": str(folder), "device": "cpu", "cpu_threads": 1},
+        "data": {
+            "train": [{"manifest": str(manifest), "splits": ["train"]}],
+            "tests": [{"manifest": str(manifest), "splits": ["unseen"], "name": "combinations"}],
+            "validation": {"video_share": 0.25},
+            "decode_threads": 1,
+        },
+        "clip": {"num_frames": 4, "short_side": 32, "crop": 24},
+        "model": {"backbone": "r3d_18", "width": 4},
+        "train": {"epochs": 4, "batch_size": 4, "lr": 1e-3, "milestones": [3]},
+        "evaluate": {"every_epochs": 2, "num_snippets": 2},
+        "log": {"every_steps": 1},
+    }
+    for name, values in sections.items():
+        config[name] = {**config.get(name, {}), **values}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def command(*arguments: object, ranks: int = 0, launcher: Sequence[str] = ()) -> list[str]:
+    """The command line of a job; with `ranks` through torchrun and its own options `launcher`."""
+    words = [sys.executable]
+    if ranks:
+        words += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *launcher]
+    return [*words, TRAIN, *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1", **more}
+
+
+def run(*arguments: object, ranks: int = 0, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
+    """Run a job to its end."""
+    done = subprocess.run(
+        command(*arguments, ranks=ranks), capture_output=True, text=True, timeout=300, env=environment(), **more
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def start(*arguments: object, ranks: int = 0, launcher: Sequence[str] = (), **more: str) -> subprocess.Popen[str]:
+    """Start a job; `more` are variables of its environment."""
+    return subprocess.Popen(
+        command(*arguments, ranks=ranks, launcher=launcher),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(**more),
+    )  # fmt: skip
+
+
+def start_ranks(world_size: int, *arguments: object, port: int) -> list[subprocess.Popen[str]]:
+    """Start every rank by itself, as srun does, so that each can be signalled alone."""
+    return [
+        start(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
+              LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        for rank in range(world_size)
+    ]  # fmt: skip
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Return as soon as the log shows that this step is done."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if (folder / "log.jsonl").is_file() and max(losses(folder), default=0) >= step:
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.002)
+    process.kill()
+    raise AssertionError(f"step {step} was not seen: {process.communicate()[0]}")
+
+
+def stop(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, float]:
+    """Signal a job and wait for its end: (exit status, what it printed, seconds)."""
+    asked = time.monotonic()
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=60)
+    return process.returncode, printed, time.monotonic() - asked
+
+
+def events(folder: Path, kind: str) -> list[dict]:
+    """The whole lines of one kind in a run's log.jsonl."""
+    lines = (folder / "log.jsonl").read_text().split("\n")[:-1]
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """Step -> logged loss; of a step done twice the later one."""
+    return {e["step"]: e["train/loss"] for e in events(folder, "scalars") if "train/loss" in e}
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of the newest checkpoint."""
+    return read_checkpoint(max((folder / "checkpoints").glob("step_*.pt")))["model"]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two run folders end with the same weights, bit for bit."""
+    expected, found = final_weights(one), final_weights(other)
+    return expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)

@@ -1,0 +1,100 @@
+"""A scheduler takes the machine: checkpoint, exit status 0, and the run goes on as if nothing had been."""
+
+import signal
+import time
+
+import pytest
+
+from tests import jobs
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def whole(videos, tmp_path_factory):
+    """The folder of a run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    jobs.run(jobs.write_config(folder.parent / "config.yaml", videos, folder))
+    return folder
+
+
+def test_sigterm_and_sigusr1_save_and_the_run_goes_on_bit_for_bit(videos, whole, tmp_path):
+    folder = tmp_path / "run"
+    # No checkpoint but those that the signals ask for, and the ones at measured epochs.
+    config = jobs.write_config(tmp_path / "config.yaml", videos, folder, checkpoint={"every_epochs": 4})
+    for number, step in ((signal.SIGTERM, 3), (signal.SIGUSR1, 8)):
+        process = jobs.start(config)
+        jobs.wait_for_step(folder, step, process)
+        status, printed, seconds = jobs.stop(process, number)
+        assert status == 0, printed
+        assert seconds < 30
+        assert "the same command goes on from there" in printed
+        stopped = jobs.events(folder, "stopped")[-1]
+        assert stopped["signal"] == number.name
+        assert step <= stopped["step"] <= step + 2
+        assert jobs.events(folder, "scalars")[-1]["step"] == stopped["step"]  # nothing was done after it
+    jobs.run(config)
+    assert [e["step"] for e in jobs.events(folder, "start")] == [
+        0,
+        *(e["step"] for e in jobs.events(folder, "stopped")),
+    ]
+    assert jobs.same_weights(whole, folder)
+    assert jobs.losses(folder) == jobs.losses(whole)
+
+
+def test_a_signal_during_evaluation_costs_no_step(videos, whole, tmp_path):
+    folder = tmp_path / "run"
+    # 60 snippets of each video make the evaluation after two epochs the longest thing in the run.
+    config = jobs.write_config(
+        tmp_path / "config.yaml", videos, folder,
+        evaluate={"every_epochs": 2, "num_snippets": 2, "during_snippets": 60, "batch_size": 2},
+        checkpoint={"every_epochs": 4},
+    )  # fmt: skip
+    process = jobs.start(config)
+    half = max(jobs.losses(whole)) // 2
+    jobs.wait_for_step(folder, half, process)
+    time.sleep(0.3)
+    status, printed, seconds = jobs.stop(process, signal.SIGTERM)
+    assert (status, seconds < 30) == (0, True), printed
+    assert jobs.events(folder, "stopped")[-1]["step"] == half
+    assert "seen/top1" not in jobs.events(folder, "scalars")[-1], "the evaluation had ended before the signal came"
+    jobs.run(config, "evaluate.during_snippets=1")
+    measured = [e for e in jobs.events(folder, "scalars") if "seen/top1" in e]
+    expected = [e for e in jobs.events(whole, "scalars") if "seen/top1" in e]
+    assert [{**e, "time": 0} for e in measured] == [{**e, "time": 0} for e in expected]  # the one cut short was done
+    assert jobs.same_weights(whole, folder)
+
+
+@pytest.mark.distributed
+def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_other_numbers_of_ranks_go_on(videos, tmp_path):
+    """One rank alone, then four, then two: the loss curve of the same global batches in the same order."""
+    alone = tmp_path / "alone"
+    jobs.run(jobs.write_config(tmp_path / "alone.yaml", videos, alone, **jobs.EXACT))
+    folder = tmp_path / "run"
+    config = jobs.write_config(tmp_path / "config.yaml", videos, folder, **jobs.EXACT)
+    ranks = jobs.start_ranks(4, config, port=29641)
+    jobs.wait_for_step(folder, 2, ranks[0])
+    ranks[2].send_signal(signal.SIGUSR1)
+    printed = [rank.communicate(timeout=60)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0, 0, 0], printed
+    stopped = jobs.events(folder, "stopped")[-1]["step"]
+    assert 2 <= stopped < max(jobs.losses(alone))
+    jobs.run(config, ranks=2)
+    assert jobs.events(folder, "start")[-1]["step"] == stopped
+    assert jobs.losses(folder) == pytest.approx(jobs.losses(alone), rel=1e-4)
+
+
+@pytest.mark.distributed
+def test_sigterm_to_torchrun_reaches_all_ranks(videos, tmp_path):
+    folder = tmp_path / "run"
+    process = jobs.start(jobs.write_config(tmp_path / "config.yaml", videos, folder, **jobs.EXACT), ranks=2)
+    jobs.wait_for_step(folder, 2, process)
+    status, printed, seconds = jobs.stop(process, signal.SIGTERM)
+    assert seconds < 30
+    stopped = jobs.events(folder, "stopped")[-1]["step"]
+    assert (folder / "checkpoints" / f"step_{stopped:08d}.pt").is_file()
+    assert status != 0, "torchrun itself says that it was stopped (docs/cluster.md); if that changed, say so there"
+    assert "the same command goes on from there" in printed

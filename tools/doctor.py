@@ -1,0 +1,48 @@
+"""Tell on one page what works on this machine, what does not, and how to mend it.
+
+    python tools/doctor.py
+    python tools/doctor.py --data data/ucf101.parquet --runs /scratch/runs
+
+Every check tries the thing itself: a kernel on the GPU, the driver's video library, DALI, Triton, a C++
+compiler, a video encoded and decoded, shared memory, word vectors, the speed of the disk that runs go to,
+and of each manifest whether a sample of its videos is there as it was indexed.
+
+Exit status 0 if a run can work here (also where something is only slower), 1 if there is a blocker.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from engine.diagnosis import diagnose
+from engine.errors import run_command
+from engine.records import device, versions
+from engine.tables import format_table
+
+
+def main() -> None:
+    """Read the command line, check, print the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", action="append", default=[], type=Path, metavar="MANIFEST", help="a manifest to look at"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    findings = diagnose(arguments.runs, arguments.data)
+    if arguments.json:
+        print(json.dumps({"versions": versions(), "device": device(), "findings": [asdict(f) for f in findings]}))
+    else:
+        about = ", ".join(f"{name} {version}" for name, version in versions().items())
+        print(f"{device()['cpu']}, {device()['cores']} cores\n{about}\n")
+        print(format_table(["", "", "found"], [[f.state, f.name, f.text] for f in findings]))
+        for finding in findings:
+            if finding.state != "ok" and finding.mend:
+                print(f"{finding.name}: {finding.mend}")
+    sys.exit(1 if any(finding.state == "blocker" for finding in findings) else 0)
+
+
+if __name__ == "__main__":
+    run_command(main)

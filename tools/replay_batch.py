@@ -1,0 +1,154 @@
+"""Do a batch again whose loss or gradient was not finite, and say where it goes wrong.
+
+    python tools/replay_batch.py runs/k664/not_finite
+    python tools/replay_batch.py runs/k664/not_finite --precision fp32
+
+A run that meets train.max_skipped_steps bad steps in a row stops and leaves in its folder not_finite/ the
+state that the first of them met and where the snippets of each came from. This decodes the same snippets,
+with the same crops, on the weights of that moment and with the same dropout, and prints for each rank the
+loss, the norm of its gradient, the first layer whose output is not finite, and the snippets at fault.
+
+The first bad batch by default; --step takes another. Exit status 1 if something is not finite here too, 0
+if all is well (as it may be in another --precision, which then is the mend).
+"""
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.checkpoint import read_checkpoint
+from engine.config import Config
+from engine.data.batch import ClipBatch
+from engine.data.loader import StreamPlan
+from engine.distributed import Ranks, choose_device
+from engine.errors import InputError, run_command
+from engine.finite import FOLDER, gradient_norm
+from engine.preemption import StopVote
+from engine.run import Run, build_loader, build_run
+from engine.schema import parse
+from engine.tables import format_table
+from engine.train import step_seed
+from kernels.clip_normalize import clip_normalize
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rank's batch does. layer: the first whose output is not finite; bad: places of the snippets at fault."""
+
+    loss: float
+    gradient_norm: float
+    layer: str | None
+    bad: list[int]
+
+
+def main() -> None:
+    """Read the command line, replay, print."""
+    arguments = _arguments()
+    saved = _read_origins(arguments.folder)
+    run = _restore(arguments)
+    step = run.step if arguments.step is None else arguments.step
+    known = sorted({origin["step"] for of_rank in saved["ranks"] for origin in of_rank})
+    if step not in known:
+        raise InputError(f"--step {step} was not kept: there are {', '.join(map(str, known))}")
+    rows, culprits, run.step = [], [], step
+    for rank in range(saved["world_size"]):
+        origin = next(origin for origin in saved["ranks"][rank] if origin["step"] == step)
+        finding = replay(run, _batch(run, rank, saved["world_size"], origin), rank, saved["world_size"])
+        rows.append([rank, finding.loss, finding.gradient_norm, finding.layer or "-", len(finding.bad)])
+        culprits += [f"rank {rank}: {origin['snippets'][place]}" for place in finding.bad]
+    print(f"the batch of step {step + 1}, {run.precision.name}, {run.ranks.device}")
+    print(format_table(["rank", "loss", "gradient norm", "first layer not finite", "snippets at fault"], rows))
+    print("\n".join(culprits))
+    sys.exit(0 if all(math.isfinite(row[1]) and math.isfinite(row[2]) for row in rows) else 1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="RUN/not_finite", help="what the stopped run left")
+    parser.add_argument("--step", type=int, metavar="N", help="steps done before the batch; default: the first bad one")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    return parser.parse_args()
+
+
+def _read_origins(folder: Path) -> dict[str, Any]:
+    path = folder / "batches.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"no batches to replay in '{path}' ({error}): name a run's {FOLDER} folder") from error
+
+
+def _restore(arguments: argparse.Namespace) -> Run:
+    path = arguments.folder / "checkpoint.pt"
+    tree = read_checkpoint(path)["config"]
+    tree["run"] |= {"resume": str(path), "device": arguments.device}
+    if arguments.precision:
+        tree["train"]["precision"] = arguments.precision
+    device = choose_device(arguments.device)
+    return build_run(parse(Config, tree), Ranks(0, 1, 0, 1, device), StopVote())
+
+
+def _batch(run: Run, rank: int, world_size: int, origin: dict[str, Any]) -> ClipBatch:
+    """One rank's batch, decoded again."""
+    train = run.config.train
+    stream = StreamPlan(run.config.run.seed, train.batch_size, rank, world_size, run.config.clip.flip)
+    loader = build_loader(run, stream)
+    try:
+        batch = next(loader)
+    finally:
+        loader.close()
+    if (batch.video.tolist(), batch.start.tolist()) != (origin["video"], origin["start"]):
+        raise InputError(
+            f"step {origin['step']} now draws other snippets on rank {rank} than it did: files were changed or lost"
+        )
+    return batch
+
+
+def replay(run: Run, batch: ClipBatch, rank: int, world_size: int) -> Finding:
+    """Forward and backward as in training; the weights stay as they are."""
+    config, device = run.config.train, run.ranks.device
+    torch.manual_seed(step_seed(run.config.run.seed, run.step, rank, world_size))
+    run.model.zero_grad(set_to_none=True)
+    run.model.train()
+    targets = run.classes.vectors.to(device, run.model.linear.weight.dtype)
+    losses, layers = [], []
+    hooks = _watch(run.model, layers)
+    for frames, label in zip(
+        batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate), strict=True
+    ):
+        clips = clip_normalize(frames, run.precision.compute, channels_last=config.channels_last)
+        with run.precision.autocast(device):
+            prediction = run.model(clips)
+        alone = [run.loss(prediction[i : i + 1], targets[label[i : i + 1]]) for i in range(len(label))]
+        losses += [loss.item() for loss in alone]
+        (run.loss(prediction, targets[label]) * (len(label) / len(batch))).backward()
+    for hook in hooks:
+        hook.remove()
+    bad = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
+    return Finding(sum(losses) / len(losses), gradient_norm(run.model).item(), next(iter(layers), None), bad)
+
+
+def _watch(model: nn.Module, layers: list[str]) -> list[torch.utils.hooks.RemovableHandle]:
+    """Note in `layers` each layer whose output is not finite, in the order of the computation."""
+
+    def hook(name: str) -> Any:
+        def look(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and not output.isfinite().all():
+                layers.append(name)
+
+        return look
+
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    return [module.register_forward_hook(hook(name)) for name, module in leaves]
+
+
+if __name__ == "__main__":
+    run_command(main)
