@@ -34,3 +34,13 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     if name == "fp16" and device.type == "cpu":
         raise InputError("train.precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
     return Precision(name, {"fp32": None, "fp64": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name])
+
+
+def precision_notes(precision: Precision, device: torch.device, form: str) -> list[str]:
+    """Lines for the log: what is known to go wrong with this precision here."""
+    if precision.name == "bf16" and device.type == "cpu" and form != "flat":
+        # torch 2.15 on CPUs with AVX-512 bf16, convolutions over exactly two frames: docs/lab_notes.md.
+        return [
+            "train.precision bf16 on a CPU: torch's bf16 conv3d can give wrong gradients here; use fp32, or model.form=flat"
+        ]
+    return []

@@ -33,7 +33,7 @@ from engine.losses import build_loss
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.weights import checkpoint_classes, weights_classes
 from engine.optim import build_optimizer
-from engine.precision import Precision, choose_precision
+from engine.precision import Precision, choose_precision, precision_notes
 from engine.preemption import StopVote
 from engine.schema import parse, to_tree
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
@@ -148,7 +148,7 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
         decoder=decoder,
         decoder_why=why,
         prior_classes=prior_classes,
-        notes=[*notes, *unknown],
+        notes=[*notes, *unknown, *precision_notes(precision, ranks.device, config.model.form)],
     )
     _restore(run)
     run.notes += check_pretrained(overlap, run.prior_classes, test_classes, config.words)

@@ -27,7 +27,7 @@ from engine.losses import build_loss
 from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
 from engine.models.embedder import build_embedder
 from engine.optim import build_optimizer
-from engine.run import choose_precision
+from engine.precision import choose_precision
 from engine.schema import parse
 from engine.train import train_step
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD
