@@ -4,7 +4,10 @@ Under `torchrun` every rank is one process; without it there is one rank. A proc
 when there are several.
 """
 
+import json
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +70,7 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         # Twice the time after which a watchdog names the rank at fault, so that it is the first to speak.
         timeout = timedelta(seconds=2 * run.timeout_s)
         store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+        store = _own_part(store, rank, world_size, timeout)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
         control = dist.new_group(backend="gloo", timeout=timeout)
@@ -75,6 +79,41 @@ def session(run: RunConfig) -> Iterator[Ranks]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _own_part(store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> dist.Store:
+    """The part of the store that belongs to this start of the ranks alone.
+
+    torchrun keeps one store over restarts, with the addresses of ranks that died still in it; whoever reads one before
+    the new rank has written its own connects to nobody. So rank 0 draws a new prefix. Each rank knows it from an
+    old one by its own greeting, drawn anew, which only the present rank 0 can have repeated.
+
+    Raises:
+        InputError: not all ranks came in time.
+    """
+    greeting, deadline = secrets.token_hex(8), time.monotonic() + timeout.total_seconds()
+    store.set(f"greeting/{rank}", greeting)
+    answer: dict[str, Any] = {"prefix": greeting, "greetings": []}
+    missing = list(range(1, world_size)) if rank == 0 else [0]
+    while missing:
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"rank {rank} waited {timeout.total_seconds():g} s for rank(s) {missing}: see why they did not start"
+            )
+        if rank == 0:
+            keys = [f"greeting/{other}" for other in range(world_size)]
+            greetings = [store.get(key).decode() if store.check([key]) else "" for key in keys]
+            if greetings != answer["greetings"]:
+                answer["greetings"] = greetings
+                store.set("answer", json.dumps(answer))
+            missing = [other for other in missing if not store.check([f"{greeting}/{other}"])]
+        elif store.check(["answer"]):
+            answer = json.loads(store.get("answer"))
+            if answer["greetings"][rank : rank + 1] == [greeting]:
+                store.set(f"{answer['prefix']}/{rank}", "here")
+                missing = []
+        time.sleep(0.02)
+    return dist.PrefixStore(f"start_{answer['prefix']}", store)
 
 
 def usable_cores() -> int:

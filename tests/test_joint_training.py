@@ -16,6 +16,7 @@ from engine.data.layouts import read_layout
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
+from engine.preemption import StopVote
 from engine.run import build_run
 from engine.schema import parse
 from engine.train import train
@@ -60,18 +61,18 @@ def config(folder: Path, sets: dict[str, str], train_sets: list[dict], **train_s
 
 def test_pretrain_on_stills_then_train_jointly(sets, tmp_path):
     stills = {"manifest": sets["stills"], "name": "stills"}
-    outcome = train(config(tmp_path / "stills", sets, [stills]), RANKS)
+    outcome = train(config(tmp_path / "stills", sets, [stills]), RANKS, StopVote())
     assert outcome.seen.all_classes.num_videos == 2  # held-out stills are embedded as moving crops too
     state = read_checkpoint(next((tmp_path / "stills" / "checkpoints").glob("step_*.pt")))
     assert state["train_classes"] == ["fishing", "reading"]  # Archery is the test class
     videos = {"manifest": sets["videos"], "classes": ["cooking", "running"], "name": "videos", "weight": 2}
     joint = config(tmp_path / "joint", sets, [videos, stills], init_from=str(tmp_path / "stills"))
-    run = build_run(joint, RANKS)
+    run = build_run(joint, RANKS, StopVote())
     assert run.data.train.classes == ("cooking", "fishing", "reading", "running")
     assert run.epoch_size == 2 * 6 + 6  # 3 of 4 of each class, videos twice
     best = read_checkpoint(tmp_path / "stills" / "checkpoints" / "best.pt")["model"]
     assert all(torch.equal(weight, best[name]) for name, weight in run.model.state_dict().items())
-    train(joint, RANKS)
+    train(joint, RANKS, StopVote())
     results = json.loads((tmp_path / "joint" / "results.json").read_text())
     assert results["tests"]["test"]["all_classes"]["num_videos"] == 4
     log = (tmp_path / "joint" / "log.txt").read_text()
@@ -80,7 +81,7 @@ def test_pretrain_on_stills_then_train_jointly(sets, tmp_path):
     heavier = dataclasses.replace(joint.data.train[0], weight=3.0)
     changed = dataclasses.replace(joint, data=dataclasses.replace(joint.data, train=[heavier, joint.data.train[1]]))
     with pytest.raises(InputError, match=r"length of an epoch \(data.train.N.weight"):
-        build_run(changed, RANKS)
+        build_run(changed, RANKS, StopVote())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)

@@ -5,7 +5,6 @@ a file that was damaged before it was indexed, then as one that was whole when i
 """
 
 import random
-import resource
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -82,7 +81,13 @@ def examine(variant: tuple[str, int], folder: Path) -> tuple[str, str, int]:
     after = "failed" if failures else "decoded"
     if is_resized and len(failures) != 3:
         after = "ANOTHER SIZE AND NOT REFUSED"
-    return before, after, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return before, after, peak_memory()
+
+
+def peak_memory() -> int:
+    """Bytes. Not from getrusage, which begins with the memory of the process that started this one."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
 
 
 def count_by_hand(path: Path) -> int:

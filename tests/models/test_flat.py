@@ -85,7 +85,9 @@ def test_fifty_steps_give_the_same_loss_curve():
             curve.append(loss.item())
         curves.append(curve)
     assert curves[0][-1] < 0.8 * curves[0][0]
-    assert curves[1] == pytest.approx(curves[0], rel=1e-8)
+    # Rounding grows from step to step (at the end 1e-7 on two threads); a form that computes something else parts at once.
+    assert curves[1][:10] == pytest.approx(curves[0][:10], rel=1e-11)
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
 
 
 def test_between_channels_are_aligned_and_stay_zero(monkeypatch):

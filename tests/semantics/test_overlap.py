@@ -11,6 +11,7 @@ from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.models.weights import kinetics400_classes
+from engine.preemption import StopVote
 from engine.run import build_run, save_run
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
@@ -181,39 +182,42 @@ RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=tor
 
 def test_a_run_leaves_overlapping_classes_of_all_sets_out_and_says_so(tmp_path):
     with pytest.raises(InputError, match="2 training classes overlap"):
-        build_run(run_config(tmp_path), RANKS)
+        build_run(run_config(tmp_path), RANKS, StopVote())
     config = run_config(tmp_path, train={"exclude_overlap": {"training": "remove"}})
-    run = build_run(config, RANKS)
+    run = build_run(config, RANKS, StopVote())
     assert run.data.train.classes == ("cooking", "running")
     assert not set(run.data.seen.classes) & {"archery", "walking the dog"} if run.data.seen else True
     assert "left out 2 classes" in run.notes[0]
-    control = build_run(_control(config, 50), RANKS)  # random vectors, the same classes
+    control = build_run(_control(config, 50), RANKS, StopVote())  # random vectors, the same classes
     assert control.data.train.classes == run.data.train.classes
     with pytest.raises(InputError, match="no training class is left"):
-        build_run(run_config(tmp_path, train={"exclude_overlap": {"training": "remove", "tau": 2}}), RANKS)
+        build_run(run_config(tmp_path, train={"exclude_overlap": {"training": "remove", "tau": 2}}), RANKS, StopVote())
 
 
 def test_weights_of_an_earlier_run_bring_their_classes_along(tmp_path):
     allowed = {"training": "allow"}
-    first = build_run(run_config(tmp_path, train={"exclude_overlap": allowed}), RANKS)
+    first = build_run(run_config(tmp_path, train={"exclude_overlap": allowed}), RANKS, StopVote())
     save_run(first, tmp_path / "first.pt")
     removing = {"init_from": str(tmp_path / "first.pt"), "exclude_overlap": {"training": "remove"}}
     with pytest.raises(InputError, match="pretrained on 2 classes"):
-        build_run(run_config(tmp_path, train=removing), RANKS)
+        build_run(run_config(tmp_path, train=removing), RANKS, StopVote())
     removing["exclude_overlap"]["pretrained"] = "allow"
-    second = build_run(run_config(tmp_path, train=removing), RANKS)
+    second = build_run(run_config(tmp_path, train=removing), RANKS, StopVote())
     assert set(second.prior_classes) == {"archery", "cooking", "running", "walking the dog"}
     save_run(second, tmp_path / "second.pt")  # what it started from is still known one run later
     third = {"init_from": str(tmp_path / "second.pt"), "exclude_overlap": {"training": "remove"}}
     with pytest.raises(InputError, match="pretrained on 2 classes"):
-        build_run(run_config(tmp_path, train=third), RANKS)
+        build_run(run_config(tmp_path, train=third), RANKS, StopVote())
     # as a file for model.weights the checkpoint's classes are known too; of a bare state dict they are not
     model = {"weights": str(tmp_path / "second.pt"), "backbone": "r3d_18", "width": 4}
     with pytest.raises(InputError, match="pretrained on 2 classes"):
-        build_run(run_config(tmp_path, model=model, train={"exclude_overlap": {"training": "remove"}}), RANKS)
+        build_run(
+            run_config(tmp_path, model=model, train={"exclude_overlap": {"training": "remove"}}), RANKS, StopVote()
+        )
     torch.save(first.model.state_dict(), tmp_path / "bare.pt")
     bare = build_run(
         run_config(tmp_path, model=model | {"weights": str(tmp_path / "bare.pt")}, train={"exclude_overlap": allowed}),
         RANKS,
+        StopVote(),
     )
     assert any("is not known" in note for note in bare.notes)

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.peaks import DTYPES, time_calls
 from engine.config import Config
 from engine.data.batch import ClipBatch, ClipFormat
+from engine.finite import FiniteGuard
 from engine.losses import build_loss
 from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
 from engine.models.embedder import build_embedder
@@ -113,6 +114,7 @@ def _engine_step(setting: Setting, frames: torch.Tensor, targets: torch.Tensor) 
         network=torch.compile(model) if is_compiled else model,
         optimizer=build_optimizer(model, config.train, device),
         scaler=torch.amp.GradScaler(device.type, enabled=precision.name == "fp16"),
+        guard=FiniteGuard(config.train.max_skipped_steps, config.log.every_steps, device),
         precision=precision,
         loss=build_loss(config.loss),
     )
