@@ -202,7 +202,7 @@ def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, c
         ingest(Manifest.load(root / "m.parquet"), out, dataclasses.replace(SETTINGS, gop=16), WorkSettings())
     with pytest.raises(InputError, match="is the manifest of a store already"):
         ingest(Manifest.load(out / "manifest.parquet"), tmp_path / "t", SETTINGS, WorkSettings())
-    still = Manifest.from_rows([row("a/photo.jpg", codec="image/jpeg")], root)
+    still = Manifest.from_rows([row("a/photo.jpg", "a", codec="image/jpeg")], root)
     with pytest.raises(InputError, match=r"1 still picture\(s\), the first is 'a/photo.jpg'"):
         ingest(still, tmp_path / "t", SETTINGS, WorkSettings())
     with (

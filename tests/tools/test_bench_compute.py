@@ -47,7 +47,8 @@ def test_trainers_learn_their_batch(bench, small, monkeypatch, trainer, expected
 
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)  # it would take a minute
-    step, precision = build_step(dataclasses.replace(small, trainer=trainer, crop=32, batch=4))
+    # 17 frames become 9, 5 and 3, never 2, where bf16 conv3d on a CPU gives wrong gradients (docs/lab_notes.md).
+    step, precision = build_step(dataclasses.replace(small, trainer=trainer, frames=17, crop=32, batch=4))
     losses = [step().item() for _ in range(12)]
     assert precision == expected and len(compiled) == (expected == "bf16")
     assert min(losses[-3:]) < 0.8 * losses[0]
