@@ -103,10 +103,11 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
     """Read the data, the words and the model of a run, and resume it if it was started before."""
     tests = load_tests(config.data.tests)
     test_classes = [(test.name, test.classes) for test in tests]
-    training_classes = [(part.name, part.classes) for part in load_training_sets(config.data)]
+    training_sets = load_training_sets(config.data)
+    training_classes = [(part.name, part.classes) for part in training_sets]
     overlap = config.train.exclude_overlap
     removed, notes = remove_overlap(overlap, training_classes, test_classes, config.words)
-    data = load_training(config.data, without=removed)
+    data = load_training(config.data, without=removed, sets=training_sets)
     prior_classes, unknown = _weights_classes(config)
     if config.run.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in another order

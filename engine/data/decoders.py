@@ -13,6 +13,7 @@ from engine.data.manifest import Manifest
 from engine.data.nvdec import unfit_videos
 from engine.data.stills import MixedDecoder, StillDecoder
 from engine.data.store.index import is_stored, split_stored_path
+from engine.distributed import usable_cores
 from engine.errors import InputError
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
@@ -78,8 +79,7 @@ def dali_problem(device: torch.device) -> str | None:
 
 def default_threads() -> int:
     """The CPU cores this process may use, shared among the ranks of this machine; at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def build_decoder(

@@ -7,12 +7,11 @@ Files are probed by processes rather than threads: measured on short clips both 
 that crashes or hangs FFmpeg costs one process and is reported, where it would take all threads with it.
 """
 
-import json
 import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
 from engine.data.layouts.listing import IMAGE_SUFFIXES
 from engine.data.process_pool import Lost, run_isolated
-from engine.data.progress import Progress, say
+from engine.data.progress import Progress, say, write_report
 from engine.data.pyav.probe import MAX_HOURS, MAX_PIXELS, REASONS, TIME_LIMIT_S, ProbeError, ProbeResult, probe
 from engine.errors import InputError
 
@@ -96,7 +95,7 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
                 problems.append(Problem(entry.path, error.kind, error.text))
     report = summarise(listing, rows, problems)
     report_path = out.with_name(out.name + ".report.json")
-    _write_report(report, report_path)
+    write_report(report, report_path)
     if not rows:
         raise InputError(f"none of the {len(problems)} listed videos can be used: '{report_path}' says why of each")
     Manifest.from_rows(rows, _kept_root(root, out)).save(out)
@@ -110,7 +109,7 @@ def index_folder(folder: Path, out: Path) -> IndexReport:
 
 def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: IndexSettings) -> dict[str, Record]:
     """Path -> what is known of it, for all paths in their order; what is not known yet is probed."""
-    states = {path: _state(root / path) for path in paths}
+    states = {path: FileState.of(root / path) for path in paths}
     known = {path: journal.records[path] for path in paths if _holds(journal.records.get(path), states[path], settings)}
     pending = [path for path in paths if path not in known]
     if known:
@@ -121,7 +120,7 @@ def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: In
     with Progress(len(pending), "file") as progress:
         for path, found in outcomes:
             if isinstance(found, Lost):
-                found = Failure("too-slow" if found.is_timeout else "crashed", found.text)
+                found = Failure.of(found)
             known[path] = Record(states[path], found)
             journal.add(path, known[path])
             num_bad += isinstance(found, Failure)
@@ -149,14 +148,6 @@ def _probe_one(path: str, root: Path, settings: IndexSettings) -> ProbeResult | 
         )
     except ProbeError as error:
         return Failure(error.kind, error.text)
-
-
-def _state(path: Path) -> FileState:
-    try:
-        info = path.stat()
-    except OSError:  # the probe will say why
-        return FileState(-1, -1)
-    return FileState(info.st_size, info.st_mtime_ns)
 
 
 def _holds(record: Record | None, state: FileState, settings: IndexSettings) -> bool:
@@ -235,12 +226,6 @@ def summarise(listing: Listing, rows: Sequence[dict[str, object]], problems: Seq
         bad=dict(Counter(problem.kind for problem in problems).most_common()),
         files=list(problems),
     )
-
-
-def _write_report(report: IndexReport, path: Path) -> None:
-    partial_path = path.with_name(path.name + f".partial-{os.getpid()}")
-    partial_path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=True) + "\n", encoding="ascii")
-    partial_path.replace(path)
 
 
 def _kept_root(root: Path, out: Path) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
+from engine.data.process_pool import Lost
 from engine.data.pyav.probe import ProbeResult
 from engine.errors import InputError
 
@@ -23,6 +24,15 @@ class FileState:
     num_bytes: int
     mtime_ns: int
 
+    @classmethod
+    def of(cls, path: Path) -> "FileState":
+        """The state of a file now; -1 where it cannot be looked at (whoever opens it will say why)."""
+        try:
+            info = path.stat()
+        except OSError:
+            return cls(-1, -1)
+        return cls(info.st_size, info.st_mtime_ns)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -30,6 +40,11 @@ class Failure:
 
     kind: str
     text: str
+
+    @classmethod
+    def of(cls, lost: Lost) -> "Failure":
+        """Of a file whose process died or was stopped."""
+        return cls("too-slow" if lost.is_timeout else "crashed", lost.text)
 
 
 @dataclass(frozen=True, slots=True)

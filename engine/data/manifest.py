@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.batch import STILL_CODEC, Video
@@ -67,7 +68,7 @@ class Manifest:
     @property
     def is_still(self) -> np.ndarray:
         """bool [V]: rows that are picture files, see `Video.is_still`."""
-        return np.char.startswith(self.strings("codec").astype(str), STILL_CODEC)
+        return pc.starts_with(self.table.column("codec").cast(pa.string()), STILL_CODEC).to_numpy()
 
     def strings(self, column: str) -> np.ndarray:
         """A string column as a numpy object array of length V."""

@@ -1,7 +1,12 @@
-"""How far a long piece of work is, and how long it will take."""
+"""What a long piece of work tells: how far it is, how long it will take, and at its end what came of it."""
 
+import json
+import os
 import sys
 import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -44,3 +49,10 @@ class Progress:
 def say(text: str) -> None:
     """A line on stderr, at once."""
     print(text, file=sys.stderr, flush=True)
+
+
+def write_report(report: Any, path: Path) -> None:
+    """Write a report (a dataclass) as JSON, at once or not at all."""
+    partial_path = path.with_name(path.name + f".partial-{os.getpid()}")
+    partial_path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=True) + "\n", encoding="ascii")
+    partial_path.replace(path)

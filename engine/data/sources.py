@@ -120,9 +120,15 @@ def load_training_sets(config: DataConfig) -> list[DataSet]:
     return [load_source(source) for source in config.train]
 
 
-def load_training(config: DataConfig, without: Collection[str] = ()) -> TrainingData:
-    """All training sets as one, without some classes, and with what the validation section holds out taken away."""
-    sets = load_training_sets(config)
+def load_training(
+    config: DataConfig, without: Collection[str] = (), sets: Sequence[DataSet] | None = None
+) -> TrainingData:
+    """All training sets as one, without some classes, and with what the validation section holds out taken away.
+
+    Args:
+        sets: `load_training_sets(config)`, where the manifests have been read and checked already.
+    """
+    sets = load_training_sets(config) if sets is None else sets
     name = " + ".join(
         data.name if source.weight == 1 else f"{source.weight:g} x {data.name}"
         for data, source in zip(sets, config.train, strict=True)
@@ -157,10 +163,12 @@ def load_held_out(config: DataConfig, train_classes: Collection[str]) -> DataSet
     Raises:
         InputError: the run held no videos out.
     """
-    names = {name for data in load_training_sets(config) for name in data.classes}
+    sets = load_training_sets(config)
+    names = {name for data in sets for name in data.classes}
     # Class by class the same draws as in training: the other classes are gone, none is to be held out any more.
     validation = dataclasses.replace(config.validation, num_classes=0)
-    data = load_training(dataclasses.replace(config, validation=validation), without=names - set(train_classes)).seen
+    config = dataclasses.replace(config, validation=validation)
+    data = load_training(config, without=names - set(train_classes), sets=sets).seen
     if data is None:
         raise InputError(
             "the run held out no videos of its training classes (data.validation.video_share): name a set of other videos"

@@ -6,11 +6,9 @@
 The rows of the new manifest are those of the old one, in its order, with the facts of the normalised videos.
 """
 
-import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +18,8 @@ import pyarrow as pa
 from engine.data.journal import Failure, FileState
 from engine.data.manifest import SCHEMA, Manifest
 from engine.data.process_pool import Lost, run_isolated
-from engine.data.progress import Progress, say
-from engine.data.pyav.normalise import NORMALISE_REASONS, NormalisedVideo, SourceVideo, normalise_file
+from engine.data.progress import Progress, say, write_report
+from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, normalise_file
 from engine.data.pyav.probe import REASONS
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, stored_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
@@ -81,13 +79,13 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
         records = _normalise_all(videos, source, writer, work)
         stored = [path for path, record in records.items() if isinstance(record.made, StoredVideo)]
         if not stored:
-            _write_report(_summarise(records, settings, 0), folder / REPORT_NAME)
+            write_report(_summarise(records, settings, 0), folder / REPORT_NAME)
             raise InputError(f"none of the {len(videos)} files can be used: '{folder / REPORT_NAME}' says why of each")
         writer.finish(stored)
     manifest = build_manifest(source, {path: records[path].made for path in stored}, Path())
     manifest.save(folder / MANIFEST_NAME)
     report = _summarise(records, settings, len(manifest))
-    _write_report(report, folder / REPORT_NAME)
+    write_report(report, folder / REPORT_NAME)
     return report
 
 
@@ -116,7 +114,7 @@ def _normalise_all(
     videos: Mapping[str, tuple[SourceVideo, int]], source: Manifest, writer: StoreWriter, work: WorkSettings
 ) -> dict[str, StoreRecord]:
     """Path -> what is in the store of it, for all files in their order; what is not there yet is normalised."""
-    states = {path: _state(source.root / path) for path in videos}
+    states = {path: FileState.of(source.root / path) for path in videos}
     pending = [video for path, (video, _) in videos.items() if not _holds(writer.records.get(path), states[path])]
     if len(pending) < len(videos):
         say(f"{len(videos) - len(pending)} of {len(videos)} files are in the store and unchanged")
@@ -124,7 +122,9 @@ def _normalise_all(
     outcomes = run_isolated(task, pending, work.num_workers, work.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
     with Progress(sum(videos[video.path][1] for video in pending), "frame") as progress:
-        for video, made in _as_failures(outcomes):
+        for video, made in outcomes:
+            if isinstance(made, Lost):
+                made = Failure.of(made)
             if isinstance(made, Failure):
                 writer.add_failure(video.path, states[video.path], made)
                 num_bad += 1
@@ -132,24 +132,6 @@ def _normalise_all(
                 writer.add(video.path, states[video.path], made)
             progress.advance(num_bad, videos[video.path][1])
     return {path: writer.records[path] for path in videos}
-
-
-def _as_failures(
-    outcomes: Iterator[tuple[SourceVideo, NormalisedVideo | Failure | Lost]],
-) -> Iterator[tuple[SourceVideo, NormalisedVideo | Failure]]:
-    for video, made in outcomes:
-        yield (
-            video,
-            Failure("too-slow" if made.is_timeout else "crashed", made.text) if isinstance(made, Lost) else made,
-        )
-
-
-def _state(path: Path) -> FileState:
-    try:
-        info = path.stat()
-    except OSError:  # normalising will say why
-        return FileState(-1, -1)
-    return FileState(info.st_size, info.st_mtime_ns)
 
 
 def _holds(record: StoreRecord | None, state: FileState) -> bool:
@@ -213,9 +195,3 @@ def _summarise(records: Mapping[str, StoreRecord], settings: StoreSettings, num_
         bad=dict(Counter(failure.kind for _, failure in failures).most_common()),
         files=[{"path": path, "kind": failure.kind, "text": failure.text} for path, failure in failures],
     )
-
-
-def _write_report(report: IngestReport, path: Path) -> None:
-    partial_path = path.with_name(path.name + f".partial-{os.getpid()}")
-    partial_path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=True) + "\n", encoding="ascii")
-    partial_path.replace(path)
