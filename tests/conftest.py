@@ -35,11 +35,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def dali() -> ModuleType:
-    """The module `engine.data.dali`; skips the test where DALI is not installed."""
+    """The module `engine.data.dali.decode`; skips the test where DALI is not installed."""
     pytest.importorskip(
         "nvidia.dali", reason="DALI is not installed (it has wheels for Linux only): extra cuda13 or cuda12"
     )
-    return importlib.import_module("engine.data.dali")
+    return importlib.import_module("engine.data.dali.decode")
 
 
 @pytest.fixture(scope="session")

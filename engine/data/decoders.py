@@ -12,7 +12,7 @@ from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.nvdec import unfit_videos
 from engine.data.stills import MixedDecoder, StillDecoder
-from engine.data.store.index import is_stored, split_stored_path
+from engine.data.store.index import INDEX_NAME, StoreIndex, is_stored, split_stored_path
 from engine.distributed import usable_cores
 from engine.errors import InputError
 
@@ -26,19 +26,14 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     auto: DALI where it can use the GPU's decoding engine and that engine decodes all of `manifests`, else PyAV.
 
     Raises:
-        InputError: "dali" was asked for by name and cannot run here, or videos lie in a snippet store.
+        InputError: "dali" was asked for by name and cannot run here, or not for the snippet stores of `manifests`.
     """
     if name == "pyav":
         return "pyav", "data.decoder is pyav"
     if name == "auto" and device.type != "cuda":
         return "pyav", f"data.decoder is auto and the device is {device.type}"
-    problem = dali_problem(device)
+    problem = dali_problem(device) or _store_problem(manifests, device)
     if name == "auto" and problem:
-        return "pyav", f"data.decoder is auto and {problem}"
-    store = next(filter(None, map(_store_of, manifests)), None)
-    if store and not problem:
-        problem = f"'{store}' is a snippet store, which PyAV reads and DALI does not"
-    if name == "auto" and store:
         return "pyav", f"data.decoder is auto and {problem}"
     num_unfit = sum(int(unfit_videos(manifest).sum()) for manifest in manifests) if name == "auto" else 0
     if num_unfit:
@@ -54,11 +49,21 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
     return "dali", f"data.decoder is dali, on the {'GPU' if device.type == 'cuda' else 'CPU: VP8, VP9 and MJPEG only'}"
 
 
-def _store_of(manifest: Manifest) -> Path | None:
-    """The first snippet store that a manifest names."""
-    paths = manifest.table.column("path").to_pylist()
-    place = next((split_stored_path(manifest.root / path) for path in paths if is_stored(path)), None)
-    return place[0].parent if place else None
+def _store_problem(manifests: Sequence[Manifest], device: torch.device) -> str | None:
+    """Why DALI cannot decode the snippet stores among these on `device`; None where it can, or there are none."""
+    for index in sorted({index for manifest in manifests for index in _stores(manifest)}):
+        if device.type != "cuda":
+            return f"'{index.parent}' is a snippet store of H.264, which DALI decodes on a GPU only"
+        if StoreIndex(index).settings.b_frames:
+            return f"the snippet store '{index.parent}' was made with B-frames, which DALI would show out of order"
+    return None
+
+
+def _stores(manifest: Manifest) -> set[Path]:
+    """The indices of the snippet stores that a manifest names."""
+    paths = filter(is_stored, manifest.table.column("path").to_pylist())
+    examples = {f"/{path}".partition(f"/{INDEX_NAME}/")[0]: path for path in paths}  # one of each store
+    return {split_stored_path(manifest.root / path)[0] for path in examples.values()}
 
 
 def dali_problem(device: torch.device) -> str | None:
@@ -66,7 +71,7 @@ def dali_problem(device: torch.device) -> str | None:
     if device.type not in ("cuda", "cpu"):
         return f"DALI decodes for cuda and cpu devices, not for {device.type}"
     try:
-        importlib.import_module("engine.data.dali")
+        importlib.import_module("engine.data.dali.decode")
     except ImportError as error:
         return f"DALI cannot be imported ({error}): {_INSTALL}"
     if device.type == "cuda":
@@ -106,7 +111,7 @@ def _build_video_decoder(
 ) -> VideoDecoder:
     chosen, _ = choose_decoder(name, device)
     if chosen == "dali":
-        from engine.data.dali import DaliDecoder
+        from engine.data.dali.decode import DaliDecoder
 
         return DaliDecoder(clip, device, num_threads, max_batch_size)
     from engine.data.pyav.decode import PyAVDecoder

@@ -8,6 +8,7 @@ in its source, these therefore come out as *wrong frames without an error*, and 
   packet: either way later frames move. (MJPEG it does not decode at all.)
 - AVI, transport, program and raw streams lack presentation stamps: B-frames would come in decoding order.
 - MP4 with an edit list that cuts into a group of pictures: the pictures before the cut would be counted.
+  A store is no such stream: without B-frames, and with stamps from `bitstreams.py`.
 - Odd widths or heights: its colour kernel writes 2x2 blocks, past the picture's edge.
 
 Nothing here imports DALI.
@@ -19,31 +20,39 @@ import numpy as np
 
 from engine.data.batch import Video
 from engine.data.manifest import Manifest
+from engine.data.store.index import is_stored
 
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 CODECS = ("h264", "hevc")
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
+_MEND = "set data.decoder=pyav, or re-encode it as H.264 in MP4"
 
 
 def refusal(video: Video, data: memoryview) -> str | None:
     """Why `video`, whose file holds `data`, is not decoded on the GPU; None where it is."""
-    mend = "set data.decoder=pyav, or re-encode it as H.264 in MP4"
-    if video.codec not in CODECS:
-        return f"DALI on the GPU does not decode {video.codec} frame by frame (only {' and '.join(CODECS)}): {mend}"
-    if video.width % 2 or video.height % 2:
-        return f"DALI on the GPU cannot decode an odd size ({video.width}x{video.height}): {mend}"
+    if reason := codec_refusal(video):
+        return reason
     if bytes(data[4:8]) in _MP4_FIRST_BOXES:
         counts = mp4_video_samples(data) - {0}  # 0: fragmented, the samples are described elsewhere
         if counts and video.file_frames not in counts:
             return (
                 f"its header lists {max(counts)} pictures where {video.file_frames} are shown (an edit list, or damage), "
-                f"so DALI on the GPU would count other frames: {mend}"
+                f"so DALI on the GPU would count other frames: {_MEND}"
             )
     elif bytes(data[:4]) != _MATROSKA_MAGIC:
         return (
-            f"DALI on the GPU needs the time stamps of MP4, MOV, Matroska or WebM, and this is another format: {mend}"
+            f"DALI on the GPU needs the time stamps of MP4, MOV, Matroska or WebM, and this is another format: {_MEND}"
         )
+    return None
+
+
+def codec_refusal(video: Video) -> str | None:
+    """As `refusal`, of what the manifest says alone; all there is to say of a stored video."""
+    if video.codec not in CODECS:
+        return f"DALI on the GPU does not decode {video.codec} frame by frame (only {' and '.join(CODECS)}): {_MEND}"
+    if video.width % 2 or video.height % 2:
+        return f"DALI on the GPU cannot decode an odd size ({video.width}x{video.height}): {_MEND}"
     return None
 
 
@@ -55,7 +64,7 @@ def unfit_videos(manifest: Manifest) -> np.ndarray:
     table = manifest.table
     paths = table.column("path").to_pylist()
     fit = np.isin(manifest.strings("codec"), CODECS)
-    fit &= np.array([path.lower().endswith(CONTAINERS) for path in paths], dtype=bool)
+    fit &= np.array([path.lower().endswith(CONTAINERS) or is_stored(path) for path in paths], dtype=bool)
     for side in ("width", "height"):
         fit &= table.column(side).to_numpy() % 2 == 0
     return ~(fit | manifest.is_still)

@@ -8,11 +8,17 @@ import pytest
 import torch
 
 from engine.data import decoders
-from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.batch import ClipFormat
 from engine.data.decoders import build_decoder, choose_decoder, default_threads
+from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest, concatenate
+from engine.data.nvdec import unfit_videos
 from engine.data.pyav.decode import PyAVDecoder
+from engine.data.pyav.encode import write_video
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
+from tests.data.videos import picture
 from tests.rows import row
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -21,8 +27,10 @@ CLIP = ClipFormat()
 
 @pytest.fixture
 def no_dali(monkeypatch):
-    monkeypatch.delitem(sys.modules, "engine.data.dali", raising=False)
-    monkeypatch.setitem(sys.modules, "nvidia.dali", None)
+    for name in [name for name in sys.modules if name.startswith("engine.data.dali.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("nvidia.dali", *(name for name in sys.modules if name.startswith("nvidia.dali."))):
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def nvdec(monkeypatch):
 
 def test_auto_on_the_cpu_is_pyav_and_does_not_import_dali(no_dali):
     assert choose_decoder("auto", CPU) == ("pyav", "data.decoder is auto and the device is cpu")
-    assert "engine.data.dali" not in sys.modules
+    assert "engine.data.dali.decode" not in sys.modules
 
 
 def test_auto_on_a_gpu_is_dali(dali, nvdec):
@@ -125,20 +133,36 @@ def test_auto_on_a_gpu_takes_pyav_for_videos_that_nvdec_would_count_wrongly(monk
     assert decoders.choose_decoder("dali", CUDA, [mixed])[0] == "dali"  # asked for by name: never changed
 
 
-def test_a_snippet_store_is_read_by_pyav_and_refused_for_dali(monkeypatch):
+@pytest.fixture
+def store(tmp_path):
+    """A function that makes a store of one video with so many B-frames, under that name."""
+
+    def make(name, b_frames):
+        write_video(tmp_path / "raw" / "x" / "a.mp4", (picture(number, 64, 64) for number in range(20)))
+        index_folder(tmp_path / "raw", tmp_path / "raw.parquet")
+        settings = StoreSettings(short_side=64, gop=8, preset="veryfast", b_frames=b_frames)
+        ingest(Manifest.load(tmp_path / "raw.parquet"), tmp_path / name, settings, WorkSettings())
+        return Manifest.load(tmp_path / name / "manifest.parquet")
+
+    (tmp_path / "raw" / "x").mkdir(parents=True)
+    return make
+
+
+def test_a_snippet_store_goes_to_nvdec(monkeypatch, store):
     monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
     plain = Manifest.from_rows([row("a.mp4", "x")], Path("/v"))
-    store = Manifest.from_rows([row("store.index/a.mp4#0", "x")], Path("/s/k700"))
-    for manifests in ([plain, store], [concatenate([plain, store])]):
-        chosen, why = decoders.choose_decoder("auto", CUDA, manifests)
-        assert chosen == "pyav"
-        assert "'/s/k700' is a snippet store" in why
-        with pytest.raises(InputError, match=r"'/s/k700' is a snippet store.*or set data.decoder=pyav"):
-            decoders.choose_decoder("dali", CUDA, manifests)
-
-
-def test_dali_says_why_it_fails_a_stored_video(dali):
-    decoder = build_decoder("dali", CLIP, CPU, 1, 2)
-    video = Manifest.from_rows([row("store.index/a.webm#0", "x", codec="vp9")], Path("/s")).video(0)
-    assert "lies in a snippet store" in decoder.decode([SnippetRequest(video, 0, 0, 0, False)]).failures[0]
-    decoder.close()
+    good, ordered_otherwise = store("good", 0), store("with-b", 2)
+    assert not unfit_videos(good).any()
+    for manifests in ([plain, good], [concatenate([plain, good])]):
+        assert choose_decoder("auto", CUDA, manifests) == ("dali", "data.decoder is auto and cuda:0 has NVDEC")
+        assert choose_decoder("dali", CUDA, manifests)[0] == "dali"
+        with pytest.raises(InputError, match=r"good' is a snippet store of H.264.*GPU only; or set data.decoder=pyav"):
+            choose_decoder("dali", CPU, manifests)
+    chosen, why = choose_decoder("auto", CUDA, [concatenate([plain, good, ordered_otherwise])])
+    assert chosen == "pyav"
+    assert "with-b' was made with B-frames" in why
+    with pytest.raises(InputError, match="with-b' was made with B-frames"):
+        choose_decoder("dali", CUDA, [ordered_otherwise])
+    gone = Manifest.from_rows([row("store.index/a.mp4#0", "x")], Path("/s/k700"))
+    with pytest.raises(InputError, match="no snippet store at '/s/k700'"):
+        choose_decoder("auto", CUDA, [gone])

@@ -1,0 +1,87 @@
+"""What DALI's video decoder is fed: a file as it is, or only the groups of pictures of a store that a snippet needs.
+
+    store: one read ──▶ groups ──▶ coded pictures up to the last one needed ──▶ IVF in memory
+
+IVF is 32 bytes of header (codec, size) and 12 bytes before each coded picture (length, time stamp): enough for a demuxer
+to know at once what it has, where each picture ends and in which order they are shown, none of which an elementary
+stream says. Nothing is encoded or searched again. DALI's libavformat takes it from memory; its GPU decoder hands the
+pictures to NVDEC as they are, start codes and all (only for MP4, Matroska and raw streams it converts them).
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from engine.data.batch import Video
+from engine.data.pyav.groups import split_pictures, split_runs
+from engine.data.store.reader import StoreError, find_entry
+
+IVF_MAGIC = b"DKIF"
+
+# Codecs of stores: IVF's name, and what takes whole groups apart into coded pictures in decoding order.
+STORED_CODECS: dict[str, tuple[bytes, Callable[[bytes], list[bytes]]]] = {"h264": (b"H264", split_pictures)}
+
+
+class BitstreamError(Exception):
+    """There is nothing to decode; the message is meant for the user."""
+
+
+def load_file(video: Video) -> np.ndarray:
+    """All bytes of a video file, uint8 [bytes].
+
+    Raises:
+        BitstreamError: the file is missing, or not the one that was indexed.
+    """
+    try:
+        data = np.fromfile(video.path, np.uint8)
+    except OSError as error:
+        raise BitstreamError(f"the file cannot be read: {error.strerror}") from error
+    if len(data) != video.file_bytes:
+        raise BitstreamError(
+            f"the file has {len(data)} bytes where the manifest says {video.file_bytes}: it changed since it was "
+            "indexed, index the data set again"
+        )
+    return data
+
+
+def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The groups of a stored video in which frames lie; one read for each run of neighbouring groups.
+
+    Args:
+        numbers: of the frames, ascending.
+
+    Returns:
+        IVF, uint8 [bytes]; where in it the frames are, int32 [len(numbers)], counted in pictures.
+
+    Raises:
+        BitstreamError: the store is damaged, or made in a way that cannot be decoded from its bytes alone.
+    """
+    fourcc, split = STORED_CODECS.get(video.codec, (b"", split_pictures))
+    if not fourcc:
+        raise BitstreamError(f"the store holds {video.codec}, which DALI is not fed from stores: set data.decoder=pyav")
+    try:
+        reader, entry = find_entry(video)
+        settings, pictures, places = reader.index.settings, [], []
+        if settings.b_frames:  # pictures would be numbered in decoding order
+            raise BitstreamError(
+                "its store has B-frames, which DALI would show out of order: set data.decoder=pyav, or ingest without"
+            )
+        for run in split_runs(numbers, settings.gop):
+            first = run[0] // settings.gop
+            found = split(reader.read(entry, first, run[-1] // settings.gop))[: run[-1] - first * settings.gop + 1]
+            if len(found) <= run[-1] - first * settings.gop:
+                raise BitstreamError(f"frame {run[-1]} is not in its group: see tools/ingest.py --verify")
+            places += [len(pictures) + number - first * settings.gop for number in run]
+            pictures += found
+    except StoreError as error:
+        raise BitstreamError(str(error)) from error
+    return to_ivf(pictures, fourcc, entry.width, entry.height), np.array(places, np.int32)
+
+
+def to_ivf(pictures: Sequence[bytes], fourcc: bytes, width: int, height: int) -> np.ndarray:
+    """Coded pictures, in the order they are decoded and shown, as an IVF file: uint8 [bytes]."""
+    parts = [struct.pack("<4sHH4sHHIIII", IVF_MAGIC, 0, 32, fourcc, width, height, 25, 1, len(pictures), 0)]
+    for number, picture in enumerate(pictures):
+        parts += (struct.pack("<IQ", len(picture), number), picture)
+    return np.frombuffer(b"".join(parts), np.uint8)

@@ -1,0 +1,247 @@
+"""DALI fed from a snippet store: only the groups that are needed, and the frames that were asked for.
+
+DALI's CPU backend has no H.264. Everything but NVDEC is run here nevertheless: stores of VP9 and JPEG pictures, written
+and read by the store's own code, go through the same graph; and what is fed for H.264 is decoded by PyAV instead.
+"""
+
+import io
+import zlib
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.dali import bitstreams
+from engine.data.dali.bitstreams import BitstreamError, load_groups
+from engine.data.geometry import crop_window, snippet_frames
+from engine.data.indexing import index_folder
+from engine.data.journal import FileState
+from engine.data.manifest import Manifest
+from engine.data.pyav.convert import FrameConverter
+from engine.data.pyav.decode import PyAVDecoder, cut
+from engine.data.pyav.encode import write_video
+from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.normalise import NormalisedVideo
+from engine.data.store.index import StoreSettings, split_stored_path, stored_path
+from engine.data.store.ingest import WorkSettings, ingest
+from engine.data.store.reader import find_entry
+from engine.data.store.writer import StoreWriter
+from tests.data.videos import numbers, picture, write_numbered
+from tests.rows import row
+
+CPU = torch.device("cpu")
+GOP = 8
+LENGTHS = (45, 16, 3, 1)
+CLIP = ClipFormat(num_frames=6, short_side=64, crop=64)
+DELIMITER = b"\x00\x00\x00\x01\x09"  # what tells the pictures of these stores apart too
+CODECS = {"vp9": ("libvpx-vp9", "webm", b"VP90"), "mjpeg": ("mjpeg", "avi", b"MJPG")}
+
+
+def split_marked(data):
+    return [coded.removeprefix(DELIMITER) for coded in split_pictures(data)]
+
+
+def packets_of(path):
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+@pytest.fixture(scope="module", params=CODECS)
+def other(request, tmp_path_factory):
+    """A store of videos in a codec that DALI decodes on the CPU: its manifest, and each video's coded pictures."""
+    encoder, suffix, fourcc = CODECS[request.param]
+    folder, rows, coded = tmp_path_factory.mktemp(request.param), [], []
+    names = [f"{count}.{suffix}" for count in LENGTHS]
+    with StoreWriter(folder, StoreSettings(gop=GOP), 60_000) as writer:
+        for number, (name, count) in enumerate(zip(names, LENGTHS, strict=True)):
+            form = {"size": (128, 128) if number else (128, 160), "num_frames": count, "gop": GOP}
+            form |= {"pixel_format": "yuvj420p" if encoder == "mjpeg" else "yuv420p"}
+            coded.append(packets_of(write_numbered(folder / name, encoder, **form)))
+            marked = [DELIMITER + packet for packet in coded[-1]]
+            groups = [b"".join(marked[first : first + GOP]) for first in range(0, count, GOP)]
+            width, height = form["size"]
+            writer.add(
+                name,
+                FileState(1, 1),
+                NormalisedVideo(
+                    b"".join(groups), tuple(map(len, groups)), count, width, height, 25.0, zlib.crc32(b"".join(groups))
+                ),
+            )
+            facts = {"num_frames": count, "file_frames": count, "width": width, "height": height}
+            facts |= {"codec": request.param, "file_bytes": sum(map(len, groups)), "key_frames": [], "key_pts": []}
+            rows.append(row(stored_path(number, name), "x", **facts))
+        writer.finish(names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(bitstreams.STORED_CODECS, request.param, (fourcc, split_marked))
+        yield Manifest.from_rows(rows, folder), coded
+
+
+def by_pyav(codec, packets, request, clip):
+    """The snippet decoded by FFmpeg from the same coded pictures, from the first to the last of them."""
+    context = av.CodecContext.create(codec, "r")
+    frames = [frame for packet in [*map(av.Packet, packets), None] for frame in context.decode(packet)]
+    window, convert = crop_window(request, clip), FrameConverter()
+    planes = [
+        [cut(plane, window, clip.crop) for plane in convert(frames[number], window.width, window.height)]
+        for number in snippet_frames(request.video, request.start, clip)
+    ]
+    return np.moveaxis(np.array(planes), 1, -1).astype(int)
+
+
+@pytest.mark.parametrize("stride", [1, 3, 11])
+def test_frames_and_pixels_are_those_of_the_stored_bytes(dali, other, stride):
+    manifest, coded = other
+    clip = ClipFormat(num_frames=4, stride=stride, short_side=64, crop=56)
+    decoder = dali.DaliDecoder(clip, CPU, 1, 64)
+    for place in range(len(manifest)):
+        video = manifest.video(place)
+        starts = sorted({*range(min(video.num_frames, GOP + 2)), max(0, video.num_frames - 2), video.num_frames - 1})
+        asked = [SnippetRequest(video, start, 0.3, 0.8, bool(start % 2)) for start in starts]
+        found = decoder.decode(asked)
+        assert not found.failures
+        for request, clip_thwc in zip(asked, found.frames.numpy().astype(int), strict=True):
+            difference = np.abs(clip_thwc - by_pyav(video.codec, coded[place], request, clip))
+            assert difference.mean() < 0.5
+            assert (difference <= 8).mean() > 0.99
+    decoder.close()
+
+
+def test_frame_numbers_at_borders_of_groups_and_at_the_end(dali, other):
+    manifest, _ = other
+    decoder = dali.DaliDecoder(CLIP, CPU, 1, 128)
+    for video in (manifest.video(1), manifest.video(2), manifest.video(3)):
+        found = decoder.decode([SnippetRequest(video, start, 0, 0, False) for start in range(video.num_frames)])
+        assert not found.failures
+        last = video.num_frames - 1
+        assert [numbers(clip) for clip in found.frames.numpy()] == [
+            np.minimum(start + np.arange(6), last).tolist() for start in range(video.num_frames)
+        ]
+    decoder.close()
+
+
+def test_stored_and_plain_videos_in_one_batch_and_a_damaged_one_is_named(dali, other, tmp_path):
+    manifest, _ = other
+    video = manifest.video(1)
+    gone = Manifest.from_rows([row("store.index/a#0", "x", codec=video.codec)], tmp_path).video(0)
+    h264 = Manifest.from_rows([row("store.index/a#0", "x")], tmp_path).video(0)
+    asked = [SnippetRequest(each, 0, 0, 0, False) for each in (video, gone, h264, video)]
+    decoder = dali.DaliDecoder(CLIP, CPU, 2, 8)
+    found = decoder.decode(asked)
+    assert sorted(found.failures) == [1, 2]
+    assert "there is no snippet store" in found.failures[1]
+    assert "DALI decodes no h264 on the CPU" in found.failures[2]
+    assert [numbers(found.frames[place].numpy())[0] for place in (0, 3)] == [0, 0]
+    assert decoder.num_rebuilds == 0
+    decoder.close()
+
+
+def test_a_batch_is_handed_over_without_a_copy_and_stays(dali, other):
+    manifest, _ = other
+    decoder = dali.DaliDecoder(CLIP, CPU, 1, 4)
+    outputs = []
+    run = decoder._pipeline.run
+    decoder._pipeline.run = lambda **inputs: outputs.append(run(**inputs)) or outputs[-1]
+    kept = [
+        decoder.decode([SnippetRequest(manifest.video(1), start + k, 0, 0, False) for k in range(4)]).frames
+        for start in range(6)
+    ]
+    assert [frames.data_ptr() for frames in kept] == [clips.as_tensor().data_ptr() for clips, _ in outputs]
+    outputs.clear()
+    for _ in range(3):
+        decoder.decode([SnippetRequest(manifest.video(2), 0, 0, 0, False)] * 4)
+    for start, frames in enumerate(kept):
+        assert frames.is_contiguous()
+        assert [numbers(clip)[0] for clip in frames.numpy()] == list(range(start, start + 4))
+    decoder.close()
+
+
+@pytest.fixture(scope="module")
+def h264(tmp_path_factory):
+    """A store of H.264 as `tools/ingest.py` makes it, of two sizes."""
+    root = tmp_path_factory.mktemp("h264")
+    (root / "raw" / "x").mkdir(parents=True)
+    for number, count in enumerate(LENGTHS):
+        size = (160, 128) if number else (128, 128)
+        write_video(root / "raw" / "x" / f"{number}.mp4", (picture(frame, *size) for frame in range(count)), gop=30)
+    index_folder(root / "raw", root / "raw.parquet")
+    settings = StoreSettings(short_side=128, gop=GOP, preset="veryfast")
+    ingest(Manifest.load(root / "raw.parquet"), root / "store", settings, WorkSettings())
+    return Manifest.load(root / "store" / "manifest.parquet")
+
+
+@pytest.mark.parametrize("wanted", [[0], [5, 6, 7, 8, 9], [15, 16], [40, 44], [2, 30, 44], list(range(45))])
+def test_what_is_fed_of_h264_decodes_to_the_frames_and_holds_no_more(h264, wanted):
+    video = next(h264.video(place) for place in range(len(h264)) if h264.video(place).num_frames == 45)
+    reader, entry = find_entry(video)
+    with av.open(io.BytesIO(reader.read(entry, 0, len(entry.group_end) - 1)), format="h264") as container:
+        expected = [frame.to_ndarray() for frame in container.decode(video=0)]
+    data, places = load_groups(video, wanted)
+    with av.open(io.BytesIO(data.tobytes())) as container:
+        assert container.format.name == "ivf"
+        stream = container.streams.video[0]
+        assert (stream.codec_context.width, stream.codec_context.height) == (video.width, video.height)
+        frames = list(container.decode(stream))
+    assert [frame.pts for frame in frames] == list(range(len(frames)))  # a stamp for each, in the order of showing
+    assert places[-1] == len(frames) - 1  # nothing after the last one wanted
+    assert len(frames) <= wanted[-1] - wanted[0] // GOP * GOP + 1
+    assert all(np.array_equal(frames[place].to_ndarray(), expected[n]) for place, n in zip(places, wanted, strict=True))
+
+
+def test_a_group_that_lacks_pictures_is_named(h264, monkeypatch):
+    monkeypatch.setitem(bitstreams.STORED_CODECS, "h264", (b"H264", lambda data: split_pictures(data)[:-1]))
+    video = h264.video(0)
+    assert split_stored_path(video.path)
+    with pytest.raises(BitstreamError, match=r"frame 0 is not in its group: see tools/ingest.py --verify"):
+        load_groups(next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 1), [0])
+
+
+@pytest.mark.gpu
+def test_nvdec_reads_stores_like_pyav(dali, h264):
+    gpu, clip = torch.device("cuda"), ClipFormat(num_frames=6, short_side=64, crop=56)
+    one, other = PyAVDecoder(clip, gpu, 2), dali.DaliDecoder(clip, gpu, 8, 16)
+    for place in range(len(h264)):
+        video = h264.video(place)
+        asked = [
+            SnippetRequest(video, start, 0.3, 0.8, bool(start % 2))
+            for start in sorted({*range(min(video.num_frames, 12)), video.num_frames - 1})
+        ]
+        first, second = one.decode(asked), other.decode(asked)
+        assert not first.failures
+        assert not second.failures
+        difference = (first.frames.int() - second.frames.int()).abs().flatten(1)
+        assert difference.float().mean(dim=1).max() < 2
+        assert (difference <= 8).float().mean(dim=1).min() >= 0.99
+    one.close()
+    other.close()
+
+
+@pytest.mark.gpu
+def test_nvdec_counts_frames_of_stores(dali, h264):
+    decoder = dali.DaliDecoder(CLIP, torch.device("cuda"), 8, 64)
+    video = next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 45)
+    found = decoder.decode([SnippetRequest(video, start, 0, 0, False) for start in range(45)])
+    assert not found.failures
+    assert [numbers(clip) for clip in found.frames.cpu().numpy()] == [
+        np.minimum(start + np.arange(6), 44).tolist() for start in range(45)
+    ]
+    decoder.close()
+
+
+@pytest.mark.gpu
+def test_lent_gpu_memory_is_not_written_while_torch_still_works_on_it(dali, h264):
+    decoder = dali.DaliDecoder(CLIP, torch.device("cuda"), 8, 8)
+    video = next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 45)
+    sums = []
+    for start in range(30):
+        frames = decoder.decode([SnippetRequest(video, start, 0, 0, False)] * 8).frames
+        assert type(frames) is torch.Tensor
+        assert frames.is_cuda
+        torch.cuda._sleep(20_000_000)  # the sum waits behind this; by then the next batches are decoded
+        sums.append(frames.double().sum(dim=(1, 2, 3, 4)))
+        del frames
+    for start, values in enumerate(sums):
+        expected = decoder.decode([SnippetRequest(video, start, 0, 0, False)]).frames.double().sum()
+        assert torch.equal(values, expected.expand(8))
+    decoder.close()
