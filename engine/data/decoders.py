@@ -43,7 +43,8 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
             "(codec, container or odd size): re-encode them as H.264 in MP4 to use NVDEC"
         )
     if name == "auto":
-        return "dali", f"data.decoder is auto and {device} has NVDEC"
+        stills = "; stills are decoded there too" if any(manifest.is_still.any() for manifest in manifests) else ""
+        return "dali", f"data.decoder is auto and {device} has NVDEC{stills}"
     if problem:
         raise InputError(f"data.decoder is dali, but {problem}; or set data.decoder=pyav")
     return "dali", f"data.decoder is dali, on the {'GPU' if device.type == 'cuda' else 'CPU: VP8, VP9 and MJPEG only'}"
@@ -92,6 +93,8 @@ def build_decoder(
 ) -> VideoDecoder:
     """The decoder that `name` ("auto", "dali" or "pyav") means on `device`, with one for stills beside it.
 
+    Stills are decoded by DALI where it decodes videos on a GPU, else by PIL.
+
     Args:
         clip: the shape of a snippet.
         device: where the clips are wanted.
@@ -102,18 +105,15 @@ def build_decoder(
         InputError: as `choose_decoder`.
     """
     num_threads = num_threads or default_threads()
-    videos = _build_video_decoder(name, clip, device, num_threads, max_batch_size)
-    return MixedDecoder(videos, StillDecoder(clip, device, num_threads))
-
-
-def _build_video_decoder(
-    name: str, clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int
-) -> VideoDecoder:
     chosen, _ = choose_decoder(name, device)
-    if chosen == "dali":
-        from engine.data.dali.decode import DaliDecoder
+    if chosen == "pyav":
+        from engine.data.pyav.decode import PyAVDecoder
 
-        return DaliDecoder(clip, device, num_threads, max_batch_size)
-    from engine.data.pyav.decode import PyAVDecoder
+        return MixedDecoder(PyAVDecoder(clip, device, num_threads), StillDecoder(clip, device, num_threads))
+    from engine.data.dali.decode import DaliDecoder
+    from engine.data.dali.stills import DaliStillDecoder
 
-    return PyAVDecoder(clip, device, num_threads)
+    videos = DaliDecoder(clip, device, num_threads, max_batch_size)
+    if device.type == "cuda":
+        return MixedDecoder(videos, DaliStillDecoder(clip, device, num_threads, max_batch_size))
+    return MixedDecoder(videos, StillDecoder(clip, device, num_threads))  # PIL reads no more of a JPEG than it needs

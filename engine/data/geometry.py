@@ -43,13 +43,20 @@ def crop_window(request: SnippetRequest, clip: ClipFormat) -> CropWindow:
     turns = video.rotation // 90 % 4
     width, height = (stored_height, stored_width) if turns % 2 else (stored_width, stored_height)
     top, left = round(request.crop_y * (height - crop)), round(request.crop_x * (width - crop))
-    if turns == 1:
-        top, left = stored_height - left - crop, top
-    elif turns == 2:
-        top, left = stored_height - top - crop, stored_width - left - crop
-    elif turns == 3:
-        top, left = left, stored_width - top - crop
+    top, left = stored_corner(top, left, crop, turns, stored_width, stored_height)
     return CropWindow(stored_height, stored_width, top, left, turns, request.flip)
+
+
+def stored_corner(
+    top: float, left: float, side: float, turns: int, stored_width: float, stored_height: float
+) -> tuple[float, float]:
+    """(top, left) in the stored picture of a square of the displayed one, `turns` quarter circles clockwise from it."""
+    return (
+        (top, left),
+        (stored_height - left - side, top),
+        (stored_height - top - side, stored_width - left - side),
+        (left, stored_width - top - side),
+    )[turns]
 
 
 def still_squares(request: SnippetRequest, clip: ClipFormat) -> list[tuple[float, float, float]]:

@@ -6,7 +6,7 @@ A still is a row of the manifest with one frame and a codec that begins with "im
 snippet shows is drawn by the sampler and laid out by `engine/data/geometry.py`; pixels between pixels are
 interpolated (a triangle filter, widened where the square shrinks), so that slow movements do not jump.
 
-MixedDecoder gives the stills of a batch to this decoder and the videos to theirs.
+MixedDecoder gives the stills of a batch to this decoder (or to DALI's, on a GPU) and the videos to theirs.
 """
 
 import math
@@ -67,9 +67,9 @@ class StillDecoder:
 
 
 class MixedDecoder:
-    """A `VideoDecoder` of both: videos by the decoder it is given, stills by `StillDecoder`."""
+    """A `VideoDecoder` of both: videos by one decoder, stills by another."""
 
-    def __init__(self, videos: VideoDecoder, stills: StillDecoder) -> None:
+    def __init__(self, videos: VideoDecoder, stills: VideoDecoder) -> None:
         self.videos, self.stills = videos, stills
         self.name = videos.name
 

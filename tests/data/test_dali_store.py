@@ -140,9 +140,10 @@ def test_stored_and_plain_videos_in_one_batch_and_a_damaged_one_is_named(dali, o
 def test_a_batch_is_handed_over_without_a_copy_and_stays(dali, other):
     manifest, _ = other
     decoder = dali.DaliDecoder(CLIP, CPU, 1, 4)
+    decoder.decode([SnippetRequest(manifest.video(1), 0, 0, 0, False)])
     outputs = []
-    run = decoder._pipeline.run
-    decoder._pipeline.run = lambda **inputs: outputs.append(run(**inputs)) or outputs[-1]
+    run = decoder._runner._pipeline.run
+    decoder._runner._pipeline.run = lambda **inputs: outputs.append(run(**inputs)) or outputs[-1]
     kept = [
         decoder.decode([SnippetRequest(manifest.video(1), start + k, 0, 0, False) for k in range(4)]).frames
         for start in range(6)

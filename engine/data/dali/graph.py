@@ -20,8 +20,6 @@ Resampling. Bilinear with antialiasing (triangle filter widened by the reduction
   `mirror` argument of `resize_crop_mirror` flips the wrong axis of a sequence, so `flip` follows it.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from nvidia.dali import Pipeline, fn, types
@@ -77,21 +75,24 @@ def build_clip_pipeline(clip: ClipFormat, device: torch.device, num_threads: int
     return pipeline
 
 
-def window_inputs(windows: Sequence[CropWindow], clip: ClipFormat) -> dict[str, list[np.ndarray]]:
-    """What the graph is told of pixels, one array a sample."""
+def window_inputs(window: CropWindow, clip: ClipFormat) -> dict[str, np.ndarray]:
+    """The inputs of `build_clip_pipeline` that say which pixels are shown."""
 
     def share(anchor: int, length: int) -> np.ndarray:
         return np.array(anchor / max(length - clip.crop, 1), np.float32)
 
-    # The displayed picture is mirrored left-right, yet it is turned only after the graph: a picture that
-    # still lies on its side is mirrored top-bottom.
-    sideways = [window.quarter_turns % 2 == 1 for window in windows]
     return {
-        "size": [np.array([window.height, window.width], np.float32) for window in windows],
-        "top": [share(window.top, window.height) for window in windows],
-        "left": [share(window.left, window.width) for window in windows],
-        "mirror_x": [
-            np.array(window.flip and not lies, np.int32) for window, lies in zip(windows, sideways, strict=True)
-        ],
-        "mirror_y": [np.array(window.flip and lies, np.int32) for window, lies in zip(windows, sideways, strict=True)],
+        "size": np.array([window.height, window.width], np.float32),
+        "top": share(window.top, window.height),
+        "left": share(window.left, window.width),
+        **mirror_inputs(window.flip, window.quarter_turns),
     }
+
+
+def mirror_inputs(flip: bool, quarter_turns: int) -> dict[str, np.ndarray]:
+    """`mirror_x` and `mirror_y` for a snippet that is turned after the graph.
+
+    The displayed picture is mirrored left-right: one that still lies on its side is mirrored top-bottom.
+    """
+    lies = quarter_turns % 2 == 1
+    return {"mirror_x": np.array(flip and not lies, np.int32), "mirror_y": np.array(flip and lies, np.int32)}
