@@ -10,12 +10,12 @@ and 80th percentile, the machine, the versions, the commit and the command), and
 
 import argparse
 
-from bench import compute, decode, kernels, manifest
+from bench import compute, decode, decode_gpu, kernels, manifest
 
 from engine.errors import InputError, run_command
 
-BENCHMARKS = {"manifest": manifest, "decode": decode, "compute": compute, "kernels": kernels}
-SUITES = {"cpu": ("manifest", "decode", "compute", "kernels"), "gpu": ("compute", "kernels")}
+BENCHMARKS = {"manifest": manifest, "decode": decode, "decode_gpu": decode_gpu, "compute": compute, "kernels": kernels}
+SUITES = {"cpu": ("manifest", "decode", "compute", "kernels"), "gpu": ("decode_gpu", "compute", "kernels")}
 
 
 def main() -> None:

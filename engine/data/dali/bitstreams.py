@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.data.batch import Video
 from engine.data.pyav.groups import split_pictures, split_runs
+from engine.data.store.index import Entry
 from engine.data.store.reader import StoreError, find_entry
 
 IVF_MAGIC = b"DKIF"
@@ -46,7 +47,7 @@ def load_file(video: Video) -> np.ndarray:
 
 
 def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The groups of a stored video in which frames lie; one read for each run of neighbouring groups.
+    """The groups of a stored video in which frames lie, for a demuxer.
 
     Args:
         numbers: of the frames, ascending.
@@ -55,11 +56,25 @@ def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.nd
         IVF, uint8 [bytes]; where in it the frames are, int32 [len(numbers)], counted in pictures.
 
     Raises:
+        BitstreamError: as `load_pictures`.
+    """
+    pictures, places, entry = load_pictures(video, numbers)
+    return to_ivf(pictures, STORED_CODECS[video.codec][0], entry.width, entry.height), np.array(places, np.int32)
+
+
+def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], list[int], Entry]:
+    """The coded pictures from which frames of a stored video decode; one read for each run of neighbouring groups.
+
+    Returns:
+        The pictures from the first of each run's first group to the last one needed of it; where among them the frames
+        of these ascending `numbers` are; what the store says of the video.
+
+    Raises:
         BitstreamError: the store is damaged, or made in a way that cannot be decoded from its bytes alone.
     """
-    fourcc, split = STORED_CODECS.get(video.codec, (b"", split_pictures))
-    if not fourcc:
+    if video.codec not in STORED_CODECS:
         raise BitstreamError(f"the store holds {video.codec}, which DALI is not fed from stores: set data.decoder=pyav")
+    split = STORED_CODECS[video.codec][1]
     try:
         reader, entry = find_entry(video)
         settings, pictures, places = reader.index.settings, [], []
@@ -69,14 +84,15 @@ def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.nd
             )
         for run in split_runs(numbers, settings.gop):
             first = run[0] // settings.gop
-            found = split(reader.read(entry, first, run[-1] // settings.gop))[: run[-1] - first * settings.gop + 1]
-            if len(found) <= run[-1] - first * settings.gop:
+            count = run[-1] + 1 - first * settings.gop
+            found = split(reader.read(entry, first, run[-1] // settings.gop))[:count]
+            if len(found) < count:
                 raise BitstreamError(f"frame {run[-1]} is not in its group: see tools/ingest.py --verify")
             places += [len(pictures) + number - first * settings.gop for number in run]
             pictures += found
     except StoreError as error:
         raise BitstreamError(str(error)) from error
-    return to_ivf(pictures, fourcc, entry.width, entry.height), np.array(places, np.int32)
+    return pictures, places, entry
 
 
 def to_ivf(pictures: Sequence[bytes], fourcc: bytes, width: int, height: int) -> np.ndarray:

@@ -1,0 +1,180 @@
+"""The benchmark of GPU decoding, with DALI's CPU backend in the GPU's place: the same contestants over VP9 files."""
+
+import json
+import os
+import time
+from argparse import ArgumentParser
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.indexing import index_folder
+from engine.data.manifest import Manifest
+from engine.data.pyav.encode import write_video
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
+from engine.errors import InputError
+from tests.data.videos import numbers, picture, write_numbered
+from tests.small_run import ROOT
+
+CPU = torch.device("cpu")
+CLIP = ClipFormat(num_frames=4, short_side=64, crop=56)
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from bench import decode_gpu
+
+    return decode_gpu
+
+
+@pytest.fixture(scope="module")
+def vp9(tmp_path_factory):
+    root = tmp_path_factory.mktemp("vp9")
+    (root / "x").mkdir()
+    for number in range(3):
+        write_numbered(root / "x" / f"{number}.webm", size=(128, 96))
+    index_folder(root, root / "manifest.parquet")
+    return Manifest.load(root / "manifest.parquet")
+
+
+def material_of(manifest, snippets):
+    """Every form of the videos is the same one here."""
+    from bench.material import Material
+
+    return Material(manifest, manifest, manifest, snippets, CLIP)
+
+
+def options(bench, *words):
+    parser = ArgumentParser()
+    bench.add_arguments(parser)
+    return parser.parse_args(["--snippets", "9", "--repeats", "2", "--batch", "4", "--threads", "2", *words])
+
+
+def test_all_that_runs_without_a_gpu(bench, dali, vp9, monkeypatch, capsys):
+    recorded = {}
+    monkeypatch.setattr(
+        bench, "append_record", lambda name, **fields: recorded.update(fields, name=name) or ROOT / "x.jsonl"
+    )
+    material = material_of(vp9, [(number % 3, 4 * number) for number in range(9)])
+    bench.report(options(bench, "--needed", "0.5"), material, CPU)
+    text = capsys.readouterr().out
+    names = {"PyAV store", "DALI store", "DALI store, 2", "DALI mp4", "DALI raw"}
+    names |= {"hybrid 0.125", "hybrid 0.25", "hybrid 0.5"}
+    assert (recorded["name"], recorded["n"], recorded["videos"]) == ("decode_gpu", 2, 3)
+    assert set(recorded["results"]) == set(recorded["differences"]) == names
+    assert all(0 < values["p20"] <= values["p80"] for values in recorded["results"].values())
+    assert max(recorded["differences"].values()) < 0.5
+    assert recorded["differences"]["DALI store"] > 0  # rounded by another library
+    assert recorded["busy"]["DALI store"] == {"decoder": None, "gpu": None}
+    assert set(recorded["skipped"]) == {"PyNvVideoCodec"}
+    assert not {"device", "time", "command", "versions", "commit", "dirty"} & set(recorded)
+    assert json.dumps(recorded, allow_nan=False)
+    assert "3 videos, 9 snippets 4x112x112 from short side 128 in batches of 4, 2 runs in turns, 2 threads" in text
+    assert "PyNvVideoCodec does not take part: PyNvVideoCodec cannot be imported" in text
+    assert "the best hybrid, hybrid " in text
+    assert "times what the network eats (0.5 clips/s)" in text
+
+
+def test_a_batch_split_between_two_keeps_its_order(bench, dali, vp9):
+    requests = [(row, start) for row in range(3) for start in (0, 5)]
+    runners, _ = bench.contestants(material_of(vp9, requests), CPU, 1, 8)
+    for name in ("hybrid 0.125", "hybrid 0.5", "DALI store, 2"):
+        difference = (runners[name](requests).int() - runners["PyAV store"](requests).int()).abs()
+        assert difference.float().mean() < 0.5
+    (alone,) = runners["hybrid 0.25"](requests[:1])
+    assert (alone.int() - runners["PyAV store"](requests[:1])[0].int()).abs().float().mean() < 0.5
+
+
+def test_a_contestant_with_other_frames_ends_the_benchmark(bench, vp9):
+    material = material_of(vp9, [(0, 3), (1, 8)])
+    right = bench.contestants(material, CPU, 1, 8)[0]["PyAV store"]
+    wrong = {"PyAV store": right, "late": lambda snippets: right([(row, start + 20) for row, start in snippets])}
+    with pytest.raises(InputError, match="'late' does not show the pictures"):
+        bench.compare(wrong, material, 2)
+
+
+def test_who_takes_part(bench, dali, vp9, tmp_path):
+    assert bench.dali_problem_of(vp9, CPU) is None
+    (tmp_path / "raw" / "x").mkdir(parents=True)
+    write_video(tmp_path / "raw" / "x" / "a.mp4", (picture(number, 64, 64) for number in range(20)))
+    index_folder(tmp_path / "raw", tmp_path / "raw.parquet")
+    raw = Manifest.load(tmp_path / "raw.parquet")
+    assert bench.dali_problem_of(raw, CPU) == "DALI does not decode h264 on the CPU"
+    ingest(raw, tmp_path / "store", StoreSettings(short_side=64, gop=8), WorkSettings())
+    store = Manifest.load(tmp_path / "store" / "manifest.parquet")
+    assert "snippet store of H.264" in bench.dali_problem_of(store, CPU)
+
+
+def test_what_follows(bench):
+    medians = {"PyAV store": 100.0, "DALI store": 1000.0, "hybrid 0.25": 1100.0, "hybrid 0.5": 700.0}
+    assert bench.conclusions(medians | {"PyNvVideoCodec": 1250.0}, 400.0) == [
+        "PyNvVideoCodec is 1.25 times as fast as DALI store, below 1.3: stays a peer",
+        "the best hybrid, hybrid 0.25, is 1.10 times as fast as DALI store alone",
+        "DALI store decodes 2.50 times what the network eats (400 clips/s)",
+    ]
+    assert "worth offering" in bench.conclusions(medians | {"PyNvVideoCodec": 1301.0}, None)[0]
+    assert bench.conclusions({"PyAV store": 100.0}, 400.0) == []
+
+
+def test_one_clear_error_without_a_gpu(bench, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"decode_gpu needs an NVIDIA GPU.*`decode` measures CPU cores"):
+        bench.run(options(bench))
+    with pytest.raises(InputError, match="--batch is 0"):
+        bench.run(options(bench, "--batch", "0"))
+
+
+def test_what_the_peer_is_fed_decodes_to_the_snippet(bench, tmp_path):
+    from bench.nvcodec import coded_snippet
+
+    (tmp_path / "raw" / "x").mkdir(parents=True)
+    write_video(tmp_path / "raw" / "x" / "a.mp4", (picture(number, 96, 96) for number in range(29)))
+    index_folder(tmp_path / "raw", tmp_path / "raw.parquet")
+    ingest(Manifest.load(tmp_path / "raw.parquet"), tmp_path / "s", StoreSettings(short_side=96, gop=8), WorkSettings())
+    video = Manifest.load(tmp_path / "s" / "manifest.parquet").video(0)
+    for start in (0, 6, 25, 28):
+        data, places = coded_snippet(SnippetRequest(video, start, 0.5, 0.5, False), CLIP)
+        context = av.CodecContext.create("h264", "r")
+        parsed = [*context.parse(data), *context.parse(b"")]
+        frames = [frame for packet in [*parsed, None] for frame in context.decode(packet)]
+        assert len(frames) == max(places) + 1
+        clip = np.zeros((4, 96, 96, 3), np.uint8)
+        for number, slots in places.items():
+            clip[slots] = frames[number].to_ndarray(format="rgb24")
+        assert numbers(clip) == np.minimum(start + np.arange(4), 28).tolist()
+
+
+def test_how_busy_a_gpu_is(bench, tmp_path, monkeypatch):
+    from bench.busy import BusyMeter
+
+    tool = tmp_path / "nvidia-smi"
+    lines = "0, 0\\n40, 10\\n60, 30\\nN/A, 30\\n70"
+    tool.write_text(
+        f"#!/bin/sh\necho \"$@\" > {tmp_path}/called\nprintf '{lines}'\ntouch {tmp_path}/told\nexec sleep 60\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="12-ab"))
+    with BusyMeter(torch.device("cuda", 0)) as busy:
+        while not (tmp_path / "told").exists():
+            time.sleep(0.02)
+    assert (busy.decoder, busy.gpu) == (50, 20)
+    assert (tmp_path / "called").read_text().startswith("--id=GPU-12-ab --query-gpu=utilization.decoder")
+    with BusyMeter(CPU) as none:
+        pass
+    assert np.isnan(none.decoder)
+
+
+@pytest.mark.gpu
+def test_the_whole_benchmark_on_a_gpu(bench, dali, monkeypatch, capsys):
+    from bench import material
+
+    monkeypatch.setattr(material, "_DRAWN", (3, 50, (160, 120)))
+    bench.run(options(bench, "--no-record", "--short-side", "64", "--crop", "56"))
+    assert "DALI store" in capsys.readouterr().out
