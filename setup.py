@@ -32,6 +32,7 @@ setup(
         # DALI has wheels for Linux alone; elsewhere the same install line gives the PyAV path.
         "cuda13": ["nvidia-dali-cuda130>=2.4,<3; sys_platform == 'linux'"],
         "cuda12": ["nvidia-dali-cuda120>=2.4,<3; sys_platform == 'linux'"],
+        "bench": ["PyNvVideoCodec>=2.2,<3; sys_platform == 'linux'"],
         "test": ["pytest>=8.4,<10", "ruff>=0.12,<1"],
     },
 )
