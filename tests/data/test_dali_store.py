@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from engine.config import DataConfig
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.dali import bitstreams
 from engine.data.dali.bitstreams import BitstreamError, load_groups
 from engine.data.geometry import crop_window, snippet_frames
 from engine.data.indexing import index_folder
 from engine.data.journal import FileState
-from engine.data.manifest import Manifest
+from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.manifest import Manifest, concatenate
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.decode import PyAVDecoder, cut
 from engine.data.pyav.encode import write_video
@@ -156,6 +158,32 @@ def test_a_batch_is_handed_over_without_a_copy_and_stays(dali, other):
         assert frames.is_contiguous()
         assert [numbers(clip)[0] for clip in frames.numpy()] == list(range(start, start + 4))
     decoder.close()
+
+
+def test_training_batches_from_a_store_are_the_same_after_a_resume_and_replace_what_is_gone(dali, other, tmp_path):
+    manifest, _ = other
+    gone = Manifest.from_rows([row("store.index/a#0", "x", codec="vp9", num_frames=45, file_frames=45)], tmp_path)
+    both = concatenate([manifest, gone])
+    stream, data = StreamPlan(3, 4, 0, 1, True), DataConfig(max_bad_share=0.9)
+
+    def load(steps, **place):
+        decoder = dali.DaliDecoder(CLIP, CPU, 1, 4)
+        loader = ClipLoader(both, both.class_index, decoder, CLIP, stream, data, **place)
+        batches = [next(loader) for _ in range(steps)]
+        loader.close()
+        return batches
+
+    whole, resumed = load(6), load(3, epoch=2, position=2)  # epochs of five videos
+    assert {failure.path for batch in whole for failure in batch.failures} == {gone.video(0).path}
+    assert 4 not in torch.cat([batch.video for batch in whole]).tolist()
+    for batch, again in zip(whole[3:], resumed, strict=True):
+        assert torch.equal(batch.frames, again.frames)
+    for batch in whole:
+        for clip, place, start in zip(batch.frames.numpy(), batch.video.tolist(), batch.start.tolist(), strict=True):
+            shown, mirrored = numbers(clip), numbers(clip[:, :, ::-1])
+            last = both.video(place).num_frames - 1
+            if place:  # the first is not square, so its stripe of bits is cut
+                assert np.minimum(start + np.arange(6), last).tolist() in (shown, mirrored)
 
 
 @pytest.fixture(scope="module")
