@@ -4,9 +4,9 @@
     python tools/bench_throughput.py train --manifest stores/k700/manifest.parquet --raw k700.parquet --config my.yaml
     python tools/bench_throughput.py train --config configs/ucf15.yaml train.batch_size=16 --decoder pyav
 
-The engine runs engine/train.py's own loop, in both forms of the network (on a CPU also flat in bf16). Saturation is its clips/s over those of the
-same loop, in the same process, with one batch again and again in place of the loader: 100 % means that data cost
-nothing. Beside it, on the same videos and with the same network:
+The engine runs engine/train.py's own loop, in both forms of the network (on a CPU also flat in bf16). Saturation is its
+clips/s over those of the same loop, in the same process, with one batch again and again in place of the loader: 100 %
+means that data cost nothing. Beside it, on the same videos and with the same network:
 
     torchvision     as a careful user writes it: autocast, channels_last_3d, fused Adam, torch.compile (--compile),
                     and a DataLoader that seeks with PyAV
