@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 OURS = ("engine", "kernel")  # variants that are coloured begin so
 _BARS_OF = ("clips_per_s", "roofline_share")  # what the bars of rows show: the first that they have
+_LEAST_SHARE = 0.001  # of a step: what takes less is no point of the roofline
 _COLOURS = (RIGHT, WRONG, OTHER, "#009E73", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
 
 
@@ -21,12 +22,12 @@ def draw(
     name: str, record: Mapping[str, Any], rows: Sequence[Row], quantiles: Mapping[str, Mapping[str, float]]
 ) -> "Figure | None":
     """The picture of a record; None where its results have no form that can be drawn."""
-    if name == "accuracy":
+    if name == "accuracy" and rows:
         return accuracy_figure(rows)
     if name == "roofline":
         return roofline_figure(record)
     title = f"{name}: {record.get('title') or record['command'].removeprefix('python tools/bench_throughput.py ')}"
-    if rows:
+    if any(row.values for row in rows):
         return _row_bars(title, rows)
     return _quantile_bars(title, quantiles) if quantiles else None
 
@@ -38,7 +39,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _row_bars(title: str, rows: Sequence[Row]) -> "Figure":
-    shown = next(column for column in _BARS_OF if any(column in row.values for row in rows))
+    shown = next(column for column in (*_BARS_OF, *COLUMNS) if any(column in row.values for row in rows))
     heading, factor = COLUMNS[shown]
     labels = [", ".join(part for part in (row.case, row.variant, row.precision) if part) for row in rows]
     values = [factor * row.values.get(shown, 0.0) for row in rows]
@@ -95,7 +96,7 @@ def accuracy_figure(rows: Sequence[Row]) -> "Figure":
             place = (x, 100 * row.values["top1"])
             axes.annotate(row.variant.split()[0], place, (0, 6), textcoords="offset points", fontsize=8, ha="center")
     axes.set_xscale("log")
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 104)
     axes.set_xlabel("videos a second, decoding included (log)")
     axes.set_ylabel("zero-shot accuracy, %")
     axes.set_title("Accuracy and throughput by clips a video", fontsize=10)
@@ -114,12 +115,16 @@ def roofline_figure(record: Mapping[str, Any]) -> "Figure":
     figure = _figure(8 * len(panels), 6.2)
     kinds = list(dict.fromkeys(point["kind"] for panel in panels for point in panel["points"]))
     colours = dict(zip(kinds, _cycle(len(kinds)), strict=True))
-    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
+    for axes, panel in zip(
+        np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True)), panels, strict=True
+    ):
         _draw_roof(axes, record["peak"], panel["precision"])
         for point in panel["points"]:
+            if point["time_share"] < _LEAST_SHARE:
+                continue
             speed, intensity = point["flop"] / point["seconds"], point["flop"] / max(point["bytes"], 1)
             axes.scatter(
-                intensity, speed, s=6 + 3000 * point["time_share"], color=colours[point["kind"]], alpha=0.6, linewidth=0
+                intensity, speed, s=4000 * point["time_share"], color=colours[point["kind"]], alpha=0.6, linewidth=0
             )
         axes.set_title(f"{panel['variant']}, {panel['precision']}: {1e3 * panel['step_s']:.0f} ms a step", fontsize=10)
         axes.set_xlabel("FLOP per byte that must move (log)")
@@ -135,14 +140,15 @@ def roofline_figure(record: Mapping[str, Any]) -> "Figure":
 
 def _draw_roof(axes: "Axes", peak: Mapping[str, Any], precision: str) -> None:
     """Memory's slope and the peak of each precision; that of the panel in black."""
-    intensity = np.logspace(-2, 4, 200)
+    intensity = np.logspace(-2, 3, 200)
     for name, tflops in peak["tflops"].items():
         colour = "black" if name == precision else NEUTRAL
         roof = np.minimum(intensity * peak["gb_per_s"] * 1e9, tflops * 1e12)
         axes.plot(intensity, roof, color=colour, linewidth=1)
-        axes.annotate(f"{name} {number(tflops)} TFLOP/s", (1e4, tflops * 1e12), ha="right", va="bottom", fontsize=8)
-    axes.annotate(
-        f"memory {number(peak['gb_per_s'])} GB/s", (0.02, 0.02 * peak["gb_per_s"] * 1e9), fontsize=8, rotation=40
-    )
+        axes.annotate(f"{name} {number(tflops)} TFLOP/s", (1e3, tflops * 1e12), ha="right", va="bottom", fontsize=8)
+    slope = f"memory {number(peak['gb_per_s'])} GB/s"
+    axes.annotate(slope, (0.012, 0.012 * peak["gb_per_s"] * 1e9), ha="left", va="bottom", fontsize=8, rotation=30)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    highest = max(peak["tflops"].values()) * 1e12
+    axes.set_ylim(0.002 * peak["gb_per_s"] * 1e9, 6 * highest)

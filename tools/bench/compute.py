@@ -145,7 +145,7 @@ def _in_fresh_process(setting: Setting, limit_s: float) -> dict[str, Any] | str:
     """What `bench.trainers.measure` found, or why there is nothing."""
     paths = os.pathsep.join([str(_TOOLS), str(_TOOLS.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     environment = {**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "PYTHONPATH": paths}
-    command = [sys.executable, "-m", "bench.trainers", json.dumps(asdict(setting))]
+    command = [sys.executable, "-P", "-m", "bench.trainers", json.dumps(asdict(setting))]  # -P: not the folder it is in
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         # A session of its own, so that what it started (compilers) can be ended with it; files, since a pipe would
         # stay open for as long as any of those lives.
