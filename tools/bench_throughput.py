@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from bench import accuracy, compute, decode, kernels, manifest, train
-from bench.publish import markdown, publish, read_records
+from bench.publish import markdown, newest, publish, read_records
 
 from engine.errors import InputError, run_command
 from engine.records import RECORDS, recording_into
@@ -67,8 +67,8 @@ def main() -> None:
         raise InputError("name one benchmark, one --suite, or --markdown; --help lists them")
     out, tensorboard = arguments.out, arguments.logdir or arguments.out / "tensorboard"
     if arguments.markdown:
-        for name, records in read_records(out / "records").items():
-            print(f"{markdown(name, records[-1])}\n")
+        for label, record in newest(read_records(out / "records")).items():
+            print(f"{markdown(label, record)}\n")
         return
     with recording_into(out / "records"):
         if arguments.benchmark:

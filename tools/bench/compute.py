@@ -34,7 +34,7 @@ import torch
 
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
-from bench.rows import Row, table
+from bench.rows import Row, table, with_ratios
 from bench.trainers import CPU_TRAINERS, TRAINERS, Setting, flop_per_clip, reduced_precision, setting_config
 from engine.config import ModelConfig
 from engine.distributed import choose_device
@@ -83,7 +83,9 @@ def run(arguments: argparse.Namespace) -> None:
             fields["flop_per_clip"] = flop_per_clip(setting_config(base, Path(folder)))
         trainers = arguments.only or (CPU_TRAINERS if device.type == "cpu" else TRAINERS)
         rows, failures = measure(base, peak, fields["flop_per_clip"], trainers, _limit(arguments))
-        print("\n".join([format_table(*table(rows)), *_ratios(rows)]))
+        for rival in ("torchvision", "paper recipe"):
+            rows = with_ratios(rows, rival, f"over_{rival.replace(' ', '_')}")
+        print(format_table(*table(rows)))
         fields["results"] = [asdict(row) for row in rows]
     if not arguments.no_record:
         path = append_record("roofline" if arguments.roofline else "compute", n=base.steps, **fields)
@@ -160,13 +162,3 @@ def _in_fresh_process(setting: Setting, limit_s: float) -> dict[str, Any] | str:
         if process.returncode:
             return f"failed: {(errors.read().strip().splitlines() or ['no message'])[-1]}"
         return json.loads(out.read().splitlines()[-1])
-
-
-def _ratios(rows: list[Row]) -> list[str]:
-    done = [row for row in rows if row.seconds is not None]
-    return [
-        f"{ours.variant} is {ours.values['clips_per_s'] / other.values['clips_per_s']:.2f} times as fast as {other.variant}"
-        for ours in done
-        for other in done
-        if ours.variant.startswith("engine") and not other.variant.startswith("engine")
-    ]

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from bench.peaks import DTYPES, Peak, copy_gb_per_s, find_peak, time_calls
-from bench.rows import Row, table
+from bench.rows import Row, table, with_ratios
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import append_record, summarise
@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
         rows += measure(case, device, peak, repeats, with_compile=not arguments.no_compile)
     rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in peak.tflops.items())
     print(f"peak ({peak.source}): {rates}, memory {peak.gb_per_s:.0f} GB/s; a copy reaches {copy:.0f} GB/s here")
-    print("\n".join([format_table(*table(rows)), *_ratios(rows)]))
+    rows = with_ratios(rows, "unfused", "over_unfused", within_case=True)
+    print(format_table(*table(rows)))
     if not arguments.no_record:
         fields = {"peak": asdict(peak), "copy_gb_per_s": copy, "results": [asdict(row) for row in rows]}
         path = append_record("kernels", n=repeats, device_type=device.type, scale=arguments.scale, **fields)
@@ -165,13 +166,3 @@ def _extra_memory(call: Callable[[], object], device: torch.device) -> dict[str,
     call()
     torch.cuda.synchronize(device)
     return {"extra_mb": (torch.cuda.max_memory_allocated(device) - before) / 1e6}
-
-
-def _ratios(rows: list[Row]) -> list[str]:
-    kernel = {(row.case, row.precision): row.seconds["p50"] for row in rows if row.variant == "kernel"}
-    return [
-        f"{row.case}, {row.precision}: the kernel is {row.seconds['p50'] / kernel[row.case, row.precision]:.2f} times as "
-        f"fast as {row.variant}"
-        for row in rows
-        if row.variant != "kernel"
-    ]

@@ -24,6 +24,14 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
     }
 
 
+def newest(records: dict[str, list[Record]]) -> dict[str, Record]:
+    """The newest record of each benchmark on each kind of device that has results to show, by picture name."""
+    shown = [
+        (name, record) for name, each in records.items() for record in each if rows_of(record) or quantiles_of(record)
+    ]
+    return {picture_name(name, record): record for name, record in shown}
+
+
 def rows_of(record: Record) -> list[Row]:
     """A record's rows; none where its results have another form."""
     results = record.get("results")
@@ -37,7 +45,7 @@ def quantiles_of(record: Record) -> dict[str, dict[str, float]]:
 
 
 def markdown(name: str, record: Record) -> str:
-    """A record as a Markdown section: what was measured, where, at which commit, and the table."""
+    """A record as Markdown: what was measured, where, at which commit, and the table."""
     commit = (record["commit"] or "no commit")[:7] + (" and changes" if record["dirty"] else "")
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     where = f"{record['time'][:10]}, {where_measured(record)}, n = {record.get('n', '?')}, commit {commit}; {versions}."

@@ -1,13 +1,16 @@
 """One line of a benchmark's table, whichever benchmark it is, and the table that is made of such lines."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 COLUMNS: dict[str, tuple[str, float]] = {  # value's name -> heading, factor
     "clips_per_s": ("clips/s", 1),
     "videos_per_s": ("videos/s", 1),
     "top1": ("top-1 %", 100),
     "top5": ("top-5 %", 100),
+    "over_torchvision": ("x torchvision", 1),
+    "over_paper_recipe": ("x paper recipe", 1),
+    "over_unfused": ("x unfused", 1),
     "compute_clips_per_s": ("clips/s same batch", 1),
     "saturation": ("saturation %", 100),
     "wait_share": ("waiting %", 100),
@@ -39,6 +42,25 @@ class Row:
     seconds: dict[str, float | int] | None
     values: dict[str, float] = field(default_factory=dict)
     note: str = ""
+
+
+def with_ratios(rows: Sequence[Row], rival: str, column: str, *, within_case: bool = False) -> list[Row]:
+    """Each row with how many times as fast as the rival it is, by the medians, wherever both have a result.
+
+    Args:
+        within_case: the rival is the one of the same case and precision.
+    """
+    found = {}
+    for row in rows:
+        if row.variant == rival and row.seconds is not None:
+            found[(row.case, row.precision) if within_case else None] = row.seconds["p50"]
+    result = []
+    for row in rows:
+        reference = found.get((row.case, row.precision) if within_case else None)
+        if reference is not None and row.seconds is not None:
+            row = replace(row, values=row.values | {column: reference / row.seconds["p50"]})
+        result.append(row)
+    return result
 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:

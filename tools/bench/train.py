@@ -29,7 +29,7 @@ import torch
 
 from bench.contestants import BaselineContestant, Contestant, EngineContestant, Window
 from bench.material import draw_videos
-from bench.rows import Row, table
+from bench.rows import Row, table, with_ratios
 from engine.config import Config, ProceduralConfig
 from engine.data.decoders import default_threads
 from engine.data.indexing import index_folder
@@ -48,6 +48,7 @@ BASELINES = ("torchvision", "paper recipe")
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _WARMUP_STEPS = 3
 _NEVER = 10**6  # epochs: what happens at the end of one is not part of the steps
+_EPOCH = 20_000  # clips: few videos come so often in an epoch that no end of one falls among the timed steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Entry:
     name: str
     source: str  # "store" or "files"
     manifest: Path | None  # None: as the config says
+    weight: float = 1.0  # how often each video comes in an epoch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,19 +97,13 @@ def run(arguments: argparse.Namespace) -> None:
     is_compiled = device.type == "cuda" if arguments.compile is None else arguments.compile
     with tempfile.TemporaryDirectory() as folder:
         tree = config_tree(arguments, device)
-        entries = [
-            each
-            for each in entries_of(arguments, tree, Path(folder))
-            if not arguments.only or each.name in arguments.only
-        ]
+        entries = entries_of(arguments, tree, Path(folder))
+        entries = [each for each in entries if each.name in (arguments.only or [*ENGINE, *BASELINES])]
+        if not entries:
+            raise InputError(f"--only {', '.join(arguments.only)}: nobody of that name takes part with these videos")
         config = entry_config(tree, entries[0], Path(folder), device)
-        clip = config.clip
-        title = (
-            f"{config.model.backbone}, width {config.model.width}, {config.train.batch_size} clips of "
-            f"{clip.num_frames}x{clip.crop}x{clip.crop} a step"
-        )
+        title = describe(config)
         print(f"{title}; {arguments.rounds} rounds of {steps} steps", flush=True)
-        rows = []
         contestants: list[tuple[Entry, Contestant]] = []
         try:
             for place, entry in enumerate(entries):
@@ -119,12 +115,21 @@ def run(arguments: argparse.Namespace) -> None:
         finally:
             for _, contestant in contestants:
                 contestant.close()
-    print("\n".join([format_table(*table(rows)), *_ratios(rows)]))
+    for rival in BASELINES:
+        rows = with_ratios(rows, rival, f"over_{rival.replace(' ', '_')}")
+    print(format_table(*table(rows)))
     if not arguments.no_record:
         fields: dict[str, Any] = {"title": title, "steps": steps, "workers": workers, "compiled_rival": is_compiled}
         fields |= {"drawn": arguments.manifest is None and arguments.config is None, "device_type": device.type}
         path = append_record("train", n=arguments.rounds, results=[asdict(row) for row in rows], **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
+
+
+def describe(config: Config) -> str:
+    """The network and its batch, in one line."""
+    model, clip = config.model, config.clip
+    size = f"{clip.num_frames}x{clip.crop}x{clip.crop}"
+    return f"{model.backbone}, width {model.width}, {config.train.batch_size} clips of {size} a step"
 
 
 def config_tree(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -154,20 +159,25 @@ def entries_of(arguments: argparse.Namespace, tree: dict[str, Any], folder: Path
     """Who takes part and reads what. Baselines cannot read a store.
 
     Raises:
-        InputError: --raw without --manifest.
+        InputError: --raw without --manifest, or no videos to train on.
     """
     if arguments.raw is not None and arguments.manifest is None:
         raise InputError("--raw names the raw videos of a store: name the store's manifest with --manifest")
     own, raw = arguments.manifest, arguments.raw
     if own is None and arguments.config is None:
         own, raw = drawn_videos(tree, folder)
-    where = own or Path(parse(Config, tree).data.train[0].manifest)
+    sources = parse(Config, tree).data.train
+    if own is None and not sources:
+        raise InputError(f"'{arguments.config}' names no training set (data.train): give one with --manifest")
+    where = own or Path(sources[0].manifest)
+    videos = Manifest.load(where)
+    weight = max(1.0, _EPOCH / len(videos)) if own else 1.0
     # On a GPU the engine's default is bf16 anyway; on a CPU it is fp32, and the torchvision baseline's is not.
     ours = list(ENGINE) if choose_device(arguments.device).type == "cpu" else list(ENGINE)[:2]
-    if not is_stored(Manifest.load(where).strings("path")[0]):
-        return [Entry(name, "files", own) for name in (*ours, *BASELINES)]
-    entries = [Entry(name, "store", own) for name in ours]
-    return entries if raw is None else entries + [Entry(name, "files", raw) for name in ("engine", *BASELINES)]
+    if not is_stored(videos.strings("path")[0]):
+        return [Entry(name, "files", own, weight) for name in (*ours, *BASELINES)]
+    entries = [Entry(name, "store", own, weight) for name in ours]
+    return entries if raw is None else entries + [Entry(name, "files", raw, weight) for name in ("engine", *BASELINES)]
 
 
 def drawn_videos(tree: dict[str, Any], folder: Path) -> tuple[Path, Path]:
@@ -190,7 +200,7 @@ def entry_config(tree: dict[str, Any], entry: Entry, folder: Path, device: torch
     """The config of one contestant, whose run folder is new."""
     data = dict(tree.get("data", {}))
     if entry.manifest is not None:
-        data |= {"train": [{"manifest": str(entry.manifest)}], "tests": []}
+        data |= {"train": [{"manifest": str(entry.manifest), "weight": entry.weight}], "tests": []}
     model = {**tree.get("model", {}), "form": ENGINE.get(entry.name, "published")}
     run_ = {**tree.get("run", {}), "folder": str(folder / "run"), "device": device.type}
     train = dict(tree.get("train", {})) | ({"precision": "bf16"} if entry.name.endswith("bf16") else {})
@@ -234,13 +244,3 @@ def _trace(contestant: Contestant, path: Path) -> None:
     with torch.profiler.profile() as profile:
         contestant.window(3, same_batch=False)
     profile.export_chrome_trace(str(path))
-
-
-def _ratios(rows: list[Row]) -> list[str]:
-    return [
-        f"{ours.variant} ({ours.case}) is {ours.values['clips_per_s'] / other.values['clips_per_s']:.2f} times as fast end "
-        f"to end as {other.variant} ({other.case})"
-        for ours in rows
-        for other in rows
-        if ours.variant in ENGINE and other.variant in BASELINES
-    ]
