@@ -12,7 +12,9 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,26 +24,40 @@ from engine.errors import InputError
 
 RECORDS = Path(__file__).resolve().parents[1] / "benchmarks" / "records"
 
+_folder: ContextVar[Path] = ContextVar("records", default=RECORDS)
+
 _PACKAGES = {
     "torch": ("torch",),
     "torchvision": ("torchvision",),
     "numpy": ("numpy",),
     "pyarrow": ("pyarrow",),
     "av": ("av",),
+    "opencv": ("opencv-python-headless",),
     "dali": ("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
     "triton": ("triton",),
 }
 
 
-def append_record(name: str, *, command: str | None = None, folder: Path = RECORDS, **fields: object) -> Path:
+@contextmanager
+def recording_into(folder: Path) -> Iterator[None]:
+    """While inside, `append_record` writes to this folder where no other is named."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+def append_record(name: str, *, command: str | None = None, folder: Path | None = None, **fields: object) -> Path:
     """Append one record to NAME.jsonl.
 
     Args:
         name: what was measured: letters, digits, - and _.
         command: as a user would type it; None takes it from this process's own command line. Absolute paths
             in it are shown relative to the checkout where that is possible, else by their last part.
-        folder: where the records are.
-        fields: what was measured, JSON values; often with the fields of `summarise`.
+        folder: where the records are; default: benchmarks/records, or what `recording_into` says.
+        fields: what was measured, JSON values; often with the fields of `summarise`. None may be called as what
+            every record says by itself.
 
     Returns:
         The file.
@@ -52,15 +68,17 @@ def append_record(name: str, *, command: str | None = None, folder: Path = RECOR
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise InputError(f"'{name}' cannot name a record: use letters, digits, - and _")
     words = shlex.split(command) if command is not None else ["python", *sys.orig_argv[1:]]
-    record = {
+    record: dict[str, object] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(public_path(word) for word in words),
         **git_state(),
         "versions": versions(),
         "device": device(),
-        **fields,
     }
-    line = json.dumps(record, allow_nan=False)
+    if clash := record.keys() & fields:
+        raise ValueError(f"fields {sorted(clash)} are those of every record: call them otherwise")
+    line = json.dumps(record | fields, allow_nan=False)
+    folder = folder or _folder.get()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.jsonl"
     with path.open("a", encoding="utf-8") as file:

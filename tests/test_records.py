@@ -59,6 +59,14 @@ def test_values_that_json_has_no_word_for_are_refused(tmp_path):
         append_record("../x", folder=tmp_path)
 
 
+def test_another_folder_and_no_field_of_the_records_own(tmp_path):
+    with records.recording_into(tmp_path / "here"):
+        assert append_record("x", n=1) == tmp_path / "here" / "x.jsonl"
+        with pytest.raises(ValueError, match="device"):  # it would hide which machine it was
+            append_record("x", device="cpu")
+    assert append_record("x", folder=tmp_path, n=1) == tmp_path / "x.jsonl"
+
+
 def test_quantiles():
     samples = np.random.default_rng(0).normal(size=101)
     found = summarise(samples)

@@ -1,43 +1,130 @@
 """The one benchmark program: each part of the engine measured on its own, with the limits it must keep.
 
-    python tools/bench_throughput.py decode --manifest ucf15.parquet --threads 1
-    python tools/bench_throughput.py compute --batch 64
-    python tools/bench_throughput.py --suite cpu
+    python tools/bench_throughput.py compute --batch 64          # the step, beside two baselines
+    python tools/bench_throughput.py compute --roofline          # where a step's time goes
+    python tools/bench_throughput.py train --manifest stores/k700/manifest.parquet --config my.yaml
+    python tools/bench_throughput.py accuracy runs/k664          # top-1 and top-5 against videos a second
+    python tools/bench_throughput.py --suite cpu                 # all that says something about a CPU; also: gpu
+    python tools/bench_throughput.py --markdown                  # the newest records as tables for a document
 
 Prints a table, appends one line per benchmark to benchmarks/records/NAME.jsonl (the numbers with their 20th, 50th
-and 80th percentile, the machine, the versions, the commit and the command), and draws benchmarks/pictures/NAME.png.
+and 80th percentile, the machine, the versions, the commit and the command), and makes of that line a picture in
+benchmarks/pictures and points of curves in benchmarks/tensorboard.
 """
 
 import argparse
+import os
+import subprocess
+import time
+from pathlib import Path
 
-from bench import compute, decode, decode_gpu, kernels, manifest
+from bench import accuracy, compute, decode, decode_gpu, kernels, manifest, train
+from bench.publish import markdown, newest, publish, read_records
 
 from engine.errors import InputError, run_command
+from engine.records import RECORDS, recording_into
 
-BENCHMARKS = {"manifest": manifest, "decode": decode, "decode_gpu": decode_gpu, "compute": compute, "kernels": kernels}
-SUITES = {"cpu": ("manifest", "decode", "compute", "kernels"), "gpu": ("decode_gpu", "compute", "kernels")}
+BENCHMARKS = {
+    "manifest": manifest,
+    "decode": decode,
+    "decode_gpu": decode_gpu,
+    "compute": compute,
+    "train": train,
+    "kernels": kernels,
+    "accuracy": accuracy,
+}
+SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
+    "cpu": (
+        ("manifest",),
+        ("decode",),
+        ("kernels", "--device", "cpu"),
+        ("train", "--device", "cpu"),
+        ("compute", "--device", "cpu"),
+        ("compute", "--roofline", "--device", "cpu"),
+        ("accuracy", "--train", "--device", "cpu"),
+    ),
+    "gpu": (
+        ("decode",),
+        ("decode_gpu",),
+        ("kernels", "--device", "cuda"),
+        ("compute", "--device", "cuda"),
+        ("compute", "--roofline", "--device", "cuda"),
+        ("train", "--device", "cuda"),
+        ("accuracy", "--train", "--device", "cuda"),
+    ),
+}
 
 
 def main() -> None:
-    """Run one benchmark with its options, or a suite with the defaults of each."""
+    """Run one benchmark with its options, a suite, or show what was recorded."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    chosen = [arguments.benchmark, arguments.suite, arguments.markdown]
+    if sum(bool(each) for each in chosen) != 1:
+        raise InputError("name one benchmark, one --suite, or --markdown; --help lists them")
+    out, tensorboard = arguments.out, arguments.logdir or arguments.out / "tensorboard"
+    if arguments.markdown:
+        for label, record in newest(read_records(out / "records")).items():
+            print(f"{markdown(label, record)}\n")
+        return
+    with recording_into(out / "records"):
+        if arguments.benchmark:
+            _run(arguments, out, tensorboard)
+        else:
+            _run_suite(arguments.suite, parser, out, tensorboard)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=SUITES, help="every benchmark that says something about such a machine")
+    parser.add_argument("--markdown", action="store_true", help="print the newest record of each benchmark as a table")
+    parser.add_argument(
+        "--out", type=Path, default=RECORDS.parent, help="for records and pictures (default: benchmarks)"
+    )
+    parser.add_argument("--logdir", type=Path, help="of TensorBoard (default: tensorboard in --out)")
     commands = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK")
     for name, module in BENCHMARKS.items():
-        summary = module.__doc__.splitlines()[0]
         command = commands.add_parser(
-            name, help=summary, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=module.__doc__.splitlines()[0],
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-    arguments = parser.parse_args()
-    if (arguments.suite is None) == (arguments.benchmark is None):
-        raise InputError("name one benchmark or one --suite; --help lists them")
-    if arguments.benchmark:
+    return parser
+
+
+def _run(arguments: argparse.Namespace, out: Path, tensorboard: Path) -> None:
+    """One benchmark; what it recorded is published also where a part of it failed."""
+    before = {name: len(records) for name, records in read_records(out / "records").items()}
+    try:
         BENCHMARKS[arguments.benchmark].run(arguments)
-        return
-    for name in SUITES[arguments.suite]:
-        print(f"== {name}")
-        BENCHMARKS[name].run(commands.choices[name].parse_args([]))
+    finally:
+        for name, records in read_records(out / "records").items():
+            for place in range(before.get(name, 0), len(records)):
+                picture = publish(name, records[place], place, out / "pictures", tensorboard)
+                print(f"picture {os.path.relpath(picture)}" if picture else "no picture", flush=True)
+
+
+def _run_suite(name: str, parser: argparse.ArgumentParser, out: Path, tensorboard: Path) -> None:
+    """All parts of a suite; the failure of one is told at the end and costs only that one.
+
+    Raises:
+        InputError: naming the parts that failed.
+    """
+    failures, begun = [], time.perf_counter()
+    for words in SUITES[name]:
+        print(f"\n== {' '.join(words)}", flush=True)
+        started = time.perf_counter()
+        try:
+            _run(parser.parse_args(words), out, tensorboard)
+        except (InputError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            failures.append(f"{' '.join(words)}: {error}")
+            print(f"failed: {error}")
+        print(f"{time.perf_counter() - started:.0f} s", flush=True)
+    print(f"\nsuite {name}: {time.perf_counter() - begun:.0f} s in all")
+    if failures:
+        raise InputError(f"{len(failures)} of {len(SUITES[name])} parts failed:\n" + "\n".join(failures))
 
 
 if __name__ == "__main__":

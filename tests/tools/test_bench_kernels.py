@@ -23,7 +23,7 @@ def peaks(monkeypatch):
     return peaks
 
 
-def test_rows_rates_record_and_picture(bench, monkeypatch, capsys, tmp_path):
+def test_rows_rates_and_record(bench, monkeypatch, capsys):
     recorded = {}
 
     def keep(name, **fields):
@@ -31,7 +31,6 @@ def test_rows_rates_record_and_picture(bench, monkeypatch, capsys, tmp_path):
         return ROOT / "benchmarks" / "records" / f"{name}.jsonl"
 
     monkeypatch.setattr(bench, "append_record", keep)
-    monkeypatch.setattr(bench, "PICTURES", tmp_path)
     monkeypatch.setattr(bench, "copy_gb_per_s", lambda _: 10.0)
     peak = bench.Peak({"fp32": 0.1, "bf16": 0.2}, 10.0, "given")
     monkeypatch.setattr(bench, "find_peak", lambda *_: peak)
@@ -46,14 +45,17 @@ def test_rows_rates_record_and_picture(bench, monkeypatch, capsys, tmp_path):
     ]
     for row in recorded["results"]:
         assert row["seconds"]["n"] == 3 and 0 < row["seconds"]["p20"] <= row["seconds"]["p80"]
-        assert row["roofline_share"] > 0 and row["extra_mb"] is None
+        assert row["values"]["roofline_share"] > 0 and "extra_mb" not in row["values"]
     row = recorded["results"][2]  # 81 queries, 700 classes, 300-d fp32, k = 5
-    seconds = row["seconds"]["p50"]
-    assert row["case"] == "cosine_nn 81 x 700, k 5, fp32"
-    assert row["gb_per_s"] * seconds * 1e9 == pytest.approx((81 + 700) * 300 * 4 + 81 * 5 * 12)
-    assert row["tflops"] * seconds * 1e12 == pytest.approx(2 * 81 * 700 * 300)
-    assert row["roofline_share"] * seconds == pytest.approx(2 * 81 * 700 * 300 / 0.1e12)
-    assert (tmp_path / "kernels_cpu.png").stat().st_size > 5000
+    seconds, values = row["seconds"]["p50"], row["values"]
+    unfused = recorded["results"][3]
+    assert unfused["variant"] == "unfused" and unfused["values"]["over_unfused"] == 1
+    assert values["over_unfused"] == pytest.approx(unfused["seconds"]["p50"] / seconds)
+    assert (row["case"], row["precision"]) == ("cosine_nn 81 x 700, k 5", "fp32")
+    assert values["moved_mb"] * 1e6 == pytest.approx((81 + 700) * 300 * 4 + 81 * 5 * 12)
+    assert values["gb_per_s"] * seconds * 1e9 == pytest.approx(values["moved_mb"] * 1e6)
+    assert values["tflops"] * seconds * 1e12 == pytest.approx(2 * 81 * 700 * 300)
+    assert values["roofline_share"] * seconds == pytest.approx(2 * 81 * 700 * 300 / 0.1e12)
     with pytest.raises(InputError, match=r"--scale is 2.0"):
         bench.run(parser.parse_args(["--scale", "2"]))
 
@@ -63,7 +65,7 @@ def test_a_kernel_and_its_rival_compute_the_same(bench):
         ours, unfused = case.ours(*case.inputs), case.unfused(*case.inputs)
         if isinstance(ours, tuple):
             ours, unfused = ours[0], unfused[0]
-        tolerance = 2e-2 if "bf16" in case.name else 1e-5
+        tolerance = 2e-2 if case.dtype == "bf16" else 1e-5
         torch.testing.assert_close(ours.float(), unfused.float(), atol=tolerance, rtol=0)
         assert ours.float().abs().max() > 0.1
 

@@ -1,30 +1,154 @@
-"""One kind of picture for all benchmarks: bars with their numbers, beside what they are compared with."""
+"""The pictures of benchmarks, each from a record: bars, accuracy over throughput, and the roofline of a step."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from engine.pictures import NEUTRAL, RIGHT, save_figure
-from engine.records import RECORDS
+import numpy as np
 
-PICTURES = RECORDS.parent / "pictures"
+from bench.rows import COLUMNS, Row, number
+from engine.pictures import NEUTRAL, OTHER, RIGHT, WRONG
 
-
-def save_bars(
-    path: Path, title: str, unit: str, labels: Sequence[str], values: Sequence[float], notes: Sequence[str], ours: str
-) -> None:
-    """Horizontal bars, longest axis `unit`; those whose label begins with `ours` are coloured."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1.2 + 0.42 * len(labels)), layout="constrained")
+OURS = ("engine", "kernel")  # variants that are coloured begin so
+_BARS_OF = ("clips_per_s", "roofline_share")  # what the bars of rows show: the first that they have
+_LEAST_SHARE = 0.001  # of a step: what takes less is no point of the roofline
+_COLOURS = (RIGHT, WRONG, OTHER, "#009E73", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
+
+
+def draw(
+    name: str, record: Mapping[str, Any], rows: Sequence[Row], quantiles: Mapping[str, Mapping[str, float]]
+) -> "Figure | None":
+    """The picture of a record; None where its results have no form that can be drawn."""
+    if name == "accuracy" and rows:
+        return accuracy_figure(rows)
+    if name == "roofline":
+        return roofline_figure(record)
+    title = f"{name}: {record.get('title') or record['command'].removeprefix('python tools/bench_throughput.py ')}"
+    if any(row.values for row in rows):
+        return _row_bars(title, rows)
+    return _quantile_bars(title, quantiles) if quantiles else None
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _row_bars(title: str, rows: Sequence[Row]) -> "Figure":
+    shown = next(column for column in (*_BARS_OF, *COLUMNS) if any(column in row.values for row in rows))
+    heading, factor = COLUMNS[shown]
+    labels = [", ".join(part for part in (row.case, row.variant, row.precision) if part) for row in rows]
+    values = [factor * row.values.get(shown, 0.0) for row in rows]
+    notes = [
+        row.note if row.seconds is None else f"{number(value)}   {1e3 * row.seconds['p50']:.3g} ms"
+        for row, value in zip(rows, values, strict=True)
+    ]
+    colours = [RIGHT if row.variant.startswith(OURS) else NEUTRAL for row in rows]
+    return _bars(title, heading, labels, values, notes, colours)
+
+
+def _quantile_bars(title: str, quantiles: Mapping[str, Mapping[str, float]]) -> "Figure":
+    values = [q["p50"] for q in quantiles.values()]
+    notes = [f"{number(q['p50'])} ({number(q['p20'])} to {number(q['p80'])})" for q in quantiles.values()]
+    return _bars(title, "median (20th to 80th percentile)", list(quantiles), values, notes, [RIGHT] * len(values))
+
+
+def _bars(
+    title: str, unit: str, labels: Sequence[str], values: Sequence[float], notes: Sequence[str], colours: Sequence[str]
+) -> "Figure":
+    """Horizontal bars with their numbers beside them."""
+    figure = _figure(9, 1.2 + 0.42 * len(labels))
     axes = figure.subplots()
     places = range(len(labels))
-    axes.barh(places, values, color=[RIGHT if label.startswith(ours) else NEUTRAL for label in labels], height=0.7)
+    axes.barh(places, values, color=colours, height=0.7)
     for place, value, note in zip(places, values, notes, strict=True):
         axes.text(value, place, f" {note}", va="center", fontsize=8, parse_math=False)
     axes.set_yticks(places, labels, fontsize=9, parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.35 * max(values))  # room for the notes
+    axes.set_xlim(0, 1.4 * max([*values, 1e-9]))  # room for the notes
     axes.set_xlabel(unit)
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
-    save_figure(figure, path)
+    return figure
+
+
+def accuracy_figure(rows: Sequence[Row]) -> "Figure":
+    """Top-1 (full) and top-5 (dashed) over videos a second, log x; a line for each model, form and precision.
+
+    The points of a line are the numbers of clips a video; their label says how many.
+    """
+    figure = _figure(9, 6)
+    axes = figure.subplots()
+    lines: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        lines.setdefault((row.case, row.precision), []).append(row)
+    for colour, ((case, precision), points) in zip(_cycle(len(lines)), lines.items(), strict=True):
+        speed = [row.values["videos_per_s"] for row in points]
+        for column, style in (("top1", "-"), ("top5", "--")):
+            share = [100 * row.values[column] for row in points]
+            label = f"{case}, {precision}: {COLUMNS[column][0]}"
+            axes.plot(speed, share, style, marker="o", markersize=4, color=colour, label=label)
+        for row, x in zip(points, speed, strict=True):
+            place = (x, 100 * row.values["top1"])
+            axes.annotate(row.variant.split()[0], place, (0, 6), textcoords="offset points", fontsize=8, ha="center")
+    axes.set_xscale("log")
+    axes.set_ylim(0, 104)
+    axes.set_xlabel("videos a second, decoding included (log)")
+    axes.set_ylabel("zero-shot accuracy, %")
+    axes.set_title("Accuracy and throughput by clips a video", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[place % len(_COLOURS)] for place in range(count)]
+
+
+def roofline_figure(record: Mapping[str, Any]) -> "Figure":
+    """A panel for each form: its operations as points, area their share of the step, under the device's roof."""
+    panels = record["panels"]
+    figure = _figure(8 * len(panels), 6.2)
+    kinds = list(dict.fromkeys(point["kind"] for panel in panels for point in panel["points"]))
+    colours = dict(zip(kinds, _cycle(len(kinds)), strict=True))
+    for axes, panel in zip(
+        np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True)), panels, strict=True
+    ):
+        _draw_roof(axes, record["peak"], panel["precision"])
+        for point in panel["points"]:
+            if point["time_share"] < _LEAST_SHARE:
+                continue
+            speed, intensity = point["flop"] / point["seconds"], point["flop"] / max(point["bytes"], 1)
+            axes.scatter(
+                intensity, speed, s=4000 * point["time_share"], color=colours[point["kind"]], alpha=0.6, linewidth=0
+            )
+        axes.set_title(f"{panel['variant']}, {panel['precision']}: {1e3 * panel['step_s']:.0f} ms a step", fontsize=10)
+        axes.set_xlabel("FLOP per byte that must move (log)")
+        for kind in kinds:
+            share = sum(point["time_share"] for point in panel["points"] if point["kind"] == kind)
+            axes.scatter([], [], color=colours[kind], label=f"{kind}: {share:.0%} of the time")
+        axes.legend(fontsize=8, loc="lower right")
+        axes.grid(alpha=0.3, which="both")
+    figure.suptitle(f"Where a training step's time goes: {record['title']}", fontsize=11)
+    figure.axes[0].set_ylabel("FLOP a second (log)")
+    return figure
+
+
+def _draw_roof(axes: "Axes", peak: Mapping[str, Any], precision: str) -> None:
+    """Memory's slope and the peak of each precision; that of the panel in black."""
+    intensity = np.logspace(-2, 3, 200)
+    for name, tflops in peak["tflops"].items():
+        colour = "black" if name == precision else NEUTRAL
+        roof = np.minimum(intensity * peak["gb_per_s"] * 1e9, tflops * 1e12)
+        axes.plot(intensity, roof, color=colour, linewidth=1)
+        axes.annotate(f"{name} {number(tflops)} TFLOP/s", (1e3, tflops * 1e12), ha="right", va="bottom", fontsize=8)
+    slope = f"memory {number(peak['gb_per_s'])} GB/s"
+    axes.annotate(slope, (0.012, 0.012 * peak["gb_per_s"] * 1e9), ha="left", va="bottom", fontsize=8, rotation=30)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    highest = max(peak["tflops"].values()) * 1e12
+    axes.set_ylim(0.002 * peak["gb_per_s"] * 1e9, 6 * highest)

@@ -8,7 +8,7 @@ unfused scores would fill 131 GB.
 
 import argparse
 import os
-import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from bench.charts import PICTURES, save_bars
 from bench.peaks import DTYPES, Peak, copy_gb_per_s, find_peak, time_calls
+from bench.rows import Row, table, with_ratios
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import append_record, summarise
@@ -39,20 +39,8 @@ class Case:
     unfused: Callable[..., object] | None
     bytes: int
     flop: int
-    precision: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured line of the table."""
-
-    case: str
-    variant: str
-    seconds: dict[str, float | int]
-    gb_per_s: float
-    tflops: float
-    roofline_share: float
-    extra_mb: float | None  # memory beyond inputs at the peak, the result included; None on a CPU
+    dtype: str  # of its floating-point tensors
+    precision: str  # of its arithmetic
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the queries and clips to use (default: 1)")
     parser.add_argument("--repeats", type=int, default=None, help="timed calls (default: 50 on a GPU, 7 on a CPU)")
     parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rivals out")
-    parser.add_argument("--no-record", action="store_true", help="print only, write no record and no picture")
+    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, print a table, append a record, draw a picture.
+    """Measure, print a table, append a record.
 
     Raises:
         InputError: an option out of range, or no such device.
@@ -83,12 +71,12 @@ def run(arguments: argparse.Namespace) -> None:
         rows += measure(case, device, peak, repeats, with_compile=not arguments.no_compile)
     rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in peak.tflops.items())
     print(f"peak ({peak.source}): {rates}, memory {peak.gb_per_s:.0f} GB/s; a copy reaches {copy:.0f} GB/s here")
-    print(_table(rows))
+    rows = with_ratios(rows, "unfused", "over_unfused", within_case=True)
+    print(format_table(*table(rows)))
     if not arguments.no_record:
         fields = {"peak": asdict(peak), "copy_gb_per_s": copy, "results": [asdict(row) for row in rows]}
         path = append_record("kernels", n=repeats, device_type=device.type, scale=arguments.scale, **fields)
-        save_picture(rows, PICTURES / f"kernels_{device.type}.png")
-        print(f"recorded in {Path(os.path.relpath(path))}, picture beside it in benchmarks/pictures")
+        print(f"recorded in {Path(os.path.relpath(path))}")
 
 
 def build_cases(device: torch.device, scale: float, half: str) -> list[Case]:
@@ -113,12 +101,13 @@ def _cosine_case(n: int, c: int, k: int, precision: str, device: torch.device, d
         return scores.topk(k, dim=1)
 
     return Case(
-        f"cosine_nn {n} x {c}, k {k}, {precision}",
+        f"cosine_nn {n} x {c}, k {k}",
         (queries, classes),
         partial(cosine_topk, k=k),
         unfused if n * c * dtype.itemsize <= _LARGEST_SCORES else None,
         bytes=(n + c) * d * dtype.itemsize + n * k * 12,
         flop=2 * n * c * d,
+        dtype=precision,
         precision=precision,
     )
 
@@ -132,12 +121,13 @@ def _clip_case(clips: int, precision: str, device: torch.device) -> Case:
         return ((frames.float() / 255 - mean) / std).to(dtype).permute(0, 4, 1, 2, 3)
 
     return Case(
-        f"clip_normalize {clips} clips, {precision}",
+        f"clip_normalize {clips} clips",
         (frames,),
         partial(clip_normalize, dtype=dtype),
         unfused,
         bytes=frames.numel() * (1 + dtype.itemsize),
         flop=2 * frames.numel(),
+        dtype=precision,
         precision="fp32",
     )
 
@@ -152,44 +142,27 @@ def measure(case: Case, device: torch.device, peak: Peak, repeats: int, *, with_
     rows = []
     for variant, function in calls.items():
         call = partial(function, *case.inputs)
+        start = time.perf_counter()
         call()  # compiles, or tries configurations: not timed, and its memory is not counted
-        extra_mb = _extra_mb(call, device)
-        seconds = time_calls(call, device, warmup=3, repeats=repeats, cold=True)
-        p50 = statistics.median(seconds)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        values = {"warmup_s": time.perf_counter() - start, "moved_mb": case.bytes / 1e6}
+        values |= _extra_memory(call, device)
+        seconds = summarise(time_calls(call, device, warmup=3, repeats=repeats, cold=True))
         ideal = max(case.bytes / peak.gb_per_s / 1e9, case.flop / peak.tflops[case.precision] / 1e12)
-        rates = (case.bytes / p50 / 1e9, case.flop / p50 / 1e12, ideal / p50)
-        rows.append(Row(case.name, variant, summarise(seconds), *rates, extra_mb))
+        values |= {"gb_per_s": case.bytes / seconds["p50"] / 1e9, "tflops": case.flop / seconds["p50"] / 1e12}
+        values["roofline_share"] = ideal / seconds["p50"]
+        rows.append(Row(case.name, variant, case.dtype, seconds, values))
     return rows
 
 
-def _extra_mb(call: Callable[[], object], device: torch.device) -> float | None:
+def _extra_memory(call: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Memory beyond the inputs at the peak, the result included; nothing on a CPU."""
     if device.type != "cuda":
-        return None
+        return {}
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     call()
     torch.cuda.synchronize(device)
-    return (torch.cuda.max_memory_allocated(device) - before) / 1e6
-
-
-def _table(rows: list[Row]) -> str:
-    kernel = {row.case: row.seconds["p50"] for row in rows if row.variant == "kernel"}
-    lines = []
-    for row in rows:
-        times = [1e3 * row.seconds[p] for p in ("p20", "p50", "p80")]
-        memory = "" if row.extra_mb is None else f"{row.extra_mb:.1f}"
-        slower = row.seconds["p50"] / kernel[row.case]
-        lines.append(
-            [row.case, row.variant, *times, row.gb_per_s, row.tflops, 100 * row.roofline_share, memory, slower]
-        )
-    headers = ["", "", "p20 ms", "p50 ms", "p80 ms", "GB/s", "TFLOP/s", "% of roofline", "extra MB", "time / kernel's"]
-    return format_table(headers, lines)
-
-
-def save_picture(rows: list[Row], path: Path) -> None:
-    """Bars of the roofline shares."""
-    labels = [f"{row.variant}: {row.case}" for row in rows]
-    values = [100 * row.roofline_share for row in rows]
-    notes = [f"{value:.0f} %, {1e3 * row.seconds['p50']:.3g} ms" for value, row in zip(values, rows, strict=True)]
-    save_bars(path, "Kernels and their rivals", "% of roofline", labels, values, notes, ours="kernel")
+    return {"extra_mb": (torch.cuda.max_memory_allocated(device) - before) / 1e6}

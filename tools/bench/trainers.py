@@ -1,18 +1,18 @@
-"""The trainers that `compute` compares; as a program, one of them measured in this process.
+"""The trainers that `compute` and `train` compare; as a program, one of them measured in this process.
 
-The engine's is `engine.train.train_step` itself, given the parts of a run that it reads. The others are written here
-as their users write them.
+The engine's is `engine.train.train_step` itself on an `engine.run.Run`. The others are written here as their users
+write them.
 """
 
 import json
 import math
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 import torchvision
@@ -20,20 +20,22 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.manifest import synthetic_manifest
 from bench.peaks import DTYPES, time_calls
+from engine.checkpoint import clip_format
 from engine.config import Config
-from engine.data.batch import ClipBatch, ClipFormat
-from engine.finite import FiniteGuard
-from engine.losses import build_loss
+from engine.data.batch import ClipBatch
+from engine.distributed import Ranks
 from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
-from engine.models.embedder import build_embedder
-from engine.optim import build_optimizer
 from engine.precision import choose_precision
+from engine.preemption import StopVote
+from engine.run import Run, build_run
 from engine.schema import parse
 from engine.train import train_step
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD
 
 TRAINERS = ("engine", "engine flat", "engine compiled", "engine flat compiled", "torchvision", "paper recipe")
+CPU_TRAINERS = ("engine", "engine flat", "engine flat bf16", *TRAINERS[2:])  # its default there is fp32
 EMBED_DIM = 300
 _WARMUP_STEPS = 3
 
@@ -53,7 +55,8 @@ class Setting:
     trace: str | None = field(default=None)
 
 
-Step = Callable[[], torch.Tensor]  # one optimiser step on the same batch; returns the loss, on the device
+Call = Callable[[], torch.Tensor]  # one optimiser step on the same batch; returns the loss, on the device
+Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # the same from frames [N, T, H, W, 3] and targets [N, D]
 
 
 def reduced_precision(device: torch.device) -> str:
@@ -61,77 +64,93 @@ def reduced_precision(device: torch.device) -> str:
     return "bf16" if device.type == "cpu" else choose_precision("auto", device).name
 
 
-def flop_per_clip(setting: Setting) -> float:
+def setting_config(setting: Setting, folder: Path) -> Config:
+    """The config of a run of the engine as the setting says; `folder` holds a manifest whose videos are never read."""
+    manifest = folder / "manifest.parquet"
+    if not manifest.is_file():
+        synthetic_manifest(1000).save(manifest)
+    is_compiled = "compiled" in setting.trainer
+    is_reduced = is_compiled or "bf16" in setting.trainer
+    tree = {
+        "run": {"folder": str(folder / "run"), "device": setting.device},
+        "data": {"train": [{"manifest": str(manifest)}], "decoder": "pyav"},
+        "model": {
+            "backbone": setting.backbone,
+            "width": setting.width,
+            "form": "flat" if "flat" in setting.trainer else "published",
+        },
+        "clip": {"num_frames": setting.frames, "short_side": setting.crop, "crop": setting.crop},
+        "words": {"source": "random", "dim": EMBED_DIM},
+        "train": {
+            "batch_size": setting.batch,
+            "precision": reduced_precision(torch.device(setting.device)) if is_reduced else "auto",
+            "compile": is_compiled,
+        },
+    }
+    return parse(Config, tree)
+
+
+def flop_per_clip(config: Config, embed_dim: int = EMBED_DIM) -> float:
     """FLOP of a training step per clip: three times those of the forward pass, counted without computing it."""
-    model = parse(Config, {"model": {"backbone": setting.backbone, "width": setting.width}}).model
+    clip = clip_format(config)
     with torch.device("meta"):
-        backbone = build_backbone(model, ClipFormat(setting.frames, 1, setting.crop, setting.crop))
-        network = nn.Sequential(backbone, nn.Linear(backbone.feature_dim, EMBED_DIM))
-        clip = torch.empty(1, 3, setting.frames, setting.crop, setting.crop)
+        backbone = build_backbone(config.model, clip)
+        network = nn.Sequential(backbone, nn.Linear(backbone.feature_dim, embed_dim))
+        clips = torch.empty(1, 3, clip.num_frames, clip.crop, clip.crop)
     with FlopCounterMode(display=False) as counter:
-        network.eval()(clip)  # in training mode batch-norm may refuse a single clip
+        network.eval()(clips)  # in training mode batch-norm may refuse a single clip
     return 3.0 * counter.get_total_flops()
 
 
-def build_step(setting: Setting) -> tuple[Step, str]:
-    """A trainer's step, and the precision of its arithmetic."""
-    device = torch.device(setting.device)
+def build_call(setting: Setting, folder: Path) -> tuple[Call, str]:
+    """A trainer's step on one drawn batch, and the precision of its arithmetic."""
+    config, device = setting_config(setting, folder), torch.device(setting.device)
     generator = torch.Generator().manual_seed(0)
     size = (setting.batch, setting.frames, setting.crop, setting.crop, 3)
     frames = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator).to(device)
+    if setting.trainer.startswith("engine"):
+        run = bench_run(config, device)
+        return engine_call(run, frames), run.precision.name
     targets = functional.normalize(torch.randn(setting.batch, EMBED_DIM, generator=generator), dim=1).to(device)
     torch.manual_seed(0)
-    if setting.trainer.startswith("engine"):
-        return _engine_step(setting, frames, targets)
-    if setting.trainer == "torchvision":
-        return _torchvision_step(setting, frames, targets)
-    return _paper_step(setting, frames, targets)
+    step, precision = build_baseline(setting.trainer, config, EMBED_DIM, device)
+    return (lambda: step(frames, targets)), precision
 
 
-def _engine_step(setting: Setting, frames: torch.Tensor, targets: torch.Tensor) -> tuple[Step, str]:
-    device, is_compiled = frames.device, "compiled" in setting.trainer
-    form = "flat" if "flat" in setting.trainer else "published"
-    config = parse(
-        Config,
-        {
-            "model": {"backbone": setting.backbone, "width": setting.width, "form": form},
-            "clip": {"num_frames": setting.frames, "short_side": setting.crop, "crop": setting.crop},
-            "train": {
-                "batch_size": setting.batch,
-                "precision": reduced_precision(device) if is_compiled else "auto",
-                "compile": is_compiled,
-            },
-        },
-    )
-    clip = ClipFormat(setting.frames, 1, setting.crop, setting.crop)
-    model = build_embedder(config.model, clip, EMBED_DIM).to(device, memory_format=torch.channels_last_3d)
-    precision = choose_precision(config.train.precision, device)
-    run = SimpleNamespace(  # what `train_step` reads of an engine.run.Run
-        config=config,
-        ranks=SimpleNamespace(device=device, rank=0, world_size=1),
-        step=0,
-        model=model,
-        network=torch.compile(model) if is_compiled else model,
-        optimizer=build_optimizer(model, config.train, device),
-        scaler=torch.amp.GradScaler(device.type, enabled=precision.name == "fp16"),
-        guard=FiniteGuard(config.train.max_skipped_steps, config.log.every_steps, device),
-        precision=precision,
-        loss=build_loss(config.loss),
-    )
-    nowhere = torch.zeros(setting.batch, dtype=torch.int64)
-    batch = ClipBatch(frames, torch.arange(setting.batch, device=device), video=nowhere, start=nowhere)
-    return (lambda: train_step(run, batch, targets)), precision.name
+def bench_run(config: Config, device: torch.device) -> Run:
+    """A run of one rank that nothing stops, ready to train."""
+    run = build_run(config, Ranks(0, 1, 0, 1, device), StopVote())
+    run.network.train()
+    return run
 
 
-def _torchvision_step(setting: Setting, frames: torch.Tensor, targets: torch.Tensor) -> tuple[Step, str]:
-    device, precision = frames.device, reduced_precision(frames.device)
-    model = _published_network(setting).to(device, memory_format=torch.channels_last_3d)
-    network = torch.compile(model)
+def engine_call(run: Run, frames: torch.Tensor) -> Call:
+    """The engine's step on one batch of frames whose classes are 0, 1, 2, ..."""
+    targets = run.classes.vectors.to(run.ranks.device, run.model.linear.weight.dtype)
+    nowhere = torch.zeros(len(frames), dtype=torch.int64)
+    labels = torch.arange(len(frames), device=frames.device) % len(targets)
+    batch = ClipBatch(frames, labels, video=nowhere, start=nowhere)
+    return lambda: train_step(run, batch, targets)
+
+
+def build_baseline(
+    name: str, config: Config, embed_dim: int, device: torch.device, *, is_compiled: bool = True
+) -> tuple[Step, str]:
+    """The step of "torchvision" or of the "paper recipe", and the precision of its arithmetic."""
+    if name == "torchvision":
+        return _torchvision_step(published_network(config, embed_dim), device, is_compiled)
+    return _paper_step(published_network(config, embed_dim), device)
+
+
+def _torchvision_step(model: nn.Module, device: torch.device, is_compiled: bool) -> tuple[Step, str]:
+    precision = reduced_precision(device)
+    model = model.to(device, memory_format=torch.channels_last_3d)
+    network = torch.compile(model) if is_compiled else model
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     mean, std = (torch.tensor(values, device=device) for values in (KINETICS_MEAN, KINETICS_STD))
 
-    def step() -> torch.Tensor:
+    def step(frames: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         clips = ((frames.float() / 255 - mean) / std).permute(0, 4, 1, 2, 3)  # channels_last_3d as it comes
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, DTYPES[precision]):
@@ -144,12 +163,12 @@ def _torchvision_step(setting: Setting, frames: torch.Tensor, targets: torch.Ten
     return step, precision
 
 
-def _paper_step(setting: Setting, frames: torch.Tensor, targets: torch.Tensor) -> tuple[Step, str]:
-    model = _published_network(setting).to(frames.device)
+def _paper_step(model: nn.Module, device: torch.device) -> tuple[Step, str]:
+    model = model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    mean, std = (torch.tensor(values, device=frames.device) for values in (KINETICS_MEAN, KINETICS_STD))
+    mean, std = (torch.tensor(values, device=device) for values in (KINETICS_MEAN, KINETICS_STD))
 
-    def step() -> torch.Tensor:
+    def step(frames: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         clips = ((frames.float() / 255 - mean) / std).permute(0, 4, 1, 2, 3).contiguous()
         optimizer.zero_grad()
         loss = functional.mse_loss(functional.normalize(model(clips), dim=1), targets)
@@ -160,20 +179,21 @@ def _paper_step(setting: Setting, frames: torch.Tensor, targets: torch.Tensor) -
     return step, "fp32"
 
 
-def _published_network(setting: Setting) -> nn.Module:
+def published_network(config: Config, embed_dim: int) -> nn.Module:
     """torchvision's own model where it has one; of other widths, and C3D, the engine's, which is put together alike."""
-    if setting.width == PUBLISHED_WIDTH and setting.backbone != "c3d":
-        return torchvision.models.get_model(setting.backbone, num_classes=EMBED_DIM)
-    model = parse(Config, {"model": {"backbone": setting.backbone, "width": setting.width}}).model
-    backbone = build_backbone(model, ClipFormat(setting.frames, 1, setting.crop, setting.crop))
-    return nn.Sequential(backbone, nn.Linear(backbone.feature_dim, EMBED_DIM))
+    model = config.model
+    if model.width == PUBLISHED_WIDTH and model.backbone != "c3d":
+        return torchvision.models.get_model(model.backbone, num_classes=embed_dim)
+    published = parse(Config, {"model": {"backbone": model.backbone, "width": model.width}}).model
+    backbone = build_backbone(published, clip_format(config))
+    return nn.Sequential(backbone, nn.Linear(backbone.feature_dim, embed_dim))
 
 
-def measure(setting: Setting) -> dict[str, object]:
+def measure(setting: Setting, folder: Path) -> dict[str, object]:
     """Seconds of every step, of the warm-up (first steps, compilation included), memory in MB (1e6 bytes), and whether the
     losses stayed finite."""
     device = torch.device(setting.device)
-    step, precision = build_step(setting)
+    step, precision = build_call(setting, folder)
     start = time.perf_counter()
     losses = [step().item() for _ in range(_WARMUP_STEPS)]
     warmup_s = time.perf_counter() - start
@@ -201,4 +221,5 @@ def _peak_bytes(device: torch.device) -> int:
 
 
 if __name__ == "__main__":  # a fresh process of `compute`
-    print(json.dumps(measure(Setting(**json.loads(sys.argv[1])))))
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(Setting(**json.loads(sys.argv[1])), Path(folder))))

@@ -1,0 +1,173 @@
+"""Zero-shot accuracy of checkpoints against throughput: top-1 and top-5 over clips and videos a second.
+
+    python tools/bench_throughput.py accuracy
+    python tools/bench_throughput.py accuracy runs/k664 runs/k664_c3d --data data/ucf101.parquet --clips 1 --clips 25
+
+For each checkpoint and precision, every number of clips a video is a whole evaluation of its own, as
+tools/evaluate.py does it: clips are decoded, embedded and averaged, and the nearest class vector is the answer. The
+clock runs from the first decoded clip to the last embedding. Without RUN it is the quickstart's run.
+"""
+
+import argparse
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from evaluate import parse_source
+
+from bench.peaks import DTYPES
+from bench.rows import Row, table
+from bench.trainers import reduced_precision
+from engine.checkpoint import LoadedModel, checkpoint_file
+from engine.data.batch import VideoDecoder
+from engine.data.sources import DataSet, load_tests
+from engine.distributed import choose_device
+from engine.errors import InputError
+from engine.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
+from engine.inference import inference_decoder, inference_settings, load_model
+from engine.records import append_record, summarise
+from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.tables import format_table
+
+CLIPS = (1, 3, 5, 10, 25)
+_ROOT = Path(__file__).resolve().parents[2]
+_QUICKSTART, _TRAINED_HERE = Path("runs/quickstart"), Path("runs/quickstart_bench")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py accuracy`."""
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders or checkpoint files")
+    parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
+                        help="a test set; default: data.tests of each run")  # fmt: skip
+    parser.add_argument("--clips", type=int, action="append", help="of a video; repeat it (default: 1, 3, 5, 10, 25)")
+    parser.add_argument("--precision", choices=DTYPES, action="append", help="default: fp32, and bf16 (old GPUs: fp16)")
+    parser.add_argument("--max-videos", type=int, default=None, help="of each test set (default: all)")
+    parser.add_argument("--repeats", type=int, default=1, help="evaluations of each kind (default: 1)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument("--train", action="store_true", help="first train the quickstart where there is no run of it")
+    parser.add_argument("--no-record", action="store_true", help="print only")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print a table, append a record.
+
+    Raises:
+        InputError: an option out of range, no checkpoint, no test set, or no such device.
+    """
+    device, clips = choose_device(arguments.device), arguments.clips or CLIPS
+    for name, value in (("clips", min(clips)), ("repeats", arguments.repeats), ("max-videos", arguments.max_videos)):
+        if value is not None and value < 1:
+            raise InputError(f"--{name} is {value}: it must be at least 1")
+    runs = arguments.runs or [default_run(is_trained=arguments.train)]
+    precisions = arguments.precision or ["fp32", reduced_precision(device)]
+    if "fp16" in precisions and device.type == "cpu":
+        raise InputError("--precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
+    rows = []
+    for path in runs:
+        loaded = load_model(path, device, tests=[parse_source(text) for text in arguments.data])
+        rows += measure(
+            loaded, _label(path, loaded), device, precisions, clips, arguments.max_videos, arguments.repeats
+        )
+    print(format_table(*table(rows)))
+    if not arguments.no_record:
+        fields = {"device_type": device.type, "max_videos": arguments.max_videos}
+        path = append_record("accuracy", n=arguments.repeats, results=[asdict(row) for row in rows], **fields)
+        print(f"recorded in {Path(os.path.relpath(path))}")
+
+
+def default_run(*, is_trained: bool) -> Path:
+    """The quickstart's run folder.
+
+    Args:
+        is_trained: where there is none, train it (without its control) in a folder of its own.
+
+    Raises:
+        InputError: there is none, and it is not to be trained; or the training failed.
+    """
+    for folder in (_QUICKSTART, _TRAINED_HERE):
+        if (folder / "results.json").is_file():
+            return folder
+    if not is_trained:
+        raise InputError(
+            f"no RUN is named and '{_QUICKSTART}' holds no finished run: train it with `torchrun engine/train.py "
+            "configs/quickstart.yaml`, name another run, or let --train do it"
+        )
+    print(f"training the quickstart in {_TRAINED_HERE}", flush=True)
+    command = [sys.executable, str(_ROOT / "engine" / "train.py"), str(_ROOT / "configs" / "quickstart.yaml")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
+    overrides = [f"run.folder={_TRAINED_HERE}", "run.control=false"]
+    done = subprocess.run([*command, *overrides], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"the quickstart could not be trained: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return _TRAINED_HERE
+
+
+def _label(path: Path, loaded: LoadedModel) -> str:
+    """A run by its folder, with the network."""
+    folder = checkpoint_file(path).parent.parent.name
+    return f"{folder} ({loaded.config.model.backbone}, width {loaded.config.model.width})"
+
+
+def measure(
+    loaded: LoadedModel,
+    label: str,
+    device: torch.device,
+    precisions: list[str],
+    clips: list[int] | tuple[int, ...],
+    max_videos: int | None,
+    repeats: int,
+) -> list[Row]:
+    """A row for each test set, precision and number of clips."""
+    datasets = load_tests(loaded.config.data.tests)
+    if not datasets:
+        raise InputError(f"{label}: its config names no test set (data.tests): give one with --data MANIFEST")
+    decoder = inference_decoder(loaded.config, device, [dataset.manifest for dataset in datasets])
+    rows = []
+    try:
+        for dataset in datasets:
+            classes = build_class_embeddings(dataset.classes, loaded.config.words)
+            check_dimension(loaded.model, classes)
+            case = label if len(datasets) == 1 else f"{label}, {dataset.name}"
+            for precision in precisions:
+                how = inference_settings(loaded.config, device, progress=False)
+                how = dataclasses.replace(how, dtype=DTYPES[precision])
+                for count in clips:
+                    now = dataclasses.replace(how, num_snippets=count)
+                    found = evaluate(loaded, dataset, classes, decoder, now, max_videos, repeats)
+                    rows.append(Row(case, f"{count} clip{'s' * (count > 1)}", precision, *found))
+    finally:
+        decoder.close()
+    return rows
+
+
+def evaluate(
+    loaded: LoadedModel,
+    dataset: DataSet,
+    classes: ClassEmbeddings,
+    decoder: VideoDecoder,
+    how: Inference,
+    max_videos: int | None,
+    repeats: int,
+) -> tuple[dict[str, float | int], dict[str, float], str]:
+    """Seconds, values and note of a row. The videos of one batch go through first, untimed."""
+    chosen = choose_rows(len(dataset.manifest), max_videos)
+    embed_videos(loaded.model, dataset.manifest, decoder, how, chosen[: -(-how.batch_size // how.num_snippets)])
+    samples = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        embedded = embed_videos(loaded.model, dataset.manifest, decoder, how, chosen)
+        samples.append(time.perf_counter() - started)
+    whole, seconds = score(dataset, embedded, classes, how.device).all_classes, summarise(samples)
+    videos_per_s = len(chosen) / seconds["p50"]
+    values = {
+        "videos_per_s": videos_per_s,
+        "clips_per_s": videos_per_s * how.num_snippets,
+        "top1": whole.top1,
+        "top5": whole.top5,
+    }
+    return seconds, values, f"{whole.num_videos} videos, {whole.num_classes} classes, chance {whole.chance_top1:.1%}"

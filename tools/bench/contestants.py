@@ -1,0 +1,163 @@
+"""Who takes part in `train`: the engine's own training loop, and baselines with theirs, all timed at the same place.
+
+Every loop asks an iterator for its next batch. That iterator is what is timed: from one request to the one `steps`
+later, with the device done at both ends; and, within that, how long the requests themselves took.
+"""
+
+import contextlib
+import io
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+from bench.loading import RandomSnippets, endless_batches
+from bench.trainers import bench_run, build_baseline
+from engine import train as engine_train
+from engine.checkpoint import clip_format
+from engine.config import Config
+from engine.data.batch import ClipBatch
+from engine.data.sources import load_source
+from engine.run import build_loader
+from engine.semantics.classes import build_class_embeddings
+from engine.telemetry import Telemetry
+
+T = TypeVar("T")
+_SETTLE_SAME_BATCH = 2  # untimed steps before a window, where nothing is read ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A timed stretch of training. waited_s: of its seconds, those in which the loop waited for data."""
+
+    seconds: float
+    waited_s: float
+    steps: int
+
+
+class Contestant(Protocol):
+    """Someone who trains. `window` goes on from where it stopped; with `same_batch` it reads nothing."""
+
+    precision: str
+
+    def window(self, steps: int, *, same_batch: bool) -> Window: ...
+
+    def close(self) -> None: ...
+
+
+class _Enough(Exception):
+    """The timed steps are done: leaves a loop that has no end of its own."""
+
+
+class _Metered(Generic[T]):
+    """The batches of `source`, timed from after `settle` of them on, for `steps` steps."""
+
+    def __init__(self, source: Iterator[T], settle: int, steps: int, device: torch.device) -> None:
+        self.source, self.settle, self.steps, self.device = source, settle, steps, device
+        self.last: T | None = None
+        self._count, self._begun, self._waited_s = 0, 0.0, 0.0
+        self.result: Window | None = None
+
+    def __iter__(self) -> "_Metered[T]":
+        return self
+
+    def __next__(self) -> T:
+        if self._count == self.settle:
+            self._synchronise()
+            self._begun, self._waited_s = time.perf_counter(), 0.0
+        elif self._count == self.settle + self.steps:
+            self._synchronise()
+            self.result = Window(time.perf_counter() - self._begun, self._waited_s, self.steps)
+            raise _Enough
+        self._count += 1
+        asked = time.perf_counter()
+        self.last = next(self.source)
+        self._waited_s += time.perf_counter() - asked
+        return self.last
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def run(self, loop: Callable[["_Metered[T]"], None]) -> Window:
+        """Run a loop until enough is timed."""
+        with contextlib.suppress(_Enough):
+            loop(self)
+        assert self.result is not None, "the loop ended by itself"
+        return self.result
+
+
+class EngineContestant:
+    """`engine.train`'s loop over the engine's loader, or over one batch again and again."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.engine_run, self.device = bench_run(config, device), device
+        self.precision = self.engine_run.precision.name
+        self._batch: ClipBatch | None = None
+        with _quiet():
+            self._telemetry = Telemetry(
+                Path(config.run.folder), self.engine_run.ranks, every_steps=config.log.every_steps,
+                batch_size=config.train.batch_size, total_steps=self.engine_run.total_steps, first_step=0,
+            )  # fmt: skip
+
+    def window(self, steps: int, *, same_batch: bool) -> Window:
+        if same_batch and self._batch is not None:
+            return self._time(itertools.repeat(self._batch), _SETTLE_SAME_BATCH, steps)
+        loader = build_loader(self.engine_run)
+        try:
+            return self._time(loader, self.engine_run.config.data.prefetch_batches + 2, steps)
+        finally:
+            loader.close()
+
+    def _time(self, source: Iterator[ClipBatch], settle: int, steps: int) -> Window:
+        metered = _Metered(source, settle, steps, self.device)
+        with _quiet():
+            window = metered.run(lambda batches: engine_train._train_steps(self.engine_run, batches, self._telemetry))
+        self._batch = metered.last
+        return window
+
+    def close(self) -> None:
+        self._telemetry.close()
+
+
+class BaselineContestant:
+    """A trainer of `bench.trainers` over a DataLoader of `bench.loading`."""
+
+    def __init__(self, name: str, config: Config, device: torch.device, *, workers: int, is_compiled: bool) -> None:
+        manifest = load_source(config.data.train[0]).manifest
+        vectors = build_class_embeddings(manifest.classes, config.words).vectors
+        self._targets = torch.as_tensor(vectors, dtype=torch.float32, device=device)
+        torch.manual_seed(config.run.seed)
+        self._step, self.precision = build_baseline(
+            name, config, self._targets.shape[1], device, is_compiled=is_compiled
+        )
+        snippets = RandomSnippets(manifest, clip_format(config), "pyav" if name == "torchvision" else "opencv")
+        self._batches = endless_batches(snippets, config.train.batch_size, workers, device)
+        self._settle, self.device = 2 * workers + 1, device  # a DataLoader holds two batches a worker
+        self._batch: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def window(self, steps: int, *, same_batch: bool) -> Window:
+        is_repeated = same_batch and self._batch is not None
+        source = itertools.repeat(self._batch) if is_repeated else self._batches
+        metered = _Metered[Any](source, _SETTLE_SAME_BATCH if is_repeated else self._settle, steps, self.device)
+        window = metered.run(self._train)
+        self._batch = metered.last
+        return window
+
+    def _train(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        for frames, labels in batches:
+            self._step(frames, self._targets[labels])
+
+    def close(self) -> None:
+        self._batches.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The engine's log goes to its run folder; the terminal is for the table."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
