@@ -154,11 +154,18 @@ class WordsConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Distance between a video and its class vector."""
+    """Distance between a video and its class. The keys after `name` are those of `aurl` (engine/losses.py)."""
 
     name: str = option(
-        "squared", "squared: paper Eq. 2; mse: the authors' code; cosine", choices=("squared", "mse", "cosine")
+        "squared",
+        "squared: paper Eq. 2; mse: the authors' code; cosine; aurl: alignment and uniformity with synthetic classes",
+        choices=("squared", "mse", "cosine", "aurl"),
     )
+    scale: float = option(10.0, "factor of the cosines in the cross-entropies (an inverse temperature)", minimum=0.01)
+    centre_weight: float = option(1.0, "weight of videos against learnable class centres", minimum=0)
+    synthetic_weight: float = option(1.0, "weight of synthetic classes: mixed names against mixed centres", minimum=0)
+    synthetic_classes: int = option(0, "how many are mixed each step; 0: as many as training classes", minimum=0)
+    synthetic_parents: int = option(0, "how many classes are mixed into one; 0: all (AURL)", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
         clips = clip_normalize(part, run.precision.compute, channels_last=config.channels_last)
         with run.precision.autocast(device):
             prediction = run.network(clips)
-        loss = run.loss(prediction, targets[label]) * (len(label) / len(batch))
+        loss = run.loss(prediction, targets, label) * (len(label) / len(batch))
         run.scaler.scale(loss).backward()
         total += loss.detach()
     run.scaler.unscale_(run.optimizer)

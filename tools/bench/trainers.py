@@ -116,7 +116,7 @@ def _engine_step(setting: Setting, frames: torch.Tensor, targets: torch.Tensor) 
         scaler=torch.amp.GradScaler(device.type, enabled=precision.name == "fp16"),
         guard=FiniteGuard(config.train.max_skipped_steps, config.log.every_steps, device),
         precision=precision,
-        loss=build_loss(config.loss),
+        loss=build_loss(config.loss, targets),
     )
     nowhere = torch.zeros(setting.batch, dtype=torch.int64)
     batch = ClipBatch(frames, torch.arange(setting.batch, device=device), video=nowhere, start=nowhere)
