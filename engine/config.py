@@ -123,12 +123,14 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class WordsConfig:
-    """Class names -> class vectors."""
+class WordSourceConfig:
+    """One source of class vectors."""
 
-    source: str = option("glove", "where vectors come from", choices=("glove", "word2vec", "npz", "random"))
+    source: str = option("glove", "where vectors come from", choices=("glove", "word2vec", "npz", "sentence", "random"))
     path: str | None = option(
-        None, "word2vec binary/text, GloVe text or .npz file; glove alone uses the installed GloVe-6B-50d"
+        None,
+        "word2vec binary/text, GloVe text or .npz file, or a sentence encoder's folder; glove and sentence alone use the "
+        "installed GloVe-6B-50d and all-MiniLM-L6-v2",
     )
     max_words: int | None = option(None, "read only the first so many (most frequent) words of the file", minimum=1)
     rules: str = option(
@@ -139,7 +141,7 @@ class WordsConfig:
     lemmatize: bool = option(True, "verbs to their WordNet lemma, as the authors' code does")
     centre: str = option(
         "auto",
-        "subtract the mean of the 20,000 commonest words; auto: for GloVe",
+        "subtract a mean: of the 20,000 commonest words, of the file's classes, of sentences; auto: for GloVe and sentences",
         choices=("auto", "yes", "no"),
     )
     replace: dict[str, str] = option({}, "class name -> the words to use in its place")
@@ -150,6 +152,23 @@ class WordsConfig:
     )
     dim: int = option(300, "length of random vectors", minimum=1)
     seed: int = option(0, "seed of random vectors", minimum=0)
+    text: str = option(
+        "name", "what a sentence encoder reads; both: average of the two", choices=("name", "definition", "both")
+    )
+    prompt: str = option("{name}", "what a sentence encoder reads of a name")
+    definitions: list[str] = option([], "files of class definitions: JSON, CSV or TSV (engine/semantics/sentences.py)")
+    undefined: str = option(
+        "error", "a class without a definition: error, or its name alone", choices=("error", "name")
+    )
+
+
+@dataclass(frozen=True)
+class WordsConfig(WordSourceConfig):
+    """Class names -> class vectors."""
+
+    also: WordSourceConfig | None = option(
+        None, "a second source: unit vectors of both side by side, so that a cosine is the mean of the two"
+    )
 
 
 @dataclass(frozen=True)
