@@ -22,6 +22,7 @@ from engine.models.embedder import Embedder, build_embedder
 from engine.schema import parse
 
 FORMAT_VERSION = 1
+LOSS_PART = "loss"  # what a loss trains of its own (AURL's class centres) is a part of the model by this name
 _REQUIRED = ("format", "model", "config", "train_classes", "embed_dim", "step", "epoch", "position")
 
 
@@ -90,6 +91,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def network_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A model's tensors without those that only its loss has: the classes of another run, or none at all, need not fit."""
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(f"{LOSS_PART}.")}
+
+
 def list_checkpoints(run_folder: Path) -> list[Path]:
     """The checkpoints to resume from, newest first."""
     found = [path for path in (run_folder / "checkpoints").glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem)]
@@ -153,7 +159,7 @@ def load_for_inference(path: Path, device: torch.device) -> LoadedModel:
     tree["model"] = {**tree["model"], "weights": None}  # all weights are in the checkpoint
     config = parse(Config, tree)
     model = build_embedder(config.model, clip_format(config), state["embed_dim"])
-    model.load_state_dict(state["model"])
+    model.load_state_dict(network_weights(state["model"]))
     model.to(device).eval()
     prior = tuple(state.get("prior_classes", ()))
     return LoadedModel(model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file, prior)

@@ -123,12 +123,14 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class WordsConfig:
-    """Class names -> class vectors."""
+class WordSourceConfig:
+    """One source of class vectors."""
 
-    source: str = option("glove", "where vectors come from", choices=("glove", "word2vec", "npz", "random"))
+    source: str = option("glove", "where vectors come from", choices=("glove", "word2vec", "npz", "sentence", "random"))
     path: str | None = option(
-        None, "word2vec binary/text, GloVe text or .npz file; glove alone uses the installed GloVe-6B-50d"
+        None,
+        "word2vec binary/text, GloVe text or .npz file, or a sentence encoder's folder; glove and sentence alone use the "
+        "installed GloVe-6B-50d and all-MiniLM-L6-v2",
     )
     max_words: int | None = option(None, "read only the first so many (most frequent) words of the file", minimum=1)
     rules: str = option(
@@ -139,7 +141,7 @@ class WordsConfig:
     lemmatize: bool = option(True, "verbs to their WordNet lemma, as the authors' code does")
     centre: str = option(
         "auto",
-        "subtract the mean of the 20,000 commonest words; auto: for GloVe",
+        "subtract a mean: of the 20,000 commonest words, of the file's classes, of sentences; auto: for GloVe and sentences",
         choices=("auto", "yes", "no"),
     )
     replace: dict[str, str] = option({}, "class name -> the words to use in its place")
@@ -150,15 +152,39 @@ class WordsConfig:
     )
     dim: int = option(300, "length of random vectors", minimum=1)
     seed: int = option(0, "seed of random vectors", minimum=0)
+    text: str = option(
+        "name", "what a sentence encoder reads; both: average of the two", choices=("name", "definition", "both")
+    )
+    prompt: str = option("{name}", "what a sentence encoder reads of a name")
+    definitions: list[str] = option([], "files of class definitions: JSON, CSV or TSV (engine/semantics/sentences.py)")
+    undefined: str = option(
+        "error", "a class without a definition: error, or its name alone", choices=("error", "name")
+    )
+
+
+@dataclass(frozen=True)
+class WordsConfig(WordSourceConfig):
+    """Class names -> class vectors."""
+
+    also: WordSourceConfig | None = option(
+        None, "a second source: unit vectors of both side by side, so that a cosine is the mean of the two"
+    )
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Distance between a video and its class vector."""
+    """Distance between a video and its class. The keys after `name` are those of `aurl` (engine/losses.py)."""
 
     name: str = option(
-        "squared", "squared: paper Eq. 2; mse: the authors' code; cosine", choices=("squared", "mse", "cosine")
+        "squared",
+        "squared: paper Eq. 2; mse: the authors' code; cosine; aurl: alignment and uniformity with synthetic classes",
+        choices=("squared", "mse", "cosine", "aurl"),
     )
+    scale: float = option(10.0, "factor of the cosines in the cross-entropies (an inverse temperature)", minimum=0.01)
+    centre_weight: float = option(1.0, "weight of videos against learnable class centres", minimum=0)
+    synthetic_weight: float = option(1.0, "weight of synthetic classes: mixed names against mixed centres", minimum=0)
+    synthetic_classes: int = option(0, "how many are mixed each step; 0: as many as training classes", minimum=0)
+    synthetic_parents: int = option(0, "how many classes are mixed into one; 0: all (AURL)", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from itertools import islice
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import nn
 from tqdm import tqdm
 
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
@@ -93,6 +94,25 @@ def embed_videos(
     if any(stopped for *_, stopped in parts):
         raise Preempted("asked to stop while videos were embedded")
     return _merge(manifest, [part for *part, _ in parts])
+
+
+def embed_features(model: Embedder, manifest: Manifest, decoder: VideoDecoder, how: Inference) -> EmbeddedVideos:
+    """As `embed_videos`, but without the linear layer: `embeddings` are the means of f_v, float32 [V, F]."""
+    return embed_videos(_FeaturesOnly(model), manifest, decoder, how)
+
+
+class _FeaturesOnly(nn.Module):
+    """A model without its linear layer, as `embed_videos` sees it."""
+
+    def __init__(self, model: Embedder) -> None:
+        super().__init__()
+        self.model = model
+        self.features = model.features
+        self.training = model.training  # `embed_videos` puts back what it finds
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """The features as they are."""
+        return features
 
 
 def _embed(

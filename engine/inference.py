@@ -34,7 +34,7 @@ def load_model(
 
     Args:
         path: a run folder or a checkpoint file.
-        words: SOURCE or SOURCE:FILE of the class vectors, as in `words.source` and `words.path`.
+        words: SOURCE or SOURCE:FILE of the class vectors, as in `words.source` and `words.path`; `words.also` is dropped.
         tests: the test sets, in place of the run's own.
         overrides: `section.key=value`, in order, after all else; only of the sections data, words and evaluate.
 
@@ -45,7 +45,7 @@ def load_model(
     tree = copy.deepcopy(to_tree(loaded.config))
     if words is not None:
         source, _, file = words.partition(":")
-        tree["words"] |= {"source": source, "path": file or None}
+        tree["words"] |= {"source": source, "path": file or None, "also": None}
         if source == "random":  # any length would do, but the model has one
             tree["words"]["dim"] = loaded.model.linear.out_features
     if tests:

@@ -1,7 +1,6 @@
 """The state of a training run: built from a config, saved to and restored from checkpoints."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +11,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.checkpoint import (
+    LOSS_PART,
     checkpoint_file,
     clip_format,
     drop_old_checkpoints,
+    network_weights,
     newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
@@ -29,7 +30,7 @@ from engine.data.sources import DataSet, TrainingData, class_lookup, load_tests,
 from engine.distributed import Ranks, barrier, main_rank_first
 from engine.errors import InputError
 from engine.finite import FiniteGuard
-from engine.losses import build_loss
+from engine.losses import Loss, build_loss
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.weights import checkpoint_classes, weights_classes
 from engine.optim import build_optimizer
@@ -62,7 +63,7 @@ class Run:
     scaler: torch.amp.GradScaler
     guard: FiniteGuard
     precision: Precision
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    loss: Loss
     decoder: str  # chosen once for all of the run's videos
     decoder_why: str
     prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on (D_p of the paper)
@@ -120,6 +121,9 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
             build_class_embeddings(held.classes, config.words)
     torch.manual_seed(config.run.seed)
     model = build_embedder(config.model, clip_format(config), classes.vectors.shape[1])
+    loss = build_loss(config.loss, classes.vectors)
+    if isinstance(loss, nn.Module):  # what it trains is stepped, averaged over ranks and saved with the model
+        model.add_module(LOSS_PART, loss)
     if config.train.sync_bn and ranks.world_size > 1:
         if ranks.device.type == "cpu":
             raise InputError("train.sync_bn needs GPUs: leave it off on CPUs")
@@ -145,7 +149,7 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
         scaler=torch.amp.GradScaler(ranks.device.type, enabled=precision.name == "fp16"),
         guard=FiniteGuard(config.train.max_skipped_steps, config.log.every_steps, ranks.device),
         precision=precision,
-        loss=build_loss(config.loss),
+        loss=loss,
         decoder=decoder,
         decoder_why=why,
         prior_classes=prior_classes,
@@ -305,7 +309,8 @@ def _resume(run: Run, state: dict[str, Any]) -> None:
 
 def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: Path) -> None:
     own = model.state_dict()
-    wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
+    weights = network_weights(weights)
+    wrong = [key for key in network_weights(own) if key not in weights or weights[key].shape != own[key].shape]
     if wrong:
         raise InputError(
             f"train.init_from: '{source}' is of another model; tensors that do not fit: {', '.join(wrong[:8])}"

@@ -71,7 +71,9 @@ def _write_videos(config: Config, ranks: Ranks) -> None:
 
 def _control(config: Config, embed_dim: int) -> Config:
     """The same run with random class vectors of the same length: what it reaches is not due to the words."""
-    words = dataclasses.replace(config.words, source="random", path=None, dim=embed_dim, seed=config.run.seed)
+    words = dataclasses.replace(
+        config.words, source="random", also=None, path=None, dim=embed_dim, seed=config.run.seed
+    )
     # What overlaps is told by the real words: the control must train on the same classes.
     overlap = dataclasses.replace(
         config.train.exclude_overlap, words=config.train.exclude_overlap.words or config.words
@@ -181,7 +183,7 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
         clips = clip_normalize(part, run.precision.compute, channels_last=config.channels_last)
         with run.precision.autocast(device):
             prediction = run.network(clips)
-        loss = run.loss(prediction, targets[label]) * (len(label) / len(batch))
+        loss = run.loss(prediction, targets, label) * (len(label) / len(batch))
         run.scaler.scale(loss).backward()
         total += loss.detach()
     run.scaler.unscale_(run.optimizer)

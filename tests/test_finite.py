@@ -121,7 +121,7 @@ def poisoned(*arguments):
     run = build(*arguments)
     loss = run.loss
     hit = lambda: run.step in (0, 3, 4) and run.ranks.rank == run.ranks.world_size - 1
-    run.loss = lambda prediction, target: loss(prediction, target) * (float("inf") if hit() else 1.0)
+    run.loss = lambda *parts: loss(*parts) * (float("inf") if hit() else 1.0)
     return run
 train.build_run = poisoned
 run_command(train.main)

@@ -127,9 +127,9 @@ def replay(run: Run, batch: ClipBatch, rank: int, world_size: int) -> Finding:
         clips = clip_normalize(frames, run.precision.compute, channels_last=config.channels_last)
         with run.precision.autocast(device):
             prediction = run.model(clips)
-        alone = [run.loss(prediction[i : i + 1], targets[label[i : i + 1]]) for i in range(len(label))]
+        alone = [run.loss(prediction[i : i + 1], targets, label[i : i + 1]) for i in range(len(label))]
         losses += [loss.item() for loss in alone]
-        (run.loss(prediction, targets[label]) * (len(label) / len(batch))).backward()
+        (run.loss(prediction, targets, label) * (len(label) / len(batch))).backward()
     for hook in hooks:
         hook.remove()
     bad = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]

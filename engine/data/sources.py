@@ -154,6 +154,20 @@ def load_training(
     return TrainingData(DataSet(name, manifest.select(~held)), seen, unseen, weights[~held])
 
 
+def load_trained(config: DataConfig, train_classes: Collection[str]) -> TrainingData:
+    """The training data of a run that is over: what it trained on and which videos of those classes it held out.
+
+    Args:
+        train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
+    """
+    sets = load_training_sets(config)
+    names = {name for data in sets for name in data.classes}
+    # Class by class the same draws as in training: the other classes are gone, none is to be held out any more.
+    validation = dataclasses.replace(config.validation, num_classes=0)
+    config = dataclasses.replace(config, validation=validation)
+    return load_training(config, without=names - set(train_classes), sets=sets)
+
+
 def load_held_out(config: DataConfig, train_classes: Collection[str]) -> DataSet:
     """The videos of the training classes that a run with this config held out of its training.
 
@@ -163,12 +177,7 @@ def load_held_out(config: DataConfig, train_classes: Collection[str]) -> DataSet
     Raises:
         InputError: the run held no videos out.
     """
-    sets = load_training_sets(config)
-    names = {name for data in sets for name in data.classes}
-    # Class by class the same draws as in training: the other classes are gone, none is to be held out any more.
-    validation = dataclasses.replace(config.validation, num_classes=0)
-    config = dataclasses.replace(config, validation=validation)
-    data = load_training(config, without=names - set(train_classes), sets=sets).seen
+    data = load_trained(config, train_classes).seen
     if data is None:
         raise InputError(
             "the run held out no videos of its training classes (data.validation.video_share): name a set of other videos"

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.config import WordsConfig
+from engine.config import WordSourceConfig
 from engine.errors import InputError
 from engine.semantics.embeddings import ClassEmbeddings, random_vector, unit_rows
 from engine.semantics.vectors import CENTRE_WORDS, WordVectors
@@ -27,7 +27,7 @@ from engine.semantics.words import class_words, user_replacement, word_tables
 class AveragedWords:
     """A `ClassVectorSource` over a vocabulary of word vectors."""
 
-    def __init__(self, vocabulary: WordVectors, config: WordsConfig) -> None:
+    def __init__(self, vocabulary: WordVectors, config: WordSourceConfig) -> None:
         self.vocabulary = vocabulary
         self.config = config
         self.centred = config.centre == "yes" or (config.centre == "auto" and config.source == "glove")

@@ -1,17 +1,19 @@
 """Class names -> class vectors: opens the source that the config names and asks it.
 
-glove, word2vec ──▶ AveragedWords      npz ──▶ ReadyVectors      random ──▶ RandomVectors
+glove, word2vec ──▶ AveragedWords    npz ──▶ ReadyVectors    sentence ──▶ SentenceVectors    random ──▶ RandomVectors
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from engine.config import WordsConfig
+from engine.config import WordsConfig, WordSourceConfig
 from engine.errors import InputError
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.embeddings import ClassEmbeddings, ClassVectorSource, random_vector
 from engine.semantics.ready_vectors import ReadyVectors
+from engine.semantics.sentences import SentenceVectors
 from engine.semantics.vectors import load_word_vectors
 from engine.semantics.words import name_key
 
@@ -36,14 +38,32 @@ class RandomVectors:
         return ClassEmbeddings.from_raw(names, vectors, description, [(name,) for name in names])
 
 
-def open_source(config: WordsConfig) -> ClassVectorSource:
-    """The source that the config names. Word vectors are loaded once in a process, however often it is asked.
+class SideBySide:
+    """Two sources as one: their unit vectors one after the other, so that a cosine is the mean of both cosines."""
+
+    def __init__(self, first: ClassVectorSource, second: ClassVectorSource) -> None:
+        self.sources = (first, second)
+
+    def embed(self, names: Sequence[str]) -> ClassEmbeddings:
+        """See `ClassVectorSource`."""
+        first, second = (source.embed(names) for source in self.sources)
+        words = [(*one, *other) for one, other in zip(first.words, second.words, strict=True)]
+        vectors = np.concatenate([first.vectors.numpy(), second.vectors.numpy()], axis=1)
+        return ClassEmbeddings.from_raw(names, vectors, f"{first.description}; and {second.description}", words)
+
+
+def open_source(config: WordSourceConfig) -> ClassVectorSource:
+    """The source that the config names. Word vectors and encoders are loaded once in a process, however often asked.
 
     Raises:
         InputError: the file is missing or unfit.
     """
+    if isinstance(config, WordsConfig) and config.also is not None:
+        return SideBySide(open_source(dataclasses.replace(config, also=None)), open_source(config.also))
     if config.source == "random":
         return RandomVectors(config.dim, config.seed)
+    if config.source == "sentence":
+        return SentenceVectors(config)
     if config.source != "glove" and config.path is None:
         raise InputError(f"words.source is {config.source}: name its file in words.path")
     if config.source == "npz":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import WordsConfig
+from engine.config import WordSourceConfig
 from engine.errors import InputError
 from engine.semantics.embeddings import ClassEmbeddings
 from engine.semantics.words import class_words, name_key, user_replacement
@@ -25,7 +25,7 @@ from engine.semantics.words import class_words, name_key, user_replacement
 class _NamedVectors:
     """One set of a file: names and vectors, float [C, D], with the ways a name is looked up (to rows)."""
 
-    def __init__(self, label: str, names: list[str], vectors: np.ndarray, config: WordsConfig) -> None:
+    def __init__(self, label: str, names: list[str], vectors: np.ndarray, config: WordSourceConfig) -> None:
         self.label = label
         self.names = names
         self.vectors = vectors
@@ -52,7 +52,7 @@ class _NamedVectors:
 class ReadyVectors:
     """A `ClassVectorSource` that looks class names up in a file."""
 
-    def __init__(self, config: WordsConfig) -> None:
+    def __init__(self, config: WordSourceConfig) -> None:
         self.config = config
         self.path, self.sets = _read_sets(config)
 
@@ -108,7 +108,7 @@ class ReadyVectors:
         return "\n".join(lines)
 
 
-def _read_sets(config: WordsConfig) -> tuple[Path, list[_NamedVectors]]:
+def _read_sets(config: WordSourceConfig) -> tuple[Path, list[_NamedVectors]]:
     """The file's path and its sets, only the one named after ':' if one is."""
     text = config.path or ""
     path, _, label = text.rpartition(":")
@@ -141,7 +141,7 @@ def _read_sets(config: WordsConfig) -> tuple[Path, list[_NamedVectors]]:
 
 
 def _named_vectors(
-    path: Path, label: str, names: np.ndarray, vectors: np.ndarray, config: WordsConfig
+    path: Path, label: str, names: np.ndarray, vectors: np.ndarray, config: WordSourceConfig
 ) -> _NamedVectors:
     where = f"class vectors '{path}'{f' (set {label})' if label else ''}"
     if names.dtype.kind not in "US" or names.ndim != 1 or not len(names):

@@ -1,0 +1,127 @@
+"""The last layer chosen for classes it has not seen: ridge regression from features to class vectors.
+
+    features [V, F] of training videos ──▶ folds of whole classes held out ──▶ strength that names them best ──▶ linear layer
+
+A network trained on few classes fits them: nothing in its loss asks that its linear layer, from features to word space, hold
+for any other class. Ridge regression is that layer in closed form with one number to choose, how far it is shrunk, and that
+number can be chosen for the purpose: by the zero-shot accuracy on training classes held out of the regression, as the test
+classes are held out of the training. Test classes choose nothing.
+
+The features themselves have seen the held-out training classes (the backbone was trained on all of them), so the accuracy on
+them is higher than on new classes; it serves to compare strengths.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from engine.errors import InputError
+
+STRENGTHS = tuple(float(value) for value in np.logspace(-4, 4, 17))
+MIN_CLASSES = 4  # two to hold out, two to learn from
+
+
+@dataclass(frozen=True)
+class RidgeHead:
+    """A linear layer, weight float64 [D, F] and bias [D], and how its strength was chosen.
+
+    scores: mean zero-shot accuracy on held-out training classes, for each strength tried. chance: of those folds.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    strength: float
+    scores: dict[float, float]
+    chance: float
+
+
+class _Solver:
+    """Ridge regression of one set of videos, solved for any strength.
+
+    Minimises the sum over videos of q_v |W z_v + m - y_v|^2 plus strength |W|^2, with z the features standardised over these
+    videos, y the class vector, m the mean of the class vectors, and q_v = 1 / (C times the videos of v's class): classes
+    count alike, and a strength means the same for any number of videos.
+    """
+
+    def __init__(self, features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor) -> None:
+        classes, place, counts = label.unique(return_inverse=True, return_counts=True)
+        share = (1.0 / (len(classes) * counts.double()))[place][:, None]
+        self.mean = (share * features).sum(dim=0)
+        self.scale = (share * (features - self.mean).square()).sum(dim=0).sqrt()
+        self.scale = torch.where(self.scale > 1e-9 * self.scale.max(), self.scale, torch.inf)  # dead features: left out
+        self.target_mean = vectors[classes].mean(dim=0)
+        z = (features - self.mean) / self.scale
+        self.values, self.basis = torch.linalg.eigh(z.T @ (share * z))
+        self.cross = self.basis.T @ (z.T @ (share * (vectors[label] - self.target_mean)))
+
+    def solve(self, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight [D, F] and bias [D] for features as they are (not standardised)."""
+        weight = (self.basis @ (self.cross / (self.values.clamp(min=0) + strength)[:, None])).T / self.scale
+        return weight, self.target_mean - weight @ self.mean
+
+
+def fit_ridge(
+    features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor, strength: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight float64 [D, F] and bias [D] of the ridge regression from features to class vectors.
+
+    Args:
+        features: [V, F], one row a video. label: int64 [V], into `vectors`. vectors: [C, D], class vectors.
+        strength: of the penalty, over 0; 1 shrinks a feature's weight by half where it stands alone.
+    """
+    return _Solver(features.double(), label, vectors.double()).solve(strength)
+
+
+def choose_ridge(
+    features: torch.Tensor,
+    label: torch.Tensor,
+    vectors: torch.Tensor,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    repeats: int = 10,
+    num_folds: int = 5,
+    seed: int = 0,
+) -> RidgeHead:
+    """Ridge regression over all training classes, of the strength that best names classes held out of it.
+
+    Args:
+        features: [V, F], one row a video. label: int64 [V], into `vectors`. vectors: unit class vectors [C, D].
+        repeats: random partitions of the classes into `num_folds` folds (of at least two classes), over which accuracy
+            among the classes of the fold held out is averaged. Of equal strengths the largest is taken.
+
+    Raises:
+        InputError: too few classes to hold any out.
+    """
+    if len(vectors) < MIN_CLASSES:
+        raise InputError(f"{len(vectors)} training classes: at least {MIN_CLASSES} are needed to hold some of them out")
+    features, vectors = features.double(), vectors.double()
+    generator = np.random.default_rng(seed)
+    folds = [
+        torch.from_numpy(fold)
+        for _ in range(repeats)
+        for fold in np.array_split(generator.permutation(len(vectors)), min(num_folds, len(vectors) // 2))
+    ]
+    hits = torch.stack([_held_out_accuracy(features, label, vectors, fold, strengths) for fold in folds]).mean(dim=0)
+    scores = dict(zip(strengths, hits.tolist(), strict=True))
+    strength = max(strengths, key=lambda value: (scores[value], value))
+    weight, bias = fit_ridge(features, label, vectors, strength)
+    chance = float(np.mean([1 / len(fold) for fold in folds]))
+    return RidgeHead(weight, bias, strength, scores, chance)
+
+
+def _held_out_accuracy(
+    features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor, fold: torch.Tensor, strengths: Sequence[float]
+) -> torch.Tensor:
+    """Accuracy on the classes of `fold`, among them alone, of regressions over the others: float64 [strengths]."""
+    is_held = torch.isin(label, fold)
+    solver = _Solver(features[~is_held], label[~is_held], vectors)
+    candidates = functional.normalize(vectors[fold], dim=1)
+    accuracies = []
+    for strength in strengths:
+        weight, bias = solver.solve(strength)
+        points = features[is_held] @ weight.T + bias
+        accuracies.append((fold[(points @ candidates.T).argmax(dim=1)] == label[is_held]).double().mean())
+    return torch.stack(accuracies)

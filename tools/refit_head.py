@@ -1,0 +1,121 @@
+"""Choose the last layer of a trained model anew, for classes it has not seen.
+
+    python tools/refit_head.py runs/ucf15/split_0
+    python tools/evaluate.py runs/ucf15/split_0/ridge
+
+A network trained on few classes fits them, and its linear layer with them. This takes the features of the training videos
+(mean over evenly spaced snippets), and puts a ridge regression to the class vectors in that layer's place. How far it is
+shrunk is chosen on training classes held out of the regression: by accuracy among them, as the test classes are held out
+of the training. No test class, nor any held-out video, is looked at. It takes one pass over the training videos and
+seconds of linear algebra (engine/ridge.py).
+
+OUT (default: RUN/ridge) is a run folder like any other, for tools/evaluate.py and tools/predict.py:
+checkpoints/best.pt is the model with its new layer, and ridge.json tells the accuracy of every strength tried.
+
+With --keep SHARE the layer is a mix of the new one and the trained one, SHARE of it the trained one (0: the new alone). That
+share cannot be chosen on training classes, which the trained layer has learnt.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.checkpoint import LoadedModel, checkpoint_file, network_weights, read_checkpoint, save_checkpoint
+from engine.config import save_config
+from engine.data.sources import class_lookup, load_trained
+from engine.distributed import choose_device
+from engine.errors import InputError, run_command
+from engine.evaluate import check_dimension, embed_features
+from engine.inference import inference_decoder, inference_settings, load_model
+from engine.ridge import RidgeHead, choose_ridge
+from engine.semantics.classes import build_class_embeddings
+from engine.tables import format_table
+
+
+def main() -> None:
+    """Read the command line, fit the layer, write the run folder, print the table of strengths."""
+    arguments = _arguments()
+    device = choose_device(arguments.device)
+    overrides = [f"evaluate.num_snippets={arguments.snippets}"] if arguments.snippets else []
+    loaded = load_model(arguments.run, device, overrides=[*overrides, *arguments.set])
+    out = arguments.out or loaded.path.parent.parent / "ridge"
+    if out.resolve() == loaded.path.parent.parent.resolve():
+        raise InputError(f"--out is the run's own folder '{out}': name another, its checkpoint is not to be lost")
+    features, label, vectors = training_features(loaded, device)
+    head = choose_ridge(features, label, vectors, seed=arguments.seed)
+    write(out, loaded, head, arguments.keep, features)
+    rows = [
+        [f"{strength:.4g}", f"{score:.3f}", "chosen" if strength == head.strength else ""]
+        for strength, score in head.scores.items()
+    ]
+    print(
+        f"{len(features)} videos of {len(vectors)} training classes; chance among classes held out {head.chance:.3f}\n"
+    )
+    print(format_table(["strength", "held-out training classes", ""], rows))
+    print(f"\n{out}: now evaluate it, python tools/evaluate.py {out}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/ridge")
+    parser.add_argument(
+        "--snippets", type=int, metavar="T", help="snippets of a training video; default: the run's (25)"
+    )
+    parser.add_argument(
+        "--keep", type=float, default=0.0, metavar="SHARE", help="of the trained layer, 0 to 1 (default 0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the partitions of the training classes (default 0)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
+                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    arguments = parser.parse_args()
+    if not 0 <= arguments.keep <= 1:
+        parser.error(f"--keep is {arguments.keep}: it must be from 0 to 1")
+    return arguments
+
+
+def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features float32 [V, F] of the videos that the model was trained on, their classes int64 [V], the class vectors [C, D].
+
+    Raises:
+        InputError: the training videos are not where they were, or the class vectors are of another length.
+    """
+    config = loaded.config
+    data = load_trained(config.data, loaded.train_classes).train
+    classes = build_class_embeddings(loaded.train_classes, config.words)
+    check_dimension(loaded.model, classes)
+    decoder = inference_decoder(config, device, [data.manifest])
+    try:
+        embedded = embed_features(loaded.model, data.manifest, decoder, inference_settings(config, device))
+    finally:
+        decoder.close()
+    label = class_lookup(data.manifest, loaded.train_classes)[embedded.rows.numpy()]
+    return embedded.embeddings, torch.from_numpy(label), classes.vectors
+
+
+def write(out: Path, loaded: LoadedModel, head: RidgeHead, keep: float, features: torch.Tensor) -> None:
+    """Write the run folder `out`: config.yaml, checkpoints/best.pt with the new layer, ridge.json."""
+    state = read_checkpoint(checkpoint_file(loaded.path))
+    model = network_weights(state["model"])
+    parts = [(1 - keep, head.weight, head.bias), (keep, model["linear.weight"].double(), model["linear.bias"].double())]
+    # Each layer counts by the length of its points, so that a share means the same for any strength.
+    lengths = [(features.double() @ weight.T + bias).norm(dim=1).mean() for _, weight, bias in parts]
+    for place, name in ((1, "linear.weight"), (2, "linear.bias")):
+        mixed = sum(part[0] / length * part[place] for part, length in zip(parts, lengths, strict=True))
+        model[name] = mixed.to(model[name].dtype)
+    kept = {key: value for key, value in state.items() if key not in ("optimizer", "scaler")}
+    save_checkpoint(out / "checkpoints" / "best.pt", kept | {"model": model})
+    save_config(loaded.config, out / "config.yaml")
+    content = {
+        "from": str(loaded.path), "strength": head.strength, "kept_of_the_trained_layer": keep, "chance": head.chance,
+        "held_out_accuracy": [{"strength": s, "top1": float(np.round(v, 5))} for s, v in head.scores.items()],
+    }  # fmt: skip
+    (out / "ridge.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_command(main)
