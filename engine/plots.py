@@ -137,3 +137,74 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure  # not pyplot: that keeps every figure and may want a display
 
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A method of Figure 7: accuracy on the classes at least so far away, and class by class."""
+
+    label: str
+    thresholds: Sequence[float]
+    accuracy: Sequence[float]
+    distances: Sequence[float]
+    top1: Sequence[float]
+
+
+def steps_figure(panels: Sequence[tuple[str, Sequence[Steps]]], xlabel: str) -> "Figure":
+    """For each test set the accuracy over distance, cumulative (left) and of each class (right)."""
+    figure = _figure(11.5, 4.2 * len(panels) + 0.2)
+    for (left, right), (name, curves) in zip(figure.subplots(len(panels), 2, squeeze=False), panels, strict=True):
+        for curve, color in zip(curves, (ORANGE, BLUE, GREEN, PINK), strict=False):
+            left.plot(
+                curve.thresholds, 100 * np.array(curve.accuracy), "o-", color=color, markersize=3, label=curve.label
+            )
+            right.plot(curve.distances, 100 * np.array(curve.top1), "o", color=color, alpha=0.7, label=curve.label)
+        left.set_title(f"{name}: classes at least so far away", fontsize=10, parse_math=False)
+        right.set_title(f"{name}: each class", fontsize=10, parse_math=False)
+        for axes in (left, right):
+            axes.set_xlabel(xlabel)
+            axes.set_ylabel("top-1 accuracy, %")
+            axes.set_ylim(bottom=-2)
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Classes of one set and kind ("training", "removed" or "test") as points [N, 2]."""
+
+    label: str
+    kind: str
+    places: np.ndarray
+    names: Sequence[str]
+
+
+_MANY = 90  # classes: their names would cover each other
+_DOTS = ("#D55E00", BLUE, GREEN, PINK)
+_CROSSES = ("black", "#56B4E9", "#F0E442", GREEN)
+
+
+def points_figure(clouds: Sequence[Cloud]) -> "Figure":
+    """Training classes as dots, removed ones grey, test classes as crosses (paper Fig. 2); names where there is room."""
+    figure = _figure(10, 8)
+    axes = figure.subplots()
+    named = sum(len(cloud.names) for cloud in clouds) <= _MANY
+    sources = list(dict.fromkeys(c.label.rpartition(":")[0] for c in clouds if c.kind != "test"))
+    num_tests = 0
+    for cloud in clouds:
+        if cloud.kind == "test":
+            color, marker = _CROSSES[num_tests % len(_CROSSES)], "x"
+            num_tests += 1
+        else:
+            color, marker = _DOTS[sources.index(cloud.label.rpartition(":")[0]) % len(_DOTS)], "o"
+        color = GREY if cloud.kind == "removed" else color
+        axes.scatter(*cloud.places.T, c=color, marker=marker, s=28, label=f"{cloud.label} ({len(cloud.names)})")
+        for place, name in zip(cloud.places, cloud.names, strict=True):
+            if named:
+                axes.annotate(name, place, xytext=(4, 2), textcoords="offset points", fontsize=7, parse_math=False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.legend(fontsize=9, loc="best")
+    return figure

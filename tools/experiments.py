@@ -30,6 +30,7 @@ from engine.experiments.results import Point, read_point
 from engine.experiments.runner import Runner, cores, gpus, plan_jobs
 from engine.experiments.setup import Setup
 from engine.experiments.tables import write_report
+from engine.semantics.overlap import read_classes
 from engine.tables import format_table
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     runner.run()
     lost = {job.folder for job in runner.failed}
     for name, points in plans.items():
-        _report(name, setup, [point for point in points if point.cell.folder(arguments.out) not in lost], arguments.out)
+        _report(name, setup, points, lost, arguments.out)
     if runner.failed:
         _say(
             f"\n{len(runner.failed)} cells failed and are missing from the above: {', '.join(j.name for j in runner.failed)}"
@@ -61,9 +62,10 @@ def main() -> None:
         sys.exit(1)
 
 
-def _report(name: str, setup: Setup, points: list[Point], out: Path) -> None:
-    measured = [each for point in points for each in read_point(point, point.cell.folder(out))]
-    if not measured:
+def _report(name: str, setup: Setup, points: list[Point], lost: set[Path], out: Path) -> None:
+    folders = [(point, point.cell.folder(out)) for point in points]
+    measured = [each for point, folder in folders if folder not in lost for each in read_point(point, folder)]
+    if points and not measured:
         _say(f"{name}: nothing to show, every cell failed")
         return
     report = EXPERIMENTS[name].report(setup, measured)
@@ -81,6 +83,8 @@ def _setup(arguments: argparse.Namespace) -> Setup:
     defaults = {name: value for name in ("shares", "class_counts", "clusters", "cluster_classes", "draws")
                 if (value := getattr(arguments, name)) is not None}  # fmt: skip
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in defaults.items()}
+    for name in ("train_classes", "test_classes"):
+        lists[name] = tuple(read_classes(text) for text in getattr(arguments, name))
     setup = Setup(base, tuple(dict.fromkeys(arguments.splits)), arguments.images, **lists)
     if not all(0 < share <= 1 for share in setup.shares):
         raise InputError("--shares are of the training videos: above 0, at most 1")
@@ -107,6 +111,9 @@ def _arguments() -> argparse.Namespace:
     add("--class-counts", type=int, nargs="+", help="numbers of training classes (default: 2 4 6 8)")
     add("--clusters", type=int, nargs="+", help="numbers of clusters (default: 1 2 3 6)")
     add("--cluster-classes", type=int, help="training classes from a cluster (default: 6; paper: 50)")
+    for side in ("train", "test"):
+        add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
+            help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip
     add("--workers", type=int, default=0, help="cells at a time (default: one for each GPU, else for each core)")
     add("--only-plan", action="store_true", help="list the cells and which are finished")
     return parser.parse_args()

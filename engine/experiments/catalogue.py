@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.experiments import comparisons, curves
+from engine.experiments import comparisons, curves, distances
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report
@@ -18,7 +18,17 @@ class Experiment:
     report: Callable[[Setup, Sequence[Measured]], Report]
 
 
+def _no_points(setup: Setup) -> list[Point]:
+    return []
+
+
 EXPERIMENTS = {
+    "fig2": Experiment(
+        "t-SNE of class vectors: training, removed and test classes (trains nothing)", _no_points, distances.figure2_report
+    ),
+    "fig3": Experiment(
+        "training classes nearest to a test class (trains nothing)", _no_points, distances.figure3_report
+    ),
     "fig4": Experiment(
         "accuracy over the number of training videos and of training classes",
         curves.figure4_points, curves.figure4_report,
@@ -30,6 +40,10 @@ EXPERIMENTS = {
     "fig6": Experiment(
         "pretraining on pictures, over the number of training videos",
         curves.figure6_points, curves.figure6_report,
+    ),
+    "fig7": Experiment(
+        "accuracy over the distance of a test class from the training classes",
+        distances.figure7_points, distances.figure7_report,
     ),
     "table3": Experiment(
         "ablation: frozen, end to end, pretraining, joint training, several snippets",

@@ -17,7 +17,7 @@ from engine.config import Config, SourceConfig
 from engine.data.sources import DataSet, load_source, load_tests, load_training_sets
 from engine.errors import InputError
 from engine.experiments.cells import Cell
-from engine.semantics.overlap import remove_overlap
+from engine.semantics.overlap import NamedClasses, remove_overlap
 
 METHODS = ("end to end", "frozen", "pretrained", "joint")
 _SHORT = {"end to end": "e2e", "frozen": "frozen", "pretrained": "pretrained", "joint": "joint"}
@@ -30,7 +30,8 @@ class Setup:
     base: the config of end-to-end training; splits: seeds of its class splits (or of the run, where it has none).
     images: manifest of pictures to pretrain on, or None. draws: random subsets of each kind.
     shares: of the training videos; class_counts: training classes; clusters: into which the training classes are cut;
-    cluster_classes: training classes of a run within a cluster.
+    cluster_classes: training classes of a run within a cluster. train_classes, test_classes: lists for Figures 2 and 3 in
+    place of the config's sets.
     """
 
     base: Config
@@ -41,11 +42,8 @@ class Setup:
     class_counts: tuple[int, ...] = (2, 4, 6, 8)
     clusters: tuple[int, ...] = (1, 2, 3, 6)
     cluster_classes: int = 6
-
-    @property
-    def chance(self) -> str:
-        """How many classes a test has, in words."""
-        return ", ".join(f"{t.name}: {len(t.classes)}" for t in load_tests(for_split(self, self.splits[0]).data.tests))
+    train_classes: tuple[NamedClasses, ...] = ()
+    test_classes: tuple[NamedClasses, ...] = ()
 
 
 @dataclass(frozen=True)
