@@ -25,7 +25,9 @@ from typing import NoReturn
 
 from engine.config import load_config
 from engine.errors import InputError, run_command
+from engine.experiments.adopt import adopt_runs
 from engine.experiments.catalogue import EXPERIMENTS
+from engine.experiments.methods import method_cells, read_methods
 from engine.experiments.results import Point, read_point
 from engine.experiments.runner import Runner, cores, gpus, plan_jobs
 from engine.experiments.setup import Setup
@@ -42,6 +44,8 @@ def main() -> None:
         if name not in EXPERIMENTS:
             raise InputError(f"no experiment '{name}': there are {', '.join(EXPERIMENTS)}")
     setup = _setup(arguments)
+    for text in arguments.adopt:
+        _adopt(text, setup, arguments.out)
     plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
     workers = arguments.workers or len(gpus()) or cores()
     jobs = plan_jobs([point for points in plans.values() for point in points], arguments.out, workers)
@@ -62,6 +66,15 @@ def main() -> None:
         sys.exit(1)
 
 
+def _adopt(text: str, setup: Setup, out: Path) -> None:
+    name, equals, pattern = text.partition("=")
+    if not equals or name not in {method.name for method in setup.methods}:
+        known = ", ".join(method.name for method in setup.methods) or "none: --methods names no file"
+        raise InputError(f"--adopt '{text}' is not of the form METHOD=GLOB with a method of the list ({known})")
+    for line in adopt_runs([method_cells(setup, split)[name] for split in setup.splits], pattern, out):
+        _say(line)
+
+
 def _report(name: str, setup: Setup, points: list[Point], lost: set[Path], out: Path) -> None:
     folders = [(point, point.cell.folder(out)) for point in points]
     measured = [each for point, folder in folders if folder not in lost for each in read_point(point, folder)]
@@ -77,15 +90,25 @@ def _report(name: str, setup: Setup, points: list[Point], lost: set[Path], out: 
 
 
 def _setup(arguments: argparse.Namespace) -> Setup:
-    base = load_config(arguments.config, arguments.set)
+    reference, methods = read_methods(arguments.methods, arguments.set) if arguments.methods else ("", ())
+    if arguments.config is not None:
+        base = load_config(arguments.config, arguments.set)
+    elif methods and arguments.names == ["methods"]:
+        base = next(method.config for method in methods if method.name == reference)
+    else:
+        raise InputError("name the training that is varied with --config FILE")
     if base.procedural is not None:
-        raise InputError(f"{arguments.config}: an experiment takes manifests, not the quickstart's procedural videos")
+        raise InputError(
+            f"{arguments.config or arguments.methods}: an experiment takes manifests, not the quickstart's procedural videos"
+        )
     defaults = {name: value for name in ("shares", "class_counts", "clusters", "cluster_classes", "draws")
                 if (value := getattr(arguments, name)) is not None}  # fmt: skip
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in defaults.items()}
     for name in ("train_classes", "test_classes"):
         lists[name] = tuple(read_classes(text) for text in getattr(arguments, name))
-    setup = Setup(base, tuple(dict.fromkeys(arguments.splits)), arguments.images, **lists)
+    setup = Setup(
+        base, tuple(dict.fromkeys(arguments.splits)), arguments.images, reference=reference, methods=methods, **lists
+    )
     if not all(0 < share <= 1 for share in setup.shares):
         raise InputError("--shares are of the training videos: above 0, at most 1")
     if min([setup.draws, setup.cluster_classes, *setup.class_counts, *setup.clusters]) < 1:
@@ -101,7 +124,10 @@ def _arguments() -> argparse.Namespace:
     default = Setup.__dataclass_fields__
     add = parser.add_argument
     add("names", nargs="+", metavar="NAME", help=f"experiments: {', '.join(EXPERIMENTS)}")
-    add("--config", type=Path, required=True, help="the training that is varied, see configs/")
+    add("--config", type=Path, help="the training that is varied, see configs/")
+    add("--methods", type=Path, metavar="FILE", help="methods: the list, see configs/methods_ucf15.yaml")
+    add("--adopt", action="append", default=[], metavar="METHOD=GLOB",
+        help="methods: take run folders that were made by hand, where their config is equal")  # fmt: skip
     add("--set", nargs="+", default=[], metavar="section.key=value", help="change keys of the config")
     add("--images", metavar="MANIFEST", help="pictures to pretrain on (Stanford 40, SUN397)")
     add("--out", type=Path, default=Path("runs/experiments"), help="where all goes (default: %(default)s)")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.experiments import comparisons, curves, distances
+from engine.experiments import comparisons, curves, distances, methods
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report
@@ -45,8 +45,20 @@ EXPERIMENTS = {
         "accuracy over the distance of a test class from the training classes",
         distances.figure7_points, distances.figure7_report,
     ),
+    "table1": Experiment(
+        "half of the test classes (Evaluation Protocol 1), beside published numbers",
+        comparisons.comparison_points, comparisons.table1_report,
+    ),
+    "table2": Experiment(
+        "all test classes (Evaluation Protocol 2), beside published numbers",
+        comparisons.comparison_points, comparisons.table2_report,
+    ),
     "table3": Experiment(
         "ablation: frozen, end to end, pretraining, joint training, several snippets",
         comparisons.table3_points, comparisons.table3_report,
+    ),
+    "methods": Experiment(
+        "the methods of a file (--methods) against one of them, with paired differences",
+        methods.methods_points, methods.methods_report,
     ),
 }  # fmt: skip

@@ -73,8 +73,13 @@ def is_finished(cell: Cell, folder: Path) -> bool:
 
 def same_run(cell: Cell, folder: Path) -> bool:
     """Whether a run folder was made with a config that means the same as the cell's."""
+    return meaning_of_run(folder) == cell.meaning
+
+
+def meaning_of_run(folder: Path) -> Config:
+    """What the config of a run folder means, as `Cell.meaning`."""
     saved = read_run_config(folder)
-    return _meaning(saved, _start_digest(saved, folder)) == cell.meaning
+    return _meaning(saved, _start_digest(saved, folder))
 
 
 def read_run_config(folder: Path) -> Config:
@@ -97,8 +102,7 @@ def _start_digest(config: Config, folder: Path) -> str | None:
         return None
     for base in (Path(), *folder.resolve().parents):
         if (base / named / "config.yaml").is_file():
-            start = read_run_config(base / named)
-            return _digest(_meaning(start, _start_digest(start, base / named)))
+            return _digest(meaning_of_run(base / named))
     return named
 
 

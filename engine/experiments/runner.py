@@ -58,7 +58,7 @@ def plan_jobs(points: Sequence[Point], out: Path, workers: int) -> list[Job]:
     def train(cell: Cell) -> Job:
         folder = cell.folder(out)
         if folder not in jobs:
-            needs = [train(cell.start)] if cell.start else []
+            needs = [train(cell.start)] if cell.start and not is_finished(cell, folder) else []
             config = folder / "cell.yaml"
             jobs[folder] = Job(
                 cell.name, folder, [sys.executable, str(TRAIN), str(config)],

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from engine.data.sources import DataSet, load_source, load_tests, load_training_
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.semantics.overlap import NamedClasses, remove_overlap
+
+if TYPE_CHECKING:
+    from engine.experiments.methods import Method
 
 METHODS = ("end to end", "frozen", "pretrained", "joint")
 _SHORT = {"end to end": "e2e", "frozen": "frozen", "pretrained": "pretrained", "joint": "joint"}
@@ -31,7 +35,7 @@ class Setup:
     images: manifest of pictures to pretrain on, or None. draws: random subsets of each kind.
     shares: of the training videos; class_counts: training classes; clusters: into which the training classes are cut;
     cluster_classes: training classes of a run within a cluster. train_classes, test_classes: lists for Figures 2 and 3 in
-    place of the config's sets.
+    place of the config's sets. methods: for the comparison of methods, with the name of the reference.
     """
 
     base: Config
@@ -44,6 +48,8 @@ class Setup:
     cluster_classes: int = 6
     train_classes: tuple[NamedClasses, ...] = ()
     test_classes: tuple[NamedClasses, ...] = ()
+    reference: str = ""
+    methods: "tuple[Method, ...]" = ()
 
 
 @dataclass(frozen=True)
