@@ -54,6 +54,8 @@ class SourceConfig:
     max_pixels: int = option(2**27, "of a picture; a manifest with a larger one is refused", minimum=1)
     max_hours: float = option(8.0, "of a file; a manifest with a longer one is refused", minimum=0)
     part: str = option("all", "which side of class_split this is", choices=("all", "train", "unseen"))
+    video_share: float = option(1.0, "keep this share of each class's videos, drawn at random", minimum=0, maximum=1)
+    video_seed: int = option(0, "seed of that draw; of one seed a smaller share is part of a larger", minimum=0)
 
 
 @dataclass(frozen=True)

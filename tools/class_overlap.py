@@ -25,18 +25,10 @@ from pathlib import Path
 
 from engine import pictures
 from engine.config import OverlapConfig, WordsConfig
-from engine.data.manifest import Manifest
 from engine.errors import InputError, run_command
-from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
-from engine.semantics.overlap import (
-    NamedClasses,
-    nearest_test_classes,
-    overlapping,
-    read_class_names,
-    write_overlap_csv,
-)
+from engine.semantics.overlap import nearest_test_classes, overlapping, read_classes, write_overlap_csv
 from engine.tables import format_table
 
 
@@ -84,20 +76,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shown", type=int, default=60, metavar="N", help="classes in the picture (default: 60)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the table and picture go")
     return parser.parse_args()
-
-
-def read_classes(text: str) -> NamedClasses:
-    """A set of classes as the command line names it: (what it is called, class names)."""
-    called, equals, file = text.partition("=")
-    if equals and not Path(text).exists():
-        return called, read_classes(file)[1]
-    path = Path(text)
-    if text == KINETICS400 and not path.exists():
-        return KINETICS400, kinetics400_classes()
-    if path.suffix == ".parquet":
-        name = path.resolve().parent.name if path.stem == "manifest" else path.stem
-        return name, Manifest.load(path).classes
-    return path.stem, read_class_names(path)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def load_source(config: SourceConfig) -> DataSet:
             raise InputError(f"data source '{path}': part '{config.part}' needs a class_split (seed, num_train)")
         keep = split_classes(manifest.classes, config.class_split)[config.part]
         manifest = manifest.select(np.isin(manifest.class_index, [manifest.classes.index(name) for name in keep]))
+    if config.video_share < 1:
+        manifest = manifest.select(draw_videos(manifest, config.video_share, config.video_seed))
     if len(manifest) == 0:
         raise InputError(f"data source '{path}': no video is left after its splits, groups and classes are applied")
     return DataSet(config.name or path.resolve().parent.name, manifest)
@@ -107,6 +109,21 @@ def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, 
         "train": [names[i] for i in order[: split.num_train]],
         "unseen": [names[i] for i in order[split.num_train :]],
     }
+
+
+def draw_videos(manifest: Manifest, share: float, seed: int) -> np.ndarray:
+    """bool [V]: a random share of the videos of each class, rounded, at least one (the data set sizes of paper Fig. 4).
+
+    The draw of a class is keyed by (seed, class name): whatever other classes there are, and for one seed the videos of a
+    smaller share are among those of a larger.
+    """
+    kept = np.zeros(len(manifest), dtype=bool)
+    for index, name in enumerate(manifest.classes):
+        rows = np.flatnonzero(manifest.class_index == index)
+        key = (seed, *name.encode("utf-8"))
+        order = np.random.Generator(np.random.Philox(np.random.SeedSequence(key))).permutation(len(rows))
+        kept[rows[order[: max(1, round(share * len(rows)))]]] = True
+    return kept
 
 
 def load_training_sets(config: DataConfig) -> list[DataSet]:

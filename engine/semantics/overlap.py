@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 
 from engine.config import OverlapConfig, WordsConfig
+from engine.data.manifest import Manifest
 from engine.errors import InputError
+from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.semantics.classes import build_class_embeddings
 from kernels.cosine_nn import cosine_topk
 
@@ -155,6 +157,27 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if not names:
         raise InputError(f"'{path}' holds no class names: it needs one a line")
     return tuple(names)
+
+
+def read_classes(text: str) -> NamedClasses:
+    """A set of classes as a command line names it: (what it is called, class names).
+
+    Args:
+        text: a manifest, a text file with a class name a line, or kinetics400; before it, if wanted, NAME=.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    called, equals, file = text.partition("=")
+    if equals and not Path(text).exists():
+        return called, read_classes(file)[1]
+    path = Path(text)
+    if text == KINETICS400 and not path.exists():
+        return KINETICS400, kinetics400_classes()
+    if path.suffix == ".parquet":
+        name = path.resolve().parent.name if path.stem == "manifest" else path.stem
+        return name, Manifest.load(path).classes
+    return path.stem, read_class_names(path)
 
 
 def write_overlap_csv(neighbours: Sequence[Neighbour], tau: float, path: Path) -> None:

@@ -1,0 +1,140 @@
+"""A cell: one training run of an experiment, in a folder of its own that is named by what it is.
+
+Two cells are the same if everything that decides their result is the same: the folder, the number of threads, what is
+logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engine.config import CheckpointConfig, Config, LogConfig, RunConfig
+from engine.errors import InputError
+from engine.schema import parse, read_yaml
+
+_DIGITS = 10  # of a digest, in a folder's name
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A training run.
+
+    name: readable, for the folder and for progress. config: resolved; its run.folder and train.init_from do not count.
+    start: the cell whose weights it starts from.
+    """
+
+    name: str
+    config: Config
+    start: "Cell | None" = None
+
+    @cached_property
+    def meaning(self) -> Config:
+        """The config with what does not decide the result at its default, and train.init_from as the start's digest."""
+        return _meaning(self.config, self.start.digest if self.start else None)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what differs from the defaults, so that a key that a later version adds changes nothing."""
+        return _digest(self.meaning)
+
+    def folder(self, out: Path) -> Path:
+        """Where it is, or will be: one folder for all experiments under `out`, whatever name they call it by."""
+        known = sorted((out / "cells").glob(f"*-{self.digest}"))
+        readable = re.sub(r"[^\w.+-]+", "_", self.name)
+        return known[0] if known else out / "cells" / f"{readable}-{self.digest}"
+
+    def located(self, out: Path) -> Config:
+        """The config to run it with."""
+        run = dataclasses.replace(self.config.run, folder=str(self.folder(out)))
+        start = str(self.start.folder(out)) if self.start else None
+        return dataclasses.replace(self.config, run=run, train=dataclasses.replace(self.config.train, init_from=start))
+
+
+def is_finished(cell: Cell, folder: Path) -> bool:
+    """Whether `folder` holds the whole result of this cell.
+
+    Raises:
+        InputError: it holds another run.
+    """
+    if not (folder / "config.yaml").is_file():
+        return False
+    if not same_run(cell, folder):
+        raise InputError(
+            f"'{folder}' holds a run with another config than cell '{cell.name}' (compare its config.yaml): move it away"
+        )
+    needed = ["results.json", *(["control/results.json"] if cell.config.run.control else [])]
+    return all((folder / name).is_file() for name in needed)
+
+
+def same_run(cell: Cell, folder: Path) -> bool:
+    """Whether a run folder was made with a config that means the same as the cell's."""
+    return meaning_of_run(folder) == cell.meaning
+
+
+def meaning_of_run(folder: Path) -> Config:
+    """What the config of a run folder means, as `Cell.meaning`."""
+    saved = read_run_config(folder)
+    return _meaning(saved, _start_digest(saved, folder))
+
+
+def read_run_config(folder: Path) -> Config:
+    """The config of a run folder; keys that came later have their default.
+
+    Raises:
+        InputError: no config there, or not one of this version.
+    """
+    path = folder / "config.yaml"
+    try:
+        return parse(Config, read_yaml(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _start_digest(config: Config, folder: Path) -> str | None:
+    """The digest of the run that a run started from. Its path may be relative to where that run was started."""
+    named = config.train.init_from
+    if named is None:
+        return None
+    for base in (Path(), *folder.resolve().parents):
+        if (base / named / "config.yaml").is_file():
+            return _digest(meaning_of_run(base / named))
+    return named
+
+
+def _digest(meaning: Config) -> str:
+    text = json.dumps(_differences(meaning), sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:_DIGITS]
+
+
+def _meaning(config: Config, start: str | None) -> Config:
+    data = dataclasses.replace(config.data, decode_threads=0, prefetch_batches=2)
+    return dataclasses.replace(
+        config,
+        run=RunConfig(seed=config.run.seed),
+        data=data,
+        train=dataclasses.replace(config.train, init_from=start),
+        checkpoint=CheckpointConfig(),
+        log=LogConfig(),
+    )
+
+
+def _differences(section: Any) -> dict[str, Any]:
+    """The keys of a section that are not at their default, nested."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        has_factory = field.default_factory is not dataclasses.MISSING
+        if value != (field.default_factory() if has_factory else field.default):
+            found[field.name] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _differences(value)
+    return [_plain(item) for item in value] if isinstance(value, list) else value

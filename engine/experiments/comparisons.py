@@ -1,0 +1,168 @@
+"""Tables of the paper: the ablation (Table 3), and our numbers beside published ones (Tables 1 and 2)."""
+
+from collections.abc import Sequence
+
+from engine.experiments.curves import single_values, tests_of
+from engine.experiments.results import Measured, Point, mean_over_splits
+from engine.experiments.setup import Setup, class_pool, for_split, method_cell
+from engine.experiments.tables import Report, Table
+from engine.plots import bars_figure
+
+# Rows of Table 3 (e2e, augment, multi). The frozen baseline stands with one snippet, as in the paper.
+_METHODS = (("frozen", "frozen features"), ("end to end", "end to end"),
+            ("pretrained", "pretrained on pictures"), ("joint", "joint with pictures"))  # fmt: skip
+
+# Published, top-1 in per cent: method, features, UCF101, HMDB51, ActivityNet (paper Table 1).
+_TABLE1 = (
+    ("URL [64]", "ResNet200", "42.5", "51.8", "-"),
+    ("DataAug [60]", "-", "18.3", "19.7", "-"),
+    ("InfDem [39]", "I3D", "17.8", "21.3", "-"),
+    ("Bidirectional [55]", "IDT", "21.4", "18.9", "-"),
+    ("FairZSL [40]", "-", "-", "23.1", "-"),
+    ("TARN [4]", "C3D", "19", "19.5", "-"),
+    ("Action2Vec [18]", "C3D", "22.1", "23.5", "-"),
+    ("paper, 605 classes", "C3D", "41.5", "25.0", "24.8"),
+    ("paper, 664 classes", "C3D", "43.8", "24.7", "-"),
+    ("paper, 605 classes", "R(2+1)D_18", "44.1", "29.8", "26.6"),
+    ("paper, 664 classes", "R(2+1)D_18", "48", "32.7", "-"),
+)
+# Top-1 / top-5 in per cent on all classes (paper Table 2).
+_TABLE2 = (
+    ("URL [64]", "ResNet200", "34.2 / -", "-", "-"),
+    ("paper, 664 classes", "R(2+1)D_18", "37.6 / 62.5", "26.9 / 49.8", "-"),
+    ("paper, 605 classes", "R(2+1)D_18", "35.3 / 60.6", "24.8 / 44.0", "20.0 / 42.7"),
+)
+_CAVEAT = (
+    "The two tables cannot be compared with each other unless training data, test classes and network are the same: a test "
+    "of few classes is easier, and so is a chance level."
+)
+
+# Rows of Table 3
+_ROWS = (
+    ("frozen", "frozen", False),
+    ("e2e", "end to end", False),
+    ("e2e + augment", "pretrained", False),
+    ("e2e + multi", "end to end", True),
+    ("e2e + augment + multi", "pretrained", True),
+    ("e2e + joint + multi", "joint", True),
+)
+
+
+def comparison_points(setup: Setup) -> list[Point]:
+    """The methods on all training data."""
+    points = []
+    for split in setup.splits:
+        for method, curve in _METHODS:
+            if setup.images is None and method in ("pretrained", "joint"):
+                continue
+            cell = method_cell(setup, method, split)
+            pool = class_pool(cell.config)
+            points.append(Point(curve, 0, split, 0, cell, pool.total, len(pool.names)))
+    return points
+
+
+def table1_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """Random halves of the test classes, ten of them averaged, beside the paper's Table 1."""
+    return _beside_published(setup, measured, "half", "half of the test classes (paper Table 1)", _TABLE1)
+
+
+def table2_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """All test classes, beside the paper's Table 2."""
+    return _beside_published(setup, measured, "all", "all test classes (paper Table 2)", _TABLE2)
+
+
+def _beside_published(
+    setup: Setup, measured: Sequence[Measured], which: str, title: str, published: Sequence[Sequence[str]]
+) -> Report:
+    rows, panels = [], []
+    for test in tests_of(measured):
+        bars = []
+        for _, curve in _METHODS:
+            group = [m for m in measured if m.test == test and m.point.curve == curve]
+            if which == "half":
+                group = [m for m in group if m.half_top1 is not None]
+            if not group:
+                continue
+            count = group[0].half_classes if which == "half" else group[0].num_classes
+            top1 = mean_over_splits(group, "half_top1" if which == "half" else "top1")
+            top5 = mean_over_splits(group, "half_top5" if which == "half" else "top5")
+            rows.append([curve, test, group[0].point.classes, len({m.point.split for m in group}), count, str(top1),
+                         str(top5) if count > 5 else None, 1 / count])  # fmt: skip
+            bars.append((curve, top1))
+        if bars:
+            panels.append((test, bars, rows[-1][-1]))
+    header = ["ours", "test set", "training classes", "splits", "candidates", "top-1", "top-5", "chance"]
+    network = f"{setup.base.model.backbone} of width {setup.base.model.width}"
+    theirs = ["method", "features", "UCF101", "HMDB51", "ActivityNet"]
+    tables = [
+        Table(f"Ours: {network}, shares; mean ± standard error over splits", header, rows),
+        Table("Published, per cent", theirs, published),
+    ]
+    figure = bars_figure(panels, f"Ours, {title}") if panels else None
+    return Report(f"Accuracy on {title}", [_CAVEAT], tables, *single_values(measured), figure)
+
+
+def table3_points(setup: Setup) -> list[Point]:
+    """The rows of the ablation, and joint training with pictures as one more (paper Sec. 5.5)."""
+    points = []
+    for split in setup.splits:
+        pool = class_pool(for_split(setup, split))
+        for curve, method, is_multi in _ROWS:
+            if setup.images is None and method in ("pretrained", "joint"):
+                continue
+            cell = method_cell(setup, method, split)
+            if method == "joint":
+                pool_of = class_pool(cell.config)
+                videos, classes = pool_of.total, len(pool_of.names)
+            else:
+                videos, classes = pool.total, len(pool.names)
+            points.append(Point(curve, 0, split, 0, cell, videos, classes, None if is_multi else 1))
+    return points
+
+
+def table3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """Top-1 and top-5 under both protocols, a row for each part that is added."""
+    tables, panels = [], []
+    for test in tests_of(measured):
+        rows, bars = [], []
+        for curve, method, is_multi in _ROWS:
+            group = [m for m in measured if m.test == test and m.point.curve == curve]
+            if not group:
+                continue
+            augment = {"pretrained": "pretrained", "joint": "joint"}.get(method, "")
+            marks = ["" if method == "frozen" else "✓", augment, "✓" if is_multi else ""]
+            rows.append([*marks, *_accuracies(group)])
+            bars.append((curve, mean_over_splits(group)))
+        first = next(m for m in measured if m.test == test)
+        tables.append(Table(f"{test}, {len(setup.splits)} splits", ["e2e", "augment", "multi", *_columns(first)], rows))
+        panels.append((test, bars, 1 / first.num_classes))
+    snippets = setup.base.evaluate.num_snippets
+    notes = [
+        "e2e: all of the network is trained (else only its linear layer, on features left as they began). augment: "
+        "pretrained on moving crops of pictures; joint (not in the paper): trained on them and on videos at the same time. "
+        f"multi: {snippets} snippets of a test video averaged, else one. Mean ± standard error over the class splits."
+    ]
+    figure = bars_figure(panels, "Ablation")
+    return Report("Ablation (paper Table 3)", notes, tables, *single_values(measured), figure)
+
+
+def _columns(first: Measured) -> list[str]:
+    columns = []
+    if first.half_classes is not None and first.half_classes > 1:
+        columns += [f"{first.half_classes} classes top-1"]
+        columns += [f"{first.half_classes} classes top-5"] if first.half_classes > 5 else []
+    columns += [f"{first.num_classes} classes top-1"]
+    return columns + ([f"{first.num_classes} classes top-5"] if first.num_classes > 5 else [])
+
+
+def _accuracies(group: Sequence[Measured]) -> list[str]:
+    """In the order of `_columns`."""
+    first, texts = group[0], []
+    if first.half_classes is not None and first.half_classes > 1:
+        texts.append(str(mean_over_splits(group, "half_top1")))
+        if first.half_classes > 5:
+            texts.append(str(mean_over_splits(group, "half_top5")))
+    texts.append(str(mean_over_splits(group)))
+    if first.num_classes > 5:
+        texts.append(str(mean_over_splits(group, "top5")))
+    return texts

@@ -1,0 +1,239 @@
+"""Accuracy over the training data: Figure 4 (videos and classes), 5 (diversity of classes) and 6 (pretraining on pictures)."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from engine.config import Config
+from engine.errors import InputError
+from engine.experiments.cells import Cell
+from engine.experiments.results import Measured, Point, mean_over_splits
+from engine.experiments.setup import (
+    ClassPool,
+    Setup,
+    class_pool,
+    for_split,
+    image_source,
+    leaving_out_overlap,
+    method_cell,
+    only_classes,
+    share_of_videos,
+    with_sources,
+)
+from engine.experiments.tables import Report, Table
+from engine.plots import Line, Panel, bars_figure, lines_figure
+from engine.semantics.classes import build_class_embeddings
+
+_BLUE, _ORANGE = "#0072B2", "#E69F00"
+_STEPS = (
+    "All runs take the same number of steps: of fewer videos each comes more often. Mean ± standard error over the class "
+    "splits (of the mean over random subsets within a split)."
+)
+
+
+def figure4_points(setup: Setup) -> list[Point]:
+    """End to end and frozen: all classes with a share of their videos, and some classes with all of theirs (Sec. 5.2)."""
+    points = []
+    for split in setup.splits:
+        config = for_split(setup, split)
+        pool = class_pool(config)
+        for method in ("end to end", "frozen"):
+            points += _share_points(setup, method, split, f"{method}, fewer videos", pool)
+            for count in setup.class_counts:
+                if count >= len(pool.names):
+                    continue
+                for draw in range(setup.draws):
+                    names = draw_classes(pool.names, count, (split, draw))
+                    sources = only_classes(config, pool, names)
+                    cell = method_cell(setup, method, split, sources, f"{count}classes-draw{draw}")
+                    videos = _videos(pool, names)
+                    points.append(Point(f"{method}, fewer classes", count, split, draw, cell, videos, count))
+            whole = next(p for p in points if p.split == split and p.curve == f"{method}, fewer videos" and p.x == 1)
+            points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=whole.classes))
+    return points
+
+
+def _share_points(setup: Setup, method: str, split: int, curve: str, pool: ClassPool) -> Iterator[Point]:
+    config = for_split(setup, split)
+    for share in sorted({*setup.shares, 1.0}):
+        for draw in range(setup.draws if share < 1 else 1):
+            label = "" if share == 1 else f"{share:g}videos-draw{draw}"
+            cell = method_cell(setup, method, split, share_of_videos(config, share, draw), label)
+            yield Point(curve, share, split, draw, cell, round(share * pool.total), len(pool.names))
+
+
+def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list[str]:
+    """`count` of the names at random; of one key fewer are part of more."""
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    order = generator.permutation(len(names))
+    return sorted(sorted(names)[place] for place in order[:count])
+
+
+def _videos(pool: ClassPool, names: Sequence[str]) -> int:
+    return sum(source.get(name, 0) for source in pool.videos for name in names)
+
+
+def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """Two families of curves over the number of training videos."""
+    styles = {
+        "end to end, fewer videos": (_ORANGE, "-"), "frozen, fewer videos": (_ORANGE, "--"),
+        "end to end, fewer classes": (_BLUE, "-"), "frozen, fewer classes": (_BLUE, "--"),
+    }  # fmt: skip
+    panels = []
+    for test in tests_of(measured):
+        lines = []
+        for curve, (color, style) in styles.items():
+            groups = _by_x(measured, test, curve)
+            marks = [f"{x:g}" for x in groups] if "classes" in curve else None
+            lines.append(_line(curve, groups, color, style, by_videos=True, marks=marks))
+        panels.append(Panel(test, "training videos", lines, _chance(measured, test), log=True))
+    figure = lines_figure(panels, "Fewer videos or fewer classes (numbers at the blue points: classes)")
+    return _report("Number of training videos and classes (paper Figure 4)", measured, figure, [_STEPS])
+
+
+def figure5_points(setup: Setup) -> list[Point]:
+    """Sets of as many classes each, drawn within one of 1, 2, 3, ... clusters of the class vectors (paper Sec. 5.2)."""
+    points = []
+    for split in setup.splits:
+        config = _with_images(setup, split)
+        pool = class_pool(config)
+        for clusters in setup.clusters:
+            for draw in range(setup.draws):
+                names = classes_of_a_cluster(pool.names, config, clusters, setup.cluster_classes, (split, draw))
+                sources = only_classes(config, pool, names)
+                name = f"e2e-split{split}-1of{clusters}clusters-draw{draw}"
+                cell = Cell(name, with_sources(config, sources))
+                curve = "end to end"
+                points.append(Point(curve, clusters, split, draw, cell, _videos(pool, names), len(names)))
+    return points
+
+
+def _with_images(setup: Setup, split: int) -> Config:
+    """With the classes of the pictures too, where there are some: few training classes have no clusters."""
+    config = for_split(setup, split)
+    if setup.images is None:
+        return config
+    return leaving_out_overlap(with_sources(config, [*config.data.train, image_source(setup)]))
+
+
+def classes_of_a_cluster(
+    names: Sequence[str], config: Config, clusters: int, count: int, key: tuple[int, ...]
+) -> list[str]:
+    """`count` classes at random within one of `clusters` k-means clusters of the class vectors that has so many.
+
+    Raises:
+        InputError: no cluster is large enough.
+    """
+    from sklearn.cluster import KMeans
+
+    names = sorted(names)
+    vectors = build_class_embeddings(names, config.words).vectors.numpy()
+    labels = KMeans(clusters, n_init=10, random_state=0).fit(vectors).labels_
+    large = np.flatnonzero(np.bincount(labels, minlength=clusters) >= count)
+    if not len(large):
+        raise InputError(
+            f"no one of {clusters} clusters of the {len(names)} training classes has {count} classes: "
+            "set --cluster-classes lower, or name more training classes (--images)"
+        )
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence((key[0], clusters)))).permutation(large)
+    cluster = int(order[key[1] % len(order)])  # draw after draw another cluster, as far as there are some
+    return draw_classes(
+        [n for n, label in zip(names, labels, strict=True) if label == cluster], count, (*key, clusters)
+    )
+
+
+def figure5_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """A bar for each number of clusters."""
+    panels = []
+    for test in tests_of(measured):
+        groups = _by_x(measured, test, "end to end")
+        bars = [(f"{x:g} cluster{'s' if x > 1 else ''}", mean_over_splits(group)) for x, group in groups.items()]
+        panels.append((test, bars, _chance(measured, test)))
+    figure = bars_figure(panels, f"{setup.cluster_classes} training classes from one of so many clusters")
+    notes = [
+        "More clusters: training classes that are more alike. k-means of the class vectors; a cluster and its classes are "
+        "drawn at random. " + _STEPS
+    ]
+    return _report("Diversity of the training classes (paper Figure 5)", measured, figure, notes)
+
+
+def figure6_points(setup: Setup) -> list[Point]:
+    """From random weights and from weights trained on pictures, over the number of training videos (paper Sec. 5.3)."""
+    points: list[Point] = []
+    for split in setup.splits:
+        pool = class_pool(for_split(setup, split))
+        for method, curve in (("end to end", "from scratch"), ("pretrained", "pretrained on pictures")):
+            points += _share_points(setup, method, split, curve, pool)
+    return points
+
+
+def figure6_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """Two curves over the number of training videos."""
+    panels = []
+    for test in tests_of(measured):
+        lines = [
+            _line(curve, _by_x(measured, test, curve), color, "-", by_videos=True)
+            for curve, color in (("from scratch", _ORANGE), ("pretrained on pictures", _BLUE))
+        ]
+        panels.append(Panel(test, "training videos", lines, _chance(measured, test), log=True))
+    figure = lines_figure(panels, "Pretraining on videos made from pictures")
+    return _report("Pretraining on moving crops of pictures (paper Figure 6)", measured, figure, [_STEPS])
+
+
+def tests_of(measured: Sequence[Measured]) -> list[str]:
+    """The test sets, each once."""
+    return list(dict.fromkeys(each.test for each in measured))
+
+
+def _by_x(measured: Sequence[Measured], test: str, curve: str) -> dict[float, list[Measured]]:
+    groups: dict[float, list[Measured]] = {}
+    for each in measured:
+        if each.test == test and each.point.curve == curve:
+            groups.setdefault(each.point.x, []).append(each)
+    return dict(sorted(groups.items()))
+
+
+def _line(
+    label: str,
+    groups: dict[float, list[Measured]],
+    color: str,
+    style: str,
+    *,
+    by_videos: bool,
+    marks: list[str] | None = None,
+) -> Line:
+    places = [float(np.mean([m.point.videos for m in g])) if by_videos else x for x, g in groups.items()]
+    means = [mean_over_splits(group) for group in groups.values()]
+    return Line(label, places, [m.value for m in means], [m.error for m in means], color, style, marks)
+
+
+def _chance(measured: Sequence[Measured], test: str) -> float:
+    return float(np.mean([1 / each.num_classes for each in measured if each.test == test]))
+
+
+def _report(title: str, measured: Sequence[Measured], figure: object, notes: list[str]) -> Report:
+    """A row for each place of each curve, and every single value as CSV."""
+    rows = []
+    for test in tests_of(measured):
+        for curve in dict.fromkeys(each.point.curve for each in measured):
+            for x, group in _by_x(measured, test, curve).items():
+                classes, videos = (np.mean([getattr(m.point, of) for m in group]) for of in ("classes", "videos"))
+                splits = len({m.point.split for m in group})
+                rows.append([test, curve, f"{x:g}", f"{classes:.0f}", f"{videos:.0f}", splits, len(group),
+                             str(mean_over_splits(group)), _chance(measured, test)])  # fmt: skip
+    header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", "top-1", "chance"]
+    return Report(title, notes, [Table("", header, rows)], *single_values(measured), figure)
+
+
+def single_values(measured: Sequence[Measured]) -> tuple[list[str], list[list[object]]]:
+    """Header and rows of the CSV: every single value, with the folder of its run."""
+    header = ["test_set", "curve", "x", "split", "draw", "training_classes", "training_videos", "snippets",
+              "top1", "top5", "half_top1", "half_top5", "num_classes", "control_top1", "run"]  # fmt: skip
+    rows = [
+        [m.test, m.point.curve, f"{m.point.x:g}", m.point.split, m.point.draw, m.point.classes, m.point.videos,
+         m.point.snippets or m.point.cell.config.evaluate.num_snippets, m.top1, m.top5, m.half_top1, m.half_top5,
+         m.num_classes, m.control, m.folder.name]
+        for m in measured
+    ]  # fmt: skip
+    return header, rows

@@ -1,0 +1,197 @@
+"""Classes as points of the word space: Figure 2 (t-SNE), 3 (overlap) and 7 (accuracy over distance from training)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.data.sources import load_source, load_tests, load_training_sets
+from engine.errors import InputError
+from engine.experiments.curves import tests_of
+from engine.experiments.results import Measured, Point
+from engine.experiments.setup import Setup, class_pool, for_split, image_source, method_cell
+from engine.experiments.tables import Report, Table
+from engine.pictures import overlap_figure
+from engine.plots import Cloud, Steps, points_figure, steps_figure
+from engine.semantics.classes import build_class_embeddings
+from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes, overlapping
+
+_NEIGHBOURS = 10  # paper Sec. 5.4
+_FEW = 40  # training classes, of which ten neighbours would be a large part
+_METHODS = (("frozen", "frozen"), ("end to end", "end to end"), ("pretrained", "pretrained on pictures"))
+_SHOWN = 12  # overlapping classes named in the report
+
+
+def figure7_points(setup: Setup) -> list[Point]:
+    """The methods of the paper's figure on all training data; they are cells of Figures 4 and 6."""
+    points = []
+    for split in setup.splits:
+        pool = class_pool(for_split(setup, split))
+        for method, curve in _METHODS:
+            if method != "pretrained" or setup.images is not None:
+                cell = method_cell(setup, method, split)
+                points.append(Point(curve, 0, split, 0, cell, pool.total, len(pool.names)))
+    return points
+
+
+@dataclass(frozen=True)
+class _ClassValue:
+    curve: str
+    split: int
+    name: str
+    distance: float
+    videos: int
+    top1: float
+
+
+def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """Accuracy on the test classes at least so far from training, and class by class (paper Sec. 5.4)."""
+    panels, rows, summary = [], [], []
+    nearest = 0
+    for test in tests_of(measured):
+        values: list[_ClassValue] = []
+        for each in (m for m in measured if m.test == test):
+            names = [name for name, _, _ in each.per_class]
+            distances, nearest = distances_from_training(setup, each.point.split, names)
+            values += [
+                _ClassValue(each.point.curve, each.point.split, name, distance, videos, top1)
+                for (name, videos, top1), distance in zip(each.per_class, distances, strict=True)
+            ]
+        curves = []
+        for curve in dict.fromkeys(value.curve for value in values):
+            own = sorted((v for v in values if v.curve == curve), key=lambda v: v.distance)
+            thresholds, accuracy = cumulative_accuracy(own)
+            curves.append(Steps(curve, thresholds, accuracy, [v.distance for v in own], [v.top1 for v in own]))
+            half = len(own) // 2
+            near, far = (sum(v.videos * v.top1 for v in part) / max(1, sum(v.videos for v in part))
+                         for part in (own[:half], own[half:]))  # fmt: skip
+            order = rank_correlation([v.distance for v in own], [v.top1 for v in own])
+            summary.append([test, curve, len(own), near, far, order])
+        panels.append((test, curves))
+        rows += [[test, v.curve, v.split, v.name, v.distance, v.videos, v.top1] for v in values]
+    header = ["test set", "curve", "classes", "top-1, nearer half", "top-1, farther half", "rank correlation"]
+    notes = [
+        f"Distance of a test class: mean cosine distance to its {nearest} nearest training classes"
+        f"{'' if nearest == _NEIGHBOURS else ' (the paper takes 10 of 664)'}. Left: accuracy on the classes at least so far "
+        "away, over all splits together; right: each class of each split. Rank correlation: Spearman's, of distance and "
+        "accuracy of the classes; below 0 where far classes are harder."
+    ]
+    figure = steps_figure(panels, f"mean distance to the {nearest} nearest training classes")
+    columns = ["test_set", "curve", "split", "class", "distance", "videos", "top1"]
+    title = "Accuracy as test classes move away from training (paper Figure 7)"
+    return Report(title, notes, [Table("", header, summary)], columns, rows, figure)
+
+
+def distances_from_training(setup: Setup, split: int, names: Sequence[str]) -> tuple[list[float], int]:
+    """Mean cosine distance of test classes to their k nearest training classes, and k.
+
+    k is 10 as in the paper, or a quarter of the training classes where there are fewer than 40.
+    """
+    config = for_split(setup, split)
+    training = class_pool(config).names
+    nearest = _NEIGHBOURS if len(training) >= _FEW else max(1, len(training) // 4)
+    own = build_class_embeddings(names, config.words).vectors.numpy()
+    others = build_class_embeddings(training, config.words).vectors.numpy()
+    distances = np.sort(1 - own @ others.T, axis=1)[:, :nearest]
+    return distances.mean(axis=1).tolist(), nearest
+
+
+def cumulative_accuracy(values: Sequence[_ClassValue]) -> tuple[list[float], list[float]]:
+    """For each distance (ascending) the accuracy on the videos of all classes that are at least so far away."""
+    thresholds = sorted({value.distance for value in values})
+    accuracy = []
+    for threshold in thresholds:
+        left = [value for value in values if value.distance >= threshold]
+        accuracy.append(sum(v.videos * v.top1 for v in left) / sum(v.videos for v in left))
+    return thresholds, accuracy
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Spearman's rank correlation; equal values share their mean rank. 0 where one of them does not vary."""
+
+    def ranks(values: Sequence[float]) -> np.ndarray:
+        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+        return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+    first, second = ranks(one), ranks(other)
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def class_sets(setup: Setup) -> tuple[list[NamedClasses], list[NamedClasses]]:
+    """Training sets (the pictures' too) and test sets: those named, else those of the first split."""
+    if setup.train_classes or setup.test_classes:
+        if not (setup.train_classes and setup.test_classes):
+            raise InputError("name both --train-classes and --test-classes, or neither")
+        return list(setup.train_classes), list(setup.test_classes)
+    config = for_split(setup, setup.splits[0])
+    training = [(data.name, data.classes) for data in load_training_sets(config.data)]
+    if setup.images is not None:
+        images = load_source(image_source(setup))
+        training.append((images.name, images.classes))
+    return training, [(test.name, test.classes) for test in load_tests(config.data.tests)]
+
+
+def figure2_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """t-SNE of all class vectors: training classes that are kept, those removed, test classes (paper Fig. 2)."""
+    training, tests = class_sets(setup)
+    near = {(row.source, row.name) for row in overlapping(_neighbours(setup, training, tests), _tau(setup))}
+    entries = [(source, name, "removed" if (source, name) in near else "training")
+               for source, names in training for name in names]  # fmt: skip
+    entries += [(source, name, "test") for source, names in tests for name in names]
+    vectors = np.concatenate(
+        [build_class_embeddings(names, setup.base.words).vectors.numpy() for _, names in (*training, *tests)]
+    )
+    places = project(vectors)
+    clouds = []
+    for source, kind in dict.fromkeys((source, kind) for source, _, kind in entries):
+        own = [index for index, (s, _, k) in enumerate(entries) if (s, k) == (source, kind)]
+        clouds.append(Cloud(f"{source}: {kind}", kind, places[own], [entries[index][1] for index in own]))
+    counts = [[cloud.label, len(cloud.names)] for cloud in clouds]
+    rows = [
+        [source, name, kind, float(x), float(y)] for (source, name, kind), (x, y) in zip(entries, places, strict=True)
+    ]
+    notes = [f"t-SNE of the class vectors. Removed: within {_tau(setup):g} (cosine distance) of a test class."]
+    title = "Training and test classes in the word space (paper Figure 2)"
+    columns = ["set", "class", "kind", "x", "y"]
+    return Report(title, notes, [Table("", ["classes", "number"], counts)], columns, rows, points_figure(clouds))
+
+
+def project(vectors: np.ndarray) -> np.ndarray:
+    """t-SNE of vectors [N, D] by cosine distance: float [N, 2], always the same for the same vectors.
+
+    Raises:
+        InputError: fewer than four vectors.
+    """
+    from sklearn.manifold import TSNE
+
+    if len(vectors) < 4:
+        raise InputError(f"t-SNE of {len(vectors)} classes shows nothing: name more classes")
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    return TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0).fit_transform(vectors)
+
+
+def figure3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """The training classes nearest to a test class, with the threshold (paper Fig. 3)."""
+    neighbours = _neighbours(setup, *class_sets(setup))
+    near = overlapping(neighbours, _tau(setup))
+    shown = [[row.name, row.source, row.test_class, row.test_set, f"{row.distance:.4f}"] for row in neighbours[:_SHOWN]]
+    notes = [f"{len(neighbours) - len(near)} of {len(neighbours)} training classes are left at tau {_tau(setup):g}."]
+    header = ["training class", "of", "nearest test class", "of", "distance"]
+    rows = [
+        [r.name, r.source, r.test_class, r.test_set, r.distance, int(r.distance <= _tau(setup))] for r in neighbours
+    ]
+    columns = ["training_class", "training_set", "nearest_test_class", "test_set", "distance", "overlaps"]
+    figure = overlap_figure(neighbours, _tau(setup))
+    title = "Overlap of training and test classes (paper Figure 3)"
+    return Report(title, notes, [Table("The nearest", header, shown)], columns, rows, figure)
+
+
+def _tau(setup: Setup) -> float:
+    return setup.base.train.exclude_overlap.tau
+
+
+def _neighbours(setup: Setup, training: list[NamedClasses], tests: list[NamedClasses]) -> list[Neighbour]:
+    words = setup.base.train.exclude_overlap.words or setup.base.words
+    return nearest_test_classes(training, tests, words)

@@ -1,0 +1,167 @@
+"""Any methods side by side on the same class splits: a list in a YAML file, each a config and what is changed in it.
+
+reference: end to end
+methods:
+  end to end: {config: configs/ucf15.yaml, control: true}
+  images: {config: configs/ucf15_stills.yaml, shown: false}
+  pretrained: {config: configs/ucf15.yaml, start: images}
+  cosine: {config: configs/ucf15.yaml, set: [loss.name=cosine]}
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import Config, load_config
+from engine.errors import InputError
+from engine.experiments.cells import Cell
+from engine.experiments.curves import single_values, tests_of
+from engine.experiments.results import Measured, Point, mean_of, split_means
+from engine.experiments.setup import Setup, class_pool, for_split
+from engine.experiments.tables import Report, Table
+from engine.plots import bars_figure
+from engine.schema import option, parse, read_yaml
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """One method."""
+
+    config: str = option(..., "the config of its training run")
+    set: list[str] = option([], "section.key=value: changes of that config")
+    start: str | None = option(None, "the method of this list whose weights it starts from, split by split")
+    control: bool | None = option(None, "also train on random class vectors; default: as its config says")
+    shown: bool = option(True, "in the table; else it is only a start of others")
+
+
+@dataclass(frozen=True)
+class MethodsConfig:
+    """The list."""
+
+    reference: str = option(..., "the method that the others are held against")
+    methods: dict[str, MethodConfig] = option(..., "name -> method")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with its config read."""
+
+    name: str
+    config: Config
+    start: str | None
+    is_shown: bool
+
+
+def read_methods(path: Path, overrides: Sequence[str]) -> tuple[str, tuple[Method, ...]]:
+    """The reference's name and the methods of a file.
+
+    Args:
+        overrides: changes of all methods' configs, after their own.
+
+    Raises:
+        InputError: naming the file and the method.
+    """
+    try:
+        listed = parse(MethodsConfig, read_yaml(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    methods = []
+    for name, method in listed.methods.items():
+        if method.start is not None and method.start not in listed.methods:
+            raise InputError(f"{path}: method '{name}' starts from '{method.start}', which is not in the list")
+        _check_starts(path, listed, name)
+        config = load_config(Path(method.config), [*method.set, *overrides])
+        if method.control is not None:
+            config = dataclasses.replace(config, run=dataclasses.replace(config.run, control=method.control))
+        methods.append(Method(name, config, method.start, method.shown))
+    if not any(method.name == listed.reference and method.is_shown for method in methods):
+        raise InputError(f"{path}: the reference '{listed.reference}' is not a shown method of the list")
+    return listed.reference, tuple(methods)
+
+
+def _check_starts(path: Path, listed: MethodsConfig, name: str) -> None:
+    chain = [name]
+    while (start := listed.methods[chain[-1]].start) is not None and start in listed.methods:
+        if start in chain:
+            raise InputError(f"{path}: methods start from each other in a circle: {' <- '.join([*chain, start])}")
+        chain.append(start)
+
+
+def method_cells(setup: Setup, split: int) -> dict[str, Cell]:
+    """The cell of every method on one split."""
+    by_name = {method.name: method for method in setup.methods}
+    cells: dict[str, Cell] = {}
+
+    def cell(name: str) -> Cell:
+        if name not in cells:
+            method = by_name[name]
+            start = cell(method.start) if method.start is not None else None
+            config = for_split(dataclasses.replace(setup, base=method.config), split)
+            cells[name] = Cell(f"{name}-split{split}", config, start)
+        return cells[name]
+
+    return {name: cell(name) for name in by_name}
+
+
+def methods_points(setup: Setup) -> list[Point]:
+    """Every shown method on every split."""
+    if not setup.methods:
+        raise InputError("experiment 'methods' compares the methods of a file: name it with --methods FILE")
+    points = []
+    for split in setup.splits:
+        cells = method_cells(setup, split)
+        for method in setup.methods:
+            if method.is_shown:
+                pool = class_pool(cells[method.name].config)
+                points.append(Point(method.name, 0, split, 0, cells[method.name], pool.total, len(pool.names)))
+    return points
+
+
+def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
+    """Mean and spread of each method, and its paired difference to the reference with its standard error."""
+    tables, panels = [], []
+    header = ["method", "splits", "unseen top-1", "standard deviation", f"difference to {setup.reference}",
+              "standard error", "larger than its standard error", "random-vector control"]  # fmt: skip
+    for test in tests_of(measured):
+        groups = {
+            name: [m for m in measured if m.test == test and m.point.curve == name]
+            for name in (method.name for method in setup.methods if method.is_shown)
+        }
+        reference = split_means(groups[setup.reference])
+        rows, bars = [], []
+        for name, group in groups.items():
+            if not group:
+                continue
+            own = split_means(group)
+            mean = mean_of(list(own.values()))
+            bars.append((name, mean))
+            rows.append([name, mean.count, mean.value, mean.std, *_difference(own, reference, name == setup.reference),
+                         _control(group)])  # fmt: skip
+        chance = 1 / next(m.num_classes for m in measured if m.test == test)
+        rows.append(["chance", None, chance, None, None, None, None, None])
+        tables.append(Table(test, header, rows))
+        panels.append((test, bars, chance))
+    notes = [
+        "Differences are paired: split by split, the same unseen classes and videos. Yes: the mean difference is larger than "
+        "its standard error over the splits. The control is the same training towards random class vectors, which must come "
+        "out at chance."
+    ]
+    figure = bars_figure(panels, f"Methods, {len(setup.splits)} class splits (mean ± standard error)")
+    return Report("Methods", notes, tables, *single_values(measured), figure)
+
+
+def _difference(own: dict[int, float], reference: dict[int, float], is_reference: bool) -> list[object]:
+    """Mean paired difference, its standard error, and whether the one is larger than the other."""
+    pairs = [own[split] - reference[split] for split in own if split in reference]
+    if is_reference or not pairs:
+        return [None, None, None]
+    difference = mean_of(pairs)
+    if difference.count < 2:
+        return [f"{difference.value:+.3f}", None, "one split says nothing"]
+    return [f"{difference.value:+.3f}", difference.error, "yes" if abs(difference.value) > difference.error else "no"]
+
+
+def _control(group: Sequence[Measured]) -> str | None:
+    values = [m.control for m in group if m.control is not None]
+    return str(mean_of(values)) if values else None

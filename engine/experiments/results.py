@@ -1,0 +1,121 @@
+"""What finished cells say: accuracies, grouped and averaged over splits."""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+from engine.experiments.cells import Cell
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of an experiment, before it is measured.
+
+    curve: the series or row it belongs to. x: where on that series. videos: it is trained on, classes: of those.
+    snippets: of a test video; None as the config says.
+    """
+
+    curve: str
+    x: float
+    split: int
+    draw: int
+    cell: Cell
+    videos: int = 0
+    classes: int = 0
+    snippets: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one test set gave for a point. Accuracies are shares in [0, 1]; half_*: Evaluation Protocol 1, None without."""
+
+    point: Point
+    test: str
+    folder: Path
+    num_classes: int
+    top1: float
+    top5: float
+    half_top1: float | None
+    half_top5: float | None
+    half_classes: int | None
+    per_class: tuple[tuple[str, int, float], ...]  # name, videos, top-1
+    control: float | None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over splits and its standard error (0 of one split, where nothing is known of it)."""
+
+    value: float
+    error: float
+    std: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.error:.3f}" if self.count > 1 else f"{self.value:.3f}"
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Mean, standard error and sample standard deviation."""
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Mean(statistics.mean(values), std / math.sqrt(len(values)), std, len(values))
+
+
+def split_means(measured: Sequence[Measured], of: str = "top1") -> dict[int, float]:
+    """Mean over the draws of each split: draws of one split share their test classes, so they are not independent."""
+    values: dict[int, list[float]] = {}
+    for each in measured:
+        values.setdefault(each.point.split, []).append(getattr(each, of))
+    return {split: statistics.mean(found) for split, found in sorted(values.items())}
+
+
+def mean_over_splits(measured: Sequence[Measured], of: str = "top1") -> Mean:
+    """Mean over splits of the mean over draws."""
+    return mean_of(list(split_means(measured, of).values()))
+
+
+def results_path(folder: Path, snippets: int | None) -> Path:
+    """Where a run's results lie: its own, or those of an evaluation with another number of snippets."""
+    return folder / "results.json" if snippets is None else folder / f"snippets_{snippets}" / "results.json"
+
+
+def read_point(point: Point, folder: Path) -> list[Measured]:
+    """A result for each test set of a finished cell; a control's top-1 where there is one.
+
+    Raises:
+        InputError: the run had no test set.
+    """
+    tests = _tests(results_path(folder, point.snippets))
+    if not tests:
+        raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
+    control_path = folder / "control" / "results.json"
+    controls = _tests(control_path) if control_path.is_file() else {}
+    return [_measured(point, folder, name, test, controls.get(name)) for name, test in tests.items()]
+
+
+def _tests(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))["tests"]
+
+
+def _measured(point: Point, folder: Path, name: str, test: dict[str, Any], control: dict[str, Any] | None) -> Measured:
+    whole, half = test["all_classes"], test["half_classes"]
+    return Measured(
+        point=point,
+        test=name,
+        folder=folder,
+        num_classes=whole["num_classes"],
+        top1=whole["top1"],
+        top5=whole["top5"],
+        half_top1=half["top1"] if half else None,
+        half_top5=half["top5"] if half else None,
+        half_classes=half["num_classes"] if half else None,
+        per_class=tuple(
+            (row["name"], row["num_videos"], row["top1"]) for row in test["per_class"] if row["num_videos"]
+        ),
+        control=control["all_classes"]["top1"] if control else None,
+    )

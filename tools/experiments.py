@@ -1,0 +1,157 @@
+"""The paper's experiments as commands: each runs its trainings and writes a table, a CSV and a picture.
+
+    python tools/experiments.py fig4 --config configs/ucf15_small.yaml --images runs/stanford40/manifest.parquet
+    python tools/experiments.py table3 --config configs/ucf15.yaml --splits 0 1 2 3 4 --workers 2
+    python tools/experiments.py fig5 fig6 --config configs/kinetics_r2plus1d.yaml --images data/sun397.parquet --cluster-classes 50
+
+Each cell of an experiment is a normal training run in a folder of its own, OUT/cells/NAME-DIGEST, and can be looked at and
+used like any other (TensorBoard, tools/evaluate.py, tools/predict.py). Experiments share cells: the digest is of everything
+that decides the result. A cell that is finished is not run again, so after an interrupt or kill -9 the same command goes on
+where it was. A cell that fails is named with the end of its log; the others go on, and the exit status is 1.
+
+--splits are seeds of data.*.class_split; in a config without one (all classes of a data set train) they are seeds of the run.
+On a machine with GPUs each worker has one to itself; else the CPU cores are shared out.
+
+Into OUT go NAME.md, NAME.csv (every single value, with the folder of its run) and NAME.png. docs/experiments.md has the
+commands behind the pictures that are shown there.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from engine.config import load_config
+from engine.errors import InputError, run_command
+from engine.experiments.adopt import adopt_runs
+from engine.experiments.catalogue import EXPERIMENTS
+from engine.experiments.methods import method_cells, read_methods
+from engine.experiments.results import Point, read_point
+from engine.experiments.runner import Runner, cores, gpus, plan_jobs
+from engine.experiments.setup import Setup
+from engine.experiments.tables import write_report
+from engine.semantics.overlap import read_classes
+from engine.tables import format_table
+
+
+def main() -> None:
+    """Plan, run, report."""
+    arguments = _arguments()
+    signal.signal(signal.SIGTERM, _interrupted)  # stop the cells too: each saves its state
+    for name in arguments.names:
+        if name not in EXPERIMENTS:
+            raise InputError(f"no experiment '{name}': there are {', '.join(EXPERIMENTS)}")
+    setup = _setup(arguments)
+    for text in arguments.adopt:
+        _adopt(text, setup, arguments.out)
+    plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
+    workers = arguments.workers or len(gpus()) or cores()
+    jobs = plan_jobs([point for points in plans.values() for point in points], arguments.out, workers)
+    if arguments.only_plan:
+        rows = [[job.name, "yes" if job.is_done() else "no", job.folder.name] for job in jobs]
+        print(format_table(["cell", "finished", "folder"], rows))
+        print(f"\n{len(rows)} cells, {sum(row[1] == 'no' for row in rows)} to run")
+        return
+    runner = Runner(jobs, workers, _say)
+    runner.run()
+    lost = {job.folder for job in runner.failed}
+    for name, points in plans.items():
+        _report(name, setup, points, lost, arguments.out)
+    if runner.failed:
+        _say(
+            f"\n{len(runner.failed)} cells failed and are missing from the above: {', '.join(j.name for j in runner.failed)}"
+        )
+        sys.exit(1)
+
+
+def _adopt(text: str, setup: Setup, out: Path) -> None:
+    name, equals, pattern = text.partition("=")
+    if not equals or name not in {method.name for method in setup.methods}:
+        known = ", ".join(method.name for method in setup.methods) or "none: --methods names no file"
+        raise InputError(f"--adopt '{text}' is not of the form METHOD=GLOB with a method of the list ({known})")
+    for line in adopt_runs([method_cells(setup, split)[name] for split in setup.splits], pattern, out):
+        _say(line)
+
+
+def _report(name: str, setup: Setup, points: list[Point], lost: set[Path], out: Path) -> None:
+    folders = [(point, point.cell.folder(out)) for point in points]
+    measured = [each for point, folder in folders if folder not in lost for each in read_point(point, folder)]
+    if points and not measured:
+        _say(f"{name}: nothing to show, every cell failed")
+        return
+    report = EXPERIMENTS[name].report(setup, measured)
+    written = write_report(report, out, name)
+    print("\n" + report.title)
+    for table in report.tables:
+        print("\n" + (f"{table.title}\n" if table.title else "") + format_table(table.header, table.rows))
+    print(f"\nwritten: {', '.join(map(str, written))}", flush=True)
+
+
+def _setup(arguments: argparse.Namespace) -> Setup:
+    reference, methods = read_methods(arguments.methods, arguments.set) if arguments.methods else ("", ())
+    if arguments.config is not None:
+        base = load_config(arguments.config, arguments.set)
+    elif methods and arguments.names == ["methods"]:
+        base = next(method.config for method in methods if method.name == reference)
+    else:
+        raise InputError("name the training that is varied with --config FILE")
+    if base.procedural is not None:
+        raise InputError(
+            f"{arguments.config or arguments.methods}: an experiment takes manifests, not the quickstart's procedural videos"
+        )
+    defaults = {name: value for name in ("shares", "class_counts", "clusters", "cluster_classes", "draws")
+                if (value := getattr(arguments, name)) is not None}  # fmt: skip
+    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in defaults.items()}
+    for name in ("train_classes", "test_classes"):
+        lists[name] = tuple(read_classes(text) for text in getattr(arguments, name))
+    setup = Setup(
+        base, tuple(dict.fromkeys(arguments.splits)), arguments.images, reference=reference, methods=methods, **lists
+    )
+    if not all(0 < share <= 1 for share in setup.shares):
+        raise InputError("--shares are of the training videos: above 0, at most 1")
+    if min([setup.draws, setup.cluster_classes, *setup.class_counts, *setup.clusters]) < 1:
+        raise InputError("--draws, --class-counts, --clusters and --cluster-classes are at least 1")
+    return setup
+
+
+def _arguments() -> argparse.Namespace:
+    experiments = "\n".join(f"  {name:8} {each.about}" for name, each in EXPERIMENTS.items())
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nexperiments:\n{experiments}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Setup.__dataclass_fields__
+    add = parser.add_argument
+    add("names", nargs="+", metavar="NAME", help=f"experiments: {', '.join(EXPERIMENTS)}")
+    add("--config", type=Path, help="the training that is varied, see configs/")
+    add("--methods", type=Path, metavar="FILE", help="methods: the list, see configs/methods_ucf15.yaml")
+    add("--adopt", action="append", default=[], metavar="METHOD=GLOB",
+        help="methods: take run folders that were made by hand, where their config is equal")  # fmt: skip
+    add("--set", nargs="+", default=[], metavar="section.key=value", help="change keys of the config")
+    add("--images", metavar="MANIFEST", help="pictures to pretrain on (Stanford 40, SUN397)")
+    add("--out", type=Path, default=Path("runs/experiments"), help="where all goes (default: %(default)s)")
+    add("--splits", type=int, nargs="+", default=default["splits"].default, help="class splits (default: 0 1 2)")
+    add("--draws", type=int, help="random subsets of each kind in a split (default: 1)")
+    add("--shares", type=float, nargs="+", help="shares of the training videos (default: 0.1 0.25 0.5 1)")
+    add("--class-counts", type=int, nargs="+", help="numbers of training classes (default: 2 4 6 8)")
+    add("--clusters", type=int, nargs="+", help="numbers of clusters (default: 1 2 3 6)")
+    add("--cluster-classes", type=int, help="training classes from a cluster (default: 6; paper: 50)")
+    for side in ("train", "test"):
+        add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
+            help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip
+    add("--workers", type=int, default=0, help="cells at a time (default: one for each GPU, else for each core)")
+    add("--only-plan", action="store_true", help="list the cells and which are finished")
+    return parser.parse_args()
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
