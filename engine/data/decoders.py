@@ -10,7 +10,7 @@ import torch
 
 from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.manifest import Manifest
-from engine.data.nvdec import unfit_videos
+from engine.data.nvdec import mixed_up_videos, unfit_videos
 from engine.data.stills import MixedDecoder, StillDecoder
 from engine.data.store.index import INDEX_NAME, StoreIndex, is_stored, split_stored_path
 from engine.distributed import usable_cores
@@ -41,6 +41,12 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
         return "pyav", (
             f"data.decoder is auto and DALI on the GPU cannot decode {num_unfit} of {total} videos frame by frame "
             "(codec, container or odd size): re-encode them as H.264 in MP4 to use NVDEC"
+        )
+    num_mixed_up = mixed_up_videos(manifests) if name == "auto" and manifests else 0
+    if num_mixed_up:
+        return "pyav", (
+            f"data.decoder is auto and DALI on the GPU may decode {num_mixed_up} videos as if they had the height of others "
+            "(engine/data/nvdec.py): ingest them into a store (tools/ingest.py) to use NVDEC"
         )
     if name == "auto":
         stills = "; stills are decoded there too" if any(manifest.is_still.any() for manifest in manifests) else ""

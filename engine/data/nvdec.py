@@ -9,12 +9,16 @@ in its source, these therefore come out as *wrong frames without an error*, and 
 - AVI, transport, program and raw streams lack presentation stamps: B-frames would come in decoding order.
 - MP4 with an edit list that cuts into a group of pictures: the pictures before the cut would be counted.
   A store is no such stream: without B-frames, and with stamps from `bitstreams.py`.
+- Sessions are kept for later use under the size that is shown and looked for by the size that is coded, in whole blocks
+  of 16 pixels (HEVC: 8). Videos whose height is no multiple of that, beside others that are as high as they are coded
+  (360 and 368 rows), may get a session of those, and colours from the wrong rows. (A height or width that is no multiple
+  also means a new session for each snippet, which is slow. Stored videos are free of both, see `dali/parameter_sets.py`.)
 - Odd widths or heights: its colour kernel writes 2x2 blocks, past the picture's edge.
 
 Nothing here imports DALI.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -26,6 +30,7 @@ CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 CODECS = ("h264", "hevc")
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
+_BLOCKS = {"h264": 16, "hevc": 8}  # pixels, of the sides that are coded
 _MEND = "set data.decoder=pyav, or re-encode it as H.264 in MP4"
 
 
@@ -68,6 +73,27 @@ def unfit_videos(manifest: Manifest) -> np.ndarray:
     for side in ("width", "height"):
         fit &= table.column(side).to_numpy() % 2 == 0
     return ~(fit | manifest.is_still)
+
+
+def mixed_up_videos(manifests: Sequence[Manifest]) -> int:
+    """How many videos of a run may be decoded with the session of others, of another height."""
+    count = 0
+    for codec, block in _BLOCKS.items():
+        sides = [_decoded_sides(manifest, codec, block) for manifest in manifests]
+        shown, coded = (np.concatenate(part) for part in zip(*sides, strict=True))
+        sessions = coded[(shown == coded).all(axis=1)]
+        keys, known = (sizes[:, 0] << 32 | sizes[:, 1] for sizes in (coded, sessions))
+        count += int(((shown[:, 1] != coded[:, 1]) & np.isin(keys, known)).sum())
+    return count
+
+
+def _decoded_sides(manifest: Manifest, codec: str, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [V, 2]: width and height as shown to NVDEC, and as coded, of the videos of a codec."""
+    table = manifest.table.filter(np.asarray(manifest.strings("codec") == codec))
+    shown = np.stack([table.column(side).to_numpy().astype(np.int64) for side in ("width", "height")], axis=1)
+    coded = -(-shown // block) * block
+    stored = np.array([is_stored(path) for path in table.column("path").to_pylist()], dtype=bool)
+    return np.where(stored[:, None], coded, shown), coded
 
 
 def mp4_video_samples(data: memoryview) -> set[int]:

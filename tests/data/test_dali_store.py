@@ -15,22 +15,20 @@ import torch
 from engine.config import DataConfig
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.dali import bitstreams
-from engine.data.dali.bitstreams import BitstreamError, load_groups
-from engine.data.geometry import crop_window, snippet_frames
+from engine.data.dali.bitstreams import BitstreamError, StoredCodec, load_groups
 from engine.data.indexing import index_folder
 from engine.data.journal import FileState
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest, concatenate
-from engine.data.pyav.convert import FrameConverter
-from engine.data.pyav.decode import PyAVDecoder, cut
+from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.groups import split_pictures
 from engine.data.pyav.normalise import NormalisedVideo
-from engine.data.store.index import StoreSettings, split_stored_path, stored_path
+from engine.data.store.index import StoreSettings, stored_path
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.reader import find_entry
 from engine.data.store.writer import StoreWriter
-from tests.data.videos import numbers, picture, write_numbered
+from tests.data.videos import describe, numbers, picture, write_numbered
 from tests.rows import row
 
 CPU = torch.device("cpu")
@@ -45,69 +43,81 @@ def split_marked(data):
     return [coded.removeprefix(DELIMITER) for coded in split_pictures(data)]
 
 
-def packets_of(path):
-    with av.open(str(path)) as container:
-        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+def write_other_store(folder, codec, sizes, *, num_lines_hidden=0):
+    """A store of pictures of another codec: its manifest, and the plain files of the very same coded pictures.
+
+    num_lines_hidden: rows and columns at the end of each coded picture that the store does not count.
+    """
+    encoder, suffix, _ = CODECS[codec]
+    rows, files, names = [], [], [f"{count}.{suffix}" for count in LENGTHS]
+    with StoreWriter(folder, StoreSettings(gop=GOP), 60_000) as writer:
+        for number, (name, count, size) in enumerate(zip(names, LENGTHS, sizes, strict=True)):
+            pixel_format = "yuvj420p" if encoder == "mjpeg" else "yuv420p"
+            form = {"size": size, "num_frames": count, "gop": GOP, "pixel_format": pixel_format}
+            files.append(describe(write_numbered(folder / name, encoder, **form)))
+            with av.open(str(folder / name)) as container:
+                marked = [DELIMITER + bytes(packet) for packet in container.demux(video=0) if packet.size]
+            groups = [b"".join(marked[first : first + GOP]) for first in range(0, count, GOP)]
+            data, (width, height) = b"".join(groups), (side - num_lines_hidden for side in size)
+            stored = NormalisedVideo(data, tuple(map(len, groups)), count, width, height, 25.0, zlib.crc32(data))
+            writer.add(name, FileState(1, 1), stored)
+            facts = {"num_frames": count, "file_frames": count, "width": width, "height": height}
+            facts |= {"codec": codec, "file_bytes": len(data), "key_frames": [], "key_pts": []}
+            rows.append(row(stored_path(number, name), "x", **facts))
+        writer.finish(names)
+    return Manifest.from_rows(rows, folder), files
+
+
+def plain(codec, hidden=0):
+    return StoredCodec(CODECS[codec][2], split_marked, lambda width, height: (width + hidden, height + hidden))
 
 
 @pytest.fixture(scope="module", params=CODECS)
 def other(request, tmp_path_factory):
-    """A store of videos in a codec that DALI decodes on the CPU: its manifest, and each video's coded pictures."""
-    encoder, suffix, fourcc = CODECS[request.param]
-    folder, rows, coded = tmp_path_factory.mktemp(request.param), [], []
-    names = [f"{count}.{suffix}" for count in LENGTHS]
-    with StoreWriter(folder, StoreSettings(gop=GOP), 60_000) as writer:
-        for number, (name, count) in enumerate(zip(names, LENGTHS, strict=True)):
-            form = {"size": (128, 128) if number else (128, 160), "num_frames": count, "gop": GOP}
-            form |= {"pixel_format": "yuvj420p" if encoder == "mjpeg" else "yuv420p"}
-            coded.append(packets_of(write_numbered(folder / name, encoder, **form)))
-            marked = [DELIMITER + packet for packet in coded[-1]]
-            groups = [b"".join(marked[first : first + GOP]) for first in range(0, count, GOP)]
-            width, height = form["size"]
-            writer.add(
-                name,
-                FileState(1, 1),
-                NormalisedVideo(
-                    b"".join(groups), tuple(map(len, groups)), count, width, height, 25.0, zlib.crc32(b"".join(groups))
-                ),
-            )
-            facts = {"num_frames": count, "file_frames": count, "width": width, "height": height}
-            facts |= {"codec": request.param, "file_bytes": sum(map(len, groups)), "key_frames": [], "key_pts": []}
-            rows.append(row(stored_path(number, name), "x", **facts))
-        writer.finish(names)
+    """A store of videos in a codec that DALI decodes on the CPU, and their plain files."""
+    sizes = [(128, 160), *[(128, 128)] * 3]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bitstreams.STORED_CODECS, request.param, (fourcc, split_marked))
-        yield Manifest.from_rows(rows, folder), coded
-
-
-def by_pyav(codec, packets, request, clip):
-    """The snippet decoded by FFmpeg from the same coded pictures, from the first to the last of them."""
-    context = av.CodecContext.create(codec, "r")
-    frames = [frame for packet in [*map(av.Packet, packets), None] for frame in context.decode(packet)]
-    window, convert = crop_window(request, clip), FrameConverter()
-    planes = [
-        [cut(plane, window, clip.crop) for plane in convert(frames[number], window.width, window.height)]
-        for number in snippet_frames(request.video, request.start, clip)
-    ]
-    return np.moveaxis(np.array(planes), 1, -1).astype(int)
+        patch.setitem(bitstreams.STORED_CODECS, request.param, plain(request.param))
+        yield write_other_store(tmp_path_factory.mktemp(request.param), request.param, sizes)
 
 
 @pytest.mark.parametrize("stride", [1, 3, 11])
 def test_frames_and_pixels_are_those_of_the_stored_bytes(dali, other, stride):
-    manifest, coded = other
+    manifest, files = other
     clip = ClipFormat(num_frames=4, stride=stride, short_side=64, crop=56)
-    decoder = dali.DaliDecoder(clip, CPU, 1, 64)
-    for place in range(len(manifest)):
+    decoder, pyav = dali.DaliDecoder(clip, CPU, 1, 64), PyAVDecoder(clip, CPU, 1)
+    for place, file in enumerate(files):
         video = manifest.video(place)
         starts = sorted({*range(min(video.num_frames, GOP + 2)), max(0, video.num_frames - 2), video.num_frames - 1})
-        asked = [SnippetRequest(video, start, 0.3, 0.8, bool(start % 2)) for start in starts]
-        found = decoder.decode(asked)
+        found, expected = (
+            of.decode([SnippetRequest(which, start, 0.3, 0.8, bool(start % 2)) for start in starts])
+            for of, which in ((decoder, video), (pyav, file))
+        )
         assert not found.failures
-        for request, clip_thwc in zip(asked, found.frames.numpy().astype(int), strict=True):
-            difference = np.abs(clip_thwc - by_pyav(video.codec, coded[place], request, clip))
-            assert difference.mean() < 0.5
-            assert (difference <= 8).mean() > 0.99
+        assert not expected.failures
+        difference = (found.frames.int() - expected.frames.int()).abs()
+        assert difference.float().mean(dim=(1, 2, 3, 4)).max() < 0.5
+        assert (difference <= 8).float().mean() > 0.99
     decoder.close()
+    pyav.close()
+
+
+def test_what_is_coded_beyond_the_picture_is_not_shown(dali, tmp_path, monkeypatch):
+    monkeypatch.setitem(bitstreams.STORED_CODECS, "mjpeg", plain("mjpeg", 8))
+    manifest, files = write_other_store(tmp_path, "mjpeg", [(160, 128)] * 4, num_lines_hidden=8)
+    assert (manifest.video(0).width, manifest.video(0).height) == (152, 120)
+    decoder = dali.DaliDecoder(ClipFormat(num_frames=4, short_side=120, crop=100), CPU, 1, 8)
+    whole = PyAVDecoder(ClipFormat(num_frames=4, short_side=128, crop=128), CPU, 1)
+    left_half, right_half = (
+        whole.decode([SnippetRequest(files[0], 11, 0, x, False)]).frames[0].int() for x in (0.0, 1.0)
+    )
+    coded = torch.cat([left_half, right_half[:, :, -32:]], dim=2)
+    for y, x in ((0.0, 0.0), (0.4, 0.6), (1.0, 1.0)):
+        (found,) = decoder.decode([SnippetRequest(manifest.video(0), 11, y, x, False)]).frames
+        top, left = round(y * 20), round(x * 52)
+        assert (found.int() - coded[:, top : top + 100, left : left + 100]).abs().float().mean() < 0.5
+    decoder.close()
+    whole.close()
 
 
 def test_frame_numbers_at_borders_of_groups_and_at_the_end(dali, other):
@@ -188,11 +198,11 @@ def test_training_batches_from_a_store_are_the_same_after_a_resume_and_replace_w
 
 @pytest.fixture(scope="module")
 def h264(tmp_path_factory):
-    """A store of H.264 as `tools/ingest.py` makes it, of two sizes."""
+    """A store of H.264 as `tools/ingest.py` makes it; the first video is square, the others are coded with cropping."""
     root = tmp_path_factory.mktemp("h264")
     (root / "raw" / "x").mkdir(parents=True)
     for number, count in enumerate(LENGTHS):
-        size = (160, 128) if number else (128, 128)
+        size = (170, 128) if number else (128, 128)
         write_video(root / "raw" / "x" / f"{number}.mp4", (picture(frame, *size) for frame in range(count)), gop=30)
     index_folder(root / "raw", root / "raw.parquet")
     settings = StoreSettings(short_side=128, gop=GOP, preset="veryfast")
@@ -200,28 +210,33 @@ def h264(tmp_path_factory):
     return Manifest.load(root / "store" / "manifest.parquet")
 
 
-@pytest.mark.parametrize("wanted", [[0], [5, 6, 7, 8, 9], [15, 16], [40, 44], [2, 30, 44], list(range(45))])
-def test_what_is_fed_of_h264_decodes_to_the_frames_and_holds_no_more(h264, wanted):
-    video = next(h264.video(place) for place in range(len(h264)) if h264.video(place).num_frames == 45)
+@pytest.mark.parametrize("wanted", [[0], [5, 6, 7, 8, 9], [15, 15], [13, 15], [2, 14]])
+@pytest.mark.parametrize("num_frames", [16, 45])
+def test_what_is_fed_of_h264_decodes_to_the_frames_and_holds_no_more(h264, wanted, num_frames):
+    wanted = sorted({number + num_frames - 16 for number in wanted})
+    video = next(v for v in map(h264.video, range(len(h264))) if v.num_frames == num_frames)
     reader, entry = find_entry(video)
     with av.open(io.BytesIO(reader.read(entry, 0, len(entry.group_end) - 1)), format="h264") as container:
-        expected = [frame.to_ndarray() for frame in container.decode(video=0)]
-    data, places = load_groups(video, wanted)
+        expected = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    data, places, size = load_groups(video, wanted)
+    assert size == {45: (128, 128), 16: (176, 128)}[num_frames]
     with av.open(io.BytesIO(data.tobytes())) as container:
         assert container.format.name == "ivf"
         stream = container.streams.video[0]
-        assert (stream.codec_context.width, stream.codec_context.height) == (video.width, video.height)
+        assert (stream.codec_context.width, stream.codec_context.height) == size
         frames = list(container.decode(stream))
     assert [frame.pts for frame in frames] == list(range(len(frames)))  # a stamp for each, in the order of showing
+    assert {(frame.width, frame.height) for frame in frames} == {size}  # nothing is cropped in the stream
     assert places[-1] == len(frames) - 1  # nothing after the last one wanted
     assert len(frames) <= wanted[-1] - wanted[0] // GOP * GOP + 1
-    assert all(np.array_equal(frames[place].to_ndarray(), expected[n]) for place, n in zip(places, wanted, strict=True))
+    for place, number in zip(places, wanted, strict=True):
+        shown = frames[place].to_ndarray(format="gray")[: video.height, : video.width]
+        assert np.array_equal(shown, expected[number])
 
 
 def test_a_group_that_lacks_pictures_is_named(h264, monkeypatch):
-    monkeypatch.setitem(bitstreams.STORED_CODECS, "h264", (b"H264", lambda data: split_pictures(data)[:-1]))
-    video = h264.video(0)
-    assert split_stored_path(video.path)
+    short = StoredCodec(b"H264", lambda data: split_pictures(data)[:-1], lambda *size: size)
+    monkeypatch.setitem(bitstreams.STORED_CODECS, "h264", short)
     with pytest.raises(BitstreamError, match=r"frame 0 is not in its group: see tools/ingest.py --verify"):
         load_groups(next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 1), [0])
 

@@ -12,7 +12,7 @@ from engine.data.batch import ClipFormat
 from engine.data.decoders import build_decoder, choose_decoder, default_threads
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest, concatenate
-from engine.data.nvdec import unfit_videos
+from engine.data.nvdec import mixed_up_videos, unfit_videos
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import StoreSettings
@@ -131,6 +131,30 @@ def test_auto_on_a_gpu_takes_pyav_for_videos_that_nvdec_would_count_wrongly(monk
     assert chosen == "pyav"
     assert "cannot decode 3 of 6 videos" in why
     assert decoders.choose_decoder("dali", CUDA, [mixed])[0] == "dali"  # asked for by name: never changed
+
+
+def test_auto_on_a_gpu_takes_pyav_where_videos_would_get_the_sessions_of_others(monkeypatch):
+    monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
+
+    def chosen(*videos):
+        rows = [
+            row(f"{number}.mp4", "x", codec=codec, width=width, height=height)
+            for number, (codec, width, height) in enumerate(videos)
+        ]
+        manifests = [Manifest.from_rows([each], Path("/v")) for each in rows]
+        assert mixed_up_videos([concatenate(manifests)]) == mixed_up_videos(manifests)
+        return choose_decoder("auto", CUDA, manifests)
+
+    assert chosen(("h264", 640, 360), ("h264", 480, 360), ("h264", 320, 240))[0] == "dali"
+    name, why = chosen(("h264", 640, 360), ("h264", 480, 362), ("h264", 640, 368), ("h264", 630, 368))
+    assert name == "pyav"  # the first only: nothing is coded as 480x368, and a width alone does no harm
+    assert "may decode 1 videos as if they had the height of others" in why
+    assert chosen(("h264", 640, 360), ("hevc", 640, 368))[0] == "dali"
+    assert chosen(("hevc", 640, 356), ("hevc", 640, 360))[0] == "pyav"
+    stored = Manifest.from_rows([row("store.index/a.mp4#0", "x", width=128, height=228)], Path("/s"))
+    tall, low = (Manifest.from_rows([row("b.mp4", "x", width=128, height=side)], Path("/v")) for side in (240, 230))
+    assert mixed_up_videos([stored, tall]) == 0
+    assert mixed_up_videos([stored, low]) == 1  # the plain one gets a session of the store
 
 
 @pytest.fixture

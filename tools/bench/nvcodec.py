@@ -36,7 +36,7 @@ def coded_snippet(request: SnippetRequest, clip: ClipFormat) -> tuple[bytes, dic
     """What is decoded for a snippet of a stored video (Annex B), and: number of a decoded picture -> its places in the clip."""
     numbers = snippet_frames(request.video, request.start, clip)
     wanted = sorted(set(numbers))
-    pictures, found, _ = load_pictures(request.video, wanted)
+    pictures, found = load_pictures(request.video, wanted)
     places = {
         picture: [place for place, each in enumerate(numbers) if each == number]
         for picture, number in zip(found, wanted, strict=True)

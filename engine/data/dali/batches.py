@@ -10,6 +10,7 @@ Memory. A whole batch with nothing left to do is handed out in DALI's own memory
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +20,13 @@ from nvidia.dali.tensors import TensorListCPU, TensorListGPU
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
 from engine.data.dali.memory import OutputLender
 
-Sample = dict[str, np.ndarray]  # the graph's inputs by name, for one request
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The graph's inputs by name, for one request, and the (width, height) that must come out of decoding."""
+
+    inputs: dict[str, np.ndarray]
+    decoded_size: tuple[int, int]
 
 
 class BatchRunner:
@@ -97,7 +104,7 @@ class BatchRunner:
         while pending:
             part = pending.popleft()
             self._pipeline = self._pipeline or self._build()
-            fed = {name: [samples[place][name] for place in part] for name in samples[part[0]]}
+            fed = {name: [samples[place].inputs[name] for place in part] for name in samples[part[0]].inputs}
             try:
                 clips, shapes = self._pipeline.run(**fed)
             except RuntimeError as error:  # DALI raises it for all that goes wrong while a graph runs
@@ -109,8 +116,8 @@ class BatchRunner:
                     pending.extendleft([part[len(part) // 2 :], part[: len(part) // 2]])
                 continue
             for place, (height, width, _) in zip(part, np.array(shapes.as_tensor())[:, -3:], strict=True):
-                video = requests[place].video
-                if (width, height) != (video.width, video.height):
-                    says = f"{video.width}x{video.height}"
+                expected = samples[place].decoded_size
+                if (width, height) != expected:
+                    says = "x".join(map(str, expected))
                     failures[place] = f"it is {width}x{height} where the manifest says {says}: index the data set again"
             yield part, clips

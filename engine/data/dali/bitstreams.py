@@ -1,6 +1,6 @@
 """What DALI's video decoder is fed: a file as it is, or only the groups of pictures of a store that a snippet needs.
 
-    store: one read ──▶ groups ──▶ coded pictures up to the last one needed ──▶ IVF in memory
+    store: one read ──▶ groups ──▶ coded pictures up to the last one needed, uncropped ──▶ IVF in memory
 
 IVF is 32 bytes of header (codec, size) and 12 bytes before each coded picture (length, time stamp): enough for a demuxer
 to know at once what it has, where each picture ends and in which order they are shown, none of which an elementary
@@ -10,18 +10,34 @@ pictures to NVDEC as they are, start codes and all (only for MP4, Matroska and r
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from engine.data.batch import Video
+from engine.data.dali.parameter_sets import coded_size, drop_cropping
 from engine.data.pyav.groups import split_pictures, split_runs
-from engine.data.store.index import Entry
 from engine.data.store.reader import StoreError, find_entry
 
 IVF_MAGIC = b"DKIF"
 
-# Codecs of stores: IVF's name, and what takes whole groups apart into coded pictures in decoding order.
-STORED_CODECS: dict[str, tuple[bytes, Callable[[bytes], list[bytes]]]] = {"h264": (b"H264", split_pictures)}
+
+@dataclass(frozen=True, slots=True)
+class StoredCodec:
+    """A codec of stores.
+
+    fourcc: IVF's name of it. split: takes whole groups apart into coded pictures in decoding order, uncropped.
+    coded_size: (width, height) that these decode to, of those shown.
+    """
+
+    fourcc: bytes
+    split: Callable[[bytes], list[bytes]]
+    coded_size: Callable[[int, int], tuple[int, int]]
+
+
+STORED_CODECS = {
+    "h264": StoredCodec(b"H264", lambda data: [drop_cropping(each) for each in split_pictures(data)], coded_size)
+}
 
 
 class BitstreamError(Exception):
@@ -46,35 +62,38 @@ def load_file(video: Video) -> np.ndarray:
     return data
 
 
-def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
     """The groups of a stored video in which frames lie, for a demuxer.
 
     Args:
         numbers: of the frames, ascending.
 
     Returns:
-        IVF, uint8 [bytes]; where in it the frames are, int32 [len(numbers)], counted in pictures.
+        IVF, uint8 [bytes]; where in it the frames are, int32 [len(numbers)], counted in pictures; (width, height) that
+        they decode to, of which the upper left part is shown.
 
     Raises:
         BitstreamError: as `load_pictures`.
     """
-    pictures, places, entry = load_pictures(video, numbers)
-    return to_ivf(pictures, STORED_CODECS[video.codec][0], entry.width, entry.height), np.array(places, np.int32)
+    pictures, places = load_pictures(video, numbers)
+    codec = STORED_CODECS[video.codec]
+    size = codec.coded_size(video.width, video.height)
+    return to_ivf(pictures, codec.fourcc, *size), np.array(places, np.int32), size
 
 
-def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], list[int], Entry]:
+def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], list[int]]:
     """The coded pictures from which frames of a stored video decode; one read for each run of neighbouring groups.
 
     Returns:
         The pictures from the first of each run's first group to the last one needed of it; where among them the frames
-        of these ascending `numbers` are; what the store says of the video.
+        of these ascending `numbers` are.
 
     Raises:
         BitstreamError: the store is damaged, or made in a way that cannot be decoded from its bytes alone.
     """
     if video.codec not in STORED_CODECS:
         raise BitstreamError(f"the store holds {video.codec}, which DALI is not fed from stores: set data.decoder=pyav")
-    split = STORED_CODECS[video.codec][1]
+    split = STORED_CODECS[video.codec].split
     try:
         reader, entry = find_entry(video)
         settings, pictures, places = reader.index.settings, [], []
@@ -82,6 +101,9 @@ def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], li
             raise BitstreamError(
                 "its store has B-frames, which DALI would show out of order: set data.decoder=pyav, or ingest without"
             )
+        if (entry.width, entry.height) != (video.width, video.height):
+            says = f"{video.width}x{video.height}"
+            raise BitstreamError(f"it is {entry.width}x{entry.height} where the manifest says {says}: ingest it again")
         for run in split_runs(numbers, settings.gop):
             first = run[0] // settings.gop
             count = run[-1] + 1 - first * settings.gop
@@ -90,9 +112,9 @@ def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], li
                 raise BitstreamError(f"frame {run[-1]} is not in its group: see tools/ingest.py --verify")
             places += [len(pictures) + number - first * settings.gop for number in run]
             pictures += found
-    except StoreError as error:
+    except (StoreError, ValueError) as error:  # ValueError: a stream that no x264 wrote
         raise BitstreamError(str(error)) from error
-    return pictures, places, entry
+    return pictures, places
 
 
 def to_ivf(pictures: Sequence[bytes], fourcc: bytes, width: int, height: int) -> np.ndarray:

@@ -84,15 +84,18 @@ class DaliDecoder:
             if reason := self._codec_refusal(video):
                 return reason
             try:
-                encoded, frames = load_groups(video, numbers.tolist())
+                encoded, frames, size = load_groups(video, numbers.tolist())
             except BitstreamError as error:
                 return str(error)
         else:
             encoded, frames = contents[video.path, video.file_bytes], numbers.astype(np.int32)
+            size = (video.width, video.height)
             if isinstance(encoded, str):
                 return encoded
+        shown = np.array([video.height, video.width], np.float32)
         window = window_inputs(crop_window(request, self.clip), self.clip)
-        return {"encoded": encoded, "frames": frames, "order": order.astype(np.int32), **window}
+        inputs = {"encoded": encoded, "frames": frames, "order": order.astype(np.int32), "shown": shown, **window}
+        return Sample(inputs, size)
 
     def _codec_refusal(self, video: Video) -> str | None:
         if self.device.type == "cuda":

@@ -32,7 +32,8 @@ def build_clip_pipeline(clip: ClipFormat, device: torch.device, num_threads: int
     """The graph, on either device. Inputs by name, one item a sample; outputs: clips, decoded shapes.
 
     Inputs: encoded uint8 [bytes]; frames int32 [F], ascending; order int32 [T], index into `frames`;
-        size float32 [2], height and width to scale to; top, left float32, position of the crop as a share
+        shown float32 [2], height and width of the upper left part of the decoded picture that is shown;
+        size float32 [2], height and width to scale that to; top, left float32, position of the crop as a share
         of the room there is; mirror_x, mirror_y int32, 1 to mirror left-right or top-bottom.
     Outputs: uint8 [T, crop, crop, 3] on `device`; int64 [4] on the CPU, (F, H, W, 3) as decoded.
     """
@@ -47,6 +48,7 @@ def build_clip_pipeline(clip: ClipFormat, device: torch.device, num_threads: int
         encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
         frames = fn.external_source(name="frames", dtype=types.INT32, ndim=1)
         order = fn.external_source(name="order", dtype=types.INT32, ndim=1)
+        shown = fn.external_source(name="shown", dtype=types.FLOAT, ndim=1)
         size = fn.external_source(name="size", dtype=types.FLOAT, ndim=1)
         top = fn.external_source(name="top", dtype=types.FLOAT, ndim=0)
         left = fn.external_source(name="left", dtype=types.FLOAT, ndim=0)
@@ -61,6 +63,8 @@ def build_clip_pipeline(clip: ClipFormat, device: torch.device, num_threads: int
         )
         clips = fn.resize_crop_mirror(
             video,
+            roi_start=(0, 0),
+            roi_end=shown,
             size=size,
             crop=(clip.crop, clip.crop),
             crop_pos_y=top,

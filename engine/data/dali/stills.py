@@ -109,7 +109,8 @@ class DaliStillDecoder:
         squares = np.array(still_squares(request, self.clip), np.float32)
         corners = [stored_corner(*square, turns, video.width, video.height) for square in squares.tolist()]
         start = np.array(corners, np.float32)
-        return {"encoded": encoded, "start": start, "end": start + squares[:, 2:], **mirror_inputs(request.flip, turns)}
+        inputs = {"encoded": encoded, "start": start, "end": start + squares[:, 2:]}
+        return Sample(inputs | mirror_inputs(request.flip, turns), (video.width, video.height))
 
 
 def _reason(error: RuntimeError, video: Video) -> str:

@@ -1,0 +1,91 @@
+"""Cropping taken out of H.264 pictures: FFmpeg then shows all that is coded, and nothing else has changed."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from engine.data.dali.parameter_sets import coded_size, drop_cropping
+from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.normalise import build_encoder
+from engine.data.store.index import StoreSettings
+from tests.data.videos import picture
+
+
+def encode(width, height, rate=Fraction(25), **options):
+    """A group of eight pictures, as a store holds it; `options` are x264's."""
+    context = build_encoder(width, height, rate, StoreSettings(gop=8, preset="veryfast"))
+    if options:
+        context = av.CodecContext.create("libx264", "w")
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.time_base, context.framerate, context.gop_size = 1 / rate, rate, 8
+        context.options = {"aud": "1", "bf": "0"} | options
+    packets = []
+    for number in range(8):
+        frame = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = number, 1 / rate
+        packets += context.encode(frame)
+    return split_pictures(b"".join(map(bytes, [*packets, *context.encode(None)])))
+
+
+def decode(pictures):
+    """Planes of the pictures, each as [height, width]."""
+    context = av.CodecContext.create("h264", "r")
+    context.options = {"err_detect": "explode"}
+    frames = [frame for data in [*map(av.Packet, pictures), None] for frame in context.decode(data)]
+    return [
+        [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes]
+        for frame in frames
+    ]
+
+
+SIZES = [(170, 128), (128, 228), (228, 128), (98, 66), (128, 130), (50, 50), (1918, 1080)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_all_that_is_coded_is_shown_and_the_picture_is_its_upper_left_part(size):
+    pictures = encode(*size)
+    plain = [drop_cropping(each) for each in pictures]
+    assert sum(one != other for one, other in zip(pictures, plain, strict=True)) == 1  # the key picture
+    width, height = coded_size(*size)
+    for before, after in zip(decode(pictures), decode(plain), strict=True):
+        assert after[0].shape == (height, width)
+        for one, other in zip(before, after, strict=True):
+            assert np.array_equal(one, other[: one.shape[0], : one.shape[1]])
+
+
+def test_whole_macroblocks_are_left_alone():
+    pictures = encode(176, 128)
+    assert [drop_cropping(each) for each in pictures] == pictures
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"profile": "baseline"},
+        {"profile": "main"},
+        {"profile": "high", "color_range": "pc", "colorspace": "bt709"},
+        {"level": "5.1", "x264-params": "nal-hrd=vbr:vbv-maxrate=1000:vbv-bufsize=1000"},
+    ],
+)
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)])
+def test_parameter_sets_of_all_kinds(options, rate):
+    pictures = encode(170, 98, rate, **options)
+    after = decode([drop_cropping(each) for each in pictures])
+    assert {planes[0].shape for planes in after} == {(112, 176)}
+    assert np.array_equal(after[5][0][:98, :170], decode(pictures)[5][0])
+
+
+def test_bytes_that_look_like_a_start_code_are_kept_apart():
+    unit = b"\x00\x00\x00\x01\x67" + bytes.fromhex("64000bacb20588f270800000030080000019078a1524")
+    changed = drop_cropping(unit + b"\x00\x00\x00\x01\x68\xcb")
+    assert changed.startswith(unit[:12])
+    assert changed.endswith(b"\x00\x00\x00\x01\x68\xcb")
+    assert b"\x00\x00\x03" in changed
+    assert changed[5:-6].count(b"\x00\x00\x00") + changed[5:-6].count(b"\x00\x00\x01") == 0
+
+
+def test_interlaced_pictures_are_refused():
+    with pytest.raises(ValueError, match="interlaced"):
+        [drop_cropping(each) for each in encode(176, 96, **{"x264-params": "tff=1"})]
