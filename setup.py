@@ -19,6 +19,7 @@ setup(
         "torchvision>=0.26,<0.30",
         "numpy>=2.0,<3",
         "av>=16,<19",
+        "opencv-python-headless>=5.0,<6",
         "pillow>=11,<14",
         "pyarrow>=20,<27",
         "gensim>=4.4,<5",
@@ -32,7 +33,13 @@ setup(
         # DALI has wheels for Linux alone; elsewhere the same install line gives the PyAV path.
         "cuda13": ["nvidia-dali-cuda130>=2.4,<3; sys_platform == 'linux'"],
         "cuda12": ["nvidia-dali-cuda120>=2.4,<3; sys_platform == 'linux'"],
-        "bench": ["PyNvVideoCodec>=2.2,<3; sys_platform == 'linux'"],
+        # Only for `bench_throughput.py decode` and `decode_gpu`: what others read videos with.
+        "bench": [
+            "decord2>=3.4,<4",
+            "torchcodec>=0.17,<0.18",
+            "video-reader-rs>=0.4.5,<0.5",
+            "PyNvVideoCodec>=2.2,<3; sys_platform == 'linux'",
+        ],
         "test": ["pytest>=8.4,<10", "ruff>=0.12,<1"],
     },
 )

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
-from engine.data.pyav import decode as module
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.pyav.encode import write_video
+from engine.data.pyav.files import FileFrames
 from tests.data.videos import describe, hide_pictures, numbers, picture, remux
 
 CPU = torch.device("cpu")
@@ -138,9 +138,9 @@ def test_wrong_key_frames_in_the_manifest_cost_time_and_no_exactness(decoder, pl
 def test_a_seek_decodes_no_more_than_it_must(folder, decoder, monkeypatch, name, most):
     """The snippet, what comes before it in its group, and B-frames of the open group; two groups without an index."""
     decoded = []
-    original = module._FrameSource._output
+    original = FileFrames._output
     monkeypatch.setattr(
-        module._FrameSource, "_output", lambda self: (decoded.append(frame) or frame for frame in original(self))
+        FileFrames, "_output", lambda self: (decoded.append(frame) or frame for frame in original(self))
     )
     video = numbered(folder / name, **KINDS[name])
     assert read_numbers(decoder.decode(ask(video, 38))) == [[38, 39, 40, 41]]
@@ -151,7 +151,7 @@ def test_a_decoder_that_fails_after_a_seek_starts_over(decoder, plain, monkeypat
     def fail(self, key, number):
         raise av.error.InvalidDataError(av.error.tag_to_code(b"INDA"), "no start here")
 
-    monkeypatch.setattr(module._FrameSource, "_seek", fail)
+    monkeypatch.setattr(FileFrames, "_seek", fail)
     assert read_numbers(decoder.decode(ask(plain, 2, 38))) == [[2, 3, 4, 5], [38, 39, 40, 41]]
 
 

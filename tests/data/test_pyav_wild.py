@@ -10,7 +10,8 @@ import torch
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.geometry import crop_window, snippet_frames
 from engine.data.pyav.convert import FrameConverter
-from engine.data.pyav.decode import PyAVDecoder, cut
+from engine.data.pyav.decode import PyAVDecoder
+from engine.data.pyav.snippets import cut
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=64, crop=56)
 
@@ -67,6 +68,6 @@ def decode_from_the_start(path, wanted):
 
 def by_hand(frame, request):
     window = crop_window(request, CLIP)
-    return np.stack(
-        [cut(plane, window, CLIP.crop) for plane in FrameConverter()(frame, window.width, window.height)], -1
-    )
+    square = np.empty((CLIP.crop, CLIP.crop, 3), np.uint8)
+    cut(FrameConverter()(frame, window.width, window.height), window, square)
+    return square

@@ -19,9 +19,10 @@ from engine.data.indexing import index_folder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 from engine.data.pyav.convert import FrameConverter
-from engine.data.pyav.decode import PyAVDecoder, cut, split_into_jobs
+from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.groups import split_runs
+from engine.data.pyav.snippets import cut
 from engine.data.sources import load_source
 from engine.data.store.index import StoreIndex, StoreSettings, is_stored, split_stored_path, stored_path, write_index
 from engine.data.store.ingest import WorkSettings, build_manifest, ingest
@@ -83,11 +84,10 @@ def normalised_frames(folder, video):
 
 def by_hand(frames, request, clip):
     window, convert = crop_window(request, clip), FrameConverter()
-    planes = [
-        [cut(plane, window, clip.crop) for plane in convert(frames[number], window.width, window.height)]
-        for number in snippet_frames(request.video, request.start, clip)
-    ]
-    return np.moveaxis(np.array(planes), 1, -1)
+    snippet = np.empty((clip.num_frames, clip.crop, clip.crop, 3), np.uint8)
+    for square, number in zip(snippet, snippet_frames(request.video, request.start, clip), strict=True):
+        cut(convert(frames[number], window.width, window.height), window, square)
+    return snippet
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
-"""Random snippets per second on CPU cores: raw files, the snippet store, other ways to read, and the limit.
+"""Random snippets per second on CPU cores: raw files, the snippet store, other libraries, and the limit.
 
-    python tools/bench_throughput.py decode --manifest ucf15.parquet --threads 1
+    python tools/bench_throughput.py decode --manifest ucf15.parquet
+    python tools/bench_throughput.py decode --manifest ucf15.parquet --threads 2 --cold
 
 The same snippets (drawn once, random video and start) are decoded by every contestant, in turns, so that what else
-the machine does meets all of them. Peers and limit use one thread; with --threads N the engine uses N, on N cores.
+the machine does meets all of them. All use one thread; --threads N adds the engine with N threads, on N cores.
 
   store         the engine on a snippet store made from the videos with the default settings
   engine mp4    the engine on MP4 files of the very same coded frames, one file a video
   engine raw    the engine on the videos as they are
-  PyAV mp4      plain PyAV as its documentation shows it, on those MP4 files: open, seek, decode, to_ndarray
-  PyAV raw      the same on the videos as they are
+  NAME mp4      a peer on those MP4 files, used as its documentation recommends: PyAV, decord2, torchcodec,
+                video_reader-rs (`pip install .[bench]`); one that is missing or does not load is named
+  NAME raw      the same on the videos as they are
   limit         FFmpeg decoding the coded frames that a snippet needs, from memory: no file, seek or conversion
 
 Beside clips per second by the clock stand clips per second of computing time (all threads together), which a
@@ -25,12 +27,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 
+from bench.charts import PICTURES, save_bars
 from bench.material import Material, prepare
-from engine.data.batch import ClipFormat, SnippetRequest
+from bench.readers import Reader, find_readers
+from engine.data.batch import SnippetRequest
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.groups import GroupDecoder, split_pictures
@@ -60,12 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-videos", type=int, default=60, help="taken from the manifest at random (default: 60)")
     parser.add_argument("--snippets", type=int, default=192, help="decoded in one run (default: 192)")
     parser.add_argument("--repeats", type=int, default=7, help="runs of each contestant (default: 7)")
-    parser.add_argument("--threads", type=int, default=1, help="cores and threads of the engine (default: 1)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="cores; above 1 adds the engine with as many threads (default: 1)"
+    )
     parser.add_argument("--short-side", type=int, default=128, help="of store and snippets, pixels (default: 128)")
     parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
     parser.add_argument("--cold", action="store_true", help="ask the system to forget the files before every run")
     parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
-    parser.add_argument("--chart", type=Path, metavar="PNG", help="also draw the bars into this file")
     parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
@@ -78,23 +82,34 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("num_videos", "snippets", "repeats", "threads"):
         if getattr(arguments, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
-    with tempfile.TemporaryDirectory() as folder, _on_cores(arguments.threads):
+    with tempfile.TemporaryDirectory() as folder, on_cores(arguments.threads):
         material = prepare(arguments, Path(folder))
-        samples = measure(material, arguments.threads, arguments.repeats, arguments.cold)
+        readers, missing = find_readers(material.mp4.video(0).path)
+        runners = contestants(material, readers, arguments.threads)
+        samples = measure(material, runners, arguments.repeats, arguments.cold)
     results = {name: summarise([run.by_clock for run in runs]) for name, runs in samples.items()}
     computing = {name: summarise([run.by_computing for run in runs]) for name, runs in samples.items()}
+    found = ratios(results, computing)
     show(results, computing, material, arguments)
-    if arguments.chart:
-        draw_bars(results, arguments.chart)
+    for name, reason in missing.items():
+        print(f"{name}: {reason}")
+    for name, ratio in found.items():
+        print(f"{ratio:.2f}  {name}")
     if not arguments.no_record:
         fields = {name: getattr(arguments, name) for name in ("snippets", "threads", "short_side", "crop", "cold")}
-        fields |= {"videos": len(material.raw), "drawn": arguments.manifest is None}
-        path = append_record("decode", n=arguments.repeats, results=results, computing=computing, **fields)
-        print(f"recorded in {Path(os.path.relpath(path))}")
+        fields |= {"videos": len(material.raw), "drawn": arguments.manifest is None, "missing": missing}
+        values = {"results": results, "computing": computing, "ratios": found}
+        path = append_record("decode", n=arguments.repeats, **values, **fields)
+        title = f"Random 16-frame snippets, {'cold' if arguments.cold else 'warm'} cache"
+        medians = [values["p50"] for values in results.values()]
+        notes = [f"{value:.0f}" for value in medians]
+        picture = PICTURES / f"decode_{'cold' if arguments.cold else 'warm'}.png"
+        save_bars(picture, title, "clips/s, median", list(results), medians, notes, ours="store")
+        print(f"recorded in {Path(os.path.relpath(path))}, picture beside it in benchmarks/pictures")
 
 
 @contextlib.contextmanager
-def _on_cores(count: int) -> Iterator[None]:
+def on_cores(count: int) -> Iterator[None]:
     """Keep this process and its threads on `count` cores, so that "one core" is one."""
     before = os.sched_getaffinity(0)
     if count > len(before):
@@ -106,51 +121,45 @@ def _on_cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def contestants(material: Material, threads: int) -> dict[str, Contestant]:
+def contestants(material: Material, readers: dict[str, Reader], threads: int) -> dict[str, Contestant]:
     """Name -> a function that decodes the snippets of these numbers."""
-
-    def engine(manifest: Manifest) -> Contestant:
-        decoder = PyAVDecoder(material.clip, torch.device("cpu"), threads)
-
-        def decode(numbers: Sequence[int]) -> None:
-            for first in range(0, len(numbers), _BATCH):
-                places = [material.snippets[number] for number in numbers[first : first + _BATCH]]
-                requests = [SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in places]
-                if failures := decoder.decode(requests).failures:
-                    raise InputError(f"snippets that do not decode: {failures}")
-
-        return decode
-
-    def plain(manifest: Manifest) -> Contestant:
-        return lambda numbers: [
-            decode_plainly(manifest, *material.snippets[number], material.clip) for number in numbers
-        ]
-
-    return {
-        "store": engine(material.store),
-        "engine mp4": engine(material.mp4),
-        "engine raw": engine(material.raw),
-        "PyAV mp4": plain(material.mp4),
-        "PyAV raw": plain(material.raw),
-        LIMIT: _limit(material),
+    runners = {
+        "store": decode_with_engine(material, material.store, 1),
+        "engine mp4": decode_with_engine(material, material.mp4, 1),
+        "engine raw": decode_with_engine(material, material.raw, 1),
     }
+    for form, manifest in (("mp4", material.mp4), ("raw", material.raw)):
+        for name, reader in readers.items():
+            runners[f"{name} {form}"] = decode_with_peer(material, manifest, reader)
+    if threads > 1:
+        runners[f"store, {threads} threads"] = decode_with_engine(material, material.store, threads)
+        runners[f"engine raw, {threads} threads"] = decode_with_engine(material, material.raw, threads)
+    return runners | {LIMIT: _limit(material)}
 
 
-def decode_plainly(manifest: Manifest, row: int, start: int, clip: ClipFormat) -> np.ndarray:
-    """A snippet as PyAV's documentation would read it; uint8 [T, crop, crop, 3], from the middle of the picture."""
-    video, frames = manifest.video(row), []
-    fps = float(manifest.table.column("fps")[row].as_py())
-    with av.open(str(video.path)) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        wanted = (start - 0.5) / fps + float((stream.start_time or 0) * stream.time_base)
-        container.seek(max(0, int(wanted / stream.time_base)), stream=stream)
-        for frame in container.decode(stream):
-            if frame.time >= wanted:
-                frames.append(frame.to_ndarray(format="rgb24"))
-            if len(frames) == clip.num_frames:
-                break
-    clip_thwc = np.stack(frames)
+def decode_with_engine(material: Material, manifest: Manifest, threads: int) -> Contestant:
+    """The engine's decoder on one of the forms of the videos."""
+    decoder = PyAVDecoder(material.clip, torch.device("cpu"), threads)
+
+    def decode(numbers: Sequence[int]) -> None:
+        for first in range(0, len(numbers), _BATCH):
+            places = [material.snippets[number] for number in numbers[first : first + _BATCH]]
+            requests = [SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in places]
+            if failures := decoder.decode(requests).failures:
+                raise InputError(f"snippets that do not decode: {failures}")
+
+    return decode
+
+
+def decode_with_peer(material: Material, manifest: Manifest, reader: Reader) -> Contestant:
+    """A peer on one of the forms of the videos."""
+    return lambda numbers: [read_clip(reader, material, manifest, *material.snippets[number]) for number in numbers]
+
+
+def read_clip(reader: Reader, material: Material, manifest: Manifest, row: int, start: int) -> np.ndarray:
+    """A snippet by a peer; uint8 [T, crop, crop, 3], from the middle of the picture."""
+    clip, fps = material.clip, float(manifest.table.column("fps")[row].as_py())
+    clip_thwc = reader(manifest.video(row).path, fps, start, clip.num_frames)
     top, left = ((side - clip.crop) // 2 for side in clip_thwc.shape[1:3])
     return clip_thwc[:, top : top + clip.crop, left : left + clip.crop].copy()
 
@@ -173,9 +182,8 @@ def _limit(material: Material) -> Contestant:
     return decode
 
 
-def measure(material: Material, threads: int, repeats: int, cold: bool) -> dict[str, list[Speed]]:
+def measure(material: Material, runners: dict[str, Contestant], repeats: int, cold: bool) -> dict[str, list[Speed]]:
     """The speed of each contestant in each run; the first, which warms up, does not count."""
-    runners = contestants(material, threads)
     samples: dict[str, list[Speed]] = {name: [] for name in runners}
     numbers = range(len(material.snippets))
     for runner in runners.values():
@@ -224,17 +232,22 @@ def show(
     print(format_table(heads, rows))
 
 
-def draw_bars(results: dict[str, dict[str, float]], path: Path) -> None:
-    """The medians as bars with their 20th and 80th percentiles, as a PNG."""
-    from matplotlib.figure import Figure
+def ratios(results: dict[str, dict[str, float]], computing: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What the figures are wanted for: the engine against the best peer, the limit, and itself."""
 
-    names = list(reversed(results))
-    middle = [results[name]["p50"] for name in names]
-    spread = [[results[name]["p50"] - results[name]["p20"] for name in names]]
-    spread.append([results[name]["p80"] - results[name]["p50"] for name in names])
-    figure = Figure(figsize=(7, 0.45 * len(names) + 1), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(names, middle, xerr=spread, color=["#E69F00" if name == LIMIT else "#0072B2" for name in names])
-    axes.set_xlabel("random 16-frame snippets per second (median, 20th to 80th percentile)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, format="png")
+    def best(form: str) -> float:
+        peers = [name for name in results if name.endswith(f" {form}") and not name.startswith("engine")]
+        return max(results[name]["p50"] for name in peers)
+
+    clock = {name: values["p50"] for name, values in results.items()}
+    found = {
+        "store / best peer on MP4 files of its frames": clock["store"] / best("mp4"),
+        "store / limit": computing["store"]["p50"] / computing[LIMIT]["p50"],
+        "engine / best peer on raw files": clock["engine raw"] / best("raw"),
+        "store / raw files": clock["store"] / clock["engine raw"],
+    }
+    for name, value in clock.items():
+        if " threads" in name:
+            one = name.partition(",")[0]
+            found[f"{name} / one thread"] = value / clock[one]
+    return found

@@ -7,70 +7,97 @@
 3. RGB is rounded to 8 bits at the stored size, then scaled: a triangle filter, widened by the factor
    of reduction (antialiasing). Scaling the YCbCr planes themselves would be a third of the work, but
    puts up to 8 % of the values of a saturated picture more than 8 levels off.
+
+8-bit 4:2:0, which is nearly everything, is converted by `planar.py`, any other format by swscale.
 """
 
 import av
+import cv2
 import numpy as np
-from av.video.plane import VideoPlane
+import torch
+import torch.nn.functional as F
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from engine.data.pyav.planar import PlanarWindows, Workspace, is_full_range, is_planar_420, plane_rows
 
 # Without the last three flags swscale truncates (1.4 levels too dark) and skips every other chroma sample.
 ACCURATE = (
     Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
 _PLANS_KEPT = 8
+_BAND_PIXELS = 2**17  # of a large picture converted at a time, so that it stays in the processor's cache
 
 
 class _Plan:
-    """What converting pictures of one format and size to another size needs, ready to be used again."""
+    """What swscale needs for pictures of one format and size, ready to be used again."""
 
-    def __init__(self, picture: av.VideoFrame, width: int, height: int) -> None:
+    def __init__(self, picture: av.VideoFrame) -> None:
         layout = picture.format
         self.is_rgb = layout.is_rgb or layout.has_palette
-        subsampled = not self.is_rgb and (layout.chroma_width(8) < 8 or layout.chroma_height(8) < 8)
-        scaled = (picture.width, picture.height) != (width, height)
-        self.to_rgb = VideoReformatter() if scaled and not self.is_rgb else None
-        self.to_size = VideoReformatter()
+        self.reformatter = VideoReformatter()
         # A picture of our own carries no chroma position tag, which swscale takes as "in the middle"; PyAV
         # cannot change the tag of a decoded one (H.264 and MPEG-4 say "left").
+        subsampled = not self.is_rgb and (layout.chroma_width(8) < 8 or layout.chroma_height(8) < 8)
         plain = layout.name.replace("yuvj", "yuv")
         self.untagged = av.VideoFrame(picture.width, picture.height, plain) if subsampled else None
 
 
 class FrameConverter:
-    """Converts decoded frames to RGB of a given size. Not thread-safe: one for each thread."""
+    """Converts decoded frames to RGB of a given size. Not thread-safe: one for each thread.
+
+    Attributes:
+        workspace: of the conversions in `planar.py`.
+    """
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[str, int, int, int, int], _Plan] = {}
+        self.workspace = Workspace()
+        self._plans: dict[tuple[str, int, int], _Plan] = {}
 
-    def __call__(self, picture: av.VideoFrame, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The red, green and blue plane, each uint8 [height, width] (swscale writes planes 2-3 times faster)."""
-        plan = self._plan(picture, width, height)
-        colour = {}
+    def __call__(self, picture: av.VideoFrame, width: int, height: int) -> np.ndarray:
+        """The picture as uint8 [height, width, 3]."""
+        rgb = self._planar(picture) if is_planar_420(picture) else self._by_swscale(picture)
+        return rgb if rgb.shape[:2] == (height, width) else _scaled(rgb, width, height)
+
+    def _planar(self, picture: av.VideoFrame) -> np.ndarray:
+        height, width, full_range = picture.height, picture.width, is_full_range(picture)
+        rgb = np.empty((1, height, width, 3), np.uint8)
+        rows = max(2, _BAND_PIXELS // width)
+        for top in range(0, height, rows):
+            band = rgb[:, top : top + rows]
+            windows = PlanarWindows(1, top, 0, band.shape[1], width, height, width)
+            windows.put(0, picture)
+            windows.to_rgb(band, full_range, self.workspace)
+        return rgb[0]
+
+    def _by_swscale(self, picture: av.VideoFrame) -> np.ndarray:
+        plan, colour = self._plan(picture), {}
         if not plan.is_rgb:
-            full = picture.color_range == ColorRange.JPEG or picture.format.name.startswith("yuvj")
             colour = {
                 "src_colorspace": Colorspace.ITU601,
                 "dst_colorspace": Colorspace.ITU601,
-                "src_color_range": ColorRange.JPEG if full else ColorRange.MPEG,
+                "src_color_range": ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG,
             }
         if plan.untagged is not None:
             copy_planes(picture, plan.untagged)
             picture = plan.untagged
-        if plan.to_rgb is not None:
-            picture = plan.to_rgb.reformat(picture, format="gbrp", interpolation=ACCURATE, threads=1, **colour)
-            colour = {}
-        picture = plan.to_size.reformat(picture, width, height, "gbrp", interpolation=ACCURATE, threads=1, **colour)
-        green, blue, red = (plane_rows(plane)[:, :width] for plane in picture.planes)
-        return red, green, blue
+        # swscale writes planes 2-3 times faster than pixels
+        planar = plan.reformatter.reformat(picture, format="gbrp", interpolation=ACCURATE, threads=1, **colour)
+        green, blue, red = (plane_rows(plane)[:, : picture.width] for plane in planar.planes)
+        return cv2.merge((red, green, blue))
 
-    def _plan(self, picture: av.VideoFrame, width: int, height: int) -> _Plan:
-        key = (picture.format.name, picture.width, picture.height, width, height)
-        plan = self._plans.pop(key, None) or _Plan(picture, width, height)
+    def _plan(self, picture: av.VideoFrame) -> _Plan:
+        key = (picture.format.name, picture.width, picture.height)
+        plan = self._plans.pop(key, None) or _Plan(picture)
         self._plans[key] = plan  # newest last
         if len(self._plans) > _PLANS_KEPT:
             del self._plans[next(iter(self._plans))]
         return plan
+
+
+def _scaled(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
+    image_1chw = torch.from_numpy(rgb).permute(2, 0, 1)[None]
+    scaled = F.interpolate(image_1chw, (height, width), mode="bilinear", antialias=True)
+    return scaled[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def copy_planes(source: av.VideoFrame, target: av.VideoFrame) -> None:
@@ -78,9 +105,3 @@ def copy_planes(source: av.VideoFrame, target: av.VideoFrame) -> None:
     for old, new in zip(source.planes, target.planes, strict=True):
         width = min(abs(old.line_size), new.line_size)
         plane_rows(new)[:, :width] = plane_rows(old)[:, :width]
-
-
-def plane_rows(plane: VideoPlane) -> np.ndarray:
-    """The bytes of a plane, a view uint8 [rows, bytes of a row]; a negative line size means stored bottom up."""
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))
-    return rows if plane.line_size > 0 else rows[::-1]

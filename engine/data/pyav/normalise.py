@@ -31,7 +31,8 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from engine.data.journal import Failure
-from engine.data.pyav.convert import ACCURATE, copy_planes, plane_rows
+from engine.data.pyav.convert import ACCURATE, copy_planes
+from engine.data.pyav.planar import is_full_range, plane_rows
 from engine.data.pyav.probe import video_stream
 from engine.data.store.index import StoreSettings
 
@@ -155,9 +156,8 @@ class _Canvas:
         layout = picture.format
         colour = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
         if not (layout.is_rgb or layout.has_palette):
-            full = picture.color_range == ColorRange.JPEG or layout.name.startswith("yuvj")
             colour["src_colorspace"] = Colorspace.ITU601
-            colour["src_color_range"] = ColorRange.JPEG if full else ColorRange.MPEG
+            colour["src_color_range"] = ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG
             if layout.chroma_width(8) < 8 or layout.chroma_height(8) < 8:
                 # As in `convert.py`: chroma sits in the middle of its luma pixels, whatever the tag says.
                 untagged = av.VideoFrame(picture.width, picture.height, layout.name.replace("yuvj", "yuv"))

@@ -1,12 +1,11 @@
 """Bytes out of a snippet store: one contiguous read for the groups of pictures that a snippet touches."""
 
-import functools
 import os
 import threading
 from pathlib import Path
 
 from engine.data.batch import Video
-from engine.data.store.index import Entry, StoreIndex, shard_path, split_stored_path
+from engine.data.store.index import Entry, StoreIndex, shard_path, split_stored_name
 from engine.errors import InputError
 
 
@@ -41,12 +40,13 @@ class StoreReader:
         """
         start = int(entry.group_end[first_group - 1]) if first_group else 0
         length = int(entry.group_end[last_group]) - start
-        path = shard_path(self._folder, entry.shard)
         try:
-            data = os.pread(self._file(entry.shard, path), length, entry.offset + start)
+            data = os.pread(self._file(entry.shard), length, entry.offset + start)
         except OSError as error:
+            path = shard_path(self._folder, entry.shard)
             raise StoreError(f"shard '{path}' cannot be read: {error.strerror}") from error
         if len(data) < length:
+            path = shard_path(self._folder, entry.shard)
             raise StoreError(f"shard '{path}' is cut short: copy the store again, or ingest the videos again")
         return data
 
@@ -61,16 +61,17 @@ class StoreReader:
     def _folder(self) -> Path:
         return self.index.path.parent
 
-    def _file(self, shard: int, path: Path) -> int:
-        with self._lock:
-            if shard not in self._files:
-                self._files[shard] = os.open(path, os.O_RDONLY)
-            return self._files[shard]
+    def _file(self, shard: int) -> int:
+        file = self._files.get(shard)
+        if file is None:
+            with self._lock:
+                if shard not in self._files:
+                    self._files[shard] = os.open(shard_path(self._folder, shard), os.O_RDONLY)
+                file = self._files[shard]
+        return file
 
 
-@functools.cache
-def _shared_reader(path: Path, state: tuple[int, int]) -> StoreReader:
-    return StoreReader(StoreIndex(path))
+_READERS: dict[str, tuple[tuple[int, int], StoreReader]] = {}  # index -> its state when it was opened
 
 
 def find_entry(video: Video) -> tuple[StoreReader, Entry]:
@@ -79,15 +80,18 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
     Raises:
         StoreError: there is no such store, or it is not the one that the manifest was written for.
     """
-    place = split_stored_path(video.path)
+    place = split_stored_name(str(video.path))
     if place is None:
         raise StoreError("its path does not lead into a snippet store")
-    path, number = place
+    index, number = place
     try:
-        info = path.stat()  # a store that was added to has a new index
-        reader = _shared_reader(path, (info.st_ino, info.st_mtime_ns))
+        info = os.stat(index)  # noqa: PTH116 (a `Path` costs ten times that). A store that was added to has a new index
+        state, reader = _READERS.get(index, (None, None))
+        if state != (info.st_ino, info.st_mtime_ns):
+            reader = StoreReader(StoreIndex(Path(index)))
+            _READERS[index] = ((info.st_ino, info.st_mtime_ns), reader)
     except FileNotFoundError as error:
-        raise StoreError(f"there is no snippet store at '{path.parent}'") from error
+        raise StoreError(f"there is no snippet store at '{Path(index).parent}'") from error
     except InputError as error:
         raise StoreError(str(error)) from error
     return reader, reader.entry(number, video)

@@ -1,0 +1,155 @@
+"""The frames of an open video file, by number: seeks to key frames, counts, and checks the count.
+
+A frame is known by its *number in the decoder's output*: a key frame is recognised by its time stamp, frames are
+counted from there, and every key frame that comes by later confirms the count.
+"""
+
+import time
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import av
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.stream import VideoStream
+
+from engine.data.batch import Video
+from engine.data.pyav.packets import codec_name, padded
+from engine.data.pyav.probe import MAX_PIXELS, video_stream
+
+TOO_SLOW = "decoding took longer than the time limit"
+_SEEK_GAIN = 4  # frames: a seek that saves fewer costs more than decoding on
+
+
+class Unusable(Exception):
+    """The file, or what is left of it, cannot be used; the message is meant for the user."""
+
+
+class LostCount(Exception):
+    """After a seek the frames are not those that the manifest's key frames promise."""
+
+
+class FileFrames:
+    """The frames of one open file, by their number in presentation order."""
+
+    def __init__(self, video: Video, deadline: float) -> None:
+        _check_file(video)
+        self._keys = () if len(set(video.key_pts)) < len(video.key_pts) else video.key_frames
+        self._frame_of_pts = dict(zip(video.key_pts, video.key_frames, strict=True))
+        self._pts_of_frame = dict(zip(video.key_frames, video.key_pts, strict=True))
+        self._deadline = deadline
+        self._container = av.open(
+            f"file:{video.path}",  # a name may hold a colon
+            container_options={"protocol_whitelist": "file"},  # nothing that a file names is fetched
+            metadata_errors="replace",
+            timeout=max(deadline - time.monotonic(), 0),  # ends a demuxer that loops
+        )
+        try:
+            self._stream = _select_stream(self._container)
+            if video.codec and codec_name(self._stream) != video.codec:  # another file of the same size
+                raise Unusable(f"it is {codec_name(self._stream)}, the manifest says {video.codec}: index it again")
+            header = (self._stream.codec_context.width, self._stream.codec_context.height)
+        except BaseException:
+            self._container.close()
+            raise
+        # A stream may change its size on the way: then the later pictures are scaled to the same window.
+        # The header and the first picture may differ too; one of them is what the manifest says.
+        self._size_known = header == (video.width, video.height)
+        self._video = video
+
+    def close(self) -> None:
+        self._container.close()
+
+    def frames(self, numbers: Sequence[int], *, seek: bool) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames of these ascending numbers, with them.
+
+        Raises:
+            LostCount: what was yielded may be wrong; ask again with `seek=False`.
+            Unusable: there are fewer frames, the picture has another size, or time is up.
+        """
+        output, position = self._output(), 0
+        for number in numbers:
+            key = _last_at_most(self._keys, number) if seek else None
+            if key is not None and key >= position + _SEEK_GAIN:
+                output, position = self._seek(key, number)
+            for picture in output:
+                if seek and self._pts_of_frame.get(position, picture.pts) != picture.pts:
+                    raise LostCount
+                position += 1
+                if position > number:
+                    yield number, picture
+                    break
+            else:
+                if seek:
+                    raise LostCount
+                raise Unusable(
+                    f"only {position} frames decode, frame {number} was asked for"
+                    f" (the manifest says {self._video.file_frames}): index it again"
+                )
+
+    def _seek(self, key: int, number: int) -> tuple[Iterator[av.VideoFrame], int]:
+        """Go to a key frame; also gives the number of the frame that comes next."""
+        pts = self._pts_of_frame[key]
+        before = _last_at_most(self._keys, key - 1)
+        for target in (key, before):  # without an index (MPEG-PS, MPEG-TS) a demuxer may land behind its target
+            if target is None:
+                break
+            try:
+                self._container.seek(self._pts_of_frame[target], stream=self._stream)
+            except av.FFmpegError as error:
+                raise LostCount from error
+            output = self._output()
+            for picture in output:
+                # What comes before the first known key frame is thrown away: pictures of an open group that
+                # refer to frames before the landing.
+                found = self._frame_of_pts.get(picture.pts)
+                if found is not None and found <= number:
+                    return chain([picture], output), found
+                if picture.pts is not None and picture.pts > pts:
+                    break
+        raise LostCount
+
+    def _output(self) -> Iterator[av.VideoFrame]:
+        for packet in self._container.demux(self._stream):
+            if time.monotonic() > self._deadline:
+                raise Unusable(TOO_SLOW)
+            for picture in packet.decode():
+                self._check_size(picture)
+                yield picture
+
+    def _check_size(self, picture: av.VideoFrame) -> None:
+        if not self._size_known and (picture.width, picture.height) != (self._video.width, self._video.height):
+            raise Unusable(
+                f"its pictures are {picture.width}x{picture.height}, the manifest says"
+                f" {self._video.width}x{self._video.height}: index it again"
+            )
+        self._size_known = True
+
+
+def _check_file(video: Video) -> None:
+    size = video.path.stat().st_size
+    if size != video.file_bytes:
+        raise Unusable(f"it has {size} bytes, but had {video.file_bytes} when it was indexed: index it again")
+
+
+def _select_stream(container: InputContainer) -> VideoStream:
+    """The stream that the manifest speaks of, set to one thread; packets of all others are skipped."""
+    stream = video_stream(container)
+    if stream is None:
+        raise Unusable("it has no video stream")
+    if stream.codec_context is None:
+        raise Unusable("this FFmpeg has no decoder for it")
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+    stream.codec_context.thread_count = 1
+    stream.codec_context.thread_type = "NONE"
+    stream.codec_context.options = {"max_pixels": padded(MAX_PIXELS)}  # a file may have changed since it was probed
+    return stream
+
+
+def _last_at_most(numbers: Sequence[int], limit: int) -> int | None:
+    """The largest of ascending numbers that is not over the limit."""
+    index = bisect_right(numbers, limit)
+    return numbers[index - 1] if index else None

@@ -1,0 +1,88 @@
+"""Other ways to read a snippet from a video file, each as its own documentation recommends for one clip and one core.
+
+A reader gives the frames `start` to `start + count - 1` as uint8 RGB [count, H, W, 3]. None of them can be told to
+convert a crop only; the crop is cut from what they give, which costs next to nothing.
+"""
+
+import ctypes
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+
+Reader = Callable[[Path, float, int, int], np.ndarray]  # path, frames per second, start, count
+
+
+def read_with_pyav(path: Path, fps: float, start: int, count: int) -> np.ndarray:
+    """Open, seek to the key frame before, decode, `to_ndarray`."""
+    frames = []
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        wanted = (start - 0.5) / fps + float((stream.start_time or 0) * stream.time_base)
+        container.seek(max(0, int(wanted / stream.time_base)), stream=stream)
+        for frame in container.decode(stream):
+            if frame.time >= wanted:
+                frames.append(frame.to_ndarray(format="rgb24"))
+            if len(frames) == count:
+                break
+    return np.stack(frames)
+
+
+def _decord() -> Reader:
+    import decord
+
+    def read(path: Path, fps: float, start: int, count: int) -> np.ndarray:
+        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        return reader.get_batch(range(start, start + count)).asnumpy()
+
+    return read
+
+
+def _torchcodec() -> Reader:
+    from torchcodec.decoders import VideoDecoder
+
+    def read(path: Path, fps: float, start: int, count: int) -> np.ndarray:
+        # "approximate" saves a scan of the file and is exact at a constant frame rate
+        decoder = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="approximate")
+        return decoder.get_frames_in_range(start, start + count).data.numpy()
+
+    return read
+
+
+def _video_reader() -> Reader:
+    # Its wheel does not say where one of its own libraries lies.
+    for file in importlib.metadata.files("video-reader-rs") or ():
+        if "libsharpyuv" in file.name:
+            ctypes.CDLL(str(file.locate()))
+    import video_reader
+
+    def read(path: Path, fps: float, start: int, count: int) -> np.ndarray:
+        return video_reader.PyVideoReader(str(path), threads=1).get_batch(list(range(start, start + count)))
+
+    return read
+
+
+_BUILDERS = {"decord2": _decord, "torchcodec": _torchcodec, "video_reader-rs": _video_reader}
+
+
+def find_readers(sample: Path) -> tuple[dict[str, Reader], dict[str, str]]:
+    """The readers that can read this file, and why the others cannot."""
+    readers, missing = {"PyAV": read_with_pyav}, {}
+    for name, build in _BUILDERS.items():
+        try:
+            reader = build()
+            reader(sample, 25.0, 0, 1)
+        except importlib.metadata.PackageNotFoundError:
+            missing[name] = "not installed"
+        except ModuleNotFoundError:
+            missing[name] = "not installed"
+        except (ImportError, OSError) as error:
+            missing[name] = f"does not load: {str(error).splitlines()[0]}"
+        except RuntimeError as error:  # torchcodec without FFmpeg's shared libraries
+            missing[name] = f"does not work: {str(error).splitlines()[0]}"
+        else:
+            readers[name] = reader
+    return readers, missing
