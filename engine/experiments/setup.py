@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.config import Config, SourceConfig
-from engine.data.sources import DataSet, load_source, load_tests, load_training_sets
+from engine.data.sources import DataSet, load_source, load_tests, load_training_sets, num_drawn
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.semantics.overlap import NamedClasses, remove_overlap
@@ -165,14 +165,15 @@ def _count(data: DataSet, without: set[str]) -> dict[str, int]:
 def only_classes(config: Config, pool: ClassPool, names: Sequence[str]) -> list[SourceConfig]:
     """The config's training sets with only these classes, in as many steps as with all of them.
 
-    Each of the classes comes as often as the others of its kind: a set's videos come as often as makes its classes' share
-    of an epoch as large as their share of the names.
+    A set's videos come as often as makes its classes' share of an epoch as large as their share of the names; a class that
+    is in several sets counts as a part in each.
     """
     chosen = []
     for source, counts in zip(config.data.train, pool.videos, strict=True):
         kept = [name for name in counts if name in set(names)]
         if kept:
-            wanted = pool.total * len(kept) / len(names)
+            share = sum(1 / sum(name in other for other in pool.videos) for name in kept) / len(names)
+            wanted = pool.total * share
             weight = round(wanted / sum(counts[name] for name in kept), 4)
             chosen.append(
                 dataclasses.replace(source, classes=sorted(kept), class_split=None, part="all", weight=weight)
@@ -180,11 +181,13 @@ def only_classes(config: Config, pool: ClassPool, names: Sequence[str]) -> list[
     return chosen
 
 
-def share_of_videos(config: Config, share: float, seed: int) -> list[SourceConfig]:
+def share_of_videos(config: Config, pool: ClassPool, share: float, seed: int) -> list[SourceConfig]:
     """The config's training sets with a share of each class's videos, in as many steps as with all of them."""
     if share == 1:
         return list(config.data.train)
-    return [
-        dataclasses.replace(source, video_share=share, video_seed=seed, weight=round(source.weight / share, 4))
-        for source in config.data.train
-    ]
+    chosen = []
+    for source, counts in zip(config.data.train, pool.videos, strict=True):
+        kept = sum(num_drawn(share, count) for count in counts.values())
+        weight = round(source.weight * sum(counts.values()) / max(1, kept), 4)
+        chosen.append(dataclasses.replace(source, video_share=share, video_seed=seed, weight=weight))
+    return chosen

@@ -121,3 +121,17 @@ def test_weights_of_several_sets_follow_their_videos(path, tmp_path):
     assert set(data.weights) <= {2.0, 0.5}
     assert not {"class a", "class b"} & {*data.train.classes, *data.unseen.classes, *data.seen.classes}
     assert len(data.train.classes) == 9 - 2
+
+
+def test_a_share_of_the_videos_is_nested_and_does_not_depend_on_other_classes(path):
+    def paths(**keys: object) -> set[str]:
+        return set(load_source(SourceConfig(str(path), **keys)).manifest.strings("path"))
+
+    whole, half, tenth = paths(), paths(video_share=0.5), paths(video_share=0.1)
+    assert len(whole) == 240 and len(half) == 120 and len(tenth) == 20  # of the 24 of each class 12 and 2
+    assert tenth < half < whole
+    assert len({name.split("/")[0] for name in tenth}) == 10
+    alone = paths(video_share=0.5, classes=CLASSES[:1])
+    assert alone == {name for name in half if name.startswith(CLASSES[0] + "/")}
+    assert paths(video_share=0.5, video_seed=1) != half
+    assert len(paths(video_share=0.001)) == 10  # at least one of each class

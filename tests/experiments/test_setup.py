@@ -1,0 +1,134 @@
+"""Which training sets, weights and classes the cells of an experiment get."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.config import Config
+from engine.data.manifest import Manifest
+from engine.data.sampler import epoch_length
+from engine.data.sources import load_training
+from engine.errors import InputError
+from engine.experiments.curves import classes_of_a_cluster, draw_classes, figure4_points, figure5_points, figure6_points
+from engine.experiments.setup import (
+    Setup,
+    class_pool,
+    for_split,
+    method_cell,
+    only_classes,
+    share_of_videos,
+    with_sources,
+)
+from engine.schema import parse
+from tests.rows import row
+
+VIDEOS = ["archery", "cooking", "diving", "fishing", "jumping", "running", "smoking", "swimming"]
+PICTURES = ["cycling", "drinking", "reading", "singing", "archery", "sailing"]
+
+
+@pytest.fixture
+def setup(tmp_path) -> Setup:
+    """Eight classes of 20 to 34 videos, six train; six classes of 10 pictures."""
+    rows = [row(f"{n}{c}.mp4", n, group=f"g{c}") for p, n in enumerate(VIDEOS) for c in range(20 + 2 * p)]
+    Manifest.from_rows(rows, Path("/v")).save(tmp_path / "clips" / "manifest.parquet")
+    rows = [row(f"{n}{c}.jpg", n, codec="image/jpeg", num_frames=1) for n in PICTURES for c in range(10)]
+    Manifest.from_rows(rows, Path("/p")).save(tmp_path / "photos" / "manifest.parquet")
+    source = {"manifest": str(tmp_path / "clips" / "manifest.parquet"), "class_split": {"seed": 0, "num_train": 6}}
+    base = parse(Config, {
+        "data": {"train": [{**source, "part": "train"}], "tests": [{**source, "part": "unseen", "name": "unseen"}],
+                 "validation": {"video_share": 0.0}},
+        "train": {"epochs": 1, "batch_size": 4, "exclude_overlap": {"tau": 0.01}},
+    })  # fmt: skip
+    return Setup(base, (0, 1), str(tmp_path / "photos" / "manifest.parquet"), shares=(0.1, 0.5, 1.0),
+                 class_counts=(2, 4, 6), clusters=(1, 2), cluster_classes=2, draws=2)  # fmt: skip
+
+
+def test_splits_move_every_class_split_or_else_the_seed(setup):
+    config = for_split(setup, 5)
+    assert [source.class_split.seed for source in (*config.data.train, *config.data.tests)] == [5, 5]
+    assert config.run.seed == setup.base.run.seed
+    order = np.random.RandomState(5).permutation(8)
+    assert set(class_pool(config).names) == {VIDEOS[i] for i in order[:6]}
+    plain = Setup(parse(Config, {"data": {"train": [{"manifest": "a"}]}}))
+    assert for_split(plain, 5).run.seed == 5
+
+
+def test_subsets_take_as_many_steps_as_the_whole(setup):
+    config = for_split(setup, 1)
+    pool = class_pool(config)
+    for sources in (
+        only_classes(config, pool, pool.names[:2]),
+        share_of_videos(config, pool, 0.1, 0),
+        share_of_videos(config, pool, 0.5, 1),
+    ):
+        data = load_training(with_sources(config, sources).data)
+        assert epoch_length(data.weights) == pytest.approx(pool.total, abs=1)
+    two = load_training(with_sources(config, only_classes(config, pool, pool.names[:2])).data)
+    assert two.train.classes == tuple(sorted(pool.names[:2]))
+    tenth = load_training(with_sources(config, share_of_videos(config, pool, 0.1, 0)).data)
+    assert set(tenth.train.classes) == set(pool.names) and len(tenth.train.manifest) < 0.15 * pool.total
+
+
+def test_a_class_of_two_sets_counts_once(setup):
+    split = next(s for s in range(50) if "archery" in class_pool(for_split(setup, s)).names)
+    config = method_cell(setup, "joint", split).config
+    pool = class_pool(config)
+    data = load_training(with_sources(config, only_classes(config, pool, ["archery", "reading"])).data)
+    assert data.train.classes == ("archery", "reading")
+    assert epoch_length(data.weights) == pytest.approx(pool.total, abs=1)
+
+
+def test_methods_differ_in_what_they_are_called_for(setup):
+    assert method_cell(setup, "frozen", 0).config.model.freeze_backbone
+    assert method_cell(setup, "end to end", 0).config == for_split(setup, 0)
+    pretrained = method_cell(setup, "pretrained", 0)
+    assert pretrained.config == for_split(setup, 0)
+    assert pretrained.start.config.data.train[0].manifest == setup.images
+    assert pretrained.start.config.train.exclude_overlap.training == "remove"
+    joint = method_cell(setup, "joint", 0).config
+    assert [source.name for source in joint.data.train] == ["", "photos"]
+    assert joint.train.exclude_overlap.training == "remove"
+    with pytest.raises(InputError, match="--images"):
+        method_cell(Setup(setup.base), "pretrained", 0)
+
+
+def test_pool_is_without_overlapping_classes(setup):
+    """Archery is a test class of some split: then the pictures of that name are no training class."""
+    split = next(s for s in range(50) if "archery" not in class_pool(for_split(setup, s)).names)
+    pool = class_pool(method_cell(setup, "joint", split).config)
+    assert len(pool.names) == 6 + 5 and "archery" not in pool.names
+    other = next(s for s in range(50) if "archery" in class_pool(for_split(setup, s)).names)
+    pool = class_pool(method_cell(setup, "joint", other).config)
+    assert len(pool.names) == 6 + 5 and pool.videos[1]["archery"] == 10
+
+
+def test_draws_of_classes_are_nested_and_keyed():
+    assert set(draw_classes(VIDEOS, 2, (0, 0))) < set(draw_classes(VIDEOS, 5, (0, 0)))
+    assert draw_classes(VIDEOS[::-1], 3, (0, 0)) == draw_classes(VIDEOS, 3, (0, 0))
+    assert len({tuple(draw_classes(VIDEOS, 4, (0, draw))) for draw in range(10)}) > 3
+
+
+def test_classes_of_a_cluster_are_alike(setup):
+    names = ["playing violin", "playing piano", "playing guitar", "playing cello",
+             "frying fish", "baking bread", "boiling soup", "frying eggs"]  # fmt: skip
+    for draw in range(4):
+        chosen = classes_of_a_cluster(names, setup.base, 2, 3, (0, draw))
+        assert len(chosen) == 3 and len({name in names[:4] for name in chosen}) == 1
+    assert {classes_of_a_cluster(names, setup.base, 2, 3, (0, d))[0] in names[:4] for d in range(2)} == {True, False}
+    with pytest.raises(InputError, match="no one of 2 clusters of the 8 training classes has 7 classes"):
+        classes_of_a_cluster(names, setup.base, 2, 7, (0, 0))
+
+
+def test_figures_share_their_cells(setup):
+    four, five, six = figure4_points(setup), figure5_points(setup), figure6_points(setup)
+    assert {p.curve for p in four} == {
+        f"{m}, fewer {w}" for m in ("end to end", "frozen") for w in ("videos", "classes")
+    }
+    whole = {p.cell.digest for p in four if p.videos == class_pool(for_split(setup, p.split)).total}
+    assert len(whole) == 4  # of each split and method one, on both of its curves
+    assert {p.cell.digest for p in six if p.curve == "from scratch"} < {p.cell.digest for p in four}
+    # two splits; 0.1 and 0.5 of the videos and 2 and 4 of the classes, drawn twice (6 are all of them); the whole; twice
+    assert len({p.cell.digest for p in four}) == 2 * 2 * (2 * 2 + 2 * 2 + 1)
+    assert all(p.classes == 2 and len({n for s in p.cell.config.data.train for n in s.classes}) == 2 for p in five)
+    assert len(five) == 2 * 2 * 2
