@@ -6,6 +6,7 @@ a third of the time of swscale's accurate conversion.
 """
 
 import math
+import sys
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ class _Axis:
         self.luma = slice(start, start + size)  # of the picture
         self.chroma = slice(low, high + 1)  # of the picture
         self.inside = slice(low - first, high - first + 1)  # of the samples kept
-        self.window = slice(start - 2 * first, start - 2 * first + size)  # of the samples kept, at twice their number
+        self.size, self.is_odd = size, start % 2
         self.is_cut = (low > first, high < last)
 
 
@@ -72,11 +73,11 @@ class Workspace:
     def __init__(self) -> None:
         self._buffers: dict[str, np.ndarray] = {}
 
-    def take(self, name: str, *shape: int) -> np.ndarray:
-        """The buffer of this name, uint8 of a shape, with anything in it."""
+    def take(self, name: str, *shape: int, dtype: type = np.uint8) -> np.ndarray:
+        """The buffer of this name, which has one dtype, in a shape, with anything in it."""
         size, buffer = math.prod(shape), self._buffers.get(name)
         if buffer is None or len(buffer) < size:
-            buffer = self._buffers[name] = np.empty(size, np.uint8)
+            buffer = self._buffers[name] = np.empty(size, dtype)
         return buffer[:size].reshape(shape)
 
 
@@ -112,24 +113,56 @@ class PlanarWindows:
                 kept[place] = plane_rows(plane)[rows, columns]
 
     def to_rgb(self, rgb: np.ndarray, full_range: bool, workspace: Workspace) -> None:
-        """Write RGB of all pictures into uint8 [count, height, width, 3], contiguous.
+        """Write RGB of all pictures into uint8 [count, height, width, 3], contiguous."""
+        lines, width = self._luma.shape[0] * self._luma.shape[1], self._luma.shape[2]
+        merged = workspace.take("merged", lines, width, 3)
+        planes = (self._luma, *self._enlarged(workspace))
+        cv2.merge([plane.reshape(lines, width) for plane in planes], merged)
+        cv2.transform(merged, _MATRICES[full_range], rgb.reshape(lines, width, 3))
 
-        All are treated as one picture, one below the other. Chroma is enlarged with its margins: what is
-        interpolated between two pictures lies there and is cut off.
+    def _enlarged(self, workspace: Workspace) -> np.ndarray:
+        """Chroma at the window's pixels, uint8 [2, count, height, width].
+
+        A pixel takes 3/4 of its own sample and 1/4 of the next one on its side, along each axis: in 16 bits, weights 3
+        and 1 twice make 16, times 16 that is 256, and the upper byte of the sum is the result. All samples are one
+        long line, where "below" is a row of samples further on: half the time of `cv2.resize`. What is computed of
+        samples from two rows or two pictures lies in the margin that is left out.
         """
-        count, height, width, _ = rgb.shape
-        _repeat_margins(self._chroma, self._rows, self._columns)
-        planes = [self._luma.reshape(-1, width)]
-        for place, samples in enumerate(self._chroma):
-            rows, columns = 2 * samples.shape[1], 2 * samples.shape[2]
-            large = workspace.take("large", count * rows, columns)
-            cv2.resize(samples.reshape(-1, columns // 2), (columns, count * rows), large)  # linearly
-            plane = workspace.take(f"chroma {place}", count, height, width)
-            plane[...] = large.reshape(count, rows, columns)[:, self._rows.window, self._columns.window]
-            planes.append(plane.reshape(-1, width))
-        merged = workspace.take("merged", count * height, width, 3)
-        cv2.merge(planes, merged)
-        cv2.transform(merged, _MATRICES[full_range], rgb.reshape(-1, width, 3))
+        rows, columns, shape = self._rows, self._columns, self._chroma.shape
+        _repeat_margins(self._chroma, rows, columns)
+        line, size = columns.num_samples, self._chroma.size
+        ones, threes, summed = (workspace.take(name, size, dtype=np.uint16) for name in ("ones", "threes", "summed"))
+        np.multiply(self._chroma.reshape(-1), 16, out=ones, dtype=np.uint16)
+        np.multiply(ones, 3, out=threes)
+        np.add(threes, 32, out=threes)  # rounds: the second step makes it 128
+        out = workspace.take("enlarged", *shape[:2], rows.size, (columns.size + 1) // 2, dtype=np.uint16)
+        for is_lower in (0, 1):
+            if is_lower:
+                np.add(threes[:-line], ones[line:], out=summed[:-line])
+            else:
+                np.add(threes[line:], ones[:-line], out=summed[line:])
+            target = out[:, :, is_lower ^ rows.is_odd :: 2]  # rows of the window in this half of their sample
+            first = 1 + (rows.is_odd and not is_lower)
+            pairs = _pairs(summed, columns.is_odd, workspace).reshape(shape)
+            target[...] = pairs[:, :, first : first + target.shape[2], 1 : 1 + target.shape[3]]
+        return np.ascontiguousarray(out.view(np.uint8)[..., : columns.size])
+
+
+def _pairs(values: np.ndarray, is_odd: int, workspace: Workspace) -> np.ndarray:
+    """Two neighbouring pixels for each sample of a line, the first in the lower address of 16 bits.
+
+    They are the left and the right one of the sample, or, for a window that begins with a right one, the right one
+    of the sample and the left one of the next.
+    """
+    pairs, left, right = (workspace.take(name, len(values), dtype=np.uint16) for name in ("pairs", "left", "right"))
+    np.multiply(values, 3, out=pairs)
+    np.add(pairs[1:], values[:-1], out=left[1:])
+    np.add(pairs[:-1], values[1:], out=right[:-1])
+    first, second = (right[:-1], left[1:]) if is_odd else (left, right)
+    np.right_shift(first, 8, out=first)
+    np.bitwise_and(second, 0xFF00, out=second)
+    np.bitwise_or(first, second, out=pairs[: len(first)])
+    return pairs if sys.byteorder == "little" else pairs.byteswap(inplace=True)
 
 
 def _repeat_margins(chroma: np.ndarray, rows: _Axis, columns: _Axis) -> None:
