@@ -42,18 +42,19 @@ def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest
             f"data.decoder is auto and DALI on the GPU cannot decode {num_unfit} of {total} videos frame by frame "
             "(codec, container or odd size): re-encode them as H.264 in MP4 to use NVDEC"
         )
-    num_mixed_up = mixed_up_videos(manifests) if name == "auto" and manifests else 0
-    if num_mixed_up:
-        return "pyav", (
-            f"data.decoder is auto and DALI on the GPU may decode {num_mixed_up} videos as if they had the height of others "
-            "(engine/data/nvdec.py): ingest them into a store (tools/ingest.py) to use NVDEC"
-        )
+    num_mixed_up = mixed_up_videos(manifests) if manifests and device.type == "cuda" else 0
+    mixed_up = (
+        f"DALI on the GPU may decode {num_mixed_up} videos as if they had the height of others (engine/data/nvdec.py)"
+    )
+    if name == "auto" and num_mixed_up:
+        return "pyav", f"data.decoder is auto and {mixed_up}: ingest them into a store (tools/ingest.py) to use NVDEC"
     if name == "auto":
         stills = "; stills are decoded there too" if any(manifest.is_still.any() for manifest in manifests) else ""
         return "dali", f"data.decoder is auto and {device} has NVDEC{stills}"
     if problem:
         raise InputError(f"data.decoder is dali, but {problem}; or set data.decoder=pyav")
-    return "dali", f"data.decoder is dali, on the {'GPU' if device.type == 'cuda' else 'CPU: VP8, VP9 and MJPEG only'}"
+    where = "GPU" if device.type == "cuda" else "CPU: VP8, VP9 and MJPEG only"
+    return "dali", f"data.decoder is dali, on the {where}{f'; BEWARE: {mixed_up}' if num_mixed_up else ''}"
 
 
 def _store_problem(manifests: Sequence[Manifest], device: torch.device) -> str | None:

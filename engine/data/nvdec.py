@@ -18,15 +18,18 @@ in its source, these therefore come out as *wrong frames without an error*, and 
 Nothing here imports DALI.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.data.batch import Video
 from engine.data.manifest import Manifest
-from engine.data.store.index import is_stored
+from engine.data.store.index import INDEX_NAME
 
-CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+_CONTAINER_NAME = r"\.(mp4|m4v|mov|mkv|webm)$"
 CODECS = ("h264", "hevc")
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
@@ -67,9 +70,8 @@ def unfit_videos(manifest: Manifest) -> np.ndarray:
     Stills are none of them: they have a decoder of their own.
     """
     table = manifest.table
-    paths = table.column("path").to_pylist()
-    fit = np.isin(manifest.strings("codec"), CODECS)
-    fit &= np.array([path.lower().endswith(CONTAINERS) or is_stored(path) for path in paths], dtype=bool)
+    fit = _array(pc.is_in(table.column("codec"), value_set=pa.array(CODECS)))
+    fit &= _array(pc.match_substring_regex(table.column("path"), _CONTAINER_NAME, ignore_case=True)) | _is_stored(table)
     for side in ("width", "height"):
         fit &= table.column(side).to_numpy() % 2 == 0
     return ~(fit | manifest.is_still)
@@ -89,11 +91,19 @@ def mixed_up_videos(manifests: Sequence[Manifest]) -> int:
 
 def _decoded_sides(manifest: Manifest, codec: str, block: int) -> tuple[np.ndarray, np.ndarray]:
     """int64 [V, 2]: width and height as shown to NVDEC, and as coded, of the videos of a codec."""
-    table = manifest.table.filter(np.asarray(manifest.strings("codec") == codec))
+    table = manifest.table.filter(pc.equal(manifest.table.column("codec"), codec))
     shown = np.stack([table.column(side).to_numpy().astype(np.int64) for side in ("width", "height")], axis=1)
     coded = -(-shown // block) * block
-    stored = np.array([is_stored(path) for path in table.column("path").to_pylist()], dtype=bool)
-    return np.where(stored[:, None], coded, shown), coded
+    return np.where(_is_stored(table)[:, None], coded, shown), coded
+
+
+def _is_stored(table: pa.Table) -> np.ndarray:
+    """bool [V]: rows that lead into a snippet store; `is_stored` of many."""
+    return _array(pc.match_substring_regex(table.column("path"), rf"(^|/){re.escape(INDEX_NAME)}/"))
+
+
+def _array(values: pa.ChunkedArray) -> np.ndarray:
+    return values.to_numpy().astype(bool)
 
 
 def mp4_video_samples(data: memoryview) -> set[int]:

@@ -149,6 +149,9 @@ def test_auto_on_a_gpu_takes_pyav_where_videos_would_get_the_sessions_of_others(
     name, why = chosen(("h264", 640, 360), ("h264", 480, 362), ("h264", 640, 368), ("h264", 630, 368))
     assert name == "pyav"  # the first only: nothing is coded as 480x368, and a width alone does no harm
     assert "may decode 1 videos as if they had the height of others" in why
+    rows = [row("a.mp4", "x", width=640, height=360), row("b.mp4", "x", width=640, height=368)]
+    name, why = choose_decoder("dali", CUDA, [Manifest.from_rows(rows, Path("/v"))])  # asked for by name: never changed
+    assert (name, "BEWARE: DALI on the GPU may decode 1 videos" in why) == ("dali", True)
     assert chosen(("h264", 640, 360), ("hevc", 640, 368))[0] == "dali"
     assert chosen(("hevc", 640, 356), ("hevc", 640, 360))[0] == "pyav"
     stored = Manifest.from_rows([row("store.index/a.mp4#0", "x", width=128, height=228)], Path("/s"))

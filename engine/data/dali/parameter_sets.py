@@ -12,6 +12,7 @@ import functools
 _START = b"\x00\x00\x01"
 _PARAMETER_SET = _START + b"\x67"  # of a sequence (H.264, 7.4.1: type 7, needed by others)
 _WITH_CHROMA_FORMAT = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # profiles (7.3.2.1.1)
+_HEAD_BYTES = 64  # before a parameter set stands an access unit delimiter, of six bytes, and no more
 MACROBLOCK = 16
 
 
@@ -26,7 +27,7 @@ def drop_cropping(picture: bytes) -> bytes:
     Raises:
         ValueError: a parameter set of a kind that x264 does not write (interlaced, scaling lists).
     """
-    start = picture.find(_PARAMETER_SET) + len(_START)
+    start = picture.find(_PARAMETER_SET, 0, _HEAD_BYTES) + len(_START)
     if start < len(_START):
         return picture
     end = picture.find(_START, start)
