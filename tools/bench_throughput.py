@@ -15,7 +15,6 @@ benchmarks/pictures and points of curves in benchmarks/tensorboard.
 import argparse
 import os
 import subprocess
-import time
 from pathlib import Path
 
 from bench import accuracy, compute, decode, decode_gpu, kernels, manifest, train
@@ -112,19 +111,30 @@ def _run_suite(name: str, parser: argparse.ArgumentParser, out: Path, tensorboar
     Raises:
         InputError: naming the parts that failed.
     """
-    failures, begun = [], time.perf_counter()
+    failures, begun = [], _clocks()
     for words in SUITES[name]:
         print(f"\n== {' '.join(words)}", flush=True)
-        started = time.perf_counter()
+        started = _clocks()
         try:
             _run(parser.parse_args(words), out, tensorboard)
         except (InputError, OSError, RuntimeError, subprocess.SubprocessError) as error:
             failures.append(f"{' '.join(words)}: {error}")
             print(f"failed: {error}")
-        print(f"{time.perf_counter() - started:.0f} s", flush=True)
-    print(f"\nsuite {name}: {time.perf_counter() - begun:.0f} s in all")
+        print(_since(started), flush=True)
+    print(f"\nsuite {name}: {_since(begun)} in all")
     if failures:
         raise InputError(f"{len(failures)} of {len(SUITES[name])} parts failed:\n" + "\n".join(failures))
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds by the clock, and of computing by this process and those it started and saw end."""
+    spent = os.times()
+    return spent.elapsed, spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def _since(start: tuple[float, float]) -> str:
+    clock, computing = (now - then for now, then in zip(_clocks(), start, strict=True))
+    return f"{clock:.0f} s, {computing:.0f} s of computing"
 
 
 if __name__ == "__main__":

@@ -126,7 +126,9 @@ def roofline_figure(record: Mapping[str, Any]) -> "Figure":
             axes.scatter(
                 intensity, speed, s=4000 * point["time_share"], color=colours[point["kind"]], alpha=0.6, linewidth=0
             )
-        axes.set_title(f"{panel['variant']}, {panel['precision']}: {1e3 * panel['step_s']:.0f} ms a step", fontsize=10)
+        axes.set_title(
+            f"{panel['variant']}, {panel['precision']}: {number(1e3 * panel['step_s'])} ms a step", fontsize=10
+        )
         axes.set_xlabel("FLOP per byte that must move (log)")
         for kind in kinds:
             share = sum(point["time_share"] for point in panel["points"] if point["kind"] == kind)
@@ -147,8 +149,9 @@ def _draw_roof(axes: "Axes", peak: Mapping[str, Any], precision: str) -> None:
         axes.plot(intensity, roof, color=colour, linewidth=1)
         axes.annotate(f"{name} {number(tflops)} TFLOP/s", (1e3, tflops * 1e12), ha="right", va="bottom", fontsize=8)
     slope = f"memory {number(peak['gb_per_s'])} GB/s"
-    axes.annotate(slope, (0.012, 0.012 * peak["gb_per_s"] * 1e9), ha="left", va="bottom", fontsize=8, rotation=30)
+    axes.annotate(slope, (0.4, 0.3 * peak["gb_per_s"] * 1e9), ha="left", va="top", fontsize=8)
     axes.set_xscale("log")
     axes.set_yscale("log")
     highest = max(peak["tflops"].values()) * 1e12
+    axes.set_xlim(0.01, 2000)
     axes.set_ylim(0.002 * peak["gb_per_s"] * 1e9, 6 * highest)
