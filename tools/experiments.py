@@ -29,7 +29,7 @@ from engine.experiments.adopt import adopt_runs
 from engine.experiments.catalogue import EXPERIMENTS
 from engine.experiments.methods import method_cells, read_methods
 from engine.experiments.results import Point, read_point
-from engine.experiments.runner import Runner, cores, gpus, plan_jobs
+from engine.experiments.runner import Runner, cores, gpus, plan_jobs, point_key
 from engine.experiments.setup import Setup
 from engine.experiments.tables import write_report
 from engine.semantics.overlap import read_classes
@@ -50,19 +50,21 @@ def main() -> None:
     workers = arguments.workers or len(gpus()) or cores()
     jobs = plan_jobs([point for points in plans.values() for point in points], arguments.out, workers)
     if arguments.only_plan:
-        rows = [[job.name, "yes" if job.is_done() else "no", job.folder.name] for job in jobs]
+        rows = [[job.name, "yes" if job.is_done() else "no", job.folder.name] for job in jobs.values()]
         print(format_table(["cell", "finished", "folder"], rows))
         print(f"\n{len(rows)} cells, {sum(row[1] == 'no' for row in rows)} to run")
         return
-    runner = Runner(jobs, workers, _say)
-    runner.run()
-    lost = {job.folder for job in runner.failed}
+    if arguments.only_report:
+        missing = [job for job in jobs.values() if not job.is_done()]
+    else:
+        runner = Runner(list(jobs.values()), workers, _say)
+        runner.run()
+        missing = runner.failed
     for name, points in plans.items():
-        _report(name, setup, points, lost, arguments.out)
-    if runner.failed:
-        _say(
-            f"\n{len(runner.failed)} cells failed and are missing from the above: {', '.join(j.name for j in runner.failed)}"
-        )
+        _report(name, setup, [point for point in points if jobs[point_key(point)] not in missing], arguments.out)
+    if missing:
+        why = "are not finished" if arguments.only_report else "failed"
+        _say(f"\n{len(missing)} cells {why} and are missing from the above: {', '.join(job.name for job in missing)}")
         sys.exit(1)
 
 
@@ -75,11 +77,10 @@ def _adopt(text: str, setup: Setup, out: Path) -> None:
         _say(line)
 
 
-def _report(name: str, setup: Setup, points: list[Point], lost: set[Path], out: Path) -> None:
-    folders = [(point, point.cell.folder(out)) for point in points]
-    measured = [each for point, folder in folders if folder not in lost for each in read_point(point, folder)]
-    if points and not measured:
-        _say(f"{name}: nothing to show, every cell failed")
+def _report(name: str, setup: Setup, points: list[Point], out: Path) -> None:
+    measured = [each for point in points for each in read_point(point, point.cell.folder(out))]
+    if EXPERIMENTS[name].trains and not measured:
+        _say(f"{name}: nothing to show, no cell is finished")
         return
     report = EXPERIMENTS[name].report(setup, measured)
     written = write_report(report, out, name)
@@ -141,6 +142,7 @@ def _arguments() -> argparse.Namespace:
         add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
             help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip
     add("--workers", type=int, default=0, help="cells at a time (default: one for each GPU, else for each core)")
+    add("--only-report", action="store_true", help="run nothing: show what the finished cells say")
     add("--only-plan", action="store_true", help="list the cells and which are finished")
     return parser.parse_args()
 

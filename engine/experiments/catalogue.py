@@ -17,6 +17,10 @@ class Experiment:
     points: Callable[[Setup], list[Point]]
     report: Callable[[Setup, Sequence[Measured]], Report]
 
+    @property
+    def trains(self) -> bool:
+        return self.points is not _no_points
+
 
 def _no_points(setup: Setup) -> list[Point]:
     return []

@@ -24,6 +24,7 @@ from engine.experiments.results import Point, results_path
 
 _POLL_S = 0.2
 _LOG_LINES = 8  # of a failed cell's log
+JobKey = tuple[str, int | None]  # digest of a cell, number of snippets where it is not the config's
 _ROOT = Path(__file__).resolve().parents[2]
 TRAIN, EVALUATE = _ROOT / "engine" / "train.py", _ROOT / "tools" / "evaluate.py"
 
@@ -32,7 +33,7 @@ TRAIN, EVALUATE = _ROOT / "engine" / "train.py", _ROOT / "tools" / "evaluate.py"
 class Job:
     """A process to run: a cell's training, or its evaluation with another number of snippets.
 
-    needs: jobs that must be finished first.
+    folder: where it works, holds its lock and writes its log. needs: jobs that must be finished first.
     """
 
     name: str
@@ -51,35 +52,42 @@ class _Running:
     started: float
 
 
-def plan_jobs(points: Sequence[Point], out: Path, workers: int) -> list[Job]:
+def plan_jobs(points: Sequence[Point], out: Path, workers: int) -> dict[JobKey, Job]:
     """The jobs behind some points, each once, what is needed before what needs it."""
-    jobs: dict[Path, Job] = {}
+    jobs: dict[JobKey, Job] = {}
 
     def train(cell: Cell) -> Job:
-        folder = cell.folder(out)
-        if folder not in jobs:
+        key = (cell.digest, None)
+        if key not in jobs:
+            folder = cell.folder(out)
             needs = [train(cell.start)] if cell.start and not is_finished(cell, folder) else []
             config = folder / "cell.yaml"
-            jobs[folder] = Job(
+            jobs[key] = Job(
                 cell.name, folder, [sys.executable, str(TRAIN), str(config)],
-                lambda: is_finished(cell, folder), lambda: _write_config(cell, out, config, workers), needs,
+                lambda: is_finished(cell, folder), lambda: _write_config(cell, folder, out, workers), needs,
             )  # fmt: skip
-        return jobs[folder]
+        return jobs[key]
 
     for point in points:
         job = train(point.cell)
+        if point.snippets is None or point_key(point) in jobs:
+            continue
         result = results_path(job.folder, point.snippets)
-        if result not in jobs and point.snippets is not None:
-            command = [
-                sys.executable, str(EVALUATE), str(job.folder), "--snippets", str(point.snippets),
-                "--device", point.cell.config.run.device, "--out", str(result.parent),
-            ]  # fmt: skip
-            name = f"{job.name}, {point.snippets} snippet(s)"
-            jobs[result] = Job(name, job.folder, command, result.is_file, lambda: None, [job])
-    return list(jobs.values())
+        command = [
+            sys.executable, str(EVALUATE), str(job.folder), "--snippets", str(point.snippets),
+            "--device", point.cell.config.run.device, "--out", str(result.parent),
+        ]  # fmt: skip
+        name = f"{job.name}, {point.snippets} snippet(s)"
+        jobs[point_key(point)] = Job(name, job.folder, command, result.is_file, lambda: None, [job])
+    return jobs
 
 
-def _write_config(cell: Cell, out: Path, path: Path, workers: int) -> None:
+def point_key(point: Point) -> JobKey:
+    """The job that measures a point."""
+    return (point.cell.digest, point.snippets)
+
+
+def _write_config(cell: Cell, folder: Path, out: Path, workers: int) -> None:
     config = cell.located(out)
     if not gpus():
         threads = max(1, cores() // workers)
@@ -88,7 +96,7 @@ def _write_config(cell: Cell, out: Path, path: Path, workers: int) -> None:
             run=dataclasses.replace(config.run, cpu_threads=threads),
             data=dataclasses.replace(config.data, decode_threads=threads),
         )
-    save_config(config, path)
+    save_config(config, folder / "cell.yaml")
 
 
 def cores() -> int:

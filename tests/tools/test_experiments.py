@@ -1,0 +1,162 @@
+"""tools/experiments.py as a user calls it: real trainings of seconds, killed, resumed, adopted, failed."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.layouts import read_layout
+from tests import jobs
+from tests.small_run import ROOT, call_tool
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A config of a tiny training (config.yaml), videos, and pictures of two classes."""
+    here = tmp_path_factory.mktemp("experiments")
+    manifest = jobs.write_videos(here / "videos")
+    jobs.write_config(
+        here / "config.yaml", manifest, here / "unused", train={"epochs": 1, "batch_size": 4},
+        evaluate={"every_epochs": 1, "num_snippets": 2}, checkpoint={"every_steps": 1},
+    )  # fmt: skip
+    generator = np.random.default_rng(0)
+    for name in ("fishing", "reading"):
+        for picture in range(4):
+            path = here / "photos" / name / f"{picture}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(path)
+    photos = here / "photos"
+    index_dataset(read_layout("auto", photos), photos, photos / "manifest.parquet", IndexSettings())
+    return here
+
+
+def words(place: Path, name: str = "fig6") -> list[str]:
+    return [name, "--config", str(place / "config.yaml"), "--images", str(place / "photos" / "manifest.parquet"),
+            "--out", str(place / "out"), "--splits", "3", "--shares", "1", "--workers", "1"]  # fmt: skip
+
+
+def folder(place: Path, name: str) -> Path:
+    (found,) = (place / "out" / "cells").glob(f"{name}-split3-*")
+    return found
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_killed_it_goes_on_and_finished_cells_are_shared(place, monkeypatch, capsys):
+    """kill -9 of the tool and of its training; the same command then resumes that cell and runs the rest once."""
+    tool = subprocess.Popen([sys.executable, str(ROOT / "tools" / "experiments.py"), *words(place)],
+                            env=jobs.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    while not list((place / "out" / "cells").glob("*")) and tool.poll() is None:
+        pass
+    began = folder(place, "e2e")
+    jobs.wait_for_step(began, 2, tool)
+    (child,) = Path(f"/proc/{tool.pid}/task/{tool.pid}/children").read_text().split()
+    tool.kill()
+    os.kill(int(child), signal.SIGKILL)
+    tool.communicate()
+    assert not (began / "results.json").exists()
+
+    status = call_tool("experiments.py", *words(place), monkeypatch=monkeypatch)
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert "[3/3]" in said.err
+    resumed = [line for line in (began / "log.txt").read_text().splitlines() if "resumed at step" in line]
+    assert len(resumed) == 1 and int(resumed[0].split("step ")[1].split()[0]) >= 1
+    assert len(jobs.events(folder(place, "pretrained"), "start")) == 1
+    assert "weights from" in (folder(place, "pretrained") / "log.txt").read_text()
+
+    values = rows(place / "out" / "fig6.csv")
+    assert [row["curve"] for row in values] == ["from scratch", "pretrained on pictures"]
+    for row in values:
+        result = json.loads((place / "out" / "cells" / row["run"] / "results.json").read_text())
+        assert float(row["top1"]) == pytest.approx(result["tests"]["combinations"]["all_classes"]["top1"], abs=1e-6)
+    assert Image.open(place / "out" / "fig6.png").size[0] > 500
+    assert "| combinations | from scratch | 1 | 6 | 24 | 1 | 1 |" in (place / "out" / "fig6.md").read_text()
+
+    # another experiment of the same cells trains nothing
+    assert call_tool("experiments.py", *words(place, "table2"), "--only-report", monkeypatch=monkeypatch) == 1
+    said = capsys.readouterr()
+    assert "2 cells are not finished" in said.err and "frozen-split3, joint-split3" in said.err
+    table = (place / "out" / "table2.md").read_text()
+    assert "| end to end | combinations | 6 | 1 | 3 |" in table and "37.6 / 62.5" in table
+
+
+def test_a_failed_cell_is_named_and_the_rest_is_shown(place, monkeypatch, capsys):
+    """Pictures that are gone: pretraining fails, what starts from it is left out, training from scratch is shown."""
+    photos = place / "broken"
+    shutil.copytree(place / "photos", photos)
+    (photos / "manifest.parquet").unlink()
+    index_dataset(read_layout("auto", photos), photos, photos / "manifest.parquet", IndexSettings())
+    for picture in photos.rglob("*.png"):
+        picture.unlink()
+    broken = [word.replace("/photos/", "/broken/") for word in words(place)]
+    assert call_tool("experiments.py", *broken, monkeypatch=monkeypatch) == 1
+    said = capsys.readouterr()
+    assert "1 of 3 cells are finished already" in said.err
+    assert "images-split3 FAILED with status 2" in said.err and "error: " in said.err
+    assert "pretrained-split3 is left out" in said.err
+    assert "2 cells failed and are missing from the above: images-split3, pretrained-split3" in said.err
+    assert [row["curve"] for row in rows(place / "out" / "fig6.csv")] == ["from scratch"]
+
+
+def test_methods_adopt_runs_of_equal_config(place, tmp_path, monkeypatch, capsys):
+    """The cells above, moved away as runs made by hand, are taken for what they are and for nothing else."""
+    hand = tmp_path / "hand"
+    hand.mkdir()
+    for name in ("e2e", "images", "pretrained"):
+        shutil.copytree(folder(place, name), hand / name)
+    config = hand / "pretrained" / "config.yaml"  # its start by a path relative to where it was made
+    tree = yaml.safe_load(config.read_text())
+    tree["train"]["init_from"] = "hand/images"
+    config.write_text(yaml.safe_dump(tree))
+    listed = {
+        "reference": "ours",
+        "methods": {
+            "ours": {"config": str(place / "config.yaml")},
+            "photos": {"config": str(place / "photos.yaml"), "shown": False},
+            "after photos": {"config": str(place / "config.yaml"), "start": "photos"},
+            "cosine": {"config": str(place / "config.yaml"), "set": ["loss.name=cosine"]},
+        },
+    }
+    tree = yaml.safe_load((hand / "images" / "config.yaml").read_text())
+    (place / "photos.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "methods.yaml").write_text(yaml.safe_dump(listed))
+    command = ["methods", "--methods", tmp_path / "methods.yaml", "--out", tmp_path / "out", "--splits", "3"]
+    adopt = [f"--adopt={method}={hand}/*" for method in ("ours", "photos", "after photos", "cosine")]
+    assert call_tool("experiments.py", *command, *adopt, "--only-report", monkeypatch=monkeypatch) == 1
+    said = capsys.readouterr()
+    assert f"adopted: {hand}/e2e is ours-split3" in said.err
+    assert f"adopted: {hand}/pretrained is after photos-split3" in said.err
+    assert f"not adopted: {hand}/e2e differs from every cell in loss.name ('squared', cell: 'cosine')" in said.err
+    assert "1 cells are not finished and are missing from the above: cosine-split3" in said.err
+    values = {row["curve"]: row for row in rows(tmp_path / "out" / "methods.csv")}
+    assert set(values) == {"ours", "after photos"}
+    own = json.loads((hand / "e2e" / "results.json").read_text())["tests"]["combinations"]["all_classes"]["top1"]
+    assert float(values["ours"]["top1"]) == pytest.approx(own, abs=1e-6)
+    assert call_tool("experiments.py", *command, "--adopt", "theirs=x", monkeypatch=monkeypatch) == 2
+    assert "a method of the list (ours, photos, after photos, cosine)" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(place, monkeypatch, capsys):
+    for extra, message in (
+        (["fig9"], "no experiment 'fig9': there are fig2"),
+        (["fig6", "--shares", "2"], "--shares are of the training videos"),
+        (["methods"], "name it with --methods FILE"),
+    ):
+        assert call_tool("experiments.py", *extra, "--config", place / "config.yaml", monkeypatch=monkeypatch) == 2
+        assert message in capsys.readouterr().err
+    assert call_tool("experiments.py", "fig4", monkeypatch=monkeypatch) == 2
+    assert "--config FILE" in capsys.readouterr().err
