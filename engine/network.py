@@ -26,7 +26,7 @@ def build_model(
         InputError: an option that this device has not, or weights that cannot be had.
     """
     train, device = config.train, ranks.device
-    form, why = choose_form(config.model, device)
+    form, why = choose_form(config.model, device, precision.name, is_compiled=train.compile)
     torch.manual_seed(config.run.seed)
     model = build_embedder(dataclasses.replace(config.model, form=form), clip, embed_dim)
     model.backbone.recompute = train.checkpoint_activations

@@ -85,16 +85,6 @@ def test_the_form_changes_the_losses_by_rounding_only(steps):
     assert steps("model.form=auto")[1] == pytest.approx(steps("model.form=published")[1], rel=1e-6)
 
 
-def test_a_compiled_step_with_recomputation_equals_the_eager_one(steps, monkeypatch):
-    compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network, mode: compile_(network, backend="aot_eager"))
-    eager = steps(count=2)
-    compiled = steps("train.compile=true", "train.checkpoint_activations=true", "model.dropout=0", count=2)
-    plain = steps("model.dropout=0", count=2)
-    assert_same(compiled, plain, rtol=1e-8)
-    assert eager[1] != plain[1]  # dropout does something
-
-
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -127,7 +117,7 @@ def test_the_average_is_one_resumes_bit_for_bit_and_is_what_is_evaluated(videos,
         seen.append({name: value.clone() for name, value in run.model.state_dict().items()})
         return loss
 
-    option = ["train.ema_decay=0.6", "data.tests=[]"]
+    option = ["train.ema_decay=0.4", "data.tests=[]"]
     start = build_run(make_config(videos, tmp_path / "start", *option), CPU, StopVote()).model.state_dict()
     monkeypatch.setattr("engine.train.train_step", remember)
     config = make_config(videos, tmp_path / "whole", *option)
@@ -137,10 +127,10 @@ def test_the_average_is_one_resumes_bit_for_bit_and_is_what_is_evaluated(videos,
     assert len(seen) == whole["step"] > 6
     expected = {name: value.clone() for name, value in start.items()}
     for step, weights in enumerate(seen, start=1):
-        decay = min(0.6, (1 + step) / (10 + step))
+        decay = min(0.4, (1 + step) / (10 + step))
         for name, value in weights.items():
             expected[name] = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
-    assert decay == 0.6
+    assert decay == 0.4
     for name, value in expected.items():
         torch.testing.assert_close(whole["average"][name], value, rtol=1e-12, atol=1e-15, msg=name)
     assert not torch.equal(whole["average"]["linear.weight"], whole["model"]["linear.weight"])
