@@ -17,6 +17,7 @@ import torch
 
 from engine.config import Config
 from engine.data.batch import ClipFormat
+from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.models.embedder import Embedder, build_embedder
 from engine.schema import parse
@@ -151,15 +152,20 @@ def checkpoint_file(path: Path) -> Path:
     return newest[0]
 
 
-def load_for_inference(path: Path, device: torch.device) -> LoadedModel:
-    """Rebuild the model of a checkpoint (or of a run folder's best one), in eval mode on `device`."""
+def load_for_inference(path: Path, device: torch.device, weights: str | None = None) -> LoadedModel:
+    """Rebuild the model of a checkpoint (or of a run folder's best one), in eval mode on `device`.
+
+    Args:
+        weights: as `evaluate.weights`, if not as the run's own config has it.
+    """
     file = checkpoint_file(Path(path))
     state = read_checkpoint(file)
     tree = dict(state["config"])
     tree["model"] = {**tree["model"], "weights": None}  # all weights are in the checkpoint
     config = parse(Config, tree)
     model = build_embedder(config.model, clip_format(config), state["embed_dim"])
-    model.load_state_dict(network_weights(state["model"]))
+    weights = evaluated_weights(state, weights or config.evaluate.weights, file)
+    model.load_state_dict(network_weights(weights))
     model.to(device).eval()
     prior = tuple(state.get("prior_classes", ()))
     return LoadedModel(model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file, prior)

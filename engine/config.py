@@ -112,9 +112,9 @@ class ModelConfig:
     backbone: str = option("r2plus1d_18", "the 3-D CNN", choices=("r2plus1d_18", "r3d_18", "mc3_18", "c3d"))
     width: int = option(64, "channels of its first stage; 64 is the published network, less suits a CPU", minimum=4)
     form: str = option(
-        "published",
-        "how a residual network computes: published, torchvision's modules; flat, the same with 2-D convolutions",
-        choices=("published", "flat"),
+        "auto",
+        "how a residual network computes: published, torchvision's modules; flat, the same in 2-D; auto, as measured",
+        choices=("auto", "published", "flat"),
     )
     weights: str | None = option(None, "weights to start from: a file, or 'kinetics400' from torchvision's cache")
     freeze_backbone: bool = option(
@@ -233,8 +233,14 @@ class TrainConfig:
         choices=("auto", "fp32", "bf16", "fp16", "fp64"),
     )
     channels_last: bool = option(True, "channels_last_3d memory")
-    compile: bool = option(False, "torch.compile the network")
-    sync_bn: bool = option(False, "batch-norm statistics over all ranks")
+    compile: bool = option(False, "torch.compile the network; warm-up is told apart in the log")
+    compile_mode: str = option(
+        "default", "reduce-overhead: CUDA graphs", choices=("default", "reduce-overhead", "max-autotune")
+    )
+    sync_bn: bool = option(False, "batch-norm statistics over all ranks (GPUs only)")
+    checkpoint_activations: bool = option(False, "compute activations twice to save memory; a third more time")
+    ema_decay: float = option(0.0, "of a moving average of the weights, as 0.999; 0: none", minimum=0, maximum=0.999999)
+    gc_every_steps: int = option(500, "between two runs of Python's garbage collector; 0: its own way", minimum=0)
     init_from: str | None = option(None, "start from the weights of this run folder or checkpoint")
     exclude_overlap: OverlapConfig = section(OverlapConfig)
 
@@ -246,6 +252,9 @@ class EvaluateConfig:
     every_epochs: int = option(5, "evaluate after each so many epochs, and at the end", minimum=1)
     num_snippets: int = option(25, "evenly spaced snippets of a video, averaged (paper: 25)", minimum=1)
     during_snippets: int = option(1, "the same while training, where speed matters", minimum=1)
+    weights: str = option(
+        "auto", "the moving average of train.ema_decay, or the trained ones", choices=("auto", "average", "trained")
+    )
     batch_size: int = option(32, "snippets in one forward pass", minimum=1)
     max_videos: int | None = option(None, "while training, evaluate on at most so many videos of each set", minimum=1)
 

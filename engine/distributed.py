@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from engine.config import RunConfig
 from engine.errors import InputError
@@ -143,6 +144,13 @@ def gather(value: Any) -> list[Any]:
     boxes: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(boxes, value)
     return boxes
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Rank 0's buffers (batch-norm's statistics) on every rank."""
+    if dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:

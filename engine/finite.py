@@ -123,14 +123,32 @@ def statistics_norm(model: nn.Module) -> torch.Tensor:
 
 
 def copy_buffers(model: nn.Module) -> list[torch.Tensor]:
-    """Batch-norm's statistics as they are now: a bad batch spoils them in its forward pass."""
-    return [buffer.clone() for buffer in model.buffers()]
+    """Batch-norm's statistics as they are now (a bad batch spoils them in its forward pass): one flat tensor a type."""
+    return [_flat(buffers) for buffers in _by_type(model)]
 
 
+@torch.no_grad()
 def restore_buffers(model: nn.Module, before: Sequence[torch.Tensor], where: torch.Tensor) -> None:
-    """Put the statistics back if `where` (bool scalar on the device) is true."""
-    for buffer, old in zip(model.buffers(), before, strict=True):
-        buffer.copy_(torch.where(where, old, buffer))
+    """Put the statistics back if `where` (bool scalar on the device) is true.
+
+    In a handful of launches: a copy and a choice for each of some hundred buffers would keep a host busy for longer than
+    a GPU computes.
+    """
+    for buffers, old in zip(_by_type(model), before, strict=True):
+        chosen = torch.where(where, old, _flat(buffers)).split([buffer.numel() for buffer in buffers])
+        torch._foreach_copy_(buffers, [part.view(buffer.shape) for part, buffer in zip(chosen, buffers, strict=True)])
+
+
+def _flat(buffers: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([buffer.reshape(-1) for buffer in buffers])
+
+
+def _by_type(model: nn.Module) -> list[list[torch.Tensor]]:
+    """The buffers, those of one type together."""
+    kinds: dict[torch.dtype, list[torch.Tensor]] = {}
+    for buffer in model.buffers():
+        kinds.setdefault(buffer.dtype, []).append(buffer)
+    return list(kinds.values())
 
 
 def write_origins(

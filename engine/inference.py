@@ -58,7 +58,10 @@ def load_model(
                 "the model and its snippets are what they were in training"
             )
         apply_override(tree, override)
-    return dataclasses.replace(loaded, config=parse(Config, tree))
+    config = parse(Config, tree)
+    if config.evaluate.weights != loaded.config.evaluate.weights:
+        loaded = load_for_inference(path, device, config.evaluate.weights)
+    return dataclasses.replace(loaded, config=config)
 
 
 def inference_settings(config: Config, device: torch.device, *, progress: bool = True) -> Inference:

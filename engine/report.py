@@ -17,6 +17,7 @@ from engine.checkpoint import checkpoint_file, clip_format, read_checkpoint
 from engine.data.batch import ClipBatch, VideoDecoder
 from engine.data.sources import DataSet
 from engine.distributed import barrier, gather
+from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.evaluate import Inference, evaluate_source
 from engine.finite import FOLDER, write_origins
@@ -177,14 +178,15 @@ def _evaluate(
 ) -> ZeroShotResult:
     # Videos of training classes compete among all training classes, unseen ones among the classes of their test set.
     classes = run.classes if is_seen else build_class_embeddings(data.classes, run.config.words)
-    return evaluate_source(run.model, data, classes, decoder, how, max_videos=max_videos)
+    return evaluate_source(run.evaluated, data, classes, decoder, how, max_videos=max_videos)
 
 
 def conclude(run: Run, telemetry: Telemetry) -> Outcome:
     """Evaluate the best checkpoint with all snippets; write results.json, pictures and TensorBoard's hparams."""
     barrier()
     best = checkpoint_file(run.folder)
-    run.model.load_state_dict(read_checkpoint(best)["model"])
+    weights = evaluated_weights(read_checkpoint(best), run.config.evaluate.weights, best)
+    run.evaluated.load_state_dict(weights)
     telemetry.message(f"evaluating {best.name} (step {run.best['step']}, chosen by {run.best['metric']})")
     decoder = make_decoder(run, run.config.evaluate.batch_size)
     how = _inference(run, run.config.evaluate.num_snippets)

@@ -34,11 +34,20 @@ def escaped(text: str) -> str:
 class Telemetry:
     """Collects what the steps report and shows it every `every_steps` steps.
 
-    Every rank must call `step` and `flush_step` alike (the loss is averaged over ranks); only rank 0 shows.
+    Every rank must call `step` alike (the loss is averaged over ranks); only rank 0 shows. The first `warmup_steps` of
+    the process are timed apart, and are no part of clips/s.
     """
 
     def __init__(
-        self, folder: Path, ranks: Ranks, *, every_steps: int, batch_size: int, total_steps: int, first_step: int
+        self,
+        folder: Path,
+        ranks: Ranks,
+        *,
+        every_steps: int,
+        batch_size: int,
+        total_steps: int,
+        first_step: int,
+        warmup_steps: int = 0,
     ) -> None:
         self.ranks, self.every_steps, self.batch_size = ranks, every_steps, batch_size
         self.writer: SummaryWriter | None = None
@@ -46,7 +55,8 @@ class Telemetry:
         self._loss_sum: torch.Tensor | None = None  # float64 [2]: of the finite losses, and how many they are
         self._steps = 0
         self._waited_s = 0.0
-        self._since = time.perf_counter()
+        self._warmup_steps = warmup_steps
+        self._started = self._since = time.perf_counter()
         self._paused_s = 0.0
         self.num_bad = 0
         self.clips_per_second: list[float] = []
@@ -106,20 +116,34 @@ class Telemetry:
     def pause(self, seconds: float) -> None:
         """Time that was not training (evaluation, saving): left out of clips/s."""
         self._paused_s += seconds
+        self._started += seconds
 
     def step(self, step: int, loss: torch.Tensor, lr: float, waited_s: float, batch: ClipBatch) -> float | None:
         """Count one step (numbered from 1). Returns the mean loss when it was read, else None."""
         loss = loss.detach().double()
         seen = torch.stack([torch.where(loss.isfinite(), loss, 0.0), loss.isfinite().double()])
         self._loss_sum = seen if self._loss_sum is None else self._loss_sum + seen
-        self._steps += 1
-        self._waited_s += waited_s
+        if self._warmup_steps:
+            self._warmup_steps -= 1
+            if not self._warmup_steps:
+                self._warmed_up()
+        else:
+            self._steps += 1
+            self._waited_s += waited_s
         self._name_failures(step, batch)
         if self._bar is not None:
             self._bar.update(1)
         if step % self.every_steps and step != self._total_steps:
             return None
         return self._flush(step, lr)
+
+    def _warmed_up(self) -> None:
+        if self.ranks.device.type == "cuda":
+            torch.cuda.synchronize(self.ranks.device)  # what is queued belongs to the warm-up
+        self._since, self._paused_s = time.perf_counter(), 0.0
+        took_s = self._since - self._started
+        self.message(f"warm-up: {took_s:.1f} s until the first steps were done, not part of clips/s")
+        self.event("warm_up", seconds=round(took_s, 3))
 
     def _name_failures(self, step: int, batch: ClipBatch) -> None:
         for failure in batch.failures:
@@ -133,27 +157,20 @@ class Telemetry:
         loss = total / count if count else math.nan  # no step was finite
         now = time.perf_counter()
         elapsed = max(now - self._since - self._paused_s, 1e-9)
-        rate = self._steps * self.batch_size / elapsed
-        self.clips_per_second.append(rate)
-        values = {
-            "train/loss": loss,
-            "train/learning_rate": lr,
-            "speed/clips_per_second": rate,
-            "speed/data_wait_share": min(1.0, self._waited_s / elapsed),
-            "data/bad_samples": float(self.num_bad),
-        }
+        values = {"train/loss": loss, "train/learning_rate": lr, "data/bad_samples": float(self.num_bad)}
+        speed = "warming up"
+        if self._steps:
+            rate, waits = self._steps * self.batch_size / elapsed, min(1.0, self._waited_s / elapsed)
+            self.clips_per_second.append(rate)
+            values |= {"speed/clips_per_second": rate, "speed/data_wait_share": waits}
+            speed = f"{rate:.1f} clips/s  waiting for data {waits:.0%}"
         if self.ranks.device.type == "cuda":
             values["memory/gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
         self.scalars(step, values)
         if self._bar is not None:
-            self._bar.set_postfix_str(
-                f"loss {loss:.4f}, {rate:.0f} clips/s, waits {values['speed/data_wait_share']:.0%}"
-            )
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {speed}")
         elif self.ranks.is_main:
-            self.message(
-                f"step {step}/{self._total_steps}  loss {loss:.4f}  lr {lr:.2e}  {rate:.1f} clips/s  "
-                f"waiting for data {values['speed/data_wait_share']:.0%}"
-            )
+            self.message(f"step {step}/{self._total_steps}  loss {loss:.4f}  lr {lr:.2e}  {speed}")
         self._loss_sum, self._steps, self._waited_s, self._paused_s, self._since = None, 0, 0.0, 0.0, now
         return loss
 

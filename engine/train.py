@@ -11,26 +11,24 @@ folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.jso
 
 import argparse
 import dataclasses
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from engine import report
 from engine.config import Config, load_config, save_config
-from engine.data.batch import ClipBatch
 from engine.data.loader import ClipLoader
-from engine.distributed import Ranks, barrier, session
+from engine.distributed import Ranks, barrier, session, share_buffers
 from engine.errors import InputError, run_command
-from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
-from engine.optim import clip_gradients, learning_rate, set_learning_rate
+from engine.garbage import collected_by_hand
+from engine.optim import learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.provenance import append_provenance
 from engine.run import Run, build_loader, build_run, save_best, save_newest
 from engine.schema import describe
+from engine.step import train_step, warmup_steps
 from engine.telemetry import Telemetry
-from kernels.clip_normalize import clip_normalize
 
 
 def main() -> None:
@@ -97,6 +95,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> report.Outcome:
         batch_size=config.train.batch_size,
         total_steps=run.total_steps,
         first_step=run.step,
+        warmup_steps=warmup_steps(config.train),
     )
     if ranks.is_main:
         save_config(config, run.folder / "config.yaml")
@@ -108,7 +107,8 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> report.Outcome:
             loader = build_loader(run)
             try:
                 report.introduce(run, telemetry)
-                _train_steps(run, loader, telemetry)
+                with collected_by_hand(config.train.gc_every_steps > 0):
+                    _train_steps(run, loader, telemetry)
             finally:
                 loader.close()
         return report.conclude(run, telemetry)
@@ -142,9 +142,13 @@ def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
         run.guard.remember(run.step, batch)
         loss = train_step(run, batch, targets)
         run.step += 1
+        if run.average:
+            run.average.update(run.step)
         shown = telemetry.step(run.step, loss, lr, waited_s, batch)
         if shown is not None:
             report.tell_skipped(run, telemetry)
+        if config.train.gc_every_steps and run.step % config.train.gc_every_steps == 0:
+            gc.collect()
         if run.ends_epoch:
             _end_epoch(run, run.stream_position[0], telemetry)
         elif config.checkpoint.every_steps and run.step % config.checkpoint.every_steps == 0:
@@ -164,40 +168,6 @@ def _save(run: Run, write: Callable[[Run], None], telemetry: Telemetry, *, is_ne
         telemetry.event("checkpoint_failed", step=run.step, reason=str(error))
 
 
-def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tensor:
-    """Forward, backward and update from one batch. Returns the mean loss, still on the device.
-
-    If the loss or the gradient is not finite the model stays as it was.
-
-    Dropout is seeded by (seed, step, rank), so a resumed run draws what the uninterrupted one would.
-    """
-    config, device = run.config.train, run.ranks.device
-    torch.manual_seed(step_seed(run.config.run.seed, run.step, run.ranks.rank, run.ranks.world_size))
-    run.optimizer.zero_grad(set_to_none=True)
-    buffers = copy_buffers(run.model)
-    frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
-    total = torch.zeros((), dtype=targets.dtype, device=device)
-    for place, (part, label) in enumerate(zip(frames, labels, strict=True)):
-        is_last = place == len(frames) - 1
-        run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
-        clips = clip_normalize(part, run.precision.compute, channels_last=config.channels_last)
-        with run.precision.autocast(device):
-            prediction = run.network(clips)
-        loss = run.loss(prediction, targets, label) * (len(label) / len(batch))
-        run.scaler.scale(loss).backward()
-        total += loss.detach()
-    run.scaler.unscale_(run.optimizer)
-    norm = clip_gradients(run.model, config.grad_clip) if config.grad_clip else gradient_norm(run.model)
-    is_bad = run.guard.step(run.optimizer, run.scaler, total, norm, statistics_norm(run.model))
-    restore_buffers(run.model, buffers, where=is_bad)
-    return total
-
-
-def step_seed(seed: int, step: int, rank: int, world_size: int) -> int:
-    """The seed of a step's dropout on one rank."""
-    return seed + 1_000_003 * (step * world_size + rank)
-
-
 def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
     """After an epoch: measure every so often, keep the best, save."""
     started = time.perf_counter()
@@ -205,12 +175,15 @@ def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
     if run.measures_now:
         if run.measured < run.step:  # a kill or a signal in the evaluation costs no step
             _save(run, save_newest, telemetry)
+        share_buffers(run.evaluated)
         is_best = report.measure(run, telemetry, epoch)
         if is_best:
             _save(run, save_best, telemetry, is_needed=is_end)
     if epoch % run.config.checkpoint.every_epochs == 0 or is_end:
         _save(run, save_newest, telemetry, is_needed=is_end)
     run.network.train()
+    if run.config.train.gc_every_steps:
+        gc.collect()
     telemetry.pause(time.perf_counter() - started)
 
 

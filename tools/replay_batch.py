@@ -33,9 +33,8 @@ from engine.finite import FOLDER, gradient_norm
 from engine.preemption import StopVote
 from engine.run import Run, build_loader, build_run
 from engine.schema import parse
+from engine.step import normalized_clips, step_seed
 from engine.tables import format_table
-from engine.train import step_seed
-from kernels.clip_normalize import clip_normalize
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def replay(run: Run, batch: ClipBatch, rank: int, world_size: int) -> Finding:
     for frames, label in zip(
         batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate), strict=True
     ):
-        clips = clip_normalize(frames, run.precision.compute, channels_last=config.channels_last)
+        clips = normalized_clips(run, frames)
         with run.precision.autocast(device):
             prediction = run.model(clips)
         alone = [run.loss(prediction[i : i + 1], targets, label[i : i + 1]) for i in range(len(label))]

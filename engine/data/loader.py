@@ -16,6 +16,7 @@ from engine.config import DataConfig
 from engine.data.batch import ClipBatch, ClipFormat, CropMotion, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.sampler import EpochPlan, epoch_length, plan_epoch, replacement_position, stream_slice
+from engine.data.transfer import DeviceCopier
 from engine.errors import InputError
 
 MAX_REPLACEMENTS = 10  # in a row for one sample; more means that the data set is not there
@@ -71,6 +72,7 @@ class ClipLoader:
         self.num_samples = self.num_bad = 0
         self._next = (epoch, position)
         self._plans: dict[int, EpochPlan] = {}
+        self._copy: DeviceCopier | None = None
         self._ready: queue.Queue[ClipBatch | BaseException] = queue.Queue(maxsize=data.prefetch_batches)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="clip-loader", daemon=True)
@@ -162,9 +164,9 @@ class ClipLoader:
     def _batch(
         self, frames: torch.Tensor, rows: list[int], requests: list[SnippetRequest], failures: list[SampleFailure]
     ) -> ClipBatch:
-        labels = torch.from_numpy(self.labels[rows])
-        if frames.is_cuda:
-            labels = labels.pin_memory().to(frames.device, non_blocking=True)
+        if self._copy is None:
+            self._copy = DeviceCopier(frames.device)  # the decoder's device is known by what it decodes
+        labels = self._copy(torch.from_numpy(self.labels[rows]))
         starts = torch.tensor([request.start for request in requests])
         return ClipBatch(frames, labels, torch.tensor(rows), starts, failures)
 

@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import still_squares
 from engine.data.pyav.probe import ProbeError, ProbeResult
+from engine.data.transfer import DeviceCopier
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _BAD_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # PIL raises any of them
@@ -33,14 +34,14 @@ class StillDecoder:
 
     Args:
         clip: the shape every snippet is brought to.
-        device: where the clips are wanted; for a GPU they go through pinned memory without a wait.
+        device: where the clips are wanted; on a GPU they arrive beside the training step (engine/data/transfer.py).
         num_threads: pictures decoded at the same time.
     """
 
     name = "stills"
 
     def __init__(self, clip: ClipFormat, device: torch.device, num_threads: int) -> None:
-        self._clip, self._device = clip, device
+        self._clip, self._copy = clip, DeviceCopier(device)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="stills")
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
@@ -51,7 +52,7 @@ class StillDecoder:
         """
         clip = self._clip
         shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
-        host = torch.zeros(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        host = self._copy.empty(shape, torch.uint8).zero_()
         jobs: dict[Path, list[int]] = {}
         for row, request in enumerate(requests):
             jobs.setdefault(request.video.path, []).append(row)
@@ -60,7 +61,7 @@ class StillDecoder:
             jobs.values(),
         )
         failures = {row: why for rows, why in zip(jobs.values(), reasons, strict=True) if why for row in rows}
-        return DecodedClips(host.to(self._device, non_blocking=True), dict(sorted(failures.items())))
+        return DecodedClips(self._copy(host), dict(sorted(failures.items())))
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -12,7 +12,8 @@ from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, Conv3DNoTem
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.c3d import C3D
-from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, FlatFactorisedStem
+from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, FlatFactorisedStem, aligned
+from engine.models.recompute import recomputed
 
 PUBLISHED_WIDTH = 64
 _CONVOLUTIONS: dict[str, list[type[nn.Module]]] = {  # of the four stages
@@ -41,6 +42,7 @@ class VideoResNet(nn.Module):
     def __init__(self, name: str, width: int = PUBLISHED_WIDTH, form: str = "published") -> None:
         super().__init__()
         self.name, self.width, self.feature_dim = name, width, 8 * width
+        self.recompute = False  # activations in the backward pass instead of keeping them
         is_flat = form == "flat"
         self.stem = _factorised_stem(width, is_flat) if name == "r2plus1d_18" else _stem(width)
         conv1, conv2, conv3, conv4 = (_FLAT.get(conv, conv) if is_flat else conv for conv in _CONVOLUTIONS[name])
@@ -52,19 +54,47 @@ class VideoResNet(nn.Module):
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    @property
+    def clip_channels(self) -> int:
+        """Channels that clips had best come with: those past RGB are zero (`clip_normalize`)."""
+        return aligned(3, self.stem[0].weight.device) if isinstance(self.stem, FlatFactorisedStem) else 3
+
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(clips)))))
+        x = clips
+        for part in (self.stem, *self.layer1, *self.layer2, *self.layer3, *self.layer4):
+            x = recomputed(part, x) if self.recompute else part(x)
         return x.mean(dim=(2, 3, 4))
 
 
 Backbone = VideoResNet | C3D  # modules: float [N, 3, T, H, W] -> [N, feature_dim]
 
 
+def choose_form(
+    config: ModelConfig, device: torch.device, precision: str = "fp32", *, is_compiled: bool = False
+) -> tuple[str, str]:
+    """In which form a backbone computes on a device, and why, in one line for the log (docs/performance.md).
+
+    Args:
+        config: its `backbone` and `form`; `auto` takes the faster one as far as it was measured.
+        precision: as `engine.precision.Precision.name`.
+        is_compiled: by torch.compile, which on a CPU makes nothing of 2-D convolutions.
+    """
+    if all(convolution not in _FLAT for convolution in _CONVOLUTIONS.get(config.backbone, ())):
+        return "published", f"{config.backbone} has no other"
+    if config.form != "auto":
+        return config.form, f"model.form is {config.form}"
+    if device.type != "cpu":
+        return "published", "model.form is auto: flat is not yet measured on a GPU"
+    if is_compiled and precision != "bf16":  # in bf16 published can be wrong on a CPU: engine/precision.py
+        return "published", "model.form is auto: compiled for a CPU it is twice as fast as flat"
+    return "flat", "model.form is auto: on a CPU it is 1.0 to 1.4 times as fast, and right in bf16"
+
+
 def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:
     """Build a backbone with random weights.
 
     Args:
-        config: its `backbone`, `width` and `form`.
+        config: its `backbone`, `width` and `form`; `auto`, if nobody chose before, is `published`.
         clip: size of the snippets it will see; the residual networks take any, C3D is bound to it.
 
     Raises:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from engine.errors import InputError
+from engine.models.recompute import recomputed
 
 _REDUCTION = 16  # four of the five pools halve the frames, and the first four halve the picture
 
@@ -28,6 +29,7 @@ class C3D(nn.Module):
     """
 
     classifier = ("fc7", "fc8")  # modules of the published network that are not part of this one
+    clip_channels = 3
 
     def __init__(self, num_frames: int = 16, crop: int = 112, width: int = 64) -> None:
         super().__init__()
@@ -38,6 +40,7 @@ class C3D(nn.Module):
             )
         self.name, self.width, self.feature_dim = "c3d", width, 64 * width
         self.input_size = (num_frames, crop, crop)
+        self.recompute = False  # activations in the backward pass instead of keeping them
         self.conv1 = _conv(3, width)
         self.conv2 = _conv(width, 2 * width)
         self.conv3a, self.conv3b = _conv(2 * width, 4 * width), _conv(4 * width, 4 * width)
@@ -52,12 +55,25 @@ class C3D(nn.Module):
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         if tuple(clips.shape[2:]) != self.input_size:
             raise ValueError(f"this C3D was built for clips of {self.input_size}, not {tuple(clips.shape[2:])}")
-        x = functional.max_pool3d(self.conv1(clips).relu(), (1, 2, 2))
-        x = functional.max_pool3d(self.conv2(x).relu(), 2)
-        x = functional.max_pool3d(self.conv3b(self.conv3a(x).relu()).relu(), 2)
-        x = functional.max_pool3d(self.conv4b(self.conv4a(x).relu()).relu(), 2)
-        x = functional.max_pool3d(self.conv5b(self.conv5a(x).relu()).relu(), 2, padding=(0, 1, 1))
+        x = clips
+        for part in (self._part1, self._part2, self._part3, self._part4, self._part5):
+            x = recomputed(part, x) if self.recompute else part(x)
         return self.fc6(x.flatten(1)).relu()
+
+    def _part1(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool3d(self.conv1(x).relu(), (1, 2, 2))
+
+    def _part2(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool3d(self.conv2(x).relu(), 2)
+
+    def _part3(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool3d(self.conv3b(self.conv3a(x).relu()).relu(), 2)
+
+    def _part4(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool3d(self.conv4b(self.conv4a(x).relu()).relu(), 2)
+
+    def _part5(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.max_pool3d(self.conv5b(self.conv5a(x).relu()).relu(), 2, padding=(0, 1, 1))
 
 
 def _conv(inplanes: int, planes: int) -> nn.Conv3d:

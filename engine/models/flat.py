@@ -4,10 +4,11 @@ In channels_last_3d memory (N, T, H, W, C) a 1x3x3 convolution is a 2-D one over
 convolution a 2-D one with a 3x1 window over the view (N, T, H*W, C). 2-D kernels for that memory order are older and
 better tuned than 3-D ones, and torch.compile's layout optimisation knows only them.
 
-Between the two, the channels are filled up with zeros to a multiple of 8, which tensor cores want (R(2+1)D-18 has 45,
-230, 460 and 921 there). They stay exactly zero: their weights, scale and shift are. The filling happens at each call
-to parameters of the published shapes, so state dicts, gradients and optimiser states are those of torchvision's form,
-and a run may change its form at any checkpoint.
+On a GPU the channels between the two are filled up with zeros to a multiple of 8, which tensor cores want (R(2+1)D-18
+has 45, 230, 460 and 921 there), and so are the three of the clips. They stay exactly zero: their weights, scale and
+shift are. The filling happens at each call to parameters of the published shapes, so state dicts, gradients and
+optimiser states are those of torchvision's form, and a run may change its form at any checkpoint. A CPU gains
+nothing from it (docs/performance.md).
 """
 
 import torch
@@ -15,7 +16,13 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.video.resnet import Conv2Plus1D, Conv3DNoTemporal
 
-_MULTIPLE = 8
+_MULTIPLE = {"cuda": 8}  # of channels, by device; elsewhere they are as published
+
+
+def aligned(channels: int, device: torch.device) -> int:
+    """The number of channels, filled ones included, with which a device computes a convolution best."""
+    multiple = _MULTIPLE.get(device.type, 1)
+    return -(-channels // multiple) * multiple
 
 
 class FlatConv2Plus1D(Conv2Plus1D):
@@ -48,7 +55,8 @@ class FlatConv3DNoTemporal(Conv3DNoTemporal):
 def _space_then_time(x: torch.Tensor, spatial: nn.Conv3d, norm: nn.Module, temporal: nn.Conv3d) -> torch.Tensor:
     batch, _, length, _, _ = x.shape
     # SyncBatchNorm, which may have taken the batch-norm's place, works on the channels it has.
-    extra = -spatial.out_channels % _MULTIPLE if type(norm) is nn.BatchNorm3d else 0
+    planes = spatial.out_channels
+    extra = aligned(planes, x.device) - planes if type(norm) is nn.BatchNorm3d else 0
     frames = _convolve_space(x, spatial, extra)
     frames = functional.relu(_batch_norm(frames, norm, extra), inplace=True)
     _, channels, height, width = frames.shape

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torchvision.models import video
 
-from engine.models.backbones import RESNETS, VideoResNet
+from engine.config import ModelConfig
+from engine.models.backbones import RESNETS, VideoResNet, choose_form
+from engine.models.flat import _MULTIPLE as FILLED
 from engine.models.flat import FlatConv2Plus1D
 from kernels.clip_normalize import clip_normalize
 
@@ -25,8 +27,11 @@ def assert_same_state(actual: nn.Module, expected: nn.Module) -> None:
         torch.testing.assert_close(actual.state_dict()[name], value, rtol=1e-9, atol=1e-9, msg=name)
 
 
-@pytest.mark.parametrize("name", ["r2plus1d_18", "mc3_18"])  # r3d_18 has nothing flat
-def test_same_function_and_gradients_as_torchvision(name):
+@pytest.mark.parametrize(  # channels as they are (CPU) and filled (GPU); r3d_18 has nothing flat
+    ("name", "multiple"), [("r2plus1d_18", 1), ("r2plus1d_18", 8), ("mc3_18", 1)]
+)
+def test_same_function_and_gradients_as_torchvision(name, multiple, monkeypatch):
+    monkeypatch.setitem(FILLED, "cpu", multiple)
     torch.manual_seed(0)
     published = getattr(video, name)(weights=None).double()
     head, published.fc = published.fc, nn.Identity()
@@ -91,7 +96,8 @@ def test_fifty_steps_give_the_same_loss_curve():
 
 
 def test_between_channels_are_aligned_and_stay_zero(monkeypatch):
-    """The convolutions see multiples of 8, and the filling is exactly zero after training steps."""
+    """As on a GPU: the convolutions see multiples of 8, and the filling is exactly zero after training steps."""
+    monkeypatch.setitem(FILLED, "cpu", 8)
     _, network = pair("r2plus1d_18")
     seen = []
     convolve = nn.functional.conv2d
@@ -109,6 +115,7 @@ def test_between_channels_are_aligned_and_stay_zero(monkeypatch):
         for conv in ("conv1", "conv2")
     ]
     assert len(seen) == 2 * len(between) and any(planes % 8 for planes in between)
+    assert network.clip_channels == 8
     for (activations, weight), planes in zip(seen[1::2], between, strict=True):
         assert activations.shape[1] % 8 == 0 == weight.shape[1] % 8
         assert not activations[:, planes:].any() and activations[:, :planes].any()
@@ -146,6 +153,30 @@ def test_the_forms_start_from_the_same_random_weights(name):
         states.append(VideoResNet(name, 4, form=form).state_dict())
     assert list(states[0]) == list(states[1])
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "form", "device", "expected"),
+    [
+        ("r2plus1d_18", "auto", "cpu", "flat"),
+        ("mc3_18", "auto", "cpu", "flat"),
+        ("r2plus1d_18", "auto", "cuda", "published"),
+        ("r2plus1d_18", "flat", "cuda", "flat"),
+        ("r2plus1d_18", "published", "cpu", "published"),
+        ("r3d_18", "flat", "cpu", "published"),
+        ("c3d", "auto", "cpu", "published"),
+    ],
+)
+def test_which_form_runs(backbone, form, device, expected):
+    chosen, why = choose_form(ModelConfig(backbone=backbone, form=form), torch.device(device))
+    assert chosen == expected
+    assert ("has no other" in why) == (backbone in ("r3d_18", "c3d"))
+
+
+def test_a_compiled_network_on_a_cpu_is_published_but_for_bf16():
+    config, cpu = ModelConfig(backbone="r2plus1d_18"), torch.device("cpu")
+    assert choose_form(config, cpu, "fp32", is_compiled=True)[0] == "published"
+    assert choose_form(config, cpu, "bf16", is_compiled=True)[0] == "flat"
 
 
 def test_another_batch_norm_in_its_place_is_called():

@@ -26,6 +26,7 @@ from engine.data.pyav.groups import GroupDecoder, StoredFrames
 from engine.data.pyav.snippets import SnippetWriter
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError
+from engine.data.transfer import DeviceCopier
 
 
 class PyAVDecoder:
@@ -33,7 +34,7 @@ class PyAVDecoder:
 
     Args:
         clip: the shape every snippet is brought to.
-        device: where the clips are wanted; for a GPU they go through pinned memory without a wait.
+        device: where the clips are wanted; on a GPU they arrive beside the training step (engine/data/transfer.py).
         num_threads: files decoded at the same time.
         time_limit_s: seconds that one snippet may take; a file that takes longer has failed.
     """
@@ -43,7 +44,7 @@ class PyAVDecoder:
     def __init__(self, clip: ClipFormat, device: torch.device, num_threads: int, *, time_limit_s: float = 60.0) -> None:
         if num_threads < 1:
             raise ValueError(f"num_threads must be at least 1, not {num_threads}")
-        self._clip, self._device, self._time_limit_s = clip, torch.device(device), time_limit_s
+        self._clip, self._copy, self._time_limit_s = clip, DeviceCopier(device), time_limit_s
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="pyav")
         self._local = threading.local()
@@ -56,7 +57,7 @@ class PyAVDecoder:
         """
         clip = self._clip
         shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
-        host = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        host = self._copy.empty(shape, torch.uint8)
         clips = host.numpy()
         jobs = deque(split_into_jobs(requests, self._num_threads))
         failures: dict[int, str] = {}
@@ -67,7 +68,7 @@ class PyAVDecoder:
 
         for done in [self._pool.submit(work) for _ in range(min(self._num_threads, len(jobs)))]:
             done.result()
-        return DecodedClips(host.to(self._device, non_blocking=True), dict(sorted(failures.items())))
+        return DecodedClips(self._copy(host), dict(sorted(failures.items())))
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,72 @@
+"""The network of a run as it is called in a step: its form, its memory, distributed, compiled."""
+
+import dataclasses
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.checkpoint import LOSS_PART
+from engine.config import Config, TrainConfig
+from engine.data.batch import ClipFormat
+from engine.distributed import Ranks
+from engine.errors import InputError
+from engine.losses import Loss
+from engine.models.backbones import choose_form
+from engine.models.embedder import Embedder, build_embedder
+from engine.precision import Precision, precision_notes
+
+CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")  # of torch.compile: they record CUDA graphs
+
+
+def build_model(
+    config: Config, ranks: Ranks, precision: Precision, clip: ClipFormat, embed_dim: int, loss: Loss
+) -> tuple[Embedder, list[str]]:
+    """The model on its device, with random or given weights (`run.seed`), and lines for the log.
+
+    Raises:
+        InputError: an option that this device has not, or weights that cannot be had.
+    """
+    train, device = config.train, ranks.device
+    form, why = choose_form(config.model, device, precision.name, is_compiled=train.compile)
+    torch.manual_seed(config.run.seed)
+    model = build_embedder(dataclasses.replace(config.model, form=form), clip, embed_dim)
+    if isinstance(loss, nn.Module):  # what it trains is stepped, averaged over ranks and saved with the model
+        model.add_module(LOSS_PART, loss)
+    model.backbone.recompute = train.checkpoint_activations
+    if train.sync_bn and ranks.world_size > 1:
+        if device.type == "cpu":
+            raise InputError(
+                "train.sync_bn needs GPUs (torch's SyncBatchNorm computes nowhere else): leave it off on CPUs"
+            )
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    memory = torch.channels_last_3d if train.channels_last else torch.contiguous_format
+    weights = torch.float64 if precision.name == "fp64" else torch.float32
+    model.to(device, weights, memory_format=memory)
+    notes = [f"form: {form} ({why})", *precision_notes(precision, device, form)]
+    return model, notes
+
+
+def as_called(model: Embedder, train: TrainConfig, ranks: Ranks) -> nn.Module:
+    """The model as a step calls it: all-reducing its gradients over the ranks, compiled.
+
+    Raises:
+        InputError: `train.compile_mode` records CUDA graphs and there is no GPU.
+    """
+    network: nn.Module = model
+    if ranks.world_size > 1:
+        network = DistributedDataParallel(
+            network,
+            device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
+            # Gradients are reduced where they are computed, without a copy. Buckets go while backward still runs.
+            gradient_as_bucket_view=True,
+            # Batch-norm's statistics are not read in training: `share_buffers` sends rank 0's round where they are.
+            broadcast_buffers=False,
+        )
+    if not train.compile:
+        return network
+    if train.compile_mode in CUDA_GRAPH_MODES and ranks.device.type != "cuda":
+        raise InputError(
+            f"train.compile_mode '{train.compile_mode}' records CUDA graphs, which a CPU has not: take 'default'"
+        )
+    return torch.compile(network, mode=train.compile_mode)

@@ -1,0 +1,97 @@
+"""Where a run begins: at its own newest checkpoint, at another's weights, or at random ones."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from engine.checkpoint import checkpoint_file, network_weights, newest_checkpoint, read_checkpoint, set_aside_later
+from engine.config import Config
+from engine.distributed import barrier, main_rank_first
+from engine.ema import KEY as AVERAGE
+from engine.ema import evaluated_weights
+from engine.errors import InputError
+from engine.models.weights import checkpoint_classes
+from engine.schema import parse, to_tree
+
+if TYPE_CHECKING:
+    from engine.run import Run  # which calls `restore`
+
+# A checkpoint resumes only a run that means the same by these.
+_MUST_MATCH = ("model", "clip", "words", "loss")
+
+
+def restore(run: "Run") -> None:
+    """Resume from the run's own checkpoint, or start from another's weights, or from nothing."""
+    resume = run.config.run.resume
+    # Rank 0 chooses, so that all ranks read the same file even while its disk is slow to show others.
+    state = None
+    if resume == "never":
+        taken, _ = newest_checkpoint(run.folder)
+        if taken is not None:
+            raise InputError(
+                f"run.resume is 'never' but '{run.folder}' holds checkpoints (step {taken['step']}): "
+                "choose another run.folder, or remove the old one"
+            )
+    elif resume == "auto":
+        state, passed_over = newest_checkpoint(run.folder)
+        run.notes += [f"passed over: {line}" for line in passed_over]
+        steps = main_rank_first(state["step"] if state else None)
+        if steps != (state["step"] if state else None):
+            raise InputError(
+                f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share"
+            )
+    else:
+        state = read_checkpoint(checkpoint_file(Path(resume)))
+    if state is not None:
+        _resume(run, state)
+    elif run.config.train.init_from:
+        source = checkpoint_file(Path(run.config.train.init_from))
+        start = read_checkpoint(source)
+        _load_weights(run.model, evaluated_weights(start, "auto", source), source)
+        run.prior_classes = tuple(dict.fromkeys([*run.prior_classes, *checkpoint_classes(start)]))
+        run.notes.append(f"weights from {source}")
+    if run.average:
+        run.average.model.load_state_dict((state or {}).get(AVERAGE, run.model.state_dict()))
+    barrier()
+    if state is not None and run.ranks.is_main:
+        set_aside_later(run.folder, run.step)
+
+
+def _resume(run: "Run", state: dict[str, Any]) -> None:
+    tree, saved = to_tree(run.config), to_tree(parse(Config, state["config"]))  # keys that came later: their default
+    for each in (tree, saved):
+        each["model"].pop("form")  # another way to compute the same
+    changed = [name for name in _MUST_MATCH if tree[name] != saved[name]]
+    if list(run.data.train.classes) != list(state["train_classes"]):
+        changed.append("training classes")
+    if len(run.data.train.manifest) != state["num_videos"]:
+        changed.append("number of training videos")
+    elif run.epoch_size != state.get("epoch_size", run.epoch_size):
+        changed.append("length of an epoch (data.train.N.weight, data.clips_per_epoch)")
+    if tree["train"]["batch_size"] != state["config"]["train"]["batch_size"]:
+        changed.append("train.batch_size")
+    if changed:
+        raise InputError(
+            f"run folder '{run.folder}' holds a run with another {', '.join(changed)}: choose another run.folder, "
+            "remove that one, or undo the change"
+        )
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.scaler.load_state_dict(state["scaler"])
+    run.step, run.best = state["step"], state["best"]
+    run.prior_classes = tuple(state.get("prior_classes", run.prior_classes))
+    run.measured = state.get("measured", run.step)
+    run.guard.restore(state.get("skipped_steps", 0))
+    run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
+
+
+def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: Path) -> None:
+    own, weights = network_weights(model.state_dict()), network_weights(weights)
+    wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
+    if wrong:
+        raise InputError(
+            f"train.init_from: '{source}' is of another model; tensors that do not fit: {', '.join(wrong[:8])}"
+        )
+    model.load_state_dict(weights, strict=False)

@@ -1,0 +1,64 @@
+"""One optimiser step. All of it is queued on the device: the host waits for nothing and can prepare the next one."""
+
+import torch
+
+from engine.config import TrainConfig
+from engine.data.batch import ClipBatch
+from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
+from engine.optim import clip_gradients
+from engine.run import Run
+from kernels.clip_normalize import clip_normalize
+
+
+def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tensor:
+    """Forward, backward and update from one batch. Returns the mean loss, still on the device.
+
+    If the loss or the gradient is not finite the model stays as it was.
+
+    Dropout is seeded by (seed, step, rank), so a resumed run draws what the uninterrupted one would.
+    """
+    config, device = run.config.train, run.ranks.device
+    torch.manual_seed(step_seed(run.config.run.seed, run.step, run.ranks.rank, run.ranks.world_size))
+    run.optimizer.zero_grad(set_to_none=True)
+    buffers = copy_buffers(run.model)
+    frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
+    total = torch.zeros((), dtype=targets.dtype, device=device)
+    for place, (part, label) in enumerate(zip(frames, labels, strict=True)):
+        is_last = place == len(frames) - 1
+        run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
+        if config.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # what an earlier call returned may be overwritten now
+        clips = normalized_clips(run, part)
+        with run.precision.autocast(device):
+            prediction = run.network(clips)
+        loss = run.loss(prediction, targets, label) * (len(label) / len(batch))
+        run.scaler.scale(loss).backward()
+        total += loss.detach()
+    run.scaler.unscale_(run.optimizer)
+    norm = clip_gradients(run.model, config.grad_clip) if config.grad_clip else gradient_norm(run.model)
+    is_bad = run.guard.step(run.optimizer, run.scaler, total, norm, statistics_norm(run.model))
+    restore_buffers(run.model, buffers, where=is_bad)
+    return total
+
+
+def normalized_clips(run: Run, frames: torch.Tensor) -> torch.Tensor:
+    """uint8 frames [N, T, H, W, 3] as the run's network takes them: one pass over memory on a GPU."""
+    return clip_normalize(
+        frames,
+        run.precision.compute,
+        channels_last=run.config.train.channels_last,
+        channels=run.model.backbone.clip_channels,
+    )
+
+
+def warmup_steps(config: TrainConfig) -> int:
+    """The first steps of a process that are not timed: memory is found, kernels are chosen, the network is compiled.
+
+    CUDA graphs are recorded in the second and third.
+    """
+    return 3 if config.compile else 1
+
+
+def step_seed(seed: int, step: int, rank: int, world_size: int) -> int:
+    """The seed of a step's dropout on one rank."""
+    return seed + 1_000_003 * (step * world_size + rank)

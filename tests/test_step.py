@@ -1,0 +1,171 @@
+"""The options of a step: each leaves the mathematics alone, or does to it exactly what it says."""
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.checkpoint import load_for_inference, read_checkpoint
+from engine.config import load_config
+from engine.data.loader import ClipLoader
+from engine.distributed import Ranks
+from engine.errors import InputError
+from engine.inference import load_model
+from engine.preemption import StopVote
+from engine.run import Run, build_loader, build_run
+from engine.step import train_step
+from engine.train import train
+from tests import jobs
+
+CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
+
+
+def make_config(videos: Path, folder: Path, *overrides: str):
+    """A narrow R(2+1)D on the small videos, in fp64 so that equal means equal."""
+    path = jobs.write_config(
+        folder / "config.yaml", videos, folder / "run",
+        model={"backbone": "r2plus1d_18", "width": 4, "dropout": 0.3},
+        train={"epochs": 2, "batch_size": 4, "lr": 1e-3, "milestones": [], "precision": "fp64"},
+        evaluate={"every_epochs": 2, "num_snippets": 1}, log={"every_steps": 1, "sample_clips": 0},
+    )  # fmt: skip
+    return load_config(path, list(overrides))
+
+
+@pytest.fixture
+def steps(videos, tmp_path):
+    """Some steps with options: (run, losses, gradients of the last step)."""
+    loaders: list[ClipLoader] = []
+
+    def go(*overrides: str, count: int = 3) -> tuple[Run, list[float], dict[str, torch.Tensor]]:
+        run = build_run(make_config(videos, tmp_path / str(len(loaders)), *overrides), CPU, StopVote())
+        loaders.append(build_loader(run))
+        targets = run.classes.vectors.to(run.model.linear.weight.dtype)
+        run.network.train()
+        losses = []
+        for _ in range(count):
+            losses.append(train_step(run, next(loaders[-1]), targets).item())
+            run.step += 1
+        return run, losses, {name: p.grad.clone() for name, p in run.model.named_parameters()}
+
+    yield go
+    for loader in loaders:
+        loader.close()
+
+
+def assert_same(found: tuple[Run, list[float], dict], expected: tuple[Run, list[float], dict], rtol: float) -> None:
+    assert found[1] == pytest.approx(expected[1], rel=rtol)
+    for name, gradient in expected[2].items():
+        difference = (found[2][name] - gradient).abs().max()
+        assert difference <= rtol * gradient.abs().max(), name
+    assert expected[2]["backbone.stem.0.weight"].any()
+
+
+def test_recomputed_activations_change_no_loss_gradient_or_statistic(steps):
+    """Bit for bit, dropout and the running statistics of batch-norm included, in both forms."""
+    for form in ("published", "flat"):
+        kept = steps(f"model.form={form}")
+        again = steps(f"model.form={form}", "train.checkpoint_activations=true")
+        assert kept[1] == again[1]
+        assert all(torch.equal(gradient, again[2][name]) for name, gradient in kept[2].items())
+        state = again[0].model.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in kept[0].model.state_dict().items())
+        assert int(state["backbone.stem.1.num_batches_tracked"]) == 3
+
+
+def test_the_form_changes_the_losses_by_rounding_only(steps):
+    published, automatic = steps("model.form=published", count=1), steps("model.form=auto", count=1)
+    assert any(line.startswith("form: flat (model.form is auto") for line in automatic[0].notes)
+    assert_same(automatic, published, rtol=1e-8)
+    assert steps("model.form=auto")[1] == pytest.approx(steps("model.form=published")[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["train.compile=true", "train.compile_mode=reduce-overhead"], "records CUDA graphs, which a CPU has not"),
+        (["evaluate.weights=average"], "train.ema_decay is 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(videos, tmp_path, overrides, says):
+    with pytest.raises(InputError, match=says):
+        build_run(make_config(videos, tmp_path, *overrides), CPU, StopVote())
+
+
+class StopAfter(StopVote):
+    """Asked to stop after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def agreed(self, group) -> bool:
+        self.steps -= 1
+        return self.steps < 0
+
+
+def test_the_average_is_one_resumes_bit_for_bit_and_is_what_is_evaluated(videos, tmp_path, monkeypatch):
+    seen = []  # the weights after each step, of the uninterrupted run
+
+    def remember(run, batch, targets):
+        loss = train_step(run, batch, targets)
+        seen.append({name: value.clone() for name, value in run.model.state_dict().items()})
+        return loss
+
+    option = ["train.ema_decay=0.4", "data.tests=[]"]
+    start = build_run(make_config(videos, tmp_path / "start", *option), CPU, StopVote()).model.state_dict()
+    monkeypatch.setattr("engine.train.train_step", remember)
+    config = make_config(videos, tmp_path / "whole", *option)
+    train(config, CPU, StopVote())
+    monkeypatch.undo()
+    whole = read_checkpoint(max((tmp_path / "whole/run/checkpoints").glob("step_*.pt")))
+    assert len(seen) == whole["step"] > 6
+    expected = {name: value.clone() for name, value in start.items()}
+    for step, weights in enumerate(seen, start=1):
+        decay = min(0.4, (1 + step) / (10 + step))
+        for name, value in weights.items():
+            expected[name] = decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
+    assert decay == 0.4
+    for name, value in expected.items():
+        torch.testing.assert_close(whole["average"][name], value, rtol=1e-12, atol=1e-15, msg=name)
+    assert not torch.equal(whole["average"]["linear.weight"], whole["model"]["linear.weight"])
+
+    cut = make_config(videos, tmp_path / "cut", *option)
+    with pytest.raises(Exception, match="stopped after step 4"):
+        train(cut, CPU, StopAfter(4))
+    train(cut, CPU, StopVote())
+    resumed = read_checkpoint(max((tmp_path / "cut/run/checkpoints").glob("step_*.pt")))
+    for kind in ("model", "average"):
+        assert all(torch.equal(value, resumed[kind][name]) for name, value in whole[kind].items())
+    assert jobs.losses(tmp_path / "cut/run") == jobs.losses(tmp_path / "whole/run")
+
+    best = read_checkpoint(tmp_path / "whole/run/checkpoints/best.pt")
+    folder = tmp_path / "whole/run"
+    for model, kind in (
+        (load_for_inference(folder, CPU.device).model, "average"),
+        (load_model(folder, CPU.device, overrides=["evaluate.weights=trained"]).model, "model"),
+    ):
+        assert torch.equal(model.linear.weight, best[kind]["linear.weight"].float())
+
+
+def test_the_log_tells_warm_up_apart(videos, tmp_path):
+    train(make_config(videos, tmp_path, "train.epochs=1", "data.tests=[]"), CPU, StopVote())
+    assert gc.isenabled() and gc.get_freeze_count() == 0
+    (warm_up,) = jobs.events(tmp_path / "run", "warm_up")
+    assert warm_up["seconds"] > 0
+    logged = [event for event in jobs.events(tmp_path / "run", "scalars") if "train/loss" in event]
+    assert ["speed/clips_per_second" in event for event in logged] == [False] + [True] * (len(logged) - 1)
+
+
+def test_garbage_is_collected_only_between_counted_steps(videos, tmp_path, monkeypatch):
+    collected, steps = [], []
+    monkeypatch.setattr(gc, "collect", lambda *_: collected.append(len(steps)) or 0)
+    monkeypatch.setattr("engine.train.train_step", lambda *a: steps.append(gc.isenabled()) or train_step(*a))
+    train(make_config(videos, tmp_path, "train.gc_every_steps=2", "data.tests=[]", "train.epochs=1"), CPU, StopVote())
+    assert not any(steps)
+    assert set(range(2, len(steps), 2)) <= set(collected)
