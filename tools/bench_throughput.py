@@ -10,12 +10,19 @@ and 80th percentile, the machine, the versions, the commit and the command), and
 
 import argparse
 
-from bench import compute, decode, kernels, manifest
+from bench import compute, decode, ingest, kernels, manifest, memory
 
 from engine.errors import InputError, run_command
 
-BENCHMARKS = {"manifest": manifest, "decode": decode, "compute": compute, "kernels": kernels}
-SUITES = {"cpu": ("manifest", "decode", "compute", "kernels"), "gpu": ("compute", "kernels")}
+BENCHMARKS = {
+    "manifest": manifest,
+    "decode": decode,
+    "ingest": ingest,
+    "memory": memory,
+    "compute": compute,
+    "kernels": kernels,
+}
+SUITES = {"cpu": ("manifest", "decode", "ingest", "memory", "compute", "kernels"), "gpu": ("compute", "kernels")}
 
 
 def main() -> None:
