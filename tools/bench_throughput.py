@@ -17,7 +17,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from bench import accuracy, compute, decode, decode_gpu, kernels, manifest, train
+from bench import accuracy, compute, decode, decode_gpu, ingest, kernels, manifest, memory, train
 from bench.publish import markdown, newest, publish, read_records
 
 from engine.errors import InputError, run_command
@@ -27,6 +27,8 @@ BENCHMARKS = {
     "manifest": manifest,
     "decode": decode,
     "decode_gpu": decode_gpu,
+    "ingest": ingest,
+    "memory": memory,
     "compute": compute,
     "train": train,
     "kernels": kernels,
@@ -36,6 +38,8 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
     "cpu": (
         ("manifest",),
         ("decode",),
+        ("ingest",),
+        ("memory",),
         ("kernels", "--device", "cpu"),
         ("train", "--device", "cpu"),
         ("compute", "--device", "cpu"),

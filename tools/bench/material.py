@@ -23,17 +23,20 @@ _DRAWN = (8, 250, (320, 240))  # videos, frames, size: what is measured without 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The videos in three forms, row by row the same, and the snippets to decode: (row, start)."""
+    """The videos in three forms, row by row the same, and the snippets to decode: (row, start).
+
+    mp4: None where the store has B-frames, whose order in time its bytes do not tell a muxer.
+    """
 
     raw: Manifest
     store: Manifest
-    mp4: Manifest
+    mp4: Manifest | None
     snippets: list[tuple[int, int]]
     clip: ClipFormat
 
 
-def prepare(arguments: argparse.Namespace, folder: Path) -> Material:
-    """Choose the videos, ingest them, write the MP4 files, draw the snippets."""
+def prepare(arguments: argparse.Namespace, folder: Path, settings: StoreSettings | None = None) -> Material:
+    """Choose the videos, ingest them (by the default settings), write the MP4 files, draw the snippets."""
     clip = ClipFormat(short_side=arguments.short_side, crop=arguments.crop)
     generator = np.random.default_rng(arguments.seed)
     if arguments.manifest is None:
@@ -42,19 +45,23 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Material:
     raw = Manifest.load(arguments.manifest or folder / "raw.parquet")
     rows = np.flatnonzero(raw.num_frames >= clip.span)
     raw = raw.select(np.sort(generator.permutation(rows)[: arguments.num_videos]))
-    settings = StoreSettings(short_side=arguments.short_side)
+    settings = settings or StoreSettings(short_side=arguments.short_side)
     report = ingest(raw, folder / "store", settings, WorkSettings())
     if report.files or len(raw) == 0:
         raise InputError(f"'{raw.source}' has files that cannot be ingested: {report.files[:3]}")
     store = Manifest.load(folder / "store" / MANIFEST_NAME)
-    for row in range(len(store)):
-        write_mp4(store, row, folder / "mp4" / "all" / f"{row:06d}.mp4", settings)
-    index_folder(folder / "mp4", folder / "mp4.parquet")
-    mp4 = Manifest.load(folder / "mp4.parquet")
+    mp4 = None if settings.b_frames else _mp4_files(store, folder, settings)
     frames = np.minimum(raw.num_frames, store.num_frames)
     chosen = generator.integers(0, len(raw), arguments.snippets)
     starts = generator.integers(0, np.maximum(frames[chosen] - clip.span, 0), endpoint=True)
     return Material(raw, store, mp4, list(zip(chosen.tolist(), starts.tolist(), strict=True)), clip)
+
+
+def _mp4_files(store: Manifest, folder: Path, settings: StoreSettings) -> Manifest:
+    for row in range(len(store)):
+        write_mp4(store, row, folder / "mp4" / "all" / f"{row:06d}.mp4", settings)
+    index_folder(folder / "mp4", folder / "mp4.parquet")
+    return Manifest.load(folder / "mp4.parquet")
 
 
 def draw_videos(folder: Path, generator: np.random.Generator) -> None:

@@ -150,23 +150,33 @@ class _Canvas:
         self._short_side, self._turns = short_side, rotation // 90 % 4
         self._size: tuple[int, int] | None = None
         self._reformatter = VideoReformatter()
+        self._untagged: av.VideoFrame | None = None
 
     def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
         self._size = self._size or even_size(picture.width, picture.height, self._short_side)
         layout = picture.format
+        unscaled = (picture.width, picture.height) == self._size
+        if unscaled and layout.name == "yuv420p" and not is_full_range(picture) and not self._turns:
+            return picture  # as it is wanted
         colour = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
         if not (layout.is_rgb or layout.has_palette):
             colour["src_colorspace"] = Colorspace.ITU601
             colour["src_color_range"] = ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG
             if layout.chroma_width(8) < 8 or layout.chroma_height(8) < 8:
                 # As in `convert.py`: chroma sits in the middle of its luma pixels, whatever the tag says.
-                untagged = av.VideoFrame(picture.width, picture.height, layout.name.replace("yuvj", "yuv"))
-                copy_planes(picture, untagged)
-                picture = untagged
+                picture = self._without_tag(picture)
         picture = self._reformatter.reformat(
             picture, *self._size, "yuv420p", interpolation=ACCURATE, threads=1, **colour
         )
         return self._turned(picture) if self._turns else picture
+
+    def _without_tag(self, picture: av.VideoFrame) -> av.VideoFrame:
+        form = (picture.width, picture.height, picture.format.name.replace("yuvj", "yuv"))
+        known = self._untagged
+        if known is None or (known.width, known.height, known.format.name) != form:
+            known = self._untagged = av.VideoFrame(*form)
+        copy_planes(picture, known)
+        return known
 
     def _turned(self, picture: av.VideoFrame) -> av.VideoFrame:
         sides = (picture.height, picture.width) if self._turns % 2 else (picture.width, picture.height)
@@ -234,14 +244,19 @@ def build_encoder(width: int, height: int, rate: Fraction, settings: StoreSettin
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = 1 / rate, rate
     context.gop_size, context.max_b_frames, context.thread_count = settings.gop, settings.b_frames, 1
-    groups = f"keyint={settings.gop}:min-keyint=1:scenecut=0:open-gop=0:bframes={settings.b_frames}"
-    context.options = {"preset": settings.preset, "crf": str(settings.crf), "aud": "1", "a53cc": "0"}
-    context.options |= {"x264-params": groups} | ({} if settings.tune == "none" else {"tune": settings.tune})
+    context.options = encoder_options(settings)
     try:
         context.open()
     except av.FFmpegError as error:
         raise _Refused("unencodable", f"x264 does not take {width}x{height}: {error.strerror}") from error
     return context
+
+
+def encoder_options(settings: StoreSettings) -> dict[str, str]:
+    """x264's, for closed groups of exactly `gop` frames, each picture behind an access unit delimiter."""
+    groups = f"keyint={settings.gop}:min-keyint=1:scenecut=0:open-gop=0:bframes={settings.b_frames}"
+    options = {"preset": settings.preset, "crf": str(settings.crf), "aud": "1", "a53cc": "0", "x264-params": groups}
+    return options if settings.tune == "none" else {**options, "tune": settings.tune}
 
 
 def _collect(packets: Iterable[av.Packet], groups: list[bytes], sizes: list[int]) -> None:

@@ -1,0 +1,81 @@
+"""The ingest and memory benchmarks at a small size: a plain transcode that is comparable, a table, a straight line."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from engine.data.store.index import StoreSettings
+from engine.errors import InputError
+from tests.small_run import ROOT
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from bench import ingest, material, memory
+
+    monkeypatch.setattr(material, "_DRAWN", (2, 40, (160, 120)))
+    return ingest, material, memory
+
+
+def options(module, *words):
+    parser = ArgumentParser()
+    module.add_arguments(parser)
+    return parser.parse_args(["--short-side", "64", "--crop", "56", *words])
+
+
+def recorder(monkeypatch, module):
+    recorded = {}
+
+    def keep(name, **fields):
+        recorded.update(fields, name=name)
+        return Path("records") / f"{name}.jsonl"
+
+    monkeypatch.setattr(module, "append_record", keep)
+    return recorded
+
+
+def test_settings_and_speed_are_measured(bench, monkeypatch, capsys):
+    recorded = recorder(monkeypatch, bench[0])
+    monkeypatch.setattr(bench[0], "VARIANTS", ({}, {"crf": 40, "b_frames": 2}))
+    bench[0].run(options(bench[0], "--snippets", "4", "--repeats", "1", "--variants", "2"))
+    assert 0.2 < recorded["ratio"] < 5
+    fine, coarse = recorded["settings"]
+    assert (fine["settings"], coarse["settings"]) == ("default", "crf 40, b_frames 2")
+    assert fine["bytes/frame"] > 1.5 * coarse["bytes/frame"]
+    assert fine["bytes/frame in MP4"] > fine["bytes/frame"]
+    assert coarse["MP4 clips/s"] is None
+    assert 60 > fine["PSNR dB"] > coarse["PSNR dB"] + 5
+    assert 1 > fine["SSIM"] > coarse["SSIM"]
+    assert "ingest / plain transcode" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--repeats is 0"):
+        bench[0].run(options(bench[0], "--repeats", "0"))
+
+
+def test_the_plain_transcode_codes_the_same_frames_with_the_same_settings(bench, tmp_path):
+    ingest, material, _ = bench
+    raw = material.prepare(options(ingest, "--snippets", "1"), tmp_path).raw
+    settings, source = StoreSettings(short_side=64), ingest.source_videos(raw)[0]
+    ours = ingest._normalise(source, settings)
+    assert ingest.transcode_plainly(source, settings, tmp_path / "plain.mp4") == ours.num_frames
+    with av.open(str(tmp_path / "plain.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert [number for number, packet in enumerate(packets) if packet.is_keyframe] == [0, 16, 32]
+    assert abs(sum(packet.size for packet in packets) / len(ours.data) - 1) < 0.1
+
+
+def test_memory_is_read_and_a_leak_would_show(bench, monkeypatch, capsys):
+    memory = bench[2]
+    recorded = recorder(monkeypatch, memory)
+    monkeypatch.setattr(memory, "_READINGS", 5)
+    memory.run(options(memory, "--snippets", "96"))
+    assert len(recorded["resident_bytes"]) == 5
+    assert "growth" in capsys.readouterr().out
+    assert memory.growth([100] * 100) == pytest.approx((100, 0), abs=1e-9)
+    leak = (1000 + np.arange(100)).tolist()
+    assert memory.growth([5, *leak[1:]]) == pytest.approx((1010, 89 / 1010))
+    with pytest.raises(InputError, match="--snippets at least"):
+        memory.run(options(memory, "--snippets", "20"))
