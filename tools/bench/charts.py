@@ -1,17 +1,20 @@
 """The pictures of benchmarks, each from a record: bars, accuracy over throughput, and the roofline of a step."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.rows import COLUMNS, Row, number
-from engine.pictures import NEUTRAL, OTHER, RIGHT, WRONG
+from engine.pictures import NEUTRAL, OTHER, RIGHT, WRONG, save_figure
+from engine.records import RECORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PICTURES = RECORDS.parent / "pictures"
 OURS = ("engine", "kernel")  # variants that are coloured begin so
 _BARS_OF = ("clips_per_s", "roofline_share")  # what the bars of rows show: the first that they have
 _LEAST_SHARE = 0.001  # of a step: what takes less is no point of the roofline
@@ -55,6 +58,15 @@ def _quantile_bars(title: str, quantiles: Mapping[str, Mapping[str, float]]) -> 
     values = [q["p50"] for q in quantiles.values()]
     notes = [f"{number(q['p50'])} ({number(q['p20'])} to {number(q['p80'])})" for q in quantiles.values()]
     return _bars(title, "median (20th to 80th percentile)", list(quantiles), values, notes, [RIGHT] * len(values))
+
+
+def save_bars(
+    path: Path, title: str, unit: str, labels: Sequence[str], values: Sequence[float], notes: Sequence[str], ours: str
+) -> None:
+    """Bars of a benchmark that draws more than the one picture of its record; those whose label begins with `ours`
+    are coloured."""
+    colours = [RIGHT if label.startswith(ours) else NEUTRAL for label in labels]
+    save_figure(_bars(title, unit, labels, values, notes, colours), path)
 
 
 def _bars(
