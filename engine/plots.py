@@ -200,7 +200,9 @@ def points_figure(clouds: Sequence[Cloud]) -> "Figure":
         else:
             color, marker = _DOTS[sources.index(cloud.label.rpartition(":")[0]) % len(_DOTS)], "o"
         color = GREY if cloud.kind == "removed" else color
-        axes.scatter(*cloud.places.T, c=color, marker=marker, s=28, label=f"{cloud.label} ({len(cloud.names)})")
+        axes.scatter(
+            *cloud.places.T, c=color, marker=marker, s=28 if named else 10, label=f"{cloud.label} ({len(cloud.names)})"
+        )
         for place, name in zip(cloud.places, cloud.names, strict=True):
             if named:
                 axes.annotate(name, place, xytext=(4, 2), textcoords="offset points", fontsize=7, parse_math=False)

@@ -84,10 +84,11 @@ def _beside_published(
             if not group:
                 continue
             count = group[0].half_classes if which == "half" else group[0].num_classes
-            top1 = mean_over_splits(group, "half_top1" if which == "half" else "top1")
-            top5 = mean_over_splits(group, "half_top5" if which == "half" else "top5")
-            rows.append([curve, test, group[0].point.classes, len({m.point.split for m in group}), count, str(top1),
-                         str(top5) if count > 5 else None, 1 / count])  # fmt: skip
+            prefix = "half_" if which == "half" else ""
+            top1 = mean_over_splits(group, f"{prefix}top1")
+            top5 = str(mean_over_splits(group, f"{prefix}top5")) if count > 5 else None
+            splits = len({m.point.split for m in group})
+            rows.append([curve, test, group[0].point.classes, splits, count, str(top1), top5, 1 / count])
             bars.append((curve, top1))
         if bars:
             panels.append((test, bars, rows[-1][-1]))

@@ -145,7 +145,9 @@ def figure2_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     )
     places = project(vectors)
     clouds = []
-    for source, kind in dict.fromkeys((source, kind) for source, _, kind in entries):
+    present = {(source, kind) for source, _, kind in entries}
+    ordered = [(source, kind) for kind in ("training", "removed", "test") for source, _ in (*training, *tests)]
+    for source, kind in (each for each in ordered if each in present):
         own = [index for index, (s, _, k) in enumerate(entries) if (s, k) == (source, kind)]
         clouds.append(Cloud(f"{source}: {kind}", kind, places[own], [entries[index][1] for index in own]))
     counts = [[cloud.label, len(cloud.names)] for cloud in clouds]

@@ -89,13 +89,10 @@ def point_key(point: Point) -> JobKey:
 
 def _write_config(cell: Cell, folder: Path, out: Path, workers: int) -> None:
     config = cell.located(out)
-    if not gpus():
-        threads = max(1, cores() // workers)
-        config = dataclasses.replace(
-            config,
-            run=dataclasses.replace(config.run, cpu_threads=threads),
-            data=dataclasses.replace(config.data, decode_threads=threads),
-        )
+    threads = max(1, cores() // workers)
+    data = dataclasses.replace(config.data, decode_threads=threads)
+    run = config.run if gpus() else dataclasses.replace(config.run, cpu_threads=threads)
+    config = dataclasses.replace(config, run=run, data=data)
     save_config(config, folder / "cell.yaml")
 
 

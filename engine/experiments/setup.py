@@ -23,7 +23,6 @@ from engine.semantics.overlap import NamedClasses, remove_overlap
 if TYPE_CHECKING:
     from engine.experiments.methods import Method
 
-METHODS = ("end to end", "frozen", "pretrained", "joint")
 _SHORT = {"end to end": "e2e", "frozen": "frozen", "pretrained": "pretrained", "joint": "joint"}
 
 

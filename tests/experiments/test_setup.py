@@ -8,9 +8,11 @@ import pytest
 from engine.config import Config
 from engine.data.manifest import Manifest
 from engine.data.sampler import epoch_length
-from engine.data.sources import load_training
+from engine.data.sources import load_tests, load_training
 from engine.errors import InputError
 from engine.experiments.curves import classes_of_a_cluster, draw_classes, figure4_points, figure5_points, figure6_points
+from engine.experiments.distances import distances_from_training, figure7_report
+from engine.experiments.results import Measured, Point
 from engine.experiments.setup import (
     Setup,
     class_pool,
@@ -21,6 +23,7 @@ from engine.experiments.setup import (
     with_sources,
 )
 from engine.schema import parse
+from engine.semantics.classes import build_class_embeddings
 from tests.rows import row
 
 VIDEOS = ["archery", "cooking", "diving", "fishing", "jumping", "running", "smoking", "swimming"]
@@ -132,3 +135,28 @@ def test_figures_share_their_cells(setup):
     assert len({p.cell.digest for p in four}) == 2 * 2 * (2 * 2 + 2 * 2 + 1)
     assert all(p.classes == 2 and len({n for s in p.cell.config.data.train for n in s.classes}) == 2 for p in five)
     assert len(five) == 2 * 2 * 2
+
+
+def test_figure7_measures_distances_to_training_classes_alone(setup):
+    """Six training classes: a quarter of them, rounded down, is the nearest one."""
+    names = load_tests(for_split(setup, 1).data.tests)[0].classes
+    training = class_pool(for_split(setup, 1)).names
+    assert not set(names) & set(training)
+    distances, nearest = distances_from_training(setup, 1, names)
+    vectors = build_class_embeddings([*names, *training], setup.base.words).vectors.numpy()
+    expected = [min(1 - vectors[place] @ vectors[2 + other] for other in range(6)) for place in range(2)]
+    assert nearest == 1 and distances == pytest.approx(expected, abs=1e-6)
+
+    near, far = sorted(zip(distances, names, strict=True))
+    per_class = ((near[1], 30, 0.5), (far[1], 10, 0.1))
+    values = [
+        Measured(Point(curve, 0, 1, 0, method_cell(setup, "frozen", 1)), "unseen", Path("run"), 2, 0.4, 1.0, None, None, None,
+                 per_class, None)
+        for curve in ("frozen", "end to end")
+    ]  # fmt: skip
+    report = figure7_report(setup, values)
+    assert report.tables[0].rows[1] == ["unseen", "end to end", 2, 0.5, 0.1, pytest.approx(-1)]
+    left = report.figure.axes[0].lines[0]
+    assert left.get_xydata().tolist() == [
+        [pytest.approx(near[0]), pytest.approx(40)], [pytest.approx(far[0]), pytest.approx(10)],
+    ]  # fmt: skip

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +43,12 @@ def place(tmp_path_factory) -> Path:
 
 def words(place: Path, name: str = "fig6") -> list[str]:
     return [name, "--config", str(place / "config.yaml"), "--images", str(place / "photos" / "manifest.parquet"),
-            "--out", str(place / "out"), "--splits", "3", "--shares", "1", "--workers", "1"]  # fmt: skip
+            "--out", str(place / "out"), "--splits", "3", "--shares", "1", "--workers", "2"]  # fmt: skip
 
 
 def folder(place: Path, name: str) -> Path:
-    (found,) = (place / "out" / "cells").glob(f"{name}-split3-*")
-    return found
+    found = list((place / "out" / "cells").glob(f"{name}-split3-*"))
+    return next((each for each in found if (each / "results.json").is_file()), found[0])
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -59,13 +60,14 @@ def test_killed_it_goes_on_and_finished_cells_are_shared(place, monkeypatch, cap
     """kill -9 of the tool and of its training; the same command then resumes that cell and runs the rest once."""
     tool = subprocess.Popen([sys.executable, str(ROOT / "tools" / "experiments.py"), *words(place)],
                             env=jobs.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
-    while not list((place / "out" / "cells").glob("*")) and tool.poll() is None:
-        pass
+    while not list((place / "out" / "cells").glob("e2e-*")) and tool.poll() is None:
+        time.sleep(0.02)
     began = folder(place, "e2e")
     jobs.wait_for_step(began, 2, tool)
-    (child,) = Path(f"/proc/{tool.pid}/task/{tool.pid}/children").read_text().split()
+    children = Path(f"/proc/{tool.pid}/task/{tool.pid}/children").read_text().split()
     tool.kill()
-    os.kill(int(child), signal.SIGKILL)
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
     tool.communicate()
     assert not (began / "results.json").exists()
 

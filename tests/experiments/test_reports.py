@@ -1,0 +1,171 @@
+"""What reports say of measured values: means, errors, verdicts, distances; and that pictures show them."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.config import Config
+from engine.errors import InputError
+from engine.experiments.cells import Cell
+from engine.experiments.comparisons import table1_report, table3_report
+from engine.experiments.curves import figure4_report
+from engine.experiments.distances import (
+    _ClassValue,
+    cumulative_accuracy,
+    figure2_report,
+    figure3_report,
+    project,
+    rank_correlation,
+)
+from engine.experiments.methods import Method, methods_report, read_methods
+from engine.experiments.results import Measured, Point, mean_of, mean_over_splits, split_means
+from engine.experiments.setup import Setup
+from engine.experiments.tables import Report, Table, write_report
+from engine.pictures import figure_array
+from engine.schema import parse
+from engine.semantics.classes import build_class_embeddings
+
+CONFIG = parse(Config, {"data": {"train": [{"manifest": "a.parquet"}]}})
+
+
+def measured(curve: str, split: int, top1: float, draw: int = 0, x: float = 0, **values: object) -> Measured:
+    point = Point(curve, x, split, draw, Cell("cell", CONFIG), int(values.pop("videos", 100)), 10)
+    defaults = {"half_top1": top1 + 0.1, "half_top5": None, "half_classes": 2, "per_class": (), "control": None}
+    return Measured(point=point, test="unseen", folder=Path("run"), num_classes=5, top1=top1, top5=1.0,
+                    **{**defaults, **values})  # fmt: skip
+
+
+def test_draws_are_averaged_within_their_split_first():
+    values = [measured("a", 0, 0.2, 0), measured("a", 0, 0.4, 1), measured("a", 1, 0.5, 0), measured("a", 1, 0.5, 1)]
+    assert split_means(values) == {0: pytest.approx(0.3), 1: 0.5}
+    mean = mean_over_splits(values)
+    assert mean.value == pytest.approx(0.4)
+    assert mean.error == pytest.approx(math.sqrt(2) * 0.1 / math.sqrt(2))  # of two splits, not of four values
+    assert str(mean) == "0.400 ± 0.100" and str(mean_of([0.25])) == "0.250"
+
+
+def test_figure4_puts_every_mean_at_its_number_of_videos():
+    values = [measured("end to end, fewer videos", split, 0.2 + 0.1 * split, x=x, videos=v)
+              for split in (0, 1) for x, v in ((0.5, 50), (1, 100))]  # fmt: skip
+    values += [measured("end to end, fewer classes", 0, 0.25, x=2, videos=20)]
+    report = figure4_report(Setup(CONFIG), values)
+    axes = report.figure.axes[0]
+    lines = {c.get_label(): c.lines[0].get_xydata().tolist() for c in axes.containers}
+    assert lines["end to end, fewer videos"] == [[50, pytest.approx(25)], [100, pytest.approx(25)]]
+    assert lines["end to end, fewer classes"] == [[20, 25]]
+    assert [text.get_text() for text in axes.texts] == ["2"]
+    assert axes.get_xscale() == "log"
+    assert any(np.allclose(line.get_ydata(), 20) for line in axes.lines)  # chance of five classes
+    assert ["unseen", "end to end, fewer videos", "0.5", "10", "50", 2, 2, "0.250 ± 0.050", 0.2] in report.tables[
+        0
+    ].rows
+    assert len(report.rows) == len(values)
+
+
+def test_a_difference_is_paired_and_judged_by_its_standard_error():
+    """Two methods far apart in spread: only the paired differences tell that the one is always better."""
+    first = [0.1, 0.3, 0.5]
+    better = [value + 0.02 + 0.001 * place for place, value in enumerate(first)]
+    mixed = [0.15, 0.2, 0.56]
+    methods = {"ours": first, "better": better, "mixed": mixed}
+    values = [
+        measured(name, split, top1, control=0.2 if name == "ours" else None)
+        for name, tops in methods.items()
+        for split, top1 in enumerate(tops)
+    ]
+    setup = Setup(
+        CONFIG, reference="ours", methods=tuple(Method(n, CONFIG, None, True) for n in ("ours", "better", "mixed"))
+    )
+    rows = {row[0]: row for row in methods_report(setup, values).tables[0].rows}
+    assert rows["ours"][1:5] == [3, pytest.approx(0.3), pytest.approx(0.2), None]
+    assert rows["ours"][7] == "0.200 ± 0.000"
+    assert rows["better"][4] == "+0.021" and rows["better"][6] == "yes"
+    assert rows["better"][5] == pytest.approx(0.001 / math.sqrt(3))
+    assert rows["mixed"][4] == "+0.003" and rows["mixed"][6] == "no"
+    assert rows["chance"][2] == 0.2
+
+
+def test_tables_leave_out_what_says_nothing():
+    """Top-5 of five classes is always 1."""
+    names = {"frozen": 0.2, "e2e": 0.25, "e2e + multi": 0.3}
+    values = [measured(name, split, top1 + 0.01 * split) for name, top1 in names.items() for split in (0, 1)]
+    table = table3_report(Setup(CONFIG, (0, 1)), values).tables[0]
+    assert list(table.header) == ["e2e", "augment", "multi", "2 classes top-1", "5 classes top-1"]
+    assert table.rows[0] == ["", "", "", "0.305 ± 0.005", "0.205 ± 0.005"]
+    assert table.rows[2][:3] == ["✓", "", "✓"]
+    ours, published = table1_report(Setup(CONFIG), [measured("end to end", 0, 0.3)]).tables
+    assert ours.rows == [["end to end", "unseen", 10, 1, 2, "0.400", None, 0.5]]
+    assert ("paper, 664 classes", "R(2+1)D_18", "48", "32.7", "-") in published.rows
+
+
+def test_accuracy_of_the_classes_that_are_at_least_so_far_away():
+    values = [_ClassValue("a", 0, name, distance, videos, top1)
+              for name, distance, videos, top1 in (("x", 0.2, 10, 0.9), ("y", 0.5, 30, 0.1), ("z", 0.4, 10, 0.5))]  # fmt: skip
+    thresholds, accuracy = cumulative_accuracy(values)
+    assert thresholds == [0.2, 0.4, 0.5]
+    assert accuracy == pytest.approx([(9 + 5 + 3) / 50, 8 / 40, 0.1])
+
+
+def test_rank_correlation():
+    assert rank_correlation([1, 2, 3, 9], [0.1, 0.2, 0.3, 0.35]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    # by hand, ties share ranks: (1, 2.5, 2.5, 4) against (2, 1, 3, 4)
+    assert rank_correlation([1, 2, 2, 4], [2, 1, 3, 4]) == pytest.approx(3.0 / math.sqrt(4.5 * 5))
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) == 0.0
+
+
+def test_figures_2_and_3_of_named_lists():
+    setup = Setup(CONFIG, train_classes=(("mine", ("playing violin", "cooking soup", "archery", "running")),),
+                  test_classes=(("theirs", ("Archery", "PlayingCello")),))  # fmt: skip
+    report = figure2_report(setup, [])
+    assert report.tables[0].rows == [["mine: training", 2], ["mine: removed", 2], ["theirs: test", 2]]
+    assert [row[:3] for row in report.rows if row[2] == "removed"] == [
+        ["mine", "playing violin", "removed"], ["mine", "archery", "removed"],
+    ]  # fmt: skip
+    texts = {text.get_text() for text in report.figure.axes[0].texts}
+    assert texts == {"playing violin", "cooking soup", "archery", "running", "Archery", "PlayingCello"}
+    three = figure3_report(setup, [])
+    assert three.rows[0][:4] == ["archery", "mine", "Archery", "theirs"] and three.rows[0][4] == 0.0
+    assert "2 of 4 training classes are left" in three.notes[0]
+    assert figure_array(report.figure).std() > 0
+    with pytest.raises(InputError, match="name both"):
+        figure2_report(Setup(CONFIG, train_classes=setup.train_classes), [])
+
+
+def test_tsne_keeps_neighbours_together_and_is_always_the_same():
+    names = [
+        f"{verb} {thing}" for verb in ("playing", "eating") for thing in ("violin", "piano", "guitar", "flute", "cello")
+    ]
+    vectors = build_class_embeddings(names, CONFIG.words).vectors.numpy()
+    vectors = vectors + np.repeat([[0.0], [3.0]], 5, axis=0) * vectors[5:].mean(axis=0)
+    places = project(vectors)
+    assert np.array_equal(places, project(vectors))
+    distance = np.linalg.norm(places[:, None] - places[None], axis=2) + 1e9 * np.eye(10)
+    assert (distance.argmin(axis=1) // 5 == np.arange(10) // 5).all()
+
+
+def test_a_report_is_three_files(tmp_path):
+    report = Report(
+        "Title", ["a note"], [Table("Table", ["a", "b"], [["x", 0.25], ["y", None]])], ["v"], [[0.125], ["w"]]
+    )
+    written = write_report(report, tmp_path, "name")
+    assert [path.name for path in written] == ["name.md", "name.csv"]
+    assert (
+        written[0].read_text() == "# Title\n\n**Table**\n\n| a | b |\n|---|---|\n| x | 0.250 |\n| y | - |\n\na note\n"
+    )
+    assert written[1].read_text() == "v\n0.125000\nw\n"
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("reference: a\nmethods: {a: {config: X, start: b}}", "starts from 'b', which is not in the list"),
+    ("reference: a\nmethods: {a: {config: X, start: b}, b: {config: X, start: a}}", "in a circle: a <- b <- a"),
+    ("reference: c\nmethods: {a: {config: X}}", "the reference 'c' is not a shown method"),
+    ("reference: a\nmethods: {a: {confg: X}}", "unknown key 'methods.a.confg'"),
+])  # fmt: skip
+def test_mistakes_in_a_list_of_methods(tmp_path, text, message):
+    (tmp_path / "config.yaml").write_text("train: {epochs: 1}\n")
+    (tmp_path / "methods.yaml").write_text(text.replace("X", str(tmp_path / "config.yaml")))
+    with pytest.raises(InputError, match=message):
+        read_methods(tmp_path / "methods.yaml", [])
