@@ -139,6 +139,7 @@ def test_the_average_is_one_resumes_bit_for_bit_and_is_what_is_evaluated(videos,
     with pytest.raises(Exception, match="stopped after step 4"):
         train(cut, CPU, StopAfter(4))
     train(cut, CPU, StopVote())
+    assert "resumed at step 4 " in (tmp_path / "cut/run/log.txt").read_text()
     resumed = read_checkpoint(max((tmp_path / "cut/run/checkpoints").glob("step_*.pt")))
     for kind in ("model", "average"):
         assert all(torch.equal(value, resumed[kind][name]) for name, value in whole[kind].items())
