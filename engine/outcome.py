@@ -81,7 +81,7 @@ def _look(run: Run, outcome: Outcome, telemetry: Telemetry) -> Report:
         ("snippets of a video", str(run.config.evaluate.num_snippets)),
         ("class vectors", run.classes.description),
     ]
-    return Report(run.folder.name, facts, found, overlap.tau, outcome.seen)
+    return Report(str(run.folder), facts, found, overlap.tau, outcome.seen)
 
 
 def _write(run: Run, outcome: Outcome, telemetry: Telemetry) -> None:
@@ -132,7 +132,7 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
     picture = outcome.folder / "result.png"
     pictures.save_figure(pictures.result_page(_title(outcome), outcome.examples, _bars(outcome, control)), picture)
     if outcome.page is not None:
-        facts = read_run_facts(outcome.folder, list(outcome.tests.values()), outcome.num_snippets)
+        facts = read_run_facts(checkpoint_file(outcome.folder), list(outcome.tests.values()), outcome.num_snippets)
         write_page(dataclasses.replace(outcome.page, run=facts), outcome.folder / "report.html")
     places = [
         ["training speed", f"{outcome.clips_per_second:.1f} clips/s" if outcome.clips_per_second else "trained before"],

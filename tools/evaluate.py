@@ -250,18 +250,21 @@ def write_report(
 ) -> None:
     """report.html, and an event file for TensorBoard; looks closer at the results, which takes a while."""
     trained = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
-    config, folder = loaded.config, Path(loaded.config.run.folder)
-    overlap = config.train.exclude_overlap
+    config, overlap = loaded.config, loaded.config.train.exclude_overlap
     found = find(datasets, results, trained, config.words, overlap.words)
     known = {name: test["seen_classes"] for name, test in content["tests"].items() if test["seen_classes"]}
-    facts = {key: str(content[key]) for key in ("checkpoint", "step", "epoch", "num_snippets", "class_vectors")}
+    facts = [
+        ("checkpoint", f"{content['checkpoint']}, step {loaded.step}, epoch {loaded.epoch}"),
+        ("snippets of a video", str(content["num_snippets"])),
+        ("class vectors", content["class_vectors"]),
+    ]
     report = Report(
-        title=folder.name,
-        facts=[(key.replace("_", " "), value) for key, value in facts.items()],
+        title=config.run.folder,
+        facts=facts,
         findings=found,
         tau=overlap.tau,
         generalised=general,
-        run=read_run_facts(loaded.path.parent.parent, results, content["num_snippets"]),
+        run=read_run_facts(loaded.path, results, content["num_snippets"]),
         warnings=[f"Not unseen in {name}, trained on: {', '.join(names)}." for name, names in known.items()],
     )
     write_page(report, out / "report.html")

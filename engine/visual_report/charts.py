@@ -175,7 +175,7 @@ def distance_chart(findings: Findings, width: float = 760, height: float = 360) 
         names.append(row.name)
     return DistanceChart(
         width, height, left, right, top, bottom, y_of(result.all_classes.chance_top1), tuple(points),
-        place_labels([(p.x, p.y) for p in points], names, 12.0, width, bottom),
+        place_labels([(p.x, p.y) for p in points], names, 12.0, width, bottom, left),
         tuple((x_of(i * step), f"{i * step:g}") for i in range(int(first), int(last) + 1)),
         tuple((y_of(i / 4), f"{25 * i} %") for i in range(5)),
     )  # fmt: skip
@@ -186,9 +186,18 @@ def _tick_step(reach: float) -> float:
 
 
 def place_labels(
-    spots: Sequence[tuple[float, float]], names: Sequence[str], font: float, width: float, height: float
+    spots: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    font: float,
+    width: float,
+    height: float,
+    left: float = 0,
 ) -> tuple[Label, ...]:
-    """A label beside each point where there is room: to its right, left, above or below, over no other label or point."""
+    """A label beside each point where there is room: to its right, left, above or below, over no other label or point.
+
+    Args:
+        spots: the points, in a chart of `width` x `height` whose columns before `left` are taken.
+    """
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
     labels = []
     for place, ((x, y), name) in enumerate(zip(spots, names, strict=True)):
@@ -200,7 +209,7 @@ def place_labels(
         )  # fmt: skip
         for label_x, label_y, anchor, begin in options:
             box = (begin, label_y - font, begin + long, label_y + 3)
-            fits = box[0] >= 2 and box[2] <= width - 2 and box[1] >= 2 and box[3] <= height - 2
+            fits = box[0] >= left + 2 and box[2] <= width - 2 and box[1] >= 2 and box[3] <= height - 2
             if fits and not any(_overlap(box, other) for i, other in enumerate(taken) if i != place):
                 taken.append(box)
                 labels.append(Label(label_x, label_y, text, anchor))

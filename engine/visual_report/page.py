@@ -6,16 +6,16 @@ characters are spelt out, and the page forbids scripts and every request by its 
 
 import base64
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from torchvision.io import encode_jpeg
+from PIL import Image
 
 from engine import __version__
 from engine.generalised import GeneralisedResult
@@ -86,9 +86,9 @@ def _percent(share: float, digits: int = 1) -> str:
 
 def _jpeg(frame: np.ndarray) -> str:
     """A frame, uint8 [H, W, 3], as a data URI."""
-    picture = torch.from_numpy(frame).permute(2, 0, 1).contiguous()
-    data = encode_jpeg(picture, quality=_JPEG_QUALITY).numpy().tobytes()
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _sorted_classes(findings: Findings) -> list[dict[str, Any]]:

@@ -24,17 +24,22 @@ class RunFacts:
     control: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_run_facts(folder: Path, results: Sequence[ZeroShotResult], num_snippets: int) -> RunFacts:
-    """Read them from a run folder.
+def read_run_facts(checkpoint: Path, results: Sequence[ZeroShotResult], num_snippets: int) -> RunFacts:
+    """Read them from the run folder of a checkpoint (RUN/checkpoints/FILE); a checkpoint elsewhere has none.
 
     Args:
         results, num_snippets: of the run, which tell whether its control was measured alike.
     """
+    if checkpoint.parent.name != "checkpoints":
+        return RunFacts()
+    folder = checkpoint.parent.parent
     lines = _text(folder / FILE).splitlines()
     newest = json.loads(lines[-1]) if lines else {}
-    rows = _provenance_rows(newest) if newest else ()
     return RunFacts(
-        rows, newest.get("packages", {}), _text(folder / "config.yaml"), read_control(folder, results, num_snippets)
+        provenance=_provenance_rows(newest) if newest else (),
+        packages=newest.get("packages", {}),
+        config=_text(folder / "config.yaml"),
+        control=read_control(folder, results, num_snippets),
     )
 
 

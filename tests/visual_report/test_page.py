@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import html.parser
+import io
 import re
 
+import numpy as np
 import pytest
 import torch
-from torchvision.io import decode_jpeg
+from PIL import Image
 
 from engine.generalised import GeneralisedResult
 from engine.metrics import Accuracy, evaluate_embeddings
@@ -35,6 +37,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
+        self.text += " " if tag in ("td", "th") else ""  # cells stand apart
 
     def handle_data(self, data):
         self.text += data
@@ -82,7 +85,7 @@ def test_names_are_text_and_nothing_else(page):
         QUOTES,
         PLAIN,
         '0/x"onerror="alert(3).mp4',
-        "0/it's <b>bold</b>.mp4",
+        "1/it's <b>bold</b>.mp4",
         "other <u>",
         "run <b>1</b>",
     ):
@@ -116,9 +119,8 @@ def test_contact_sheets_hold_the_frames_and_name_what_is_missing(page, found):
     shown = [sheet for sheet in (*found.best, *found.worst) if sheet.frames is not None]
     assert len(pictures) == sum(len(sheet.frames) for sheet in shown)
     data = base64.b64decode(pictures[0]["src"].split(",", 1)[1])
-    pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)).float()
-    wanted = torch.from_numpy(found.best[0].frames[0]).permute(2, 0, 1).float()
-    assert (pixels - wanted).abs().mean() < 4
+    pixels = np.asarray(Image.open(io.BytesIO(data))).astype(int)
+    assert np.abs(pixels - found.best[0].frames[0]).mean() < 4
     assert "Cannot be shown: " in page.text
     assert f"cosine {found.worst[0].cosine:.2f}" in page.text
 
@@ -128,7 +130,7 @@ def test_tables_say_what_was_measured(page, found):
     whole = found.result.all_classes
     assert f"{100 * whole.top1:.1f} %" in text
     assert f"chance {100 / 3:.1f} % · control 31.0 %" in text
-    assert "2 + 3 50.0 % 50.0 %" in text.replace("  ", " ")
+    assert "2 + 3 50.0 % 50.0 % 50.0 % 25.0 %" in text
     for row in found.result.per_class:
         assert f"{100 * row.top1:.1f} %" in text
     for near in found.nearest_seen:
