@@ -11,6 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from engine.pictures import confusion_figure, figure_array
 from engine.telemetry import escaped, plain
+from engine.visual_report.charts import distance_chart, plane_chart
 from engine.visual_report.figures import contact_sheet_figure, distance_figure, plane_figure
 from engine.visual_report.findings import Findings
 
@@ -37,9 +38,10 @@ def show_findings(findings: Sequence[Findings], writer: SummaryWriter, step: int
         if found.worst:
             figures["worst_videos"] = contact_sheet_figure(found.worst)
         if found.plane is not None:
-            figures["tsne"] = plane_figure(found.result, found.plane)
-        if found.nearest_seen:
-            figures["nearest_seen_class"] = distance_figure(found)
+            figures["tsne"] = plane_figure(plane_chart(found.result, found.plane))
+        distances = distance_chart(found)
+        if distances is not None:
+            figures["nearest_seen_class"] = distance_figure(distances)
         for kind, figure in figures.items():
             writer.add_image(f"{kind}/{name}", figure_array(figure), step, dataformats="HWC")
         writer.add_text(f"classes/{name}", class_markdown(found), step)

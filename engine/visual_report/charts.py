@@ -1,6 +1,7 @@
-"""Where things go in the charts of the HTML page: plain geometry, in SVG's units (x right, y down), drawn by page.html.
+"""Where things go in the charts: plain geometry in units of the picture (x right, y down).
 
-Vector charts follow the reader's colours, light or dark, stay sharp on a phone, and tell a point's name without a script.
+page.html draws it as SVG, `figures` for TensorBoard. As SVG a chart follows the reader's colours, light or dark, stays sharp
+on a phone, and tells a point's name without a script.
 """
 
 import colorsys
@@ -157,7 +158,7 @@ def distance_chart(findings: Findings, width: float = 760, height: float = 360) 
     rows = [(near, row) for near, row in zip(findings.nearest_seen, result.per_class, strict=False) if row.num_videos]
     if not rows:
         return None
-    left, right, top, bottom = 52.0, width - 16, 16.0, height - 44
+    left, right, top, bottom = 52.0, width - 16, 30.0, height - 44
     distances = [near.distance for near, _ in rows]
     step = _tick_step(max(distances) - min(distances))
     first, last = min(distances) // step, max(distances) // step + 1  # ticks, in steps

@@ -1,21 +1,15 @@
-"""The findings as matplotlib figures, for TensorBoard (the HTML page draws its own, see `charts`)."""
+"""The findings as matplotlib figures, for TensorBoard: what the HTML page shows, from the same `charts`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from engine.metrics import ZeroShotResult
 from engine.pictures import DPI, RIGHT, WRONG, clip_strip
-from engine.visual_report.charts import class_colors, short
+from engine.visual_report.charts import DistanceChart, Label, PlaneChart, Point
 from engine.visual_report.contact_sheets import ContactSheet
-from engine.visual_report.embedding_map import EmbeddingMap
-from engine.visual_report.findings import Findings
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_NAMED = 60  # classes from which on names would cover the points
 
 
 def contact_sheet_figure(sheets: Sequence[ContactSheet]) -> "Figure":
@@ -33,50 +27,54 @@ def contact_sheet_figure(sheets: Sequence[ContactSheet]) -> "Figure":
     return figure
 
 
-def plane_figure(result: ZeroShotResult, plane: EmbeddingMap) -> "Figure":
+def plane_figure(chart: PlaneChart) -> "Figure":
     """t-SNE: videos in the colour of their true class (hollow where named wrong), class vectors as diamonds."""
-    figure = _figure(10, 7.5)
+    figure, axes = _canvas(chart.width, chart.height)
+    edges = [point.color for point in chart.videos]
+    faces = [point.color if point.is_right else "none" for point in chart.videos]
+    axes.scatter(*_places(chart.videos), s=22, c=faces, edgecolors=edges, linewidths=0.9)
+    axes.scatter(
+        *_places(chart.classes), s=75, c=[point.color for point in chart.classes], marker="D", edgecolors="black"
+    )
+    _name(axes, chart.labels)
+    return figure
+
+
+def distance_figure(chart: DistanceChart) -> "Figure":
+    """Accuracy of each class that has videos over the distance of its name to the nearest seen class."""
+    figure, axes = _canvas(chart.width, chart.height)
+    for y, text in chart.y_ticks:
+        axes.plot([chart.left, chart.right], [y, y], color="#dddddd", linewidth=0.8)
+        axes.text(chart.left - 8, y, text, ha="right", va="center", fontsize=9)
+    for x, text in chart.x_ticks:
+        axes.text(x, chart.bottom + 8, text, ha="center", va="top", fontsize=9)
+    middle = (chart.left + chart.right) / 2
+    axes.text(middle, chart.height - 2, "cosine distance to the nearest seen class", ha="center", fontsize=9)
+    axes.plot([chart.left, chart.right], [chart.chance_y] * 2, color=WRONG, linestyle="--", linewidth=1)
+    axes.scatter(*_places(chart.points), c=RIGHT, s=36, zorder=3)
+    _name(axes, chart.labels)
+    return figure
+
+
+def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [point.x for point in points], [point.y for point in points]
+
+
+def _name(axes: "Axes", labels: Sequence[Label]) -> None:
+    sides = {"start": "left", "end": "right", "middle": "center"}
+    for label in labels:
+        if label.text:
+            axes.text(label.x, label.y, label.text, ha=sides[label.anchor], fontsize=8.5, parse_math=False)
+
+
+def _canvas(width: float, height: float) -> tuple["Figure", "Axes"]:
+    """A figure in the units of a chart: x to the right, y down."""
+    figure = _figure(width / 80, height / 80)
     axes = figure.subplots()
-    colors = np.array(class_colors(len(result.classes)), dtype=object)
-    labels = result.labels[plane.places]
-    is_right = result.predicted[plane.places, 0] == labels
-    x, y = plane.videos[:, 0], 1 - plane.videos[:, 1]  # as on the page, where y runs down
-    edges = colors[labels].tolist()
-    faces = [color if right else "none" for color, right in zip(edges, is_right, strict=True)]
-    axes.scatter(x, y, s=18, c=faces, edgecolors=edges, linewidths=0.8)
-    axes.scatter(plane.classes[:, 0], 1 - plane.classes[:, 1], s=70, c=colors.tolist(), marker="D", edgecolors="black")
-    if len(result.classes) <= _NAMED:
-        for (at_x, at_y), name in zip(plane.classes.tolist(), result.classes, strict=True):
-            axes.annotate(
-                short(name), (at_x, 1 - at_y), (6, 4), textcoords="offset points", fontsize=9, parse_math=False
-            )
     axes.set_axis_off()
-    axes.set_title("videos (dots; hollow: named wrong) among class names (diamonds), t-SNE", fontsize=11)
-    return figure
-
-
-def distance_figure(findings: Findings) -> "Figure":
-    """Accuracy of each class over the distance of its name to the nearest seen class."""
-    figure = _figure(9, 5)
-    axes = figure.subplots()
-    rows = [
-        (near.distance, row.top1, row.name)
-        for near, row in zip(findings.nearest_seen, findings.result.per_class, strict=True)
-        if row.num_videos
-    ]
-    axes.scatter([row[0] for row in rows], [100 * row[1] for row in rows], c=RIGHT, s=30)
-    if len(rows) <= _NAMED:
-        for distance, top1, name in rows:
-            axes.annotate(
-                short(name), (distance, 100 * top1), (5, 4), textcoords="offset points", fontsize=8, parse_math=False
-            )
-    axes.axhline(100 * findings.result.all_classes.chance_top1, color=WRONG, linestyle="--", linewidth=1)
-    axes.set_xlabel("cosine distance to the nearest seen class")
-    axes.set_ylabel("top-1 accuracy, % (dashed: chance)")
-    axes.set_xlim(left=0)
-    axes.set_ylim(-4, 104)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    return figure, axes
 
 
 def _figure(width: float, height: float) -> "Figure":
