@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["engine", "engine.*", "kernels", "kernels.*"]),
-    package_data={"engine.semantics": ["tables/*"]},
+    package_data={"engine.semantics": ["tables/*"], "engine.visual_report": ["page.html", "page.css"]},
     install_requires=[
         "torch>=2.11,<2.16",
         "torchvision>=0.26,<0.30",
@@ -29,6 +29,7 @@ setup(
         "scikit-learn>=1.7,<1.10",
         "pyyaml>=6.0.2,<7",
         "tqdm>=4.67,<5",
+        "jinja2>=3.1,<4",
     ],
     extras_require={
         # DALI has wheels for Linux alone; elsewhere the same install line gives the PyAV path.

@@ -274,6 +274,7 @@ class LogConfig:
 
     every_steps: int = option(10, "steps between two points of the curves", minimum=1)
     sample_clips: int = option(8, "training snippets shown as pictures in TensorBoard", minimum=0)
+    report: bool = option(True, "at the end, write report.html and show its pictures in TensorBoard")
 
 
 @dataclass(frozen=True)

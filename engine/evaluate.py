@@ -8,7 +8,7 @@ video exactly once.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -123,7 +123,7 @@ def _embed(
     embeddings: list[torch.Tensor] = []
     failed: dict[int, str] = {}
     num_seen = 0
-    requests = _requests(manifest, rows, how)
+    requests = video_requests(manifest, rows, how.clip, how.num_snippets)
     # disable=None: a bar in a terminal, nothing in a file.
     with (
         torch.inference_mode(),
@@ -165,15 +165,17 @@ class _SnippetMeans:
         return features[: whole * self.num_snippets].unflatten(0, (whole, self.num_snippets)).mean(dim=1)
 
 
-def _requests(manifest: Manifest, rows: np.ndarray, how: Inference) -> Iterator[SnippetRequest]:
-    """All snippets of all videos; those of one video follow each other, so that its file is opened once."""
-    motions = evaluation_motions(how.num_snippets)
+def video_requests(
+    manifest: Manifest, rows: Iterable[int], clip: ClipFormat, num_snippets: int
+) -> Iterator[SnippetRequest]:
+    """Evenly spaced snippets of some videos; those of one video follow each other, so that its file is opened once."""
+    motions = evaluation_motions(num_snippets)
     for row in rows:
         video = manifest.video(int(row))
         if video.is_still:
             yield from (SnippetRequest(video, 0, 0.5, 0.5, flip=False, motion=motion) for motion in motions)
             continue
-        for start in evaluation_starts(video.num_frames, how.num_snippets, how.clip.span):
+        for start in evaluation_starts(video.num_frames, num_snippets, clip.span):
             yield SnippetRequest(video, int(start), crop_y=0.5, crop_x=0.5, flip=False)
 
 

@@ -101,6 +101,7 @@ class ZeroShotResult:
     labels: int64 [V], the true class.
     predicted: int64 [V, k], the k = min(5, C) nearest classes, nearest first.
     cosine: float32 [V, k], their cosine similarity.
+    embeddings: float32 [V, D], the videos as points in word space.
     failures: videos that could not be decoded: left out of every number here.
     """
 
@@ -114,10 +115,11 @@ class ZeroShotResult:
     labels: np.ndarray
     predicted: np.ndarray
     cosine: np.ndarray
+    embeddings: np.ndarray
     failures: tuple[SampleFailure, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the single predictions, ready for JSON."""
+        """Everything but the single videos, ready for JSON."""
         whole = self.all_classes
         chance = {"chance_top1": whole.chance_top1, "chance_top5": whole.chance_top5}
         per_class = [dataclasses.asdict(row) | {"top1": row.top1 if row.num_videos else None} for row in self.per_class]
@@ -171,6 +173,7 @@ def evaluate_embeddings(
         labels=answers,
         predicted=predicted,
         cosine=cosine,
+        embeddings=embeddings.float().cpu().numpy(),
         failures=tuple(failures),
     )
 

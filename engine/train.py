@@ -6,7 +6,7 @@
 
 Reads the config, indexes nothing (tools/index_dataset.py does), trains from random snippets, measures
 seen and unseen classes as it goes, resumes by itself when it is started again, and leaves in the run
-folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.json and pictures.
+folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.json, report.html and pictures.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engine import report
+from engine import outcome, report
 from engine.config import Config, load_config, save_config
 from engine.data.loader import ClipLoader
 from engine.distributed import Ranks, barrier, session, share_buffers
@@ -38,12 +38,12 @@ def main() -> None:
         if config.procedural is not None:
             _write_videos(config, ranks)
         try:
-            outcome = train(config, ranks, stop)
-            control = train(_control(config, outcome.embed_dim), ranks, stop) if config.run.control else None
+            reached = train(config, ranks, stop)
+            control = train(_control(config, reached.embed_dim), ranks, stop) if config.run.control else None
         except Preempted:  # exit status 0: a scheduler should not count it as a failure
             return
         if ranks.is_main:
-            report.show(outcome, control)
+            outcome.show(reached, control)
 
 
 def _arguments() -> tuple[Path, list[str]]:
@@ -78,10 +78,11 @@ def _control(config: Config, embed_dim: int) -> Config:
     )
     train = dataclasses.replace(config.train, exclude_overlap=overlap)
     run = dataclasses.replace(config.run, folder=f"{config.run.folder}/control", control=False)
-    return dataclasses.replace(config, words=words, run=run, train=train)
+    log = dataclasses.replace(config.log, report=False)  # the run's report tells of the control
+    return dataclasses.replace(config, words=words, run=run, train=train, log=log)
 
 
-def train(config: Config, ranks: Ranks, stop: StopVote) -> report.Outcome:
+def train(config: Config, ranks: Ranks, stop: StopVote) -> outcome.Outcome:
     """One model, from its first (or last saved) step to its final evaluation.
 
     Raises:
@@ -111,7 +112,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> report.Outcome:
                     _train_steps(run, loader, telemetry)
             finally:
                 loader.close()
-        return report.conclude(run, telemetry)
+        return outcome.conclude(run, telemetry)
     except Preempted:
         telemetry.message(f"stopped after step {run.step} as asked: the same command goes on from there")
         telemetry.event("stopped", step=run.step, signal=stop.signal_name)

@@ -49,7 +49,7 @@ def write_config(path: Path, manifest: Path, folder: Path, **sections: dict) -> 
         "model": {"backbone": "r3d_18", "width": 4},
         "train": {"epochs": 4, "batch_size": 4, "lr": 1e-3, "milestones": [3]},
         "evaluate": {"every_epochs": 2, "num_snippets": 2},
-        "log": {"every_steps": 1},
+        "log": {"every_steps": 1, "report": False},
     }
     for name, values in sections.items():
         config[name] = {**config.get(name, {}), **values}

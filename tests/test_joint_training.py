@@ -54,7 +54,7 @@ def config(folder: Path, sets: dict[str, str], train_sets: list[dict], **train_s
         "model": {"backbone": "r3d_18", "width": 4},
         "train": {"epochs": 1, "batch_size": 4, "exclude_overlap": {"training": "remove"}} | train_section,
         "evaluate": {"num_snippets": 2},
-        "log": {"every_steps": 1},
+        "log": {"every_steps": 1, "report": False},
     }
     return parse(Config, tree)
 

@@ -28,7 +28,7 @@ def finished(videos, tmp_path_factory) -> tuple[Path, Path, str]:
     here = tmp_path_factory.mktemp("finished")
     config = write_config(here / "config.yaml", videos, here / "run", run={
         "folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True,
-    })  # fmt: skip
+    }, log={"report": True})  # fmt: skip
     return config, here / "run", run(config, ranks=1).stdout
 
 
@@ -45,14 +45,25 @@ def test_torchrun_trains_evaluates_and_says_where_things_lie(finished):
         "log.txt",
         "result.png",
         "confusion_combinations.png",
+        "predictions_combinations.csv",
+        "report.html",
         "checkpoints/best.pt",
         "control/results.json",
     ):
         assert (folder / name).stat().st_size > 0
-        assert name.split("/")[-1] in printed or name != "result.png"
+        assert name.split("/")[-1] in printed or name not in ("result.png", "report.html")
     logged = losses(folder)
     assert list(logged) == list(range(1, len(logged) + 1))
     assert logged[len(logged)] < logged[1]
+
+
+def test_the_report_tells_of_run_and_control(finished):
+    page = (finished[1] / "report.html").read_text(encoding="utf-8")
+    control = json.loads((finished[1] / "control" / "results.json").read_text())
+    assert f"control {100 * control['tests']['combinations']['all_classes']['top1']:.1f} %" in page
+    assert "seen classes, new videos" in page
+    assert "engine/train.py" in page  # its command
+    assert not (finished[1] / "control" / "report.html").exists()
 
 
 def test_tensorboard_shows_what_the_readme_promises(finished):
@@ -62,7 +73,9 @@ def test_tensorboard_shows_what_the_readme_promises(finished):
         "train/loss", "train/learning_rate", "speed/clips_per_second", "speed/data_wait_share", "data/bad_samples",
         "seen/top1", "unseen/combinations/top1", "final/combinations_top1",
     } <= set(tags["scalars"])  # fmt: skip
-    assert {"training_snippets", "confusion/combinations"} <= set(tags["images"])
+    assert {"training_snippets", "confusion/combinations", "tsne/combinations"} <= set(tags["images"])
+    assert {"nearest_seen_class/combinations"} <= set(tags["images"])
+    assert any(tag.startswith(("best_videos/", "worst_videos/")) for tag in tags["images"])
     assert (finished[1] / "tensorboard" / "projector_config.pbtxt").is_file()
     rates = [point.value for point in board.Scalars("train/learning_rate")]
     assert rates[0] == pytest.approx(1e-3)

@@ -42,7 +42,8 @@ def main() -> None:
     words = parse(WordsConfig, {"source": source, "path": path or None, **choices}, "words")
     training = [read_classes(text) for text in arguments.train]
     tests = [read_classes(text) for text in arguments.test]
-    print(f"class vectors: {build_class_embeddings([n for _, names in training for n in names], words).description}")
+    every_name = [name for _, names in (*training, *tests) for name in names]
+    print(f"class vectors: {build_class_embeddings(every_name, words).description}")
     neighbours = nearest_test_classes(training, tests, words)
     near = overlapping(neighbours, arguments.tau)
     if near:

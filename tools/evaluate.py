@@ -24,14 +24,18 @@ guessing gives. A class that was also trained on, by this run or by the weights 
 unseen: such classes are named in a warning.
 Videos that cannot be decoded are left out, counted and listed.
 
+With --report an HTML report of one file is made of it: the tables, the confusion picture, each class with the nearest
+class that was trained on, the best and worst videos frame by frame, t-SNE of the videos among the class names. The
+same pictures go to TensorBoard (`tensorboard --logdir RUN`).
+
 Into --out go results.json (everything), and for each test set confusion_NAME.png, classes_NAME.png,
-classes_NAME.csv (per class: videos, top-1, most frequent wrong answer) and predictions_NAME.csv.
+classes_NAME.csv (per class: videos, top-1, most frequent wrong answer), predictions_NAME.csv (per video: the nearest
+five classes and their cosines), and with --report: report.html and tensorboard/.
 
 With --words random the classes get random vectors: a control, which must come out at chance.
 """
 
 import argparse
-import csv
 import json
 import sys
 import time
@@ -46,12 +50,16 @@ from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError, run_command
 from engine.evaluate import check_dimension, embed_videos, score
-from engine.generalised import evaluate_generalised, generalised_table, seen_videos
+from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
 from engine.inference import inference_decoder, inference_settings, load_model
 from engine.metrics import ZeroShotResult
+from engine.result_tables import accuracy_table, class_table, write_tables
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.words import class_words, name_key
-from engine.tables import format_table
+from engine.visual_report.board import write_board
+from engine.visual_report.findings import find
+from engine.visual_report.page import Report, write_page
+from engine.visual_report.run_folder import read_run_facts
 
 SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 
@@ -72,10 +80,12 @@ def main() -> None:
         if arguments.generalised:
             source = None if arguments.generalised == "held-out" else parse_source(arguments.generalised)
             seen = seen_videos(loaded.config.data, loaded.train_classes, source)
-        content, results = evaluate(loaded, datasets, ranks, seen)
+        content, results, general = evaluate(loaded, datasets, ranks, seen)
         if ranks.is_main:
             out = arguments.out or default_folder(arguments.run)
             write(out, content, results, datasets)
+            if arguments.report:
+                write_report(out, loaded, content, results, general, datasets)
             print(f"\nwritten to {out}")
 
 
@@ -93,6 +103,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--decoder", choices=("auto", "dali", "pyav"), help="default: the run's data.decoder")
+    parser.add_argument(
+        "--report", action="store_true", help="also write report.html, and its pictures for TensorBoard"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation/ in the run folder")
     return parser.parse_intermixed_args()
 
@@ -133,8 +146,8 @@ def test_sets(loaded: LoadedModel) -> list[DataSet]:
 
 def evaluate(
     loaded: LoadedModel, datasets: Sequence[DataSet], ranks: Ranks, seen: DataSet | None = None
-) -> tuple[dict[str, Any], list[ZeroShotResult]]:
-    """Evaluate the test sets one after the other and print the tables; the content of results.json."""
+) -> tuple[dict[str, Any], list[ZeroShotResult], list[GeneralisedResult]]:
+    """Evaluate the test sets one after the other and print the tables; the content of results.json first."""
     how = inference_settings(loaded.config, ranks.device)
     # All words first: a missing one should be told before the first hour of decoding.
     classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
@@ -179,7 +192,7 @@ def evaluate(
     for result in results:
         if len(result.classes) <= SHOWN_CLASSES:
             _say(ranks, f"\n{result.name}\n" + class_table(result))
-    return content, results
+    return content, results, general
 
 
 def _say(ranks: Ranks, text: str) -> None:
@@ -216,38 +229,6 @@ def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
             print(f"  and {len(result.failures) - 10} more, all in results.json", file=sys.stderr)
 
 
-def accuracy_table(results: Sequence[ZeroShotResult]) -> str:
-    """Both protocols of every test set."""
-    measures = ("top1", "top5", "mean_class")
-    rows = []
-    for result in results:
-        whole, halves = result.all_classes, result.half_classes
-        accuracy = [f"{getattr(whole, measure):.3f}" for measure in measures]
-        rows.append([result.name, "all classes", whole.num_classes, whole.num_videos, *accuracy, whole.chance_top1])
-        if halves is None:
-            continue
-        accuracy = [f"{halves.mean(measure):.3f} ± {halves.std(measure):.3f}" for measure in measures]
-        videos = round(halves.mean("num_videos"))
-        rows.append(
-            ["", "random halves", halves.splits[0].num_classes, videos, *accuracy, halves.splits[0].chance_top1]
-        )
-    return format_table(["test set", "protocol", "classes", "videos", "top-1", "top-5", "mean-class", "chance"], rows)
-
-
-def class_table(result: ZeroShotResult) -> str:
-    """One line per class."""
-    rows = [
-        [
-            row.name,
-            row.num_videos,
-            row.top1,
-            f"{row.confused_with} ({row.confused_count})" if row.confused_with else "-",
-        ]
-        for row in result.per_class
-    ]
-    return format_table(["class", "videos", "top-1", "most often taken for"], rows)
-
-
 def write(out: Path, content: dict[str, Any], results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> None:
     """results.json, and for each test set two pictures and two tables."""
     out.mkdir(parents=True, exist_ok=True)
@@ -256,30 +237,38 @@ def write(out: Path, content: dict[str, Any], results: Sequence[ZeroShotResult],
         name = pictures.file_name(result.name)
         pictures.save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
         pictures.save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
-        fields = ["class", "videos", "top1", "confused_with", "confused_count"]
-        rows = [
-            [r.name, r.num_videos, r.top1 if r.num_videos else "", r.confused_with, r.confused_count]
-            for r in result.per_class
-        ]
-        _write_csv(out / f"classes_{name}.csv", fields, rows)
-        _write_csv(out / f"predictions_{name}.csv", *_predictions(result, dataset))
+        write_tables(out, result, dataset)
 
 
-def _predictions(result: ZeroShotResult, dataset: DataSet) -> tuple[list[str], list[list[object]]]:
-    paths = dataset.manifest.strings("path")
-    rows = []
-    for row, label, nearest, cosine in zip(result.rows, result.labels, result.predicted, result.cosine, strict=True):
-        answers = [part for i, c in zip(nearest, cosine, strict=True) for part in (result.classes[i], f"{c:.4f}")]
-        rows.append([paths[row], result.classes[label], int(nearest[0] == label), *answers])
-    ranks = range(1, result.predicted.shape[1] + 1)
-    return ["path", "class", "correct", *(f for k in ranks for f in (f"predicted_{k}", f"cosine_{k}"))], rows
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
+def write_report(
+    out: Path,
+    loaded: LoadedModel,
+    content: dict[str, Any],
+    results: Sequence[ZeroShotResult],
+    general: Sequence[GeneralisedResult],
+    datasets: Sequence[DataSet],
+) -> None:
+    """report.html, and an event file for TensorBoard; looks closer at the results, which takes a while."""
+    trained = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
+    config, overlap = loaded.config, loaded.config.train.exclude_overlap
+    found = find(datasets, results, trained, config.words, overlap.words)
+    known = {name: test["seen_classes"] for name, test in content["tests"].items() if test["seen_classes"]}
+    facts = [
+        ("checkpoint", f"{content['checkpoint']}, step {loaded.step}, epoch {loaded.epoch}"),
+        ("snippets of a video", str(content["num_snippets"])),
+        ("class vectors", content["class_vectors"]),
+    ]
+    report = Report(
+        title=config.run.folder,
+        facts=facts,
+        findings=found,
+        tau=overlap.tau,
+        generalised=general,
+        run=read_run_facts(loaded.path, results, content["num_snippets"]),
+        warnings=[f"Not unseen in {name}, trained on: {', '.join(names)}." for name, names in known.items()],
+    )
+    write_page(report, out / "report.html")
+    write_board(found, out / "tensorboard", loaded.step)
 
 
 if __name__ == "__main__":

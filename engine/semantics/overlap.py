@@ -93,8 +93,9 @@ def remove_overlap(
         InputError: classes overlap and the config does not say what to do; names them. Or a class has no vector.
     """
     near = _overlapping(config, training, tests, words)
+    notes = _random_words(config.words or words, [*training, *tests]) if tests else []
     if not near:
-        return [], []
+        return [], notes
     if config.training == "refuse":
         raise InputError(
             f"{len(near)} training classes overlap with test classes (cosine distance of the names <= {config.tau:g}, "
@@ -103,8 +104,16 @@ def remove_overlap(
         )
     found = f"{len(near)} classes within {config.tau:g} of a test class: {'; '.join(map(str, near))}"
     if config.training == "allow":
-        return [], [f"NOT ZERO-SHOT, as train.exclude_overlap allows: trained on {found}"]
-    return sorted({row.name for row in near}), [f"left out {found}"]
+        return [], [*notes, f"NOT ZERO-SHOT, as train.exclude_overlap allows: trained on {found}"]
+    return sorted({row.name for row in near}), [*notes, f"left out {found}"]
+
+
+def _random_words(words: WordsConfig, sets: Sequence[NamedClasses]) -> list[str]:
+    """A line that tells which words have random vectors, where that is allowed: only equal names of such words meet."""
+    if words.missing != "random" or words.source in ("random", "npz"):
+        return []
+    embeddings = build_class_embeddings([name for _, names in sets for name in names], words)
+    return [f"class names were compared by {embeddings.description}"]
 
 
 def check_pretrained(

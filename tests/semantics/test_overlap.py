@@ -102,6 +102,11 @@ def test_missing_words_may_be_random_and_then_same_names_still_meet(tmp_path):
         build_class_embeddings(["qwertzing"], WordsConfig(replace=config.replace))
     others = build_class_embeddings(["qwertzing"], WordsConfig(missing="random", seed=1, replace=config.replace))
     assert abs(float(others.vectors[0] @ vectors.vectors[3])) < 0.9
+    # Training says of which words of either side it knows nothing.
+    for training in (["walking"], ["zorbing"]):
+        _, notes = remove_overlap(OverlapConfig(training="remove"), [("t", training)], [("u", ["qwertzing"])], config)
+        assert "compared by" in notes[0]
+        assert "qwertz" in notes[0].split("random vectors for")[1]
     known = build_class_embeddings(["walking"], config).vectors
     assert torch.equal(known, build_class_embeddings(["walking"], GLOVE).vectors)
 

@@ -39,6 +39,19 @@ def test_lists_manifests_and_pretrained_weights(tmp_path, monkeypatch, capsys):
     assert reds.max() > 0.8 * picture.shape[0]  # the line at tau, from top to bottom
 
 
+def test_words_without_a_vector_are_named_on_either_side(tmp_path, monkeypatch, capsys):
+    (tmp_path / "train.txt").write_text("zorbing\nwalking\n")
+    (tmp_path / "test.txt").write_text("qwertzing\nZorbing\n")
+    status = call_tool(
+        "class_overlap.py", "--train", tmp_path / "train.txt", "--test", tmp_path / "test.txt", "--missing", "random",
+        "--out", tmp_path / "out", monkeypatch=monkeypatch,
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert status == 0
+    assert "qwertzing" in printed.split("random vectors for")[1].splitlines()[0]
+    assert "1 of 2 training classes are left: 1 lie" in printed  # the same name, though no word of it is known
+
+
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "odd.txt").write_text("qwertzing\n")
     common = ("--test", tmp_path / "odd.txt", "--out", tmp_path / "out")

@@ -151,3 +151,19 @@ def test_help_teaches(monkeypatch, capsys):
     said = capsys.readouterr().out
     for word in ("Evaluation Protocol 1", "results.json", "--snippets", "torchrun"):
         assert word in said
+
+
+def test_report_is_one_file_beside_the_results(folder, monkeypatch):
+    status = call_tool(
+        "evaluate.py", folder / "run", "--device", "cpu", "--report", "--snippets", "1", "--out", folder / "looked",
+        monkeypatch=monkeypatch,
+    )  # fmt: skip
+    assert status == 0
+    page = (folder / "looked" / "report.html").read_text(encoding="utf-8")
+    content = json.loads((folder / "looked" / "results.json").read_text())
+    for name, test in content["tests"].items():
+        assert f"<h2>{name}</h2>" in page
+        assert f"{100 * test['all_classes']['top1']:.1f} %" in page
+    assert "trained on: red." in page  # it is a class of both
+    assert "blue/3.mp4" in page  # the broken video is named
+    assert list((folder / "looked" / "tensorboard").glob("events.*"))
