@@ -1,6 +1,7 @@
 """Choosing a decoder. The choice is made once, is stated in the log, and never changes silently."""
 
 import ctypes
+import functools
 import importlib
 import os
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from engine.data.batch import ClipFormat, VideoDecoder
+from engine.data.isolated import IsolatedDecoder
 from engine.data.manifest import Manifest
 from engine.data.nvdec import unfit_videos
 from engine.data.stills import MixedDecoder, StillDecoder
@@ -106,9 +108,15 @@ def _build_video_decoder(
 ) -> VideoDecoder:
     chosen, _ = choose_decoder(name, device)
     if chosen == "dali":
-        from engine.data.dali import DaliDecoder
-
-        return DaliDecoder(clip, device, num_threads, max_batch_size)
+        build = functools.partial(_build_dali, clip, device, num_threads, max_batch_size)
+        # On the CPU some damaged MJPEG files crash DALI 2.4 itself (docs/reliability.md).
+        return IsolatedDecoder("dali", build, clip, max_batch_size) if device.type == "cpu" else build()
     from engine.data.pyav.decode import PyAVDecoder
 
     return PyAVDecoder(clip, device, num_threads)
+
+
+def _build_dali(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:
+    from engine.data.dali import DaliDecoder
+
+    return DaliDecoder(clip, device, num_threads, max_batch_size)
