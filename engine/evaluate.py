@@ -16,10 +16,10 @@ from itertools import islice
 import numpy as np
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
+from engine.data.progress import Progress
 from engine.data.sampler import evaluation_motions, evaluation_starts
 from engine.data.sources import DataSet, class_lookup
 from engine.distributed import gather
@@ -104,11 +104,7 @@ def _embed(
     failed: dict[int, str] = {}
     num_seen = 0
     requests = _requests(manifest, rows, how)
-    # disable=None: a bar in a terminal, nothing in a file.
-    with (
-        torch.inference_mode(),
-        tqdm(total=len(rows), unit="video", desc="embed", disable=None if show else True) as bar,
-    ):
+    with torch.inference_mode(), Progress(len(rows), "video", label="embed", is_shown=show) as progress:
         for decoded in _decode_ahead(decoder, requests, how.batch_size):
             if how.stop is not None and how.stop():
                 return None, {}
@@ -118,7 +114,7 @@ def _embed(
             done = means.add(_features(model, decoded.frames, how))
             if len(done):
                 embeddings.append(model.project(done).float())
-                bar.update(len(done))
+                progress.advance(len(failed), len(done))
         # One copy at the end: a copy per batch would make the host wait for the GPU each time.
         return (torch.cat(embeddings).cpu() if embeddings else None), failed
 

@@ -152,10 +152,14 @@ class Telemetry:
         elif self.ranks.is_main:
             self.message(
                 f"step {step}/{self._total_steps}  loss {loss:.4f}  lr {lr:.2e}  {rate:.1f} clips/s  "
-                f"waiting for data {values['speed/data_wait_share']:.0%}"
+                f"waiting for data {values['speed/data_wait_share']:.0%}  {self._left(step, rate)} left"
             )
         self._loss_sum, self._steps, self._waited_s, self._paused_s, self._since = None, 0, 0.0, 0.0, now
         return loss
+
+    def _left(self, step: int, rate: float) -> str:
+        """How long the other steps will take, without evaluations: as 12:34 or 1:23:45."""
+        return tqdm.format_interval((self._total_steps - step) * self.batch_size / rate)
 
     def close(self) -> None:
         """Write out what is left and close the files."""

@@ -32,10 +32,10 @@ def videos(tmp_path_factory):
 
 
 def config_of(folder, videos):
-    """A checkpoint of 26 MB after every step, so that writing it takes long; and two long evaluations, at 9 and 18."""
+    """A checkpoint of 7 MB after every step, so that writing it takes long; and two long evaluations, at 9 and 18."""
     return jobs.write_config(
-        folder.parent / "config.yaml", videos, folder, model={"width": 16}, checkpoint={"every_steps": 1, "keep": 2},
-        evaluate={"every_epochs": 2, "num_snippets": 2, "during_snippets": 40, "batch_size": 2},
+        folder.parent / "config.yaml", videos, folder, model={"width": 8}, checkpoint={"every_steps": 1, "keep": 2},
+        evaluate={"every_epochs": 2, "num_snippets": 2, "during_snippets": 20, "batch_size": 2},
         log={"every_steps": 1, "sample_clips": 0},
     )  # fmt: skip
 
@@ -51,7 +51,7 @@ def whole(videos, tmp_path_factory):
 def kill_once(command: list[str], is_there: Callable[[], bool], delay_s: float) -> bool:
     """Start a program, kill it `delay_s` after it is where it is meant to be; False if it ended before."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=jobs.environment())
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while process.poll() is None and not is_there():
         assert time.monotonic() < deadline, "it did not come to the place meant"
         time.sleep(0.0005)
