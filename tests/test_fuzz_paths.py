@@ -2,6 +2,7 @@
 at the probe and the PyAV decoder alone, file by file.
 """
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -127,12 +128,13 @@ def test_two_thousand_damaged_videos_all_the_way(whole, tmp_path, monkeypatch, c
 
 @pytest.mark.slow
 def test_wild_files_all_the_way(whole, shared_data, tmp_path, monkeypatch, capsys):
-    root = tmp_path / "set"
-    for place, path in enumerate(sorted((shared_data / "decode_pack").iterdir())):
-        if path.suffix != ".csv":
-            copy = root / ("running", "jumping")[place % 2] / path.name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(path.read_bytes())
+    root, pack = tmp_path / "set", shared_data / "decode_pack"
+    with (pack / "MANIFEST.csv").open() as file:  # without two of six minutes each
+        names = sorted(row["file"] for row in csv.DictReader(file) if float(row["frames"] or 0) < 10_000)
+    for place, name in enumerate(names):
+        copy = root / ("running", "jumping")[place % 2] / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((pack / name).read_bytes())
     listed = {entry.path for entry in read_layout("folder", root).entries}  # without what is no video by its name
     files = [path for path in sorted(root.rglob("*")) if path.relative_to(root).as_posix() in listed]
     print(check_all_paths(root, files, tmp_path, monkeypatch, capsys))
