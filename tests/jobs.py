@@ -98,7 +98,7 @@ def start_ranks(world_size: int, *arguments: object, port: int) -> list[subproce
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
     """Return as soon as the log shows that this step is done."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600  # a busy machine takes minutes to start
     while time.monotonic() < deadline:
         if (folder / "log.jsonl").is_file() and max(losses(folder), default=0) >= step:
             return

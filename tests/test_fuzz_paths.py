@@ -44,7 +44,7 @@ def damaged_set(whole: Path, root: Path, count: int) -> list[Path]:
         data = (whole / name).read_bytes()
         path = root / ("running", "jumping")[number // 4 % 2] / f"{number:04d}_{name}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(damage(data, 10_000 + number))
+        path.write_bytes(damage(data, 10_000 + number // 4))
         if number % 4 == 0:
             path.with_name(f"sound_{path.name}").write_bytes(data)
     return sorted(path for path in root.rglob("*") if path.is_file())
@@ -149,7 +149,7 @@ def fuzz_dali(whole: Path, folder: Path, count: int) -> dict[str, int]:
         for number in range(count):
             name = ("vp9.webm", "mjpeg.avi")[number % 2]
             path = folder / f"{number}_{name}"
-            path.write_bytes(damage((whole / name).read_bytes(), number))
+            path.write_bytes(damage((whole / name).read_bytes(), number // 2))
             sound = describe(whole / name)
             rows = [Video(**{key: getattr(sound, key) for key in Video.__slots__} | {
                 "path": path, "file_bytes": path.stat().st_size})]  # fmt: skip
