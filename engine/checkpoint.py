@@ -134,7 +134,7 @@ def set_aside_later(run_folder: Path, step: int) -> None:
 
 def drop_old_checkpoints(run_folder: Path, keep: int) -> None:
     """Delete all but the `keep` newest checkpoints (never `best.pt`)."""
-    left_by_a_kill = (run_folder / "checkpoints").glob(".step_*.partial")
+    left_by_a_kill = (run_folder / "checkpoints").glob(".*.partial")
     for path in [*list_checkpoints(run_folder)[keep:], *left_by_a_kill]:
         path.unlink(missing_ok=True)
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from tqdm import tqdm
 
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
+from engine.data.progress import Progress
 from engine.data.sampler import evaluation_motions, evaluation_starts
 from engine.data.sources import DataSet, class_lookup
 from engine.distributed import gather
@@ -124,11 +124,7 @@ def _embed(
     failed: dict[int, str] = {}
     num_seen = 0
     requests = video_requests(manifest, rows, how.clip, how.num_snippets)
-    # disable=None: a bar in a terminal, nothing in a file.
-    with (
-        torch.inference_mode(),
-        tqdm(total=len(rows), unit="video", desc="embed", disable=None if show else True) as bar,
-    ):
+    with torch.inference_mode(), Progress(len(rows), "video", label="embed", is_shown=show) as progress:
         for decoded in _decode_ahead(decoder, requests, how.batch_size):
             if how.stop is not None and how.stop():
                 return None, {}
@@ -138,7 +134,7 @@ def _embed(
             done = means.add(_features(model, decoded.frames, how))
             if len(done):
                 embeddings.append(model.project(done).float())
-                bar.update(len(done))
+                progress.advance(len(failed), len(done))
         # One copy at the end: a copy per batch would make the host wait for the GPU each time.
         return (torch.cat(embeddings).cpu() if embeddings else None), failed
 

@@ -163,7 +163,7 @@ class Telemetry:
             rate, waits = self._steps * self.batch_size / elapsed, min(1.0, self._waited_s / elapsed)
             self.clips_per_second.append(rate)
             values |= {"speed/clips_per_second": rate, "speed/data_wait_share": waits}
-            speed = f"{rate:.1f} clips/s  waiting for data {waits:.0%}"
+            speed = f"{rate:.1f} clips/s  waiting for data {waits:.0%}  {self._left(step, rate)} left"
         if self.ranks.device.type == "cuda":
             values["memory/gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
         self.scalars(step, values)
@@ -173,6 +173,10 @@ class Telemetry:
             self.message(f"step {step}/{self._total_steps}  loss {loss:.4f}  lr {lr:.2e}  {speed}")
         self._loss_sum, self._steps, self._waited_s, self._paused_s, self._since = None, 0, 0.0, 0.0, now
         return loss
+
+    def _left(self, step: int, rate: float) -> str:
+        """How long the other steps will take, without evaluations: as 12:34 or 1:23:45."""
+        return tqdm.format_interval((self._total_steps - step) * self.batch_size / rate)
 
     def close(self) -> None:
         """Write out what is left and close the files."""

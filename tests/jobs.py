@@ -73,7 +73,7 @@ def environment(**more: str) -> dict[str, str]:
 def run(*arguments: object, ranks: int = 0, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
     """Run a job to its end."""
     done = subprocess.run(
-        command(*arguments, ranks=ranks), capture_output=True, text=True, timeout=300, env=environment(), **more
+        command(*arguments, ranks=ranks), capture_output=True, text=True, timeout=900, env=environment(), **more
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
@@ -98,7 +98,7 @@ def start_ranks(world_size: int, *arguments: object, port: int) -> list[subproce
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
     """Return as soon as the log shows that this step is done."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600  # a busy machine takes minutes to start
     while time.monotonic() < deadline:
         if (folder / "log.jsonl").is_file() and max(losses(folder), default=0) >= step:
             return

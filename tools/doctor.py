@@ -2,10 +2,14 @@
 
     python tools/doctor.py
     python tools/doctor.py --data data/ucf101.parquet --runs /scratch/runs
+    python tools/doctor.py --versions > versions.txt
 
 Every check tries the thing itself: a kernel on the GPU, the driver's video library, DALI, Triton, a C++
 compiler, a video encoded and decoded, shared memory, word vectors, the speed of the disk that runs go to,
 and of each manifest whether a sample of its videos is there as it was indexed.
+
+--versions prints every installed package as NAME==VERSION and checks nothing: what an audit reads
+(docs/security.md), and what installs the same again.
 
 Exit status 0 if a run can work here (also where something is only slower), 1 if there is a blocker.
 """
@@ -18,6 +22,7 @@ from pathlib import Path
 
 from engine.diagnosis import diagnose
 from engine.errors import run_command
+from engine.provenance import installed
 from engine.records import device, versions
 from engine.tables import format_table
 
@@ -30,7 +35,13 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--versions", action="store_true", help="only list what is installed, as NAME==VERSION")
     arguments = parser.parse_args()
+    if arguments.versions:
+        # Without the build's name (+cu130), which package indices and databases of vulnerabilities do not know.
+        pinned = {name: version.partition("+")[0] for name, version in installed().items() if name != "unseen"}
+        print("\n".join(f"{name}=={version}" for name, version in pinned.items()))
+        return
     findings = diagnose(arguments.runs, arguments.data)
     if arguments.json:
         print(json.dumps({"versions": versions(), "device": device(), "findings": [asdict(f) for f in findings]}))

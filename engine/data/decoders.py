@@ -1,6 +1,7 @@
 """Choosing a decoder. The choice is made once, is stated in the log, and never changes silently."""
 
 import ctypes
+import functools
 import importlib
 import os
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from engine.data.batch import ClipFormat, VideoDecoder
+from engine.data.isolated import IsolatedDecoder
 from engine.data.manifest import Manifest
 from engine.data.nvdec import mixed_up_videos, unfit_videos
 from engine.data.stills import MixedDecoder, StillDecoder
@@ -117,10 +119,19 @@ def build_decoder(
         from engine.data.pyav.decode import PyAVDecoder
 
         return MixedDecoder(PyAVDecoder(clip, device, num_threads), StillDecoder(clip, device, num_threads))
-    from engine.data.dali.decode import DaliDecoder
+    build = functools.partial(_build_dali, clip, device, num_threads, max_batch_size)
+    if device.type == "cpu":
+        # On the CPU some damaged MJPEG files crash DALI 2.4 itself (docs/reliability.md).
+        videos = IsolatedDecoder("dali", build, clip, max_batch_size)
+        return MixedDecoder(
+            videos, StillDecoder(clip, device, num_threads)
+        )  # PIL reads no more of a JPEG than it needs
     from engine.data.dali.stills import DaliStillDecoder
 
-    videos = DaliDecoder(clip, device, num_threads, max_batch_size)
-    if device.type == "cuda":
-        return MixedDecoder(videos, DaliStillDecoder(clip, device, num_threads, max_batch_size))
-    return MixedDecoder(videos, StillDecoder(clip, device, num_threads))  # PIL reads no more of a JPEG than it needs
+    return MixedDecoder(build(), DaliStillDecoder(clip, device, num_threads, max_batch_size))
+
+
+def _build_dali(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:
+    from engine.data.dali.decode import DaliDecoder
+
+    return DaliDecoder(clip, device, num_threads, max_batch_size)

@@ -117,7 +117,7 @@ def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: In
     work = partial(_probe_one, root=root, settings=settings)
     outcomes = run_isolated(work, pending, settings.num_workers, settings.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
-    with Progress(len(pending), "file") as progress:
+    with Progress(len(pending), "file", log=journal.path.with_suffix(".log.jsonl")) as progress:
         for path, found in outcomes:
             if isinstance(found, Lost):
                 found = Failure.of(found)

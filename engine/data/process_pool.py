@@ -41,26 +41,23 @@ def run_isolated(
         yield from ((item, function(item)) for item in items)
         return
     queue = iter(items)
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
     try:
         for item in queue:
-            workers.append(_Worker(function))
+            workers.append(Worker(function))
             workers[-1].give(item)
             if len(workers) == num_workers:
                 break
         while workers:
             ready = wait([worker.connection for worker in workers], _POLL_S)
             for place, worker in enumerate(workers):
-                if worker.connection in ready:
-                    result = worker.take()
-                elif time.monotonic() - worker.since > time_limit_s:
-                    worker.stop()
-                    result = Lost(True, f"stopped after {time_limit_s:g} s")
-                else:
+                left_s = worker.since + time_limit_s - time.monotonic()
+                if worker.connection not in ready and left_s > 0:
                     continue
+                result = worker.take_within(time_limit_s)
                 done = worker.item
                 if isinstance(result, Lost):
-                    workers[place] = worker = _Worker(function)
+                    workers[place] = worker = Worker(function)
                 worker.item = None
                 for item in queue:
                     worker.give(item)
@@ -74,8 +71,8 @@ def run_isolated(
             worker.stop()
 
 
-class _Worker:
-    """A process, the item it works on, and since when."""
+class Worker:
+    """A process that applies `function` to one item after another; the item it works on, and since when."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         # Fresh processes: a fork of a process with threads (torch, Arrow) may deadlock.
@@ -88,10 +85,18 @@ class _Worker:
         self.since = 0.0
 
     def give(self, item: Any) -> None:
+        """Send the next item; `take_within` has its result."""
         self.item, self.since = item, time.monotonic()
-        self.connection.send(item)
+        try:
+            self.connection.send(item)
+        except BrokenPipeError:  # it died meanwhile: `take_within` says how
+            return
 
-    def take(self) -> Any:
+    def take_within(self, time_limit_s: float) -> Any:
+        """The result of the item, or why there is none; waits until `time_limit_s` after it was given."""
+        if not self.connection.poll(max(0.0, self.since + time_limit_s - time.monotonic())):
+            self.stop()
+            return Lost(True, f"stopped after {time_limit_s:g} s")
         try:
             return self.connection.recv()
         except (EOFError, ConnectionResetError):
@@ -101,13 +106,15 @@ class _Worker:
             return Lost(False, f"the process that read it died ({why})")
 
     def stop(self) -> None:
+        """End the process, whatever it does."""
         self.connection.close()
         self.process.kill()
         self.process.join()
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the parent decides what they mean
+        signal.signal(number, signal.SIG_IGN)
     while True:
         try:
             item = connection.recv()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CACHE_FROM_BYTES = 64 << 20  # smaller vector tables load in about a second and are not cached
 _HEAD_BYTES = 1 << 20
+_GZIP_MOST = 1100  # bytes that one of a gzip file can become
 
 _NOT_VECTORS = (  # first bytes -> what the file is, and the mend
     (
@@ -156,10 +157,19 @@ def _line_numbers(line: bytes) -> int:
     return len(fields)
 
 
+def _check_room(path: Path, count: int, layout: _Format) -> None:
+    """Before memory is taken for what a header announces: EOFError if the file cannot hold it."""
+    least = count * layout.dim * (4 if layout.kind == "binary" else 2)  # bytes; as text a blank and a digit each
+    if least > path.stat().st_size * (_GZIP_MOST if path.suffix == ".gz" else 1):
+        raise EOFError
+
+
 def _read(path: Path, layout: _Format, max_words: int | None) -> VectorTable:
     from gensim.models import KeyedVectors
 
     try:
+        if layout.count is not None:
+            _check_room(path, min(layout.count, max_words or layout.count), layout)
         if layout.kind == "binary":
             # The original word2vec tool cuts long words inside a character, hence "replace".
             loaded = KeyedVectors.load_word2vec_format(
@@ -189,6 +199,7 @@ def _read_text(path: Path, layout: _Format, max_words: int | None) -> "KeyedVect
     with _open(path) as file:
         announced = layout.count if layout.count is not None else sum(1 for _ in file)
     count = min(announced, max_words or announced)
+    _check_room(path, count, layout)
     loaded = KeyedVectors(layout.dim, count, dtype=np.float32)
     with _open(path) as file:
         for number, line in enumerate(itertools.islice(file, count + num_header), start=1):

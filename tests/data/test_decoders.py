@@ -11,6 +11,7 @@ from engine.data import decoders
 from engine.data.batch import ClipFormat
 from engine.data.decoders import build_decoder, choose_decoder, default_threads
 from engine.data.indexing import index_folder
+from engine.data.isolated import IsolatedDecoder
 from engine.data.manifest import Manifest, concatenate
 from engine.data.nvdec import mixed_up_videos, unfit_videos
 from engine.data.pyav.decode import PyAVDecoder
@@ -100,22 +101,22 @@ def test_names_are_taken_at_their_word(dali):
 
 
 def test_building_them(dali):
-    for name, kind in (("auto", PyAVDecoder), ("pyav", PyAVDecoder), ("dali", dali.DaliDecoder)):
+    for name, kind in (("auto", PyAVDecoder), ("pyav", PyAVDecoder), ("dali", IsolatedDecoder)):
         decoder = build_decoder(name, CLIP, CPU, 1, 2)
         assert type(decoder.videos) is kind
         assert decoder.decode([]).frames.shape == (0, 16, 112, 112, 3)
         decoder.close()
 
 
-def test_threads_are_the_cores_shared_among_the_ranks(dali, monkeypatch):
+def test_threads_are_the_cores_shared_among_the_ranks(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert default_threads() == 12
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert default_threads() == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    decoder = build_decoder("dali", CLIP, CPU, 0, 2)
-    assert decoder.videos.num_threads == 3
+    decoder = build_decoder("pyav", CLIP, CPU, 0, 2)
+    assert decoder.videos._num_threads == 3
     decoder.close()
 
 

@@ -167,6 +167,12 @@ BROKEN = {
         lambda path: save_bytes(b"3 2\na 1 2\nb 3 4\n")(path),
         "end before the 3 words .* truncated",
     ),
+    "billions.bin": (
+        save_bytes(b"9999999999999 300\n" + b"word " + bytes(1200)),
+        "end before the 9999999999999 words .* truncated",
+    ),
+    "billions.txt": (save_bytes(b"9999999999999 2\na 1 2\n"), "end before the 9999999999999 words"),
+    "long_line.txt": (save_bytes(b"a" + b" 1" * 400_000 + b"\n" * 4_000_000), "end before the last words"),
     "cut.gz": (lambda path: cut(write_gz(path)), "cannot be read"),
     "gensim.kv": (save_pickled, "a Python pickle.*save_word2vec_format"),
     "glove.zip": (save_bytes(b"PK\x03\x04zip"), "zip archive.*unpack"),

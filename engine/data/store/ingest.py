@@ -27,6 +27,7 @@ from engine.errors import InputError
 
 INGEST_REASONS = {**REASONS, **NORMALISE_REASONS}
 REPORT_NAME = "report.json"
+LOG_NAME = "log.jsonl"
 _TRY_AGAIN = ("too-slow", "crashed", "missing", "changed")  # may be mended without a new modification time
 _KILL_MARGIN_S = 30.0  # a process is killed only if the limit within it did not work
 
@@ -121,7 +122,8 @@ def _normalise_all(
     task = partial(normalise_file, root=source.root, settings=writer.settings, time_limit_s=work.time_limit_s)
     outcomes = run_isolated(task, pending, work.num_workers, work.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
-    with Progress(sum(videos[video.path][1] for video in pending), "frame") as progress:
+    num_frames = sum(videos[video.path][1] for video in pending)
+    with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
         for video, made in outcomes:
             if isinstance(made, Lost):
                 made = Failure.of(made)

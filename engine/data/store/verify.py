@@ -1,5 +1,6 @@
 """Whether a store holds what its index and its manifest say."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import av
 import numpy as np
 
 from engine.data.manifest import Manifest
+from engine.data.progress import Progress
 from engine.data.pyav.groups import GroupDecoder
 from engine.data.store.index import INDEX_NAME, MANIFEST_NAME, Entry, StoreIndex, shard_path, split_stored_path
 from engine.data.store.reader import StoreError, StoreReader
@@ -39,7 +41,7 @@ def verify(folder: Path, num_sampled: int, *, seed: int = 0) -> VerifyReport:
     names = _names(index, manifest)
     numbers = np.random.default_rng(seed).permutation(len(index))[:num_sampled]
     reader, decoder = StoreReader(index), GroupDecoder()
-    try:
+    with contextlib.closing(reader), Progress(len(numbers), "video", label="verify") as progress:
         for number in sorted(numbers.tolist()):
             try:
                 problem = check_video(reader, index[number], decoder)
@@ -47,8 +49,7 @@ def verify(folder: Path, num_sampled: int, *, seed: int = 0) -> VerifyReport:
                 problem = str(error)
             if problem:
                 problems.append(f"{names[number]}: {problem}")
-    finally:
-        reader.close()
+            progress.advance(len(problems))
     return VerifyReport(len(index), len(numbers), problems)
 
 

@@ -1,0 +1,200 @@
+"""Damaged videos all the way: index, ingest, training, prediction, and DALI on the CPU. `tests/data/test_fuzz.py` looks
+at the probe and the PyAV decoder alone, file by file.
+"""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.data.batch import SnippetRequest, Video
+from engine.data.decoders import build_decoder
+from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.layouts import read_layout
+from engine.data.manifest import Manifest
+from engine.data.pyav.probe import ProbeError, probe
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
+from engine.data.store.verify import verify
+from tests import jobs
+from tests.data.test_fuzz import CLIP, FILES, MEMORY_LIMIT, damage
+from tests.data.videos import describe, write_numbered
+from tests.small_run import call_tool, write_run
+
+TIME_LIMIT_S = 60.0  # for one file, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Small sound videos, one of each codec."""
+    folder = tmp_path_factory.mktemp("whole")
+    for name, codec in FILES.items():
+        pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        write_numbered(folder / name, codec, num_frames=24, size=(64, 48), gop=8, pixel_format=pixel_format)
+    return folder
+
+
+def damaged_set(whole: Path, root: Path, count: int) -> list[Path]:
+    """So many damaged files and a quarter as many sound ones, in two classes."""
+    for number in range(count):
+        name = list(FILES)[number % 4]
+        data = (whole / name).read_bytes()
+        path = root / ("running", "jumping")[number // 4 % 2] / f"{number:04d}_{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(damage(data, 10_000 + number // 4))
+        if number % 4 == 0:
+            path.with_name(f"sound_{path.name}").write_bytes(data)
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def spoil_again(root: Path, paths: list[str], draw: random.Random) -> None:
+    """What happens to files after they were indexed: bits flip, they shrink, grow and vanish."""
+    for place, name in enumerate(paths):
+        path, data = root / name, bytearray((root / name).read_bytes())
+        match place % 4:
+            case 0:
+                for _ in range(30):
+                    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+            case 1:
+                del data[draw.randrange(len(data)) :]
+            case 2:
+                data += draw.randbytes(100)
+            case 3:
+                path.unlink()
+                continue
+        path.write_bytes(data)
+
+
+def check_all_paths(root: Path, files: list[Path], here: Path, monkeypatch, capsys) -> dict[str, int]:
+    """Index, ingest, predict; then damage more and train. Returns how many files came how far."""
+    names = [path.relative_to(root).as_posix() for path in files]
+    report = index_dataset(read_layout("folder", root), root, here / "m.parquet", IndexSettings(1, False, TIME_LIMIT_S))
+    manifest = Manifest.load(here / "m.parquet")
+    indexed = manifest.table.column("path").to_pylist()
+    assert sorted([*indexed, *(problem.path for problem in report.files)]) == sorted(names)  # each told, none twice
+    assert not {"crashed", "too-slow"} & report.bad.keys()
+
+    settings = StoreSettings(short_side=32, gop=8, preset="ultrafast")
+    stored = ingest(manifest, here / "store", settings, WorkSettings(1, TIME_LIMIT_S))
+    assert not {"crashed", "too-slow"} & stored.bad.keys()
+    assert stored.num_videos + len(stored.files) == len(indexed)
+    assert verify(here / "store", 2**62).problems == []  # every frame that the store promises decodes
+
+    write_run(here / "model")
+    capsys.readouterr()
+    arguments = ("--model", here / "model", "--classes", "running, jumping", "--snippets", 1, "--json")
+    status = call_tool("predict.py", *files, *arguments, monkeypatch=monkeypatch)
+    answers = json.loads(capsys.readouterr().out)
+    assert status == (1 if report.files else 0)
+    assert [answer["video"] for answer in answers] == [str(path) for path in files]
+    assert all(
+        bool(answer["classes"]) != bool(answer["error"]) for answer in answers
+    )  # an answer, or why there is none
+    answered = {name for name, answer in zip(names, answers, strict=True) if answer["classes"]}
+    assert answered <= set(indexed)
+
+    spoilt = [path for path in indexed if not path.partition("/")[2].startswith("sound")][::2]
+    spoil_again(root, spoilt, random.Random(0))
+    config = jobs.write_config(
+        here / "config.yaml", here / "m.parquet", here / "run", train={"epochs": 1, "batch_size": 4},
+        data={"train": [{"manifest": str(here / "m.parquet")}], "tests": [], "max_bad_share": 1.0,
+              "validation": {"video_share": 0.0}},
+    )  # fmt: skip
+    jobs.run(config)
+    assert len(jobs.losses(here / "run")) == -(-len(indexed) // 4)
+    bad = jobs.events(here / "run", "bad_sample")
+    gone_or_resized = {str(root / path) for place, path in enumerate(spoilt) if place % 4}
+    assert {event["path"] for event in bad} >= gone_or_resized  # an epoch asks for every file, and each is named
+    assert all(event["reason"] for event in bad)
+    told = (here / "run" / "log.txt").read_text()
+    assert all(f"could not be decoded: {path}: " in told for path in gone_or_resized)
+    return {"files": len(names), "indexed": len(indexed), "stored": stored.num_videos, "predicted": len(answered),
+            "spoilt": len(spoilt), "named in training": len({event["path"] for event in bad})}  # fmt: skip
+
+
+def test_damaged_videos_through_ingest_prediction_and_training(whole, tmp_path, monkeypatch, capsys):
+    files = damaged_set(whole, tmp_path / "set", 32)
+    print(check_all_paths(tmp_path / "set", files, tmp_path, monkeypatch, capsys))
+
+
+@pytest.mark.slow
+def test_two_thousand_damaged_videos_all_the_way(whole, tmp_path, monkeypatch, capsys):
+    files = damaged_set(whole, tmp_path / "set", 2000)
+    print(check_all_paths(tmp_path / "set", files, tmp_path, monkeypatch, capsys))
+
+
+@pytest.mark.slow
+def test_wild_files_all_the_way(whole, shared_data, tmp_path, monkeypatch, capsys):
+    root, pack = tmp_path / "set", shared_data / "decode_pack"
+    with (pack / "MANIFEST.csv").open() as file:  # without two of six minutes each
+        names = sorted(row["file"] for row in csv.DictReader(file) if float(row["frames"] or 0) < 10_000)
+    for place, name in enumerate(names):
+        copy = root / ("running", "jumping")[place % 2] / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((pack / name).read_bytes())
+    listed = {entry.path for entry in read_layout("folder", root).entries}  # without what is no video by its name
+    files = [path for path in sorted(root.rglob("*")) if path.relative_to(root).as_posix() in listed]
+    print(check_all_paths(root, files, tmp_path, monkeypatch, capsys))
+
+
+def fuzz_dali(whole: Path, folder: Path, count: int) -> dict[str, int]:
+    """Each variant as it is indexed, and as if it had been sound then; by one decoder, as in training."""
+    decoder = build_decoder("dali", CLIP, torch.device("cpu"), 1, 4).videos
+    seen = dict.fromkeys(("indexed", "failed as indexed", "failed as if sound"), 0)
+    peak = 0
+    try:
+        for number in range(count):
+            name = ("vp9.webm", "mjpeg.avi")[number % 2]
+            path = folder / f"{number}_{name}"
+            path.write_bytes(damage((whole / name).read_bytes(), number // 2))
+            sound = describe(whole / name)
+            rows = [Video(**{key: getattr(sound, key) for key in Video.__slots__} | {
+                "path": path, "file_bytes": path.stat().st_size})]  # fmt: skip
+            try:
+                facts = probe(path)
+            except ProbeError:
+                facts = None
+            if facts is not None:
+                rows.append(Video(
+                    path, facts.num_frames, 0, facts.num_frames, facts.width, facts.height, facts.rotation, facts.codec,
+                    path.stat().st_size, facts.key_frames, facts.key_pts,
+                ))  # fmt: skip
+                seen["indexed"] += 1
+            requests = [
+                SnippetRequest(row, start, 0.5, 0.5, False)
+                for row in rows
+                for start in (0, max(0, row.num_frames - CLIP.span))
+            ]
+            good = SnippetRequest(sound, 3, 0.5, 0.5, False)
+            found = decoder.decode([*requests, good])
+            assert len(requests) not in found.failures  # the sound one beside them is decoded
+            assert all(found.failures.values())
+            seen["failed as if sound"] += any(place < 2 for place in found.failures)
+            seen["failed as indexed"] += any(place >= 2 for place in found.failures)
+            peak = max(peak, memory_of(decoder._worker.process.pid))
+            path.unlink()
+    finally:
+        decoder.close()
+    assert peak < MEMORY_LIMIT
+    return {**seen, "crashes": decoder.num_crashes, "peak MiB": peak >> 20}
+
+
+def memory_of(pid: int) -> int:
+    """The most bytes that a process had resident."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+
+def test_damaged_videos_through_dali(dali, whole, tmp_path):
+    seen = fuzz_dali(whole, tmp_path, 40)
+    print(seen)
+    assert seen["indexed"] > seen["failed as indexed"]
+    assert seen["failed as if sound"] > 5
+
+
+@pytest.mark.slow
+def test_a_thousand_damaged_videos_through_dali(dali, whole, tmp_path):
+    print(fuzz_dali(whole, tmp_path, 1000))

@@ -1,0 +1,53 @@
+"""The soak: its fit on curves that are known, and a short one of a real decoder in a process of its own."""
+
+import json
+
+import numpy as np
+import pytest
+
+from engine.errors import InputError
+from tests.small_run import ROOT, run_tool
+
+
+@pytest.fixture
+def resources(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from bench import resources
+
+    return resources
+
+
+def an_hour(resources, memory, files=lambda k: 9.0):
+    return [
+        resources.Sample(5.0 * k, 100 * k, {"memory": memory(k), "open files": files(k), "threads": 4.0})
+        for k in range(720)
+    ]
+
+
+def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth(resources):
+    noise = np.random.default_rng(0).normal(0, 3, 720)
+
+    def leaking(k):  # 60 MB an hour, under evaluations that take 300 MB for every tenth sample
+        return 500 + k / 12 + noise[k] + 300 * (k % 10 == 0)
+
+    def warming(k):
+        return 500 - 200 * np.exp(-k / 10) + noise[k] + 300 * (k % 10 == 0)
+
+    found = resources.trends(an_hour(resources, leaking, files=lambda k: 9 + k // 300), warm_up=0.1)
+    assert found["memory"].per_hour == pytest.approx(60, rel=0.03)
+    assert found["memory"].per_1000_snippets == pytest.approx(60 / 72, rel=0.03)
+    assert [found[name].is_flat for name in ("memory", "open files", "threads")] == [False, False, True]
+    assert all(half == pytest.approx(60, rel=0.15) for half in found["memory"].halves)
+    assert resources.trends(an_hour(resources, warming), warm_up=0.1)["memory"].is_flat
+    with pytest.raises(InputError, match="samples with no work"):
+        resources.trends(an_hour(resources, warming)[:8], warm_up=0.5)
+
+
+def test_a_short_soak_watches_the_process_it_started():
+    done = run_tool("soak.py", "decode", "pyav", "--snippets", 1600, "--damaged", 0.25, "--every", 0.1, "--no-record")
+    assert done.returncode in (0, 1), done.stderr  # so short a run may still be warming up
+    assert "decode_pyav: 1,600 snippets" in done.stdout
+    facts = json.loads(done.stdout[done.stdout.index("{") : done.stdout.index("}") + 1].replace("'", '"'))
+    assert 100 < facts["failed"] < 700  # of the quarter of the files that were damaged
+    memory = next(line.split() for line in done.stdout.splitlines() if line.startswith("memory, MB"))
+    assert 100 < float(memory[2]) < 3000

@@ -1,0 +1,270 @@
+"""Run one part of the engine for long and see whether memory, open files, threads or GPU memory grow.
+
+    python tools/soak.py decode store --snippets 200000
+    python tools/soak.py decode dali --snippets 200000 --damaged 0.05
+    python tools/soak.py train --minutes 60
+
+decode: random snippets through one decoder, from videos that are drawn and encoded for it (or from --manifest):
+  store   PyAV from a snippet store    pyav   PyAV from H.264 files
+  dali    DALI: VP9 and MJPEG files on the CPU, H.264 with --device cuda
+  With --damaged some of the files are cut short, so that the ways of failing are walked too.
+train: engine/train.py on drawn videos, over and over, with evaluations and a checkpoint every 50 steps, until the
+  time is up; then SIGTERM, which must end it with status 0.
+
+The part runs in a process of its own; that process and its children are looked at every few seconds. After a
+warm-up (the first tenth) a Theil-Sen line is fitted to each quantity. Flat: the line rises by at most 2 % or 4 MB
+of memory, and half a file or thread, from there to the end. Prints a table, draws benchmarks/pictures/soak_NAME.png,
+appends a line to benchmarks/records/soak.jsonl. Exit status 1 if something grows.
+"""
+
+import argparse
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench.charts import PICTURES
+from bench.resources import UNITS, Sample, Trend, trends, watch
+
+from engine.config import load_config
+from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.decoders import build_decoder
+from engine.data.drawing import MOVEMENTS, THINGS, draw_clip
+from engine.data.indexing import index_folder
+from engine.data.manifest import Manifest
+from engine.data.progress import Progress
+from engine.data.pyav.encode import write_video
+from engine.data.store.index import MANIFEST_NAME, StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
+from engine.distributed import choose_device
+from engine.errors import InputError, run_command
+from engine.pictures import NEUTRAL, RIGHT, save_figure
+from engine.records import append_record
+from engine.tables import format_table
+
+_SIDE, _FRAMES, _NUM_VIDEOS, _BATCH = 64, 48, 48, 16
+_CODECS = {"store": ("libx264",), "pyav": ("libx264",), "dali": ("libvpx-vp9", "mjpeg")}  # dali: on the CPU
+_SUFFIXES = {"libx264": ".mp4", "libvpx-vp9": ".webm", "mjpeg": ".avi"}
+_QUICKSTART = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
+_TRAIN = Path(__file__).resolve().parents[1] / "engine" / "train.py"
+
+
+def main() -> None:
+    """Read the command line, run, judge, keep what was seen."""
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        soak = soak_decoder if arguments.part == "decode" else soak_training
+        samples, facts = soak(arguments, Path(folder))
+    name = f"decode_{arguments.decoder}" if arguments.part == "decode" else "train"
+    found = trends(samples, arguments.warm_up)
+    show(name, samples, found, facts)
+    if not arguments.no_record:
+        draw(samples, found, PICTURES / f"soak_{name}.png")
+        path = append_record(
+            "soak", part=name, seconds=samples[-1].seconds, snippets=samples[-1].done, samples=len(samples),
+            warm_up=arguments.warm_up, **facts,
+            trends={key: {**asdict(trend), "is_flat": trend.is_flat} for key, trend in found.items()},
+        )  # fmt: skip
+        print(f"recorded in {Path(os.path.relpath(path))}")
+    sys.exit(0 if all(trend.is_flat for trend in found.values()) else 1)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line.
+
+    Raises:
+        InputError: a number out of range.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--every", type=float, default=5.0, metavar="S", help="seconds between samples (default: 5)")
+    common.add_argument("--warm-up", type=float, default=0.1, metavar="SHARE", help="not judged (default: 0.1)")
+    common.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    common.add_argument("--threads", type=int, default=1, metavar="N", help="that decode (default: 1)")
+    common.add_argument("--no-record", action="store_true", help="print only: no record, no picture")
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    decode = parts.add_parser("decode", parents=[common], help="random snippets through one decoder")
+    decode.add_argument("decoder", choices=tuple(_CODECS), help="which")
+    decode.add_argument("--snippets", type=int, default=200_000, metavar="N", help="default: 200000")
+    decode.add_argument("--damaged", type=float, default=0.0, metavar="SHARE", help="of the files (default: 0)")
+    decode.add_argument("--manifest", type=Path, help="of videos (or a store) to take in place of drawn ones")
+    decode.add_argument("--side", type=int, default=_SIDE, metavar="PX", help="of drawn videos (default: 64)")
+    train = parts.add_parser("train", parents=[common], help="engine/train.py until the time is up")
+    train.add_argument("--minutes", type=float, default=60.0, metavar="N", help="default: 60")
+    train.add_argument(
+        "--config", type=Path, default=_QUICKSTART, help="with a procedural section (default: quickstart)"
+    )
+    arguments = parser.parse_args()
+    ranges = {"every": (0.05, 600), "warm_up": (0, 0.9), "threads": (1, 1024), "snippets": (1, 10**12),
+              "damaged": (0, 0.9), "minutes": (0.1, 10**6), "side": (32, 4096)}  # fmt: skip
+    for name, (low, high) in ranges.items():
+        value = getattr(arguments, name, low)
+        if not low <= value <= high:
+            raise InputError(f"--{name.replace('_', '-')} is {value:g}: it must be from {low:g} to {high:g}")
+    return arguments
+
+
+def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
+    """Decode in a process of its own, and watch it. Returns the samples and what the record should tell beside them."""
+    manifest = arguments.manifest or draw_videos(arguments, folder)
+    context = multiprocessing.get_context("spawn")
+    counts = context.Array("q", 2)  # snippets done, of which failed
+    process = context.Process(target=decode_for_long, args=(arguments, manifest, counts), daemon=True)
+    process.start()
+    shown = 0
+    with Progress(arguments.snippets, "snippet") as progress:
+
+        def is_over(sample: Sample) -> bool:
+            nonlocal shown
+            if sample.done > shown:
+                progress.advance(counts[1], sample.done - shown)
+                shown = sample.done
+            return shown >= arguments.snippets
+
+        samples = watch(process.pid, lambda: counts[0], is_over, arguments.every)
+    process.join(60)
+    if counts[0] < arguments.snippets or process.exitcode != 0:
+        raise InputError(f"the decoding process ended with status {process.exitcode} after {counts[0]} snippets")
+    return samples, {
+        "decoder": arguments.decoder, "device": arguments.device, "threads": arguments.threads,
+        "videos": len(Manifest.load(manifest)), "side": None if arguments.manifest else arguments.side,
+        "damaged": arguments.damaged, "failed": counts[1],
+    }  # fmt: skip
+
+
+def draw_videos(arguments: argparse.Namespace, folder: Path) -> Path:
+    """Draw and encode videos that the decoder reads, damage some, and write their manifest (of the store, for one)."""
+    on_gpu = arguments.device == "cuda"
+    codecs = ("libx264",) if on_gpu else _CODECS[arguments.decoder]
+    raw, generator = folder / "raw", np.random.default_rng(0)
+    (raw / "drawn").mkdir(parents=True)
+    for number in range(_NUM_VIDEOS):
+        codec = codecs[number % len(codecs)]
+        thing, movement = list(THINGS)[number % len(THINGS)], list(MOVEMENTS)[number % len(MOVEMENTS)]
+        frames = draw_clip(thing, movement, frames=_FRAMES, size=arguments.side, rng=generator)
+        pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        path = raw / "drawn" / f"{number}{_SUFFIXES[codec]}"
+        write_video(path, frames, codec=codec, gop=12, pixel_format=pixel_format)
+    manifest = folder / "raw.parquet"
+    index_folder(raw, manifest)
+    if arguments.decoder == "store":
+        if arguments.damaged:
+            raise InputError("--damaged is for files: a store was made from what decodes")
+        ingest(Manifest.load(manifest), folder / "store", StoreSettings(short_side=arguments.side), WorkSettings())
+        manifest = folder / "store" / MANIFEST_NAME
+    elif arguments.damaged:
+        for path in sorted((raw / "drawn").iterdir())[: round(arguments.damaged * _NUM_VIDEOS)]:
+            data = path.read_bytes()  # of the same length, so that it reaches the decoder and is not refused before
+            path.write_bytes(data[: len(data) // 2] + generator.bytes(len(data) - len(data) // 2))
+    return manifest
+
+
+def decode_for_long(arguments: argparse.Namespace, manifest_path: Path, counts: Any) -> None:
+    """Decode random snippets until there are enough; counts: how many are done, and of these how many failed."""
+    torch.set_num_threads(1)
+    manifest, generator = Manifest.load(manifest_path), np.random.default_rng(1)
+    side = arguments.side // 8 * 7
+    clip = ClipFormat(short_side=arguments.side, crop=side) if arguments.manifest is None else ClipFormat()
+    name = "dali" if arguments.decoder == "dali" else "pyav"
+    decoder = build_decoder(name, clip, choose_device(arguments.device), arguments.threads, _BATCH)
+    while counts[0] < arguments.snippets:
+        rows = generator.integers(len(manifest), size=_BATCH)
+        starts = generator.integers(np.maximum(manifest.num_frames[rows] - clip.span, 0), endpoint=True)
+        places = generator.random((_BATCH, 2))
+        requests = [
+            SnippetRequest(manifest.video(int(row)), int(start), y, x, flip=row % 2 == 0)
+            for row, start, (y, x) in zip(rows, starts, places.tolist(), strict=True)
+        ]
+        counts[1] += len(decoder.decode(requests).failures)
+        counts[0] += _BATCH
+    decoder.close()
+
+
+def soak_training(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
+    """Train by engine/train.py until the time is up, and watch it. Returns as `soak_decoder`."""
+    settings = {
+        "run.folder": folder / "run", "run.control": "false", "run.device": arguments.device,
+        "procedural.folder": folder / "videos", "data.train.0.manifest": folder / "videos" / MANIFEST_NAME,
+        "data.tests.0.manifest": folder / "videos" / MANIFEST_NAME, "data.decode_threads": arguments.threads,
+        "train.epochs": 1_000_000, "evaluate.every_epochs": 1, "checkpoint.every_steps": 50,
+    }  # fmt: skip
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    config = load_config(arguments.config, overrides)
+    log, output, seconds = folder / "run" / "log.jsonl", folder / "output.txt", 60 * arguments.minutes
+    shown = 0
+    with output.open("wb") as file, Progress(round(seconds), "second") as progress:
+        command = [sys.executable, str(_TRAIN), str(arguments.config), *overrides]
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+
+        def is_over(sample: Sample) -> bool:
+            nonlocal shown
+            if sample.seconds >= shown + 1:
+                progress.advance(0, int(sample.seconds) - shown)
+                shown = int(sample.seconds)
+            return sample.seconds >= seconds
+
+        try:
+            samples = watch(process.pid, lambda: _last_step(log) * config.train.batch_size, is_over, arguments.every)
+            process.terminate()
+            status = process.wait(60)
+        finally:
+            process.kill()
+    if status != 0 or samples[-1].seconds < seconds:
+        raise InputError(f"the training ended with status {status}: {output.read_text(errors='replace')[-500:]}")
+    measured = sum("/top1" in line for line in log.read_text(encoding="utf-8").splitlines())
+    return samples, {"config": arguments.config.name, "device": arguments.device, "threads": arguments.threads,
+                     "evaluations": measured}  # fmt: skip
+
+
+def _last_step(log: Path) -> int:
+    """The last step that a run's log.jsonl tells of."""
+    if not log.is_file():
+        return 0
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        steps = re.findall(rb'"event": "scalars", "step": (\d+),', file.read())
+    return int(steps[-1]) if steps else 0
+
+
+def show(name: str, samples: Sequence[Sample], found: Mapping[str, Trend], facts: Mapping[str, Any]) -> None:
+    """Print the table."""
+    last = samples[-1]
+    print(f"{name}: {last.done:,} snippets in {last.seconds / 60:.1f} min, {len(samples)} samples; {facts}")
+    rows = [
+        [f"{key}, {UNITS[key]}", trend.first, trend.last, trend.per_1000_snippets, trend.per_hour, *trend.halves,
+         trend.limit, "flat" if trend.is_flat else "GROWS"]
+        for key, trend in found.items()
+    ]  # fmt: skip
+    heads = ["held", "after warm-up", "at the end", "per 1,000 snippets", "per hour", "first half", "second half"]
+    print(format_table([*heads, "may rise by", ""], rows))
+
+
+def draw(samples: Sequence[Sample], found: Mapping[str, Trend], path: Path) -> None:
+    """A panel for each quantity: the samples, and the fitted line over what was judged."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2.1 * len(found)), layout="constrained")
+    minutes = np.array([sample.seconds for sample in samples]) / 60
+    for axes, (name, trend) in zip(np.atleast_1d(figure.subplots(len(found), sharex=True)), found.items(), strict=True):
+        axes.plot(minutes, [sample.held[name] for sample in samples], ".", markersize=2, color=NEUTRAL)
+        axes.plot([trend.since_s / 60, minutes[-1]], [trend.first, trend.last], color=RIGHT)
+        axes.set_ylim(0)
+        axes.set_ylabel(f"{name}, {UNITS[name]}" if UNITS[name] == "MB" else name)
+        axes.set_title(
+            f"{trend.per_hour:+.3g} {UNITS[name]} an hour, {'flat' if trend.is_flat else 'grows'}", fontsize=9
+        )
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("minutes")
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    run_command(main)
