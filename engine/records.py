@@ -28,6 +28,7 @@ _PACKAGES = {
     "numpy": ("numpy",),
     "pyarrow": ("pyarrow",),
     "av": ("av",),
+    "opencv": ("opencv-python-headless",),
     "dali": ("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
     "triton": ("triton",),
 }
