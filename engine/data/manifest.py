@@ -4,6 +4,7 @@ Numbers are numpy columns, strings stay in Arrow (dictionary-encoded where they 
 million rows load in well under a second. `tools/index_dataset.py` writes manifests.
 """
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -76,10 +77,14 @@ class Manifest:
 
     def video(self, row: int) -> Video:
         """What a decoder needs to know of one row."""
-        values = {name: self.table.column(name)[row].as_py() for name in _VIDEO_COLUMNS}
+        values = {name: column[row].as_py() for name, column in self._video_columns.items()}
         path = self.root / values.pop("path")
         keys = {name: tuple(values.pop(name)) for name in ("key_frames", "key_pts")}
         return Video(path=path, **values, **keys)
+
+    @functools.cached_property
+    def _video_columns(self) -> dict[str, pa.Array]:  # looking them up for every video would take most of its time
+        return {name: self.table.column(name).combine_chunks() for name in _VIDEO_COLUMNS}
 
     def select(self, rows: np.ndarray) -> "Manifest":
         """The rows named by an index or boolean array, in that order."""
