@@ -74,7 +74,7 @@ def test_killed_it_goes_on_and_finished_cells_are_shared(place, monkeypatch, cap
     status = call_tool("experiments.py", *words(place), monkeypatch=monkeypatch)
     said = capsys.readouterr()
     assert status == 0, said.err
-    assert "[3/3]" in said.err
+    assert "pretrained-split3: " in said.err and said.err.endswith("about 00:00 left\n")
     resumed = [line for line in (began / "log.txt").read_text().splitlines() if "resumed at step" in line]
     assert len(resumed) == 1 and int(resumed[0].split("step ")[1].split()[0]) >= 1
     assert len(jobs.events(folder(place, "pretrained"), "start")) == 1
@@ -135,7 +135,7 @@ def test_methods_adopt_runs_of_equal_config(place, tmp_path, monkeypatch, capsys
     }
     tree = yaml.safe_load((hand / "images" / "config.yaml").read_text())
     (place / "photos.yaml").write_text(yaml.safe_dump(tree))
-    (tmp_path / "methods.yaml").write_text(yaml.safe_dump(listed))
+    (tmp_path / "methods.yaml").write_text(yaml.safe_dump(listed, sort_keys=False))
     command = ["methods", "--methods", tmp_path / "methods.yaml", "--out", tmp_path / "out", "--splits", "3"]
     adopt = [f"--adopt={method}={hand}/*" for method in ("ours", "photos", "after photos", "cosine")]
     assert call_tool("experiments.py", *command, *adopt, "--only-report", monkeypatch=monkeypatch) == 1
