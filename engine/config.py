@@ -235,12 +235,12 @@ class TrainConfig:
     channels_last: bool = option(True, "channels_last_3d memory")
     compile: bool = option(False, "torch.compile the network; warm-up is told apart in the log")
     compile_mode: str = option(
-        "default", "reduce-overhead: CUDA graphs", choices=("default", "reduce-overhead", "max-autotune")
+        "default", "torch's; reduce-overhead: CUDA graphs", choices=("default", "reduce-overhead", "max-autotune")
     )
     sync_bn: bool = option(False, "batch-norm statistics over all ranks (GPUs only)")
     checkpoint_activations: bool = option(False, "compute activations twice to save memory; a third more time")
     ema_decay: float = option(0.0, "of a moving average of the weights, as 0.999; 0: none", minimum=0, maximum=0.999999)
-    gc_every_steps: int = option(500, "between two runs of Python's garbage collector; 0: its own way", minimum=0)
+    gc_every_steps: int = option(500, "steps between garbage collections; 0: as Python likes", minimum=0)
     init_from: str | None = option(None, "start from the weights of this run folder or checkpoint")
     exclude_overlap: OverlapConfig = section(OverlapConfig)
 
@@ -253,7 +253,7 @@ class EvaluateConfig:
     num_snippets: int = option(25, "evenly spaced snippets of a video, averaged (paper: 25)", minimum=1)
     during_snippets: int = option(1, "the same while training, where speed matters", minimum=1)
     weights: str = option(
-        "auto", "the moving average of train.ema_decay, or the trained ones", choices=("auto", "average", "trained")
+        "auto", "auto: the average of train.ema_decay if there is one", choices=("auto", "average", "trained")
     )
     batch_size: int = option(32, "snippets in one forward pass", minimum=1)
     max_videos: int | None = option(None, "while training, evaluate on at most so many videos of each set", minimum=1)

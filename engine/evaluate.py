@@ -142,7 +142,7 @@ def _embed(
 def _features(model: Embedder, frames: torch.Tensor, how: Inference) -> torch.Tensor:
     frames = frames.to(how.device, non_blocking=True)
     with torch.autocast(how.device.type, how.dtype, enabled=how.dtype.itemsize < 4):
-        return model.features(clip_normalize(frames, how.dtype, channels=model.backbone.clip_channels)).float()
+        return model.features(clip_normalize(frames, how.dtype, channels=model.clip_channels)).float()
 
 
 class _SnippetMeans:

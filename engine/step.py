@@ -47,7 +47,7 @@ def normalized_clips(run: Run, frames: torch.Tensor) -> torch.Tensor:
         frames,
         run.precision.compute,
         channels_last=run.config.train.channels_last,
-        channels=run.model.backbone.clip_channels,
+        channels=run.model.clip_channels,
     )
 
 

@@ -29,7 +29,6 @@ class C3D(nn.Module):
     """
 
     classifier = ("fc7", "fc8")  # modules of the published network that are not part of this one
-    clip_channels = 3
 
     def __init__(self, num_frames: int = 16, crop: int = 112, width: int = 64) -> None:
         super().__init__()

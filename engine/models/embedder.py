@@ -50,6 +50,11 @@ class Embedder(nn.Module):
             backbone.requires_grad_(False)
         self.train()
 
+    @property
+    def clip_channels(self) -> int:
+        """Channels that clips had best come with (`clip_normalize`): 3, or as many as the backbone says, zeros behind RGB."""
+        return getattr(self.backbone, "clip_channels", 3)
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.freeze_backbone:
