@@ -41,7 +41,7 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
         ("decode", "--repeats", "3", "--snippets", "96"),
         ("kernels", "--device", "cpu"),
         ("train", "--device", "cpu"),
-        ("compute", "--device", "cpu"),
+        ("compute", "--device", "cpu", "--limit", "75"),
         ("compute", "--roofline", "--device", "cpu"),
         ("accuracy", "--train", "--device", "cpu"),
     ),
