@@ -184,7 +184,7 @@ def published_network(config: Config, embed_dim: int) -> nn.Module:
     model = config.model
     if model.width == PUBLISHED_WIDTH and model.backbone != "c3d":
         return torchvision.models.get_model(model.backbone, num_classes=embed_dim)
-    published = parse(Config, {"model": {"backbone": model.backbone, "width": model.width}}).model
+    published = parse(Config, {"model": {"backbone": model.backbone, "width": model.width, "form": "published"}}).model
     backbone = build_backbone(published, clip_format(config))
     return nn.Sequential(backbone, nn.Linear(backbone.feature_dim, embed_dim))
 
