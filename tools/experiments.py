@@ -126,7 +126,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("names", nargs="+", metavar="NAME", help=f"experiments: {', '.join(EXPERIMENTS)}")
     add("--config", type=Path, help="the training that is varied, see configs/")
-    add("--methods", type=Path, metavar="FILE", help="methods: the list, see configs/methods_ucf15.yaml")
+    add("--methods", type=Path, metavar="FILE", help="methods: the list, see configs/methods/ucf15.yaml")
     add("--adopt", action="append", default=[], metavar="METHOD=GLOB",
         help="methods: take run folders that were made by hand, where their config is equal")  # fmt: skip
     add("--set", nargs="+", default=[], metavar="section.key=value", help="change keys of the config")

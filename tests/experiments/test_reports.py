@@ -27,6 +27,7 @@ from engine.pictures import figure_array
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
 
+REPO = Path(__file__).resolve().parents[2]
 CONFIG = parse(Config, {"data": {"train": [{"manifest": "a.parquet"}]}})
 
 
@@ -169,3 +170,11 @@ def test_mistakes_in_a_list_of_methods(tmp_path, text, message):
     (tmp_path / "methods.yaml").write_text(text.replace("X", str(tmp_path / "config.yaml")))
     with pytest.raises(InputError, match=message):
         read_methods(tmp_path / "methods.yaml", [])
+
+
+def test_every_shipped_list_of_methods_is_valid(monkeypatch):
+    monkeypatch.chdir(REPO)  # configs are named relative to the checkout
+    for path in (REPO / "configs" / "methods").glob("*.yaml"):
+        reference, methods = read_methods(path, ["run.seed=3"])
+        assert reference in [method.name for method in methods]
+        assert all(method.config.run.seed == 3 and len(method.config.data.tests) == 1 for method in methods)
