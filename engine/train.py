@@ -13,12 +13,12 @@ import argparse
 import dataclasses
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine import outcome, report
 from engine.config import Config, load_config, save_config
-from engine.data.loader import ClipLoader
+from engine.data.batch import ClipBatch
 from engine.distributed import Ranks, barrier, session, share_buffers
 from engine.errors import InputError, run_command
 from engine.garbage import collected_by_hand
@@ -109,7 +109,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> outcome.Outcome:
             try:
                 report.introduce(run, telemetry)
                 with collected_by_hand(config.train.gc_every_steps > 0):
-                    _train_steps(run, loader, telemetry)
+                    train_steps(run, loader, telemetry)
             finally:
                 loader.close()
         return outcome.conclude(run, telemetry)
@@ -123,7 +123,15 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> outcome.Outcome:
         telemetry.close()
 
 
-def _train_steps(run: Run, loader: ClipLoader, telemetry: Telemetry) -> None:
+def train_steps(run: Run, loader: Iterator[ClipBatch], telemetry: Telemetry) -> None:
+    """From the step where the run stands to its last, with what is due after each.
+
+    Args:
+        loader: the batches of the steps, in order.
+
+    Raises:
+        Preempted: it was asked to stop; what was done is saved.
+    """
     config = run.config
     targets = run.classes.vectors.to(run.ranks.device, run.model.linear.weight.dtype)
     run.network.train()

@@ -17,14 +17,16 @@ import torch
 
 from bench.loading import RandomSnippets, endless_batches
 from bench.trainers import bench_run, build_baseline
-from engine import train as engine_train
 from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.data.sources import load_source
+from engine.garbage import collected_by_hand
 from engine.run import build_loader
 from engine.semantics.classes import build_class_embeddings
+from engine.step import warmup_steps
 from engine.telemetry import Telemetry
+from engine.train import train_steps
 
 T = TypeVar("T")
 _SETTLE_SAME_BATCH = 2  # untimed steps before a window, where nothing is read ahead
@@ -102,6 +104,7 @@ class EngineContestant:
             self._telemetry = Telemetry(
                 Path(config.run.folder), self.engine_run.ranks, every_steps=config.log.every_steps,
                 batch_size=config.train.batch_size, total_steps=self.engine_run.total_steps, first_step=0,
+                warmup_steps=warmup_steps(config.train),
             )  # fmt: skip
 
     def window(self, steps: int, *, same_batch: bool) -> Window:
@@ -115,8 +118,8 @@ class EngineContestant:
 
     def _time(self, source: Iterator[ClipBatch], settle: int, steps: int) -> Window:
         metered = _Metered(source, settle, steps, self.device)
-        with _quiet():
-            window = metered.run(lambda batches: engine_train._train_steps(self.engine_run, batches, self._telemetry))
+        with _quiet(), collected_by_hand(self.engine_run.config.train.gc_every_steps > 0):
+            window = metered.run(lambda batches: train_steps(self.engine_run, batches, self._telemetry))
         self._batch = metered.last
         return window
 
