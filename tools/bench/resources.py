@@ -47,7 +47,7 @@ class Trend:
 
     @property
     def is_flat(self) -> bool:
-        return self.last - self.first <= self.limit
+        return bool(self.last - self.first <= self.limit)  # readings are of numpy, whose bool is not JSON
 
 
 def process_tree(pid: int) -> list[int]:
