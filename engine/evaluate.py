@@ -108,6 +108,7 @@ class _FeaturesOnly(nn.Module):
         super().__init__()
         self.model = model
         self.features = model.features
+        self.clip_channels = model.clip_channels
         self.training = model.training  # `embed_videos` puts back what it finds
 
     def project(self, features: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
 from engine.data.manifest import Manifest
-from engine.data.pyav import decode
+from engine.data.pyav import decode, files
 from engine.data.pyav.probe import ProbeError, probe
 from engine.errors import InputError
 from tests.data.videos import describe, write_numbered
@@ -61,7 +61,7 @@ def test_a_decoder_allocates_no_larger_picture_either(tmp_path, monkeypatch):
     path = write_numbered(tmp_path / "x.webm", num_frames=6, size=(320, 240))
     request = SnippetRequest(describe(path), 0, 0.5, 0.5, False)
     for limit, fails in ((320 * 240, False), (1000, True)):
-        monkeypatch.setattr(decode, "MAX_PIXELS", limit)
+        monkeypatch.setattr(files, "MAX_PIXELS", limit)
         decoder = decode.PyAVDecoder(ClipFormat(2, 1, 32, 32), torch.device("cpu"), 1)
         assert bool(decoder.decode([request]).failures) == fails
         decoder.close()

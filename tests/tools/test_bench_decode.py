@@ -39,7 +39,7 @@ def test_all_decode_the_same_snippets(bench, tmp_path):
     decoder.close()
     assert np.array_equal(clips[0], clips[1])  # the very same coded frames
     assert np.abs(clips[0] - clips[2]).mean() < 8  # coded twice
-    readers, missing = bench.find_readers(material.mp4.video(0).path)
+    readers, missing = bench.find_readers([material.mp4.video(0).path], 4)
     assert set(readers) | set(missing) == {"PyAV", "decord2", "torchcodec", "video_reader-rs"}
     assert all(missing.values())
     for reader in readers.values():

@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
     with tempfile.TemporaryDirectory() as folder, on_cores(arguments.threads):
         material = prepare(arguments, Path(folder))
-        readers, missing = find_readers(material.mp4.video(0).path)
+        samples = [manifest.video(0).path for manifest in (material.mp4, material.raw)]
+        readers, missing = find_readers(samples, material.clip.num_frames)
         runners = contestants(material, readers, arguments.threads)
         samples = measure(material, runners, arguments.repeats, arguments.cold)
     results = {name: summarise([run.by_clock for run in runs]) for name, runs in samples.items()}

@@ -6,7 +6,7 @@ convert a crop only; the crop is cut from what they give, which costs next to no
 
 import ctypes
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
@@ -35,8 +35,11 @@ def _decord() -> Reader:
     import decord
 
     def read(path: Path, fps: float, start: int, count: int) -> np.ndarray:
-        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-        return reader.get_batch(range(start, start + count)).asnumpy()
+        try:
+            reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+            return reader.get_batch(range(start, start + count)).asnumpy()
+        except decord.DECORDError as error:  # derives from nothing that others raise
+            raise RuntimeError(str(error)) from error
 
     return read
 
@@ -68,20 +71,21 @@ def _video_reader() -> Reader:
 _BUILDERS = {"decord2": _decord, "torchcodec": _torchcodec, "video_reader-rs": _video_reader}
 
 
-def find_readers(sample: Path) -> tuple[dict[str, Reader], dict[str, str]]:
-    """The readers that can read this file, and why the others cannot."""
+def find_readers(samples: Sequence[Path], count: int) -> tuple[dict[str, Reader], dict[str, str]]:
+    """The readers that can read the first `count` frames of these files, and why the others cannot."""
     readers, missing = {"PyAV": read_with_pyav}, {}
     for name, build in _BUILDERS.items():
         try:
             reader = build()
-            reader(sample, 25.0, 0, 1)
+            for sample in samples:
+                reader(sample, 25.0, 0, count)
         except importlib.metadata.PackageNotFoundError:
             missing[name] = "not installed"
         except ModuleNotFoundError:
             missing[name] = "not installed"
         except (ImportError, OSError) as error:
             missing[name] = f"does not load: {str(error).splitlines()[0]}"
-        except RuntimeError as error:  # torchcodec without FFmpeg's shared libraries
+        except RuntimeError as error:  # torchcodec without FFmpeg's shared libraries; decord2 and pictures coded larger
             missing[name] = f"does not work: {str(error).splitlines()[0]}"
         else:
             readers[name] = reader
