@@ -80,6 +80,9 @@ class DataConfig:
         "auto", "auto: dali where there is a GPU and DALI, else pyav", choices=("auto", "dali", "pyav")
     )
     decode_threads: int = option(0, "videos decoded at the same time; 0: the CPU cores over the local ranks", minimum=0)
+    decode_processes: bool = option(
+        False, "pyav: decode in so many processes instead of threads; for many cores, each process holds some 300 MB"
+    )
     prefetch_batches: int = option(2, "batches decoded ahead", minimum=1)
     clips_per_epoch: int | None = option(
         None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1

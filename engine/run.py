@@ -186,7 +186,8 @@ def build_loader(run: Run, stream: StreamPlan | None = None) -> ClipLoader:
 def make_decoder(run: Run, max_batch_size: int) -> VideoDecoder:
     """A decoder of the run's kind for batches of at most `max_batch_size` snippets."""
     clip, threads = clip_format(run.config), run.config.data.decode_threads
-    return build_decoder(run.decoder, clip, run.ranks.device, threads, max_batch_size)
+    processes = run.config.data.decode_processes
+    return build_decoder(run.decoder, clip, run.ranks.device, threads, max_batch_size, in_processes=processes)
 
 
 def save_run(run: Run, path: Path) -> None:

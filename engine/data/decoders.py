@@ -98,7 +98,13 @@ def default_threads() -> int:
 
 
 def build_decoder(
-    name: str, clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int
+    name: str,
+    clip: ClipFormat,
+    device: torch.device,
+    num_threads: int,
+    max_batch_size: int,
+    *,
+    in_processes: bool = False,
 ) -> VideoDecoder:
     """The decoder that `name` ("auto", "dali" or "pyav") means on `device`, with one for stills beside it.
 
@@ -108,7 +114,8 @@ def build_decoder(
         clip: the shape of a snippet.
         device: where the clips are wanted.
         num_threads: videos decoded at the same time; 0: `default_threads()`.
-        max_batch_size: requests of one `decode` call at most (DALI reserves room for them).
+        max_batch_size: requests of one `decode` call at most (DALI and processes reserve room for them).
+        in_processes: PyAV decodes in `num_threads` processes instead of threads.
 
     Raises:
         InputError: as `choose_decoder`.
@@ -116,19 +123,29 @@ def build_decoder(
     num_threads = num_threads or default_threads()
     chosen, _ = choose_decoder(name, device)
     if chosen == "pyav":
-        from engine.data.pyav.decode import PyAVDecoder
-
-        return MixedDecoder(PyAVDecoder(clip, device, num_threads), StillDecoder(clip, device, num_threads))
+        videos = _build_pyav(clip, device, num_threads, max_batch_size, in_processes)
+        return MixedDecoder(videos, StillDecoder(clip, device, num_threads))
     build = functools.partial(_build_dali, clip, device, num_threads, max_batch_size)
     if device.type == "cpu":
         # On the CPU some damaged MJPEG files crash DALI 2.4 itself (docs/reliability.md).
         videos = IsolatedDecoder("dali", build, clip, max_batch_size)
-        return MixedDecoder(
-            videos, StillDecoder(clip, device, num_threads)
-        )  # PIL reads no more of a JPEG than it needs
+        # PIL reads no more of a JPEG than it needs.
+        return MixedDecoder(videos, StillDecoder(clip, device, num_threads))
     from engine.data.dali.stills import DaliStillDecoder
 
     return MixedDecoder(build(), DaliStillDecoder(clip, device, num_threads, max_batch_size))
+
+
+def _build_pyav(
+    clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int, in_processes: bool
+) -> VideoDecoder:
+    if in_processes:
+        from engine.data.pyav.processes import ProcessDecoder
+
+        return ProcessDecoder(clip, device, num_threads, max_batch_size)
+    from engine.data.pyav.decode import PyAVDecoder
+
+    return PyAVDecoder(clip, device, num_threads)
 
 
 def _build_dali(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:

@@ -4,7 +4,8 @@
     python tools/bench_throughput.py decode --manifest ucf15.parquet --threads 2 --cold
 
 The same snippets (drawn once, random video and start) are decoded by every contestant, in turns, so that what else
-the machine does meets all of them. All use one thread; --threads N adds the engine with N threads, on N cores.
+the machine does meets all of them. All use one thread; --threads N adds the engine with N threads and with N
+processes (`data.decode_processes`), on N cores.
 
   store         the engine on a snippet store made from the videos with the default settings
   engine mp4    the engine on MP4 files of the very same coded frames, one file a video
@@ -20,6 +21,7 @@ machine that others use too disturbs less; "of the limit" compares those.
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import tempfile
 import time
@@ -33,17 +35,18 @@ import torch
 from bench.charts import PICTURES, save_bars
 from bench.material import Material, prepare
 from bench.readers import Reader, find_readers
-from engine.data.batch import SnippetRequest
+from engine.data.batch import SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.groups import GroupDecoder, split_pictures
+from engine.data.pyav.processes import ProcessDecoder
 from engine.data.store.index import StoreIndex, split_stored_path
 from engine.data.store.reader import find_entry
 from engine.errors import InputError
 from engine.records import append_record, summarise
 from engine.tables import format_table
 
-_BATCH = 16  # snippets of one call of the engine's decoder
+_BATCH = 64  # snippets of one call of the engine's decoder
 LIMIT = "limit"
 
 Contestant = Callable[[Sequence[int]], None]
@@ -125,22 +128,28 @@ def on_cores(count: int) -> Iterator[None]:
 def contestants(material: Material, readers: dict[str, Reader], threads: int) -> dict[str, Contestant]:
     """Name -> a function that decodes the snippets of these numbers."""
     runners = {
-        "store": decode_with_engine(material, material.store, 1),
-        "engine mp4": decode_with_engine(material, material.mp4, 1),
-        "engine raw": decode_with_engine(material, material.raw, 1),
+        "store": decode_with(engine(material, 1), material, material.store),
+        "engine mp4": decode_with(engine(material, 1), material, material.mp4),
+        "engine raw": decode_with(engine(material, 1), material, material.raw),
     }
     for form, manifest in (("mp4", material.mp4), ("raw", material.raw)):
         for name, reader in readers.items():
             runners[f"{name} {form}"] = decode_with_peer(material, manifest, reader)
     if threads > 1:
-        runners[f"store, {threads} threads"] = decode_with_engine(material, material.store, threads)
-        runners[f"engine raw, {threads} threads"] = decode_with_engine(material, material.raw, threads)
+        for name, manifest in (("store", material.store), ("engine raw", material.raw)):
+            runners[f"{name}, {threads} threads"] = decode_with(engine(material, threads), material, manifest)
+            processes = ProcessDecoder(material.clip, torch.device("cpu"), threads, _BATCH)
+            runners[f"{name}, {threads} processes"] = decode_with(processes, material, manifest)
     return runners | {LIMIT: _limit(material)}
 
 
-def decode_with_engine(material: Material, manifest: Manifest, threads: int) -> Contestant:
-    """The engine's decoder on one of the forms of the videos."""
-    decoder = PyAVDecoder(material.clip, torch.device("cpu"), threads)
+def engine(material: Material, threads: int) -> PyAVDecoder:
+    """The engine's decoder in threads."""
+    return PyAVDecoder(material.clip, torch.device("cpu"), threads)
+
+
+def decode_with(decoder: VideoDecoder, material: Material, manifest: Manifest) -> Contestant:
+    """One of the engine's decoders on one of the forms of the videos."""
 
     def decode(numbers: Sequence[int]) -> None:
         for first in range(0, len(numbers), _BATCH):
@@ -195,11 +204,20 @@ def measure(material: Material, runners: dict[str, Contestant], repeats: int, co
         for name in order:
             if cold:
                 _forget(material)
-            clock, computing = time.perf_counter(), time.process_time()
+            clock, computing = time.perf_counter(), _computing()
             runners[name](numbers)
-            clock, computing = time.perf_counter() - clock, time.process_time() - computing
+            clock, computing = time.perf_counter() - clock, _computing() - computing
             samples[name].append(Speed(len(numbers) / clock, len(numbers) / computing))
     return samples
+
+
+def _computing() -> float:
+    """Seconds that this process and its children have computed so far."""
+    ticks = 0
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # in user and in system mode (proc(5): fields 14 and 15)
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _forget(material: Material) -> None:
@@ -248,7 +266,7 @@ def ratios(results: dict[str, dict[str, float]], computing: dict[str, dict[str, 
         "store / raw files": clock["store"] / clock["engine raw"],
     }
     for name, value in clock.items():
-        if " threads" in name:
-            one = name.partition(",")[0]
+        one, _, several = name.partition(",")
+        if several:
             found[f"{name} / one thread"] = value / clock[one]
     return found

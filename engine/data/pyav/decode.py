@@ -64,7 +64,7 @@ class PyAVDecoder:
 
         def work() -> None:  # not a task for each job: a thread that waits for every one would be woken every time
             while rows := _take(jobs):
-                failures.update(self._decode_file({row: requests[row] for row in rows}, clips))
+                failures.update(self.decode_file({row: requests[row] for row in rows}, clips))
 
         for done in [self._pool.submit(work) for _ in range(min(self._num_threads, len(jobs)))]:
             done.result()
@@ -73,8 +73,16 @@ class PyAVDecoder:
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def _decode_file(self, requests: dict[int, SnippetRequest], clips: np.ndarray) -> dict[int, str]:
-        """Decode requests (by row) that all name one file, into their rows; returns row -> reason of the failed."""
+    def decode_file(self, requests: dict[int, SnippetRequest], clips: np.ndarray) -> dict[int, str]:
+        """Decode requests that all name one file, in the calling thread.
+
+        Args:
+            requests: by their row of `clips`.
+            clips: uint8 [N, T, H, W, C], of which these rows are filled.
+
+        Returns:
+            Row -> reason of the failed.
+        """
         video = next(iter(requests.values())).video
         places: dict[int, list[tuple[int, int]]] = defaultdict(list)  # frame number -> rows and places it goes to
         for row, request in requests.items():
@@ -94,7 +102,7 @@ class PyAVDecoder:
             reason = _explain(error)
             if len(requests) == 1 or reason == TOO_SLOW:
                 return dict.fromkeys(failed, reason)
-            alone = [self._decode_file({row: requests[row]}, clips) for row in failed]  # one may spoil it for all
+            alone = [self.decode_file({row: requests[row]}, clips) for row in failed]  # one may spoil it for all
             return {row: reason for failures in alone for row, reason in failures.items()}
         return {}
 

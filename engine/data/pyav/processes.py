@@ -1,0 +1,152 @@
+"""The CPU decoder in processes, for more cores than threads of one process can keep busy.
+
+Threads decode at the same time inside FFmpeg, but share Python's lock for what lies around it. Processes share nothing but
+the memory that clips are written to; a file that crashes FFmpeg costs its own snippets and nothing else.
+
+    requests ──a few files at a time──▶ process ──shared memory──▶ one copy ──▶ clips
+"""
+
+import ctypes
+import math
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest
+from engine.data.process_pool import Lost, Worker
+from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
+from engine.data.transfer import DeviceCopier
+
+_SHARES = 4  # messages for each process and batch: fewer cost less, more are better balanced
+_POLL_S = 0.5  # how often the time of busy processes is looked at
+_START_LIMIT_S = 300.0  # for imports, on a busy machine
+
+Job = dict[int, SnippetRequest]  # requests of one file, by their row
+
+
+class ProcessDecoder:
+    """`PyAVDecoder` in processes; a `VideoDecoder`, from one thread at a time.
+
+    Args:
+        clip: the shape every snippet is brought to.
+        device: where the clips are wanted.
+        num_processes: files decoded at the same time; each holds some 300 MB.
+        max_batch_size: requests decoded at once; more are decoded in several parts.
+        time_limit_s: seconds that one snippet may take.
+    """
+
+    name = "pyav"
+
+    def __init__(
+        self,
+        clip: ClipFormat,
+        device: torch.device,
+        num_processes: int,
+        max_batch_size: int,
+        *,
+        time_limit_s: float = 60.0,
+    ) -> None:
+        if num_processes < 1:
+            raise ValueError(f"num_processes must be at least 1, not {num_processes}")
+        self._copy, self._time_limit_s, self._max_batch_size = DeviceCopier(device), time_limit_s, max_batch_size
+        self._shape = (clip.num_frames, clip.crop, clip.crop, 3)
+        shared = multiprocessing.get_context("spawn").RawArray(ctypes.c_uint8, max_batch_size * math.prod(self._shape))
+        self._frames = torch.from_numpy(_as_clips(shared, self._shape))
+        self._serve = _Serve(clip, shared, self._shape, time_limit_s)
+        self._workers: list[Worker | None] = [None] * num_processes
+        self._started: set[int] = set()  # places of workers that have answered
+
+    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
+        """Decode all requests; a bad video is a failure with its reason, never an exception.
+
+        Returns:
+            Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
+        """
+        host = self._copy.empty((len(requests), *self._shape), torch.uint8)
+        failures: dict[int, str] = {}
+        for first in range(0, len(requests), self._max_batch_size):
+            part = requests[first : first + self._max_batch_size]
+            failures |= {first + row: reason for row, reason in self._decode_part(part).items()}
+            host[first : first + len(part)] = self._frames[: len(part)]
+        return DecodedClips(self._copy(host), dict(sorted(failures.items())))
+
+    def close(self) -> None:
+        """End the processes."""
+        for place, worker in enumerate(self._workers):
+            if worker is not None:
+                worker.stop()
+                self._workers[place] = None
+        self._started.clear()
+
+    def _decode_part(self, requests: Sequence[SnippetRequest]) -> dict[int, str]:
+        """Decode into the shared memory; row -> reason of the failed."""
+        jobs = [{row: requests[row] for row in rows} for rows in split_into_jobs(requests, len(self._workers))]
+        size = max(1, len(jobs) // (_SHARES * len(self._workers)))
+        waiting = deque(jobs[first : first + size] for first in range(0, len(jobs), size))
+        busy: dict[int, list[Job]] = {}  # place of a worker -> what it decodes
+        failures: dict[int, str] = {}
+        while waiting or busy:
+            for place in range(len(self._workers)):
+                if waiting and place not in busy:
+                    busy[place] = waiting.popleft()
+                    self._worker(place).give(busy[place])
+            for place, answer in self._answers(busy):
+                given = busy.pop(place)
+                if not isinstance(answer, Lost):
+                    failures |= answer
+                elif len(given) == 1 and len(given[0]) == 1:
+                    failures[next(iter(given[0]))] = f"FFmpeg cannot decode it ({answer.text})"
+                else:  # whose fault it was shows when each is alone
+                    waiting.extendleft([{row: request}] for job in given for row, request in job.items())
+        return failures
+
+    def _worker(self, place: int) -> Worker:
+        worker = self._workers[place]
+        if worker is None:
+            worker = self._workers[place] = Worker(self._serve)
+        return worker
+
+    def _answers(self, busy: dict[int, list[Job]]) -> list[tuple[int, dict[int, str] | Lost]]:
+        """What workers have answered, by their places; waits a while for the first."""
+        ready = wait([self._worker(place).connection for place in busy], _POLL_S)
+        answers = []
+        for place, jobs in busy.items():
+            worker, limit_s = self._worker(place), self._time_limit_s * sum(map(len, jobs))
+            if place not in self._started:
+                limit_s += _START_LIMIT_S
+            if worker.connection not in ready and time.monotonic() < worker.since + limit_s:
+                continue
+            answer = worker.take_within(limit_s)
+            self._started.add(place)
+            if isinstance(answer, Lost):
+                worker.stop()
+                self._workers[place] = None
+                self._started.remove(place)
+            answers.append((place, answer))
+        return answers
+
+
+class _Serve:
+    """What a process does: decode files into the shared memory. Builds its decoder with the first."""
+
+    def __init__(self, clip: ClipFormat, shared: Any, shape: tuple[int, ...], time_limit_s: float) -> None:
+        self._clip, self._shared, self._shape, self._time_limit_s = clip, shared, shape, time_limit_s
+        self._decoder: PyAVDecoder | None = None
+
+    def __call__(self, jobs: list[Job]) -> dict[int, str]:
+        if self._decoder is None:
+            torch.set_num_threads(1)  # the other cores have processes of their own
+            self._decoder = PyAVDecoder(self._clip, torch.device("cpu"), 1, time_limit_s=self._time_limit_s)
+        clips = _as_clips(self._shared, self._shape)
+        return {row: reason for job in jobs for row, reason in self._decoder.decode_file(job, clips).items()}
+
+
+def _as_clips(shared: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The shared bytes as uint8 [N, T, H, W, C]; no copy."""
+    return np.frombuffer(shared, np.uint8).reshape(-1, *shape)

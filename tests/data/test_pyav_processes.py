@@ -1,0 +1,75 @@
+"""The CPU decoder in processes gives what it gives in threads, whatever happens to a process."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.decoders import build_decoder
+from engine.data.pyav.decode import PyAVDecoder
+from engine.data.pyav.processes import ProcessDecoder
+from tests.data.videos import describe, write_numbered
+
+CPU, CLIP = torch.device("cpu"), ClipFormat(num_frames=4, stride=2, short_side=40, crop=32)
+
+
+@pytest.fixture(scope="module")
+def requests(tmp_path_factory):
+    """Of six videos, several of each, in no order; the third is damaged, the fifth gone."""
+    folder = tmp_path_factory.mktemp("videos")
+    videos = [
+        describe(write_numbered(folder / f"{place}.webm", num_frames=20, size=(64 + 8 * place, 48)))
+        for place in range(6)
+    ]
+    data = bytearray(videos[2].path.read_bytes())
+    data[300:] = os.urandom(len(data) - 300)
+    videos[2].path.write_bytes(data)
+    videos[4].path.unlink()
+    draw = np.random.RandomState(0)
+    return [
+        SnippetRequest(videos[draw.randint(6)], draw.randint(12), draw.rand(), draw.rand(), bool(draw.randint(2)))
+        for _ in range(40)
+    ]
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    decoder = ProcessDecoder(CLIP, CPU, 2, max_batch_size=24)
+    yield decoder
+    decoder.close()
+
+
+def assert_same(found, expected):
+    assert found.failures.keys() == expected.failures.keys()
+    good = [row for row in range(len(expected.frames)) if row not in expected.failures]
+    assert good and torch.equal(found.frames[good], expected.frames[good])
+
+
+def test_clips_and_failures_are_those_of_threads(decoder, requests):
+    expected = PyAVDecoder(CLIP, CPU, 2).decode(requests)
+    assert {"the file is missing"} < set(expected.failures.values())
+    for _ in range(2):  # the second time from processes that live
+        found = decoder.decode(requests)  # more than fit at once
+        assert_same(found, expected)
+        assert found.failures == expected.failures
+    assert decoder.decode([]).frames.shape == (0, 4, 32, 32, 3)
+
+
+def test_a_killed_process_costs_nothing(decoder, requests):
+    expected = PyAVDecoder(CLIP, CPU, 2).decode(requests)
+    decoder.decode(requests[:8])
+    for worker in decoder._workers:
+        os.kill(worker.process.pid, signal.SIGKILL)
+    assert_same(decoder.decode(requests), expected)
+
+
+def test_the_config_s_key_chooses_it(requests):
+    decoder = build_decoder("pyav", CLIP, CPU, 1, 8, in_processes=True)
+    try:
+        assert_same(decoder.decode(requests[:8]), PyAVDecoder(CLIP, CPU, 1).decode(requests[:8]))
+        assert any(isinstance(each, ProcessDecoder) for each in vars(decoder).values())
+    finally:
+        decoder.close()
