@@ -38,8 +38,8 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
     "cpu": (  # within ten minutes on two idle cores
         ("manifest", "--repeats", "5"),
         ("decode", "--repeats", "3", "--snippets", "96"),
-        ("ingest", "--num-videos", "4", "--repeats", "3", "--snippets", "32"),
-        ("memory", "--snippets", "5000"),
+        ("ingest", "--num-videos", "2", "--repeats", "2", "--snippets", "16"),
+        ("memory", "--snippets", "3000"),
         ("kernels", "--device", "cpu"),
         ("train", "--device", "cpu"),
         ("compute", "--device", "cpu", "--limit", "75"),
