@@ -36,8 +36,8 @@ BENCHMARKS = {
 }
 SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
     "cpu": (  # within ten minutes on two idle cores
-        ("manifest", "--repeats", "5"),
-        ("decode", "--repeats", "3", "--snippets", "96"),
+        ("manifest", "--repeats", "3"),
+        ("decode", "--num-videos", "20", "--repeats", "3", "--snippets", "96"),
         ("ingest", "--num-videos", "2", "--repeats", "2", "--snippets", "16"),
         ("memory", "--snippets", "3000"),
         ("kernels", "--device", "cpu"),
