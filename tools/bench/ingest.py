@@ -23,7 +23,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from bench.decode import decode_with_engine, measure
+from bench.decode import decode_with, engine, measure
 from bench.material import prepare
 from engine.data.manifest import Manifest
 from engine.data.pyav.normalise import (
@@ -191,7 +191,7 @@ def _try(
     with tempfile.TemporaryDirectory() as folder:
         material = prepare(options, Path(folder), settings)
         forms = {"store": material.store} | ({} if material.mp4 is None else {"mp4": material.mp4})
-        runners = {name: decode_with_engine(material, form, 1) for name, form in forms.items()}
+        runners = {name: decode_with(engine(material, 1), material, form) for name, form in forms.items()}
         speeds = measure(material, runners, arguments.repeats, cold=False)
     frames = sum(video.num_frames for video in made)
     row = {
