@@ -58,6 +58,18 @@ def test_clips_and_failures_are_those_of_threads(decoder, requests):
     assert decoder.decode([]).frames.shape == (0, 4, 32, 32, 3)
 
 
+def test_clips_stay_as_they_are_while_they_are_held(decoder, requests):
+    first = decoder.decode(requests[:8])
+    copy = first.frames.clone()
+    decoder.decode(requests[8:16])
+    assert torch.equal(first.frames, copy)
+    num_blocks = len(decoder._blocks)
+    del first
+    for start in range(0, 40, 8):
+        decoder.decode(requests[start : start + 8])
+    assert len(decoder._blocks) == num_blocks  # memory is used again
+
+
 def test_a_killed_process_costs_nothing(decoder, requests):
     expected = PyAVDecoder(CLIP, CPU, 2).decode(requests)
     decoder.decode(requests[:8])

@@ -3,17 +3,18 @@
 Threads decode at the same time inside FFmpeg, but share Python's lock for what lies around it. Processes share nothing but
 the memory that clips are written to; a file that crashes FFmpeg costs its own snippets and nothing else.
 
-    requests ──a few files at a time──▶ process ──shared memory──▶ one copy ──▶ clips
+    requests ──a few files at a time──▶ processes ──shared memory──▶ clips (on a GPU: one copy, then pinned)
 """
 
-import ctypes
+import itertools
 import math
-import multiprocessing
+import mmap
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import wait
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest
 from engine.data.process_pool import Lost, Worker
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.transfer import DeviceCopier
+from engine.errors import InputError
 
 _SHARES = 4  # messages for each process and batch: fewer cost less, more are better balanced
 _POLL_S = 0.5  # how often the time of busy processes is looked at
@@ -54,11 +56,13 @@ class ProcessDecoder:
     ) -> None:
         if num_processes < 1:
             raise ValueError(f"num_processes must be at least 1, not {num_processes}")
-        self._copy, self._time_limit_s, self._max_batch_size = DeviceCopier(device), time_limit_s, max_batch_size
+        if not hasattr(os, "memfd_create"):
+            raise InputError("data.decode_processes needs Linux: leave it off here")
+        self._device, self._time_limit_s, self._max_batch_size = torch.device(device), time_limit_s, max_batch_size
+        self._copy = DeviceCopier(device)
         self._shape = (clip.num_frames, clip.crop, clip.crop, 3)
-        shared = multiprocessing.get_context("spawn").RawArray(ctypes.c_uint8, max_batch_size * math.prod(self._shape))
-        self._frames = torch.from_numpy(_as_clips(shared, self._shape))
-        self._serve = _Serve(clip, shared, self._shape, time_limit_s)
+        self._blocks: list[_Block] = []
+        self._serve = _Serve(clip, self._shape, time_limit_s)
         self._workers: list[Worker | None] = [None] * num_processes
         self._started: set[int] = set()  # places of workers that have answered
 
@@ -68,13 +72,16 @@ class ProcessDecoder:
         Returns:
             Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
         """
-        host = self._copy.empty((len(requests), *self._shape), torch.uint8)
-        failures: dict[int, str] = {}
-        for first in range(0, len(requests), self._max_batch_size):
-            part = requests[first : first + self._max_batch_size]
-            failures |= {first + row: reason for row, reason in self._decode_part(part).items()}
-            host[first : first + len(part)] = self._frames[: len(part)]
-        return DecodedClips(self._copy(host), dict(sorted(failures.items())))
+        step, parts, failures = self._max_batch_size, [], {}
+        for first in range(0, max(1, len(requests)), step):
+            block, asked = self._free_block(), requests[first : first + step]
+            failures |= {first + row: reason for row, reason in self._decode_part(asked, block).items()}
+            parts.append(torch.from_numpy(block.clips[: len(asked)]))
+        clips = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if self._device.type == "cuda":
+            pinned = self._copy.empty(clips.shape, torch.uint8)
+            clips = self._copy(pinned.copy_(clips))
+        return DecodedClips(clips, dict(sorted(failures.items())))
 
     def close(self) -> None:
         """End the processes."""
@@ -84,8 +91,18 @@ class ProcessDecoder:
                 self._workers[place] = None
         self._started.clear()
 
-    def _decode_part(self, requests: Sequence[SnippetRequest]) -> dict[int, str]:
-        """Decode into the shared memory; row -> reason of the failed."""
+    def _free_block(self) -> "_Block":
+        """Shared memory that nobody holds; what was decoded before may still be in use."""
+        for block in self._blocks:
+            if (
+                sys.getrefcount(block.memory) == 3
+            ):  # the block's, its clips' and the call's; a tensor of them has one more
+                return block
+        self._blocks.append(_Block(self._max_batch_size, self._shape))
+        return self._blocks[-1]
+
+    def _decode_part(self, requests: Sequence[SnippetRequest], block: "_Block") -> dict[int, str]:
+        """Decode into shared memory; row -> reason of the failed."""
         jobs = [{row: requests[row] for row in rows} for rows in split_into_jobs(requests, len(self._workers))]
         size = max(1, len(jobs) // (_SHARES * len(self._workers)))
         waiting = deque(jobs[first : first + size] for first in range(0, len(jobs), size))
@@ -95,7 +112,7 @@ class ProcessDecoder:
             for place in range(len(self._workers)):
                 if waiting and place not in busy:
                     busy[place] = waiting.popleft()
-                    self._worker(place).give(busy[place])
+                    self._worker(place).give((block.name, block.path, busy[place]))
             for place, answer in self._answers(busy):
                 given = busy.pop(place)
                 if not isinstance(answer, Lost):
@@ -132,21 +149,44 @@ class ProcessDecoder:
         return answers
 
 
+class _Block:
+    """Memory for one batch that other processes can map; the system takes it back when nobody does any more."""
+
+    _names = itertools.count()
+
+    def __init__(self, num_clips: int, shape: tuple[int, ...]) -> None:
+        self.name = next(self._names)
+        self._file = os.memfd_create("clips")
+        os.ftruncate(self._file, num_clips * math.prod(shape))
+        self.path = f"/proc/{os.getpid()}/fd/{self._file}"
+        self.memory = _mapped(self._file)
+        self.clips = self.memory.reshape(-1, *shape)
+
+    def __del__(self) -> None:
+        os.close(self._file)  # the mapping lives as long as the tensors of it
+
+
 class _Serve:
-    """What a process does: decode files into the shared memory. Builds its decoder with the first."""
+    """What a process does: decode files into shared memory. Builds its decoder with the first."""
 
-    def __init__(self, clip: ClipFormat, shared: Any, shape: tuple[int, ...], time_limit_s: float) -> None:
-        self._clip, self._shared, self._shape, self._time_limit_s = clip, shared, shape, time_limit_s
+    def __init__(self, clip: ClipFormat, shape: tuple[int, ...], time_limit_s: float) -> None:
+        self._clip, self._shape, self._time_limit_s = clip, shape, time_limit_s
         self._decoder: PyAVDecoder | None = None
+        self._mapped: dict[int, np.ndarray] = {}
 
-    def __call__(self, jobs: list[Job]) -> dict[int, str]:
+    def __call__(self, item: tuple[int, str, list[Job]]) -> dict[int, str]:
+        name, path, jobs = item
         if self._decoder is None:
             torch.set_num_threads(1)  # the other cores have processes of their own
             self._decoder = PyAVDecoder(self._clip, torch.device("cpu"), 1, time_limit_s=self._time_limit_s)
-        clips = _as_clips(self._shared, self._shape)
+        if name not in self._mapped:
+            file = os.open(path, os.O_RDWR)
+            self._mapped[name] = _mapped(file).reshape(-1, *self._shape)
+            os.close(file)
+        clips = self._mapped[name]
         return {row: reason for job in jobs for row, reason in self._decoder.decode_file(job, clips).items()}
 
 
-def _as_clips(shared: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """The shared bytes as uint8 [N, T, H, W, C]; no copy."""
-    return np.frombuffer(shared, np.uint8).reshape(-1, *shape)
+def _mapped(file: int) -> np.ndarray:
+    """The bytes of a file of memory; no copy."""
+    return np.frombuffer(mmap.mmap(file, 0), np.uint8)
