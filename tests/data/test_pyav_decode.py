@@ -1,6 +1,7 @@
 """The PyAV decoder: the right frames by number whatever the codec and container, and a reason where there are none."""
 
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -270,3 +271,17 @@ def test_clips_arrive_on_the_gpu(decoder, plain):
     assert decoded.frames.is_cuda
     assert torch.equal(decoded.frames.cpu(), decoder.decode(ask(plain, 7, 30)).frames)
     on_gpu.close()
+
+
+def test_decoding_threads_compute_alone_and_leave_the_others_their_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        decoder = PyAVDecoder(ClipFormat(2, 1, 32, 32), torch.device("cpu"), 3)
+        asked = [decoder._pool.submit(torch.get_num_threads) for _ in range(6)]
+        assert [each.result() for each in asked] == [1] * 6
+        with ThreadPoolExecutor(1) as other:
+            assert (other.submit(torch.get_num_threads).result(), torch.get_num_threads()) == (2, 2)
+        decoder.close()
+    finally:
+        torch.set_num_threads(before)

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -170,6 +171,11 @@ def read_clip(reader: Reader, material: Material, manifest: Manifest, row: int, 
     """A snippet by a peer; uint8 [T, crop, crop, 3], from the middle of the picture."""
     clip, fps = material.clip, float(manifest.table.column("fps")[row].as_py())
     clip_thwc = reader(manifest.video(row).path, fps, start, clip.num_frames)
+    height, width = clip_thwc.shape[1:3]
+    if min(height, width) != clip.short_side:  # none of them can be told to, in a way that they share
+        scale = clip.short_side / min(height, width)
+        size = (round(width * scale), round(height * scale))
+        clip_thwc = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in clip_thwc])
     top, left = ((side - clip.crop) // 2 for side in clip_thwc.shape[1:3])
     return clip_thwc[:, top : top + clip.crop, left : left + clip.crop].copy()
 

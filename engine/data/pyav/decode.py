@@ -46,7 +46,7 @@ class PyAVDecoder:
             raise ValueError(f"num_threads must be at least 1, not {num_threads}")
         self._clip, self._copy, self._time_limit_s = clip, DeviceCopier(device), time_limit_s
         self._num_threads = num_threads
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="pyav")
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="pyav", initializer=_compute_alone)
         self._local = threading.local()
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
@@ -137,6 +137,24 @@ def _fill(
                 writers[row].put(place, picture, converted)
     finally:
         source.close()
+
+
+_SETTING = threading.Lock()
+
+
+def _compute_alone() -> None:
+    """Have torch compute with one thread in the calling thread, and in it alone.
+
+    Parallelism is over files: OpenMP threads of every decoding thread would wait for each other, spinning. Torch's number
+    of threads is a setting of each thread that has computed, and a default for those that have not; the default is put
+    back from a thread that ends.
+    """
+    with _SETTING:
+        default = torch.get_num_threads()
+        torch.set_num_threads(1)
+        restoring = threading.Thread(target=torch.set_num_threads, args=(default,))
+        restoring.start()
+        restoring.join()
 
 
 def _take(jobs: deque[list[int]]) -> list[int] | None:
