@@ -1,5 +1,6 @@
 """The PyAV decoder: the right frames by number whatever the codec and container, and a reason where there are none."""
 
+import threading
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -278,8 +279,9 @@ def test_decoding_threads_compute_alone_and_leave_the_others_their_threads():
     torch.set_num_threads(2)
     try:
         decoder = PyAVDecoder(ClipFormat(2, 1, 32, 32), torch.device("cpu"), 3)
-        asked = [decoder._pool.submit(torch.get_num_threads) for _ in range(6)]
-        assert [each.result() for each in asked] == [1] * 6
+        together = threading.Barrier(3)  # so that each of the three takes one
+        asked = [decoder._pool.submit(lambda: (together.wait(60), torch.get_num_threads())[1]) for _ in range(3)]
+        assert [each.result() for each in asked] == [1] * 3
         with ThreadPoolExecutor(1) as other:
             assert (other.submit(torch.get_num_threads).result(), torch.get_num_threads()) == (2, 2)
         decoder.close()
