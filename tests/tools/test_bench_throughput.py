@@ -158,8 +158,12 @@ def test_train_from_a_store_beside_the_baselines(program, tmp_path, videos):
     config = write_config(tmp_path / "config.yaml", raw, tmp_path / "run", words={"source": "random", "dim": 8})
     trace = tmp_path / "trace.json"
     words = ["--config", config, "--manifest", store, "--raw", raw, "--steps", "2", "--rounds", "1", "--workers", "0"]
-    status, out = program("train", "--device", "cpu", *words, "--trace", trace, "train.batch_size=3")
-    assert status == 0, out
+    status, out = program(
+        "train", "--device", "cpu", *words, "--trace", trace, "train.batch_size=3", "model.backbone=r2plus1d_18"
+    )
+    assert status == 0, (
+        out
+    )  # R3D has no flat form, and torch 2.15 computes bf16 conv3d wrongly here (docs/lab_notes.md)
     record = newest(tmp_path, "train")
     check_record(record)
     rows = {(row["case"], row["variant"]): row for row in record["results"]}
