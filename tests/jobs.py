@@ -79,6 +79,14 @@ def run(*arguments: object, ranks: int = 0, check: bool = True, **more: object) 
     return done
 
 
+def run_script(script: str, folder: Path, ranks: int, timeout_s: float) -> None:
+    """Run Python code on so many ranks under torchrun; its only argument is the folder."""
+    path = folder / "worker.py"
+    path.write_text(script)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    subprocess.run([*torchrun, path, folder], check=True, timeout=timeout_s, env=environment())
+
+
 def start(*arguments: object, ranks: int = 0, launcher: Sequence[str] = (), **more: str) -> subprocess.Popen[str]:
     """Start a job; `more` are variables of its environment."""
     return subprocess.Popen(

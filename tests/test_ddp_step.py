@@ -1,8 +1,6 @@
 """A step over two real processes: gradients meet once a step whatever the micro-batches, statistics before evaluation."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -70,10 +68,7 @@ with session(RunConfig(device="cpu")) as ranks:
 
 @pytest.mark.distributed
 def test_a_step_over_two_ranks(tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
-    subprocess.run(command, check=True, timeout=300, env=jobs.environment())
+    jobs.run_script(WORKER, tmp_path, ranks=2, timeout_s=300)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     once = first["reduced 1"]
     assert len(once) >= 3

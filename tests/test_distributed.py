@@ -1,8 +1,6 @@
 """Ranks: collectives over real processes, and the device rule."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ import torch
 from engine.config import RunConfig
 from engine.distributed import choose_device, gather, main_rank_first, mean_over_ranks, session
 from engine.errors import InputError
+from tests import jobs
 
 WORKER = """
 import json, sys
@@ -32,10 +31,7 @@ with session(RunConfig(device="cpu")) as ranks:
 
 @pytest.mark.distributed
 def test_collectives_over_two_processes(tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, tmp_path]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    jobs.run_script(WORKER, tmp_path, ranks=2, timeout_s=120)
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == {
             "world": 2, "main": rank == 0, "told": "from 0", "gathered": [0, 10], "mean": [0.5, 4.0],

@@ -20,8 +20,8 @@ from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.verify import verify
 from tests import jobs
-from tests.data.test_fuzz import CLIP, FILES, MEMORY_LIMIT, damage
-from tests.data.videos import describe, write_numbered
+from tests.data.test_fuzz import CLIP, FILES, MEMORY_LIMIT, damage, write_each_codec
+from tests.data.videos import describe
 from tests.small_run import call_tool, write_run
 
 TIME_LIMIT_S = 60.0  # for one file, on a busy machine
@@ -30,11 +30,7 @@ TIME_LIMIT_S = 60.0  # for one file, on a busy machine
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """Small sound videos, one of each codec."""
-    folder = tmp_path_factory.mktemp("whole")
-    for name, codec in FILES.items():
-        pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        write_numbered(folder / name, codec, num_frames=24, size=(64, 48), gop=8, pixel_format=pixel_format)
-    return folder
+    return write_each_codec(tmp_path_factory.mktemp("whole"))
 
 
 def damaged_set(whole: Path, root: Path, count: int) -> list[Path]:

@@ -16,10 +16,9 @@ import pytest
 
 from engine.checkpoint import newest_checkpoint
 from engine.data.manifest import Manifest
-from engine.data.pyav.encode import write_video
 from engine.data.store.reader import find_entry
 from tests import jobs
-from tests.data.videos import picture
+from tests.data.videos import write_copies
 from tests.small_run import ROOT
 
 NUM_KILLS = 6  # at each place
@@ -125,14 +124,7 @@ def test_killed_in_training_no_snippet_is_lost_or_seen_twice(videos, whole, tmp_
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     """Many files, each long enough that a kill finds some of them in hand."""
-    root = tmp_path_factory.mktemp("raw") / "set"
-    for name, count in (("surfing", 60), ("archery", 90)):
-        (root / name).mkdir(parents=True)
-        write_video(root / name / "000.mp4", (picture(number, 160, 120) for number in range(count)))
-        content = (root / name / "000.mp4").read_bytes()
-        for number in range(1, NUM_FILES // 2):
-            (root / name / f"{number:03d}.mp4").write_bytes(content)
-    return root
+    return write_copies(tmp_path_factory.mktemp("raw") / "set", {"surfing": 60, "archery": 90}, NUM_FILES // 2)
 
 
 def lines(path: Path) -> int:

@@ -17,9 +17,7 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
-from engine.data.process_pool import Lost, Worker
-
-_START_LIMIT_S = 300.0  # for imports and building, on a busy machine
+from engine.data.process_pool import START_LIMIT_S, Lost, Worker
 
 
 class IsolatedDecoder:
@@ -83,7 +81,7 @@ class IsolatedDecoder:
         limit_s = self._time_limit_s * len(requests)
         if self._worker is None:
             self._worker = Worker(self._serve)
-            limit_s += _START_LIMIT_S
+            limit_s += START_LIMIT_S
         self._worker.give(requests)
         answer = self._worker.take_within(limit_s)
         if isinstance(answer, Lost):

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_POLL_S = 0.5  # how often the time of busy workers is looked at
+POLL_S = 0.5  # how often the time of busy workers is looked at
+START_LIMIT_S = 300.0  # for the imports of a fresh worker, on a busy machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def run_isolated(
             if len(workers) == num_workers:
                 break
         while workers:
-            ready = wait([worker.connection for worker in workers], _POLL_S)
+            ready = wait([worker.connection for worker in workers], POLL_S)
             for place, worker in enumerate(workers):
                 left_s = worker.since + time_limit_s - time.monotonic()
                 if worker.connection not in ready and left_s > 0:
@@ -72,7 +73,7 @@ def run_isolated(
 
 
 class Worker:
-    """A process that applies `function` to one item after another; the item it works on, and since when."""
+    """A process that applies `function` to one item after another; the item it works on, since when, and if it ever answered."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         # Fresh processes: a fork of a process with threads (torch, Arrow) may deadlock.
@@ -83,6 +84,7 @@ class Worker:
         theirs.close()  # so that the death of the process ends the pipe
         self.item: Any = None
         self.since = 0.0
+        self.has_answered = False
 
     def give(self, item: Any) -> None:
         """Send the next item; `take_within` has its result."""
@@ -98,7 +100,9 @@ class Worker:
             self.stop()
             return Lost(True, f"stopped after {time_limit_s:g} s")
         try:
-            return self.connection.recv()
+            answer = self.connection.recv()
+            self.has_answered = True
+            return answer
         except (EOFError, ConnectionResetError):
             self.process.join()
             code = self.process.exitcode or 0

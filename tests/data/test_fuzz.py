@@ -29,7 +29,11 @@ MEMORY_LIMIT = 2**30  # bytes, of the process that reads them all
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fuzz")
+    return write_each_codec(tmp_path_factory.mktemp("fuzz"))
+
+
+def write_each_codec(folder: Path) -> Path:
+    """A small sound video of each of `FILES`; returns the folder."""
     for name, codec in FILES.items():
         pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         write_numbered(folder / name, codec, num_frames=24, size=(64, 48), gop=8, pixel_format=pixel_format)

@@ -7,6 +7,7 @@ import av
 import numpy as np
 
 from engine.data.batch import Video
+from engine.data.pyav.encode import write_video
 
 _BITS = 8  # the number's stripe: one block of light or dark for each bit, over the top quarter of the picture
 
@@ -65,6 +66,17 @@ def write_numbered(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_copies(root: Path, frames_of_class: dict[str, int], files_of_class: int) -> Path:
+    """A folder a class, each of equal H.264 files of so many frames, 000.mp4 and on; returns the root."""
+    for name, num_frames in frames_of_class.items():
+        (root / name).mkdir(parents=True)
+        write_video(root / name / "000.mp4", (picture(number, 160, 120) for number in range(num_frames)))
+        content = (root / name / "000.mp4").read_bytes()
+        for number in range(1, files_of_class):
+            (root / name / f"{number:03d}.mp4").write_bytes(content)
+    return root
 
 
 def remux(source: Path, target: Path, *, first_pts: int = 0) -> Path:

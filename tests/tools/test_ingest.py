@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from engine.data.manifest import Manifest
-from engine.data.pyav.encode import write_video
 from engine.data.store.index import StoreIndex
 from engine.data.store.reader import StoreReader
-from tests.data.videos import picture
+from tests.data.videos import write_copies
 from tests.small_run import ROOT, call_tool, run_tool
 
 NUM_VIDEOS = 60
@@ -25,14 +24,8 @@ FAST = ("--preset", "ultrafast", "--short-side", 64, "--shard-mb", 1)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Four classes; every video is long enough that a kill finds some of them in hand."""
-    root = tmp_path_factory.mktemp("videos") / "set"
-    for name, count in zip(("surfing", "archery", "diving", "juggling"), LENGTHS, strict=True):
-        (root / name).mkdir(parents=True)
-        write_video(root / name / "000.mp4", (picture(number, 160, 120) for number in range(count)))
-        content = (root / name / "000.mp4").read_bytes()
-        for number in range(1, NUM_VIDEOS // 4):
-            (root / name / f"{number:03d}.mp4").write_bytes(content)
-    return root
+    frames_of_class = dict(zip(("surfing", "archery", "diving", "juggling"), LENGTHS, strict=True))
+    return write_copies(tmp_path_factory.mktemp("videos") / "set", frames_of_class, NUM_VIDEOS // 4)
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from bench.charts import PICTURES, save_bars
-from bench.material import Material, prepare
+from bench.material import Material, add_material_arguments, check_counts, prepare
 from bench.readers import Reader, find_readers
 from engine.data.batch import SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
@@ -63,18 +63,12 @@ class Speed:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py decode`."""
-    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones, groups of 250 frames)")
-    parser.add_argument("--num-videos", type=int, default=60, help="taken from the manifest at random (default: 60)")
-    parser.add_argument("--snippets", type=int, default=192, help="decoded in one run (default: 192)")
+    add_material_arguments(parser, num_videos=60, snippets=192)
     parser.add_argument("--repeats", type=int, default=7, help="runs of each contestant (default: 7)")
     parser.add_argument(
         "--threads", type=int, default=1, help="cores; above 1 adds the engine with as many threads (default: 1)"
     )
-    parser.add_argument("--short-side", type=int, default=128, help="of store and snippets, pixels (default: 128)")
-    parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
     parser.add_argument("--cold", action="store_true", help="ask the system to forget the files before every run")
-    parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -83,9 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: an option out of range, or more threads than cores.
     """
-    for name in ("num_videos", "snippets", "repeats", "threads"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+    check_counts(arguments, "num_videos", "snippets", "repeats", "threads")
     with tempfile.TemporaryDirectory() as folder, on_cores(arguments.threads):
         material = prepare(arguments, Path(folder))
         samples = [manifest.video(0).path for manifest in (material.mp4, material.raw)]

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from bench.busy import BusyMeter
-from bench.material import Material, prepare
+from bench.material import Material, add_material_arguments, check_counts, prepare
 from bench.nvcodec import NvCodecDecoder
 from engine.data.batch import SnippetRequest, VideoDecoder
 from engine.data.decoders import choose_decoder, default_threads
@@ -61,17 +61,11 @@ class Run:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py decode_gpu`."""
-    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones, groups of 250 frames)")
-    parser.add_argument("--num-videos", type=int, default=200, help="taken from the manifest at random (default: 200)")
-    parser.add_argument("--snippets", type=int, default=2048, help="decoded in one run (default: 2048)")
+    add_material_arguments(parser, num_videos=200, snippets=2048)
     parser.add_argument("--batch", type=int, default=64, help="snippets of one call (default: 64)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: 5)")
     parser.add_argument("--threads", type=int, help="of each contestant (default: this process's cores)")
-    parser.add_argument("--short-side", type=int, default=128, help="of store and snippets, pixels (default: 128)")
-    parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
     parser.add_argument("--needed", type=float, help="clips/s that the network eats on this GPU (see `compute`)")
-    parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -81,9 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: there is no GPU, an option is out of range, or contestants show different pictures.
     """
     arguments.threads = default_threads() if arguments.threads is None else arguments.threads
-    for name in ("num_videos", "snippets", "batch", "repeats", "threads"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+    check_counts(arguments, "num_videos", "snippets", "batch", "repeats", "threads")
     if not torch.cuda.is_available():
         raise InputError("decode_gpu needs an NVIDIA GPU, and torch sees none: `decode` measures CPU cores")
     device = torch.device("cuda", torch.cuda.current_device())

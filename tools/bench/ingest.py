@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 from bench.decode import decode_with, engine, measure
-from bench.material import prepare
+from bench.material import add_material_arguments, check_counts, prepare
 from engine.data.manifest import Manifest
 from engine.data.pyav.normalise import (
     NormalisedVideo,
@@ -58,15 +58,9 @@ VARIANTS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py ingest`."""
-    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones)")
-    parser.add_argument("--num-videos", type=int, default=15, help="taken from the manifest at random (default: 15)")
-    parser.add_argument("--snippets", type=int, default=96, help="decoded in one run (default: 96)")
+    add_material_arguments(parser, num_videos=15, snippets=96)
     parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: 5)")
-    parser.add_argument("--short-side", type=int, default=128, help="of the store, pixels (default: 128)")
-    parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
     parser.add_argument("--variants", type=int, default=len(VARIANTS), help="settings tried (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -75,9 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: an option out of range, or a video that cannot be ingested.
     """
-    for name in ("num_videos", "snippets", "repeats", "variants"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+    check_counts(arguments, "num_videos", "snippets", "repeats", "variants")
     default = StoreSettings(short_side=arguments.short_side)
     with tempfile.TemporaryDirectory() as folder:
         raw = prepare(arguments, Path(folder) / "first", default).raw

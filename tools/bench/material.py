@@ -35,6 +35,30 @@ class Material:
     clip: ClipFormat
 
 
+def add_material_arguments(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int) -> None:
+    """The options that `prepare` reads, with these defaults, and --no-record."""
+    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones, groups of 250 frames)")
+    parser.add_argument(
+        "--num-videos", type=int, default=num_videos, help="taken from the manifest at random (default: %(default)s)"
+    )
+    parser.add_argument("--snippets", type=int, default=snippets, help="decoded in one run (default: %(default)s)")
+    parser.add_argument("--short-side", type=int, default=128, help="of store and snippets, pixels (default: 128)")
+    parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
+    parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
+def check_counts(arguments: argparse.Namespace, *names: str) -> None:
+    """Refuse options that count something and are below 1.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    for name in names:
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+
+
 def prepare(arguments: argparse.Namespace, folder: Path, settings: StoreSettings | None = None) -> Material:
     """Choose the videos, ingest them (by the default settings), write the MP4 files, draw the snippets."""
     clip = ClipFormat(short_side=arguments.short_side, crop=arguments.crop)

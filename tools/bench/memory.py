@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.material import Material, prepare
+from bench.material import Material, add_material_arguments, prepare
 from engine.data.batch import SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
@@ -27,14 +27,8 @@ _READINGS = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py memory`."""
-    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones)")
-    parser.add_argument("--num-videos", type=int, default=60, help="taken from the manifest at random (default: 60)")
-    parser.add_argument("--snippets", type=int, default=50_000, help="decoded in all (default: 50000)")
+    add_material_arguments(parser, num_videos=60, snippets=50_000)
     parser.add_argument("--threads", type=int, default=1, help="of the decoder (default: 1)")
-    parser.add_argument("--short-side", type=int, default=128, help="of store and snippets, pixels (default: 128)")
-    parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
-    parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def run(arguments: argparse.Namespace) -> None:

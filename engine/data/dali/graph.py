@@ -28,6 +28,21 @@ from engine.data.batch import ClipFormat
 from engine.data.geometry import CropWindow
 
 
+def empty_pipeline(device: torch.device, num_threads: int, max_batch_size: int) -> Pipeline:
+    """A graph without operators yet, that runs when it is asked to and not ahead."""
+    return Pipeline(
+        batch_size=max_batch_size,
+        num_threads=num_threads,
+        device_id=device.index if device.type == "cuda" else None,
+        prefetch_queue_depth=1,
+    )
+
+
+def decoding_on(device: torch.device) -> str:
+    """DALI's name for the device of an operator that takes bytes on the host and gives pictures on `device`."""
+    return "mixed" if device.type == "cuda" else "cpu"
+
+
 def build_clip_pipeline(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> Pipeline:
     """The graph, on either device. Inputs by name, one item a sample; outputs: clips, decoded shapes.
 
@@ -37,13 +52,7 @@ def build_clip_pipeline(clip: ClipFormat, device: torch.device, num_threads: int
         of the room there is; mirror_x, mirror_y int32, 1 to mirror left-right or top-bottom.
     Outputs: uint8 [T, crop, crop, 3] on `device`; int64 [4] on the CPU, (F, H, W, 3) as decoded.
     """
-    on_gpu = device.type == "cuda"
-    pipeline = Pipeline(
-        batch_size=max_batch_size,
-        num_threads=num_threads,
-        device_id=device.index if on_gpu else None,
-        prefetch_queue_depth=1,
-    )
+    pipeline = empty_pipeline(device, num_threads, max_batch_size)
     with pipeline:
         encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
         frames = fn.external_source(name="frames", dtype=types.INT32, ndim=1)
@@ -56,7 +65,7 @@ def build_clip_pipeline(clip: ClipFormat, device: torch.device, num_threads: int
         mirror_y = fn.external_source(name="mirror_y", dtype=types.INT32, ndim=0)
         video = fn.decoders.video(
             encoded,
-            device="mixed" if on_gpu else "cpu",
+            device=decoding_on(device),
             frames=frames,
             pad_mode="none",
             affine=False,  # threads of several ranks would be pinned to the same cores

@@ -20,7 +20,7 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
 from engine.data.dali.batches import BatchRunner, Sample
 from engine.data.dali.bitstreams import BitstreamError, load_file
 from engine.data.dali.decode import READ_THREADS, indexed
-from engine.data.dali.graph import mirror_inputs
+from engine.data.dali.graph import decoding_on, empty_pipeline, mirror_inputs
 from engine.data.geometry import still_squares, stored_corner
 
 
@@ -31,13 +31,7 @@ def build_still_pipeline(clip: ClipFormat, device: torch.device, num_threads: in
         stored picture; mirror_x, mirror_y int32, 1 to mirror left-right or top-bottom.
     Outputs: uint8 [T, crop, crop, 3] on `device`; int64 [3] on the CPU, (H, W, 3) as decoded.
     """
-    on_gpu = device.type == "cuda"
-    pipeline = Pipeline(
-        batch_size=max_batch_size,
-        num_threads=num_threads,
-        device_id=device.index if on_gpu else None,
-        prefetch_queue_depth=1,
-    )
+    pipeline = empty_pipeline(device, num_threads, max_batch_size)
     with pipeline:
         encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
         start = fn.external_source(name="start", dtype=types.FLOAT, ndim=2)
@@ -46,7 +40,7 @@ def build_still_pipeline(clip: ClipFormat, device: torch.device, num_threads: in
         mirror_y = fn.external_source(name="mirror_y", dtype=types.INT32, ndim=0)
         picture = fn.decoders.image(
             encoded,
-            device="mixed" if on_gpu else "cpu",
+            device=decoding_on(device),
             output_type=types.RGB,
             adjust_orientation=False,
             jpeg_fancy_upsampling=True,  # on a GPU too, as libjpeg does

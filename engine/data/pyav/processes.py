@@ -20,14 +20,12 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest
-from engine.data.process_pool import Lost, Worker
+from engine.data.process_pool import POLL_S, START_LIMIT_S, Lost, Worker
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.transfer import DeviceCopier
 from engine.errors import InputError
 
 _SHARES = 4  # messages for each process and batch: fewer cost less, more are better balanced
-_POLL_S = 0.5  # how often the time of busy processes is looked at
-_START_LIMIT_S = 300.0  # for imports, on a busy machine
 
 Job = dict[int, SnippetRequest]  # requests of one file, by their row
 
@@ -64,7 +62,6 @@ class ProcessDecoder:
         self._blocks: list[_Block] = []
         self._serve = _Serve(clip, self._shape, time_limit_s)
         self._workers: list[Worker | None] = [None] * num_processes
-        self._started: set[int] = set()  # places of workers that have answered
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
         """Decode all requests; a bad video is a failure with its reason, never an exception.
@@ -89,14 +86,12 @@ class ProcessDecoder:
             if worker is not None:
                 worker.stop()
                 self._workers[place] = None
-        self._started.clear()
 
     def _free_block(self) -> "_Block":
         """Shared memory that nobody holds; what was decoded before may still be in use."""
         for block in self._blocks:
-            if (
-                sys.getrefcount(block.memory) == 3
-            ):  # the block's, its clips' and the call's; a tensor of them has one more
+            # The block's own, its clips' and the call's; a tensor of them has one more.
+            if sys.getrefcount(block.memory) == 3:
                 return block
         self._blocks.append(_Block(self._max_batch_size, self._shape))
         return self._blocks[-1]
@@ -131,20 +126,18 @@ class ProcessDecoder:
 
     def _answers(self, busy: dict[int, list[Job]]) -> list[tuple[int, dict[int, str] | Lost]]:
         """What workers have answered, by their places; waits a while for the first."""
-        ready = wait([self._worker(place).connection for place in busy], _POLL_S)
+        ready = wait([self._worker(place).connection for place in busy], POLL_S)
         answers = []
         for place, jobs in busy.items():
             worker, limit_s = self._worker(place), self._time_limit_s * sum(map(len, jobs))
-            if place not in self._started:
-                limit_s += _START_LIMIT_S
+            if not worker.has_answered:
+                limit_s += START_LIMIT_S
             if worker.connection not in ready and time.monotonic() < worker.since + limit_s:
                 continue
             answer = worker.take_within(limit_s)
-            self._started.add(place)
             if isinstance(answer, Lost):
                 worker.stop()
                 self._workers[place] = None
-                self._started.remove(place)
             answers.append((place, answer))
         return answers
 
