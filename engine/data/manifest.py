@@ -152,7 +152,8 @@ def concatenate(manifests: Sequence[Manifest]) -> Manifest:
     """Several manifests as one; every path becomes absolute, so roots may differ."""
     tables = []
     for manifest in manifests:
-        paths = pa.array([str(manifest.root / path) for path in manifest.table.column("path").to_pylist()], pa.string())
+        root = manifest.root.absolute()  # it may be relative to where the process runs
+        paths = pa.array([str(root / path) for path in manifest.table.column("path").to_pylist()], pa.string())
         tables.append(manifest.table.set_column(0, "path", paths))
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     return Manifest(table, Path("/"))

@@ -56,6 +56,14 @@ def test_concatenate_joins_different_roots_and_classes():
     assert [both.video(i).path for i in range(3)] == [Path("/one/1.mp4"), Path("/two/2.mp4"), Path("/two/3.mp4")]
 
 
+def test_joined_manifests_that_were_named_relative_to_the_working_folder_keep_their_videos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):  # roots beside their manifests, so noted relative to them
+        Manifest.from_rows([row("1.mp4", name)], Path(".")).save(tmp_path / name / "manifest.parquet")
+    both = concatenate([Manifest.load(Path(name, "manifest.parquet")) for name in ("one", "two")])
+    assert [both.video(i).path for i in range(2)] == [tmp_path / "one" / "1.mp4", tmp_path / "two" / "1.mp4"]
+
+
 def test_wrong_files_are_named(tmp_path):
     with pytest.raises(InputError, match="no manifest at"):
         Manifest.load(tmp_path / "none.parquet")
