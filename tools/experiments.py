@@ -12,26 +12,29 @@ where it was. A cell that fails is named with the end of its log; the others go 
 --splits are seeds of data.*.class_split; in a config without one (all classes of a data set train) they are seeds of the run.
 On a machine with GPUs each worker has one to itself; else the CPU cores are shared out.
 
-Into OUT go NAME.md, NAME.csv (every single value, with the folder of its run) and NAME.png. docs/experiments.md has the
-commands behind the pictures that are shown there.
+Into OUT go NAME.md, NAME.csv (every single value, with the folder of its run) and NAME.png; with --record the values are also
+appended to benchmarks/records/experiments.jsonl. docs/experiments.md has the commands behind the pictures that are shown there.
 """
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from engine.config import load_config
 from engine.errors import InputError, run_command
 from engine.experiments.adopt import adopt_runs
 from engine.experiments.catalogue import EXPERIMENTS
+from engine.experiments.cells import differences
 from engine.experiments.methods import method_cells, read_methods
 from engine.experiments.results import Point, read_point
 from engine.experiments.runner import Runner, cores, gpus, plan_jobs, point_key
 from engine.experiments.setup import Setup
-from engine.experiments.tables import write_report
+from engine.experiments.tables import Report, write_report
+from engine.records import append_record, public_path
 from engine.semantics.overlap import read_classes
 from engine.tables import format_table
 
@@ -61,7 +64,11 @@ def main() -> None:
         runner.run()
         missing = runner.failed
     for name, points in plans.items():
-        _report(name, setup, [point for point in points if jobs[point_key(point)] not in missing], arguments.out)
+        report = _report(
+            name, setup, [point for point in points if jobs[point_key(point)] not in missing], arguments.out
+        )
+        if report is not None and arguments.record:
+            _record(name, setup, report)
     if missing:
         why = "are not finished" if arguments.only_report else "failed"
         _say(f"\n{len(missing)} cells {why} and are missing from the above: {', '.join(job.name for job in missing)}")
@@ -77,17 +84,38 @@ def _adopt(text: str, setup: Setup, out: Path) -> None:
         _say(line)
 
 
-def _report(name: str, setup: Setup, points: list[Point], out: Path) -> None:
+def _report(name: str, setup: Setup, points: list[Point], out: Path) -> Report | None:
     measured = [each for point in points for each in read_point(point, point.cell.folder(out))]
     if EXPERIMENTS[name].trains and not measured:
         _say(f"{name}: nothing to show, no cell is finished")
-        return
+        return None
     report = EXPERIMENTS[name].report(setup, measured)
     written = write_report(report, out, name)
     print("\n" + report.title)
     for table in report.tables:
         print("\n" + (f"{table.title}\n" if table.title else "") + format_table(table.header, table.rows))
     print(f"\nwritten: {', '.join(map(str, written))}", flush=True)
+    return report
+
+
+def _record(name: str, setup: Setup, report: Report) -> None:
+    """Keep every single value, and in which keys the configs differ from the defaults."""
+    configs = {method.name: method.config for method in setup.methods} if name == "methods" else {"": setup.base}
+    changed = {method: _public(differences(config)) for method, config in configs.items()}
+    path = append_record(
+        "experiments", experiment=name, splits=list(setup.splits), n=len(report.rows), configs=changed,
+        header=list(report.header), rows=[list(row) for row in report.rows],
+    )  # fmt: skip
+    print(f"recorded in {Path(os.path.relpath(path))}")
+
+
+def _public(value: Any) -> Any:
+    """The tree with absolute paths cut short."""
+    if isinstance(value, dict):
+        return {key: _public(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_public(part) for part in value]
+    return public_path(value) if isinstance(value, str) else value
 
 
 def _setup(arguments: argparse.Namespace) -> Setup:
@@ -129,7 +157,8 @@ def _arguments() -> argparse.Namespace:
     add("--methods", type=Path, metavar="FILE", help="methods: the list, see configs/methods/ucf15.yaml")
     add("--adopt", action="append", default=[], metavar="METHOD=GLOB",
         help="methods: take run folders that were made by hand, where their config is equal")  # fmt: skip
-    add("--set", nargs="+", default=[], metavar="section.key=value", help="change keys of the config")
+    add("--set", nargs="+", default=[], metavar="section.key=value",
+        help="change keys of the config; of all --methods, where they do not set them themselves")  # fmt: skip
     add("--images", metavar="MANIFEST", help="pictures to pretrain on (Stanford 40, SUN397)")
     add("--out", type=Path, default=Path("runs/experiments"), help="where all goes (default: %(default)s)")
     add("--splits", type=int, nargs="+", default=default["splits"].default, help="class splits (default: 0 1 2)")
@@ -142,6 +171,7 @@ def _arguments() -> argparse.Namespace:
         add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
             help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip
     add("--workers", type=int, default=0, help="cells at a time (default: one for each GPU, else for each core)")
+    add("--record", action="store_true", help="append the values to benchmarks/records/experiments.jsonl")
     add("--only-report", action="store_true", help="run nothing: show what the finished cells say")
     add("--only-plan", action="store_true", help="list the cells and which are finished")
     return parser.parse_args()

@@ -107,7 +107,7 @@ def _start_digest(config: Config, folder: Path) -> str | None:
 
 
 def _digest(meaning: Config) -> str:
-    text = json.dumps(_differences(meaning), sort_keys=True)
+    text = json.dumps(differences(meaning), sort_keys=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:_DIGITS]
 
 
@@ -123,8 +123,8 @@ def _meaning(config: Config, start: str | None) -> Config:
     )
 
 
-def _differences(section: Any) -> dict[str, Any]:
-    """The keys of a section that are not at their default, nested."""
+def differences(section: Any) -> dict[str, Any]:
+    """The keys of a config, or of a section of it, that are not at their default, nested."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
@@ -136,5 +136,5 @@ def _differences(section: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return _differences(value)
+        return differences(value)
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -57,7 +57,7 @@ def read_methods(path: Path, overrides: Sequence[str]) -> tuple[str, tuple[Metho
     """The reference's name and the methods of a file.
 
     Args:
-        overrides: changes of all methods' configs, after their own.
+        overrides: changes of all methods' configs; what a method sets itself goes before them.
 
     Raises:
         InputError: naming the file and the method.
@@ -71,7 +71,7 @@ def read_methods(path: Path, overrides: Sequence[str]) -> tuple[str, tuple[Metho
         if method.start is not None and method.start not in listed.methods:
             raise InputError(f"{path}: method '{name}' starts from '{method.start}', which is not in the list")
         _check_starts(path, listed, name)
-        config = load_config(Path(method.config), [*method.set, *overrides])
+        config = load_config(Path(method.config), [*overrides, *method.set])
         if method.control is not None:
             config = dataclasses.replace(config, run=dataclasses.replace(config.run, control=method.control))
         methods.append(Method(name, config, method.start, method.shown))

@@ -59,7 +59,7 @@ def test_concatenate_joins_different_roots_and_classes():
 def test_joined_manifests_that_were_named_relative_to_the_working_folder_keep_their_videos(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("one", "two"):  # roots beside their manifests, so noted relative to them
-        Manifest.from_rows([row("1.mp4", name)], Path(".")).save(tmp_path / name / "manifest.parquet")
+        Manifest.from_rows([row("1.mp4", name)], Path()).save(tmp_path / name / "manifest.parquet")
     both = concatenate([Manifest.load(Path(name, "manifest.parquet")) for name in ("one", "two")])
     assert [both.video(i).path for i in range(2)] == [tmp_path / "one" / "1.mp4", tmp_path / "two" / "1.mp4"]
 

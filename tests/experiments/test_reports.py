@@ -172,6 +172,14 @@ def test_mistakes_in_a_list_of_methods(tmp_path, text, message):
         read_methods(tmp_path / "methods.yaml", [])
 
 
+def test_what_a_method_sets_itself_goes_before_what_is_set_for_all(tmp_path):
+    (tmp_path / "config.yaml").write_text("train: {epochs: 1}\n")
+    text = "reference: a\nmethods: {a: {config: X}, b: {config: X, set: [train.epochs=3]}}"
+    (tmp_path / "methods.yaml").write_text(text.replace("X", str(tmp_path / "config.yaml")))
+    _, methods = read_methods(tmp_path / "methods.yaml", ["train.epochs=2", "run.seed=5"])
+    assert [(m.config.train.epochs, m.config.run.seed) for m in methods] == [(2, 5), (3, 5)]
+
+
 def test_every_shipped_list_of_methods_is_valid(monkeypatch):
     monkeypatch.chdir(REPO)  # configs are named relative to the checkout
     for path in (REPO / "configs" / "methods").glob("*.yaml"):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
+from engine.records import recording_into
 from tests import jobs
 from tests.small_run import ROOT, call_tool
 
@@ -71,7 +72,8 @@ def test_killed_it_goes_on_and_finished_cells_are_shared(place, monkeypatch, cap
     tool.communicate()
     assert not (began / "results.json").exists()
 
-    status = call_tool("experiments.py", *words(place), monkeypatch=monkeypatch)
+    with recording_into(place / "records"):
+        status = call_tool("experiments.py", *words(place), "--record", monkeypatch=monkeypatch)
     said = capsys.readouterr()
     assert status == 0, said.err
     assert "pretrained-split3: " in said.err and said.err.endswith("about 00:00 left\n")
@@ -82,6 +84,11 @@ def test_killed_it_goes_on_and_finished_cells_are_shared(place, monkeypatch, cap
 
     values = rows(place / "out" / "fig6.csv")
     assert [row["curve"] for row in values] == ["from scratch", "pretrained on pictures"]
+    record = json.loads((place / "records" / "experiments.jsonl").read_text())
+    assert (record["experiment"], record["splits"], record["n"]) == ("fig6", [3], 2)
+    assert record["configs"][""]["train"]["batch_size"] == 4 and str(place) not in json.dumps(record)
+    recorded = [dict(zip(record["header"], row, strict=True)) for row in record["rows"]]
+    assert [f"{row['top1']:.6f}" for row in recorded] == [row["top1"] for row in values]
     for row in values:
         result = json.loads((place / "out" / "cells" / row["run"] / "results.json").read_text())
         assert float(row["top1"]) == pytest.approx(result["tests"]["combinations"]["all_classes"]["top1"], abs=1e-6)
