@@ -21,6 +21,7 @@ import torch
 from engine.config import SourceConfig, WordsConfig
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import dali_problem, default_threads
+from engine.data.identity import change_since_index
 from engine.data.sources import load_source
 from engine.errors import InputError
 
@@ -182,7 +183,7 @@ def check_data(path: Path) -> Finding:
         return Finding(name, "blocker", str(error), "see docs/data.md")
     rows = np.unique(np.linspace(0, len(manifest) - 1, _SAMPLED_VIDEOS).astype(int))
     videos = [manifest.video(int(row)) for row in rows]
-    changed = [v.path for v in videos if not v.path.is_file() or v.path.stat().st_size != v.file_bytes]
+    changed = [v.path for v in videos if not v.path.is_file() or change_since_index(v.path, v)]
     good = f"{len(videos) - len(changed)} of {len(videos)} looked at are as indexed"
     text = f"{len(manifest)} videos of {len(manifest.classes)} classes; {good}"
     if changed:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import time
 from pathlib import Path
 
@@ -210,6 +211,30 @@ def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, c
         pytest.raises(InputError, match="another process is writing"),
     ):
         StoreWriter(out, SETTINGS, 2**30)
+
+
+def test_a_file_that_changed_since_it_was_indexed_is_refused(tmp_path):
+    """Another video of the same size in bytes; ingested before, or not."""
+    root = tmp_path / "raw"
+    for name, count in (("a/x.mp4", 12), ("a/y.mp4", 9)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(root / name, (picture(number, 96, 96) for number in range(count)))
+    x, y = root / "a/x.mp4", root / "a/y.mp4"
+    y.write_bytes(y.read_bytes().ljust(x.stat().st_size, b"\0"))
+    index_folder(root, root / "m.parquet")
+    manifest = Manifest.load(root / "m.parquet")
+    os.utime(y, ns=(1, 1))  # touched, and equal
+    assert ingest(manifest, tmp_path / "before", SETTINGS, WorkSettings()).num_videos == 2
+    y.write_bytes(x.read_bytes())
+    for folder in (tmp_path / "before", tmp_path / "new"):
+        report = ingest(manifest, folder, SETTINGS, WorkSettings())
+        text = "the file has changed since it was indexed: index it again"
+        assert report.files == [{"path": "a/y.mp4", "kind": "changed", "text": text}]
+        stored = Manifest.load(folder / "manifest.parquet").video(0)
+        assert (stored.mtime_ns, stored.content_hash) == (None, None)  # its bytes have checksums of their own
+        index_folder(root, tmp_path / "again.parquet")
+        again = ingest(Manifest.load(tmp_path / "again.parquet"), folder, SETTINGS, WorkSettings())
+        assert (again.num_frames, again.files) == (24, [])
 
 
 def test_labelled_segments_of_one_file_share_its_video(raw, tmp_path, decoder):
