@@ -19,9 +19,12 @@ import numpy as np
 import torch
 
 from engine.config import SourceConfig, WordsConfig
-from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.decoders import dali_problem, default_threads
+from engine.data.identity import change_since_index
 from engine.data.sources import load_source
+from engine.data.store.index import is_stored
+from engine.data.store.reader import StoreError, find_entry
 from engine.errors import InputError
 
 _DISK_BYTES = 64 * 2**20
@@ -182,7 +185,7 @@ def check_data(path: Path) -> Finding:
         return Finding(name, "blocker", str(error), "see docs/data.md")
     rows = np.unique(np.linspace(0, len(manifest) - 1, _SAMPLED_VIDEOS).astype(int))
     videos = [manifest.video(int(row)) for row in rows]
-    changed = [v.path for v in videos if not v.path.is_file() or v.path.stat().st_size != v.file_bytes]
+    changed = [video.path for video in videos if not _is_as_indexed(video)]
     good = f"{len(videos) - len(changed)} of {len(videos)} looked at are as indexed"
     text = f"{len(manifest)} videos of {len(manifest.classes)} classes; {good}"
     if changed:
@@ -191,6 +194,16 @@ def check_data(path: Path) -> Finding:
             name, "blocker" if len(changed) == len(videos) else "warning", f"{text}, not '{changed[0]}'", mend
         )
     return Finding(name, "ok", text)
+
+
+def _is_as_indexed(video: Video) -> bool:
+    try:
+        if is_stored(video.path):
+            find_entry(video)
+            return True
+        return change_since_index(video.path, video) is None
+    except (OSError, StoreError):
+        return False
 
 
 def diagnose(run_folder: Path, manifests: list[Path]) -> list[Finding]:

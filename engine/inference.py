@@ -100,7 +100,7 @@ def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int,
         whole_file = {
             "path": str(path.absolute()), "class_name": "", "split": "", "group": "", "first_frame": 0,
             "file_frames": facts["num_frames"], "segment_start": math.nan, "segment_end": math.nan,
-            "file_bytes": path.stat().st_size,
+            "file_bytes": path.stat().st_size, "mtime_ns": None, "content_hash": None,
         }  # fmt: skip
         rows.append(facts | whole_file)
     return (Manifest.from_rows(rows, Path("/")) if rows else None), unreadable

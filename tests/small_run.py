@@ -54,6 +54,17 @@ def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) ->
     return 0
 
 
+def start_tool(name: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start tools/`name` in a process of its own, with its output in pipes."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def run_tool(name: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run tools/`name` as a user does, in a process of its own."""
     return subprocess.run(

@@ -102,11 +102,12 @@ def check_all_paths(root: Path, files: list[Path], here: Path, monkeypatch, caps
     jobs.run(config)
     assert len(jobs.losses(here / "run")) == -(-len(indexed) // 4)
     bad = jobs.events(here / "run", "bad_sample")
-    gone_or_resized = {str(root / path) for place, path in enumerate(spoilt) if place % 4}
-    assert {event["path"] for event in bad} >= gone_or_resized  # an epoch asks for every file, and each is named
+    paths = {str(root / path) for path in spoilt}
+    assert {event["path"] for event in bad} >= paths  # an epoch asks for every file, and each is named
     assert all(event["reason"] for event in bad)
+    assert any(event["reason"] == "the file has changed since it was indexed: index it again" for event in bad)
     told = (here / "run" / "log.txt").read_text()
-    assert all(f"could not be decoded: {path}: " in told for path in gone_or_resized)
+    assert all(f"could not be decoded: {path}: " in told for path in paths)
     return {"files": len(names), "indexed": len(indexed), "stored": stored.num_videos, "predicted": len(answered),
             "spoilt": len(spoilt), "named in training": len({event["path"] for event in bad})}  # fmt: skip
 

@@ -35,11 +35,18 @@ class Video:
     file_bytes: int  # size when it was indexed: a file that changed since is refused
     key_frames: tuple[int, ...]  # frame indices a decoder can start from, ascending; empty: decode from the start
     key_pts: tuple[int, ...]  # presentation time stamp of each key frame, in the stream's time base
+    mtime_ns: int | None = None  # time of modification when it was indexed, ns since 1970; None: not known
+    content_hash: int | None = None  # of the file as it was indexed, see `engine/data/identity.py`; None: not known
 
     @property
     def is_still(self) -> bool:
         """A picture file rather than a video: snippets of it are moving crops (`engine/data/stills.py`)."""
         return self.codec.startswith(STILL_CODEC)
+
+    @property
+    def file(self) -> tuple[Path, int, int | None]:
+        """The file as it was indexed: equal for rows that are decoded from one."""
+        return self.path, self.file_bytes, self.content_hash
 
     @property
     def displayed_size(self) -> tuple[int, int]:

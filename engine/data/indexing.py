@@ -15,12 +15,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from engine.data.identity import content_hash
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
 from engine.data.layouts.listing import IMAGE_SUFFIXES
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, write_report
-from engine.data.pyav.probe import MAX_HOURS, MAX_PIXELS, REASONS, TIME_LIMIT_S, ProbeError, ProbeResult, probe
+from engine.data.pyav.probe import (
+    MAX_HOURS,
+    MAX_PIXELS,
+    REASONS,
+    TIME_LIMIT_S,
+    ProbeError,
+    ProbeResult,
+    probe,
+    refuse_unfit,
+)
 from engine.errors import InputError
 
 INDEX_REASONS = {"outside": "the labelled segment lies outside the file"}
@@ -90,7 +100,7 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
         record = records[entry.path]
         if isinstance(record.found, ProbeResult):
             try:
-                rows.append(build_row(entry, record.found, record.state.num_bytes))
+                rows.append(build_row(entry, record))
             except ProbeError as error:
                 problems.append(Problem(entry.path, error.kind, error.text))
     report = summarise(listing, rows, problems)
@@ -118,36 +128,44 @@ def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: In
     outcomes = run_isolated(work, pending, settings.num_workers, settings.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
     with Progress(len(pending), "file", log=journal.path.with_suffix(".log.jsonl")) as progress:
-        for path, found in outcomes:
-            if isinstance(found, Lost):
-                found = Failure.of(found)
-            known[path] = Record(states[path], found)
+        for path, outcome in outcomes:
+            found, digest = (Failure.of(outcome), None) if isinstance(outcome, Lost) else outcome
+            known[path] = Record(states[path], found, digest)
             journal.add(path, known[path])
             num_bad += isinstance(found, Failure)
             progress.advance(num_bad)
     return {path: known[path] for path in paths}
 
 
-def _probe_one(path: str, root: Path, settings: IndexSettings) -> ProbeResult | Failure:
+def _probe_one(path: str, root: Path, settings: IndexSettings) -> tuple[ProbeResult, int] | tuple[Failure, None]:
+    """What is found in a file, and the hash of its contents."""
     try:
         path.encode()
     except UnicodeEncodeError:
-        return Failure("unreadable", "its name is not valid UTF-8: rename it")
+        return Failure("unreadable", "its name is not valid UTF-8: rename it"), None
     try:
-        if path.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
-            # Here, because PIL and the modules of stills are not needed to probe videos.
-            from engine.data.stills import probe_still
-
-            return probe_still(root / path)
-        return probe(
-            root / path,
-            full_decode=settings.full_decode,
-            time_limit_s=settings.time_limit_s,
-            max_pixels=settings.max_pixels,
-            max_hours=settings.max_hours,
-        )
+        refuse_unfit(root / path)
+        digest = content_hash(root / path)  # before the probe: a file that changes in between is refused later
+        return _probe_kind(path, root, settings), digest
     except ProbeError as error:
-        return Failure(error.kind, error.text)
+        return Failure(error.kind, error.text), None
+    except OSError as error:
+        return Failure("unreadable", error.strerror or str(error)), None
+
+
+def _probe_kind(path: str, root: Path, settings: IndexSettings) -> ProbeResult:
+    if path.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
+        # Here, because PIL and the modules of stills are not needed to probe videos.
+        from engine.data.stills import probe_still
+
+        return probe_still(root / path)
+    return probe(
+        root / path,
+        full_decode=settings.full_decode,
+        time_limit_s=settings.time_limit_s,
+        max_pixels=settings.max_pixels,
+        max_hours=settings.max_hours,
+    )
 
 
 def _holds(record: Record | None, state: FileState, settings: IndexSettings) -> bool:
@@ -155,6 +173,8 @@ def _holds(record: Record | None, state: FileState, settings: IndexSettings) -> 
         return False
     if isinstance(record.found, Failure):
         return record.found.kind not in _TRY_AGAIN
+    if record.content_hash is None:  # a journal of before
+        return False
     if (
         record.found.width * record.found.height > settings.max_pixels
         or record.found.duration > settings.max_hours * 3600
@@ -163,12 +183,13 @@ def _holds(record: Record | None, state: FileState, settings: IndexSettings) -> 
     return record.found.counted_by == "decoding" or not settings.full_decode
 
 
-def build_row(entry: Entry, found: ProbeResult, num_bytes: int) -> dict[str, object]:
-    """A row of the manifest, by its column names.
+def build_row(entry: Entry, record: Record) -> dict[str, object]:
+    """A row of the manifest, by its column names, of a file that can be used.
 
     Raises:
         ProbeError: ("outside") the segment and the file have no frame in common.
     """
+    found = record.found
     first, count = _segment_frames(entry, found)
     has_segment = (first, count) != (0, found.num_frames)
     return {
@@ -188,9 +209,11 @@ def build_row(entry: Entry, found: ProbeResult, num_bytes: int) -> dict[str, obj
         "duration": found.duration,
         "segment_start": entry.segment_start if has_segment else math.nan,
         "segment_end": entry.segment_end if has_segment else math.nan,
-        "file_bytes": num_bytes,
+        "file_bytes": record.state.num_bytes,
         "key_frames": found.key_frames,
         "key_pts": found.key_pts,
+        "mtime_ns": record.state.mtime_ns,
+        "content_hash": record.content_hash,
     }
 
 

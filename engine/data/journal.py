@@ -49,10 +49,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A file, as it was, and what the probe found."""
+    """A file, as it was, what the probe found, and the hash of its contents (None where it cannot be used)."""
 
     state: FileState
     found: ProbeResult | Failure
+    content_hash: int | None
 
 
 class Journal:
@@ -82,6 +83,7 @@ class Journal:
             "path": path,
             "bytes": record.state.num_bytes,
             "mtime_ns": record.state.mtime_ns,
+            "content_hash": record.content_hash,
             kind: asdict(record.found),
         }
         self._file.write(json.dumps(line) + "\n")
@@ -126,7 +128,7 @@ def parse_line(line: str) -> dict | None:
 def _record(value: Mapping) -> Record:
     state = FileState(value["bytes"], value["mtime_ns"])
     if "failure" in value:
-        return Record(state, Failure(**value["failure"]))
+        return Record(state, Failure(**value["failure"]), None)
     facts = value["probe"]
     keys = {name: tuple(facts[name]) for name in ("key_frames", "key_pts")}
-    return Record(state, ProbeResult(**{**facts, **keys}))
+    return Record(state, ProbeResult(**{**facts, **keys}), value.get("content_hash"))  # journals of before have none

@@ -43,8 +43,11 @@ SCHEMA = pa.schema(
         ("file_bytes", pa.int64()),
         ("key_frames", pa.list_(pa.int32())),
         ("key_pts", pa.list_(pa.int64())),
+        ("mtime_ns", pa.int64()),  # of the file when it was indexed; null where the file is not checked by contents
+        ("content_hash", pa.int64()),
     ]
 )
+_LATER = ("mtime_ns", "content_hash")  # columns that manifests of before do not have: null
 
 
 class Manifest:
@@ -121,12 +124,15 @@ class Manifest:
                 f"manifest '{path}' is not a readable Parquet file ({error}): index the data set again"
             ) from error
         notes = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-        missing = [name for name in SCHEMA.names if name not in table.schema.names]
+        missing = [name for name in SCHEMA.names if name not in (*table.schema.names, *_LATER)]
         if notes.get("version") != FORMAT_VERSION or missing:
             raise InputError(
                 f"'{path}' is not a manifest of version {FORMAT_VERSION}"
                 f"{f' (columns missing: {missing})' if missing else ''}: index the data set again"
             )
+        for name in _LATER:
+            if name not in table.schema.names:
+                table = table.append_column(name, pa.nulls(len(table)))
         table = table.select(SCHEMA.names).cast(SCHEMA)
         home = Path(root) if root is not None else Path(notes["root"])
         if not home.is_absolute():
@@ -144,7 +150,7 @@ class Manifest:
 
 _VIDEO_COLUMNS = (
     "path", "num_frames", "first_frame", "file_frames", "width", "height", "rotation", "codec", "file_bytes",
-    "key_frames", "key_pts",
+    "key_frames", "key_pts", "mtime_ns", "content_hash",
 )  # fmt: skip
 
 

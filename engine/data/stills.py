@@ -10,7 +10,6 @@ MixedDecoder gives the stills of a batch to this decoder (or to DALI's, on a GPU
 """
 
 import math
-import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import still_squares
-from engine.data.pyav.probe import ProbeError, ProbeResult
+from engine.data.identity import change_since_index
+from engine.data.pyav.probe import ProbeError, ProbeResult, refuse_unfit
 from engine.data.transfer import DeviceCopier
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -53,9 +53,9 @@ class StillDecoder:
         clip = self._clip
         shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
         host = self._copy.empty(shape, torch.uint8).zero_()
-        jobs: dict[Path, list[int]] = {}
+        jobs: dict[tuple[object, ...], list[int]] = {}
         for row, request in enumerate(requests):
-            jobs.setdefault(request.video.path, []).append(row)
+            jobs.setdefault(request.video.file, []).append(row)
         reasons = self._pool.map(
             lambda rows: _render([requests[row] for row in rows], [host[row].numpy() for row in rows], clip),
             jobs.values(),
@@ -103,19 +103,13 @@ def probe_still(path: Path) -> ProbeResult:
     Raises:
         ProbeError: with a kind of `engine.data.pyav.probe.REASONS`, for every file that cannot be trained on.
     """
+    refuse_unfit(path)
     try:
-        info = path.stat()
-        if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
-            raise ProbeError("unreadable", "not a regular file")
-        if info.st_size == 0:
-            raise ProbeError("empty", "the file has 0 bytes")
         with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
             rotation = _CLOCKWISE.get(picture.getexif().get(ExifTags.Base.Orientation), 0)
             codec, mode = f"image/{picture.format.lower()}", picture.mode
             picture.convert("RGB")
-    except FileNotFoundError as error:
-        raise ProbeError("missing", str(error.strerror)) from error
     except UnidentifiedImageError as error:
         raise ProbeError("unreadable", f"no picture of the kinds {', '.join(FORMATS)}") from error
     except _BAD_PICTURE as error:
@@ -131,9 +125,8 @@ def _render(requests: Sequence[SnippetRequest], clips: Sequence[np.ndarray], cli
     video = requests[0].video
     squares = [still_squares(request, clip) for request in requests]
     try:
-        size = video.path.stat().st_size
-        if size != video.file_bytes:
-            return f"it has {size} bytes, but had {video.file_bytes} when it was indexed: index it again"
+        if reason := change_since_index(video.path, video):
+            return reason
         picture, scale = _open(video, clip, min(side for part in squares for _, _, side in part))
     except FileNotFoundError:
         return "the file is missing"

@@ -133,14 +133,22 @@ def test_bad_pictures_are_named_and_the_others_are_decoded(pair, manifest, tmp_p
         replace(video, path=tmp_path / "gone.jpg"),
         replace(video, file_bytes=1),
         replace(video, width=91),
+        replace(video, path=broken, content_hash=None),
         replace(video, path=broken),
     ]
     found = pair[1].decode([SnippetRequest(each, 0, 0.3, 0.8, False) for each in (video, *bad, video)])
-    assert sorted(found.failures) == [1, 2, 3, 4]
-    for place, words in enumerate(("No such file", "index the data set again", "90x70", "cannot decode this jpeg"), 1):
+    assert sorted(found.failures) == [1, 2, 3, 4, 5]
+    reasons = (
+        "No such file",
+        "but had",
+        "90x70",
+        "cannot decode this jpeg",
+        "the file has changed since it was indexed",
+    )
+    for place, words in enumerate(reasons, 1):
         assert words in found.failures[place]
     expected = pair[0].decode([SnippetRequest(video, 0, 0.3, 0.8, False)]).frames[0].int()
-    for place in (0, 5):
+    for place in (0, 6):
         assert (found.frames[place].int() - expected)[:, 1:-1, 1:-1].abs().max() <= 2
 
 

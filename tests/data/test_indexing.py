@@ -8,6 +8,7 @@ import av
 import pytest
 
 from engine.data import indexing
+from engine.data.identity import content_hash
 from engine.data.indexing import IndexSettings, index_dataset, index_folder
 from engine.data.layouts import Entry, Listing, read_layout
 from engine.data.manifest import Manifest
@@ -39,14 +40,14 @@ def root(tmp_path):
 
 @pytest.fixture
 def probed(monkeypatch):
-    """The names of the files that are really opened."""
-    names, probe = [], indexing.probe
+    """The names of the files that are really looked into."""
+    names, look = [], indexing.refuse_unfit
 
-    def watch(path, **options):
+    def watch(path):
         names.append(path.name)
-        return probe(path, **options)
+        look(path)
 
-    monkeypatch.setattr(indexing, "probe", watch)
+    monkeypatch.setattr(indexing, "refuse_unfit", watch)
     return names
 
 
@@ -60,7 +61,8 @@ def test_rows_hold_what_the_files_hold(root):
     assert video.path.is_file()
     assert (video.num_frames, video.first_frame, video.file_frames) == (COUNT, 0, COUNT)
     assert (video.width, video.height, video.codec) == (*SIZE, "h264")
-    assert video.file_bytes == video.path.stat().st_size
+    assert (video.file_bytes, video.mtime_ns) == (video.path.stat().st_size, video.path.stat().st_mtime_ns)
+    assert video.content_hash == content_hash(video.path)
     assert video.key_frames == (0, 10, 20, 30, 40)
     assert len(video.key_pts) == 5
     row = manifest.table.slice(2, 1).to_pylist()[0]
@@ -123,6 +125,7 @@ def test_segments_become_frames(tmp_path):
         "exact": (10, 10), "within": (10, 10), "whole": (0, 50), "late": (47, 3), "cut": (0, 50), "uncut": (10, 10),
     }  # fmt: skip
     assert {video.file_frames for video in found.values()} == {50}
+    assert {video.content_hash for video in found.values()} == {content_hash(tmp_path / "a.mp4")}
     starts = dict(zip(manifest.strings("class_name"), manifest.table.column("segment_start").to_pylist(), strict=True))
     assert starts["exact"] == pytest.approx(0.4)
     assert math.isnan(starts["cut"])
@@ -181,6 +184,19 @@ def test_a_journal_of_another_version_is_not_believed(root, probed):
     probed.clear()
     index_folder(root, out)
     assert len(probed) == 5
+
+
+def test_a_journal_without_hashes_keeps_only_its_failures(root, probed):
+    out, journal = root / "manifest.parquet", root / "manifest.parquet.journal"
+    index_folder(root, out)
+    content = out.read_bytes()
+    lines = map(json.loads, journal.read_text().splitlines())
+    old = [{key: value for key, value in line.items() if key != "content_hash"} for line in lines]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in old))
+    probed.clear()
+    index_folder(root, out)
+    assert sorted(probed) == ["a.mp4", "b.webm", "c.mp4"]
+    assert out.read_bytes() == content
 
 
 def test_full_decode_probes_again_what_was_only_counted(root, probed, monkeypatch):

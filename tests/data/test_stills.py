@@ -1,5 +1,6 @@
 """Stills as snippets: which pixels they show, in the same batches as videos, indexed, replaced, resumed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,9 @@ def test_bad_pictures_are_named_and_never_raise(tmp_path):
     good.write_bytes(content + b"x")
     assert "index it again" in decoder.decode([request]).failures[0]
     good.write_bytes(content[:200] + bytes(len(content) - 200))
-    assert decoder.decode([request]).failures[0].startswith("PIL: ")
+    assert decoder.decode([request]).failures == {0: "the file has changed since it was indexed: index it again"}
+    damaged = SnippetRequest(replace(video, content_hash=None), 0, 0.5, 0.5, False)
+    assert decoder.decode([damaged]).failures[0].startswith("PIL: ")
     good.unlink()
     assert decoder.decode([request]).failures == {0: "the file is missing"}
 

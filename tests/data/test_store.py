@@ -1,10 +1,8 @@
 """The snippet store: the frames of a snippet are those of the normalised video, and what is damaged is found."""
 
-import csv
 import dataclasses
 import io
 import json
-import time
 from pathlib import Path
 
 import av
@@ -24,11 +22,10 @@ from engine.data.pyav.encode import write_video
 from engine.data.pyav.groups import split_runs
 from engine.data.pyav.snippets import cut
 from engine.data.sources import load_source
-from engine.data.store.index import StoreIndex, StoreSettings, is_stored, split_stored_path, stored_path, write_index
-from engine.data.store.ingest import WorkSettings, build_manifest, ingest
+from engine.data.store.index import StoreIndex, StoreSettings, split_stored_path
+from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.reader import StoreReader
 from engine.data.store.verify import verify
-from engine.data.store.writer import StoredVideo, StoreWriter
 from engine.errors import InputError
 from tests.data.videos import numbers, picture
 from tests.rows import row
@@ -179,39 +176,6 @@ def test_a_file_that_fails_is_listed_and_missing_from_the_manifest(raw, tmp_path
         ingest(Manifest.from_rows(rows[-2:], raw.root), tmp_path / "t", SETTINGS, WorkSettings())
 
 
-def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, capsys):
-    root, out = tmp_path / "raw", tmp_path / "s"
-    for name, count in (("a/x.mp4", 12), ("a/y.mp4", 9)):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        write_video(root / name, (picture(number, 96, 96) for number in range(count)))
-    index_folder(root, root / "m.parquet")
-    ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings())
-    first = (out / "00000.h264").read_bytes()
-    write_video(root / "a/y.mp4", (picture(number, 96, 96) for number in range(20)))
-    write_video(root / "a/z.mp4", (picture(number, 96, 96) for number in range(5)))
-    index_folder(root, root / "m.parquet")
-    capsys.readouterr()
-    report = ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings())
-    assert "1 of 3 files are in the store and unchanged" in capsys.readouterr().err
-    assert report.num_frames == 12 + 20 + 5
-    assert (out / "00000.h264").read_bytes().startswith(first)  # a reader of the old index is not disturbed
-    assert verify(out, 10).problems == []
-    (root / "a/x.mp4").unlink()  # what is stored needs its original no more
-    assert ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings()).num_frames == 37
-    with pytest.raises(InputError, match="was begun with gop 8 \\(now 16\\)"):
-        ingest(Manifest.load(root / "m.parquet"), out, dataclasses.replace(SETTINGS, gop=16), WorkSettings())
-    with pytest.raises(InputError, match="is the manifest of a store already"):
-        ingest(Manifest.load(out / "manifest.parquet"), tmp_path / "t", SETTINGS, WorkSettings())
-    still = Manifest.from_rows([row("a/photo.jpg", "a", codec="image/jpeg")], root)
-    with pytest.raises(InputError, match=r"1 still picture\(s\), the first is 'a/photo.jpg'"):
-        ingest(still, tmp_path / "t", SETTINGS, WorkSettings())
-    with (
-        StoreWriter(out, SETTINGS, 2**30),
-        pytest.raises(InputError, match="another process is writing"),
-    ):
-        StoreWriter(out, SETTINGS, 2**30)
-
-
 def test_labelled_segments_of_one_file_share_its_video(raw, tmp_path, decoder):
     source = next(line for line in raw.table.to_pylist() if line["path"] == "surfing/long.mp4")
     rows = [{**source, "first_frame": first, "num_frames": count} for first, count in ((0, 45), (10, 20), (40, 5))]
@@ -221,16 +185,6 @@ def test_labelled_segments_of_one_file_share_its_video(raw, tmp_path, decoder):
     found = decoder.decode([SnippetRequest(manifest.video(place), 2, 0, 0, False) for place in range(3)])
     assert [numbers(clip)[0] for clip in found.frames.numpy()] == [2, 12, 42]
     assert numbers(found.frames.numpy()[2]) == [42, 43, 44, 44, 44, 44]
-
-
-def test_segments_keep_their_time_at_another_rate(tmp_path):
-    rows = [
-        row("a.mp4", "x", num_frames=100, file_frames=100),
-        row("a.mp4", "x", first_frame=10, num_frames=25, file_frames=100),
-    ]
-    halved = StoredVideo(0, 0, (50,) * 7, 50, 64, 64, 12.5, 0)
-    manifest = build_manifest(Manifest.from_rows(rows, tmp_path), {"a.mp4": halved}, tmp_path)
-    assert [(video.first_frame, video.num_frames) for video in map(manifest.video, range(2))] == [(0, 50), (5, 13)]
 
 
 def test_damage_is_found_and_fails_one_sample(raw, tmp_path, decoder):
@@ -273,40 +227,6 @@ def test_a_manifest_of_another_store_is_refused(raw, tmp_path, decoder):
         )
 
 
-def test_an_index_that_is_none(tmp_path):
-    for content in (b"", b"PAR1" + bytes(5000)):
-        (tmp_path / "store.index").write_bytes(content)
-        with pytest.raises(InputError):
-            StoreIndex(tmp_path / "store.index")
-
-
-def test_a_large_index_opens_at_once(tmp_path):
-    count = 541_624
-    columns = {
-        name: np.zeros(count, np.uint64) for name in ("shard", "offset", "num_frames", "width", "height", "crc32")
-    }
-    columns |= {"first_group": np.arange(count + 1) * 19, "group_end": np.arange(count * 19) % 19 + 1}
-    write_index(tmp_path / "store.index", StoreSettings(), columns)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        entry = StoreIndex(tmp_path / "store.index")[count - 1]
-        times.append(time.perf_counter() - start)
-    assert entry.num_bytes == 19
-    assert min(times) < 0.005
-
-
-def test_paths_into_a_store():
-    assert stored_path(12, "a/b#3.mp4") == "store.index/a/b#3.mp4#12"
-    assert stored_path(0, "/data/../a.mp4") == "store.index/data/a.mp4#0"  # never leads out of the store
-    assert split_stored_path(Path("/d/s/store.index/a/b#3.mp4#12")) == (Path("/d/s/store.index"), 12)
-    assert split_stored_path(Path("store.index/a.mp4#7")) == (Path("store.index"), 7)
-    assert split_stored_path(Path("/d/a.mp4#7")) is None
-    assert is_stored("store.index/a/b.mp4#12")
-    assert not is_stored("my.store.index.mp4")
-    assert not is_stored("restore.index/12/b.mp4")
-
-
 def test_runs_of_neighbouring_groups():
     assert split_runs([0, 7, 8, 15], 8) == [[0, 7, 8, 15]]
     assert split_runs([7, 16, 17, 40], 8) == [[7], [16, 17], [40]]
@@ -316,20 +236,3 @@ def test_all_threads_share_a_stored_video(store):
     video = Manifest.load(store / "manifest.parquet").video(0)
     requests = [SnippetRequest(video, start, 0, 0, False) for start in range(3)]
     assert len(split_into_jobs(requests, 3)) == 3
-
-
-def test_the_pack_of_odd_files_is_ingested_or_refused_with_a_reason(shared_data, tmp_path):
-    """Files of at most 300 frames; what the index takes must come out whole."""
-    pack, wanted = shared_data / "decode_pack", tmp_path / "pack" / "odd"
-    wanted.mkdir(parents=True)
-    with (pack / "MANIFEST.csv").open() as file:
-        for line in csv.DictReader(file):
-            if float(line["frames"] or 0) <= 300 and (pack / line["file"]).stat().st_size < 300_000:
-                (wanted / line["file"]).symlink_to(pack / line["file"])
-    index_folder(tmp_path / "pack", tmp_path / "m.parquet")
-    source = Manifest.load(tmp_path / "m.parquet")
-    settings = dataclasses.replace(SETTINGS, preset="ultrafast")
-    report = ingest(source, tmp_path / "s", settings, WorkSettings())
-    assert len(source) > 25
-    assert report.files == []
-    assert verify(tmp_path / "s", 10**6).problems == []

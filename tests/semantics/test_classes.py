@@ -12,20 +12,9 @@ from engine.config import WordsConfig
 from engine.errors import InputError
 from engine.semantics.classes import build_class_embeddings, open_source
 from engine.semantics.words import class_words
+from tests.semantics.shared_files import class_list, shared
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 GLOVE = WordsConfig()
-
-
-def shared(name: str) -> Path:
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"shared research data is not beside the checkout ({path})")
-    return path
-
-
-def class_list(file: str) -> list[str]:
-    return [line.strip() for line in shared(f"class_lists/{file}").read_text(encoding="utf-8").splitlines()]
 
 
 def write_vocabulary(path: Path, words: dict[str, list[float]]) -> WordsConfig:

@@ -10,19 +10,7 @@ import torch
 from engine.config import WordsConfig
 from engine.errors import InputError
 from engine.semantics.classes import build_class_embeddings
-
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
-
-
-def shared(name: str) -> Path:
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"shared research data is not beside the checkout ({path})")
-    return path
-
-
-def class_list(file: str) -> list[str]:
-    return [line.strip() for line in shared(f"class_lists/{file}").read_text(encoding="utf-8").splitlines()]
+from tests.semantics.shared_files import class_list, shared
 
 
 def save_npz(path: Path, **arrays: object) -> WordsConfig:

@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from engine import diagnosis
+from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
+from tests.data.videos import write_copies
 from tests.rows import row
 from tests.small_run import call_tool
 
@@ -40,6 +44,20 @@ def test_a_working_machine_with_some_videos_missing(tmp_path, monkeypatch, capsy
     assert "1 of 2 looked at are as indexed, not" in found[f"data {tmp_path / 'm.parquet'}"]["text"]
     assert found[f"data {tmp_path / 'm.parquet'}"]["state"] == "warning"
     assert all(finding["mend"] for finding in page["findings"] if finding["state"] != "ok")
+
+
+def test_changed_videos_and_those_of_a_store(tmp_path):
+    root = write_copies(tmp_path / "set", {"walk": 9, "run": 9}, 2)
+    index_folder(root, root / "m.parquet")
+    ingest(Manifest.load(root / "m.parquet"), tmp_path / "store", StoreSettings(preset="ultrafast"), WorkSettings())
+    video = root / "walk" / "001.mp4"
+    video.write_bytes(video.read_bytes()[:-1] + b"!")
+    finding = diagnosis.check_data(root / "m.parquet")
+    assert finding.state == "warning"
+    assert f"not '{video}'" in finding.text
+    assert diagnosis.check_data(tmp_path / "store" / "manifest.parquet").state == "ok"
+    (tmp_path / "store" / "store.index").unlink()
+    assert diagnosis.check_data(tmp_path / "store" / "manifest.parquet").state == "blocker"
 
 
 def test_blockers_end_with_status_1_and_their_mend(tmp_path, monkeypatch, capsys):

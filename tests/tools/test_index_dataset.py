@@ -1,10 +1,7 @@
 """tools/index_dataset.py as a user runs it, and as a machine that fails runs it: killed in the middle, and again."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -12,7 +9,7 @@ import pytest
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from tests.data.videos import picture
-from tests.small_run import ROOT, call_tool, run_tool
+from tests.small_run import call_tool, run_tool, start_tool
 
 NUM_VIDEOS = 160
 
@@ -32,16 +29,6 @@ def folder(tmp_path_factory):
     return root
 
 
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "index_dataset.py"), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def wait_for_lines(path, count, process):
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
@@ -54,7 +41,7 @@ def wait_for_lines(path, count, process):
 def test_killed_and_resumed_is_as_if_nothing_had_happened(folder, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
     assert call_tool("index_dataset.py", folder, "--out", whole, "--workers", 2, monkeypatch=monkeypatch) == 0
-    process = start(folder, "--out", out, "--workers", 2)
+    process = start_tool("index_dataset.py", folder, "--out", out, "--workers", 2)
     try:
         wait_for_lines(tmp_path / "killed.parquet.journal", 20, process)
     finally:

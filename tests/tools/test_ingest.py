@@ -1,10 +1,7 @@
 """tools/ingest.py as a user runs it, and as a machine that fails runs it: killed in the middle, and again."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,7 +11,7 @@ from engine.data.manifest import Manifest
 from engine.data.store.index import StoreIndex
 from engine.data.store.reader import StoreReader
 from tests.data.videos import write_copies
-from tests.small_run import ROOT, call_tool, run_tool
+from tests.small_run import call_tool, run_tool, start_tool
 
 NUM_VIDEOS = 60
 LENGTHS = [30, 45, 60, 75]
@@ -48,16 +45,6 @@ def stored_videos(store):
     return {path: reader.read(e, 0, len(e.group_end) - 1) for path, e in zip(paths, entries, strict=True)}
 
 
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "ingest.py"), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def kill_when(path, num_lines, process):
     deadline = time.monotonic() + 60
     try:
@@ -76,7 +63,7 @@ def test_killed_twice_and_resumed_nothing_is_lost_or_doubled(folder, manifest, t
     assert call_tool("ingest.py", manifest, "--out", whole, *FAST, "--workers", 1, monkeypatch=monkeypatch) == 0
     journal = out / "journal.jsonl"
     for num_lines in (12, 30):
-        process = start(manifest, "--out", out, *FAST, "--workers", 2)
+        process = start_tool("ingest.py", manifest, "--out", out, *FAST, "--workers", 2)
         kill_when(journal, num_lines, process)
         assert process.returncode == -signal.SIGKILL
         assert not (out / "manifest.parquet").exists()

@@ -110,6 +110,8 @@ def synthetic_manifest(num_rows: int) -> Manifest:
         "file_bytes": generator.integers(200_000, 2_000_000, num_rows),
         "key_frames": pa.ListArray.from_arrays(offsets, pa.array(key_frames.astype(np.int32))),
         "key_pts": pa.ListArray.from_arrays(offsets, pa.array(key_frames * 512)),
+        "mtime_ns": generator.integers(16 * 10**17, 17 * 10**17, num_rows),
+        "content_hash": generator.integers(-(2**63), 2**63 - 1, num_rows),
     }
     arrays = [pa.array(columns[field.name]).cast(field.type) for field in SCHEMA]
     return Manifest(pa.Table.from_arrays(arrays, schema=SCHEMA), Path())

@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.data.batch import Video
 from engine.data.dali.parameter_sets import coded_size, drop_cropping
+from engine.data.identity import change_since_index
 from engine.data.pyav.groups import split_pictures, split_runs
 from engine.data.store.reader import StoreError, find_entry
 
@@ -52,13 +53,11 @@ def load_file(video: Video) -> np.ndarray:
     """
     try:
         data = np.fromfile(video.path, np.uint8)
+        reason = change_since_index(video.path, video)  # after reading, so that what is decoded is what was looked at
     except OSError as error:
         raise BitstreamError(f"the file cannot be read: {error.strerror}") from error
-    if len(data) != video.file_bytes:
-        raise BitstreamError(
-            f"the file has {len(data)} bytes where the manifest says {video.file_bytes}: it changed since it was "
-            "indexed, index the data set again"
-        )
+    if reason:
+        raise BitstreamError(reason)
     return data
 
 

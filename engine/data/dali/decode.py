@@ -55,7 +55,7 @@ class DaliDecoder:
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
         """Decode the requests; the frames may be used at once on the caller's current CUDA stream."""
         videos = (request.video for request in requests if not is_stored(request.video.path))
-        files = {(video.path, video.file_bytes): video for video in videos}  # read once in a batch
+        files = {video.file: video for video in videos}  # read once in a batch
         contents = dict(zip(files, self._readers.map(self._read, files.values()), strict=True))
         samples = self._readers.map(lambda request: self._sample(request, contents), requests)
         return self._runner.decode(requests, list(samples))
@@ -76,7 +76,7 @@ class DaliDecoder:
             return reason
         return data
 
-    def _sample(self, request: SnippetRequest, contents: Mapping[tuple[object, int], np.ndarray | str]) -> Sample | str:
+    def _sample(self, request: SnippetRequest, contents: Mapping[tuple[object, ...], np.ndarray | str]) -> Sample | str:
         """What the graph is fed, or why nothing can be decoded."""
         video = request.video
         numbers, order = np.unique(snippet_frames(video, request.start, self.clip), return_inverse=True)
@@ -88,7 +88,7 @@ class DaliDecoder:
             except BitstreamError as error:
                 return str(error)
         else:
-            encoded, frames = contents[video.path, video.file_bytes], numbers.astype(np.int32)
+            encoded, frames = contents[video.file], numbers.astype(np.int32)
             size = (video.width, video.height)
             if isinstance(encoded, str):
                 return encoded

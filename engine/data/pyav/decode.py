@@ -173,7 +173,7 @@ def split_into_jobs(requests: Sequence[SnippetRequest], num_threads: int) -> lis
     """
     files: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for row, request in enumerate(requests):
-        files[request.video.path, request.video.file_bytes].append(row)
+        files[request.video.file].append(row)
     jobs = []
     for rows in files.values():
         rows.sort(key=lambda row: requests[row].video.first_frame + requests[row].start)

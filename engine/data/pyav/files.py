@@ -15,6 +15,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from engine.data.batch import Video
+from engine.data.identity import change_since_index
 from engine.data.pyav.packets import codec_name, padded
 from engine.data.pyav.probe import MAX_PIXELS, video_stream
 
@@ -34,7 +35,8 @@ class FileFrames:
     """The frames of one open file, by their number in presentation order."""
 
     def __init__(self, video: Video, deadline: float) -> None:
-        _check_file(video)
+        if reason := change_since_index(video.path, video):
+            raise Unusable(reason)
         self._keys = () if len(set(video.key_pts)) < len(video.key_pts) else video.key_frames
         self._frame_of_pts = dict(zip(video.key_pts, video.key_frames, strict=True))
         self._pts_of_frame = dict(zip(video.key_frames, video.key_pts, strict=True))
@@ -125,12 +127,6 @@ class FileFrames:
                 f" {self._video.width}x{self._video.height}: index it again"
             )
         self._size_known = True
-
-
-def _check_file(video: Video) -> None:
-    size = video.path.stat().st_size
-    if size != video.file_bytes:
-        raise Unusable(f"it has {size} bytes, but had {video.file_bytes} when it was indexed: index it again")
 
 
 def _select_stream(container: InputContainer) -> VideoStream:

@@ -30,6 +30,7 @@ from av.stream import Discard
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from engine.data.identity import change_since_index
 from engine.data.journal import Failure
 from engine.data.pyav.convert import ACCURATE, copy_planes
 from engine.data.pyav.planar import is_full_range, plane_rows
@@ -53,7 +54,9 @@ class SourceVideo:
     path: str  # relative to the root
     fps: float
     rotation: int
-    num_bytes: int
+    file_bytes: int
+    mtime_ns: int | None = None
+    content_hash: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,8 @@ def normalise_file(
     deadline = time.monotonic() + time_limit_s
     path = root / source.path
     try:
-        size = path.stat().st_size
-        if size != source.num_bytes:
-            return Failure("changed", f"it has {size} bytes, {source.num_bytes} when it was indexed: index it again")
+        if reason := change_since_index(path, source):
+            return Failure("changed", reason)
         rate, believed = output_rate(source.fps, settings)
         with _open(path, time_limit_s) as container:
             pictures = _pictures(container, deadline)

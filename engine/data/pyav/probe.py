@@ -101,7 +101,7 @@ def probe(
     Raises:
         ProbeError: with a kind of `REASONS`, for every file that cannot be trained on.
     """
-    _refuse_unfit(path)
+    refuse_unfit(path)
     clock = _Clock(time_limit_s)
     packets = Packets()
     try:
@@ -127,6 +127,24 @@ def probe(
     except (av.error.FFmpegError, OSError) as error:
         clock.check()  # FFmpeg's own word for time being up is an error too
         raise _failure(path, packets, error) from error
+
+
+def refuse_unfit(path: Path) -> None:
+    """Look at a file before it is opened.
+
+    Raises:
+        ProbeError: it is missing, empty, or no regular file.
+    """
+    try:
+        info = path.stat()
+    except OSError as error:
+        raise ProbeError(
+            "missing" if isinstance(error, FileNotFoundError) else "unreadable", str(error.strerror)
+        ) from error
+    if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
+        raise ProbeError("unreadable", "not a regular file")
+    if info.st_size == 0:
+        raise ProbeError("empty", "the file has 0 bytes")
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -156,19 +174,6 @@ class _Clock:
 
     def left(self) -> float:
         return max(self.deadline - time.monotonic(), 0.1)
-
-
-def _refuse_unfit(path: Path) -> None:
-    try:
-        info = path.stat()
-    except OSError as error:
-        raise ProbeError(
-            "missing" if isinstance(error, FileNotFoundError) else "unreadable", str(error.strerror)
-        ) from error
-    if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
-        raise ProbeError("unreadable", "not a regular file")
-    if info.st_size == 0:
-        raise ProbeError("empty", "the file has 0 bytes")
 
 
 def _open(path: Path, clock: _Clock, max_pixels: int) -> InputContainer:

@@ -98,16 +98,14 @@ def _source_videos(source: Manifest) -> dict[str, tuple[SourceVideo, int]]:
             f"'{source.source}' lists {len(stills)} still picture(s), the first is "
             f"'{source.table.column('path')[int(stills[0])]}': a store holds videos; pictures are trained on as they are"
         )
-    columns = [
-        source.table.column(name).to_pylist() for name in ("path", "fps", "rotation", "file_bytes", "file_frames")
-    ]
+    columns = ("path", "fps", "rotation", "file_bytes", "mtime_ns", "content_hash", "file_frames")
     videos: dict[str, tuple[SourceVideo, int]] = {}
-    for path, fps, rotation, num_bytes, num_frames in zip(*columns, strict=True):
+    for path, *facts, num_frames in zip(*(source.table.column(name).to_pylist() for name in columns), strict=True):
         if is_stored(path):
             raise InputError(
                 f"'{source.source}' is the manifest of a store already: ingest the original videos' manifest"
             )
-        videos.setdefault(path, (SourceVideo(path, fps, rotation, num_bytes), num_frames))
+        videos.setdefault(path, (SourceVideo(path, *facts), num_frames))
     return videos
 
 
@@ -176,6 +174,8 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
         "file_bytes": [video.num_bytes for video in videos],
         "key_frames": [[]] * len(rows),  # the index knows them
         "key_pts": [[]] * len(rows),
+        "mtime_ns": [None] * len(rows),  # stored bytes have their own checksums
+        "content_hash": [None] * len(rows),
     }
     for place, field in enumerate(SCHEMA):
         if field.name in columns:

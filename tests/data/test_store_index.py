@@ -1,0 +1,44 @@
+"""The index of a store: opened at once however large, refused where it is none; and paths that lead into one."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.data.store.index import StoreIndex, StoreSettings, is_stored, split_stored_path, stored_path, write_index
+from engine.errors import InputError
+
+
+def test_an_index_that_is_none(tmp_path):
+    for content in (b"", b"PAR1" + bytes(5000)):
+        (tmp_path / "store.index").write_bytes(content)
+        with pytest.raises(InputError):
+            StoreIndex(tmp_path / "store.index")
+
+
+def test_a_large_index_opens_at_once(tmp_path):
+    count = 541_624
+    columns = {
+        name: np.zeros(count, np.uint64) for name in ("shard", "offset", "num_frames", "width", "height", "crc32")
+    }
+    columns |= {"first_group": np.arange(count + 1) * 19, "group_end": np.arange(count * 19) % 19 + 1}
+    write_index(tmp_path / "store.index", StoreSettings(), columns)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        entry = StoreIndex(tmp_path / "store.index")[count - 1]
+        times.append(time.perf_counter() - start)
+    assert entry.num_bytes == 19
+    assert min(times) < 0.005
+
+
+def test_paths_into_a_store():
+    assert stored_path(12, "a/b#3.mp4") == "store.index/a/b#3.mp4#12"
+    assert stored_path(0, "/data/../a.mp4") == "store.index/data/a.mp4#0"  # never leads out of the store
+    assert split_stored_path(Path("/d/s/store.index/a/b#3.mp4#12")) == (Path("/d/s/store.index"), 12)
+    assert split_stored_path(Path("store.index/a.mp4#7")) == (Path("store.index"), 7)
+    assert split_stored_path(Path("/d/a.mp4#7")) is None
+    assert is_stored("store.index/a/b.mp4#12")
+    assert not is_stored("my.store.index.mp4")
+    assert not is_stored("restore.index/12/b.mp4")

@@ -1,0 +1,104 @@
+"""What ingest does with the files of a manifest: those that changed, segments, odd ones."""
+
+import csv
+import dataclasses
+import os
+
+import pytest
+
+from engine.data.indexing import index_folder
+from engine.data.manifest import Manifest
+from engine.data.pyav.encode import write_video
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, build_manifest, ingest
+from engine.data.store.verify import verify
+from engine.data.store.writer import StoredVideo, StoreWriter
+from engine.errors import InputError
+from tests.data.videos import picture
+from tests.rows import row
+
+SETTINGS = StoreSettings(short_side=64, gop=8, preset="veryfast")
+
+
+def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, capsys):
+    root, out = tmp_path / "raw", tmp_path / "s"
+    for name, count in (("a/x.mp4", 12), ("a/y.mp4", 9)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(root / name, (picture(number, 96, 96) for number in range(count)))
+    index_folder(root, root / "m.parquet")
+    ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings())
+    first = (out / "00000.h264").read_bytes()
+    write_video(root / "a/y.mp4", (picture(number, 96, 96) for number in range(20)))
+    write_video(root / "a/z.mp4", (picture(number, 96, 96) for number in range(5)))
+    index_folder(root, root / "m.parquet")
+    capsys.readouterr()
+    report = ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings())
+    assert "1 of 3 files are in the store and unchanged" in capsys.readouterr().err
+    assert report.num_frames == 12 + 20 + 5
+    assert (out / "00000.h264").read_bytes().startswith(first)  # a reader of the old index is not disturbed
+    assert verify(out, 10).problems == []
+    (root / "a/x.mp4").unlink()  # what is stored needs its original no more
+    assert ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings()).num_frames == 37
+    with pytest.raises(InputError, match="was begun with gop 8 \\(now 16\\)"):
+        ingest(Manifest.load(root / "m.parquet"), out, dataclasses.replace(SETTINGS, gop=16), WorkSettings())
+    with pytest.raises(InputError, match="is the manifest of a store already"):
+        ingest(Manifest.load(out / "manifest.parquet"), tmp_path / "t", SETTINGS, WorkSettings())
+    still = Manifest.from_rows([row("a/photo.jpg", "a", codec="image/jpeg")], root)
+    with pytest.raises(InputError, match=r"1 still picture\(s\), the first is 'a/photo.jpg'"):
+        ingest(still, tmp_path / "t", SETTINGS, WorkSettings())
+    with (
+        StoreWriter(out, SETTINGS, 2**30),
+        pytest.raises(InputError, match="another process is writing"),
+    ):
+        StoreWriter(out, SETTINGS, 2**30)
+
+
+def test_a_file_that_changed_since_it_was_indexed_is_refused(tmp_path):
+    """Another video of the same size in bytes; ingested before, or not."""
+    root = tmp_path / "raw"
+    for name, count in (("a/x.mp4", 12), ("a/y.mp4", 9)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(root / name, (picture(number, 96, 96) for number in range(count)))
+    x, y = root / "a/x.mp4", root / "a/y.mp4"
+    y.write_bytes(y.read_bytes().ljust(x.stat().st_size, b"\0"))
+    index_folder(root, root / "m.parquet")
+    manifest = Manifest.load(root / "m.parquet")
+    os.utime(y, ns=(1, 1))  # touched, and equal
+    assert ingest(manifest, tmp_path / "before", SETTINGS, WorkSettings()).num_videos == 2
+    y.write_bytes(x.read_bytes())
+    for folder in (tmp_path / "before", tmp_path / "new"):
+        report = ingest(manifest, folder, SETTINGS, WorkSettings())
+        text = "the file has changed since it was indexed: index it again"
+        assert report.files == [{"path": "a/y.mp4", "kind": "changed", "text": text}]
+        stored = Manifest.load(folder / "manifest.parquet").video(0)
+        assert (stored.mtime_ns, stored.content_hash) == (None, None)  # its bytes have checksums of their own
+        index_folder(root, tmp_path / "again.parquet")
+        again = ingest(Manifest.load(tmp_path / "again.parquet"), folder, SETTINGS, WorkSettings())
+        assert (again.num_frames, again.files) == (24, [])
+
+
+def test_segments_keep_their_time_at_another_rate(tmp_path):
+    rows = [
+        row("a.mp4", "x", num_frames=100, file_frames=100),
+        row("a.mp4", "x", first_frame=10, num_frames=25, file_frames=100),
+    ]
+    halved = StoredVideo(0, 0, (50,) * 7, 50, 64, 64, 12.5, 0)
+    manifest = build_manifest(Manifest.from_rows(rows, tmp_path), {"a.mp4": halved}, tmp_path)
+    assert [(video.first_frame, video.num_frames) for video in map(manifest.video, range(2))] == [(0, 50), (5, 13)]
+
+
+def test_the_pack_of_odd_files_is_ingested_or_refused_with_a_reason(shared_data, tmp_path):
+    """Files of at most 300 frames; what the index takes must come out whole."""
+    pack, wanted = shared_data / "decode_pack", tmp_path / "pack" / "odd"
+    wanted.mkdir(parents=True)
+    with (pack / "MANIFEST.csv").open() as file:
+        for line in csv.DictReader(file):
+            if float(line["frames"] or 0) <= 300 and (pack / line["file"]).stat().st_size < 300_000:
+                (wanted / line["file"]).symlink_to(pack / line["file"])
+    index_folder(tmp_path / "pack", tmp_path / "m.parquet")
+    source = Manifest.load(tmp_path / "m.parquet")
+    settings = dataclasses.replace(SETTINGS, preset="ultrafast")
+    report = ingest(source, tmp_path / "s", settings, WorkSettings())
+    assert len(source) > 25
+    assert report.files == []
+    assert verify(tmp_path / "s", 10**6).problems == []
