@@ -118,8 +118,11 @@ def gradient_norm(model: nn.Module) -> torch.Tensor:
 
 
 def statistics_norm(model: nn.Module) -> torch.Tensor:
-    """The norm of batch-norm's statistics together, a scalar on the device; 0 if there are none."""
-    return nn.utils.get_total_norm([buffer for buffer in model.buffers() if buffer.is_floating_point()])
+    """The norm of batch-norm's statistics together, a scalar on the device; 0 if there are none (C3D)."""
+    statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    if not statistics:  # torch's norm of nothing would be on the CPU
+        return torch.zeros((), device=next(model.parameters()).device)
+    return nn.utils.get_total_norm(statistics)
 
 
 def copy_buffers(model: nn.Module) -> list[torch.Tensor]:

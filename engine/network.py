@@ -28,6 +28,11 @@ def build_model(
         InputError: an option that this device has not, or weights that cannot be had.
     """
     train, device = config.train, ranks.device
+    if config.run.deterministic and config.model.backbone == "c3d" and device.type == "cuda":
+        raise InputError(
+            "run.deterministic: the gradient of c3d's pooling is not deterministic on a GPU: leave it off, or take another "
+            "model.backbone"
+        )
     form, why = choose_form(config.model, device, precision.name, is_compiled=train.compile)
     torch.manual_seed(config.run.seed)
     model = build_embedder(dataclasses.replace(config.model, form=form), clip, embed_dim)

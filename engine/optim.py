@@ -1,6 +1,7 @@
 """The optimiser and the learning rate's course (paper Sec. 4.4: Adam at 1e-3, ten times less at epochs 60 and 120)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +34,19 @@ def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device)
             optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in trainable if config.momentum})
             return optimizer
     raise ValueError(f"no optimizer is called '{config.optimizer}'")
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over a saved state, each moment in the memory order of its parameter.
+
+    The run that saved it may have had another `train.channels_last`, and fused kernels go through the memory of
+    parameters and moments side by side: of other orders a CPU makes nonsense, and a GPU an error.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                kept[name] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def learning_rate(config: TrainConfig, epoch_progress: float) -> float:

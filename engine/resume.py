@@ -13,6 +13,7 @@ from engine.ema import KEY as AVERAGE
 from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.models.weights import checkpoint_classes
+from engine.optim import load_optimizer
 from engine.schema import parse, to_tree
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ def _resume(run: "Run", state: dict[str, Any]) -> None:
             "remove that one, or undo the change"
         )
     run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.scaler.load_state_dict(state["scaler"])
+    load_optimizer(run.optimizer, state["optimizer"])
+    if state["scaler"]:  # empty: saved in another precision than fp16, by another GPU perhaps
+        run.scaler.load_state_dict(state["scaler"])
     run.step, run.best = state["step"], state["best"]
     run.prior_classes = tuple(state.get("prior_classes", run.prior_classes))
     run.measured = state.get("measured", run.step)

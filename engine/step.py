@@ -5,6 +5,7 @@ import torch
 from engine.config import TrainConfig
 from engine.data.batch import ClipBatch
 from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
+from engine.network import CUDA_GRAPH_MODES
 from engine.optim import clip_gradients
 from engine.run import Run
 from kernels.clip_normalize import clip_normalize
@@ -19,7 +20,7 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
     """
     config, device = run.config.train, run.ranks.device
     torch.manual_seed(step_seed(run.config.run.seed, run.step, run.ranks.rank, run.ranks.world_size))
-    run.optimizer.zero_grad(set_to_none=True)
+    _clear_gradients(run)
     buffers = copy_buffers(run.model)
     frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
     total = torch.zeros((), dtype=targets.dtype, device=device)
@@ -39,6 +40,22 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
     is_bad = run.guard.step(run.optimizer, run.scaler, total, norm, statistics_norm(run.model))
     restore_buffers(run.model, buffers, where=is_bad)
     return total
+
+
+def _clear_gradients(run: Run) -> None:
+    """No gradient is left from the step before.
+
+    Those that a CUDA graph computes lie in its own memory, which the next micro-batch writes over; they are added up in
+    memory that is not the graph's.
+    """
+    config = run.config.train
+    if config.accumulate == 1 or not (config.compile and config.compile_mode in CUDA_GRAPH_MODES):
+        run.optimizer.zero_grad(set_to_none=True)
+        return
+    for parameter in run.model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    run.optimizer.zero_grad(set_to_none=False)
 
 
 def normalized_clips(run: Run, frames: torch.Tensor) -> torch.Tensor:

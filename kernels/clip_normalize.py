@@ -41,7 +41,8 @@ def clip_normalize(
         ValueError: shapes, types or devices are not as above.
     """
     channels = _check(frames, mean, std, flip, channels)
-    if channels_last and dtype in _TRITON_DTYPES and can_use_triton(frames.device):
+    is_indexed = frames.shape[1:-1].numel() * channels < 2**31  # by the kernel, within a clip
+    if channels_last and is_indexed and dtype in _TRITON_DTYPES and can_use_triton(frames.device):
         from kernels.clip_normalize_triton import clip_normalize_triton
 
         scale, shift = _scale_and_shift(tuple(mean), tuple(std), 1, torch.float32, frames.device)

@@ -14,11 +14,11 @@ _BLOCK, _WARPS = 4096, 8  # 16 elements a thread: one 16-byte load, two 16-byte 
 
 @triton.jit
 def _kernel(
-    frames, clips, scale, shift, flip, size,
+    frames, clips, scale, shift, flip, size, blocks,
     W: tl.constexpr, C: tl.constexpr, C_OUT: tl.constexpr, FLIPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    clip = tl.program_id(1).to(tl.int64)
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # within the clip's result
+    clip = (tl.program_id(0) // blocks).to(tl.int64)
+    place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)  # within the clip's result
     channel = place % C_OUT
     inside = place < size * C_OUT
     is_read = inside
@@ -43,6 +43,7 @@ def clip_normalize_triton(
     """`kernels.clip_normalize.clip_normalize` on a GPU, into channels_last_3d; its arguments are checked there.
 
     Args:
+        frames: a clip's result has fewer than 2**31 elements.
         scale, shift: fp32 [C], the result is frames * scale + shift.
         flip: bool [N] on the same device, or None.
         channels: of the result; those past C are zero.
@@ -52,8 +53,11 @@ def clip_normalize_triton(
     clips = torch.empty((batch, *size, width, channels), dtype=dtype, device=frames.device)
     pixels = size[0] * size[1] * width
     if clips.numel():
-        _kernel[(triton.cdiv(pixels * channels, _BLOCK), batch)](
-            frames, clips, scale, shift, frames if flip is None else flip.view(torch.uint8), pixels,
-            W=width, C=in_channels, C_OUT=channels, FLIPS=flip is not None, BLOCK=_BLOCK, num_warps=_WARPS,
-        )  # fmt: skip
+        blocks = triton.cdiv(pixels * channels, _BLOCK)  # of a clip; one axis of programs, as others end at 65,535
+        mirrored = frames if flip is None else flip.contiguous().view(torch.uint8)
+        with torch.cuda.device_of(frames):  # Triton launches on the current device
+            _kernel[(blocks * batch,)](
+                frames, clips, scale, shift, mirrored, pixels, blocks,
+                W=width, C=in_channels, C_OUT=channels, FLIPS=flip is not None, BLOCK=_BLOCK, num_warps=_WARPS,
+            )  # fmt: skip
     return clips.permute(0, 4, 1, 2, 3)

@@ -217,6 +217,10 @@ FP32_CONFIGS = [
 def _worth_trying(_: list[triton.Config], arguments: dict, **__: object) -> list[triton.Config]:
     queries, n, c = arguments["queries"], arguments["N"], arguments["C"]
     configs = FP32_CONFIGS if queries.dtype == torch.float32 else HALF_CONFIGS
+    if (
+        queries.dtype == torch.bfloat16
+    ):  # of 128 x 128 and up the compiler takes minutes and spills, see docs/performance.md
+        configs = configs[:5]
     if n * c * queries.shape[1] >= _NEGLIGIBLE_WORK:
         return configs
     return configs[:1] if n <= _FEW_QUERIES else configs[1:2]
@@ -253,12 +257,13 @@ def cosine_topk_triton(
     blocks = config.all_kwargs() if config else {}
     kernel = _kernel if config else _tuned_kernel
     classes_of_split = triton.cdiv(triton.cdiv(c, splits), _SPLIT_MULTIPLE) * _SPLIT_MULTIPLE
-    kernel[lambda meta: (triton.cdiv(n, meta["BLOCK_N"]), splits)](
-        queries, classes, scores, indices, keys,
-        n, c, classes_of_split, triton.next_power_of_2(n), triton.next_power_of_2(c),
-        D=d, K=k, K_PAD=triton.next_power_of_2(k), SPLIT=splits > 1,
-        UPCAST=triton.knobs.runtime.interpret, **blocks,
-    )  # fmt: skip
+    with torch.cuda.device_of(queries):  # Triton launches on the current device
+        kernel[lambda meta: (triton.cdiv(n, meta["BLOCK_N"]), splits)](
+            queries, classes, scores, indices, keys,
+            n, c, classes_of_split, triton.next_power_of_2(n), triton.next_power_of_2(c),
+            D=d, K=k, K_PAD=triton.next_power_of_2(k), SPLIT=splits > 1,
+            UPCAST=triton.knobs.runtime.interpret, **blocks,
+        )  # fmt: skip
     return (scores, indices) if splits == 1 else from_sort_keys(largest_keys(keys, k))
 
 

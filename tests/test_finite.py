@@ -65,6 +65,13 @@ def test_a_bad_step_leaves_weights_moments_and_statistics_as_they_were(name, poi
     assert results == [0, 2]
 
 
+@pytest.mark.parametrize("layers", [[], [nn.BatchNorm1d(1)]])
+def test_the_norms_are_where_the_model_is(layers):
+    """`meta` stands for a GPU here; C3D has no statistics at all."""
+    model = nn.Sequential(nn.Linear(2, 1), *layers).to("meta")
+    assert statistics_norm(model).device.type == "meta"
+
+
 def test_after_the_limit_nothing_changes_until_the_host_looks():
     model, inputs = nn.Linear(2, 1), torch.ones(4, 2)
     optimizer = build_optimizer(model, TrainConfig(lr=0.1), CPU)

@@ -7,7 +7,7 @@ from torch import nn
 from engine.config import TrainConfig
 from engine.models.backbones import VideoResNet
 from engine.models.embedder import Embedder
-from engine.optim import build_optimizer, clip_gradients, learning_rate, set_learning_rate
+from engine.optim import build_optimizer, clip_gradients, learning_rate, load_optimizer, set_learning_rate
 
 CPU = torch.device("cpu")
 
@@ -65,6 +65,25 @@ def test_set_learning_rate_reaches_every_group():
     optimizer.step()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.detach(), before[name] - 0.25)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_state_saved_in_another_memory_order_is_gone_on_with(name):
+    start = torch.randn(8, 4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    ends = []
+    for saved_in in (torch.channels_last_3d, torch.contiguous_format):
+        state, order, weight = None, saved_in, start
+        for step in range(2):
+            model = nn.Conv3d(4, 8, 3, bias=False)
+            model.weight.data = weight.clone(memory_format=order)
+            optimizer = build_optimizer(model, TrainConfig(optimizer=name, lr=0.1), CPU)
+            if state is not None:
+                load_optimizer(optimizer, state)
+            model.weight.grad = torch.empty_like(model.weight).copy_(start.roll(step + 1, 0))
+            optimizer.step()
+            weight, state, order = model.weight.detach(), optimizer.state_dict(), torch.channels_last_3d
+        ends.append(weight)
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
 
 
 def test_papers_milestones():

@@ -1,19 +1,24 @@
 """The options of a step: each leaves the mathematics alone, or does to it exactly what it says."""
 
+import dataclasses
 import gc
 from pathlib import Path
 
 import pytest
 import torch
 
-from engine.checkpoint import load_for_inference, read_checkpoint
+from engine.checkpoint import clip_format, load_for_inference, read_checkpoint
 from engine.config import load_config
 from engine.data.loader import ClipLoader
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.inference import load_model
+from engine.losses import squared
+from engine.network import build_model
+from engine.precision import choose_precision
 from engine.preemption import StopVote
-from engine.run import Run, build_loader, build_run
+from engine.resume import restore
+from engine.run import Run, build_loader, build_run, save_newest
 from engine.step import train_step
 from engine.train import train
 from tests import jobs
@@ -51,7 +56,8 @@ def steps(videos, tmp_path):
         for _ in range(count):
             losses.append(train_step(run, next(loaders[-1]), targets).item())
             run.step += 1
-        return run, losses, {name: p.grad.clone() for name, p in run.model.named_parameters()}
+        gradients = {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
+        return run, losses, gradients
 
     yield go
     for loader in loaders:
@@ -95,6 +101,39 @@ def test_the_form_changes_the_losses_by_rounding_only(steps):
 def test_options_that_cannot_be_are_refused(videos, tmp_path, overrides, says):
     with pytest.raises(InputError, match=says):
         build_run(make_config(videos, tmp_path, *overrides), CPU, StopVote())
+
+
+def test_c3d_is_not_deterministic_on_a_gpu_and_says_so(videos, tmp_path):
+    config = make_config(videos, tmp_path, "model.backbone=c3d", "run.deterministic=true")
+    precision, clip = choose_precision("fp32", torch.device("cuda", 0)), clip_format(config)
+    with pytest.raises(InputError, match="gradient of c3d's pooling is not deterministic on a GPU"):
+        build_model(config, Ranks(0, 1, 0, 1, torch.device("cuda", 0)), precision, clip, 8, squared)
+
+
+def test_gradients_of_cuda_graphs_are_added_up_outside_of_their_memory(steps):
+    """The graphs themselves: tests/test_step_gpu.py."""
+    expected = steps("train.accumulate=2", "model.dropout=0")
+    run, _, _ = steps("train.accumulate=2", "model.dropout=0", count=0)
+    graphs = dataclasses.replace(run.config.train, compile=True, compile_mode="reduce-overhead")
+    run.config = dataclasses.replace(run.config, train=graphs)
+    loader, targets = build_loader(run), run.classes.vectors.to(run.model.linear.weight.dtype)
+    losses, memory = [], []
+    for _ in range(3):
+        losses.append(train_step(run, next(loader), targets).item())
+        memory.append([parameter.grad.data_ptr() for parameter in run.model.parameters()])
+        run.step += 1
+    loader.close()
+    assert memory[0] == memory[1] == memory[2]
+    assert_same((run, losses, {name: p.grad for name, p in run.model.named_parameters()}), expected, rtol=1e-12)
+
+
+def test_a_run_resumes_in_fp16_though_it_was_saved_without_a_loss_scale(videos, tmp_path):
+    run = build_run(make_config(videos, tmp_path), CPU, StopVote())
+    save_newest(run)
+    again = build_run(make_config(videos, tmp_path), CPU, StopVote())
+    again.scaler = torch.amp.GradScaler("cpu")
+    restore(again)
+    assert again.scaler.get_scale() == torch.amp.GradScaler("cpu").get_scale()
 
 
 class StopAfter(StopVote):

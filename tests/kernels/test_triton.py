@@ -10,6 +10,10 @@ import sys
 import pytest
 import torch
 
+from kernels.clip_normalize import clip_normalize
+from kernels.cosine_nn import cosine_topk
+from tests.kernels.test_clip_normalize import random_frames
+from tests.kernels.test_cosine_nn import random_rows
 from tests.small_run import ROOT
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
@@ -23,7 +27,7 @@ def run_cases(path: str, interpret: str) -> None:
         env={**os.environ, "TRITON_INTERPRET": interpret, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
@@ -39,6 +43,14 @@ def test_in_the_interpreter(path):
 @pytest.mark.parametrize("path", CASES)
 def test_on_the_gpu(path):
     run_cases(path, "0")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_on_a_gpu_that_is_not_the_current_one():
+    frames, queries = random_frames((2, 2, 8, 8, 3)), random_rows(5, 16)
+    clips = clip_normalize(frames.to("cuda:1"))
+    torch.testing.assert_close(clips.cpu(), clip_normalize(frames), rtol=1e-6, atol=1e-6)
+    assert torch.equal(cosine_topk(queries.to("cuda:1"), queries.to("cuda:1"), 1)[1].cpu(), torch.arange(5)[:, None])
 
 
 def compile_kernel(kernel, capability, pointers, constants, num_warps, num_stages=3):

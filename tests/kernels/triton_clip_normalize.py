@@ -41,6 +41,21 @@ def test_equals_the_reference(shape, extra_channels, mirrored, dtype):
         assert clips[:, : shape[-1]].abs().max() > 0.5 and not clips[:, shape[-1] :].any()
 
 
+def test_flips_that_are_not_contiguous():
+    frames, flips = random_frames((4, 2, 3, 5, 3)), torch.tensor([True, False, False, False, True, True, True, True])
+    clips = normalize(frames, torch.float32, (0.0,) * 3, (1.0,) * 3, flips[::2], 3)
+    torch.testing.assert_close(
+        clips.cpu(), clip_normalize_ref(frames, mean=(0.0,) * 3, std=(1.0,) * 3, flip=flips[::2])
+    )
+
+
+@pytest.mark.skipif(IS_INTERPRETED, reason="takes minutes there")
+def test_more_clips_than_an_axis_of_programs_has_places():
+    frames = random_frames((70_000, 1, 2, 2, 3))
+    clips = normalize(frames, torch.float16, (0.0,) * 3, (1.0,) * 3, None, 3)
+    torch.testing.assert_close(clips.cpu(), clip_normalize_ref(frames, torch.float16, (0.0,) * 3, (1.0,) * 3))
+
+
 def test_frames_that_are_not_contiguous():
     view = random_frames((2, 6, 9, 8, 3))[:, ::2, 1:, 2:6]
     clips = normalize(view, torch.float32, (0.0,) * 3, (1.0,) * 3, None, 3)

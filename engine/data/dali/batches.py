@@ -68,13 +68,14 @@ class BatchRunner:
         failures = {place: reason for place, reason in enumerate(samples) if isinstance(reason, str)}
         upright = not any(request.video.rotation for request in requests)
         user = torch.cuda.current_stream(self._device) if self._stream else None
-        frames = None
+        frames, held = None, []  # DALI's memory is its own again once nobody holds it, whatever torch has queued on it
         # On a stream of its own the copy out of DALI's memory waits for no training step.
         with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
             for part, clips in self._decode_parts(requests, samples, failures):
                 if len(part) == len(requests) and upright:
                     return DecodedClips(self._lender.lend(clips, user), dict(sorted(failures.items())))
                 frames = self._no_frames(len(requests)) if frames is None else frames
+                held.append(clips)
                 frames[part] = torch.from_dlpack(clips.as_tensor())
                 for place in part:
                     if turns := requests[place].video.rotation // 90 % 4:
