@@ -13,8 +13,8 @@ train: engine/train.py on drawn videos, over and over, with evaluations and a ch
 
 The part runs in a process of its own; that process and its children are looked at every few seconds. After a
 warm-up (the first tenth) a Theil-Sen line is fitted to each quantity. Flat: the line rises by at most 2 % or 4 MB
-of memory, and half a file or thread, from there to the end. Prints a table, draws benchmarks/pictures/soak_NAME.png,
-appends a line to benchmarks/records/soak.jsonl. Exit status 1 if something grows.
+of memory (mapped files left out), and half a file or thread, from there to the end. Prints a table, draws
+benchmarks/pictures/soak_NAME.png, appends a line to benchmarks/records/soak.jsonl. Exit status 1 if something grows.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The soak: its fit on curves that are known, and a short one of a real decoder in a process of its own."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -41,6 +42,19 @@ def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth(resources):
     assert resources.trends(an_hour(resources, warming), warm_up=0.1)["memory"].is_flat
     with pytest.raises(InputError, match="samples with no work"):
         resources.trends(an_hour(resources, warming)[:8], warm_up=0.5)
+
+
+def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources, tmp_path):
+    size = 64 * 2**20
+    (tmp_path / "mapped").write_bytes(bytes(size))
+    before = resources.held_by([os.getpid()])["memory"]
+    pages = np.memmap(tmp_path / "mapped", mode="r")
+    assert pages.sum() == 0  # all of them are resident now
+    mapped = resources.held_by([os.getpid()])["memory"]
+    held = np.ones(size, np.uint8)
+    asked = resources.held_by([os.getpid()])["memory"]
+    assert abs(mapped - before) < 0.1 * size / 1e6
+    assert asked - mapped == pytest.approx(held.nbytes / 1e6, rel=0.1)
 
 
 def test_a_short_soak_watches_the_process_it_started():
