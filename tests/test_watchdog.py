@@ -8,9 +8,11 @@ import time
 
 import pytest
 
+from engine.data.manifest import Manifest
 from engine.watchdog import EXIT_STATUS, Beat, Watchdog
 from tests import jobs
 
+MOST_BAD = 0.5  # of the samples: the set is tiny
 EPOCHS = 14
 LONG = EPOCHS * 18 // 4  # steps of such a job, none of them in an evaluation
 SECTIONS = {
@@ -24,6 +26,17 @@ SECTIONS = {
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     return jobs.write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def spoilt_videos(tmp_path_factory):
+    """(manifest, file): one of the training videos was cut in half after it was indexed."""
+    manifest = jobs.write_videos(tmp_path_factory.mktemp("spoilt"))
+    known = Manifest.load(manifest)
+    row = known.table.column("split").to_pylist().index("train")
+    path = known.video(row).path
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return manifest, path
 
 
 @pytest.fixture
@@ -115,13 +128,22 @@ def test_torchrun_restarts_all_after_a_kill_and_they_resume(long_config, videos,
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_ranks_give_the_loss_curve_of_one_in_fp64(videos, tmp_path, ranks):
+def test_ranks_give_the_loss_curve_of_one_in_fp64(spoilt_videos, tmp_path, ranks):
+    """A file that cannot be decoded falls to one rank alone: it is replaced as it would be anywhere, nobody waits."""
+    manifest, spoilt = spoilt_videos
     curves = []
     for name, count in (("one", 0), ("many", ranks)):
         sections = {**jobs.EXACT, "train": {**jobs.EXACT["train"], "precision": "fp64"}}
-        config = jobs.write_config(tmp_path / f"{name}.yaml", videos, tmp_path / name, **sections)
-        jobs.run(config, ranks=count)
+        config = jobs.write_config(tmp_path / f"{name}.yaml", manifest, tmp_path / name, **sections)
+        jobs.run(config, f"data.max_bad_share={MOST_BAD}", ranks=count)
         curves.append(jobs.losses(tmp_path / name))
+    # Whichever rank met it, it is named once for each epoch.
+    bad, bad_of_many = (
+        [(event["step"], event["path"], event["reason"]) for event in jobs.events(tmp_path / name, "bad_sample")]
+        for name in ("one", "many")
+    )
+    assert [path for _, path, _ in bad] == [str(spoilt)] * 2
+    assert bad_of_many == bad
     assert curves[1] == pytest.approx(curves[0], rel=1e-12)
     assert curves[1] != curves[0]  # sums in another order: exactly equal would mean that nothing was divided
     # Six videos of each set over four ranks do not come out even: none is left out, none counted twice.
