@@ -133,7 +133,7 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
     if counts[0] < arguments.snippets or process.exitcode != 0:
         raise InputError(f"the decoding process ended with status {process.exitcode} after {counts[0]} snippets")
     return samples, {
-        "decoder": arguments.decoder, "device": arguments.device, "threads": arguments.threads,
+        "decoder": arguments.decoder, "device_type": arguments.device, "threads": arguments.threads,
         "videos": len(Manifest.load(manifest)), "side": None if arguments.manifest else arguments.side,
         "damaged": arguments.damaged, "failed": counts[1],
     }  # fmt: skip
@@ -214,7 +214,7 @@ def soak_training(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sam
     if status != 0 or samples[-1].seconds < seconds:
         raise InputError(f"the training ended with status {status}: {output.read_text(errors='replace')[-500:]}")
     measured = sum("/top1" in line for line in log.read_text(encoding="utf-8").splitlines())
-    return samples, {"config": arguments.config.name, "device": arguments.device, "threads": arguments.threads,
+    return samples, {"config": arguments.config.name, "device_type": arguments.device, "threads": arguments.threads,
                      "evaluations": measured}  # fmt: skip
 
 
