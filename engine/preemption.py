@@ -8,7 +8,7 @@ the CPU: its answer is read one step later, and no GPU is waited for.
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import torch
@@ -48,8 +48,12 @@ class StopVote:
         return is_agreed
 
     def finish(self) -> None:
-        """Wait for the vote under way, if any: the group must not be left in the middle of one."""
-        self._answer()
+        """Wait for the vote under way, if any: the group must not be left in the middle of one.
+
+        Where a rank died the vote fails too. What the run itself met says more, and is not to be hidden by that.
+        """
+        with suppress(RuntimeError):
+            self._answer()
 
     def _answer(self) -> bool:
         if self._pending is None:

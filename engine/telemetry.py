@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from engine.data.batch import ClipBatch
-from engine.distributed import Ranks, mean_over_ranks
+from engine.distributed import Ranks, gather, mean_over_ranks
 
 
 def plain(text: str) -> str:
@@ -34,7 +34,8 @@ def escaped(text: str) -> str:
 class Telemetry:
     """Collects what the steps report and shows it every `every_steps` steps.
 
-    Every rank must call `step` alike (the loss is averaged over ranks); only rank 0 shows. The first `warmup_steps` of
+    Every rank must call `step` alike (the loss is averaged over ranks); only rank 0 shows, what the other ranks could not
+    decode too. The first `warmup_steps` of
     the process are timed apart, and are no part of clips/s.
     """
 
@@ -58,7 +59,8 @@ class Telemetry:
         self._warmup_steps = warmup_steps
         self._started = self._since = time.perf_counter()
         self._paused_s = 0.0
-        self.num_bad = 0
+        self.num_bad = 0  # samples that could not be decoded: on rank 0 of all ranks
+        self._untold: list[tuple[int, str, str]] = []  # of another rank: (step, path, reason)
         self.clips_per_second: list[float] = []
         self._text: BinaryIO | None = None
         self._events: BinaryIO | None = None
@@ -147,14 +149,25 @@ class Telemetry:
 
     def _name_failures(self, step: int, batch: ClipBatch) -> None:
         for failure in batch.failures:
-            self.num_bad += 1
-            self.message(f"step {step}: replaced a sample that could not be decoded: {failure.path}: {failure.reason}")
-            self.event("bad_sample", step=step, path=str(failure.path), reason=failure.reason)
+            if self.ranks.is_main:
+                self._name_failure(step, str(failure.path), failure.reason)
+            else:
+                self._untold.append((step, str(failure.path), failure.reason))
+
+    def _name_failure(self, step: int, path: str, reason: str) -> None:
+        self.num_bad += 1
+        self.message(f"step {step}: replaced a sample that could not be decoded: {path}: {reason}")
+        self.event("bad_sample", step=step, path=path, reason=reason)
 
     def _flush(self, step: int, lr: float) -> float:
         assert self._loss_sum is not None
-        total, count = mean_over_ranks(self._loss_sum).tolist()
+        told = torch.cat([self._loss_sum, self._loss_sum.new_tensor([len(self._untold)])])
+        total, count, untold = mean_over_ranks(told).tolist()
         loss = total / count if count else math.nan  # no step was finite
+        if untold:  # on all ranks alike
+            for failure in [failure for of_rank in gather(self._untold) for failure in of_rank]:
+                self._name_failure(*failure)
+            self._untold = []
         now = time.perf_counter()
         elapsed = max(now - self._since - self._paused_s, 1e-9)
         values = {"train/loss": loss, "train/learning_rate": lr, "data/bad_samples": float(self.num_bad)}

@@ -3,7 +3,8 @@
 Ranks wait for each other in every step, so when one hangs all stand still, and a collective's own timeout
 says only that nobody came. Here every rank says in the process group's store where it is, from a thread
 that runs on while the main thread waits. The rank that is behind all others, or fell silent first, is the
-one that the others wait for.
+one that the others wait for. The store itself is kept by torchrun or, without it, by rank 0: when it falls
+silent, rank 0 is to blame.
 """
 
 import json
@@ -42,12 +43,17 @@ class Watchdog:
         self._beat = Beat(0, 0, 0)
         self._seen: dict[int, tuple[Beat, float]] = {}  # rank -> its last beat, and when it was first seen
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._heard = time.monotonic()  # when the store answered last
+        self._threads: list[threading.Thread] = []
         if store is not None:
             own = dist.PrefixStore("watchdog", store.clone())  # a connection of its own: a wait blocks it for others
             own.set_timeout(timedelta(seconds=timeout_s))
-            self._thread = threading.Thread(target=self._watch, args=(own,), name="watchdog", daemon=True)
-            self._thread.start()
+            self._threads = [
+                threading.Thread(target=self._watch, args=(own,), name="watchdog", daemon=True),
+                threading.Thread(target=self._watch_store, name="watchdog-store", daemon=True),
+            ]
+            for thread in self._threads:
+                thread.start()
 
     def beat(self, step: int, phase: str) -> None:
         """Say that this rank is at `phase` of the step after `step`."""
@@ -56,17 +62,21 @@ class Watchdog:
     def close(self) -> None:
         """Stop watching: this rank is done."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=self._timeout_s)
+        for thread in self._threads:
+            thread.join(timeout=self._timeout_s)
+
+    @property
+    def _interval_s(self) -> float:
+        return min(2.0, self._timeout_s / 8)
 
     def _watch(self, store: dist.Store) -> None:
-        interval_s = min(2.0, self._timeout_s / 8)
         try:
-            while not self._stop.wait(interval_s):
+            while not self._stop.wait(self._interval_s):
                 store.set(str(self._rank), json.dumps([self._beat.count, self._beat.step, self._beat.phase]))
                 for rank in range(self._world_size):
                     found = Beat(*json.loads(store.get(str(rank)))) if store.check([str(rank)]) else Beat(0, 0, 0)
                     self._see(rank, found, time.monotonic())
+                self._heard = time.monotonic()
                 late = self.late(time.monotonic())
                 if late is not None and not self._stop.is_set():
                     self._end_job(late)
@@ -77,6 +87,16 @@ class Watchdog:
                     f"rank {self._rank}: the ranks' store does not answer any more ({error})",
                     file=sys.stderr,
                     flush=True,
+                )
+
+    def _watch_store(self) -> None:
+        """The other thread cannot tell: a store whose keeper stands still leaves it waiting for an answer."""
+        while not self._stop.wait(self._interval_s):
+            silent_s = time.monotonic() - self._heard
+            if silent_s > self._timeout_s:
+                self._exit(
+                    f"the ranks' store has not answered for {silent_s:.0f} s (run.timeout_s is {self._timeout_s:g}): "
+                    "rank 0, which keeps it (or torchrun, where that started the ranks), has died or hangs"
                 )
 
     def _see(self, rank: int, beat: Beat, now: float) -> None:
@@ -93,10 +113,15 @@ class Watchdog:
     def _end_job(self, late: int) -> None:
         beat, since = self._seen[late]
         silent_s = time.monotonic() - since
+        self._exit(
+            f"rank {late} has made no progress for {silent_s:.0f} s (run.timeout_s is {self._timeout_s:g}): "
+            f"{PHASES[beat.phase]}, step {beat.step + 1}"
+        )
+
+    def _exit(self, why: str) -> None:
         print(
-            f"error: rank {late} has made no progress for {silent_s:.0f} s (run.timeout_s is {self._timeout_s:g}): "
-            f"{PHASES[beat.phase]}, step {beat.step + 1}; rank {self._rank} ends the job, which goes on from its last "
-            "checkpoint when it is started again",
+            f"error: {why}; rank {self._rank} ends the job, which goes on from its last checkpoint when it is started "
+            "again",
             file=sys.stderr,
             flush=True,
         )

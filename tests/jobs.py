@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -95,8 +98,10 @@ def start(*arguments: object, ranks: int = 0, launcher: Sequence[str] = (), **mo
     )  # fmt: skip
 
 
-def start_ranks(world_size: int, *arguments: object, port: int) -> list[subprocess.Popen[str]]:
+def start_ranks(world_size: int, *arguments: object) -> list[subprocess.Popen[str]]:
     """Start every rank by itself, as srun does, so that each can be signalled alone."""
+    with socket.create_server(("127.0.0.1", 0)) as free:  # a fixed port would join two runs of the tests
+        port = free.getsockname()[1]
     return [
         start(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
               LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
@@ -104,17 +109,30 @@ def start_ranks(world_size: int, *arguments: object, port: int) -> list[subproce
     ]  # fmt: skip
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Return as soon as the log shows that this step is done."""
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str], starts: int = 1) -> None:
+    """Return as soon as the log shows that this step is done, by the so-many-th start of the run."""
     deadline = time.monotonic() + 600  # a busy machine takes minutes to start
     while time.monotonic() < deadline:
-        if (folder / "log.jsonl").is_file() and max(losses(folder), default=0) >= step:
-            return
+        if (folder / "log.jsonl").is_file():
+            is_begun = len(events(folder, "start")) >= starts
+            if is_begun and max(losses(folder), default=0) >= step:
+                return
         if process.poll() is not None:
             break
         time.sleep(0.002)
     process.kill()
     raise AssertionError(f"step {step} was not seen: {process.communicate()[0]}")
+
+
+def workers(process: subprocess.Popen[str]) -> dict[int, int]:
+    """The processes that a torchrun has started and that are alive: rank -> process."""
+    found = {}
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        with suppress(OSError):  # it has ended
+            rank = re.search(rb"\0RANK=(\d+)\0", Path(f"/proc/{pid}/environ").read_bytes())
+            if rank:
+                found[int(rank[1])] = int(pid)
+    return found
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, float]:

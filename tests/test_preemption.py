@@ -75,7 +75,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_other_numbers_of
     jobs.run(jobs.write_config(tmp_path / "alone.yaml", videos, alone, **jobs.EXACT))
     folder = tmp_path / "run"
     config = jobs.write_config(tmp_path / "config.yaml", videos, folder, **jobs.EXACT)
-    ranks = jobs.start_ranks(4, config, port=29641)
+    ranks = jobs.start_ranks(4, config)
     jobs.wait_for_step(folder, 2, ranks[0])
     ranks[2].send_signal(signal.SIGUSR1)
     printed = [rank.communicate(timeout=60)[0] for rank in ranks]

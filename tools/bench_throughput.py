@@ -17,7 +17,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from bench import accuracy, compute, decode, decode_gpu, ingest, kernels, manifest, memory, train
+from bench import accuracy, compute, decode, decode_gpu, ingest, kernels, manifest, memory, recovery, train
 from bench.publish import markdown, newest, publish, read_records
 
 from engine.errors import InputError, run_command
@@ -33,6 +33,7 @@ BENCHMARKS = {
     "train": train,
     "kernels": kernels,
     "accuracy": accuracy,
+    "recovery": recovery,
 }
 SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
     "cpu": (  # within ten minutes on two idle cores

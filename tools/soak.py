@@ -13,8 +13,8 @@ train: engine/train.py on drawn videos, over and over, with evaluations and a ch
 
 The part runs in a process of its own; that process and its children are looked at every few seconds. After a
 warm-up (the first tenth) a Theil-Sen line is fitted to each quantity. Flat: the line rises by at most 2 % or 4 MB
-of memory, and half a file or thread, from there to the end. Prints a table, draws benchmarks/pictures/soak_NAME.png,
-appends a line to benchmarks/records/soak.jsonl. Exit status 1 if something grows.
+of memory (mapped files left out), and half a file or thread, from there to the end. Prints a table, draws
+benchmarks/pictures/soak_NAME.png, appends a line to benchmarks/records/soak.jsonl. Exit status 1 if something grows.
 """
 
 import argparse
@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from bench.charts import PICTURES
 from bench.resources import UNITS, Sample, Trend, trends, watch
+from bench.runs import QUICKSTART, TRAIN, endless
 
 from engine.config import load_config
 from engine.data.batch import ClipFormat, SnippetRequest
@@ -53,8 +54,6 @@ from engine.tables import format_table
 _SIDE, _FRAMES, _NUM_VIDEOS, _BATCH = 64, 48, 48, 16
 _CODECS = {"store": ("libx264",), "pyav": ("libx264",), "dali": ("libvpx-vp9", "mjpeg")}  # dali: on the CPU
 _SUFFIXES = {"libx264": ".mp4", "libvpx-vp9": ".webm", "mjpeg": ".avi"}
-_QUICKSTART = Path(__file__).resolve().parents[1] / "configs" / "quickstart.yaml"
-_TRAIN = Path(__file__).resolve().parents[1] / "engine" / "train.py"
 
 
 def main() -> None:
@@ -100,7 +99,7 @@ def parse_arguments() -> argparse.Namespace:
     train = parts.add_parser("train", parents=[common], help="engine/train.py until the time is up")
     train.add_argument("--minutes", type=float, default=60.0, metavar="N", help="default: 60")
     train.add_argument(
-        "--config", type=Path, default=_QUICKSTART, help="with a procedural section (default: quickstart)"
+        "--config", type=Path, default=QUICKSTART, help="with a procedural section (default: quickstart)"
     )
     arguments = parser.parse_args()
     ranges = {"every": (0.05, 600), "warm_up": (0, 0.9), "threads": (1, 1024), "snippets": (1, 10**12),
@@ -134,7 +133,7 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
     if counts[0] < arguments.snippets or process.exitcode != 0:
         raise InputError(f"the decoding process ended with status {process.exitcode} after {counts[0]} snippets")
     return samples, {
-        "decoder": arguments.decoder, "device": arguments.device, "threads": arguments.threads,
+        "decoder": arguments.decoder, "device_type": arguments.device, "threads": arguments.threads,
         "videos": len(Manifest.load(manifest)), "side": None if arguments.manifest else arguments.side,
         "damaged": arguments.damaged, "failed": counts[1],
     }  # fmt: skip
@@ -190,18 +189,13 @@ def decode_for_long(arguments: argparse.Namespace, manifest_path: Path, counts: 
 
 def soak_training(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
     """Train by engine/train.py until the time is up, and watch it. Returns as `soak_decoder`."""
-    settings = {
-        "run.folder": folder / "run", "run.control": "false", "run.device": arguments.device,
-        "procedural.folder": folder / "videos", "data.train.0.manifest": folder / "videos" / MANIFEST_NAME,
-        "data.tests.0.manifest": folder / "videos" / MANIFEST_NAME, "data.decode_threads": arguments.threads,
-        "train.epochs": 1_000_000, "evaluate.every_epochs": 1, "checkpoint.every_steps": 50,
-    }  # fmt: skip
-    overrides = [f"{key}={value}" for key, value in settings.items()]
+    more = {"data.decode_threads": arguments.threads, "evaluate.every_epochs": 1, "checkpoint.every_steps": 50}
+    overrides = endless(folder, arguments.device, more)
     config = load_config(arguments.config, overrides)
     log, output, seconds = folder / "run" / "log.jsonl", folder / "output.txt", 60 * arguments.minutes
     shown = 0
     with output.open("wb") as file, Progress(round(seconds), "second") as progress:
-        command = [sys.executable, str(_TRAIN), str(arguments.config), *overrides]
+        command = [sys.executable, str(TRAIN), str(arguments.config), *overrides]
         process = subprocess.Popen(command, stdout=file, stderr=file)
 
         def is_over(sample: Sample) -> bool:
@@ -220,7 +214,7 @@ def soak_training(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sam
     if status != 0 or samples[-1].seconds < seconds:
         raise InputError(f"the training ended with status {status}: {output.read_text(errors='replace')[-500:]}")
     measured = sum("/top1" in line for line in log.read_text(encoding="utf-8").splitlines())
-    return samples, {"config": arguments.config.name, "device": arguments.device, "threads": arguments.threads,
+    return samples, {"config": arguments.config.name, "device_type": arguments.device, "threads": arguments.threads,
                      "evaluations": measured}  # fmt: skip
 
 

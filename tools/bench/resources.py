@@ -63,14 +63,16 @@ def process_tree(pid: int) -> list[int]:
 def held_by(pids: Sequence[int]) -> dict[str, float]:
     """The resident memory, open files and threads of processes together; the memory of all GPUs, if there are any.
 
-    Memory that processes share counts for each. A process that ends meanwhile counts nothing.
+    Memory is what processes asked for. Pages of mapped files (torch's libraries: half a gigabyte) are left out: the kernel
+    drops them under pressure and brings them back on use, which looks like growth. Memory that processes share counts
+    for each. A process that ends meanwhile counts nothing.
     """
     held = dict.fromkeys(("memory", "open files", "threads"), 0.0)
     for pid in pids:
         status = dict(line.split(":", 1) for line in _read(Path(f"/proc/{pid}/status")).splitlines())
-        if "VmRSS" not in status:  # it has ended
+        if "RssAnon" not in status:  # it has ended
             continue
-        held["memory"] += int(status["VmRSS"].split()[0]) * 1024 / 1e6
+        held["memory"] += sum(int(status[key].split()[0]) for key in ("RssAnon", "RssShmem")) * 1024 / 1e6
         held["threads"] += int(status["Threads"])
         try:
             held["open files"] += sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
