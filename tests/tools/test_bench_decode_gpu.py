@@ -182,6 +182,7 @@ def test_how_busy_a_gpu_is(bench, tmp_path, monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 def test_the_whole_benchmark_on_a_gpu(bench, dali, monkeypatch, capsys):
     from bench import material
 
