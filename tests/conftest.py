@@ -1,9 +1,11 @@
 """What tests of all parts share: whether there is a GPU, DALI where it exists, and the real data beside the checkout.
 
 A test marked `gpu` is skipped where there is no NVIDIA GPU. With REQUIRE_GPU=1 in the environment a `gpu`
-test that would be skipped, for whatever reason, fails instead: a GPU job cannot pass by testing nothing.
+test that would be skipped, for whatever reason, fails instead: a GPU job cannot pass by testing nothing. Where the
+GPU has no NVDEC, or the container does not show it, `-m "gpu and not nvdec"` asks for the rest.
 """
 
+import functools
 import importlib
 import os
 from collections.abc import Generator
@@ -22,6 +24,15 @@ torch.set_num_threads(min(4, torch.get_num_threads()))  # the tests' tensors are
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not HAS_GPU:
         pytest.skip("needs an NVIDIA GPU, and torch sees none")
+    if item.get_closest_marker("nvdec") and (problem := _nvdec_problem()):
+        pytest.skip(f"needs NVDEC through DALI: {problem}")
+
+
+@functools.cache
+def _nvdec_problem() -> str | None:
+    from engine.data.decoders import dali_problem
+
+    return dali_problem(torch.device("cuda", 0))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,12 +16,12 @@ def videos(tmp_path_factory):
     return jobs.write_videos(tmp_path_factory.mktemp("videos"))
 
 
-def short_run(here, videos, **run):
+def short_run(here, videos, *overrides, **run):
     folder = here / "run"
     jobs.run(jobs.write_config(
         here / "config.yaml", videos, folder, train={"epochs": 1, "batch_size": 4},
         run={"folder": str(folder), "device": "cpu", "cpu_threads": 1, "deterministic": True, "seed": 3, **run},
-    ), "data.tests=[]")  # fmt: skip
+    ), "data.tests=[]", *overrides)  # fmt: skip
     return folder
 
 
@@ -42,7 +42,15 @@ def test_a_deterministic_run_is_repeated_bit_for_bit_and_its_folder_tells_how(vi
     assert yaml.safe_load((one / "config.yaml").read_text())["train"]["weight_decay"] == 0.0  # a default
 
 
-@pytest.mark.gpu
-def test_deterministic_runs_on_a_gpu_are_bit_equal(videos, tmp_path):
-    one, other = (short_run(tmp_path / name, videos, device="cuda") for name in ("one", "other"))
+@pytest.mark.parametrize(
+    "device", [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
+)
+def test_two_deterministic_epochs_end_alike_in_one_go_and_resumed_after_the_first(videos, tmp_path, device):
+    """With dropout, an averaged model and an evaluation in between."""
+    options = ("model.backbone=r2plus1d_18", "model.dropout=0.2", "train.ema_decay=0.9", "evaluate.every_epochs=1")
+    one = short_run(tmp_path / "one", videos, *options, "train.epochs=2", device=device)
+    short_run(tmp_path / "other", videos, *options, "train.epochs=1", device=device)
+    other = short_run(tmp_path / "other", videos, *options, "train.epochs=2", device=device)
+    assert "resumed at step" in (other / "log.txt").read_text()
     assert jobs.same_weights(one, other)
+    assert jobs.losses(one) == jobs.losses(other)

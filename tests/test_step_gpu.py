@@ -144,10 +144,11 @@ def test_the_flat_forms_padding_on_a_gpu_changes_nothing(form):
         ("reduce-overhead", {"checkpoint_activations": True}),
     ],
 )
-def test_compiled_steps_train_as_eager_ones_do(mode, options):
+def test_compiled_steps_train_as_eager_ones_do(monkeypatch, mode, options):
     """`reduce-overhead` records CUDA graphs; they are replayed from the fourth step on."""
-    eager = curve(make_run("fp32", **options), 10)
-    compiled = curve(make_run("fp32", compile=True, compile_mode=mode, **options), 10)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # its roundings would grow from step to step
+    eager = curve(make_run("fp32", lr=1e-4, **options), 10)
+    compiled = curve(make_run("fp32", lr=1e-4, compile=True, compile_mode=mode, **options), 10)
     assert compiled == pytest.approx(eager, rel=2e-2)
     assert eager[-1] < 0.9 * eager[0]
     torch.compiler.reset()

@@ -5,6 +5,7 @@
     python tools/bench_throughput.py train --manifest stores/k700/manifest.parquet --config my.yaml
     python tools/bench_throughput.py accuracy runs/k664          # top-1 and top-5 against videos a second
     python tools/bench_throughput.py --suite cpu                 # all that says something about a CPU; also: gpu
+    python tools/bench_throughput.py --suite gpu --part kernels --part compute
     python tools/bench_throughput.py --markdown                  # the newest records as tables for a document
 
 Prints a table, appends one line per benchmark to benchmarks/records/NAME.jsonl (the numbers with their 20th, 50th
@@ -14,9 +15,10 @@ benchmarks/pictures and points of curves in benchmarks/tensorboard.
 
 import argparse
 import os
-import subprocess
+import traceback
 from pathlib import Path
 
+import torch
 from bench import accuracy, compute, decode, decode_gpu, ingest, kernels, manifest, memory, recovery, train
 from bench.publish import markdown, newest, publish, read_records
 
@@ -47,14 +49,30 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
         ("compute", "--roofline", "--device", "cpu"),
         ("accuracy", "--train", "--device", "cpu"),
     ),
-    "gpu": (
-        ("decode",),
-        ("decode_gpu",),
-        ("kernels", "--device", "cuda"),
-        ("compute", "--device", "cuda"),
-        ("compute", "--roofline", "--device", "cuda"),
-        ("train", "--device", "cuda"),
-        ("accuracy", "--train", "--device", "cuda"),
+    "gpu": (  # meant to fit a quarter of an hour on an H100 with 16 cores (docs/gpu_checklist.md)
+        ("kernels", "--device", "cuda", "--repeats", "20"),
+        ("compute", "--device", "cuda", "--steps", "20", "--limit", "90"),
+        ("compute", "--roofline", "--device", "cuda", "--steps", "5"),
+        ("decode_gpu", "--repeats", "3"),
+        ("train", "--device", "cuda", "--rounds", "2", "--steps", "20"),
+        (
+            "accuracy",
+            "--train",
+            "--device",
+            "cuda",
+            "--clips",
+            "1",
+            "--clips",
+            "5",
+            "--clips",
+            "25",
+            "--precision",
+            "fp32",
+            "--precision",
+            "fp16",
+            "--precision",
+            "bf16",
+        ),
     ),
 }
 
@@ -63,6 +81,8 @@ def main() -> None:
     """Run one benchmark with its options, a suite, or show what was recorded."""
     parser = _parser()
     arguments = parser.parse_args()
+    if arguments.part and not arguments.suite:
+        raise InputError("--part names parts of a suite: name the suite with --suite")
     chosen = [arguments.benchmark, arguments.suite, arguments.markdown]
     if sum(bool(each) for each in chosen) != 1:
         raise InputError("name one benchmark, one --suite, or --markdown; --help lists them")
@@ -75,12 +95,14 @@ def main() -> None:
         if arguments.benchmark:
             _run(arguments, out, tensorboard)
         else:
-            _run_suite(arguments.suite, parser, out, tensorboard)
+            _run_suite(arguments.suite, arguments.part, parser, out, tensorboard)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=SUITES, help="every benchmark that says something about such a machine")
+    parts = sorted({_part(words) for suite in SUITES.values() for words in suite})
+    parser.add_argument("--part", choices=parts, action="append", help="only this part of the suite; may be repeated")
     parser.add_argument("--markdown", action="store_true", help="print the newest record of each benchmark as a table")
     parser.add_argument(
         "--out", type=Path, default=RECORDS.parent, help="for records and pictures (default: benchmarks)"
@@ -110,25 +132,38 @@ def _run(arguments: argparse.Namespace, out: Path, tensorboard: Path) -> None:
                 print(f"picture {os.path.relpath(picture)}" if picture else "no picture", flush=True)
 
 
-def _run_suite(name: str, parser: argparse.ArgumentParser, out: Path, tensorboard: Path) -> None:
-    """All parts of a suite; the failure of one is told at the end and costs only that one.
+def _part(words: tuple[str, ...]) -> str:
+    """What a part of a suite is called."""
+    return "roofline" if "--roofline" in words else words[0]
+
+
+def _run_suite(
+    name: str, parts: list[str] | None, parser: argparse.ArgumentParser, out: Path, tensorboard: Path
+) -> None:
+    """All parts of a suite, or those named; the failure of one is told at the end and costs only that one.
 
     Raises:
-        InputError: naming the parts that failed.
+        InputError: naming the parts that failed, or no part of the suite is among those named.
     """
     failures, begun = [], _clocks()
-    for words in SUITES[name]:
+    chosen = [words for words in SUITES[name] if not parts or _part(words) in parts]
+    if not chosen:
+        raise InputError(f"--part: suite {name} has only {', '.join(map(_part, SUITES[name]))}")
+    for words in chosen:
         print(f"\n== {' '.join(words)}", flush=True)
         started = _clocks()
         try:
             _run(parser.parse_args(words), out, tensorboard)
-        except (InputError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        except Exception as error:  # whatever it is: the machine may be there only once
+            if not isinstance(error, InputError):
+                traceback.print_exc()
             failures.append(f"{' '.join(words)}: {error}")
             print(f"failed: {error}")
+        torch.cuda.empty_cache()  # for the processes of the next part; does nothing without a GPU
         print(_since(started), flush=True)
     print(f"\nsuite {name}: {_since(begun)} in all")
     if failures:
-        raise InputError(f"{len(failures)} of {len(SUITES[name])} parts failed:\n" + "\n".join(failures))
+        raise InputError(f"{len(failures)} of {len(chosen)} parts failed:\n" + "\n".join(failures))
 
 
 def _clocks() -> tuple[float, float]:

@@ -219,6 +219,7 @@ def test_hidden_pictures_in_packets_of_their_own(dali, shared_data):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 @pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "hevc.mp4"])
 def test_nvdec_frames_are_those_asked_for(dali, folder, name):
     codec = {"h264": "libx264", "hevc": "libx265"}[name.split(".")[0]]
@@ -232,6 +233,7 @@ def test_nvdec_frames_are_those_asked_for(dali, folder, name):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 def test_nvdec_clips_stay_on_the_gpu_and_may_be_used_at_once(dali, folder):
     video = describe(write_numbered(folder / "gpu.mp4", "libx264", size=(256, 256)))
     decoder = dali.DaliDecoder(WHOLE, torch.device("cuda"), 4, 8)
@@ -247,6 +249,7 @@ def test_nvdec_clips_stay_on_the_gpu_and_may_be_used_at_once(dali, folder):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 def test_nvdec_goes_on_after_a_bad_sample(dali, folder):
     video = describe(write_numbered(folder / "good.mp4", "libx264", size=(256, 256)))
     junk = folder / "junk.mp4"

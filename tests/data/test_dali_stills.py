@@ -163,6 +163,7 @@ def test_who_decodes_stills(dali, manifest, monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 def test_stills_on_a_gpu_agree_with_pil(dali, manifest):
     decoder = build_decoder("dali", CLIP, torch.device("cuda"), 4, 64)
     assert decoder.stills.name == "dali"

@@ -242,6 +242,7 @@ def test_a_group_that_lacks_pictures_is_named(h264, monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 def test_nvdec_reads_stores_like_pyav(dali, h264):
     gpu, clip = torch.device("cuda"), ClipFormat(num_frames=6, short_side=64, crop=56)
     one, other = PyAVDecoder(clip, gpu, 2), dali.DaliDecoder(clip, gpu, 8, 16)
@@ -262,6 +263,7 @@ def test_nvdec_reads_stores_like_pyav(dali, h264):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 def test_nvdec_counts_frames_of_stores(dali, h264):
     decoder = dali.DaliDecoder(CLIP, torch.device("cuda"), 8, 64)
     video = next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 45)
@@ -274,6 +276,7 @@ def test_nvdec_counts_frames_of_stores(dali, h264):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 def test_lent_gpu_memory_is_not_written_while_torch_still_works_on_it(dali, h264):
     decoder = dali.DaliDecoder(CLIP, torch.device("cuda"), 8, 8)
     video = next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 45)

@@ -99,6 +99,7 @@ def test_frame_numbers_are_equal(dali, folder, codec):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

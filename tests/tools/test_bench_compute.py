@@ -57,6 +57,16 @@ def test_trainers_learn_their_batch(bench, small, monkeypatch, tmp_path, trainer
     assert min(losses[-3:]) < 0.8 * losses[0]
 
 
+def test_fp32_on_a_gpu_is_called_what_it_is(monkeypatch, bench):
+    from bench.trainers import arithmetic
+
+    gpu = torch.device("cuda", 0)
+    for capability, found in (((9, 0), "tf32"), ((7, 0), "fp32")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, result=capability: result)
+        assert arithmetic("fp32", gpu) == found
+    assert [arithmetic("bf16", gpu), arithmetic("fp32", torch.device("cpu"))] == ["bf16", "fp32"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -91,12 +91,22 @@ def test_a_batch_split_between_two_keeps_its_order(bench, dali, vp9):
     assert (alone.int() - runners["PyAV store"](requests[:1])[0].int()).abs().float().mean() < 0.5
 
 
-def test_a_contestant_with_other_frames_ends_the_benchmark(bench, vp9):
-    material = material_of(vp9, [(0, 3), (1, 8)])
+def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(bench, vp9, monkeypatch, capsys):
+    material, recorded = material_of(vp9, [(0, 3), (1, 8)]), {}
     right = bench.contestants(material, CPU, 1, 8)[0]["PyAV store"]
-    wrong = {"PyAV store": right, "late": lambda snippets: right([(row, start + 20) for row, start in snippets])}
-    with pytest.raises(InputError, match="'late' does not show the pictures"):
-        bench.compare(wrong, material, 2)
+
+    def broken(snippets):
+        raise AttributeError("no such thing in this version")
+
+    late = lambda snippets: right([(row, start + 20) for row, start in snippets])  # noqa: E731
+    runners = {"PyAV store": right, "late": late, "broken": broken}
+    monkeypatch.setattr(bench, "contestants", lambda *_: (runners, {}))
+    monkeypatch.setattr(bench, "append_record", lambda name, **fields: recorded.update(fields) or ROOT / "x.jsonl")
+    with pytest.raises(InputError, match=r"'late' does not show the pictures.*'broken' fails: AttributeError: no such"):
+        bench.report(options(bench), material, CPU)
+    assert set(recorded["results"]) == {"PyAV store"}
+    assert set(recorded["skipped"]) == {"late", "broken"}
+    assert "late does not take part" in capsys.readouterr().out
 
 
 def test_who_takes_part(bench, dali, vp9, tmp_path):
@@ -172,6 +182,7 @@ def test_how_busy_a_gpu_is(bench, tmp_path, monkeypatch):
 
 
 @pytest.mark.gpu
+@pytest.mark.nvdec
 def test_the_whole_benchmark_on_a_gpu(bench, dali, monkeypatch, capsys):
     from bench import material
 

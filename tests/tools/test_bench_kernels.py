@@ -88,6 +88,7 @@ def test_data_sheets(peaks, monkeypatch, name, bf16, fp32, gb_per_s):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
     peak = peaks.find_peak(torch.device("cuda", 0), ["fp32"])
     assert (peak.tflops.get("bf16"), peak.tflops["fp32"], peak.gb_per_s) == (bf16, fp32, gb_per_s)
+    assert peak.tflops.get("tf32") == (bf16 and bf16 / 2)
     assert peak.source == f"data sheet of {name}"
 
 

@@ -273,6 +273,26 @@ def test_a_suite_goes_on_after_a_failure_and_tells_it(program, tmp_path, monkeyp
     assert "suite cpu:" in capsys.readouterr().out
 
 
+def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
+    import bench_throughput
+
+    parts = (("compute", "--roofline"), ("manifest", "--rows", "2000", "--repeats", "1"))
+    monkeypatch.setitem(bench_throughput.SUITES, "cpu", parts)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["bench_throughput.py", "--out", "out", *words])
+        bench_throughput.main()
+        return capsys.readouterr().out
+
+    out = run("--suite", "cpu", "--part", "manifest")
+    assert "== manifest" in out and "== compute" not in out
+    with pytest.raises(InputError, match="name the suite with --suite"):
+        run("--part", "manifest")
+    with pytest.raises(InputError, match="suite cpu has only roofline, manifest"):
+        run("--suite", "cpu", "--part", "train")
+
+
 def test_suites_name_what_there_is(program):
     import bench_throughput
 

@@ -1,5 +1,6 @@
 """How busy a GPU is while something runs, as nvidia-smi tells."""
 
+import shutil
 import subprocess
 from typing import Self
 
@@ -8,12 +9,12 @@ import torch
 
 
 class BusyMeter:
-    """Samples how busy a GPU's engines are while it is entered: `decoder` and `gpu`, in percent; NaN on a CPU."""
+    """Samples how busy a GPU's engines are while it is entered: `decoder` and `gpu`, in percent; NaN where nobody tells."""
 
     def __init__(self, device: torch.device) -> None:
         self.decoder = self.gpu = float("nan")
         self._command = None
-        if device.type == "cuda":
+        if device.type == "cuda" and shutil.which("nvidia-smi"):
             query = "--query-gpu=utilization.decoder,utilization.gpu"
             identity = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
             self._command = ["nvidia-smi", identity, query, "--format=csv,noheader,nounits", "--loop-ms=200"]

@@ -5,14 +5,16 @@ The trainers, each in a fresh process with torch's compile cache off, so that wa
     engine             engine/train.py's own step with its defaults for the device
     engine flat        the same with model.form=flat (R(2+1)D and MC3: 2-D convolutions, aligned channels)
     engine flat bf16   on a CPU, where the default is fp32
+    engine fp16        on a GPU, where the default is bf16 if it has that
     engine compiled    in bf16 or fp16 with train.compile=true; also flat
     torchvision        as a careful user writes it: autocast, channels_last_3d, fused Adam, torch.compile
     paper recipe       fp32, contiguous memory, eager, Adam: Brattoli et al., Sec. 4.4
 
 All start from uint8 frames on the device. FLOP are those of the network's convolutions and linear layers, forward
 times three, counted from the network itself (2 per multiply-add); MFU is FLOP/s over the peak of the precision that
-is computed in: the data sheet's for a known GPU, else a matrix product's measured in the same run. A trainer that
-takes longer than --limit is ended, and its line says so.
+is computed in: the data sheet's for a known GPU, else a matrix product's measured in the same run. Convolutions in fp32
+are TF32 on GPUs that have it (torch's default), and are called so. A trainer that takes longer than --limit is ended,
+and its line says so.
 
 --roofline looks into one step of `engine` and one of `engine flat` instead: each operation with its time (profiler),
 its FLOP and the bytes that it must move, as a table and as points under the device's roof.
@@ -35,7 +37,7 @@ import torch
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
 from bench.rows import Row, table, with_ratios
-from bench.trainers import CPU_TRAINERS, TRAINERS, Setting, flop_per_clip, reduced_precision, setting_config
+from bench.trainers import CPU_TRAINERS, GPU_TRAINERS, Setting, flop_per_clip, reduced_precision, setting_config
 from engine.config import ModelConfig
 from engine.distributed import choose_device
 from engine.errors import InputError
@@ -55,7 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", type=int, default=None, help="its side (default: 112 on a GPU, 56 on a CPU)")
     parser.add_argument("--batch", type=int, default=None, help="clips of a step (default: 64 on a GPU, 4 on a CPU)")
     parser.add_argument("--steps", type=int, default=None, help="timed steps (default: 50 on a GPU, 5 on a CPU)")
-    parser.add_argument("--only", choices=CPU_TRAINERS, action="append", help="only this trainer; may be repeated")
+    parser.add_argument(
+        "--only",
+        choices=dict.fromkeys(CPU_TRAINERS + GPU_TRAINERS),
+        action="append",
+        help="only this trainer; may be repeated",
+    )
     parser.add_argument("--trace", type=Path, help="write a profiler trace of three steps of 'engine' to this file")
     parser.add_argument("--limit", type=float, default=None, help="seconds a trainer may take (default: 600; CPU: 100)")
     parser.add_argument("--roofline", action="store_true", help="the operations of a step in place of the trainers")
@@ -81,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             fields["flop_per_clip"] = flop_per_clip(setting_config(base, Path(folder)))
-        trainers = arguments.only or (CPU_TRAINERS if device.type == "cpu" else TRAINERS)
+        trainers = arguments.only or (CPU_TRAINERS if device.type == "cpu" else GPU_TRAINERS)
         rows, failures = measure(base, peak, fields["flop_per_clip"], trainers, _limit(arguments))
         for rival in ("torchvision", "paper recipe"):
             rows = with_ratios(rows, rival, f"over_{rival.replace(' ', '_')}")
@@ -136,7 +143,9 @@ def measure(
         steps = summarise(result["step_s"])
         clips_per_s = setting.batch / steps["p50"]
         tflops = clips_per_s * flop / 1e12
-        values = {"clips_per_s": clips_per_s, "tflops": tflops, "mfu": tflops / peak.tflops[result["precision"]]}
+        values = {"clips_per_s": clips_per_s, "tflops": tflops}
+        if result["precision"] in peak.tflops:  # TF32's is not measured
+            values["mfu"] = tflops / peak.tflops[result["precision"]]
         values |= {name: result[name] for name in ("peak_mb", "warmup_s")}
         note = "" if result["is_finite"] else "the loss became NaN"
         rows.append(Row("", name, result["precision"], steps, values, note))

@@ -72,7 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, append a record.
 
     Raises:
-        InputError: there is no GPU, an option is out of range, or contestants show different pictures.
+        InputError: there is no GPU, an option is out of range, or a contestant failed or showed other pictures (the others
+            are recorded).
     """
     arguments.threads = default_threads() if arguments.threads is None else arguments.threads
     check_counts(arguments, "num_videos", "snippets", "batch", "repeats", "threads")
@@ -87,10 +88,12 @@ def run(arguments: argparse.Namespace) -> None:
 def report(arguments: argparse.Namespace, material: Material, device: torch.device) -> None:
     """All of `run` but the preparations; on any device."""
     runners, skipped = contestants(material, device, arguments.threads, arguments.batch)
-    differences = compare(runners, material, arguments.batch)
+    differences, failed = compare(runners, material, arguments.batch)
+    runners = {name: runner for name, runner in runners.items() if name not in failed}
     samples = measure(runners, material, device, arguments.batch, arguments.repeats)
     results = {name: summarise([run.by_clock for run in runs]) for name, runs in samples.items()}
     show(results, samples, differences, material, arguments)
+    skipped |= failed
     for name, reason in skipped.items():
         print(f"{name} does not take part: {reason}")
     for line in conclusions({name: values["p50"] for name, values in results.items()}, arguments.needed):
@@ -109,6 +112,8 @@ def report(arguments: argparse.Namespace, material: Material, device: torch.devi
             **fields,
         )
         print(f"recorded in {Path(os.path.relpath(path))}")
+    if failed:
+        raise InputError("; ".join(f"'{name}' {reason}" for name, reason in failed.items()))
 
 
 def contestants(
@@ -190,22 +195,28 @@ def split_between(one: Decode, other: Decode, share: float) -> Decode:
     return decode
 
 
-def compare(runners: dict[str, Contestant], material: Material, batch: int) -> dict[str, float]:
+def compare(runners: dict[str, Contestant], material: Material, batch: int) -> tuple[dict[str, float], dict[str, str]]:
     """Mean difference of each contestant's first batch from the reference, of 256 levels; also warms them up.
 
-    Raises:
-        InputError: one shows other pictures. Raw files were coded once less, so they may differ by what that cost.
+    Raw files were coded once less than the store, so they may differ by what that cost.
+
+    Returns:
+        Name -> difference, and name -> reason of those that fail or show other pictures. They cost only themselves.
     """
     places = material.snippets[:batch]
     expected = runners[REFERENCE](places).float()
-    differences = {}
+    differences, failed = {}, {}
     for name, runner in runners.items():
-        differences[name] = float((runner(places).float() - expected).abs().mean())
-        if differences[name] > _MOST_DIFFERENCE:
-            raise InputError(
-                f"'{name}' does not show the pictures of '{REFERENCE}': they differ by {differences[name]:.1f}"
-            )
-    return differences
+        try:
+            difference = float((runner(places).float() - expected).abs().mean())
+        except Exception as error:  # whatever another library raises
+            failed[name] = f"fails: {type(error).__name__}: {error}"
+            continue
+        if difference > _MOST_DIFFERENCE:
+            failed[name] = f"does not show the pictures of '{REFERENCE}': they differ by {difference:.1f}"
+        else:
+            differences[name] = difference
+    return differences, failed
 
 
 def measure(
@@ -278,8 +289,9 @@ def conclusions(medians: dict[str, float], needed: float | None) -> list[str]:
         verdict = "worth offering as a decoder" if ratio > _WORTH_OFFERING else f"below {_WORTH_OFFERING}: stays a peer"
         lines.append(f"{PEER} is {ratio:.2f} times as fast as {OURS}, {verdict}")
     hybrids = {name: value for name, value in medians.items() if name.startswith("hybrid")}
-    best = max(hybrids, key=hybrids.__getitem__)
-    lines.append(f"the best hybrid, {best}, is {hybrids[best] / ours:.2f} times as fast as {OURS} alone")
+    if hybrids:
+        best = max(hybrids, key=hybrids.__getitem__)
+        lines.append(f"the best hybrid, {best}, is {hybrids[best] / ours:.2f} times as fast as {OURS} alone")
     if needed:
         lines.append(f"{OURS} decodes {ours / needed:.2f} times what the network eats ({needed:g} clips/s)")
     return lines

@@ -138,7 +138,8 @@ def measure(case: Case, device: torch.device, peak: Peak, repeats: int, *, with_
     if case.unfused is not None:
         calls["unfused"] = case.unfused
         if with_compile:
-            calls["torch.compile"] = torch.compile(case.unfused)
+            torch.compiler.reset()  # else it compiles one program for all sizes met so far
+            calls["torch.compile"] = torch.compile(case.unfused, dynamic=False)
     rows = []
     for variant, function in calls.items():
         call = partial(function, *case.inputs)

@@ -34,8 +34,9 @@ from engine.schema import parse
 from engine.train import train_step
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD
 
-TRAINERS = ("engine", "engine flat", "engine compiled", "engine flat compiled", "torchvision", "paper recipe")
-CPU_TRAINERS = ("engine", "engine flat", "engine flat bf16", *TRAINERS[2:])  # its default there is fp32
+_OTHERS = ("engine compiled", "engine flat compiled", "torchvision", "paper recipe")
+GPU_TRAINERS = ("engine", "engine flat", "engine fp16", *_OTHERS)  # its default there is bf16, where there is that
+CPU_TRAINERS = ("engine", "engine flat", "engine flat bf16", *_OTHERS)  # and here fp32
 EMBED_DIM = 300
 _WARMUP_STEPS = 3
 
@@ -71,6 +72,7 @@ def setting_config(setting: Setting, folder: Path) -> Config:
         synthetic_manifest(1000).save(manifest)
     is_compiled = "compiled" in setting.trainer
     is_reduced = is_compiled or "bf16" in setting.trainer
+    precision = reduced_precision(torch.device(setting.device)) if is_reduced else "auto"
     tree = {
         "run": {"folder": str(folder / "run"), "device": setting.device},
         "data": {"train": [{"manifest": str(manifest)}], "decoder": "pyav"},
@@ -83,7 +85,7 @@ def setting_config(setting: Setting, folder: Path) -> Config:
         "words": {"source": "random", "dim": EMBED_DIM},
         "train": {
             "batch_size": setting.batch,
-            "precision": reduced_precision(torch.device(setting.device)) if is_reduced else "auto",
+            "precision": "fp16" if "fp16" in setting.trainer else precision,
             "compile": is_compiled,
         },
     }
@@ -137,6 +139,7 @@ def build_baseline(
     name: str, config: Config, embed_dim: int, device: torch.device, *, is_compiled: bool = True
 ) -> tuple[Step, str]:
     """The step of "torchvision" or of the "paper recipe", and the precision of its arithmetic."""
+    torch.backends.cudnn.benchmark = True  # as torchvision's own training script does, and the engine
     if name == "torchvision":
         return _torchvision_step(published_network(config, embed_dim), device, is_compiled)
     return _paper_step(published_network(config, embed_dim), device)
@@ -189,6 +192,12 @@ def published_network(config: Config, embed_dim: int) -> nn.Module:
     return nn.Sequential(backbone, nn.Linear(backbone.feature_dim, embed_dim))
 
 
+def arithmetic(precision: str, device: torch.device) -> str:
+    """What convolutions called fp32 compute in: TF32 on GPUs that have it, unless torch is told not to."""
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "tf32" if precision == "fp32" and has_tf32 and torch.backends.cudnn.allow_tf32 else precision
+
+
 def measure(setting: Setting, folder: Path) -> dict[str, object]:
     """Seconds of every step, of the warm-up (first steps, compilation included), memory in MB (1e6 bytes), and whether the
     losses stayed finite."""
@@ -206,7 +215,7 @@ def measure(setting: Setting, folder: Path) -> dict[str, object]:
             time_calls(step, device, warmup=0, repeats=3)
         profile.export_chrome_trace(setting.trace)
     return {
-        "precision": precision,
+        "precision": arithmetic(precision, device),
         "step_s": step_s,
         "warmup_s": warmup_s,
         "peak_mb": _peak_bytes(device) / 1e6,
