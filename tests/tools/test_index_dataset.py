@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 def wait_for_lines(path, count, process):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if path.is_file() and path.read_bytes().count(b"\n") >= count:
             return

@@ -46,7 +46,7 @@ def stored_videos(store):
 
 
 def kill_when(path, num_lines, process):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     try:
         while time.monotonic() < deadline and process.poll() is None:
             if path.is_file() and path.read_bytes().count(b"\n") >= num_lines:
