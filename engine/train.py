@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine import outcome, report
+from engine.command_line import Parser
 from engine.config import Config, load_config, save_config
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks, barrier, session, share_buffers

@@ -20,6 +20,7 @@ from pathlib import Path
 from bench import accuracy, compute, decode, decode_gpu, ingest, kernels, manifest, memory, train
 from bench.publish import markdown, newest, publish, read_records
 
+from engine.command_line import Parser
 from engine.errors import InputError, run_command
 from engine.records import RECORDS, recording_into
 
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=SUITES, help="every benchmark that says something about such a machine")
     parser.add_argument("--markdown", action="store_true", help="print the newest record of each benchmark as a table")
     parser.add_argument(

@@ -61,6 +61,7 @@ def test_trainers_learn_their_batch(bench, small, monkeypatch, tmp_path, trainer
     ("arguments", "message"),
     [
         (["--batch", "-1"], "--batch is -1: it must be at least 1"),
+        (["--batch", "0"], "--batch is 0: it must be at least 1"),
         (["--crop", "8"], "--crop is 8: it must be at least 16"),
         (["--trace", "/nowhere/at/all.json"], "there is no folder"),
         (["--limit", "0"], "--limit is 0: it must be above 0"),

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from engine.errors import InputError
-from tests.small_run import ROOT, run_tool
+from tests.small_run import ROOT, call_tool, run_tool
 
 
 @pytest.fixture
@@ -51,3 +52,22 @@ def test_a_short_soak_watches_the_process_it_started():
     assert 100 < facts["failed"] < 700  # of the quarter of the files that were damaged
     memory = next(line.split() for line in done.stdout.splitlines() if line.startswith("memory, MB"))
     assert 100 < float(memory[2]) < 3000
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--manifest", "nowhere.parquet"), "error: no manifest at 'nowhere.parquet'"),
+        pytest.param(
+            ("--device", "cuda"),
+            "error: run.device is 'cuda' but torch sees no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_mistakes_are_told_before_another_process_begins(options, says, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    assert call_tool("soak.py", "decode", "store", *options, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(says)
+    assert said.count("\n") == 1
