@@ -8,7 +8,7 @@ A run folder's `checkpoints/` holds `step_00001234.pt` (the newest few, to resum
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -82,11 +82,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, LookupError, OSError, UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        text = str(error).strip()  # some of torch's own are of several lines, or say nothing of the file
+        reason = text.splitlines()[0] if text and not isinstance(error, LookupError) else type(error).__name__
         raise InputError(f"checkpoint '{path}' cannot be read ({reason}): it is truncated or no checkpoint") from error
     missing = [key for key in _REQUIRED if not isinstance(state, dict) or key not in state]
     if missing:
         raise InputError(f"'{path}' is not a checkpoint of this project: it has no {', '.join(missing)}")
+    if not isinstance(state["config"], dict):
+        raise InputError(f"'{path}' is not a checkpoint of this project: its config is no config")
     if state["format"] != FORMAT_VERSION:
         raise InputError(f"checkpoint '{path}' has format {state['format']}, this version reads {FORMAT_VERSION}")
     return state
@@ -160,12 +163,20 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
     """
     file = checkpoint_file(Path(path))
     state = read_checkpoint(file)
-    tree = dict(state["config"])
-    tree["model"] = {**tree["model"], "weights": None}  # all weights are in the checkpoint
-    config = parse(Config, tree)
+    try:
+        config = parse(Config, state["config"])
+        config = replace(config, model=replace(config.model, weights=None))  # all weights are in the checkpoint
+    except InputError as error:
+        raise InputError(f"checkpoint '{file}' is of another version, its config is not understood: {error}") from error
     model = build_embedder(config.model, clip_format(config), state["embed_dim"])
     weights = evaluated_weights(state, weights or config.evaluate.weights, file)
-    model.load_state_dict(network_weights(weights))
+    try:
+        model.load_state_dict(network_weights(weights))
+    except RuntimeError as error:  # it lists every tensor
+        raise InputError(
+            f"checkpoint '{file}' holds other weights than its config describes ({config.model.backbone} of width "
+            f"{config.model.width}): {' '.join(str(error).split())[:200]} ..."
+        ) from error
     model.to(device).eval()
     prior = tuple(state.get("prior_classes", ()))
     return LoadedModel(model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file, prior)

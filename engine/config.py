@@ -12,13 +12,15 @@ import yaml
 from engine.errors import InputError
 from engine.schema import apply_override, option, parse, read_yaml, section, to_tree
 
+MAX_SEED = 2**32 - 1  # numpy's RandomState takes no larger one
+
 
 @dataclass(frozen=True)
 class RunConfig:
     """Where and how the run happens."""
 
     folder: str = option("runs/unnamed", "everything the run writes: log, TensorBoard, checkpoints, pictures, results")
-    seed: int = option(0, "seed of weights, dropout and data order", minimum=0)
+    seed: int = option(0, "seed of weights, dropout and data order", minimum=0, maximum=MAX_SEED)
     device: str = option("auto", "auto takes a GPU if there is one and says so", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
     resume: str = option("auto", "auto: newest checkpoint of the run folder if any; never; or a checkpoint's path")
@@ -33,7 +35,7 @@ class RunConfig:
 class ClassSplitConfig:
     """A random split of the classes: RandomState(seed).permutation over the sorted names, the first num_train train."""
 
-    seed: int = option(0, "seed of the permutation", minimum=0)
+    seed: int = option(0, "seed of the permutation", minimum=0, maximum=MAX_SEED)
     num_train: int = option(1, "how many classes train; the rest are unseen", minimum=1)
 
 
@@ -55,7 +57,15 @@ class SourceConfig:
     max_hours: float = option(8.0, "of a file; a manifest with a longer one is refused", minimum=0)
     part: str = option("all", "which side of class_split this is", choices=("all", "train", "unseen"))
     video_share: float = option(1.0, "keep this share of each class's videos, drawn at random", minimum=0, maximum=1)
-    video_seed: int = option(0, "seed of that draw; of one seed a smaller share is part of a larger", minimum=0)
+    video_seed: int = option(
+        0, "seed of that draw; of one seed a smaller share is part of a larger", minimum=0, maximum=MAX_SEED
+    )
+
+    def __post_init__(self) -> None:
+        if (self.class_split is None) != (self.part == "all"):
+            raise ValueError(
+                "class_split needs a part, train or unseen, and a part needs a class_split (seed, num_train)"
+            )
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class ValidationConfig:
         0.1, "share of the videos of every training class (whole groups)", minimum=0, maximum=0.9
     )
     num_classes: int = option(0, "training classes held out entirely, to choose by zero-shot accuracy", minimum=0)
-    seed: int = option(0, "seed of what is held out", minimum=0)
+    seed: int = option(0, "seed of what is held out", minimum=0, maximum=MAX_SEED)
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ class DataConfig:
     clips_per_epoch: int | None = option(
         None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1
     )
-    max_bad_share: float = option(0.01, "stop when more than this share of the samples could not be decoded", minimum=0)
+    max_bad_share: float = option(
+        0.01, "stop when more than this share of the samples could not be decoded", minimum=0, maximum=1
+    )
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,7 @@ class WordSourceConfig:
         choices=("error", "random"),
     )
     dim: int = option(300, "length of random vectors", minimum=1)
-    seed: int = option(0, "seed of random vectors", minimum=0)
+    seed: int = option(0, "seed of random vectors", minimum=0, maximum=MAX_SEED)
     text: str = option(
         "name", "what a sentence encoder reads; both: average of the two", choices=("name", "definition", "both")
     )
@@ -291,7 +303,7 @@ class ProceduralConfig:
     num_unseen: int = option(5, "combinations kept for the test", minimum=1)
     frames: int = option(32, "frames of a video", minimum=4)
     size: int = option(72, "pixels of its side", minimum=32)
-    seed: int = option(0, "seed of the drawing and of which combinations are unseen", minimum=0)
+    seed: int = option(0, "seed of the drawing and of which combinations are unseen", minimum=0, maximum=MAX_SEED)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,12 @@
 """The one error a user is meant to read, and how a command line shows it."""
 
+import json
+import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -18,7 +23,15 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        _tell_torchrun(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)
+
+
+def _tell_torchrun(message: str) -> None:
+    """torchrun ends its own report on a rank that failed with this, in place of advice on tracebacks."""
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        with suppress(OSError):
+            Path(file).write_text(json.dumps({"message": message, "timestamp": int(time.time())}))

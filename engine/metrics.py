@@ -157,7 +157,7 @@ def evaluate_embeddings(
     Raises:
         InputError: no video, or embeddings that are not finite.
     """
-    _check(name, embeddings, len(failures))
+    _check(name, embeddings, failures)
     answers = labels.cpu().numpy()
     predicted, cosine = _nearest(embeddings, class_vectors)
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -188,9 +188,12 @@ def half_of_classes(classes: Sequence[str], seed: int) -> np.ndarray:
     return by_name[np.random.RandomState(seed).permutation(len(classes))[: len(classes) // 2]]
 
 
-def _check(name: str, embeddings: torch.Tensor, num_failures: int) -> None:
+def _check(name: str, embeddings: torch.Tensor, failures: Sequence[SampleFailure]) -> None:
     if not len(embeddings):
-        reason = f"none of its {num_failures} videos could be decoded" if num_failures else "it has no videos"
+        reason = "it has no videos"
+        if failures:
+            first = failures[0]
+            reason = f"none of its {len(failures)} videos could be decoded; '{first.path}': {first.reason}"
         raise InputError(f"test set '{name}' cannot be evaluated: {reason}")
     check_finite(embeddings, f"test set '{name}'")
 
@@ -205,7 +208,7 @@ def check_finite(embeddings: torch.Tensor, what: str) -> None:
     if broken:
         raise InputError(
             f"{what}: the embeddings of {broken} of {len(embeddings)} videos are not finite numbers: "
-            "the training diverged (lower train.lr, or train.precision=fp32)"
+            "the training diverged (train anew in another run.folder, with a lower train.lr or train.precision=fp32)"
         )
 
 

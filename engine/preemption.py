@@ -1,4 +1,4 @@
-"""Stopping when a scheduler asks for it: SIGTERM or SIGUSR1, then a checkpoint, then exit status 0.
+"""Stopping when asked: SIGTERM or SIGUSR1 of a scheduler, or Ctrl-C, then a checkpoint, then the end.
 
 A signal only raises a flag; the loop looks at it where a checkpoint can be taken. With several ranks the
 flags are combined once a step, so that all stop after the same step although the signals arrive at
@@ -6,7 +6,10 @@ different moments (or at one rank alone). The combining runs beside the step, ov
 the CPU: its answer is read one step later, and no GPU is waited for.
 """
 
+import os
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -14,7 +17,8 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+AGAIN_S = 1.0  # a SIGINT so soon after another is no second Ctrl-C: torchrun hands on what its ranks have had already
 
 
 class Preempted(Exception):
@@ -65,10 +69,22 @@ class StopVote:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopVote]:
-    """While inside, SIGTERM and SIGUSR1 ask for a stop instead of ending the process. Main thread only."""
-    vote = StopVote()
+    """While inside, the `SIGNALS` ask for a stop instead of ending the process. Main thread only.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came a second time.
+    """
+    vote, asked_at = StopVote(), float("inf")
 
     def ask(number: int, _: FrameType | None) -> None:
+        nonlocal asked_at
+        if number == signal.SIGINT and time.monotonic() > asked_at + AGAIN_S:
+            raise KeyboardInterrupt
+        if number == signal.SIGINT and not vote.requested() and os.environ.get("RANK", "0") == "0":
+            print(
+                "interrupted: saves and stops after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True
+            )
+        asked_at = min(asked_at, time.monotonic())
         vote.signal_name = signal.Signals(number).name
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}

@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from engine.checkpoint import checkpoint_file, network_weights, newest_checkpoint, read_checkpoint, set_aside_later
+from engine.checkpoint import (
+    checkpoint_file,
+    list_checkpoints,
+    network_weights,
+    newest_checkpoint,
+    read_checkpoint,
+    set_aside_later,
+)
 from engine.config import Config
 from engine.distributed import barrier, main_rank_first
 from engine.ema import KEY as AVERAGE
@@ -47,10 +51,15 @@ def restore(run: "Run") -> None:
         state = read_checkpoint(checkpoint_file(Path(resume)))
     if state is not None:
         _resume(run, state)
+        if run.step >= run.total_steps and not list_checkpoints(run.folder):
+            raise InputError(
+                f"run.resume: '{resume}' is at step {run.step} of {run.total_steps}, so nothing is left to train in "
+                f"'{run.folder}': raise train.epochs, or take its weights for a new run with train.init_from"
+            )
     elif run.config.train.init_from:
         source = checkpoint_file(Path(run.config.train.init_from))
         start = read_checkpoint(source)
-        _load_weights(run.model, evaluated_weights(start, "auto", source), source)
+        _load_weights(run, start, source)
         run.prior_classes = tuple(dict.fromkeys([*run.prior_classes, *checkpoint_classes(start)]))
         run.notes.append(f"weights from {source}")
     if run.average:
@@ -89,11 +98,17 @@ def _resume(run: "Run", state: dict[str, Any]) -> None:
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
 
 
-def _load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: Path) -> None:
-    own, weights = network_weights(model.state_dict()), network_weights(weights)
+def _load_weights(run: "Run", start: dict[str, Any], source: Path) -> None:
+    weights = network_weights(evaluated_weights(start, "auto", source))
+    own = network_weights(run.model.state_dict())
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
     if wrong:
+        theirs, mine = start["config"]["model"], to_tree(run.config)["model"]
+        differ = [
+            f"{key} {theirs[key]} there, {mine[key]} here" for key in ("backbone", "width") if theirs[key] != mine[key]
+        ]
         raise InputError(
-            f"train.init_from: '{source}' is of another model; tensors that do not fit: {', '.join(wrong[:8])}"
+            f"train.init_from: '{source}' is of another model ({'; '.join(differ) or 'class vectors of another length'}): "
+            f"{len(wrong)} tensors do not fit, the first is {wrong[0]}"
         )
-    model.load_state_dict(weights, strict=False)
+    run.model.load_state_dict(weights, strict=False)

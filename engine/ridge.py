@@ -75,6 +75,16 @@ def fit_ridge(
     return _Solver(features.double(), label, vectors.double()).solve(strength)
 
 
+def check_enough_classes(number: int) -> None:
+    """Whether some of so many training classes can be held out of a regression.
+
+    Raises:
+        InputError: too few.
+    """
+    if number < MIN_CLASSES:
+        raise InputError(f"{number} training classes: at least {MIN_CLASSES} are needed to hold some of them out")
+
+
 def choose_ridge(
     features: torch.Tensor,
     label: torch.Tensor,
@@ -95,8 +105,7 @@ def choose_ridge(
     Raises:
         InputError: too few classes to hold any out.
     """
-    if len(vectors) < MIN_CLASSES:
-        raise InputError(f"{len(vectors)} training classes: at least {MIN_CLASSES} are needed to hold some of them out")
+    check_enough_classes(len(vectors))
     features, vectors = features.double(), vectors.double()
     generator = np.random.default_rng(seed)
     folds = [

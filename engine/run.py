@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import clip_format, drop_old_checkpoints, save_checkpoint
+from engine.command_line import output_folder
 from engine.config import Config
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import build_decoder, choose_decoder
@@ -98,6 +99,8 @@ class Run:
 
 def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
     """Read the data, the words and the model of a run, and resume it if it was started before."""
+    if ranks.is_main:
+        output_folder(Path(config.run.folder), "run.folder")
     tests = load_tests(config.data.tests)
     test_classes = [(test.name, test.classes) for test in tests]
     training_sets = load_training_sets(config.data)

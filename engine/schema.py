@@ -3,8 +3,10 @@
 Knows nothing of what is configured; `engine/config.py` has the sections.
 """
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -67,6 +69,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as nested dictionaries; safe loading, duplicate keys refused."""
+    if path.is_dir():
+        raise InputError(f"config '{path}' is a folder: name a YAML file in it")
     if not path.is_file():
         raise InputError(f"no config file at '{path}'")
     if path.stat().st_size > MAX_YAML_BYTES:
@@ -77,13 +81,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error}") from None
     except RecursionError:
         raise InputError(f"{path} is nested too deeply for a config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a mapping of sections, not a {type(content).__name__}")
     return content
+
+
+def _one_line(error: Exception) -> str:
+    """Where a text stops being YAML and why, without PyYAML's excerpts of several lines."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def apply_override(tree: dict[str, Any], text: str) -> None:
@@ -94,7 +106,7 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
     try:
         value = yaml.load(value_text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
-        raise InputError(f"override '{text}': the value is not valid YAML ({error})") from error
+        raise InputError(f"override '{text}': the value is not valid YAML ({_one_line(error)})") from error
     *parents, last = dotted.split(".")
     place: Any = tree
     for depth, name in enumerate(parents):
@@ -176,15 +188,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"'{where}' must be a mapping, not {value!r}")
         key_type, item = typing.get_args(hint)
         return {_convert(key_type, k, where): _convert(item, v, f"{where}.{k}") for k, v in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):  # YAML 1.1 reads 1e-3 as text
+        with contextlib.suppress(ValueError, OverflowError):
+            value = float(value)
     if isinstance(value, bool) != (hint is bool) or not isinstance(value, hint):
         raise InputError(f"'{where}' must be of type {hint.__name__}, not {value!r}")
+    if hint is float and not math.isfinite(value):
+        raise InputError(f"'{where}' is {value}: it must be a finite number")
     return value
 
 

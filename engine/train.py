@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine import outcome, report
+from engine.command_line import Parser
 from engine.config import Config, load_config, save_config
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks, barrier, session, share_buffers
@@ -41,13 +42,15 @@ def main() -> None:
             reached = train(config, ranks, stop)
             control = train(_control(config, reached.embed_dim), ranks, stop) if config.run.control else None
         except Preempted:  # exit status 0: a scheduler should not count it as a failure
+            if stop.signal_name == "SIGINT":  # but what a user breaks off is not done
+                raise KeyboardInterrupt from None
             return
         if ranks.is_main:
             outcome.show(reached, control)
 
 
 def _arguments() -> tuple[Path, list[str]]:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="torchrun engine/train.py",
         description=__doc__,
         epilog="Config keys (section.key = default):\n" + describe(Config),

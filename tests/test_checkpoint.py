@@ -91,6 +91,7 @@ class Bomb:
         ),
         (lambda path: torch.save([1, 2], path), "is not a checkpoint of this project"),
         (lambda path: torch.save({**state(), "format": 99}, path), "has format 99, this version reads 1"),
+        (lambda path: torch.save({**state(), "format": 1, "config": "x"}, path), "its config is no config"),
     ],
 )
 def test_foreign_files_are_refused_and_run_nothing(tmp_path, capsys, write, says):
@@ -99,6 +100,22 @@ def test_foreign_files_are_refused_and_run_nothing(tmp_path, capsys, write, says
     with pytest.raises(InputError, match=says):
         read_checkpoint(path)
     assert "ran code" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"width": 8}, "holds other weights than its config describes .r3d_18 of width 8.: Error"),
+        ({"colour": 1}, "is of another version, its config is not understood: unknown key 'model.colour'"),
+    ],
+)
+def test_weights_and_config_that_do_not_fit_are_one_line(tmp_path, change, says):
+    made = state()
+    made["config"] = {**made["config"], "model": {**made["config"]["model"], **change}}
+    save_checkpoint(tmp_path / "x.pt", made)
+    with pytest.raises(InputError, match=rf"x.pt' {says}") as caught:
+        load_for_inference(tmp_path / "x.pt", torch.device("cpu"))
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_checkpoint_is_named(tmp_path):

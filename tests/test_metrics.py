@@ -152,7 +152,7 @@ def test_nothing_to_evaluate_is_an_error_with_the_reason():
     with pytest.raises(InputError, match="'x' cannot be evaluated: it has no videos"):
         evaluate_embeddings("x", torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), ["a", "b"], torch.eye(2))
     failures = [SampleFailure(Path("bad.mp4"), "why")]
-    with pytest.raises(InputError, match="none of its 1 videos could be decoded"):
+    with pytest.raises(InputError, match=r"none of its 1 videos could be decoded; 'bad.mp4': why"):
         evaluate_embeddings(
             "x", torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64), ["a", "b"], torch.eye(2), failures=failures
         )

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from engine.preemption import stop_on_signals
 from tests import jobs
 
 
@@ -43,6 +44,33 @@ def test_sigterm_and_sigusr1_save_and_the_run_goes_on_bit_for_bit(videos, whole,
     ]
     assert jobs.same_weights(whole, folder)
     assert jobs.losses(folder) == jobs.losses(whole)
+
+
+def test_ctrl_c_saves_and_the_run_is_told_apart_from_a_finished_one(videos, tmp_path):
+    folder = tmp_path / "run"
+    config = jobs.write_config(tmp_path / "config.yaml", videos, folder, checkpoint={"every_epochs": 4})
+    process = jobs.start(config)
+    jobs.wait_for_step(folder, 3, process)
+    status, printed, _ = jobs.stop(process, signal.SIGINT)
+    assert status == 130
+    assert "Ctrl-C again stops at once" in printed
+    assert "Traceback" not in printed
+    stopped = jobs.events(folder, "stopped")[-1]
+    assert stopped["signal"] == "SIGINT"
+    assert (folder / "checkpoints" / f"step_{stopped['step']:08d}.pt").is_file()
+
+
+def test_a_second_ctrl_c_stops_at_once_but_not_torchruns_echo_of_the_first(monkeypatch, capsys):
+    clock = [100.0]
+    monkeypatch.setattr("engine.preemption.time.monotonic", lambda: clock[0])
+    with stop_on_signals() as vote:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert vote.requested()
+        clock[0] += 5
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_signal_during_evaluation_costs_no_step(videos, whole, tmp_path):

@@ -22,6 +22,7 @@ import torch
 from bench import accuracy, compute, decode, decode_gpu, ingest, kernels, manifest, memory, recovery, train
 from bench.publish import markdown, newest, publish, read_records
 
+from engine.command_line import Parser
 from engine.errors import InputError, run_command
 from engine.records import RECORDS, recording_into
 
@@ -99,7 +100,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=SUITES, help="every benchmark that says something about such a machine")
     parts = sorted({_part(words) for suite in SUITES.values() for words in suite})
     parser.add_argument("--part", choices=parts, action="append", help="only this part of the suite; may be repeated")

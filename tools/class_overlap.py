@@ -24,6 +24,7 @@ import argparse
 from pathlib import Path
 
 from engine import pictures
+from engine.command_line import Parser, output_folder
 from engine.config import OverlapConfig, WordsConfig
 from engine.errors import InputError, run_command
 from engine.schema import parse
@@ -37,6 +38,7 @@ def main() -> None:
     arguments = _arguments()
     if not 0 <= arguments.tau <= 2:
         raise InputError(f"--tau is {arguments.tau:g}: a cosine distance lies between 0 and 2")
+    output_folder(arguments.out, "--out")
     source, _, path = arguments.words.partition(":")
     choices = {"rules": arguments.rules, "centre": arguments.centre, "missing": arguments.missing}
     words = parse(WordsConfig, {"source": source, "path": path or None, **choices}, "words")
@@ -53,7 +55,6 @@ def main() -> None:
     print(
         f"\n{left} of {len(neighbours)} training classes are left: {len(near)} lie within {arguments.tau:g} of a test class"
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
     write_overlap_csv(neighbours, arguments.tau, arguments.out / "class_overlap.csv")
     figure = pictures.overlap_figure(neighbours, arguments.tau, num_shown=arguments.shown)
     pictures.save_figure(figure, arguments.out / "class_overlap.png")
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", action="append", required=True, metavar="[NAME=]CLASSES",
                         help="training classes (or those of pretrained weights); repeat it for several sets")  # fmt: skip
     parser.add_argument("--test", action="append", required=True, metavar="[NAME=]CLASSES",

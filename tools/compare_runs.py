@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from engine.command_line import Parser
 from engine.errors import InputError, run_command
 from engine.records import append_record, summarise
 from engine.schema import read_yaml
@@ -21,7 +22,7 @@ from engine.tables import format_table
 
 def main() -> None:
     """Read the command line, print the table, record it if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, each with a results.json")
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
@@ -33,7 +34,18 @@ def main() -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """What a run folder reached: name, seen, unseen, chance, control (None where absent), clips per second."""
+    """What a run folder reached: name, seen, unseen, chance, control (None where absent), clips per second.
+
+    Raises:
+        InputError: the folder is not of a finished run, or its results.json is of something else.
+    """
+    try:
+        return _read_run(folder)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"results.json of '{folder}' is not what a run writes at its end ({error!r})") from error
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
     results = _read_results(folder)
     accuracies = [test["all_classes"] for test in results["tests"].values()]
     if not accuracies:

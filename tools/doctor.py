@@ -20,6 +20,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from engine.command_line import Parser
 from engine.diagnosis import diagnose
 from engine.errors import run_command
 from engine.provenance import installed
@@ -29,7 +30,7 @@ from engine.tables import format_table
 
 def main() -> None:
     """Read the command line, check, print the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", action="append", default=[], type=Path, metavar="MANIFEST", help="a manifest to look at"
     )

@@ -45,6 +45,7 @@ from typing import Any
 
 from engine import pictures
 from engine.checkpoint import LoadedModel
+from engine.command_line import Parser, output_folder
 from engine.config import RunConfig, SourceConfig
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
@@ -75,6 +76,9 @@ def main() -> None:
             tests=[parse_source(text) for text in arguments.data],
             overrides=_settings(arguments),
         )
+        out = arguments.out or default_folder(arguments.run)
+        if ranks.is_main:
+            output_folder(out, "--out")
         datasets = test_sets(loaded)
         seen = None
         if arguments.generalised:
@@ -82,7 +86,6 @@ def main() -> None:
             seen = seen_videos(loaded.config.data, loaded.train_classes, source)
         content, results, general = evaluate(loaded, datasets, ranks, seen)
         if ranks.is_main:
-            out = arguments.out or default_folder(arguments.run)
             write(out, content, results, datasets)
             if arguments.report:
                 write_report(out, loaded, content, results, general, datasets)
@@ -90,7 +93,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value",
                         help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
@@ -230,8 +233,7 @@ def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
 
 
 def write(out: Path, content: dict[str, Any], results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> None:
-    """results.json, and for each test set two pictures and two tables."""
-    out.mkdir(parents=True, exist_ok=True)
+    """results.json, and for each test set two pictures and two tables, in the folder `out`."""
     (out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for result, dataset in zip(results, datasets, strict=True):
         name = pictures.file_name(result.name)

@@ -24,7 +24,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from engine.command_line import Parser, output_folder
 from engine.config import load_config
+from engine.data.manifest import Manifest
 from engine.errors import InputError, run_command
 from engine.experiments.adopt import adopt_runs
 from engine.experiments.catalogue import EXPERIMENTS
@@ -47,6 +49,8 @@ def main() -> None:
         if name not in EXPERIMENTS:
             raise InputError(f"no experiment '{name}': there are {', '.join(EXPERIMENTS)}")
     setup = _setup(arguments)
+    if not arguments.only_plan:
+        output_folder(arguments.out, "--out")
     for text in arguments.adopt:
         _adopt(text, setup, arguments.out)
     plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
@@ -138,6 +142,12 @@ def _setup(arguments: argparse.Namespace) -> Setup:
     setup = Setup(
         base, tuple(dict.fromkeys(arguments.splits)), arguments.images, reference=reference, methods=methods, **lists
     )
+    if setup.images is not None:
+        Manifest.load(Path(setup.images))  # a wrong one would fail every cell that pretrains
+    if min(setup.splits) < 0:
+        raise InputError(f"--splits has {min(setup.splits)}: they are seeds, from 0 upwards")
+    if arguments.workers < 0:
+        raise InputError(f"--workers is {arguments.workers}: it must be at least 1, or 0 for the default")
     if not all(0 < share <= 1 for share in setup.shares):
         raise InputError("--shares are of the training videos: above 0, at most 1")
     if min([setup.draws, setup.cluster_classes, *setup.class_counts, *setup.clusters]) < 1:
@@ -147,7 +157,7 @@ def _setup(arguments: argparse.Namespace) -> Setup:
 
 def _arguments() -> argparse.Namespace:
     experiments = "\n".join(f"  {name:8} {each.about}" for name, each in EXPERIMENTS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=f"{__doc__}\nexperiments:\n{experiments}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = Setup.__dataclass_fields__

@@ -28,13 +28,14 @@ import os
 import time
 from pathlib import Path
 
+from engine.command_line import Parser
 from engine.errors import InputError, run_command
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     about, _, more = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="index_dataset.py", description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the data set")

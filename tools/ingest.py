@@ -25,6 +25,7 @@ import os
 import time
 from pathlib import Path
 
+from engine.command_line import Parser
 from engine.errors import InputError, run_command
 
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -33,7 +34,7 @@ _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "s
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     about, _, more = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ingest.py", description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     from engine.data.store.index import StoreSettings

@@ -24,12 +24,14 @@ from pathlib import Path
 import torch
 
 from engine.checkpoint import LoadedModel
+from engine.command_line import Parser
 from engine.distributed import choose_device
 from engine.errors import InputError, run_command
 from engine.evaluate import check_dimension, embed_videos
 from engine.inference import inference_decoder, inference_settings, load_model, manifest_of_files
 from engine.metrics import check_finite
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.words import name_key
 from engine.tables import format_table
 from kernels.cosine_nn import MAX_K, cosine_topk
 
@@ -68,7 +70,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
     parser.add_argument("--model", required=True, type=Path, metavar="RUN", help="run folder or checkpoint file")
     named = parser.add_mutually_exclusive_group(required=True)
@@ -105,10 +107,13 @@ def class_names(text: str | None, file: Path | None) -> list[str]:
             raise InputError(f"class names cannot be read from '{file}': {error}") from error
     else:
         parts = (text or "").split(",")
-    names = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    by_key: dict[str, str] = {}
+    for name in filter(None, (part.strip() for part in parts)):
+        by_key.setdefault(name_key(name), name)
+    names = list(by_key.values())
     if len(names) < 2:
         raise InputError(
-            f"{len(names)} class named: name at least two to choose from, as in --classes 'kayaking, surfing'"
+            f"{len(names) or 'no'} class named: name at least two to choose from, as in --classes 'kayaking, surfing'"
         )
     return names
 

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 
 from engine.checkpoint import LoadedModel, checkpoint_file, network_weights, read_checkpoint, save_checkpoint
+from engine.command_line import Parser, output_folder
 from engine.config import save_config
 from engine.data.sources import class_lookup, load_trained
 from engine.distributed import choose_device
 from engine.errors import InputError, run_command
 from engine.evaluate import check_dimension, embed_features
 from engine.inference import inference_decoder, inference_settings, load_model
-from engine.ridge import RidgeHead, choose_ridge
+from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
 from engine.semantics.classes import build_class_embeddings
 from engine.tables import format_table
 
@@ -39,11 +40,12 @@ def main() -> None:
     """Read the command line, fit the layer, write the run folder, print the table of strengths."""
     arguments = _arguments()
     device = choose_device(arguments.device)
-    overrides = [f"evaluate.num_snippets={arguments.snippets}"] if arguments.snippets else []
+    overrides = [f"evaluate.num_snippets={arguments.snippets}"] if arguments.snippets is not None else []
     loaded = load_model(arguments.run, device, overrides=[*overrides, *arguments.set])
     out = arguments.out or loaded.path.parent.parent / "ridge"
     if out.resolve() == loaded.path.parent.parent.resolve():
         raise InputError(f"--out is the run's own folder '{out}': name another, its checkpoint is not to be lost")
+    output_folder(out, "--out")
     features, label, vectors = training_features(loaded, device)
     head = choose_ridge(features, label, vectors, seed=arguments.seed)
     write(out, loaded, head, arguments.keep, features)
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/ridge")
     parser.add_argument(
@@ -75,6 +77,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not 0 <= arguments.keep <= 1:
         parser.error(f"--keep is {arguments.keep}: it must be from 0 to 1")
+    if arguments.seed < 0:
+        parser.error(f"--seed is {arguments.seed}: it must be at least 0")
     return arguments
 
 
@@ -82,9 +86,11 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
     """Features float32 [V, F] of the videos that the model was trained on, their classes int64 [V], the class vectors [C, D].
 
     Raises:
-        InputError: the training videos are not where they were, or the class vectors are of another length.
+        InputError: too few training classes, the training videos are not where they were, or the class vectors are of
+            another length.
     """
     config = loaded.config
+    check_enough_classes(len(loaded.train_classes))
     data = load_trained(config.data, loaded.train_classes).train
     classes = build_class_embeddings(loaded.train_classes, config.words)
     check_dimension(loaded.model, classes)

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import read_checkpoint
+from engine.command_line import Parser
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.data.loader import StreamPlan
@@ -69,7 +70,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="RUN/not_finite", help="what the stopped run left")
     parser.add_argument("--step", type=int, metavar="N", help="steps done before the batch; default: the first bad one")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")

@@ -35,6 +35,7 @@ from bench.charts import PICTURES
 from bench.resources import UNITS, Sample, Trend, trends, watch
 from bench.runs import QUICKSTART, TRAIN, endless
 
+from engine.command_line import Parser
 from engine.config import load_config
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import build_decoder
@@ -82,8 +83,8 @@ def parse_arguments() -> argparse.Namespace:
     Raises:
         InputError: a number out of range.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    common = argparse.ArgumentParser(add_help=False)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common = Parser(add_help=False)
     common.add_argument("--every", type=float, default=5.0, metavar="S", help="seconds between samples (default: 5)")
     common.add_argument("--warm-up", type=float, default=0.1, metavar="SHARE", help="not judged (default: 0.1)")
     common.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
@@ -113,7 +114,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
     """Decode in a process of its own, and watch it. Returns the samples and what the record should tell beside them."""
+    choose_device(arguments.device)  # here and not only in the other process: a mistake is one line
     manifest = arguments.manifest or draw_videos(arguments, folder)
+    num_videos = len(Manifest.load(manifest))
     context = multiprocessing.get_context("spawn")
     counts = context.Array("q", 2)  # snippets done, of which failed
     process = context.Process(target=decode_for_long, args=(arguments, manifest, counts), daemon=True)
@@ -134,7 +137,7 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
         raise InputError(f"the decoding process ended with status {process.exitcode} after {counts[0]} snippets")
     return samples, {
         "decoder": arguments.decoder, "device_type": arguments.device, "threads": arguments.threads,
-        "videos": len(Manifest.load(manifest)), "side": None if arguments.manifest else arguments.side,
+        "videos": num_videos, "side": None if arguments.manifest else arguments.side,
         "damaged": arguments.damaged, "failed": counts[1],
     }  # fmt: skip
 

@@ -107,7 +107,8 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
     report_path = out.with_name(out.name + ".report.json")
     write_report(report, report_path)
     if not rows:
-        raise InputError(f"none of the {len(problems)} listed videos can be used: '{report_path}' says why of each")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in report.bad.items())
+        raise InputError(f"none of the {len(problems)} listed videos can be used ({kinds}): see '{report_path}'")
     Manifest.from_rows(rows, _kept_root(root, out)).save(out)
     return report
 

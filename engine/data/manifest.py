@@ -123,18 +123,8 @@ class Manifest:
             raise InputError(
                 f"manifest '{path}' is not a readable Parquet file ({error}): index the data set again"
             ) from error
-        notes = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-        missing = [name for name in SCHEMA.names if name not in (*table.schema.names, *_LATER)]
-        if notes.get("version") != FORMAT_VERSION or missing:
-            raise InputError(
-                f"'{path}' is not a manifest of version {FORMAT_VERSION}"
-                f"{f' (columns missing: {missing})' if missing else ''}: index the data set again"
-            )
-        for name in _LATER:
-            if name not in table.schema.names:
-                table = table.append_column(name, pa.nulls(len(table)))
-        table = table.select(SCHEMA.names).cast(SCHEMA)
-        home = Path(root) if root is not None else Path(notes["root"])
+        table, home = _checked(table, path)
+        home = Path(root) if root is not None else home
         if not home.is_absolute():
             home = path.parent / home
         return cls(table, home, path)
@@ -146,6 +136,35 @@ class Manifest:
         arrays = [pa.array(columns[f.name], type=pa.string() if f.type == _NAMES else f.type) for f in SCHEMA]
         arrays = [a.dictionary_encode() if f.type == _NAMES else a for a, f in zip(arrays, SCHEMA, strict=True)]
         return cls(pa.Table.from_arrays(arrays, schema=SCHEMA), root)
+
+
+def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
+    """The table of a file in the types of `SCHEMA`, and the root that the file names.
+
+    Raises:
+        InputError: `path` is a Parquet file of something else, or lists nothing.
+    """
+    try:
+        notes = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        reason = "" if notes.get("version") == FORMAT_VERSION else "another tool or version wrote it"
+        root = Path(notes.get("root", ""))
+        missing = [name for name in SCHEMA.names if name not in (*table.schema.names, *_LATER)]
+        if missing:
+            reason = f"columns missing: {', '.join(missing)}"
+        else:
+            for name in _LATER:
+                if name not in table.schema.names:
+                    table = table.append_column(name, pa.nulls(len(table)))
+            table = table.select(SCHEMA.names).cast(SCHEMA)
+            empty = [name for name in SCHEMA.names if name not in _LATER and table.column(name).null_count]
+            reason = reason or (f"values missing in: {', '.join(empty)}" if empty else "")
+    except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+        reason = f"{error}"
+    if reason:
+        raise InputError(f"'{path}' is not a manifest of version {FORMAT_VERSION} ({reason}): index the data set again")
+    if not table.num_rows:
+        raise InputError(f"manifest '{path}' lists no video: index the data set again")
+    return table, root
 
 
 _VIDEO_COLUMNS = (

@@ -61,9 +61,7 @@ def load_source(config: SourceConfig) -> DataSet:
         manifest = manifest.select(
             ~np.isin(_checked(manifest, "class_name", config.exclude_classes, path), config.exclude_classes)
         )
-    if config.part != "all":
-        if config.class_split is None:
-            raise InputError(f"data source '{path}': part '{config.part}' needs a class_split (seed, num_train)")
+    if config.class_split is not None:
         keep = split_classes(manifest.classes, config.class_split)[config.part]
         manifest = manifest.select(np.isin(manifest.class_index, [manifest.classes.index(name) for name in keep]))
     if config.video_share < 1:
@@ -92,9 +90,18 @@ def _checked(manifest: Manifest, column: str, wanted: Sequence[str], path: Path)
     present = set(values)
     for name in wanted:
         if name not in present:
-            close = difflib.get_close_matches(name, present, n=3) or sorted(present)[:10]
-            raise InputError(f"manifest '{path}' has no {column} '{name}'; near: {', '.join(repr(c) for c in close)}")
+            if present == {""}:
+                raise InputError(f"manifest '{path}' knows no {column}s: leave '{name}' out of the config")
+            close, others = difflib.get_close_matches(name, present, n=3), sorted(present)
+            known = (
+                "near: " + _quoted(close) if close else "it has " + _quoted(others[:10]) + ", ..." * (len(others) > 10)
+            )
+            raise InputError(f"manifest '{path}' has no {column} '{name}'; {known}")
     return values
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, list[str]]:
@@ -211,7 +218,8 @@ def hold_out_classes(classes: Sequence[str], config: ValidationConfig) -> list[s
     """Names of the training classes that are held out entirely."""
     if config.num_classes and config.num_classes > len(classes) - 2:
         raise InputError(
-            f"data.validation.num_classes is {config.num_classes} but there are only {len(classes)} training classes"
+            f"data.validation.num_classes is {config.num_classes} of {len(classes)} training classes: at least 2 must be "
+            f"left to train on, so it can be at most {max(0, len(classes) - 2)}"
         )
     order = np.random.RandomState(config.seed).permutation(len(classes))[: config.num_classes]
     return sorted(sorted(classes)[i] for i in order)

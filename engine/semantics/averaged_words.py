@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.config import WordSourceConfig
 from engine.errors import InputError
-from engine.semantics.embeddings import ClassEmbeddings, random_vector, unit_rows
+from engine.semantics.embeddings import ClassEmbeddings, MissingVectors, random_vector, unit_rows
 from engine.semantics.vectors import CENTRE_WORDS, WordVectors
 from engine.semantics.words import class_words, user_replacement, word_tables
 
@@ -45,7 +45,7 @@ class AveragedWords:
                 wanted[name] = words
                 missing[name] = [word if part else None for word, part in zip(words, found, strict=True)]
         if missing and self.config.missing == "error":
-            raise InputError(self._missing_message(wanted, missing))
+            raise MissingVectors(self._missing_message(wanted, missing))
         return self._average(names, entries, substitutes)
 
     def _look_up(self, name: str, substitutes: dict[str, str]) -> tuple[list[str], list[tuple[str, ...] | None]]:

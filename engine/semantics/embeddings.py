@@ -17,6 +17,10 @@ import torch
 from engine.errors import InputError
 
 
+class MissingVectors(InputError):
+    """Class names that a source of class vectors does not know."""
+
+
 @dataclass(frozen=True, eq=False)
 class ClassEmbeddings:
     """Classes as points of the word space.

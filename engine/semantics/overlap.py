@@ -19,6 +19,7 @@ from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.embeddings import MissingVectors
 from kernels.cosine_nn import cosine_topk
 
 NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
@@ -145,8 +146,8 @@ def _overlapping(
 ) -> list[Neighbour]:
     try:
         return overlapping(nearest_test_classes(training, tests, config.words or words), config.tau)
-    except InputError as error:
-        raise InputError(
+    except MissingVectors as error:
+        raise MissingVectors(
             f"{error}\n(asked for to hold training classes against test classes: train.exclude_overlap.words may name other "
             "vectors for that alone, and its key 'missing: random' does without them)"
         ) from error

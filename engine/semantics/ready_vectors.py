@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.config import WordSourceConfig
 from engine.errors import InputError
-from engine.semantics.embeddings import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings, MissingVectors
 from engine.semantics.words import class_words, name_key, user_replacement
 
 
@@ -64,7 +64,7 @@ class ReadyVectors:
         chosen, found = self.sets[covered.index(max(covered))], matches[covered.index(max(covered))]
         missing = [name for name, rows in zip(names, found, strict=True) if not rows]
         if missing:
-            raise InputError(self._missing_message(missing, chosen))
+            raise MissingVectors(self._missing_message(missing, chosen))
         rows = [self._one_row(name, places, chosen) for name, places in zip(names, found, strict=True)]
         for part, places in zip(self.sets, matches, strict=True):
             if part is not chosen and all(places):
@@ -121,8 +121,10 @@ def _read_sets(config: WordSourceConfig) -> tuple[Path, list[_NamedVectors]]:
         with np.load(file, allow_pickle=False) as content:
             arrays = {key: content[key] for key in content.files}
     except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        # numpy calls any text a pickle, and says how to load it all the same.
+        reason = error if zipfile.is_zipfile(file) else "no .npz file, or one cut short"
         raise InputError(
-            f"class vectors '{file}' cannot be read ({error}): write them with "
+            f"class vectors '{file}' cannot be read ({reason}): write them with "
             "np.savez(FILE, names=np.array(NAMES, dtype=str), vectors=VECTORS)"
         ) from error
     prefixes = [key.removesuffix("names") for key in arrays if key == "names" or key.endswith("_names")]

@@ -73,3 +73,29 @@ def test_wrong_files_are_named(tmp_path):
     pq.write_table(pa.table({"path": ["x"]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match="is not a manifest of version 1"):
         Manifest.load(tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda table: table.slice(0, 0), "lists no video"),
+        (lambda table: table.drop_columns(["codec"]), "columns missing: codec"),
+        (lambda table: with_column(table, "num_frames", pa.array(["many"])), "Failed to parse string: 'many'"),
+        (
+            lambda table: with_column(table, "class_name", pa.array([None], pa.string())),
+            "values missing in: class_name",
+        ),
+        (lambda table: table.replace_schema_metadata({"unseen": '{"version": 1'}), "Expecting"),
+        (lambda table: table.replace_schema_metadata({"unseen": "[1]"}), "no attribute"),
+        (lambda table: table.replace_schema_metadata({"unseen": '{"version": 9}'}), "another tool or version wrote it"),
+    ],
+)
+def test_a_parquet_file_that_is_no_manifest_is_one_error(tmp_path, damage, says):
+    Manifest.from_rows([row("x.mp4", "a")], tmp_path).save(tmp_path / "m.parquet")
+    pq.write_table(damage(pq.read_table(tmp_path / "m.parquet")), tmp_path / "damaged.parquet")
+    with pytest.raises(InputError, match=rf"damaged.parquet.*{says}.*: index the data set again"):
+        Manifest.load(tmp_path / "damaged.parquet")
+
+
+def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, values)

@@ -54,14 +54,25 @@ def test_class_split_follows_the_stated_rule(path, part):
 def test_wrong_names_are_errors_with_near_ones(path):
     with pytest.raises(InputError, match=r"has no class_name 'class aa'; near: 'class a'"):
         load_source(SourceConfig(str(path), classes=["class aa"]))
-    with pytest.raises(InputError, match="has no split 'val'; near: 'test', 'train'"):
+    with pytest.raises(InputError, match="has no split 'val'; it has 'test', 'train'"):
         load_source(SourceConfig(str(path), splits=["val"]))
+    with pytest.raises(InputError, match=r"has no group 'x'; it has 'g00', 'g01', .*'g07'$"):
+        load_source(SourceConfig(str(path), groups=["x"]))
     with pytest.raises(InputError, match="no video is left"):
         load_source(SourceConfig(str(path), classes=[CLASSES[0]], exclude_classes=[CLASSES[0]]))
-    with pytest.raises(InputError, match="needs a class_split"):
-        load_source(SourceConfig(str(path), part="unseen"))
     with pytest.raises(InputError, match="none would be unseen"):
         split_classes(CLASSES, ClassSplitConfig(num_train=10))
+
+
+def test_splits_of_a_data_set_that_has_none(tmp_path):
+    Manifest.from_rows([row("x.mp4", "a", split="")], tmp_path).save(tmp_path / "m.parquet")
+    with pytest.raises(InputError, match="knows no splits: leave 'train' out of the config"):
+        load_source(SourceConfig(str(tmp_path / "m.parquet"), splits=["train"]))
+
+
+def test_two_classes_at_least_must_train():
+    with pytest.raises(InputError, match="at least 2 must be left to train on, so it can be at most 8"):
+        hold_out_classes(CLASSES, ValidationConfig(num_classes=9))
 
 
 def test_held_out_videos_are_whole_groups_of_every_class(path):

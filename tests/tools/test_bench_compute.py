@@ -71,6 +71,7 @@ def test_fp32_on_a_gpu_is_called_what_it_is(monkeypatch, bench):
     ("arguments", "message"),
     [
         (["--batch", "-1"], "--batch is -1: it must be at least 1"),
+        (["--batch", "0"], "--batch is 0: it must be at least 1"),
         (["--crop", "8"], "--crop is 8: it must be at least 16"),
         (["--trace", "/nowhere/at/all.json"], "there is no folder"),
         (["--limit", "0"], "--limit is 0: it must be above 0"),

@@ -45,3 +45,12 @@ def test_a_folder_without_results_is_named(tmp_path, make):
     done = run(make(tmp_path))
     assert done.returncode == 2
     assert "no results.json in" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"tests": {"a": 3}}'])
+def test_results_of_something_else_are_named(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: results.json of '{tmp_path}' is not what a run writes")
+    assert done.stderr.count("\n") == 1

@@ -164,6 +164,10 @@ def test_mistakes_are_one_line(place, monkeypatch, capsys):
         (["fig9"], "no experiment 'fig9': there are fig2"),
         (["fig6", "--shares", "2"], "--shares are of the training videos"),
         (["methods"], "name it with --methods FILE"),
+        (["fig4", "--splits", "-1"], "--splits has -1: they are seeds"),
+        (["fig6", "--images", "nowhere.parquet"], "no manifest at 'nowhere.parquet'"),
+        (["fig4", "--workers", "-2"], "--workers is -2: it must be at least 1"),
+        (["fig4", "--out", str(place / "config.yaml")], "--out: cannot write into"),
     ):
         assert call_tool("experiments.py", *extra, "--config", place / "config.yaml", monkeypatch=monkeypatch) == 2
         assert message in capsys.readouterr().err

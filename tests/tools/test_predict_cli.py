@@ -93,6 +93,8 @@ def test_words_of_the_run_and_nothing_wrong(folder, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--classes", "alone"], "1 class named: name at least two"),
+        (["--classes", "Brush Hair, brush_hair"], "1 class named: name at least two"),
+        (["--classes", " , "], "no class named: name at least two"),
         (["--classes-file", "nowhere.txt"], "class names cannot be read from 'nowhere.txt'"),
         (["--classes", "noise, archery", "--words", "npz:{folder}/own.npz"], "archery"),
         (["--classes", "a b, c d", "--set", "words.dim=9"], "embeds into 12 dimensions, but the class vectors have 9"),

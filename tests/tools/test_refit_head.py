@@ -82,3 +82,14 @@ def test_the_runs_own_checkpoint_is_not_overwritten(folder, monkeypatch, capsys)
     assert call_tool("refit_head.py", folder / "run", "--out", folder / "run", monkeypatch=monkeypatch) == 2
     assert "--out is the run's own folder" in capsys.readouterr().err
     assert (folder / "run" / "checkpoints" / "best.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [(("--snippets", 0), "num_snippets' is 0"), (("--seed", -1), "--seed is -1"), (("--out", __file__), "--out: ")],
+)
+def test_mistakes_are_told_before_the_videos_are_read(folder, option, says, monkeypatch, capsys):
+    assert call_tool("refit_head.py", folder / "run", *option, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1

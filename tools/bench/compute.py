@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=None, help="of a clip (default: 16 on a GPU, 8 on a CPU)")
     parser.add_argument("--crop", type=int, default=None, help="its side (default: 112 on a GPU, 56 on a CPU)")
     parser.add_argument("--batch", type=int, default=None, help="clips of a step (default: 64 on a GPU, 4 on a CPU)")
-    parser.add_argument("--steps", type=int, default=None, help="timed steps (default: 50 on a GPU, 5 on a CPU)")
+    parser.add_argument("--steps", type=int, default=None, help="timed steps (default: 50 on a GPU, 7 on a CPU)")
     parser.add_argument(
         "--only",
         choices=dict.fromkeys(CPU_TRAINERS + GPU_TRAINERS),
@@ -111,13 +111,11 @@ def _limit(arguments: argparse.Namespace) -> float:
 
 def _setting(arguments: argparse.Namespace, device: torch.device) -> Setting:
     on_gpu = device.type == "cuda"
-    chosen = {
-        "frames": arguments.frames or (16 if on_gpu else 8),
-        "crop": arguments.crop or (112 if on_gpu else 56),
-        "batch": arguments.batch or (64 if on_gpu else 4),
-        "steps": arguments.steps or (50 if on_gpu else 7),
-        "width": arguments.width or (64 if on_gpu else 16),
-    }
+    usual = {"frames": 8, "crop": 56, "batch": 4, "steps": 7, "width": 16}
+    if on_gpu:
+        usual = {"frames": 16, "crop": 112, "batch": 64, "steps": 50, "width": 64}
+    given = {name: getattr(arguments, name) for name in usual}
+    chosen = {name: usual[name] if value is None else value for name, value in given.items()}
     least = {"frames": 1, "crop": 16, "batch": 1, "steps": 1, "width": 4}
     for name, value in chosen.items():
         if value < least[name]:

@@ -69,9 +69,11 @@ def prepare(arguments: argparse.Namespace, folder: Path, settings: StoreSettings
     raw = Manifest.load(arguments.manifest or folder / "raw.parquet")
     rows = np.flatnonzero(raw.num_frames >= clip.span)
     raw = raw.select(np.sort(generator.permutation(rows)[: arguments.num_videos]))
+    if len(raw) == 0:
+        raise InputError(f"'{raw.source}' lists no video of at least {clip.span} frames: name another --manifest")
     settings = settings or StoreSettings(short_side=arguments.short_side)
     report = ingest(raw, folder / "store", settings, WorkSettings())
-    if report.files or len(raw) == 0:
+    if report.files:
         raise InputError(f"'{raw.source}' has files that cannot be ingested: {report.files[:3]}")
     store = Manifest.load(folder / "store" / MANIFEST_NAME)
     mp4 = None if settings.b_frames else _mp4_files(store, folder, settings)

@@ -80,8 +80,10 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
         records = _normalise_all(videos, source, writer, work)
         stored = [path for path, record in records.items() if isinstance(record.made, StoredVideo)]
         if not stored:
-            write_report(_summarise(records, settings, 0), folder / REPORT_NAME)
-            raise InputError(f"none of the {len(videos)} files can be used: '{folder / REPORT_NAME}' says why of each")
+            failed = _summarise(records, settings, 0)
+            write_report(failed, folder / REPORT_NAME)
+            kinds = ", ".join(f"{count} {kind}" for kind, count in failed.bad.items())
+            raise InputError(f"none of the {len(videos)} files can be used ({kinds}): see '{folder / REPORT_NAME}'")
         writer.finish(stored)
     manifest = build_manifest(source, {path: records[path].made for path in stored}, Path())
     manifest.save(folder / MANIFEST_NAME)

@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.data.journal import Failure, FileState, parse_line
 from engine.data.pyav.normalise import NormalisedVideo
-from engine.data.store.index import INDEX_NAME, StoreSettings, shard_path, write_index
+from engine.data.store.index import INDEX_NAME, MANIFEST_NAME, StoreSettings, shard_path, write_index
 from engine.errors import InputError
 
 _JOURNAL_NAME = "journal.jsonl"
@@ -76,6 +76,8 @@ class StoreWriter:
         self.folder, self.settings, self._shard_bytes = folder, settings, shard_bytes
         self._ends: dict[int, int] = {}  # shard -> first byte behind its finished videos
         path = folder / _JOURNAL_NAME
+        if (folder / MANIFEST_NAME).exists() and not path.exists():
+            raise InputError(f"'{folder / MANIFEST_NAME}' is of no store and would be overwritten: name another --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._journal = path.open("a", encoding="ascii")

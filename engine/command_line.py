@@ -1,0 +1,34 @@
+"""What all command lines share: how they refuse a wrong option, and the folder that results go to."""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+from engine.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells of a wrong option like of any other mistake, in one line; argparse prints all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Called by argparse."""
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def output_folder(path: Path, option: str) -> Path:
+    """Make a folder that results go to, and try to write in it: now, and not after hours of work.
+
+    Args:
+        option: what it is called by the user, as `run.folder` or `--out`.
+
+    Raises:
+        InputError: it is a file, or nothing can be written there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"{option}: cannot write into '{path}' ({error.strerror}): choose another folder") from error
+    return path

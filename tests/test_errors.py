@@ -1,0 +1,37 @@
+"""How a command line ends where the user erred, and where the user breaks off."""
+
+import json
+
+import pytest
+
+from engine.errors import InputError, run_command
+
+
+def mistake() -> None:
+    raise InputError("'x' is wrong: mend it")
+
+
+def broken_off() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("main", "status", "line"), [(mistake, 2, "error: 'x' is wrong: mend it\n"), (broken_off, 130, "interrupted\n")]
+)
+def test_one_line_and_a_status(main, status, line, capsys, monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    assert ended.value.code == status
+    assert capsys.readouterr() == ("", line)
+
+
+def test_torchrun_is_told_too(tmp_path, capsys, monkeypatch):
+    """In the form that torch.distributed.elastic reads: a message, and when it was."""
+    for file in (tmp_path / "error.json", tmp_path / "no" / "folder.json"):  # what cannot be written changes nothing
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(file))
+        with pytest.raises(SystemExit):
+            run_command(mistake)
+    told = json.loads((tmp_path / "error.json").read_text())
+    assert told["message"] == "error: 'x' is wrong: mend it"
+    assert isinstance(told["timestamp"], int)
