@@ -176,17 +176,6 @@ def test_a_file_that_fails_is_listed_and_missing_from_the_manifest(raw, tmp_path
         ingest(Manifest.from_rows(rows[-2:], raw.root), tmp_path / "t", SETTINGS, WorkSettings())
 
 
-def test_a_manifest_that_lies_where_the_store_would_is_kept(tmp_path):
-    there = tmp_path / "manifest.parquet"
-    there.write_bytes(b"of the raw videos")
-    with pytest.raises(
-        InputError, match=r"manifest.parquet. is of no store and would be overwritten: name another --out"
-    ):
-        StoreWriter(tmp_path, StoreSettings(), 2**20)
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.parquet"]
-    assert there.read_bytes() == b"of the raw videos"
-
-
 def test_labelled_segments_of_one_file_share_its_video(raw, tmp_path, decoder):
     source = next(line for line in raw.table.to_pylist() if line["path"] == "surfing/long.mp4")
     rows = [{**source, "first_frame": first, "num_frames": count} for first, count in ((0, 45), (10, 20), (40, 5))]

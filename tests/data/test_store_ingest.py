@@ -102,3 +102,14 @@ def test_the_pack_of_odd_files_is_ingested_or_refused_with_a_reason(shared_data,
     assert len(source) > 25
     assert report.files == []
     assert verify(tmp_path / "s", 10**6).problems == []
+
+
+def test_a_manifest_that_lies_where_the_store_would_is_kept(tmp_path):
+    there = tmp_path / "manifest.parquet"
+    there.write_bytes(b"of the raw videos")
+    with pytest.raises(
+        InputError, match=r"manifest.parquet. is of no store and would be overwritten: name another --out"
+    ):
+        StoreWriter(tmp_path, StoreSettings(), 2**20)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.parquet"]
+    assert there.read_bytes() == b"of the raw videos"

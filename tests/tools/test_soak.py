@@ -47,5 +47,50 @@ def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth(resources):
         resources.trends(an_hour(resources, warming)[:8], warm_up=0.5)
 
 
-from engine.records import recording_into
-from tests.small_run import ROOT, call_tool
+def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources, tmp_path):
+    size = 64 * 2**20
+    (tmp_path / "mapped").write_bytes(bytes(size))
+    before = resources.held_by([os.getpid()])["memory"]
+    pages = np.memmap(tmp_path / "mapped", mode="r")
+    assert pages.sum() == 0  # all of them are resident now
+    mapped = resources.held_by([os.getpid()])["memory"]
+    held = np.ones(size, np.uint8)
+    asked = resources.held_by([os.getpid()])["memory"]
+    assert abs(mapped - before) < 0.1 * size / 1e6
+    assert asked - mapped == pytest.approx(held.nbytes / 1e6, rel=0.1)
+
+
+def test_a_short_soak_watches_the_process_it_started_and_is_recorded(resources, monkeypatch, tmp_path, capsys):
+    import soak
+
+    monkeypatch.setattr(soak, "PICTURES", tmp_path)
+    words = ["decode", "pyav", "--snippets", "1600", "--damaged", "0.25", "--every", "0.1"]
+    monkeypatch.setattr(sys, "argv", ["soak.py", *words])
+    with recording_into(tmp_path), pytest.raises(SystemExit) as ended:
+        soak.main()
+    assert ended.value.code in (0, 1)  # so short a run may still be warming up
+    assert "decode_pyav: 1,600 snippets" in capsys.readouterr().out
+    record = json.loads((tmp_path / "soak.jsonl").read_text())
+    assert (record["part"], record["snippets"], record["device_type"]) == ("decode_pyav", 1600, "cpu")
+    assert 100 < record["failed"] < 700  # of the quarter of the files that were damaged
+    assert 100 < record["trends"]["memory"]["last"] < 3000
+    assert (tmp_path / "soak_decode_pyav.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--manifest", "nowhere.parquet"), "error: no manifest at 'nowhere.parquet'"),
+        pytest.param(
+            ("--device", "cuda"),
+            "error: run.device is 'cuda' but torch sees no GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_mistakes_are_told_before_another_process_begins(options, says, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    assert call_tool("soak.py", "decode", "store", *options, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(says)
+    assert said.count("\n") == 1
