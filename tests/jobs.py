@@ -98,10 +98,15 @@ def start(*arguments: object, ranks: int = 0, launcher: Sequence[str] = (), **mo
     )  # fmt: skip
 
 
+def free_port() -> int:
+    """A port that nobody listens at: a fixed one would join two runs of the tests."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
 def start_ranks(world_size: int, *arguments: object) -> list[subprocess.Popen[str]]:
     """Start every rank by itself, as srun does, so that each can be signalled alone."""
-    with socket.create_server(("127.0.0.1", 0)) as free:  # a fixed port would join two runs of the tests
-        port = free.getsockname()[1]
+    port = free_port()
     return [
         start(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
               LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

@@ -1,7 +1,11 @@
 """A scheduler takes the machine: checkpoint, exit status 0, and the run goes on as if nothing had been."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -126,3 +130,55 @@ def test_sigterm_to_torchrun_reaches_all_ranks(videos, tmp_path):
     assert (folder / "checkpoints" / f"step_{stopped:08d}.pt").is_file()
     assert status != 0, "torchrun itself says that it was stopped (docs/cluster.md); if that changed, say so there"
     assert "the same command goes on from there" in printed
+
+
+# What the script of docs/cluster.md calls: srun starts two ranks, hands signals on and gives back the worst status.
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+trap 'kill -USR1 $(jobs -p)' USR1
+for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" & done
+status=0
+for job in $(jobs -p); do
+  until wait $job; result=$?; [[ $result -lt 128 ]]; do :; done
+  [[ $result -gt $status ]] && status=$result
+done
+exit $status
+"""
+SCONTROL = """#!/bin/bash
+case $1 in show) echo 127.0.0.1 ;; requeue) echo $2 >> "$REQUEUED" ;; esac
+"""
+
+
+@pytest.mark.distributed
+def test_the_slurm_script_of_the_documentation_saves_and_requeues(videos, tmp_path):
+    """With stand-ins for srun and scontrol: the signal to the script stops both ranks, and the job queues again."""
+    folder, requeued = tmp_path / "run", tmp_path / "requeued"
+    sections = {**jobs.EXACT, "train": {**jobs.EXACT["train"], "epochs": 14}, "evaluate": {"every_epochs": 14}}
+    config = jobs.write_config(tmp_path / "config.yaml", videos, folder, **sections)
+    text = (jobs.REPO / "docs" / "cluster.md").read_text().split("```bash\n")[1].split("```")[0]
+    words = "configs/kinetics_r2plus1d.yaml run.folder=runs/k664"
+    assert words in text
+    (tmp_path / "job.sh").write_text(text.replace(words, str(config)))
+    for name, content in (
+        ("srun", SRUN),
+        ("scontrol", SCONTROL),
+        ("python", f'#!/bin/bash\nexec {sys.executable} "$@"\n'),
+    ):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    job_id = str(jobs.free_port() - 20_000)  # the script takes 20000 and the job's number for a port
+    slurm = {"SLURM_JOB_ID": job_id, "SLURM_JOB_NODELIST": "x", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    environment = jobs.environment(PATH=f"{tmp_path}:{os.environ['PATH']}", REQUEUED=str(requeued), **slurm)
+    start = partial(subprocess.Popen, ["bash", tmp_path / "job.sh"], cwd=jobs.REPO, env=environment, text=True,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    job = start()
+    jobs.wait_for_step(folder, 3, job)
+    job.send_signal(signal.SIGUSR1)
+    printed, _ = job.communicate(timeout=120)
+    assert requeued.read_text().split() == [job_id], printed
+    stopped = jobs.events(folder, "stopped")[-1]
+    job = start()  # as the scheduler would
+    printed, _ = job.communicate(timeout=600)
+    assert job.returncode == 0, printed
+    assert [event["step"] for event in jobs.events(folder, "start")] == [0, stopped["step"]]
+    assert requeued.read_text().split() == [job_id]  # it was done, and not queued once more
