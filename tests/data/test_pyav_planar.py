@@ -25,10 +25,12 @@ def stretched(plane, shape):
     return plane
 
 
-def reference(picture, full_range):
-    """float [height, width, 3]."""
+def reference(picture, full_range, whole_levels=False):
+    """float [height, width, 3]; `whole_levels`: of chroma rounded, halves upwards."""
     y, u, v = (plane_rows(plane)[:, : plane.width].astype(float) for plane in picture.planes)
     u, v = (stretched(plane, y.shape) - 128 for plane in (u, v))
+    if whole_levels:
+        u, v = np.floor(u + 0.5), np.floor(v + 0.5)
     if not full_range:
         y, u, v = (y - 16) * 255 / 219, u * 255 / 224, v * 255 / 224
     red, blue = y + 1.402 * v, y + 1.772 * u
@@ -45,17 +47,32 @@ def test_any_window_of_any_picture(full_range):
         top = int(generator.integers(picture_height - height, endpoint=True))
         left = int(generator.integers(picture_width - width, endpoint=True))
         pictures = [noise(generator, picture_height, picture_width) for _ in range(generator.integers(1, 4))]
-        windows = PlanarWindows(len(pictures), top, left, height, width, picture_height, picture_width)
-        for place, picture in reversed(list(enumerate(pictures))):
-            windows.put(place, picture)
+        place = (top, left, height, width, picture_height, picture_width)
+        windows = PlanarWindows(*place, full_range, workspace)
         rgb = np.full((len(pictures), height, width, 3), 77, np.uint8)
-        windows.to_rgb(rgb, full_range, workspace)
+        for picture, square in zip(pictures, rgb, strict=True):
+            windows.put(picture, square)
+        windows.flush()
         for found, picture in zip(rgb, pictures, strict=True):
             expected = reference(picture, full_range)[top : top + height, left : left + width]
             errors.append(np.abs(found - expected).ravel())
     errors = np.concatenate(errors)
     assert errors.max() < 2
     assert errors.mean() < 0.5
+
+
+def test_chroma_is_rounded_once_in_whole_numbers():
+    """However many pictures are converted together, mirrored or not. A level of chroma is at least 1.4 of a colour."""
+    generator, workspace = np.random.default_rng(6), Workspace()
+    for num_pictures, flip in ((1, False), (7, True), (19, False)):
+        pictures = [noise(generator, 24, 38) for _ in range(num_pictures)]
+        windows = PlanarWindows(3, 5, 20, 31, 24, 38, True, workspace, flip=flip)
+        rgb = np.zeros((num_pictures, 20, 31, 3), np.uint8)
+        for picture, square in zip(pictures, rgb, strict=True):
+            windows.put(picture, square)
+        windows.flush()
+        expected = np.stack([reference(picture, True, whole_levels=True)[3:23, 5:36] for picture in pictures])
+        assert np.abs(rgb - (expected[:, :, ::-1] if flip else expected)).max() < 0.75
 
 
 def test_other_formats_are_not_for_this_file():

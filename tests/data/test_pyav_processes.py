@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import deque
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import build_decoder
 from engine.data.pyav.decode import PyAVDecoder
-from engine.data.pyav.processes import ProcessDecoder
+from engine.data.pyav.processes import ProcessDecoder, take_share
 from tests.data.videos import describe, write_numbered
 
 CPU, CLIP = torch.device("cpu"), ClipFormat(num_frames=4, stride=2, short_side=40, crop=32)
@@ -68,6 +69,22 @@ def test_clips_stay_as_they_are_while_they_are_held(decoder, requests):
     for start in range(0, 40, 8):
         decoder.decode(requests[start : start + 8])
     assert len(decoder._blocks) == num_blocks  # memory is used again
+
+
+@pytest.mark.parametrize("sizes", [[1] * 40, [5, 3, 2] + [1] * 30, [16], [9, 9, 1]])
+def test_shares_shrink_to_single_files(sizes):
+    waiting = deque({(job, row): None for row in range(size)} for job, size in enumerate(sizes))
+    jobs, shares = list(waiting), []
+    while waiting:
+        shares.append(take_share(waiting, 4))
+    assert [job for share in shares for job in share] == jobs
+    assert all(len(share) > 0 for share in shares) and len(shares[-1]) == 1
+    left = sum(sizes)
+    for share in shares:
+        num_requests = sum(map(len, share))
+        assert len(share) == 1 or num_requests <= left // 4
+        left -= num_requests
+    assert len(shares) < 20 or len(sizes) < 20
 
 
 def test_a_killed_process_costs_nothing(decoder, requests):

@@ -60,14 +60,14 @@ class FrameConverter:
 
     def _planar(self, picture: av.VideoFrame) -> np.ndarray:
         height, width, full_range = picture.height, picture.width, is_full_range(picture)
-        rgb = np.empty((1, height, width, 3), np.uint8)
+        rgb = np.empty((height, width, 3), np.uint8)
         rows = max(2, _BAND_PIXELS // width)
         for top in range(0, height, rows):
-            band = rgb[:, top : top + rows]
-            windows = PlanarWindows(1, top, 0, band.shape[1], width, height, width)
-            windows.put(0, picture)
-            windows.to_rgb(band, full_range, self.workspace)
-        return rgb[0]
+            band = rgb[top : top + rows]
+            windows = PlanarWindows(top, 0, len(band), width, height, width, full_range, self.workspace)
+            windows.put(picture, band)
+            windows.flush()
+        return rgb
 
     def _by_swscale(self, picture: av.VideoFrame) -> np.ndarray:
         plan, colour = self._plan(picture), {}

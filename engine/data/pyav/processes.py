@@ -25,7 +25,7 @@ from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.transfer import DeviceCopier
 from engine.errors import InputError
 
-_SHARES = 4  # messages for each process and batch: fewer cost less, more are better balanced
+_PARTS = 2  # times the processes: of what waits, one part is the next share, so that shares shrink and all end together
 
 Job = dict[int, SnippetRequest]  # requests of one file, by their row
 
@@ -98,15 +98,15 @@ class ProcessDecoder:
 
     def _decode_part(self, requests: Sequence[SnippetRequest], block: "_Block") -> dict[int, str]:
         """Decode into shared memory; row -> reason of the failed."""
-        jobs = [{row: requests[row] for row in rows} for rows in split_into_jobs(requests, len(self._workers))]
-        size = max(1, len(jobs) // (_SHARES * len(self._workers)))
-        waiting = deque(jobs[first : first + size] for first in range(0, len(jobs), size))
+        jobs = ({row: requests[row] for row in rows} for rows in split_into_jobs(requests, len(self._workers)))
+        waiting = deque(sorted(jobs, key=len, reverse=True))
+        alone: list[Job] = []  # of processes that died: whose fault it was shows when each request is alone
         busy: dict[int, list[Job]] = {}  # place of a worker -> what it decodes
         failures: dict[int, str] = {}
-        while waiting or busy:
+        while waiting or alone or busy:
             for place in range(len(self._workers)):
-                if waiting and place not in busy:
-                    busy[place] = waiting.popleft()
+                if (waiting or alone) and place not in busy:
+                    busy[place] = [alone.pop()] if alone else take_share(waiting, _PARTS * len(self._workers))
                     self._worker(place).give((block.name, block.path, busy[place]))
             for place, answer in self._answers(busy):
                 given = busy.pop(place)
@@ -114,8 +114,8 @@ class ProcessDecoder:
                     failures |= answer
                 elif len(given) == 1 and len(given[0]) == 1:
                     failures[next(iter(given[0]))] = f"FFmpeg cannot decode it ({answer.text})"
-                else:  # whose fault it was shows when each is alone
-                    waiting.extendleft([{row: request}] for job in given for row, request in job.items())
+                else:
+                    alone += [{row: request} for job in given for row, request in job.items()]
         return failures
 
     def _worker(self, place: int) -> Worker:
@@ -140,6 +140,17 @@ class ProcessDecoder:
                 self._workers[place] = None
             answers.append((place, answer))
         return answers
+
+
+def take_share(waiting: deque[Job], num_parts: int) -> list[Job]:
+    """Take the next jobs off those that wait: of their requests one part of `num_parts` at most, but always one job."""
+    room = sum(map(len, waiting)) // num_parts
+    share = [waiting.popleft()]
+    room -= len(share[0])
+    while waiting and len(waiting[0]) <= room:
+        room -= len(waiting[0])
+        share.append(waiting.popleft())
+    return share
 
 
 class _Block:

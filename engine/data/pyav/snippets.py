@@ -24,45 +24,30 @@ class SnippetWriter:
         self._waiting = len(clip)
         self._gathered: PlanarWindows | None = None
         self._form: tuple[str, int, int, int] | None = None  # of the pictures that are gathered
-        self._full_range = False
-        self._done: list[int] = []  # places that are converted already
 
     def put(self, place: int, picture: av.VideoFrame, converted: dict[tuple[int, int], np.ndarray]) -> None:
         """Take a picture, once for each place; `converted`: the picture by size, shared between snippets."""
         form = (picture.format.name, picture.color_range, picture.width, picture.height)
         if form == self._form or (self._form is None and self._gather(picture, form)):
-            self._gathered.put(place, picture)
+            self._gathered.put(picture, self._clip[place])
         else:
             size = (self._window.width, self._window.height)
             if size not in converted:
                 converted[size] = self._convert(picture, *size)
             cut(converted[size], self._window, self._clip[place])
-            self._done.append(place)
         self._waiting -= 1
         if not self._waiting and self._gathered is not None:
-            self._convert_gathered()
+            self._gathered.flush()
 
     def _gather(self, picture: av.VideoFrame, form: tuple[str, int, int, int]) -> bool:
         """Begin to gather pictures of this form, if they are to be shown as large as they are."""
         window, crop, size = self._window, self._clip.shape[1], (picture.height, picture.width)
         if size != (window.height, window.width) or window.quarter_turns or not is_planar_420(picture):
             return False
-        self._gathered = PlanarWindows(len(self._clip), window.top, window.left, crop, crop, *size)
-        self._form, self._full_range = form, is_full_range(picture)
+        place, workspace = (window.top, window.left, crop, crop), self._convert.workspace
+        self._gathered = PlanarWindows(*place, *size, is_full_range(picture), workspace, flip=window.flip)
+        self._form = form
         return True
-
-    def _convert_gathered(self) -> None:
-        clip, workspace = self._clip, self._convert.workspace
-        done = clip[self._done]
-        if self._window.flip:
-            upright = workspace.take("upright", *clip.shape)
-            self._gathered.to_rgb(upright, self._full_range, workspace)
-            lines = (-1, *clip.shape[2:])
-            cv2.flip(upright.reshape(lines), 1, clip.reshape(lines))
-        else:
-            self._gathered.to_rgb(clip, self._full_range, workspace)
-        clip[self._done] = done  # a video that changed its form within the snippet
-        self._gathered = None
 
 
 def cut(image: np.ndarray, window: CropWindow, square: np.ndarray) -> None:
