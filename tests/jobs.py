@@ -76,7 +76,7 @@ def environment(**more: str) -> dict[str, str]:
 def run(*arguments: object, ranks: int = 0, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
     """Run a job to its end."""
     done = subprocess.run(
-        command(*arguments, ranks=ranks), capture_output=True, text=True, timeout=900, env=environment(), **more
+        command(*arguments, ranks=ranks), capture_output=True, text=True, timeout=3600, env=environment(), **more
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
