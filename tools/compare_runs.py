@@ -90,6 +90,7 @@ def record_fields(folders: list[Path], runs: list[dict[str, Any]]) -> dict[str, 
         tree = read_yaml(config)
         fields["config"] = {name: tree[name] for name in ("clip", "model", "words", "loss", "train", "evaluate")}
         fields["config"]["words"]["path"] = Path(tree["words"]["path"]).name if tree["words"]["path"] else None
+        fields["config"]["words"]["definitions"] = [Path(file).name for file in tree["words"].get("definitions", [])]
     for name in ("unseen", "control", "seen"):
         values = [run[name] for run in runs if run[name] is not None]
         if values:
