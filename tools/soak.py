@@ -119,7 +119,7 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
     num_videos = len(Manifest.load(manifest))
     context = multiprocessing.get_context("spawn")
     counts = context.Array("q", 2)  # snippets done, of which failed
-    process = context.Process(target=decode_for_long, args=(arguments, manifest, counts), daemon=True)
+    process = context.Process(target=decode_for_long, args=(arguments, manifest, counts))  # it has children: no daemon
     process.start()
     shown = 0
     with Progress(arguments.snippets, "snippet") as progress:
@@ -131,8 +131,12 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
                 shown = sample.done
             return shown >= arguments.snippets
 
-        samples = watch(process.pid, lambda: counts[0], is_over, arguments.every)
-    process.join(60)
+        try:
+            samples = watch(process.pid, lambda: counts[0], is_over, arguments.every)
+            process.join(60)
+        finally:
+            process.kill()
+    process.join()
     if counts[0] < arguments.snippets or process.exitcode != 0:
         raise InputError(f"the decoding process ended with status {process.exitcode} after {counts[0]} snippets")
     return samples, {

@@ -63,21 +63,24 @@ def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources
     assert asked - mapped == pytest.approx(size / 1e6, rel=0.1)
 
 
-def test_a_short_soak_watches_the_process_it_started_and_is_recorded(resources, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("decoder", ["pyav", "dali"])  # DALI has a process of its own below that one
+def test_a_short_soak_watches_the_process_it_started(decoder, resources, monkeypatch, tmp_path, capsys, request):
     import soak
 
+    if decoder == "dali":
+        request.getfixturevalue("dali")
     monkeypatch.setattr(soak, "PICTURES", tmp_path)
-    words = ["decode", "pyav", "--snippets", "1600", "--damaged", "0.25", "--every", "0.1"]
+    words = ["decode", decoder, "--snippets", "1600", "--damaged", "0.25", "--every", "0.1"]
     monkeypatch.setattr(sys, "argv", ["soak.py", *words])
     with recording_into(tmp_path), pytest.raises(SystemExit) as ended:
         soak.main()
     assert ended.value.code in (0, 1)  # so short a run may still be warming up
-    assert "decode_pyav: 1,600 snippets" in capsys.readouterr().out
+    assert f"decode_{decoder}: 1,600 snippets" in capsys.readouterr().out
     record = json.loads((tmp_path / "soak.jsonl").read_text())
-    assert (record["part"], record["snippets"], record["device_type"]) == ("decode_pyav", 1600, "cpu")
+    assert (record["part"], record["snippets"], record["device_type"]) == (f"decode_{decoder}", 1600, "cpu")
     assert 100 < record["failed"] < 700  # of the quarter of the files that were damaged
     assert 100 < record["trends"]["memory"]["last"] < 3000
-    assert (tmp_path / "soak_decode_pyav.png").is_file()
+    assert (tmp_path / f"soak_decode_{decoder}.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from engine.data.batch import Video
 from engine.data.identity import change_since_index
-from engine.data.pyav.packets import codec_name, padded
+from engine.data.pyav.packets import codec_name, demux, padded
 from engine.data.pyav.probe import MAX_PIXELS, video_stream
 
 TOO_SLOW = "decoding took longer than the time limit"
@@ -113,7 +113,7 @@ class FileFrames:
         raise LostCount
 
     def _output(self) -> Iterator[av.VideoFrame]:
-        for packet in self._container.demux(self._stream):
+        for packet in demux(self._container, self._stream):
             if time.monotonic() > self._deadline:
                 raise Unusable(TOO_SLOW)
             for picture in packet.decode():

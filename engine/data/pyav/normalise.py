@@ -33,6 +33,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from engine.data.identity import change_since_index
 from engine.data.journal import Failure
 from engine.data.pyav.convert import ACCURATE, copy_planes
+from engine.data.pyav.packets import read_pictures
 from engine.data.pyav.planar import is_full_range, plane_rows
 from engine.data.pyav.probe import video_stream
 from engine.data.store.index import StoreSettings
@@ -208,7 +209,7 @@ def _pictures(container: InputContainer, deadline: float) -> Iterator[av.VideoFr
     stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"  # parallelism is over files
     count = 0
     try:
-        for picture in container.decode(stream):
+        for picture in read_pictures(container, stream):
             if time.monotonic() > deadline:
                 raise _Refused("too-slow", "it reached the time limit of a file")
             yield picture

@@ -22,7 +22,17 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from engine.data.pyav.packets import KeyFrame, Packets, can_seek, codec_name, doubt, key_frames, padded, read_packets
+from engine.data.pyav.packets import (
+    KeyFrame,
+    Packets,
+    can_seek,
+    codec_name,
+    doubt,
+    key_frames,
+    padded,
+    read_packets,
+    read_pictures,
+)
 from engine.data.pyav.seeks import picture_sum, seeks_are_exact, seeks_to_try
 
 TIME_LIMIT_S = 300.0
@@ -261,7 +271,7 @@ def _count_frames(container: InputContainer, packets: Packets, clock: _Clock) ->
 
 
 def _frames(container: InputContainer, stream: VideoStream, clock: _Clock) -> Iterator[av.VideoFrame]:
-    for frame in container.decode(stream):
+    for frame in read_pictures(container, stream):
         clock.check()
         yield frame
 
