@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,14 +137,15 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
     if outcome.page is not None:
         facts = read_run_facts(checkpoint_file(outcome.folder), list(outcome.tests.values()), outcome.num_snippets)
         write_page(dataclasses.replace(outcome.page, run=facts), outcome.folder / "report.html")
+    folder = shlex.quote(str(outcome.folder))  # these two are to be copied to a command line
     places = [
         ["training speed", f"{outcome.clips_per_second:.1f} clips/s" if outcome.clips_per_second else "trained before"],
         ["checkpoint", checkpoint_file(outcome.folder)],
-        ["TensorBoard", f"tensorboard --logdir {outcome.folder}"],
+        ["TensorBoard", f"tensorboard --logdir {folder}"],
         ["results", outcome.folder / "results.json"],
         ["picture", picture],
         *([["report", outcome.folder / "report.html"]] if outcome.page else []),
-        ["your own video", f'python tools/predict.py VIDEO --model {outcome.folder} --classes "one, another"'],
+        ["your own video", f'python tools/predict.py VIDEO --model {folder} --classes "one, another"'],
     ]
     print("\n" + format_table(["what", "where"], places), flush=True)
 

@@ -5,6 +5,8 @@ classes where there are some, else by accuracy on held-out videos of the trainin
 are measured and shown, but they choose nothing.
 """
 
+import shlex
+
 import torch
 
 from engine import __version__, pictures
@@ -92,7 +94,7 @@ def tell_skipped(run: Run, telemetry: Telemetry) -> None:
     raise InputError(
         f"loss or gradient was not finite in {skipped.in_a_row} steps in a row, from step {run.step + 1} on: lower "
         "train.lr, set train.grad_clip, or use train.precision=fp32; see which batch, sample and layer with "
-        f"`python tools/replay_batch.py {folder}`. The last checkpoint is intact"
+        f"`python tools/replay_batch.py {shlex.quote(str(folder))}`. The last checkpoint is intact"
     )
 
 

@@ -25,7 +25,7 @@ def videos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def finished(videos, tmp_path_factory) -> tuple[Path, Path, str]:
     """An uninterrupted run with a control: (config, run folder, what it printed)."""
-    here = tmp_path_factory.mktemp("finished")
+    here = tmp_path_factory.mktemp("a finished one")
     config = write_config(here / "config.yaml", videos, here / "run", run={
         "folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True,
     }, log={"report": True})  # fmt: skip
@@ -36,6 +36,8 @@ def test_torchrun_trains_evaluates_and_says_where_things_lie(finished):
     _, folder, printed = finished
     assert "UNSEEN classes (combinations)" in printed
     assert "control" in printed
+    assert f"tensorboard --logdir '{folder}'" in printed  # to be copied: its name has a space
+    assert f"--model '{folder}' --classes" in printed
     results = json.loads((folder / "results.json").read_text())
     unseen = results["tests"]["combinations"]["all_classes"]
     assert (unseen["num_classes"], unseen["chance_top1"]) == (3, pytest.approx(1 / 3))

@@ -18,6 +18,7 @@ share cannot be chosen on training classes, which the trained layer has learnt.
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def main() -> None:
         f"{len(features)} videos of {len(vectors)} training classes; chance among classes held out {head.chance:.3f}\n"
     )
     print(format_table(["strength", "held-out training classes", ""], rows))
-    print(f"\n{out}: now evaluate it, python tools/evaluate.py {out}")
+    print(f"\n{out}: now evaluate it, python tools/evaluate.py {shlex.quote(str(out))}")
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,6 +7,7 @@ million rows load in well under a second. `tools/index_dataset.py` writes manife
 import functools
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,7 +116,7 @@ class Manifest:
         path = Path(path)
         if not path.is_file():
             raise InputError(
-                f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {path}`"
+                f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {shlex.quote(str(path))}`"
             )
         try:
             table = pq.read_table(path)
