@@ -136,7 +136,8 @@ class ClipBatch:
     class_index: int64 [N], index into the training set's classes.
     video: int64 [N] on the CPU, row of the data set each snippet came from.
     start: int64 [N] on the CPU, its first frame, counted from the row's first frame.
-    failures: samples that were replaced while this batch was made.
+    failures: what did not decode while this batch was made, stand-ins included.
+    num_replaced: samples of the batch that have a stand-in.
     """
 
     frames: torch.Tensor
@@ -144,6 +145,7 @@ class ClipBatch:
     video: torch.Tensor
     start: torch.Tensor
     failures: list[SampleFailure] = field(default_factory=list)
+    num_replaced: int = 0
 
     def __len__(self) -> int:
         return self.frames.shape[0]

@@ -69,7 +69,7 @@ class ClipLoader:
         self.stream, self.data = stream, data
         self.weights = np.ones(len(manifest)) if weights is None else weights
         self.epoch_size = epoch_length(self.weights, data.clips_per_epoch)
-        self.num_samples = self.num_bad = 0
+        self.num_samples = self.num_replaced = 0
         self._next = (epoch, position)
         self._plans: dict[int, EpochPlan] = {}
         self._copy: DeviceCopier | None = None
@@ -86,7 +86,7 @@ class ClipLoader:
         if isinstance(item, BaseException):
             raise item
         self.num_samples += len(item)
-        self.num_bad += len(item.failures)
+        self.num_replaced += item.num_replaced
         self._check_bad_share(item)
         return item
 
@@ -132,7 +132,7 @@ class ClipLoader:
             replaced = self.decoder.decode([requests[i] for i in again])
             decoded.frames[again] = replaced.frames
             pending = {again[j]: reason for j, reason in replaced.failures.items()}
-        return self._batch(decoded.frames, rows, requests, failures)
+        return self._batch(decoded.frames, rows, requests, failures, len(decoded.failures))
 
     def _request(self, epoch: int, position: int) -> tuple[int, SnippetRequest]:
         plan = self._plan(epoch)
@@ -162,21 +162,26 @@ class ClipLoader:
         return self._plans[epoch]
 
     def _batch(
-        self, frames: torch.Tensor, rows: list[int], requests: list[SnippetRequest], failures: list[SampleFailure]
+        self,
+        frames: torch.Tensor,
+        rows: list[int],
+        requests: list[SnippetRequest],
+        failures: list[SampleFailure],
+        num_replaced: int,
     ) -> ClipBatch:
         if self._copy is None:
             self._copy = DeviceCopier(frames.device)  # the decoder's device is known by what it decodes
         labels = self._copy(torch.from_numpy(self.labels[rows]))
         starts = torch.tensor([request.start for request in requests])
-        return ClipBatch(frames, labels, torch.tensor(rows), starts, failures)
+        return ClipBatch(frames, labels, torch.tensor(rows), starts, failures, num_replaced)
 
     def _check_bad_share(self, batch: ClipBatch) -> None:
         # Held against at least one epoch, so that one bad file among the first hundred stops nothing.
         seen = max(self.num_samples, self.epoch_size // self.stream.world_size)
-        if batch.failures and self.num_bad > max(1.0, self.data.max_bad_share * seen):
+        if batch.failures and self.num_replaced > max(1.0, self.data.max_bad_share * seen):
             last = batch.failures[-1]
             raise InputError(
-                f"{self.num_bad} of {self.num_samples} samples could not be decoded, more than data.max_bad_share = "
+                f"{self.num_replaced} of {self.num_samples} samples could not be decoded, more than data.max_bad_share = "
                 f"{self.data.max_bad_share:g} of an epoch; the last: {last.path}: {last.reason}. Index the data set "
                 "again to drop the bad files, or raise data.max_bad_share"
             )

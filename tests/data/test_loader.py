@@ -113,6 +113,14 @@ def test_too_many_bad_samples_stop_with_a_clear_error():
         load(10, bad={1, 2, 3}, max_bad_share=0.1)
 
 
+def test_a_bad_stand_in_does_not_count_as_another_sample():
+    bad = {1, 2, 3, 4, 5, 6}
+    batches = load(5, bad=bad, max_bad_share=0.7)
+    assert sum(batch.num_replaced for batch in batches) == 2 * len(bad) < sum(len(batch.failures) for batch in batches)
+    with pytest.raises(InputError, match=r"^\d+ of 12 samples could not be decoded"):
+        load(5, bad=bad, max_bad_share=0.5)
+
+
 def test_a_data_set_that_is_not_there_stops_at_once():
     with pytest.raises(InputError, match="10 samples in a row could not be decoded"):
         load(1, bad=set(range(10)), max_bad_share=1.0)
