@@ -5,7 +5,8 @@
 
 The same snippets (drawn once, random video and start) are decoded by every contestant, in turns, so that what else
 the machine does meets all of them. All use one thread; --threads N adds the engine with N threads and with N
-processes (`data.decode_processes`), on N cores.
+processes (`data.decode_processes`), on N cores, and the limit in N processes: what N cores can give at best, for cores
+of a shared machine may be halves of one.
 
   store         the engine on a snippet store made from the videos with the default settings
   engine mp4    the engine on MP4 files of the very same coded frames, one file a video
@@ -133,6 +134,7 @@ def contestants(material: Material, readers: dict[str, Reader], threads: int) ->
             runners[f"{name}, {threads} threads"] = decode_with(engine(material, threads), material, manifest)
             processes = ProcessDecoder(material.clip, torch.device("cpu"), threads, _BATCH)
             runners[f"{name}, {threads} processes"] = decode_with(processes, material, manifest)
+        runners[f"{LIMIT}, {threads} processes"] = _limit_in_processes(material, threads)
     return runners | {LIMIT: _limit(material)}
 
 
@@ -188,6 +190,23 @@ def _limit(material: Material) -> Contestant:
                 pass
 
     return decode
+
+
+def _limit_in_processes(material: Material, count: int) -> Contestant:
+    """As many processes as cores, each with its share of the snippets; nothing comes back."""
+    pool = multiprocessing.get_context("spawn").Pool(count, _begin, (material,))
+    return lambda numbers: pool.map(_decode_share, [numbers[place::count] for place in range(count)], chunksize=1)
+
+
+_LIMIT_HERE: list[Contestant] = []  # of a process of the pool
+
+
+def _begin(material: Material) -> None:
+    _LIMIT_HERE.append(_limit(material))
+
+
+def _decode_share(numbers: Sequence[int]) -> None:
+    _LIMIT_HERE[0](numbers)
 
 
 def measure(material: Material, runners: dict[str, Contestant], repeats: int, cold: bool) -> dict[str, list[Speed]]:
