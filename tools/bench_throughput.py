@@ -42,8 +42,8 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
     "cpu": (  # within ten minutes on two idle cores
         ("manifest", "--repeats", "3"),
         ("decode", "--num-videos", "20", "--repeats", "3", "--snippets", "96"),
-        ("ingest", "--num-videos", "2", "--repeats", "2", "--snippets", "16"),
-        ("memory", "--snippets", "3000"),
+        ("ingest", "--num-videos", "2", "--repeats", "2", "--variants", "4", "--snippets", "16"),
+        ("memory", "--snippets", "2000"),
         ("kernels", "--device", "cpu"),
         ("train", "--device", "cpu"),
         ("compute", "--device", "cpu", "--limit", "75"),
@@ -92,6 +92,9 @@ def main() -> None:
         for label, record in newest(read_records(out / "records")).items():
             print(f"{markdown(label, record)}\n")
         return
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "6"
+    )  # else torch's profiler writes lines of its own at every start and stop
     with recording_into(out / "records"):
         if arguments.benchmark:
             _run(arguments, out, tensorboard)

@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-videos", type=int, default=None, help="of each test set (default: all)")
     parser.add_argument("--repeats", type=int, default=1, help="evaluations of each kind (default: 1)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
-    parser.add_argument("--train", action="store_true", help="first train the quickstart where there is no run of it")
+    parser.add_argument(
+        "--train", action="store_true", help="first train the quickstart, half its epochs, where there is no run"
+    )
     parser.add_argument("--no-record", action="store_true", help="print only")
 
 
@@ -84,7 +86,7 @@ def default_run(*, is_trained: bool) -> Path:
     """The quickstart's run folder.
 
     Args:
-        is_trained: where there is none, train it (without its control) in a folder of its own.
+        is_trained: where there is none, train it (half its epochs, without its control) in a folder of its own.
 
     Raises:
         InputError: there is none, and it is not to be trained; or the training failed.
@@ -97,10 +99,10 @@ def default_run(*, is_trained: bool) -> Path:
             f"no RUN is named and '{_QUICKSTART}' holds no finished run: train it with `torchrun engine/train.py "
             "configs/quickstart.yaml`, name another run, or let --train do it"
         )
-    print(f"training the quickstart in {_TRAINED_HERE}", flush=True)
+    print(f"training the quickstart, half its epochs, in {_TRAINED_HERE}", flush=True)
     command = [sys.executable, str(_ROOT / "engine" / "train.py"), str(_ROOT / "configs" / "quickstart.yaml")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
-    overrides = [f"run.folder={_TRAINED_HERE}", "run.control=false"]
+    overrides = [f"run.folder={_TRAINED_HERE}", "run.control=false", "train.epochs=10"]
     done = subprocess.run([*command, *overrides], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"the quickstart could not be trained: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
