@@ -70,15 +70,15 @@ def test_a_short_soak_watches_the_process_it_started(decoder, resources, monkeyp
     if decoder == "dali":
         request.getfixturevalue("dali")
     monkeypatch.setattr(soak, "PICTURES", tmp_path)
-    words = ["decode", decoder, "--snippets", "1600", "--damaged", "0.25", "--every", "0.1"]
+    words = ["decode", decoder, "--snippets", "800", "--damaged", "0.25", "--every", "0.05"]
     monkeypatch.setattr(sys, "argv", ["soak.py", *words])
     with recording_into(tmp_path), pytest.raises(SystemExit) as ended:
         soak.main()
     assert ended.value.code in (0, 1)  # so short a run may still be warming up
-    assert f"decode_{decoder}: 1,600 snippets" in capsys.readouterr().out
+    assert f"decode_{decoder}: 800 snippets" in capsys.readouterr().out
     record = json.loads((tmp_path / "soak.jsonl").read_text())
-    assert (record["part"], record["snippets"], record["device_type"]) == (f"decode_{decoder}", 1600, "cpu")
-    assert 100 < record["failed"] < 700  # of the quarter of the files that were damaged
+    assert (record["part"], record["snippets"], record["device_type"]) == (f"decode_{decoder}", 800, "cpu")
+    assert 50 < record["failed"] < 350  # of the quarter of the files that were damaged
     assert 100 < record["trends"]["memory"]["last"] < 3000
     assert (tmp_path / f"soak_decode_{decoder}.png").is_file()
 
