@@ -2,7 +2,6 @@
 at the probe and the PyAV decoder alone, file by file.
 """
 
-import csv
 import json
 import random
 from pathlib import Path
@@ -15,13 +14,13 @@ from engine.data.decoders import build_decoder
 from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
 from engine.data.manifest import Manifest
-from engine.data.pyav.probe import ProbeError, probe
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.verify import verify
+from engine.inference import manifest_of_files
 from tests import jobs
 from tests.data.test_fuzz import CLIP, FILES, MEMORY_LIMIT, damage, write_each_codec
-from tests.data.videos import describe
+from tests.data.videos import describe, pack_rows
 from tests.small_run import call_tool, write_run
 
 TIME_LIMIT_S = 60.0  # for one file, on a busy machine
@@ -125,13 +124,11 @@ def test_two_thousand_damaged_videos_all_the_way(whole, tmp_path, monkeypatch, c
 
 @pytest.mark.slow
 def test_wild_files_all_the_way(whole, shared_data, tmp_path, monkeypatch, capsys):
-    root, pack = tmp_path / "set", shared_data / "decode_pack"
-    with (pack / "MANIFEST.csv").open() as file:  # without two of six minutes each
-        names = sorted(row["file"] for row in csv.DictReader(file) if float(row["frames"] or 0) < 10_000)
-    for place, name in enumerate(names):
-        copy = root / ("running", "jumping")[place % 2] / name
+    root, rows = tmp_path / "set", pack_rows(shared_data, max_frames=9_999)  # without two of six minutes each
+    for place, path in enumerate(sorted(path for path, _ in rows)):
+        copy = root / ("running", "jumping")[place % 2] / path.name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes((pack / name).read_bytes())
+        copy.write_bytes(path.read_bytes())
     listed = {entry.path for entry in read_layout("folder", root).entries}  # without what is no video by its name
     files = [path for path in sorted(root.rglob("*")) if path.relative_to(root).as_posix() in listed]
     print(check_all_paths(root, files, tmp_path, monkeypatch, capsys))
@@ -150,15 +147,9 @@ def fuzz_dali(whole: Path, folder: Path, count: int) -> dict[str, int]:
             sound = describe(whole / name)
             rows = [Video(**{key: getattr(sound, key) for key in Video.__slots__} | {
                 "path": path, "file_bytes": path.stat().st_size})]  # fmt: skip
-            try:
-                facts = probe(path)
-            except ProbeError:
-                facts = None
-            if facts is not None:
-                rows.append(Video(
-                    path, facts.num_frames, 0, facts.num_frames, facts.width, facts.height, facts.rotation, facts.codec,
-                    path.stat().st_size, facts.key_frames, facts.key_pts,
-                ))  # fmt: skip
+            indexed, _ = manifest_of_files([path])
+            if indexed is not None:
+                rows.append(indexed.video(0))
                 seen["indexed"] += 1
             requests = [
                 SnippetRequest(row, start, 0.5, 0.5, False)

@@ -1,9 +1,7 @@
 """What the probe says of real files: counts, facts, exact key frames, and one clear reason for each bad file."""
 
-import csv
 import os
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 from engine.data.pyav import packets
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.probe import REASONS, ProbeError, probe
-from tests.data.videos import hide_pictures, numbers, picture, remux
+from tests.data.videos import hide_pictures, numbers, pack_rows, picture, remux
 
 COUNT, SIZE, GOP = 60, (96, 64), 12
 OPEN_GOP = {"bf": "3", "x264-params": "open-gop=1:b-pyramid=normal:scenecut=0"}
@@ -271,12 +269,6 @@ def test_a_file_with_foreign_metadata_is_read(folder):
     path = folder / "metadata.mp4"
     path.write_bytes(write(folder / "lavf.mp4", count=3).read_bytes().replace(b"Lavf", b"\xff\xfe\xfa\xfb"))
     assert probe(path).num_frames == 3
-
-
-def pack_rows(shared_data) -> list[tuple[Path, dict[str, str]]]:
-    pack = shared_data / "decode_pack"
-    with (pack / "MANIFEST.csv").open(encoding="utf-8") as file:
-        return [(pack / row["file"], row) for row in csv.DictReader(file)]
 
 
 def test_files_from_the_wild_are_classified_as_listed(shared_data):

@@ -1,7 +1,5 @@
 """The PyAV decoder on files as found in the wild, held against one uninterrupted pass through each."""
 
-import csv
-
 import av
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from engine.data.geometry import crop_window, snippet_frames
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.snippets import cut
+from tests.data.videos import pack_rows
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=64, crop=56)
 
@@ -23,17 +22,16 @@ def decoder():
     decoder.close()
 
 
-def good_files(folder):
+def good_files(shared_data):
     """(path, frames) of the files of the pack that decode, without two of six minutes each."""
-    with (folder / "MANIFEST.csv").open() as file:
-        for row in csv.DictReader(file):
-            if not row["why"].startswith("MUST FAIL") and float(row["frames"]) < 10_000:
-                yield folder / row["file"], int(float(row["frames"]))
+    for path, row in pack_rows(shared_data, max_frames=9_999):
+        if not row["why"].startswith("MUST FAIL"):
+            yield path, int(float(row["frames"]))
 
 
 def test_files_from_the_wild_agree_with_decoding_from_the_start(shared_data, decoder):
     checked = 0
-    for path, count in good_files(shared_data / "decode_pack"):
+    for path, count in good_files(shared_data):
         starts = sorted({int(start) for start in np.linspace(0, max(0, count - 4), 5)})
         wanted = {number for start in starts for number in range(start, min(start + 4, count))}
         video, kept = decode_from_the_start(path, wanted)

@@ -1,6 +1,5 @@
 """What ingest does with the files of a manifest: those that changed, segments, odd ones."""
 
-import csv
 import dataclasses
 import os
 
@@ -14,7 +13,7 @@ from engine.data.store.ingest import WorkSettings, build_manifest, ingest
 from engine.data.store.verify import verify
 from engine.data.store.writer import StoredVideo, StoreWriter
 from engine.errors import InputError
-from tests.data.videos import picture
+from tests.data.videos import pack_rows, picture
 from tests.rows import row
 
 SETTINGS = StoreSettings(short_side=64, gop=8, preset="veryfast")
@@ -89,12 +88,11 @@ def test_segments_keep_their_time_at_another_rate(tmp_path):
 
 def test_the_pack_of_odd_files_is_ingested_or_refused_with_a_reason(shared_data, tmp_path):
     """Files of at most 300 frames; what the index takes must come out whole."""
-    pack, wanted = shared_data / "decode_pack", tmp_path / "pack" / "odd"
+    wanted = tmp_path / "pack" / "odd"
     wanted.mkdir(parents=True)
-    with (pack / "MANIFEST.csv").open() as file:
-        for line in csv.DictReader(file):
-            if float(line["frames"] or 0) <= 300 and (pack / line["file"]).stat().st_size < 300_000:
-                (wanted / line["file"]).symlink_to(pack / line["file"])
+    for path, _ in pack_rows(shared_data, max_frames=300):
+        if path.stat().st_size < 300_000:
+            (wanted / path.name).symlink_to(path)
     index_folder(tmp_path / "pack", tmp_path / "m.parquet")
     source = Manifest.load(tmp_path / "m.parquet")
     settings = dataclasses.replace(SETTINGS, preset="ultrafast")

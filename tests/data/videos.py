@@ -1,5 +1,6 @@
 """Small real videos for the tests of the decoders, in which every frame carries its number."""
 
+import csv
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,14 @@ from engine.data.batch import Video
 from engine.data.pyav.encode import write_video
 
 _BITS = 8  # the number's stripe: one block of light or dark for each bit, over the top quarter of the picture
+
+
+def pack_rows(shared_data: Path, max_frames: int | None = None) -> list[tuple[Path, dict[str, str]]]:
+    """The files found in the wild with their lines of MANIFEST.csv; those that do not decode have no frames."""
+    pack = shared_data / "decode_pack"
+    with (pack / "MANIFEST.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [(pack / row["file"], row) for row in rows if max_frames is None or float(row["frames"] or 0) <= max_frames]
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray:
