@@ -217,10 +217,8 @@ FP32_CONFIGS = [
 def _worth_trying(_: list[triton.Config], arguments: dict, **__: object) -> list[triton.Config]:
     queries, n, c = arguments["queries"], arguments["N"], arguments["C"]
     configs = FP32_CONFIGS if queries.dtype == torch.float32 else HALF_CONFIGS
-    if (
-        queries.dtype == torch.bfloat16
-    ):  # of 128 x 128 and up the compiler takes minutes and spills, see docs/performance.md
-        configs = configs[:5]
+    if queries.dtype == torch.bfloat16:
+        configs = configs[:5]  # of 128 x 128 and up the compiler takes minutes and spills, see docs/performance.md
     if n * c * queries.shape[1] >= _NEGLIGIBLE_WORK:
         return configs
     return configs[:1] if n <= _FEW_QUERIES else configs[1:2]

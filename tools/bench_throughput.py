@@ -92,9 +92,8 @@ def main() -> None:
         for label, record in newest(read_records(out / "records")).items():
             print(f"{markdown(label, record)}\n")
         return
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "6"
-    )  # else torch's profiler writes lines of its own at every start and stop
+    # Else torch's profiler writes lines of its own at every start and stop.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with recording_into(out / "records"):
         if arguments.benchmark:
             _run(arguments, out, tensorboard)

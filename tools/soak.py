@@ -136,7 +136,7 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
             process.join(60)
         finally:
             process.kill()
-    process.join()
+            process.join()
     if counts[0] < arguments.snippets or process.exitcode != 0:
         raise InputError(f"the decoding process ended with status {process.exitcode} after {counts[0]} snippets")
     return samples, {

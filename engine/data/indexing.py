@@ -20,7 +20,7 @@ from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
 from engine.data.layouts.listing import IMAGE_SUFFIXES
 from engine.data.process_pool import Lost, run_isolated
-from engine.data.progress import Progress, say, write_report
+from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.probe import (
     MAX_HOURS,
     MAX_PIXELS,
@@ -107,8 +107,9 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
     report_path = out.with_name(out.name + ".report.json")
     write_report(report, report_path)
     if not rows:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in report.bad.items())
-        raise InputError(f"none of the {len(problems)} listed videos can be used ({kinds}): see '{report_path}'")
+        raise InputError(
+            f"none of the {len(problems)} listed videos can be used ({tally(report.bad)}): see '{report_path}'"
+        )
     Manifest.from_rows(rows, _kept_root(root, out)).save(out)
     return report
 

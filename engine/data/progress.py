@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,11 @@ class Progress:
 def say(text: str) -> None:
     """A line on stderr, at once."""
     print(text, file=sys.stderr, flush=True)
+
+
+def tally(bad: Mapping[str, int]) -> str:
+    """How many files failed in which way, as a user reads it: "2 empty, 1 no-video"."""
+    return ", ".join(f"{count} {kind}" for kind, count in bad.items())
 
 
 def write_report(report: Any, path: Path) -> None:

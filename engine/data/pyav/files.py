@@ -4,6 +4,7 @@ A frame is known by its *number in the decoder's output*: a key frame is recogni
 counted from there, and every key frame that comes by later confirms the count.
 """
 
+import contextlib
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -41,20 +42,20 @@ class FileFrames:
         self._frame_of_pts = dict(zip(video.key_pts, video.key_frames, strict=True))
         self._pts_of_frame = dict(zip(video.key_frames, video.key_pts, strict=True))
         self._deadline = deadline
-        self._container = av.open(
-            f"file:{video.path}",  # a name may hold a colon
-            container_options={"protocol_whitelist": "file"},  # nothing that a file names is fetched
-            metadata_errors="replace",
-            timeout=max(deadline - time.monotonic(), 0),  # ends a demuxer that loops
-        )
-        try:
+        with contextlib.ExitStack() as opened:
+            self._container = opened.enter_context(
+                av.open(
+                    f"file:{video.path}",  # a name may hold a colon
+                    container_options={"protocol_whitelist": "file"},  # nothing that a file names is fetched
+                    metadata_errors="replace",
+                    timeout=max(deadline - time.monotonic(), 0),  # ends a demuxer that loops
+                )
+            )
             self._stream = _select_stream(self._container)
             if video.codec and codec_name(self._stream) != video.codec:  # another file of the same size
                 raise Unusable(f"it is {codec_name(self._stream)}, the manifest says {video.codec}: index it again")
             header = (self._stream.codec_context.width, self._stream.codec_context.height)
-        except BaseException:
-            self._container.close()
-            raise
+            opened.pop_all()  # it stays open, for `close`
         # A stream may change its size on the way: then the later pictures are scaled to the same window.
         # The header and the first picture may differ too; one of them is what the manifest says.
         self._size_known = header == (video.width, video.height)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from engine.data.journal import Failure, FileState
 from engine.data.manifest import SCHEMA, Manifest
 from engine.data.process_pool import Lost, run_isolated
-from engine.data.progress import Progress, say, write_report
+from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, normalise_file
 from engine.data.pyav.probe import REASONS
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, stored_path
@@ -82,8 +82,8 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
         if not stored:
             failed = _summarise(records, settings, 0)
             write_report(failed, folder / REPORT_NAME)
-            kinds = ", ".join(f"{count} {kind}" for kind, count in failed.bad.items())
-            raise InputError(f"none of the {len(videos)} files can be used ({kinds}): see '{folder / REPORT_NAME}'")
+            why = f"({tally(failed.bad)}): see '{folder / REPORT_NAME}'"
+            raise InputError(f"none of the {len(videos)} files can be used {why}")
         writer.finish(stored)
     manifest = build_manifest(source, {path: records[path].made for path in stored}, Path())
     manifest.save(folder / MANIFEST_NAME)
