@@ -54,14 +54,13 @@ def test_results_are_printed_recorded_and_drawn(bench, monkeypatch, capsys, tmp_
 
     def keep(name, **fields):
         recorded.update(fields, name=name)
-        return ROOT / "benchmarks" / "records" / f"{name}.jsonl"
+        return tmp_path / "records" / f"{name}.jsonl"
 
     monkeypatch.setattr(bench, "append_record", keep)
-    monkeypatch.setattr(bench, "PICTURES", tmp_path)
     bench.run(options(bench, "--cold"))
     text = capsys.readouterr().out
     assert "3 videos, 6 snippets 16x56x56 from short side 64, 2 runs in turns, 1 core(s), cold cache" in text
-    assert (tmp_path / "decode_cold.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "pictures" / "decode_cold.png").read_bytes().startswith(b"\x89PNG")
     assert (recorded["name"], recorded["n"], recorded["videos"], recorded["drawn"]) == ("decode", 2, 3, True)
     names = {"store", "engine mp4", "engine raw", "PyAV mp4", "PyAV raw", "limit"}
     assert names <= set(recorded["results"]) == set(recorded["computing"])

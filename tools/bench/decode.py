@@ -34,7 +34,7 @@ import cv2
 import numpy as np
 import torch
 
-from bench.charts import PICTURES, save_bars
+from bench.charts import save_bars
 from bench.material import Material, add_material_arguments, check_counts, prepare
 from bench.readers import Reader, find_readers
 from engine.data.batch import SnippetRequest, VideoDecoder
@@ -101,9 +101,9 @@ def run(arguments: argparse.Namespace) -> None:
         title = f"Random 16-frame snippets, {'cold' if arguments.cold else 'warm'} cache"
         medians = [values["p50"] for values in results.values()]
         notes = [f"{value:.0f}" for value in medians]
-        picture = PICTURES / f"decode_{'cold' if arguments.cold else 'warm'}.png"
+        picture = path.parents[1] / "pictures" / f"decode_{'cold' if arguments.cold else 'warm'}.png"
         save_bars(picture, title, "clips/s, median", list(results), medians, notes, ours="store")
-        print(f"recorded in {Path(os.path.relpath(path))}, picture beside it in benchmarks/pictures")
+        print(f"recorded in {Path(os.path.relpath(path))}, picture in {Path(os.path.relpath(picture.parent))}")
 
 
 @contextlib.contextmanager
