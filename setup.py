@@ -19,6 +19,7 @@ setup(
         "torchvision>=0.26,<0.30",
         "numpy>=2.0,<3",
         "av>=16,<19",
+        "numba>=0.63,<0.69",
         "opencv-python-headless>=5.0,<6",
         "pillow>=11,<14",
         "pyarrow>=20,<27",

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from engine.data.ahead import decode_in_order
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress
@@ -31,7 +32,7 @@ from engine.preemption import Preempted
 from engine.semantics.classes import ClassEmbeddings
 from kernels.clip_normalize import clip_normalize
 
-DECODE_AHEAD = 2  # batches decoded while the model works on another
+DECODE_AHEAD = 2  # batches decoded while the model works on another; one more is begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +178,14 @@ def video_requests(
 
 
 def _decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int) -> Iterator[DecodedClips]:
-    pending: deque[Future[DecodedClips]] = deque()
+    decoded = decode_in_order(decoder, iter(lambda: list(islice(requests, batch_size)), []))
+    pending: deque[Future[DecodedClips | None]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="evaluate-decode") as pool:
         try:
-            while batch := list(islice(requests, batch_size)):
-                pending.append(pool.submit(decoder.decode, batch))
-                if len(pending) > DECODE_AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+            pending.extend(pool.submit(next, decoded, None) for _ in range(DECODE_AHEAD))
+            while (clips := pending.popleft().result()) is not None:
+                pending.append(pool.submit(next, decoded, None))
+                yield clips
         finally:
             for future in pending:
                 future.cancel()

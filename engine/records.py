@@ -32,6 +32,7 @@ _PACKAGES = {
     "numpy": ("numpy",),
     "pyarrow": ("pyarrow",),
     "av": ("av",),
+    "numba": ("numba",),
     "opencv": ("opencv-python-headless",),
     "dali": ("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
     "triton": ("triton",),

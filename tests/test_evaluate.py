@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.data.batch import ClipFormat
+from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sampler import evaluation_starts
 from engine.data.sources import DataSet
@@ -37,7 +37,7 @@ class Colour(nn.Module):
         return torch.cat([color.relu(), color**2], dim=1)
 
 
-class Recorder:
+class Recorder(VideoDecoder):
     """A decoder that remembers what it was asked."""
 
     name = "recorder"
@@ -214,7 +214,7 @@ def test_a_part_of_the_videos_is_always_the_same_part(model, manifest, decoder):
 
 
 def test_decoder_that_breaks_stops_the_evaluation(model, manifest):
-    class Broken:
+    class Broken(VideoDecoder):
         name = "broken"
 
         def decode(self, requests):

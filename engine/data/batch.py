@@ -6,7 +6,8 @@ Every decoder (PyAV, DALI, later ones) takes the same requests and yields the sa
 after the loader sees nothing but `ClipBatch`.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -111,11 +112,15 @@ class DecodedClips:
 
 
 class VideoDecoder(Protocol):
-    """Decodes snippets. Never raises for a bad video (that is a failure in the result)."""
+    """Decodes snippets, for one thread at a time. Never raises for a bad video (that is a failure in the result)."""
 
     name: str
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips: ...
+
+    def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
+        """Begin to decode; calling what is returned waits for the clips. By default all is done then."""
+        return functools.partial(self.decode, requests)
 
     def close(self) -> None: ...
 

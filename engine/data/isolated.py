@@ -20,8 +20,8 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDec
 from engine.data.process_pool import START_LIMIT_S, Lost, Worker
 
 
-class IsolatedDecoder:
-    """Another decoder, in a process of its own; a `VideoDecoder`.
+class IsolatedDecoder(VideoDecoder):
+    """Another decoder, in a process of its own.
 
     Args:
         name: of the decoder.

@@ -7,13 +7,24 @@ depends on nothing but (seed, epoch, position), and reported with the batch.
 
 import queue
 import threading
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from engine.config import DataConfig
-from engine.data.batch import ClipBatch, ClipFormat, CropMotion, SampleFailure, SnippetRequest, VideoDecoder
+from engine.data.ahead import decode_in_order
+from engine.data.batch import (
+    ClipBatch,
+    ClipFormat,
+    CropMotion,
+    DecodedClips,
+    SampleFailure,
+    SnippetRequest,
+    VideoDecoder,
+)
 from engine.data.manifest import Manifest
 from engine.data.sampler import EpochPlan, epoch_length, plan_epoch, replacement_position, stream_slice
 from engine.data.transfer import DeviceCopier
@@ -38,6 +49,15 @@ class StreamPlan:
                 f"train.batch_size {self.batch_size} does not divide over {self.world_size} ranks: "
                 f"use a multiple of {self.world_size}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A batch of this rank before it is decoded."""
+
+    places: list[tuple[int, int]]  # (epoch, position in it)
+    rows: list[int]
+    requests: list[SnippetRequest]
 
 
 class ClipLoader:
@@ -101,21 +121,33 @@ class ClipLoader:
         self.decoder.close()
 
     def _run(self) -> None:
-        try:
+        planned: deque[_Planned] = deque()
+
+        def batches() -> Iterator[list[SnippetRequest]]:
             while not self._stop.is_set():
-                self._ready.put(self._next_batch())
+                planned.append(self._plan_batch())
+                yield planned[-1].requests
+
+        try:
+            for decoded in decode_in_order(self.decoder, batches()):
+                self._ready.put(self._finish(planned.popleft(), decoded))
+                if self._stop.is_set():
+                    return
         except BaseException as error:
             self._ready.put(error)
 
-    def _next_batch(self) -> ClipBatch:
+    def _plan_batch(self) -> "_Planned":
         epochs, positions = stream_slice(*self._next, self.stream.batch_size, self.epoch_size)
         ahead = stream_slice(*self._next, self.stream.batch_size + 1, self.epoch_size)
         self._next = (int(ahead[0][-1]), int(ahead[1][-1]))
         mine = slice(self.stream.rank, None, self.stream.world_size)
         places = list(zip(epochs[mine].tolist(), positions[mine].tolist(), strict=True))
         rows, requests = zip(*(self._request(*place) for place in places), strict=True)
-        rows, requests = list(rows), list(requests)
-        decoded = self.decoder.decode(requests)
+        return _Planned(places, list(rows), list(requests))
+
+    def _finish(self, planned: "_Planned", decoded: DecodedClips) -> ClipBatch:
+        """The batch, with stand-ins for what did not decode."""
+        places, rows, requests = planned.places, planned.rows, planned.requests
         failures: list[SampleFailure] = []
         pending = decoded.failures
         for attempt in range(MAX_REPLACEMENTS + 1):

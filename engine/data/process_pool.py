@@ -4,9 +4,11 @@
 time, so it is known whose fault a crash is; the worker is replaced and the work goes on.
 """
 
+import atexit
 import multiprocessing
 import signal
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -82,6 +84,7 @@ class Worker:
         self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)
         self.process.start()
         theirs.close()  # so that the death of the process ends the pipe
+        _LIVING.add(self)
         self.item: Any = None
         self.since = 0.0
         self.has_answered = False
@@ -114,6 +117,15 @@ class Worker:
         self.connection.close()
         self.process.kill()
         self.process.join()
+
+
+_LIVING: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register  # after multiprocessing's own, and so before it: that one would ask with SIGTERM, and wait for ever
+def _stop_all() -> None:
+    for worker in list(_LIVING):
+        worker.stop()
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection) -> None:

@@ -9,8 +9,9 @@ interpolated (a triangle filter, widened where the square shrinks), so that slow
 MixedDecoder gives the stills of a batch to this decoder (or to DALI's, on a GPU) and the videos to theirs.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,8 +30,8 @@ _BAD_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError) 
 _CLOCKWISE = {3: 180, 6: 90, 8: 270}  # of EXIF's orientation; mirrored ones are taken as they are
 
 
-class StillDecoder:
-    """Decodes snippets of still pictures on the CPU (a `VideoDecoder`).
+class StillDecoder(VideoDecoder):
+    """Decodes snippets of still pictures on the CPU.
 
     Args:
         clip: the shape every snippet is brought to.
@@ -50,6 +51,10 @@ class StillDecoder:
         Returns:
             Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
         """
+        return self.submit(requests)()
+
+    def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
+        """Begin to decode, behind what was submitted before; calling what is returned waits for the clips."""
         clip = self._clip
         shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
         host = self._copy.empty(shape, torch.uint8).zero_()
@@ -60,15 +65,19 @@ class StillDecoder:
             lambda rows: _render([requests[row] for row in rows], [host[row].numpy() for row in rows], clip),
             jobs.values(),
         )
-        failures = {row: why for rows, why in zip(jobs.values(), reasons, strict=True) if why for row in rows}
-        return DecodedClips(self._copy(host), dict(sorted(failures.items())))
+
+        def wait() -> DecodedClips:
+            failures = {row: why for rows, why in zip(jobs.values(), reasons, strict=True) if why for row in rows}
+            return DecodedClips(self._copy(host), dict(sorted(failures.items())))
+
+        return wait
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
 
-class MixedDecoder:
-    """A `VideoDecoder` of both: videos by one decoder, stills by another."""
+class MixedDecoder(VideoDecoder):
+    """Decodes both: videos by one decoder, stills by another."""
 
     def __init__(self, videos: VideoDecoder, stills: VideoDecoder) -> None:
         self.videos, self.stills = videos, stills
@@ -76,25 +85,35 @@ class MixedDecoder:
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
         """See `VideoDecoder`."""
+        return self.submit(requests)()
+
+    def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
+        """See `VideoDecoder`."""
         is_still = [request.video.is_still for request in requests]
         if not any(is_still):
-            return self.videos.decode(requests)
+            return self.videos.submit(requests)
         if all(is_still):
-            return self.stills.decode(requests)
-        whole: torch.Tensor | None = None
-        failures: dict[int, str] = {}
+            return self.stills.submit(requests)
+        begun = []
         for decoder, kind in ((self.videos, False), (self.stills, True)):
             rows = [row for row, still in enumerate(is_still) if still == kind]
-            part = decoder.decode([requests[row] for row in rows])
-            if whole is None:
-                whole = part.frames.new_empty((len(requests), *part.frames.shape[1:]))
-            whole[rows] = part.frames
-            failures |= {rows[place]: reason for place, reason in part.failures.items()}
-        return DecodedClips(whole, dict(sorted(failures.items())))
+            begun.append((rows, decoder.submit([requests[row] for row in rows])))
+        return functools.partial(_join, begun)
 
     def close(self) -> None:
         self.videos.close()
         self.stills.close()
+
+
+def _join(begun: Sequence[tuple[list[int], Callable[[], DecodedClips]]]) -> DecodedClips:
+    """The clips of several decoders, each at its rows."""
+    parts = [(rows, wait()) for rows, wait in begun]
+    like = parts[0][1].frames
+    frames, failures = like.new_empty((sum(len(rows) for rows, _ in parts), *like.shape[1:])), {}
+    for rows, part in parts:
+        frames[rows] = part.frames
+        failures |= {rows[place]: reason for place, reason in part.failures.items()}
+    return DecodedClips(frames, dict(sorted(failures.items())))
 
 
 def probe_still(path: Path) -> ProbeResult:

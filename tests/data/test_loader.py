@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.config import DataConfig
-from engine.data.batch import ClipFormat, DecodedClips
+from engine.data.batch import ClipFormat, DecodedClips, VideoDecoder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 from engine.errors import InputError
@@ -16,7 +16,7 @@ from tests.rows import row
 CLIP = ClipFormat(num_frames=4, short_side=8, crop=8)
 
 
-class NumberDecoder:
+class NumberDecoder(VideoDecoder):
     """Paints each snippet with its video's number; videos in `bad` cannot be decoded."""
 
     name = "numbers"

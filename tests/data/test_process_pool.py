@@ -1,6 +1,8 @@
 """Processes that die or hang cost their own item and nothing else. `eval` is the work: it can be anything."""
 
 import os
+import subprocess
+import sys
 import time
 
 from engine.data.process_pool import Lost, run_isolated
@@ -33,3 +35,17 @@ def test_a_hang_is_stopped():
     assert (found["1"], found["2"]) == (1, 2)
     assert found["__import__('time').sleep(120)"].is_timeout
     assert time.monotonic() - start < 60
+
+
+def test_a_program_that_forgets_its_workers_ends():
+    """Workers do not hear SIGTERM, by which multiprocessing would end them, and waits."""
+    code = """
+from engine.data.process_pool import Worker
+if __name__ == "__main__":
+    worker = Worker(eval)
+    worker.give("6 * 7")
+    print(worker.take_within(60), flush=True)
+    worker.give("__import__('time').sleep(600)")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "42\n"

@@ -71,6 +71,23 @@ def test_clips_stay_as_they_are_while_they_are_held(decoder, requests):
     assert len(decoder._blocks) == num_blocks  # memory is used again
 
 
+def test_several_batches_at_a_time_and_a_killed_process(decoder, requests):
+    expected = [PyAVDecoder(CLIP, CPU, 2).decode(requests[start : start + 10]) for start in (0, 10, 20)]
+    begun = [decoder.submit(requests[start : start + 10]) for start in (0, 10, 20)]
+    os.kill(decoder._workers[0].process.pid, signal.SIGKILL)
+    for wait, each in zip(begun, expected, strict=True):
+        assert_same(wait(), each)
+
+
+def test_a_batch_that_nobody_waits_for_is_in_nobody_s_way(decoder, requests):
+    expected = PyAVDecoder(CLIP, CPU, 2).decode(requests[:10])
+    decoder.submit(requests[10:20])
+    assert_same(decoder.decode(requests[:10]), expected)
+    decoder.submit(requests[20:])
+    decoder.close()  # with work at hand
+    assert_same(decoder.decode(requests[:10]), expected)
+
+
 @pytest.mark.parametrize("sizes", [[1] * 40, [5, 3, 2] + [1] * 30, [16], [9, 9, 1]])
 def test_shares_shrink_to_single_files(sizes):
     waiting = deque({(job, row): None for row in range(size)} for job, size in enumerate(sizes))

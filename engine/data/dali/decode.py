@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from engine.data import nvdec
-from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
+from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.dali.batches import BatchRunner, Sample
 from engine.data.dali.bitstreams import BitstreamError, load_file, load_groups
 from engine.data.dali.graph import build_clip_pipeline, window_inputs
@@ -28,8 +28,8 @@ _ASSERTION = re.compile(r'Assert on ".*?" failed: ')
 _TOO_FEW_FRAMES = re.compile(r"out-of-bounds frame index \d+ .* with (\d+) frames")
 
 
-class DaliDecoder:
-    """Decodes snippets with DALI; a `VideoDecoder`.
+class DaliDecoder(VideoDecoder):
+    """Decodes snippets with DALI.
 
     Args:
         clip: the shape of a snippet.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from nvidia.dali import Pipeline, fn, types
 
-from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
+from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.dali.batches import BatchRunner, Sample
 from engine.data.dali.bitstreams import BitstreamError, load_file
 from engine.data.dali.decode import READ_THREADS, indexed
@@ -64,8 +64,8 @@ def build_still_pipeline(clip: ClipFormat, device: torch.device, num_threads: in
     return pipeline
 
 
-class DaliStillDecoder:
-    """Decodes snippets of still pictures with DALI; a `VideoDecoder`.
+class DaliStillDecoder(VideoDecoder):
+    """Decodes snippets of still pictures with DALI.
 
     Args:
         clip: the shape of a snippet.

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from engine.data.pyav.planar import PlanarWindows, Workspace, is_full_range, is_planar_420, plane_rows
+from engine.data.pyav.planar import convert_window, is_full_range, is_planar_420, plane_rows
 
 # Without the last three flags swscale truncates (1.4 levels too dark) and skips every other chroma sample.
 ACCURATE = (
@@ -43,31 +43,15 @@ class _Plan:
 
 
 class FrameConverter:
-    """Converts decoded frames to RGB of a given size. Not thread-safe: one for each thread.
-
-    Attributes:
-        workspace: of the conversions in `planar.py`.
-    """
+    """Converts decoded frames to RGB of a given size. Not thread-safe: one for each thread."""
 
     def __init__(self) -> None:
-        self.workspace = Workspace()
         self._plans: dict[tuple[str, int, int], _Plan] = {}
 
     def __call__(self, picture: av.VideoFrame, width: int, height: int) -> np.ndarray:
         """The picture as uint8 [height, width, 3]."""
-        rgb = self._planar(picture) if is_planar_420(picture) else self._by_swscale(picture)
+        rgb = _planar(picture) if is_planar_420(picture) else self._by_swscale(picture)
         return rgb if rgb.shape[:2] == (height, width) else _scaled(rgb, width, height)
-
-    def _planar(self, picture: av.VideoFrame) -> np.ndarray:
-        height, width, full_range = picture.height, picture.width, is_full_range(picture)
-        rgb = np.empty((height, width, 3), np.uint8)
-        rows = max(2, _BAND_PIXELS // width)
-        for top in range(0, height, rows):
-            band = rgb[top : top + rows]
-            windows = PlanarWindows(top, 0, len(band), width, height, width, full_range, self.workspace)
-            windows.put(picture, band)
-            windows.flush()
-        return rgb
 
     def _by_swscale(self, picture: av.VideoFrame) -> np.ndarray:
         plan, colour = self._plan(picture), {}
@@ -92,6 +76,14 @@ class FrameConverter:
         if len(self._plans) > _PLANS_KEPT:
             del self._plans[next(iter(self._plans))]
         return plan
+
+
+def _planar(picture: av.VideoFrame) -> np.ndarray:
+    rgb = np.empty((picture.height, picture.width, 3), np.uint8)
+    rows = max(2, _BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        convert_window(picture, top, 0, rgb[top : top + rows])
+    return rgb
 
 
 def _scaled(rgb: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -11,14 +11,14 @@ How pixels become RGB is stated in `convert.py`; which of them are shown, in `en
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import av
 import numpy as np
 import torch
 
-from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
+from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import crop_window, snippet_frames
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable
@@ -29,8 +29,8 @@ from engine.data.store.reader import StoreError
 from engine.data.transfer import DeviceCopier
 
 
-class PyAVDecoder:
-    """Decodes snippets on the CPU with FFmpeg (a `VideoDecoder`).
+class PyAVDecoder(VideoDecoder):
+    """Decodes snippets on the CPU with FFmpeg.
 
     Args:
         clip: the shape every snippet is brought to.
@@ -55,6 +55,10 @@ class PyAVDecoder:
         Returns:
             Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
         """
+        return self.submit(requests)()
+
+    def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
+        """Begin to decode, behind what was submitted before; calling what is returned waits for the clips."""
         clip = self._clip
         shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
         host = self._copy.empty(shape, torch.uint8)
@@ -66,9 +70,14 @@ class PyAVDecoder:
             while rows := _take(jobs):
                 failures.update(self.decode_file({row: requests[row] for row in rows}, clips))
 
-        for done in [self._pool.submit(work) for _ in range(min(self._num_threads, len(jobs)))]:
-            done.result()
-        return DecodedClips(self._copy(host), dict(sorted(failures.items())))
+        working = [self._pool.submit(work) for _ in range(min(self._num_threads, len(jobs)))]
+
+        def wait() -> DecodedClips:
+            for done in working:
+                done.result()
+            return DecodedClips(self._copy(host), dict(sorted(failures.items())))
+
+        return wait
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -1,22 +1,21 @@
-"""8-bit 4:2:0 pictures to RGB: the same window of all pictures of a snippet gathered, then converted in one go.
+"""8-bit 4:2:0 pictures to RGB: a window of a picture in one pass, compiled for the processor at hand.
 
 By the rule of `convert.py`, steps 1 and 2: chroma linearly between its samples, which sit in the middle of four luma
-pixels, then the matrix of BT.601. Only the window is touched, and every step works through the whole snippet at once:
-a third of the time of swscale's accurate conversion.
+pixels, then the matrix of BT.601; rounded once, at the end. Only the window is touched.
 """
 
-import math
+from collections.abc import Callable
+from typing import Any
 
-import cv2
+import numba
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange
 
-cv2.setNumThreads(1)  # parallelism is over files; OpenCV's own threads would wait for each other
-
-_AT_ONCE = 8  # pictures converted together
 _FORMATS = ("yuv420p", "yuvj420p")
+_BITS = 20  # of the fraction in the matrix: what 32 bits have room for
+_CHROMA_BITS = 4  # of the fraction that weights of 1/4 and 3/4 along two axes leave in chroma
 
 
 def is_planar_420(picture: VideoFrame) -> bool:
@@ -35,149 +34,182 @@ def plane_rows(plane: VideoPlane) -> np.ndarray:
     return rows if plane.line_size > 0 else rows[::-1]
 
 
+def convert_window(picture: VideoFrame, top: int, left: int, square: np.ndarray, *, flip: bool = False) -> None:
+    """Fill `square`, uint8 [height, width, 3], contiguous, with the window that begins at luma pixel (top, left).
+
+    Args:
+        picture: for which `is_planar_420` holds, at least as large as the window.
+        flip: mirror left-right.
+    """
+    planes = picture.planes
+    luma, blue, red = map(_flat, planes)
+    lines = (abs(planes[0].line_size), abs(planes[1].line_size))
+    size, matrix = (picture.height, picture.width), _MATRICES[is_full_range(picture)]
+    _convert(luma, blue, red, lines, size, (top, left), matrix, flip, square)
+
+
+def _flat(plane: VideoPlane) -> np.ndarray:
+    """The bytes of a plane, rows from top to bottom: a view, if they lie so."""
+    return np.frombuffer(plane, np.uint8) if plane.line_size > 0 else plane_rows(plane).ravel()
+
+
 def _matrix(full_range: bool) -> np.ndarray:
-    """BT.601 (Kr 0.299, Kb 0.114): (Y, Cb, Cr, 1) to (R, G, B), float64 [3, 4]."""
+    """BT.601 (Kr 0.299, Kb 0.114): (Y, Cb, Cr, 1) to (R, G, B), int32 [3, 4], of chroma with its fraction."""
     red, blue = 1.402, 1.772
     chroma = np.array([[0, red], [-blue * 0.114 / 0.587, -red * 0.299 / 0.587], [blue, 0]])
     luma = np.ones((3, 1))
     if not full_range:
         luma, chroma = luma * 255 / 219, chroma * 255 / 224
-    offset = -128 * chroma.sum(axis=1, keepdims=True) - (0 if full_range else 16) * luma
-    return np.concatenate([luma, chroma, offset], axis=1)
+    offset = -128 * chroma.sum(axis=1, keepdims=True) - (0 if full_range else 16) * luma + 0.5  # to round
+    exact = np.concatenate([luma, chroma / 2**_CHROMA_BITS, offset], axis=1) * 2**_BITS
+    return np.round(exact).astype(np.int32)
 
 
 _MATRICES = {full_range: _matrix(full_range) for full_range in (False, True)}
 
 
-class _Axis:
-    """A window along one axis of a picture, `size` luma pixels from `start`, and the chroma samples it needs.
+def _compiled(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Compile to machine code that runs without Python's lock; kept on disk for the next process."""
 
-    The samples are those that the window touches and one more on either side; beyond the picture the outermost
-    sample is repeated.
-    """
+    def compile_function(function: Callable[..., None]) -> Callable[..., None]:
+        try:
+            return numba.njit(*signature, nogil=True, cache=True)(function)
+        except RuntimeError:  # neither beside this file nor in the user's cache may anything be written
+            return numba.njit(*signature, nogil=True)(function)
 
-    def __init__(self, start: int, size: int, picture_size: int) -> None:
-        first, last = start // 2 - 1, (start + size - 1) // 2 + 1
-        low, high = max(first, 0), min(last, picture_size // 2 - 1)
-        self.num_samples = last - first + 1
-        self.luma = slice(start, start + size)  # of the picture
-        self.chroma = slice(low, high + 1)  # of the picture
-        self.inside = slice(low - first, high - first + 1)  # of the samples kept
-        self.size = size
-        self.shown = slice(start - 2 * first, start - 2 * first + size)  # of the samples kept, each repeated
-        self.is_cut = (low > first, high < last)
+    return compile_function
 
 
-class Workspace:
-    """Memory for what is between the steps, used again and again: fresh pages cost more than the work on them."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, np.ndarray] = {}
-
-    def take(self, name: str, *shape: int) -> np.ndarray:
-        """The buffer of this name in a shape, uint8, with anything in it."""
-        size, buffer = math.prod(shape), self._buffers.get(name)
-        if buffer is None or len(buffer) < size:
-            buffer = self._buffers[name] = np.empty(size, np.uint8)
-        return buffer[:size].reshape(shape)
+# LLVM makes vector instructions of long loops over a few flat arrays: hence the small functions, and windows gathered
+# with their rows one behind the other. Numba would compute in 64 bits: hence the types.
+_int16, _int32, _uint = np.int16, np.int32, np.uintp
 
 
-class PlanarWindows:
-    """The same window of several pictures, all of one even size and one range, on its way to RGB.
-
-    A few pictures wait for each other: that takes fewer calls than each alone, and what lies between the steps stays in
-    the processor's cache.
+@_compiled()
+def _gather(
+    plane: np.ndarray,
+    line: int,
+    size: tuple[int, int],
+    place: tuple[int, int, int],
+    columns: int,
+    mirror: bool,
+    window: np.ndarray,
+) -> None:
+    """Copy a window of a plane; one sample beside the picture, the outermost is repeated.
 
     Args:
-        top, left, height, width: of the window, luma pixels.
-        picture_height, picture_width: of the pictures.
-        full_range: of the pictures.
-        workspace: shared with other windows of the same thread.
-        flip: mirror left-right.
+        plane: uint8, rows of `line` bytes, of which `size` (height, width) is the picture.
+        place: (top, left, step): every `step`th row from `top`, `columns` from `left`.
+        window: uint8 [rows, at least `columns`], to be filled from its left.
     """
-
-    def __init__(
-        self,
-        top: int,
-        left: int,
-        height: int,
-        width: int,
-        picture_height: int,
-        picture_width: int,
-        full_range: bool,
-        workspace: Workspace,
-        *,
-        flip: bool = False,
-    ) -> None:
-        self._rows, self._columns = _Axis(top, height, picture_height), _Axis(left, width, picture_width)
-        self._matrix, self._workspace, self._flip = _MATRICES[full_range], workspace, flip
-        self._waiting: list[tuple[VideoFrame, np.ndarray]] = []
-
-    def put(self, picture: VideoFrame, square: np.ndarray) -> None:
-        """Take a picture; `square`, uint8 [height, width, 3], contiguous, is filled now or by a later call."""
-        self._waiting.append((picture, square))
-        if len(self._waiting) == _AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Fill the squares of all pictures that wait."""
-        rows, columns, count = self._rows, self._columns, len(self._waiting)
-        if not count:
-            return
-        luma = self._workspace.take("luma", count, rows.size, columns.size)
-        # All pictures side by side: OpenCV is faster on few long rows.
-        chroma = self._workspace.take("chroma", rows.num_samples, 2, count, columns.num_samples)
-        self._gather(luma, chroma)
-        lines = count * rows.size
-        planes = [plane.reshape(lines, -1) for plane in (luma, *self._enlarged(chroma))]
-        merged = cv2.merge(planes, self._workspace.take("merged", lines, columns.size, 3))
-        if self._flip:
-            merged = cv2.flip(merged, 1, self._workspace.take("flipped", lines, columns.size, 3))
-        for (_, square), pixels in zip(self._waiting, merged.reshape(*luma.shape, 3), strict=True):
-            cv2.transform(pixels, self._matrix, square)
-        self._waiting.clear()
-
-    def _gather(self, luma: np.ndarray, chroma: np.ndarray) -> None:
-        """Copy the window of every picture."""
-        rows, columns = self._rows, self._columns
-        first, second = chroma[rows.inside, :, :, columns.inside].transpose(1, 2, 0, 3)
-        samples = (rows.chroma, columns.chroma)
-        copies = ((luma, rows.luma, columns.luma), (first, *samples), (second, *samples))
-        for place, (picture, _) in enumerate(self._waiting):
-            for plane, (kept, down, across) in zip(picture.planes, copies, strict=True):
-                line = plane.line_size
-                if line > 0:  # `plane_rows(plane)[down, across]` in one step
-                    start = down.start * line + across.start
-                    kept[place] = np.ndarray(kept.shape[1:], np.uint8, plane, start, (line, 1))
-                else:
-                    kept[place] = plane_rows(plane)[down, across]
-        _repeat_margins(chroma, rows, columns)
-
-    def _enlarged(self, chroma: np.ndarray) -> np.ndarray:
-        """Chroma at the window's pixels, uint8 [2, count, height, width], of samples [rows, 2, count, columns].
-
-        A pixel takes 3/4 of its own sample and 1/4 of the next one on its side, along each axis. That is every sample
-        repeated, 2x2, and then a filter of 1, 2, 1: OpenCV has that one in whole numbers, rounded once. What it computes
-        of samples from two pictures lies in the margin that is left out.
-        """
-        rows, columns, workspace = self._rows, self._columns, self._workspace
-        num_rows, _, count, num_columns = chroma.shape
-        lines, long = chroma.reshape(num_rows, -1), 4 * count * num_columns
-        wide = cv2.merge([lines, lines], workspace.take("wide", *lines.shape, 2))
-        repeated = workspace.take("repeated", num_rows, 2, long)
-        repeated[...] = wide.reshape(num_rows, 1, long)
-        smooth = workspace.take("smooth", 2 * num_rows, long)
-        cv2.GaussianBlur(repeated.reshape(smooth.shape), (3, 3), 0, smooth, borderType=cv2.BORDER_REPLICATE)
-        smooth = smooth.reshape(2 * num_rows, 2, count, 2 * num_columns)
-        enlarged = workspace.take("enlarged", 2, count, rows.size, columns.size)
-        enlarged[...] = smooth[rows.shown, :, :, columns.shown].transpose(1, 2, 0, 3)
-        return enlarged
+    (height, width), (top, left, step) = size, place
+    low, end = max(left, 0), min(left + columns, width)
+    before = left + columns - end if mirror else low - left
+    for y in range(len(window)):
+        begin = min(max(top + step * y, 0), height - 1) * line
+        source = plane[begin + low : begin + end]
+        row = window[y, :columns]
+        inside, last = row[before : before + len(source)], _uint(len(source) - 1)
+        for x in range(len(source)):
+            inside[x] = source[last - _uint(x)] if mirror else source[x]
+        if before:
+            row[0] = row[1]
+        if before + len(source) < columns:
+            row[-1] = row[-2]
 
 
-def _repeat_margins(chroma: np.ndarray, rows: _Axis, columns: _Axis) -> None:
-    """Repeat the outermost samples of [rows, 2, count, columns] where the window reaches the picture's edge."""
-    for axis, samples in ((chroma.swapaxes(0, 3), columns), (chroma, rows)):
-        if samples.is_cut[0]:
-            axis[0] = axis[1]
-        if samples.is_cut[1]:
-            axis[-1] = axis[-2]
+@_compiled()
+def _widen(samples: np.ndarray, wide: np.ndarray) -> None:
+    """Chroma along its rows at luma pixels: uint8 [n] to int16 [2 * n], 4 times the level; at either end not filled."""
+    before, own, after, inside = samples[:-2], samples[1:-1], samples[2:], wide[2:-2]
+    for k in range(len(own)):
+        inside[2 * k] = _int16(3) * _int16(own[k]) + _int16(before[k])
+        inside[2 * k + 1] = _int16(3) * _int16(own[k]) + _int16(after[k])
+
+
+@_compiled()
+def _to_level(value: int) -> int:
+    return np.uint8(min(max(_int32(value >> _int32(_BITS)), _int32(0)), _int32(255)))
+
+
+@_compiled()
+def _mix(
+    luma: np.ndarray,
+    blue_near: np.ndarray,
+    blue_far: np.ndarray,
+    red_near: np.ndarray,
+    red_far: np.ndarray,
+    matrix: np.ndarray,
+    pixels: np.ndarray,
+) -> None:
+    """RGB, uint8 [3 * n], of luma uint8 [n] and Cb and Cr in the nearer and the farther row of samples, int16 [n]."""
+    of_luma, red_of_red, blue_of_blue = matrix[0, 0], matrix[0, 2], matrix[2, 1]
+    green_of_blue, green_of_red = matrix[1, 1], matrix[1, 2]
+    add_red, add_green, add_blue = matrix[0, 3], matrix[1, 3], matrix[2, 3]
+    for x in range(len(luma)):
+        grey = _int32(_int32(luma[x]) * of_luma)
+        blue = _int32(_int32(3) * _int32(blue_near[x]) + _int32(blue_far[x]))
+        red = _int32(_int32(3) * _int32(red_near[x]) + _int32(red_far[x]))
+        pixels[3 * x] = _to_level(_int32(grey + _int32(red * red_of_red) + add_red))
+        pixels[3 * x + 1] = _to_level(
+            _int32(grey + _int32(blue * green_of_blue) + _int32(red * green_of_red) + add_green)
+        )
+        pixels[3 * x + 2] = _to_level(_int32(grey + _int32(blue * blue_of_blue) + add_blue))
+
+
+_PLANE = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+_PAIR = numba.types.UniTuple(numba.intp, 2)
+
+
+@_compiled(
+    numba.void(_PLANE, _PLANE, _PLANE, _PAIR, _PAIR, _PAIR, numba.int32[:, ::1], numba.boolean, numba.uint8[:, :, ::1])
+)
+def _convert(
+    luma: np.ndarray,
+    blue: np.ndarray,
+    red: np.ndarray,
+    lines: tuple[int, int],
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    matrix: np.ndarray,
+    flip: bool,
+    square: np.ndarray,
+) -> None:
+    """`convert_window` of flat planes with so many bytes a row (of luma, of chroma).
+
+    `size` is (height, width) of the picture, `corner` (top, left) of the window.
+    """
+    (top, left), (height, width, _) = corner, square.shape
+    # Chroma: the samples that the window touches, and one more on every side.
+    top_sample, left_sample = top // 2 - 1, left // 2 - 1
+    num_rows, num_columns = (top + height - 1) // 2 + 2 - top_sample, (left + width - 1) // 2 + 2 - left_sample
+    samples, pitch = np.empty((num_rows, num_columns), np.uint8), 2 * num_columns
+    wide = np.empty((2, num_rows * pitch), np.int16)
+    half, place = (size[0] // 2, size[1] // 2), (top_sample, left_sample, 1)
+    for plane in range(2):
+        _gather(blue if plane == 0 else red, lines[1], half, place, num_columns, flip, samples)
+        _widen(samples.reshape(num_rows * num_columns), wide[plane])
+    offset = pitch - 2 - left % 2 - width if flip else 2 + left % 2  # of the window's first pixel in a row of `wide`
+    rows, pixels = np.empty(((height + 1) // 2, pitch), np.uint8), np.empty((height + 1) // 2 * pitch * 3, np.uint8)
+    for start in range(
+        min(height, 2)
+    ):  # even rows of a picture have the farther row of samples above them, odd ones below
+        count = (height - start + 1) // 2
+        _gather(luma, lines[0], size, (top + start, left, 2), width, flip, rows[:count])
+        near = ((top + start) // 2 - top_sample) * pitch + offset
+        far = near + pitch if (top + start) % 2 else near - pitch
+        length = (count - 1) * pitch + width
+        _mix(
+            rows.reshape(rows.size)[:length],
+            wide[0, near : near + length],
+            wide[0, far : far + length],
+            wide[1, near : near + length],
+            wide[1, far : far + length],
+            matrix,
+            pixels,
+        )
+        for y in range(count):
+            source = pixels[3 * y * pitch : 3 * (y * pitch + width)]
+            target = square[start + 2 * y].reshape(3 * width)
+            for x in range(3 * width):
+                target[x] = source[x]

@@ -6,6 +6,7 @@ the memory that clips are written to; a file that crashes FFmpeg costs its own s
     requests ──a few files at a time──▶ processes ──shared memory──▶ clips (on a GPU: one copy, then pinned)
 """
 
+import functools
 import itertools
 import math
 import mmap
@@ -13,13 +14,14 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 import numpy as np
 import torch
 
-from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest
+from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.process_pool import POLL_S, START_LIMIT_S, Lost, Worker
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.transfer import DeviceCopier
@@ -30,8 +32,8 @@ _PARTS = 2  # times the processes: of what waits, one part is the next share, so
 Job = dict[int, SnippetRequest]  # requests of one file, by their row
 
 
-class ProcessDecoder:
-    """`PyAVDecoder` in processes; a `VideoDecoder`, from one thread at a time.
+class ProcessDecoder(VideoDecoder):
+    """`PyAVDecoder` in processes.
 
     Args:
         clip: the shape every snippet is brought to.
@@ -62,6 +64,8 @@ class ProcessDecoder:
         self._blocks: list[_Block] = []
         self._serve = _Serve(clip, self._shape, time_limit_s)
         self._workers: list[Worker | None] = [None] * num_processes
+        self._busy: dict[int, tuple[_Part, list[Job]]] = {}  # place of a worker -> what it decodes
+        self._open: list[_Part] = []  # not done, oldest first
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
         """Decode all requests; a bad video is a failure with its reason, never an exception.
@@ -69,16 +73,19 @@ class ProcessDecoder:
         Returns:
             Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
         """
-        step, parts, failures = self._max_batch_size, [], {}
+        return self.submit(requests)()
+
+    def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
+        """Begin to decode, behind what was submitted before; calling what is returned waits for the clips."""
+        step, parts = self._max_batch_size, []
         for first in range(0, max(1, len(requests)), step):
-            block, asked = self._free_block(), requests[first : first + step]
-            failures |= {first + row: reason for row, reason in self._decode_part(asked, block).items()}
-            parts.append(torch.from_numpy(block.clips[: len(asked)]))
-        clips = parts[0] if len(parts) == 1 else torch.cat(parts)
-        if self._device.type == "cuda":
-            pinned = self._copy.empty(clips.shape, torch.uint8)
-            clips = self._copy(pinned.copy_(clips))
-        return DecodedClips(clips, dict(sorted(failures.items())))
+            asked = requests[first : first + step]
+            jobs = [{row: asked[row] for row in rows} for rows in split_into_jobs(asked, len(self._workers))]
+            jobs.sort(key=len, reverse=True)
+            parts.append(_Part(first, len(asked), self._free_block(), deque(jobs)))
+        self._open += [part for part in parts if not part.is_done]  # of no requests
+        self._give()
+        return functools.partial(self._wait, parts)
 
     def close(self) -> None:
         """End the processes."""
@@ -86,37 +93,57 @@ class ProcessDecoder:
             if worker is not None:
                 worker.stop()
                 self._workers[place] = None
+        self._busy.clear()
+        self._open.clear()
+
+    def _wait(self, parts: Sequence["_Part"]) -> DecodedClips:
+        while not all(part.is_done for part in parts):
+            if not self._busy:
+                raise RuntimeError("the decoder was closed before it had decoded this batch")
+            self._take()
+            self._give()
+        failures = {part.first + row: reason for part in parts for row, reason in part.failures.items()}
+        clips = [torch.from_numpy(part.block.clips[: part.num_requests]) for part in parts]
+        clips = clips[0] if len(clips) == 1 else torch.cat(clips)
+        if self._device.type == "cuda":
+            pinned = self._copy.empty(clips.shape, torch.uint8)
+            clips = self._copy(pinned.copy_(clips))
+        return DecodedClips(clips, dict(sorted(failures.items())))
 
     def _free_block(self) -> "_Block":
         """Shared memory that nobody holds; what was decoded before may still be in use."""
         for block in self._blocks:
-            # The block's own, its clips' and the call's; a tensor of them has one more.
-            if sys.getrefcount(block.memory) == 3:
+            # The list's, the loop's and the call's, and of its memory the block's, its clips' and the call's.
+            if sys.getrefcount(block) == 3 and sys.getrefcount(block.memory) == 3:
                 return block
         self._blocks.append(_Block(self._max_batch_size, self._shape))
         return self._blocks[-1]
 
-    def _decode_part(self, requests: Sequence[SnippetRequest], block: "_Block") -> dict[int, str]:
-        """Decode into shared memory; row -> reason of the failed."""
-        jobs = ({row: requests[row] for row in rows} for rows in split_into_jobs(requests, len(self._workers)))
-        waiting = deque(sorted(jobs, key=len, reverse=True))
-        alone: list[Job] = []  # of processes that died: whose fault it was shows when each request is alone
-        busy: dict[int, list[Job]] = {}  # place of a worker -> what it decodes
-        failures: dict[int, str] = {}
-        while waiting or alone or busy:
-            for place in range(len(self._workers)):
-                if (waiting or alone) and place not in busy:
-                    busy[place] = [alone.pop()] if alone else take_share(waiting, _PARTS * len(self._workers))
-                    self._worker(place).give((block.name, block.path, busy[place]))
-            for place, answer in self._answers(busy):
-                given = busy.pop(place)
-                if not isinstance(answer, Lost):
-                    failures |= answer
-                elif len(given) == 1 and len(given[0]) == 1:
-                    failures[next(iter(given[0]))] = f"FFmpeg cannot decode it ({answer.text})"
-                else:
-                    alone += [{row: request} for job in given for row, request in job.items()]
-        return failures
+    def _give(self) -> None:
+        """Give every idle worker a share of the oldest part that has something left."""
+        for place in range(len(self._workers)):
+            part = next((part for part in self._open if part.waiting or part.alone), None)
+            if part is None:
+                return
+            if place not in self._busy:
+                share = [part.alone.pop()] if part.alone else take_share(part.waiting, _PARTS * len(self._workers))
+                part.num_given += 1
+                self._busy[place] = (part, share)
+                self._worker(place).give((part.block.name, part.block.path, share))
+
+    def _take(self) -> None:
+        """Note what workers have answered; waits a while for the first."""
+        for place, answer in self._answers():
+            part, given = self._busy.pop(place)
+            part.num_given -= 1
+            if not isinstance(answer, Lost):
+                part.failures |= answer
+            elif len(given) == 1 and len(given[0]) == 1:
+                part.failures[next(iter(given[0]))] = f"FFmpeg cannot decode it ({answer.text})"
+            else:
+                part.alone += [{row: request} for job in given for row, request in job.items()]
+            if part.is_done:
+                self._open.remove(part)
 
     def _worker(self, place: int) -> Worker:
         worker = self._workers[place]
@@ -124,11 +151,10 @@ class ProcessDecoder:
             worker = self._workers[place] = Worker(self._serve)
         return worker
 
-    def _answers(self, busy: dict[int, list[Job]]) -> list[tuple[int, dict[int, str] | Lost]]:
-        """What workers have answered, by their places; waits a while for the first."""
-        ready = wait([self._worker(place).connection for place in busy], POLL_S)
+    def _answers(self) -> list[tuple[int, dict[int, str] | Lost]]:
+        ready = wait([self._worker(place).connection for place in self._busy], POLL_S)
         answers = []
-        for place, jobs in busy.items():
+        for place, (_, jobs) in self._busy.items():
             worker, limit_s = self._worker(place), self._time_limit_s * sum(map(len, jobs))
             if not worker.has_answered:
                 limit_s += START_LIMIT_S
@@ -151,6 +177,23 @@ def take_share(waiting: deque[Job], num_parts: int) -> list[Job]:
         room -= len(waiting[0])
         share.append(waiting.popleft())
     return share
+
+
+@dataclass(eq=False, slots=True)
+class _Part:
+    """Requests that are decoded into one block; a batch is one of these, or several."""
+
+    first: int  # place of its first request in the batch
+    num_requests: int
+    block: "_Block"
+    waiting: deque[Job]
+    alone: list[Job] = field(default_factory=list)  # of processes that died: whose fault it was shows one by one
+    num_given: int = 0  # shares that are being decoded
+    failures: dict[int, str] = field(default_factory=dict)  # row -> reason
+
+    @property
+    def is_done(self) -> bool:
+        return not (self.waiting or self.alone or self.num_given)
 
 
 class _Block:
