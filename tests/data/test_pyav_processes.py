@@ -71,6 +71,15 @@ def test_clips_stay_as_they_are_while_they_are_held(decoder, requests):
     assert len(decoder._blocks) == num_blocks  # memory is used again
 
 
+def test_shares_stay_large_while_more_is_behind():
+    waiting = deque({(job, row): None for row in range(2)} for job in range(20))
+    shares = []
+    while waiting:
+        shares.append(sum(map(len, take_share(waiting, 4, least=8))))
+    assert shares == [10, 8, 8, 8, 6]
+    assert take_share(deque([dict.fromkeys(range(9))]), 4, least=8) == [dict.fromkeys(range(9))]
+
+
 def test_several_batches_at_a_time_and_a_killed_process(decoder, requests):
     expected = [PyAVDecoder(CLIP, CPU, 2).decode(requests[start : start + 10]) for start in (0, 10, 20)]
     begun = [decoder.submit(requests[start : start + 10]) for start in (0, 10, 20)]

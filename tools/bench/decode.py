@@ -81,11 +81,11 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: an option out of range, or more threads than cores.
     """
     check_counts(arguments, "num_videos", "snippets", "repeats", "threads")
-    with tempfile.TemporaryDirectory() as folder, on_cores(arguments.threads):
+    with tempfile.TemporaryDirectory() as folder, on_cores(arguments.threads), contextlib.ExitStack() as opened:
         material = prepare(arguments, Path(folder))
         samples = [manifest.video(0).path for manifest in (material.mp4, material.raw)]
         readers, missing = find_readers(samples, material.clip.num_frames)
-        runners = contestants(material, readers, arguments.threads)
+        runners = contestants(material, readers, arguments.threads, opened)
         samples = measure(material, runners, arguments.repeats, arguments.cold)
     results = {name: summarise([run.by_clock for run in runs]) for name, runs in samples.items()}
     computing = {name: summarise([run.by_computing for run in runs]) for name, runs in samples.items()}
@@ -121,8 +121,10 @@ def on_cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def contestants(material: Material, readers: dict[str, Reader], threads: int) -> dict[str, Contestant]:
-    """Name -> a function that decodes the snippets of these numbers."""
+def contestants(
+    material: Material, readers: dict[str, Reader], threads: int, opened: contextlib.ExitStack
+) -> dict[str, Contestant]:
+    """Name -> a function that decodes the snippets of these numbers; the processes of some end with `opened`."""
     runners = {
         "store": decode_with(engine(material, 1), material, material.store),
         "engine mp4": decode_with(engine(material, 1), material, material.mp4),
@@ -135,8 +137,9 @@ def contestants(material: Material, readers: dict[str, Reader], threads: int) ->
         for name, manifest in (("store", material.store), ("engine raw", material.raw)):
             runners[f"{name}, {threads} threads"] = decode_with(engine(material, threads), material, manifest)
             processes = ProcessDecoder(material.clip, torch.device("cpu"), threads, _BATCH)
+            opened.callback(processes.close)
             runners[f"{name}, {threads} processes"] = decode_with(processes, material, manifest)
-        runners[f"{LIMIT}, {threads} processes"] = _limit_in_processes(material, threads)
+        runners[f"{LIMIT}, {threads} processes"] = _limit_in_processes(material, threads, opened)
     return runners | {LIMIT: _limit(material)}
 
 
@@ -194,9 +197,9 @@ def _limit(material: Material) -> Contestant:
     return decode
 
 
-def _limit_in_processes(material: Material, count: int) -> Contestant:
+def _limit_in_processes(material: Material, count: int, opened: contextlib.ExitStack) -> Contestant:
     """As many processes as cores, each with its share of the snippets; nothing comes back."""
-    pool = multiprocessing.get_context("spawn").Pool(count, _begin, (material,))
+    pool = opened.enter_context(multiprocessing.get_context("spawn").Pool(count, _begin, (material,)))
     return lambda numbers: pool.map(_decode_share, [numbers[place::count] for place in range(count)], chunksize=1)
 
 

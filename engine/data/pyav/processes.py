@@ -28,6 +28,7 @@ from engine.data.transfer import DeviceCopier
 from engine.errors import InputError
 
 _PARTS = 2  # times the processes: of what waits, one part is the next share, so that shares shrink and all end together
+_LEAST = 8  # requests of a share while more is behind it: nobody need end together, and asking for the next takes time
 
 Job = dict[int, SnippetRequest]  # requests of one file, by their row
 
@@ -126,7 +127,9 @@ class ProcessDecoder(VideoDecoder):
             if part is None:
                 return
             if place not in self._busy:
-                share = [part.alone.pop()] if part.alone else take_share(part.waiting, _PARTS * len(self._workers))
+                least = _LEAST if part is not self._open[-1] else 0
+                parts = _PARTS * len(self._workers)
+                share = [part.alone.pop()] if part.alone else take_share(part.waiting, parts, least)
                 part.num_given += 1
                 self._busy[place] = (part, share)
                 self._worker(place).give((part.block.name, part.block.path, share))
@@ -168,9 +171,12 @@ class ProcessDecoder(VideoDecoder):
         return answers
 
 
-def take_share(waiting: deque[Job], num_parts: int) -> list[Job]:
-    """Take the next jobs off those that wait: of their requests one part of `num_parts` at most, but always one job."""
-    room = sum(map(len, waiting)) // num_parts
+def take_share(waiting: deque[Job], num_parts: int, least: int = 0) -> list[Job]:
+    """Take the next jobs off those that wait: of their requests one part of `num_parts`, but `least` if that is more.
+
+    Jobs are not divided: it may be fewer requests, but always one job.
+    """
+    room = max(least, sum(map(len, waiting)) // num_parts)
     share = [waiting.popleft()]
     room -= len(share[0])
     while waiting and len(waiting[0]) <= room:
