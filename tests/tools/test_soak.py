@@ -63,7 +63,8 @@ def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources
     assert asked - mapped == pytest.approx(size / 1e6, rel=0.1)
 
 
-@pytest.mark.parametrize("decoder", ["pyav", "dali"])  # DALI has a process of its own below that one
+# DALI has a process of its own below that one.
+@pytest.mark.parametrize("decoder", ["dali", pytest.param("pyav", marks=pytest.mark.slow)])
 def test_a_short_soak_watches_the_process_it_started(decoder, resources, monkeypatch, tmp_path, capsys, request):
     import soak
 
