@@ -91,7 +91,7 @@ class DataConfig:
     )
     decode_threads: int = option(0, "videos decoded at the same time; 0: the CPU cores over the local ranks", minimum=0)
     decode_processes: bool = option(
-        False, "pyav: decode in so many processes instead of threads (Linux); for many cores, each holds some 300 MB"
+        False, "pyav: decode in so many processes instead of threads (Linux); for many cores, each holds some 350 MB"
     )
     prefetch_batches: int = option(2, "batches decoded ahead", minimum=1)
     clips_per_epoch: int | None = option(

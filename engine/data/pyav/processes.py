@@ -39,7 +39,7 @@ class ProcessDecoder(VideoDecoder):
     Args:
         clip: the shape every snippet is brought to.
         device: where the clips are wanted.
-        num_processes: files decoded at the same time; each holds some 300 MB.
+        num_processes: files decoded at the same time; each holds some 350 MB.
         max_batch_size: requests decoded at once; more are decoded in several parts.
         time_limit_s: seconds that one snippet may take.
     """
