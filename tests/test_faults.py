@@ -129,7 +129,7 @@ def _fill(path: Path) -> Path:
     raise AssertionError("the disk is not full")
 
 
-@pytest.mark.parametrize("spoil", ["truncated", "foreign"])
+@pytest.mark.parametrize("spoil", ["truncated", pytest.param("foreign", marks=pytest.mark.slow)])
 def test_a_spoiled_newest_checkpoint_is_named_set_aside_and_the_one_before_it_used(whole, videos, tmp_path, spoil):
     folder = tmp_path / "run"
     config = config_of(folder, videos)

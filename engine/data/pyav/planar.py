@@ -68,10 +68,10 @@ def _matrix(full_range: bool) -> np.ndarray:
 _MATRICES = {full_range: _matrix(full_range) for full_range in (False, True)}
 
 
-def _compiled(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile to machine code that runs without Python's lock; kept on disk for the next process."""
 
-    def compile_function(function: Callable[..., None]) -> Callable[..., None]:
+    def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return numba.njit(*signature, nogil=True, cache=True)(function)
         except RuntimeError:  # neither beside this file nor in the user's cache may anything be written
@@ -129,6 +129,7 @@ def _widen(samples: np.ndarray, wide: np.ndarray) -> None:
 
 @_compiled()
 def _to_level(value: int) -> int:
+    """A level of 0 to 255 of a number with `_BITS` of fraction."""
     return np.uint8(min(max(_int32(value >> _int32(_BITS)), _int32(0)), _int32(255)))
 
 
@@ -191,9 +192,8 @@ def _convert(
         _widen(samples.reshape(num_rows * num_columns), wide[plane])
     offset = pitch - 2 - left % 2 - width if flip else 2 + left % 2  # of the window's first pixel in a row of `wide`
     rows, pixels = np.empty(((height + 1) // 2, pitch), np.uint8), np.empty((height + 1) // 2 * pitch * 3, np.uint8)
-    for start in range(
-        min(height, 2)
-    ):  # even rows of a picture have the farther row of samples above them, odd ones below
+    # Every other row: even rows of a picture have the farther row of samples above them, odd ones below.
+    for start in range(min(height, 2)):
         count = (height - start + 1) // 2
         _gather(luma, lines[0], size, (top + start, left, 2), width, flip, rows[:count])
         near = ((top + start) // 2 - top_sample) * pitch + offset
