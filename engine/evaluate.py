@@ -11,14 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from engine.data.ahead import decode_in_order
+from engine.data.ahead import decode_in_order, in_batches
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress
@@ -178,7 +177,7 @@ def video_requests(
 
 
 def _decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int) -> Iterator[DecodedClips]:
-    decoded = decode_in_order(decoder, iter(lambda: list(islice(requests, batch_size)), []))
+    decoded = decode_in_order(decoder, in_batches(requests, batch_size))
     pending: deque[Future[DecodedClips | None]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="evaluate-decode") as pool:
         try:

@@ -112,15 +112,24 @@ class DecodedClips:
 
 
 class VideoDecoder(Protocol):
-    """Decodes snippets, for one thread at a time. Never raises for a bad video (that is a failure in the result)."""
+    """Decodes snippets, for one thread at a time. Never raises for a bad video (that is a failure in the result).
+
+    A decoder defines one of `decode` and `submit`, and has the other from here.
+    """
 
     name: str
 
-    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips: ...
+    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
+        """Decode all requests.
+
+        Returns:
+            Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
+        """
+        return self.submit(requests)()
 
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
-        """Begin to decode; calling what is returned waits for the clips. By default all is done then."""
-        return functools.partial(self.decode, requests)
+        """Begin to decode, behind what was submitted before; calling what is returned waits for the clips."""
+        return functools.partial(self.decode, requests)  # all is done then
 
     def close(self) -> None: ...
 

@@ -136,7 +136,7 @@ class ClipLoader:
         except BaseException as error:
             self._ready.put(error)
 
-    def _plan_batch(self) -> "_Planned":
+    def _plan_batch(self) -> _Planned:
         epochs, positions = stream_slice(*self._next, self.stream.batch_size, self.epoch_size)
         ahead = stream_slice(*self._next, self.stream.batch_size + 1, self.epoch_size)
         self._next = (int(ahead[0][-1]), int(ahead[1][-1]))
@@ -145,7 +145,7 @@ class ClipLoader:
         rows, requests = zip(*(self._request(*place) for place in places), strict=True)
         return _Planned(places, list(rows), list(requests))
 
-    def _finish(self, planned: "_Planned", decoded: DecodedClips) -> ClipBatch:
+    def _finish(self, planned: _Planned, decoded: DecodedClips) -> ClipBatch:
         """The batch, with stand-ins for what did not decode."""
         places, rows, requests = planned.places, planned.rows, planned.requests
         failures: list[SampleFailure] = []

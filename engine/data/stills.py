@@ -45,16 +45,8 @@ class StillDecoder(VideoDecoder):
         self._clip, self._copy = clip, DeviceCopier(device)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="stills")
 
-    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
-        """Decode all requests; a bad picture is a failure with its reason, never an exception.
-
-        Returns:
-            Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
-        """
-        return self.submit(requests)()
-
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
-        """Begin to decode, behind what was submitted before; calling what is returned waits for the clips."""
+        """See `VideoDecoder`."""
         clip = self._clip
         shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
         host = self._copy.empty(shape, torch.uint8).zero_()
@@ -82,10 +74,6 @@ class MixedDecoder(VideoDecoder):
     def __init__(self, videos: VideoDecoder, stills: VideoDecoder) -> None:
         self.videos, self.stills = videos, stills
         self.name = videos.name
-
-    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
-        """See `VideoDecoder`."""
-        return self.submit(requests)()
 
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
         """See `VideoDecoder`."""

@@ -28,7 +28,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -38,7 +37,7 @@ import torch
 from bench.charts import save_bars
 from bench.material import Material, add_material_arguments, check_counts, prepare
 from bench.readers import Reader, find_readers
-from engine.data.ahead import decode_in_order
+from engine.data.ahead import decode_in_order, in_batches
 from engine.data.batch import SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
@@ -154,7 +153,7 @@ def decode_with(decoder: VideoDecoder, material: Material, manifest: Manifest) -
     def decode(numbers: Sequence[int]) -> None:
         places = [material.snippets[number] for number in numbers]
         requests = (SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in places)
-        for decoded in decode_in_order(decoder, iter(lambda: list(islice(requests, _BATCH)), [])):
+        for decoded in decode_in_order(decoder, in_batches(requests, _BATCH)):
             if decoded.failures:
                 raise InputError(f"snippets that do not decode: {decoded.failures}")
 

@@ -49,16 +49,8 @@ class PyAVDecoder(VideoDecoder):
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="pyav", initializer=_compute_alone)
         self._local = threading.local()
 
-    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
-        """Decode all requests; a bad video is a failure with its reason, never an exception.
-
-        Returns:
-            Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
-        """
-        return self.submit(requests)()
-
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
-        """Begin to decode, behind what was submitted before; calling what is returned waits for the clips."""
+        """See `VideoDecoder`."""
         clip = self._clip
         shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
         host = self._copy.empty(shape, torch.uint8)

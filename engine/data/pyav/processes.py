@@ -68,16 +68,8 @@ class ProcessDecoder(VideoDecoder):
         self._busy: dict[int, tuple[_Part, list[Job]]] = {}  # place of a worker -> what it decodes
         self._open: list[_Part] = []  # not done, oldest first
 
-    def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
-        """Decode all requests; a bad video is a failure with its reason, never an exception.
-
-        Returns:
-            Clips uint8 [N, T, H, W, C] on the device, in the order of the requests.
-        """
-        return self.submit(requests)()
-
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
-        """Begin to decode, behind what was submitted before; calling what is returned waits for the clips."""
+        """See `VideoDecoder`."""
         step, parts = self._max_batch_size, []
         for first in range(0, max(1, len(requests)), step):
             asked = requests[first : first + step]
