@@ -13,6 +13,7 @@ from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.c3d import C3D
 from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, FlatFactorisedStem, aligned
+from engine.models.norm import use_clip_batch_norm
 from engine.models.recompute import recomputed
 
 PUBLISHED_WIDTH = 64
@@ -50,6 +51,7 @@ class VideoResNet(nn.Module):
         self.layer2 = _stage(conv2, width, 2 * width, stride=2)
         self.layer3 = _stage(conv3, 2 * width, 4 * width, stride=2)
         self.layer4 = _stage(conv4, 4 * width, 8 * width, stride=2)
+        use_clip_batch_norm(self)
         for module in self.modules():  # torchvision's initialisation; batch-norm starts at 1 and 0 by itself
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

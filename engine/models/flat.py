@@ -56,7 +56,7 @@ def _space_then_time(x: torch.Tensor, spatial: nn.Conv3d, norm: nn.Module, tempo
     batch, _, length, _, _ = x.shape
     # SyncBatchNorm, which may have taken the batch-norm's place, works on the channels it has.
     planes = spatial.out_channels
-    extra = aligned(planes, x.device) - planes if type(norm) is nn.BatchNorm3d else 0
+    extra = aligned(planes, x.device) - planes if isinstance(norm, nn.BatchNorm3d) else 0
     frames = _convolve_space(x, spatial, extra)
     frames = functional.relu(_batch_norm(frames, norm, extra), inplace=True)
     _, channels, height, width = frames.shape
@@ -80,7 +80,7 @@ def _convolve_space(x: torch.Tensor, spatial: nn.Conv3d, extra: int) -> torch.Te
 
 def _batch_norm(frames: torch.Tensor, norm: nn.Module, extra: int) -> torch.Tensor:
     """What the 5-D `norm` does, on [N*T, C + extra, H, W]; its running statistics move as ever."""
-    if type(norm) is not nn.BatchNorm3d:
+    if not isinstance(norm, nn.BatchNorm3d):
         return norm(frames)
     names = ("running_mean", "running_var", "weight", "bias")
     values = [getattr(norm, name) for name in names]

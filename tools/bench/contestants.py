@@ -104,7 +104,7 @@ class EngineContestant:
             self._telemetry = Telemetry(
                 Path(config.run.folder), self.engine_run.ranks, every_steps=config.log.every_steps,
                 batch_size=config.train.batch_size, total_steps=self.engine_run.total_steps, first_step=0,
-                warmup_steps=warmup_steps(config.train),
+                warmup_steps=warmup_steps(config, device),
             )  # fmt: skip
 
     def window(self, steps: int, *, same_batch: bool) -> Window:
