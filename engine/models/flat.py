@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.video.resnet import Conv2Plus1D, Conv3DNoTemporal
 
+from engine.models.norm import ClipBatchNorm, batch_norm
+
 _MULTIPLE = {"cuda": 8}  # of channels, by device; elsewhere they are as published
 
 
@@ -56,9 +58,9 @@ def _space_then_time(x: torch.Tensor, spatial: nn.Conv3d, norm: nn.Module, tempo
     batch, _, length, _, _ = x.shape
     # SyncBatchNorm, which may have taken the batch-norm's place, works on the channels it has.
     planes = spatial.out_channels
-    extra = aligned(planes, x.device) - planes if isinstance(norm, nn.BatchNorm3d) else 0
+    extra = aligned(planes, x.device) - planes if isinstance(norm, ClipBatchNorm) else 0
     frames = _convolve_space(x, spatial, extra)
-    frames = functional.relu(_batch_norm(frames, norm, extra), inplace=True)
+    frames = batch_norm(frames, norm, relu=True, extra=extra)
     _, channels, height, width = frames.shape
     lines = frames.permute(0, 2, 3, 1).reshape(batch, length, height * width, channels).permute(0, 3, 1, 2)
     weight = (
@@ -76,19 +78,3 @@ def _convolve_space(x: torch.Tensor, spatial: nn.Conv3d, extra: int) -> torch.Te
     if extra or more_inputs:
         weight = functional.pad(weight, (0, 0, 0, 0, 0, more_inputs, 0, extra))
     return functional.conv2d(frames, weight, None, spatial.stride[1:], spatial.padding[1:])
-
-
-def _batch_norm(frames: torch.Tensor, norm: nn.Module, extra: int) -> torch.Tensor:
-    """What the 5-D `norm` does, on [N*T, C + extra, H, W]; its running statistics move as ever."""
-    if not isinstance(norm, nn.BatchNorm3d):
-        return norm(frames)
-    names = ("running_mean", "running_var", "weight", "bias")
-    values = [getattr(norm, name) for name in names]
-    mean, var, weight, bias = [functional.pad(value, (0, extra)) for value in values] if extra else values
-    frames = functional.batch_norm(frames, mean, var, weight, bias, norm.training, norm.momentum, norm.eps)
-    if norm.training:
-        norm.num_batches_tracked.add_(1)
-        if extra:  # they moved in the filled copies
-            norm.running_mean.copy_(mean[:-extra])
-            norm.running_var.copy_(var[:-extra])
-    return frames
