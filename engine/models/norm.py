@@ -49,8 +49,7 @@ def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool, extra: int = 0) -> Ten
         rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
         batch_mean, batch_var = channel_moments(rows.detach())
         _move(norm, batch_mean, batch_var, len(rows), extra)
-        y = _Normalise.apply(x, weight, bias, batch_mean, torch.rsqrt(batch_var + norm.eps), relu)
-        return y
+        return _Normalise.apply(x, weight, bias, batch_mean, torch.rsqrt(batch_var + norm.eps), relu)
     y = functional.batch_norm(x, mean, var, weight, bias, norm.training, norm.momentum, norm.eps)
     if norm.training and extra:  # they moved in the filled copies
         norm.running_mean.copy_(mean[:-extra])
