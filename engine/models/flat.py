@@ -4,7 +4,7 @@ In channels_last_3d memory (N, T, H, W, C) a 1x3x3 convolution is a 2-D one over
 convolution a 2-D one with a 3x1 window over the view (N, T, H*W, C). 2-D kernels for that memory order are older and
 better tuned than 3-D ones, and torch.compile's layout optimisation knows only them.
 
-On a GPU the channels between the two are filled up with zeros to a multiple of 8, which tensor cores want (R(2+1)D-18
+On a GPU the channels between the two are filled up with zeros to a multiple of 8 or 64, which tensor cores want (R(2+1)D-18
 has 45, 230, 460 and 921 there), and so are the three of the clips. They stay exactly zero: their weights, scale and
 shift are. The filling happens at each call to parameters of the published shapes, so state dicts, gradients and
 optimiser states are those of torchvision's form, and a run may change its form at any checkpoint. A CPU gains
@@ -16,14 +16,20 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.video.resnet import Conv2Plus1D, Conv3DNoTemporal
 
-from engine.models.norm import ClipBatchNorm, batch_norm
+from engine.models.norm import batch_norm
 
 _MULTIPLE = {"cuda": 8}  # of channels, by device; elsewhere they are as published
+_WIDE, _WIDE_MULTIPLE = 128, 64  # of more channels than this, if they must be filled at all
 
 
 def aligned(channels: int, device: torch.device) -> int:
-    """The number of channels, filled ones included, with which a device computes a convolution best."""
+    """The number of channels, filled ones included, with which a device computes a convolution best.
+
+    On an H100 230 channels filled to 256 cost 0.86 of what 232 cost, forward and backward, 460 filled to 512 0.79 of 464.
+    """
     multiple = _MULTIPLE.get(device.type, 1)
+    if channels % multiple and channels > _WIDE:
+        multiple = _WIDE_MULTIPLE
     return -(-channels // multiple) * multiple
 
 
@@ -58,7 +64,7 @@ def _space_then_time(x: torch.Tensor, spatial: nn.Conv3d, norm: nn.Module, tempo
     batch, _, length, _, _ = x.shape
     # SyncBatchNorm, which may have taken the batch-norm's place, works on the channels it has.
     planes = spatial.out_channels
-    extra = aligned(planes, x.device) - planes if isinstance(norm, ClipBatchNorm) else 0
+    extra = aligned(planes, x.device) - planes if isinstance(norm, nn.BatchNorm3d) else 0
     frames = _convolve_space(x, spatial, extra)
     frames = batch_norm(frames, norm, relu=True, extra=extra)
     _, channels, height, width = frames.shape

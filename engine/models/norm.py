@@ -34,18 +34,18 @@ def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool, extra: int = 0) -> Ten
     """What the 5-D `norm` does, on float [N, C + extra, H, W]; its running statistics move as ever.
 
     Args:
-        norm: over C channels; of another kind than `ClipBatchNorm` (SyncBatchNorm) it is called as it is, without `extra`.
+        norm: over C channels; if it is no `nn.BatchNorm3d` (but SyncBatchNorm) it is called as it is, without `extra`.
         relu: follow it by a ReLU.
         extra: channels behind those of `norm`, which are zero and stay so.
     """
-    if not isinstance(norm, ClipBatchNorm):
+    if not isinstance(norm, nn.BatchNorm3d):
         return functional.relu(norm(x), inplace=True) if relu else norm(x)
     names = ("running_mean", "running_var", "weight", "bias")
     values = [getattr(norm, name) for name in names]
     mean, var, weight, bias = [functional.pad(value, (0, extra)) for value in values] if extra else values
     if norm.training:
         norm.num_batches_tracked.add_(1)
-    if norm.training and norm.by_sums:
+    if norm.training and getattr(norm, "by_sums", False):
         rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
         batch_mean, batch_var = channel_moments(rows.detach())
         _move(norm, batch_mean, batch_var, len(rows), extra)
