@@ -59,8 +59,10 @@ def test_fifty_steps_give_the_same_loss_curve(form):
             optimizer.step()
             curve.append(loss.item())
         curves.append(curve)
-    assert curves[0][-1] < 0.97 * curves[0][0]  # gentle: at higher rates roundings grow from step to step
-    assert curves[1] == pytest.approx(curves[0], rel=1e-9)
+    assert curves[0][-1] < 0.97 * curves[0][0]
+    # Rounding grows from step to step; a function that is another one parts at once.
+    assert curves[1][:20] == pytest.approx(curves[0][:20], rel=1e-10)
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6)
 
 
 def test_a_batch_norm_by_itself():
