@@ -21,9 +21,9 @@ def normalise(path, *, fps=25.0, rotation=0, settings=SETTINGS):
     return normalise_file(SourceVideo(path.name, fps, rotation, path.stat().st_size), path.parent, settings, 60)
 
 
-def rgb(made):
+def rgb(made, codec="h264"):
     """All pictures [T, H, W, 3], decoded in one go by FFmpeg's own reader of raw streams."""
-    with av.open(io.BytesIO(made.data), format="h264") as container:
+    with av.open(io.BytesIO(made.data), format=codec) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
@@ -81,20 +81,21 @@ def test_sizes_are_even_and_keep_the_shape():
         assert abs(long - width * 64 / 65) <= 1
 
 
-@pytest.mark.parametrize("b_frames", [0, 3])
+@pytest.mark.parametrize(("codec", "b_frames"), [("h264", 0), ("h264", 3), ("hevc", 0), ("hevc", 3)])
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 24, 29])
-def test_groups_are_closed_and_full(tmp_path, count, b_frames):
+def test_groups_are_closed_and_full(tmp_path, count, codec, b_frames):
     path = tmp_path / "v.mp4"
     write_video(path, (picture(number, 160, 120) for number in range(count)))
-    settings = StoreSettings(short_side=64, gop=8, b_frames=b_frames, tune="none")
+    settings = StoreSettings(short_side=64, gop=8, b_frames=b_frames, tune="none", codec=codec)
     made = normalise(path, settings=settings)
     assert (made.num_frames, made.width, made.height, made.fps) == (count, 86, 64, 25)
     assert len(made.group_bytes) == -(-count // 8)
     assert sum(made.group_bytes) == len(made.data)
-    whole, decoder, start = rgb(made), GroupDecoder(), 0
+    whole, decoder, start = rgb(made, codec), GroupDecoder(), 0
     assert numbers(whole) == list(range(count))
     for group, length in enumerate(made.group_bytes):
-        alone = [frame.to_ndarray(format="rgb24") for frame in decoder.pictures(made.data[start : start + length])]
+        group_data = made.data[start : start + length]
+        alone = [frame.to_ndarray(format="rgb24") for frame in decoder.pictures(group_data, codec)]
         assert np.array_equal(np.stack(alone), whole[8 * group : 8 * group + 8])
         start += length
 

@@ -1,6 +1,6 @@
-"""A video file to closed groups of H.264 pictures of one size and one rate: what a snippet store holds.
+"""A video file to closed groups of coded pictures of one size and one rate: what a snippet store holds.
 
-    decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 ──▶ groups of `gop` frames
+    decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 or x265 ──▶ groups of `gop` frames
 
 Rate. All pictures are shown for 1 / rate seconds. Picture k of the result is the one that is on the screen at
   (k + 0.45) / rate after the first: pictures are dropped or repeated, never blended. At a constant rate, however
@@ -46,6 +46,9 @@ _BELIEVED_RATES = (1.0, 240.0)
 _FALLBACK_RATE = Fraction(25)
 _MAX_GAP_S = 60.0
 _MOMENT = 0.45  # of a frame's time, at which one looks what is on the screen
+ENCODERS = {"h264": "libx264", "hevc": "libx265"}  # codec of a store -> FFmpeg's encoder
+# x265 with one thread. FFmpeg has it repeat the parameter sets before every key picture, as x264 does by itself.
+_ALONE = "aud=1:info=0:wpp=0:pools=none:frame-threads=1:log-level=error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,15 +238,15 @@ def _encode(pictures: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSe
     _collect(context.encode(None), groups, sizes)
     expected = [min(settings.gop, count - first) for first in range(0, count, settings.gop)]
     if sizes != expected:
-        raise _Refused("unencodable", f"x264 made groups of {sizes[:4]}... frames, not of {settings.gop}")
+        raise _Refused("unencodable", f"the encoder made groups of {sizes[:4]}... frames, not of {settings.gop}")
     data = b"".join(groups)
     lengths = tuple(map(len, groups))
     return NormalisedVideo(data, lengths, count, context.width, context.height, float(rate), zlib.crc32(data))
 
 
 def build_encoder(width: int, height: int, rate: Fraction, settings: StoreSettings) -> av.VideoCodecContext:
-    """x264 for closed groups of exactly `gop` frames, each picture behind an access unit delimiter, one thread."""
-    context = av.CodecContext.create("libx264", "w")
+    """The encoder for closed groups of exactly `gop` frames, each picture behind an access unit delimiter, one thread."""
+    context = av.CodecContext.create(ENCODERS[settings.codec], "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = 1 / rate, rate
     context.gop_size, context.max_b_frames, context.thread_count = settings.gop, settings.b_frames, 1
@@ -251,14 +254,20 @@ def build_encoder(width: int, height: int, rate: Fraction, settings: StoreSettin
     try:
         context.open()
     except av.FFmpegError as error:
-        raise _Refused("unencodable", f"x264 does not take {width}x{height}: {error.strerror}") from error
+        raise _Refused(
+            "unencodable", f"{ENCODERS[settings.codec]} does not take {width}x{height}: {error.strerror}"
+        ) from error
     return context
 
 
 def encoder_options(settings: StoreSettings) -> dict[str, str]:
-    """x264's, for closed groups of exactly `gop` frames, each picture behind an access unit delimiter."""
+    """The encoder's, for closed groups of exactly `gop` frames, each picture behind an access unit delimiter."""
     groups = f"keyint={settings.gop}:min-keyint=1:scenecut=0:open-gop=0:bframes={settings.b_frames}"
-    options = {"preset": settings.preset, "crf": str(settings.crf), "aud": "1", "a53cc": "0", "x264-params": groups}
+    options = {"preset": settings.preset, "crf": str(settings.crf)}
+    if settings.codec == "hevc":
+        options |= {"x265-params": f"{groups}:{_ALONE}"}
+    else:
+        options |= {"aud": "1", "a53cc": "0", "x264-params": groups}
     return options if settings.tune == "none" else {**options, "tune": settings.tune}
 
 
