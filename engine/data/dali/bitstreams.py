@@ -98,7 +98,8 @@ def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], li
         settings, pictures, places = reader.index.settings, [], []
         if settings.b_frames:  # pictures would be numbered in decoding order
             raise BitstreamError(
-                "its store has B-frames, which DALI would show out of order: set data.decoder=pyav, or ingest without"
+                "its store has B-frames, which a GPU would not be fed in the order they are shown: set data.decoder=pyav, "
+                "or ingest without"
             )
         if (entry.width, entry.height) != (video.width, video.height):
             says = f"{video.width}x{video.height}"
