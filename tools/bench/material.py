@@ -1,7 +1,7 @@
 """The videos and snippets that decoding is measured on: as they are, in a store, and as MP4 files of the store's frames."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Material:
     """The videos in three forms, row by row the same, and the snippets to decode: (row, start).
 
     mp4: None where the store has B-frames, whose order in time its bytes do not tell a muxer.
+    hevc: a second store, of HEVC; None where it is not wanted.
     """
 
     raw: Manifest
@@ -33,6 +34,7 @@ class Material:
     mp4: Manifest | None
     snippets: list[tuple[int, int]]
     clip: ClipFormat
+    hevc: Manifest | None = None
 
 
 def add_material_arguments(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int) -> None:
@@ -81,6 +83,15 @@ def prepare(arguments: argparse.Namespace, folder: Path, settings: StoreSettings
     chosen = generator.integers(0, len(raw), arguments.snippets)
     starts = generator.integers(0, np.maximum(frames[chosen] - clip.span, 0), endpoint=True)
     return Material(raw, store, mp4, list(zip(chosen.tolist(), starts.tolist(), strict=True)), clip)
+
+
+def add_hevc(material: Material, folder: Path, crf: int, num_workers: int) -> Material:
+    """With a store of HEVC of the same videos, of that quality, made by so many processes."""
+    settings = StoreSettings(short_side=material.clip.short_side, codec="hevc", crf=crf)
+    report = ingest(material.raw, folder / "hevc", settings, WorkSettings(num_workers))
+    if report.files:
+        raise InputError(f"'{material.raw.source}' has files that cannot be ingested: {report.files[:3]}")
+    return replace(material, hevc=Manifest.load(folder / "hevc" / MANIFEST_NAME))
 
 
 def _mp4_files(store: Manifest, folder: Path, settings: StoreSettings) -> Manifest:
