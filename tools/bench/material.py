@@ -13,6 +13,7 @@ from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.normalise import ENCODERS
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.reader import find_entry
@@ -122,11 +123,11 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     rate = Fraction(float(store.table.column("fps")[row].as_py())).limit_denominator(1001)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate)  # only its description is used
+        stream = container.add_stream(ENCODERS[settings.codec], rate=rate)  # only its description is used
         stream.width, stream.height, stream.pix_fmt = entry.width, entry.height, "yuv420p"
-        stream.codec_context.extradata = _parameter_sets(data)
+        stream.codec_context.extradata = _parameter_sets(data, settings.codec)
         container.start_encoding()
-        for number, picture in enumerate(split_pictures(data)):
+        for number, picture in enumerate(split_pictures(data, settings.codec)):
             packet = av.Packet(picture)
             packet.stream, packet.time_base = stream, 1 / rate
             packet.pts = packet.dts = number
@@ -134,7 +135,11 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
             container.mux(packet)
 
 
-def _parameter_sets(data: bytes) -> bytes:
-    """The sequence and picture parameter sets before the first picture, each behind its start code."""
+def _parameter_sets(data: bytes, codec: str) -> bytes:
+    """The parameter sets (of sequence, picture and, in HEVC, video) before the first picture, each behind its start code."""
     units = data[:4096].split(b"\x00\x00\x01")[1:]
-    return b"".join(b"\x00\x00\x00\x01" + unit.rstrip(b"\x00") for unit in units if unit[0] & 31 in (7, 8))
+    if codec == "hevc":
+        wanted = [unit for unit in units if unit[0] >> 1 & 63 in (32, 33, 34)]
+    else:
+        wanted = [unit for unit in units if unit[0] & 31 in (7, 8)]
+    return b"".join(b"\x00\x00\x00\x01" + unit.rstrip(b"\x00") for unit in wanted)
