@@ -56,7 +56,7 @@ VARIANTS = (
     {"short_side": 256},
     {"codec": "hevc"},
     {"codec": "hevc", "crf": 23},
-    {"codec": "hevc", "crf": 26},
+    {"codec": "hevc", "tune": "none"},
     {"codec": "hevc", "preset": "veryfast"},
 )
 

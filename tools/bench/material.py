@@ -125,6 +125,7 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
     with av.open(str(path), "w") as container:
         stream = container.add_stream(ENCODERS[settings.codec], rate=rate)  # only its description is used
         stream.width, stream.height, stream.pix_fmt = entry.width, entry.height, "yuv420p"
+        stream.codec_context.options = {"x265-params": "log-level=none:pools=none"} if settings.codec == "hevc" else {}
         stream.codec_context.extradata = _parameter_sets(data, settings.codec)
         container.start_encoding()
         for number, picture in enumerate(split_pictures(data, settings.codec)):

@@ -7,6 +7,9 @@ Why. DALI keeps NVDEC sessions for later use, noted under the size that is *show
 again: each snippet opens one, which is said to take tens of milliseconds. And a session of 176 x 240 that is found for
 pictures of which 228 rows are shown makes wrong colours of them without an error. So the cropping is taken out of
 the stream and left to the graph.
+
+NVDEC decodes no HEVC below 144 x 144 (H.264: 48 x 16). Smaller pictures are padded to that before they are coded, and
+their parameter sets then say which part is shown; whoever takes the cropping out has pictures that NVDEC decodes.
 """
 
 import functools
@@ -19,12 +22,13 @@ _PARAMETER_SETS = {  # start of a sequence's
 _WITH_CHROMA_FORMAT = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)  # profiles (7.3.2.1.1)
 _HEAD_BYTES = 64  # before it stand an access unit delimiter of 6 or 7 bytes and, in HEVC, a video parameter set of 28
 BLOCKS = {"h264": 16, "hevc": 8}  # pixels, of the sides that are coded
+_LEAST = {"h264": 0, "hevc": 144}  # pixels, of either side
 
 
 def coded_size(width: int, height: int, codec: str = "h264") -> tuple[int, int]:
-    """(width, height) in whole blocks."""
-    block = BLOCKS[codec]
-    return -(-width // block) * block, -(-height // block) * block
+    """(width, height) in whole blocks, as a store codes them."""
+    block, least = BLOCKS[codec], _LEAST[codec]
+    return tuple(max(least, -(-side // block) * block) for side in (width, height))
 
 
 def drop_cropping(picture: bytes, codec: str = "h264") -> bytes:
@@ -33,6 +37,15 @@ def drop_cropping(picture: bytes, codec: str = "h264") -> bytes:
     Raises:
         ValueError: a parameter set of a kind that they do not write (interlaced, scaling lists, layers).
     """
+    return set_cropping(picture, codec, 0, 0)
+
+
+def set_cropping(picture: bytes, codec: str, right: int, bottom: int) -> bytes:
+    """A coded picture whose sequence parameter set, if it begins with one, has so many pixels (even) not shown.
+
+    Raises:
+        ValueError: as `drop_cropping`.
+    """
     start = picture.find(_PARAMETER_SETS[codec], 0, _HEAD_BYTES) + len(_START)
     if start < len(_START):
         return picture
@@ -40,20 +53,24 @@ def drop_cropping(picture: bytes, codec: str = "h264") -> bytes:
     end = len(picture) if end < 0 else end
     unit = picture[start:end]
     tail = len(unit) - len(unit.rstrip(b"\x00"))  # zeros that belong to the next start code
-    return picture[:start] + _uncropped(unit[: len(unit) - tail], codec) + picture[end - tail :]
+    return picture[:start] + _cropped(unit[: len(unit) - tail], codec, right, bottom) + picture[end - tail :]
 
 
 @functools.lru_cache(maxsize=4096)
-def _uncropped(unit: bytes, codec: str) -> bytes:
-    """A sequence parameter set (with its header) without cropping."""
+def _cropped(unit: bytes, codec: str, right: int, bottom: int) -> bytes:
+    """A sequence parameter set (with its header) with another cropping."""
     bits = _Bits(unit.replace(b"\x00\x00\x03", b"\x00\x00"))  # emulation prevention (7.4.1.1)
     _TO_CROPPING[codec](bits)
     before = bits.position
-    if not bits.read(1):  # frame_cropping_flag, or conformance_window_flag
+    is_cropped, crops = bits.read(1), right or bottom  # frame_cropping_flag, or conformance_window_flag
+    if not is_cropped and not crops:
         return unit
-    for _ in range(4):
-        bits.exponential()
-    text = bits.text[:before] + "0" + bits.text[bits.position :].rstrip("0")  # up to the stop bit
+    if is_cropped:
+        for _ in range(4):
+            bits.exponential()
+    sides = (0, right // 2, 0, bottom // 2)  # left, right, top, bottom, in samples of chroma
+    cropping = "1" + "".join(map(_exponential, sides)) if crops else "0"
+    text = bits.text[:before] + cropping + bits.text[bits.position :].rstrip("0")  # up to the stop bit
     text += "0" * (-len(text) % 8)
     rest = int(text, 2).to_bytes(len(text) // 8, "big")
     return _escaped(rest)
@@ -111,6 +128,12 @@ def _escaped(data: bytes) -> bytes:
             out.append(3)
         out.append(byte)
     return bytes(out)
+
+
+def _exponential(number: int) -> str:
+    """The Exp-Golomb code of a number (9.1), in bits."""
+    text = f"{number + 1:b}"
+    return "0" * (len(text) - 1) + text
 
 
 class _Bits:
