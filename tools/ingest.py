@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
         "--fps", type=float, default=default.fps, help="frame rate of all videos (default: the average of each)"
     )
     parser.add_argument(
-        "--crf", type=int, default=default.crf, help="quality, 0 (none lost) to 51 (default: %(default)s)"
+        "--crf", type=int, default=default.crf, help="quality, 0 (best; H.264: none lost) to 51 (default: %(default)s)"
     )
     parser.add_argument(
         "--codec", choices=("h264", "hevc"), default=default.codec, help="of the store (default: %(default)s)"
