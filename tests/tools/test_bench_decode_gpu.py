@@ -153,6 +153,7 @@ def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(bench, tmp_pa
     monkeypatch.setattr(gpu_contestants, "nvcodec_problem", lambda *_: None)
     monkeypatch.setattr(material, "_DRAWN", (2, 30, (160, 120)))
     chosen = options(bench, "--short-side", "64", "--crop", "56", "--hevc", "24", "--repeats", "1", "--no-record")
+    assert (options(bench, "--hevc").hevc, options(bench).hevc) == (21, None)
     prepared = material.add_hevc(material.prepare(chosen, tmp_path), tmp_path, 24, 1)
     assert set(prepared.hevc.table.column("codec").to_pylist()) == {"hevc"}
     runners, skipped = bench.contestants(prepared, CPU, 2, 4)

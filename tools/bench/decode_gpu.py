@@ -15,7 +15,7 @@ contestant, in turns, into uint8 clips on the GPU; before the clock runs their p
   hybrid nv S           the same, the rest by PyNvVideoCodec
   torchcodec mp4        torchcodec's CUDA decoder on the MP4 files, one opened for each snippet
   ACCV-Lab mp4          NVIDIA's on-demand decoder (`accvlab.on_demand_video_decoder`) on the MP4 files
-  ... hevc              with --hevc: the same videos in a store of HEVC, quality as --hevc says
+  ... hevc              with --hevc: PyAV, DALI and PyNvVideoCodec on a store of HEVC of the same videos
 
 NVDEC and GPU busy are what nvidia-smi says while a contestant runs, sampled five times a second, all engines together.
 """
@@ -39,6 +39,7 @@ from engine.errors import InputError
 from engine.records import append_record, summarise
 from engine.tables import format_table
 
+_EQUAL_CRF = 21  # of HEVC: the PSNR of H.264 at the default of 20 (benchmark `ingest`, UCF101 at a short side of 128)
 _MOST_DIFFERENCE = 16.0  # mean of 256 levels, of the same frames by other colour matrices; other frames differ more
 
 
@@ -59,7 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: 5)")
     parser.add_argument("--threads", type=int, help="of each contestant (default: this process's cores)")
     parser.add_argument(
-        "--hevc", type=int, metavar="CRF", help="also ingest with --codec hevc --crf CRF, and decode that"
+        "--hevc",
+        type=int,
+        nargs="?",
+        const=_EQUAL_CRF,
+        metavar="CRF",
+        help="also ingest with --codec hevc --crf CRF (default: %(const)s), and decode that",
     )
     parser.add_argument(
         "--limit", type=float, default=600.0, metavar="S", help="begin no further run after (default: 600)"

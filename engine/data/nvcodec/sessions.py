@@ -6,6 +6,8 @@ A packet may hold many coded pictures; the library's parser tells them apart. Th
   the session that the next call of `Decode` writes again, all on the session's stream: work that was queued there before
   that call still reads the old ones, so nobody waits on the host.
 An empty packet ends the stream: what is still within comes out, and nothing of it is left for the next snippet.
+A damaged picture is concealed and still comes out; only a picture that is missing is noticed. An error of CUDA itself
+  ends the process with a line that begins with [FATAL] (seen with a driver that has no device).
 A session that meets another size goes on with surfaces of the old one, or crops wrongly where the coded size is the same
   and the shown one is not. So a session is of one coded size, and is fed pictures that crop nothing.
 """
