@@ -23,15 +23,21 @@ _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]' for V100 and older driver
 
 
 def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest] = ()) -> tuple[str, str]:
-    """Which decoder `name` ("auto", "dali" or "pyav") means on `device`, and why, in one line for the log.
+    """Which decoder `name` ("auto", "dali", "nvcodec" or "pyav") means on `device`, and why, in one line for the log.
 
     auto: DALI where it can use the GPU's decoding engine and that engine decodes all of `manifests`, else PyAV.
 
     Raises:
-        InputError: "dali" was asked for by name and cannot run here, or not for the snippet stores of `manifests`.
+        InputError: "dali" or "nvcodec" was asked for by name and cannot run here, or not for the snippet stores of `manifests`.
     """
     if name == "pyav":
         return "pyav", "data.decoder is pyav"
+    if name == "nvcodec":
+        from engine.data.nvcodec.decode import nvcodec_problem
+
+        if problem := nvcodec_problem(device, manifests) or _store_problem(manifests, device):
+            raise InputError(f"data.decoder is nvcodec, but {problem}; or set data.decoder=pyav")
+        return "nvcodec", f"data.decoder is nvcodec, on {device}"
     if name == "auto" and device.type != "cuda":
         return "pyav", f"data.decoder is auto and the device is {device.type}"
     problem = dali_problem(device) or _store_problem(manifests, device)
@@ -106,7 +112,7 @@ def build_decoder(
     *,
     in_processes: bool = False,
 ) -> VideoDecoder:
-    """The decoder that `name` ("auto", "dali" or "pyav") means on `device`, with one for stills beside it.
+    """The decoder that `name` ("auto", "dali", "nvcodec" or "pyav") means on `device`, with one for stills beside it.
 
     Stills are decoded by DALI where it decodes videos on a GPU, else by PIL.
 
@@ -125,6 +131,10 @@ def build_decoder(
     if chosen == "pyav":
         videos = _build_pyav(clip, device, num_threads, max_batch_size, in_processes)
         return MixedDecoder(videos, StillDecoder(clip, device, num_threads))
+    if chosen == "nvcodec":
+        from engine.data.nvcodec.decode import NvCodecDecoder
+
+        return MixedDecoder(NvCodecDecoder(clip, device, num_threads), StillDecoder(clip, device, num_threads))
     build = functools.partial(_build_dali, clip, device, num_threads, max_batch_size)
     if device.type == "cpu":
         # On the CPU some damaged MJPEG files crash DALI 2.4 itself (docs/reliability.md).
