@@ -1,0 +1,91 @@
+"""The Triton kernels of temporal_conv against its definition in fp64; run as triton_cosine_nn.py is."""
+
+import os
+
+import pytest
+import torch
+
+import kernels.temporal_conv as module
+from kernels.temporal_conv import channel_sums, temporal_conv, temporal_conv_ref
+from kernels.temporal_conv_backward_triton import ACTIVATION_CONFIG, TAP_CONFIG
+from kernels.temporal_conv_triton import CONFIGS
+from tests.kernels.test_temporal_conv import random_case, statistics_of
+
+IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if IS_INTERPRETED else "cuda"
+# Of the largest element: a rounding of the normalised activations, one of the result, and so for the gradients. The
+# interpreter cuts bf16 off instead of rounding it.
+TOLERANCE = {torch.float32: 2e-6, torch.float16: 2**-9, torch.bfloat16: 2**-5 if IS_INTERPRETED else 2**-6}
+SHAPES = [  # N, T, P, C, C', stride
+    (2, 4, 5, 8, 8, 1),
+    (1, 3, 49, 40, 16, 1),
+    (1, 1, 3, 16, 72, 1),
+    (2, 5, 9, 24, 8, 2),
+    (1, 4, 30, 72, 24, 2),
+]
+if not IS_INTERPRETED:
+    SHAPES += [(2, 16, 3136, 144, 64, 1), (2, 16, 784, 232, 128, 2), (3, 2, 49, 1152, 512, 1)]
+
+
+@pytest.fixture(autouse=True)
+def small_and_taken(monkeypatch):
+    """The kernels are taken for tensors on the CPU and fp32 too, and in the interpreter with small blocks."""
+    monkeypatch.setattr(module, "_takes_triton", lambda x: x.dtype != torch.float64)
+    if IS_INTERPRETED:
+        for config in (CONFIGS, ACTIVATION_CONFIG):
+            for name, value in {"BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 16}.items():
+                monkeypatch.setitem(config, name, value)
+        monkeypatch.setitem(TAP_CONFIG, "BLOCK_M", 32)
+
+
+def results(call, x, weight, gamma, beta, mean, var, stride, is_batch):
+    """z, sums, and the gradients of a loss in which both take part."""
+    inputs = [value.detach().to(DEVICE).requires_grad_() for value in (x, weight, gamma, beta)]
+    z, sums = call(*inputs, mean.to(DEVICE), var.to(DEVICE), 1e-5, stride, is_batch=is_batch)
+    rows = z.numel() // z.shape[-1]
+    weights = torch.linspace(-1, 1, z.numel(), dtype=torch.float64).view(z.shape).sin().to(DEVICE)
+    mix = torch.linspace(0.3, 1, sums.shape[1], dtype=torch.float64, device=DEVICE) / rows
+    ((z.double() * weights).mean() + (sums[0] * mix).sum() + (sums[1] * mix.flip(0)).sum()).backward()
+    return [value.detach().cpu().double() for value in (z, sums, *(value.grad for value in inputs))]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("is_batch", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_equals_the_definition(shape, is_batch, dtype):
+    x, weight, gamma, beta, _, _ = random_case(shape)
+    x, weight = x.to(dtype), weight.to(dtype)
+    mean, var = statistics_of(x.double()) if is_batch else (torch.full_like(gamma, 0.2), torch.full_like(gamma, 1.5))
+    of_channels = (gamma, beta, mean, var)
+    actual = results(temporal_conv, x, weight, *(v.float() for v in of_channels), shape[-1], is_batch)
+    expected = results(temporal_conv_ref, x.double(), weight.double(), *of_channels, shape[-1], is_batch)
+    for name, one, other in zip(("z", "sums", "x", "weight", "gamma", "beta"), actual, expected, strict=True):
+        assert one.shape == other.shape and other.abs().max() > 1e-4, name
+        error = (one - other).abs().max() / other.abs().max()
+        assert error <= TOLERANCE[dtype], (name, error)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_sums_are_of_the_values_as_stored(dtype):
+    x = random_case((2, 5, 211, 72, 8, 1))[0].to(dtype)
+    sums = channel_sums(x.to(DEVICE)).cpu()
+    assert sums.dtype == torch.float64
+    torch.testing.assert_close(sums, module.channel_sums_ref(x), rtol=1e-5, atol=1e-3)
+
+
+def test_a_mean_far_from_zero_costs_little():
+    """Sums in fp32 within a program, fp64 over programs: the variance of values a hundred deviations away from zero."""
+    x = (torch.randn(4096, 8, generator=torch.Generator().manual_seed(0)) + 100).to(DEVICE)
+    total, squares = channel_sums(x).cpu() / len(x)
+    torch.testing.assert_close(squares - total**2, x.cpu().double().var(0, correction=0), rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16])
+def test_the_operations_tell_a_compiler_the_truth(dtype):
+    """Shapes, types, strides and gradients as `register_fake` and `register_autograd` say them."""
+    x, weight, *of_channels = (value.to(DEVICE) for value in random_case((2, 4, 5, 8, 8, 2), torch.float32))
+    taps = weight.permute(2, 1, 0).to(dtype).contiguous().requires_grad_()
+    inputs = (x.to(dtype).requires_grad_(), taps, *(v.requires_grad_() for v in of_channels[:2]), *of_channels[2:])
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(module._temporal_conv, (*inputs, 1e-5, 2, True), test_utils=tests)
+    torch.library.opcheck(module._channel_sums, (inputs[0].detach().flatten(0, -2),), test_utils=tests)
