@@ -134,7 +134,7 @@ def _temporal_conv_backward(
     stride: int, is_batch: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, of taps (fp32), and of beta and gamma together (fp32 [2, C])."""
-    from kernels.temporal_conv_backward_triton import activation_gradient_triton, tap_gradient_triton
+    from kernels.temporal_conv_triton import activation_gradient_triton, tap_gradient_triton
 
     inverse = torch.rsqrt(var + eps)
     scale = gamma * inverse

@@ -7,8 +7,7 @@ import torch
 
 import kernels.temporal_conv as module
 from kernels.temporal_conv import channel_sums, temporal_conv, temporal_conv_ref
-from kernels.temporal_conv_backward_triton import ACTIVATION_CONFIG, TAP_CONFIG
-from kernels.temporal_conv_triton import CONFIGS
+from kernels.temporal_conv_triton import TILES, WALK, config_of
 from tests.kernels.test_temporal_conv import random_case, statistics_of
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -27,15 +26,18 @@ if not IS_INTERPRETED:
     SHAPES += [(2, 16, 3136, 144, 64, 1), (2, 16, 784, 232, 128, 2), (3, 2, 49, 1152, 512, 1)]
 
 
-@pytest.fixture(autouse=True)
-def small_and_taken(monkeypatch):
-    """The kernels are taken for tensors on the CPU and fp32 too, and in the interpreter with small blocks."""
+@pytest.fixture(autouse=True, params=["tiles", "walk"])
+def form(request, monkeypatch):
+    """The kernels are taken for tensors on the CPU and fp32 too; in the interpreter with small blocks."""
     monkeypatch.setattr(module, "_takes_triton", lambda x: x.dtype != torch.float64)
+    if request.param == "tiles":  # for every shape
+        monkeypatch.setattr("kernels.temporal_conv_triton._WALKED", (0, 0))
     if IS_INTERPRETED:
-        for config in (CONFIGS, ACTIVATION_CONFIG):
-            for name, value in {"BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 16}.items():
-                monkeypatch.setitem(config, name, value)
-        monkeypatch.setitem(TAP_CONFIG, "BLOCK_M", 32)
+        small = {"BLOCK_P": 32, "BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 16, "BLOCK_C": 32}
+        for config in (*TILES.values(), *WALK.values()):
+            for name in small.keys() & config.keys():
+                monkeypatch.setitem(config, name, small[name])
+    return request.param
 
 
 def results(call, x, weight, gamma, beta, mean, var, stride, is_batch):
@@ -52,7 +54,9 @@ def results(call, x, weight, gamma, beta, mean, var, stride, is_batch):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("is_batch", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_the_definition(shape, is_batch, dtype):
+def test_equals_the_definition(shape, is_batch, dtype, form):
+    if form == "walk" and "BLOCK_P" not in config_of("forward", *shape[3:]):
+        pytest.skip("takes the tiles")
     x, weight, gamma, beta, _, _ = random_case(shape)
     x, weight = x.to(dtype), weight.to(dtype)
     mean, var = statistics_of(x.double()) if is_batch else (torch.full_like(gamma, 0.2), torch.full_like(gamma, 1.5))
