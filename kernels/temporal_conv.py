@@ -18,17 +18,14 @@ _TAPS = 3
 def channel_sums(x: Tensor) -> Tensor:
     """Sum and sum of squares of each channel: floating [..., C], channels last in memory -> fp64 [2, C].
 
-    Not differentiable: `temporal_conv` accounts for what they do to its gradient.
+    Not differentiable: who normalises with them accounts for it, as batch-norm's gradient does.
     """
-    x = x.detach().flatten(0, -2)
-    if _takes_triton(x):
-        return _channel_sums(x)
-    return channel_sums_ref(x)
+    return _channel_sums(x.detach().flatten(0, -2)) if takes_triton(x.dtype, x.device) else channel_sums_ref(x)
 
 
 def channel_sums_ref(x: Tensor) -> Tensor:
-    """The definition of `channel_sums`, differentiable."""
-    x = x.flatten(0, -2).double()
+    """The definition of `channel_sums`."""
+    x = x.detach().flatten(0, -2).double()
     return torch.stack((x.sum(0), x.square().sum(0)))
 
 
@@ -48,14 +45,14 @@ def temporal_conv(
         is_batch: `mean` and `var` are those of `x` itself, and the gradient of `x` takes them so.
 
     Returns:
-        [N, ceil(T / stride), P, C'] of the type of `x`, and fp64 [2, C']; gradients flow through both. In fp16 and bf16 on a GPU
-        that Triton supports, one launch; elsewhere PyTorch's operations.
+        [N, ceil(T / stride), P, C'] of the type of `x`, and fp64 [2, C'], through which no gradient flows. Kernels where
+        `takes_triton`; elsewhere PyTorch's operations.
 
     Raises:
         ValueError: shapes do not fit together, or another stride.
     """
     _check(x, weight, (gamma, beta, mean, var), stride)
-    if not _takes_triton(x):
+    if not takes_triton(x.dtype, x.device):
         return temporal_conv_ref(x, weight, gamma, beta, mean, var, eps, stride, is_batch=is_batch)
     taps = weight.permute(2, 1, 0).to(x.dtype).contiguous()
     numbers = [value.float() for value in (gamma, beta, mean.detach(), var.detach())]
@@ -72,13 +69,19 @@ def temporal_conv_ref(
         planes = functional.batch_norm(planes, None, None, gamma, beta, True, 0.0, eps)
     else:
         planes = functional.batch_norm(planes, mean, var, gamma, beta, False, 0.0, eps)
-    taps = weight.to(x.dtype)[..., None]
+    taps = weight.to(x.dtype)[..., None].contiguous()
     z = functional.conv2d(functional.relu(planes), taps, None, (stride, 1), (1, 0)).permute(0, 2, 3, 1)
     return z, channel_sums_ref(z)
 
 
-def _takes_triton(x: Tensor) -> bool:
-    return x.dtype in _TRITON_DTYPES and can_use_triton(x.device)
+def takes_triton(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether tensors of this type are computed by the kernels: fp16 and bf16 on a GPU that Triton supports."""
+    return dtype in _TRITON_DTYPES and _can_use_triton(device)
+
+
+@torch.compiler.assume_constant_result  # a compiler need not look into how it is found out
+def _can_use_triton(device: torch.device) -> bool:
+    return can_use_triton(device)
 
 
 def _check(x: Tensor, weight: Tensor, of_channels: tuple[Tensor, ...], stride: int) -> None:
@@ -154,17 +157,15 @@ def _(
 
 
 def _keep(ctx, inputs, output) -> None:  # noqa: ANN001
-    x, taps, gamma, beta, mean, var, *ctx.rest = inputs
-    ctx.save_for_backward(x, taps, gamma, beta, mean, var, output[0])
+    *tensors, ctx.eps, ctx.stride, ctx.is_batch = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.mark_non_differentiable(output[1])
 
 
-def _differentiate(ctx, dz: Tensor, dsums: Tensor):  # noqa: ANN001, ANN202
-    x, taps, gamma, beta, mean, var, z = ctx.saved_tensors
-    # What the sums hand back, of every element: d(sum z) + 2 z d(sum z**2). Plain operations, for a compiler to fuse.
-    through_sums = torch.addcmul(dsums[0].float(), z.float(), 2 * dsums[1].float())
-    dz = (dz.float() + through_sums).to(z.dtype).contiguous()
-    dx, dtaps, of_channels = _temporal_conv_backward(dz, x, taps, gamma, beta, mean, var, *ctx.rest)
-    return dx, dtaps.to(taps.dtype), of_channels[1], of_channels[0], None, None, None, None, None
+def _differentiate(ctx, dz: Tensor, _: Tensor):  # noqa: ANN001, ANN202
+    rest = ctx.eps, ctx.stride, ctx.is_batch
+    dx, dtaps, of_channels = _temporal_conv_backward(dz.contiguous(), *ctx.saved_tensors, *rest)
+    return dx, dtaps.to(dz.dtype), of_channels[1], of_channels[0], None, None, None, None, None
 
 
 _temporal_conv.register_autograd(_differentiate, setup_context=_keep)

@@ -57,7 +57,7 @@ def test_gradients(shape, is_batch):
     x, weight, gamma, beta, mean, var = random_case(shape)
 
     def call(x, weight, gamma, beta):
-        return temporal_conv(x, weight, gamma, beta, mean, var, 1e-5, shape[-1], is_batch=is_batch)
+        return temporal_conv(x, weight, gamma, beta, mean, var, 1e-5, shape[-1], is_batch=is_batch)[0]
 
     # With the batch's statistics they follow x within the definition, so differences see them move too.
     inputs = [value.requires_grad_() for value in (x, weight, gamma, beta)]

@@ -17,7 +17,7 @@ from tests.kernels.test_cosine_nn import random_rows
 from tests.small_run import ROOT
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-CASES = ["tests/kernels/triton_cosine_nn.py", "tests/kernels/triton_clip_normalize.py"]
+CASES = [f"tests/kernels/triton_{name}.py" for name in ("cosine_nn", "clip_normalize", "temporal_conv")]
 
 
 def run_cases(path: str, interpret: str) -> None:
