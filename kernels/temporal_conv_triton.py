@@ -24,7 +24,7 @@ TILES: dict[str, Config] = {
     "tap": {"BLOCK_C": 64, "BLOCK_N": 64, "BLOCK_M": 64, "num_warps": 4, "num_stages": 3},
 }
 WALK: dict[str, Config] = {
-    "forward": {"BLOCK_P": 64, "num_warps": 4, "num_stages": 3},
+    "forward": {"BLOCK_P": 128, "num_warps": 8, "num_stages": 2},
     "activation": {"BLOCK_P": 64, "num_warps": 8, "num_stages": 2},
     "tap": {"BLOCK_P": 64, "num_warps": 8, "num_stages": 2},
 }

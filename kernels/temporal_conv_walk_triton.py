@@ -20,14 +20,14 @@ def parts_of(channels: int, out_channels: int) -> dict[str, int]:
 
 @triton.jit
 def _fold(x):
-    """[R, N] -> [R / 16, 8, N], a sum of rows that tensor cores leave in one thread: it costs no exchange."""
+    """[R, N] -> [R / 16, 8, N]: a sum of the rows that tensor cores leave in one thread, so nothing is exchanged."""
     return tl.sum(tl.reshape(x, (x.shape[0] // 16, 2, 8, x.shape[1])), 1)
 
 
 @triton.jit
-def _unfold(x):
-    """[R / 16, 8, N] -> [N], summed up."""
-    return tl.sum(tl.sum(x, 0), 0)
+def _fold_loaded(x):
+    """[R, N] -> [16, N]: the same for rows as they are loaded, 16 at once by eight warps."""
+    return tl.sum(tl.reshape(x, (x.shape[0] // 16, 16, x.shape[1])), 0)
 
 
 @triton.jit
@@ -41,13 +41,18 @@ def _load_tap(
 
 
 @triton.jit
-def _load_active(x, rows, inside, scale, shift, start: tl.constexpr, C: tl.constexpr, SIZE: tl.constexpr):
+def _of_channels(values, start: tl.constexpr, C: tl.constexpr, SIZE: tl.constexpr):
+    """[SIZE] from channel `start`. Loaded before the loop: within one that stores the compiler would load them each time."""
+    channel = start + tl.arange(0, SIZE)
+    return tl.load(values + channel, mask=channel < C, other=0.0)
+
+
+@triton.jit
+def _load_active(x, rows, inside, factor, offset, start: tl.constexpr, C: tl.constexpr, SIZE: tl.constexpr):
     """Normalised activations [rows, SIZE] from channel `start`, zero outside."""
     channel = start + tl.arange(0, SIZE)
     there = inside[:, None] & (channel < C)[None, :]
     raw = tl.load(x + rows[:, None] * C + channel[None, :], mask=there, other=0.0)
-    factor = tl.load(scale + channel, mask=channel < C, other=0.0)
-    offset = tl.load(shift + channel, mask=channel < C, other=0.0)
     return tl.where(inside[:, None], activate(raw, factor, offset), 0.0).to(raw.dtype)
 
 
@@ -64,6 +69,8 @@ def forward(
     a0, b0 = _load_tap(taps, 0, 0, columns, C, C_OUT, FIRST), _load_tap(taps, 0, FIRST, columns, C, C_OUT, SECOND)
     a1, b1 = _load_tap(taps, 1, 0, columns, C, C_OUT, FIRST), _load_tap(taps, 1, FIRST, columns, C, C_OUT, SECOND)
     a2, b2 = _load_tap(taps, 2, 0, columns, C, C_OUT, FIRST), _load_tap(taps, 2, FIRST, columns, C, C_OUT, SECOND)
+    factor_a, factor_b = _of_channels(scale, 0, C, FIRST), _of_channels(scale, FIRST, C, SECOND)
+    offset_a, offset_b = _of_channels(shift, 0, C, FIRST), _of_channels(shift, FIRST, C, SECOND)
     before = tl.zeros((BLOCK_P, PAD_OUT), tl.float32)  # what is known of the result one frame back
     here = tl.zeros((BLOCK_P, PAD_OUT), tl.float32)
     total = tl.zeros((BLOCK_P // 16, 8, PAD_OUT), tl.float32)
@@ -71,8 +78,8 @@ def forward(
     for time in range(T + 1):
         rows = (clip * T + time).to(tl.int64) * P + pixel
         inside = (pixel < P) & (time < T)
-        first = _load_active(x, rows, inside, scale, shift, 0, C, FIRST)
-        second = _load_active(x, rows, inside, scale, shift, FIRST, C, SECOND)
+        first = _load_active(x, rows, inside, factor_a, offset_a, 0, C, FIRST)
+        second = _load_active(x, rows, inside, factor_b, offset_b, FIRST, C, SECOND)
         before = dot(second, b2, dot(first, a2, before, UPCAST), UPCAST)
         result = before.to(z.dtype.element_ty)
         is_result = (pixel < P) & (time > 0)
@@ -83,48 +90,43 @@ def forward(
         squares += _fold(rounded * rounded)
         before = dot(second, b1, dot(first, a1, here, UPCAST), UPCAST)
         here = dot(second, b0, dot(first, a0, tl.zeros((BLOCK_P, PAD_OUT), tl.float32), UPCAST), UPCAST)
-    store_sums(partial, tl.program_id(0), columns, C_OUT, _unfold(total), _unfold(squares))
+    store_sums(partial, tl.program_id(0), columns, C_OUT, tl.sum(tl.sum(total, 0), 0), tl.sum(tl.sum(squares, 0), 0))
 
 
 @triton.jit
-def _through_relu(
-    sums, x, rows, inside, scale, shift, start: tl.constexpr, C: tl.constexpr, SIZE: tl.constexpr
-):  # fmt: skip
+def _through_relu(sums, x, rows, inside, factor, offset, start: tl.constexpr, C: tl.constexpr, SIZE: tl.constexpr):
     """The gradient [rows, SIZE] of batch-norm's result, and the raw activations, from channel `start`."""
     channel = start + tl.arange(0, SIZE)
     there = inside[:, None] & (channel < C)[None, :]
-    raw = tl.load(x + rows[:, None] * C + channel[None, :], mask=there, other=0.0).to(tl.float32)
-    factor = tl.load(scale + channel, mask=channel < C, other=0.0)
-    base = tl.load(shift + channel, mask=channel < C, other=0.0)
-    return tl.where(there & (tl.fma(raw, factor[None, :], base[None, :]) > 0.0), sums, 0.0), raw
+    raw = tl.load(x + rows[:, None] * C + channel[None, :], mask=there, other=0.0)
+    sums = sums.to(raw.dtype).to(
+        tl.float32
+    )  # as a convolution's gradient is stored; moves half the bytes between threads
+    raw = raw.to(tl.float32)
+    return tl.where(there & (tl.fma(raw, factor[None, :], offset[None, :]) > 0.0), sums, 0.0), raw
 
 
 @triton.jit
-def _gradient_sums(
-    sums, x, rows, inside, scale, shift, start: tl.constexpr, C: tl.constexpr, SIZE: tl.constexpr
-):  # fmt: skip
-    sums, raw = _through_relu(sums, x, rows, inside, scale, shift, start, C, SIZE)
-    return _fold(sums), _fold(sums * raw)
+def _gradient_sums(sums, x, rows, inside, factor, offset, start: tl.constexpr, C: tl.constexpr, SIZE: tl.constexpr):
+    sums, raw = _through_relu(sums, x, rows, inside, factor, offset, start, C, SIZE)
+    return _fold_loaded(sums), _fold_loaded(sums * raw)
 
 
 @triton.jit
 def _store_gradient(
-    sums, x, dx, rows, inside, scale, shift, slope, offset,
+    sums, x, dx, rows, inside, factor, offset, slope, base,
     start: tl.constexpr, C: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    sums, raw = _through_relu(sums, x, rows, inside, scale, shift, start, C, SIZE)
+    sums, raw = _through_relu(sums, x, rows, inside, factor, offset, start, C, SIZE)
     channel = start + tl.arange(0, SIZE)
-    factor = tl.load(scale + channel, mask=channel < C, other=0.0)
-    steep = tl.load(slope + channel, mask=channel < C, other=0.0)
-    flat = tl.load(offset + channel, mask=channel < C, other=0.0)
-    value = tl.fma(sums, factor[None, :], tl.fma(raw, steep[None, :], flat[None, :]))
+    value = tl.fma(sums, factor[None, :], tl.fma(raw, slope[None, :], base[None, :]))
     there = inside[:, None] & (channel < C)[None, :]
     tl.store(dx + rows[:, None] * C + channel[None, :], value.to(dx.dtype.element_ty), mask=there)
 
 
 @triton.jit
 def activation_gradient(
-    dz, x, taps, scale, shift, slope, offset, dx, partial, T, P,
+    dz, x, taps, scale, shift, slope, base, dx, partial, T, P,
     C: tl.constexpr, C_OUT: tl.constexpr, FINISH: tl.constexpr, UPCAST: tl.constexpr,
     FIRST: tl.constexpr, SECOND: tl.constexpr, PAD_OUT: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
@@ -135,8 +137,12 @@ def activation_gradient(
     a0, b0 = _load_tap(taps, 0, 0, columns, C, C_OUT, FIRST), _load_tap(taps, 0, FIRST, columns, C, C_OUT, SECOND)
     a1, b1 = _load_tap(taps, 1, 0, columns, C, C_OUT, FIRST), _load_tap(taps, 1, FIRST, columns, C, C_OUT, SECOND)
     a2, b2 = _load_tap(taps, 2, 0, columns, C, C_OUT, FIRST), _load_tap(taps, 2, FIRST, columns, C, C_OUT, SECOND)
-    total_a = tl.zeros((BLOCK_P // 16, 8, FIRST), tl.float32)
-    total_b = tl.zeros((BLOCK_P // 16, 8, SECOND), tl.float32)
+    factor_a, factor_b = _of_channels(scale, 0, C, FIRST), _of_channels(scale, FIRST, C, SECOND)
+    offset_a, offset_b = _of_channels(shift, 0, C, FIRST), _of_channels(shift, FIRST, C, SECOND)
+    slope_a, slope_b = _of_channels(slope, 0, C, FIRST), _of_channels(slope, FIRST, C, SECOND)
+    base_a, base_b = _of_channels(base, 0, C, FIRST), _of_channels(base, FIRST, C, SECOND)
+    total_a = tl.zeros((16, FIRST), tl.float32)
+    total_b = tl.zeros((16, SECOND), tl.float32)
     product_a, product_b = total_a, total_b
     for time in range(T):
         rows = (clip * T + time).to(tl.int64) * P + pixel
@@ -147,20 +153,22 @@ def activation_gradient(
         now = tl.load(dz + place, mask=there, other=0.0)
         before = tl.load(dz + place - P * C_OUT, mask=there & (time > 0), other=0.0)
         a = dot(after, tl.trans(a0), tl.zeros((BLOCK_P, FIRST), tl.float32), UPCAST)
-        b = dot(after, tl.trans(b0), tl.zeros((BLOCK_P, SECOND), tl.float32), UPCAST)
-        a, b = dot(now, tl.trans(a1), a, UPCAST), dot(now, tl.trans(b1), b, UPCAST)
-        a, b = dot(before, tl.trans(a2), a, UPCAST), dot(before, tl.trans(b2), b, UPCAST)
+        a = dot(before, tl.trans(a2), dot(now, tl.trans(a1), a, UPCAST), UPCAST)
         if FINISH:
-            _store_gradient(a, x, dx, rows, inside, scale, shift, slope, offset, 0, C, FIRST)
-            _store_gradient(b, x, dx, rows, inside, scale, shift, slope, offset, FIRST, C, SECOND)
+            _store_gradient(a, x, dx, rows, inside, factor_a, offset_a, slope_a, base_a, 0, C, FIRST)
         else:
-            one, other = _gradient_sums(a, x, rows, inside, scale, shift, 0, C, FIRST)
+            one, other = _gradient_sums(a, x, rows, inside, factor_a, offset_a, 0, C, FIRST)
             total_a, product_a = total_a + one, product_a + other
-            one, other = _gradient_sums(b, x, rows, inside, scale, shift, FIRST, C, SECOND)
+        b = dot(after, tl.trans(b0), tl.zeros((BLOCK_P, SECOND), tl.float32), UPCAST)
+        b = dot(before, tl.trans(b2), dot(now, tl.trans(b1), b, UPCAST), UPCAST)
+        if FINISH:
+            _store_gradient(b, x, dx, rows, inside, factor_b, offset_b, slope_b, base_b, FIRST, C, SECOND)
+        else:
+            one, other = _gradient_sums(b, x, rows, inside, factor_b, offset_b, FIRST, C, SECOND)
             total_b, product_b = total_b + one, product_b + other
     if not FINISH:
-        store_sums(partial, tl.program_id(0), tl.arange(0, FIRST), C, _unfold(total_a), _unfold(product_a))
-        store_sums(partial, tl.program_id(0), FIRST + tl.arange(0, SECOND), C, _unfold(total_b), _unfold(product_b))
+        store_sums(partial, tl.program_id(0), tl.arange(0, FIRST), C, tl.sum(total_a, 0), tl.sum(product_a, 0))
+        store_sums(partial, tl.program_id(0), FIRST + tl.arange(0, SECOND), C, tl.sum(total_b, 0), tl.sum(product_b, 0))
 
 
 @triton.jit
@@ -184,6 +192,8 @@ def tap_gradient(
     a0, b0 = tl.zeros((PAD_OUT, FIRST), tl.float32), tl.zeros((PAD_OUT, SECOND), tl.float32)
     a1, b1 = tl.zeros((PAD_OUT, FIRST), tl.float32), tl.zeros((PAD_OUT, SECOND), tl.float32)
     a2, b2 = tl.zeros((PAD_OUT, FIRST), tl.float32), tl.zeros((PAD_OUT, SECOND), tl.float32)
+    factor_a, factor_b = _of_channels(scale, 0, C, FIRST), _of_channels(scale, FIRST, C, SECOND)
+    offset_a, offset_b = _of_channels(shift, 0, C, FIRST), _of_channels(shift, FIRST, C, SECOND)
     for step in range(tl.program_id(0), frames * blocks, tl.num_programs(0)):
         # Pixels outside, time inside: programs that run together are at neighbouring frames.
         frame, pixel = step // blocks, step % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -194,8 +204,8 @@ def tap_gradient(
         after = tl.load(dz + place + P * C_OUT, mask=there & (time + 1 < T), other=0.0)
         now = tl.load(dz + place, mask=there, other=0.0)
         before = tl.load(dz + place - P * C_OUT, mask=there & (time > 0), other=0.0)
-        first = _load_active(x, rows, inside, scale, shift, 0, C, FIRST)
-        second = _load_active(x, rows, inside, scale, shift, FIRST, C, SECOND)
+        first = _load_active(x, rows, inside, factor_a, offset_a, 0, C, FIRST)
+        second = _load_active(x, rows, inside, factor_b, offset_b, FIRST, C, SECOND)
         a0, b0 = dot(tl.trans(after), first, a0, UPCAST), dot(tl.trans(after), second, b0, UPCAST)
         a1, b1 = dot(tl.trans(now), first, a1, UPCAST), dot(tl.trans(now), second, b1, UPCAST)
         a2, b2 = dot(tl.trans(before), first, a2, UPCAST), dot(tl.trans(before), second, b2, UPCAST)
