@@ -128,8 +128,9 @@ class ModelConfig:
     width: int = option(64, "channels of its first stage; 64 is the published network, less suits a CPU", minimum=4)
     form: str = option(
         "auto",
-        "how a residual network computes: published, torchvision's modules; flat, the same in 2-D; auto, as measured",
-        choices=("auto", "published", "flat"),
+        "how a residual network computes: published, torchvision's modules; flat, the same in 2-D; fused, flat without "
+        "batch-norm's own passes in R(2+1)D; auto, as measured",
+        choices=("auto", "published", "flat", "fused"),
     )
     weights: str | None = option(None, "weights to start from: a file, or 'kinetics400' from torchvision's cache")
     freeze_backbone: bool = option(

@@ -16,7 +16,8 @@ from tests.kernels.test_clip_normalize import random_frames
 from tests.kernels.test_cosine_nn import random_rows
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-CASES = [f"tests/kernels/triton_{name}.py" for name in ("cosine_nn", "clip_normalize", "channel_sums")]
+NAMES = ("cosine_nn", "clip_normalize", "channel_sums", "temporal_conv")
+CASES = [f"tests/kernels/triton_{name}.py" for name in NAMES]
 
 
 def run_cases(path: str, interpret: str) -> None:
@@ -92,6 +93,27 @@ def test_clip_normalize_compiles_to_wide_loads(dtype):
     asm = compile_kernel(clip_normalize_triton._kernel, 80, pointers, constants, clip_normalize_triton._WARPS)
     assert "ld.global.v4.b32" in asm["ptx"]
     assert "st.global.v4.b32" in asm["ptx"]
+
+
+@pytest.mark.parametrize(("capability", "product"), [(80, "mma.sync"), (90, "wgmma.mma_async"), (100, "tcgen05.mma")])
+@pytest.mark.parametrize("way", ["tiles", "walk"])
+def test_temporal_conv_compiles_to_tensor_cores(way, capability, product):
+    from kernels import temporal_conv_tiles_triton as tiles
+    from kernels import temporal_conv_triton as launches
+    from kernels import temporal_conv_walk_triton as walk
+
+    pointers = dict.fromkeys(("x", "taps", "z", "dz", "dx"), "*bf16")
+    pointers |= dict.fromkeys(("scale", "shift", "slope", "base", "partial"), "*fp32")
+    constants = {"C": 144, "C_OUT": 64, "UPCAST": False}
+    constants |= {"STRIDE": 1} if way == "tiles" else walk.parts_of(144, 64)
+    for name, kernel in (("forward", "forward"), ("activation", "activation_gradient"), ("tap", "tap_gradient")):
+        config = dict((launches.TILES if way == "tiles" else launches.WALK)[name])
+        options = config.pop("num_warps"), config.pop("num_stages")
+        own = {"FINISH": True} if (way, name) == ("walk", "activation") else {}
+        function = getattr(tiles if way == "tiles" else walk, kernel)
+        asm = compile_kernel(function, capability, pointers, {**constants, **own, **config}, *options)
+        assert product in asm["ptx"], name
+        assert "cp.async" in asm["ptx"], name  # loads run ahead of the arithmetic
 
 
 def test_old_gpus_and_cpus_take_the_torch_path(monkeypatch):
