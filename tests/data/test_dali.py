@@ -176,7 +176,7 @@ def test_codec_of_another_decoder_is_refused_by_name(decoder, plain, folder):
     video = describe(write_numbered(folder / "h264.mp4", "libx264", **SQUARE))
     decoded = decoder.decode([whole(plain, 3), whole(video, 0)])
     assert list(decoded.failures) == [1]
-    assert re.search("DALI decodes no h264 on the CPU .*data.decoder=pyav", decoded.failures[1])
+    assert re.search(r"DALI is not given it on the CPU \(codec h264\): set data.decoder=pyav", decoded.failures[1])
     assert numbers(decoded.frames[0].numpy())[0] == 3
 
 
@@ -252,13 +252,16 @@ def test_nvdec_clips_stay_on_the_gpu_and_may_be_used_at_once(dali, folder):
 @pytest.mark.nvdec
 def test_nvdec_goes_on_after_a_bad_sample(dali, folder):
     video = describe(write_numbered(folder / "good.mp4", "libx264", size=(256, 256)))
-    junk = folder / "junk.mp4"
-    junk.write_bytes(b"\x00\x00\x00\x08ftyp" + bytes(5000))
-    broken = replace(video, path=junk, file_bytes=5008)
-    odd = replace(video, width=255)
+    data = write_numbered(folder / "whole.mkv", "libx264", size=(256, 256)).read_bytes()
+    head = data[: data.index(b"\x1f\x43\xb6\x75")]  # up to the first cluster: it says what is in it, and nothing is
+    junk = folder / "junk.mkv"
+    junk.write_bytes(head + bytes(5000))
+    broken = replace(video, path=junk, file_bytes=len(head) + 5000)
+    odd = replace(video, width=255)  # a row that is wrong of a file that is sound
     decoder = dali.DaliDecoder(WHOLE, torch.device("cuda"), 4, 8)
     decoded = decoder.decode([whole(video, 1), whole(broken, 0), whole(odd, 0), whole(video, 2)])
     assert sorted(decoded.failures) == [1, 2]
+    assert "DALI cannot decode it" in decoded.failures[1]
     assert "odd size" in decoded.failures[2]
     assert decoder.num_rebuilds >= 1
     assert [numbers(decoded.frames[place].cpu().numpy())[0] for place in (0, 3)] == [1, 2]
