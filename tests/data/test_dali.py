@@ -198,6 +198,38 @@ def test_broken_content_costs_rebuilds_which_are_counted(dali, plain, folder):
     decoder.close()
 
 
+def test_a_batch_is_decoded_in_parts_of_bytes_as_it_is_in_one(dali, plain, folder):
+    from engine.data.dali.batches import held_bytes
+
+    large = describe(write_numbered(folder / "large.avi", "mjpeg", pixel_format="yuvj420p", size=(512, 512)))
+    gone = replace(plain, path=plain.path.with_name("gone.webm"))
+    requests = [whole((plain, large, gone)[place % 3], place) for place in range(9)]
+    whole_one, parted = (dali.DaliDecoder(WHOLE, CPU, 2, 16) for _ in range(2))
+    expected = whole_one.decode(requests)
+    cost = held_bytes(large, 6)
+    assert cost == large.file_bytes + 14 * 3 * 512 * 512
+    parted._runner._part_bytes = cost + held_bytes(plain, 6)
+    read, loaded = [], parted._load
+    parted._load = lambda part: read.append([request.video.path.name for request in part]) or loaded(part)
+    found = parted.decode(requests)
+    small = ["gone.webm"] * 3 + ["plain.webm"] * 3  # together, then each large one alone
+    assert read == [small, *[["large.avi"]] * 3]
+    assert found.failures.keys() == expected.failures.keys() == {2, 5, 8}
+    good = [0, 1, 3, 4, 6, 7]
+    assert torch.equal(found.frames[good], expected.frames[good])
+    for decoder in (whole_one, parted):
+        decoder.close()
+
+
+def test_parts_hold_no_more_than_they_may(dali):
+    from engine.data.dali.batches import split_parts
+
+    assert split_parts([], 4, 10) == []
+    assert split_parts([3, 3, 3, 3, 3], 4, 100) == [[0, 1, 2, 3], [4]]
+    assert split_parts([3, 3, 3, 3, 3], 4, 9) == [[0, 1, 2], [3, 4]]
+    assert split_parts([30, 1, 30, 30, 1, 1], 4, 10) == [[0], [1], [2], [3], [4, 5]]  # one alone may be more
+
+
 def test_only_bad_samples(decoder, plain):
     gone = replace(plain, path=plain.path.with_name("gone.webm"))
     decoded = decoder.decode([whole(gone, 0), whole(gone, 1)])
