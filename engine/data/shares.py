@@ -98,17 +98,14 @@ class MeasuredShare(Share):
         super().__init__(0.5)
         self.first, self.second = first, second
         self._probe_s, self._clock = probe_s, clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._is_claimed = False
         self._restart()
 
     def _restart(self) -> None:
         self._way, self.value = "half", 0.5  # half, first, second, both; then settled
         self._tallies: dict[str, _Tally] = defaultdict(_Tally)
-        self._previous: tuple[str, float] = (
-            "",
-            0.0,
-        )  # the last batch that was done: its way, and when on the busy clock
+        self._previous = ("", 0.0)  # the last batch that was done: its way, and when on the busy clock
         self._num_open = 0
         self._busy_s, self._since = 0.0, 0.0
 
@@ -128,7 +125,8 @@ class MeasuredShare(Share):
 
     def release(self) -> None:
         """See `Share`: if nothing is settled yet, the next one that asks begins anew."""
-        self._is_claimed = False
+        with self._lock:
+            self._is_claimed = False
 
     def begin(self) -> Turn | None:
         """See `Share`."""
@@ -150,8 +148,9 @@ class MeasuredShare(Share):
 
     def settle(self, value: float, line: str) -> None:
         """See `Share`."""
-        self._way = "settled"
-        super().settle(value, line)
+        with self._lock:
+            self._way = "settled"
+            super().settle(value, line)
 
     def _end(self, turn: Turn) -> None:
         now = self._clock()

@@ -128,7 +128,8 @@ class BatchRunner:
 
     def close(self) -> None:
         """Release DALI's memory."""
-        self._pipeline = None
+        with _ONE_AT_A_TIME:
+            self._pipeline = None
 
     def _no_frames(self, count: int) -> torch.Tensor:
         shape = (count, self._clip.num_frames, self._clip.crop, self._clip.crop, 3)
@@ -163,7 +164,7 @@ class BatchRunner:
                 clips, shapes = self._run(fed)
             except RuntimeError as error:  # DALI raises it for all that goes wrong while a graph runs
                 self.num_rebuilds += 1
-                self._pipeline = None
+                self.close()
                 if len(part) == 1:
                     failures[part[0]] = self._explain(error, requests[part[0]].video)
                 else:
