@@ -132,7 +132,8 @@ def _coding_refusal(codec: str, records: Sequence[bytes]) -> str | None:
         return f"its header does not say how its pictures are coded, which DALI on the GPU must know: {_MEND}"
     for facts in known:
         if facts.chroma_format != 1 or facts.bit_depth not in _BIT_DEPTHS[codec]:
-            return f"NVDEC does not decode {codec} of {facts.bit_depth} bits or of such chroma (not 4:2:0): {_MEND}"
+            chroma = ("no chroma", "4:2:0", "4:2:2", "4:4:4")[facts.chroma_format]
+            return f"NVDEC does not decode {codec} of {facts.bit_depth} bits and {chroma}: {_MEND}"
         if not facts.is_progressive:
             return f"it is interlaced, and DALI on the GPU may count a picture as two: {_MEND}"
     return None

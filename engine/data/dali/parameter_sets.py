@@ -55,7 +55,7 @@ def read_h264_set(unit: bytes) -> StreamFacts:
     """An H.264 sequence parameter set, with its header byte (7.3.2.1.1).
 
     Raises:
-        ValueError: it ends too early.
+        ValueError: it ends too early, or means nothing.
     """
     return _read_up_to_size(_bits_of(unit))
 
@@ -108,6 +108,8 @@ def _read_up_to_size(bits: "_Bits") -> StreamFacts:
     chroma_format, depth = 1, 8
     if profile in _WITH_CHROMA_FORMAT:
         chroma_format = bits.exponential()
+        if chroma_format > 3:
+            raise ValueError("a parameter set of no known chroma format")
         if chroma_format == 3:
             bits.skip(1)  # separate_colour_plane_flag
         depth += max(bits.exponential(), bits.exponential())  # bit_depth_luma_minus8, bit_depth_chroma_minus8
