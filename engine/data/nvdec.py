@@ -35,6 +35,9 @@ from engine.data.store.index import StoreIndex, is_stored, split_stored_path
 
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 PIXEL_FORMATS = {"h264": ("yuv420p", "yuvj420p"), "hevc": ("yuv420p", "yuvj420p", "yuv420p10le")}
+# (width, height), least and most. H.264: as cuvidGetDecoderCaps answers on a newer card (philipl/nv-video-info, pull request 7);
+# HEVC: as is commonly said. What lies outside fails its whole batch in DALI, which then is decoded again without it.
+_SIZES = {"h264": ((48, 16), (4096, 4096)), "hevc": ((144, 144), (8192, 8192))}
 _BIT_DEPTHS = {"h264": (8,), "hevc": (8, 10)}
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
@@ -95,6 +98,9 @@ def row_refusal(video: Video) -> str | None:
         return f"pixel format {video.pixel_format}"
     if video.width % 2 or video.height % 2:
         return "odd size"
+    least, most = _SIZES[video.codec]
+    if not (least[0] <= video.width <= most[0] and least[1] <= video.height <= most[1]):
+        return "size that NVDEC has not"
     if not is_stored(video.path) and video.path.suffix.lower() not in CONTAINERS:
         return "container without time stamps"
     return None

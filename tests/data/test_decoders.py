@@ -156,7 +156,7 @@ def test_each_video_that_nvdec_would_count_wrongly_is_for_pyav_and_the_log_count
     monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
     rows = [
         row("a.mp4", "x"),
-        row("b.MKV", "x", codec="hevc", pixel_format="yuv420p10le"),
+        row("b.MKV", "x", codec="hevc", width=160, height=144, pixel_format="yuv420p10le"),
         row("a.avi", "x"),
         row("without_suffix", "x"),
         row("b.mp4", "x", codec="mpeg4"),
@@ -165,18 +165,21 @@ def test_each_video_that_nvdec_would_count_wrongly_is_for_pyav_and_the_log_count
         row("e.mp4", "x", pixel_format="yuv444p"),
         row("f.mp4", "x", codec="hevc", pixel_format="yuv420p12le"),
         row("g.mov", "x", pixel_format="yuvj420p"),
+        row("h.mp4", "x", codec="hevc"),
+        row("i.mp4", "x", width=4098, height=2304),
     ]
     assert reasons(*rows) == [
         None, None, *["container without time stamps"] * 2, "codec mpeg4", "odd size", "pixel format yuv420p10le",
         "pixel format yuv444p", "pixel format yuv420p12le", None,
+        *["size that NVDEC has not"] * 2,
     ]  # fmt: skip
     mixed, unfit = (Manifest.from_rows(part, Path("/v")) for part in (rows, rows[2:6]))
     for name in ("auto", "dali"):
         choice = choose_decoder(name, CUDA, [mixed, unfit])
         assert choice.name == "dali"
         assert (
-            "11 of 14 videos are for pyav alone (2 codec mpeg4, 4 container without time stamps, 2 odd size, "
-            "1 pixel format yuv420p10le, 1 pixel format yuv420p12le, 1 pixel format yuv444p)"
+            "13 of 16 videos are for pyav alone (2 codec mpeg4, 4 container without time stamps, 2 odd size, "
+            "1 pixel format yuv420p10le, 1 pixel format yuv420p12le, 1 pixel format yuv444p, 2 size that NVDEC has not)"
         ) in choice.why
     choice = choose_decoder("auto", CUDA, [unfit])
     assert choice.name == "pyav"

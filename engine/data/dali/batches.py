@@ -25,8 +25,9 @@ from engine.data.store.index import is_stored
 
 PART_BYTES = 2 << 30  # of the samples that are decoded at once
 _PICTURES_HELD = 8  # of a decoder, beside those it gives out
-# Pipelines of a process share DALI's pool of memory. Whether one could give back there what work of its own still reads
-# was not settled from DALI's source; while only one runs at a time, and is done when `run` returns, it cannot matter.
+# Pipelines of a process share DALI's pool of memory, each with a CUDA stream of its own. A video decoder gives its pictures back
+# to the pool while their last copies are still queued on its stream (read in DALI's source, video_decoder_base.h and
+# frames_decoder_gpu.cc): another pipeline could write over them. So only one runs at a time; all is done when `run` returns.
 _ONE_AT_A_TIME = threading.Lock()
 
 
