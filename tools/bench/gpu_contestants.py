@@ -81,7 +81,7 @@ def names(material: Material, device: torch.device) -> tuple[list[str], dict[str
             taking.append(name)
     if OURS in taking:
         taking += [_TWICE, *(f"hybrid {share:g}" for share in SHARES)]
-    if reason := nvcodec_problem(device, [material.store]):
+    if reason := nvcodec_problem(device):
         skipped[PEER] = reason
     else:
         taking += [PEER, *(f"hybrid nv {share:g}" for share in SHARES), *([HEVC[PEER]] if material.hevc else [])]
