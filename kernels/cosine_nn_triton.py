@@ -91,6 +91,25 @@ def _dot(q, c, dot, UPCAST: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def _resident_dot(
+    q0, q1, classes, classes_1, first, D0: tl.constexpr, D1: tl.constexpr,
+    BLOCK_C: tl.constexpr, TMA: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    dot = tl.zeros((q0.shape[0], BLOCK_C), tl.float32)
+    dot = _dot(q0, _load_classes(classes, first, 0, D0 + D1, BLOCK_C, D0, TMA), dot, UPCAST, PRECISION)
+    if D1 > 0:
+        dot = _dot(q1, _load_classes(classes_1, first, D0, D0 + D1, BLOCK_C, D1, TMA), dot, UPCAST, PRECISION)
+    return dot
+
+
+@triton.jit
+def _scores(dot, inverse, bias, first):
+    """q . c / |c| of a tile, the bias added."""
+    place = first + tl.arange(0, dot.shape[1])
+    return dot * tl.load(inverse + place)[None, :] + tl.load(bias + place)[None, :]
+
+
+@triton.jit
 def _to_key(score, index):
     bits = (score + 0.0).to(tl.int32, bitcast=True)  # -0.0 becomes 0.0
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
@@ -155,6 +174,7 @@ def _kernel(
     factor = tl.full((BLOCK_N,), 1.0, tl.float32)
     if RESIDENT:
         q0 = _load_queries(queries, rows, N, 0, D, D0)
+        q1 = q0
         if D1 > 0:
             q1 = _load_queries(queries, rows, N, D0, D, D1)
         if SCALED:
@@ -206,7 +226,7 @@ def _kernel(
                 q = _scale(q, factor)
             dot = _dot(q, _load_classes(classes, first, start, ROW, BLOCK_C, BLOCK_D, TMA), dot, UPCAST, PRECISION)
             if start == (CHUNKS - 1) * BLOCK_D:
-                tile = dot * tl.load(inverse + first + columns)[None, :] + tl.load(bias + first + columns)[None, :]
+                tile = _scores(dot, inverse, bias, first)
                 if K == 1:
                     top = tl.max(tile, axis=1)
                     if tl.max((top > best_score).to(tl.int32), axis=0) > 0:
@@ -216,24 +236,26 @@ def _kernel(
                 else:
                     best, floor = _insert(best, floor, tile, first)
                 dot = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
+    elif SLOTS:
+        for first in tl.range(split_first, split_last, BLOCK_C):
+            dot = _resident_dot(q0, q1, classes, classes_1, first, D0, D1, BLOCK_C, TMA, UPCAST, PRECISION)
+            tile = _scores(dot, inverse, bias, first)
+            slot_first = tl.where(tile > slot_score, first, slot_first)
+            slot_score = tl.maximum(tile, slot_score)
     else:
-        for first in range(split_first, split_last, BLOCK_C):
-            dot = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
-            dot = _dot(q0, _load_classes(classes, first, 0, ROW, BLOCK_C, D0, TMA), dot, UPCAST, PRECISION)
-            if D1 > 0:
-                dot = _dot(q1, _load_classes(classes_1, first, D0, ROW, BLOCK_C, D1, TMA), dot, UPCAST, PRECISION)
-            tile = dot * tl.load(inverse + first + columns)[None, :] + tl.load(bias + first + columns)[None, :]
-            if SLOTS:
-                slot_first = tl.where(tile > slot_score, first, slot_first)
-                slot_score = tl.maximum(tile, slot_score)
-            elif K == 1:
+        for first in tl.range(split_first, split_last, BLOCK_C):
+            dot = _resident_dot(q0, q1, classes, classes_1, first, D0, D1, BLOCK_C, TMA, UPCAST, PRECISION)
+            tile = _scores(dot, inverse, bias, first)
+            if K == 1:
                 top = tl.max(tile, axis=1)
                 if tl.max((top > best_score).to(tl.int32), axis=0) > 0:
                     at = tl.min(tl.where(tile == top[:, None], columns[None, :], BLOCK_C), axis=1)
                     best_index = tl.where(top > best_score, first + at, best_index)
                     best_score = tl.maximum(top, best_score)
             else:
-                best, floor = _insert(best, floor, tile, first)
+                top = tl.max(tile, axis=1)
+                if tl.max((top > floor).to(tl.int32), axis=0) > 0:  # the loop within a branch: else loads do not run ahead
+                    best, floor = _insert(best, floor, tile, first)
 
     if SLOTS:
         best_score = tl.max(slot_score, axis=1)

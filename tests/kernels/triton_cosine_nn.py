@@ -45,11 +45,24 @@ def test_no_worse_than_the_reference(n, c, d, k, splits, dtype):
     assert (scores[:, :-1] >= scores[:, 1:]).all()
 
 
-@pytest.mark.parametrize("config", [(16, 16, 4, 1), (32, 64, 4, 3), (64, 32, 8, 2)])
-def test_block_sizes_change_nothing_but_rounding(config):
-    queries, classes = random_rows(40, 45), random_rows(130, 45, seed=1)
-    scores, indices = topk(queries, classes, 4, config=Config(*config))
-    expected = cosine_topk_ref(queries, classes, 4)
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(16, 16, 4, 1),
+        Config(32, 64, 4, 3, tma=True),
+        Config(64, 32, 8, 2, slots=True),
+        Config(16, 32, 4, 2, slots=True, tma=True),
+        Config(32, 32, 4, 2, resident=False),
+        Config(32, 32, 4, 2, resident=False, tma=True, block_d=32),
+    ],
+    ids=str,
+)
+def test_ways_of_cutting_change_nothing_but_rounding(config, dtype, k):
+    queries, classes = random_rows(40, 45, dtype=dtype), random_rows(130, 45, seed=1, dtype=dtype)
+    scores, indices = topk(queries, classes, k, config=config)
+    expected = cosine_topk_ref(queries, classes, k)
     torch.testing.assert_close(scores, expected[0], rtol=0, atol=1e-6)
     assert torch.equal(indices, expected[1])
 
