@@ -248,7 +248,11 @@ class TrainConfig:
         choices=("auto", "fp32", "bf16", "fp16", "fp64"),
     )
     channels_last: bool = option(True, "channels_last_3d memory")
-    compile: bool = option(False, "torch.compile the network; warm-up is told apart in the log")
+    compile: str = option(
+        "auto",
+        "torch.compile the network; auto: on a GPU that Triton supports; warm-up (a minute or two) is told apart in the log",
+        choices=("auto", "yes", "no"),
+    )
     compile_mode: str = option(
         "default", "torch's; reduce-overhead: CUDA graphs", choices=("default", "reduce-overhead", "max-autotune")
     )

@@ -7,14 +7,16 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.checkpoint import LOSS_PART
-from engine.config import Config, TrainConfig
+from engine.config import Config
 from engine.data.batch import ClipFormat
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.losses import Loss
 from engine.models.backbones import choose_form
 from engine.models.embedder import Embedder, build_embedder
+from engine.models.norm import sum_with_kernels
 from engine.precision import Precision, precision_notes
+from kernels.triton_support import can_use_triton
 
 CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")  # of torch.compile: they record CUDA graphs
 
@@ -33,7 +35,7 @@ def build_model(
             "run.deterministic: the gradient of c3d's pooling is not deterministic on a GPU: leave it off, or take another "
             "model.backbone"
         )
-    form, why = choose_form(config.model, device, precision.name, is_compiled=train.compile)
+    form, why = choose_form(config.model, device, precision.name, is_compiled=is_compiled(config, device))
     torch.manual_seed(config.run.seed)
     model = build_embedder(dataclasses.replace(config.model, form=form), clip, embed_dim)
     if isinstance(loss, nn.Module):  # what it trains is stepped, averaged over ranks and saved with the model
@@ -52,13 +54,24 @@ def build_model(
     return model, notes
 
 
-def as_called(model: Embedder, train: TrainConfig, ranks: Ranks) -> nn.Module:
+def is_compiled(config: Config, device: torch.device) -> bool:
+    """Whether the network goes through torch.compile.
+
+    `auto` does on a GPU that Triton supports, unless the run must be repeated bit for bit: the compiler may choose among
+    reductions by timing them, and so in another order of adding.
+    """
+    if config.train.compile == "auto":
+        return can_use_triton(device) and not config.run.deterministic
+    return config.train.compile == "yes"
+
+
+def as_called(model: Embedder, config: Config, ranks: Ranks) -> nn.Module:
     """The model as a step calls it: all-reducing its gradients over the ranks, compiled.
 
     Raises:
         InputError: `train.compile_mode` records CUDA graphs and there is no GPU.
     """
-    network: nn.Module = model
+    network, train = model, config.train
     if ranks.world_size > 1:
         network = DistributedDataParallel(
             network,
@@ -68,10 +81,12 @@ def as_called(model: Embedder, train: TrainConfig, ranks: Ranks) -> nn.Module:
             # Batch-norm's statistics are not read in training: `share_buffers` sends rank 0's round where they are.
             broadcast_buffers=False,
         )
-    if not train.compile:
+    if not is_compiled(config, ranks.device):
         return network
     if train.compile_mode in CUDA_GRAPH_MODES and ranks.device.type != "cuda":
         raise InputError(
             f"train.compile_mode '{train.compile_mode}' records CUDA graphs, which a CPU has not: take 'default'"
         )
+    if can_use_triton(ranks.device):
+        sum_with_kernels(model)
     return torch.compile(network, mode=train.compile_mode)

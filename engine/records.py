@@ -1,4 +1,4 @@
-"""Benchmark records: one JSON line per measurement, only ever appended, in benchmarks/records/NAME.jsonl.
+"""Benchmark records: one JSON line per measurement, lines only ever added, in benchmarks/records/NAME.jsonl.
 
 A record says what was measured, where, with what and at which commit, and nothing that identifies the
 machine beyond its hardware: no host, no user, no absolute path.
@@ -49,42 +49,63 @@ def recording_into(folder: Path) -> Iterator[None]:
         _folder.reset(token)
 
 
-def append_record(name: str, *, command: str | None = None, folder: Path | None = None, **fields: object) -> Path:
-    """Append one record to NAME.jsonl.
+class GrowingRecord:
+    """A record that is written while it is measured: each `write` puts the whole of it into its line of NAME.jsonl.
+
+    What was written stays if the process dies. A record that is never written leaves no line.
 
     Args:
-        name: what was measured: letters, digits, - and _.
+        name: what is measured: letters, digits, - and _.
         command: as a user would type it; None takes it from this process's own command line. Absolute paths
             in it are shown relative to the checkout where that is possible, else by their last part.
         folder: where the records are; default: benchmarks/records, or what `recording_into` says.
-        fields: what was measured, JSON values; often with the fields of `summarise`. None may be called as what
-            every record says by itself.
-
-    Returns:
-        The file.
 
     Raises:
         InputError: a name that is no file name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise InputError(f"'{name}' cannot name a record: use letters, digits, - and _")
-    words = shlex.split(command) if command is not None else ["python", *sys.orig_argv[1:]]
-    record: dict[str, object] = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(public_path(word) for word in words),
-        **git_state(),
-        "versions": versions(),
-        "device": device(),
-    }
-    if clash := record.keys() & fields:
-        raise ValueError(f"fields {sorted(clash)} are those of every record: call them otherwise")
-    line = json.dumps(record | fields, allow_nan=False)
-    folder = folder or _folder.get()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.jsonl"
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    return path
+
+    def __init__(self, name: str, *, command: str | None = None, folder: Path | None = None) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise InputError(f"'{name}' cannot name a record: use letters, digits, - and _")
+        words = shlex.split(command) if command is not None else ["python", *sys.orig_argv[1:]]
+        self._start = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": shlex.join(public_path(word) for word in words),
+            **git_state(),
+            "versions": versions(),
+            "device": device(),
+        }
+        self._path = (folder or _folder.get()) / f"{name}.jsonl"
+        self._line: str | None = None
+
+    def write(self, **fields: object) -> Path:
+        """The record with these fields (JSON values), in place of what was written of it before. Returns the file.
+
+        Args:
+            fields: what was measured so far; often with the fields of `summarise`. None may be called as what every
+                record says by itself.
+        """
+        if clash := self._start.keys() & fields:
+            raise ValueError(f"fields {sorted(clash)} are those of every record: call them otherwise")
+        line = json.dumps(self._start | fields, allow_nan=False) + "\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._line is None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        else:
+            before, mine, after = self._path.read_text(encoding="utf-8").rpartition(self._line)
+            if not mine:
+                raise InputError(f"'{self._path}' was changed by another program: a record in it cannot be completed")
+            whole = self._path.with_suffix(".tmp")
+            whole.write_text(before + line + after, encoding="utf-8")
+            whole.replace(self._path)
+        self._line = line
+        return self._path
+
+
+def append_record(name: str, *, command: str | None = None, folder: Path | None = None, **fields: object) -> Path:
+    """Append one whole record to NAME.jsonl: `GrowingRecord`, written once."""
+    return GrowingRecord(name, command=command, folder=folder).write(**fields)
 
 
 def summarise(samples: Sequence[float]) -> dict[str, float | int]:

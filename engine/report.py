@@ -18,6 +18,7 @@ from engine.errors import InputError
 from engine.evaluate import Inference, evaluate_source
 from engine.finite import FOLDER, write_origins
 from engine.metrics import ZeroShotResult
+from engine.network import is_compiled
 from engine.run import Run, make_decoder, save_run
 from engine.schema import to_tree
 from engine.semantics.classes import build_class_embeddings
@@ -37,7 +38,7 @@ def introduce(run: Run, telemetry: Telemetry) -> None:
         *(f"unseen: {len(s.manifest)} videos of {len(s.classes)} classes ({s.name})" for s in _unseen_sets(run)),
         f"class vectors: {run.classes.description}",
         f"model: {run.config.model.backbone}, width {run.config.model.width}, {parameters:,} parameters, "
-        f"{run.model.weights_from}, {run.precision.name}{', compiled' if run.config.train.compile else ''}",
+        f"{run.model.weights_from}, {run.precision.name}{', compiled' if is_compiled(run.config, device) else ''}",
         f"decoder: {run.decoder} ({run.decoder_why})",
         *run.notes,
     ):

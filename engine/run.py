@@ -147,7 +147,7 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
     )
     restore(run)
     run.notes += check_pretrained(overlap, run.prior_classes, test_classes, config.words)
-    run.network = as_called(run.model, config.train, ranks)
+    run.network = as_called(run.model, config, ranks)
     return run
 
 

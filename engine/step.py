@@ -2,10 +2,10 @@
 
 import torch
 
-from engine.config import TrainConfig
+from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
-from engine.network import CUDA_GRAPH_MODES
+from engine.network import CUDA_GRAPH_MODES, is_compiled
 from engine.optim import clip_gradients
 from engine.run import Run
 from kernels.clip_normalize import clip_normalize
@@ -21,13 +21,14 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
     config, device = run.config.train, run.ranks.device
     torch.manual_seed(step_seed(run.config.run.seed, run.step, run.ranks.rank, run.ranks.world_size))
     _clear_gradients(run)
+    compiled = is_compiled(run.config, device)
     buffers = copy_buffers(run.model)
     frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
     total = torch.zeros((), dtype=targets.dtype, device=device)
     for place, (part, label) in enumerate(zip(frames, labels, strict=True)):
         is_last = place == len(frames) - 1
         run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
-        if config.compile:
+        if compiled:
             torch.compiler.cudagraph_mark_step_begin()  # what an earlier call returned may be overwritten now
         clips = normalized_clips(run, part)
         with run.precision.autocast(device):
@@ -49,7 +50,8 @@ def _clear_gradients(run: Run) -> None:
     memory that is not the graph's.
     """
     config = run.config.train
-    if config.accumulate == 1 or not (config.compile and config.compile_mode in CUDA_GRAPH_MODES):
+    records_graphs = config.compile_mode in CUDA_GRAPH_MODES and is_compiled(run.config, run.ranks.device)
+    if config.accumulate == 1 or not records_graphs:
         run.optimizer.zero_grad(set_to_none=True)
         return
     for parameter in run.model.parameters():
@@ -68,12 +70,12 @@ def normalized_clips(run: Run, frames: torch.Tensor) -> torch.Tensor:
     )
 
 
-def warmup_steps(config: TrainConfig) -> int:
+def warmup_steps(config: Config, device: torch.device) -> int:
     """The first steps of a process that are not timed: memory is found, kernels are chosen, the network is compiled.
 
     CUDA graphs are recorded in the second and third.
     """
-    return 3 if config.compile else 1
+    return 3 if is_compiled(config, device) else 1
 
 
 def step_seed(seed: int, step: int, rank: int, world_size: int) -> int:

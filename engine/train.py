@@ -99,7 +99,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> outcome.Outcome:
         batch_size=config.train.batch_size,
         total_steps=run.total_steps,
         first_step=run.step,
-        warmup_steps=warmup_steps(config.train),
+        warmup_steps=warmup_steps(config, ranks.device),
     )
     if ranks.is_main:
         save_config(config, run.folder / "config.yaml")

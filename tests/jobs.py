@@ -1,7 +1,6 @@
 """Real training jobs for tests: a tiny set of encoded videos, its config, and processes that train on it."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -18,8 +17,9 @@ import yaml
 from engine.checkpoint import read_checkpoint
 from engine.config import ProceduralConfig
 from engine.data.procedural import write_procedural_dataset
+from tests.environment import ROOT as REPO
+from tests.environment import environment
 
-REPO = Path(__file__).resolve().parents[1]
 TRAIN = str(REPO / "engine" / "train.py")
 THINGS, MOVEMENTS = ["ball", "star", "house"], ["falling", "circling", "growing"]
 # C3D has no batch-norm, so its loss does not depend on how a batch is divided.
@@ -67,10 +67,6 @@ def command(*arguments: object, ranks: int = 0, launcher: Sequence[str] = ()) ->
     if ranks:
         words += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *launcher]
     return [*words, TRAIN, *map(str, arguments)]
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1", **more}
 
 
 def run(*arguments: object, ranks: int = 0, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:

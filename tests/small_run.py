@@ -1,6 +1,5 @@
 """A run folder with the checkpoint of a small untrained model, as `engine/train.py` leaves it."""
 
-import os
 import runpy
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from engine.checkpoint import clip_format, save_checkpoint
 from engine.config import Config
 from engine.models.embedder import build_embedder
 from engine.schema import parse, to_tree
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.environment import ROOT, environment
 
 
 def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = None, embed_dim: int = 12) -> Config:
@@ -58,7 +56,7 @@ def start_tool(name: str, *arguments: object) -> subprocess.Popen[str]:
     """Start tools/`name` in a process of its own, with its output in pipes."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -70,7 +68,7 @@ def run_tool(name: str, *arguments: object, cwd: Path | None = None) -> subproce
     return subprocess.run(
         [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
         cwd=cwd or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=180,

@@ -1,10 +1,8 @@
 """Embedding real videos: which snippets, in which order averaged, and every good video exactly once."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from engine.models.embedder import Embedder
 from engine.semantics.classes import ClassEmbeddings
 from kernels.clip_normalize import clip_normalize
 from tests.encoded import fade, manifest_of, write_colors
+from tests.environment import ROOT, environment
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=32, crop=24)
 HOW = Inference(clip=CLIP, num_snippets=5, batch_size=4, device=torch.device("cpu"), progress=False)
@@ -265,8 +264,8 @@ def test_two_ranks_see_every_video_once(model, broken_manifest, decoder, tmp_pat
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*torchrun, str(tmp_path / "worker.py"), str(tmp_path)],
-        cwd=Path(__file__).resolve().parents[1],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=180,

@@ -75,3 +75,18 @@ def test_quantiles():
     assert summarise([3]) == {"n": 1, "p20": 3, "p50": 3, "p80": 3}
     with pytest.raises(ValueError, match="no samples"):
         summarise([])
+
+
+def test_a_growing_record_is_one_line_that_is_there_from_its_first_write(tmp_path):
+    append_record("x", folder=tmp_path, n=0)
+    record = records.GrowingRecord("x", folder=tmp_path)
+    assert len((tmp_path / "x.jsonl").read_text().splitlines()) == 1
+    record.write(n=1)
+    append_record("x", folder=tmp_path, n=9)
+    record.write(n=2, results=[1, 2])
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert [line["n"] for line in lines] == [0, 2, 9] and lines[1]["results"] == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
+    (tmp_path / "x.jsonl").write_text("")
+    with pytest.raises(InputError, match="changed by another program"):
+        record.write(n=3)

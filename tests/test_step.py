@@ -94,7 +94,7 @@ def test_the_form_changes_the_losses_by_rounding_only(steps):
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["train.compile=true", "train.compile_mode=reduce-overhead"], "records CUDA graphs, which a CPU has not"),
+        (["train.compile=yes", "train.compile_mode=reduce-overhead"], "records CUDA graphs, which a CPU has not"),
         (["evaluate.weights=average"], "train.ema_decay is 0"),
     ],
 )
@@ -114,7 +114,7 @@ def test_gradients_of_cuda_graphs_are_added_up_outside_of_their_memory(steps):
     """The graphs themselves: tests/test_step_gpu.py."""
     expected = steps("train.accumulate=2", "model.dropout=0")
     run, _, _ = steps("train.accumulate=2", "model.dropout=0", count=0)
-    graphs = dataclasses.replace(run.config.train, compile=True, compile_mode="reduce-overhead")
+    graphs = dataclasses.replace(run.config.train, compile="yes", compile_mode="reduce-overhead")
     run.config = dataclasses.replace(run.config, train=graphs)
     loader, targets = build_loader(run), run.classes.vectors.to(run.model.linear.weight.dtype)
     losses, memory = [], []

@@ -37,14 +37,14 @@ def make_run(
         {
             "model": {"backbone": backbone, "width": 12, "dropout": 0.0, "form": form},
             "loss": {"name": loss},
-            "train": {"batch_size": BATCH, "lr": 1e-3, "precision": precision, **train},
+            "train": {"batch_size": BATCH, "lr": 1e-3, "precision": precision, "compile": "no", **train},
         },
     )
     chosen = choose_precision(config.train.precision, device)
     loss = build_loss(config.loss, make_batch(torch.device("cpu"), config)[1])
     model, _ = build_model(config, ranks, chosen, clip_of(config), DIM, loss)
     return SimpleNamespace(
-        config=config, ranks=ranks, step=0, model=model, network=as_called(model, config.train, ranks),
+        config=config, ranks=ranks, step=0, model=model, network=as_called(model, config, ranks),
         optimizer=build_optimizer(model, config.train, device),
         scaler=torch.amp.GradScaler(device.type, enabled=chosen.name == "fp16"),
         guard=FiniteGuard(10, 10, device), precision=chosen, loss=loss,
@@ -148,7 +148,7 @@ def test_compiled_steps_train_as_eager_ones_do(monkeypatch, mode, options):
     """`reduce-overhead` records CUDA graphs; they are replayed from the fourth step on."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # its roundings would grow from step to step
     eager = curve(make_run("fp32", lr=1e-4, **options), 10)
-    compiled = curve(make_run("fp32", lr=1e-4, compile=True, compile_mode=mode, **options), 10)
+    compiled = curve(make_run("fp32", lr=1e-4, compile="yes", compile_mode=mode, **options), 10)
     assert compiled == pytest.approx(eager, rel=2e-2)
     assert eager[-1] < 0.9 * eager[0]
     torch.compiler.reset()

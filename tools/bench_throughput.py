@@ -15,10 +15,11 @@ benchmarks/pictures and points of curves in benchmarks/tensorboard.
 
 import argparse
 import os
-import traceback
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-import torch
 from bench import accuracy, compute, decode, decode_gpu, ingest, kernels, manifest, memory, recovery, train
 from bench.publish import markdown, newest, publish, read_records
 
@@ -51,8 +52,8 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
         ("accuracy", "--train", "--device", "cpu"),
     ),
     "gpu": (  # meant to fit a quarter of an hour on an H100 with 16 cores (docs/gpu_checklist.md)
+        ("compute", "--device", "cuda", "--steps", "20", "--limit", "240"),
         ("kernels", "--device", "cuda", "--repeats", "20"),
-        ("compute", "--device", "cuda", "--steps", "20", "--limit", "90"),
         ("compute", "--roofline", "--device", "cuda", "--steps", "5"),
         ("decode_gpu", "--repeats", "3"),
         ("train", "--device", "cuda", "--rounds", "2", "--steps", "20"),
@@ -82,8 +83,8 @@ def main() -> None:
     """Run one benchmark with its options, a suite, or show what was recorded."""
     parser = _parser()
     arguments = parser.parse_args()
-    if arguments.part and not arguments.suite:
-        raise InputError("--part names parts of a suite: name the suite with --suite")
+    if (arguments.part or arguments.skip) and not arguments.suite:
+        raise InputError("--part and --skip name parts of a suite: name the suite with --suite")
     chosen = [arguments.benchmark, arguments.suite, arguments.markdown]
     if sum(bool(each) for each in chosen) != 1:
         raise InputError("name one benchmark, one --suite, or --markdown; --help lists them")
@@ -98,7 +99,7 @@ def main() -> None:
         if arguments.benchmark:
             _run(arguments, out, tensorboard)
         else:
-            _run_suite(arguments.suite, arguments.part, parser, out, tensorboard)
+            _run_suite(arguments.suite, arguments.part, arguments.skip, out, tensorboard)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--suite", choices=SUITES, help="every benchmark that says something about such a machine")
     parts = sorted({_part(words) for suite in SUITES.values() for words in suite})
     parser.add_argument("--part", choices=parts, action="append", help="only this part of the suite; may be repeated")
+    parser.add_argument("--skip", choices=parts, action="append", help="not this part; may be repeated")
     parser.add_argument("--markdown", action="store_true", help="print the newest record of each benchmark as a table")
     parser.add_argument(
         "--out", type=Path, default=RECORDS.parent, help="for records and pictures (default: benchmarks)"
@@ -140,33 +142,40 @@ def _part(words: tuple[str, ...]) -> str:
     return "roofline" if "--roofline" in words else words[0]
 
 
-def _run_suite(
-    name: str, parts: list[str] | None, parser: argparse.ArgumentParser, out: Path, tensorboard: Path
-) -> None:
-    """All parts of a suite, or those named; the failure of one is told at the end and costs only that one.
+def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, out: Path, tensorboard: Path) -> None:
+    """All parts of a suite, or those named, each in a process of its own; one that fails or crashes costs only itself.
 
     Raises:
         InputError: naming the parts that failed, or no part of the suite is among those named.
     """
     failures, begun = [], _clocks()
-    chosen = [words for words in SUITES[name] if not parts or _part(words) in parts]
+    chosen = [
+        words for words in SUITES[name] if (not parts or _part(words) in parts) and _part(words) not in (skipped or ())
+    ]
     if not chosen:
-        raise InputError(f"--part: suite {name} has only {', '.join(map(_part, SUITES[name]))}")
-    for words in chosen:
-        print(f"\n== {' '.join(words)}", flush=True)
+        raise InputError(
+            f"--part, --skip: nothing is left of suite {name}, which has {', '.join(map(_part, SUITES[name]))}"
+        )
+    for place, words in enumerate(chosen):
+        print(f"\n== {' '.join(words)} ({place + 1} of {len(chosen)})", flush=True)
         started = _clocks()
-        try:
-            _run(parser.parse_args(words), out, tensorboard)
-        except Exception as error:  # whatever it is: the machine may be there only once
-            if not isinstance(error, InputError):
-                traceback.print_exc()
-            failures.append(f"{' '.join(words)}: {error}")
-            print(f"failed: {error}")
-        torch.cuda.empty_cache()  # for the processes of the next part; does nothing without a GPU
+        command = [
+            sys.executable,
+            str(Path(__file__).resolve()),
+            "--out",
+            str(out),
+            "--logdir",
+            str(tensorboard),
+            *words,
+        ]
+        status = subprocess.run(command, check=False).returncode
+        if status:
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            failures.append(f"{' '.join(words)}: {how}")
         print(_since(started), flush=True)
     print(f"\nsuite {name}: {_since(begun)} in all")
     if failures:
-        raise InputError(f"{len(failures)} of {len(chosen)} parts failed:\n" + "\n".join(failures))
+        raise InputError(f"{len(failures)} of {len(chosen)} parts failed, as told above:\n" + "\n".join(failures))
 
 
 def _clocks() -> tuple[float, float]:

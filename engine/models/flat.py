@@ -4,7 +4,7 @@ In channels_last_3d memory (N, T, H, W, C) a 1x3x3 convolution is a 2-D one over
 convolution a 2-D one with a 3x1 window over the view (N, T, H*W, C). 2-D kernels for that memory order are older and
 better tuned than 3-D ones, and torch.compile's layout optimisation knows only them.
 
-On a GPU the channels between the two are filled up with zeros to a multiple of 8, which tensor cores want (R(2+1)D-18
+On a GPU the channels between the two are filled up with zeros to a multiple of 8 or 64, which tensor cores want (R(2+1)D-18
 has 45, 230, 460 and 921 there), and so are the three of the clips. They stay exactly zero: their weights, scale and
 shift are. The filling happens at each call to parameters of the published shapes, so state dicts, gradients and
 optimiser states are those of torchvision's form, and a run may change its form at any checkpoint. A CPU gains
@@ -16,12 +16,20 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.video.resnet import Conv2Plus1D, Conv3DNoTemporal
 
+from engine.models.norm import batch_norm
+
 _MULTIPLE = {"cuda": 8}  # of channels, by device; elsewhere they are as published
+_WIDE, _WIDE_MULTIPLE = 128, 64  # of more channels than this, if they must be filled at all
 
 
 def aligned(channels: int, device: torch.device) -> int:
-    """The number of channels, filled ones included, with which a device computes a convolution best."""
+    """The number of channels, filled ones included, with which a device computes a convolution best.
+
+    On an H100 230 channels filled to 256 cost 0.86 of what 232 cost, forward and backward, 460 filled to 512 0.79 of 464.
+    """
     multiple = _MULTIPLE.get(device.type, 1)
+    if channels % multiple and channels > _WIDE:
+        multiple = _WIDE_MULTIPLE
     return -(-channels // multiple) * multiple
 
 
@@ -56,9 +64,9 @@ def _space_then_time(x: torch.Tensor, spatial: nn.Conv3d, norm: nn.Module, tempo
     batch, _, length, _, _ = x.shape
     # SyncBatchNorm, which may have taken the batch-norm's place, works on the channels it has.
     planes = spatial.out_channels
-    extra = aligned(planes, x.device) - planes if type(norm) is nn.BatchNorm3d else 0
+    extra = aligned(planes, x.device) - planes if isinstance(norm, nn.BatchNorm3d) else 0
     frames = _convolve_space(x, spatial, extra)
-    frames = functional.relu(_batch_norm(frames, norm, extra), inplace=True)
+    frames = batch_norm(frames, norm, relu=True, extra=extra)
     _, channels, height, width = frames.shape
     lines = frames.permute(0, 2, 3, 1).reshape(batch, length, height * width, channels).permute(0, 3, 1, 2)
     weight = (
@@ -76,19 +84,3 @@ def _convolve_space(x: torch.Tensor, spatial: nn.Conv3d, extra: int) -> torch.Te
     if extra or more_inputs:
         weight = functional.pad(weight, (0, 0, 0, 0, 0, more_inputs, 0, extra))
     return functional.conv2d(frames, weight, None, spatial.stride[1:], spatial.padding[1:])
-
-
-def _batch_norm(frames: torch.Tensor, norm: nn.Module, extra: int) -> torch.Tensor:
-    """What the 5-D `norm` does, on [N*T, C + extra, H, W]; its running statistics move as ever."""
-    if type(norm) is not nn.BatchNorm3d:
-        return norm(frames)
-    names = ("running_mean", "running_var", "weight", "bias")
-    values = [getattr(norm, name) for name in names]
-    mean, var, weight, bias = [functional.pad(value, (0, extra)) for value in values] if extra else values
-    frames = functional.batch_norm(frames, mean, var, weight, bias, norm.training, norm.momentum, norm.eps)
-    if norm.training:
-        norm.num_batches_tracked.add_(1)
-        if extra:  # they moved in the filled copies
-            norm.running_mean.copy_(mean[:-extra])
-            norm.running_var.copy_(var[:-extra])
-    return frames

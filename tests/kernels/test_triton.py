@@ -3,7 +3,6 @@
 Triton reads TRITON_INTERPRET when it is imported, and it is imported once in a process; hence the processes.
 """
 
-import os
 import subprocess
 import sys
 
@@ -12,19 +11,19 @@ import torch
 
 from kernels.clip_normalize import clip_normalize
 from kernels.cosine_nn import cosine_topk
+from tests.environment import ROOT, environment
 from tests.kernels.test_clip_normalize import random_frames
 from tests.kernels.test_cosine_nn import random_rows
-from tests.small_run import ROOT
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-CASES = ["tests/kernels/triton_cosine_nn.py", "tests/kernels/triton_clip_normalize.py"]
+CASES = [f"tests/kernels/triton_{name}.py" for name in ("cosine_nn", "clip_normalize", "channel_sums")]
 
 
 def run_cases(path: str, interpret: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path],
         cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": interpret, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(TRITON_INTERPRET=interpret),
         capture_output=True,
         text=True,
         timeout=1200,

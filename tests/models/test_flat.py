@@ -160,7 +160,8 @@ def test_the_forms_start_from_the_same_random_weights(name):
     [
         ("r2plus1d_18", "auto", "cpu", "flat"),
         ("mc3_18", "auto", "cpu", "flat"),
-        ("r2plus1d_18", "auto", "cuda", "published"),
+        ("r2plus1d_18", "auto", "cuda", "flat"),
+        ("r2plus1d_18", "auto", "mps", "published"),
         ("r2plus1d_18", "flat", "cuda", "flat"),
         ("r2plus1d_18", "published", "cpu", "published"),
         ("r3d_18", "flat", "cpu", "published"),

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from tests.jobs import write_config, write_videos
-from tests.small_run import ROOT, call_tool, write_run
+from tests.small_run import ROOT, call_tool, start_tool, write_run
 
 STEP = ["--device", "cpu", "--width", "4", "--frames", "2", "--crop", "16", "--batch", "2", "--steps", "2"]
 
@@ -42,6 +43,12 @@ def program(monkeypatch, tmp_path, capsys):
         return status, printed.out + printed.err
 
     return run
+
+
+class Done:
+    """A process that ended well."""
+
+    returncode = 0
 
 
 def newest(tmp_path, name):
@@ -267,10 +274,25 @@ def test_a_suite_goes_on_after_a_failure_and_tells_it(program, tmp_path, monkeyp
     monkeypatch.setitem(bench_throughput.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["bench_throughput.py", "--suite", "cpu", "--out", "out"])
-    with pytest.raises(InputError, match=r"1 of 2 parts failed:\naccuracy: no RUN is named"):
+    with pytest.raises(InputError, match=r"1 of 2 parts failed, as told above:\naccuracy: exit status 2"):
         bench_throughput.main()
-    assert newest(tmp_path, "manifest")["n"] == 1
+    record = newest(tmp_path, "manifest")
+    assert record["n"] == 1 and record["command"].endswith("manifest --rows 2000 --repeats 1")
     assert "suite cpu:" in capsys.readouterr().out
+
+
+def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
+    records = tmp_path / "out" / "records" / "compute.jsonl"
+    words = ["--out", tmp_path / "out", "compute", *STEP, "--only", "engine", "--only", "paper recipe"]
+    process = start_tool("bench_throughput.py", *words)
+    deadline = time.monotonic() + 120
+    while not records.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    out, _ = process.communicate()
+    (row,) = json.loads(records.read_text())["results"]
+    assert row["variant"] == "engine" and row["seconds"]["p50"] > 0
+    assert "engine, fp32: " in out and "paper recipe" not in out
 
 
 def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
@@ -285,11 +307,15 @@ def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
         bench_throughput.main()
         return capsys.readouterr().out
 
-    out = run("--suite", "cpu", "--part", "manifest")
-    assert "== manifest" in out and "== compute" not in out
+    begun = []
+    monkeypatch.setattr(bench_throughput.subprocess, "run", lambda command, **_: begun.append(command) or Done)
+    for choice in (["--part", "manifest"], ["--skip", "roofline"]):
+        out = run("--suite", "cpu", *choice)
+        assert "== manifest" in out and "== compute" not in out
+        assert begun.pop()[-5:] == ["manifest", "--rows", "2000", "--repeats", "1"] and not begun
     with pytest.raises(InputError, match="name the suite with --suite"):
         run("--part", "manifest")
-    with pytest.raises(InputError, match="suite cpu has only roofline, manifest"):
+    with pytest.raises(InputError, match="nothing is left of suite cpu, which has roofline, manifest"):
         run("--suite", "cpu", "--part", "train")
 
 

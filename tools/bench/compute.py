@@ -2,11 +2,11 @@
 
 The trainers, each in a fresh process with torch's compile cache off, so that warm-up is what a first start costs:
 
-    engine             engine/train.py's own step with its defaults for the device
+    engine             engine/train.py's own step, published form, not compiled
     engine flat        the same with model.form=flat (R(2+1)D and MC3: 2-D convolutions, aligned channels)
     engine flat bf16   on a CPU, where the default is fp32
     engine fp16        on a GPU, where the default is bf16 if it has that
-    engine compiled    in bf16 or fp16 with train.compile=true; also flat
+    engine compiled    in bf16 or fp16 with train.compile=yes; also flat, and flat in fp16
     torchvision        as a careful user writes it: autocast, channels_last_3d, fused Adam, torch.compile
     paper recipe       fp32, contiguous memory, eager, Adam: Brattoli et al., Sec. 4.4
 
@@ -28,6 +28,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,16 @@ import torch
 
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
-from bench.rows import Row, table, with_ratios
+from bench.rows import Row, line, table, with_ratios
 from bench.trainers import CPU_TRAINERS, GPU_TRAINERS, Setting, flop_per_clip, reduced_precision, setting_config
 from engine.config import ModelConfig
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.records import append_record, summarise
+from engine.records import GrowingRecord, summarise
 from engine.tables import format_table
 
 _TOOLS = Path(__file__).resolve().parents[1]
+_TOO_LONG = "no result in"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,21 +85,38 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{title}\npeak ({peak.source}): {rates}, memory {peak.gb_per_s:.3g} GB/s")
     setting = {name: value for name, value in asdict(base).items() if name not in ("trainer", "trace", "device")}
     fields = {"title": title, "device_type": base.device, "peak": asdict(peak), **setting}
+    record = None if arguments.no_record else GrowingRecord("roofline" if arguments.roofline else "compute")
+    fields |= {"n": base.steps}
     if arguments.roofline:
-        fields |= measure_roofline(base, peak)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            fields["flop_per_clip"] = flop_per_clip(setting_config(base, Path(folder)))
-        trainers = arguments.only or (CPU_TRAINERS if device.type == "cpu" else GPU_TRAINERS)
-        rows, failures = measure(base, peak, fields["flop_per_clip"], trainers, _limit(arguments))
+        measure_roofline(base, peak, record, fields)
+        return
+    trainers = arguments.only or (CPU_TRAINERS if device.type == "cpu" else GPU_TRAINERS)
+    _run_trainers(base, peak, trainers, _limit(arguments), record, fields)
+
+
+def _run_trainers(
+    base: Setting,
+    peak: Peak,
+    trainers: Sequence[str],
+    limit_s: float,
+    record: GrowingRecord | None,
+    fields: dict[str, Any],
+) -> None:
+    """Measure one after the other. Each row is printed and recorded as it comes."""
+    with tempfile.TemporaryDirectory() as folder:
+        fields["flop_per_clip"] = flop_per_clip(setting_config(base, Path(folder)))
+    rows: list[Row] = []
+    failures: list[str] = []
+    for row, failure in measure(base, peak, fields["flop_per_clip"], trainers, limit_s):
+        failures += [failure] if failure else []
+        rows.append(row)
         for rival in ("torchvision", "paper recipe"):
             rows = with_ratios(rows, rival, f"over_{rival.replace(' ', '_')}")
-        print(format_table(*table(rows)))
-        fields["results"] = [asdict(row) for row in rows]
-    if not arguments.no_record:
-        path = append_record("roofline" if arguments.roofline else "compute", n=base.steps, **fields)
-        print(f"recorded in {Path(os.path.relpath(path))}")
-    if not arguments.roofline and failures:
+        print(line(row), flush=True)
+        if record is not None and any(each.seconds or each.note.startswith(_TOO_LONG) for each in rows):
+            record.write(results=[asdict(each) for each in rows], **fields)
+    print(format_table(*table(rows)))
+    if failures:
         raise InputError("; ".join(failures))
 
 
@@ -127,16 +146,15 @@ def _setting(arguments: argparse.Namespace, device: torch.device) -> Setting:
 
 
 def measure(
-    base: Setting, peak: Peak, flop: float, trainers: list[str] | tuple[str, ...], limit_s: float
-) -> tuple[list[Row], list[str]]:
-    """A row for each trainer, one after the other in fresh processes, and what failed (not: what took too long)."""
-    rows, failures = [], []
+    base: Setting, peak: Peak, flop: float, trainers: Sequence[str], limit_s: float
+) -> Iterator[tuple[Row, str | None]]:
+    """A row for each trainer, one after the other in fresh processes, and how it failed (not: what took too long)."""
     for name in trainers:
         setting = dataclasses.replace(base, trainer=name, trace=base.trace if name == trainers[0] else None)
         result = _in_fresh_process(setting, limit_s)
         if isinstance(result, str):
-            rows.append(Row("", name, "", None, note=result))
-            failures += [f"trainer '{name}': {result}"] if not result.startswith("no result") else []
+            took_too_long = result.startswith(_TOO_LONG)
+            yield Row("", name, "", None, note=result), None if took_too_long else f"trainer '{name}': {result}"
             continue
         steps = summarise(result["step_s"])
         clips_per_s = setting.batch / steps["p50"]
@@ -146,8 +164,7 @@ def measure(
             values["mfu"] = tflops / peak.tflops[result["precision"]]
         values |= {name: result[name] for name in ("peak_mb", "warmup_s")}
         note = "" if result["is_finite"] else "the loss became NaN"
-        rows.append(Row("", name, result["precision"], steps, values, note))
-    return rows, failures
+        yield Row("", name, result["precision"], steps, values, note), None
 
 
 def _in_fresh_process(setting: Setting, limit_s: float) -> dict[str, Any] | str:
@@ -164,7 +181,7 @@ def _in_fresh_process(setting: Setting, limit_s: float) -> dict[str, Any] | str:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return f"no result in {limit_s:g} s"
+            return f"{_TOO_LONG} {limit_s:g} s"
         out.seek(0), errors.seek(0)
         if process.returncode:
             return f"failed: {(errors.read().strip().splitlines() or ['no message'])[-1]}"

@@ -8,10 +8,11 @@ import contextlib
 import io
 import itertools
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -41,14 +42,27 @@ class Window:
     steps: int
 
 
-class Contestant(Protocol):
+class Contestant(ABC):
     """Someone who trains. `window` goes on from where it stopped; with `same_batch` it reads nothing."""
 
     precision: str
 
+    @abstractmethod
     def window(self, steps: int, *, same_batch: bool) -> Window: ...
 
+    @abstractmethod
     def close(self) -> None: ...
+
+    def warm_up(self, steps: int) -> str:
+        """Untimed steps, compilation among them. Returns the precision of its arithmetic."""
+        self.window(steps, same_batch=False)
+        return self.precision
+
+    def trace(self, path: str) -> None:
+        """Write a profiler trace of three steps."""
+        with torch.profiler.profile() as profile:
+            self.window(3, same_batch=False)
+        profile.export_chrome_trace(path)
 
 
 class _Enough(Exception):
@@ -93,7 +107,7 @@ class _Metered(Generic[T]):
         return self.result
 
 
-class EngineContestant:
+class EngineContestant(Contestant):
     """`engine.train`'s loop over the engine's loader, or over one batch again and again."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
@@ -104,7 +118,7 @@ class EngineContestant:
             self._telemetry = Telemetry(
                 Path(config.run.folder), self.engine_run.ranks, every_steps=config.log.every_steps,
                 batch_size=config.train.batch_size, total_steps=self.engine_run.total_steps, first_step=0,
-                warmup_steps=warmup_steps(config.train),
+                warmup_steps=warmup_steps(config, device),
             )  # fmt: skip
 
     def window(self, steps: int, *, same_batch: bool) -> Window:
@@ -127,7 +141,7 @@ class EngineContestant:
         self._telemetry.close()
 
 
-class BaselineContestant:
+class BaselineContestant(Contestant):
     """A trainer of `bench.trainers` over a DataLoader of `bench.loading`."""
 
     def __init__(self, name: str, config: Config, device: torch.device, *, workers: int, is_compiled: bool) -> None:

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry
 from bench.peaks import Peak
 from bench.rows import Row, table
 from bench.trainers import Setting, build_call
-from engine.records import summarise
+from engine.records import GrowingRecord, summarise
 from engine.tables import format_table
 
 _FORMS = ("engine", "engine flat")
@@ -107,8 +107,8 @@ def _size(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def measure_roofline(base: Setting, peak: Peak) -> dict[str, Any]:
-    """Profile a step of each form, print a table of the kinds of operations; the fields of a record.
+def measure_roofline(base: Setting, peak: Peak, record: GrowingRecord | None, fields: dict[str, Any]) -> None:
+    """Profile a step of each form, print a table of the kinds of operations; each form is recorded as it comes.
 
     A step is profiled `base.steps` times.
     """
@@ -120,10 +120,11 @@ def measure_roofline(base: Setting, peak: Peak) -> dict[str, Any]:
         step_s = sum(each.seconds for each in operations)
         points = [_point(each, step_s) for each in _largest(operations)]
         panels.append({"variant": form, "precision": precision, "step_s": step_s, "points": points})
-        rows += [_row(form, precision, kind, operations, peak) for kind, _ in _KINDS]
-    rows = [row for row in rows if row.seconds is not None]
-    print(format_table(*table(rows)))
-    return {"panels": panels, "results": [asdict(row) for row in rows]}
+        found = [_row(form, precision, kind, operations, peak) for kind, _ in _KINDS]
+        rows += [row for row in found if row.seconds is not None]
+        print(format_table(*table([row for row in rows if row.case == form])), flush=True)
+        if record is not None:
+            record.write(panels=panels, results=[asdict(row) for row in rows], **fields)
 
 
 def profile_call(call: Any, device: torch.device, repeats: int) -> list[Operation]:

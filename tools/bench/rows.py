@@ -76,6 +76,19 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return [headings[place] for place in used], [[line[place] for place in used] for line in lines]
 
 
+def line(row: Row) -> str:
+    """A row alone, as it comes, before there is a table."""
+    name = ", ".join(part for part in (row.case, row.variant, row.precision) if part)
+    if row.seconds is None:
+        return f"{name}: {row.note}"
+    values = [
+        f"{number(factor * row.values[key])} {heading}"
+        for key, (heading, factor) in COLUMNS.items()
+        if key in row.values
+    ]
+    return "; ".join([f"{name}: {number(1e3 * row.seconds['p50'])} ms", *values, *filter(None, [row.note])])
+
+
 def number(value: float) -> str:
     """Three digits that count; thousands in full."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

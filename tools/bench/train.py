@@ -17,19 +17,16 @@ warm-up. Without --manifest videos are drawn, and the engine reads them from a s
 """
 
 import argparse
-import os
 import tempfile
-import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench.contestants import BaselineContestant, Contestant, EngineContestant, Window
 from bench.material import draw_videos
-from bench.rows import Row, table, with_ratios
+from bench.race import BASELINES, Entry, Race
+from bench.rows import table
 from engine.config import Config, ProceduralConfig
 from engine.data.decoders import default_threads
 from engine.data.indexing import index_folder
@@ -39,26 +36,14 @@ from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.records import append_record, summarise
+from engine.records import GrowingRecord
 from engine.schema import apply_override, parse, read_yaml
 from engine.tables import format_table
 
 ENGINE = {"engine": "published", "engine flat": "flat", "engine flat bf16": "flat"}  # name -> model.form
-BASELINES = ("torchvision", "paper recipe")
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
-_WARMUP_STEPS = 3
 _NEVER = 10**6  # epochs: what happens at the end of one is not part of the steps
 _EPOCH = 20_000  # clips: few videos come so often in an epoch that no end of one falls among the timed steps
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A contestant before it is built: its name and the videos it reads."""
-
-    name: str
-    source: str  # "store" or "files"
-    manifest: Path | None  # None: as the config says
-    weight: float = 1.0  # how often each video comes in an epoch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", choices=(*ENGINE, *BASELINES), action="append", help="may be repeated")
     parser.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, help="the torchvision baseline (default: on a GPU)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=240, help="seconds one may take to start, warm up or have a turn (default: 240)"
     )
     parser.add_argument("--trace", type=Path, help="write a profiler trace of three steps of the first to this file")
     parser.add_argument("--no-record", action="store_true", help="print only")
@@ -104,25 +92,23 @@ def run(arguments: argparse.Namespace) -> None:
         config = entry_config(tree, entries[0], Path(folder), device)
         title = describe(config)
         print(f"{title}; {arguments.rounds} rounds of {steps} steps", flush=True)
-        contestants: list[tuple[Entry, Contestant]] = []
+        fields: dict[str, Any] = {"title": title, "steps": steps, "workers": workers, "compiled_rival": is_compiled}
+        fields |= {"drawn": arguments.manifest is None and arguments.config is None, "device_type": device.type}
+        record = None if arguments.no_record else GrowingRecord("train")
+        race = Race(config.train.batch_size, steps, record, fields)
         try:
             for place, entry in enumerate(entries):
                 own = entry_config(tree, entry, Path(folder) / str(place), device)
-                contestants.append((entry, _build(entry, own, device, workers, is_compiled=is_compiled)))
-            rows = measure(contestants, arguments.rounds, steps, config.train.batch_size)
+                race.enter(entry, own, device, workers, is_compiled=is_compiled, limit_s=arguments.limit)
+            for turn in range(arguments.rounds):
+                race.round(turn)
             if arguments.trace is not None:
-                _trace(contestants[0][1], arguments.trace)
+                race.trace(arguments.trace)
         finally:
-            for _, contestant in contestants:
-                contestant.close()
-    for rival in BASELINES:
-        rows = with_ratios(rows, rival, f"over_{rival.replace(' ', '_')}")
-    print(format_table(*table(rows)))
-    if not arguments.no_record:
-        fields: dict[str, Any] = {"title": title, "steps": steps, "workers": workers, "compiled_rival": is_compiled}
-        fields |= {"drawn": arguments.manifest is None and arguments.config is None, "device_type": device.type}
-        path = append_record("train", n=arguments.rounds, results=[asdict(row) for row in rows], **fields)
-        print(f"recorded in {Path(os.path.relpath(path))}")
+            race.close()
+    print(format_table(*table(race.rows())))
+    if race.failures:
+        raise InputError("; ".join(f"'{name}': {reason}" for name, reason in race.failures.items()))
 
 
 def describe(config: Config) -> str:
@@ -173,11 +159,12 @@ def entries_of(arguments: argparse.Namespace, tree: dict[str, Any], folder: Path
     videos = Manifest.load(where)
     weight = max(1.0, _EPOCH / len(videos)) if own else 1.0
     # On a GPU the engine's default is bf16 anyway; on a CPU it is fp32, and the torchvision baseline's is not.
-    ours = list(ENGINE) if choose_device(arguments.device).type == "cpu" else list(ENGINE)[:2]
+    # There both forms compile, so that the one that `model.form: auto` takes stands for the engine.
+    ours = list(ENGINE) if choose_device(arguments.device).type == "cpu" else ["engine flat"]
     if not is_stored(videos.strings("path")[0]):
         return [Entry(name, "files", own, weight) for name in (*ours, *BASELINES)]
     entries = [Entry(name, "store", own, weight) for name in ours]
-    return entries if raw is None else entries + [Entry(name, "files", raw, weight) for name in ("engine", *BASELINES)]
+    return entries if raw is None else entries + [Entry(name, "files", raw, weight) for name in (ours[0], *BASELINES)]
 
 
 def drawn_videos(tree: dict[str, Any], folder: Path) -> tuple[Path, Path]:
@@ -205,42 +192,3 @@ def entry_config(tree: dict[str, Any], entry: Entry, folder: Path, device: torch
     run_ = {**tree.get("run", {}), "folder": str(folder / "run"), "device": device.type}
     train = dict(tree.get("train", {})) | ({"precision": "bf16"} if entry.name.endswith("bf16") else {})
     return parse(Config, {**tree, "procedural": None, "data": data, "model": model, "run": run_, "train": train})
-
-
-def _build(entry: Entry, config: Config, device: torch.device, workers: int, *, is_compiled: bool) -> Contestant:
-    if entry.name in ENGINE:
-        return EngineContestant(config, device)
-    return BaselineContestant(entry.name, config, device, workers=workers, is_compiled=is_compiled)
-
-
-def measure(contestants: list[tuple[Entry, Contestant]], rounds: int, steps: int, batch_size: int) -> list[Row]:
-    """A row for each contestant, from turns that all take one after the other."""
-    warmup_s = []
-    for _, contestant in contestants:
-        started = time.perf_counter()
-        contestant.window(_WARMUP_STEPS, same_batch=False)
-        warmup_s.append(time.perf_counter() - started)
-    windows: list[list[tuple[Window, Window]]] = [[] for _ in contestants]
-    for turn in range(rounds):
-        for place in np.roll(range(len(contestants)), -turn):  # nobody is always after the same one
-            contestant = contestants[place][1]
-            pair = contestant.window(steps, same_batch=False), contestant.window(steps, same_batch=True)
-            windows[place].append(pair)
-    rows = []
-    for (entry, contestant), pairs, warm in zip(contestants, windows, warmup_s, strict=True):
-        seconds = summarise([fed.seconds / steps for fed, _ in pairs])
-        values = {
-            "clips_per_s": batch_size / seconds["p50"],
-            "compute_clips_per_s": batch_size * steps / float(np.median([same.seconds for _, same in pairs])),
-            "saturation": float(np.median([same.seconds / fed.seconds for fed, same in pairs])),
-            "wait_share": float(np.median([fed.waited_s / fed.seconds for fed, _ in pairs])),
-            "warmup_s": warm,
-        }
-        rows.append(Row(entry.source, entry.name, contestant.precision, seconds, values))
-    return rows
-
-
-def _trace(contestant: Contestant, path: Path) -> None:
-    with torch.profiler.profile() as profile:
-        contestant.window(3, same_batch=False)
-    profile.export_chrome_trace(str(path))

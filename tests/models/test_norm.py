@@ -1,0 +1,89 @@
+"""Batch-norm of clips: torchvision's function, whichever way its sums are made, eager and traced."""
+
+import pytest
+import torch
+from torch import nn
+
+from engine.models.backbones import VideoResNet
+from engine.models.flat import _MULTIPLE as FILLED
+from engine.models.flat import aligned
+from engine.models.norm import ClipBatchNorm, sum_with_kernels
+
+
+def network(form: str) -> VideoResNet:
+    torch.manual_seed(0)
+    return VideoResNet("r2plus1d_18", 5, form=form).double().to(memory_format=torch.channels_last_3d)
+
+
+def results(model: VideoResNet, call: nn.Module, clips: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+    """Features, gradients and running statistics of a step."""
+    features = call(clips)
+    features.square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return [{"features": features.detach()}, gradients, dict(model.named_buffers())]
+
+
+@pytest.mark.parametrize("backend", [None, "aot_eager"])
+@pytest.mark.parametrize(("form", "multiple"), [("published", 1), ("flat", 1), ("flat", 8)])
+def test_with_sums_of_its_own_it_is_the_same_function(form, multiple, backend, monkeypatch):
+    monkeypatch.setitem(FILLED, "cpu", multiple)
+    clips = torch.randn(2, 3, 4, 24, 24, dtype=torch.float64).contiguous(memory_format=torch.channels_last_3d)
+    published, model = network("published"), network(form)
+    sum_with_kernels(model)
+    assert list(model.state_dict()) == list(published.state_dict())
+    call = model if backend is None else torch.compile(model, backend=backend, fullgraph=True)
+    expected = results(published, published, clips)
+    torch.testing.assert_close(results(model, call, clips), expected, rtol=1e-9, atol=1e-9)
+    assert all(gradient.abs().max() > 0 for gradient in expected[1].values())
+    published.eval(), model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(clips), published(clips), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["published", "flat"])
+def test_fifty_steps_give_the_same_loss_curve(form):
+    clips = torch.randn(8, 3, 2, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    clips = clips.contiguous(memory_format=torch.channels_last_3d)
+    targets = torch.randn(8, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    curves = []
+    for by_sums in (False, True):
+        model = network(form)
+        if by_sums:
+            sum_with_kernels(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=2e-5)
+        curve = []
+        for _ in range(50):
+            optimizer.zero_grad()
+            loss = (model(clips) - targets).square().mean()
+            loss.backward()
+            optimizer.step()
+            curve.append(loss.item())
+        curves.append(curve)
+    assert curves[0][-1] < 0.97 * curves[0][0]
+    # Rounding grows from step to step; a function that is another one parts at once.
+    assert curves[1][:20] == pytest.approx(curves[0][:20], rel=1e-10)
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6)
+
+
+def test_a_batch_norm_by_itself():
+    """Without and with the ReLU in it, and clips whose memory is not channels-last."""
+    torch.manual_seed(0)
+    clips = torch.randn(3, 4, 2, 5, 6, dtype=torch.float64)
+    for relu in (False, True):
+        plain = nn.Sequential(nn.BatchNorm3d(4), nn.ReLU() if relu else nn.Identity()).double()
+        ours = ClipBatchNorm(4).double()
+        ours.relu = relu
+        nn.init.normal_(plain[0].weight), ours.load_state_dict(plain[0].state_dict())
+        for by_sums in (False, True):
+            ours.by_sums = by_sums
+            for layout in (torch.channels_last_3d, torch.contiguous_format):
+                torch.testing.assert_close(ours(clips.contiguous(memory_format=layout)), plain(clips))
+                torch.testing.assert_close(ours.state_dict(), plain[0].state_dict())
+
+
+def test_channels_are_filled_as_tensor_cores_want_them():
+    gpu = torch.device("cuda")
+    assert [aligned(channels, gpu) for channels in (3, 45, 144, 230, 288, 460, 576, 921)] == [
+        8, 48, 144, 256, 288, 512, 576, 960,
+    ]  # fmt: skip
+    assert aligned(45, torch.device("cpu")) == 45
