@@ -5,32 +5,16 @@ a time or by the copy engine (TMA). A row of bf16 or fp32 is divided by a power 
 into [1, 4), which is exact, so that no product with it leaves fp32.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.cosine_nn import PreparedClasses
+
 ROW_MULTIPLE = 256  # of every BLOCK_C
 _ROWS = 16  # a program's
 NAN_BIAS = tl.constexpr(-3.0e38)  # below the score of every class that has a direction, above what is not there
-
-
-@dataclass(frozen=True, slots=True)
-class PaddedClasses:
-    """Classes as the kernel reads them.
-
-    rows: [C', D'] in the type of the classes, zero past [C, D] and where a row has a NaN or an infinity.
-    inverse: fp32 [C'], 1 / length of each of `rows`, 0 for zero rows.
-    bias: fp32 [C'], what the kernel adds to a score: 0, NAN_BIAS for rows without a direction, -inf past C.
-    """
-
-    rows: Tensor
-    inverse: Tensor
-    bias: Tensor
-    count: int
-    width: int
 
 
 @triton.jit
@@ -74,8 +58,14 @@ def _prepare(
     tl.store(bias + row, tl.where(row < C, tl.where(is_finite, 0.0, NAN_BIAS), -float("inf")))
 
 
-def pad_classes(classes: Tensor) -> PaddedClasses:
-    """Classes fp16, bf16 or fp32 [C, D] -> the same for the kernel."""
+def prepare_classes_triton(classes: Tensor) -> PreparedClasses:
+    """`kernels.cosine_nn.prepare_classes` on a GPU.
+
+    Returns:
+        rows [C', D'] in the type of the classes, zero past [C, D] and where a row has a NaN or an infinity;
+        inverse fp32 [C'], 1 / length of each of them, 0 for zero rows;
+        bias fp32 [C'], what the kernel adds to a score: 0, NAN_BIAS for rows without a direction, -inf past C.
+    """
     (count, width), device = classes.shape, classes.device
     padded = (triton.cdiv(count, ROW_MULTIPLE) * ROW_MULTIPLE, padded_width(width))
     rows = torch.empty(padded, dtype=classes.dtype, device=device)
@@ -86,7 +76,7 @@ def pad_classes(classes: Tensor) -> PaddedClasses:
             classes.contiguous(), rows, inverse, bias,
             count, D=width, D_PAD=padded[1], ROWS=per_program, BLOCK_D=triton.next_power_of_2(padded[1]),
         )  # fmt: skip
-    return PaddedClasses(rows, inverse, bias, count, width)
+    return PreparedClasses(rows, count, width, inverse, bias)
 
 
 def pieces(width: int) -> tuple[int, int]:

@@ -1,0 +1,62 @@
+"""How `cosine_topk`'s kernel is cut for a problem and a GPU: by rule, since a trial would cost more than most calls."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+_KEPT_BACK = 1024  # bytes of a block's shared memory for barriers and reductions
+_RESIDENT_COLUMNS = 512  # wider queries do not stay on the chip
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A program's queries, classes of a tile, warps, and tiles under way at a time.
+
+    block_d: 0: the queries stay on the chip. Else they are read anew for each tile, so many columns at a time.
+    """
+
+    block_n: int
+    block_c: int
+    warps: int
+    stages: int
+    block_d: int = 0
+
+
+RESIDENT = (Config(128, 64, 8, 3), Config(64, 64, 4, 2), Config(64, 32, 4, 2))  # fp16 and bf16
+STREAMED = {2: (Config(64, 64, 4, 3, 64),), 4: (Config(128, 64, 8, 3, 16), Config(64, 64, 8, 3, 16))}  # by itemsize
+
+
+def choose_config(n: int, columns: int, itemsize: int, device: torch.device) -> Config:
+    """The rule of `fitting_configs` on a device: the larger block of queries unless the smaller one needs no second turn.
+
+    Args:
+        n: queries. columns: of a prepared class, D'. itemsize: bytes of an element, 2 or 4.
+    """
+    shared_bytes, processors = _limits(device)
+    first, *others = fitting_configs(columns, itemsize, shared_bytes)
+    if others and n <= others[0].block_n * processors:
+        return others[0]
+    return first
+
+
+def fitting_configs(columns: int, itemsize: int, shared_bytes: int) -> list[Config]:
+    """All that a block with so much shared memory can hold, the preferred first; never none.
+
+    fp32 products have no tensor cores (TF32 would lose digits): their tiles are small in D, and queries do not stay.
+    """
+    if itemsize == 2 and columns <= _RESIDENT_COLUMNS:
+        row = columns * itemsize
+        kept = [c for c in RESIDENT if (c.block_n + c.stages * c.block_c) * row + _KEPT_BACK <= shared_bytes]
+        if kept:
+            return kept
+    return list(STREAMED[itemsize])
+
+
+@cache
+def _limits(device: torch.device) -> tuple[int, int]:
+    """Shared memory of a block in bytes, and streaming multiprocessors."""
+    if device.type != "cuda":  # Triton's interpreter
+        return 101_376, 1
+    properties = torch.cuda.get_device_properties(device)
+    return properties.shared_memory_per_block_optin, properties.multi_processor_count
