@@ -24,24 +24,22 @@ class Config:
 
 
 RESIDENT = (Config(128, 64, 8, 3), Config(64, 64, 4, 2), Config(64, 32, 4, 2))  # fp16 and bf16
-STREAMED = {2: (Config(64, 64, 4, 3, 64),), 4: (Config(128, 64, 8, 3, 16), Config(64, 64, 8, 3, 16))}  # by itemsize
+STREAMED = {2: Config(64, 64, 4, 3, 64), 4: Config(64, 64, 8, 3, 16)}  # by itemsize
 
 
 def choose_config(n: int, columns: int, itemsize: int, device: torch.device) -> Config:
-    """The rule of `fitting_configs` on a device: the larger block of queries unless the smaller one needs no second turn.
+    """The larger of what fits the device; the smaller where each of its processors then has no more than one block.
 
     Args:
         n: queries. columns: of a prepared class, D'. itemsize: bytes of an element, 2 or 4.
     """
     shared_bytes, processors = _limits(device)
-    first, *others = fitting_configs(columns, itemsize, shared_bytes)
-    if others and n <= others[0].block_n * processors:
-        return others[0]
-    return first
+    configs = fitting_configs(columns, itemsize, shared_bytes)
+    return configs[-1] if n <= configs[-1].block_n * processors else configs[0]
 
 
 def fitting_configs(columns: int, itemsize: int, shared_bytes: int) -> list[Config]:
-    """All that a block with so much shared memory can hold, the preferred first; never none.
+    """One or two that a block with so much shared memory can hold, the larger first.
 
     fp32 products have no tensor cores (TF32 would lose digits): their tiles are small in D, and queries do not stay.
     """
@@ -49,8 +47,8 @@ def fitting_configs(columns: int, itemsize: int, shared_bytes: int) -> list[Conf
         row = columns * itemsize
         kept = [c for c in RESIDENT if (c.block_n + c.stages * c.block_c) * row + _KEPT_BACK <= shared_bytes]
         if kept:
-            return kept
-    return list(STREAMED[itemsize])
+            return kept[:2]
+    return [STREAMED[itemsize]]
 
 
 @cache

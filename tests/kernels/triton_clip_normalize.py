@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels.clip_normalize import _scale_and_shift, clip_normalize_ref
+from kernels.clip_normalize import clip_normalize_ref, scales_and_shifts
 from kernels.clip_normalize_triton import clip_normalize_triton
 from tests.kernels.interpreter import DEVICE, INTERPRETED
 from tests.kernels.test_clip_normalize import random_frames
@@ -16,9 +16,8 @@ if not INTERPRETED:
 
 
 def normalize(frames, dtype, mean, std, flip, channels):
-    scale, shift = _scale_and_shift(mean, std, 1, torch.float32, torch.device(DEVICE))
     flip = None if flip is None else flip.to(DEVICE)
-    return clip_normalize_triton(frames.to(DEVICE), dtype, scale, shift, flip, channels)
+    return clip_normalize_triton(frames.to(DEVICE), dtype, *scales_and_shifts(mean, std), flip, channels)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
