@@ -10,9 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.cosine_configs import padded_width
 from kernels.cosine_nn import PreparedClasses
 
-ROW_MULTIPLE = 256  # of every BLOCK_C
+ROW_MULTIPLE = 256  # of every block_c
 _ROWS = 16  # a program's
 NAN_BIAS = tl.constexpr(-3.0e38)  # below the score of every class that has a direction, above what is not there
 
@@ -77,16 +78,3 @@ def prepare_classes_triton(classes: Tensor) -> PreparedClasses:
             count, D=width, D_PAD=padded[1], ROWS=per_program, BLOCK_D=triton.next_power_of_2(padded[1]),
         )  # fmt: skip
     return PreparedClasses(rows, count, width, inverse, bias)
-
-
-def pieces(width: int) -> tuple[int, int]:
-    """Two powers of two (the second may be 0) whose sum is at least `width`, and as small as it gets: 300 -> 256, 64."""
-    whole = max(16, triton.next_power_of_2(width))
-    if whole == 16 or width > whole * 3 // 4:
-        return whole, 0
-    return whole // 2, max(16, triton.next_power_of_2(width - whole // 2))
-
-
-def padded_width(width: int) -> int:
-    """D' of classes of that many columns."""
-    return sum(pieces(width))

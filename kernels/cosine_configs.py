@@ -5,8 +5,9 @@ from functools import cache
 
 import torch
 
+_COLUMN_MULTIPLE = 64
 _KEPT_BACK = 1024  # bytes of a block's shared memory for barriers and reductions
-_RESIDENT_COLUMNS = 512  # wider queries do not stay on the chip
+_RESIDENT_COLUMNS = 384  # wider queries do not stay on the chip: 512 columns spill registers
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,19 @@ def _limits(device: torch.device) -> tuple[int, int]:
         return 101_376, 1
     properties = torch.cuda.get_device_properties(device)
     return properties.shared_memory_per_block_optin, properties.multi_processor_count
+
+
+def pieces(width: int) -> tuple[int, int]:
+    """Two powers of two (the second may be 0) whose sum is at least `width`, and as small as it gets: 300 -> 256, 64.
+
+    Both are multiples of 64: of every `block_d`, and as many as it takes for 16 bytes a thread.
+    """
+    whole = max(_COLUMN_MULTIPLE, 1 << (width - 1).bit_length())
+    if whole == _COLUMN_MULTIPLE or width > whole * 3 // 4:
+        return whole, 0
+    return whole // 2, max(_COLUMN_MULTIPLE, 1 << (width - whole // 2 - 1).bit_length())
+
+
+def padded_width(width: int) -> int:
+    """D' of prepared classes of that many columns."""
+    return sum(pieces(width))

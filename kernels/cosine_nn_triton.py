@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.cosine_classes_triton import ROW_MULTIPLE, inverse_length, inverse_power, pieces
-from kernels.cosine_configs import Config, choose_config
+from kernels.cosine_classes_triton import ROW_MULTIPLE, inverse_length, inverse_power
+from kernels.cosine_configs import Config, choose_config, pieces
 from kernels.cosine_nn import PreparedClasses
 from kernels.sort_keys import from_sort_keys, largest_keys
 
@@ -188,7 +188,7 @@ def _kernel(
             best, floor = _take(best, floor, _scores(dot, inverse, bias, first), first, K)
     else:
         # One loop over (tile, chunk of D), so that the loads of the next tile are under way during this one's epilogue.
-        CHUNKS: tl.constexpr = (ROW + BLOCK_D - 1) // BLOCK_D
+        CHUNKS: tl.constexpr = ROW // BLOCK_D
         dot = tl.zeros((BLOCK_N, BLOCK_C), tl.float32)
         for step in tl.range(0, tl.cdiv(split_last - split_first, BLOCK_C) * CHUNKS):
             first = split_first + (step // CHUNKS) * BLOCK_C
@@ -223,7 +223,7 @@ def constants(width: int, k: int, is_split: bool, config: Config) -> dict[str, o
     return {
         "D": width, "D0": d0, "D1": d1, "K": k, "K_PAD": triton.next_power_of_2(k),
         "SPLIT": is_split, "UPCAST": triton.knobs.runtime.interpret,
-        "BLOCK_N": config.block_n, "BLOCK_C": config.block_c, "BLOCK_D": min(config.block_d, d0),
+        "BLOCK_N": config.block_n, "BLOCK_C": config.block_c, "BLOCK_D": config.block_d,
     }  # fmt: skip
 
 

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kernels.cosine_configs import Config, fitting_configs
+from kernels.cosine_configs import Config, fitting_configs, padded_width
 
 SHARED_BYTES = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448}  # that a block may have, by compute capability
 _H100_MACS = {"fp16": 2048, "bf16": 2048, "fp32": 128}  # a cycle of a multiprocessor
 _PRODUCTS = ("HMMA", "HGMMA", "UTCHMMA", "FFMA")
+_WIDTHS = {"U8": 8, "U16": 16, "64": 64, "128": 128}
 _KINDS = {"fp16": 2, "bf16": 2, "fp32": 4}
 
 
@@ -38,7 +39,7 @@ class Compiled:
         for instruction, count in self.counts.items():
             kind, *suffixes = instruction.split(".")
             if kind == name:
-                found[next((int(s) for s in suffixes if s in ("64", "128")), 32)] += count
+                found[next((_WIDTHS[each] for each in suffixes if each in _WIDTHS), 32)] += count
         return dict(found)
 
 
@@ -145,8 +146,6 @@ def inspect_clip_normalize(capability: int, kind: str, channels: int, *, flips: 
 
 def shipped_configs(capability: int, kind: str, width: int = 300) -> list[Config]:
     """Of `cosine_topk` for rows of that many columns."""
-    from kernels.cosine_classes_triton import padded_width
-
     return fitting_configs(padded_width(width), _KINDS[kind], SHARED_BYTES[capability])
 
 
@@ -155,16 +154,13 @@ def predicted_share(kind: str, config: Config, compiled: Compiled, width: int = 
     issue slots. fp32 products are instructions as any other. On tensor cores the products of a tile come first and
     its other instructions then: a program that is alone on its multiprocessor has nothing to do both at once.
     """
-    from kernels.cosine_classes_triton import padded_width
-
-    columns = config.block_d or padded_width(width)
     macs = config.block_n * config.block_c / _H100_MACS[kind]  # cycles for a column of a tile
     issue = sum(compiled.loop.values()) * config.warps / 4  # one instruction a cycle from each of four schedulers
-    chunks = -(-padded_width(width) // columns)
+    columns = config.block_d or padded_width(width)  # of a turn of the loop
     products = 0 if kind == "fp32" else macs * columns
     alone = 2 * compiled.shared_bytes > SHARED_BYTES[90]
     cycles = products + issue if alone else max(products, issue)
-    return macs * width / (cycles * chunks)
+    return macs * width / (cycles * padded_width(width) / columns)
 
 
 def compiled_rows(capability: int) -> Iterator[list[object]]:
