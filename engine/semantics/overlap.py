@@ -20,7 +20,7 @@ from engine.errors import InputError
 from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.embeddings import MissingVectors
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_nn import cosine_topk, prepare_classes
 
 NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
 
@@ -60,12 +60,13 @@ def nearest_test_classes(
     labels = [(source, name) for source, names in tests for name in names]
     if not labels:
         return []
-    test_vectors = torch.cat([build_class_embeddings(names, words).vectors for _, names in tests if names])
+    vectors = torch.cat([build_class_embeddings(names, words).vectors for _, names in tests if names])
+    test_classes = prepare_classes(vectors)
     rows = []
     for source, names in training:
         if not names:
             continue
-        scores, places = cosine_topk(build_class_embeddings(names, words).vectors, test_vectors, 1)
+        scores, places = cosine_topk(build_class_embeddings(names, words).vectors, test_classes, 1)
         distances = 1 - scores[:, 0]
         distances = distances.masked_fill(distances < _ROUNDING, 0.0).tolist()
         for name, distance, place in zip(names, distances, places[:, 0].tolist(), strict=True):

@@ -1,9 +1,12 @@
 """The kernel benchmark at a small size, its formulas, and the table of peaks."""
 
+import json
+
 import pytest
 import torch
 
 from engine.errors import InputError
+from engine.records import recording_into
 from tests.small_run import ROOT, call_tool
 
 
@@ -23,51 +26,83 @@ def peaks(monkeypatch):
     return peaks
 
 
-def test_rows_rates_and_record(bench, monkeypatch, capsys):
-    recorded = {}
-
-    def keep(name, **fields):
-        recorded.update(fields, name=name)
-        return ROOT / "benchmarks" / "records" / f"{name}.jsonl"
-
-    monkeypatch.setattr(bench, "append_record", keep)
+def test_rows_rates_and_record(bench, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "copy_gb_per_s", lambda _: 10.0)
     peak = bench.Peak({"fp32": 0.1, "bf16": 0.2}, 10.0, "given")
     monkeypatch.setattr(bench, "find_peak", lambda *_: peak)
+    problems = bench.build_problems(torch.device("cpu"), 0.02, "bf16")
+    monkeypatch.setattr(bench, "build_problems", lambda *_: [problems[1], problems[2]])  # each starts a process
     parser = bench.argparse.ArgumentParser()
     bench.add_arguments(parser)
     arguments = ["--device", "cpu", "--scale", "0.02", "--repeats", "3", "--no-compile"]
-    bench.run(parser.parse_args(arguments))
-    assert "peak (given)" in capsys.readouterr().out
-    assert recorded["name"] == "kernels" and recorded["n"] == 3 and recorded["peak"]["tflops"] == peak.tflops
+    with recording_into(tmp_path):
+        bench.run(parser.parse_args(arguments))
+    out = capsys.readouterr().out
+    recorded = json.loads((tmp_path / "kernels.jsonl").read_text())
+    assert "peak (given)" in out and "cosine_nn 81 x 700, k 5, prepared classes, fp32: " in out
+    assert recorded["n"] == 3 and recorded["peak"]["tflops"] == peak.tflops
     assert [(row["case"].split()[0], row["variant"]) for row in recorded["results"]] == [
-        (case, variant) for case in ["cosine_nn"] * 2 + ["clip_normalize"] * 2 for variant in ("kernel", "unfused")
-    ]
+        ("cosine_nn", "kernel"), ("cosine_nn", "prepared classes"), ("cosine_nn", "unfused"),
+        ("clip_normalize", "kernel"), ("clip_normalize", "unfused"),
+    ]  # fmt: skip
     for row in recorded["results"]:
         assert row["seconds"]["n"] == 3 and 0 < row["seconds"]["p20"] <= row["seconds"]["p80"]
         assert row["values"]["roofline_share"] > 0 and "extra_mb" not in row["values"]
-    row = recorded["results"][2]  # 81 queries, 700 classes, 300-d fp32, k = 5
+    row, _, unfused, *_ = recorded["results"]  # 81 queries, 700 classes, 300-d fp32, k = 5
     seconds, values = row["seconds"]["p50"], row["values"]
-    unfused = recorded["results"][3]
-    assert unfused["variant"] == "unfused" and unfused["values"]["over_unfused"] == 1
+    assert unfused["values"]["over_unfused"] == 1
     assert values["over_unfused"] == pytest.approx(unfused["seconds"]["p50"] / seconds)
     assert (row["case"], row["precision"]) == ("cosine_nn 81 x 700, k 5", "fp32")
     assert values["moved_mb"] * 1e6 == pytest.approx((81 + 700) * 300 * 4 + 81 * 5 * 12)
     assert values["gb_per_s"] * seconds * 1e9 == pytest.approx(values["moved_mb"] * 1e6)
     assert values["tflops"] * seconds * 1e12 == pytest.approx(2 * 81 * 700 * 300)
     assert values["roofline_share"] * seconds == pytest.approx(2 * 81 * 700 * 300 / 0.1e12)
-    with pytest.raises(InputError, match=r"--scale is 2.0"):
-        bench.run(parser.parse_args(["--scale", "2"]))
+    for words, message in (
+        (["--scale", "2"], r"--scale is 2\.0"),
+        (["--only", "sort"], "--only 'sort' is in no name: cosine_nn"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bench.run(parser.parse_args(["--device", "cpu", *words]))
+
+
+def broken_case():
+    raise RuntimeError("no room on this device")
+
+
+def test_a_case_that_fails_costs_only_itself(bench, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(ROOT))
+    problems = bench.build_problems(torch.device("cpu"), 0.01, "bf16")
+    monkeypatch.setattr(bench, "build_problems", lambda *_: [bench.Problem("broken", broken_case), problems[2]])
+    parser = bench.argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    with recording_into(tmp_path), pytest.raises(InputError, match=r"^broken: RuntimeError: no room on this device$"):
+        bench.run(parser.parse_args(["--device", "cpu", "--scale", "0.01", "--repeats", "1", "--no-compile"]))
+    recorded = json.loads((tmp_path / "kernels.jsonl").read_text())
+    assert {row["case"] for row in recorded["results"]} == {"clip_normalize 1 clips"}
+
+
+def first_tensors(result):
+    return result if isinstance(result, tuple) else (result,)
 
 
 def test_a_kernel_and_its_rival_compute_the_same(bench):
-    for case in bench.build_cases(torch.device("cpu"), 0.01, "bf16"):
-        ours, unfused = case.ours(*case.inputs), case.unfused(*case.inputs)
-        if isinstance(ours, tuple):
-            ours, unfused = ours[0], unfused[0]
-        tolerance = 2e-2 if case.dtype == "bf16" else 1e-5
-        torch.testing.assert_close(ours.float(), unfused.float(), atol=tolerance, rtol=0)
-        assert ours.float().abs().max() > 0.1
+    """Scores, clips, sums, and results with all gradients; not the places of scores that are alike."""
+    names = set()
+    for problem in bench.build_problems(torch.device("cpu"), 0.01, "bf16"):
+        torch.manual_seed(0)
+        case = problem.make()
+        unfused = first_tensors(case.unfused(*case.inputs))
+        is_search = problem.name.startswith("cosine_nn")
+        for call in case.ours.values():
+            for mine, theirs in zip(first_tensors(call(*case.inputs)), unfused, strict=True):
+                if is_search and mine.dtype == torch.int64:
+                    continue
+                scale = theirs.float().abs().max()
+                assert scale > 0.1, problem.name
+                tolerance = 2e-2 if case.dtype == "bf16" else 1e-5
+                assert (mine.float() - theirs.float()).abs().max() < tolerance * max(1, scale), problem.name
+        names.add(problem.name.split()[0])
+    assert names == {"cosine_nn", "clip_normalize", "channel_moments", "gradient_sums", "temporal_conv"}
 
 
 @pytest.mark.parametrize(

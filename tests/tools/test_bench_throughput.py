@@ -77,7 +77,10 @@ def curves(tmp_path, label):
     [
         ("manifest", ["--rows", "2000", "--repeats", "1"]),
         ("decode", ["--snippets", "2", "--repeats", "1", "--short-side", "64", "--crop", "56"]),
-        ("kernels", ["--device", "cpu", "--scale", "0.01", "--repeats", "2", "--no-compile"]),
+        (
+            "kernels",
+            ["--device", "cpu", "--scale", "0.01", "--repeats", "2", "--no-compile", "--only", "cosine_nn 10 x"],
+        ),
     ],
 )
 def test_records_pictures_curves_and_markdown(program, tmp_path, name, words):
