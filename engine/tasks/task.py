@@ -110,8 +110,8 @@ class Task(ABC):
         """The config of a second run to hold the first against; None: there is none."""
         return None
 
-    @staticmethod
-    def show(reached: Any, control: Any | None) -> None:  # noqa: B027
+    @staticmethod  # noqa: B027
+    def show(reached: Any, control: Any | None) -> None:
         """The last words in the terminal (rank 0): what the run reached, beside its control if there is one."""
 
     def introduce(self, run: "Run") -> list[str]:

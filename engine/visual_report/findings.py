@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.config import WordsConfig
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult
 from engine.semantics.classes import ClassEmbeddings
-from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes
+from engine.semantics.overlap import NamedClasses, Neighbour, Words, nearest_test_classes
 from engine.visual_report.contact_sheets import ContactSheet, contact_sheets
 from engine.visual_report.embedding_map import EmbeddingMap, embedding_map
 
@@ -44,7 +43,7 @@ def find(
     results: Sequence[ZeroShotResult],
     classes: Sequence[ClassEmbeddings],
     seen: Sequence[NamedClasses],
-    words: WordsConfig,
+    words: Words,
 ) -> list[Findings]:
     """Look closer at the results of test sets; decodes their best and worst videos anew.
 
@@ -67,7 +66,7 @@ def find(
     return found
 
 
-def nearest_seen(classes: Sequence[str], seen: Sequence[NamedClasses], words: WordsConfig) -> tuple[NearestSeen, ...]:
+def nearest_seen(classes: Sequence[str], seen: Sequence[NamedClasses], words: Words) -> tuple[NearestSeen, ...]:
     """For each class the nearest one of `seen` (the distance of paper Eq. 4); empty if nothing was seen.
 
     Raises:

@@ -78,7 +78,7 @@ def _look(run: "Run", sets: Sets, prior_classes: Sequence[str], outcome: Outcome
     overlap, results = run.config.train.exclude_overlap, list(outcome.tests.values())
     known = [("training", sets.train.classes), ("pretrained weights", prior_classes)]
     vectors = [test.classes for test in sets.tests]
-    found = find([test.data for test in sets.tests], results, vectors, known, overlap.words or run.config.words)
+    found = find([test.data for test in sets.tests], results, vectors, known, overlap.words or sets.words)
     if telemetry.writer is not None:
         show_findings(found, telemetry.writer, run.step)
     facts = [

@@ -9,7 +9,7 @@ import torch
 from engine.config import Config
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets
 from engine.models.weights import weights_classes
-from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.classes import ClassEmbeddings, KeptVectors, build_class_embeddings
 from engine.semantics.overlap import NamedClasses, read_class_names, remove_overlap
 from engine.tasks.decoding import Decoding, choose_decoding
 
@@ -33,6 +33,7 @@ class Sets:
     train: the videos trained on. weights: float64 [V], how often each comes in an epoch.
     classes: of `train`, in the order of the labels.
     seen: held-out videos of those same classes. held_out: videos of training classes held out entirely.
+    words: what gave all of them their vectors.
     prior_classes: that `model.weights` were trained on (D_p of the paper).
     notes: lines for the log.
     """
@@ -43,6 +44,7 @@ class Sets:
     seen: MeasuredSet | None
     held_out: MeasuredSet | None
     tests: list[MeasuredSet]
+    words: KeptVectors
     decoding: Decoding
     prior_classes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
@@ -63,20 +65,21 @@ def read_sets(config: Config, device: torch.device) -> Sets:
     Raises:
         InputError: what cannot be read, classes that overlap, a class without a vector.
     """
+    words = KeptVectors(config.words)
     tests = load_tests(config.data.tests)
     training_sets = load_training_sets(config.data)
     removed, notes = remove_overlap(
         config.train.exclude_overlap,
         [(part.name, part.classes) for part in training_sets],
         [(test.name, test.classes) for test in tests],
-        config.words,
+        words,
     )
     data = load_training(config.data, without=removed, sets=training_sets)
     prior_classes, unknown = _weights_classes(config)
-    classes = build_class_embeddings(data.train.classes, config.words)
+    classes = build_class_embeddings(data.train.classes, words)
 
     def with_own_classes(key: str, held: DataSet) -> MeasuredSet:
-        return MeasuredSet(key, held, build_class_embeddings(held.classes, config.words))
+        return MeasuredSet(key, held, build_class_embeddings(held.classes, words))
 
     every = [data.train, *(held for held in (data.seen, data.unseen) if held), *tests]
     return Sets(
@@ -86,6 +89,7 @@ def read_sets(config: Config, device: torch.device) -> Sets:
         # Videos of training classes compete among all training classes, unseen ones among the classes of their set.
         seen=MeasuredSet("seen", data.seen, classes) if data.seen else None,
         held_out=with_own_classes("held_out_classes", data.unseen) if data.unseen else None,
+        words=words,
         tests=[with_own_classes(f"unseen/{test.name}", test) for test in tests],
         decoding=choose_decoding(config, device, [each.manifest for each in every]),
         prior_classes=prior_classes,

@@ -186,4 +186,4 @@ class ZeroShot(Task):
         elif source is not None:
             self.prior_classes = tuple(dict.fromkeys([*self.prior_classes, *checkpoint_classes(source)]))
         overlap = self.config.train.exclude_overlap
-        return check_pretrained(overlap, self.prior_classes, self.sets.test_classes, self.config.words)
+        return check_pretrained(overlap, self.prior_classes, self.sets.test_classes, self.sets.words)
