@@ -59,10 +59,13 @@ class Task(ABC):
     output: str = "outputs"
     notes: Sequence[str] = ()
 
+    def __init__(self, config: Config, ranks: Ranks, precision: Precision) -> None:
+        self.config, self.ranks, self.precision = config, ranks, precision
+
     @classmethod
-    @abstractmethod
     def build(cls, config: Config, ranks: Ranks, precision: Precision) -> Self:
         """Read all that is needed (data, words), so that what is wrong is told before days of training."""
+        return cls(config, ranks, precision)
 
     @property
     @abstractmethod

@@ -25,12 +25,6 @@ class Points:
 class Line(Task):
     slope, epoch_size, fields, notes = 3.0, 24, ("slope",), ("a line is fitted",)
 
-    @classmethod
-    def build(cls, config, ranks, precision):
-        task = cls()
-        task.config, task.ranks = config, ranks
-        return task
-
     def build_model(self):
         return nn.Linear(1, 1)
 

@@ -43,7 +43,8 @@ class ZeroShot(Task):
     output = "class vectors"
 
     def __init__(self, config: Config, ranks: Ranks, precision: Precision, sets: Sets) -> None:
-        self.config, self.ranks, self.precision, self.sets = config, ranks, precision, sets
+        super().__init__(config, ranks, precision)
+        self.sets = sets
         self.criterion = build_loss(config.loss, sets.classes.vectors)
         self.prior_classes = sets.prior_classes  # and those of the weights it starts from, see `begin`
         self.notes = list(sets.notes)
