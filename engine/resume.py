@@ -1,7 +1,7 @@
 """Where a run begins: at its own newest checkpoint, at another's weights, or at random ones."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.checkpoint import (
     check_fields,
@@ -18,13 +18,11 @@ from engine.ema import KEY as AVERAGE
 from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.optim import load_optimizer
+from engine.run import Run
 from engine.schema import parse, to_tree
 
-if TYPE_CHECKING:
-    from engine.run import Run  # which calls `restore`
 
-
-def restore(run: "Run") -> None:
+def restore(run: Run) -> None:
     """Resume from the run's own checkpoint, or start from another's weights, or from nothing."""
     resume = run.config.run.resume
     # Rank 0 chooses, so that all ranks read the same file even while its disk is slow to show others.
@@ -66,7 +64,7 @@ def restore(run: "Run") -> None:
         set_aside_later(run.folder, run.step)
 
 
-def _resume(run: "Run", state: dict[str, Any]) -> None:
+def _resume(run: Run, state: dict[str, Any]) -> None:
     tree, saved = to_tree(run.config), to_tree(parse(Config, state["config"]))  # keys that came later: their default
     for each in (tree, saved):
         each["model"].pop("form")  # another way to compute the same
@@ -96,7 +94,7 @@ def _resume(run: "Run", state: dict[str, Any]) -> None:
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
 
 
-def _load_weights(run: "Run", start: dict[str, Any], source: Path) -> None:
+def _load_weights(run: Run, start: dict[str, Any], source: Path) -> None:
     weights = network_weights(evaluated_weights(start, "auto", source))
     own = network_weights(run.model.state_dict())
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]

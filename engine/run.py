@@ -1,29 +1,25 @@
-"""The state of a training run: built from a config, saved to and restored from checkpoints."""
+"""The state of a training run, and how it is kept in checkpoints. What is trained is its task's (`engine/tasks/task.py`)."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from engine.checkpoint import checkpoint_file, drop_old_checkpoints, read_checkpoint, save_checkpoint
-from engine.command_line import output_folder
 from engine.config import Config
 from engine.distributed import Ranks, barrier
 from engine.ema import KEY as AVERAGE
-from engine.ema import WeightAverage, build_average, evaluated_weights
+from engine.ema import WeightAverage, evaluated_weights
 from engine.finite import FiniteGuard
-from engine.network import as_called, placed
-from engine.optim import build_optimizer
-from engine.precision import Precision, choose_precision
+from engine.precision import Precision
 from engine.preemption import StopVote
-from engine.resume import restore
 from engine.schema import to_tree
-from engine.tasks.catalogue import find_task
-from engine.tasks.task import Task
 from engine.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from engine.tasks.task import Task  # whose methods take a run
 
 
 @dataclass
@@ -35,7 +31,7 @@ class Run:
     stop: StopVote
     watchdog: Watchdog
     folder: Path
-    task: Task
+    task: "Task"
     model: nn.Module
     network: nn.Module  # the model as it is called: distributed, compiled
     average: WeightAverage | None  # of the model's weights, if train.ema_decay asks for it
@@ -80,43 +76,6 @@ class Run:
         """Whether the task measures after the last step done."""
         is_due = self.stream_position[0] % self.config.evaluate.every_epochs == 0 or self.step == self.total_steps
         return self.ends_epoch and is_due
-
-
-def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
-    """Build the task and the model of a run, and resume it if it was started before.
-
-    Raises:
-        InputError: of the task (data, words, weights), of an option this device has not, of a checkpoint that is not its own.
-    """
-    if ranks.is_main:
-        output_folder(Path(config.run.folder), "run.folder")
-    if config.run.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in another order
-        torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = not config.run.deterministic  # tries cuDNN's algorithms once for each shape
-    precision = choose_precision(config.train.precision, ranks.device)
-    task = find_task(config.task).build(config, ranks, precision)
-    torch.manual_seed(config.run.seed)
-    model = placed(task.build_model(), config, ranks, precision)
-    run = Run(
-        config=config,
-        ranks=ranks,
-        stop=stop,
-        watchdog=Watchdog(ranks.store, ranks.rank, ranks.world_size, config.run.timeout_s),
-        folder=Path(config.run.folder),
-        task=task,
-        model=model,
-        network=model,
-        average=build_average(model, config),
-        optimizer=build_optimizer(model, config.train, ranks.device),
-        scaler=torch.amp.GradScaler(ranks.device.type, enabled=precision.name == "fp16"),
-        guard=FiniteGuard(config.train.max_skipped_steps, config.log.every_steps, ranks.device),
-        precision=precision,
-        notes=list(task.notes),
-    )
-    restore(run)
-    run.network = as_called(run.model, config, ranks)
-    return run
 
 
 def save_run(run: Run, path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import report
+from engine.build import build_run
 from engine.command_line import Parser
 from engine.config import Config, load_config, save_config
 from engine.data.batch import Batch
@@ -26,7 +27,7 @@ from engine.garbage import collected_by_hand
 from engine.optim import learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.provenance import append_provenance
-from engine.run import Run, build_run, load_best, save_best, save_newest
+from engine.run import Run, load_best, save_best, save_newest
 from engine.schema import describe
 from engine.step import train_step, warmup_steps
 from engine.tasks.catalogue import find_task

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.build import build_run
 from engine.checkpoint import read_checkpoint
 from engine.config import Config, load_config
 from engine.data.indexing import IndexSettings, index_dataset, index_folder
@@ -17,7 +18,6 @@ from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.preemption import StopVote
-from engine.run import build_run
 from engine.schema import parse
 from engine.train import train
 from tests.encoded import fade, write_colors

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.build import build_run
 from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.preemption import StopVote
-from engine.run import Run, build_run, save_run
+from engine.run import Run, save_run
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.rows import row

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.build import build_run
 from engine.checkpoint import clip_format, read_checkpoint
 from engine.config import load_config
 from engine.data.loader import ClipLoader
@@ -17,7 +18,7 @@ from engine.losses import squared
 from engine.precision import choose_precision
 from engine.preemption import StopVote
 from engine.resume import restore
-from engine.run import Run, build_run, save_newest
+from engine.run import Run, save_newest
 from engine.step import train_step
 from engine.tasks.zero_shot.model import build_model
 from engine.tasks.zero_shot.trained import load_for_inference

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.build import build_run
 from engine.checkpoint import read_checkpoint
 from engine.command_line import Parser
 from engine.config import Config
@@ -31,7 +32,7 @@ from engine.distributed import Ranks, choose_device
 from engine.errors import InputError, run_command
 from engine.finite import FOLDER, gradient_norm
 from engine.preemption import StopVote
-from engine.run import Run, build_run
+from engine.run import Run
 from engine.schema import parse
 from engine.step import step_seed
 from engine.tables import format_table

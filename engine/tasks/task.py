@@ -10,7 +10,7 @@ optimiser, step) is the `Run`'s, which saves and restores it.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import nn
@@ -18,10 +18,8 @@ from torch import nn
 from engine.config import Config
 from engine.distributed import Ranks
 from engine.precision import Precision
+from engine.run import Run
 from engine.telemetry import Telemetry
-
-if TYPE_CHECKING:
-    from engine.run import Run  # which holds its task
 
 
 class Batches(Iterator[Any], Protocol):
@@ -80,7 +78,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def batches(self, run: "Run", part: tuple[int, int] | None = None) -> Batches:
+    def batches(self, run: Run, part: tuple[int, int] | None = None) -> Batches:
         """The batches from where the run stands (`run.stream_position`), of this rank.
 
         They are a function of (seed, epoch, position) alone, so that a resumed run sees those it would have seen.
@@ -98,11 +96,11 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def measure(self, run: "Run") -> Measured:
+    def measure(self, run: Run) -> Measured:
         """What `run.evaluated` is worth. Collective: all ranks call it and get the same."""
 
     @abstractmethod
-    def conclude(self, run: "Run", telemetry: Telemetry) -> Any:
+    def conclude(self, run: Run, telemetry: Telemetry) -> Any:
         """Evaluate the finished run, whose `evaluated` has the weights of the best checkpoint, and write its results.
 
         Collective. Returns what the run reached, for `control` and `show`.
@@ -117,11 +115,11 @@ class Task(ABC):
     def show(reached: Any, control: Any | None) -> None:
         """The last words in the terminal (rank 0): what the run reached, beside its control if there is one."""
 
-    def introduce(self, run: "Run") -> list[str]:
+    def introduce(self, run: Run) -> list[str]:
         """Lines for the log when training begins: what is trained, on what."""
         return [f"{run.total_steps} steps of {run.config.train.batch_size} samples, {run.config.train.epochs} epochs"]
 
-    def show_first(self, run: "Run", batch: Any, telemetry: Telemetry) -> None:  # noqa: B027
+    def show_first(self, run: Run, batch: Any, telemetry: Telemetry) -> None:  # noqa: B027
         """Pictures for TensorBoard before the first step: of the batch, of what the model is trained towards."""
 
     def loss_of_each(self, network: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:

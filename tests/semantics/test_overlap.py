@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.build import build_run
 from engine.config import Config, OverlapConfig, WordsConfig
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.models.weights import kinetics400_classes
 from engine.preemption import StopVote
-from engine.run import build_run, save_run
+from engine.run import save_run
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.overlap import (

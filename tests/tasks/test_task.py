@@ -8,13 +8,13 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from engine.build import build_run
 from engine.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.preemption import Preempted, StopVote
-from engine.run import build_run
 from engine.schema import parse
 from engine.tasks import catalogue
 from engine.tasks.catalogue import find_task

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.manifest import synthetic_manifest
 from bench.peaks import DTYPES, time_calls
+from engine.build import build_run
 from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import ClipBatch
@@ -29,7 +30,7 @@ from engine.distributed import Ranks
 from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
 from engine.precision import choose_precision
 from engine.preemption import StopVote
-from engine.run import Run, build_run
+from engine.run import Run
 from engine.schema import parse
 from engine.train import train_step
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD

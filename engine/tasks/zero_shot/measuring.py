@@ -5,20 +5,16 @@ classes where there are some, else by accuracy on held-out videos of the trainin
 are measured and shown, but they choose nothing.
 """
 
-from typing import TYPE_CHECKING
-
 from engine.checkpoint import clip_format
 from engine.data.batch import VideoDecoder
 from engine.evaluate import Inference, evaluate_source
 from engine.metrics import ZeroShotResult
+from engine.run import Run
 from engine.tasks.task import Measured
 from engine.tasks.zero_shot.sets import MeasuredSet, Sets
 
-if TYPE_CHECKING:
-    from engine.run import Run
 
-
-def measure(run: "Run", sets: Sets) -> Measured:
+def measure(run: Run, sets: Sets) -> Measured:
     """Accuracy on what is held out and on the test sets, while training. Collective: all ranks call it."""
     evaluate = run.config.evaluate
     how = inference(run, evaluate.during_snippets)
@@ -38,7 +34,7 @@ def measure(run: "Run", sets: Sets) -> Measured:
     return Measured(scalars, f"top-1 {told}", results[chooser].all_classes.top1, f"{chooser} top-1")
 
 
-def inference(run: "Run", num_snippets: int) -> Inference:
+def inference(run: Run, num_snippets: int) -> Inference:
     """How the run embeds videos; it can be asked to stop between batches."""
     config = run.config
 
@@ -57,7 +53,7 @@ def inference(run: "Run", num_snippets: int) -> Inference:
 
 
 def evaluate_set(
-    run: "Run", measured: MeasuredSet, decoder: VideoDecoder, how: Inference, max_videos: int | None = None
+    run: Run, measured: MeasuredSet, decoder: VideoDecoder, how: Inference, max_videos: int | None = None
 ) -> ZeroShotResult:
     """The accuracy of one set. Collective: all ranks call it."""
     return evaluate_source(run.evaluated, measured.data, measured.classes, decoder, how, max_videos=max_videos)

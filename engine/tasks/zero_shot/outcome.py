@@ -8,12 +8,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine import pictures
 from engine.checkpoint import checkpoint_file
 from engine.metrics import ZeroShotResult
 from engine.result_tables import write_tables
+from engine.run import Run
 from engine.schema import to_tree
 from engine.tables import format_table
 from engine.tasks.zero_shot.measuring import evaluate_set, inference
@@ -23,9 +23,6 @@ from engine.visual_report.board import show_findings
 from engine.visual_report.findings import find
 from engine.visual_report.page import Report, write_page
 from engine.visual_report.run_folder import read_run_facts
-
-if TYPE_CHECKING:
-    from engine.run import Run
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Outcome:
     page: Report | None = None
 
 
-def conclude(run: "Run", sets: Sets, prior_classes: Sequence[str], telemetry: Telemetry) -> Outcome:
+def conclude(run: Run, sets: Sets, prior_classes: Sequence[str], telemetry: Telemetry) -> Outcome:
     """Evaluate the best checkpoint with all snippets; write results.json, pictures and TensorBoard's hparams."""
     decoder = sets.decoding.open(run.config.evaluate.batch_size)
     how = inference(run, run.config.evaluate.num_snippets)
@@ -73,7 +70,7 @@ def conclude(run: "Run", sets: Sets, prior_classes: Sequence[str], telemetry: Te
     return outcome
 
 
-def _look(run: "Run", sets: Sets, prior_classes: Sequence[str], outcome: Outcome, telemetry: Telemetry) -> Report:
+def _look(run: Run, sets: Sets, prior_classes: Sequence[str], outcome: Outcome, telemetry: Telemetry) -> Report:
     """Look closer at the results, for TensorBoard now and for report.html once the control is trained."""
     overlap, results = run.config.train.exclude_overlap, list(outcome.tests.values())
     known = [("training", sets.train.classes), ("pretrained weights", prior_classes)]
@@ -89,7 +86,7 @@ def _look(run: "Run", sets: Sets, prior_classes: Sequence[str], outcome: Outcome
     return Report(str(run.folder), facts, found, overlap.tau, outcome.seen)
 
 
-def _write(run: "Run", sets: Sets, outcome: Outcome, telemetry: Telemetry) -> None:
+def _write(run: Run, sets: Sets, outcome: Outcome, telemetry: Telemetry) -> None:
     content = {
         "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
         "best": run.best,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from engine.models.embedder import Embedder
 from engine.models.weights import checkpoint_classes
 from engine.network import is_compiled
 from engine.precision import Precision
+from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.tasks.task import Measured, Task
 from engine.tasks.zero_shot.control import control_config
@@ -30,9 +31,6 @@ from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
 from kernels.clip_normalize import clip_normalize
-
-if TYPE_CHECKING:
-    from engine.run import Run
 
 
 class ZeroShot(Task):
@@ -77,7 +75,7 @@ class ZeroShot(Task):
         self.notes += notes
         return model
 
-    def batches(self, run: "Run", part: tuple[int, int] | None = None) -> ClipLoader:
+    def batches(self, run: Run, part: tuple[int, int] | None = None) -> ClipLoader:
         config, sets = self.config, self.sets
         rank, world_size = part or (self.ranks.rank, self.ranks.world_size)
         stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip)
@@ -114,16 +112,16 @@ class ZeroShot(Task):
         each = [self.criterion(points[i : i + 1], self.targets, label[i : i + 1]) for i in range(len(label))]
         return loss, torch.stack(each).detach()
 
-    def measure(self, run: "Run") -> Measured:
+    def measure(self, run: Run) -> Measured:
         return measure(run, self.sets)
 
-    def conclude(self, run: "Run", telemetry: Telemetry) -> Outcome:
+    def conclude(self, run: Run, telemetry: Telemetry) -> Outcome:
         return conclude(run, self.sets, self.prior_classes, telemetry)
 
     control = staticmethod(control_config)
     show = staticmethod(show)
 
-    def introduce(self, run: "Run") -> list[str]:
+    def introduce(self, run: Run) -> list[str]:
         train, model = self.sets.train, self.config.model
         compiled = ", compiled" if is_compiled(self.config, self.ranks.device) else ""
         return [
@@ -140,7 +138,7 @@ class ZeroShot(Task):
             f"decoder: {self.sets.decoding.name} ({self.sets.decoding.why})",
         ]
 
-    def show_first(self, run: "Run", batch: ClipBatch, telemetry: Telemetry) -> None:
+    def show_first(self, run: Run, batch: ClipBatch, telemetry: Telemetry) -> None:
         """The class vectors for TensorBoard's projector, and the first snippets with their class names."""
         if telemetry.writer is None:
             return
