@@ -317,6 +317,7 @@ class ProceduralConfig:
 class Config:
     """A whole run."""
 
+    task: str = option("zero_shot", "what is trained: a task of engine/tasks/catalogue.py")
     run: RunConfig = section(RunConfig)
     procedural: ProceduralConfig | None = None
     data: DataConfig = section(DataConfig)

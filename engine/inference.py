@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import LoadedModel, clip_format, load_for_inference
+from engine.checkpoint import clip_format
 from engine.config import Config, SourceConfig
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import build_decoder, choose_decoder
@@ -18,6 +18,7 @@ from engine.errors import InputError
 from engine.evaluate import Inference
 from engine.precision import choose_precision
 from engine.schema import apply_override, parse, to_tree
+from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 
 _CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are
 

@@ -3,7 +3,7 @@
     sampler ──▶ SnippetRequest ──▶ VideoDecoder.decode ──▶ DecodedClips ──▶ loader ──▶ ClipBatch ──▶ model
 
 Every decoder (PyAV, DALI, later ones) takes the same requests and yields the same clips; everything
-after the loader sees nothing but `ClipBatch`.
+after the loader sees nothing but `ClipBatch`, which is the `Batch` of tasks that train on labelled videos.
 """
 
 import functools
@@ -145,6 +145,26 @@ class SampleFailure:
     reason: str
 
 
+class Batch(Protocol):
+    """What the loop asks of one rank's batch. `ClipBatch` is one.
+
+    video, start: int64 [N] on the CPU, where each sample came from, told again if the step goes wrong.
+    failures: what could not be read while it was made.
+    """
+
+    video: torch.Tensor
+    start: torch.Tensor
+    failures: list[SampleFailure]
+
+    def __len__(self) -> int:
+        """N, the samples."""
+        ...
+
+    def chunk(self, parts: int) -> Sequence["Batch"]:
+        """The batch in so many micro-batches (`train.accumulate`), of N / parts samples, in order."""
+        ...
+
+
 @dataclass(slots=True)
 class ClipBatch:
     """A batch of snippets on the training device.
@@ -166,3 +186,8 @@ class ClipBatch:
 
     def __len__(self) -> int:
         return self.frames.shape[0]
+
+    def chunk(self, parts: int) -> list["ClipBatch"]:
+        """Micro-batches of N / parts snippets (views, in order); what failed is told of the whole batch alone."""
+        columns = (self.frames, self.class_index, self.video, self.start)
+        return [ClipBatch(*part) for part in zip(*(column.chunk(parts) for column in columns), strict=True)]
