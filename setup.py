@@ -36,6 +36,8 @@ setup(
         # DALI has wheels for Linux alone; elsewhere the same install line gives the PyAV path.
         "cuda13": ["nvidia-dali-cuda130>=2.4,<3; sys_platform == 'linux'"],
         "cuda12": ["nvidia-dali-cuda120>=2.4,<3; sys_platform == 'linux'"],
+        # NVIDIA's own bindings of the video engine: `data.decoder: nvcodec`.
+        "nvdec": ["PyNvVideoCodec>=2.2,<3; sys_platform == 'linux'"],
         # Only for `bench_throughput.py decode` and `decode_gpu`: what others read videos with.
         "bench": [
             "decord2>=3.4,<4",

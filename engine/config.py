@@ -87,7 +87,9 @@ class DataConfig:
     tests: list[SourceConfig] = option([], "test sets with unseen classes, all from one model")
     validation: ValidationConfig = section(ValidationConfig)
     decoder: str = option(
-        "auto", "auto: dali where there is a GPU and DALI, else pyav", choices=("auto", "dali", "pyav")
+        "auto",
+        "auto: pyav; on a GPU the fastest of an accelerator, pyav and both. dali, nvcodec: what they can take, pyav the rest",
+        choices=("auto", "dali", "nvcodec", "pyav"),
     )
     decode_threads: int = option(0, "videos decoded at the same time; 0: the CPU cores over the local ranks", minimum=0)
     decode_processes: bool = option(
@@ -128,8 +130,9 @@ class ModelConfig:
     width: int = option(64, "channels of its first stage; 64 is the published network, less suits a CPU", minimum=4)
     form: str = option(
         "auto",
-        "how a residual network computes: published, torchvision's modules; flat, the same in 2-D; auto, as measured",
-        choices=("auto", "published", "flat"),
+        "how a residual network computes: published, torchvision's modules; flat, the same in 2-D; fused, flat without "
+        "batch-norm's own passes in R(2+1)D; auto, as measured",
+        choices=("auto", "published", "flat", "fused"),
     )
     weights: str | None = option(None, "weights to start from: a file, or 'kinetics400' from torchvision's cache")
     freeze_backbone: bool = option(

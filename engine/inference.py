@@ -79,8 +79,8 @@ def inference_settings(config: Config, device: torch.device, *, progress: bool =
 def inference_decoder(config: Config, device: torch.device, manifests: Sequence[Manifest] = ()) -> VideoDecoder:
     """The decoder that `data.decoder` means for these videos, for batches of `evaluate.batch_size` snippets."""
     data = config.data
-    chosen, _ = choose_decoder(data.decoder, device, manifests)
-    return build_decoder(chosen, clip_format(config), device, data.decode_threads, config.evaluate.batch_size)
+    choice = choose_decoder(data.decoder, device, manifests, by_rule=config.run.deterministic)
+    return build_decoder(choice, clip_format(config), device, data.decode_threads, config.evaluate.batch_size)
 
 
 def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int, str]]:

@@ -14,7 +14,6 @@ from engine.errors import InputError
 from engine.losses import Loss
 from engine.models.backbones import choose_form
 from engine.models.embedder import Embedder, build_embedder
-from engine.models.norm import sum_with_kernels
 from engine.precision import Precision, precision_notes
 from kernels.triton_support import can_use_triton
 
@@ -87,6 +86,4 @@ def as_called(model: Embedder, config: Config, ranks: Ranks) -> nn.Module:
         raise InputError(
             f"train.compile_mode '{train.compile_mode}' records CUDA graphs, which a CPU has not: take 'default'"
         )
-    if can_use_triton(ranks.device):
-        sum_with_kernels(model)
     return torch.compile(network, mode=train.compile_mode)

@@ -39,7 +39,7 @@ def introduce(run: Run, telemetry: Telemetry) -> None:
         f"class vectors: {run.classes.description}",
         f"model: {run.config.model.backbone}, width {run.config.model.width}, {parameters:,} parameters, "
         f"{run.model.weights_from}, {run.precision.name}{', compiled' if is_compiled(run.config, device) else ''}",
-        f"decoder: {run.decoder} ({run.decoder_why})",
+        f"decoder: {run.decoder.name} ({run.decoder.why})",
         *run.notes,
     ):
         telemetry.message(line)
@@ -61,6 +61,19 @@ def show_clips(run: Run, batch: ClipBatch, telemetry: Telemetry) -> None:
         return
     names = [run.data.train.classes[index] for index in batch.class_index[:count].tolist()]
     telemetry.writer.add_figure("training_snippets", pictures.sample_sheet(batch.frames[:count], names), run.step)
+
+
+def tell_decoder(run: Run, telemetry: Telemetry, *, sums: bool = False) -> None:
+    """Say what this rank's decoders have found out since the last time; with `sums`, what each has decoded so far."""
+    routes = run.decoder.routes
+    if routes is None:
+        return
+    while routes.share.news:
+        telemetry.message(routes.share.news.popleft())
+    if sums:
+        told = ", ".join(f"{name} {count:,}" for name, count in sorted(routes.clips.items()))
+        failed = f"; {run.decoder.name} failed {routes.num_failed:,}, the last: {routes.last_failure}"
+        telemetry.message(f"decoder: clips so far: {told}{failed if routes.num_failed else ''}")
 
 
 def tell_skipped(run: Run, telemetry: Telemetry) -> None:

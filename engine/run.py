@@ -13,7 +13,7 @@ from engine.checkpoint import clip_format, drop_old_checkpoints, save_checkpoint
 from engine.command_line import output_folder
 from engine.config import Config
 from engine.data.batch import VideoDecoder
-from engine.data.decoders import build_decoder, choose_decoder
+from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.sampler import epoch_length
 from engine.data.sources import DataSet, TrainingData, class_lookup, load_tests, load_training, load_training_sets
@@ -55,8 +55,7 @@ class Run:
     guard: FiniteGuard
     precision: Precision
     loss: Loss
-    decoder: str  # chosen once for all of the run's videos
-    decoder_why: str
+    decoder: DecoderChoice  # made once for all of the run's videos
     prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on (D_p of the paper)
     step: int = 0
     measured: int = 0  # the last step after which accuracy was measured
@@ -122,7 +121,8 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
     precision = choose_precision(config.train.precision, ranks.device)
     model, model_notes = build_model(config, ranks, precision, clip_format(config), classes.vectors.shape[1], loss)
     sets = [data.train, *(held for held in (data.seen, data.unseen) if held), *tests]
-    decoder, why = choose_decoder(config.data.decoder, ranks.device, [each.manifest for each in sets])
+    manifests, by_rule = [each.manifest for each in sets], config.run.deterministic
+    decoder = choose_decoder(config.data.decoder, ranks.device, manifests, by_rule=by_rule)
     run = Run(
         config=config,
         ranks=ranks,
@@ -141,7 +141,6 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
         precision=precision,
         loss=loss,
         decoder=decoder,
-        decoder_why=why,
         prior_classes=prior_classes,
         notes=[*notes, *unknown, *model_notes],
     )
@@ -187,7 +186,7 @@ def build_loader(run: Run, stream: StreamPlan | None = None) -> ClipLoader:
 
 
 def make_decoder(run: Run, max_batch_size: int) -> VideoDecoder:
-    """A decoder of the run's kind for batches of at most `max_batch_size` snippets."""
+    """The decoders of the run's choice for batches of at most `max_batch_size` snippets."""
     clip, threads = clip_format(run.config), run.config.data.decode_threads
     processes = run.config.data.decode_processes
     return build_decoder(run.decoder, clip, run.ranks.device, threads, max_batch_size, in_processes=processes)

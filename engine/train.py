@@ -158,6 +158,7 @@ def train_steps(run: Run, loader: Iterator[ClipBatch], telemetry: Telemetry) -> 
             run.average.update(run.step)
         shown = telemetry.step(run.step, loss, lr, waited_s, batch)
         if shown is not None:
+            report.tell_decoder(run, telemetry)
             report.tell_skipped(run, telemetry)
         if config.train.gc_every_steps and run.step % config.train.gc_every_steps == 0:
             gc.collect()
@@ -184,6 +185,7 @@ def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
     """After an epoch: measure every so often, keep the best, save."""
     started = time.perf_counter()
     is_end = run.step == run.total_steps
+    report.tell_decoder(run, telemetry, sums=True)
     if run.measures_now:
         if run.measured < run.step:  # a kill or a signal in the evaluation costs no step
             _save(run, save_newest, telemetry)

@@ -33,7 +33,7 @@ def run_of(config, ranks):
     loss = build_loss(config.loss, torch.zeros(4, 5))
     model, _ = build_model(config, ranks, precision, ClipFormat(4, 1, 24, 24), 5, loss)
     return SimpleNamespace(
-        config=config, ranks=ranks, step=0, model=model, network=as_called(model, config.train, ranks),
+        config=config, ranks=ranks, step=0, model=model, network=as_called(model, config, ranks),
         optimizer=build_optimizer(model, config.train, ranks.device), scaler=torch.amp.GradScaler("cpu", enabled=False),
         guard=FiniteGuard(10, 10, ranks.device), precision=precision, loss=loss,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import run as run_module
 from engine.checkpoint import clip_format, load_for_inference, read_checkpoint
 from engine.config import load_config
 from engine.data.loader import ClipLoader
@@ -101,6 +102,21 @@ def test_the_form_changes_the_losses_by_rounding_only(steps):
 def test_options_that_cannot_be_are_refused(videos, tmp_path, overrides, says):
     with pytest.raises(InputError, match=says):
         build_run(make_config(videos, tmp_path, *overrides), CPU, StopVote())
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_deterministic_run_asks_for_decoders_by_rule(videos, tmp_path, monkeypatch, deterministic):
+    asked = []
+
+    def choose(name, device, manifests, *, by_rule):
+        asked.append((name, len(manifests) > 1, by_rule))
+        raise InputError("enough")
+
+    monkeypatch.setattr(run_module, "choose_decoder", choose)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)
+    with pytest.raises(InputError, match="enough"):
+        build_run(make_config(videos, tmp_path, f"run.deterministic={str(deterministic).lower()}"), CPU, StopVote())
+    assert asked == [("auto", True, deterministic)]
 
 
 def test_c3d_is_not_deterministic_on_a_gpu_and_says_so(videos, tmp_path):

@@ -139,6 +139,7 @@ def test_the_flat_forms_padding_on_a_gpu_changes_nothing(form):
     ("mode", "options"),
     [
         ("default", {}),
+        ("default", {"form": "fused"}),
         ("reduce-overhead", {}),
         ("reduce-overhead", {"accumulate": 2}),
         ("reduce-overhead", {"checkpoint_activations": True}),
@@ -151,4 +152,21 @@ def test_compiled_steps_train_as_eager_ones_do(monkeypatch, mode, options):
     compiled = curve(make_run("fp32", lr=1e-4, compile="yes", compile_mode=mode, **options), 10)
     assert compiled == pytest.approx(eager, rel=2e-2)
     assert eager[-1] < 0.9 * eager[0]
+    torch.compiler.reset()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_fused_form_trains_as_the_flat_one_does(precision):
+    """Whose kernels run in half precision only; both are eager here."""
+    flat, fused = (curve(make_run(precision, form, lr=1e-4), 10) for form in ("flat", "fused"))
+    assert fused == pytest.approx(flat, rel=5e-2)
+    assert flat[-1] < 0.9 * flat[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_the_fused_form_compiled_learns_its_batch():
+    losses = curve(make_run("bf16", "fused", compile="yes"), 12)
+    assert min(losses[-3:]) < 0.9 * losses[0]
     torch.compiler.reset()

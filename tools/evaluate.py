@@ -105,7 +105,9 @@ def _arguments() -> argparse.Namespace:
                         help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--decoder", choices=("auto", "dali", "pyav"), help="default: the run's data.decoder")
+    parser.add_argument(
+        "--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the run's data.decoder"
+    )
     parser.add_argument(
         "--report", action="store_true", help="also write report.html, and its pictures for TensorBoard"
     )

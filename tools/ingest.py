@@ -9,7 +9,7 @@ manifest was, and nothing else changes. SOURCE is a manifest, or a folder of vid
 first with the layout that is found.
 
 Every video gets a constant frame rate (its average, or --fps), its shorter displayed side scaled to
---short-side, even sizes, 8-bit 4:2:0, upright, no sound; coded as H.264 in closed groups of --gop frames, all
+--short-side, even sizes, 8-bit 4:2:0, upright, no sound; coded as H.264 (or HEVC) in closed groups of --gop frames, all
 in a few large shards with an index of byte ranges. A snippet then costs one read and no search.
 
 A run that is killed, also by kill -9, goes on where it was when the same command is given again: at most the
@@ -54,14 +54,19 @@ def parse_arguments() -> argparse.Namespace:
         "--fps", type=float, default=default.fps, help="frame rate of all videos (default: the average of each)"
     )
     parser.add_argument(
-        "--crf", type=int, default=default.crf, help="quality, 0 (none lost) to 51 (default: %(default)s)"
+        "--crf", type=int, default=default.crf, help="quality, 0 (best; H.264: none lost) to 51 (default: %(default)s)"
     )
-    parser.add_argument("--preset", choices=_PRESETS, default=default.preset, help="x264's (default: %(default)s)")
+    parser.add_argument(
+        "--codec", choices=("h264", "hevc"), default=default.codec, help="of the store (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--preset", choices=_PRESETS, default=default.preset, help="of x264 or x265 (default: %(default)s)"
+    )
     parser.add_argument(
         "--b-frames", type=int, default=default.b_frames, help="most B-frames in a row (default: %(default)s)"
     )
     parser.add_argument(
-        "--tune", choices=("none", "fastdecode"), default=default.tune, help="x264's (default: %(default)s)"
+        "--tune", choices=("none", "fastdecode"), default=default.tune, help="of x264 or x265 (default: %(default)s)"
     )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core)"

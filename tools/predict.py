@@ -84,7 +84,7 @@ def _arguments() -> argparse.Namespace:
                         help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE; default: the run's")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--decoder", default="pyav", choices=("auto", "dali", "pyav"),
+    parser.add_argument("--decoder", default="pyav", choices=("auto", "dali", "nvcodec", "pyav"),
                         help="default: pyav, which reads the most formats")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
                         help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip

@@ -38,6 +38,7 @@ class Video:
     key_pts: tuple[int, ...]  # presentation time stamp of each key frame, in the stream's time base
     mtime_ns: int | None = None  # time of modification when it was indexed, ns since 1970; None: not known
     content_hash: int | None = None  # of the file as it was indexed, see `engine/data/identity.py`; None: not known
+    pixel_format: str | None = None  # FFmpeg's name of what its pictures decode to; None: not known
 
     @property
     def is_still(self) -> bool:
@@ -112,7 +113,9 @@ class DecodedClips:
 
 
 class VideoDecoder(Protocol):
-    """Decodes snippets, for one thread at a time. Never raises for a bad video (that is a failure in the result).
+    """Decodes snippets. Never raises for a bad video (that is a failure in the result).
+
+    One thread submits; what it was given may be waited for in another one, in order, while it submits more.
 
     A decoder defines one of `decode` and `submit`, and has the other from here.
     """

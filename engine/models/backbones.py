@@ -13,6 +13,7 @@ from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.c3d import C3D
 from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, FlatFactorisedStem, aligned
+from engine.models.fused import FusedFactorisedStem, fuse
 from engine.models.norm import use_clip_batch_norm
 from engine.models.recompute import recomputed
 
@@ -33,7 +34,8 @@ class VideoResNet(nn.Module):
         name: one of `RESNETS`.
         width: channels of the first stage; the others have 2, 4 and 8 times as many.
         form: `published` computes with torchvision's modules, `flat` the same function from the same parameters with 2-D
-            convolutions where a kernel is flat in space or in time (engine/models/flat.py).
+            convolutions where a kernel is flat in space or in time (engine/models/flat.py), `fused` like flat and in
+            (2+1)D blocks without batch-norms' own passes over memory (engine/models/fused.py).
 
     Input float [N, 3, T, H, W] of any size, output [N, feature_dim] with feature_dim = 8 * width.
     """
@@ -44,14 +46,18 @@ class VideoResNet(nn.Module):
         super().__init__()
         self.name, self.width, self.feature_dim = name, width, 8 * width
         self.recompute = False  # activations in the backward pass instead of keeping them
-        is_flat = form == "flat"
-        self.stem = _factorised_stem(width, is_flat) if name == "r2plus1d_18" else _stem(width)
-        conv1, conv2, conv3, conv4 = (_FLAT.get(conv, conv) if is_flat else conv for conv in _CONVOLUTIONS[name])
+        self.stem = _factorised_stem(width, form) if name == "r2plus1d_18" else _stem(width)
+        conv1, conv2, conv3, conv4 = (
+            conv if form == "published" else _FLAT.get(conv, conv) for conv in _CONVOLUTIONS[name]
+        )
         self.layer1 = _stage(conv1, width, width, stride=1)
         self.layer2 = _stage(conv2, width, 2 * width, stride=2)
         self.layer3 = _stage(conv3, 2 * width, 4 * width, stride=2)
         self.layer4 = _stage(conv4, 4 * width, 8 * width, stride=2)
-        use_clip_batch_norm(self)
+        if form == "fused" and name == "r2plus1d_18":
+            for block in (*self.layer1, *self.layer2, *self.layer3, *self.layer4):
+                fuse(block)
+        use_clip_batch_norm(self, by_sums=form == "fused")
         for module in self.modules():  # torchvision's initialisation; batch-norm starts at 1 and 0 by itself
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -88,7 +94,7 @@ def choose_form(
     if device.type == "cuda":
         return "flat", "model.form is auto: faster on a GPU, compiled or not"
     if device.type != "cpu":
-        return "published", f"model.form is auto: flat is not measured on {device.type}"
+        return "published", f"model.form is auto: the others are not measured on {device.type}"
     if is_compiled and precision != "bf16":  # in bf16 published can be wrong on a CPU: engine/precision.py
         return "published", "model.form is auto: compiled for a CPU it is twice as fast as flat"
     return "flat", "model.form is auto: on a CPU it is 1.0 to 1.4 times as fast, and right in bf16"
@@ -106,7 +112,7 @@ def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:
     """
     if config.backbone == "c3d":
         return C3D(clip.num_frames, clip.crop, config.width)
-    return VideoResNet(config.backbone, config.width, config.form)
+    return VideoResNet(config.backbone, config.width, "published" if config.form == "auto" else config.form)
 
 
 def _stem(width: int) -> nn.Sequential:
@@ -117,10 +123,10 @@ def _stem(width: int) -> nn.Sequential:
     )
 
 
-def _factorised_stem(width: int, is_flat: bool) -> nn.Sequential:
+def _factorised_stem(width: int, form: str) -> nn.Sequential:
     """7x7 in space, then 3 in time; the published 45 channels between them scale with the width, rounded up."""
     between = -(-45 * width // PUBLISHED_WIDTH)
-    stem = FlatFactorisedStem if is_flat else nn.Sequential
+    stem = {"published": nn.Sequential, "flat": FlatFactorisedStem, "fused": FusedFactorisedStem}[form]
     return stem(
         nn.Conv3d(3, between, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
         nn.BatchNorm3d(between),

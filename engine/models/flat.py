@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.video.resnet import Conv2Plus1D, Conv3DNoTemporal
 
-from engine.models.norm import batch_norm
+from engine.models.norm import batch_norm, is_plain
 
 _MULTIPLE = {"cuda": 8}  # of channels, by device; elsewhere they are as published
 _WIDE, _WIDE_MULTIPLE = 128, 64  # of more channels than this, if they must be filled at all
@@ -56,7 +56,7 @@ class FlatConv3DNoTemporal(Conv3DNoTemporal):
     """torchvision's 1x3x3 `Conv3DNoTemporal`, [N, C, T, H, W] -> [N, C', T, H', W']."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        frames = _convolve_space(x, self, extra=0)
+        frames = convolve_space(x, self, extra=0)
         return frames.permute(0, 2, 3, 1).unflatten(0, (-1, x.shape[2])).permute(0, 4, 1, 2, 3)
 
 
@@ -64,8 +64,8 @@ def _space_then_time(x: torch.Tensor, spatial: nn.Conv3d, norm: nn.Module, tempo
     batch, _, length, _, _ = x.shape
     # SyncBatchNorm, which may have taken the batch-norm's place, works on the channels it has.
     planes = spatial.out_channels
-    extra = aligned(planes, x.device) - planes if isinstance(norm, nn.BatchNorm3d) else 0
-    frames = _convolve_space(x, spatial, extra)
+    extra = aligned(planes, x.device) - planes if is_plain(norm) else 0
+    frames = convolve_space(x, spatial, extra)
     frames = batch_norm(frames, norm, relu=True, extra=extra)
     _, channels, height, width = frames.shape
     lines = frames.permute(0, 2, 3, 1).reshape(batch, length, height * width, channels).permute(0, 3, 1, 2)
@@ -76,7 +76,7 @@ def _space_then_time(x: torch.Tensor, spatial: nn.Conv3d, norm: nn.Module, tempo
     return lines.permute(0, 2, 3, 1).unflatten(2, (height, width)).permute(0, 4, 1, 2, 3)
 
 
-def _convolve_space(x: torch.Tensor, spatial: nn.Conv3d, extra: int) -> torch.Tensor:
+def convolve_space(x: torch.Tensor, spatial: nn.Conv3d, extra: int) -> torch.Tensor:
     """A 1xkxk convolution of [N, C, T, H, W] into [N*T, C' + extra, H', W']; the extra channels are zero."""
     frames = x.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)
     weight = spatial.weight.squeeze(2)

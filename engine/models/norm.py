@@ -2,8 +2,10 @@
 
 In channels_last_3d memory [N, C, T, H, W] *is* the channels-last [N, C, T * H, W], and the matrix [N * T * H * W, C]. Statistics go
 over all but the channels, so these are the same function. torch's kernels for bf16 know the second memory order, and treat
-the first as the general, slow case. torch.compile fuses what is element-wise well and sums badly; in a compiled step on a
-GPU the sums are `kernels.channel_sums`, and only the rest is the compiler's.
+the first as the general, slow case.
+
+torch.compile fuses what is element-wise well and sums badly (docs/lab_notes.md). In the fused form the sums are
+`kernels.channel_sums`, and only the rest is the compiler's.
 """
 
 from typing import Any
@@ -18,50 +20,84 @@ from kernels.channel_sums import channel_moments, gradient_sums
 class ClipBatchNorm(nn.BatchNorm3d):
     """`nn.BatchNorm3d`, float [N, C, T, H, W] -> the same; parameters and state dict are its own."""
 
-    relu = False  # whether a ReLU comes after it, which then is computed here
     by_sums = False  # whether the training pass takes `kernels.channel_sums`
 
     def forward(self, x: Tensor) -> Tensor:
         is_clips_last = x.is_contiguous(memory_format=torch.channels_last_3d)
         if not is_clips_last or (x.device.type == "cpu" and not self.by_sums):
-            y = super().forward(x)
-            return functional.relu(y, inplace=True) if self.relu else y
-        size = x.shape[2:4]
-        return batch_norm(x.flatten(2, 3), self, relu=self.relu).unflatten(2, size)
+            return super().forward(x)
+        return batch_norm(x.flatten(2, 3), self).unflatten(2, x.shape[2:4])
 
 
-def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool, extra: int = 0) -> Tensor:
+def use_clip_batch_norm(network: nn.Module, *, by_sums: bool) -> None:
+    """Let every `nn.BatchNorm3d` in a network compute as `ClipBatchNorm`, in place."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm3d:
+            module.__class__, module.by_sums = ClipBatchNorm, by_sums
+
+
+def is_plain(norm: nn.Module) -> bool:
+    """Whether a batch-norm is torch's own over one device, which may be computed in any way."""
+    return type(norm) in (nn.BatchNorm3d, ClipBatchNorm)
+
+
+def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool = False, extra: int = 0) -> Tensor:
     """What the 5-D `norm` does, on float [N, C + extra, H, W]; its running statistics move as ever.
 
     Args:
-        norm: over C channels; if it is no `nn.BatchNorm3d` (but SyncBatchNorm) it is called as it is, without `extra`.
+        norm: over C channels; if it is not plain (SyncBatchNorm) it is called as it is, without `extra`.
         relu: follow it by a ReLU.
         extra: channels behind those of `norm`, which are zero and stay so.
     """
-    if not isinstance(norm, nn.BatchNorm3d):
+    if not is_plain(norm):
         return functional.relu(norm(x), inplace=True) if relu else norm(x)
+    if norm.training and getattr(norm, "by_sums", False):
+        mean, var = channel_moments(x.detach().permute(0, 2, 3, 1).reshape(-1, x.shape[1]))
+        move_statistics(norm, mean, var, x.numel() // x.shape[1])
+        return normalise(x, norm, mean, var, relu=relu)
     names = ("running_mean", "running_var", "weight", "bias")
-    values = [getattr(norm, name) for name in names]
-    mean, var, weight, bias = [functional.pad(value, (0, extra)) for value in values] if extra else values
+    mean, var, weight, bias = (fill(getattr(norm, name), extra) for name in names)
+    y = functional.batch_norm(x, mean, var, weight, bias, norm.training, norm.momentum, norm.eps)
     if norm.training:
         norm.num_batches_tracked.add_(1)
-    if norm.training and getattr(norm, "by_sums", False):
-        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-        batch_mean, batch_var = channel_moments(rows.detach())
-        _move(norm, batch_mean, batch_var, len(rows), extra)
-        return _Normalise.apply(x, weight, bias, batch_mean, torch.rsqrt(batch_var + norm.eps), relu)
-    y = functional.batch_norm(x, mean, var, weight, bias, norm.training, norm.momentum, norm.eps)
-    if norm.training and extra:  # they moved in the filled copies
-        norm.running_mean.copy_(mean[:-extra])
-        norm.running_var.copy_(var[:-extra])
+        if extra:  # they moved in the filled copies
+            norm.running_mean.copy_(mean[:-extra])
+            norm.running_var.copy_(var[:-extra])
     return functional.relu(y, inplace=True) if relu else y
 
 
-def _move(norm: ClipBatchNorm, mean: Tensor, var: Tensor, count: int, extra: int) -> None:
-    """The running statistics towards a batch's, the variance's without bias."""
+def fill(values: Tensor, extra: int) -> Tensor:
+    """[C] -> [C + extra], zeros behind."""
+    return functional.pad(values, (0, extra)) if extra else values
+
+
+def move_statistics(norm: nn.BatchNorm3d, mean: Tensor, var: Tensor, count: int) -> None:
+    """The running statistics towards those of a batch.
+
+    Args:
+        mean, var: of the batch, `var` biased; channels past those of `norm` are left out.
+        count: values of each channel in the batch.
+
+    Raises:
+        ValueError: a single value has no variance.
+    """
+    if count < 2:
+        raise ValueError("batch-norm needs more than one value for each channel in training")
     with torch.no_grad():
-        for running, batch in ((norm.running_mean, mean), (norm.running_var, var * (count / max(1, count - 1)))):
-            running.lerp_(batch[: len(batch) - extra].to(running.dtype), norm.momentum)
+        norm.num_batches_tracked.add_(1)
+        for running, batch in ((norm.running_mean, mean), (norm.running_var, var * (count / (count - 1)))):
+            running.lerp_(batch[: norm.num_features].to(running.dtype), norm.momentum)
+
+
+def normalise(x: Tensor, norm: nn.BatchNorm3d, mean: Tensor, var: Tensor, *, relu: bool) -> Tensor:
+    """Batch-norm, and ReLU, of float [N, C + extra, H, W] with x's own statistics; its gradient is batch-norm's.
+
+    Args:
+        norm: gives weight and bias of C channels; the channels behind them are zero and stay so.
+        mean, var: [C + extra], biased; no gradient goes through them, since it is accounted for.
+    """
+    weight, bias = (fill(values, x.shape[1] - norm.num_features) for values in (norm.weight, norm.bias))
+    return _Normalise.apply(x, weight, bias, mean, torch.rsqrt(var + norm.eps), relu)
 
 
 class _Normalise(torch.autograd.Function):
@@ -74,7 +110,9 @@ class _Normalise(torch.autograd.Function):
         ctx.save_for_backward(x, mean, inverse, scale, shift)
         ctx.relu = relu
         y = x * _wide(scale) + _wide(shift)
-        return (functional.relu(y) if relu else y).to(x.dtype)
+        y = functional.relu(y) if relu else y
+        # A cast to the type it has returns y itself, and torch 2.11's compiler then loses all gradients without a word.
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -91,25 +129,3 @@ class _Normalise(torch.autograd.Function):
 def _wide(values: Tensor) -> Tensor:
     """[C] -> what is broadcast over [N, C, H, W]."""
     return values[:, None, None]
-
-
-def use_clip_batch_norm(network: nn.Module) -> None:
-    """Let every `nn.BatchNorm3d` in a network compute as `ClipBatchNorm`, in place."""
-    for module in network.modules():
-        if type(module) is nn.BatchNorm3d:
-            module.__class__ = ClipBatchNorm
-
-
-def sum_with_kernels(network: nn.Module) -> None:
-    """Let a network that is going to be compiled for a GPU take `kernels.channel_sums` in its batch-norms; in place.
-
-    A ReLU that follows one becomes part of it: its backward pass is then summed where the gradient is read.
-    """
-    for module in list(network.modules()):
-        if isinstance(module, ClipBatchNorm):
-            module.by_sums = True
-        if isinstance(module, nn.Sequential):
-            for place in range(1, len(module)):
-                norm, relu = module[place - 1], module[place]
-                if isinstance(norm, ClipBatchNorm) and isinstance(relu, nn.ReLU):
-                    norm.relu, module[place] = True, nn.Identity()

@@ -4,6 +4,7 @@ DALI's CPU backend has no H.264. Everything but NVDEC is run here nevertheless: 
 and read by the store's own code, go through the same graph; and what is fed for H.264 is decoded by PyAV instead.
 """
 
+import functools
 import io
 import zlib
 
@@ -15,7 +16,8 @@ import torch
 from engine.config import DataConfig
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.dali import bitstreams
-from engine.data.dali.bitstreams import BitstreamError, StoredCodec, load_groups
+from engine.data.dali.bitstreams import BitstreamError, StoredCodec, load_groups, to_ivf
+from engine.data.dali.matroska import to_matroska
 from engine.data.indexing import index_folder
 from engine.data.journal import FileState
 from engine.data.loader import ClipLoader, StreamPlan
@@ -36,7 +38,10 @@ GOP = 8
 LENGTHS = (45, 16, 3, 1)
 CLIP = ClipFormat(num_frames=6, short_side=64, crop=64)
 DELIMITER = b"\x00\x00\x00\x01\x09"  # what tells the pictures of these stores apart too
-CODECS = {"vp9": ("libvpx-vp9", "webm", b"VP90"), "mjpeg": ("mjpeg", "avi", b"MJPG")}
+CODECS = {  # encoder, suffix, what wraps its pictures for DALI: both that stores use
+    "vp9": ("libvpx-vp9", "webm", functools.partial(to_matroska, codec_id="V_VP9")),
+    "mjpeg": ("mjpeg", "avi", functools.partial(to_ivf, fourcc=b"MJPG")),
+}
 
 
 def split_marked(data):
@@ -69,7 +74,7 @@ def write_other_store(folder, codec, sizes, *, num_lines_hidden=0):
 
 
 def plain(codec, hidden=0):
-    return StoredCodec(CODECS[codec][2], split_marked, lambda width, height: (width + hidden, height + hidden))
+    return StoredCodec(split_marked, lambda width, height: (width + hidden, height + hidden), CODECS[codec][2])
 
 
 @pytest.fixture(scope="module", params=CODECS)
@@ -143,7 +148,7 @@ def test_stored_and_plain_videos_in_one_batch_and_a_damaged_one_is_named(dali, o
     found = decoder.decode(asked)
     assert sorted(found.failures) == [1, 2]
     assert "there is no snippet store" in found.failures[1]
-    assert "DALI decodes no h264 on the CPU" in found.failures[2]
+    assert "DALI is not given it on the CPU (codec h264)" in found.failures[2]
     assert [numbers(found.frames[place].numpy())[0] for place in (0, 3)] == [0, 0]
     assert decoder.num_rebuilds == 0
     decoder.close()
@@ -196,33 +201,44 @@ def test_training_batches_from_a_store_are_the_same_after_a_resume_and_replace_w
                 assert np.minimum(start + np.arange(6), last).tolist() in (shown, mirrored)
 
 
-@pytest.fixture(scope="module")
-def h264(tmp_path_factory):
-    """A store of H.264 as `tools/ingest.py` makes it; the first video is square, the others are coded with cropping."""
-    root = tmp_path_factory.mktemp("h264")
+def ingested(root, codec):
+    """A store as `tools/ingest.py` makes it; the first video is square, the others are coded with cropping."""
     (root / "raw" / "x").mkdir(parents=True)
     for number, count in enumerate(LENGTHS):
         size = (170, 128) if number else (128, 128)
         write_video(root / "raw" / "x" / f"{number}.mp4", (picture(frame, *size) for frame in range(count)), gop=30)
     index_folder(root / "raw", root / "raw.parquet")
-    settings = StoreSettings(short_side=128, gop=GOP, preset="veryfast")
+    settings = StoreSettings(short_side=128, gop=GOP, preset="veryfast", codec=codec)
     ingest(Manifest.load(root / "raw.parquet"), root / "store", settings, WorkSettings())
     return Manifest.load(root / "store" / "manifest.parquet")
 
 
+@pytest.fixture(scope="module")
+def h264(tmp_path_factory):
+    return ingested(tmp_path_factory.mktemp("h264"), "h264")
+
+
+@pytest.fixture(scope="module", params=["h264", "hevc"])
+def coded(request, tmp_path_factory):
+    """A store of each codec that stores have."""
+    return ingested(tmp_path_factory.mktemp(request.param), request.param)
+
+
 @pytest.mark.parametrize("wanted", [[0], [5, 6, 7, 8, 9], [15, 15], [13, 15], [2, 14]])
 @pytest.mark.parametrize("num_frames", [16, 45])
-def test_what_is_fed_of_h264_decodes_to_the_frames_and_holds_no_more(h264, wanted, num_frames):
+def test_what_is_fed_decodes_to_the_frames_and_holds_no_more(coded, wanted, num_frames):
     wanted = sorted({number + num_frames - 16 for number in wanted})
-    video = next(v for v in map(h264.video, range(len(h264))) if v.num_frames == num_frames)
+    video = next(v for v in map(coded.video, range(len(coded))) if v.num_frames == num_frames)
     reader, entry = find_entry(video)
-    with av.open(io.BytesIO(reader.read(entry, 0, len(entry.group_end) - 1)), format="h264") as container:
+    with av.open(io.BytesIO(reader.read(entry, 0, len(entry.group_end) - 1)), format=video.codec) as container:
         expected = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
     data, places, size = load_groups(video, wanted)
-    assert size == {45: (128, 128), 16: (176, 128)}[num_frames]
+    least = {"h264": 0, "hevc": 144}[video.codec]  # of either side, for NVDEC
+    assert size == {45: (max(128, least), max(128, least)), 16: (176, max(128, least))}[num_frames]
     with av.open(io.BytesIO(data.tobytes())) as container:
-        assert container.format.name == "ivf"
+        assert container.format.name == {"h264": "ivf", "hevc": "matroska,webm"}[video.codec]
         stream = container.streams.video[0]
+        assert stream.codec_context.codec.canonical_name == video.codec
         assert (stream.codec_context.width, stream.codec_context.height) == size
         frames = list(container.decode(stream))
     assert [frame.pts for frame in frames] == list(range(len(frames)))  # a stamp for each, in the order of showing
@@ -235,7 +251,7 @@ def test_what_is_fed_of_h264_decodes_to_the_frames_and_holds_no_more(h264, wante
 
 
 def test_a_group_that_lacks_pictures_is_named(h264, monkeypatch):
-    short = StoredCodec(b"H264", lambda data: split_pictures(data)[:-1], lambda *size: size)
+    short = StoredCodec(lambda data: split_pictures(data)[:-1], lambda *size: size, CODECS["mjpeg"][2])
     monkeypatch.setitem(bitstreams.STORED_CODECS, "h264", short)
     with pytest.raises(BitstreamError, match=r"frame 0 is not in its group: see tools/ingest.py --verify"):
         load_groups(next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 1), [0])
@@ -243,11 +259,11 @@ def test_a_group_that_lacks_pictures_is_named(h264, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.nvdec
-def test_nvdec_reads_stores_like_pyav(dali, h264):
+def test_nvdec_reads_stores_like_pyav(dali, coded):
     gpu, clip = torch.device("cuda"), ClipFormat(num_frames=6, short_side=64, crop=56)
     one, other = PyAVDecoder(clip, gpu, 2), dali.DaliDecoder(clip, gpu, 8, 16)
-    for place in range(len(h264)):
-        video = h264.video(place)
+    for place in range(len(coded)):
+        video = coded.video(place)
         asked = [
             SnippetRequest(video, start, 0.3, 0.8, bool(start % 2))
             for start in sorted({*range(min(video.num_frames, 12)), video.num_frames - 1})
@@ -264,9 +280,9 @@ def test_nvdec_reads_stores_like_pyav(dali, h264):
 
 @pytest.mark.gpu
 @pytest.mark.nvdec
-def test_nvdec_counts_frames_of_stores(dali, h264):
+def test_nvdec_counts_frames_of_stores(dali, coded):
     decoder = dali.DaliDecoder(CLIP, torch.device("cuda"), 8, 64)
-    video = next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 45)
+    video = next(v for v in map(coded.video, range(len(coded))) if v.num_frames == 45)
     found = decoder.decode([SnippetRequest(video, start, 0, 0, False) for start in range(45)])
     assert not found.failures
     assert [numbers(clip) for clip in found.frames.cpu().numpy()] == [

@@ -1,15 +1,17 @@
 """Normalising: which pictures are taken at which rate, how large and how turned they become, in groups of which length."""
 
 import io
+from dataclasses import replace
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
+from engine.data.dali.parameter_sets import drop_cropping
 from engine.data.journal import Failure
 from engine.data.pyav.encode import write_video
-from engine.data.pyav.groups import GroupDecoder
+from engine.data.pyav.groups import GroupDecoder, split_pictures
 from engine.data.pyav.normalise import SourceVideo, constant_rate, even_size, normalise_file, output_rate
 from engine.data.store.index import StoreSettings
 from tests.data.videos import numbers, picture
@@ -21,9 +23,9 @@ def normalise(path, *, fps=25.0, rotation=0, settings=SETTINGS):
     return normalise_file(SourceVideo(path.name, fps, rotation, path.stat().st_size), path.parent, settings, 60)
 
 
-def rgb(made):
+def rgb(made, codec="h264"):
     """All pictures [T, H, W, 3], decoded in one go by FFmpeg's own reader of raw streams."""
-    with av.open(io.BytesIO(made.data), format="h264") as container:
+    with av.open(io.BytesIO(made.data), format=codec) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
@@ -81,20 +83,21 @@ def test_sizes_are_even_and_keep_the_shape():
         assert abs(long - width * 64 / 65) <= 1
 
 
-@pytest.mark.parametrize("b_frames", [0, 3])
+@pytest.mark.parametrize(("codec", "b_frames"), [("h264", 0), ("h264", 3), ("hevc", 0), ("hevc", 3)])
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 24, 29])
-def test_groups_are_closed_and_full(tmp_path, count, b_frames):
+def test_groups_are_closed_and_full(tmp_path, count, codec, b_frames):
     path = tmp_path / "v.mp4"
     write_video(path, (picture(number, 160, 120) for number in range(count)))
-    settings = StoreSettings(short_side=64, gop=8, b_frames=b_frames, tune="none")
+    settings = StoreSettings(short_side=64, gop=8, b_frames=b_frames, tune="none", codec=codec)
     made = normalise(path, settings=settings)
     assert (made.num_frames, made.width, made.height, made.fps) == (count, 86, 64, 25)
     assert len(made.group_bytes) == -(-count // 8)
     assert sum(made.group_bytes) == len(made.data)
-    whole, decoder, start = rgb(made), GroupDecoder(), 0
+    whole, decoder, start = rgb(made, codec), GroupDecoder(), 0
     assert numbers(whole) == list(range(count))
     for group, length in enumerate(made.group_bytes):
-        alone = [frame.to_ndarray(format="rgb24") for frame in decoder.pictures(made.data[start : start + length])]
+        group_data = made.data[start : start + length]
+        alone = [frame.to_ndarray(format="rgb24") for frame in decoder.pictures(group_data, codec)]
         assert np.array_equal(np.stack(alone), whole[8 * group : 8 * group + 8])
         start += length
 
@@ -105,6 +108,21 @@ def test_a_variable_rate_becomes_constant(tmp_path):
     write_video(path, (picture(number, 160, 120) for number in range(6)), times=times)
     made = normalise(path, settings=StoreSettings(short_side=64, gop=8, fps=25))
     assert numbers(rgb(made)) == [0, 1, *[2] * 8, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("size", "shown"), [((160, 120), (86, 64)), ((120, 160), (64, 86)), ((640, 360), (114, 64))])
+def test_hevc_is_coded_as_large_as_nvdec_asks_and_shows_what_h264_shows(tmp_path, size, shown):
+    path = tmp_path / "v.mp4"
+    write_video(path, (picture(number, *size) for number in range(12)))
+    made = normalise(path, settings=StoreSettings(short_side=64, gop=8, codec="hevc", crf=8))
+    assert (made.width, made.height) == shown
+    assert np.abs(rgb(made, "hevc").astype(int) - rgb(normalise(path, settings=replace(SETTINGS, crf=8)))).mean() < 2
+    coded = b"".join(drop_cropping(each, "hevc") for each in split_pictures(made.data, "hevc"))
+    whole = rgb(replace(made, data=coded), "hevc")
+    assert whole.shape == (12, 144, 144, 3)
+    assert np.array_equal(whole[:, : shown[1], : shown[0]][:, :-2, :-2], rgb(made, "hevc")[:, :-2, :-2])
+    beside = whole[:, : shown[1], shown[0] + 8 :].astype(int)
+    assert np.abs(beside - whole[:, : shown[1], shown[0] - 1 : shown[0]]).mean() < 8  # its last column, repeated
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])

@@ -56,10 +56,10 @@ def raw(tmp_path_factory):
     return Manifest.load(root / "manifest.parquet")
 
 
-@pytest.fixture(scope="module", params=[0, 3], ids=["no-b", "b"])
+@pytest.fixture(scope="module", params=[{}, {"b_frames": 3}, {"codec": "hevc"}], ids=["no-b", "b", "hevc"])
 def store(raw, tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("store") / "s"
-    ingest(raw, folder, dataclasses.replace(SETTINGS, b_frames=request.param), WorkSettings(shard_bytes=20_000))
+    ingest(raw, folder, dataclasses.replace(SETTINGS, **request.param), WorkSettings(shard_bytes=10_000))
     return folder
 
 
@@ -75,7 +75,7 @@ def normalised_frames(folder, video):
     index = StoreIndex(folder / "store.index")
     entry = index[split_stored_path(video.path)[1]]
     data = StoreReader(index).read(entry, 0, len(entry.group_end) - 1)
-    with av.open(io.BytesIO(data), format="h264") as container:
+    with av.open(io.BytesIO(data), format=index.settings.codec) as container:
         return list(container.decode(video=0))
 
 
@@ -130,7 +130,10 @@ def test_the_manifest_is_the_source_s_with_other_facts(store, raw):
     assert load_source(SourceConfig(manifest=str(store / "manifest.parquet"), classes=["diving"])).classes == (
         "diving",
     )
-    assert len(list(store.glob("*.h264"))) > 1
+    codec = StoreIndex(store / "store.index").settings.codec
+    assert set(manifest.table.column("codec").to_pylist()) == {codec}
+    assert len(list(store.glob(f"*.{codec}"))) > 1
+    assert verify(store, 99).problems == []
 
 
 def test_training_sees_the_same_snippets_from_the_store_as_from_the_raw_files(store, raw):

@@ -1,5 +1,6 @@
 """The index of a store: opened at once however large, refused where it is none; and paths that lead into one."""
 
+import json
 import time
 from pathlib import Path
 
@@ -31,6 +32,21 @@ def test_a_large_index_opens_at_once(tmp_path):
         times.append(time.perf_counter() - start)
     assert entry.num_bytes == 19
     assert min(times) < 0.005
+
+
+def test_a_store_of_h264_has_the_index_that_it_had_before_there_was_a_choice(tmp_path):
+    columns = {name: np.arange(3) for name in ("shard", "offset", "num_frames", "width", "height", "crc32")}
+    columns |= {"first_group": np.arange(4), "group_end": np.arange(3) + 1}
+    settings = {}
+    for codec in ("h264", "hevc"):
+        path = tmp_path / f"{codec}.index"
+        write_index(path, StoreSettings(gop=8, codec=codec), columns)
+        head = path.read_bytes()[:4096].partition(b"\0")[2]
+        settings[codec] = json.loads(head)["settings"]
+        assert StoreIndex(path).settings == StoreSettings(gop=8, codec=codec)
+    names = ["short_side", "gop", "fps", "crf", "preset", "b_frames", "tune"]
+    assert list(settings["h264"]) == names  # as the first version of stores wrote them, in that order
+    assert settings["hevc"] == settings["h264"] | {"codec": "hevc"}
 
 
 def test_paths_into_a_store():

@@ -38,6 +38,9 @@ def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, c
     assert verify(out, 10).problems == []
     (root / "a/x.mp4").unlink()  # what is stored needs its original no more
     assert ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings()).num_frames == 37
+    assert "codec" not in (out / "journal.jsonl").read_text().partition("\n")[0]  # as before there was a choice
+    with pytest.raises(InputError, match="was begun with codec h264 \\(now hevc\\)"):
+        ingest(Manifest.load(root / "m.parquet"), out, dataclasses.replace(SETTINGS, codec="hevc"), WorkSettings())
     with pytest.raises(InputError, match="was begun with gop 8 \\(now 16\\)"):
         ingest(Manifest.load(root / "m.parquet"), out, dataclasses.replace(SETTINGS, gop=16), WorkSettings())
     with pytest.raises(InputError, match="is the manifest of a store already"):
@@ -82,7 +85,7 @@ def test_segments_keep_their_time_at_another_rate(tmp_path):
         row("a.mp4", "x", first_frame=10, num_frames=25, file_frames=100),
     ]
     halved = StoredVideo(0, 0, (50,) * 7, 50, 64, 64, 12.5, 0)
-    manifest = build_manifest(Manifest.from_rows(rows, tmp_path), {"a.mp4": halved}, tmp_path)
+    manifest = build_manifest(Manifest.from_rows(rows, tmp_path), {"a.mp4": halved}, tmp_path, "h264")
     assert [(video.first_frame, video.num_frames) for video in map(manifest.video, range(2))] == [(0, 50), (5, 13)]
 
 

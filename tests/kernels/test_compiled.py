@@ -22,7 +22,7 @@ def check_cosine_nn(compiled, capability, kind, k, config, width):
     assert found.registers <= 255 and found.spills == 0
     assert 0 < found.shared_bytes <= compiled.SHARED_BYTES[capability]
     product = "FFMA" if kind == "fp32" else PRODUCTS[capability]
-    assert sum(count for name, count in found.loop.items() if name.startswith(product)) > 0
+    assert any(name.startswith(product) for name in found.counts)
     widths = found.widths("LDGSTS")  # copies into shared memory that run ahead: of classes, and of streamed queries
     columns = config.block_d or compiled.padded_width(width)
     tile_bytes = config.block_c * columns * KINDS[kind]
@@ -69,3 +69,26 @@ def test_clip_normalize_loads_nothing_but_frames(compiled, kind, flips, channels
     else:  # bytes are gathered; beside them there is the clip's flag
         assert set(loads) == {8}
         assert set(stores) == {128}
+
+
+@pytest.mark.parametrize(("capability", "product"), [(80, "mma.sync"), (90, "wgmma.mma_async"), (100, "tcgen05.mma")])
+@pytest.mark.parametrize("way", ["tiles", "walk"])
+def test_temporal_conv_compiles_to_tensor_cores(compiled, way, capability, product):
+    from kernels import temporal_conv_tiles_triton as tiles
+    from kernels import temporal_conv_triton as launches
+    from kernels import temporal_conv_walk_triton as walk
+
+    pointers = dict.fromkeys(("x", "taps", "z", "dz", "dx"), "*bf16")
+    pointers |= dict.fromkeys(("scale", "shift", "slope", "base", "partial"), "*fp32")
+    constants = {"C": 144, "C_OUT": 64, "UPCAST": False}
+    constants |= {"STRIDE": 1} if way == "tiles" else walk.parts_of(144, 64)
+    for name, kernel in (("forward", "forward"), ("activation", "activation_gradient"), ("tap", "tap_gradient")):
+        config = dict((launches.TILES if way == "tiles" else launches.WALK)[name])
+        options = {key: config.pop(key) for key in ("num_warps", "num_stages")}
+        own = {"FINISH": True} if (way, name) == ("walk", "activation") else {}
+        function = getattr(tiles if way == "tiles" else walk, kernel)
+        ptx = compiled.compile_kernel(function, capability, pointers, {**constants, **own, **config}, options).asm[
+            "ptx"
+        ]
+        assert product in ptx, name
+        assert "cp.async" in ptx, name  # loads run ahead of the arithmetic

@@ -16,7 +16,8 @@ from tests.kernels.test_clip_normalize import random_frames
 from tests.kernels.test_cosine_nn import random_rows
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-CASES = [f"tests/kernels/triton_{name}.py" for name in ("cosine_nn", "clip_normalize", "channel_sums")]
+NAMES = ("cosine_nn", "clip_normalize", "channel_sums", "temporal_conv")
+CASES = [f"tests/kernels/triton_{name}.py" for name in NAMES]
 
 
 def run_cases(path: str, interpret: str) -> None:

@@ -7,12 +7,18 @@ from torch import nn
 from engine.models.backbones import VideoResNet
 from engine.models.flat import _MULTIPLE as FILLED
 from engine.models.flat import aligned
-from engine.models.norm import ClipBatchNorm, sum_with_kernels
+from engine.models.norm import ClipBatchNorm, normalise, use_clip_batch_norm
 
 
 def network(form: str) -> VideoResNet:
     torch.manual_seed(0)
     return VideoResNet("r2plus1d_18", 5, form=form).double().to(memory_format=torch.channels_last_3d)
+
+
+def by_sums(model: VideoResNet) -> None:
+    for module in model.modules():
+        if isinstance(module, ClipBatchNorm):
+            module.by_sums = True
 
 
 def results(model: VideoResNet, call: nn.Module, clips: torch.Tensor) -> list[dict[str, torch.Tensor]]:
@@ -29,7 +35,7 @@ def test_with_sums_of_its_own_it_is_the_same_function(form, multiple, backend, m
     monkeypatch.setitem(FILLED, "cpu", multiple)
     clips = torch.randn(2, 3, 4, 24, 24, dtype=torch.float64).contiguous(memory_format=torch.channels_last_3d)
     published, model = network("published"), network(form)
-    sum_with_kernels(model)
+    by_sums(model)
     assert list(model.state_dict()) == list(published.state_dict())
     call = model if backend is None else torch.compile(model, backend=backend, fullgraph=True)
     expected = results(published, published, clips)
@@ -46,10 +52,10 @@ def test_fifty_steps_give_the_same_loss_curve(form):
     clips = clips.contiguous(memory_format=torch.channels_last_3d)
     targets = torch.randn(8, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     curves = []
-    for by_sums in (False, True):
+    for has_sums in (False, True):
         model = network(form)
-        if by_sums:
-            sum_with_kernels(model)
+        if has_sums:
+            by_sums(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=2e-5)
         curve = []
         for _ in range(50):
@@ -66,19 +72,38 @@ def test_fifty_steps_give_the_same_loss_curve(form):
 
 
 def test_a_batch_norm_by_itself():
-    """Without and with the ReLU in it, and clips whose memory is not channels-last."""
+    """With both ways of summing, and clips whose memory is not channels-last."""
     torch.manual_seed(0)
     clips = torch.randn(3, 4, 2, 5, 6, dtype=torch.float64)
+    plain = nn.BatchNorm3d(4).double()
+    nn.init.normal_(plain.weight)
+    ours = nn.Sequential(nn.BatchNorm3d(4)).double()
+    ours[0].load_state_dict(plain.state_dict())
+    for has_sums in (False, True):
+        use_clip_batch_norm(ours, by_sums=has_sums)
+        ours[0].by_sums = has_sums
+        for layout in (torch.channels_last_3d, torch.contiguous_format):
+            torch.testing.assert_close(ours(clips.contiguous(memory_format=layout)), plain(clips))
+            torch.testing.assert_close(ours[0].state_dict(), plain.state_dict())
+    with pytest.raises(ValueError, match="more than one value"):
+        ours[0].train()(clips[:1, :, :1, :1, :1].contiguous(memory_format=torch.channels_last_3d))
+
+
+def test_normalising_with_known_statistics_has_batch_norms_gradient():
+    torch.manual_seed(0)
+    x = (torch.randn(3, 4, 2, 5, dtype=torch.float64) + 1).requires_grad_()
+    norm = ClipBatchNorm(4).double()
+    nn.init.uniform_(norm.weight), nn.init.normal_(norm.bias)
+    inputs = (x, norm.weight, norm.bias)
+    var, mean = torch.var_mean(x.detach(), dim=(0, 2, 3), correction=0)
     for relu in (False, True):
-        plain = nn.Sequential(nn.BatchNorm3d(4), nn.ReLU() if relu else nn.Identity()).double()
-        ours = ClipBatchNorm(4).double()
-        ours.relu = relu
-        nn.init.normal_(plain[0].weight), ours.load_state_dict(plain[0].state_dict())
-        for by_sums in (False, True):
-            ours.by_sums = by_sums
-            for layout in (torch.channels_last_3d, torch.contiguous_format):
-                torch.testing.assert_close(ours(clips.contiguous(memory_format=layout)), plain(clips))
-                torch.testing.assert_close(ours.state_dict(), plain[0].state_dict())
+        expected = nn.functional.batch_norm(x, None, None, norm.weight, norm.bias, True, 0.0, norm.eps)
+        expected = expected.relu() if relu else expected
+        actual = normalise(x, norm, mean, var, relu=relu)
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+        gradients = [torch.autograd.grad(y.sin().sum(), inputs) for y in (actual, expected)]
+        torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-12)
+        assert gradients[0][0].abs().max() > 0.01
 
 
 def test_channels_are_filled_as_tensor_cores_want_them():

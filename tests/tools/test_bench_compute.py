@@ -41,6 +41,7 @@ def test_flop_of_the_published_networks(bench, small, tmp_path, backbone, giga_m
         ("engine flat bf16", "bf16"),
         ("engine compiled", "bf16"),
         ("engine flat compiled", "bf16"),
+        ("engine fused compiled", "bf16"),
         ("torchvision", "bf16"),
         ("paper recipe", "fp32"),
     ],

@@ -2,11 +2,11 @@
 
 import json
 import os
+import sys
 import time
 from argparse import ArgumentParser
 from types import SimpleNamespace
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -18,7 +18,8 @@ from engine.data.pyav.encode import write_video
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
-from tests.data.videos import numbers, picture, write_numbered
+from tests.data.fake_nvcodec import FakeModule
+from tests.data.videos import picture, write_numbered
 from tests.small_run import ROOT
 
 CPU = torch.device("cpu")
@@ -50,19 +51,62 @@ def material_of(manifest, snippets):
     return Material(manifest, manifest, manifest, snippets, CLIP)
 
 
+class Here:
+    """A contestant in this process, where stand-ins are seen."""
+
+    def __init__(self, build, *arguments, limit_s):
+        self.contestant = self._try(build, *arguments)
+
+    def call(self, method, *arguments):
+        return self._try(getattr(self.contestant, method), *arguments)
+
+    def _try(self, function, *arguments):
+        from bench.apart import ContestantError
+
+        try:
+            return function(*arguments)
+        except Exception as error:
+            raise ContestantError(f"{type(error).__name__}: {error}") from error
+
+    def close(self):
+        pass
+
+
+def runners_of(material, threads=1, batch=8):
+    """Name -> function of all that take part and can be built."""
+    from bench import gpu_contestants
+
+    found = gpu_contestants.builders(material, CPU, threads, batch)
+    return {
+        name: found[name]() for name in gpu_contestants.names(material, CPU)[0] if name not in gpu_contestants.OTHERS
+    }
+
+
+@pytest.fixture
+def recorded(bench, monkeypatch):
+    """What is written of a record."""
+    fields = {}
+
+    class Record:
+        def __init__(self, name):
+            fields["name"] = name
+
+        def write(self, **more):
+            fields.update(more)
+
+    monkeypatch.setattr(bench, "GrowingRecord", Record)
+    return fields
+
+
 def options(bench, *words):
     parser = ArgumentParser()
     bench.add_arguments(parser)
     return parser.parse_args(["--snippets", "9", "--repeats", "2", "--batch", "4", "--threads", "2", *words])
 
 
-def test_all_that_runs_without_a_gpu(bench, dali, vp9, monkeypatch, capsys):
-    recorded = {}
-    monkeypatch.setattr(
-        bench, "append_record", lambda name, **fields: recorded.update(fields, name=name) or ROOT / "x.jsonl"
-    )
+def test_all_that_runs_without_a_gpu(bench, dali, vp9, recorded, capsys):
     material = material_of(vp9, [(number % 3, 4 * number) for number in range(9)])
-    bench.report(options(bench, "--needed", "0.5"), material, CPU)
+    bench.report(options(bench, "--needed", "0.5"), material, CPU, Here)
     text = capsys.readouterr().out
     names = {"PyAV store", "DALI store", "DALI store, 2", "DALI mp4", "DALI raw"}
     names |= {"hybrid 0.125", "hybrid 0.25", "hybrid 0.5"}
@@ -72,18 +116,20 @@ def test_all_that_runs_without_a_gpu(bench, dali, vp9, monkeypatch, capsys):
     assert max(recorded["differences"].values()) < 0.5
     assert recorded["differences"]["DALI store"] > 0  # rounded by another library
     assert recorded["busy"]["DALI store"] == {"decoder": None, "gpu": None}
-    assert set(recorded["skipped"]) == {"PyNvVideoCodec"}
+    assert set(recorded["skipped"]) == {"PyNvVideoCodec", "torchcodec mp4", "ACCV-Lab mp4"}
     assert not {"device", "time", "command", "versions", "commit", "dirty"} & set(recorded)
     assert json.dumps(recorded, allow_nan=False)
     assert "3 videos, 9 snippets 4x112x112 from short side 128 in batches of 4, 2 runs in turns, 2 threads" in text
-    assert "PyNvVideoCodec does not take part: PyNvVideoCodec cannot be imported" in text
+    assert "PyNvVideoCodec does not take part: PyNvVideoCodec decodes on NVIDIA GPUs, not on cpu" in text
+    assert "torchcodec mp4 does not take part: fails: InputError: torchcodec is asked for its CUDA decoder" in text
+    assert text.count("run 2: ") == len(names)
     assert "the best hybrid, hybrid " in text
     assert "times what the network eats (0.5 clips/s)" in text
 
 
 def test_a_batch_split_between_two_keeps_its_order(bench, dali, vp9):
     requests = [(row, start) for row in range(3) for start in (0, 5)]
-    runners, _ = bench.contestants(material_of(vp9, requests), CPU, 1, 8)
+    runners = runners_of(material_of(vp9, requests))
     for name in ("hybrid 0.125", "hybrid 0.5", "DALI store, 2"):
         difference = (runners[name](requests).int() - runners["PyAV store"](requests).int()).abs()
         assert difference.float().mean() < 0.5
@@ -91,44 +137,61 @@ def test_a_batch_split_between_two_keeps_its_order(bench, dali, vp9):
     assert (alone.int() - runners["PyAV store"](requests[:1])[0].int()).abs().float().mean() < 0.5
 
 
-def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(bench, vp9, monkeypatch, capsys):
-    material, recorded = material_of(vp9, [(0, 3), (1, 8)]), {}
-    right = bench.contestants(material, CPU, 1, 8)[0]["PyAV store"]
+def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(bench, vp9, recorded, monkeypatch, capsys):
+    from bench import gpu_contestants
+
+    material = material_of(vp9, [(0, 3), (1, 8)])
+    right = runners_of(material)["PyAV store"]
 
     def broken(snippets):
         raise AttributeError("no such thing in this version")
 
     late = lambda snippets: right([(row, start + 20) for row, start in snippets])  # noqa: E731
     runners = {"PyAV store": right, "late": late, "broken": broken}
-    monkeypatch.setattr(bench, "contestants", lambda *_: (runners, {}))
-    monkeypatch.setattr(bench, "append_record", lambda name, **fields: recorded.update(fields) or ROOT / "x.jsonl")
+    monkeypatch.setattr(bench, "names", lambda *_: (list(runners), {}))
+    monkeypatch.setattr(
+        gpu_contestants, "builders", lambda *_: {name: lambda runner=runner: runner for name, runner in runners.items()}
+    )
     with pytest.raises(InputError, match=r"'late' does not show the pictures.*'broken' fails: AttributeError: no such"):
-        bench.report(options(bench), material, CPU)
+        bench.report(options(bench), material, CPU, Here)
     assert set(recorded["results"]) == {"PyAV store"}
     assert set(recorded["skipped"]) == {"late", "broken"}
     assert "late does not take part" in capsys.readouterr().out
+    del runners["PyAV store"]
+    monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
+    with pytest.raises(InputError, match="which all are held against, fails: KeyError"):
+        bench.report(options(bench), material, CPU, Here)
+
+
+def test_each_in_a_process_of_its_own(bench, vp9, recorded, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
+    bench.report(options(bench), material_of(vp9, [(0, 3), (1, 8)]), CPU)
+    assert recorded["n"] == 2 and recorded["differences"] == {"PyAV store": 0.0}
+    assert "run 2: PyAV store" in capsys.readouterr().out
 
 
 def test_who_takes_part(bench, dali, vp9, tmp_path):
-    assert bench.dali_problem_of(vp9, CPU) is None
+    from bench.gpu_contestants import dali_problem_of
+
+    assert dali_problem_of(vp9, CPU) is None
     (tmp_path / "raw" / "x").mkdir(parents=True)
     write_video(tmp_path / "raw" / "x" / "a.mp4", (picture(number, 64, 64) for number in range(20)))
     index_folder(tmp_path / "raw", tmp_path / "raw.parquet")
     raw = Manifest.load(tmp_path / "raw.parquet")
-    assert bench.dali_problem_of(raw, CPU) == "DALI does not decode h264 on the CPU"
+    assert dali_problem_of(raw, CPU) == "DALI does not decode h264 on the CPU"
     ingest(raw, tmp_path / "store", StoreSettings(short_side=64, gop=8), WorkSettings())
     store = Manifest.load(tmp_path / "store" / "manifest.parquet")
-    assert "snippet store of H.264" in bench.dali_problem_of(store, CPU)
+    assert dali_problem_of(store, CPU) == "DALI does not decode h264 on the CPU"
 
 
 def test_what_follows(bench):
     medians = {"PyAV store": 100.0, "DALI store": 1000.0, "hybrid 0.25": 1100.0, "hybrid 0.5": 700.0}
-    assert bench.conclusions(medians | {"PyNvVideoCodec": 1250.0}, 400.0) == [
-        "PyNvVideoCodec is 1.25 times as fast as DALI store, below 1.3: stays a peer",
+    assert bench.conclusions(medians | {"PyNvVideoCodec": 1250.0, "DALI hevc": 1900.0}, 400.0) == [
+        "DALI hevc is 1.90 times as fast as DALI store",
+        "PyNvVideoCodec is 1.25 times as fast as DALI store",
         "the best hybrid, hybrid 0.25, is 1.10 times as fast as DALI store alone",
         "DALI store decodes 2.50 times what the network eats (400 clips/s)",
     ]
-    assert "worth offering" in bench.conclusions(medians | {"PyNvVideoCodec": 1301.0}, None)[0]
     assert bench.conclusions({"PyAV store": 100.0}, 400.0) == []
 
 
@@ -140,24 +203,102 @@ def test_one_clear_error_without_a_gpu(bench, monkeypatch):
         bench.run(options(bench, "--batch", "0"))
 
 
-def test_what_the_peer_is_fed_decodes_to_the_snippet(bench, tmp_path):
-    from bench.nvcodec import coded_snippet
+def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(bench, tmp_path, monkeypatch, capsys):
+    """With the stand-in for the library; DALI has no H.264 here."""
+    from bench import gpu_contestants, material
 
-    (tmp_path / "raw" / "x").mkdir(parents=True)
-    write_video(tmp_path / "raw" / "x" / "a.mp4", (picture(number, 96, 96) for number in range(29)))
-    index_folder(tmp_path / "raw", tmp_path / "raw.parquet")
-    ingest(Manifest.load(tmp_path / "raw.parquet"), tmp_path / "s", StoreSettings(short_side=96, gop=8), WorkSettings())
-    video = Manifest.load(tmp_path / "s" / "manifest.parquet").video(0)
-    for start in (0, 6, 25, 28):
-        data, places = coded_snippet(SnippetRequest(video, start, 0.5, 0.5, False), CLIP)
-        context = av.CodecContext.create("h264", "r")
-        parsed = [*context.parse(data), *context.parse(b"")]
-        frames = [frame for packet in [*parsed, None] for frame in context.decode(packet)]
-        assert len(frames) == max(places) + 1
-        clip = np.zeros((4, 96, 96, 3), np.uint8)
-        for number, slots in places.items():
-            clip[slots] = frames[number].to_ndarray(format="rgb24")
-        assert numbers(clip) == np.minimum(start + np.arange(4), 28).tolist()
+    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", FakeModule())
+    monkeypatch.setattr(gpu_contestants, "nvcodec_problem", lambda *_: None)
+    monkeypatch.setattr(material, "_DRAWN", (2, 30, (160, 120)))
+    chosen = options(bench, "--short-side", "64", "--crop", "56", "--hevc", "24", "--repeats", "1", "--no-record")
+    assert (options(bench, "--hevc").hevc, options(bench).hevc) == (21, None)
+    prepared = material.add_hevc(material.prepare(chosen, tmp_path), tmp_path, 24, 1)
+    assert set(prepared.hevc.table.column("codec").to_pylist()) == {"hevc"}
+    runners, skipped = runners_of(prepared, 2, 4), gpu_contestants.names(prepared, CPU)[1]
+    assert set(runners) == {
+        "PyAV store",
+        "PyAV hevc",
+        "PyNvVideoCodec",
+        "PyNvVideoCodec hevc",
+        *(f"hybrid nv {share}" for share in (0.125, 0.25, 0.5)),
+    }
+    assert set(skipped) == {"DALI store", "DALI mp4", "DALI raw", "DALI hevc"}
+    clips = {name: runner(prepared.snippets) for name, runner in runners.items()}
+    assert torch.equal(clips["PyNvVideoCodec"], clips["PyAV store"])
+    assert torch.equal(clips["hybrid nv 0.25"], clips["PyAV store"])
+    assert torch.equal(clips["PyNvVideoCodec hevc"], clips["PyAV hevc"])
+    assert 0 < (clips["PyAV hevc"].float() - clips["PyAV store"].float()).abs().mean() < 4
+    bench.report(chosen, prepared, CPU, Here)
+    assert "PyNvVideoCodec hevc is " in capsys.readouterr().out
+
+
+def test_no_round_begins_after_the_limit(bench, vp9, recorded, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
+    bench.report(options(bench, "--limit", "0", "--repeats", "5"), material_of(vp9, [(0, 0)] * 3), CPU, Here)
+    assert recorded["n"] == 1 and "1 of 5 runs of each are done" in capsys.readouterr().out
+
+
+def test_whole_pictures_of_other_libraries_are_cut_and_not_scaled(bench, vp9):
+    from bench.gpu_contestants import cropped
+
+    manifest, clip = vp9, ClipFormat(num_frames=2, short_side=96, crop=56)
+    whole = torch.arange(2 * 96 * 128 * 3).view(2, 96, 128, 3)
+    decode = cropped(lambda snippets: [whole for path, start in snippets if path.is_file() and start == 4], clip)
+    asked = SnippetRequest(manifest.video(0), 4, 0.5, 0.5, False)
+    assert torch.equal(decode([asked])[0], whole[:, 20:76, 36:92])
+    with pytest.raises(InputError, match="would have to be scaled"):
+        cropped(lambda snippets: [whole], CLIP)([asked])
+
+
+def test_other_libraries_are_called_as_they_ask_to_be(bench, monkeypatch):
+    """Their own kinds of answer; where one is not installed, or decodes on the CPU, it says so."""
+    from bench import readers
+
+    gpu, calls = torch.device("cuda", 0), []
+    frames = torch.arange(3 * 4 * 4 * 3, dtype=torch.uint8).view(3, 4, 4, 3)
+
+    class Torchcodec:
+        cpu_fallback = None
+
+        def __init__(self, path, **options):
+            calls.append((path, options))
+
+        def get_frames_in_range(self, start, stop):
+            calls.append((start, stop))
+            return SimpleNamespace(data=frames)
+
+    class OnDemand:
+        def Decode(self, files, numbers, as_bgr):
+            self.asked = (files, numbers, as_bgr)
+
+        def GetBuffer(self, *asked):
+            assert asked == self.asked
+            calls.append(asked)
+            return [list(frames) for _ in asked[0]]
+
+    for name in ("torchcodec", "torchcodec.decoders", "accvlab"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for build in (readers.torchcodec_on_gpu, readers.accv_on_gpu):
+        with pytest.raises(InputError, match="is not installed"):
+            build(gpu, 3, 2)
+    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(VideoDecoder=Torchcodec))
+    read = readers.torchcodec_on_gpu(gpu, 3, 2)
+    assert torch.equal(read([("a.mp4", 5)])[0], frames)
+    assert calls == [
+        ("a.mp4", {"device": "cuda:0", "dimension_order": "NHWC", "seek_mode": "approximate"}),
+        (5, 8),
+    ]
+    monkeypatch.setattr(Torchcodec, "cpu_fallback", "no NVDEC")
+    with pytest.raises(InputError, match="decodes on the CPU instead: no NVDEC"):
+        read([("a.mp4", 5)])
+    library = SimpleNamespace(CreateBatchAsyncStreamReader=lambda **_: OnDemand())
+    monkeypatch.setitem(sys.modules, "accvlab", SimpleNamespace(on_demand_video_decoder=library))
+    monkeypatch.setattr(torch, "as_tensor", lambda frame, device: frame)
+    (one, other) = readers.accv_on_gpu(gpu, 3, 2)([("a.mp4", 5), ("b.mp4", 0)])
+    assert calls[-1] == (["a.mp4", "b.mp4"], [[5, 6, 7], [0, 1, 2]], False)
+    assert torch.equal(one, frames)
+    assert torch.equal(other, frames)
 
 
 def test_how_busy_a_gpu_is(bench, tmp_path, monkeypatch):

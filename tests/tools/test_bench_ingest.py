@@ -40,16 +40,20 @@ def recorder(monkeypatch, module):
 
 def test_settings_and_speed_are_measured(bench, monkeypatch, capsys):
     recorded = recorder(monkeypatch, bench[0])
-    monkeypatch.setattr(bench[0], "VARIANTS", ({}, {"crf": 40, "b_frames": 2}))
-    bench[0].run(options(bench[0], "--snippets", "4", "--repeats", "1", "--variants", "2"))
+    monkeypatch.setattr(bench[0], "VARIANTS", ({}, {"crf": 40, "b_frames": 2}, {"codec": "hevc", "crf": 40}))
+    bench[0].run(options(bench[0], "--snippets", "4", "--repeats", "1", "--variants", "3"))
     assert 0.2 < recorded["ratio"] < 5
-    fine, coarse = recorded["settings"]
+    fine, coarse, hevc = recorded["settings"]
     assert (fine["settings"], coarse["settings"]) == ("default", "crf 40, b_frames 2")
     assert fine["bytes/frame"] > 1.5 * coarse["bytes/frame"]
     assert fine["bytes/frame in MP4"] > fine["bytes/frame"]
     assert coarse["MP4 clips/s"] is None
     assert 60 > fine["PSNR dB"] > coarse["PSNR dB"] + 5
     assert 1 > fine["SSIM"] > coarse["SSIM"]
+    assert hevc["settings"] == "codec hevc, crf 40"
+    assert fine["bytes/frame"] > 1.5 * hevc["bytes/frame"]
+    assert fine["PSNR dB"] - 5 > hevc["PSNR dB"] > 20
+    assert hevc["MP4 clips/s"] > 0
     assert "ingest / plain transcode" in capsys.readouterr().out
     with pytest.raises(InputError, match="--repeats is 0"):
         bench[0].run(options(bench[0], "--repeats", "0"))

@@ -107,6 +107,18 @@ def test_a_folder_is_indexed_first_and_one_bad_file_stops_nothing(folder, tmp_pa
     assert "its bytes are not those that were written" in capsys.readouterr().err
 
 
+def test_hevc_is_chosen_by_name(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "set" / "diving").mkdir(parents=True)
+    (tmp_path / "set" / "diving" / "a.mp4").write_bytes((folder / "diving" / "000.mp4").read_bytes())
+    arguments = (tmp_path / "set", "--out", tmp_path / "s", *FAST, "--workers", 1)
+    assert call_tool("ingest.py", *arguments, "--codec", "hevc", monkeypatch=monkeypatch) == 0
+    assert "verified: all 1 byte ranges; checksums and frames of 1 videos" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "s").glob("0*")] == ["00000.hevc"]
+    assert Manifest.load(tmp_path / "s" / "manifest.parquet").strings("codec") == ["hevc"]
+    assert call_tool("ingest.py", *arguments, monkeypatch=monkeypatch) == 2
+    assert "was begun with codec hevc (now h264)" in capsys.readouterr().err
+
+
 def test_wrong_input_is_one_line(manifest, tmp_path, monkeypatch, capsys):
     out = ("--out", tmp_path / "s")
     for arguments, message in [
@@ -129,5 +141,15 @@ def test_wrong_input_is_one_line(manifest, tmp_path, monkeypatch, capsys):
 def test_help_reads_like_documentation(monkeypatch, capsys):
     assert call_tool("ingest.py", "--help", monkeypatch=monkeypatch) == 0
     text = capsys.readouterr().out
-    for word in ("--short-side", "--gop", "--fps", "--crf", "--b-frames", "--verify", "kill -9", "report.json"):
+    for word in (
+        "--short-side",
+        "--gop",
+        "--fps",
+        "--crf",
+        "--b-frames",
+        "--codec",
+        "--verify",
+        "kill -9",
+        "report.json",
+    ):
         assert word in text

@@ -6,7 +6,7 @@ The trainers, each in a fresh process with torch's compile cache off, so that wa
     engine flat        the same with model.form=flat (R(2+1)D and MC3: 2-D convolutions, aligned channels)
     engine flat bf16   on a CPU, where the default is fp32
     engine fp16        on a GPU, where the default is bf16 if it has that
-    engine compiled    in bf16 or fp16 with train.compile=yes; also flat, and flat in fp16
+    engine compiled    in bf16 or fp16 with train.compile=yes; also flat, fused, and flat in fp16
     torchvision        as a careful user writes it: autocast, channels_last_3d, fused Adam, torch.compile
     paper recipe       fp32, contiguous memory, eager, Adam: Brattoli et al., Sec. 4.4
 

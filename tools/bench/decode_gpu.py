@@ -1,62 +1,46 @@
-"""Random snippets per second on a GPU's video engines: the store, raw files, the CPU's cores, NVIDIA's PyNvVideoCodec.
+"""Random snippets per second on a GPU's video engines: DALI and PyNvVideoCodec, the CPU's cores, others' libraries.
 
     python tools/bench_throughput.py decode_gpu --manifest kinetics700.parquet
 
 Nothing but decoding: no network runs. The same snippets (drawn once, random video and start) are decoded by every
 contestant, in turns, into uint8 clips on the GPU; before the clock runs their pixels are held against each other.
 
-  DALI store        the engine: the groups of pictures that a snippet needs, through DALI on NVDEC
-  DALI store, 2     two such decoders with half the threads and half of each batch, so that one fills the other's gaps
-  DALI mp4          DALI on MP4 files of the very same coded frames, fed whole
-  DALI raw          DALI on the videos as they are, fed whole
-  PyAV store        the engine on the CPU's cores, copied to the GPU
-  PyNvVideoCodec    NVIDIA's other library on the very same bytes of the store
-  hybrid S          a share S of each batch by PyAV store, the rest by DALI store, at the same time
+  DALI store            the engine: the groups of pictures that a snippet needs, through DALI on NVDEC
+  DALI store, 2         two such decoders with half the threads and half of each batch: one fills the other's gaps
+  DALI mp4              DALI on MP4 files of the very same coded frames, fed whole
+  DALI raw              DALI on the videos as they are, fed whole
+  PyAV store            the engine on the CPU's cores, copied to the GPU
+  PyNvVideoCodec        the engine: the same groups as DALI's, through PyNvVideoCodec on NVDEC
+  hybrid S              a share S of each batch by PyAV store, the rest by DALI store, at the same time
+  hybrid nv S           the same, the rest by PyNvVideoCodec
+  torchcodec mp4        torchcodec's CUDA decoder on the MP4 files, one opened for each snippet
+  ACCV-Lab mp4          NVIDIA's on-demand decoder (`accvlab.on_demand_video_decoder`) on the MP4 files
+  ... hevc              with --hevc: PyAV, DALI and PyNvVideoCodec on a store of HEVC of the same videos
 
 NVDEC and GPU busy are what nvidia-smi says while a contestant runs, sampled five times a second, all engines together.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from bench.busy import BusyMeter
-from bench.material import Material, add_material_arguments, check_counts, prepare
-from bench.nvcodec import NvCodecDecoder
-from engine.data.batch import SnippetRequest, VideoDecoder
-from engine.data.decoders import choose_decoder, default_threads
-from engine.data.manifest import Manifest
-from engine.data.nvdec import unfit_videos
-from engine.data.pyav.decode import PyAVDecoder
+from bench.apart import Apart, ContestantError
+from bench.gpu_contestants import HEVC, OTHERS, OURS, PEER, REFERENCE, Contender, Run, names
+from bench.material import Material, add_hevc, add_material_arguments, check_counts, prepare
+from engine.data.decoders import default_threads
 from engine.errors import InputError
-from engine.records import append_record, summarise
+from engine.records import GrowingRecord, summarise
 from engine.tables import format_table
 
-SHARES = (0.125, 0.25, 0.5)  # of the CPU in a hybrid
-REFERENCE, OURS, PEER = "PyAV store", "DALI store", "PyNvVideoCodec"
-_WORTH_OFFERING = 1.3  # a peer that is so many times as fast as DALI deserves to be a decoder of the engine
+_EQUAL_CRF = 21  # of HEVC: the PSNR of H.264 at the default of 20 (benchmark `ingest`, UCF101 at a short side of 128)
+_LIMIT_S = 180.0  # seconds a contestant may take to be built, or for one run
 _MOST_DIFFERENCE = 16.0  # mean of 256 levels, of the same frames by other colour matrices; other frames differ more
-
-Decode = Callable[[Sequence[SnippetRequest]], torch.Tensor]
-Contestant = Callable[[Sequence[tuple[int, int]]], torch.Tensor]  # (row, start) -> clips
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of a contestant: clips per second by the clock and of CPU time, mean share of time (%) engines were busy."""
-
-    by_clock: float
-    by_computing: float
-    decoder_busy: float
-    gpu_busy: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=64, help="snippets of one call (default: 64)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: 5)")
     parser.add_argument("--threads", type=int, help="of each contestant (default: this process's cores)")
+    parser.add_argument(
+        "--hevc",
+        type=int,
+        nargs="?",
+        const=_EQUAL_CRF,
+        metavar="CRF",
+        help="also ingest with --codec hevc --crf CRF (default: %(const)s), and decode that",
+    )
+    parser.add_argument(
+        "--limit", type=float, default=600.0, metavar="S", help="begin no further run after (default: 600)"
+    )
     parser.add_argument("--needed", type=float, help="clips/s that the network eats on this GPU (see `compute`)")
 
 
@@ -82,162 +77,125 @@ def run(arguments: argparse.Namespace) -> None:
     device = torch.device("cuda", torch.cuda.current_device())
     with tempfile.TemporaryDirectory() as folder:
         material = prepare(arguments, Path(folder))
+        if arguments.hevc is not None:
+            material = add_hevc(material, Path(folder), arguments.hevc, arguments.threads)
         report(arguments, material, device)
 
 
-def report(arguments: argparse.Namespace, material: Material, device: torch.device) -> None:
-    """All of `run` but the preparations; on any device."""
-    runners, skipped = contestants(material, device, arguments.threads, arguments.batch)
-    differences, failed = compare(runners, material, arguments.batch)
-    runners = {name: runner for name, runner in runners.items() if name not in failed}
-    samples = measure(runners, material, device, arguments.batch, arguments.repeats)
-    results = {name: summarise([run.by_clock for run in runs]) for name, runs in samples.items()}
-    show(results, samples, differences, material, arguments)
-    skipped |= failed
-    for name, reason in skipped.items():
+def report(
+    arguments: argparse.Namespace, material: Material, device: torch.device, start: Callable[..., Apart] = Apart
+) -> None:
+    """All of `run` but the preparations; on any device. `start` builds a contestant, by default in a process of its own."""
+    race = Race(arguments, material, device, start)
+    record = None if arguments.no_record else GrowingRecord("decode_gpu")
+    try:
+        race.enter()
+        for number in range(arguments.repeats):
+            if number and race.is_late():
+                print(
+                    f"{number} of {arguments.repeats} runs of each are done, and --limit {arguments.limit:g} s is over"
+                )
+                break
+            race.round(number)
+            if record is not None:
+                record.write(**race.fields())
+    finally:
+        race.close()
+    results = {name: summarise([run.by_clock for run in runs]) for name, runs in race.samples.items() if runs}
+    show(results, race.samples, race.differences, material, arguments)
+    for name, reason in (race.skipped | race.failed).items():
         print(f"{name} does not take part: {reason}")
     for line in conclusions({name: values["p50"] for name, values in results.items()}, arguments.needed):
         print(line)
-    if not arguments.no_record:
-        fields = {name: getattr(arguments, name) for name in ("snippets", "batch", "threads", "short_side", "crop")}
-        fields |= {"videos": len(material.raw), "drawn": arguments.manifest is None, "needed": arguments.needed}
-        busy = {name: _means(runs) for name, runs in samples.items()}
-        path = append_record(
-            "decode_gpu",
-            n=arguments.repeats,
-            results=results,
-            busy=busy,
-            differences=differences,
-            skipped=skipped,
-            **fields,
-        )
-        print(f"recorded in {Path(os.path.relpath(path))}")
-    if failed:
-        raise InputError("; ".join(f"'{name}' {reason}" for name, reason in failed.items()))
+    if race.failed:
+        raise InputError("; ".join(f"'{name}' {reason}" for name, reason in race.failed.items()))
 
 
-def contestants(
-    material: Material, device: torch.device, threads: int, batch: int
-) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """Name -> a function from requests to clips on the device, and name -> reason of those that cannot take part."""
-    clip = material.clip
-    cpu = _checked(PyAVDecoder(clip, device, threads))
-    runners: dict[str, Contestant] = {REFERENCE: on(material.store, cpu)}
-    skipped: dict[str, str] = {}
+class Race:
+    """The contestants, and what is known of them so far."""
 
-    def dali(num_threads: int) -> Decode:
-        from engine.data.dali.decode import DaliDecoder
+    def __init__(
+        self, arguments: argparse.Namespace, material: Material, device: torch.device, start: Callable[..., Apart]
+    ) -> None:
+        self._arguments, self._material, self._device, self._start = arguments, material, device, start
+        self._contestants: dict[str, Apart] = {}
+        self._begun = time.perf_counter()
+        self.samples: dict[str, list[Run]] = {}
+        self.differences: dict[str, float] = {}  # mean, of 256 levels, of the first batch from the reference's
+        self.skipped: dict[str, str] = {}  # who cannot take part here
+        self.failed: dict[str, str] = {}  # who should have been able to
 
-        return _checked(DaliDecoder(clip, device, num_threads, batch))
+    def enter(self) -> None:
+        """Build everybody and hold their first batch against the reference's, which also warms them up.
 
-    for name, manifest in ((OURS, material.store), ("DALI mp4", material.mp4), ("DALI raw", material.raw)):
-        if reason := dali_problem_of(manifest, device):
-            skipped[name] = reason
-        else:
-            runners[name] = on(manifest, dali(threads))
-    if OURS in runners:
-        one, other = dali(max(1, threads // 2)), dali(max(1, threads // 2))
-        runners[f"{OURS}, 2"] = on(material.store, split_between(one, other, 0.5))
-        whole = dali(threads)
-        for share in SHARES:
-            runners[f"hybrid {share:g}"] = on(material.store, split_between(cpu, whole, share))
-    try:
-        runners[PEER] = on(material.store, NvCodecDecoder(clip, device, threads).decode)
-    except InputError as error:
-        skipped[PEER] = str(error)
-    return runners, skipped
+        Raw files were coded once less than the store, so they may differ by what that cost.
 
+        Raises:
+            InputError: there is no reference.
+        """
+        arguments, expected = self._arguments, None
+        taking, self.skipped = names(self._material, self._device)
+        for name in taking:
+            try:
+                contestant = self._start(
+                    Contender, name, self._material, self._device, arguments.threads, arguments.batch, limit_s=_LIMIT_S
+                )
+                self._contestants[name] = contestant
+                clips = contestant.call("first").astype(np.float32)
+            except ContestantError as error:
+                self._drop(name, f"fails: {error}")
+                if name == REFERENCE:
+                    raise InputError(f"'{name}', which all are held against, fails: {error}") from None
+                continue
+            expected = clips if expected is None else expected
+            difference = float(np.abs(clips - expected).mean())
+            if difference > _MOST_DIFFERENCE:
+                self._drop(name, f"does not show the pictures of '{REFERENCE}': they differ by {difference:.1f}")
+            else:
+                self.differences[name], self.samples[name] = difference, []
 
-def dali_problem_of(manifest: Manifest, device: torch.device) -> str | None:
-    """Why DALI does not decode these videos on this device; None where it does."""
-    try:
-        choose_decoder("dali", device, [manifest])
-    except InputError as error:
-        return str(error)
-    if device.type == "cuda":
-        unfit = int(unfit_videos(manifest).sum())
-        return f"{unfit} of {len(manifest)} videos are not for NVDEC (codec, container or odd size)" if unfit else None
-    from engine.data.dali.decode import CPU_CODECS
+    def round(self, number: int) -> None:
+        """A run of each over all snippets; nobody is always after the same one."""
+        order = list(self.samples)
+        for name in [order[place] for place in np.roll(range(len(order)), -1 - number)]:
+            try:
+                run = self._contestants[name].call("run")
+            except ContestantError as error:
+                self._drop(name, f"fails: {error}")
+                continue
+            self.samples[name].append(run)
+            print(f"run {number + 1}: {name} {run.by_clock:.0f} clips/s", flush=True)
 
-    others = set(manifest.strings("codec")) - set(CPU_CODECS)
-    return f"DALI does not decode {', '.join(sorted(others))} on the CPU" if others else None
+    def is_late(self) -> bool:
+        """Whether no further round should begin."""
+        return time.perf_counter() - self._begun > self._arguments.limit
 
+    def fields(self) -> dict[str, Any]:
+        """Of the record."""
+        chosen = ("snippets", "batch", "threads", "short_side", "crop", "hevc")
+        fields = {name: getattr(self._arguments, name) for name in chosen}
+        fields |= {"videos": len(self._material.raw), "drawn": self._arguments.manifest is None}
+        known = {name: runs for name, runs in self.samples.items() if runs}
+        return fields | {
+            "n": max(map(len, known.values())),
+            "needed": self._arguments.needed,
+            "results": {name: summarise([run.by_clock for run in runs]) for name, runs in known.items()},
+            "busy": {name: _means(runs) for name, runs in known.items()},
+            "differences": self.differences,
+            "skipped": self.skipped | self.failed,
+        }
 
-def on(manifest: Manifest, decode: Decode) -> Contestant:
-    """The videos of a manifest decoded in a certain way, from the middle of the picture."""
-    return lambda snippets: decode(
-        [SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in snippets]
-    )
+    def close(self) -> None:
+        """End all of them."""
+        for contestant in self._contestants.values():
+            contestant.close()
 
-
-def _checked(decoder: VideoDecoder) -> Decode:
-    def decode(requests: Sequence[SnippetRequest]) -> torch.Tensor:
-        decoded = decoder.decode(requests)
-        if decoded.failures:
-            raise InputError(f"snippets that do not decode: {decoded.failures}")
-        return decoded.frames
-
-    return decode
-
-
-def split_between(one: Decode, other: Decode, share: float) -> Decode:
-    """The first `share` of each batch by one, the rest by the other, at the same time."""
-    pool = ThreadPoolExecutor(1)
-
-    def decode(requests: Sequence[SnippetRequest]) -> torch.Tensor:
-        border = round(share * len(requests))
-        if border in (0, len(requests)):
-            return (one if border else other)(requests)
-        begun = pool.submit(one, requests[:border])
-        rest = other(requests[border:])
-        return torch.cat([begun.result(), rest])
-
-    return decode
-
-
-def compare(runners: dict[str, Contestant], material: Material, batch: int) -> tuple[dict[str, float], dict[str, str]]:
-    """Mean difference of each contestant's first batch from the reference, of 256 levels; also warms them up.
-
-    Raw files were coded once less than the store, so they may differ by what that cost.
-
-    Returns:
-        Name -> difference, and name -> reason of those that fail or show other pictures. They cost only themselves.
-    """
-    places = material.snippets[:batch]
-    expected = runners[REFERENCE](places).float()
-    differences, failed = {}, {}
-    for name, runner in runners.items():
-        try:
-            difference = float((runner(places).float() - expected).abs().mean())
-        except Exception as error:  # whatever another library raises
-            failed[name] = f"fails: {type(error).__name__}: {error}"
-            continue
-        if difference > _MOST_DIFFERENCE:
-            failed[name] = f"does not show the pictures of '{REFERENCE}': they differ by {difference:.1f}"
-        else:
-            differences[name] = difference
-    return differences, failed
-
-
-def measure(
-    runners: dict[str, Contestant], material: Material, device: torch.device, batch: int, repeats: int
-) -> dict[str, list[Run]]:
-    """Each contestant's runs over all snippets, in turns."""
-    samples: dict[str, list[Run]] = {name: [] for name in runners}
-    order, snippets = list(runners), material.snippets
-    for _ in range(repeats):
-        order.append(order.pop(0))  # nobody is always after the same one
-        for name in order:
-            with BusyMeter(device) as busy:
-                clock, computing = time.perf_counter(), time.process_time()
-                for first in range(0, len(snippets), batch):
-                    runners[name](snippets[first : first + batch])
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                clock, computing = time.perf_counter() - clock, time.process_time() - computing
-            count = len(snippets)
-            samples[name].append(Run(count / clock, count / computing, busy.decoder, busy.gpu))
-    return samples
+    def _drop(self, name: str, reason: str) -> None:
+        (self.skipped if name in OTHERS else self.failed)[name] = reason
+        self.samples.pop(name, None)
+        if name in self._contestants:
+            self._contestants.pop(name).close()
+        print(f"{name} {reason}", flush=True)
 
 
 def _means(runs: Sequence[Run]) -> dict[str, float | None]:
@@ -263,7 +221,7 @@ def show(
     form = f"{frames}x{arguments.crop}x{arguments.crop} from short side {arguments.short_side}"
     print(
         f"{len(material.raw)} videos, {arguments.snippets} snippets {form} in batches of {arguments.batch},"
-        f" {arguments.repeats} runs in turns, {arguments.threads} threads"
+        f" {len(samples[REFERENCE])} runs in turns, {arguments.threads} threads"
     )
     heads = [
         "clips/s",
@@ -280,14 +238,15 @@ def show(
 
 
 def conclusions(medians: dict[str, float], needed: float | None) -> list[str]:
-    """What follows for the engine: a third decoder, a hybrid, enough for the network."""
+    """What follows for the engine: which decoder, which codec, a hybrid, enough for the network."""
     lines, ours = [], medians.get(OURS)
+    for name, other in HEVC.items():
+        if name in medians and other in medians:
+            lines.append(f"{other} is {medians[other] / medians[name]:.2f} times as fast as {name}")
     if ours is None:
         return lines
     if PEER in medians:
-        ratio = medians[PEER] / ours
-        verdict = "worth offering as a decoder" if ratio > _WORTH_OFFERING else f"below {_WORTH_OFFERING}: stays a peer"
-        lines.append(f"{PEER} is {ratio:.2f} times as fast as {OURS}, {verdict}")
+        lines.append(f"{PEER} is {medians[PEER] / ours:.2f} times as fast as {OURS}")
     hybrids = {name: value for name, value in medians.items() if name.startswith("hybrid")}
     if hybrids:
         best = max(hybrids, key=hybrids.__getitem__)

@@ -27,6 +27,7 @@ from bench.decode import decode_with, engine, measure
 from bench.material import add_material_arguments, check_counts, prepare
 from engine.data.manifest import Manifest
 from engine.data.pyav.normalise import (
+    ENCODERS,
     NormalisedVideo,
     SourceVideo,
     encoder_options,
@@ -53,6 +54,10 @@ VARIANTS = (
     {"tune": "none"},
     {"tune": "none", "b_frames": 2},
     {"short_side": 256},
+    {"codec": "hevc"},
+    {"codec": "hevc", "crf": 23},
+    {"codec": "hevc", "tune": "none"},
+    {"codec": "hevc", "preset": "veryfast"},
 )
 
 
@@ -133,13 +138,13 @@ def _normalise(source: SourceVideo, settings: StoreSettings) -> NormalisedVideo:
 
 
 def transcode_plainly(source: SourceVideo, settings: StoreSettings, out: Path) -> int:
-    """Decode, `fps` and `scale` filters, x264 with the settings of ingest, MP4; returns the number of frames."""
+    """Decode, `fps` and `scale` filters, the encoder with the settings of ingest, MP4; returns the number of frames."""
     rate, _ = output_rate(source.fps, settings)
     with av.open(source.path) as container, av.open(str(out), "w") as target:
         decoded = container.streams.video[0]
         decoded.codec_context.thread_count = 1
         width, height = even_size(decoded.codec_context.width, decoded.codec_context.height, settings.short_side)
-        encoder = target.add_stream("libx264", rate=rate, width=width, height=height, pix_fmt="yuv420p")
+        encoder = target.add_stream(ENCODERS[settings.codec], rate=rate, width=width, height=height, pix_fmt="yuv420p")
         context = encoder.codec_context
         context.thread_count, context.gop_size, context.max_b_frames = 1, settings.gop, settings.b_frames
         context.options = encoder_options(settings)
@@ -176,9 +181,9 @@ def _try(
     start = time.process_time()
     made = [_normalise(source, settings) for source in sources]
     seconds = time.process_time() - start
-    lossless = replace(settings, crf=0, preset="ultrafast", tune="none", b_frames=0)
+    lossless = replace(settings, crf=0, preset="ultrafast", tune="none", b_frames=0, codec="h264")
     exact = [_normalise(source, lossless) for source in sources]
-    quality = {name: _quality(name, made, exact) for name in ("psnr", "ssim")}
+    quality = {name: _quality(name, made, exact, settings.codec) for name in ("psnr", "ssim")}
     options = argparse.Namespace(**{**vars(arguments), "short_side": settings.short_side})
     with tempfile.TemporaryDirectory() as folder:
         material = prepare(options, Path(folder), settings)
@@ -201,20 +206,21 @@ def _try(
     return row | {"bytes/frame in MP4": mp4_bytes / frames, "MP4 clips/s": speed}
 
 
-def _quality(name: str, made: list[NormalisedVideo], exact: list[NormalisedVideo]) -> float:
-    """The mean over all frames of FFmpeg's filter `psnr` (dB) or `ssim`, of luma."""
+def _quality(name: str, made: list[NormalisedVideo], exact: list[NormalisedVideo], codec: str) -> float:
+    """The mean over all frames of FFmpeg's filter `psnr` (dB) or `ssim`, of luma; `exact` is of H.264."""
     pattern = {"psnr": r"psnr_y:(\S+)", "ssim": r" Y:(\S+)"}[name]
     values: list[float] = []
     for video, reference in zip(made, exact, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
-            _run_filter(f"{name}", f"stats_file={log}", video, reference)
+            _run_filter(f"{name}", f"stats_file={log}", (video, codec), (reference, "h264"))
             values += [float(value) for value in re.findall(pattern, log.read_text())]
     return float(np.mean(np.minimum(values, 100.0)))  # equal pictures: infinite dB
 
 
-def _run_filter(name: str, options: str, video: NormalisedVideo, reference: NormalisedVideo) -> None:
-    """Send the frames of both through a filter of two inputs."""
+def _run_filter(name: str, options: str, *inputs: tuple[NormalisedVideo, str]) -> None:
+    """Send the frames of two videos (and codecs) through a filter of two inputs."""
+    video, _ = inputs[0]
     graph, rate = av.filter.Graph(), Fraction(video.fps).limit_denominator(1001)
     filter_, sink = graph.add(name, options), graph.add("buffersink")
     buffers = []
@@ -223,7 +229,7 @@ def _run_filter(name: str, options: str, video: NormalisedVideo, reference: Norm
         buffers[-1].link_to(filter_, 0, place)
     filter_.link_to(sink)
     graph.configure()
-    containers = [av.open(io.BytesIO(made.data), format="h264") for made in (video, reference)]
+    containers = [av.open(io.BytesIO(made.data), format=codec) for made, codec in inputs]
     for number, pair in enumerate(zip(*(container.decode(video=0) for container in containers), strict=True)):
         for buffer, picture in zip(buffers, pair, strict=True):
             picture.pts, picture.time_base = number, 1 / rate

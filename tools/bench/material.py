@@ -1,7 +1,7 @@
 """The videos and snippets that decoding is measured on: as they are, in a store, and as MP4 files of the store's frames."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.normalise import ENCODERS
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.reader import find_entry
@@ -26,6 +27,7 @@ class Material:
     """The videos in three forms, row by row the same, and the snippets to decode: (row, start).
 
     mp4: None where the store has B-frames, whose order in time its bytes do not tell a muxer.
+    hevc: a second store, of HEVC; None where it is not wanted.
     """
 
     raw: Manifest
@@ -33,6 +35,7 @@ class Material:
     mp4: Manifest | None
     snippets: list[tuple[int, int]]
     clip: ClipFormat
+    hevc: Manifest | None = None
 
 
 def add_material_arguments(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int) -> None:
@@ -83,6 +86,15 @@ def prepare(arguments: argparse.Namespace, folder: Path, settings: StoreSettings
     return Material(raw, store, mp4, list(zip(chosen.tolist(), starts.tolist(), strict=True)), clip)
 
 
+def add_hevc(material: Material, folder: Path, crf: int, num_workers: int) -> Material:
+    """With a store of HEVC of the same videos, of that quality, made by so many processes."""
+    settings = StoreSettings(short_side=material.clip.short_side, codec="hevc", crf=crf)
+    report = ingest(material.raw, folder / "hevc", settings, WorkSettings(num_workers))
+    if report.files:
+        raise InputError(f"'{material.raw.source}' has files that cannot be ingested: {report.files[:3]}")
+    return replace(material, hevc=Manifest.load(folder / "hevc" / MANIFEST_NAME))
+
+
 def _mp4_files(store: Manifest, folder: Path, settings: StoreSettings) -> Manifest:
     for row in range(len(store)):
         write_mp4(store, row, folder / "mp4" / "all" / f"{row:06d}.mp4", settings)
@@ -111,11 +123,12 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     rate = Fraction(float(store.table.column("fps")[row].as_py())).limit_denominator(1001)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate)  # only its description is used
+        stream = container.add_stream(ENCODERS[settings.codec], rate=rate)  # only its description is used
         stream.width, stream.height, stream.pix_fmt = entry.width, entry.height, "yuv420p"
-        stream.codec_context.extradata = _parameter_sets(data)
+        stream.codec_context.options = {"x265-params": "log-level=none:pools=none"} if settings.codec == "hevc" else {}
+        stream.codec_context.extradata = _parameter_sets(data, settings.codec)
         container.start_encoding()
-        for number, picture in enumerate(split_pictures(data)):
+        for number, picture in enumerate(split_pictures(data, settings.codec)):
             packet = av.Packet(picture)
             packet.stream, packet.time_base = stream, 1 / rate
             packet.pts = packet.dts = number
@@ -123,7 +136,11 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
             container.mux(packet)
 
 
-def _parameter_sets(data: bytes) -> bytes:
-    """The sequence and picture parameter sets before the first picture, each behind its start code."""
+def _parameter_sets(data: bytes, codec: str) -> bytes:
+    """The parameter sets (of sequence, picture and, in HEVC, video) before the first picture, each behind its start code."""
     units = data[:4096].split(b"\x00\x00\x01")[1:]
-    return b"".join(b"\x00\x00\x00\x01" + unit.rstrip(b"\x00") for unit in units if unit[0] & 31 in (7, 8))
+    if codec == "hevc":
+        wanted = [unit for unit in units if unit[0] >> 1 & 63 in (32, 33, 34)]
+    else:
+        wanted = [unit for unit in units if unit[0] & 31 in (7, 8)]
+    return b"".join(b"\x00\x00\x00\x01" + unit.rstrip(b"\x00") for unit in wanted)

@@ -1,4 +1,4 @@
-"""Other ways to read a snippet from a video file, each as its own documentation recommends for one clip and one core.
+"""Other ways to read snippets from video files, each as its own documentation recommends: on one core, and on a GPU.
 
 A reader gives the frames `start` to `start + count - 1` as uint8 RGB [count, H, W, 3]. None of them can be told to
 convert a crop only; the crop is cut from what they give, which costs next to nothing.
@@ -7,12 +7,19 @@ convert a crop only; the crop is cut from what they give, which costs next to no
 import ctypes
 import importlib.metadata
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
 import numpy as np
+import torch
+
+from engine.errors import InputError
 
 Reader = Callable[[Path, float, int, int], np.ndarray]  # path, frames per second, start, count
+GpuReader = Callable[
+    [Sequence[tuple[Path, int]]], list[torch.Tensor]
+]  # (path, start) -> uint8 [count, H, W, 3] of each
 
 
 def read_with_pyav(path: Path, fps: float, start: int, count: int) -> np.ndarray:
@@ -90,3 +97,58 @@ def find_readers(samples: Sequence[Path], count: int) -> tuple[dict[str, Reader]
         else:
             readers[name] = reader
     return readers, missing
+
+
+def torchcodec_on_gpu(device: torch.device, count: int, num_threads: int) -> GpuReader:
+    """torchcodec's CUDA decoder, so many files at the same time.
+
+    Raises:
+        InputError: it is not installed, or the device is none.
+    """
+    if device.type != "cuda":
+        raise InputError(f"torchcodec is asked for its CUDA decoder, and the device is {device.type}")
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except ModuleNotFoundError as error:
+        raise InputError("torchcodec is not installed: pip install -e '.[bench]'") from error
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="torchcodec")
+
+    def read(snippet: tuple[Path, int]) -> torch.Tensor:
+        path, start = snippet
+        decoder = VideoDecoder(path, device=str(device), dimension_order="NHWC", seek_mode="approximate")
+        frames = decoder.get_frames_in_range(start, start + count).data
+        if decoder.cpu_fallback:
+            raise InputError(f"torchcodec decodes on the CPU instead: {decoder.cpu_fallback}")
+        return frames
+
+    return lambda snippets: list(pool.map(read, snippets))
+
+
+def accv_on_gpu(device: torch.device, count: int, most_files: int) -> GpuReader:
+    """NVIDIA's on-demand decoder of ACCV-Lab: a batch of files, several neighbouring frames of each, in one call.
+
+    Raises:
+        InputError: it is not installed (it has no wheels: it is built from its repository), or the device is none.
+    """
+    if device.type != "cuda":
+        raise InputError(f"ACCV-Lab decodes on NVIDIA GPUs, not on {device.type}")
+    try:
+        from accvlab import on_demand_video_decoder as library
+    except (ModuleNotFoundError, RuntimeError) as error:  # RuntimeError: its own libraries are missing
+        text = "ACCV-Lab's on_demand_video_decoder is not installed: build it from github.com/NVIDIA/ACCV-Lab"
+        raise InputError(text) from error
+    reader = library.CreateBatchAsyncStreamReader(
+        num_of_set=1,
+        num_of_file=most_files,
+        max_frames_per_decode_call=count,
+        iGpu=device.index or 0,
+        suppressNoColorRangeWarning=True,
+    )
+
+    def read(snippets: Sequence[tuple[Path, int]]) -> list[torch.Tensor]:
+        files, frames = [str(path) for path, _ in snippets], [[*range(start, start + count)] for _, start in snippets]
+        reader.Decode(files, frames, False)
+        shown = reader.GetBuffer(files, frames, False)  # what was decoded, complete; the next call writes over it
+        return [torch.stack([torch.as_tensor(each, device=device) for each in video]) for video in shown]
+
+    return read

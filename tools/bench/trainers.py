@@ -38,8 +38,8 @@ _BASELINES = ("torchvision", "paper recipe")
 # The engine's default is bf16 on a GPU that has it, and fp32 on a CPU, where the flat form only loses when it is compiled.
 # On a GPU those that compile come first: they say most, and a session there may end early.
 GPU_TRAINERS = (
-    "engine flat compiled", "engine compiled", "torchvision", "engine flat fp16 compiled", "engine flat", "engine", "engine fp16",
-    "paper recipe",
+    "engine fused compiled", "engine flat compiled", "torchvision", "engine compiled", "engine flat fp16 compiled",
+    "engine flat", "engine", "engine fp16", "paper recipe",
 )  # fmt: skip
 CPU_TRAINERS = ("engine", "engine flat", "engine flat bf16", "engine compiled", *_BASELINES)
 EMBED_DIM = 300
@@ -84,7 +84,7 @@ def setting_config(setting: Setting, folder: Path) -> Config:
         "model": {
             "backbone": setting.backbone,
             "width": setting.width,
-            "form": "flat" if "flat" in setting.trainer else "published",
+            "form": next((form for form in ("flat", "fused") if form in setting.trainer), "published"),
         },
         "clip": {"num_frames": setting.frames, "short_side": setting.crop, "crop": setting.crop},
         "words": {"source": "random", "dim": EMBED_DIM},

@@ -1,13 +1,14 @@
-"""What DALI's video decoder is fed: a file as it is, or only the groups of pictures of a store that a snippet needs.
+"""What the GPU's decoders are fed: a file as it is, or only the groups of pictures of a store that a snippet needs.
 
-    store: one read ──▶ groups ──▶ coded pictures up to the last one needed, uncropped ──▶ IVF in memory
+    store: one read ──▶ groups ──▶ coded pictures up to the last one needed, uncropped ──▶ IVF or Matroska in memory
 
-IVF is 32 bytes of header (codec, size) and 12 bytes before each coded picture (length, time stamp): enough for a demuxer
+IVF (of H.264) is 32 bytes of header (codec, size) and 12 bytes before each coded picture (length, time stamp): enough for a demuxer
 to know at once what it has, where each picture ends and in which order they are shown, none of which an elementary
 stream says. Nothing is encoded or searched again. DALI's libavformat takes it from memory; its GPU decoder hands the
 pictures to NVDEC as they are, start codes and all (only for MP4, Matroska and raw streams it converts them).
 """
 
+import functools
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.data.batch import Video
+from engine.data.dali.matroska import to_matroska
 from engine.data.dali.parameter_sets import coded_size, drop_cropping
 from engine.data.identity import change_since_index
 from engine.data.pyav.groups import split_pictures, split_runs
@@ -27,18 +29,14 @@ IVF_MAGIC = b"DKIF"
 class StoredCodec:
     """A codec of stores.
 
-    fourcc: IVF's name of it. split: takes whole groups apart into coded pictures in decoding order, uncropped.
+    split: takes whole groups apart into coded pictures in decoding order, uncropped.
     coded_size: (width, height) that these decode to, of those shown.
+    wrap: the file that a demuxer is given, uint8 [bytes], of pictures, the width and the height they decode to.
     """
 
-    fourcc: bytes
     split: Callable[[bytes], list[bytes]]
     coded_size: Callable[[int, int], tuple[int, int]]
-
-
-STORED_CODECS = {
-    "h264": StoredCodec(b"H264", lambda data: [drop_cropping(each) for each in split_pictures(data)], coded_size)
-}
+    wrap: Callable[[Sequence[bytes], int, int], np.ndarray]
 
 
 class BitstreamError(Exception):
@@ -68,7 +66,7 @@ def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.nd
         numbers: of the frames, ascending.
 
     Returns:
-        IVF, uint8 [bytes]; where in it the frames are, int32 [len(numbers)], counted in pictures; (width, height) that
+        IVF or Matroska, uint8 [bytes]; where in it the frames are, int32 [len(numbers)], counted in pictures; (width, height) that
         they decode to, of which the upper left part is shown.
 
     Raises:
@@ -77,7 +75,7 @@ def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.nd
     pictures, places = load_pictures(video, numbers)
     codec = STORED_CODECS[video.codec]
     size = codec.coded_size(video.width, video.height)
-    return to_ivf(pictures, codec.fourcc, *size), np.array(places, np.int32), size
+    return codec.wrap(pictures, *size), np.array(places, np.int32), size
 
 
 def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], list[int]]:
@@ -91,14 +89,17 @@ def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], li
         BitstreamError: the store is damaged, or made in a way that cannot be decoded from its bytes alone.
     """
     if video.codec not in STORED_CODECS:
-        raise BitstreamError(f"the store holds {video.codec}, which DALI is not fed from stores: set data.decoder=pyav")
+        raise BitstreamError(
+            f"the store holds {video.codec}, which a GPU is not fed from stores: set data.decoder=pyav"
+        )
     split = STORED_CODECS[video.codec].split
     try:
         reader, entry = find_entry(video)
         settings, pictures, places = reader.index.settings, [], []
         if settings.b_frames:  # pictures would be numbered in decoding order
             raise BitstreamError(
-                "its store has B-frames, which DALI would show out of order: set data.decoder=pyav, or ingest without"
+                "its store has B-frames, which a GPU would not be fed in the order they are shown: set data.decoder=pyav, "
+                "or ingest without"
             )
         if (entry.width, entry.height) != (video.width, video.height):
             says = f"{video.width}x{video.height}"
@@ -111,14 +112,28 @@ def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], li
                 raise BitstreamError(f"frame {run[-1]} is not in its group: see tools/ingest.py --verify")
             places += [len(pictures) + number - first * settings.gop for number in run]
             pictures += found
-    except (StoreError, ValueError) as error:  # ValueError: a stream that no x264 wrote
+    except (StoreError, ValueError) as error:  # ValueError: a stream that no x264 or x265 wrote
         raise BitstreamError(str(error)) from error
     return pictures, places
 
 
-def to_ivf(pictures: Sequence[bytes], fourcc: bytes, width: int, height: int) -> np.ndarray:
+def to_ivf(pictures: Sequence[bytes], width: int, height: int, *, fourcc: bytes) -> np.ndarray:
     """Coded pictures, in the order they are decoded and shown, as an IVF file: uint8 [bytes]."""
     parts = [struct.pack("<4sHH4sHHIIII", IVF_MAGIC, 0, 32, fourcc, width, height, 25, 1, len(pictures), 0)]
     for number, picture in enumerate(pictures):
         parts += (struct.pack("<IQ", len(picture), number), picture)
     return np.frombuffer(b"".join(parts), np.uint8)
+
+
+def _stored_codec(codec: str, wrap: Callable[[Sequence[bytes], int, int], np.ndarray]) -> StoredCodec:
+    return StoredCodec(
+        lambda data: [drop_cropping(each, codec) for each in split_pictures(data, codec)],
+        functools.partial(coded_size, codec=codec),
+        wrap,
+    )
+
+
+STORED_CODECS = {
+    "h264": _stored_codec("h264", functools.partial(to_ivf, fourcc=b"H264")),
+    "hevc": _stored_codec("hevc", functools.partial(to_matroska, codec_id="V_MPEGH/ISO/HEVC")),
+}

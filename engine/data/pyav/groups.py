@@ -13,40 +13,44 @@ import av
 from engine.data.batch import Video
 from engine.data.store.reader import StoreError, find_entry
 
-_DELIMITER = b"\x00\x00\x00\x01\x09"  # start code and header of an access unit delimiter (H.264, 7.3.2.4)
+_DELIMITERS = {  # start code and header of an access unit delimiter
+    "h264": b"\x00\x00\x00\x01\x09",  # H.264, 7.3.2.4
+    "hevc": b"\x00\x00\x00\x01\x46\x01",  # H.265, 7.3.2.5
+}
 
 
-def split_pictures(data: bytes) -> list[bytes]:
+def split_pictures(data: bytes, codec: str = "h264") -> list[bytes]:
     """The coded pictures of whole groups, in decoding order."""
-    return [_DELIMITER + picture for picture in data.split(_DELIMITER)[1:]]
+    delimiter = _DELIMITERS[codec]
+    return [delimiter + picture for picture in data.split(delimiter)[1:]]
 
 
 class GroupDecoder:
-    """An H.264 decoder that is used again and again. Not thread-safe: one for each thread."""
+    """A decoder of each codec that is used again and again. Not thread-safe: one for each thread."""
 
     def __init__(self) -> None:
-        self._context: av.VideoCodecContext | None = None
+        self._contexts: dict[str, av.VideoCodecContext] = {}
 
-    def pictures(self, data: bytes) -> Iterator[av.VideoFrame]:
+    def pictures(self, data: bytes, codec: str = "h264") -> Iterator[av.VideoFrame]:
         """The pictures of whole groups, in presentation order; it may be left before its end.
 
         Raises:
             av.FFmpegError: the bytes are damaged.
         """
         # A new context costs as much as decoding some pictures; one that failed is not used again.
-        context, self._context = self._context or _build_context(), None
+        context = self._contexts.pop(codec, None) or _build_context(codec)
         try:
-            for picture in split_pictures(data):
+            for picture in split_pictures(data, codec):
                 yield from context.decode(av.Packet(picture))
             yield from context.decode(None)
         except GeneratorExit:  # the rest is not wanted
             pass
         context.flush_buffers()
-        self._context = context
+        self._contexts[codec] = context
 
 
-def _build_context() -> av.VideoCodecContext:
-    context = av.CodecContext.create("h264", "r")
+def _build_context(codec: str) -> av.VideoCodecContext:
+    context = av.CodecContext.create(codec, "r")
     context.thread_count, context.thread_type = 1, "NONE"
     context.options = {"err_detect": "explode"}  # damage is an error, not a grey picture
     return context
@@ -73,14 +77,14 @@ class StoredFrames:
             StoreError: there are fewer frames, or time is up.
             av.FFmpegError: the bytes are damaged.
         """
-        gop = self._reader.index.settings.gop
+        gop, codec = self._reader.index.settings.gop, self._reader.index.settings.codec
         for wanted in split_runs(numbers, gop):
             if wanted[-1] >= self._entry.num_frames:
                 raise StoreError(f"frame {wanted[-1]} was asked for, the store has {self._entry.num_frames}")
             data = self._reader.read(self._entry, wanted[0] // gop, wanted[-1] // gop)
             waiting = iter(wanted)
             next_wanted = next(waiting)
-            with contextlib.closing(self._decoder.pictures(data)) as pictures:
+            with contextlib.closing(self._decoder.pictures(data, codec)) as pictures:
                 for number, picture in enumerate(pictures, start=wanted[0] // gop * gop):
                     if time.monotonic() > self._deadline:
                         raise StoreError("decoding took longer than the time limit")

@@ -1,6 +1,6 @@
-"""A video file to closed groups of H.264 pictures of one size and one rate: what a snippet store holds.
+"""A video file to closed groups of coded pictures of one size and one rate: what a snippet store holds.
 
-    decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 ──▶ groups of `gop` frames
+    decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 or x265 ──▶ groups of `gop` frames
 
 Rate. All pictures are shown for 1 / rate seconds. Picture k of the result is the one that is on the screen at
   (k + 0.45) / rate after the first: pictures are dropped or repeated, never blended. At a constant rate, however
@@ -12,6 +12,7 @@ Rate. All pictures are shown for 1 / rate seconds. Picture k of the result is th
 Size. The *displayed* picture's shorter side becomes `short_side`, the longer one the nearest even number; smaller
   pictures are enlarged. Scaled by the triangle filter of `convert.py`, on the planes. Non-square pixels and
   interlacing are left as they are, as the decoders do.
+  HEVC is padded to 144 x 144 at least, and to whole blocks, which nobody is shown: see `dali/parameter_sets.py`.
 Colour. The matrix is left as it is, and so is what the decoders make of it (BT.601); the range becomes 16-235.
 """
 
@@ -30,6 +31,7 @@ from av.stream import Discard
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from engine.data.dali.parameter_sets import coded_size, set_cropping
 from engine.data.identity import change_since_index
 from engine.data.journal import Failure
 from engine.data.pyav.convert import ACCURATE, copy_planes
@@ -46,6 +48,9 @@ _BELIEVED_RATES = (1.0, 240.0)
 _FALLBACK_RATE = Fraction(25)
 _MAX_GAP_S = 60.0
 _MOMENT = 0.45  # of a frame's time, at which one looks what is on the screen
+ENCODERS = {"h264": "libx264", "hevc": "libx265"}  # codec of a store -> FFmpeg's encoder
+# x265 with one thread. FFmpeg has it repeat the parameter sets before every key picture, as x264 does by itself.
+_ALONE = "aud=1:info=0:wpp=0:pools=none:frame-threads=1:log-level=error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +228,13 @@ def _pictures(container: InputContainer, deadline: float) -> Iterator[av.VideoFr
 
 
 def _encode(pictures: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSettings) -> NormalisedVideo:
-    context, groups, sizes, count = None, [], [], 0
+    context, groups, sizes, count, shown = None, [], [], 0, (0, 0)
     for picture in pictures:
-        context = context or build_encoder(picture.width, picture.height, rate, settings)
+        if context is None:
+            shown = (picture.width, picture.height)
+            padding = _Padding(*shown, settings.codec)
+            context = build_encoder(*padding.size, rate, settings)
+        picture = padding(picture)
         picture.pict_type = PictureType.NONE  # the source's types are no wish of ours
         picture.pts, picture.time_base = count, 1 / rate
         _collect(context.encode(picture), groups, sizes)
@@ -235,15 +244,43 @@ def _encode(pictures: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSe
     _collect(context.encode(None), groups, sizes)
     expected = [min(settings.gop, count - first) for first in range(0, count, settings.gop)]
     if sizes != expected:
-        raise _Refused("unencodable", f"x264 made groups of {sizes[:4]}... frames, not of {settings.gop}")
+        raise _Refused("unencodable", f"the encoder made groups of {sizes[:4]}... frames, not of {settings.gop}")
+    groups = [padding.mark(group) for group in groups]
     data = b"".join(groups)
-    lengths = tuple(map(len, groups))
-    return NormalisedVideo(data, lengths, count, context.width, context.height, float(rate), zlib.crc32(data))
+    return NormalisedVideo(data, tuple(map(len, groups)), count, *shown, float(rate), zlib.crc32(data))
+
+
+class _Padding:
+    """Pads pictures of HEVC to what is coded of them, by their last row and column; `mark` says that it is not shown.
+
+    x264 and x265 pad by themselves, but not up to what NVDEC wants.
+    """
+
+    def __init__(self, width: int, height: int, codec: str) -> None:
+        self._codec, self._shown = codec, (width, height)
+        self.size = coded_size(width, height, codec) if codec == "hevc" else self._shown
+
+    def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
+        if self.size == self._shown:
+            return picture
+        padded = av.VideoFrame(*self.size, "yuv420p")
+        for old, new in zip(picture.planes, padded.planes, strict=True):
+            beside = ((0, new.height - old.height), (0, new.width - old.width))
+            plane_rows(new)[:, : new.width] = np.pad(plane_rows(old)[:, : old.width], beside, mode="edge")
+        return padded
+
+    def mark(self, group: bytes) -> bytes:
+        """A coded group, the first of whose pictures says what is shown."""
+        if self.size == self._shown:
+            return group
+        return set_cropping(
+            group, self._codec, *(side - shown for side, shown in zip(self.size, self._shown, strict=True))
+        )
 
 
 def build_encoder(width: int, height: int, rate: Fraction, settings: StoreSettings) -> av.VideoCodecContext:
-    """x264 for closed groups of exactly `gop` frames, each picture behind an access unit delimiter, one thread."""
-    context = av.CodecContext.create("libx264", "w")
+    """The encoder for closed groups of exactly `gop` frames, each picture behind an access unit delimiter, one thread."""
+    context = av.CodecContext.create(ENCODERS[settings.codec], "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = 1 / rate, rate
     context.gop_size, context.max_b_frames, context.thread_count = settings.gop, settings.b_frames, 1
@@ -251,14 +288,20 @@ def build_encoder(width: int, height: int, rate: Fraction, settings: StoreSettin
     try:
         context.open()
     except av.FFmpegError as error:
-        raise _Refused("unencodable", f"x264 does not take {width}x{height}: {error.strerror}") from error
+        raise _Refused(
+            "unencodable", f"{ENCODERS[settings.codec]} does not take {width}x{height}: {error.strerror}"
+        ) from error
     return context
 
 
 def encoder_options(settings: StoreSettings) -> dict[str, str]:
-    """x264's, for closed groups of exactly `gop` frames, each picture behind an access unit delimiter."""
+    """The encoder's, for closed groups of exactly `gop` frames, each picture behind an access unit delimiter."""
     groups = f"keyint={settings.gop}:min-keyint=1:scenecut=0:open-gop=0:bframes={settings.b_frames}"
-    options = {"preset": settings.preset, "crf": str(settings.crf), "aud": "1", "a53cc": "0", "x264-params": groups}
+    options = {"preset": settings.preset, "crf": str(settings.crf)}
+    if settings.codec == "hevc":
+        options |= {"x265-params": f"{groups}:{_ALONE}"}
+    else:
+        options |= {"aud": "1", "a53cc": "0", "x264-params": groups}
     return options if settings.tune == "none" else {**options, "tune": settings.tune}
 
 

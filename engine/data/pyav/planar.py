@@ -13,9 +13,9 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange
 
+from engine.data.colour import MATRIX_BITS, rgb_matrix
+
 _FORMATS = ("yuv420p", "yuvj420p")
-_BITS = 20  # of the fraction in the matrix: what 32 bits have room for
-_CHROMA_BITS = 4  # of the fraction that weights of 1/4 and 3/4 along two axes leave in chroma
 
 
 def is_planar_420(picture: VideoFrame) -> bool:
@@ -53,19 +53,7 @@ def _flat(plane: VideoPlane) -> np.ndarray:
     return np.frombuffer(plane, np.uint8) if plane.line_size > 0 else plane_rows(plane).ravel()
 
 
-def _matrix(full_range: bool) -> np.ndarray:
-    """BT.601 (Kr 0.299, Kb 0.114): (Y, Cb, Cr, 1) to (R, G, B), int32 [3, 4], of chroma with its fraction."""
-    red, blue = 1.402, 1.772
-    chroma = np.array([[0, red], [-blue * 0.114 / 0.587, -red * 0.299 / 0.587], [blue, 0]])
-    luma = np.ones((3, 1))
-    if not full_range:
-        luma, chroma = luma * 255 / 219, chroma * 255 / 224
-    offset = -128 * chroma.sum(axis=1, keepdims=True) - (0 if full_range else 16) * luma + 0.5  # to round
-    exact = np.concatenate([luma, chroma / 2**_CHROMA_BITS, offset], axis=1) * 2**_BITS
-    return np.round(exact).astype(np.int32)
-
-
-_MATRICES = {full_range: _matrix(full_range) for full_range in (False, True)}
+_MATRICES = {full_range: rgb_matrix(full_range) for full_range in (False, True)}
 
 
 def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -129,8 +117,8 @@ def _widen(samples: np.ndarray, wide: np.ndarray) -> None:
 
 @_compiled()
 def _to_level(value: int) -> int:
-    """A level of 0 to 255 of a number with `_BITS` of fraction."""
-    return np.uint8(min(max(_int32(value >> _int32(_BITS)), _int32(0)), _int32(255)))
+    """A level of 0 to 255 of a number with `MATRIX_BITS` of fraction."""
+    return np.uint8(min(max(_int32(value >> _int32(MATRIX_BITS)), _int32(0)), _int32(255)))
 
 
 @_compiled()

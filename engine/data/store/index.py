@@ -1,7 +1,7 @@
 """The index of a snippet store: which bytes of which shard hold which frames of which video.
 
     store.index     magic, header (JSON: settings, places of the columns), columns
-    00000.h264 ...  shards: videos one after another, each a run of closed groups of pictures (H.264, Annex B)
+    00000.h264 ...  shards: videos one after another, each a run of closed groups of pictures (Annex B; HEVC: .hevc)
 
 The columns are numpy arrays over a memory map: opening costs the same for ten videos and for a million, and
 processes on one machine share the pages. A video is named in manifests by a path *into* the index,
@@ -21,6 +21,7 @@ from engine.errors import InputError
 
 INDEX_NAME = "store.index"
 MANIFEST_NAME = "manifest.parquet"
+FIRST_CODEC = "h264"  # of stores that do not say which
 _INSIDE = f"/{INDEX_NAME}/"
 _MAGIC = b"unseen store 1\n\0"
 _HEADER_BYTES = 4096  # the magic and the JSON, padded with blanks
@@ -46,7 +47,8 @@ class StoreSettings:
     short_side: pixels of the shorter displayed side.
     gop: frames of a group of pictures.
     fps: frames per second of all videos; 0 keeps the average rate of each.
-    crf, preset, b_frames, tune: of x264.
+    crf, preset, b_frames, tune: of x264 or x265.
+    codec: "h264" or "hevc".
     """
 
     short_side: int = 128
@@ -56,6 +58,14 @@ class StoreSettings:
     preset: str = "medium"
     b_frames: int = 0
     tune: str = "fastdecode"
+    codec: str = FIRST_CODEC
+
+    def written(self) -> dict[str, object]:
+        """As index and journal hold them. H.264 is not named there: stores were of nothing else, and stay the same bytes."""
+        fields = asdict(self)
+        if self.codec == FIRST_CODEC:
+            del fields["codec"]
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +134,7 @@ def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.nd
     for name, array in arrays.items():
         table[name] = (place, len(array))
         place = _aligned(place + array.nbytes)
-    header = json.dumps({"settings": asdict(settings), "num_bytes": place, "columns": table}).encode()
+    header = json.dumps({"settings": settings.written(), "num_bytes": place, "columns": table}).encode()
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     with partial.open("wb") as file:
         file.write(_MAGIC + header.ljust(_HEADER_BYTES - len(_MAGIC)))
@@ -137,9 +147,9 @@ def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.nd
     partial.replace(path)
 
 
-def shard_path(folder: Path, shard: int) -> Path:
+def shard_path(folder: Path, shard: int, codec: str) -> Path:
     """The file of a shard."""
-    return folder / f"{shard:05d}.h264"
+    return folder / f"{shard:05d}.{codec}"
 
 
 def stored_path(number: int, original: str) -> str:

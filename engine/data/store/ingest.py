@@ -85,7 +85,7 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
             why = f"({tally(failed.bad)}): see '{folder / REPORT_NAME}'"
             raise InputError(f"none of the {len(videos)} files can be used {why}")
         writer.finish(stored)
-    manifest = build_manifest(source, {path: records[path].made for path in stored}, Path())
+    manifest = build_manifest(source, {path: records[path].made for path in stored}, Path(), settings.codec)
     manifest.save(folder / MANIFEST_NAME)
     report = _summarise(records, settings, len(manifest))
     write_report(report, folder / REPORT_NAME)
@@ -145,7 +145,7 @@ def _holds(record: StoreRecord | None, state: FileState) -> bool:
     return record.state == state or state.num_bytes < 0
 
 
-def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Path) -> Manifest:
+def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Path, codec: str) -> Manifest:
     """The rows of `source` whose files are stored, as rows of the store; `stored` in the order of the index.
 
     A labelled segment keeps its frames where the file keeps its number of frames, else its share of the file.
@@ -170,7 +170,7 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
         "width": [video.width for video in videos],
         "height": [video.height for video in videos],
         "rotation": np.zeros(len(rows)),
-        "codec": ["h264"] * len(rows),
+        "codec": [codec] * len(rows),
         "pixel_format": ["yuv420p"] * len(rows),
         "duration": file_frames / fps,
         "file_bytes": [video.num_bytes for video in videos],

@@ -43,10 +43,9 @@ class StoreReader:
         try:
             data = os.pread(self._file(entry.shard), length, entry.offset + start)
         except OSError as error:
-            path = shard_path(self._folder, entry.shard)
-            raise StoreError(f"shard '{path}' cannot be read: {error.strerror}") from error
+            raise StoreError(f"shard '{self._path(entry.shard)}' cannot be read: {error.strerror}") from error
         if len(data) < length:
-            path = shard_path(self._folder, entry.shard)
+            path = self._path(entry.shard)
             raise StoreError(f"shard '{path}' is cut short: copy the store again, or ingest the videos again")
         return data
 
@@ -61,12 +60,15 @@ class StoreReader:
     def _folder(self) -> Path:
         return self.index.path.parent
 
+    def _path(self, shard: int) -> Path:
+        return shard_path(self._folder, shard, self.index.settings.codec)
+
     def _file(self, shard: int) -> int:
         file = self._files.get(shard)
         if file is None:
             with self._lock:
                 if shard not in self._files:
-                    self._files[shard] = os.open(shard_path(self._folder, shard), os.O_RDONLY)
+                    self._files[shard] = os.open(self._path(shard), os.O_RDONLY)
                 file = self._files[shard]
         return file
 

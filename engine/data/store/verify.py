@@ -55,14 +55,14 @@ def verify(folder: Path, num_sampled: int, *, seed: int = 0) -> VerifyReport:
 
 def check_video(reader: StoreReader, entry: Entry, decoder: GroupDecoder) -> str | None:
     """What is wrong with a video; None if its bytes are those written and each group decodes to its frames."""
-    gop = reader.index.settings.gop
+    gop, codec = reader.index.settings.gop, reader.index.settings.codec
     data = reader.read(entry, 0, len(entry.group_end) - 1)
     if crc32(data) != entry.crc32:
         return "its bytes are not those that were written (checksum)"
     start = 0
     for group, end in enumerate(entry.group_end.tolist()):
         expected = min(gop, entry.num_frames - group * gop)
-        sizes = [(picture.width, picture.height) for picture in decoder.pictures(data[start:end])]
+        sizes = [(picture.width, picture.height) for picture in decoder.pictures(data[start:end], codec)]
         if sizes != [(entry.width, entry.height)] * expected:
             return f"group {group} decodes to {len(sizes)} frames of {set(sizes)}, not to {expected}"
         start = end
@@ -76,7 +76,7 @@ def _check_ranges(index: StoreIndex, folder: Path) -> list[str]:
     start = columns["offset"].astype(np.int64)
     end = start + columns["group_end"][last_group].astype(np.int64)
     for shard in np.unique(columns["shard"]).tolist():
-        path, rows = shard_path(folder, shard), np.flatnonzero(columns["shard"] == shard)
+        path, rows = shard_path(folder, shard, index.settings.codec), np.flatnonzero(columns["shard"] == shard)
         rows = rows[np.argsort(start[rows])]
         if not path.is_file():
             problems.append(f"shard {path.name} is missing, with {len(rows)} videos")

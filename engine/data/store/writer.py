@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.data.journal import Failure, FileState, parse_line
 from engine.data.pyav.normalise import NormalisedVideo
-from engine.data.store.index import INDEX_NAME, MANIFEST_NAME, StoreSettings, shard_path, write_index
+from engine.data.store.index import FIRST_CODEC, INDEX_NAME, MANIFEST_NAME, StoreSettings, shard_path, write_index
 from engine.errors import InputError
 
 _JOURNAL_NAME = "journal.jsonl"
@@ -99,7 +99,7 @@ class StoreWriter:
         if self._file.tell() >= self._shard_bytes:
             self._close_shard()
             self._shard += 1
-            self._file = shard_path(self.folder, self._shard).open("wb")
+            self._file = self._path(self._shard).open("wb")
         place = self._file.tell()
         self._file.write(video.data)
         self._file.flush()
@@ -150,13 +150,13 @@ class StoreWriter:
             if self._shards():
                 raise InputError(f"'{self.folder}' has shards without a journal: choose another --out, or remove it")
             self._journal.truncate(0)
-            self._journal.write(json.dumps({"store": _VERSION, "settings": asdict(self.settings)}) + "\n")
+            self._journal.write(json.dumps({"store": _VERSION, "settings": self.settings.written()}) + "\n")
         else:
             self._check_settings(head)
             self._journal.write("\n")  # a kill may have torn the last line
         self._journal.flush()
         # After a power cut the disk may have the journal's line and not the shard's bytes.
-        sizes = {shard: shard_path(self.folder, shard).stat().st_size for shard in self._shards()}
+        sizes = {shard: self._path(shard).stat().st_size for shard in self._shards()}
         whole = [
             (path, record)
             for path, record in lines
@@ -171,7 +171,7 @@ class StoreWriter:
     def _check_settings(self, head: dict) -> None:
         if head.get("store") != _VERSION:
             raise InputError(f"'{self.folder}' has a store of another version: choose another --out, or remove it")
-        ours, theirs = asdict(self.settings), head["settings"]
+        ours, theirs = asdict(self.settings), {"codec": FIRST_CODEC, **head["settings"]}
         changed = [f"{name} {theirs.get(name)} (now {ours[name]})" for name in ours if ours[name] != theirs.get(name)]
         if changed:
             raise InputError(
@@ -181,16 +181,19 @@ class StoreWriter:
     def _last_shard(self) -> tuple[int, BinaryIO]:
         """The shard to go on with, cut off behind its last finished video."""
         last = max(self._ends, default=0)
-        file = shard_path(self.folder, last).open("ab")
+        file = self._path(last).open("ab")
         file.truncate(self._ends.get(last, 0))
         file.seek(0, os.SEEK_END)
         for shard in self._shards():
             if shard > last:  # begun, with no finished video
-                shard_path(self.folder, shard).unlink()
+                self._path(shard).unlink()
         return last, file
 
     def _shards(self) -> list[int]:
-        return sorted(int(file.stem) for file in self.folder.glob("*.h264"))
+        return sorted(int(file.stem) for file in self.folder.glob(f"*.{self.settings.codec}"))
+
+    def _path(self, shard: int) -> Path:
+        return shard_path(self.folder, shard, self.settings.codec)
 
     def _close_shard(self) -> None:
         self._file.flush()
