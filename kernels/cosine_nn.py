@@ -1,6 +1,8 @@
 """The k nearest classes by cosine, without ever holding all N x C scores."""
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 
 import torch
 from torch import Tensor
@@ -45,7 +47,7 @@ def prepare_classes(classes: Tensor) -> PreparedClasses:
         raise ValueError(f"classes {tuple(classes.shape)} must be [C, D]")
     _check_type("classes", classes)
     with torch.no_grad(), torch.autocast(classes.device.type, enabled=False):
-        if can_use_triton(classes.device):
+        if has_kernel(classes.device):
             from kernels.cosine_classes_triton import prepare_classes_triton
 
             return prepare_classes_triton(classes)
@@ -78,12 +80,22 @@ def cosine_topk(queries: Tensor, classes: Tensor | PreparedClasses, k: int) -> t
     """
     _check(queries, classes, k)
     with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
-        if can_use_triton(queries.device):
+        if has_kernel(queries.device):
             from kernels.cosine_nn_triton import cosine_topk_triton
 
             prepared = classes if isinstance(classes, PreparedClasses) else prepare_classes(classes)
             return cosine_topk_triton(queries, prepared, k)
         return cosine_topk_blocks(queries, classes, k)
+
+
+@cache
+def has_kernel(device: torch.device) -> bool:
+    """Whether a device runs the Triton kernel. Triton 3.6 cannot compile it for tensor memory (compute capability 10 and
+    11: B200), 3.8 can."""
+    if not can_use_triton(device):
+        return False
+    release = tuple(int(part) for part in version("triton").split(".")[:2])
+    return release >= (3, 8) or torch.cuda.get_device_capability(device)[0] not in (10, 11)
 
 
 def cosine_topk_blocks(queries: Tensor, classes: Tensor | PreparedClasses, k: int) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,15 @@
 """The kernels as the compiler makes them for GPUs that need not be there: nothing spilled, loads of 16 bytes, tensor cores."""
 
 import pytest
+import torch
 
+from kernels.cosine_nn import has_kernel
+from kernels.triton_support import can_use_triton
 from tests.environment import ROOT
 
-pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+triton = pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+IS_OLD = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
+ON_B200 = pytest.param(100, marks=pytest.mark.skipif(IS_OLD, reason="needs Triton 3.8; before it, PyTorch computes"))
 KINDS = {"fp16": 2, "bf16": 2, "fp32": 4}
 PRODUCTS = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 
@@ -22,7 +27,7 @@ def check_cosine_nn(compiled, capability, kind, k, config, width):
     assert found.registers <= 255 and found.spills == 0
     assert 0 < found.shared_bytes <= compiled.SHARED_BYTES[capability]
     product = "FFMA" if kind == "fp32" else PRODUCTS[capability]
-    assert sum(count for name, count in found.loop.items() if name.startswith(product)) > 0
+    assert any(name.startswith(product) for name in found.counts)
     widths = found.widths("LDGSTS")  # copies into shared memory that run ahead: of classes, and of streamed queries
     columns = config.block_d or compiled.padded_width(width)
     tile_bytes = config.block_c * columns * KINDS[kind]
@@ -35,19 +40,33 @@ def shipped(compiled, capability, width):
     return [(kind, config) for kind in KINDS for config in compiled.shipped_configs(capability, kind, width)]
 
 
-@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("capability", [80, 90, ON_B200])
 def test_cosine_nn_as_it_is_shipped(compiled, capability):
     for kind, config in shipped(compiled, capability, 300):
         check_cosine_nn(compiled, capability, kind, 5, config, 300)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", PRODUCTS)
+@pytest.mark.parametrize("capability", [80, 89, 90, ON_B200])
 @pytest.mark.parametrize("k", [1, 2, 32])
 @pytest.mark.parametrize("width", [1, 50, 260, 300, 384, 385, 520, 2048])
 def test_cosine_nn_for_other_sizes(compiled, width, k, capability):
     for kind, config in shipped(compiled, capability, width):
         check_cosine_nn(compiled, capability, kind, k, config, width)
+
+
+@pytest.mark.parametrize(
+    ("release", "capability", "has"), [("3.6.0", 9, True), ("3.6.0", 10, False), ("3.8.1", 10, True)]
+)
+def test_a_compiler_that_cannot_compile_it_is_not_asked(monkeypatch, release, capability, has):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (capability, 0))
+    monkeypatch.setattr("kernels.cosine_nn.version", lambda _: release)
+    for function in (can_use_triton, has_kernel):
+        function.cache_clear()
+    found = has_kernel(torch.device("cuda", 0))
+    for function in (can_use_triton, has_kernel):
+        function.cache_clear()
+    assert found == has
 
 
 def test_a_spill_and_a_narrow_load_would_be_seen(compiled):

@@ -1,6 +1,7 @@
 """The kernel benchmark at a small size, its formulas, and the table of peaks."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -65,17 +66,27 @@ def test_rows_rates_and_record(bench, monkeypatch, tmp_path, capsys):
             bench.run(parser.parse_args(["--device", "cpu", *words]))
 
 
+FAULTS = r"^broken: RuntimeError: no room on this device; deadly, kernel: its process ended with 3$"
+
+
 def broken_case():
     raise RuntimeError("no room on this device")
 
 
+def deadly_case():
+    from bench.cases import Case
+
+    return Case((), {"kernel": lambda: os._exit(3)}, None, 1, 1, "fp32", "fp32")
+
+
 def test_a_case_that_fails_costs_only_itself(bench, monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(ROOT))
+    faults = [bench.Problem("broken", broken_case), bench.Problem("deadly", deadly_case)]
     problems = bench.build_problems(torch.device("cpu"), 0.01, "bf16")
-    monkeypatch.setattr(bench, "build_problems", lambda *_: [bench.Problem("broken", broken_case), problems[2]])
+    monkeypatch.setattr(bench, "build_problems", lambda *_: [*faults, problems[2]])
     parser = bench.argparse.ArgumentParser()
     bench.add_arguments(parser)
-    with recording_into(tmp_path), pytest.raises(InputError, match=r"^broken: RuntimeError: no room on this device$"):
+    with recording_into(tmp_path), pytest.raises(InputError, match=FAULTS):
         bench.run(parser.parse_args(["--device", "cpu", "--scale", "0.01", "--repeats", "1", "--no-compile"]))
     recorded = json.loads((tmp_path / "kernels.jsonl").read_text())
     assert {row["case"] for row in recorded["results"]} == {"clip_normalize 1 clips"}
@@ -103,6 +114,18 @@ def test_a_kernel_and_its_rival_compute_the_same(bench):
                 assert (mine.float() - theirs.float()).abs().max() < tolerance * max(1, scale), problem.name
         names.add(problem.name.split()[0])
     assert names == {"cosine_nn", "clip_normalize", "channel_moments", "gradient_sums", "temporal_conv"}
+
+
+def test_what_the_compiler_makes_of_the_kernels(bench, monkeypatch, capsys):
+    pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+    few = [next(bench.compiled_rows(90))]
+    monkeypatch.setattr(bench, "compiled_rows", lambda capability: few if capability == 90 else [])
+    parser = bench.argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    bench.run(parser.parse_args(["--compiled", "90"]))
+    name, registers, spills, *_, share = few[0]
+    assert name == "cosine_nn fp16, 128 x 64, k 1" and 32 < registers < 256 and spills == 0 and 20 < int(share) < 100
+    assert name in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def curves(tmp_path, label):
     ],
 )
 def test_records_pictures_curves_and_markdown(program, tmp_path, name, words):
-    runs = 2 if name == "kernels" else 1  # the others start processes
+    runs = 2 if name == "manifest" else 1  # the others start processes
     for _ in range(runs):
         status, out = program(name, *words)
         assert status == 0, out
