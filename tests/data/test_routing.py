@@ -229,6 +229,7 @@ def test_few_failures_among_many_clips_change_nothing(videos):
     decoder.close()
 
 
+@pytest.mark.slow  # not for its length: it needs a machine with nothing else to do (test_shares.py has a clock of its own)
 @pytest.mark.parametrize(("rates", "value"), [((4000, 400), 1.0), ((400, 4000), 0.0), ((800, 800), 0.5)])
 def test_the_choice_by_rates_with_threads_and_a_loader_s_pace(videos, rates, value):
     first, second = (Fake(name, mark, rate=rate) for name, mark, rate in zip("ab", (1, 2), rates, strict=True))
