@@ -3,22 +3,21 @@
 import threading
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from engine import report
-from engine.config import DataConfig
+from engine.config import Config, DataConfig
 from engine.data.ahead import decode_in_order
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
-from engine.data.decoders import build_decoder, choose_decoder
+from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
 from engine.data.indexing import index_folder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.routing import MANY_FAILURES, RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share
+from engine.tasks.decoding import Decoding
 from tests.data.videos import numbers, write_numbered
 
 CPU = torch.device("cpu")
@@ -207,16 +206,12 @@ def test_an_accelerator_that_fails_most_is_given_no_more_and_the_log_says_so(vid
         assert decoder.decode([request(video, 0) for video in videos]).failures == {}
     decoder.close()
     assert sum(map(len, first.batches)) == MANY_FAILURES
-    messages = []
-    run = SimpleNamespace(decoder=SimpleNamespace(name="dali", routes=routes))
-    report.tell_decoder(run, SimpleNamespace(message=messages.append), sums=True)
-    assert messages == [
+    decoding = Decoding(Config(), CPU, DecoderChoice("dali", "asked for", routes))
+    assert decoding.news(sums=True) == [
         f"decoder: dali failed 64 of 64 clips and is given no more in this run; the last: {videos[-1].path}: dali cannot",
         f"decoder: clips so far: dali 0, pyav 160; dali failed 64, the last: {videos[-1].path}: dali cannot",
     ]
-    messages.clear()
-    report.tell_decoder(run, SimpleNamespace(message=messages.append))
-    assert messages == []
+    assert decoding.news(sums=False) == []
 
 
 def test_few_failures_among_many_clips_change_nothing(videos):
