@@ -73,6 +73,19 @@ def test_fp32_differs_by_rounding_only():
     assert 0 < error < 4 * own + 1e-7
 
 
+def loss_curve(network: nn.Module, clips: torch.Tensor, targets: torch.Tensor, lr: float) -> list[float]:
+    """The losses of fifty steps."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+    curve = []
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss = (network(clips) - targets).square().mean()
+        loss.backward()
+        optimizer.step()
+        curve.append(loss.item())
+    return curve
+
+
 def test_fifty_steps_give_the_same_loss_curve():
     """At a gentle rate: at 0.002 a change of the weights by 1e-16 of themselves already parts the curves in 20 steps."""
     torch.manual_seed(1)
@@ -80,15 +93,7 @@ def test_fifty_steps_give_the_same_loss_curve():
     targets = torch.randn(8, 24, dtype=torch.float64)
     curves = []
     for network in pair("r2plus1d_18", 3):
-        optimizer = torch.optim.SGD(network.parameters(), lr=1e-4)
-        curve = []
-        for _ in range(50):
-            optimizer.zero_grad()
-            loss = (network(clips) - targets).square().mean()
-            loss.backward()
-            optimizer.step()
-            curve.append(loss.item())
-        curves.append(curve)
+        curves.append(loss_curve(network, clips, targets, lr=1e-4))
     assert curves[0][-1] < 0.8 * curves[0][0]
     # Rounding grows from step to step (at the end 1e-7 on two threads); a form that computes something else parts at once.
     assert curves[1][:10] == pytest.approx(curves[0][:10], rel=1e-11)

@@ -9,7 +9,7 @@ from engine.config import ModelConfig
 from engine.models.backbones import VideoResNet, choose_form
 from engine.models.flat import _MULTIPLE as FILLED
 from engine.models.fused import FusedConvolution
-from tests.models.test_flat import assert_same_state
+from tests.models.test_flat import assert_same_state, loss_curve
 
 
 def trio(width: int = 5) -> list[VideoResNet]:
@@ -71,15 +71,7 @@ def test_fifty_steps_give_the_same_loss_curve():
     targets = torch.randn(8, 24, dtype=torch.float64)
     curves = []
     for network in trio(3):
-        optimizer = torch.optim.SGD(network.parameters(), lr=2e-5)
-        curve = []
-        for _ in range(50):
-            optimizer.zero_grad()
-            loss = (network(clips) - targets).square().mean()
-            loss.backward()
-            optimizer.step()
-            curve.append(loss.item())
-        curves.append(curve)
+        curves.append(loss_curve(network, clips, targets, lr=2e-5))
     published, flat, fused = curves
     assert fused[-1] < 0.8 * fused[0]
     assert flat == pytest.approx(published, rel=1e-9)  # so much is rounding

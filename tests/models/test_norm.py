@@ -8,6 +8,7 @@ from engine.models.backbones import VideoResNet
 from engine.models.flat import _MULTIPLE as FILLED
 from engine.models.flat import aligned
 from engine.models.norm import ClipBatchNorm, normalise, use_clip_batch_norm
+from tests.models.test_flat import loss_curve
 
 
 def network(form: str) -> VideoResNet:
@@ -56,15 +57,7 @@ def test_fifty_steps_give_the_same_loss_curve(form):
         model = network(form)
         if has_sums:
             by_sums(model)
-        optimizer = torch.optim.SGD(model.parameters(), lr=2e-5)
-        curve = []
-        for _ in range(50):
-            optimizer.zero_grad()
-            loss = (model(clips) - targets).square().mean()
-            loss.backward()
-            optimizer.step()
-            curve.append(loss.item())
-        curves.append(curve)
+        curves.append(loss_curve(model, clips, targets, lr=2e-5))
     assert curves[0][-1] < 0.97 * curves[0][0]
     # Rounding grows from step to step; a function that is another one parts at once.
     assert curves[1][:20] == pytest.approx(curves[0][:20], rel=1e-10)

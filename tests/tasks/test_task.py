@@ -23,6 +23,7 @@ from engine.tasks.zero_shot.trained import load_for_inference
 from engine.train import train
 from tests.jobs import events, losses, same_weights
 from tests.tasks.mock_task import Line
+from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
@@ -31,18 +32,6 @@ CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 def known(monkeypatch):
     """All that a new task needs: one entry in the table."""
     monkeypatch.setitem(catalogue.TASKS, "line", Line)
-
-
-class StopAfter(StopVote):
-    """Asked to stop after some steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.steps = steps
-
-    def agreed(self, group) -> bool:
-        self.steps -= 1
-        return self.steps < 0
 
 
 def config(folder: Path, **train: object) -> Config:
