@@ -3,6 +3,7 @@
 import runpy
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = 
 def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run tools/`name` within this process, which saves the seconds that its imports take; returns the exit status."""
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     threads = torch.get_num_threads()
     try:
         runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
@@ -50,6 +52,15 @@ def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) ->
     finally:
         torch.set_num_threads(threads)
     return 0
+
+
+def benchmark_options(name: str, *words: str) -> Namespace:
+    """The options of a benchmark as `bench_throughput.py` reads them; tools/ must be on Python's path."""
+    from bench.options import BENCHMARKS
+
+    parser = ArgumentParser()
+    BENCHMARKS[name](parser)
+    return parser.parse_args(words)
 
 
 def start_tool(name: str, *arguments: object) -> subprocess.Popen[str]:

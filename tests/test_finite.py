@@ -121,7 +121,7 @@ def videos(tmp_path_factory):
 # A run whose loss is made infinite on one rank after some numbers of steps: what a burst of bad numbers looks like.
 POISONED = """
 import sys
-from engine import train
+from engine import train, train_options
 from engine.errors import run_command
 build = train.build_run
 def poisoned(*arguments):
@@ -131,7 +131,7 @@ def poisoned(*arguments):
     run.loss = lambda *parts: loss(*parts) * (float("inf") if hit() else 1.0)
     return run
 train.build_run = poisoned
-run_command(train.main)
+run_command(lambda: train.main(train_options.read("")))
 """
 
 

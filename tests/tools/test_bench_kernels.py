@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from tests.small_run import ROOT, call_tool
+from tests.small_run import ROOT, benchmark_options, call_tool
 
 
 @pytest.fixture
@@ -34,10 +34,8 @@ def test_rows_rates_and_record(bench, monkeypatch, capsys):
     monkeypatch.setattr(bench, "copy_gb_per_s", lambda _: 10.0)
     peak = bench.Peak({"fp32": 0.1, "bf16": 0.2}, 10.0, "given")
     monkeypatch.setattr(bench, "find_peak", lambda *_: peak)
-    parser = bench.argparse.ArgumentParser()
-    bench.add_arguments(parser)
     arguments = ["--device", "cpu", "--scale", "0.02", "--repeats", "3", "--no-compile"]
-    bench.run(parser.parse_args(arguments))
+    bench.run(benchmark_options("kernels", *arguments))
     assert "peak (given)" in capsys.readouterr().out
     assert recorded["name"] == "kernels" and recorded["n"] == 3 and recorded["peak"]["tflops"] == peak.tflops
     assert [(row["case"].split()[0], row["variant"]) for row in recorded["results"]] == [
@@ -57,7 +55,7 @@ def test_rows_rates_and_record(bench, monkeypatch, capsys):
     assert values["tflops"] * seconds * 1e12 == pytest.approx(2 * 81 * 700 * 300)
     assert values["roofline_share"] * seconds == pytest.approx(2 * 81 * 700 * 300 / 0.1e12)
     with pytest.raises(InputError, match=r"--scale is 2.0"):
-        bench.run(parser.parse_args(["--scale", "2"]))
+        bench.run(benchmark_options("kernels", "--scale", "2"))
 
 
 def test_a_kernel_and_its_rival_compute_the_same(bench):

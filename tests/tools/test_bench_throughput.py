@@ -269,13 +269,14 @@ def test_accuracy_without_a_run_says_what_to_do(program, tmp_path, monkeypatch):
 
 def test_a_suite_goes_on_after_a_failure_and_tells_it(program, tmp_path, monkeypatch, capsys):
     import bench_throughput
+    from bench import options
 
     parts = (("accuracy",), ("manifest", "--rows", "2000", "--repeats", "1"))
-    monkeypatch.setitem(bench_throughput.SUITES, "cpu", parts)
+    monkeypatch.setitem(options.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["bench_throughput.py", "--suite", "cpu", "--out", "out"])
     with pytest.raises(InputError, match=r"1 of 2 parts failed, as told above:\naccuracy: exit status 2"):
-        bench_throughput.main()
+        bench_throughput.main(options.read(bench_throughput.__doc__))
     record = newest(tmp_path, "manifest")
     assert record["n"] == 1 and record["command"].endswith("manifest --rows 2000 --repeats 1")
     assert "suite cpu:" in capsys.readouterr().out
@@ -297,14 +298,15 @@ def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
 
 def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
     import bench_throughput
+    from bench import options
 
     parts = (("compute", "--roofline"), ("manifest", "--rows", "2000", "--repeats", "1"))
-    monkeypatch.setitem(bench_throughput.SUITES, "cpu", parts)
+    monkeypatch.setitem(options.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["bench_throughput.py", "--out", "out", *words])
-        bench_throughput.main()
+        bench_throughput.main(options.read(bench_throughput.__doc__))
         return capsys.readouterr().out
 
     begun = []
@@ -320,8 +322,8 @@ def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
 
 
 def test_suites_name_what_there_is(program):
-    import bench_throughput
+    from bench import options
 
-    parser = bench_throughput._parser()
-    named = {parser.parse_args(words).benchmark for suite in bench_throughput.SUITES.values() for words in suite}
+    parser = options.build_parser("")
+    named = {parser.parse_args(words).benchmark for suite in options.SUITES.values() for words in suite}
     assert {"manifest", "decode", "compute", "train", "kernels", "accuracy"} <= named

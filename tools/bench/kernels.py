@@ -43,15 +43,6 @@ class Case:
     precision: str  # of its arithmetic
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py kernels`."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the queries and clips to use (default: 1)")
-    parser.add_argument("--repeats", type=int, default=None, help="timed calls (default: 50 on a GPU, 7 on a CPU)")
-    parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rivals out")
-    parser.add_argument("--no-record", action="store_true", help="print only")
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, append a record.
 
