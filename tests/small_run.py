@@ -15,6 +15,7 @@ from engine.config import Config
 from engine.models.embedder import build_embedder
 from engine.schema import parse, to_tree
 from tests.environment import ROOT, environment
+from tests.forked import Forked
 
 
 def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = None, embed_dim: int = 12) -> Config:
@@ -63,25 +64,11 @@ def benchmark_options(name: str, *words: str) -> Namespace:
     return parser.parse_args(words)
 
 
-def start_tool(name: str, *arguments: object) -> subprocess.Popen[str]:
+def start_tool(name: str, *arguments: object) -> Forked:
     """Start tools/`name` in a process of its own, with its output in pipes."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked(ROOT / "tools" / name, *arguments, variables=environment(), merged=False)
 
 
-def run_tool(name: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run tools/`name` as a user does, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
-        cwd=cwd or ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+def run_tool(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run tools/`name` to its end in a process of its own."""
+    return Forked(ROOT / "tools" / name, *arguments, variables=environment(), merged=False, cwd=cwd).completed(180)

@@ -57,6 +57,14 @@ def test_the_help_of_training_is_short_and_says_nothing_twice():
     lines = [line for line in out.splitlines() if line]
     assert len(lines) < 100
     assert len(set(lines)) == len(lines)
+    for text in (
+        "torchrun engine/train.py CONFIG",
+        "train: The optimisation",
+        " epochs=150 ",
+        "run: ",
+        " resume=auto ",
+    ):
+        assert text in out
 
 
 def test_every_benchmark_has_a_help_of_its_own(monkeypatch, capsys):
