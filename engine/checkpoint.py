@@ -7,8 +7,8 @@ A run folder's `checkpoints/` holds `step_00001234.pt` (the newest few, to resum
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,27 +17,11 @@ import torch
 
 from engine.config import Config
 from engine.data.batch import ClipFormat
-from engine.ema import evaluated_weights
 from engine.errors import InputError
-from engine.models.embedder import Embedder, build_embedder
-from engine.schema import parse
 
 FORMAT_VERSION = 1
 LOSS_PART = "loss"  # what a loss trains of its own (AURL's class centres) is a part of the model by this name
-_REQUIRED = ("format", "model", "config", "train_classes", "embed_dim", "step", "epoch", "position")
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A trained model ready for inference."""
-
-    model: Embedder
-    config: Config
-    train_classes: tuple[str, ...]
-    step: int
-    epoch: int
-    path: Path
-    prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on
+_REQUIRED = ("format", "model", "config", "step", "epoch", "position")  # whatever was trained; a task adds its own
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -85,14 +69,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         text = str(error).strip()  # some of torch's own are of several lines, or say nothing of the file
         reason = text.splitlines()[0] if text and not isinstance(error, LookupError) else type(error).__name__
         raise InputError(f"checkpoint '{path}' cannot be read ({reason}): it is truncated or no checkpoint") from error
-    missing = [key for key in _REQUIRED if not isinstance(state, dict) or key not in state]
-    if missing:
-        raise InputError(f"'{path}' is not a checkpoint of this project: it has no {', '.join(missing)}")
+    check_fields(state, _REQUIRED, path)
     if not isinstance(state["config"], dict):
         raise InputError(f"'{path}' is not a checkpoint of this project: its config is no config")
     if state["format"] != FORMAT_VERSION:
         raise InputError(f"checkpoint '{path}' has format {state['format']}, this version reads {FORMAT_VERSION}")
     return state
+
+
+def check_fields(state: Any, fields: Sequence[str], path: Path) -> None:
+    """Refuse a checkpoint that lacks one of these fields."""
+    missing = [key for key in fields if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise InputError(f"'{path}' is not a checkpoint of this project: it has no {', '.join(missing)}")
 
 
 def network_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -153,33 +142,6 @@ def checkpoint_file(path: Path) -> Path:
     if not newest:
         raise InputError(f"run folder '{path}' holds no checkpoint (looked for checkpoints/best.pt and step_*.pt)")
     return newest[0]
-
-
-def load_for_inference(path: Path, device: torch.device, weights: str | None = None) -> LoadedModel:
-    """Rebuild the model of a checkpoint (or of a run folder's best one), in eval mode on `device`.
-
-    Args:
-        weights: as `evaluate.weights`, if not as the run's own config has it.
-    """
-    file = checkpoint_file(Path(path))
-    state = read_checkpoint(file)
-    try:
-        config = parse(Config, state["config"])
-        config = replace(config, model=replace(config.model, weights=None))  # all weights are in the checkpoint
-    except InputError as error:
-        raise InputError(f"checkpoint '{file}' is of another version, its config is not understood: {error}") from error
-    model = build_embedder(config.model, clip_format(config), state["embed_dim"])
-    weights = evaluated_weights(state, weights or config.evaluate.weights, file)
-    try:
-        model.load_state_dict(network_weights(weights))
-    except RuntimeError as error:  # it lists every tensor
-        raise InputError(
-            f"checkpoint '{file}' holds other weights than its config describes ({config.model.backbone} of width "
-            f"{config.model.width}): {' '.join(str(error).split())[:200]} ..."
-        ) from error
-    model.to(device).eval()
-    prior = tuple(state.get("prior_classes", ()))
-    return LoadedModel(model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file, prior)
 
 
 def clip_format(config: Config) -> ClipFormat:

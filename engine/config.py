@@ -87,7 +87,9 @@ class DataConfig:
     tests: list[SourceConfig] = option([], "test sets with unseen classes, all from one model")
     validation: ValidationConfig = section(ValidationConfig)
     decoder: str = option(
-        "auto", "auto: dali where there is a GPU and DALI, else pyav", choices=("auto", "dali", "nvcodec", "pyav")
+        "auto",
+        "auto: pyav; on a GPU the fastest of an accelerator, pyav and both. dali, nvcodec: what they can take, pyav the rest",
+        choices=("auto", "dali", "nvcodec", "pyav"),
     )
     decode_threads: int = option(0, "videos decoded at the same time; 0: the CPU cores over the local ranks", minimum=0)
     decode_processes: bool = option(
@@ -315,6 +317,7 @@ class ProceduralConfig:
 class Config:
     """A whole run."""
 
+    task: str = option("zero_shot", "what is trained: a task of engine/tasks/catalogue.py")
     run: RunConfig = section(RunConfig)
     procedural: ProceduralConfig | None = None
     data: DataConfig = section(DataConfig)

@@ -4,10 +4,10 @@ import copy
 from typing import Any
 
 import torch
+from torch import nn
 
 from engine.config import Config
 from engine.errors import InputError
-from engine.models.embedder import Embedder
 
 KEY = "average"  # of a checkpoint's dictionary
 
@@ -22,7 +22,7 @@ class WeightAverage:
         model: the averaged model, in eval mode.
     """
 
-    def __init__(self, model: Embedder, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self._average, self._average_counts = _tensors(self.model)
@@ -37,7 +37,7 @@ class WeightAverage:
             torch._foreach_copy_(self._average_counts, self._trained_counts)
 
 
-def build_average(model: Embedder, config: Config) -> WeightAverage | None:
+def build_average(model: nn.Module, config: Config) -> WeightAverage | None:
     """The average that `train.ema_decay` asks for.
 
     Raises:
@@ -50,7 +50,7 @@ def build_average(model: Embedder, config: Config) -> WeightAverage | None:
     return None
 
 
-def _tensors(model: Embedder) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def _tensors(model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The tensors of the state that are floating, and the others (batch-norm's counters)."""
     state = [value.detach() for value in model.state_dict().values()]
     return [t for t in state if t.is_floating_point()], [t for t in state if not t.is_floating_point()]

@@ -7,14 +7,14 @@ too, until the host sees it: so the weights are then still those that the first 
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from engine.data.batch import ClipBatch
+from engine.data.batch import Batch
 from engine.distributed import mean_over_ranks
 
 FOLDER = "not_finite"  # in the run folder
@@ -62,7 +62,7 @@ class FiniteGuard:
         self._counts.copy_(torch.tensor([total, 0]))
         self._seen = total
 
-    def remember(self, step: int, batch: ClipBatch) -> None:
+    def remember(self, step: int, batch: Batch) -> None:
         """Keep where a batch came from."""
         self._origins.append(BatchOrigin(step, batch.video.tolist(), batch.start.tolist()))
 
@@ -154,21 +154,15 @@ def _by_type(model: nn.Module) -> list[list[torch.Tensor]]:
     return list(kinds.values())
 
 
-def write_origins(
-    folder: Path, origins: Sequence[Sequence[BatchOrigin]], paths: Sequence[str], classes: Sequence[str]
-) -> Path:
+def write_origins(folder: Path, origins: Sequence[Sequence[BatchOrigin]], name: Callable[[int, int], str]) -> Path:
     """Write `batches.json`: for each rank its bad batches, by row and by name.
 
     Args:
         origins: of each rank.
-        paths, classes: of all rows of the training set.
+        name: (row, first frame) -> the sample for people.
     """
     ranks = [
-        [
-            asdict(o)
-            | {"snippets": [f"{paths[v]} from frame {s}: {classes[v]}" for v, s in zip(o.video, o.start, strict=True)]}
-            for o in of_rank
-        ]
+        [asdict(o) | {"snippets": [name(v, s) for v, s in zip(o.video, o.start, strict=True)]} for o in of_rank]
         for of_rank in origins
     ]
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import LoadedModel, clip_format, load_for_inference
+from engine.checkpoint import clip_format
 from engine.config import Config, SourceConfig
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import build_decoder, choose_decoder
@@ -18,6 +18,7 @@ from engine.errors import InputError
 from engine.evaluate import Inference
 from engine.precision import choose_precision
 from engine.schema import apply_override, parse, to_tree
+from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 
 _CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are
 
@@ -79,8 +80,8 @@ def inference_settings(config: Config, device: torch.device, *, progress: bool =
 def inference_decoder(config: Config, device: torch.device, manifests: Sequence[Manifest] = ()) -> VideoDecoder:
     """The decoder that `data.decoder` means for these videos, for batches of `evaluate.batch_size` snippets."""
     data = config.data
-    chosen, _ = choose_decoder(data.decoder, device, manifests)
-    return build_decoder(chosen, clip_format(config), device, data.decode_threads, config.evaluate.batch_size)
+    choice = choose_decoder(data.decoder, device, manifests, by_rule=config.run.deterministic)
+    return build_decoder(choice, clip_format(config), device, data.decode_threads, config.evaluate.batch_size)
 
 
 def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int, str]]:

@@ -1,56 +1,33 @@
-"""The network of a run as it is called in a step: its form, its memory, distributed, compiled."""
-
-import dataclasses
+"""The network of a run as it is called in a step: its place, its memory, distributed, compiled."""
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.checkpoint import LOSS_PART
 from engine.config import Config
-from engine.data.batch import ClipFormat
 from engine.distributed import Ranks
 from engine.errors import InputError
-from engine.losses import Loss
-from engine.models.backbones import choose_form
-from engine.models.embedder import Embedder, build_embedder
-from engine.precision import Precision, precision_notes
+from engine.precision import Precision
 from kernels.triton_support import can_use_triton
 
 CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")  # of torch.compile: they record CUDA graphs
 
 
-def build_model(
-    config: Config, ranks: Ranks, precision: Precision, clip: ClipFormat, embed_dim: int, loss: Loss
-) -> tuple[Embedder, list[str]]:
-    """The model on its device, with random or given weights (`run.seed`), and lines for the log.
+def placed(model: nn.Module, config: Config, ranks: Ranks, precision: Precision) -> nn.Module:
+    """The model on its device, in the type and the memory order that it is trained in.
 
     Raises:
-        InputError: an option that this device has not, or weights that cannot be had.
+        InputError: an option that this device has not.
     """
-    train, device = config.train, ranks.device
-    if config.run.deterministic and config.model.backbone == "c3d" and device.type == "cuda":
-        raise InputError(
-            "run.deterministic: the gradient of c3d's pooling is not deterministic on a GPU: leave it off, or take another "
-            "model.backbone"
-        )
-    form, why = choose_form(config.model, device, precision.name, is_compiled=is_compiled(config, device))
-    torch.manual_seed(config.run.seed)
-    model = build_embedder(dataclasses.replace(config.model, form=form), clip, embed_dim)
-    if isinstance(loss, nn.Module):  # what it trains is stepped, averaged over ranks and saved with the model
-        model.add_module(LOSS_PART, loss)
-    model.backbone.recompute = train.checkpoint_activations
+    train = config.train
     if train.sync_bn and ranks.world_size > 1:
-        if device.type == "cpu":
+        if ranks.device.type == "cpu":
             raise InputError(
                 "train.sync_bn needs GPUs (torch's SyncBatchNorm computes nowhere else): leave it off on CPUs"
             )
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     memory = torch.channels_last_3d if train.channels_last else torch.contiguous_format
-    weights = torch.float64 if precision.name == "fp64" else torch.float32
-    model.to(device, weights, memory_format=memory)
-    notes = [f"form: {form} ({why})", *precision_notes(precision, device, form)]
-    return model, notes
+    return model.to(ranks.device, precision.weights, memory_format=memory)
 
 
 def is_compiled(config: Config, device: torch.device) -> bool:
@@ -64,7 +41,7 @@ def is_compiled(config: Config, device: torch.device) -> bool:
     return config.train.compile == "yes"
 
 
-def as_called(model: Embedder, config: Config, ranks: Ranks) -> nn.Module:
+def as_called(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
     """The model as a step calls it: all-reducing its gradients over the ranks, compiled.
 
     Raises:

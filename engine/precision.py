@@ -21,6 +21,11 @@ class Precision:
         """The type of the clips that go into the network."""
         return self.dtype or (torch.float64 if self.name == "fp64" else torch.float32)
 
+    @property
+    def weights(self) -> torch.dtype:
+        """The type of the weights, and of what the output is compared with."""
+        return torch.float64 if self.name == "fp64" else torch.float32
+
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self.dtype is None else torch.autocast(device.type, self.dtype)
 

@@ -1,9 +1,10 @@
 """Where a run begins: at its own newest checkpoint, at another's weights, or at random ones."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.checkpoint import (
+    check_fields,
     checkpoint_file,
     list_checkpoints,
     network_weights,
@@ -16,22 +17,16 @@ from engine.distributed import barrier, main_rank_first
 from engine.ema import KEY as AVERAGE
 from engine.ema import evaluated_weights
 from engine.errors import InputError
-from engine.models.weights import checkpoint_classes
 from engine.optim import load_optimizer
+from engine.run import Run
 from engine.schema import parse, to_tree
 
-if TYPE_CHECKING:
-    from engine.run import Run  # which calls `restore`
 
-# A checkpoint resumes only a run that means the same by these.
-_MUST_MATCH = ("model", "clip", "words", "loss")
-
-
-def restore(run: "Run") -> None:
+def restore(run: Run) -> None:
     """Resume from the run's own checkpoint, or start from another's weights, or from nothing."""
     resume = run.config.run.resume
     # Rank 0 chooses, so that all ranks read the same file even while its disk is slow to show others.
-    state = None
+    state = start = None
     if resume == "never":
         taken, _ = newest_checkpoint(run.folder)
         if taken is not None:
@@ -60,26 +55,28 @@ def restore(run: "Run") -> None:
         source = checkpoint_file(Path(run.config.train.init_from))
         start = read_checkpoint(source)
         _load_weights(run, start, source)
-        run.prior_classes = tuple(dict.fromkeys([*run.prior_classes, *checkpoint_classes(start)]))
         run.notes.append(f"weights from {source}")
     if run.average:
         run.average.model.load_state_dict((state or {}).get(AVERAGE, run.model.state_dict()))
+    run.notes += run.task.begin(resumed=state, source=start)
     barrier()
     if state is not None and run.ranks.is_main:
         set_aside_later(run.folder, run.step)
 
 
-def _resume(run: "Run", state: dict[str, Any]) -> None:
+def _resume(run: Run, state: dict[str, Any]) -> None:
     tree, saved = to_tree(run.config), to_tree(parse(Config, state["config"]))  # keys that came later: their default
     for each in (tree, saved):
         each["model"].pop("form")  # another way to compute the same
-    changed = [name for name in _MUST_MATCH if tree[name] != saved[name]]
-    if list(run.data.train.classes) != list(state["train_classes"]):
-        changed.append("training classes")
-    if len(run.data.train.manifest) != state["num_videos"]:
-        changed.append("number of training videos")
-    elif run.epoch_size != state.get("epoch_size", run.epoch_size):
-        changed.append("length of an epoch (data.train.N.weight, data.clips_per_epoch)")
+    changed = [name for name in run.task.sections if tree[name] != saved[name]]
+    if tree["task"] != saved["task"]:
+        changed = [f"task ({saved['task']})"]  # which may have none of the fields of this one
+    else:
+        check_fields(state, run.task.fields, run.folder)
+        changes = run.task.changes(state)
+        changed += changes
+        if not changes and run.epoch_size != state.get("epoch_size", run.epoch_size):
+            changed.append("length of an epoch (data.train.N.weight, data.clips_per_epoch)")
     if tree["train"]["batch_size"] != state["config"]["train"]["batch_size"]:
         changed.append("train.batch_size")
     if changed:
@@ -92,13 +89,12 @@ def _resume(run: "Run", state: dict[str, Any]) -> None:
     if state["scaler"]:  # empty: saved in another precision than fp16, by another GPU perhaps
         run.scaler.load_state_dict(state["scaler"])
     run.step, run.best = state["step"], state["best"]
-    run.prior_classes = tuple(state.get("prior_classes", run.prior_classes))
     run.measured = state.get("measured", run.step)
     run.guard.restore(state.get("skipped_steps", 0))
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
 
 
-def _load_weights(run: "Run", start: dict[str, Any], source: Path) -> None:
+def _load_weights(run: Run, start: dict[str, Any], source: Path) -> None:
     weights = network_weights(evaluated_weights(start, "auto", source))
     own = network_weights(run.model.state_dict())
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
@@ -108,7 +104,7 @@ def _load_weights(run: "Run", start: dict[str, Any], source: Path) -> None:
             f"{key} {theirs[key]} there, {mine[key]} here" for key in ("backbone", "width") if theirs[key] != mine[key]
         ]
         raise InputError(
-            f"train.init_from: '{source}' is of another model ({'; '.join(differ) or 'class vectors of another length'}): "
+            f"train.init_from: '{source}' is of another model ({'; '.join(differ) or f'{run.task.output} of another length'}): "
             f"{len(wrong)} tensors do not fit, the first is {wrong[0]}"
         )
     run.model.load_state_dict(weights, strict=False)

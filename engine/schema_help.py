@@ -39,7 +39,11 @@ def _is_known(cls: type, known: Iterable[type]) -> bool:
 
 def outline(cls: type) -> str:
     """All sections of a config in short, for `--help`: what each is, and its keys with their defaults."""
-    lines = []
+    lines = [
+        f"{field.name}={_default(field)}: {field.metadata.get('help', '')}{_allowed(field.metadata)}"
+        for field, part in _fields(cls)
+        if part is None
+    ]
     for name, inner in sections(cls).items():
         keys = [f"{field.name}={_default(field)}" for field, part in _fields(inner) if part is None]
         keys += [f"{field.name}: ..." for field, part in _fields(inner) if part is not None]

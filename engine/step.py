@@ -3,15 +3,14 @@
 import torch
 
 from engine.config import Config
-from engine.data.batch import ClipBatch
+from engine.data.batch import Batch
 from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
 from engine.network import CUDA_GRAPH_MODES, is_compiled
 from engine.optim import clip_gradients
 from engine.run import Run
-from kernels.clip_normalize import clip_normalize
 
 
-def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tensor:
+def train_step(run: Run, batch: Batch) -> torch.Tensor:
     """Forward, backward and update from one batch. Returns the mean loss, still on the device.
 
     If the loss or the gradient is not finite the model stays as it was.
@@ -23,17 +22,14 @@ def train_step(run: Run, batch: ClipBatch, targets: torch.Tensor) -> torch.Tenso
     _clear_gradients(run)
     compiled = is_compiled(run.config, device)
     buffers = copy_buffers(run.model)
-    frames, labels = batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate)
-    total = torch.zeros((), dtype=targets.dtype, device=device)
-    for place, (part, label) in enumerate(zip(frames, labels, strict=True)):
-        is_last = place == len(frames) - 1
+    parts = batch.chunk(config.accumulate)
+    total = torch.zeros((), dtype=run.precision.weights, device=device)
+    for place, part in enumerate(parts):
+        is_last = place == len(parts) - 1
         run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
         if compiled:
             torch.compiler.cudagraph_mark_step_begin()  # what an earlier call returned may be overwritten now
-        clips = normalized_clips(run, part)
-        with run.precision.autocast(device):
-            prediction = run.network(clips)
-        loss = run.loss(prediction, targets, label) * (len(label) / len(batch))
+        loss = run.task.loss(run.network, part) * (len(part) / len(batch))
         run.scaler.scale(loss).backward()
         total += loss.detach()
     run.scaler.unscale_(run.optimizer)
@@ -58,16 +54,6 @@ def _clear_gradients(run: Run) -> None:
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     run.optimizer.zero_grad(set_to_none=False)
-
-
-def normalized_clips(run: Run, frames: torch.Tensor) -> torch.Tensor:
-    """uint8 frames [N, T, H, W, 3] as the run's network takes them: one pass over memory on a GPU."""
-    return clip_normalize(
-        frames,
-        run.precision.compute,
-        channels_last=run.config.train.channels_last,
-        channels=run.model.clip_channels,
-    )
 
 
 def warmup_steps(config: Config, device: torch.device) -> int:

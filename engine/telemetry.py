@@ -17,7 +17,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from engine.data.batch import ClipBatch
+from engine.data.batch import Batch
 from engine.distributed import Ranks, gather, mean_over_ranks
 
 
@@ -120,7 +120,7 @@ class Telemetry:
         self._paused_s += seconds
         self._started += seconds
 
-    def step(self, step: int, loss: torch.Tensor, lr: float, waited_s: float, batch: ClipBatch) -> float | None:
+    def step(self, step: int, loss: torch.Tensor, lr: float, waited_s: float, batch: Batch) -> float | None:
         """Count one step (numbered from 1). Returns the mean loss when it was read, else None."""
         loss = loss.detach().double()
         seen = torch.stack([torch.where(loss.isfinite(), loss, 0.0), loss.isfinite().double()])
@@ -147,7 +147,7 @@ class Telemetry:
         self.message(f"warm-up: {took_s:.1f} s until the first steps were done, not part of clips/s")
         self.event("warm_up", seconds=round(took_s, 3))
 
-    def _name_failures(self, step: int, batch: ClipBatch) -> None:
+    def _name_failures(self, step: int, batch: Batch) -> None:
         for failure in batch.failures:
             if self.ranks.is_main:
                 self._name_failure(step, str(failure.path), failure.reason)

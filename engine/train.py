@@ -1,4 +1,4 @@
-"""Train a video model end to end for zero-shot recognition.
+"""Train a video model end to end, for zero-shot recognition unless the config names another task.
 
     torchrun engine/train.py CONFIG [section.key=value ...]
     torchrun --nproc-per-node 8 engine/train.py configs/kinetics_r2plus1d.yaml run.folder=runs/k664
@@ -15,39 +15,43 @@ from engine.errors import run_command
 if __name__ == "__main__":  # before the imports below, which take seconds
     CONFIG = run_command(train_options.read, __doc__)
 
-import dataclasses
 import gc
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from engine import outcome, report
+from engine import report
+from engine.build import build_run
 from engine.config import Config, save_config
-from engine.data.batch import ClipBatch
+from engine.data.batch import Batch
 from engine.distributed import Ranks, barrier, session, share_buffers
 from engine.errors import InputError
 from engine.garbage import collected_by_hand
 from engine.optim import learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.provenance import append_provenance
-from engine.run import Run, build_loader, build_run, save_best, save_newest
+from engine.run import Run, load_best, save_best, save_newest
 from engine.step import train_step, warmup_steps
+from engine.tasks.catalogue import find_task
 from engine.telemetry import Telemetry
 
 
 def main(config: Config) -> None:
     """Train, evaluate and report."""
+    task = find_task(config.task)
     with session(config.run) as ranks, stop_on_signals() as stop:
         if config.procedural is not None:
             _write_videos(config, ranks)
         try:
             reached = train(config, ranks, stop)
-            control = train(_control(config, reached.embed_dim), ranks, stop) if config.run.control else None
+            beside = task.control(config, reached)
+            control = train(beside, ranks, stop) if beside is not None else None
         except Preempted:  # exit status 0: a scheduler should not count it as a failure
             if stop.signal_name == "SIGINT":  # but what a user breaks off is not done
                 raise KeyboardInterrupt from None
             return
         if ranks.is_main:
-            outcome.show(reached, control)
+            task.show(reached, control)
 
 
 def _write_videos(config: Config, ranks: Ranks) -> None:
@@ -58,23 +62,8 @@ def _write_videos(config: Config, ranks: Ranks) -> None:
     barrier()
 
 
-def _control(config: Config, embed_dim: int) -> Config:
-    """The same run with random class vectors of the same length: what it reaches is not due to the words."""
-    words = dataclasses.replace(
-        config.words, source="random", also=None, path=None, dim=embed_dim, seed=config.run.seed
-    )
-    # What overlaps is told by the real words: the control must train on the same classes.
-    overlap = dataclasses.replace(
-        config.train.exclude_overlap, words=config.train.exclude_overlap.words or config.words
-    )
-    train = dataclasses.replace(config.train, exclude_overlap=overlap)
-    run = dataclasses.replace(config.run, folder=f"{config.run.folder}/control", control=False)
-    log = dataclasses.replace(config.log, report=False)  # the run's report tells of the control
-    return dataclasses.replace(config, words=words, run=run, train=train, log=log)
-
-
-def train(config: Config, ranks: Ranks, stop: StopVote) -> outcome.Outcome:
-    """One model, from its first (or last saved) step to its final evaluation.
+def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:
+    """One model, from its first (or last saved) step to its final evaluation. Returns what its task concludes.
 
     Raises:
         Preempted: it was asked to stop; what was done is saved.
@@ -96,14 +85,16 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> outcome.Outcome:
         if run.measures_now and run.measured < run.step:  # it was stopped in that evaluation
             _end_epoch(run, run.stream_position[0], telemetry)
         if run.step < run.total_steps:
-            loader = build_loader(run)
+            batches = run.task.batches(run)
             try:
                 report.introduce(run, telemetry)
                 with collected_by_hand(config.train.gc_every_steps > 0):
-                    train_steps(run, loader, telemetry)
+                    train_steps(run, batches, telemetry)
             finally:
-                loader.close()
-        return outcome.conclude(run, telemetry)
+                batches.close()
+        best = load_best(run)
+        telemetry.message(f"evaluating {best.name} (step {run.best['step']}, chosen by {run.best['metric']})")
+        return run.task.conclude(run, telemetry)
     except Preempted:
         telemetry.message(f"stopped after step {run.step} as asked: the same command goes on from there")
         telemetry.event("stopped", step=run.step, signal=stop.signal_name)
@@ -114,17 +105,16 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> outcome.Outcome:
         telemetry.close()
 
 
-def train_steps(run: Run, loader: Iterator[ClipBatch], telemetry: Telemetry) -> None:
+def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> None:
     """From the step where the run stands to its last, with what is due after each.
 
     Args:
-        loader: the batches of the steps, in order.
+        batches: the batches of the steps, in order.
 
     Raises:
         Preempted: it was asked to stop; what was done is saved.
     """
     config = run.config
-    targets = run.classes.vectors.to(run.ranks.device, run.model.linear.weight.dtype)
     run.network.train()
     while run.step < run.total_steps:
         if run.stop.agreed(run.ranks.control):
@@ -132,20 +122,21 @@ def train_steps(run: Run, loader: Iterator[ClipBatch], telemetry: Telemetry) -> 
             raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
         run.watchdog.beat(run.step, "waiting for data")
-        batch = next(loader)
+        batch = next(batches)
         run.watchdog.beat(run.step, "computing")
         waited_s = time.perf_counter() - waiting
         if run.step == 0:
-            report.show_clips(run, batch, telemetry)
+            run.task.show_first(run, batch, telemetry)
         lr = learning_rate(config.train, run.step * config.train.batch_size / run.epoch_size)
         set_learning_rate(run.optimizer, lr)
         run.guard.remember(run.step, batch)
-        loss = train_step(run, batch, targets)
+        loss = train_step(run, batch)
         run.step += 1
         if run.average:
             run.average.update(run.step)
         shown = telemetry.step(run.step, loss, lr, waited_s, batch)
         if shown is not None:
+            report.tell_news(run, telemetry)
             report.tell_skipped(run, telemetry)
         if config.train.gc_every_steps and run.step % config.train.gc_every_steps == 0:
             gc.collect()
@@ -172,6 +163,7 @@ def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
     """After an epoch: measure every so often, keep the best, save."""
     started = time.perf_counter()
     is_end = run.step == run.total_steps
+    report.tell_news(run, telemetry, sums=True)
     if run.measures_now:
         if run.measured < run.step:  # a kill or a signal in the evaluation costs no step
             _save(run, save_newest, telemetry)

@@ -45,8 +45,7 @@ def clip_normalize(
     if channels_last and is_indexed and dtype in _TRITON_DTYPES and can_use_triton(frames.device):
         from kernels.clip_normalize_triton import clip_normalize_triton
 
-        scale, shift = _scale_and_shift(tuple(mean), tuple(std), 1, torch.float32, frames.device)
-        return clip_normalize_triton(frames, dtype, scale, shift, flip, channels)
+        return clip_normalize_triton(frames, dtype, *scales_and_shifts(mean, std), flip, channels)
     clips = _normalize_in_torch(frames if flip is None else _mirror(frames, flip), dtype, mean, std, channels_last)
     return clips if channels == clips.shape[1] else _pad_channels(clips, channels, channels_last)
 
@@ -102,13 +101,17 @@ def _pad_channels(clips: Tensor, channels: int, channels_last: bool) -> Tensor:
     return padded
 
 
+def scales_and_shifts(mean: Sequence[float], std: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of each channel: the result is frames * scale + shift."""
+    return tuple(1 / (255 * float(s)) for s in std), tuple(-float(m) / float(s) for m, s in zip(mean, std, strict=True))
+
+
 @cache  # the constants reach the device once, not at every step
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], repeats: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    scale = [1 / (255 * s) for s in std]
-    shift = [-m / s for m, s in zip(mean, std, strict=True)]
-    return tuple(torch.tensor(values * repeats, dtype=dtype, device=device) for values in (scale, shift))
+    both = scales_and_shifts(mean, std)
+    return tuple(torch.tensor(values * repeats, dtype=dtype, device=device) for values in both)
 
 
 def _check(

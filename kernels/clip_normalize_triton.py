@@ -1,7 +1,8 @@
 """`clip_normalize` in one Triton launch: every byte is read once and every result written once.
 
 A program writes a contiguous run of one clip's channels-last memory. Without mirroring and padding it reads a
-contiguous run too, sixteen bytes at a time; else it gathers, which the caches serve, for it stays within a row.
+contiguous run too, sixteen bytes at a time; else it gathers, which the caches serve, for it stays within a row. The
+channels' constants are the kernel's arguments: nothing is loaded for them.
 """
 
 import torch
@@ -14,7 +15,7 @@ _BLOCK, _WARPS = 4096, 8  # 16 elements a thread: one 16-byte load, two 16-byte 
 
 @triton.jit
 def _kernel(
-    frames, clips, scale, shift, flip, size, blocks,
+    frames, clips, scales, shifts, flip, size, blocks,
     W: tl.constexpr, C: tl.constexpr, C_OUT: tl.constexpr, FLIPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     clip = (tl.program_id(0) // blocks).to(tl.int64)
@@ -32,19 +33,28 @@ def _kernel(
             column = pixel % W
             source = (pixel - column + (W - 1 - column)) * C + channel
     level = tl.load(frames + clip * size * C + source, mask=is_read, other=0).to(tl.float32)
-    factor = tl.load(scale + channel, mask=is_read, other=0.0)
-    value = tl.fma(level, factor, tl.load(shift + channel, mask=is_read, other=0.0))
+    scale = tl.zeros((BLOCK,), tl.float32)
+    shift = tl.zeros((BLOCK,), tl.float32)
+    for each in tl.static_range(C):
+        scale = tl.where(channel == each, scales[each], scale)
+        shift = tl.where(channel == each, shifts[each], shift)
+    value = tl.fma(level, scale, shift)
     tl.store(clips + clip * size * C_OUT + place, value.to(clips.dtype.element_ty), mask=inside)
 
 
 def clip_normalize_triton(
-    frames: Tensor, dtype: torch.dtype, scale: Tensor, shift: Tensor, flip: Tensor | None, channels: int
+    frames: Tensor,
+    dtype: torch.dtype,
+    scales: tuple[float, ...],
+    shifts: tuple[float, ...],
+    flip: Tensor | None,
+    channels: int,
 ) -> Tensor:
     """`kernels.clip_normalize.clip_normalize` on a GPU, into channels_last_3d; its arguments are checked there.
 
     Args:
         frames: a clip's result has fewer than 2**31 elements.
-        scale, shift: fp32 [C], the result is frames * scale + shift.
+        scales, shifts: C each; the result is frames * scale + shift.
         flip: bool [N] on the same device, or None.
         channels: of the result; those past C are zero.
     """
@@ -57,7 +67,7 @@ def clip_normalize_triton(
         mirrored = frames if flip is None else flip.contiguous().view(torch.uint8)
         with torch.cuda.device_of(frames):  # Triton launches on the current device
             _kernel[(blocks * batch,)](
-                frames, clips, scale, shift, mirrored, pixels, blocks,
+                frames, clips, scales, shifts, mirrored, pixels, blocks,
                 W=width, C=in_channels, C_OUT=channels, FLIPS=flip is not None, BLOCK=_BLOCK, num_warps=_WARPS,
             )  # fmt: skip
     return clips.permute(0, 4, 1, 2, 3)

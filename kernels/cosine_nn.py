@@ -1,5 +1,9 @@
 """The k nearest classes by cosine, without ever holding all N x C scores."""
 
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+
 import torch
 from torch import Tensor
 
@@ -12,22 +16,63 @@ _SCORES = 1 << 20  # and at most so many scores
 _ALIGN = 64  # see _scores
 
 
-def cosine_topk(queries: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedClasses:
+    """Classes [C, D] as `prepare_classes` made them, for any number of calls of `cosine_topk`.
+
+    count, width: C and D. rows: where PyTorch computes, fp32 [C, D] of unit length; for the kernel with `inverse` and
+    `bias`, which are None else, as `kernels.cosine_classes_triton` says.
+    """
+
+    rows: Tensor
+    count: int
+    width: int
+    inverse: Tensor | None = None
+    bias: Tensor | None = None
+
+
+def prepare_classes(classes: Tensor) -> PreparedClasses:
+    """What `cosine_topk` has to do with classes before it meets a query: do it once where they are asked repeatedly.
+
+    Args:
+        classes: fp16, bf16 or fp32 [C, D]; later changes to them are not seen.
+
+    Returns:
+        About the memory of the classes: on a GPU that Triton supports in their own type, elsewhere in fp32.
+
+    Raises:
+        ValueError: shape or type are not as above.
+    """
+    if classes.ndim != 2 or 0 in classes.shape:
+        raise ValueError(f"classes {tuple(classes.shape)} must be [C, D]")
+    _check_type("classes", classes)
+    with torch.no_grad(), torch.autocast(classes.device.type, enabled=False):
+        if has_kernel(classes.device):
+            from kernels.cosine_classes_triton import prepare_classes_triton
+
+            return prepare_classes_triton(classes)
+        return PreparedClasses(_unit_rows(classes), *classes.shape)
+
+
+def cosine_topk(queries: Tensor, classes: Tensor | PreparedClasses, k: int) -> tuple[Tensor, Tensor]:
     """For every query the `k` classes with the largest cosine similarity, best first (paper Eq. 1).
 
     Args:
         queries: fp16, bf16 or fp32 [N, D]; N may be 0.
-        classes: fp16, bf16 or fp32 [C, D], on the same device.
+        classes: fp16, bf16 or fp32 [C, D], on the same device, or what `prepare_classes` made of them. They need not
+            have the type of the queries: both are then taken as fp32.
         k: 1 .. min(32, C).
 
     Returns:
-        scores fp32 [N, k] and indices int64 [N, k]. Rows are normalised and multiplied in fp32. Equal scores go to
-        the lower index, and equal class vectors score equally. A zero vector scores 0 against everything. A row with
-        a NaN or an infinity has no direction: its scores are NaN, and NaN comes after every number (lower index
+        scores fp32 [N, k] and indices int64 [N, k]. Products and lengths are computed in fp32. Equal scores are in the
+        order of their indices, and equal class vectors score equally. A zero vector scores 0 against everything. A row
+        with a NaN or an infinity has no direction: its scores are NaN, and NaN comes after every number (lower index
         first). No gradients.
 
-    On a GPU that Triton supports this is one launch (two where few queries meet many classes) and the scores never
-    leave its registers; elsewhere blocks of scores are made by PyTorch, and memory beyond the result is some 50 MB at
+    On a GPU that Triton supports this is one launch, one more to prepare classes that are not, and one more where few
+    queries meet many classes; scores never leave its registers. Which classes are among the k is decided before the
+    query's length is divided out, so where two scores differ by no more than that division's rounding, either of them
+    may be the k-th. Elsewhere blocks of scores are made by PyTorch, and memory beyond the result is some 50 MB at
     D = 300 whatever N and C.
 
     Raises:
@@ -35,16 +80,29 @@ def cosine_topk(queries: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tenso
     """
     _check(queries, classes, k)
     with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
-        if can_use_triton(queries.device):
+        if has_kernel(queries.device):
             from kernels.cosine_nn_triton import cosine_topk_triton
 
-            return cosine_topk_triton(queries, classes, k)
+            prepared = classes if isinstance(classes, PreparedClasses) else prepare_classes(classes)
+            return cosine_topk_triton(queries, prepared, k)
         return cosine_topk_blocks(queries, classes, k)
 
 
-def cosine_topk_blocks(queries: Tensor, classes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+@cache
+def has_kernel(device: torch.device) -> bool:
+    """Whether a device runs the Triton kernel. Triton 3.6 cannot compile it for tensor memory (compute capability 10 and
+    11: B200), 3.8 can."""
+    if not can_use_triton(device):
+        return False
+    release = tuple(int(part) for part in version("triton").split(".")[:2])
+    return release >= (3, 8) or torch.cuda.get_device_capability(device)[0] not in (10, 11)
+
+
+def cosine_topk_blocks(queries: Tensor, classes: Tensor | PreparedClasses, k: int) -> tuple[Tensor, Tensor]:
     """`cosine_topk` in PyTorch, for CPUs and for GPUs without Triton: a block of scores at a time."""
-    count = classes.shape[0]
+    is_prepared = isinstance(classes, PreparedClasses)
+    class_rows = classes.rows if is_prepared else classes
+    count = len(class_rows)
     scores = torch.empty((len(queries), k), dtype=torch.float32, device=queries.device)
     indices = torch.empty((len(queries), k), dtype=torch.int64, device=queries.device)
     blocks = -(-count // _ROWS)
@@ -54,7 +112,8 @@ def cosine_topk_blocks(queries: Tensor, classes: Tensor, k: int) -> tuple[Tensor
         block = _unit_rows(queries[top : top + rows])
         best = torch.empty((len(block), 0), dtype=torch.int64, device=queries.device)
         for left in range(0, count, columns):
-            keys = sort_keys(_scores(block, classes[left : left + columns], columns), left)
+            some = class_rows[left : left + columns]
+            keys = sort_keys(_scores(block, some if is_prepared else _unit_rows(some), columns), left)
             best = largest_keys(torch.cat((best, largest_keys(keys, k)), dim=1), k)
         scores[top : top + rows], indices[top : top + rows] = from_sort_keys(best)
     return scores, indices
@@ -64,7 +123,7 @@ def cosine_topk_ref(queries: Tensor, classes: Tensor, k: int) -> tuple[Tensor, T
     """The definition of `cosine_topk`: all scores, then a stable sort. Memory grows with N x C."""
     _check(queries, classes, k)
     with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
-        scores = _scores(_unit_rows(queries), classes, -(-len(classes) // _ALIGN) * _ALIGN)
+        scores = _scores(_unit_rows(queries), _unit_rows(classes), -(-len(classes) // _ALIGN) * _ALIGN)
         order = scores.nan_to_num(nan=-torch.inf).argsort(dim=1, descending=True, stable=True)[:, :k]
         return scores.gather(1, order), order
 
@@ -78,20 +137,28 @@ def _unit_rows(x: Tensor) -> Tensor:
     return x / length.masked_fill(length == 0, 1)
 
 
-def _scores(unit_queries: Tensor, classes: Tensor, columns: int) -> Tensor:
+def _scores(unit_queries: Tensor, unit_classes: Tensor, columns: int) -> Tensor:
     """Cosines [n, c] of a block. Zero rows fill the classes up to `columns`, a multiple of 64: at a ragged edge a matrix
     product adds in another order, and equal classes would no longer score exactly alike."""
-    padded = torch.nn.functional.pad(_unit_rows(classes), (0, 0, 0, columns - len(classes)))
-    return (unit_queries @ padded.T)[:, : len(classes)]
+    padded = torch.nn.functional.pad(unit_classes, (0, 0, 0, columns - len(unit_classes)))
+    return (unit_queries @ padded.T)[:, : len(unit_classes)]
 
 
-def _check(queries: Tensor, classes: Tensor, k: int) -> None:
-    if queries.ndim != 2 or classes.ndim != 2 or queries.shape[1] != classes.shape[1] or queries.shape[1] == 0:
-        raise ValueError(f"queries {tuple(queries.shape)} and classes {tuple(classes.shape)} must be [N, D] and [C, D]")
-    for name, tensor in (("queries", queries), ("classes", classes)):
-        if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-            raise ValueError(f"{name} must be fp16, bf16 or fp32, not {tensor.dtype}")
-    if queries.device != classes.device:
-        raise ValueError(f"queries are on {queries.device}, classes on {classes.device}")
-    if not 1 <= k <= min(MAX_K, len(classes)):
-        raise ValueError(f"k must be in 1 .. min({MAX_K}, {len(classes)} classes), not {k}")
+def _check(queries: Tensor, classes: Tensor | PreparedClasses, k: int) -> None:
+    if isinstance(classes, PreparedClasses):
+        shape, device = (classes.count, classes.width), classes.rows.device
+    else:
+        shape, device = tuple(classes.shape), classes.device
+        _check_type("classes", classes)
+    _check_type("queries", queries)
+    if queries.ndim != 2 or len(shape) != 2 or queries.shape[1] != shape[1] or shape[1] == 0:
+        raise ValueError(f"queries {tuple(queries.shape)} and classes {shape} must be [N, D] and [C, D]")
+    if queries.device != device:
+        raise ValueError(f"queries are on {queries.device}, classes on {device}")
+    if not 1 <= k <= min(MAX_K, shape[0]):
+        raise ValueError(f"k must be in 1 .. min({MAX_K}, {shape[0]} classes), not {k}")
+
+
+def _check_type(name: str, tensor: Tensor) -> None:
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise ValueError(f"{name} must be fp16, bf16 or fp32, not {tensor.dtype}")

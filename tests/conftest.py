@@ -15,10 +15,17 @@ from types import ModuleType
 import pytest
 import torch
 
+from engine.records import versions
+
 HAS_GPU = torch.cuda.is_available()
 REQUIRE_GPU = os.environ.get("REQUIRE_GPU") == "1"
 
 torch.set_num_threads(min(4, torch.get_num_threads()))  # the tests' tensors are small: more threads only wait
+
+
+def pytest_report_header() -> str:
+    """Which versions these tests ran with, in the first lines of every run (and so of `.ci/run`)."""
+    return "versions: " + ", ".join(f"{name} {version}" for name, version in versions().items())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

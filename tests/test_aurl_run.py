@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.checkpoint import load_for_inference, network_weights, read_checkpoint
+from engine.checkpoint import network_weights, read_checkpoint
+from engine.tasks.zero_shot.trained import load_for_inference
 from tests.jobs import EXACT, final_weights, losses, run, same_weights, write_config, write_videos
 
 

@@ -13,7 +13,6 @@ from engine.checkpoint import (
     checkpoint_file,
     drop_old_checkpoints,
     list_checkpoints,
-    load_for_inference,
     newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
@@ -23,6 +22,7 @@ from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.embedder import build_embedder
 from engine.schema import to_tree
+from engine.tasks.zero_shot.trained import load_for_inference
 
 MODEL = ModelConfig(backbone="r3d_18", width=4)
 

@@ -112,7 +112,7 @@ def test_saved_config_reads_back_equal(tmp_path):
     save_config(config, saved)
     assert load_config(saved, []) == config
     assert set(yaml.safe_load(saved.read_text())) == {
-        "run", "procedural", "data", "clip", "model", "words", "loss", "train", "evaluate", "checkpoint", "log",
+        "task", "run", "procedural", "data", "clip", "model", "words", "loss", "train", "evaluate", "checkpoint", "log",
     }  # fmt: skip
 
 

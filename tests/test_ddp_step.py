@@ -13,43 +13,47 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from engine.config import Config, RunConfig
-from engine.data.batch import ClipBatch, ClipFormat
+from engine.data.batch import ClipBatch
 from engine.distributed import session, share_buffers
 from engine.errors import InputError
 from engine.finite import FiniteGuard
-from engine.losses import build_loss
-from engine.network import as_called, build_model
+from engine.network import as_called, placed
 from engine.optim import build_optimizer
 from engine.precision import choose_precision
 from engine.schema import parse
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.step import train_step
+from engine.tasks.zero_shot.task import ZeroShot
 
 def config(**train):
     model = {"backbone": "r2plus1d_18", "width": 4, "dropout": 0.0}
-    return parse(Config, {"model": model, "train": {"batch_size": 8, "precision": "fp64", **train}})
+    clip = {"num_frames": 4, "short_side": 24, "crop": 24}
+    return parse(Config, {"clip": clip, "model": model, "train": {"batch_size": 8, "precision": "fp64", **train}})
 
 def run_of(config, ranks):
     precision = choose_precision("fp64", ranks.device)
-    loss = build_loss(config.loss, torch.zeros(4, 5))
-    model, _ = build_model(config, ranks, precision, ClipFormat(4, 1, 24, 24), 5, loss)
+    vectors = torch.randn(4, 5, generator=torch.Generator().manual_seed(9)).numpy()
+    classes = ClassEmbeddings.from_raw("abcd", vectors, "random", [()] * 4)
+    task = ZeroShot(config, ranks, precision, SimpleNamespace(classes=classes, prior_classes=(), notes=[]))
+    torch.manual_seed(config.run.seed)
+    model = placed(task.build_model(), config, ranks, precision)
     return SimpleNamespace(
-        config=config, ranks=ranks, step=0, model=model, network=as_called(model, config.train, ranks),
+        config=config, ranks=ranks, step=0, task=task, model=model, network=as_called(model, config, ranks),
         optimizer=build_optimizer(model, config.train, ranks.device), scaler=torch.amp.GradScaler("cpu", enabled=False),
-        guard=FiniteGuard(10, 10, ranks.device), precision=precision, loss=loss,
+        guard=FiniteGuard(10, 10, ranks.device), precision=precision,
     )
 
 with session(RunConfig(device="cpu")) as ranks:
     generator = torch.Generator().manual_seed(ranks.rank)
     frames = torch.randint(0, 256, (4, 4, 24, 24, 3), dtype=torch.uint8, generator=generator)
     batch = ClipBatch(frames, torch.arange(4), torch.arange(4), torch.arange(4))
-    targets = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
     seen = {}
     for accumulate in (1, 2):
         run = run_of(config(accumulate=accumulate), ranks)
         reduced = []
         run.network.register_comm_hook(None, lambda state, bucket: reduced.append(bucket.index()) or allreduce_hook(state, bucket))
         for _ in range(3):
-            train_step(run, batch, targets)
+            train_step(run, batch)
         seen[f"reduced {accumulate}"] = reduced
         seen[f"weights {accumulate}"] = run.model.linear.weight.sum().item()
         seen["is_view"] = run.network.gradient_as_bucket_view

@@ -125,9 +125,9 @@ from engine.errors import run_command
 build = train.build_run
 def poisoned(*arguments):
     run = build(*arguments)
-    loss = run.loss
+    loss = run.task.loss
     hit = lambda: run.step in (0, 3, 4) and run.ranks.rank == run.ranks.world_size - 1
-    run.loss = lambda *parts: loss(*parts) * (float("inf") if hit() else 1.0)
+    run.task.loss = lambda *parts: loss(*parts) * (float("inf") if hit() else 1.0)
     return run
 train.build_run = poisoned
 run_command(lambda: train.main(train_options.read("")))

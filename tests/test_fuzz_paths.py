@@ -136,7 +136,7 @@ def test_wild_files_all_the_way(whole, shared_data, tmp_path, monkeypatch, capsy
 
 def fuzz_dali(whole: Path, folder: Path, count: int) -> dict[str, int]:
     """Each variant as it is indexed, and as if it had been sound then; by one decoder, as in training."""
-    decoder = build_decoder("dali", CLIP, torch.device("cpu"), 1, 4).videos
+    decoder = build_decoder("dali", CLIP, torch.device("cpu"), 1, 4).decoders["dali"]
     seen = dict.fromkeys(("indexed", "failed as indexed", "failed as if sound"), 0)
     peak = 0
     try:

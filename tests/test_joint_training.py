@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine.build import build_run
 from engine.checkpoint import read_checkpoint
 from engine.config import Config, load_config
 from engine.data.indexing import IndexSettings, index_dataset, index_folder
@@ -17,7 +18,6 @@ from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.preemption import StopVote
-from engine.run import build_run
 from engine.schema import parse
 from engine.train import train
 from tests.encoded import fade, write_colors
@@ -68,7 +68,7 @@ def test_pretrain_on_stills_then_train_jointly(sets, tmp_path):
     videos = {"manifest": sets["videos"], "classes": ["cooking", "running"], "name": "videos", "weight": 2}
     joint = config(tmp_path / "joint", sets, [videos, stills], init_from=str(tmp_path / "stills"))
     run = build_run(joint, RANKS, StopVote())
-    assert run.data.train.classes == ("cooking", "fishing", "reading", "running")
+    assert run.task.sets.train.classes == ("cooking", "fishing", "reading", "running")
     assert run.epoch_size == 2 * 6 + 6  # 3 of 4 of each class, videos twice
     best = read_checkpoint(tmp_path / "stills" / "checkpoints" / "best.pt")["model"]
     assert all(torch.equal(weight, best[name]) for name, weight in run.model.state_dict().items())

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.build import build_run
+from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.preemption import StopVote
-from engine.run import Run, build_run, save_run
+from engine.run import Run, save_run
 from engine.schema import parse
+from engine.tasks.zero_shot.trained import load_for_inference
 from tests.rows import row
 
 
@@ -45,6 +48,33 @@ def test_weights_of_another_model_are_refused_with_what_differs(tmp_path, change
     with pytest.raises(InputError, match=says) as caught:
         build(tmp_path, **change, train={"init_from": str(tmp_path / "first.pt")})
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_from_before_there_were_tasks_is_read(tmp_path):
+    """As every version wrote it: these fields, and no `task` in its config."""
+    first = build(tmp_path)
+    first.step = 2
+    save_run(first, tmp_path / "new.pt")
+    state = read_checkpoint(tmp_path / "new.pt")
+    assert set(state) == {
+        "format", "model", "optimizer", "scaler", "config", "train_classes", "prior_classes", "embed_dim", "num_videos",
+        "epoch_size", "step", "epoch", "position", "best", "measured", "skipped_steps",
+    }  # fmt: skip
+    assert state["config"].pop("task") == "zero_shot"
+    old = tmp_path / "run" / "checkpoints" / "step_00000002.pt"
+    save_checkpoint(old, state)
+    again = build(tmp_path)
+    assert again.step == 2 and again.notes[-1] == "resumed at step 2 (epoch 0, position 8)"
+    loaded = load_for_inference(old, torch.device("cpu"))
+    assert (loaded.train_classes, loaded.config.task) == (("a", "b"), "zero_shot")
+    for model in (again.model, loaded.model):
+        assert all(torch.equal(value, model.state_dict()[name]) for name, value in first.model.state_dict().items())
+    started = build(tmp_path, "other", train={"init_from": str(old)})
+    assert started.task.prior_classes == ("a", "b")
+    with pytest.raises(InputError, match="another words, training classes, number of training videos:"):
+        del state["config"]["words"]
+        save_checkpoint(old, state | {"train_classes": ["a"], "num_videos": 3})
+        build(tmp_path)
 
 
 def test_a_finished_run_leaves_another_folder_nothing_to_train(tmp_path):

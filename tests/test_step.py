@@ -7,19 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.checkpoint import clip_format, load_for_inference, read_checkpoint
+from engine.build import build_run
+from engine.checkpoint import clip_format, read_checkpoint
 from engine.config import load_config
 from engine.data.loader import ClipLoader
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.inference import load_model
 from engine.losses import squared
-from engine.network import build_model
 from engine.precision import choose_precision
 from engine.preemption import StopVote
 from engine.resume import restore
-from engine.run import Run, build_loader, build_run, save_newest
+from engine.run import Run, save_newest
 from engine.step import train_step
+from engine.tasks import decoding
+from engine.tasks.zero_shot.model import build_model
+from engine.tasks.zero_shot.trained import load_for_inference
 from engine.train import train
 from tests import jobs
 
@@ -49,12 +52,11 @@ def steps(videos, tmp_path):
 
     def go(*overrides: str, count: int = 3) -> tuple[Run, list[float], dict[str, torch.Tensor]]:
         run = build_run(make_config(videos, tmp_path / str(len(loaders)), *overrides), CPU, StopVote())
-        loaders.append(build_loader(run))
-        targets = run.classes.vectors.to(run.model.linear.weight.dtype)
+        loaders.append(run.task.batches(run))
         run.network.train()
         losses = []
         for _ in range(count):
-            losses.append(train_step(run, next(loaders[-1]), targets).item())
+            losses.append(train_step(run, next(loaders[-1])).item())
             run.step += 1
         gradients = {name: p.grad.clone() for name, p in run.model.named_parameters() if p.grad is not None}
         return run, losses, gradients
@@ -103,11 +105,26 @@ def test_options_that_cannot_be_are_refused(videos, tmp_path, overrides, says):
         build_run(make_config(videos, tmp_path, *overrides), CPU, StopVote())
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_deterministic_run_asks_for_decoders_by_rule(videos, tmp_path, monkeypatch, deterministic):
+    asked = []
+
+    def choose(name, device, manifests, *, by_rule):
+        asked.append((name, len(manifests) > 1, by_rule))
+        raise InputError("enough")
+
+    monkeypatch.setattr(decoding, "choose_decoder", choose)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)
+    with pytest.raises(InputError, match="enough"):
+        build_run(make_config(videos, tmp_path, f"run.deterministic={str(deterministic).lower()}"), CPU, StopVote())
+    assert asked == [("auto", True, deterministic)]
+
+
 def test_c3d_is_not_deterministic_on_a_gpu_and_says_so(videos, tmp_path):
     config = make_config(videos, tmp_path, "model.backbone=c3d", "run.deterministic=true")
-    precision, clip = choose_precision("fp32", torch.device("cuda", 0)), clip_format(config)
+    gpu, clip = torch.device("cuda", 0), clip_format(config)
     with pytest.raises(InputError, match="gradient of c3d's pooling is not deterministic on a GPU"):
-        build_model(config, Ranks(0, 1, 0, 1, torch.device("cuda", 0)), precision, clip, 8, squared)
+        build_model(config, gpu, choose_precision("fp32", gpu), clip, 8, squared)
 
 
 def test_gradients_of_cuda_graphs_are_added_up_outside_of_their_memory(steps):
@@ -116,10 +133,10 @@ def test_gradients_of_cuda_graphs_are_added_up_outside_of_their_memory(steps):
     run, _, _ = steps("train.accumulate=2", "model.dropout=0", count=0)
     graphs = dataclasses.replace(run.config.train, compile="yes", compile_mode="reduce-overhead")
     run.config = dataclasses.replace(run.config, train=graphs)
-    loader, targets = build_loader(run), run.classes.vectors.to(run.model.linear.weight.dtype)
+    loader = run.task.batches(run)
     losses, memory = [], []
     for _ in range(3):
-        losses.append(train_step(run, next(loader), targets).item())
+        losses.append(train_step(run, next(loader)).item())
         memory.append([parameter.grad.data_ptr() for parameter in run.model.parameters()])
         run.step += 1
     loader.close()
@@ -151,8 +168,8 @@ class StopAfter(StopVote):
 def test_the_average_is_one_resumes_bit_for_bit_and_is_what_is_evaluated(videos, tmp_path, monkeypatch):
     seen = []  # the weights after each step, of the uninterrupted run
 
-    def remember(run, batch, targets):
-        loss = train_step(run, batch, targets)
+    def remember(run, batch):
+        loss = train_step(run, batch)
         seen.append({name: value.clone() for name, value in run.model.state_dict().items()})
         return loss
 

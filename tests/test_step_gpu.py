@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from engine.config import Config
-from engine.data.batch import ClipBatch, ClipFormat
+from engine.data.batch import ClipBatch
 from engine.data.transfer import DeviceCopier
 from engine.distributed import Ranks
 from engine.finite import FiniteGuard
-from engine.losses import build_loss
-from engine.network import as_called, build_model
+from engine.network import as_called, placed
 from engine.optim import build_optimizer
 from engine.precision import choose_precision
 from engine.schema import parse
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.step import train_step
+from engine.tasks.zero_shot.task import ZeroShot
 
 BATCH, DIM = 8, 16
 GPU = torch.device("cuda", 0)
@@ -32,42 +33,44 @@ def make_run(
 ) -> SimpleNamespace:
     """What `train_step` reads of a run."""
     ranks = Ranks(0, 1, 0, 1, device)
+    frames, side = (16, 32) if backbone == "c3d" else (8, 56)
     config = parse(
         Config,
         {
+            "clip": {"num_frames": frames, "short_side": side, "crop": side},
             "model": {"backbone": backbone, "width": 12, "dropout": 0.0, "form": form},
             "loss": {"name": loss},
             "train": {"batch_size": BATCH, "lr": 1e-3, "precision": precision, "compile": "no", **train},
         },
     )
     chosen = choose_precision(config.train.precision, device)
-    loss = build_loss(config.loss, make_batch(torch.device("cpu"), config)[1])
-    model, _ = build_model(config, ranks, chosen, clip_of(config), DIM, loss)
+    task = ZeroShot(config, ranks, chosen, SimpleNamespace(classes=make_classes(), prior_classes=(), notes=[]))
+    torch.manual_seed(config.run.seed)
+    model = placed(task.build_model(), config, ranks, chosen)
     return SimpleNamespace(
-        config=config, ranks=ranks, step=0, model=model, network=as_called(model, config, ranks),
+        config=config, ranks=ranks, step=0, task=task, model=model, network=as_called(model, config, ranks),
         optimizer=build_optimizer(model, config.train, device),
         scaler=torch.amp.GradScaler(device.type, enabled=chosen.name == "fp16"),
-        guard=FiniteGuard(10, 10, device), precision=chosen, loss=loss,
+        guard=FiniteGuard(10, 10, device), precision=chosen,
     )  # fmt: skip
 
 
-def clip_of(config: Config) -> ClipFormat:
-    return ClipFormat(16, 1, 32, 32) if config.model.backbone == "c3d" else ClipFormat(8, 1, 56, 56)
+def make_classes() -> ClassEmbeddings:
+    vectors = torch.randn(BATCH, DIM, generator=torch.Generator().manual_seed(0)).numpy()
+    return ClassEmbeddings.from_raw([f"class {i}" for i in range(BATCH)], vectors, "random", [()] * BATCH)
 
 
-def make_batch(device: torch.device, config: Config) -> tuple[ClipBatch, torch.Tensor]:
-    clip, generator = clip_of(config), torch.Generator().manual_seed(0)
+def make_batch(device: torch.device, config: Config) -> ClipBatch:
+    clip, generator = config.clip, torch.Generator().manual_seed(0)
     size = (BATCH, clip.num_frames, clip.crop, clip.crop, 3)
     frames = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator).to(device)
-    targets = torch.nn.functional.normalize(torch.randn(BATCH, DIM, generator=generator), dim=1).to(device)
     nowhere = torch.zeros(BATCH, dtype=torch.int64)
-    return ClipBatch(frames, torch.arange(BATCH, device=device), video=nowhere, start=nowhere), targets
+    return ClipBatch(frames, torch.arange(BATCH, device=device), video=nowhere, start=nowhere)
 
 
 def curve(run: SimpleNamespace, steps: int) -> list[float]:
-    batch, targets = make_batch(run.ranks.device, run.config)
-    targets = targets.to(run.model.linear.weight.dtype)
-    losses = [train_step(run, batch, targets) for _ in range(steps)]
+    batch = make_batch(run.ranks.device, run.config)
+    losses = [train_step(run, batch) for _ in range(steps)]
     return [loss.item() for loss in losses]
 
 
@@ -91,12 +94,12 @@ def test_every_network_learns_its_batch_in_every_precision(backbone, loss, preci
 @pytest.mark.parametrize("options", [{}, {"accumulate": 2, "grad_clip": 1.0}, {"checkpoint_activations": True}])
 def test_the_host_never_waits_within_a_step(precision, options):
     run = make_run(precision, **options)
-    batch, targets = make_batch(GPU, run.config)
-    train_step(run, batch, targets)  # constants reach the device once, cuDNN chooses
+    batch = make_batch(GPU, run.config)
+    train_step(run, batch)  # constants reach the device once, cuDNN chooses
     torch.cuda.synchronize()
     try:
         torch.cuda.set_sync_debug_mode("error")
-        loss = train_step(run, batch, targets)
+        loss = train_step(run, batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert loss.item() > 0
@@ -139,6 +142,7 @@ def test_the_flat_forms_padding_on_a_gpu_changes_nothing(form):
     ("mode", "options"),
     [
         ("default", {}),
+        ("default", {"form": "fused"}),
         ("reduce-overhead", {}),
         ("reduce-overhead", {"accumulate": 2}),
         ("reduce-overhead", {"checkpoint_activations": True}),
@@ -151,4 +155,21 @@ def test_compiled_steps_train_as_eager_ones_do(monkeypatch, mode, options):
     compiled = curve(make_run("fp32", lr=1e-4, compile="yes", compile_mode=mode, **options), 10)
     assert compiled == pytest.approx(eager, rel=2e-2)
     assert eager[-1] < 0.9 * eager[0]
+    torch.compiler.reset()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_fused_form_trains_as_the_flat_one_does(precision):
+    """Whose kernels run in half precision only; both are eager here."""
+    flat, fused = (curve(make_run(precision, form, lr=1e-4), 10) for form in ("flat", "fused"))
+    assert fused == pytest.approx(flat, rel=5e-2)
+    assert flat[-1] < 0.9 * flat[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_the_fused_form_compiled_learns_its_batch():
+    losses = curve(make_run("bf16", "fused", compile="yes"), 12)
+    assert min(losses[-3:]) < 0.9 * losses[0]
     torch.compiler.reset()

@@ -51,7 +51,6 @@ from pathlib import Path
 from typing import Any
 
 from engine import pictures
-from engine.checkpoint import LoadedModel
 from engine.command_line import output_folder
 from engine.config import RunConfig, SourceConfig
 from engine.data.sources import DataSet, load_tests
@@ -62,8 +61,9 @@ from engine.generalised import GeneralisedResult, evaluate_generalised, generali
 from engine.inference import inference_decoder, inference_settings, load_model
 from engine.metrics import ZeroShotResult
 from engine.result_tables import accuracy_table, class_table, write_tables
-from engine.semantics.classes import build_class_embeddings
+from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
+from engine.tasks.zero_shot.trained import LoadedModel
 from engine.visual_report.board import write_board
 from engine.visual_report.findings import find
 from engine.visual_report.page import Report, write_page
@@ -90,11 +90,13 @@ def main(arguments: argparse.Namespace) -> None:
         if arguments.generalised:
             source = None if arguments.generalised == "held-out" else parse_source(arguments.generalised)
             seen = seen_videos(loaded.config.data, loaded.train_classes, source)
-        content, results, general = evaluate(loaded, datasets, ranks, seen)
+        # All words first: a missing one should be told before the first hour of decoding.
+        classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
+        content, results, general = evaluate(loaded, datasets, classes, ranks, seen)
         if ranks.is_main:
             write(out, content, results, datasets)
             if arguments.report:
-                write_report(out, loaded, content, results, general, datasets)
+                write_report(out, loaded, content, results, general, datasets, classes)
             print(f"\nwritten to {out}")
 
 
@@ -133,12 +135,14 @@ def test_sets(loaded: LoadedModel) -> list[DataSet]:
 
 
 def evaluate(
-    loaded: LoadedModel, datasets: Sequence[DataSet], ranks: Ranks, seen: DataSet | None = None
+    loaded: LoadedModel,
+    datasets: Sequence[DataSet],
+    classes: Sequence[ClassEmbeddings],
+    ranks: Ranks,
+    seen: DataSet | None = None,
 ) -> tuple[dict[str, Any], list[ZeroShotResult], list[GeneralisedResult]]:
     """Evaluate the test sets one after the other and print the tables; the content of results.json first."""
     how = inference_settings(loaded.config, ranks.device)
-    # All words first: a missing one should be told before the first hour of decoding.
-    classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
     decoder = inference_decoder(loaded.config, ranks.device, [dataset.manifest for dataset in datasets])
     content: dict[str, Any] = {
         "checkpoint": str(loaded.path),
@@ -234,11 +238,12 @@ def write_report(
     results: Sequence[ZeroShotResult],
     general: Sequence[GeneralisedResult],
     datasets: Sequence[DataSet],
+    classes: Sequence[ClassEmbeddings],
 ) -> None:
     """report.html, and an event file for TensorBoard; looks closer at the results, which takes a while."""
     trained = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
     config, overlap = loaded.config, loaded.config.train.exclude_overlap
-    found = find(datasets, results, trained, config.words, overlap.words)
+    found = find(datasets, results, classes, trained, overlap.words or config.words)
     known = {name: test["seen_classes"] for name, test in content["tests"].items() if test["seen_classes"]}
     facts = [
         ("checkpoint", f"{content['checkpoint']}, step {loaded.step}, epoch {loaded.epoch}"),

@@ -29,7 +29,9 @@ def evaluate(about: str) -> argparse.Namespace:
                         help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--decoder", choices=("auto", "dali", "pyav"), help="default: the run's data.decoder")
+    parser.add_argument(
+        "--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the run's data.decoder"
+    )
     parser.add_argument(
         "--report", action="store_true", help="also write report.html, and its pictures for TensorBoard"
     )
@@ -51,7 +53,7 @@ def predict(about: str) -> argparse.Namespace:
                         help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE; default: the run's")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--decoder", default="pyav", choices=("auto", "dali", "pyav"),
+    parser.add_argument("--decoder", default="pyav", choices=("auto", "dali", "nvcodec", "pyav"),
                         help="default: pyav, which reads the most formats")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
                         help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip

@@ -30,7 +30,6 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import LoadedModel
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos
@@ -39,6 +38,7 @@ from engine.metrics import check_finite
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import name_key
 from engine.tables import format_table
+from engine.tasks.zero_shot.trained import LoadedModel
 from kernels.cosine_nn import MAX_K, cosine_topk
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.checkpoint import LoadedModel, checkpoint_file, network_weights, read_checkpoint, save_checkpoint
+from engine.checkpoint import checkpoint_file, network_weights, read_checkpoint, save_checkpoint
 from engine.command_line import output_folder
 from engine.config import save_config
 from engine.data.sources import class_lookup, load_trained
@@ -42,6 +42,7 @@ from engine.inference import inference_decoder, inference_settings, load_model
 from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
 from engine.semantics.classes import build_class_embeddings
 from engine.tables import format_table
+from engine.tasks.zero_shot.trained import LoadedModel
 
 
 def main(arguments: argparse.Namespace) -> None:

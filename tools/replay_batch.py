@@ -30,17 +30,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.build import build_run
 from engine.checkpoint import read_checkpoint
 from engine.config import Config
-from engine.data.batch import ClipBatch
-from engine.data.loader import StreamPlan
+from engine.data.batch import Batch
 from engine.distributed import Ranks, choose_device
 from engine.errors import InputError
 from engine.finite import FOLDER, gradient_norm
 from engine.preemption import StopVote
-from engine.run import Run, build_loader, build_run
+from engine.run import Run
 from engine.schema import parse
-from engine.step import normalized_clips, step_seed
+from engine.step import step_seed
 from engine.tables import format_table
 
 
@@ -92,15 +92,13 @@ def _restore(arguments: argparse.Namespace) -> Run:
     return build_run(parse(Config, tree), Ranks(0, 1, 0, 1, device), StopVote())
 
 
-def _batch(run: Run, rank: int, world_size: int, origin: dict[str, Any]) -> ClipBatch:
+def _batch(run: Run, rank: int, world_size: int, origin: dict[str, Any]) -> Batch:
     """One rank's batch, decoded again."""
-    train = run.config.train
-    stream = StreamPlan(run.config.run.seed, train.batch_size, rank, world_size, run.config.clip.flip)
-    loader = build_loader(run, stream)
+    batches = run.task.batches(run, (rank, world_size))
     try:
-        batch = next(loader)
+        batch = next(batches)
     finally:
-        loader.close()
+        batches.close()
     if (batch.video.tolist(), batch.start.tolist()) != (origin["video"], origin["start"]):
         raise InputError(
             f"step {origin['step']} now draws other snippets on rank {rank} than it did: files were changed or lost"
@@ -108,24 +106,18 @@ def _batch(run: Run, rank: int, world_size: int, origin: dict[str, Any]) -> Clip
     return batch
 
 
-def replay(run: Run, batch: ClipBatch, rank: int, world_size: int) -> Finding:
+def replay(run: Run, batch: Batch, rank: int, world_size: int) -> Finding:
     """Forward and backward as in training; the weights stay as they are."""
-    config, device = run.config.train, run.ranks.device
+    config = run.config.train
     torch.manual_seed(step_seed(run.config.run.seed, run.step, rank, world_size))
     run.model.zero_grad(set_to_none=True)
     run.model.train()
-    targets = run.classes.vectors.to(device, run.model.linear.weight.dtype)
     losses, layers = [], []
     hooks = _watch(run.model, layers)
-    for frames, label in zip(
-        batch.frames.chunk(config.accumulate), batch.class_index.chunk(config.accumulate), strict=True
-    ):
-        clips = normalized_clips(run, frames)
-        with run.precision.autocast(device):
-            prediction = run.model(clips)
-        alone = [run.loss(prediction[i : i + 1], targets, label[i : i + 1]) for i in range(len(label))]
-        losses += [loss.item() for loss in alone]
-        (run.loss(prediction, targets, label) * (len(label) / len(batch))).backward()
+    for part in batch.chunk(config.accumulate):
+        loss, alone = run.task.loss_of_each(run.model, part)
+        losses += alone.tolist()
+        (loss * (len(part) / len(batch))).backward()
     for hook in hooks:
         hook.remove()
     bad = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]

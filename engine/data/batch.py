@@ -3,7 +3,7 @@
     sampler ──▶ SnippetRequest ──▶ VideoDecoder.decode ──▶ DecodedClips ──▶ loader ──▶ ClipBatch ──▶ model
 
 Every decoder (PyAV, DALI, later ones) takes the same requests and yields the same clips; everything
-after the loader sees nothing but `ClipBatch`.
+after the loader sees nothing but `ClipBatch`, which is the `Batch` of tasks that train on labelled videos.
 """
 
 import functools
@@ -38,6 +38,7 @@ class Video:
     key_pts: tuple[int, ...]  # presentation time stamp of each key frame, in the stream's time base
     mtime_ns: int | None = None  # time of modification when it was indexed, ns since 1970; None: not known
     content_hash: int | None = None  # of the file as it was indexed, see `engine/data/identity.py`; None: not known
+    pixel_format: str | None = None  # FFmpeg's name of what its pictures decode to; None: not known
 
     @property
     def is_still(self) -> bool:
@@ -112,7 +113,9 @@ class DecodedClips:
 
 
 class VideoDecoder(Protocol):
-    """Decodes snippets, for one thread at a time. Never raises for a bad video (that is a failure in the result).
+    """Decodes snippets. Never raises for a bad video (that is a failure in the result).
+
+    One thread submits; what it was given may be waited for in another one, in order, while it submits more.
 
     A decoder defines one of `decode` and `submit`, and has the other from here.
     """
@@ -142,6 +145,26 @@ class SampleFailure:
     reason: str
 
 
+class Batch(Protocol):
+    """What the loop asks of one rank's batch. `ClipBatch` is one.
+
+    video, start: int64 [N] on the CPU, where each sample came from, told again if the step goes wrong.
+    failures: what could not be read while it was made.
+    """
+
+    video: torch.Tensor
+    start: torch.Tensor
+    failures: list[SampleFailure]
+
+    def __len__(self) -> int:
+        """N, the samples."""
+        ...
+
+    def chunk(self, parts: int) -> Sequence["Batch"]:
+        """The batch in so many micro-batches (`train.accumulate`), of N / parts samples, in order."""
+        ...
+
+
 @dataclass(slots=True)
 class ClipBatch:
     """A batch of snippets on the training device.
@@ -163,3 +186,8 @@ class ClipBatch:
 
     def __len__(self) -> int:
         return self.frames.shape[0]
+
+    def chunk(self, parts: int) -> list["ClipBatch"]:
+        """Micro-batches of N / parts snippets (views, in order); what failed is told of the whole batch alone."""
+        columns = (self.frames, self.class_index, self.video, self.start)
+        return [ClipBatch(*part) for part in zip(*(column.chunk(parts) for column in columns), strict=True)]

@@ -1,20 +1,23 @@
-"""Choosing a decoder. The choice is made once, is stated in the log, and never changes silently."""
+"""Choosing the decoders of a run. The choice is made once, is stated in the log, and never changes silently."""
 
 import ctypes
 import functools
 import importlib
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.isolated import IsolatedDecoder
 from engine.data.manifest import Manifest
-from engine.data.nvdec import mixed_up_videos, unfit_videos
-from engine.data.stills import MixedDecoder, StillDecoder
-from engine.data.store.index import INDEX_NAME, StoreIndex, is_stored, split_stored_path
+from engine.data.nvdec import NvdecRule, Rule, refusals
+from engine.data.routing import RoutedDecoder, Routes
+from engine.data.shares import MeasuredShare, Share
+from engine.data.stills import StillDecoder
+from engine.data.store.index import is_stored
 from engine.distributed import usable_cores
 from engine.errors import InputError
 
@@ -22,64 +25,82 @@ _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was in
 _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]' for V100 and older drivers)"
 
 
-def choose_decoder(name: str, device: torch.device, manifests: Sequence[Manifest] = ()) -> tuple[str, str]:
-    """Which decoder `name` ("auto", "dali", "nvcodec" or "pyav") means on `device`, and why, in one line for the log.
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """A decoder that takes some videos and leaves the rest to PyAV.
 
-    auto: DALI where it can use the GPU's decoding engine and that engine decodes all of `manifests`, else PyAV.
+    problem: why it cannot decode for a device at all. rule: of the videos of a run, why it is not given one of them.
+    build: it, for (clip, device, threads, largest batch). stills: the same, for pictures; None where PIL is left to do it.
+    """
+
+    problem: Callable[[torch.device], str | None]
+    rule: Callable[[Sequence[Manifest], torch.device], Rule]
+    build: Callable[[ClipFormat, torch.device, int, int], VideoDecoder]
+    stills: Callable[[ClipFormat, torch.device, int, int], VideoDecoder | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderChoice:
+    """Who decodes the videos of a run, decided once.
+
+    name: "pyav", or the accelerator beside it. why: one line for the log.
+    routes: what the accelerator is given and what has come of it; None for PyAV alone.
+    """
+
+    name: str
+    why: str
+    routes: Routes | None = None
+
+
+def choose_decoder(
+    name: str, device: torch.device, manifests: Sequence[Manifest] = (), *, by_rule: bool = False
+) -> DecoderChoice:
+    """Who decodes these videos on `device`, and why.
+
+    pyav: PyAV. The name of an accelerator: it takes what it can, and PyAV the rest.
+    auto: on a GPU the first accelerator that can work there, beside PyAV; how much of what it takes it is given is measured
+    in the first seconds of decoding (`shares.py`). Else PyAV.
+
+    Args:
+        by_rule: auto gives the accelerator all it takes, whatever is faster: then who decodes what depends on no timing.
 
     Raises:
-        InputError: "dali" or "nvcodec" was asked for by name and cannot run here, or not for the snippet stores of `manifests`.
+        InputError: an accelerator was asked for by name and cannot work here, or a store of `manifests` is not there.
     """
     if name == "pyav":
-        return "pyav", "data.decoder is pyav"
-    if name == "nvcodec":
-        from engine.data.nvcodec.decode import nvcodec_problem
-
-        if problem := nvcodec_problem(device, manifests) or _store_problem(manifests, device):
-            raise InputError(f"data.decoder is nvcodec, but {problem}; or set data.decoder=pyav")
-        return "nvcodec", f"data.decoder is nvcodec, on {device}"
-    if name == "auto" and device.type != "cuda":
-        return "pyav", f"data.decoder is auto and the device is {device.type}"
-    problem = dali_problem(device) or _store_problem(manifests, device)
-    if name == "auto" and problem:
-        return "pyav", f"data.decoder is auto and {problem}"
-    num_unfit = sum(int(unfit_videos(manifest).sum()) for manifest in manifests) if name == "auto" else 0
-    if num_unfit:
-        total = sum(map(len, manifests))
-        return "pyav", (
-            f"data.decoder is auto and DALI on the GPU cannot decode {num_unfit} of {total} videos frame by frame "
-            "(codec, container or odd size): re-encode them as H.264 in MP4 to use NVDEC"
-        )
-    num_mixed_up = mixed_up_videos(manifests) if manifests and device.type == "cuda" else 0
-    mixed_up = (
-        f"DALI on the GPU may decode {num_mixed_up} videos as if they had the height of others (engine/data/nvdec.py)"
-    )
-    if name == "auto" and num_mixed_up:
-        return "pyav", f"data.decoder is auto and {mixed_up}: ingest them into a store (tools/ingest.py) to use NVDEC"
-    if name == "auto":
-        stills = "; stills are decoded there too" if any(manifest.is_still.any() for manifest in manifests) else ""
-        return "dali", f"data.decoder is auto and {device} has NVDEC{stills}"
-    if problem:
-        raise InputError(f"data.decoder is dali, but {problem}; or set data.decoder=pyav")
-    where = "GPU" if device.type == "cuda" else "CPU: VP8, VP9 and MJPEG only"
-    return "dali", f"data.decoder is dali, on the {where}{f'; BEWARE: {mixed_up}' if num_mixed_up else ''}"
+        return DecoderChoice("pyav", "data.decoder is pyav")
+    if name != "auto":
+        if problem := ACCELERATORS[name].problem(device):
+            raise InputError(f"data.decoder is {name}, but {problem}; or set data.decoder=pyav")
+        return _beside_pyav(name, f"data.decoder is {name}", device, manifests, Share(), by_rule)
+    if device.type != "cuda":
+        return DecoderChoice("pyav", f"data.decoder is auto and the device is {device.type}")
+    problems = {each: accelerator.problem(device) for each, accelerator in ACCELERATORS.items()}
+    found = next((each for each, problem in problems.items() if not problem), None)
+    if found is None:
+        return DecoderChoice("pyav", f"data.decoder is auto and {'; '.join(problems.values())}")
+    if by_rule:
+        why = f"data.decoder is auto, {device} has NVDEC, and run.deterministic forbids a choice by timing"
+        return _beside_pyav(found, why, device, manifests, Share(), by_rule)
+    why = f"data.decoder is auto, {device} has NVDEC: {found}, pyav or both, by the rates of the first seconds"
+    return _beside_pyav(found, why, device, manifests, MeasuredShare(found, "pyav"), by_rule)
 
 
-def _store_problem(manifests: Sequence[Manifest], device: torch.device) -> str | None:
-    """Why DALI cannot decode the snippet stores among these on `device`; None where it can, or there are none."""
-    for index in sorted({index for manifest in manifests for index in _stores(manifest)}):
-        if device.type != "cuda":
-            return f"'{index.parent}' is a snippet store of H.264, which DALI decodes on a GPU only"
-        if StoreIndex(index).settings.b_frames:
-            return f"the snippet store '{index.parent}' was made with B-frames, which DALI would show out of order"
-    return None
-
-
-def _stores(manifest: Manifest) -> set[Path]:
-    """The indices of the snippet stores that a manifest names."""
-    paths = filter(is_stored, manifest.table.column("path").to_pylist())
-    examples = {f"/{path}".partition(f"/{INDEX_NAME}/")[0]: path for path in paths}  # one of each store
-    return {split_stored_path(manifest.root / path)[0] for path in examples.values()}
+def _beside_pyav(
+    name: str, why: str, device: torch.device, manifests: Sequence[Manifest], share: Share, by_rule: bool
+) -> DecoderChoice:
+    """An accelerator with PyAV beside it; in the log, how many videos that one has to take and why."""
+    rule = ACCELERATORS[name].rule(manifests, device)
+    routes = Routes(rule, share, remember=not by_rule)
+    reasons = Counter(reason for manifest in manifests for reason in refusals(rule, manifest) if reason)
+    if not reasons:
+        return DecoderChoice(name, why, routes)
+    total = sum(int((~manifest.is_still).sum()) for manifest in manifests)
+    listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+    told = f"{reasons.total():,} of {total:,} videos are for pyav alone ({listed})"
+    if reasons.total() == total and isinstance(share, MeasuredShare):
+        return DecoderChoice("pyav", f"data.decoder is auto and {told}")
+    return DecoderChoice(name, f"{why}; {told}", routes)
 
 
 def dali_problem(device: torch.device) -> str | None:
@@ -104,19 +125,20 @@ def default_threads() -> int:
 
 
 def build_decoder(
-    name: str,
+    choice: DecoderChoice | str,
     clip: ClipFormat,
     device: torch.device,
     num_threads: int,
     max_batch_size: int,
     *,
     in_processes: bool = False,
-) -> VideoDecoder:
-    """The decoder that `name` ("auto", "dali", "nvcodec" or "pyav") means on `device`, with one for stills beside it.
+) -> RoutedDecoder:
+    """The decoders of a choice behind the contract of one, with those for stills.
 
     Stills are decoded by DALI where it decodes videos on a GPU, else by PIL.
 
     Args:
+        choice: of `choose_decoder`, or what that is asked ("auto", "dali", "nvcodec", "pyav"), for any videos.
         clip: the shape of a snippet.
         device: where the clips are wanted.
         num_threads: videos decoded at the same time; 0: `default_threads()`.
@@ -127,23 +149,15 @@ def build_decoder(
         InputError: as `choose_decoder`.
     """
     num_threads = num_threads or default_threads()
-    chosen, _ = choose_decoder(name, device)
-    if chosen == "pyav":
-        videos = _build_pyav(clip, device, num_threads, max_batch_size, in_processes)
-        return MixedDecoder(videos, StillDecoder(clip, device, num_threads))
-    if chosen == "nvcodec":
-        from engine.data.nvcodec.decode import NvCodecDecoder
-
-        return MixedDecoder(NvCodecDecoder(clip, device, num_threads), StillDecoder(clip, device, num_threads))
-    build = functools.partial(_build_dali, clip, device, num_threads, max_batch_size)
-    if device.type == "cpu":
-        # On the CPU some damaged MJPEG files crash DALI 2.4 itself (docs/reliability.md).
-        videos = IsolatedDecoder("dali", build, clip, max_batch_size)
-        # PIL reads no more of a JPEG than it needs.
-        return MixedDecoder(videos, StillDecoder(clip, device, num_threads))
-    from engine.data.dali.stills import DaliStillDecoder
-
-    return MixedDecoder(build(), DaliStillDecoder(clip, device, num_threads, max_batch_size))
+    choice = choose_decoder(choice, device) if isinstance(choice, str) else choice
+    pyav = _build_pyav(clip, device, num_threads, max_batch_size, in_processes)
+    stills = StillDecoder(clip, device, num_threads)
+    if choice.routes is None:
+        return RoutedDecoder([pyav], [stills])
+    accelerator = ACCELERATORS[choice.name]
+    first = accelerator.build(clip, device, num_threads, max_batch_size)
+    first_of_stills = accelerator.stills(clip, device, num_threads, max_batch_size)
+    return RoutedDecoder([first, pyav], [first_of_stills, stills] if first_of_stills else [stills], choice.routes)
 
 
 def _build_pyav(
@@ -158,7 +172,54 @@ def _build_pyav(
     return PyAVDecoder(clip, device, num_threads)
 
 
+def _dali_rule(manifests: Sequence[Manifest], device: torch.device) -> Rule:
+    if device.type == "cuda":
+        return NvdecRule.of(manifests)
+    from engine.data.dali.decode import cpu_rule
+
+    return cpu_rule
+
+
 def _build_dali(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:
+    build = functools.partial(_dali_itself, clip, device, num_threads, max_batch_size)
+    if device.type == "cuda":
+        return build()
+    # On the CPU some damaged MJPEG files crash DALI 2.4 itself (docs/reliability.md).
+    return IsolatedDecoder("dali", build, clip, max_batch_size)
+
+
+def _dali_itself(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:
     from engine.data.dali.decode import DaliDecoder
 
     return DaliDecoder(clip, device, num_threads, max_batch_size)
+
+
+def _dali_stills(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder | None:
+    if device.type != "cuda":
+        return None  # PIL reads no more of a JPEG than it needs
+    from engine.data.dali.stills import DaliStillDecoder
+
+    return DaliStillDecoder(clip, device, num_threads, max_batch_size)
+
+
+def _nvcodec_problem(device: torch.device) -> str | None:
+    from engine.data.nvcodec.decode import nvcodec_problem
+
+    return nvcodec_problem(device)
+
+
+def _nvcodec_rule(manifests: Sequence[Manifest], device: torch.device) -> Rule:
+    stored = NvdecRule.of(manifests)
+    return lambda video: stored(video) if is_stored(video.path) else "in no snippet store"
+
+
+def _build_nvcodec(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:
+    from engine.data.nvcodec.decode import NvCodecDecoder
+
+    return NvCodecDecoder(clip, device, num_threads)
+
+
+ACCELERATORS = {  # in the order in which `auto` asks whether they can work
+    "dali": Accelerator(lambda device: dali_problem(device), _dali_rule, _build_dali, _dali_stills),
+    "nvcodec": Accelerator(_nvcodec_problem, _nvcodec_rule, _build_nvcodec, lambda *_: None),
+}

@@ -7,6 +7,7 @@ million rows load in well under a second. `tools/index_dataset.py` writes manife
 import functools
 import json
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from engine.data.batch import STILL_CODEC, Video
+from engine.data.store.index import INDEX_NAME
 from engine.errors import InputError
 
 FORMAT_VERSION = 1
@@ -89,6 +91,25 @@ class Manifest:
     @functools.cached_property
     def _video_columns(self) -> dict[str, pa.Array]:  # looking them up for every video would take most of its time
         return {name: self.table.column(name).combine_chunks() for name in _VIDEO_COLUMNS}
+
+    def kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that are examples of each kind of video, int64 [K], and the kind of each row, int64 [V].
+
+        A kind is what a decoder may or may not take: codec, pixel format, size, and the file's suffix or the store it lies in.
+        """
+        return self._kinds
+
+    @functools.cached_property
+    def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        columns = [self.table.column(name).cast(pa.string()) for name in _KIND_COLUMNS]
+        path = pc.replace_substring_regex(
+            self.table.column("path"), rf"(?s)^((?:.*/)?{re.escape(INDEX_NAME)}/).*$", r"\1"
+        )
+        is_plain = pc.invert(pc.ends_with(path, f"{INDEX_NAME}/"))
+        suffix = pc.replace_substring_regex(path, r"(?s)^.*?(\.[^./]*)?$", r"\1")
+        keys = pc.binary_join_element_wise(*columns, pc.if_else(is_plain, suffix, path), "\0")
+        _, examples, kind = np.unique(_codes(keys), return_index=True, return_inverse=True)
+        return examples, kind
 
     def select(self, rows: np.ndarray) -> "Manifest":
         """The rows named by an index or boolean array, in that order."""
@@ -169,9 +190,17 @@ def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
 
 
 _VIDEO_COLUMNS = (
-    "path", "num_frames", "first_frame", "file_frames", "width", "height", "rotation", "codec", "file_bytes",
-    "key_frames", "key_pts", "mtime_ns", "content_hash",
+    "path", "num_frames", "first_frame", "file_frames", "width", "height", "rotation", "codec", "pixel_format",
+    "file_bytes", "key_frames", "key_pts", "mtime_ns", "content_hash",
 )  # fmt: skip
+
+
+def _codes(values: pa.ChunkedArray) -> np.ndarray:
+    """int32 [V]: equal strings have equal numbers."""
+    return values.combine_chunks().dictionary_encode().indices.to_numpy()
+
+
+_KIND_COLUMNS = ("codec", "pixel_format", "width", "height")
 
 
 def concatenate(manifests: Sequence[Manifest]) -> Manifest:

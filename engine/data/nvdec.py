@@ -1,8 +1,8 @@
-"""Which videos NVDEC decodes frame-exactly through DALI's `fn.decoders.video`, told from their first bytes.
+"""Which videos NVDEC decodes frame-exactly through DALI's `fn.decoders.video`.
 
 On the GPU DALI 2.4 builds no index (its `build_index` argument is not used): it decodes from the first
 byte on, takes one time stamp per packet, and gives the pictures out in the order of those stamps. Read
-in its source, these therefore come out as *wrong frames without an error*, and are refused here:
+in its source, these therefore come out as *wrong frames without an error*. They are refused here and go to PyAV (`routing.py`):
 
 - VP8, VP9 and AV1 keep pictures that are decoded but never shown, MPEG-4 may pack two pictures into one
   packet: either way later frames move. (MJPEG it does not decode at all.)
@@ -14,33 +14,100 @@ in its source, these therefore come out as *wrong frames without an error*, and 
   (360 and 368 rows), may get a session of those, and colours from the wrong rows. (A height or width that is no multiple
   also means a new session for each snippet, which is slow. Stored videos are free of both, see `dali/parameter_sets.py`.)
 - Odd widths or heights: its colour kernel writes 2x2 blocks, past the picture's edge.
+- Interlaced H.264: a picture may be coded as two fields, which would be counted as two frames.
+- Pixel formats that NVDEC does not decode: H.264 of more than 8 bits, all but 4:2:0.
+- Stores with B-frames: their pictures are fed in decoding order, with stamps in that order.
 
-Nothing here imports DALI.
+What a manifest's row tells is in `NvdecRule`; what only the file tells, in `refusal`. Nothing here imports DALI.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from engine.data.batch import Video
+from engine.data.dali.parameter_sets import BLOCKS, coded_size, read_configuration
 from engine.data.manifest import Manifest
-from engine.data.store.index import INDEX_NAME
+from engine.data.store.index import StoreIndex, is_stored, split_stored_path
 
-_CONTAINER_NAME = r"\.(mp4|m4v|mov|mkv|webm)$"
-CODECS = ("h264", "hevc")
+CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+PIXEL_FORMATS = {"h264": ("yuv420p", "yuvj420p"), "hevc": ("yuv420p", "yuvj420p", "yuv420p10le")}
+# (width, height), least and most. H.264: as cuvidGetDecoderCaps answers on a newer card (philipl/nv-video-info, pull request 7);
+# HEVC: as is commonly said. What lies outside fails its whole batch in DALI, which then is decoded again without it.
+_SIZES = {"h264": ((48, 16), (4096, 4096)), "hevc": ((144, 144), (8192, 8192))}
+_BIT_DEPTHS = {"h264": (8,), "hevc": (8, 10)}
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
-_BLOCKS = {"h264": 16, "hevc": 8}  # pixels, of the sides that are coded
+_MATROSKA_HEAD = 1 << 20  # bytes in which its tracks are described: before the first picture
+# Matroska's CodecPrivate: its name, its length in one to three bytes, a record that begins with its version, 1.
+_CODEC_PRIVATE = re.compile(rb"\x63\xa2(?:[\x80-\xff]|[\x40-\x7f].|[\x20-\x3f]..)(?=\x01)", re.DOTALL)
+_MP4_CONFIGURATION = {"h264": re.compile(b"avcC"), "hevc": re.compile(b"hvcC")}
+_RECORD_BYTES = 1024  # of a configuration record that are looked at
 _MEND = "set data.decoder=pyav, or re-encode it as H.264 in MP4"
+
+Rule = Callable[[Video], str | None]  # why a decoder is not given a video, in few words; None: it takes it
+
+
+@dataclass(frozen=True)
+class NvdecRule:
+    """Which videos of a run DALI is given on a GPU, told from their rows alone. A `Rule`.
+
+    sessions: (codec, width, height) of those that are shown as large as they are coded: NVDEC's sessions that may be found
+        for others. unordered: indices of the stores with B-frames.
+    """
+
+    sessions: frozenset[tuple[str, int, int]] = frozenset()
+    unordered: frozenset[Path] = frozenset()
+
+    @classmethod
+    def of(cls, manifests: Sequence[Manifest]) -> "NvdecRule":
+        """The rule for all videos of a run.
+
+        Raises:
+            InputError: a store that a manifest names is not there.
+        """
+        kinds = [manifest.video(row) for manifest in manifests for row in manifest.kinds()[0].tolist()]
+        kinds = [video for video in kinds if row_refusal(video) is None]  # which no still is
+        stores = {split_stored_path(video.path)[0] for video in kinds if is_stored(video.path)}
+        unordered = frozenset(index for index in sorted(stores) if StoreIndex(index).settings.b_frames)
+        whole = {(video.codec, *_coded(video)) for video in kinds if _decoded(video) == _coded(video)}
+        return cls(frozenset(whole), unordered)
+
+    def __call__(self, video: Video) -> str | None:
+        """Why DALI is not given this video, in few words; None where it is."""
+        if reason := row_refusal(video):
+            return reason
+        if is_stored(video.path):
+            return (
+                "store with B-frames" if self.unordered and split_stored_path(video.path)[0] in self.unordered else None
+            )
+        coded = _coded(video)
+        is_mixed_up = video.height != coded[1] and (video.codec, *coded) in self.sessions
+        return "height that DALI may mix up with another" if is_mixed_up else None
+
+
+def row_refusal(video: Video) -> str | None:
+    """Why NVDEC is given this video by no decoder of ours, in few words, told from its row alone; None where it is."""
+    if video.codec not in PIXEL_FORMATS:
+        return f"codec {video.codec}"
+    if video.pixel_format is not None and video.pixel_format not in PIXEL_FORMATS[video.codec]:
+        return f"pixel format {video.pixel_format}"
+    if video.width % 2 or video.height % 2:
+        return "odd size"
+    least, most = _SIZES[video.codec]
+    width, height = _decoded(video)
+    if not (least[0] <= width <= most[0] and least[1] <= height <= most[1]):
+        return "size that NVDEC has not"
+    if not is_stored(video.path) and video.path.suffix.lower() not in CONTAINERS:
+        return "container without time stamps"
+    return None
 
 
 def refusal(video: Video, data: memoryview) -> str | None:
-    """Why `video`, whose file holds `data`, is not decoded on the GPU; None where it is."""
-    if reason := codec_refusal(video):
-        return reason
+    """Why DALI does not decode `video`, whose row is fit and whose file holds `data`, on the GPU; None where it does."""
     if bytes(data[4:8]) in _MP4_FIRST_BOXES:
         counts = mp4_video_samples(data) - {0}  # 0: fragmented, the samples are described elsewhere
         if counts and video.file_frames not in counts:
@@ -48,62 +115,62 @@ def refusal(video: Video, data: memoryview) -> str | None:
                 f"its header lists {max(counts)} pictures where {video.file_frames} are shown (an edit list, or damage), "
                 f"so DALI on the GPU would count other frames: {_MEND}"
             )
-    elif bytes(data[:4]) != _MATROSKA_MAGIC:
+        places = [(box, _MP4_CONFIGURATION[video.codec]) for box in _boxes(data, b"moov")]
+    elif bytes(data[:4]) == _MATROSKA_MAGIC:
+        places = [(data[:_MATROSKA_HEAD], _CODEC_PRIVATE)]
+    else:
         return (
             f"DALI on the GPU needs the time stamps of MP4, MOV, Matroska or WebM, and this is another format: {_MEND}"
         )
-    return None
+    ends = [(place, found.end()) for place, marks in places for found in marks.finditer(place)]
+    return _coding_refusal(video.codec, [bytes(place[end : end + _RECORD_BYTES]) for place, end in ends])
 
 
-def codec_refusal(video: Video) -> str | None:
-    """As `refusal`, of what the manifest says alone; all there is to say of a stored video."""
-    if video.codec not in CODECS:
-        return f"DALI on the GPU does not decode {video.codec} frame by frame (only {' and '.join(CODECS)}): {_MEND}"
-    if video.width % 2 or video.height % 2:
-        return f"DALI on the GPU cannot decode an odd size ({video.width}x{video.height}): {_MEND}"
+def _coding_refusal(codec: str, records: Sequence[bytes]) -> str | None:
+    """Why NVDEC does not decode what these configuration records describe; None where it does."""
+    known = []
+    for record in records:
+        try:
+            known.append(read_configuration(codec, record))
+        except ValueError:
+            continue  # of another track, or bytes that only look like one
+    if not known:
+        return f"its header does not say how its pictures are coded, which DALI on the GPU must know: {_MEND}"
+    for facts in known:
+        if facts.chroma_format != 1 or facts.bit_depth not in _BIT_DEPTHS[codec]:
+            chroma = ("no chroma", "4:2:0", "4:2:2", "4:4:4")[facts.chroma_format]
+            return f"NVDEC does not decode {codec} of {facts.bit_depth} bits and {chroma}: {_MEND}"
+        if not facts.is_progressive:
+            return f"it is interlaced, and DALI on the GPU may count a picture as two: {_MEND}"
     return None
 
 
 def unfit_videos(manifest: Manifest) -> np.ndarray:
-    """bool [V]: videos that `refusal` would surely turn away, told from the manifest alone (no file is read).
+    """bool [V]: videos that `NvdecRule` turns away where these are all there are. Stills are none of them."""
+    return np.array([reason is not None for reason in refusals(NvdecRule.of([manifest]), manifest)], bool)
 
-    Stills are none of them: they have a decoder of their own.
+
+def refusals(rule: Rule, manifest: Manifest) -> np.ndarray:
+    """object [V]: why a decoder with this rule is not given each video; None where it is, and for stills.
+
+    The rule is asked once for each kind of video, so that half a million rows take no time.
     """
-    table = manifest.table
-    fit = _array(pc.is_in(table.column("codec"), value_set=pa.array(CODECS)))
-    fit &= _array(pc.match_substring_regex(table.column("path"), _CONTAINER_NAME, ignore_case=True)) | _is_stored(table)
-    for side in ("width", "height"):
-        fit &= table.column(side).to_numpy() % 2 == 0
-    return ~(fit | manifest.is_still)
+    examples, kind = manifest.kinds()
+    videos = [manifest.video(row) for row in examples.tolist()]
+    return np.array([None if video.is_still else rule(video) for video in videos], object)[kind]
 
 
-def mixed_up_videos(manifests: Sequence[Manifest]) -> int:
-    """How many videos of a run may be decoded with the session of others, of another height."""
-    count = 0
-    for codec, block in _BLOCKS.items():
-        sides = [_decoded_sides(manifest, codec, block) for manifest in manifests]
-        shown, coded = (np.concatenate(part) for part in zip(*sides, strict=True))
-        sessions = coded[(shown == coded).all(axis=1)]
-        keys, known = (sizes[:, 0] << 32 | sizes[:, 1] for sizes in (coded, sessions))
-        count += int(((shown[:, 1] != coded[:, 1]) & np.isin(keys, known)).sum())
-    return count
+def _coded(video: Video) -> tuple[int, int]:
+    """(width, height) as coded: in whole blocks."""
+    if is_stored(video.path):
+        return coded_size(video.width, video.height, video.codec)
+    block = BLOCKS[video.codec]
+    return -(-video.width // block) * block, -(-video.height // block) * block
 
 
-def _decoded_sides(manifest: Manifest, codec: str, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [V, 2]: width and height as shown to NVDEC, and as coded, of the videos of a codec."""
-    table = manifest.table.filter(pc.equal(manifest.table.column("codec"), codec))
-    shown = np.stack([table.column(side).to_numpy().astype(np.int64) for side in ("width", "height")], axis=1)
-    coded = -(-shown // block) * block
-    return np.where(_is_stored(table)[:, None], coded, shown), coded
-
-
-def _is_stored(table: pa.Table) -> np.ndarray:
-    """bool [V]: rows that lead into a snippet store; `is_stored` of many."""
-    return _array(pc.match_substring_regex(table.column("path"), rf"(^|/){re.escape(INDEX_NAME)}/"))
-
-
-def _array(values: pa.ChunkedArray) -> np.ndarray:
-    return values.to_numpy().astype(bool)
+def _decoded(video: Video) -> tuple[int, int]:
+    """(width, height) as shown to NVDEC: stored videos are fed uncropped."""
+    return _coded(video) if is_stored(video.path) else (video.width, video.height)
 
 
 def mp4_video_samples(data: memoryview) -> set[int]:

@@ -6,10 +6,9 @@ A still is a row of the manifest with one frame and a codec that begins with "im
 snippet shows is drawn by the sampler and laid out by `engine/data/geometry.py`; pixels between pixels are
 interpolated (a triangle filter, widened where the square shrinks), so that slow movements do not jump.
 
-MixedDecoder gives the stills of a batch to this decoder (or to DALI's, on a GPU) and the videos to theirs.
+`RoutedDecoder` gives the stills of a batch to this decoder (or to DALI's, on a GPU) and the videos to theirs.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,42 +65,6 @@ class StillDecoder(VideoDecoder):
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-
-
-class MixedDecoder(VideoDecoder):
-    """Decodes both: videos by one decoder, stills by another."""
-
-    def __init__(self, videos: VideoDecoder, stills: VideoDecoder) -> None:
-        self.videos, self.stills = videos, stills
-        self.name = videos.name
-
-    def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
-        """See `VideoDecoder`."""
-        is_still = [request.video.is_still for request in requests]
-        if not any(is_still):
-            return self.videos.submit(requests)
-        if all(is_still):
-            return self.stills.submit(requests)
-        begun = []
-        for decoder, kind in ((self.videos, False), (self.stills, True)):
-            rows = [row for row, still in enumerate(is_still) if still == kind]
-            begun.append((rows, decoder.submit([requests[row] for row in rows])))
-        return functools.partial(_join, begun)
-
-    def close(self) -> None:
-        self.videos.close()
-        self.stills.close()
-
-
-def _join(begun: Sequence[tuple[list[int], Callable[[], DecodedClips]]]) -> DecodedClips:
-    """The clips of several decoders, each at its rows."""
-    parts = [(rows, wait()) for rows, wait in begun]
-    like = parts[0][1].frames
-    frames, failures = like.new_empty((sum(len(rows) for rows, _ in parts), *like.shape[1:])), {}
-    for rows, part in parts:
-        frames[rows] = part.frames
-        failures |= {rows[place]: reason for place, reason in part.failures.items()}
-    return DecodedClips(frames, dict(sorted(failures.items())))
 
 
 def probe_still(path: Path) -> ProbeResult:

@@ -110,7 +110,9 @@ class _Normalise(torch.autograd.Function):
         ctx.save_for_backward(x, mean, inverse, scale, shift)
         ctx.relu = relu
         y = x * _wide(scale) + _wide(shift)
-        return (functional.relu(y) if relu else y).to(x.dtype)
+        y = functional.relu(y) if relu else y
+        # A cast to the type it has returns y itself, and torch 2.11's compiler then loses all gradients without a word.
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -77,8 +77,9 @@ def weights_classes(source: str) -> tuple[str, ...] | None:
 
 
 def checkpoint_classes(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """All classes that a checkpoint of ours has seen: its own, and those of the weights that it had started from."""
-    return tuple(dict.fromkeys([*content["train_classes"], *content.get("prior_classes", ())]))
+    """All classes that a checkpoint of ours has seen: its own, if it was trained on any, and those of the weights that it
+    had started from."""
+    return tuple(dict.fromkeys([*content.get("train_classes", ()), *content.get("prior_classes", ())]))
 
 
 def _read(path: Path) -> Any:

@@ -17,7 +17,7 @@ from engine.semantics.sentences import SentenceVectors
 from engine.semantics.vectors import load_word_vectors
 from engine.semantics.words import name_key
 
-__all__ = ["ClassEmbeddings", "RandomVectors", "build_class_embeddings", "open_source"]
+__all__ = ["ClassEmbeddings", "KeptVectors", "RandomVectors", "build_class_embeddings", "open_source"]
 
 
 class RandomVectors:
@@ -52,6 +52,23 @@ class SideBySide:
         return ClassEmbeddings.from_raw(names, vectors, f"{first.description}; and {second.description}", words)
 
 
+class KeptVectors:
+    """The source of a run: the vectors of a list of classes are made once and kept, whoever asks for them."""
+
+    def __init__(self, config: WordsConfig) -> None:
+        self.config = config
+        self._source: ClassVectorSource | None = None  # opened when first asked, where errors have a context
+        self._kept: dict[tuple[str, ...], ClassEmbeddings] = {}
+
+    def embed(self, names: Sequence[str]) -> ClassEmbeddings:
+        """See `ClassVectorSource`."""
+        key = tuple(names)
+        if key not in self._kept:
+            self._source = self._source or open_source(self.config)
+            self._kept[key] = self._source.embed(key)
+        return self._kept[key]
+
+
 def open_source(config: WordSourceConfig) -> ClassVectorSource:
     """The source that the config names. Word vectors and encoders are loaded once in a process, however often asked.
 
@@ -71,12 +88,12 @@ def open_source(config: WordSourceConfig) -> ClassVectorSource:
     return AveragedWords(load_word_vectors(config.path, config.max_words), config)
 
 
-def build_class_embeddings(names: Sequence[str], config: WordsConfig) -> ClassEmbeddings:
+def build_class_embeddings(names: Sequence[str], words: WordsConfig | KeptVectors) -> ClassEmbeddings:
     """Unit vectors of the classes, in their order (paper Sec. 4.4).
 
     Args:
         names: class names, at least one; any spelling that the data sets use.
-        config: the `words` section.
+        words: the `words` section, or the run's vectors of that section.
 
     Returns:
         ClassEmbeddings with vectors float32 [C, D] on the CPU.
@@ -86,4 +103,5 @@ def build_class_embeddings(names: Sequence[str], config: WordsConfig) -> ClassEm
     """
     if not names:
         raise InputError("no class names to find vectors for")
-    return open_source(config).embed(tuple(names))
+    source = words if isinstance(words, KeptVectors) else open_source(words)
+    return source.embed(tuple(names))

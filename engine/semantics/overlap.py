@@ -18,11 +18,13 @@ from engine.config import OverlapConfig, WordsConfig
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.models.weights import KINETICS400, kinetics400_classes
-from engine.semantics.classes import build_class_embeddings
+from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.embeddings import MissingVectors
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_nn import cosine_topk, prepare_classes
 
 NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
+
+Words = WordsConfig | KeptVectors  # what turns names into vectors
 
 _ROUNDING = 1e-6  # of 1 - cosine in fp32; equal vectors are at distance 0
 _NAMED = 8  # classes spelt out where a message may have many
@@ -43,7 +45,7 @@ class Neighbour:
 
 
 def nearest_test_classes(
-    training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: WordsConfig
+    training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words
 ) -> list[Neighbour]:
     """The inner minimum of Eq. 3 with the distance of Eq. 4: for each training class its nearest test class.
 
@@ -60,12 +62,13 @@ def nearest_test_classes(
     labels = [(source, name) for source, names in tests for name in names]
     if not labels:
         return []
-    test_vectors = torch.cat([build_class_embeddings(names, words).vectors for _, names in tests if names])
+    vectors = torch.cat([build_class_embeddings(names, words).vectors for _, names in tests if names])
+    test_classes = prepare_classes(vectors)
     rows = []
     for source, names in training:
         if not names:
             continue
-        scores, places = cosine_topk(build_class_embeddings(names, words).vectors, test_vectors, 1)
+        scores, places = cosine_topk(build_class_embeddings(names, words).vectors, test_classes, 1)
         distances = 1 - scores[:, 0]
         distances = distances.masked_fill(distances < _ROUNDING, 0.0).tolist()
         for name, distance, place in zip(names, distances, places[:, 0].tolist(), strict=True):
@@ -80,7 +83,7 @@ def overlapping(neighbours: Sequence[Neighbour], tau: float) -> list[Neighbour]:
 
 
 def remove_overlap(
-    config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: WordsConfig
+    config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words
 ) -> tuple[list[str], list[str]]:
     """Hold the training classes (D_s of Eq. 3) against all test classes and do as `config.training` says.
 
@@ -109,16 +112,17 @@ def remove_overlap(
     return sorted({row.name for row in near}), [*notes, f"left out {found}"]
 
 
-def _random_words(words: WordsConfig, sets: Sequence[NamedClasses]) -> list[str]:
+def _random_words(words: Words, sets: Sequence[NamedClasses]) -> list[str]:
     """A line that tells which words have random vectors, where that is allowed: only equal names of such words meet."""
-    if words.missing != "random" or words.source in ("random", "npz"):
+    section = words.config if isinstance(words, KeptVectors) else words
+    if section.missing != "random" or section.source in ("random", "npz"):
         return []
     embeddings = build_class_embeddings([name for _, names in sets for name in names], words)
     return [f"class names were compared by {embeddings.description}"]
 
 
 def check_pretrained(
-    config: OverlapConfig, pretrained: Sequence[str], tests: Sequence[NamedClasses], words: WordsConfig
+    config: OverlapConfig, pretrained: Sequence[str], tests: Sequence[NamedClasses], words: Words
 ) -> list[str]:
     """Hold the classes of pretrained weights (D_p of Eq. 3) against all test classes; lines for the log.
 
@@ -142,7 +146,7 @@ def check_pretrained(
 
 
 def _overlapping(
-    config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: WordsConfig
+    config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words
 ) -> list[Neighbour]:
     try:
         return overlapping(nearest_test_classes(training, tests, config.words or words), config.tau)

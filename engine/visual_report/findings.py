@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.config import WordsConfig
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult
-from engine.semantics.classes import build_class_embeddings
-from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes
+from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.overlap import NamedClasses, Neighbour, Words, nearest_test_classes
 from engine.visual_report.contact_sheets import ContactSheet, contact_sheets
 from engine.visual_report.embedding_map import EmbeddingMap, embedding_map
 
@@ -42,33 +41,32 @@ class Findings:
 def find(
     datasets: Sequence[DataSet],
     results: Sequence[ZeroShotResult],
+    classes: Sequence[ClassEmbeddings],
     seen: Sequence[NamedClasses],
-    words: WordsConfig,
-    distance_words: WordsConfig | None = None,
+    words: Words,
 ) -> list[Findings]:
     """Look closer at the results of test sets; decodes their best and worst videos anew.
 
     Args:
         datasets: the test sets of `results`, in their order.
+        classes: of each result, the class vectors that it was measured with.
         seen: sets of classes that the model was trained or pretrained on.
-        words: the class vectors that the results were measured with.
-        distance_words: what measures the distance of two class names; default `words`.
+        words: what measures the distance of two class names.
     """
     found = []
-    for dataset, result in zip(datasets, results, strict=True):
-        vectors = build_class_embeddings(result.classes, words).vectors
+    for dataset, result, embedded in zip(datasets, results, classes, strict=True):
         nearest, no_distance = (), ""
         try:
-            nearest = nearest_seen(result.classes, seen, distance_words or words)
+            nearest = nearest_seen(result.classes, seen, words)
         except InputError as error:  # vectors that know only the test classes: the rest of the report is as good
             no_distance = str(error)
-        best, worst = contact_sheets(dataset, result, vectors)
-        plane = embedding_map(result, vectors)
+        best, worst = contact_sheets(dataset, result, embedded.vectors)
+        plane = embedding_map(result, embedded.vectors)
         found.append(Findings(result, nearest, no_distance, tuple(best), tuple(worst), plane))
     return found
 
 
-def nearest_seen(classes: Sequence[str], seen: Sequence[NamedClasses], words: WordsConfig) -> tuple[NearestSeen, ...]:
+def nearest_seen(classes: Sequence[str], seen: Sequence[NamedClasses], words: Words) -> tuple[NearestSeen, ...]:
     """For each class the nearest one of `seen` (the distance of paper Eq. 4); empty if nothing was seen.
 
     Raises:

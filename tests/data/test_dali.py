@@ -176,7 +176,7 @@ def test_codec_of_another_decoder_is_refused_by_name(decoder, plain, folder):
     video = describe(write_numbered(folder / "h264.mp4", "libx264", **SQUARE))
     decoded = decoder.decode([whole(plain, 3), whole(video, 0)])
     assert list(decoded.failures) == [1]
-    assert re.search("DALI decodes no h264 on the CPU .*data.decoder=pyav", decoded.failures[1])
+    assert re.search(r"DALI is not given it on the CPU \(codec h264\): set data.decoder=pyav", decoded.failures[1])
     assert numbers(decoded.frames[0].numpy())[0] == 3
 
 
@@ -196,6 +196,38 @@ def test_broken_content_costs_rebuilds_which_are_counted(dali, plain, folder):
     assert not decoder.decode(requests[:2]).failures
     assert decoder.num_rebuilds == rebuilds
     decoder.close()
+
+
+def test_a_batch_is_decoded_in_parts_of_bytes_as_it_is_in_one(dali, plain, folder):
+    from engine.data.dali.batches import held_bytes
+
+    large = describe(write_numbered(folder / "large.avi", "mjpeg", pixel_format="yuvj420p", size=(512, 512)))
+    gone = replace(plain, path=plain.path.with_name("gone.webm"))
+    requests = [whole((plain, large, gone)[place % 3], place) for place in range(9)]
+    whole_one, parted = (dali.DaliDecoder(WHOLE, CPU, 2, 16) for _ in range(2))
+    expected = whole_one.decode(requests)
+    cost = held_bytes(large, 6)
+    assert cost == large.file_bytes + 14 * 3 * 512 * 512
+    parted._runner._part_bytes = cost + held_bytes(plain, 6)
+    read, loaded = [], parted._load
+    parted._load = lambda part: read.append([request.video.path.name for request in part]) or loaded(part)
+    found = parted.decode(requests)
+    small = ["gone.webm"] * 3 + ["plain.webm"] * 3  # together, then each large one alone
+    assert read == [small, *[["large.avi"]] * 3]
+    assert found.failures.keys() == expected.failures.keys() == {2, 5, 8}
+    good = [0, 1, 3, 4, 6, 7]
+    assert torch.equal(found.frames[good], expected.frames[good])
+    for decoder in (whole_one, parted):
+        decoder.close()
+
+
+def test_parts_hold_no_more_than_they_may(dali):
+    from engine.data.dali.batches import split_parts
+
+    assert split_parts([], 4, 10) == []
+    assert split_parts([3, 3, 3, 3, 3], 4, 100) == [[0, 1, 2, 3], [4]]
+    assert split_parts([3, 3, 3, 3, 3], 4, 9) == [[0, 1, 2], [3, 4]]
+    assert split_parts([30, 1, 30, 30, 1, 1], 4, 10) == [[0], [1], [2], [3], [4, 5]]  # one alone may be more
 
 
 def test_only_bad_samples(decoder, plain):
@@ -252,13 +284,16 @@ def test_nvdec_clips_stay_on_the_gpu_and_may_be_used_at_once(dali, folder):
 @pytest.mark.nvdec
 def test_nvdec_goes_on_after_a_bad_sample(dali, folder):
     video = describe(write_numbered(folder / "good.mp4", "libx264", size=(256, 256)))
-    junk = folder / "junk.mp4"
-    junk.write_bytes(b"\x00\x00\x00\x08ftyp" + bytes(5000))
-    broken = replace(video, path=junk, file_bytes=5008)
-    odd = replace(video, width=255)
+    data = write_numbered(folder / "whole.mkv", "libx264", size=(256, 256)).read_bytes()
+    head = data[: data.index(b"\x1f\x43\xb6\x75")]  # up to the first cluster: it says what is in it, and nothing is
+    junk = folder / "junk.mkv"
+    junk.write_bytes(head + bytes(5000))
+    broken = replace(video, path=junk, file_bytes=len(head) + 5000)
+    odd = replace(video, width=255)  # a row that is wrong of a file that is sound
     decoder = dali.DaliDecoder(WHOLE, torch.device("cuda"), 4, 8)
     decoded = decoder.decode([whole(video, 1), whole(broken, 0), whole(odd, 0), whole(video, 2)])
     assert sorted(decoded.failures) == [1, 2]
+    assert "DALI cannot decode it" in decoded.failures[1]
     assert "odd size" in decoded.failures[2]
     assert decoder.num_rebuilds >= 1
     assert [numbers(decoded.frames[place].cpu().numpy())[0] for place in (0, 3)] == [1, 2]

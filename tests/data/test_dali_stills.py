@@ -155,22 +155,25 @@ def test_bad_pictures_are_named_and_the_others_are_decoded(pair, manifest, tmp_p
 def test_who_decodes_stills(dali, manifest, monkeypatch):
     for name in ("pyav", "dali"):
         decoder = build_decoder(name, CLIP, CPU, 1, 4)
-        assert type(decoder.stills) is StillDecoder
+        assert type(decoder.decoders["stills"]) is StillDecoder
+        assert "dali stills" not in decoder.decoders
         decoder.close()
     monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
-    why = choose_decoder("auto", torch.device("cuda", 0), [manifest])
-    assert why == ("dali", "data.decoder is auto and cuda:0 has NVDEC; stills are decoded there too")
+    choice = choose_decoder("auto", torch.device("cuda", 0), [manifest])
+    assert choice.name == "dali"
+    assert "pyav alone" not in choice.why  # a still is none of the videos
 
 
 @pytest.mark.gpu
 @pytest.mark.nvdec
 def test_stills_on_a_gpu_agree_with_pil(dali, manifest):
     decoder = build_decoder("dali", CLIP, torch.device("cuda"), 4, 64)
-    assert decoder.stills.name == "dali"
+    assert list(decoder.decoders) == ["dali", "pyav", "dali stills", "stills"]
     asked = [request for row in range(len(manifest)) for request in requests(manifest.video(row))]
     first, second = StillDecoder(CLIP, CPU, 1).decode(asked), decoder.decode(asked)
     assert not second.failures
     assert second.frames.is_cuda
+    assert decoder.routes.clips == {"dali stills": len(asked)}  # none was left to PIL
     # nvJPEG rounds the inverse transform in its own way.
     difference = (first.frames.int() - second.frames.cpu().int()).abs()
     assert difference.float().mean() < 1

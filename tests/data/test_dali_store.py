@@ -148,7 +148,7 @@ def test_stored_and_plain_videos_in_one_batch_and_a_damaged_one_is_named(dali, o
     found = decoder.decode(asked)
     assert sorted(found.failures) == [1, 2]
     assert "there is no snippet store" in found.failures[1]
-    assert "DALI decodes no h264 on the CPU" in found.failures[2]
+    assert "DALI is not given it on the CPU (codec h264)" in found.failures[2]
     assert [numbers(found.frames[place].numpy())[0] for place in (0, 3)] == [0, 0]
     assert decoder.num_rebuilds == 0
     decoder.close()

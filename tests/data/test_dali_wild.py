@@ -26,7 +26,7 @@ def as_indexed(path: Path) -> Video:
 def test_every_file_from_the_wild_agrees_with_pyav_or_is_refused(dali, shared_data, tmp_path):
     rows = pack_rows(shared_data, max_frames=9_999)  # without two of six minutes each
     sound = SnippetRequest(describe(write_numbered(tmp_path / "sound.webm", "libvpx-vp9")), 3, 0.5, 0.5, False)
-    decoder, other = build_decoder("dali", CLIP, CPU, 1, 4).videos, PyAVDecoder(CLIP, CPU, 1)
+    decoder, other = build_decoder("dali", CLIP, CPU, 1, 4).decoders["dali"], PyAVDecoder(CLIP, CPU, 1)
     seen = {"decoded": 0, "refused": 0, "refused that must be": 0}
     try:
         for path, row in rows:

@@ -1,6 +1,7 @@
 """Which decoder is taken where, what the log says of it, and that nothing changes silently."""
 
 import ctypes
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from engine.data.decoders import build_decoder, choose_decoder, default_threads
 from engine.data.indexing import index_folder
 from engine.data.isolated import IsolatedDecoder
 from engine.data.manifest import Manifest, concatenate
-from engine.data.nvdec import mixed_up_videos, unfit_videos
+from engine.data.nvdec import NvdecRule, refusals, unfit_videos
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
+from engine.data.shares import MeasuredShare, Share
+from engine.data.stills import StillDecoder
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
@@ -50,18 +53,34 @@ def nvdec(monkeypatch):
 
 
 def test_auto_on_the_cpu_is_pyav_and_does_not_import_dali(no_dali):
-    assert choose_decoder("auto", CPU) == ("pyav", "data.decoder is auto and the device is cpu")
+    choice = choose_decoder("auto", CPU)
+    assert (choice.name, choice.why) == ("pyav", "data.decoder is auto and the device is cpu")
+    assert choice.routes is None
     assert "engine.data.dali.decode" not in sys.modules
 
 
-def test_auto_on_a_gpu_is_dali(dali, nvdec):
+def test_auto_on_a_gpu_measures_dali_against_pyav(dali, nvdec):
     nvdec(True)
-    assert choose_decoder("auto", CUDA) == ("dali", "data.decoder is auto and cuda:0 has NVDEC")
+    choice = choose_decoder("auto", CUDA)
+    assert choice.name == "dali"
+    assert choice.why == "data.decoder is auto, cuda:0 has NVDEC: dali, pyav or both, by the rates of the first seconds"
+    assert isinstance(choice.routes.share, MeasuredShare)
+    assert choice.routes.remember
+
+
+def test_a_deterministic_run_chooses_by_no_timing(dali, nvdec):
+    nvdec(True)
+    choice = choose_decoder("auto", CUDA, by_rule=True)
+    assert choice.name == "dali"
+    assert "run.deterministic forbids a choice by timing" in choice.why
+    assert (type(choice.routes.share), choice.routes.share.value, choice.routes.remember) == (Share, 1.0, False)
+    assert choose_decoder("dali", CUDA).routes.share.value == 1.0  # by name: nothing is measured either
 
 
 def test_auto_on_a_gpu_without_nvdec_is_pyav_and_says_why(dali, nvdec):
     nvdec(False)
-    name, why = choose_decoder("auto", CUDA)
+    choice = choose_decoder("auto", CUDA)
+    name, why = choice.name, choice.why
     assert name == "pyav"
     assert "NVDEC cannot be used (libnvcuvid.so.1" in why
     assert "\n" not in why
@@ -69,7 +88,8 @@ def test_auto_on_a_gpu_without_nvdec_is_pyav_and_says_why(dali, nvdec):
 
 def test_auto_on_a_gpu_without_dali_is_pyav_and_says_why(no_dali, nvdec):
     nvdec(True)
-    name, why = choose_decoder("auto", CUDA)
+    choice = choose_decoder("auto", CUDA)
+    name, why = choice.name, choice.why
     assert name == "pyav"
     assert "DALI cannot be imported" in why
     assert "pip install -e '.[cuda13]'" in why
@@ -94,16 +114,16 @@ def test_dali_decodes_for_no_other_device():
 
 
 def test_names_are_taken_at_their_word(dali):
-    assert choose_decoder("pyav", CUDA)[0] == "pyav"
-    name, why = choose_decoder("dali", CPU)
-    assert name == "dali"
-    assert "VP8, VP9 and MJPEG only" in why
+    assert choose_decoder("pyav", CUDA).name == "pyav"
+    choice = choose_decoder("dali", CPU)
+    assert (choice.name, choice.why) == ("dali", "data.decoder is dali")
 
 
 def test_building_them(dali):
-    for name, kind in (("auto", PyAVDecoder), ("pyav", PyAVDecoder), ("dali", IsolatedDecoder)):
+    kinds = {"pyav": PyAVDecoder, "stills": StillDecoder}
+    for name, expected in (("auto", kinds), ("pyav", kinds), ("dali", {"dali": IsolatedDecoder, **kinds})):
         decoder = build_decoder(name, CLIP, CPU, 1, 2)
-        assert type(decoder.videos) is kind
+        assert {each: type(one) for each, one in decoder.decoders.items()} == expected
         assert decoder.decode([]).frames.shape == (0, 16, 112, 112, 3)
         decoder.close()
 
@@ -116,49 +136,85 @@ def test_threads_are_the_cores_shared_among_the_ranks(monkeypatch):
     assert default_threads() == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     decoder = build_decoder("pyav", CLIP, CPU, 0, 2)
-    assert decoder.videos._num_threads == 3
+    assert decoder.decoders["pyav"]._num_threads == 3
     decoder.close()
 
 
-def test_auto_on_a_gpu_takes_pyav_for_videos_that_nvdec_would_count_wrongly(monkeypatch):
+def reasons(*rows):
+    """Why each of these rows, all of one run, is not for NVDEC, by way of the log's counts and of the rule itself."""
+    manifests = [Manifest.from_rows([each], Path("/v")) for each in rows]
+    rule = NvdecRule.of(manifests)
+    found = [rule(manifest.video(0)) for manifest in manifests]
+    whole = concatenate(manifests)
+    assert refusals(rule, whole).tolist() == found
+    assert refusals(NvdecRule.of([whole]), whole).tolist() == found
+    assert unfit_videos(whole).tolist() == [reason is not None for reason in found]
+    return found
+
+
+def test_each_video_that_nvdec_would_count_wrongly_is_for_pyav_and_the_log_counts_them(monkeypatch):
     monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
-    good = Manifest.from_rows([row("a.mp4", "x"), row("b.mkv", "x", codec="hevc")], Path("/v"))
-    mixed = Manifest.from_rows(
-        [row("a.avi", "x"), row("b.mp4", "x", codec="mpeg4"), row("c.mp4", "x", width=63), row("d.mp4", "x")],
-        Path("/v"),
-    )
-    assert decoders.choose_decoder("auto", CUDA, [good])[0] == "dali"
-    chosen, why = decoders.choose_decoder("auto", CUDA, [good, mixed])
-    assert chosen == "pyav"
-    assert "cannot decode 3 of 6 videos" in why
-    assert decoders.choose_decoder("dali", CUDA, [mixed])[0] == "dali"  # asked for by name: never changed
+    rows = [
+        row("a.mp4", "x"),
+        row("b.MKV", "x", codec="hevc", width=160, height=144, pixel_format="yuv420p10le"),
+        row("a.avi", "x"),
+        row("without_suffix", "x"),
+        row("b.mp4", "x", codec="mpeg4"),
+        row("c.mp4", "x", width=63),
+        row("d.mp4", "x", pixel_format="yuv420p10le"),
+        row("e.mp4", "x", pixel_format="yuv444p"),
+        row("f.mp4", "x", codec="hevc", pixel_format="yuv420p12le"),
+        row("g.mov", "x", pixel_format="yuvj420p"),
+        row("h.mp4", "x", codec="hevc"),
+        row("i.mp4", "x", width=4098, height=2304),
+    ]
+    assert reasons(*rows) == [
+        None, None, *["container without time stamps"] * 2, "codec mpeg4", "odd size", "pixel format yuv420p10le",
+        "pixel format yuv444p", "pixel format yuv420p12le", None,
+        *["size that NVDEC has not"] * 2,
+    ]  # fmt: skip
+    mixed, unfit = (Manifest.from_rows(part, Path("/v")) for part in (rows, rows[2:6]))
+    for name in ("auto", "dali"):
+        choice = choose_decoder(name, CUDA, [mixed, unfit])
+        assert choice.name == "dali"
+        assert (
+            "13 of 16 videos are for pyav alone (2 codec mpeg4, 4 container without time stamps, 2 odd size, "
+            "1 pixel format yuv420p10le, 1 pixel format yuv420p12le, 1 pixel format yuv444p, 2 size that NVDEC has not)"
+        ) in choice.why
+    choice = choose_decoder("auto", CUDA, [unfit])
+    assert choice.name == "pyav"
+    assert "4 of 4 videos are for pyav alone" in choice.why
 
 
-def test_auto_on_a_gpu_takes_pyav_where_videos_would_get_the_sessions_of_others(monkeypatch):
-    monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
+def test_a_row_of_unknown_pixel_format_is_left_to_what_its_file_says():
+    video = dataclasses.replace(Manifest.from_rows([row("a.mp4", "x")], Path("/v")).video(0), pixel_format=None)
+    assert NvdecRule()(video) is None
 
-    def chosen(*videos):
-        rows = [
-            row(f"{number}.mp4", "x", codec=codec, width=width, height=height)
-            for number, (codec, width, height) in enumerate(videos)
-        ]
-        manifests = [Manifest.from_rows([each], Path("/v")) for each in rows]
-        assert mixed_up_videos([concatenate(manifests)]) == mixed_up_videos(manifests)
-        return choose_decoder("auto", CUDA, manifests)
 
-    assert chosen(("h264", 640, 360), ("h264", 480, 360), ("h264", 320, 240))[0] == "dali"
-    name, why = chosen(("h264", 640, 360), ("h264", 480, 362), ("h264", 640, 368), ("h264", 630, 368))
-    assert name == "pyav"  # the first only: nothing is coded as 480x368, and a width alone does no harm
-    assert "may decode 1 videos as if they had the height of others" in why
-    rows = [row("a.mp4", "x", width=640, height=360), row("b.mp4", "x", width=640, height=368)]
-    name, why = choose_decoder("dali", CUDA, [Manifest.from_rows(rows, Path("/v"))])  # asked for by name: never changed
-    assert (name, "BEWARE: DALI on the GPU may decode 1 videos" in why) == ("dali", True)
-    assert chosen(("h264", 640, 360), ("hevc", 640, 368))[0] == "dali"
-    assert chosen(("hevc", 640, 356), ("hevc", 640, 360))[0] == "pyav"
-    stored = Manifest.from_rows([row("store.index/a.mp4#0", "x", width=128, height=228)], Path("/s"))
-    tall, low = (Manifest.from_rows([row("b.mp4", "x", width=128, height=side)], Path("/v")) for side in (240, 230))
-    assert mixed_up_videos([stored, tall]) == 0
-    assert mixed_up_videos([stored, low]) == 1  # the plain one gets a session of the store
+def test_videos_that_would_get_the_sessions_of_others_are_for_pyav():
+    def of(*videos):
+        return reasons(*(
+            row(f"{number}.{suffix}", "x", codec=codec, width=width, height=height)
+            for number, (codec, width, height, suffix) in enumerate(videos)
+        ))  # fmt: skip
+
+    mixed_up = "height that DALI may mix up with another"
+    assert of(("h264", 640, 360, "mp4"), ("h264", 480, 360, "mp4"), ("h264", 320, 240, "mp4")) == [None] * 3
+    found = of(*(("h264", *size, "mp4") for size in ((640, 360), (480, 362), (640, 368), (630, 368))))
+    assert found == [mixed_up, None, None, None]  # nothing is coded as 480x368, and a width alone does no harm
+    assert of(("h264", 640, 360, "mp4"), ("hevc", 640, 368, "mp4")) == [None, None]
+    assert of(("hevc", 640, 356, "mp4"), ("hevc", 640, 360, "mp4")) == [mixed_up, None]
+    opened_by_none = of(("h264", 640, 360, "mp4"), ("h264", 640, 368, "avi"))  # what PyAV decodes has no session
+    assert opened_by_none == [None, "container without time stamps"]
+
+
+def test_stored_videos_open_sessions_and_take_none_of_others(store):
+    good = store("good", 0)
+    assert good.video(0).displayed_size == (64, 64)
+    tall, low = (Manifest.from_rows([row("b.mp4", "x", width=64, height=side)], Path("/v")) for side in (80, 54))
+    assert NvdecRule.of([good, tall])(tall.video(0)) is None
+    assert "mix up" in NvdecRule.of([good, low])(low.video(0))  # it would get a session of the store
+    assert NvdecRule.of([good, low])(good.video(0)) is None
 
 
 @pytest.fixture
@@ -176,21 +232,26 @@ def store(tmp_path):
     return make
 
 
-def test_a_snippet_store_goes_to_nvdec(monkeypatch, store):
+def test_a_snippet_store_goes_to_nvdec_unless_it_has_b_frames(monkeypatch, store):
     monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
     plain = Manifest.from_rows([row("a.mp4", "x")], Path("/v"))
     good, ordered_otherwise = store("good", 0), store("with-b", 2)
     assert not unfit_videos(good).any()
+    assert unfit_videos(ordered_otherwise).all()
     for manifests in ([plain, good], [concatenate([plain, good])]):
-        assert choose_decoder("auto", CUDA, manifests) == ("dali", "data.decoder is auto and cuda:0 has NVDEC")
-        assert choose_decoder("dali", CUDA, manifests)[0] == "dali"
-        with pytest.raises(InputError, match=r"good' is a snippet store of H.264.*GPU only; or set data.decoder=pyav"):
-            choose_decoder("dali", CPU, manifests)
-    chosen, why = choose_decoder("auto", CUDA, [concatenate([plain, good, ordered_otherwise])])
-    assert chosen == "pyav"
-    assert "with-b' was made with B-frames" in why
-    with pytest.raises(InputError, match="with-b' was made with B-frames"):
-        choose_decoder("dali", CUDA, [ordered_otherwise])
+        for name in ("auto", "dali"):
+            choice = choose_decoder(name, CUDA, manifests)
+            assert (choice.name, "pyav alone" in choice.why) == ("dali", False)
+    whole = concatenate([plain, good, ordered_otherwise])
+    choice = choose_decoder("auto", CUDA, [whole])
+    assert "1 of 3 videos are for pyav alone (1 store with B-frames)" in choice.why
+    assert [choice.routes.takes(whole.video(place)) for place in range(3)] == [True, True, False]
+    assert choose_decoder("auto", CUDA, [ordered_otherwise]).name == "pyav"
     gone = Manifest.from_rows([row("store.index/a.mp4#0", "x")], Path("/s/k700"))
     with pytest.raises(InputError, match="no snippet store at '/s/k700'"):
         choose_decoder("auto", CUDA, [gone])
+
+
+def test_dali_on_the_cpu_leaves_stores_of_h264_to_pyav(dali, store):
+    choice = choose_decoder("dali", CPU, [store("good", 0)])
+    assert choice.why == "data.decoder is dali; 1 of 1 videos are for pyav alone (1 codec h264)"

@@ -76,7 +76,7 @@ def test_dali_on_the_cpu_is_one_and_gives_the_same_frames(dali, video):
     expected, found = direct.decode(requests), isolated.decode(requests)
     for decoder in (direct, isolated):
         decoder.close()
-    assert isolated.videos.name == "dali"
-    assert isinstance(isolated.videos, IsolatedDecoder)
+    assert isolated.name == "dali"
+    assert isinstance(isolated.decoders["dali"], IsolatedDecoder)
     assert found.failures == expected.failures == {}
     assert torch.equal(found.frames, expected.frames)

@@ -196,17 +196,18 @@ def test_stores_with_b_frames_are_left_to_pyav(library, tmp_path):
 
 def test_chosen_by_name_where_it_can_decode(library, monkeypatch, h264, tmp_path):
     cuda, plain = torch.device("cuda", 0), Manifest.from_rows([row("a.mp4", "x")], tmp_path)
-    assert choose_decoder("nvcodec", cuda, [h264]) == ("nvcodec", "data.decoder is nvcodec, on cuda:0")
-    with pytest.raises(
-        InputError, match=r"nvcodec, but PyNvVideoCodec is fed from snippet stores, and 1 of the 1 videos"
-    ):
-        choose_decoder("nvcodec", cuda, [h264, plain])
-    with pytest.raises(InputError, match="with B-frames"):
-        choose_decoder("nvcodec", cuda, [make_store(tmp_path / "b", b_frames=2)])
+    choice = choose_decoder("nvcodec", cuda, [h264])
+    assert (choice.name, choice.why) == ("nvcodec", "data.decoder is nvcodec")
+    assert all(choice.routes.takes(h264.video(place)) for place in range(len(h264)))
+    choice = choose_decoder("nvcodec", cuda, [h264, plain])
+    assert "1 of 6 videos are for pyav alone (1 in no snippet store)" in choice.why
+    assert not choice.routes.takes(plain.video(0))
+    disordered = make_store(tmp_path / "b", b_frames=2)
+    assert "store with B-frames" in choose_decoder("nvcodec", cuda, [disordered]).why
     with pytest.raises(InputError, match=r"decodes on NVIDIA GPUs, not on cpu; or set data\.decoder=pyav"):
         build_decoder("nvcodec", CUT, CPU, 1, 2)
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", None)
-    assert "cannot be imported" in nvcodec_problem(cuda, [h264])
+    assert "cannot be imported" in nvcodec_problem(cuda)
     with pytest.raises(InputError, match=r"pip install -e '\.\[nvdec\]'"):
         import_nvcodec()
 

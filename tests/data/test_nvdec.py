@@ -1,8 +1,9 @@
 """What the GPU decoder refuses, told from real files, so that it never returns frames other than those asked for."""
 
+import numpy as np
 import pytest
 
-from engine.data.nvdec import mp4_video_samples, refusal
+from engine.data.nvdec import mp4_video_samples, refusal, row_refusal
 from tests.data.videos import describe, remux, write_numbered
 
 
@@ -50,13 +51,63 @@ def test_containers_without_presentation_stamps_are_refused(folder):
 
 
 def test_codecs_with_pictures_never_shown_are_refused(folder):
-    assert "does not decode vp9" in verdict(write_numbered(folder / "vp9.webm"))
-    assert "does not decode mpeg4" in verdict(write_numbered(folder / "mpeg4.mp4", "mpeg4"))
+    assert row_refusal(describe(write_numbered(folder / "vp9.webm"))) == "codec vp9"
+    assert row_refusal(describe(write_numbered(folder / "mpeg4.mp4", "mpeg4"))) == "codec mpeg4"
 
 
 def test_odd_sizes_are_refused(folder):
     path = write_numbered(folder / "odd.mp4", "libx264", size=(161, 120), pixel_format="yuv444p")
-    assert "odd size (161x120)" in verdict(path)
+    assert row_refusal(describe(path)) == "odd size"
+
+
+KINDS = {  # codec, pixel format, options, what is said of it
+    "plain": ("libx264", "yuv420p", {}, None),
+    "full_range": ("libx264", "yuvj420p", {}, None),
+    "high10": ("libx264", "yuv420p10le", {}, "NVDEC does not decode h264 of 10 bits and 4:2:0"),
+    "422": ("libx264", "yuv422p", {}, "h264 of 8 bits and 4:2:2"),
+    "444": ("libx264", "yuv444p", {}, "h264 of 8 bits and 4:4:4"),
+    "grey": ("libx264", "gray", {}, "h264 of 8 bits and no chroma"),
+    "scaling_lists": ("libx264", "yuv420p", {"x264-params": "cqm=jvt"}, None),
+    "scaling_lists_444": ("libx264", "yuv444p", {"x264-params": "cqm=jvt"}, "h264 of 8 bits and 4:4:4"),
+    "interlaced": ("libx264", "yuv420p", {"x264-params": "tff=1"}, "interlaced"),
+    "marked_interlaced": ("libx264", "yuv420p", {"x264-params": "fake-interlaced=1"}, "interlaced"),
+    "main": ("libx265", "yuv420p", {"x265-params": "log-level=none"}, None),
+    "main10": ("libx265", "yuv420p10le", {"x265-params": "log-level=none"}, None),
+    "main12": ("libx265", "yuv420p12le", {"x265-params": "log-level=none"}, "hevc of 12 bits and 4:2:0"),
+    "hevc_422": ("libx265", "yuv422p", {"x265-params": "log-level=none"}, "hevc of 8 bits and 4:2:2"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_nvdec_does_not_decode_is_told_from_the_file(folder, kind, suffix):
+    codec, pixel_format, options, reason = KINDS[kind]
+    path = folder / f"{kind}.{suffix}"
+    write_numbered(path, codec, pixel_format=pixel_format, options=options, size=(160, 128), num_frames=4)
+    said = verdict(path)
+    assert said is None if reason is None else reason in said
+    assert said is None or "data.decoder=pyav" in said
+
+
+@pytest.mark.parametrize("name", ["fuzzed.mp4", "fuzzed.mkv"])
+def test_damaged_headers_are_judged_and_never_raise(folder, name):
+    path = write_numbered(folder / name, "libx264", num_frames=4)
+    video, data, random = describe(path), path.read_bytes(), np.random.default_rng(0)
+    record = data.index(b"\x01\x64\x00")  # the configuration, of profile High
+    said = set()
+    for _ in range(1500):
+        damaged = bytearray(data)
+        for place in random.integers(record, record + 40, size=2):
+            damaged[place] = random.integers(256)
+        said.add(refusal(video, memoryview(damaged)))
+    assert {None, True} == {reason and "data.decoder=pyav" in reason for reason in said}
+    assert any(reason and "interlaced" in reason for reason in said)
+
+
+def test_a_header_that_says_nothing_of_the_coding_is_refused(folder):
+    path = write_numbered(folder / "hidden.mp4", "libx264")
+    data = path.read_bytes().replace(b"avcC", b"free")
+    assert "does not say how its pictures are coded" in refusal(describe(path), memoryview(data))
 
 
 def test_truncated_and_nonsense_boxes_end_the_search(folder):

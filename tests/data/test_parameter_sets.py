@@ -6,7 +6,14 @@ import av
 import numpy as np
 import pytest
 
-from engine.data.dali.parameter_sets import coded_size, drop_cropping, set_cropping
+from engine.data.dali.parameter_sets import (
+    StreamFacts,
+    coded_size,
+    drop_cropping,
+    read_configuration,
+    read_h264_set,
+    set_cropping,
+)
 from engine.data.pyav.groups import split_pictures
 from engine.data.pyav.normalise import build_encoder
 from engine.data.store.index import StoreSettings
@@ -114,6 +121,57 @@ def test_layers_of_hevc_are_refused():
     layered = key[:place] + bytes([key[place] | 0b0010]) + key[place + 1 :]  # sps_max_sub_layers_minus1
     with pytest.raises(ValueError, match="several temporal layers"):
         drop_cropping(layered, "hevc")
+
+
+@pytest.mark.parametrize("lists", ["jvt", "flat"])
+def test_scaling_lists_are_read_over(lists):
+    pictures = encode(170, 98, **{"x264-params": f"cqm={lists}"})
+    unit = next(iter(pictures[0].split(b"\x00\x00\x01\x67")[1:]))
+    assert read_h264_set(b"\x67" + unit) == StreamFacts(1, 8, True)
+    after = decode([drop_cropping(each) for each in pictures])
+    assert {planes[0].shape for planes in after} == {(112, 176)}
+    assert np.array_equal(after[5][0][:98, :170], decode(pictures)[5][0])
+
+
+def bits(*numbers):
+    """A parameter set's bytes after its header byte: strings of bits as they are, numbers in Exp-Golomb (9.1)."""
+    text = ""
+    for number in numbers:
+        code = number if isinstance(number, str) else f"{number + 1:b}"
+        text += code if isinstance(number, str) else "0" * (len(code) - 1) + code
+    text += "1"
+    text += "0" * (-len(text) % 8)
+    return b"\x67" + int(text, 2).to_bytes(len(text) // 8, "big")
+
+
+def head(profile):
+    return f"{profile:08b}" + "0" * 16
+
+
+def test_what_no_x264_writes_is_read_over_too():
+    size = (1, "0", 10, 8)  # reference frames, gaps, width and height in macroblocks
+    cycle = (1, "1", 0, 3, 2, 5, 6)  # picture order of type 1 with a cycle of two
+    assert read_h264_set(bits(head(66), 0, 0, *cycle, *size, "1")) == StreamFacts(1, 8, True)
+    assert read_h264_set(bits(head(77), 0, 0, 2, *size, "0")) == StreamFacts(1, 8, False)
+    lists = "1" + "1" + "1" * 0  # one list that is there, seven that are not
+    delta = [16, "1" * 15]  # 8 - 8 = 0 ends a list at its first number, or it goes on with differences of 0
+    assert read_h264_set(bits(head(100), 0, 1, 0, 0, "0", lists, delta[0], "0" * 7, 0, 2, *size, "1")) == (
+        StreamFacts(1, 8, True)
+    )
+    assert read_h264_set(bits(head(100), 0, 1, 0, 0, "0", lists, 0, delta[1], "0" * 7, 0, 2, *size, "1")) == (
+        StreamFacts(1, 8, True)
+    )
+    assert read_h264_set(bits(head(244), 0, 3, "1", 2, 6, "0", "0", 0, 2, *size, "1")) == StreamFacts(3, 14, True)
+    with pytest.raises(ValueError):
+        read_h264_set(bits(head(66), 0, 0, 1, "1", 0, 3, 10**9))
+
+
+@pytest.mark.parametrize(
+    "record", [b"", bytes(30), b"\x01" + bytes(30), b"\x01\x64\x00\x0b\xff\xe1\x00\x18\x68" + bytes(30)]
+)
+def test_what_is_no_configuration_record_is_said(record):
+    with pytest.raises(ValueError):
+        read_configuration("h264", record)
 
 
 def test_interlaced_pictures_are_refused():

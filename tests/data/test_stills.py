@@ -233,4 +233,4 @@ def test_a_broken_still_is_replaced_and_named(mixed):
 
 def test_stills_do_not_keep_a_run_from_the_gpu(mixed):
     assert unfit_videos(mixed).tolist() == [True] * 3 + [False] * 5  # mpeg4, then stills
-    assert choose_decoder("auto", CPU, [mixed])[0] == "pyav"
+    assert choose_decoder("auto", CPU, [mixed]).name == "pyav"

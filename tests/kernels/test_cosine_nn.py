@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kernels import cosine_nn
-from kernels.cosine_nn import cosine_topk, cosine_topk_ref
+from kernels.cosine_configs import RESIDENT, STREAMED, choose_config, fitting_configs, padded_width
+from kernels.cosine_nn import cosine_topk, cosine_topk_ref, prepare_classes
 from kernels.sort_keys import from_sort_keys, sort_keys
 
 FUNCTIONS = [cosine_topk, cosine_topk_ref]
@@ -119,6 +120,73 @@ def test_lengths_whose_squares_leave_fp32(function, size):
     expected = -np.sort(-cosines(queries, classes), axis=1)
     np.testing.assert_allclose(scores.numpy(), expected, atol=2e-6)
     assert scores.max() > 0.3
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("of_queries", DTYPES)
+@pytest.mark.parametrize("c", [3, 2050])
+def test_prepared_classes_give_the_same(c, of_queries, dtype):
+    queries, classes = random_rows(40, 9, dtype=of_queries), random_rows(c, 9, seed=1, dtype=dtype)
+    classes[0] = 0
+    classes[1, 2] = torch.nan
+    prepared = prepare_classes(classes)
+    assert (prepared.count, prepared.width) == (c, 9)
+    expected = cosine_topk(queries, classes.clone(), 3)
+    classes.fill_(1)  # is not seen
+    for actual, wanted in zip(cosine_topk(queries, prepared, 3), expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (torch.ones(3), r"classes \(3,\) must be \[C, D\]"),
+        (torch.ones(0, 3), r"classes \(0, 3\) must be \[C, D\]"),
+        (torch.ones(2, 3).long(), "classes must be fp16, bf16 or fp32"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused(classes, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_classes(classes)
+
+
+def test_prepared_classes_of_another_size_are_refused():
+    prepared = prepare_classes(torch.ones(4, 3))
+    with pytest.raises(ValueError, match=r"queries \(2, 5\) and classes \(4, 3\) must be"):
+        cosine_topk(torch.ones(2, 5), prepared, 1)
+    with pytest.raises(ValueError, match=r"k must be in 1 .. min\(32, 4 classes\)"):
+        cosine_topk(torch.ones(2, 3), prepared, 5)
+
+
+@pytest.mark.parametrize(
+    ("shared_bytes", "width", "itemsize", "blocks"),
+    [
+        (232_448, 300, 2, [(128, 64), (64, 64)]),  # H100, B200
+        (166_912, 300, 2, [(64, 64), (64, 32)]),  # A100
+        (101_376, 300, 2, [(64, 32)]),  # L4, RTX 4090
+        (101_376, 50, 2, [(128, 64), (64, 64)]),
+        (232_448, 385, 2, [(64, 64)]),  # streamed
+        (232_448, 300, 4, [(64, 64)]),
+    ],
+)
+def test_the_way_of_cutting_fits_the_device(monkeypatch, shared_bytes, width, itemsize, blocks):
+    columns = padded_width(width)
+    configs = fitting_configs(columns, itemsize, shared_bytes)
+    assert [(config.block_n, config.block_c) for config in configs] == blocks
+    if configs == [STREAMED[itemsize]]:
+        assert all(columns % config.block_d == 0 for config in configs)
+    else:
+        assert set(configs) <= set(RESIDENT)
+    monkeypatch.setattr("kernels.cosine_configs._limits", lambda _: (shared_bytes, 132))
+    few, many = (choose_config(n, columns, itemsize, torch.device("cuda")) for n in (8448, 8449))
+    assert (many, few) == (configs[0], configs[-1])
+
+
+@pytest.mark.parametrize(
+    ("width", "padded"), [(1, 64), (50, 64), (65, 128), (257, 320), (300, 320), (400, 512), (513, 576)]
+)
+def test_rows_are_padded_to_two_powers_of_two(width, padded):
+    assert padded_width(width) == padded
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

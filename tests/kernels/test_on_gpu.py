@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels.clip_normalize import clip_normalize, clip_normalize_ref
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_nn import cosine_topk, has_kernel, prepare_classes
 from kernels.triton_support import can_use_triton
 from tests.kernels.test_clip_normalize import random_frames
 from tests.kernels.test_cosine_nn import random_rows
@@ -34,6 +34,10 @@ def test_cosine_topk_equals_the_cpus(n, c, k, dtype):
     queries, classes = random_rows(n, 300, dtype=dtype), random_rows(c, 300, seed=1, dtype=dtype)
     with torch.autocast("cuda", torch.bfloat16):  # changes nothing
         scores, indices = cosine_topk(queries.cuda(), classes.cuda(), k)
+        prepared = prepare_classes(classes.cuda())
+        assert (prepared.inverse is not None) == has_kernel(prepared.rows.device)
+        again = cosine_topk(queries.cuda(), prepared, k)
+    assert torch.equal(again[0], scores) and torch.equal(again[1], indices)
     expected, _ = cosine_topk(queries, classes, k)
     assert scores.dtype == torch.float32 and scores.is_cuda
     torch.testing.assert_close(scores.cpu(), expected, rtol=0, atol=6e-6)

@@ -1,4 +1,4 @@
-"""The Triton kernels: run in Triton's interpreter, run on a GPU where there is one, and compiled for GPUs in any case.
+"""The Triton kernels: run in Triton's interpreter, and run on a GPU where there is one.
 
 Triton reads TRITON_INTERPRET when it is imported, and it is imported once in a process; hence the processes.
 """
@@ -51,69 +51,6 @@ def test_on_a_gpu_that_is_not_the_current_one():
     clips = clip_normalize(frames.to("cuda:1"))
     torch.testing.assert_close(clips.cpu(), clip_normalize(frames), rtol=1e-6, atol=1e-6)
     assert torch.equal(cosine_topk(queries.to("cuda:1"), queries.to("cuda:1"), 1)[1].cpu(), torch.arange(5)[:, None])
-
-
-def compile_kernel(kernel, capability, pointers, constants, num_warps, num_stages=3):
-    """Compile for a GPU of some compute capability, which none needs to be there for; its machine code and PTX."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    names = kernel.arg_names
-    signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
-    aligned = {(place,): [["tt.divisibility", 16]] for place, name in enumerate(names) if name in pointers}
-    source = ASTSource(kernel, signature, constants, aligned)
-    options = {"num_warps": num_warps, "num_stages": num_stages}
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm
-
-
-@pytest.mark.parametrize(("capability", "product"), [(80, "mma.sync"), (90, "wgmma.mma_async"), (100, "tcgen05.mma")])
-@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
-def test_cosine_nn_compiles_to_tensor_cores(dtype, capability, product):
-    from kernels import cosine_nn_triton
-
-    config = (cosine_nn_triton.FP32_CONFIGS if dtype == "fp32" else cosine_nn_triton.HALF_CONFIGS)[-2]
-    pointers = {"queries": dtype, "classes": dtype, "scores": "fp32", "indices": "i64", "keys": "i64"}
-    constants = {"D": 300, "K": 5, "K_PAD": 8, "SPLIT": False, "UPCAST": False, **config.kwargs}
-    asm = compile_kernel(
-        cosine_nn_triton._kernel, capability, {name: f"*{kind}" for name, kind in pointers.items()}, constants,
-        config.num_warps, config.num_stages,
-    )  # fmt: skip
-    assert len(asm["cubin"]) > 1000
-    assert (product in asm["ptx"]) == (dtype != "fp32")
-    assert "cp.async" in asm["ptx"]  # loads run ahead of the arithmetic
-
-
-@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
-def test_clip_normalize_compiles_to_wide_loads(dtype):
-    from kernels import clip_normalize_triton
-
-    pointers = {"frames": "*u8", "clips": f"*{dtype}", "scale": "*fp32", "shift": "*fp32", "flip": "*u8", "size": "i32"}
-    constants = {"W": 112, "C": 3, "C_OUT": 3, "FLIPS": False, "BLOCK": clip_normalize_triton._BLOCK}
-    asm = compile_kernel(clip_normalize_triton._kernel, 80, pointers, constants, clip_normalize_triton._WARPS)
-    assert "ld.global.v4.b32" in asm["ptx"]
-    assert "st.global.v4.b32" in asm["ptx"]
-
-
-@pytest.mark.parametrize(("capability", "product"), [(80, "mma.sync"), (90, "wgmma.mma_async"), (100, "tcgen05.mma")])
-@pytest.mark.parametrize("way", ["tiles", "walk"])
-def test_temporal_conv_compiles_to_tensor_cores(way, capability, product):
-    from kernels import temporal_conv_tiles_triton as tiles
-    from kernels import temporal_conv_triton as launches
-    from kernels import temporal_conv_walk_triton as walk
-
-    pointers = dict.fromkeys(("x", "taps", "z", "dz", "dx"), "*bf16")
-    pointers |= dict.fromkeys(("scale", "shift", "slope", "base", "partial"), "*fp32")
-    constants = {"C": 144, "C_OUT": 64, "UPCAST": False}
-    constants |= {"STRIDE": 1} if way == "tiles" else walk.parts_of(144, 64)
-    for name, kernel in (("forward", "forward"), ("activation", "activation_gradient"), ("tap", "tap_gradient")):
-        config = dict((launches.TILES if way == "tiles" else launches.WALK)[name])
-        options = config.pop("num_warps"), config.pop("num_stages")
-        own = {"FINISH": True} if (way, name) == ("walk", "activation") else {}
-        function = getattr(tiles if way == "tiles" else walk, kernel)
-        asm = compile_kernel(function, capability, pointers, {**constants, **own, **config}, *options)
-        assert product in asm["ptx"], name
-        assert "cp.async" in asm["ptx"], name  # loads run ahead of the arithmetic
 
 
 def test_old_gpus_and_cpus_take_the_torch_path(monkeypatch):

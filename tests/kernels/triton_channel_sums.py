@@ -1,18 +1,15 @@
 """The Triton kernels of `channel_sums` against NumPy in fp64. Run by tests/kernels/test_triton.py in a process of its own: in
 Triton's interpreter (TRITON_INTERPRET=1, CPU tensors), and compiled where there is a GPU."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
 
 from kernels import channel_sums_triton
 from kernels.channel_sums_triton import channel_moments_triton, gradient_sums_triton
+from tests.kernels.interpreter import DEVICE, INTERPRETED
 from tests.kernels.test_channel_sums import expected_sums, random_case
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
 # Rows x columns: one row, less than a block, ragged ends, columns that divide no block, several blocks a program.
 SIZES = [(1, 8), (7, 45), (301, 48), (700, 232), (40_000, 5), (2000, 144)]
 DTYPES = [torch.float32, torch.float16] if INTERPRETED else [torch.float32, torch.float16, torch.bfloat16]

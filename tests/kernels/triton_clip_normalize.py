@@ -1,27 +1,23 @@
 """The Triton kernel of clip_normalize against its reference; run as triton_cosine_nn.py is."""
 
-import os
-
 import pytest
 import torch
 
-from kernels.clip_normalize import _scale_and_shift, clip_normalize_ref
+from kernels.clip_normalize import clip_normalize_ref, scales_and_shifts
 from kernels.clip_normalize_triton import clip_normalize_triton
+from tests.kernels.interpreter import DEVICE, INTERPRETED
 from tests.kernels.test_clip_normalize import random_frames
 
-IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if IS_INTERPRETED else "cuda"
 # Beside fp32's roundings, one of the result of up to 2.9; the interpreter cuts bf16 off instead of rounding it.
-TOLERANCE = {torch.float32: 1e-6, torch.float16: 2**-10, torch.bfloat16: 2**-6 if IS_INTERPRETED else 2**-7}
+TOLERANCE = {torch.float32: 1e-6, torch.float16: 2**-10, torch.bfloat16: 2**-6 if INTERPRETED else 2**-7}
 SHAPES = [(1, 1, 1, 1, 3), (3, 5, 7, 11, 3), (2, 4, 20, 28, 3), (2, 2, 5, 6, 1), (2, 2, 3, 5, 4), (0, 4, 8, 8, 3)]
-if not IS_INTERPRETED:
+if not INTERPRETED:
     SHAPES += [(64, 16, 112, 112, 3), (3, 17, 113, 111, 3)]
 
 
 def normalize(frames, dtype, mean, std, flip, channels):
-    scale, shift = _scale_and_shift(mean, std, 1, torch.float32, torch.device(DEVICE))
     flip = None if flip is None else flip.to(DEVICE)
-    return clip_normalize_triton(frames.to(DEVICE), dtype, scale, shift, flip, channels)
+    return clip_normalize_triton(frames.to(DEVICE), dtype, *scales_and_shifts(mean, std), flip, channels)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -49,7 +45,7 @@ def test_flips_that_are_not_contiguous():
     )
 
 
-@pytest.mark.skipif(IS_INTERPRETED, reason="takes minutes there")
+@pytest.mark.skipif(INTERPRETED, reason="takes minutes there")
 def test_more_clips_than_an_axis_of_programs_has_places():
     frames = random_frames((70_000, 1, 2, 2, 3))
     clips = normalize(frames, torch.float16, (0.0,) * 3, (1.0,) * 3, None, 3)

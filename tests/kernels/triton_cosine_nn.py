@@ -1,21 +1,22 @@
 """The Triton kernel of cosine_topk against fp64 and against the reference. test_triton.py runs this file in a process
 of its own: in Triton's interpreter (TRITON_INTERPRET=1, CPU tensors), and compiled where there is a GPU."""
 
-import os
-
 import pytest
 import torch
 
+from kernels.cosine_classes_triton import prepare_classes_triton
+from kernels.cosine_configs import Config
 from kernels.cosine_nn import cosine_topk_ref
-from kernels.cosine_nn_triton import _config, cosine_topk_triton
+from kernels.cosine_nn_triton import cosine_topk_triton
+from tests.kernels.interpreter import DEVICE
 from tests.kernels.test_cosine_nn import DTYPES, cosines, random_rows
 
-DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
-SMALL = _config(16, 64, 32, 4, 2)
+SMALL = Config(16, 64, 4, 2)
 
 
 def topk(queries, classes, k, config=SMALL, splits=1):
-    scores, indices = cosine_topk_triton(queries.to(DEVICE), classes.to(DEVICE), k, config=config, splits=splits)
+    prepared = prepare_classes_triton(classes.to(DEVICE))
+    scores, indices = cosine_topk_triton(queries.to(DEVICE), prepared, k, config=config, splits=splits)
     return scores.cpu(), indices.cpu()
 
 
@@ -45,11 +46,22 @@ def test_no_worse_than_the_reference(n, c, d, k, splits, dtype):
     assert (scores[:, :-1] >= scores[:, 1:]).all()
 
 
-@pytest.mark.parametrize("config", [(16, 16, 16, 4, 1), (32, 64, 32, 4, 3), (64, 32, 64, 8, 2)])
-def test_block_sizes_change_nothing_but_rounding(config):
-    queries, classes = random_rows(40, 45), random_rows(130, 45, seed=1)
-    scores, indices = topk(queries, classes, 4, config=_config(*config))
-    expected = cosine_topk_ref(queries, classes, 4)
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(16, 16, 4, 1),
+        Config(64, 32, 8, 3),
+        Config(32, 32, 4, 2, block_d=16),
+        Config(32, 16, 4, 2, block_d=64),
+    ],
+    ids=str,
+)
+def test_ways_of_cutting_change_nothing_but_rounding(config, dtype, k):
+    queries, classes = random_rows(40, 130, dtype=dtype), random_rows(130, 130, seed=1, dtype=dtype)
+    scores, indices = topk(queries, classes, k, config=config)
+    expected = cosine_topk_ref(queries, classes, k)
     torch.testing.assert_close(scores, expected[0], rtol=0, atol=1e-6)
     assert torch.equal(indices, expected[1])
 
@@ -116,16 +128,46 @@ def test_zero_classes_between_others_score_zero():
     assert [row[indices[place].tolist().index(3)] for place, row in enumerate(scores.tolist())] == [0, 0]
 
 
-def test_mixed_types_and_views_and_no_queries():
-    queries, classes = random_rows(6, 20, dtype=torch.bfloat16)[::2, ::2], random_rows(9, 30, seed=1).T[::3]
-    scores, indices = topk(queries[:, :9], classes, 2)
-    expected = cosine_topk_ref(queries[:, :9], classes, 2)
+@pytest.mark.parametrize("splits", [1, 2])
+def test_scores_that_rounding_makes_equal_are_in_the_order_of_their_indices(splits):
+    """Scores that differ by a bit before the query's length is divided out, and by nothing after it."""
+    queries = random_rows(40, 2)
+    steps = 1 + torch.arange(300) * 2.0**-23
+    classes = torch.stack((steps, torch.ones(300)), dim=1)[
+        torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    ]
+    scores, indices = topk(queries, classes, 20, splits=splits)
+    same = scores[:, :-1] == scores[:, 1:]
+    assert same.sum() > 100 and (scores[:, :-1] >= scores[:, 1:]).all()
+    assert (indices[:, :-1] < indices[:, 1:])[same].all()
+
+
+@pytest.mark.parametrize("of_queries", DTYPES)
+@pytest.mark.parametrize("of_classes", DTYPES)
+def test_types_that_differ_and_views(of_queries, of_classes):
+    queries = random_rows(6, 20, dtype=of_queries)[::2, ::2][:, :9]
+    classes = random_rows(9, 30, seed=1, dtype=of_classes).T[::3]
+    scores, indices = topk(queries, classes, 2)
+    expected = cosine_topk_ref(queries, classes, 2)
     torch.testing.assert_close(scores, expected[0], rtol=0, atol=1e-6)
     assert torch.equal(indices, expected[1])
-    assert topk(queries[:0, :9], classes, 2)[0].shape == (0, 2)
+    assert topk(queries[:0], classes, 2)[0].shape == (0, 2)
 
 
-@pytest.mark.skipif(DEVICE == "cpu", reason="chosen by trial on a GPU only")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_prepared_classes(dtype):
+    classes = torch.tensor([[3, 4, 0], [0, 0, 0], [0, torch.nan, 1], [0, 2, 0]]).to(dtype)
+    prepared = prepare_classes_triton(classes.to(DEVICE))
+    assert (prepared.count, prepared.width, prepared.rows.dtype) == (4, 3, dtype)
+    assert prepared.rows.shape[0] % 64 == 0 and prepared.rows[0].nbytes % 16 == 0
+    rows, inverse, bias = (tensor.cpu() for tensor in (prepared.rows, prepared.inverse, prepared.bias))
+    unit = (rows.float() * inverse[:, None])[:5, :4]
+    torch.testing.assert_close(unit, torch.tensor([[0.6, 0.8, 0, 0], [0] * 4, [0] * 4, [0, 1, 0, 0], [0] * 4]))
+    assert rows.count_nonzero() == 3
+    assert bias[0] == bias[1] == bias[3] == 0 and bias[2] < -1e38 and (bias[4:] == -torch.inf).all()
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="minutes in the interpreter")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("n", "c", "d", "k"), [(1024, 101, 300, 1), (65_536, 700, 300, 5), (1000, 999, 301, 32), (3, 200_000, 300, 5)]

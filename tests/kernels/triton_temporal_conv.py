@@ -1,7 +1,5 @@
 """The Triton kernels of temporal_conv against its definition in fp64; run as triton_cosine_nn.py is."""
 
-import os
-
 import pytest
 import torch
 
@@ -10,13 +8,12 @@ from engine.models.backbones import VideoResNet
 from engine.models.flat import _MULTIPLE as FILLED
 from kernels.temporal_conv import temporal_conv, temporal_conv_ref
 from kernels.temporal_conv_triton import TILES, WALK, config_of
+from tests.kernels.interpreter import DEVICE, INTERPRETED
 from tests.kernels.test_temporal_conv import random_case, statistics_of
 
-IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if IS_INTERPRETED else "cuda"
 # Of the largest element: a rounding of the normalised activations, one of the result, and so for the gradients. The
 # interpreter cuts bf16 off instead of rounding it.
-TOLERANCE = {torch.float32: 2e-6, torch.float16: 2**-9, torch.bfloat16: 2**-5 if IS_INTERPRETED else 2**-6}
+TOLERANCE = {torch.float32: 2e-6, torch.float16: 2**-9, torch.bfloat16: 2**-5 if INTERPRETED else 2**-6}
 SHAPES = [  # N, T, P, C, C', stride
     (2, 4, 5, 8, 8, 1),
     (1, 3, 49, 40, 16, 1),
@@ -24,7 +21,7 @@ SHAPES = [  # N, T, P, C, C', stride
     (2, 5, 9, 24, 8, 2),
     (1, 4, 30, 72, 24, 2),
 ]
-if not IS_INTERPRETED:
+if not INTERPRETED:
     SHAPES += [(2, 16, 3136, 144, 64, 1), (2, 16, 784, 232, 128, 2), (3, 2, 49, 1152, 512, 1)]
 
 
@@ -34,7 +31,7 @@ def form(request, monkeypatch):
     monkeypatch.setattr(module, "takes_triton", lambda dtype, device: dtype != torch.float64)
     if request.param == "tiles":  # for every shape
         monkeypatch.setattr("kernels.temporal_conv_triton._WALKED", (0, 0))
-    if IS_INTERPRETED:
+    if INTERPRETED:
         small = {"BLOCK_P": 32, "BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 16, "BLOCK_C": 32}
         for config in (*TILES.values(), *WALK.values()):
             for name in small.keys() & config.keys():

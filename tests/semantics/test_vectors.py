@@ -5,13 +5,13 @@ import os
 
 import numpy as np
 import pytest
-from gensim.models import KeyedVectors
 
 from engine.errors import InputError
 from engine.semantics import vector_files
 from engine.semantics.vector_files import read_vector_file
 from engine.semantics.vectors import CENTRE_WORDS, WordVectors, load_word_vectors
 
+KeyedVectors = pytest.importorskip("gensim.models", reason="gensim is not installed").KeyedVectors
 WORDS = ["the", "kayak", "American", "naïve", "jet", "ski"]
 VECTORS = np.random.default_rng(7).standard_normal((len(WORDS), 5)).astype(np.float32)
 

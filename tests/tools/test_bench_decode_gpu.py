@@ -50,18 +50,61 @@ def material_of(manifest, snippets):
     return Material(manifest, manifest, manifest, snippets, CLIP)
 
 
+class Here:
+    """A contestant in this process, where stand-ins are seen."""
+
+    def __init__(self, build, *arguments, limit_s):
+        self.contestant = self._try(build, *arguments)
+
+    def call(self, method, *arguments):
+        return self._try(getattr(self.contestant, method), *arguments)
+
+    def _try(self, function, *arguments):
+        from bench.apart import ContestantError
+
+        try:
+            return function(*arguments)
+        except Exception as error:
+            raise ContestantError(f"{type(error).__name__}: {error}") from error
+
+    def close(self):
+        pass
+
+
+def runners_of(material, threads=1, batch=8):
+    """Name -> function of all that take part and can be built."""
+    from bench import gpu_contestants
+
+    found = gpu_contestants.builders(material, CPU, threads, batch)
+    return {
+        name: found[name]() for name in gpu_contestants.names(material, CPU)[0] if name not in gpu_contestants.OTHERS
+    }
+
+
+@pytest.fixture
+def recorded(bench, monkeypatch):
+    """What is written of a record."""
+    fields = {}
+
+    class Record:
+        def __init__(self, name):
+            fields["name"] = name
+
+        def write(self, **more):
+            fields.update(more)
+
+    monkeypatch.setattr(bench, "GrowingRecord", Record)
+    return fields
+
+
 def options(bench, *words):
     small = ["--snippets", "9", "--repeats", "2", "--batch", "4", "--threads", "2"]
     return benchmark_options("decode_gpu", *small, *words)
 
 
-def test_all_that_runs_without_a_gpu(bench, dali, vp9, monkeypatch, capsys):
-    recorded = {}
-    monkeypatch.setattr(
-        bench, "append_record", lambda name, **fields: recorded.update(fields, name=name) or ROOT / "x.jsonl"
-    )
+def test_all_that_runs_without_a_gpu(bench, dali, vp9, recorded, capsys):
     material = material_of(vp9, [(number % 3, 4 * number) for number in range(9)])
-    bench.report(options(bench, "--needed", "0.5"), material, CPU)
+    bench.report(options(bench, "--needed", "0.5"), material, CPU, Here)
     text = capsys.readouterr().out
     names = {"PyAV store", "DALI store", "DALI store, 2", "DALI mp4", "DALI raw"}
     names |= {"hybrid 0.125", "hybrid 0.25", "hybrid 0.5"}
@@ -76,7 +119,7 @@ def test_all_that_runs_without_a_gpu(bench, dali, vp9, monkeypatch, capsys):
     assert json.dumps(recorded, allow_nan=False)
     assert "3 videos, 9 snippets 4x112x112 from short side 128 in batches of 4, 2 runs in turns, 2 threads" in text
     assert "PyNvVideoCodec does not take part: PyNvVideoCodec decodes on NVIDIA GPUs, not on cpu" in text
-    assert "torchcodec mp4 does not take part: torchcodec is asked for its CUDA decoder" in text
+    assert "torchcodec mp4 does not take part: fails: InputError: torchcodec is asked for its CUDA decoder" in text
     assert text.count("run 2: ") == len(names)
     assert "the best hybrid, hybrid " in text
     assert "times what the network eats (0.5 clips/s)" in text
@@ -84,7 +127,7 @@ def test_all_that_runs_without_a_gpu(bench, dali, vp9, monkeypatch, capsys):
 
 def test_a_batch_split_between_two_keeps_its_order(bench, dali, vp9):
     requests = [(row, start) for row in range(3) for start in (0, 5)]
-    runners, _ = bench.contestants(material_of(vp9, requests), CPU, 1, 8)
+    runners = runners_of(material_of(vp9, requests))
     for name in ("hybrid 0.125", "hybrid 0.5", "DALI store, 2"):
         difference = (runners[name](requests).int() - runners["PyAV store"](requests).int()).abs()
         assert difference.float().mean() < 0.5
@@ -92,22 +135,37 @@ def test_a_batch_split_between_two_keeps_its_order(bench, dali, vp9):
     assert (alone.int() - runners["PyAV store"](requests[:1])[0].int()).abs().float().mean() < 0.5
 
 
-def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(bench, vp9, monkeypatch, capsys):
-    material, recorded = material_of(vp9, [(0, 3), (1, 8)]), {}
-    right = bench.contestants(material, CPU, 1, 8)[0]["PyAV store"]
+def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(bench, vp9, recorded, monkeypatch, capsys):
+    from bench import gpu_contestants
+
+    material = material_of(vp9, [(0, 3), (1, 8)])
+    right = runners_of(material)["PyAV store"]
 
     def broken(snippets):
         raise AttributeError("no such thing in this version")
 
     late = lambda snippets: right([(row, start + 20) for row, start in snippets])  # noqa: E731
     runners = {"PyAV store": right, "late": late, "broken": broken}
-    monkeypatch.setattr(bench, "contestants", lambda *_: (runners, {}))
-    monkeypatch.setattr(bench, "append_record", lambda name, **fields: recorded.update(fields) or ROOT / "x.jsonl")
+    monkeypatch.setattr(bench, "names", lambda *_: (list(runners), {}))
+    monkeypatch.setattr(
+        gpu_contestants, "builders", lambda *_: {name: lambda runner=runner: runner for name, runner in runners.items()}
+    )
     with pytest.raises(InputError, match=r"'late' does not show the pictures.*'broken' fails: AttributeError: no such"):
-        bench.report(options(bench), material, CPU)
+        bench.report(options(bench), material, CPU, Here)
     assert set(recorded["results"]) == {"PyAV store"}
     assert set(recorded["skipped"]) == {"late", "broken"}
     assert "late does not take part" in capsys.readouterr().out
+    del runners["PyAV store"]
+    monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
+    with pytest.raises(InputError, match="which all are held against, fails: KeyError"):
+        bench.report(options(bench), material, CPU, Here)
+
+
+def test_each_in_a_process_of_its_own(bench, vp9, recorded, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
+    bench.report(options(bench), material_of(vp9, [(0, 3), (1, 8)]), CPU)
+    assert recorded["n"] == 2 and recorded["differences"] == {"PyAV store": 0.0}
+    assert "run 2: PyAV store" in capsys.readouterr().out
 
 
 def test_who_takes_part(bench, dali, vp9, tmp_path):
@@ -121,7 +179,7 @@ def test_who_takes_part(bench, dali, vp9, tmp_path):
     assert dali_problem_of(raw, CPU) == "DALI does not decode h264 on the CPU"
     ingest(raw, tmp_path / "store", StoreSettings(short_side=64, gop=8), WorkSettings())
     store = Manifest.load(tmp_path / "store" / "manifest.parquet")
-    assert "snippet store of H.264" in dali_problem_of(store, CPU)
+    assert dali_problem_of(store, CPU) == "DALI does not decode h264 on the CPU"
 
 
 def test_what_follows(bench):
@@ -154,7 +212,7 @@ def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(bench, tmp_pa
     assert (options(bench, "--hevc").hevc, options(bench).hevc) == (21, None)
     prepared = material.add_hevc(material.prepare(chosen, tmp_path), tmp_path, 24, 1)
     assert set(prepared.hevc.table.column("codec").to_pylist()) == {"hevc"}
-    runners, skipped = bench.contestants(prepared, CPU, 2, 4)
+    runners, skipped = runners_of(prepared, 2, 4), gpu_contestants.names(prepared, CPU)[1]
     assert set(runners) == {
         "PyAV store",
         "PyAV hevc",
@@ -162,21 +220,20 @@ def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(bench, tmp_pa
         "PyNvVideoCodec hevc",
         *(f"hybrid nv {share}" for share in (0.125, 0.25, 0.5)),
     }
-    assert set(skipped) == {"DALI store", "DALI mp4", "DALI raw", "DALI hevc", "torchcodec mp4", "ACCV-Lab mp4"}
+    assert set(skipped) == {"DALI store", "DALI mp4", "DALI raw", "DALI hevc"}
     clips = {name: runner(prepared.snippets) for name, runner in runners.items()}
     assert torch.equal(clips["PyNvVideoCodec"], clips["PyAV store"])
     assert torch.equal(clips["hybrid nv 0.25"], clips["PyAV store"])
     assert torch.equal(clips["PyNvVideoCodec hevc"], clips["PyAV hevc"])
     assert 0 < (clips["PyAV hevc"].float() - clips["PyAV store"].float()).abs().mean() < 4
-    bench.report(chosen, prepared, CPU)
+    bench.report(chosen, prepared, CPU, Here)
     assert "PyNvVideoCodec hevc is " in capsys.readouterr().out
 
 
-def test_no_round_begins_after_the_limit(bench, vp9, capsys):
-    runners = {"PyAV store": lambda snippets: torch.zeros(len(snippets))}
-    samples = bench.measure(runners, material_of(vp9, [(0, 0)] * 3), CPU, 2, 5, 0.0)
-    assert len(samples["PyAV store"]) == 1
-    assert "1 of 5 runs of each are done" in capsys.readouterr().out
+def test_no_round_begins_after_the_limit(bench, vp9, recorded, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
+    bench.report(options(bench, "--limit", "0", "--repeats", "5"), material_of(vp9, [(0, 0)] * 3), CPU, Here)
+    assert recorded["n"] == 1 and "1 of 5 runs of each are done" in capsys.readouterr().out
 
 
 def test_whole_pictures_of_other_libraries_are_cut_and_not_scaled(bench, vp9):

@@ -1,9 +1,13 @@
 """The kernel benchmark at a small size, its formulas, and the table of peaks."""
 
+import json
+import os
+
 import pytest
 import torch
 
 from engine.errors import InputError
+from engine.records import recording_into
 from tests.small_run import ROOT, benchmark_options, call_tool
 
 
@@ -23,49 +27,99 @@ def peaks(monkeypatch):
     return peaks
 
 
-def test_rows_rates_and_record(bench, monkeypatch, capsys):
-    recorded = {}
-
-    def keep(name, **fields):
-        recorded.update(fields, name=name)
-        return ROOT / "benchmarks" / "records" / f"{name}.jsonl"
-
-    monkeypatch.setattr(bench, "append_record", keep)
+def test_rows_rates_and_record(bench, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "copy_gb_per_s", lambda _: 10.0)
     peak = bench.Peak({"fp32": 0.1, "bf16": 0.2}, 10.0, "given")
     monkeypatch.setattr(bench, "find_peak", lambda *_: peak)
+    problems = bench.build_problems(torch.device("cpu"), 0.02, "bf16")
+    monkeypatch.setattr(bench, "build_problems", lambda *_: [problems[1], problems[2]])  # each starts a process
     arguments = ["--device", "cpu", "--scale", "0.02", "--repeats", "3", "--no-compile"]
-    bench.run(benchmark_options("kernels", *arguments))
-    assert "peak (given)" in capsys.readouterr().out
-    assert recorded["name"] == "kernels" and recorded["n"] == 3 and recorded["peak"]["tflops"] == peak.tflops
+    with recording_into(tmp_path):
+        bench.run(benchmark_options("kernels", *arguments))
+    out = capsys.readouterr().out
+    recorded = json.loads((tmp_path / "kernels.jsonl").read_text())
+    assert "peak (given)" in out and "cosine_nn 81 x 700, k 5, prepared classes, fp32: " in out
+    assert recorded["n"] == 3 and recorded["peak"]["tflops"] == peak.tflops
     assert [(row["case"].split()[0], row["variant"]) for row in recorded["results"]] == [
-        (case, variant) for case in ["cosine_nn"] * 2 + ["clip_normalize"] * 2 for variant in ("kernel", "unfused")
-    ]
+        ("cosine_nn", "kernel"), ("cosine_nn", "prepared classes"), ("cosine_nn", "unfused"),
+        ("clip_normalize", "kernel"), ("clip_normalize", "unfused"),
+    ]  # fmt: skip
     for row in recorded["results"]:
         assert row["seconds"]["n"] == 3 and 0 < row["seconds"]["p20"] <= row["seconds"]["p80"]
         assert row["values"]["roofline_share"] > 0 and "extra_mb" not in row["values"]
-    row = recorded["results"][2]  # 81 queries, 700 classes, 300-d fp32, k = 5
+    row, _, unfused, *_ = recorded["results"]  # 81 queries, 700 classes, 300-d fp32, k = 5
     seconds, values = row["seconds"]["p50"], row["values"]
-    unfused = recorded["results"][3]
-    assert unfused["variant"] == "unfused" and unfused["values"]["over_unfused"] == 1
+    assert unfused["values"]["over_unfused"] == 1
     assert values["over_unfused"] == pytest.approx(unfused["seconds"]["p50"] / seconds)
     assert (row["case"], row["precision"]) == ("cosine_nn 81 x 700, k 5", "fp32")
     assert values["moved_mb"] * 1e6 == pytest.approx((81 + 700) * 300 * 4 + 81 * 5 * 12)
     assert values["gb_per_s"] * seconds * 1e9 == pytest.approx(values["moved_mb"] * 1e6)
     assert values["tflops"] * seconds * 1e12 == pytest.approx(2 * 81 * 700 * 300)
     assert values["roofline_share"] * seconds == pytest.approx(2 * 81 * 700 * 300 / 0.1e12)
-    with pytest.raises(InputError, match=r"--scale is 2.0"):
-        bench.run(benchmark_options("kernels", "--scale", "2"))
+    for words, message in (
+        (["--scale", "2"], r"--scale is 2\.0"),
+        (["--only", "sort"], "--only 'sort' is in no name: cosine_nn"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bench.run(benchmark_options("kernels", "--device", "cpu", *words))
+
+
+FAULTS = r"^broken: RuntimeError: no room on this device; deadly, kernel: its process ended with 3$"
+
+
+def broken_case():
+    raise RuntimeError("no room on this device")
+
+
+def deadly_case():
+    from bench.cases import Case
+
+    return Case((), {"kernel": lambda: os._exit(3)}, None, 1, 1, "fp32", "fp32")
+
+
+def test_a_case_that_fails_costs_only_itself(bench, monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(ROOT))
+    faults = [bench.Problem("broken", broken_case), bench.Problem("deadly", deadly_case)]
+    problems = bench.build_problems(torch.device("cpu"), 0.01, "bf16")
+    monkeypatch.setattr(bench, "build_problems", lambda *_: [*faults, problems[2]])
+    with recording_into(tmp_path), pytest.raises(InputError, match=FAULTS):
+        bench.run(benchmark_options("kernels", "--device", "cpu", "--scale", "0.01", "--repeats", "1", "--no-compile"))
+    recorded = json.loads((tmp_path / "kernels.jsonl").read_text())
+    assert {row["case"] for row in recorded["results"]} == {"clip_normalize 1 clips"}
+
+
+def first_tensors(result):
+    return result if isinstance(result, tuple) else (result,)
 
 
 def test_a_kernel_and_its_rival_compute_the_same(bench):
-    for case in bench.build_cases(torch.device("cpu"), 0.01, "bf16"):
-        ours, unfused = case.ours(*case.inputs), case.unfused(*case.inputs)
-        if isinstance(ours, tuple):
-            ours, unfused = ours[0], unfused[0]
-        tolerance = 2e-2 if case.dtype == "bf16" else 1e-5
-        torch.testing.assert_close(ours.float(), unfused.float(), atol=tolerance, rtol=0)
-        assert ours.float().abs().max() > 0.1
+    """Scores, clips, sums, and results with all gradients; not the places of scores that are alike."""
+    names = set()
+    for problem in bench.build_problems(torch.device("cpu"), 0.01, "bf16"):
+        torch.manual_seed(0)
+        case = problem.make()
+        unfused = first_tensors(case.unfused(*case.inputs))
+        is_search = problem.name.startswith("cosine_nn")
+        for call in case.ours.values():
+            for mine, theirs in zip(first_tensors(call(*case.inputs)), unfused, strict=True):
+                if is_search and mine.dtype == torch.int64:
+                    continue
+                scale = theirs.float().abs().max()
+                assert scale > 0.1, problem.name
+                tolerance = 2e-2 if case.dtype == "bf16" else 1e-5
+                assert (mine.float() - theirs.float()).abs().max() < tolerance * max(1, scale), problem.name
+        names.add(problem.name.split()[0])
+    assert names == {"cosine_nn", "clip_normalize", "channel_moments", "gradient_sums", "temporal_conv"}
+
+
+def test_what_the_compiler_makes_of_the_kernels(bench, monkeypatch, capsys):
+    pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+    few = [next(bench.compiled_rows(90))]
+    monkeypatch.setattr(bench, "compiled_rows", lambda capability: few if capability == 90 else [])
+    bench.run(benchmark_options("kernels", "--compiled", "90"))
+    name, registers, spills, *_, share = few[0]
+    assert name == "cosine_nn fp16, 128 x 64, k 1" and 32 < registers < 256 and spills == 0 and 20 < int(share) < 100
+    assert name in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

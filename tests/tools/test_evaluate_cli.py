@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
-from engine.checkpoint import load_for_inference
 from engine.data.manifest import Manifest
 from engine.data.sources import DataSet
 from engine.evaluate import evaluate_source
 from engine.inference import inference_decoder, inference_settings
 from engine.semantics.classes import build_class_embeddings
+from engine.tasks.zero_shot.trained import load_for_inference
 from tests.encoded import fade, manifest_of, write_colors
 from tests.small_run import call_tool, run_tool, write_run
 

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
-from engine.checkpoint import load_for_inference, read_checkpoint
+from engine.build import build_run
+from engine.checkpoint import read_checkpoint
 from engine.ridge import choose_ridge
-from engine.run import build_run, save_best
+from engine.run import save_best
+from engine.tasks.zero_shot.trained import load_for_inference
 from tests.jobs import write_config, write_videos
 from tests.small_run import call_tool
 

@@ -62,4 +62,5 @@ def evaluated(tmp_path_factory):
 def found(evaluated):
     """The findings of that test set, for a model trained on the classes "plain" and "other <u>"."""
     dataset, result = evaluated
-    return find([dataset], [result], [("training", ("plain", "other <u>"))], WORDS)[0]
+    classes = build_class_embeddings(result.classes, WORDS)
+    return find([dataset], [result], [classes], [("training", ("plain", "other <u>"))], WORDS)[0]

@@ -63,7 +63,8 @@ def test_vectors_that_lack_the_seen_classes_cost_only_the_distances(evaluated, t
     dataset, result = evaluated
     np.savez(tmp_path / "ready.npz", names=np.array(result.classes), vectors=np.eye(3, dtype=np.float32))
     words = WordsConfig(source="npz", path=str(tmp_path / "ready.npz"))
-    (without,) = find([dataset], [result], [("training", ("unknown",))], WORDS, words)
+    classes = build_class_embeddings(result.classes, WORDS)
+    (without,) = find([dataset], [result], [classes], [("training", ("unknown",))], words)
     assert without.nearest_seen == ()
     assert "unknown" in without.no_distance
     assert without.best

@@ -23,7 +23,7 @@ from evaluate import parse_source
 from bench.peaks import DTYPES
 from bench.rows import Row, table
 from bench.trainers import reduced_precision
-from engine.checkpoint import LoadedModel, checkpoint_file
+from engine.checkpoint import checkpoint_file
 from engine.data.batch import VideoDecoder
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import choose_device
@@ -33,6 +33,7 @@ from engine.inference import inference_decoder, inference_settings, load_model
 from engine.records import append_record, summarise
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.tables import format_table
+from engine.tasks.zero_shot.trained import LoadedModel
 
 CLIPS = (1, 3, 5, 10, 25)
 _ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,6 @@ from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.data.sources import load_source
 from engine.garbage import collected_by_hand
-from engine.run import build_loader
 from engine.semantics.classes import build_class_embeddings
 from engine.step import warmup_steps
 from engine.telemetry import Telemetry
@@ -124,11 +123,11 @@ class EngineContestant(Contestant):
     def window(self, steps: int, *, same_batch: bool) -> Window:
         if same_batch and self._batch is not None:
             return self._time(itertools.repeat(self._batch), _SETTLE_SAME_BATCH, steps)
-        loader = build_loader(self.engine_run)
+        batches = self.engine_run.task.batches(self.engine_run)
         try:
-            return self._time(loader, self.engine_run.config.data.prefetch_batches + 2, steps)
+            return self._time(batches, self.engine_run.config.data.prefetch_batches + 2, steps)
         finally:
-            loader.close()
+            batches.close()
 
     def _time(self, source: Iterator[ClipBatch], settle: int, steps: int) -> Window:
         metered = _Metered(source, settle, steps, self.device)

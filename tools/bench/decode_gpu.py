@@ -21,35 +21,25 @@ NVDEC and GPU busy are what nvidia-smi says while a contestant runs, sampled fiv
 """
 
 import argparse
-import os
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from bench.busy import BusyMeter
-from bench.gpu_contestants import HEVC, OURS, PEER, REFERENCE, Contestant, contestants
+from bench.apart import Apart, ContestantError
+from bench.gpu_contestants import HEVC, OTHERS, OURS, PEER, REFERENCE, Contender, Run, names
 from bench.material import Material, add_hevc, check_counts, prepare
 from engine.data.decoders import default_threads
 from engine.errors import InputError
-from engine.records import append_record, summarise
+from engine.records import GrowingRecord, summarise
 from engine.tables import format_table
 
+_LIMIT_S = 180.0  # seconds a contestant may take to be built, or for one run
 _MOST_DIFFERENCE = 16.0  # mean of 256 levels, of the same frames by other colour matrices; other frames differ more
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of a contestant: clips per second by the clock and of CPU time, mean share of time (%) engines were busy."""
-
-    by_clock: float
-    by_computing: float
-    decoder_busy: float
-    gpu_busy: float
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -71,85 +61,120 @@ def run(arguments: argparse.Namespace) -> None:
         report(arguments, material, device)
 
 
-def report(arguments: argparse.Namespace, material: Material, device: torch.device) -> None:
-    """All of `run` but the preparations; on any device."""
-    runners, skipped = contestants(material, device, arguments.threads, arguments.batch)
-    differences, failed = compare(runners, material, arguments.batch)
-    runners = {name: runner for name, runner in runners.items() if name not in failed}
-    samples = measure(runners, material, device, arguments.batch, arguments.repeats, arguments.limit)
-    results = {name: summarise([run.by_clock for run in runs]) for name, runs in samples.items()}
-    show(results, samples, differences, material, arguments)
-    skipped |= failed
-    for name, reason in skipped.items():
+def report(
+    arguments: argparse.Namespace, material: Material, device: torch.device, start: Callable[..., Apart] = Apart
+) -> None:
+    """All of `run` but the preparations; on any device. `start` builds a contestant, by default in a process of its own."""
+    race = Race(arguments, material, device, start)
+    record = None if arguments.no_record else GrowingRecord("decode_gpu")
+    try:
+        race.enter()
+        for number in range(arguments.repeats):
+            if number and race.is_late():
+                print(
+                    f"{number} of {arguments.repeats} runs of each are done, and --limit {arguments.limit:g} s is over"
+                )
+                break
+            race.round(number)
+            if record is not None:
+                record.write(**race.fields())
+    finally:
+        race.close()
+    results = {name: summarise([run.by_clock for run in runs]) for name, runs in race.samples.items() if runs}
+    show(results, race.samples, race.differences, material, arguments)
+    for name, reason in (race.skipped | race.failed).items():
         print(f"{name} does not take part: {reason}")
     for line in conclusions({name: values["p50"] for name, values in results.items()}, arguments.needed):
         print(line)
-    if not arguments.no_record:
-        names = ("snippets", "batch", "threads", "short_side", "crop", "hevc")
-        fields = {name: getattr(arguments, name) for name in names}
-        fields |= {"videos": len(material.raw), "drawn": arguments.manifest is None, "needed": arguments.needed}
-        busy = {name: _means(runs) for name, runs in samples.items()}
-        path = append_record(
-            "decode_gpu",
-            n=len(samples[REFERENCE]),
-            results=results,
-            busy=busy,
-            differences=differences,
-            skipped=skipped,
-            **fields,
-        )
-        print(f"recorded in {Path(os.path.relpath(path))}")
-    if failed:
-        raise InputError("; ".join(f"'{name}' {reason}" for name, reason in failed.items()))
+    if race.failed:
+        raise InputError("; ".join(f"'{name}' {reason}" for name, reason in race.failed.items()))
 
 
-def compare(runners: dict[str, Contestant], material: Material, batch: int) -> tuple[dict[str, float], dict[str, str]]:
-    """Mean difference of each contestant's first batch from the reference, of 256 levels; also warms them up.
+class Race:
+    """The contestants, and what is known of them so far."""
 
-    Raw files were coded once less than the store, so they may differ by what that cost.
+    def __init__(
+        self, arguments: argparse.Namespace, material: Material, device: torch.device, start: Callable[..., Apart]
+    ) -> None:
+        self._arguments, self._material, self._device, self._start = arguments, material, device, start
+        self._contestants: dict[str, Apart] = {}
+        self._begun = time.perf_counter()
+        self.samples: dict[str, list[Run]] = {}
+        self.differences: dict[str, float] = {}  # mean, of 256 levels, of the first batch from the reference's
+        self.skipped: dict[str, str] = {}  # who cannot take part here
+        self.failed: dict[str, str] = {}  # who should have been able to
 
-    Returns:
-        Name -> difference, and name -> reason of those that fail or show other pictures. They cost only themselves.
-    """
-    places = material.snippets[:batch]
-    expected = runners[REFERENCE](places).float()
-    differences, failed = {}, {}
-    for name, runner in runners.items():
-        try:
-            difference = float((runner(places).float() - expected).abs().mean())
-        except Exception as error:  # whatever another library raises
-            failed[name] = f"fails: {type(error).__name__}: {error}"
-            continue
-        if difference > _MOST_DIFFERENCE:
-            failed[name] = f"does not show the pictures of '{REFERENCE}': they differ by {difference:.1f}"
-        else:
-            differences[name] = difference
-    return differences, failed
+    def enter(self) -> None:
+        """Build everybody and hold their first batch against the reference's, which also warms them up.
 
+        Raw files were coded once less than the store, so they may differ by what that cost.
 
-def measure(
-    runners: dict[str, Contestant], material: Material, device: torch.device, batch: int, repeats: int, limit_s: float
-) -> dict[str, list[Run]]:
-    """Each contestant's runs over all snippets, in turns, said as they come; no round begins after the limit."""
-    samples: dict[str, list[Run]] = {name: [] for name in runners}
-    order, snippets, begun = list(runners), material.snippets, time.perf_counter()
-    for number in range(repeats):
-        if number and time.perf_counter() - begun > limit_s:
-            print(f"{number} of {repeats} runs of each are done, and --limit {limit_s:g} s is over", flush=True)
-            break
-        order.append(order.pop(0))  # nobody is always after the same one
-        for name in order:
-            with BusyMeter(device) as busy:
-                clock, computing = time.perf_counter(), time.process_time()
-                for first in range(0, len(snippets), batch):
-                    runners[name](snippets[first : first + batch])
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                clock, computing = time.perf_counter() - clock, time.process_time() - computing
-            count = len(snippets)
-            samples[name].append(Run(count / clock, count / computing, busy.decoder, busy.gpu))
-            print(f"run {number + 1}: {name} {count / clock:.0f} clips/s", flush=True)
-    return samples
+        Raises:
+            InputError: there is no reference.
+        """
+        arguments, expected = self._arguments, None
+        taking, self.skipped = names(self._material, self._device)
+        for name in taking:
+            try:
+                contestant = self._start(
+                    Contender, name, self._material, self._device, arguments.threads, arguments.batch, limit_s=_LIMIT_S
+                )
+                self._contestants[name] = contestant
+                clips = contestant.call("first").astype(np.float32)
+            except ContestantError as error:
+                self._drop(name, f"fails: {error}")
+                if name == REFERENCE:
+                    raise InputError(f"'{name}', which all are held against, fails: {error}") from None
+                continue
+            expected = clips if expected is None else expected
+            difference = float(np.abs(clips - expected).mean())
+            if difference > _MOST_DIFFERENCE:
+                self._drop(name, f"does not show the pictures of '{REFERENCE}': they differ by {difference:.1f}")
+            else:
+                self.differences[name], self.samples[name] = difference, []
+
+    def round(self, number: int) -> None:
+        """A run of each over all snippets; nobody is always after the same one."""
+        order = list(self.samples)
+        for name in [order[place] for place in np.roll(range(len(order)), -1 - number)]:
+            try:
+                run = self._contestants[name].call("run")
+            except ContestantError as error:
+                self._drop(name, f"fails: {error}")
+                continue
+            self.samples[name].append(run)
+            print(f"run {number + 1}: {name} {run.by_clock:.0f} clips/s", flush=True)
+
+    def is_late(self) -> bool:
+        """Whether no further round should begin."""
+        return time.perf_counter() - self._begun > self._arguments.limit
+
+    def fields(self) -> dict[str, Any]:
+        """Of the record."""
+        chosen = ("snippets", "batch", "threads", "short_side", "crop", "hevc")
+        fields = {name: getattr(self._arguments, name) for name in chosen}
+        fields |= {"videos": len(self._material.raw), "drawn": self._arguments.manifest is None}
+        known = {name: runs for name, runs in self.samples.items() if runs}
+        return fields | {
+            "n": max(map(len, known.values())),
+            "needed": self._arguments.needed,
+            "results": {name: summarise([run.by_clock for run in runs]) for name, runs in known.items()},
+            "busy": {name: _means(runs) for name, runs in known.items()},
+            "differences": self.differences,
+            "skipped": self.skipped | self.failed,
+        }
+
+    def close(self) -> None:
+        """End all of them."""
+        for contestant in self._contestants.values():
+            contestant.close()
+
+    def _drop(self, name: str, reason: str) -> None:
+        (self.skipped if name in OTHERS else self.failed)[name] = reason
+        self.samples.pop(name, None)
+        if name in self._contestants:
+            self._contestants.pop(name).close()
+        print(f"{name} {reason}", flush=True)
 
 
 def _means(runs: Sequence[Run]) -> dict[str, float | None]:

@@ -1,10 +1,14 @@
-"""Who takes part in `decode_gpu`: functions from snippets to clips on the device, and why others do not."""
+"""Who takes part in `decode_gpu`: functions from snippets to clips on the device, each in a process of its own."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from bench.busy import BusyMeter
 from bench.material import Material
 from bench.readers import GpuReader, accv_on_gpu, torchcodec_on_gpu
 from engine.data.batch import ClipFormat, SnippetRequest, VideoDecoder
@@ -18,76 +22,106 @@ from engine.errors import InputError
 
 SHARES = (0.125, 0.25, 0.5)  # of the CPU in a hybrid
 REFERENCE, OURS, PEER = "PyAV store", "DALI store", "PyNvVideoCodec"
+OTHERS = ("torchcodec mp4", "ACCV-Lab mp4")  # others' libraries: whether they can is known when they are tried
+_TWICE = f"{OURS}, 2"
 HEVC = {REFERENCE: "PyAV hevc", OURS: "DALI hevc", PEER: "PyNvVideoCodec hevc"}  # the same on a store of HEVC
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a contestant: clips per second by the clock and of CPU time, mean share of time (%) engines were busy."""
+
+    by_clock: float
+    by_computing: float
+    decoder_busy: float
+    gpu_busy: float
+
 
 Decode = Callable[[Sequence[SnippetRequest]], torch.Tensor]
 Contestant = Callable[[Sequence[tuple[int, int]]], torch.Tensor]  # (row, start) -> clips
 
 
-def contestants(
-    material: Material, device: torch.device, threads: int, batch: int
-) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """Name -> a function from requests to clips on the device, and name -> reason of those that cannot take part."""
-    clip = material.clip
-    cpu = _checked(PyAVDecoder(clip, device, threads))
-    runners: dict[str, Contestant] = {REFERENCE: on(material.store, cpu)}
-    skipped: dict[str, str] = {}
+class Contender:
+    """One of them, in the process that is its own.
 
-    def dali(num_threads: int) -> Decode:
-        from engine.data.dali.decode import DaliDecoder
+    Raises:
+        InputError or whatever a library raises: it cannot be built, or does not decode a first snippet.
+    """
 
-        return _checked(DaliDecoder(clip, device, num_threads, batch))
+    def __init__(self, name: str, material: Material, device: torch.device, threads: int, batch: int) -> None:
+        self._decode = builders(material, device, threads, batch)[name]()
+        self._snippets, self._device, self._batch = material.snippets, device, batch
+        self._decode(self._snippets[:1])
 
+    def first(self) -> np.ndarray:
+        """The first batch, uint8 [N, T, H, W, 3]."""
+        return self._decode(self._snippets[: self._batch]).cpu().numpy()
+
+    def run(self) -> Run:
+        """All snippets once."""
+        with BusyMeter(self._device) as busy:
+            clock, computing = time.perf_counter(), time.process_time()
+            for first in range(0, len(self._snippets), self._batch):
+                self._decode(self._snippets[first : first + self._batch])
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+            clock, computing = time.perf_counter() - clock, time.process_time() - computing
+        count = len(self._snippets)
+        return Run(count / clock, count / computing, busy.decoder, busy.gpu)
+
+
+def names(material: Material, device: torch.device) -> tuple[list[str], dict[str, str]]:
+    """Who takes part as far as is known beforehand, the reference first; name -> reason of those that do not."""
+    taking, skipped = [REFERENCE], {}
     files = {OURS: material.store, "DALI mp4": material.mp4, "DALI raw": material.raw}
     for name, manifest in (files | ({HEVC[OURS]: material.hevc} if material.hevc else {})).items():
         if reason := dali_problem_of(manifest, device):
             skipped[name] = reason
         else:
-            runners[name] = on(manifest, dali(threads))
-    if OURS in runners:
-        one, other = dali(max(1, threads // 2)), dali(max(1, threads // 2))
-        runners[f"{OURS}, 2"] = on(material.store, split_between(one, other, 0.5))
-        whole = dali(threads)
-        for share in SHARES:
-            runners[f"hybrid {share:g}"] = on(material.store, split_between(cpu, whole, share))
-    if reason := nvcodec_problem(device, [material.store]):
+            taking.append(name)
+    if OURS in taking:
+        taking += [_TWICE, *(f"hybrid {share:g}" for share in SHARES)]
+    if reason := nvcodec_problem(device):
         skipped[PEER] = reason
     else:
-        peer = _checked(NvCodecDecoder(clip, device, threads))
-        runners[PEER] = on(material.store, peer)
-        for share in SHARES:
-            runners[f"hybrid nv {share:g}"] = on(material.store, split_between(cpu, peer, share))
-        if material.hevc:
-            runners[HEVC[PEER]] = on(material.hevc, peer)
-    if material.hevc:
-        runners[HEVC[REFERENCE]] = on(material.hevc, cpu)
-    _add_other_libraries(material, device, threads, batch, runners, skipped)
-    return runners, skipped
+        taking += [PEER, *(f"hybrid nv {share:g}" for share in SHARES), *([HEVC[PEER]] if material.hevc else [])]
+    taking += [HEVC[REFERENCE]] if material.hevc else []
+    return [*taking, *OTHERS], skipped
 
 
-def _add_other_libraries(
-    material: Material,
-    device: torch.device,
-    threads: int,
-    batch: int,
-    runners: dict[str, Contestant],
-    skipped: dict[str, str],
-) -> None:
-    """Those that read files: the MP4 files of the store's frames. A trial of one snippet tells whether they can."""
-    clip = material.clip
-    builders = {
-        "torchcodec mp4": lambda: torchcodec_on_gpu(device, clip.num_frames, threads),
-        "ACCV-Lab mp4": lambda: accv_on_gpu(device, clip.num_frames, batch),
+def builders(material: Material, device: torch.device, threads: int, batch: int) -> dict[str, Callable[[], Contestant]]:
+    """Name -> what builds the function from snippets to clips on the device."""
+    clip, half = material.clip, max(1, threads // 2)
+
+    def pyav() -> Decode:
+        return _checked(PyAVDecoder(clip, device, threads))
+
+    def dali(num_threads: int = threads) -> Decode:
+        from engine.data.dali.decode import DaliDecoder
+
+        return _checked(DaliDecoder(clip, device, num_threads, batch))
+
+    def peer() -> Decode:
+        return _checked(NvCodecDecoder(clip, device, threads))
+
+    store, hevc = material.store, material.hevc
+    found: dict[str, Callable[[], Contestant]] = {
+        REFERENCE: lambda: on(store, pyav()),
+        OURS: lambda: on(store, dali()),
+        "DALI mp4": lambda: on(material.mp4, dali()),
+        "DALI raw": lambda: on(material.raw, dali()),
+        _TWICE: lambda: on(store, split_between(dali(half), dali(half), 0.5)),
+        PEER: lambda: on(store, peer()),
+        HEVC[REFERENCE]: lambda: on(hevc, pyav()),
+        HEVC[OURS]: lambda: on(hevc, dali()),
+        HEVC[PEER]: lambda: on(hevc, peer()),
+        "torchcodec mp4": lambda: on(material.mp4, cropped(torchcodec_on_gpu(device, clip.num_frames, threads), clip)),
+        "ACCV-Lab mp4": lambda: on(material.mp4, cropped(accv_on_gpu(device, clip.num_frames, batch), clip)),
     }
-    for name, build in builders.items():
-        try:
-            runner = on(material.mp4, cropped(build(), clip))
-            runner(material.snippets[:1])
-        except Exception as error:  # whatever another library raises where it cannot be used
-            reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-            skipped[name] = reason if isinstance(error, InputError) else f"{type(error).__name__}: {reason}"
-        else:
-            runners[name] = runner
+    for share in SHARES:
+        found[f"hybrid {share:g}"] = lambda share=share: on(store, split_between(pyav(), dali(), share))
+        found[f"hybrid nv {share:g}"] = lambda share=share: on(store, split_between(pyav(), peer(), share))
+    return found
 
 
 def dali_problem_of(manifest: Manifest, device: torch.device) -> str | None:

@@ -2,84 +2,109 @@
 
 The roofline is the larger of bytes / memory speed and FLOP / peak, with the least bytes that the operation can move:
 inputs read once, results written once. Peaks come from the data sheet of a known GPU, else they are measured in the
-same run. On a GPU the cache is overwritten between calls. `cosine_nn` at a million classes has no rival: the
-unfused scores would fill 131 GB.
+same run. On a GPU the cache is overwritten between calls. `kernel` starts from the same tensors as its rivals; `prepared
+classes` had the classes prepared before. `cosine_nn` at a million classes has no rival: the unfused scores would fill
+131 GB. Each case has a process of its own, so that one that fails costs only itself.
+
+--compiled shows instead what the compiler makes of the kernels for a GPU, which need not be there.
 """
 
 import argparse
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch.nn import functional
 
+from bench.apart import Apart, ContestantError
+from bench.cases import Case, Problem
+from bench.compiled import HEADINGS, compiled_rows
 from bench.peaks import DTYPES, Peak, copy_gb_per_s, find_peak, time_calls
-from bench.rows import Row, table, with_ratios
+from bench.rows import Row, line, table, with_ratios
+from bench.step_kernels import build_step_problems
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.records import append_record, summarise
+from engine.records import GrowingRecord, summarise
 from engine.tables import format_table
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_nn import cosine_topk, prepare_classes
 
 _LARGEST_SCORES = 1 << 34  # bytes of N x C scores up to which the unfused expression is tried
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One operation at one size: the public call, the same written in plain PyTorch, and what it must move and do."""
-
-    name: str
-    inputs: tuple[torch.Tensor, ...]
-    ours: Callable[..., object]
-    unfused: Callable[..., object] | None
-    bytes: int
-    flop: int
-    dtype: str  # of its floating-point tensors
-    precision: str  # of its arithmetic
+_LIMIT_S = 300.0  # that building a case or measuring one of its variants may take
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, print a table, append a record.
+    """Measure; print and record each row as it comes; print a table.
 
     Raises:
-        InputError: an option out of range, or no such device.
+        InputError: an option out of range, no such device, or a case that failed (the others are recorded).
     """
     if not 0 < arguments.scale <= 1:
         raise InputError(f"--scale is {arguments.scale}: it must be above 0 and at most 1")
     if arguments.repeats is not None and arguments.repeats < 1:
         raise InputError(f"--repeats is {arguments.repeats}: it must be at least 1")
+    if arguments.compiled is not None:
+        _print_compiled(arguments.compiled)
+        return
     device = choose_device(arguments.device)
     repeats = arguments.repeats or (50 if device.type == "cuda" else 7)
     half = "fp16" if device.type == "cuda" else "bf16"
     peak, copy = find_peak(device, ["fp32", half]), copy_gb_per_s(device)
-    rows = []
-    for case in build_cases(device, arguments.scale, half):
-        rows += measure(case, device, peak, repeats, with_compile=not arguments.no_compile)
     rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in peak.tflops.items())
     print(f"peak ({peak.source}): {rates}, memory {peak.gb_per_s:.0f} GB/s; a copy reaches {copy:.0f} GB/s here")
-    rows = with_ratios(rows, "unfused", "over_unfused", within_case=True)
+    record = None if arguments.no_record else GrowingRecord("kernels")
+    fields = {"n": repeats, "device_type": device.type, "scale": arguments.scale}
+    fields |= {"peak": asdict(peak), "copy_gb_per_s": copy}
+    rows: list[Row] = []
+    failures: list[str] = []
+    problems = build_problems(device, arguments.scale, half)
+    chosen = [problem for problem in problems if (arguments.only or "") in problem.name]
+    if not chosen:
+        raise InputError(f"--only '{arguments.only}' is in no name: {', '.join(problem.name for problem in problems)}")
+    for problem in chosen:
+        for result in measure_apart(problem, device, peak, repeats, with_compile=not arguments.no_compile):
+            if isinstance(result, str):
+                print(result, flush=True)
+                failures.append(result)
+                continue
+            rows = with_ratios([*rows, result], "unfused", "over_unfused", within_case=True)
+            print(line(rows[-1]), flush=True)
+            if record is not None:
+                path = record.write(results=[asdict(row) for row in rows], **fields)
     print(format_table(*table(rows)))
-    if not arguments.no_record:
-        fields = {"peak": asdict(peak), "copy_gb_per_s": copy, "results": [asdict(row) for row in rows]}
-        path = append_record("kernels", n=repeats, device_type=device.type, scale=arguments.scale, **fields)
+    if record is not None and rows:
         print(f"recorded in {Path(os.path.relpath(path))}")
+    if failures:
+        raise InputError("; ".join(failures))
 
 
-def build_cases(device: torch.device, scale: float, half: str) -> list[Case]:
+def _print_compiled(capability: int) -> None:
+    rows = []
+    for row in compiled_rows(capability):
+        rows.append(row)
+        print(row[0], flush=True)
+    print(format_table(HEADINGS, rows))
+
+
+def build_problems(device: torch.device, scale: float, half: str) -> list[Problem]:
     """The sizes of the reference table on a GPU, a tenth of them and less on a CPU."""
     on_gpu = device.type == "cuda"
     sizes = [(1024, 101, 1, half), (4096, 700, 5, "fp32")]
     if on_gpu:
         sizes = [(1024, 101, 1, half), (65_536, 51, 1, half), (65_536, 700, 5, half), (65_536, 700, 5, "fp32")]
         sizes += [(65_536, 10_000, 5, half), (65_536, 1_000_000, 5, half)]
-    cases = [_cosine_case(max(1, int(n * scale)), c, k, precision, device) for n, c, k, precision in sizes]
+    problems = []
+    for full, c, k, precision in sizes:
+        n = max(1, int(full * scale))
+        problems.append(Problem(f"cosine_nn {n} x {c}, k {k}", partial(_cosine_case, n, c, k, precision, device)))
     clips = max(1, int((64 if on_gpu else 8) * scale))
-    return cases + [_clip_case(clips, precision, device) for precision in dict.fromkeys((half, "fp32"))]
+    for precision in dict.fromkeys((half, "fp32")):
+        problems.append(Problem(f"clip_normalize {clips} clips", partial(_clip_case, clips, precision, device)))
+    return problems + build_step_problems(device, clips, half)
 
 
 def _cosine_case(n: int, c: int, k: int, precision: str, device: torch.device, d: int = 300) -> Case:
@@ -91,10 +116,13 @@ def _cosine_case(n: int, c: int, k: int, precision: str, device: torch.device, d
         scores = functional.normalize(queries, dim=1) @ functional.normalize(classes, dim=1).T
         return scores.topk(k, dim=1)
 
+    prepared = prepare_classes(classes)
     return Case(
-        f"cosine_nn {n} x {c}, k {k}",
         (queries, classes),
-        partial(cosine_topk, k=k),
+        {
+            "kernel": partial(cosine_topk, k=k),
+            "prepared classes": lambda queries, _: cosine_topk(queries, prepared, k),
+        },
         unfused if n * c * dtype.itemsize <= _LARGEST_SCORES else None,
         bytes=(n + c) * d * dtype.itemsize + n * k * 12,
         flop=2 * n * c * d,
@@ -112,9 +140,8 @@ def _clip_case(clips: int, precision: str, device: torch.device) -> Case:
         return ((frames.float() / 255 - mean) / std).to(dtype).permute(0, 4, 1, 2, 3)
 
     return Case(
-        f"clip_normalize {clips} clips",
         (frames,),
-        partial(clip_normalize, dtype=dtype),
+        {"kernel": partial(clip_normalize, dtype=dtype)},
         unfused,
         bytes=frames.numel() * (1 + dtype.itemsize),
         flop=2 * frames.numel(),
@@ -123,29 +150,58 @@ def _clip_case(clips: int, precision: str, device: torch.device) -> Case:
     )
 
 
-def measure(case: Case, device: torch.device, peak: Peak, repeats: int, *, with_compile: bool = True) -> list[Row]:
-    """One row for the kernel, one for each rival that can be run."""
-    calls = {"kernel": case.ours}
-    if case.unfused is not None:
-        calls["unfused"] = case.unfused
-        if with_compile:
-            torch.compiler.reset()  # else it compiles one program for all sizes met so far
-            calls["torch.compile"] = torch.compile(case.unfused, dynamic=False)
-    rows = []
-    for variant, function in calls.items():
-        call = partial(function, *case.inputs)
+def measure_apart(
+    problem: Problem, device: torch.device, peak: Peak, repeats: int, *, with_compile: bool
+) -> Iterator[Row | str]:
+    """One row for each of our calls, one for each rival that can be run; in place of it, how it failed."""
+    try:
+        process = Apart(CaseTimer, problem, device, peak, repeats, with_compile, limit_s=_LIMIT_S)
+    except ContestantError as error:
+        yield f"{problem.name}: {error}"
+        return
+    try:
+        for variant in process.call("variants"):
+            try:
+                yield process.call("measure", variant)
+            except ContestantError as error:
+                yield f"{problem.name}, {variant}: {error}"
+    except ContestantError as error:
+        yield f"{problem.name}: {error}"
+    finally:
+        process.close()
+
+
+class CaseTimer:
+    """A case and how it is measured, in the process that is its own."""
+
+    def __init__(self, problem: Problem, device: torch.device, peak: Peak, repeats: int, with_compile: bool) -> None:
+        self._name, self._device, self._peak, self._repeats = problem.name, device, peak, repeats
+        self._case = problem.make()
+        self._calls = dict(self._case.ours)
+        if self._case.unfused is not None:
+            self._calls["unfused"] = self._case.unfused
+            if with_compile:
+                self._calls["torch.compile"] = torch.compile(self._case.unfused, dynamic=False)
+
+    def variants(self) -> list[str]:
+        """What can be measured."""
+        return list(self._calls)
+
+    def measure(self, variant: str) -> Row:
+        """Time one of them."""
+        case, device = self._case, self._device
+        call = partial(self._calls[variant], *case.inputs)
         start = time.perf_counter()
-        call()  # compiles, or tries configurations: not timed, and its memory is not counted
+        call()  # compiles: not timed, and its memory is not counted
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         values = {"warmup_s": time.perf_counter() - start, "moved_mb": case.bytes / 1e6}
         values |= _extra_memory(call, device)
-        seconds = summarise(time_calls(call, device, warmup=3, repeats=repeats, cold=True))
-        ideal = max(case.bytes / peak.gb_per_s / 1e9, case.flop / peak.tflops[case.precision] / 1e12)
+        seconds = summarise(time_calls(call, device, warmup=3, repeats=self._repeats, cold=True))
+        ideal = max(case.bytes / self._peak.gb_per_s / 1e9, case.flop / self._peak.tflops[case.precision] / 1e12)
         values |= {"gb_per_s": case.bytes / seconds["p50"] / 1e9, "tflops": case.flop / seconds["p50"] / 1e12}
         values["roofline_share"] = ideal / seconds["p50"]
-        rows.append(Row(case.name, variant, case.dtype, seconds, values))
-    return rows
+        return Row(self._name, variant, case.dtype, seconds, values)
 
 
 def _extra_memory(call: Callable[[], object], device: torch.device) -> dict[str, float]:

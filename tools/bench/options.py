@@ -14,6 +14,7 @@ from engine.errors import InputError
 from engine.records import RECORDS
 
 KINETICS_700 = 541_624  # videos
+SHARED_BYTES = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448}  # that a block may have, by compute capability
 PRECISIONS = ("fp32", "bf16", "fp16")
 ENGINE = {"engine": "published", "engine flat": "flat", "engine flat bf16": "flat"}  # of `train`: name -> model.form
 BASELINES = ("torchvision", "paper recipe")
@@ -37,11 +38,11 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
         ("compute", "--roofline", "--device", "cpu"),
         ("accuracy", "--train", "--device", "cpu"),
     ),
-    "gpu": (  # meant to fit a quarter of an hour on an H100 with 16 cores (docs/gpu_checklist.md)
+    "gpu": (  # part by part in docs/gpu_checklist.md
         ("compute", "--device", "cuda", "--steps", "20", "--limit", "240"),
         ("kernels", "--device", "cuda", "--repeats", "20"),
         ("compute", "--roofline", "--device", "cuda", "--steps", "5"),
-        ("decode_gpu", "--repeats", "3"),
+        ("decode_gpu", "--snippets", "512", "--repeats", "3", "--hevc", "--limit", "240"),
         ("train", "--device", "cuda", "--rounds", "2", "--steps", "20"),
         (
             "accuracy",
@@ -228,7 +229,14 @@ def kernels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the queries and clips to use (default: 1)")
     parser.add_argument("--repeats", type=int, default=None, help="timed calls (default: 50 on a GPU, 7 on a CPU)")
+    parser.add_argument("--only", metavar="TEXT", help="only the cases that have this in their name")
     parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rivals out")
+    parser.add_argument(
+        "--compiled",
+        type=int,
+        choices=SHARED_BYTES,
+        help="registers, spills and loads for a GPU of this compute capability (90: H100) instead; nothing is recorded",
+    )
     parser.add_argument("--no-record", action="store_true", help="print only")
 
 

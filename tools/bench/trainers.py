@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.manifest import synthetic_manifest
 from bench.peaks import DTYPES, time_calls
+from engine.build import build_run
 from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import ClipBatch
@@ -29,7 +30,7 @@ from engine.distributed import Ranks
 from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
 from engine.precision import choose_precision
 from engine.preemption import StopVote
-from engine.run import Run, build_run
+from engine.run import Run
 from engine.schema import parse
 from engine.train import train_step
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD
@@ -125,11 +126,10 @@ def bench_run(config: Config, device: torch.device) -> Run:
 
 def engine_call(run: Run, frames: torch.Tensor) -> Call:
     """The engine's step on one batch of frames whose classes are 0, 1, 2, ..."""
-    targets = run.classes.vectors.to(run.ranks.device, run.model.linear.weight.dtype)
     nowhere = torch.zeros(len(frames), dtype=torch.int64)
-    labels = torch.arange(len(frames), device=frames.device) % len(targets)
+    labels = torch.arange(len(frames), device=frames.device) % len(run.task.targets)
     batch = ClipBatch(frames, labels, video=nowhere, start=nowhere)
-    return lambda: train_step(run, batch, targets)
+    return lambda: train_step(run, batch)
 
 
 def build_baseline(

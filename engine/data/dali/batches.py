@@ -3,11 +3,13 @@
 Errors. One bad sample fails its whole batch, by a `RuntimeError` that does not say which, and DALI calls
   the pipeline invalid: it is built anew (4 ms on a CPU) and the batch is halved until the bad ones are
   alone. Samples known to be bad beforehand never reach DALI.
-Memory. A whole batch with nothing left to do is handed out in DALI's own memory (`memory.py`); others are put together
+Memory. A part of a batch holds so many samples, and so many bytes, as may be in memory at once; what it is fed is read when
+  its turn comes. A whole batch with nothing left to do is handed out in DALI's own memory (`memory.py`); others are put together
   in a tensor of their own.
 """
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,14 @@ from nvidia.dali.tensors import TensorListCPU, TensorListGPU
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
 from engine.data.dali.memory import OutputLender
+from engine.data.store.index import is_stored
+
+PART_BYTES = 2 << 30  # of the samples that are decoded at once
+_PICTURES_HELD = 8  # of a decoder, beside those it gives out
+# Pipelines of a process share DALI's pool of memory, each with a CUDA stream of its own. A video decoder gives its pictures back
+# to the pool while their last copies are still queued on its stream (read in DALI's source, video_decoder_base.h and
+# frames_decoder_gpu.cc): another pipeline could write over them. So only one runs at a time; all is done when `run` returns.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,28 @@ class Sample:
 
     inputs: dict[str, np.ndarray]
     decoded_size: tuple[int, int]
+
+
+Load = Callable[[Sequence[SnippetRequest]], Sequence[Sample | str]]
+
+
+def held_bytes(video: Video, num_pictures: int) -> int:
+    """About what decoding a sample holds: what it is fed, the decoder's own pictures and those it gives out, as RGB."""
+    fed = 0 if is_stored(video.path) else video.file_bytes
+    return fed + 3 * video.width * video.height * (num_pictures + (0 if video.is_still else _PICTURES_HELD))
+
+
+def split_parts(costs: Sequence[int], max_count: int, max_bytes: int) -> list[list[int]]:
+    """Places of the samples in order, in parts of at most so many, and of at most so many bytes unless one alone is more."""
+    parts: list[list[int]] = []
+    room = 0
+    for place, cost in enumerate(costs):
+        if not parts or len(parts[-1]) == max_count or cost > room:
+            parts.append([])
+            room = max_bytes
+        parts[-1].append(place)
+        room -= cost
+    return parts
 
 
 class BatchRunner:
@@ -39,6 +71,8 @@ class BatchRunner:
         device: where the clips are; a cuda device has an index.
         max_batch_size: largest batch of the graph; more requests are decoded in several.
         explain: what DALI's error means for the video that caused it.
+        of_stills: a sample is one picture, and not the frames of a clip.
+        part_bytes: what may be held at once.
 
     Attributes:
         num_rebuilds: how often the graph was built anew after a sample that DALI could not decode.
@@ -51,7 +85,11 @@ class BatchRunner:
         device: torch.device,
         max_batch_size: int,
         explain: Callable[[RuntimeError, Video], str],
+        *,
+        of_stills: bool = False,
+        part_bytes: int = PART_BYTES,
     ) -> None:
+        self._of_stills, self._part_bytes = of_stills, part_bytes
         self._build, self._explain, self._clip, self._device = build, explain, clip, device
         self._max_batch_size = max_batch_size
         self.num_rebuilds = 0
@@ -59,19 +97,22 @@ class BatchRunner:
         self._lender = OutputLender(device)
         self._pipeline: Pipeline | None = None  # built when there is something to decode
 
-    def decode(self, requests: Sequence[SnippetRequest], samples: Sequence[Sample | str]) -> DecodedClips:
+    def decode(self, requests: Sequence[SnippetRequest], load: Load) -> DecodedClips:
         """Clips of requests from their samples, or failures where a sample is the reason why there is none.
+
+        Args:
+            load: reads the samples of requests, or why there is none; asked for a part of the batch at a time.
 
         The frames may be used at once on the caller's current CUDA stream.
         """
         self._lender.collect()
-        failures = {place: reason for place, reason in enumerate(samples) if isinstance(reason, str)}
+        failures: dict[int, str] = {}
         upright = not any(request.video.rotation for request in requests)
         user = torch.cuda.current_stream(self._device) if self._stream else None
         frames, held = None, []  # DALI's memory is its own again once nobody holds it, whatever torch has queued on it
         # On a stream of its own the copy out of DALI's memory waits for no training step.
         with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
-            for part, clips in self._decode_parts(requests, samples, failures):
+            for part, clips in self._decode_parts(requests, load, failures):
                 if len(part) == len(requests) and upright:
                     return DecodedClips(self._lender.lend(clips, user), dict(sorted(failures.items())))
                 frames = self._no_frames(len(requests)) if frames is None else frames
@@ -88,29 +129,43 @@ class BatchRunner:
 
     def close(self) -> None:
         """Release DALI's memory."""
-        self._pipeline = None
+        with _ONE_AT_A_TIME:
+            self._pipeline = None
 
     def _no_frames(self, count: int) -> torch.Tensor:
         shape = (count, self._clip.num_frames, self._clip.crop, self._clip.crop, 3)
         return torch.zeros(shape, dtype=torch.uint8, device=self._device)
 
     def _decode_parts(
-        self, requests: Sequence[SnippetRequest], samples: Sequence[Sample | str], failures: dict[int, str]
+        self, requests: Sequence[SnippetRequest], load: Load, failures: dict[int, str]
     ) -> Iterator[tuple[list[int], TensorListCPU | TensorListGPU]]:
         """Places of requests and their clips, all together where possible; what fails is added to `failures`."""
-        good = [place for place in range(len(requests)) if place not in failures]
-        if len(good) > self._max_batch_size:  # equal sizes together: NVDEC keeps a session for each
-            good.sort(key=lambda place: (requests[place].video.width, requests[place].video.height))
-        pending = deque(good[i : i + self._max_batch_size] for i in range(0, len(good), self._max_batch_size))
+        num_pictures = 1 if self._of_stills else self._clip.num_frames
+        costs = [held_bytes(request.video, num_pictures) for request in requests]
+        order = list(range(len(requests)))
+        if len(order) > self._max_batch_size or sum(costs) > self._part_bytes:
+            # Equal sizes together: NVDEC keeps a session for each. Equal files together: they are read once.
+            order.sort(key=lambda place: _size_and_path(requests[place].video))
+        parts = split_parts([costs[place] for place in order], self._max_batch_size, self._part_bytes)
+        for part in ([order[number] for number in numbers] for numbers in parts):
+            samples = dict(zip(part, load([requests[place] for place in part]), strict=True))
+            failures |= {place: reason for place, reason in samples.items() if isinstance(reason, str)}
+            yield from self._decode_loaded(requests, samples, failures)
+
+    def _decode_loaded(
+        self, requests: Sequence[SnippetRequest], samples: dict[int, Sample | str], failures: dict[int, str]
+    ) -> Iterator[tuple[list[int], TensorListCPU | TensorListGPU]]:
+        """The same for a part of them, in halves as long as a sample among them fails."""
+        good = [place for place in samples if place not in failures]
+        pending = deque([good] if good else [])
         while pending:
             part = pending.popleft()
-            self._pipeline = self._pipeline or self._build()
             fed = {name: [samples[place].inputs[name] for place in part] for name in samples[part[0]].inputs}
             try:
-                clips, shapes = self._pipeline.run(**fed)
+                clips, shapes = self._run(fed)
             except RuntimeError as error:  # DALI raises it for all that goes wrong while a graph runs
                 self.num_rebuilds += 1
-                self._pipeline = None
+                self.close()
                 if len(part) == 1:
                     failures[part[0]] = self._explain(error, requests[part[0]].video)
                 else:
@@ -122,3 +177,13 @@ class BatchRunner:
                     says = "x".join(map(str, expected))
                     failures[place] = f"it is {width}x{height} where the manifest says {says}: index the data set again"
             yield part, clips
+
+    def _run(self, fed: dict[str, list[np.ndarray]]) -> tuple[TensorListCPU | TensorListGPU, TensorListCPU]:
+        """Clips and decoded shapes, complete."""
+        with _ONE_AT_A_TIME:
+            self._pipeline = self._pipeline or self._build()
+            return self._pipeline.run(**fed)
+
+
+def _size_and_path(video: Video) -> tuple[int, int, str]:
+    return video.width, video.height, str(video.path)

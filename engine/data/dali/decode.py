@@ -54,35 +54,27 @@ class DaliDecoder(VideoDecoder):
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
         """Decode the requests; the frames may be used at once on the caller's current CUDA stream."""
-        videos = (request.video for request in requests if not is_stored(request.video.path))
-        files = {video.file: video for video in videos}  # read once in a batch
-        contents = dict(zip(files, self._readers.map(self._read, files.values()), strict=True))
-        samples = self._readers.map(lambda request: self._sample(request, contents), requests)
-        return self._runner.decode(requests, list(samples))
+        return self._runner.decode(requests, self._load)
 
     def close(self) -> None:
         """Release DALI's memory and the threads."""
         self._readers.shutdown()
         self._runner.close()
 
-    def _read(self, video: Video) -> np.ndarray | str:
-        if reason := self._codec_refusal(video):
-            return reason
-        try:
-            data = load_file(video)
-        except BitstreamError as error:
-            return str(error)
-        if self.device.type == "cuda" and (reason := nvdec.refusal(video, memoryview(data))):
-            return reason
-        return data
+    def _load(self, requests: Sequence[SnippetRequest]) -> list[Sample | str]:
+        """What the graph is fed for each request, or why nothing can be decoded."""
+        videos = [request.video for request in requests]
+        files = {v.file: v for v in videos if not is_stored(v.path) and not self._row_refusal(v)}  # read once
+        contents = dict(zip(files, self._readers.map(_read, files.values()), strict=True))
+        return list(self._readers.map(lambda request: self._sample(request, contents), requests))
 
     def _sample(self, request: SnippetRequest, contents: Mapping[tuple[object, ...], np.ndarray | str]) -> Sample | str:
         """What the graph is fed, or why nothing can be decoded."""
         video = request.video
+        if reason := self._row_refusal(video):
+            return reason
         numbers, order = np.unique(snippet_frames(video, request.start, self.clip), return_inverse=True)
         if is_stored(video.path):
-            if reason := self._codec_refusal(video):
-                return reason
             try:
                 encoded, frames, size = load_groups(video, numbers.tolist())
             except BitstreamError as error:
@@ -92,20 +84,30 @@ class DaliDecoder(VideoDecoder):
             size = (video.width, video.height)
             if isinstance(encoded, str):
                 return encoded
+            if self.device.type == "cuda" and (reason := nvdec.refusal(video, memoryview(encoded))):
+                return reason
         shown = np.array([video.height, video.width], np.float32)
         window = window_inputs(crop_window(request, self.clip), self.clip)
         inputs = {"encoded": encoded, "frames": frames, "order": order.astype(np.int32), "shown": shown, **window}
         return Sample(inputs, size)
 
-    def _codec_refusal(self, video: Video) -> str | None:
-        if self.device.type == "cuda":
-            return nvdec.codec_refusal(video)
-        if video.codec in CPU_CODECS:
-            return None
-        return (
-            f"DALI decodes no {video.codec} on the CPU (only {', '.join(CPU_CODECS)}): set data.decoder=pyav, "
-            "or train on a GPU"
-        )
+    def _row_refusal(self, video: Video) -> str | None:
+        reason = nvdec.row_refusal(video) if self.device.type == "cuda" else cpu_rule(video)
+        where = "on the GPU" if self.device.type == "cuda" else "on the CPU"
+        return reason and f"DALI is not given it {where} ({reason}): set data.decoder=pyav"
+
+
+def cpu_rule(video: Video) -> str | None:
+    """Why DALI is not given this video on the CPU, in few words; None where it is."""
+    return None if video.codec in CPU_CODECS else f"codec {video.codec}"
+
+
+def _read(video: Video) -> np.ndarray | str:
+    """All bytes of a file, or why there are none."""
+    try:
+        return load_file(video)
+    except BitstreamError as error:
+        return str(error)
 
 
 def indexed(device: torch.device) -> torch.device:

@@ -1,9 +1,9 @@
-"""H.264 and HEVC pictures without their cropping: what is shown becomes what is coded, whole blocks.
+"""What H.264 and HEVC say of a stream before its first picture; and their pictures without cropping, whole blocks.
 
 A block is a macroblock of 16 x 16 pixels (H.264), or x265's smallest coding unit of 8 x 8 (HEVC).
 
-Why. DALI keeps NVDEC sessions for later use, noted under the size that is *shown*, and looks for them by the size that is
-*coded* (read in its source, frames_decoder_gpu.cc). Of a picture 170 pixels wide, coded as 176, no session is ever found
+Why the latter. DALI keeps NVDEC sessions for later use, noted under the size that is *shown*, and looks for them by the size
+that is *coded* (read in its source, frames_decoder_gpu.cc). Of a picture 170 pixels wide, coded as 176, no session is ever found
 again: each snippet opens one, which is said to take tens of milliseconds. And a session of 176 x 240 that is found for
 pictures of which 228 rows are shown makes wrong colours of them without an error. So the cropping is taken out of
 the stream and left to the graph.
@@ -13,6 +13,7 @@ their parameter sets then say which part is shown; whoever takes the cropping ou
 """
 
 import functools
+from dataclasses import dataclass
 
 _START = b"\x00\x00\x01"
 _PARAMETER_SETS = {  # start of a sequence's
@@ -35,7 +36,7 @@ def drop_cropping(picture: bytes, codec: str = "h264") -> bytes:
     """A coded picture (Annex B) of x264's or x265's; a sequence parameter set at its beginning then crops nothing.
 
     Raises:
-        ValueError: a parameter set of a kind that they do not write (interlaced, scaling lists, layers).
+        ValueError: a parameter set of a kind that they do not write (interlaced, layers), or one that ends too early.
     """
     return set_cropping(picture, codec, 0, 0)
 
@@ -56,10 +57,48 @@ def set_cropping(picture: bytes, codec: str, right: int, bottom: int) -> bytes:
     return picture[:start] + _cropped(unit[: len(unit) - tail], codec, right, bottom) + picture[end - tail :]
 
 
+@dataclass(frozen=True, slots=True)
+class StreamFacts:
+    """What a sequence parameter set says of its pictures.
+
+    chroma_format: 0 none, 1 4:2:0, 2 4:2:2, 3 4:4:4. bit_depth: of luma and chroma, the larger.
+    is_progressive: every coded picture is a whole frame, none is a field (H.264's frame_mbs_only_flag).
+    """
+
+    chroma_format: int
+    bit_depth: int
+    is_progressive: bool
+
+
+def read_h264_set(unit: bytes) -> StreamFacts:
+    """An H.264 sequence parameter set, with its header byte (7.3.2.1.1).
+
+    Raises:
+        ValueError: it ends too early, or means nothing.
+    """
+    return _read_up_to_size(_bits_of(unit))
+
+
+def read_configuration(codec: str, record: bytes) -> StreamFacts:
+    """What the configuration record of an MP4 or Matroska track says (ISO/IEC 14496-15: avcC of h264, hvcC of hevc).
+
+    Raises:
+        ValueError: it is none, or has no parameter set in it.
+    """
+    if len(record) < 23 or record[0] != 1:
+        raise ValueError("no configuration record")
+    if codec == "hevc":
+        return StreamFacts(record[16] & 3, 8 + max(record[17] & 7, record[18] & 7), True)
+    length = int.from_bytes(record[6:8], "big")
+    if not record[5] & 31 or record[8] & 31 != 7:
+        raise ValueError("no sequence parameter set in the configuration record")
+    return read_h264_set(record[8 : 8 + length])
+
+
 @functools.lru_cache(maxsize=4096)
 def _cropped(unit: bytes, codec: str, right: int, bottom: int) -> bytes:
     """A sequence parameter set (with its header) with another cropping."""
-    bits = _Bits(unit.replace(b"\x00\x00\x03", b"\x00\x00"))  # emulation prevention (7.4.1.1)
+    bits = _bits_of(unit)
     _TO_CROPPING[codec](bits)
     before = bits.position
     is_cropped, crops = bits.read(1), right or bottom  # frame_cropping_flag, or conformance_window_flag
@@ -78,28 +117,7 @@ def _cropped(unit: bytes, codec: str, right: int, bottom: int) -> bytes:
 
 def _to_h264_cropping(bits: "_Bits") -> None:
     """Go to the flag of cropping (H.264, 7.3.2.1.1)."""
-    bits.skip(8)
-    profile = bits.read(8)
-    bits.skip(16)
-    bits.exponential()  # seq_parameter_set_id
-    if profile in _WITH_CHROMA_FORMAT:
-        is_plain = bits.exponential() != 3  # chroma_format_idc
-        bits.exponential()  # bit_depth_luma_minus8
-        bits.exponential()  # bit_depth_chroma_minus8
-        bits.skip(1)  # qpprime_y_zero_transform_bypass_flag
-        if bits.read(1) or not is_plain:  # seq_scaling_matrix_present_flag
-            raise ValueError("a parameter set with scaling lists or separate colour planes")
-    bits.exponential()  # log2_max_frame_num_minus4
-    order_type = bits.exponential()  # pic_order_cnt_type
-    if order_type == 0:
-        bits.exponential()  # log2_max_pic_order_cnt_lsb_minus4
-    elif order_type == 1:
-        raise ValueError("a parameter set with a cycle of picture orders")
-    bits.exponential()  # max_num_ref_frames
-    bits.skip(1)  # gaps_in_frame_num_value_allowed_flag
-    bits.exponential()  # pic_width_in_mbs_minus1
-    bits.exponential()  # pic_height_in_map_units_minus1
-    if not bits.read(1):  # frame_mbs_only_flag
+    if not _read_up_to_size(bits).is_progressive:
         raise ValueError("a parameter set of interlaced pictures")
     bits.skip(1)  # direct_8x8_inference_flag
 
@@ -118,6 +136,58 @@ def _to_hevc_cropping(bits: "_Bits") -> None:
 
 
 _TO_CROPPING = {"h264": _to_h264_cropping, "hevc": _to_hevc_cropping}
+
+
+def _bits_of(unit: bytes) -> "_Bits":
+    """The bits of a parameter set without emulation prevention (7.4.1.1)."""
+    return _Bits(unit.replace(b"\x00\x00\x03", b"\x00\x00"))
+
+
+def _read_up_to_size(bits: "_Bits") -> StreamFacts:
+    """Read a sequence parameter set from its header byte through frame_mbs_only_flag."""
+    bits.skip(8)
+    profile = bits.read(8)
+    bits.skip(16)
+    bits.exponential()  # seq_parameter_set_id
+    chroma_format, depth = 1, 8
+    if profile in _WITH_CHROMA_FORMAT:
+        chroma_format = bits.exponential()
+        if chroma_format > 3:
+            raise ValueError("a parameter set of no known chroma format")
+        if chroma_format == 3:
+            bits.skip(1)  # separate_colour_plane_flag
+        depth += max(bits.exponential(), bits.exponential())  # bit_depth_luma_minus8, bit_depth_chroma_minus8
+        bits.skip(1)  # qpprime_y_zero_transform_bypass_flag
+        if bits.read(1):  # seq_scaling_matrix_present_flag
+            for place in range(12 if chroma_format == 3 else 8):
+                _skip_scaling_list(bits, 16 if place < 6 else 64)
+    bits.exponential()  # log2_max_frame_num_minus4
+    order_type = bits.exponential()  # pic_order_cnt_type
+    if order_type == 0:
+        bits.exponential()  # log2_max_pic_order_cnt_lsb_minus4
+    elif order_type == 1:
+        bits.skip(1)  # delta_pic_order_always_zero_flag
+        bits.exponential()  # offset_for_non_ref_pic
+        bits.exponential()  # offset_for_top_to_bottom_field
+        for _ in range(bits.exponential()):  # num_ref_frames_in_pic_order_cnt_cycle
+            bits.exponential()
+    bits.exponential()  # max_num_ref_frames
+    bits.skip(1)  # gaps_in_frame_num_value_allowed_flag
+    bits.exponential()  # pic_width_in_mbs_minus1
+    bits.exponential()  # pic_height_in_map_units_minus1
+    return StreamFacts(chroma_format, depth, bool(bits.read(1)))  # frame_mbs_only_flag
+
+
+def _skip_scaling_list(bits: "_Bits", size: int) -> None:
+    """Read over one scaling list (7.3.2.1.1.1)."""
+    if not bits.read(1):  # seq_scaling_list_present_flag
+        return
+    last, scale = 8, 8
+    for _ in range(size):
+        if scale:
+            coded = bits.exponential()
+            scale = (last + (-(coded // 2) if coded % 2 == 0 else (coded + 1) // 2)) % 256
+        last = scale or last
 
 
 def _escaped(data: bytes) -> bytes:
@@ -147,7 +217,9 @@ class _Bits:
 
     def read(self, count: int) -> int:
         self.position += count
-        return int(self.text[self.position - count : self.position], 2)
+        if self.position > len(self.text):
+            raise ValueError("a parameter set that ends too early")
+        return int(self.text[self.position - count : self.position] or "0", 2)
 
     def exponential(self) -> int:
         zeros = self.text.index("1", self.position) - self.position

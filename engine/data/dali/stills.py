@@ -74,18 +74,18 @@ class DaliStillDecoder(VideoDecoder):
         max_batch_size: largest batch of DALI; more requests are decoded in several batches.
     """
 
-    name = "dali"
+    name = "dali stills"
 
     def __init__(self, clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> None:
         device = indexed(device)
         self.clip = clip
         self._readers = ThreadPoolExecutor(min(num_threads, READ_THREADS), thread_name_prefix="read")
         build = functools.partial(build_still_pipeline, clip, device, num_threads, max_batch_size)
-        self._runner = BatchRunner(build, clip, device, max_batch_size, _reason)
+        self._runner = BatchRunner(build, clip, device, max_batch_size, _reason, of_stills=True)
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
         """Decode the requests; the frames may be used at once on the caller's current CUDA stream."""
-        return self._runner.decode(requests, list(self._readers.map(self._sample, requests)))
+        return self._runner.decode(requests, lambda part: list(self._readers.map(self._sample, part)))
 
     def close(self) -> None:
         """Release DALI's memory and the threads."""

@@ -19,7 +19,6 @@ import torch
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.dali.bitstreams import STORED_CODECS, BitstreamError, load_pictures
 from engine.data.geometry import CropWindow, crop_window, snippet_frames
-from engine.data.manifest import Manifest
 from engine.data.nvcodec.convert import scaled_crop, to_rgb, window_places
 from engine.data.nvcodec.sessions import Kind, SessionError, Sessions, import_nvcodec
 from engine.data.store.index import is_stored
@@ -29,18 +28,10 @@ _SESSIONS_PER_THREAD = 4  # kept open: sizes differ from video to video
 _CONVERTED_AT_ONCE = 16  # snippets: what lies between NV12 and RGB takes ten times the room of the clips
 
 
-def nvcodec_problem(device: torch.device, manifests: Sequence[Manifest]) -> str | None:
-    """Why PyNvVideoCodec does not decode these on `device`, and what to do about it; None where it does."""
+def nvcodec_problem(device: torch.device) -> str | None:
+    """Why PyNvVideoCodec does not decode for `device`, and what to do about it; None where it does."""
     if device.type != "cuda":
         return f"PyNvVideoCodec decodes on NVIDIA GPUs, not on {device.type}"
-    for manifest in manifests:
-        paths = manifest.table.column("path").to_pylist()
-        plain = sum(not is_stored(path) for path, still in zip(paths, manifest.is_still, strict=True) if not still)
-        if plain:
-            return (
-                f"PyNvVideoCodec is fed from snippet stores, and {plain} of the {len(manifest)} videos of "
-                f"'{manifest.source}' are in none: ingest them (tools/ingest.py)"
-            )
     try:
         import_nvcodec()
     except InputError as error:

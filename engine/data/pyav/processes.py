@@ -12,6 +12,7 @@ import math
 import mmap
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ class ProcessDecoder(VideoDecoder):
         self._workers: list[Worker | None] = [None] * num_processes
         self._busy: dict[int, tuple[_Part, list[Job]]] = {}  # place of a worker -> what it decodes
         self._open: list[_Part] = []  # not done, oldest first
+        self._lock = threading.Lock()  # of these: a thread may submit while another waits
 
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
         """See `VideoDecoder`."""
@@ -76,8 +78,9 @@ class ProcessDecoder(VideoDecoder):
             jobs = [{row: asked[row] for row in rows} for rows in split_into_jobs(asked, len(self._workers))]
             jobs.sort(key=len, reverse=True)
             parts.append(_Part(first, len(asked), self._free_block(), deque(jobs)))
-        self._open += [part for part in parts if not part.is_done]  # of no requests
-        self._give()
+        with self._lock:
+            self._open += [part for part in parts if not part.is_done]  # of no requests
+            self._give()
         return functools.partial(self._wait, parts)
 
     def close(self) -> None:
@@ -93,8 +96,10 @@ class ProcessDecoder(VideoDecoder):
         while not all(part.is_done for part in parts):
             if not self._busy:
                 raise RuntimeError("the decoder was closed before it had decoded this batch")
-            self._take()
-            self._give()
+            ready = wait([self._worker(place).connection for place in tuple(self._busy)], POLL_S)
+            with self._lock:
+                self._take(ready)
+                self._give()
         failures = {part.first + row: reason for part in parts for row, reason in part.failures.items()}
         clips = [torch.from_numpy(part.block.clips[: part.num_requests]) for part in parts]
         clips = clips[0] if len(clips) == 1 else torch.cat(clips)
@@ -126,9 +131,9 @@ class ProcessDecoder(VideoDecoder):
                 self._busy[place] = (part, share)
                 self._worker(place).give((part.block.name, part.block.path, share))
 
-    def _take(self) -> None:
-        """Note what workers have answered; waits a while for the first."""
-        for place, answer in self._answers():
+    def _take(self, ready: Sequence[object]) -> None:
+        """Note what the workers of these connections have answered, and which have taken too long."""
+        for place, answer in self._answers(ready):
             part, given = self._busy.pop(place)
             part.num_given -= 1
             if not isinstance(answer, Lost):
@@ -146,8 +151,7 @@ class ProcessDecoder(VideoDecoder):
             worker = self._workers[place] = Worker(self._serve)
         return worker
 
-    def _answers(self) -> list[tuple[int, dict[int, str] | Lost]]:
-        ready = wait([self._worker(place).connection for place in self._busy], POLL_S)
+    def _answers(self, ready: Sequence[object]) -> list[tuple[int, dict[int, str] | Lost]]:
         answers = []
         for place, (_, jobs) in self._busy.items():
             worker, limit_s = self._worker(place), self._time_limit_s * sum(map(len, jobs))

@@ -1,22 +1,23 @@
-"""What a finished run reached: the best checkpoint evaluated, results.json, tables, pictures, report.html, closing table."""
+"""What a finished zero-shot run reached: the best checkpoint evaluated, results.json, tables, pictures, report.html,
+closing table."""
 
 import dataclasses
 import json
 import shlex
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine import pictures
-from engine.checkpoint import checkpoint_file, read_checkpoint
-from engine.distributed import barrier
-from engine.ema import evaluated_weights
+from engine.checkpoint import checkpoint_file
 from engine.metrics import ZeroShotResult
-from engine.report import evaluate_set, inference
 from engine.result_tables import write_tables
-from engine.run import Run, make_decoder
+from engine.run import Run
 from engine.schema import to_tree
 from engine.tables import format_table
+from engine.tasks.zero_shot.measuring import evaluate_set, inference
+from engine.tasks.zero_shot.sets import Sets
 from engine.telemetry import Telemetry, escaped
 from engine.visual_report.board import show_findings
 from engine.visual_report.findings import find
@@ -46,60 +47,58 @@ class Outcome:
     page: Report | None = None
 
 
-def conclude(run: Run, telemetry: Telemetry) -> Outcome:
+def conclude(run: Run, sets: Sets, prior_classes: Sequence[str], telemetry: Telemetry) -> Outcome:
     """Evaluate the best checkpoint with all snippets; write results.json, pictures and TensorBoard's hparams."""
-    barrier()
-    best = checkpoint_file(run.folder)
-    weights = evaluated_weights(read_checkpoint(best), run.config.evaluate.weights, best)
-    run.evaluated.load_state_dict(weights)
-    telemetry.message(f"evaluating {best.name} (step {run.best['step']}, chosen by {run.best['metric']})")
-    decoder = make_decoder(run, run.config.evaluate.batch_size)
+    decoder = sets.decoding.open(run.config.evaluate.batch_size)
     how = inference(run, run.config.evaluate.num_snippets)
     try:
-        seen = evaluate_set(run, run.data.seen, decoder, how, is_seen=True) if run.data.seen else None
-        tests = {test.name: evaluate_set(run, test, decoder, how, is_seen=False) for test in run.tests}
+        seen = evaluate_set(run, sets.seen, decoder, how) if sets.seen else None
+        tests = {test.data.name: evaluate_set(run, test, decoder, how) for test in sets.tests}
         examples = []
-        if run.ranks.is_main and run.tests:
-            examples = pictures.example_strips(run.tests[0], tests[run.tests[0].name], decoder, how.clip)
+        if run.ranks.is_main and sets.tests:
+            first = sets.tests[0].data
+            examples = pictures.example_strips(first, tests[first.name], decoder, how.clip)
     finally:
         decoder.close()
     speed = statistics.median(telemetry.clips_per_second) if telemetry.clips_per_second else 0.0
-    outcome = Outcome(run.folder, run.classes.vectors.shape[1], seen, tests, examples, how.num_snippets, speed)
+    outcome = Outcome(run.folder, sets.classes.dim, seen, tests, examples, how.num_snippets, speed)
     if run.ranks.is_main:
-        _write(run, outcome, telemetry)
-        if run.config.log.report and run.tests:
-            outcome = dataclasses.replace(outcome, page=_look(run, outcome, telemetry))
+        _write(run, sets, outcome, telemetry)
+        if run.config.log.report and sets.tests:
+            page = _look(run, sets, prior_classes, outcome, telemetry)
+            outcome = dataclasses.replace(outcome, page=page)
     return outcome
 
 
-def _look(run: Run, outcome: Outcome, telemetry: Telemetry) -> Report:
+def _look(run: Run, sets: Sets, prior_classes: Sequence[str], outcome: Outcome, telemetry: Telemetry) -> Report:
     """Look closer at the results, for TensorBoard now and for report.html once the control is trained."""
     overlap, results = run.config.train.exclude_overlap, list(outcome.tests.values())
-    known = [("training", run.data.train.classes), ("pretrained weights", run.prior_classes)]
-    found = find(run.tests, results, known, run.config.words, overlap.words)
+    known = [("training", sets.train.classes), ("pretrained weights", prior_classes)]
+    vectors = [test.classes for test in sets.tests]
+    found = find([test.data for test in sets.tests], results, vectors, known, overlap.words or sets.words)
     if telemetry.writer is not None:
         show_findings(found, telemetry.writer, run.step)
     facts = [
         ("checkpoint", f"{checkpoint_file(run.folder).name}, step {run.best['step']}, chosen by {run.best['metric']}"),
         ("snippets of a video", str(run.config.evaluate.num_snippets)),
-        ("class vectors", run.classes.description),
+        ("class vectors", sets.classes.description),
     ]
     return Report(str(run.folder), facts, found, overlap.tau, outcome.seen)
 
 
-def _write(run: Run, outcome: Outcome, telemetry: Telemetry) -> None:
+def _write(run: Run, sets: Sets, outcome: Outcome, telemetry: Telemetry) -> None:
     content = {
         "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
         "best": run.best,
         "clips_per_second": outcome.clips_per_second,
         "num_snippets": run.config.evaluate.num_snippets,
-        "class_vectors": run.classes.description,
+        "class_vectors": sets.classes.description,
         "seen": outcome.seen.to_dict() if outcome.seen else None,
         "tests": {name: result.to_dict() for name, result in outcome.tests.items()},
     }
     (run.folder / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    for test, (name, result) in zip(run.tests, outcome.tests.items(), strict=True):
-        write_tables(run.folder, result, test)
+    for test, (name, result) in zip(sets.tests, outcome.tests.items(), strict=True):
+        write_tables(run.folder, result, test.data)
         figure = pictures.confusion_figure(result)
         pictures.save_figure(figure, run.folder / f"confusion_{pictures.file_name(name)}.png")
         if telemetry.writer is not None:

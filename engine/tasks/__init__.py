@@ -1,0 +1,1 @@
+"""What a run can train: one folder or file a task, named in `catalogue`."""

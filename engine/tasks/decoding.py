@@ -1,0 +1,55 @@
+"""The decoder of a run: chosen once for all of its videos, opened whenever a stream or an evaluation needs one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from engine.checkpoint import clip_format
+from engine.config import Config
+from engine.data.batch import VideoDecoder
+from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
+from engine.data.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Who decodes, and for what clips."""
+
+    config: Config
+    device: torch.device
+    choice: DecoderChoice
+
+    def __str__(self) -> str:
+        """Which and why, in one line for the log."""
+        return f"{self.choice.name} ({self.choice.why})"
+
+    def open(self, max_batch_size: int) -> VideoDecoder:
+        """Decoders of that choice for batches of at most `max_batch_size` snippets."""
+        clip, threads = clip_format(self.config), self.config.data.decode_threads
+        processes = self.config.data.decode_processes
+        return build_decoder(self.choice, clip, self.device, threads, max_batch_size, in_processes=processes)
+
+    def news(self, *, sums: bool) -> list[str]:
+        """What this rank's decoders have found out since the last call; with `sums`, what each has decoded so far."""
+        routes = self.choice.routes
+        if routes is None:
+            return []
+        lines = []
+        while routes.share.news:
+            lines.append(routes.share.news.popleft())
+        if sums:
+            told = ", ".join(f"{name} {count:,}" for name, count in sorted(routes.clips.items()))
+            failed = f"; {self.choice.name} failed {routes.num_failed:,}, the last: {routes.last_failure}"
+            lines.append(f"decoder: clips so far: {told}{failed if routes.num_failed else ''}")
+        return lines
+
+
+def choose_decoding(config: Config, device: torch.device, manifests: Sequence[Manifest]) -> Decoding:
+    """Choose for these videos, on this device.
+
+    Raises:
+        InputError: as `choose_decoder`.
+    """
+    choice = choose_decoder(config.data.decoder, device, manifests, by_rule=config.run.deterministic)
+    return Decoding(config, device, choice)

@@ -1,0 +1,59 @@
+"""How accurate a zero-shot run has become.
+
+The best checkpoint is chosen on held-out *training* data: by zero-shot accuracy on held-out training
+classes where there are some, else by accuracy on held-out videos of the training classes. Test classes
+are measured and shown, but they choose nothing.
+"""
+
+from engine.checkpoint import clip_format
+from engine.data.batch import VideoDecoder
+from engine.evaluate import Inference, evaluate_source
+from engine.metrics import ZeroShotResult
+from engine.run import Run
+from engine.tasks.task import Measured
+from engine.tasks.zero_shot.sets import MeasuredSet, Sets
+
+
+def measure(run: Run, sets: Sets) -> Measured:
+    """Accuracy on what is held out and on the test sets, while training. Collective: all ranks call it."""
+    evaluate = run.config.evaluate
+    how = inference(run, evaluate.during_snippets)
+    decoder = sets.decoding.open(evaluate.batch_size)
+    try:
+        results = {each.key: evaluate_set(run, each, decoder, how, evaluate.max_videos) for each in sets.measured}
+    finally:
+        decoder.close()
+    scalars = {f"{key}/top1": result.all_classes.top1 for key, result in results.items()}
+    scalars |= {f"{key}/top5": result.all_classes.top5 for key, result in results.items()}
+    told = "  ".join(
+        f"{key} {r.all_classes.top1:.3f} (chance {r.all_classes.chance_top1:.3f})" for key, r in results.items()
+    )
+    chooser = next((each.key for each in (sets.held_out, sets.seen) if each is not None), None)
+    if chooser is None:
+        return Measured(scalars, f"top-1 {told}", 0.0, "newest")
+    return Measured(scalars, f"top-1 {told}", results[chooser].all_classes.top1, f"{chooser} top-1")
+
+
+def inference(run: Run, num_snippets: int) -> Inference:
+    """How the run embeds videos; it can be asked to stop between batches."""
+    config = run.config
+
+    def stop() -> bool:  # asked between batches
+        run.watchdog.beat(run.step, "evaluating")
+        return run.stop.requested()
+
+    return Inference(
+        clip=clip_format(config),
+        num_snippets=num_snippets,
+        batch_size=config.evaluate.batch_size,
+        device=run.ranks.device,
+        dtype=run.precision.compute,
+        stop=stop,
+    )
+
+
+def evaluate_set(
+    run: Run, measured: MeasuredSet, decoder: VideoDecoder, how: Inference, max_videos: int | None = None
+) -> ZeroShotResult:
+    """The accuracy of one set. Collective: all ranks call it."""
+    return evaluate_source(run.evaluated, measured.data, measured.classes, decoder, how, max_videos=max_videos)

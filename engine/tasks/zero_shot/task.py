@@ -1,0 +1,191 @@
+"""Zero-shot recognition as a task: what `engine/train.py` trains unless the config says otherwise."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from engine import pictures
+from engine.checkpoint import clip_format
+from engine.config import Config
+from engine.data.batch import ClipBatch
+from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.sampler import epoch_length
+from engine.data.sources import class_lookup
+from engine.distributed import Ranks
+from engine.losses import build_loss
+from engine.models.embedder import Embedder
+from engine.models.weights import checkpoint_classes
+from engine.network import is_compiled
+from engine.precision import Precision
+from engine.run import Run
+from engine.semantics.overlap import check_pretrained
+from engine.tasks.task import Measured, Task
+from engine.tasks.zero_shot.control import control_config
+from engine.tasks.zero_shot.measuring import measure
+from engine.tasks.zero_shot.model import build_model
+from engine.tasks.zero_shot.outcome import Outcome, conclude, show
+from engine.tasks.zero_shot.sets import Sets, read_sets
+from engine.tasks.zero_shot.trained import FIELDS
+from engine.telemetry import Telemetry, escaped
+from kernels.clip_normalize import clip_normalize
+
+
+class ZeroShot(Task):
+    """Videos are trained towards the vectors of their classes and measured on classes never seen (see `Task`)."""
+
+    sections = ("model", "clip", "words", "loss")
+    fields = FIELDS
+    output = "class vectors"
+
+    def __init__(self, config: Config, ranks: Ranks, precision: Precision, sets: Sets) -> None:
+        super().__init__(config, ranks, precision)
+        self.sets = sets
+        self.criterion = build_loss(config.loss, sets.classes.vectors)
+        self.prior_classes = sets.prior_classes  # and those of the weights it starts from, see `begin`
+        self.notes = list(sets.notes)
+        self.clip_channels = 3
+
+    @classmethod
+    def build(cls, config: Config, ranks: Ranks, precision: Precision) -> Self:
+        return cls(config, ranks, precision, read_sets(config, ranks.device))
+
+    @cached_property
+    def epoch_size(self) -> int:
+        """Counted once: it is asked for several times a step."""
+        return epoch_length(self.sets.weights, self.config.data.clips_per_epoch)
+
+    @cached_property
+    def targets(self) -> torch.Tensor:
+        """The class vectors [C, D] where the model is, in the type of its weights."""
+        return self.sets.classes.vectors.to(self.ranks.device, self.precision.weights)
+
+    def build_model(self) -> Embedder:
+        model, notes = build_model(
+            self.config,
+            self.ranks.device,
+            self.precision,
+            clip_format(self.config),
+            self.sets.classes.dim,
+            self.criterion,
+        )
+        self.clip_channels = model.clip_channels
+        self.notes += notes
+        return model
+
+    def batches(self, run: Run, part: tuple[int, int] | None = None) -> ClipLoader:
+        config, sets = self.config, self.sets
+        rank, world_size = part or (self.ranks.rank, self.ranks.world_size)
+        stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip)
+        epoch, position = run.stream_position
+        return ClipLoader(
+            sets.train.manifest,
+            class_lookup(sets.train.manifest, sets.train.classes),
+            sets.decoding.open(stream.batch_size // world_size),
+            clip_format(config),
+            stream,
+            config.data,
+            epoch=epoch,
+            position=position,
+            weights=sets.weights,
+        )
+
+    def points(self, network: nn.Module, batch: ClipBatch) -> torch.Tensor:
+        """The batch as points of the word space [N, D]; its clips are normalised in one pass over memory on a GPU."""
+        clips = clip_normalize(
+            batch.frames,
+            self.precision.compute,
+            channels_last=self.config.train.channels_last,
+            channels=self.clip_channels,
+        )
+        with self.precision.autocast(self.ranks.device):
+            return network(clips)
+
+    def loss(self, network: nn.Module, batch: ClipBatch) -> torch.Tensor:
+        return self.criterion(self.points(network, batch), self.targets, batch.class_index)
+
+    def loss_of_each(self, network: nn.Module, batch: ClipBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        points, label = self.points(network, batch), batch.class_index
+        loss = self.criterion(points, self.targets, label)
+        each = [self.criterion(points[i : i + 1], self.targets, label[i : i + 1]) for i in range(len(label))]
+        return loss, torch.stack(each).detach()
+
+    def measure(self, run: Run) -> Measured:
+        return measure(run, self.sets)
+
+    def conclude(self, run: Run, telemetry: Telemetry) -> Outcome:
+        return conclude(run, self.sets, self.prior_classes, telemetry)
+
+    control = staticmethod(control_config)
+    show = staticmethod(show)
+
+    def introduce(self, run: Run) -> list[str]:
+        train, model = self.sets.train, self.config.model
+        compiled = ", compiled" if is_compiled(self.config, self.ranks.device) else ""
+        return [
+            f"training: {len(train.manifest)} videos of {len(train.classes)} classes ({train.name}); "
+            f"{run.total_steps} steps of {run.config.train.batch_size} snippets, {run.config.train.epochs} epochs",
+            *(
+                f"unseen: {len(each.data.manifest)} videos of {len(each.data.classes)} classes ({each.data.name})"
+                for each in self.sets.measured
+                if each is not self.sets.seen
+            ),
+            f"class vectors: {self.sets.classes.description}",
+            f"model: {model.backbone}, width {model.width}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "
+            f"{run.model.weights_from}, {self.precision.name}{compiled}",
+            f"decoder: {self.sets.decoding}",
+        ]
+
+    def news(self, *, sums: bool) -> list[str]:
+        return self.sets.decoding.news(sums=sums)
+
+    def show_first(self, run: Run, batch: ClipBatch, telemetry: Telemetry) -> None:
+        """The class vectors for TensorBoard's projector, and the first snippets with their class names."""
+        if telemetry.writer is None:
+            return
+        classes = self.sets.classes
+        telemetry.writer.add_embedding(classes.vectors, [escaped(name) for name in classes.names], tag="class_vectors")
+        count = min(self.config.log.sample_clips, len(batch))
+        if count:
+            names = [classes.names[index] for index in batch.class_index[:count].tolist()]
+            sheet = pictures.sample_sheet(batch.frames[:count], names)
+            telemetry.writer.add_figure("training_snippets", sheet, run.step)
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return self.sets.train.manifest.table.column("path").to_pylist()
+
+    def sample_name(self, video: int, start: int) -> str:
+        manifest = self.sets.train.manifest
+        return f"{self._paths[video]} from frame {start}: {manifest.classes[manifest.class_index[video]]}"
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "train_classes": list(self.sets.train.classes),
+            "prior_classes": list(self.prior_classes),
+            "embed_dim": self.sets.classes.dim,
+            "num_videos": len(self.sets.train.manifest),
+        }
+
+    def changes(self, state: Mapping[str, Any]) -> list[str]:
+        changed = []
+        if list(self.sets.train.classes) != list(state["train_classes"]):
+            changed.append("training classes")
+        if len(self.sets.train.manifest) != state["num_videos"]:
+            changed.append("number of training videos")
+        return changed
+
+    def begin(self, resumed: Mapping[str, Any] | None, source: Mapping[str, Any] | None) -> list[str]:
+        """Hold the classes that the weights have seen against the test classes (paper Eq. 3).
+
+        Raises:
+            InputError: they overlap, and the config does not allow it.
+        """
+        if resumed is not None:
+            self.prior_classes = tuple(resumed.get("prior_classes", self.prior_classes))
+        elif source is not None:
+            self.prior_classes = tuple(dict.fromkeys([*self.prior_classes, *checkpoint_classes(source)]))
+        overlap = self.config.train.exclude_overlap
+        return check_pretrained(overlap, self.prior_classes, self.sets.test_classes, self.sets.words)

@@ -1,0 +1,269 @@
+"""Several decoders behind one contract: who gets what, what is tried again, and that the clips are those of PyAV alone."""
+
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from engine import report
+from engine.config import DataConfig
+from engine.data.ahead import decode_in_order
+from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
+from engine.data.decoders import build_decoder, choose_decoder
+from engine.data.indexing import index_folder
+from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.manifest import Manifest
+from engine.data.pyav.decode import PyAVDecoder
+from engine.data.routing import MANY_FAILURES, RoutedDecoder, Routes
+from engine.data.shares import MeasuredShare, Share
+from tests.data.videos import numbers, write_numbered
+
+CPU = torch.device("cpu")
+CLIP = ClipFormat(num_frames=6, short_side=64, crop=64)
+SQUARE = {"size": (128, 128)}
+KINDS = {  # file -> how it is encoded; the first three are DALI's on a CPU
+    "a.webm": {},
+    "b.webm": {"codec": "libvpx"},
+    "c.avi": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
+    "d.mp4": {"codec": "libx264"},
+    "e.avi": {"codec": "libx264"},
+    "f.mp4": {"codec": "mpeg4"},
+    "g.mkv": {"codec": "libx264", "pixel_format": "yuv420p10le"},
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """One class of a video of each kind, indexed."""
+    root = tmp_path_factory.mktemp("routing")
+    (root / "x").mkdir()
+    for name, kind in KINDS.items():
+        write_numbered(root / "x" / name, **(SQUARE | kind))
+    index_folder(root, root / "m.parquet")
+    return Manifest.load(root / "m.parquet")
+
+
+def request(video, start, flip=False):
+    return SnippetRequest(video, start, 0.5, 0.5, flip)
+
+
+def batch_of(manifest):
+    """Two snippets of each video, the videos in turn."""
+    return [request(manifest.video(row), start, flip=start == 9) for start in (2, 9) for row in range(len(manifest))]
+
+
+def test_a_batch_of_mixed_codecs_is_what_pyav_alone_decodes(dali, manifest):
+    asked = batch_of(manifest)
+    choice = choose_decoder("dali", CPU, [manifest])
+    assert choice.why == "data.decoder is dali; 4 of 7 videos are for pyav alone (3 codec h264, 1 codec mpeg4)"
+    decoder, alone = build_decoder(choice, CLIP, CPU, 2, len(asked)), PyAVDecoder(CLIP, CPU, 2)
+    found, expected = decoder.decode(asked), alone.decode(asked)
+    for each in (decoder, alone):
+        each.close()
+    assert found.failures == expected.failures == {}
+    assert choice.routes.clips == {"dali": 6, "pyav": 8}
+    assert found.frames.shape == (14, 6, 64, 64, 3)
+    assert found.frames.is_contiguous()
+    for row, each in enumerate(asked):
+        one, other = found.frames[row], expected.frames[row]
+        assert one.float().std() > 20
+        if each.video.codec in dali.CPU_CODECS:  # of another decoder: the parity of both
+            assert (one.int() - other.int()).abs().float().mean() < 0.5
+            assert not each.flip or numbers(one.numpy()[:, :, ::-1]) == list(range(9, 15))
+            assert each.flip or numbers(one.numpy()) == list(range(2, 8))
+        else:
+            assert torch.equal(one, other)
+
+
+@pytest.fixture
+def generous(dali, monkeypatch):
+    """A rule that gives DALI on the CPU the H.264 that it must fail: in the process where it decodes all is as ever."""
+    rule = dali.cpu_rule
+    monkeypatch.setattr(dali, "cpu_rule", lambda video: None if video.codec == "h264" else rule(video))
+
+
+def test_what_dali_fails_goes_to_pyav_before_it_is_replaced_and_is_not_tried_again(generous, manifest):
+    good, wrong, mpeg4 = manifest.video(0), manifest.video(3), manifest.video(5)
+    gone = replace(good, path=good.path.with_name("gone.webm"))
+    choice = choose_decoder("dali", CPU)
+    decoder = build_decoder(choice, CLIP, CPU, 1, 8)
+    for attempt in range(2):
+        found = decoder.decode([request(good, 1), request(wrong, 3), request(gone, 0), request(mpeg4, 5)])
+        assert found.failures == {2: "the file is missing"}
+        assert [numbers(found.frames[row].numpy())[0] for row in (0, 1, 3)] == [1, 3, 5]
+        assert (choice.routes.num_given, choice.routes.num_failed) == (3 + attempt, 2)
+    assert choice.routes.last_failure.startswith(f"{gone.path}: the file cannot be read")
+    assert choice.routes.clips == {"dali": 2, "pyav": 4}
+    decoder.close()
+    again = choose_decoder("dali", CPU, by_rule=True)  # a resumed run must decode what the whole one did
+    decoder = build_decoder(again, CLIP, CPU, 1, 8)
+    for _ in range(2):
+        assert decoder.decode([request(wrong, 3)]).failures == {}
+    assert again.routes.num_failed == 2
+    decoder.close()
+
+
+def test_training_sees_the_same_snippets_whoever_decodes_them(generous, manifest):
+    def load(name, **place):
+        decoder = build_decoder(choose_decoder(name, CPU, [manifest]), CLIP, CPU, 1, 4)
+        stream, data = StreamPlan(3, 4, 0, 1, True), DataConfig(max_bad_share=0.0)
+        loader = ClipLoader(manifest, manifest.class_index, decoder, CLIP, stream, data, **place)
+        batches = [next(loader) for _ in range(5)]
+        loader.close()
+        return batches
+
+    for one, other in zip(load("dali"), load("pyav"), strict=True):
+        assert one.failures == other.failures == []
+        assert torch.equal(one.video, other.video)
+        assert torch.equal(one.start, other.start)
+        assert (one.frames.int() - other.frames.int()).abs().float().mean() < 0.5
+
+
+class Fake(VideoDecoder):
+    """Gives clips of its mark; some it fails. `rate`: clips a second, if it takes time."""
+
+    def __init__(self, name, mark, fails=lambda request: False, rate=None):
+        self.name, self.mark, self.fails, self.rate = name, mark, fails, rate
+        self.batches, self.is_closed = [], False
+
+    def decode(self, requests):
+        self.batches.append(list(requests))
+        if self.rate:
+            time.sleep(len(requests) / self.rate)
+        frames = torch.full((len(requests), 2, 4, 4, 3), self.mark, dtype=torch.uint8)
+        frames[:, 0, 0, 0, 0] = torch.tensor([each.start for each in requests], dtype=torch.uint8)
+        failures = {row: f"{self.name} cannot" for row, each in enumerate(requests) if self.fails(each)}
+        return DecodedClips(frames, failures)
+
+    def close(self):
+        self.is_closed = True
+
+
+@pytest.fixture
+def videos(manifest):
+    """Sixteen videos that differ by their path."""
+    video = manifest.video(0)
+    return [replace(video, path=video.path.with_name(f"{number}.webm")) for number in range(16)]
+
+
+def routed(first, second, routes):
+    return RoutedDecoder([first, second], [Fake("stills", 7)], routes)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 16), (0.0, 0), (0.5, 8), (0.25, 4), (0.3, 5)])
+def test_a_share_is_spread_over_the_batch_and_no_row_is_moved(videos, share, expected):
+    first, second = Fake("first", 1), Fake("second", 2)
+    decoder = routed(first, second, Routes(lambda video: None, Share(share)))
+    found = decoder.decode([request(video, place) for place, video in enumerate(videos)])
+    marks = found.frames[:, 1, 1, 1, 1].numpy()
+    assert (marks == 1).sum() == expected
+    assert set(marks) <= {1, 2}
+    assert found.frames[:, 0, 0, 0, 0].tolist() == list(range(16))
+    if 0 < share < 1:  # not all at one end
+        assert set(marks[:8]) == set(marks[8:]) == {1, 2}
+    for _ in range(4):  # what one batch could not be given is made up for in the next
+        decoder.decode([request(video, 0) for video in videos[:3]])
+    given = sum(map(len, first.batches))
+    assert abs(given - share * 28) <= 1
+    decoder.close()
+    assert first.is_closed
+    assert second.is_closed
+
+
+def test_snippets_of_a_file_stay_together(videos):
+    first, second = Fake("first", 1), Fake("second", 2)
+    decoder = routed(first, second, Routes(lambda video: None, Share(0.5)))
+    found = decoder.decode([request(video, 0) for _ in range(4) for video in videos[:4]])
+    marks = found.frames[:, 1, 1, 1, 1].reshape(4, 4)
+    assert (marks == marks[:1]).all()
+    assert sorted(marks[0].tolist()) == [1, 1, 2, 2]
+    decoder.close()
+
+
+def test_videos_stills_and_second_tries_come_back_in_their_rows(videos):
+    still = replace(videos[0], codec="image/png")
+    first = Fake("first", 1, fails=lambda each: each.start in (3, 5))
+    second = Fake("second", 2, fails=lambda each: each.start in (5, 6))
+    rule = lambda video: "odd name" if video.path.stem in ("4", "6") else None  # noqa: E731
+    decoder = routed(first, second, Routes(rule))
+    asked = [request(video, place) for place, video in enumerate(videos[:8])] + [request(still, 8)]
+    found = decoder.decode(asked)
+    assert found.failures == {5: "second cannot", 6: "second cannot"}
+    good = [0, 1, 2, 3, 4, 7, 8]
+    assert found.frames[good, 1, 1, 1, 1].tolist() == [1, 1, 1, 2, 2, 1, 7]
+    assert found.frames[good, 0, 0, 0, 0].tolist() == good
+    assert decoder.decode([]).frames.shape == (0, 2, 4, 4, 3)
+    decoder.close()
+
+
+def test_an_accelerator_that_fails_most_is_given_no_more_and_the_log_says_so(videos):
+    first, second = Fake("dali", 1, fails=lambda each: True), Fake("pyav", 2)
+    routes = Routes(lambda video: None, Share(1.0), remember=False)
+    decoder = routed(first, second, routes)
+    for _ in range(10):
+        assert decoder.decode([request(video, 0) for video in videos]).failures == {}
+    decoder.close()
+    assert sum(map(len, first.batches)) == MANY_FAILURES
+    messages = []
+    run = SimpleNamespace(decoder=SimpleNamespace(name="dali", routes=routes))
+    report.tell_decoder(run, SimpleNamespace(message=messages.append), sums=True)
+    assert messages == [
+        f"decoder: dali failed 64 of 64 clips and is given no more in this run; the last: {videos[-1].path}: dali cannot",
+        f"decoder: clips so far: dali 0, pyav 160; dali failed 64, the last: {videos[-1].path}: dali cannot",
+    ]
+    messages.clear()
+    report.tell_decoder(run, SimpleNamespace(message=messages.append))
+    assert messages == []
+
+
+def test_few_failures_among_many_clips_change_nothing(videos):
+    first, second = Fake("dali", 1, fails=lambda each: each.start % 4 == 0), Fake("pyav", 2)
+    decoder = routed(first, second, Routes(lambda video: None, remember=False))
+    for _ in range(20):
+        decoder.decode([request(video, place) for place, video in enumerate(videos)])
+    assert sum(map(len, first.batches)) == 320
+    assert not decoder.routes.share.news
+    decoder.close()
+
+
+@pytest.mark.parametrize(("rates", "value"), [((4000, 400), 1.0), ((400, 4000), 0.0), ((800, 800), 0.5)])
+def test_the_choice_by_rates_with_threads_and_a_loader_s_pace(videos, rates, value):
+    first, second = (Fake(name, mark, rate=rate) for name, mark, rate in zip("ab", (1, 2), rates, strict=True))
+    routes = Routes(lambda video: None, MeasuredShare("a", "b", probe_s=0.1))
+    decoder, other = routed(first, second, routes), routed(Fake("a", 1), Fake("b", 2), routes)
+    other.decode([request(video, 0) for video in videos])  # an evaluation beside it measures nothing
+    batches = ([request(video, place) for place, video in enumerate(videos)] for _ in range(200))
+    for count, found in enumerate(decode_in_order(decoder, batches)):  # noqa: B007
+        assert found.failures == {}
+        assert found.frames[:, 0, 0, 0, 0].tolist() == list(range(16))  # what measures is as good as any
+        if routes.share.is_settled:
+            break
+    assert 2 < count < 150
+    assert routes.share.value == pytest.approx(value, abs=0.12)
+    (line,) = routes.share.news
+    assert "chosen: " + {1.0: "a", 0.0: "b", 0.5: "both go on"}[value] in line
+    decoder.close()
+    other.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wait-")]
+
+
+def test_it_closes_with_batches_begun_and_an_error_reaches_who_waits(videos):
+    first, second = Fake("first", 1, rate=100), Fake("second", 2, rate=100)
+    decoder = routed(first, second, Routes(lambda video: None, MeasuredShare("first", "second")))
+    waits = [decoder.submit([request(video, 0) for video in videos]) for _ in range(3)]
+    decoder.close()
+    assert first.is_closed
+    assert waits[0]().failures == {}
+
+    def fail(requests):
+        raise RuntimeError("no memory")
+
+    broken = Fake("first", 1)
+    broken.decode = fail
+    decoder = routed(broken, Fake("second", 2), Routes(lambda video: None))
+    with pytest.raises(RuntimeError, match="no memory"):
+        decoder.decode([request(videos[0], 0)])
+    decoder.close()

@@ -1,0 +1,131 @@
+"""The kernels as the compiler makes them for GPUs that need not be there: nothing spilled, loads of 16 bytes, tensor cores."""
+
+import pytest
+import torch
+
+from kernels.cosine_nn import has_kernel
+from kernels.triton_support import can_use_triton
+from tests.environment import ROOT
+
+triton = pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+IS_OLD = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
+ON_B200 = pytest.param(100, marks=pytest.mark.skipif(IS_OLD, reason="needs Triton 3.8; before it, PyTorch computes"))
+KINDS = {"fp16": 2, "bf16": 2, "fp32": 4}
+PRODUCTS = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from bench import compiled
+
+    return compiled
+
+
+def check_cosine_nn(compiled, capability, kind, k, config, width):
+    found = compiled.inspect_cosine_nn(capability, kind, k, config, width)
+    assert found.registers <= 255 and found.spills == 0
+    assert 0 < found.shared_bytes <= compiled.SHARED_BYTES[capability]
+    product = "FFMA" if kind == "fp32" else PRODUCTS[capability]
+    assert any(name.startswith(product) for name in found.counts)
+    widths = found.widths("LDGSTS")  # copies into shared memory that run ahead: of classes, and of streamed queries
+    columns = config.block_d or compiled.padded_width(width)
+    tile_bytes = config.block_c * columns * KINDS[kind]
+    assert widths[128] * 16 * 32 * config.warps >= config.stages * tile_bytes
+    if not config.block_d:
+        assert set(widths) == {128}
+
+
+def shipped(compiled, capability, width):
+    return [(kind, config) for kind in KINDS for config in compiled.shipped_configs(capability, kind, width)]
+
+
+@pytest.mark.parametrize("capability", [80, 90, ON_B200])
+def test_cosine_nn_as_it_is_shipped(compiled, capability):
+    for kind, config in shipped(compiled, capability, 300):
+        check_cosine_nn(compiled, capability, kind, 5, config, 300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 89, 90, ON_B200])
+@pytest.mark.parametrize("k", [1, 2, 32])
+@pytest.mark.parametrize("width", [1, 50, 260, 300, 384, 385, 520, 2048])
+def test_cosine_nn_for_other_sizes(compiled, width, k, capability):
+    for kind, config in shipped(compiled, capability, width):
+        check_cosine_nn(compiled, capability, kind, k, config, width)
+
+
+@pytest.mark.parametrize(
+    ("release", "capability", "has"), [("3.6.0", 9, True), ("3.6.0", 10, False), ("3.8.1", 10, True)]
+)
+def test_a_compiler_that_cannot_compile_it_is_not_asked(monkeypatch, release, capability, has):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (capability, 0))
+    monkeypatch.setattr("kernels.cosine_nn.version", lambda _: release)
+    for function in (can_use_triton, has_kernel):
+        function.cache_clear()
+    found = has_kernel(torch.device("cuda", 0))
+    for function in (can_use_triton, has_kernel):
+        function.cache_clear()
+    assert found == has
+
+
+def test_a_spill_and_a_narrow_load_would_be_seen(compiled):
+    config = compiled.Config(64, 64, 4, 2)
+    assert compiled.inspect_cosine_nn(90, "bf16", 32, config, width=512).spills > 0
+    few = compiled.Config(64, 16, 8, 2)  # 16 x 64 elements of 2 bytes for 256 threads
+    assert set(compiled.inspect_cosine_nn(90, "fp16", 1, few, width=64).widths("LDGSTS")) == {64}
+
+
+@pytest.mark.parametrize(("flips", "channels"), [(False, 3), (False, 8), (True, 3), (True, 8)])
+@pytest.mark.parametrize("kind", ["fp16", "fp32"])
+def test_clip_normalize_loads_nothing_but_frames(compiled, kind, flips, channels):
+    found = compiled.inspect_clip_normalize(90, kind, channels, flips=flips)
+    assert found.spills == 0
+    loads, stores = found.widths("LDG"), found.widths("STG")
+    if channels == 3 and not flips:
+        assert loads == {128: 1}
+        assert set(stores) == {128}
+    else:  # bytes are gathered; beside them there is the clip's flag
+        assert set(loads) == {8}
+        assert set(stores) == {128}
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("way", ["tiles", "walk"])
+def test_temporal_conv_compiles_to_tensor_cores(compiled, way, capability):
+    from kernels import temporal_conv_tiles_triton as tiles
+    from kernels import temporal_conv_triton as launches
+    from kernels import temporal_conv_walk_triton as walk
+
+    types = dict.fromkeys(("x", "taps", "z", "dz", "dx"), "*bf16")
+    types |= dict.fromkeys(("scale", "shift", "slope", "base", "partial"), "*fp32")
+    constants = {"C": 144, "C_OUT": 64, "UPCAST": False}
+    constants |= {"STRIDE": 1} if way == "tiles" else walk.parts_of(144, 64)
+    for name, kernel in (("forward", "forward"), ("activation", "activation_gradient"), ("tap", "tap_gradient")):
+        config = dict((launches.TILES if way == "tiles" else launches.WALK)[name])
+        options = {option: config.pop(option) for option in ("num_warps", "num_stages")}
+        own = {"FINISH": True} if (way, name) == ("walk", "activation") else {}
+        function = getattr(tiles if way == "tiles" else walk, kernel)
+        found = compiled.inspect(
+            compiled.compile_kernel(function, capability, types, {**constants, **own, **config}, options)
+        )
+        assert any(each.startswith(PRODUCTS[capability]) for each in found.counts), name
+        assert found.widths("LDGSTS").get(128, 0) > 0, name  # loads run ahead of the arithmetic
+        if capability == 90:
+            assert found.spills <= 16, name  # the walk fills all registers: Triton 3.6 spills none, 3.8 a few
+            assert found.shared_bytes <= launches._WALK_SHARED or way == "tiles", name
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+@pytest.mark.parametrize("columns", [64, 144, 256, 1152])
+def test_sums_over_channels_read_sixteen_bytes_at_a_time(compiled, columns, capability):
+    from kernels import channel_sums_triton as sums
+
+    types = {"x": "*bf16", "grad": "*bf16", "size": "i32"}
+    types |= dict.fromkeys(("mean", "scale", "shift", "sums"), "*fp32")
+    constants = {"C": columns, "RELU": True, "BLOCK": sums._BLOCK, "STAGES": sums._STAGES}
+    for kernel, operands in ((sums._moments_kernel, 1), (sums._gradients_kernel, 2)):
+        options = {"num_warps": sums._WARPS, "num_stages": 3}
+        found = compiled.inspect(compiled.compile_kernel(kernel, capability, types, constants, options))
+        assert found.spills == 0 and found.registers <= 128
+        assert set(found.widths("LDGSTS")) == {128} and found.widths("LDGSTS")[128] >= operands

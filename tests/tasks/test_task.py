@@ -1,0 +1,132 @@
+"""The seam: another task trains through the loop of `engine/train.py`, resumes, is measured and shown, and nothing
+else of the engine knows of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from engine.build import build_run
+from engine.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from engine.config import Config
+from engine.data.batch import ClipBatch
+from engine.distributed import Ranks
+from engine.errors import InputError
+from engine.preemption import Preempted, StopVote
+from engine.schema import parse
+from engine.tasks import catalogue
+from engine.tasks.catalogue import find_task
+from engine.tasks.zero_shot.task import ZeroShot
+from engine.tasks.zero_shot.trained import load_for_inference
+from engine.train import train
+from tests.jobs import events, losses, same_weights
+from tests.tasks.mock_task import Line
+
+CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch):
+    """All that a new task needs: one entry in the table."""
+    monkeypatch.setitem(catalogue.TASKS, "line", Line)
+
+
+class StopAfter(StopVote):
+    """Asked to stop after some steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def agreed(self, group) -> bool:
+        self.steps -= 1
+        return self.steps < 0
+
+
+def config(folder: Path, **train: object) -> Config:
+    tree = {
+        "task": "line",
+        "run": {"folder": str(folder), "device": "cpu"},
+        "train": {"epochs": 20, "batch_size": 4, "lr": 0.05, "schedule": "constant", "ema_decay": 0.5, **train},
+        "evaluate": {"every_epochs": 2},
+        "log": {"every_steps": 1},
+    }
+    return parse(Config, tree)
+
+
+def test_a_mock_task_trains_is_measured_and_concludes(tmp_path):
+    slope = train(config(tmp_path), CPU, StopVote())
+    assert slope == pytest.approx(3.0, abs=0.2)
+    assert (tmp_path / "line.txt").read_text() == f"{slope}"
+    curve = losses(tmp_path)
+    assert list(curve) == list(range(1, 121))
+    assert curve[120] < 0.2 * curve[1]
+    log = (tmp_path / "log.txt").read_text()
+    assert "120 steps of 4 samples, 20 epochs\na line is fitted\n" in log
+    assert "epoch 20: slope off by 0." in log
+    assert "chosen by slope)" in log
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    errors = [point.value for point in board.Scalars("line/error")]
+    assert len(errors) == 10 and errors[-1] < errors[0]
+    best = read_checkpoint(tmp_path / "checkpoints" / "best.pt")
+    assert best["best"] == {"value": pytest.approx(-min(errors)), "step": best["step"], "metric": "slope"}
+    assert best["slope"] == 3.0 and "train_classes" not in best
+
+
+def test_a_stopped_mock_task_resumes_bit_for_bit(tmp_path):
+    train(config(tmp_path / "whole", accumulate=2), CPU, StopVote())
+    with pytest.raises(Preempted):
+        train(config(tmp_path / "cut", accumulate=2), CPU, StopAfter(50))  # in the middle of an epoch
+    train(config(tmp_path / "cut", accumulate=2), CPU, StopVote())
+    assert "resumed at step 50 (epoch 8, position 8)" in (tmp_path / "cut" / "log.txt").read_text()
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert same_weights(tmp_path / "cut", tmp_path / "whole")
+    assert len(events(tmp_path / "cut", "start")) == 2
+
+
+def test_a_checkpoint_is_held_against_its_own_task_alone(tmp_path, monkeypatch):
+    train(config(tmp_path), CPU, StopVote())
+    newest = list_checkpoints(tmp_path)[0]
+    with pytest.raises(InputError, match="is of the task 'line': only a model of zero_shot"):
+        load_for_inference(newest, CPU.device)
+    monkeypatch.setattr(Line, "slope", 2.0)
+    with pytest.raises(InputError, match="holds a run with another slope:"):
+        build_run(config(tmp_path), CPU, StopVote())
+    monkeypatch.undo()
+    monkeypatch.setitem(catalogue.TASKS, "line", Line)
+    monkeypatch.setitem(catalogue.TASKS, "curve", type("Curve", (Line,), {"fields": ("bend",)}))
+    tree = {"task": "curve", "run": {"folder": str(tmp_path), "device": "cpu"}, "train": {"batch_size": 4}}
+    with pytest.raises(InputError, match=r"holds a run with another task \(line\):"):
+        build_run(parse(Config, tree), CPU, StopVote())
+    state = read_checkpoint(newest)
+    del state["slope"]
+    save_checkpoint(newest, state)
+    with pytest.raises(InputError, match="it has no slope"):
+        build_run(config(tmp_path), CPU, StopVote())
+
+
+def test_a_bad_sample_of_a_mock_task_is_kept_by_name(tmp_path, monkeypatch):
+    loss = Line.loss
+    monkeypatch.setattr(Line, "loss", lambda self, network, batch: loss(self, network, batch) * float("nan"))
+    with pytest.raises(InputError, match="not finite in 2 steps in a row"):
+        train(config(tmp_path, max_skipped_steps=2), CPU, StopVote())
+    saved = json.loads((tmp_path / "not_finite" / "batches.json").read_text())
+    assert saved["ranks"][0][1]["snippets"][0] == "row 4 from frame 4"
+
+
+def test_tasks_are_found_by_name():
+    assert find_task(Config().task) is ZeroShot
+    with pytest.raises(InputError, match="'task' is 'zero-shot': did you mean 'zero_shot'"):
+        find_task("zero-shot")
+
+
+def test_micro_batches_are_the_batch_in_order():
+    frames = torch.arange(6).reshape(6, 1, 1, 1, 1).to(torch.uint8)
+    batch = ClipBatch(frames, torch.arange(6), torch.arange(6) * 2, torch.arange(6) * 3)
+    parts = batch.chunk(2)
+    assert [len(part) for part in parts] == [3, 3]
+    assert torch.equal(torch.cat([part.frames for part in parts]), frames)
+    assert parts[1].class_index.tolist() == [3, 4, 5] and parts[1].start.tolist() == [9, 12, 15]
+    assert parts[1].frames.data_ptr() == frames[3:].data_ptr()  # views: no copy
