@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(Exception):
@@ -17,10 +20,10 @@ class InputError(Exception):
     """
 
 
-def run_command(main: Callable[[], None]) -> None:
-    """Run a command line's `main`; show an `InputError` as one line on stderr and exit with status 2."""
+def run_command(command: Callable[..., T], *arguments: Any) -> T:
+    """Run a command line's `command`; show an `InputError` as one line on stderr and exit with status 2."""
     try:
-        main()
+        return command(*arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         _tell_torchrun(f"error: {error}")

@@ -213,29 +213,6 @@ def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
             raise InputError(f"'{where}' is {part}: it must be at most {maximum:g}")
 
 
-def describe(cls: type, where: str = "") -> str:
-    """All keys of a section with type, default and meaning, for `--help`."""
-    lines = []
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        hint = hints[field.name]
-        inner = [part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)]
-        dotted = f"{where}.{field.name}" if where else field.name
-        if inner and not field.metadata.get("help"):
-            lines += ["", f"{dotted}: {(inner[0].__doc__ or '').strip().splitlines()[0]}", describe(inner[0], dotted)]
-            continue
-        has_default = field.default is not dataclasses.MISSING
-        default = field.default if has_default else "" if field.default_factory is dataclasses.MISSING else "[]"
-        lines.append(f"  {dotted} = {default}\n      {field.metadata.get('help', '')}{_allowed(field.metadata)}")
-        if inner:
-            lines.append(describe(inner[0], f"{dotted}.N" if typing.get_origin(hint) is list else dotted))
-    return "\n".join(lines)
-
-
-def _allowed(metadata: Mapping[str, Any]) -> str:
-    return f" [{' | '.join(metadata['choices'])}]" if metadata.get("choices") else ""
-
-
 def to_tree(config: Any) -> dict[str, Any]:
     """A config as plain nested dictionaries, ready for YAML and for a checkpoint."""
     return dataclasses.asdict(config)

@@ -9,34 +9,35 @@ seen and unseen classes as it goes, resumes by itself when it is started again, 
 folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.json, report.html and pictures.
 """
 
-import argparse
+from engine import train_options
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    CONFIG = run_command(train_options.read, __doc__)
+
 import gc
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from engine import report
 from engine.build import build_run
-from engine.command_line import Parser
-from engine.config import Config, load_config, save_config
+from engine.config import Config, save_config
 from engine.data.batch import Batch
 from engine.distributed import Ranks, barrier, session, share_buffers
-from engine.errors import InputError, run_command
+from engine.errors import InputError
 from engine.garbage import collected_by_hand
 from engine.optim import learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.provenance import append_provenance
 from engine.run import Run, load_best, save_best, save_newest
-from engine.schema import describe
 from engine.step import train_step, warmup_steps
 from engine.tasks.catalogue import find_task
 from engine.telemetry import Telemetry
 
 
-def main() -> None:
-    """Read the command line, then train, evaluate and report."""
-    config = load_config(*_arguments())
+def main(config: Config) -> None:
+    """Train, evaluate and report."""
     task = find_task(config.task)
     with session(config.run) as ranks, stop_on_signals() as stop:
         if config.procedural is not None:
@@ -51,19 +52,6 @@ def main() -> None:
             return
         if ranks.is_main:
             task.show(reached, control)
-
-
-def _arguments() -> tuple[Path, list[str]]:
-    parser = Parser(
-        prog="torchrun engine/train.py",
-        description=__doc__,
-        epilog="Config keys (section.key = default):\n" + describe(Config),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("config", type=Path, help="YAML file, see configs/")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="set single keys over the file")
-    arguments = parser.parse_args()
-    return arguments.config, arguments.overrides
 
 
 def _write_videos(config: Config, ranks: Ranks) -> None:
@@ -192,4 +180,4 @@ def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, CONFIG)

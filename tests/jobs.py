@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from engine.config import ProceduralConfig
 from engine.data.procedural import write_procedural_dataset
 from tests.environment import ROOT as REPO
 from tests.environment import environment
+from tests.forked import Forked
 
 TRAIN = str(REPO / "engine" / "train.py")
 THINGS, MOVEMENTS = ["ball", "star", "house"], ["falling", "circling", "growing"]
@@ -69,25 +71,37 @@ def command(*arguments: object, ranks: int = 0, launcher: Sequence[str] = ()) ->
     return [*words, TRAIN, *map(str, arguments)]
 
 
-def run(*arguments: object, ranks: int = 0, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
-    """Run a job to its end."""
-    done = subprocess.run(
-        command(*arguments, ranks=ranks), capture_output=True, text=True, timeout=3600, env=environment(), **more
-    )
+def run(*arguments: object, ranks: int = 0, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a job to its end; with `ranks` on so many, of which each must end well, and returns the first."""
+    if ranks:
+        return _run_ranks(Path(TRAIN), *arguments, ranks=ranks, timeout_s=3600)
+    done = Forked(Path(TRAIN), *arguments, variables=environment(), merged=False).completed(3600)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
+def _run_ranks(program: Path, *arguments: object, ranks: int, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a Python file on so many ranks, without torchrun, to their end; returns the first rank."""
+    with ThreadPoolExecutor(ranks) as waiting:
+        started = _fork_ranks(program, *arguments, ranks=ranks, merged=False)
+        done = list(waiting.map(lambda rank: rank.completed(timeout_s), started))
+    assert not any(each.returncode for each in done), "".join(each.stdout + each.stderr for each in done)
+    return done[0]
+
+
 def run_script(script: str, folder: Path, ranks: int, timeout_s: float) -> None:
-    """Run Python code on so many ranks under torchrun; its only argument is the folder."""
+    """Run Python code on so many ranks; its only argument is the folder."""
     path = folder / "worker.py"
     path.write_text(script)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    subprocess.run([*torchrun, path, folder], check=True, timeout=timeout_s, env=environment())
+    _run_ranks(path, folder, ranks=ranks, timeout_s=timeout_s)
 
 
-def start(*arguments: object, ranks: int = 0, launcher: Sequence[str] = (), **more: str) -> subprocess.Popen[str]:
+def start(
+    *arguments: object, ranks: int = 0, launcher: Sequence[str] = (), **more: str
+) -> subprocess.Popen[str] | Forked:
     """Start a job; `more` are variables of its environment."""
+    if not ranks:
+        return Forked(Path(TRAIN), *arguments, variables=environment(**more), merged=True)
     return subprocess.Popen(
         command(*arguments, ranks=ranks, launcher=launcher),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(**more),
@@ -100,17 +114,19 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def start_ranks(world_size: int, *arguments: object) -> list[subprocess.Popen[str]]:
+def start_ranks(world_size: int, *arguments: object) -> list[Forked]:
     """Start every rank by itself, as srun does, so that each can be signalled alone."""
-    port = free_port()
-    return [
-        start(*arguments, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
-              LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        for rank in range(world_size)
-    ]  # fmt: skip
+    return _fork_ranks(Path(TRAIN), *arguments, ranks=world_size, merged=True)
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str], starts: int = 1) -> None:
+def _fork_ranks(program: Path, *arguments: object, ranks: int, merged: bool) -> list[Forked]:
+    everyone = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    everyone |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    variables = [environment(RANK=str(rank), LOCAL_RANK=str(rank), **everyone) for rank in range(ranks)]
+    return [Forked(program, *arguments, variables=each, merged=merged) for each in variables]
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str] | Forked, starts: int = 1) -> None:
     """Return as soon as the log shows that this step is done, by the so-many-th start of the run."""
     deadline = time.monotonic() + 600  # a busy machine takes minutes to start
     while time.monotonic() < deadline:
@@ -136,7 +152,7 @@ def workers(process: subprocess.Popen[str]) -> dict[int, int]:
     return found
 
 
-def stop(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, float]:
+def stop(process: subprocess.Popen[str] | Forked, number: signal.Signals) -> tuple[int, str, float]:
     """Signal a job and wait for its end: (exit status, what it printed, seconds)."""
     asked = time.monotonic()
     process.send_signal(number)

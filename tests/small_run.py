@@ -3,6 +3,7 @@
 import runpy
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from engine.config import Config
 from engine.models.embedder import build_embedder
 from engine.schema import parse, to_tree
 from tests.environment import ROOT, environment
+from tests.forked import Forked
 
 
 def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = None, embed_dim: int = 12) -> Config:
@@ -42,6 +44,7 @@ def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = 
 def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run tools/`name` within this process, which saves the seconds that its imports take; returns the exit status."""
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     threads = torch.get_num_threads()
     try:
         runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
@@ -52,25 +55,20 @@ def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) ->
     return 0
 
 
-def start_tool(name: str, *arguments: object) -> subprocess.Popen[str]:
+def benchmark_options(name: str, *words: str) -> Namespace:
+    """The options of a benchmark as `bench_throughput.py` reads them; tools/ must be on Python's path."""
+    from bench.options import BENCHMARKS
+
+    parser = ArgumentParser()
+    BENCHMARKS[name](parser)
+    return parser.parse_args(words)
+
+
+def start_tool(name: str, *arguments: object) -> Forked:
     """Start tools/`name` in a process of its own, with its output in pipes."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked(ROOT / "tools" / name, *arguments, variables=environment(), merged=False)
 
 
-def run_tool(name: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run tools/`name` as a user does, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
-        cwd=cwd or ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+def run_tool(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run tools/`name` to its end in a process of its own."""
+    return Forked(ROOT / "tools" / name, *arguments, variables=environment(), merged=False, cwd=cwd).completed(180)

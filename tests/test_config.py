@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine.config import Config, load_config, save_config
+from engine.config import load_config, save_config
 from engine.errors import InputError
-from engine.schema import describe
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -120,9 +119,3 @@ def test_saved_config_reads_back_equal(tmp_path):
 @pytest.mark.parametrize("path", sorted((REPO / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_config_is_valid(path):
     load_config(path, [])
-
-
-def test_help_names_every_key():
-    text = describe(Config)
-    for key in ("run.folder", "data.train.N.class_split", "words.replace", "train.milestones", "procedural.things"):
-        assert key in text

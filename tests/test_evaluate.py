@@ -1,7 +1,5 @@
 """Embedding real videos: which snippets, in which order averaged, and every good video exactly once."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +16,8 @@ from engine.evaluate import Inference, choose_rows, embed_videos, evaluate_sourc
 from engine.models.embedder import Embedder
 from engine.semantics.classes import ClassEmbeddings
 from kernels.clip_normalize import clip_normalize
+from tests import jobs
 from tests.encoded import fade, manifest_of, write_colors
-from tests.environment import ROOT, environment
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=32, crop=24)
 HOW = Inference(clip=CLIP, num_snippets=5, batch_size=4, device=torch.device("cpu"), progress=False)
@@ -259,19 +257,8 @@ with session(RunConfig(device="cpu", cpu_threads=1)) as ranks:
 @pytest.mark.distributed
 def test_two_ranks_see_every_video_once(model, broken_manifest, decoder, tmp_path):
     """Six videos of which three fail; then fewer videos than ranks; then none that decodes."""
-    (tmp_path / "worker.py").write_text(WORKER)
     broken_manifest.save(tmp_path / "manifest.parquet")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, str(tmp_path / "worker.py"), str(tmp_path)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    jobs.run_script(WORKER, tmp_path, ranks=2, timeout_s=180)
     for name, rows in (("all", None), ("one", np.array([2])), ("bad", np.array([1]))):
         alone = embed_videos(model, broken_manifest, decoder, HOW, rows)
         for rank in range(2):

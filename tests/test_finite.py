@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from engine.data.batch import ClipBatch
 from engine.finite import FiniteGuard, copy_buffers, gradient_norm, restore_buffers, statistics_norm
 from engine.optim import build_optimizer
 from tests import jobs
+from tests.forked import Forked
 from tests.small_run import run_tool
 
 CPU = torch.device("cpu")
@@ -121,7 +120,7 @@ def videos(tmp_path_factory):
 # A run whose loss is made infinite on one rank after some numbers of steps: what a burst of bad numbers looks like.
 POISONED = """
 import sys
-from engine import train
+from engine import train, train_options
 from engine.errors import run_command
 build = train.build_run
 def poisoned(*arguments):
@@ -131,7 +130,7 @@ def poisoned(*arguments):
     run.task.loss = lambda *parts: loss(*parts) * (float("inf") if hit() else 1.0)
     return run
 train.build_run = poisoned
-run_command(train.main)
+run_command(lambda: train.main(train_options.read("")))
 """
 
 
@@ -147,8 +146,7 @@ def survivor(videos, tmp_path_factory):
     )  # fmt: skip
     script = here / "poisoned.py"
     script.write_text(POISONED)
-    words = [sys.executable, script, config]
-    done = subprocess.run(words, env=jobs.environment(), capture_output=True, text=True, timeout=120)
+    done = Forked(script, config, variables=jobs.environment(), merged=False).completed(120)
     assert done.returncode == 0, done.stderr
     return config, here / "run"
 

@@ -20,24 +20,26 @@ Into --out go class_overlap.csv (each training class with its nearest test class
 class_overlap.png (the nearest ones, as the paper's Fig. 3). In training, train.exclude_overlap does this.
 """
 
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.class_overlap, __doc__)
+
 import argparse
-from pathlib import Path
 
 from engine import pictures
-from engine.command_line import Parser, output_folder
-from engine.config import OverlapConfig, WordsConfig
-from engine.errors import InputError, run_command
+from engine.command_line import output_folder
+from engine.config import WordsConfig
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.overlap import nearest_test_classes, overlapping, read_classes, write_overlap_csv
 from engine.tables import format_table
 
 
-def main() -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Measure, print the overlapping classes, write the table and the picture."""
-    arguments = _arguments()
-    if not 0 <= arguments.tau <= 2:
-        raise InputError(f"--tau is {arguments.tau:g}: a cosine distance lies between 0 and 2")
     output_folder(arguments.out, "--out")
     source, _, path = arguments.words.partition(":")
     choices = {"rules": arguments.rules, "centre": arguments.centre, "missing": arguments.missing}
@@ -61,24 +63,5 @@ def main() -> None:
     print(f"written to {arguments.out}: class_overlap.csv, class_overlap.png")
 
 
-def _arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", action="append", required=True, metavar="[NAME=]CLASSES",
-                        help="training classes (or those of pretrained weights); repeat it for several sets")  # fmt: skip
-    parser.add_argument("--test", action="append", required=True, metavar="[NAME=]CLASSES",
-                        help="test classes; repeat it for several sets")  # fmt: skip
-    parser.add_argument("--tau", type=float, default=OverlapConfig().tau, help="threshold (default: %(default)s)")
-    parser.add_argument("--words", default="glove", metavar="SOURCE[:FILE]",
-                        help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE (default: the installed GloVe)")  # fmt: skip
-    parser.add_argument("--rules", default="auto", help="whose word rules, as words.rules (default: auto)")
-    parser.add_argument("--centre", default="auto", help="as words.centre (default: auto)")
-    parser.add_argument(
-        "--missing", default="error", choices=("error", "random"), help="as words.missing (default: error)"
-    )
-    parser.add_argument("--shown", type=int, default=60, metavar="N", help="classes in the picture (default: 60)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the table and picture go")
-    return parser.parse_args()
-
-
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ARGUMENTS)

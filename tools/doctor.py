@@ -14,30 +14,26 @@ and of each manifest whether a sample of its videos is there as it was indexed.
 Exit status 0 if a run can work here (also where something is only slower), 1 if there is a blocker.
 """
 
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.doctor, __doc__)
+
 import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
-from engine.command_line import Parser
 from engine.diagnosis import diagnose
-from engine.errors import run_command
 from engine.provenance import installed
 from engine.records import device, versions
 from engine.tables import format_table
 
 
-def main() -> None:
-    """Read the command line, check, print the page."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", action="append", default=[], type=Path, metavar="MANIFEST", help="a manifest to look at"
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--versions", action="store_true", help="only list what is installed, as NAME==VERSION")
-    arguments = parser.parse_args()
+def main(arguments: argparse.Namespace) -> None:
+    """Check, print the page."""
     if arguments.versions:
         # Without the build's name (+cu130), which package indices and databases of vulnerabilities do not know.
         pinned = {name: version.partition("+")[0] for name, version in installed().items() if name != "unseen"}
@@ -57,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ARGUMENTS)

@@ -35,6 +35,13 @@ five classes and their cosines), and with --report: report.html and tensorboard/
 With --words random the classes get random vectors: a control, which must come out at chance.
 """
 
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.evaluate, __doc__)
+
 import argparse
 import json
 import sys
@@ -44,11 +51,11 @@ from pathlib import Path
 from typing import Any
 
 from engine import pictures
-from engine.command_line import Parser, output_folder
+from engine.command_line import output_folder
 from engine.config import RunConfig, SourceConfig
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
-from engine.errors import InputError, run_command
+from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos, score
 from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
 from engine.inference import inference_decoder, inference_settings, load_model
@@ -65,9 +72,8 @@ from engine.visual_report.run_folder import read_run_facts
 SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 
 
-def main() -> None:
-    """Read the command line, evaluate every test set, print and write the results."""
-    arguments = _arguments()
+def main(arguments: argparse.Namespace) -> None:
+    """Evaluate every test set, print and write the results."""
     with session(RunConfig(device=arguments.device)) as ranks:
         loaded = load_model(
             arguments.run,
@@ -92,29 +98,6 @@ def main() -> None:
             if arguments.report:
                 write_report(out, loaded, content, results, general, datasets, classes)
             print(f"\nwritten to {out}")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value",
-                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
-    parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
-                        help="a test set; repeat it for several; default: data.tests of the run")  # fmt: skip
-    parser.add_argument("--words", metavar="SOURCE[:FILE]",
-                        help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
-    parser.add_argument("--generalised", metavar="SEEN",
-                        help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
-    parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument(
-        "--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the run's data.decoder"
-    )
-    parser.add_argument(
-        "--report", action="store_true", help="also write report.html, and its pictures for TensorBoard"
-    )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation/ in the run folder")
-    return parser.parse_intermixed_args()
 
 
 def _settings(arguments: argparse.Namespace) -> list[str]:
@@ -281,4 +264,4 @@ def write_report(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ARGUMENTS)

@@ -16,6 +16,13 @@ Into OUT go NAME.md, NAME.csv (every single value, with the folder of its run) a
 appended to benchmarks/records/experiments.jsonl. docs/experiments.md has the commands behind the pictures that are shown there.
 """
 
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.experiments, __doc__)
+
 import argparse
 import os
 import signal
@@ -24,10 +31,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from engine.command_line import Parser, output_folder
+from engine.command_line import output_folder
 from engine.config import load_config
 from engine.data.manifest import Manifest
-from engine.errors import InputError, run_command
+from engine.errors import InputError
 from engine.experiments.adopt import adopt_runs
 from engine.experiments.catalogue import EXPERIMENTS
 from engine.experiments.cells import differences
@@ -41,13 +48,9 @@ from engine.semantics.overlap import read_classes
 from engine.tables import format_table
 
 
-def main() -> None:
+def main(arguments: argparse.Namespace) -> None:
     """Plan, run, report."""
-    arguments = _arguments()
     signal.signal(signal.SIGTERM, _interrupted)  # stop the cells too: each saves its state
-    for name in arguments.names:
-        if name not in EXPERIMENTS:
-            raise InputError(f"no experiment '{name}': there are {', '.join(EXPERIMENTS)}")
     setup = _setup(arguments)
     if not arguments.only_plan:
         output_folder(arguments.out, "--out")
@@ -155,38 +158,6 @@ def _setup(arguments: argparse.Namespace) -> Setup:
     return setup
 
 
-def _arguments() -> argparse.Namespace:
-    experiments = "\n".join(f"  {name:8} {each.about}" for name, each in EXPERIMENTS.items())
-    parser = Parser(
-        description=f"{__doc__}\nexperiments:\n{experiments}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    default = Setup.__dataclass_fields__
-    add = parser.add_argument
-    add("names", nargs="+", metavar="NAME", help=f"experiments: {', '.join(EXPERIMENTS)}")
-    add("--config", type=Path, help="the training that is varied, see configs/")
-    add("--methods", type=Path, metavar="FILE", help="methods: the list, see configs/methods/ucf15.yaml")
-    add("--adopt", action="append", default=[], metavar="METHOD=GLOB",
-        help="methods: take run folders that were made by hand, where their config is equal")  # fmt: skip
-    add("--set", nargs="+", default=[], metavar="section.key=value",
-        help="change keys of the config; of all --methods, where they do not set them themselves")  # fmt: skip
-    add("--images", metavar="MANIFEST", help="pictures to pretrain on (Stanford 40, SUN397)")
-    add("--out", type=Path, default=Path("runs/experiments"), help="where all goes (default: %(default)s)")
-    add("--splits", type=int, nargs="+", default=default["splits"].default, help="class splits (default: 0 1 2)")
-    add("--draws", type=int, help="random subsets of each kind in a split (default: 1)")
-    add("--shares", type=float, nargs="+", help="shares of the training videos (default: 0.1 0.25 0.5 1)")
-    add("--class-counts", type=int, nargs="+", help="numbers of training classes (default: 2 4 6 8)")
-    add("--clusters", type=int, nargs="+", help="numbers of clusters (default: 1 2 3 6)")
-    add("--cluster-classes", type=int, help="training classes from a cluster (default: 6; paper: 50)")
-    for side in ("train", "test"):
-        add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
-            help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip
-    add("--workers", type=int, default=0, help="cells at a time (default: one for each GPU, else for each core)")
-    add("--record", action="store_true", help="append the values to benchmarks/records/experiments.jsonl")
-    add("--only-report", action="store_true", help="run nothing: show what the finished cells say")
-    add("--only-plan", action="store_true", help="list the cells and which are finished")
-    return parser.parse_args()
-
-
 def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -196,4 +167,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ARGUMENTS)

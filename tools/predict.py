@@ -14,6 +14,13 @@ others are classified all the same, and the exit status is then 1.
 A cosine is no probability. It tells which of the classes named here is nearest, also when none fits.
 """
 
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.predict, __doc__)
+
 import argparse
 import json
 import sys
@@ -23,9 +30,8 @@ from pathlib import Path
 
 import torch
 
-from engine.command_line import Parser
 from engine.distributed import choose_device
-from engine.errors import InputError, run_command
+from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos
 from engine.inference import inference_decoder, inference_settings, load_model, manifest_of_files
 from engine.metrics import check_finite
@@ -45,9 +51,10 @@ class Answer:
     error: str | None = None
 
 
-def main() -> None:
-    """Read the command line, classify, print; exit status 1 if a video could not be used."""
-    arguments = _arguments()
+def main(arguments: argparse.Namespace) -> None:
+    """Classify, print; exit status 1 if a video could not be used."""
+    if not 1 <= arguments.top <= MAX_K:
+        raise InputError(f"--top is {arguments.top}: it must be from 1 to {MAX_K}")
     names = class_names(arguments.classes, arguments.classes_file)
     device = choose_device(arguments.device)
     settings = {"data.decoder": arguments.decoder, "evaluate.num_snippets": arguments.snippets}
@@ -67,31 +74,6 @@ def main() -> None:
         print(f"error: {answer.video}: {answer.error}", file=sys.stderr)
     if failed:
         sys.exit(1)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
-    parser.add_argument("--model", required=True, type=Path, metavar="RUN", help="run folder or checkpoint file")
-    named = parser.add_mutually_exclusive_group(required=True)
-    named.add_argument("--classes", metavar="'A, B, ...'", help="class names with commas between them")
-    named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
-    parser.add_argument(
-        "--top", type=int, default=5, metavar="K", help=f"classes shown of each video (default 5, at most {MAX_K})"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON: a list with one entry for each video")
-    parser.add_argument("--words", metavar="SOURCE[:FILE]",
-                        help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE; default: the run's")  # fmt: skip
-    parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--decoder", default="pyav", choices=("auto", "dali", "nvcodec", "pyav"),
-                        help="default: pyav, which reads the most formats")  # fmt: skip
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
-                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
-    arguments = parser.parse_args()
-    if not 1 <= arguments.top <= MAX_K:
-        parser.error(f"--top is {arguments.top}: it must be from 1 to {MAX_K}")
-    return arguments
 
 
 def class_names(text: str | None, file: Path | None) -> list[str]:
@@ -166,4 +148,4 @@ def answer_table(answers: Sequence[Answer]) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ARGUMENTS)

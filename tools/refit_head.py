@@ -16,6 +16,13 @@ With --keep SHARE the layer is a mix of the new one and the trained one, SHARE o
 share cannot be chosen on training classes, which the trained layer has learnt.
 """
 
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.refit_head, __doc__)
+
 import argparse
 import json
 import shlex
@@ -25,11 +32,11 @@ import numpy as np
 import torch
 
 from engine.checkpoint import checkpoint_file, network_weights, read_checkpoint, save_checkpoint
-from engine.command_line import Parser, output_folder
+from engine.command_line import output_folder
 from engine.config import save_config
 from engine.data.sources import class_lookup, load_trained
 from engine.distributed import choose_device
-from engine.errors import InputError, run_command
+from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_features
 from engine.inference import inference_decoder, inference_settings, load_model
 from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
@@ -38,9 +45,8 @@ from engine.tables import format_table
 from engine.tasks.zero_shot.trained import LoadedModel
 
 
-def main() -> None:
-    """Read the command line, fit the layer, write the run folder, print the table of strengths."""
-    arguments = _arguments()
+def main(arguments: argparse.Namespace) -> None:
+    """Fit the layer, write the run folder, print the table of strengths."""
     device = choose_device(arguments.device)
     overrides = [f"evaluate.num_snippets={arguments.snippets}"] if arguments.snippets is not None else []
     loaded = load_model(arguments.run, device, overrides=[*overrides, *arguments.set])
@@ -60,28 +66,6 @@ def main() -> None:
     )
     print(format_table(["strength", "held-out training classes", ""], rows))
     print(f"\n{out}: now evaluate it, python tools/evaluate.py {shlex.quote(str(out))}")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/ridge")
-    parser.add_argument(
-        "--snippets", type=int, metavar="T", help="snippets of a training video; default: the run's (25)"
-    )
-    parser.add_argument(
-        "--keep", type=float, default=0.0, metavar="SHARE", help="of the trained layer, 0 to 1 (default 0)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the partitions of the training classes (default 0)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
-                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
-    arguments = parser.parse_args()
-    if not 0 <= arguments.keep <= 1:
-        parser.error(f"--keep is {arguments.keep}: it must be from 0 to 1")
-    if arguments.seed < 0:
-        parser.error(f"--seed is {arguments.seed}: it must be at least 0")
-    return arguments
 
 
 def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -126,4 +110,4 @@ def write(out: Path, loaded: LoadedModel, head: RidgeHead, keep: float, features
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ARGUMENTS)

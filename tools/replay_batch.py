@@ -12,6 +12,13 @@ The first bad batch by default; --step takes another. Exit status 1 if something
 if all is well (as it may be in another --precision, which then is the mend).
 """
 
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.replay_batch, __doc__)
+
 import argparse
 import json
 import math
@@ -25,11 +32,10 @@ from torch import nn
 
 from engine.build import build_run
 from engine.checkpoint import read_checkpoint
-from engine.command_line import Parser
 from engine.config import Config
 from engine.data.batch import Batch
 from engine.distributed import Ranks, choose_device
-from engine.errors import InputError, run_command
+from engine.errors import InputError
 from engine.finite import FOLDER, gradient_norm
 from engine.preemption import StopVote
 from engine.run import Run
@@ -48,9 +54,8 @@ class Finding:
     bad: list[int]
 
 
-def main() -> None:
-    """Read the command line, replay, print."""
-    arguments = _arguments()
+def main(arguments: argparse.Namespace) -> None:
+    """Replay, print."""
     saved = _read_origins(arguments.folder)
     run = _restore(arguments)
     step = run.step if arguments.step is None else arguments.step
@@ -67,15 +72,6 @@ def main() -> None:
     print(format_table(["rank", "loss", "gradient norm", "first layer not finite", "snippets at fault"], rows))
     print("\n".join(culprits))
     sys.exit(0 if all(math.isfinite(row[1]) and math.isfinite(row[2]) for row in rows) else 1)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="RUN/not_finite", help="what the stopped run left")
-    parser.add_argument("--step", type=int, metavar="N", help="steps done before the batch; default: the first bad one")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    return parser.parse_args()
 
 
 def _read_origins(folder: Path) -> dict[str, Any]:
@@ -143,4 +139,4 @@ def _watch(model: nn.Module, layers: list[str]) -> list[torch.utils.hooks.Remova
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ARGUMENTS)

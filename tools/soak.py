@@ -17,6 +17,13 @@ of memory (mapped files left out), and half a file or thread, from there to the 
 benchmarks/pictures/soak_NAME.png, appends a line to benchmarks/records/soak.jsonl. Exit status 1 if something grows.
 """
 
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.soak, __doc__)
+
 import argparse
 import multiprocessing
 import os
@@ -33,9 +40,8 @@ import numpy as np
 import torch
 from bench.charts import PICTURES
 from bench.resources import UNITS, Sample, Trend, trends, watch
-from bench.runs import QUICKSTART, TRAIN, endless
+from bench.runs import TRAIN, endless
 
-from engine.command_line import Parser
 from engine.config import load_config
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import build_decoder
@@ -47,19 +53,18 @@ from engine.data.pyav.encode import write_video
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.distributed import choose_device
-from engine.errors import InputError, run_command
+from engine.errors import InputError
 from engine.pictures import NEUTRAL, RIGHT, save_figure
 from engine.records import append_record
 from engine.tables import format_table
 
-_SIDE, _FRAMES, _NUM_VIDEOS, _BATCH = 64, 48, 48, 16
+_FRAMES, _NUM_VIDEOS, _BATCH = 48, 48, 16
 _CODECS = {"store": ("libx264",), "pyav": ("libx264",), "dali": ("libvpx-vp9", "mjpeg")}  # dali: on the CPU
 _SUFFIXES = {"libx264": ".mp4", "libvpx-vp9": ".webm", "mjpeg": ".avi"}
 
 
-def main() -> None:
-    """Read the command line, run, judge, keep what was seen."""
-    arguments = parse_arguments()
+def main(arguments: argparse.Namespace) -> None:
+    """Run, judge, keep what was seen."""
     with tempfile.TemporaryDirectory() as folder:
         soak = soak_decoder if arguments.part == "decode" else soak_training
         samples, facts = soak(arguments, Path(folder))
@@ -75,41 +80,6 @@ def main() -> None:
         )  # fmt: skip
         print(f"recorded in {Path(os.path.relpath(path))}")
     sys.exit(0 if all(trend.is_flat for trend in found.values()) else 1)
-
-
-def parse_arguments() -> argparse.Namespace:
-    """The command line.
-
-    Raises:
-        InputError: a number out of range.
-    """
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    common = Parser(add_help=False)
-    common.add_argument("--every", type=float, default=5.0, metavar="S", help="seconds between samples (default: 5)")
-    common.add_argument("--warm-up", type=float, default=0.1, metavar="SHARE", help="not judged (default: 0.1)")
-    common.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
-    common.add_argument("--threads", type=int, default=1, metavar="N", help="that decode (default: 1)")
-    common.add_argument("--no-record", action="store_true", help="print only: no record, no picture")
-    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
-    decode = parts.add_parser("decode", parents=[common], help="random snippets through one decoder")
-    decode.add_argument("decoder", choices=tuple(_CODECS), help="which")
-    decode.add_argument("--snippets", type=int, default=200_000, metavar="N", help="default: 200000")
-    decode.add_argument("--damaged", type=float, default=0.0, metavar="SHARE", help="of the files (default: 0)")
-    decode.add_argument("--manifest", type=Path, help="of videos (or a store) to take in place of drawn ones")
-    decode.add_argument("--side", type=int, default=_SIDE, metavar="PX", help="of drawn videos (default: 64)")
-    train = parts.add_parser("train", parents=[common], help="engine/train.py until the time is up")
-    train.add_argument("--minutes", type=float, default=60.0, metavar="N", help="default: 60")
-    train.add_argument(
-        "--config", type=Path, default=QUICKSTART, help="with a procedural section (default: quickstart)"
-    )
-    arguments = parser.parse_args()
-    ranges = {"every": (0.05, 600), "warm_up": (0, 0.9), "threads": (1, 1024), "snippets": (1, 10**12),
-              "damaged": (0, 0.9), "minutes": (0.1, 10**6), "side": (32, 4096)}  # fmt: skip
-    for name, (low, high) in ranges.items():
-        value = getattr(arguments, name, low)
-        if not low <= value <= high:
-            raise InputError(f"--{name.replace('_', '-')} is {value:g}: it must be from {low:g} to {high:g}")
-    return arguments
 
 
 def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
@@ -268,4 +238,4 @@ def draw(samples: Sequence[Sample], found: Mapping[str, Trend], path: Path) -> N
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, ARGUMENTS)

@@ -30,8 +30,13 @@ def results(model: VideoResNet, call: nn.Module, clips: torch.Tensor) -> list[di
     return [{"features": features.detach()}, gradients, dict(model.named_buffers())]
 
 
-@pytest.mark.parametrize("backend", [None, "aot_eager"])
-@pytest.mark.parametrize(("form", "multiple"), [("published", 1), ("flat", 1), ("flat", 8)])
+@pytest.mark.parametrize(
+    ("form", "multiple", "backend"),
+    [
+        ("published", 1, None), ("flat", 1, None), ("flat", 8, None), ("published", 1, "aot_eager"),
+        ("flat", 8, "aot_eager"), pytest.param("flat", 1, "aot_eager", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_with_sums_of_its_own_it_is_the_same_function(form, multiple, backend, monkeypatch):
     monkeypatch.setitem(FILLED, "cpu", multiple)
     clips = torch.randn(2, 3, 4, 24, 24, dtype=torch.float64).contiguous(memory_format=torch.channels_last_3d)

@@ -1,13 +1,12 @@
 """The compute benchmark with a narrow network and small clips, and its FLOP count against the published ones."""
 
-import argparse
 import dataclasses
 
 import pytest
 import torch
 
 from engine.errors import InputError
-from tests.small_run import ROOT
+from tests.small_run import ROOT, benchmark_options
 
 
 @pytest.fixture
@@ -79,7 +78,5 @@ def test_fp32_on_a_gpu_is_called_what_it_is(monkeypatch, bench):
     ],
 )
 def test_wrong_options_are_refused(bench, arguments, message):
-    parser = argparse.ArgumentParser()
-    bench.add_arguments(parser)
     with pytest.raises(InputError, match=message):
-        bench.run(parser.parse_args(["--device", "cpu", *arguments]))
+        bench.run(benchmark_options("compute", "--device", "cpu", *arguments))

@@ -1,7 +1,5 @@
 """The decoding benchmark at a small size: that all contestants decode the same snippets, and that it records."""
 
-from argparse import ArgumentParser
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ import torch
 from engine.data.batch import SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
-from tests.small_run import ROOT
+from tests.small_run import ROOT, benchmark_options
 
 
 @pytest.fixture
@@ -22,10 +20,8 @@ def bench(monkeypatch):
 
 
 def options(bench, *words):
-    parser = ArgumentParser()
-    bench.add_arguments(parser)
     small = ["--snippets", "6", "--repeats", "2", "--short-side", "64", "--crop", "56"]
-    return parser.parse_args([*small, *words])
+    return benchmark_options("decode", *small, *words)
 
 
 def test_all_decode_the_same_snippets(bench, tmp_path):
@@ -76,3 +72,13 @@ def test_results_are_printed_recorded_and_drawn(bench, monkeypatch, capsys, tmp_
         bench.run(options(bench, "--repeats", "0"))
     with pytest.raises(InputError, match="--threads is 9999"):
         bench.run(options(bench, "--threads", "9999"))
+
+
+def test_parameter_sets_are_found_also_where_the_search_ends_at_a_start_code(bench):
+    from bench.material import _parameter_sets
+
+    sets = b"\x00\x00\x00\x01\x67abc" + b"\x00\x00\x00\x01\x68de"
+    picture = b"\x00\x00\x01\x65" + bytes([9]) * (4096 - len(sets) - 7)
+    data = sets + picture + b"\x00\x00\x01\x41more"
+    assert data[4093:4096] == b"\x00\x00\x01"
+    assert _parameter_sets(data, "h264") == sets

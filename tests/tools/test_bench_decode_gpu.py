@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import time
-from argparse import ArgumentParser
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +19,7 @@ from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from tests.data.fake_nvcodec import FakeModule
 from tests.data.videos import picture, write_numbered
-from tests.small_run import ROOT
+from tests.small_run import ROOT, benchmark_options
 
 CPU = torch.device("cpu")
 CLIP = ClipFormat(num_frames=4, short_side=64, crop=56)
@@ -99,9 +98,8 @@ def recorded(bench, monkeypatch):
 
 
 def options(bench, *words):
-    parser = ArgumentParser()
-    bench.add_arguments(parser)
-    return parser.parse_args(["--snippets", "9", "--repeats", "2", "--batch", "4", "--threads", "2", *words])
+    small = ["--snippets", "9", "--repeats", "2", "--batch", "4", "--threads", "2"]
+    return benchmark_options("decode_gpu", *small, *words)
 
 
 def test_all_that_runs_without_a_gpu(bench, dali, vp9, recorded, capsys):

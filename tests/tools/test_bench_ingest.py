@@ -1,6 +1,5 @@
 """The ingest and memory benchmarks at a small size: a plain transcode that is comparable, a table, a straight line."""
 
-from argparse import ArgumentParser
 from pathlib import Path
 
 import av
@@ -9,7 +8,7 @@ import pytest
 
 from engine.data.store.index import StoreSettings
 from engine.errors import InputError
-from tests.small_run import ROOT
+from tests.small_run import ROOT, benchmark_options
 
 
 @pytest.fixture
@@ -22,9 +21,7 @@ def bench(monkeypatch):
 
 
 def options(module, *words):
-    parser = ArgumentParser()
-    module.add_arguments(parser)
-    return parser.parse_args(["--short-side", "64", "--crop", "56", *words])
+    return benchmark_options(module.__name__.removeprefix("bench."), "--short-side", "64", "--crop", "56", *words)
 
 
 def recorder(monkeypatch, module):

@@ -8,7 +8,7 @@ import torch
 
 from engine.errors import InputError
 from engine.records import recording_into
-from tests.small_run import ROOT, call_tool
+from tests.small_run import ROOT, benchmark_options, call_tool
 
 
 @pytest.fixture
@@ -33,11 +33,9 @@ def test_rows_rates_and_record(bench, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "find_peak", lambda *_: peak)
     problems = bench.build_problems(torch.device("cpu"), 0.02, "bf16")
     monkeypatch.setattr(bench, "build_problems", lambda *_: [problems[1], problems[2]])  # each starts a process
-    parser = bench.argparse.ArgumentParser()
-    bench.add_arguments(parser)
     arguments = ["--device", "cpu", "--scale", "0.02", "--repeats", "3", "--no-compile"]
     with recording_into(tmp_path):
-        bench.run(parser.parse_args(arguments))
+        bench.run(benchmark_options("kernels", *arguments))
     out = capsys.readouterr().out
     recorded = json.loads((tmp_path / "kernels.jsonl").read_text())
     assert "peak (given)" in out and "cosine_nn 81 x 700, k 5, prepared classes, fp32: " in out
@@ -63,7 +61,7 @@ def test_rows_rates_and_record(bench, monkeypatch, tmp_path, capsys):
         (["--only", "sort"], "--only 'sort' is in no name: cosine_nn"),
     ):
         with pytest.raises(InputError, match=message):
-            bench.run(parser.parse_args(["--device", "cpu", *words]))
+            bench.run(benchmark_options("kernels", "--device", "cpu", *words))
 
 
 FAULTS = r"^broken: RuntimeError: no room on this device; deadly, kernel: its process ended with 3$"
@@ -84,10 +82,8 @@ def test_a_case_that_fails_costs_only_itself(bench, monkeypatch, tmp_path, capsy
     faults = [bench.Problem("broken", broken_case), bench.Problem("deadly", deadly_case)]
     problems = bench.build_problems(torch.device("cpu"), 0.01, "bf16")
     monkeypatch.setattr(bench, "build_problems", lambda *_: [*faults, problems[2]])
-    parser = bench.argparse.ArgumentParser()
-    bench.add_arguments(parser)
     with recording_into(tmp_path), pytest.raises(InputError, match=FAULTS):
-        bench.run(parser.parse_args(["--device", "cpu", "--scale", "0.01", "--repeats", "1", "--no-compile"]))
+        bench.run(benchmark_options("kernels", "--device", "cpu", "--scale", "0.01", "--repeats", "1", "--no-compile"))
     recorded = json.loads((tmp_path / "kernels.jsonl").read_text())
     assert {row["case"] for row in recorded["results"]} == {"clip_normalize 1 clips"}
 
@@ -120,9 +116,7 @@ def test_what_the_compiler_makes_of_the_kernels(bench, monkeypatch, capsys):
     pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
     few = [next(bench.compiled_rows(90))]
     monkeypatch.setattr(bench, "compiled_rows", lambda capability: few if capability == 90 else [])
-    parser = bench.argparse.ArgumentParser()
-    bench.add_arguments(parser)
-    bench.run(parser.parse_args(["--compiled", "90"]))
+    bench.run(benchmark_options("kernels", "--compiled", "90"))
     name, registers, spills, *_, share = few[0]
     assert name == "cosine_nn fp16, 128 x 64, k 1" and 32 < registers < 256 and spills == 0 and 20 < int(share) < 100
     assert name in capsys.readouterr().out

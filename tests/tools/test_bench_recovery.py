@@ -1,12 +1,11 @@
 """The recovery benchmark: how a log is read, and one real kill of each kind."""
 
-from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
 
 from engine.errors import InputError
-from tests.small_run import ROOT
+from tests.small_run import ROOT, benchmark_options
 
 
 @pytest.fixture
@@ -17,10 +16,8 @@ def recovery(monkeypatch):
     return recovery
 
 
-def options(module, *words):
-    parser = ArgumentParser()
-    module.add_arguments(parser)
-    return parser.parse_args(words)
+def options(*words):
+    return benchmark_options("recovery", *words)
 
 
 def test_a_log_tells_how_far_a_run_has_come(recovery, tmp_path):
@@ -32,7 +29,7 @@ def test_a_log_tells_how_far_a_run_has_come(recovery, tmp_path):
         file.write('{"event": "scalars", "step": 11}\n{"event": "scal')  # a line that a kill cut short
     assert recovery.progress(log) == recovery.Progress(2, 10, 11)
     with pytest.raises(InputError, match="--repeats is 0"):
-        recovery.run(options(recovery, "--repeats", "0"))
+        recovery.run(options("--repeats", "0"))
 
 
 @pytest.mark.slow
@@ -40,7 +37,7 @@ def test_a_log_tells_how_far_a_run_has_come(recovery, tmp_path):
 def test_real_kills_are_timed(recovery, monkeypatch, capsys):
     recorded = {}
     monkeypatch.setattr(recovery, "append_record", lambda name, **fields: recorded.update(fields) or Path(name))
-    recovery.run(options(recovery, "--repeats", "1"))
+    recovery.run(options("--repeats", "1"))
     for name in ("started again", "torchrun"):
         assert 1 < recorded["results"][f"{name}, s"]["p50"] < recovery._LIMIT_S
         assert 0 <= recorded["results"][f"{name}, steps done again"]["p50"] <= recovery._EVERY_STEPS + 3

@@ -15,7 +15,7 @@ from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from tests.jobs import write_config, write_videos
-from tests.small_run import ROOT, call_tool, start_tool, write_run
+from tests.small_run import ROOT, benchmark_options, call_tool, start_tool, write_run
 
 STEP = ["--device", "cpu", "--width", "4", "--frames", "2", "--crop", "16", "--batch", "2", "--steps", "2"]
 
@@ -163,13 +163,23 @@ def test_operations_do_what_the_ledger_says(program):
     assert found["mm"].kind == "matrix product" and found["mm"].seconds > 0 and len(found["mm"].samples) == 3
 
 
-def test_train_from_a_store_beside_the_baselines(program, tmp_path, videos):
+# Each contestant is a process that imports torch: all six are for -m slow.
+@pytest.mark.parametrize("only", [("engine", "paper recipe"), pytest.param((), marks=pytest.mark.slow)])
+def test_train_from_a_store_beside_the_baselines(program, tmp_path, videos, only):
     raw, store = videos
     config = write_config(tmp_path / "config.yaml", raw, tmp_path / "run", words={"source": "random", "dim": 8})
     trace = tmp_path / "trace.json"
     words = ["--config", config, "--manifest", store, "--raw", raw, "--steps", "2", "--rounds", "1", "--workers", "0"]
     status, out = program(
-        "train", "--device", "cpu", *words, "--trace", trace, "train.batch_size=3", "model.backbone=r2plus1d_18"
+        "train",
+        "--device",
+        "cpu",
+        *words,
+        "--trace",
+        trace,
+        "train.batch_size=3",
+        "model.backbone=r2plus1d_18",
+        *(word for name in only for word in ("--only", name)),
     )
     assert status == 0, (
         out
@@ -177,21 +187,39 @@ def test_train_from_a_store_beside_the_baselines(program, tmp_path, videos):
     record = newest(tmp_path, "train")
     check_record(record)
     rows = {(row["case"], row["variant"]): row for row in record["results"]}
-    ours = ("engine", "engine flat", "engine flat bf16")
-    assert list(rows) == [("store", each) for each in ours] + [
-        ("files", each) for each in ("engine", "torchvision", "paper recipe")
-    ]
+    entered = [("store", each) for each in ("engine", "engine flat", "engine flat bf16")]
+    entered += [("files", each) for each in ("engine", "torchvision", "paper recipe")]
+    assert list(rows) == [each for each in entered if not only or each[1] in only]
     for row in rows.values():
         values = row["values"]
         assert values["clips_per_s"] == pytest.approx(3 / row["seconds"]["p50"])
         assert values["saturation"] == pytest.approx(values["clips_per_s"] / values["compute_clips_per_s"])
         assert 0 <= values["wait_share"] < 1 and values["warmup_s"] > 0
-    assert rows["files", "paper recipe"]["precision"] == "fp32" and rows["store", ours[2]]["precision"] == "bf16"
+    assert all((row["precision"] == "bf16") == ("bf16" in row["variant"]) for row in rows.values())
     assert rows["files", "paper recipe"]["values"]["wait_share"] > 0.02  # it decodes in the loop itself
-    ratio = rows["files", "torchvision"]["seconds"]["p50"] / rows["store", "engine"]["seconds"]["p50"]
-    assert rows["store", "engine"]["values"]["over_torchvision"] == pytest.approx(ratio)
+    for rival in {"torchvision", "paper recipe"}.intersection(only or ("torchvision", "paper recipe")):
+        ratio = rows["files", rival]["seconds"]["p50"] / rows["store", "engine"]["seconds"]["p50"]
+        assert rows["store", "engine"]["values"][f"over_{rival.replace(' ', '_')}"] == pytest.approx(ratio)
     assert trace.stat().st_size > 1000
     assert not (tmp_path / "run").exists()  # the config's own run folder is left alone
+
+
+def test_all_take_part_in_training_where_nobody_is_chosen(program, tmp_path, videos):
+    from bench.train import config_tree, entries_of, entry_config
+
+    raw, store = videos
+    config = write_config(tmp_path / "config.yaml", raw, tmp_path / "run", words={"source": "random", "dim": 8})
+    words = ["--device", "cpu", "--config", str(config), "--manifest", str(store), "--raw", str(raw)]
+    arguments, device = benchmark_options("train", *words), torch.device("cpu")
+    tree = config_tree(arguments, device)
+    entries = entries_of(arguments, tree, tmp_path)
+    assert [(entry.source, entry.name) for entry in entries] == [
+        *(("store", each) for each in ("engine", "engine flat", "engine flat bf16")),
+        *(("files", each) for each in ("engine", "torchvision", "paper recipe")),
+    ]
+    own = {(each.source, each.name): entry_config(tree, each, tmp_path, device) for each in entries}
+    assert [each.train.precision for each in own.values()] == ["auto", "auto", "bf16", "auto", "auto", "auto"]
+    assert [each.model.form for each in own.values()][:3] == ["published", "flat", "flat"]
 
 
 def test_train_draws_videos_where_none_are_named(program, tmp_path):
@@ -272,13 +300,14 @@ def test_accuracy_without_a_run_says_what_to_do(program, tmp_path, monkeypatch):
 
 def test_a_suite_goes_on_after_a_failure_and_tells_it(program, tmp_path, monkeypatch, capsys):
     import bench_throughput
+    from bench import options
 
-    parts = (("accuracy",), ("manifest", "--rows", "2000", "--repeats", "1"))
-    monkeypatch.setitem(bench_throughput.SUITES, "cpu", parts)
+    parts = (("accuracy", "--clips", "few"), ("manifest", "--rows", "2000", "--repeats", "1"))
+    monkeypatch.setitem(options.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["bench_throughput.py", "--suite", "cpu", "--out", "out"])
-    with pytest.raises(InputError, match=r"1 of 2 parts failed, as told above:\naccuracy: exit status 2"):
-        bench_throughput.main()
+    with pytest.raises(InputError, match=r"1 of 2 parts failed, as told above:\naccuracy --clips few: exit status 2"):
+        bench_throughput.main(options.read(bench_throughput.__doc__))
     record = newest(tmp_path, "manifest")
     assert record["n"] == 1 and record["command"].endswith("manifest --rows 2000 --repeats 1")
     assert "suite cpu:" in capsys.readouterr().out
@@ -300,14 +329,15 @@ def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
 
 def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
     import bench_throughput
+    from bench import options
 
     parts = (("compute", "--roofline"), ("manifest", "--rows", "2000", "--repeats", "1"))
-    monkeypatch.setitem(bench_throughput.SUITES, "cpu", parts)
+    monkeypatch.setitem(options.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["bench_throughput.py", "--out", "out", *words])
-        bench_throughput.main()
+        bench_throughput.main(options.read(bench_throughput.__doc__))
         return capsys.readouterr().out
 
     begun = []
@@ -323,8 +353,8 @@ def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
 
 
 def test_suites_name_what_there_is(program):
-    import bench_throughput
+    from bench import options
 
-    parser = bench_throughput._parser()
-    named = {parser.parse_args(words).benchmark for suite in bench_throughput.SUITES.values() for words in suite}
+    parser = options.build_parser("")
+    named = {parser.parse_args(words).benchmark for suite in options.SUITES.values() for words in suite}
     assert {"manifest", "decode", "compute", "train", "kernels", "accuracy"} <= named

@@ -66,6 +66,7 @@ def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources
 # DALI has a process of its own below that one.
 @pytest.mark.parametrize("decoder", ["dali", pytest.param("pyav", marks=pytest.mark.slow)])
 def test_a_short_soak_watches_the_process_it_started(decoder, resources, monkeypatch, tmp_path, capsys, request):
+    import options
     import soak
 
     if decoder == "dali":
@@ -74,7 +75,7 @@ def test_a_short_soak_watches_the_process_it_started(decoder, resources, monkeyp
     words = ["decode", decoder, "--snippets", "800", "--damaged", "0.25", "--every", "0.05"]
     monkeypatch.setattr(sys, "argv", ["soak.py", *words])
     with recording_into(tmp_path), pytest.raises(SystemExit) as ended:
-        soak.main()
+        soak.main(options.soak(soak.__doc__))
     assert ended.value.code in (0, 1)  # so short a run may still be warming up
     assert f"decode_{decoder}: 800 snippets" in capsys.readouterr().out
     record = json.loads((tmp_path / "soak.jsonl").read_text())

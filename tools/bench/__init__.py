@@ -1,1 +1,1 @@
-"""The benchmarks of tools/bench_throughput.py: one file each, with `add_arguments(parser)` and `run(arguments)`."""
+"""The benchmarks of tools/bench_throughput.py: one file each, with `run(arguments)`; their options are in options.py."""

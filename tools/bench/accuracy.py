@@ -40,22 +40,6 @@ _ROOT = Path(__file__).resolve().parents[2]
 _QUICKSTART, _TRAINED_HERE = Path("runs/quickstart"), Path("runs/quickstart_bench")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py accuracy`."""
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders or checkpoint files")
-    parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
-                        help="a test set; default: data.tests of each run")  # fmt: skip
-    parser.add_argument("--clips", type=int, action="append", help="of a video; repeat it (default: 1, 3, 5, 10, 25)")
-    parser.add_argument("--precision", choices=DTYPES, action="append", help="default: fp32, and bf16 (old GPUs: fp16)")
-    parser.add_argument("--max-videos", type=int, default=None, help="of each test set (default: all)")
-    parser.add_argument("--repeats", type=int, default=1, help="evaluations of each kind (default: 1)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
-    parser.add_argument(
-        "--train", action="store_true", help="first train the quickstart, half its epochs, where there is no run"
-    )
-    parser.add_argument("--no-record", action="store_true", help="print only")
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, append a record.
 

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.options import SHARED_BYTES
 from kernels.cosine_configs import Config, fitting_configs, padded_width
 
-SHARED_BYTES = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448}  # that a block may have, by compute capability
 _H100_MACS = {"fp16": 2048, "bf16": 2048, "fp32": 128}  # a cycle of a multiprocessor
 _PRODUCTS = ("HMMA", "HGMMA", "UTCHMMA", "FFMA")
 _WIDTHS = {"U8": 8, "U16": 16, "64": 64, "128": 128}

@@ -35,11 +35,11 @@ from typing import Any
 
 import torch
 
+from bench.options import CPU_TRAINERS, GPU_TRAINERS
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
 from bench.rows import Row, line, table, with_ratios
-from bench.trainers import CPU_TRAINERS, GPU_TRAINERS, Setting, flop_per_clip, reduced_precision, setting_config
-from engine.config import ModelConfig
+from bench.trainers import Setting, flop_per_clip, reduced_precision, setting_config
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
@@ -47,28 +47,6 @@ from engine.tables import format_table
 
 _TOOLS = Path(__file__).resolve().parents[1]
 _TOO_LONG = "no result in"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py compute`."""
-    backbones = dataclasses.fields(ModelConfig)[0].metadata["choices"]
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
-    parser.add_argument("--backbone", choices=backbones, default="r2plus1d_18", help="default: r2plus1d_18")
-    parser.add_argument("--width", type=int, default=None, help="its channels (default: 64, published; 16 on a CPU)")
-    parser.add_argument("--frames", type=int, default=None, help="of a clip (default: 16 on a GPU, 8 on a CPU)")
-    parser.add_argument("--crop", type=int, default=None, help="its side (default: 112 on a GPU, 56 on a CPU)")
-    parser.add_argument("--batch", type=int, default=None, help="clips of a step (default: 64 on a GPU, 4 on a CPU)")
-    parser.add_argument("--steps", type=int, default=None, help="timed steps (default: 50 on a GPU, 7 on a CPU)")
-    parser.add_argument(
-        "--only",
-        choices=dict.fromkeys(CPU_TRAINERS + GPU_TRAINERS),
-        action="append",
-        help="only this trainer; may be repeated",
-    )
-    parser.add_argument("--trace", type=Path, help="write a profiler trace of three steps of 'engine' to this file")
-    parser.add_argument("--limit", type=float, default=None, help="seconds a trainer may take (default: 600; CPU: 100)")
-    parser.add_argument("--roofline", action="store_true", help="the operations of a step in place of the trainers")
-    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 from bench.charts import save_bars
-from bench.material import Material, add_material_arguments, check_counts, prepare
+from bench.material import Material, check_counts, prepare
 from bench.readers import Reader, find_readers
 from engine.data.ahead import decode_in_order, in_batches
 from engine.data.batch import SnippetRequest, VideoDecoder
@@ -61,16 +61,6 @@ class Speed:
 
     by_clock: float
     by_computing: float
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py decode`."""
-    add_material_arguments(parser, num_videos=60, snippets=192)
-    parser.add_argument("--repeats", type=int, default=7, help="runs of each contestant (default: 7)")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="cores; above 1 adds the engine with as many threads (default: 1)"
-    )
-    parser.add_argument("--cold", action="store_true", help="ask the system to forget the files before every run")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -32,35 +32,14 @@ import torch
 
 from bench.apart import Apart, ContestantError
 from bench.gpu_contestants import HEVC, OTHERS, OURS, PEER, REFERENCE, Contender, Run, names
-from bench.material import Material, add_hevc, add_material_arguments, check_counts, prepare
+from bench.material import Material, add_hevc, check_counts, prepare
 from engine.data.decoders import default_threads
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
 from engine.tables import format_table
 
-_EQUAL_CRF = 21  # of HEVC: the PSNR of H.264 at the default of 20 (benchmark `ingest`, UCF101 at a short side of 128)
 _LIMIT_S = 180.0  # seconds a contestant may take to be built, or for one run
 _MOST_DIFFERENCE = 16.0  # mean of 256 levels, of the same frames by other colour matrices; other frames differ more
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py decode_gpu`."""
-    add_material_arguments(parser, num_videos=200, snippets=2048)
-    parser.add_argument("--batch", type=int, default=64, help="snippets of one call (default: 64)")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: 5)")
-    parser.add_argument("--threads", type=int, help="of each contestant (default: this process's cores)")
-    parser.add_argument(
-        "--hevc",
-        type=int,
-        nargs="?",
-        const=_EQUAL_CRF,
-        metavar="CRF",
-        help="also ingest with --codec hevc --crf CRF (default: %(const)s), and decode that",
-    )
-    parser.add_argument(
-        "--limit", type=float, default=600.0, metavar="S", help="begin no further run after (default: 600)"
-    )
-    parser.add_argument("--needed", type=float, help="clips/s that the network eats on this GPU (see `compute`)")
 
 
 def run(arguments: argparse.Namespace) -> None:

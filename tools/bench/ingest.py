@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 from bench.decode import decode_with, engine, measure
-from bench.material import add_material_arguments, check_counts, prepare
+from bench.material import check_counts, prepare
 from engine.data.manifest import Manifest
 from engine.data.pyav.normalise import (
     ENCODERS,
@@ -59,13 +59,6 @@ VARIANTS = (
     {"codec": "hevc", "tune": "none"},
     {"codec": "hevc", "preset": "veryfast"},
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py ingest`."""
-    add_material_arguments(parser, num_videos=15, snippets=96)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: 5)")
-    parser.add_argument("--variants", type=int, default=len(VARIANTS), help="settings tried (default: all)")
 
 
 def run(arguments: argparse.Namespace) -> None:

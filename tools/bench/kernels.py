@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from bench.apart import Apart, ContestantError
 from bench.cases import Case, Problem
-from bench.compiled import HEADINGS, SHARED_BYTES, compiled_rows
+from bench.compiled import HEADINGS, compiled_rows
 from bench.peaks import DTYPES, Peak, copy_gb_per_s, find_peak, time_calls
 from bench.rows import Row, line, table, with_ratios
 from bench.step_kernels import build_step_problems
@@ -35,22 +35,6 @@ from kernels.cosine_nn import cosine_topk, prepare_classes
 
 _LARGEST_SCORES = 1 << 34  # bytes of N x C scores up to which the unfused expression is tried
 _LIMIT_S = 300.0  # that building a case or measuring one of its variants may take
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py kernels`."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the queries and clips to use (default: 1)")
-    parser.add_argument("--repeats", type=int, default=None, help="timed calls (default: 50 on a GPU, 7 on a CPU)")
-    parser.add_argument("--only", metavar="TEXT", help="only the cases that have this in their name")
-    parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rivals out")
-    parser.add_argument(
-        "--compiled",
-        type=int,
-        choices=SHARED_BYTES,
-        help="registers, spills and loads for a GPU of this compute capability (90: H100) instead; nothing is recorded",
-    )
-    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 def run(arguments: argparse.Namespace) -> None:

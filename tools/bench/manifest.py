@@ -23,7 +23,6 @@ from engine.errors import InputError
 from engine.records import append_record, summarise
 from engine.tables import format_table
 
-KINETICS_700 = 541_624  # videos
 LIMITS = {"load_s": 1.0, "resident_mb": 300.0, "peak_mb": 300.0, "plan_s": 0.5}
 MEANING = {
     "load_s": "Manifest.load, seconds",
@@ -31,14 +30,6 @@ MEANING = {
     "peak_mb": "the same at the peak of loading, MB",
     "plan_s": "one epoch planned and shared over the ranks, seconds",
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py manifest`."""
-    parser.add_argument("--rows", type=int, default=KINETICS_700, help="videos in the manifest (default: Kinetics-700)")
-    parser.add_argument("--repeats", type=int, default=7, help="fresh processes (default: 7)")
-    parser.add_argument("--ranks", type=int, default=8, help="ranks the epoch is shared over (default: 8)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def run(arguments: argparse.Namespace) -> None:

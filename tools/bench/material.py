@@ -38,19 +38,6 @@ class Material:
     hevc: Manifest | None = None
 
 
-def add_material_arguments(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int) -> None:
-    """The options that `prepare` reads, with these defaults, and --no-record."""
-    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones, groups of 250 frames)")
-    parser.add_argument(
-        "--num-videos", type=int, default=num_videos, help="taken from the manifest at random (default: %(default)s)"
-    )
-    parser.add_argument("--snippets", type=int, default=snippets, help="decoded in one run (default: %(default)s)")
-    parser.add_argument("--short-side", type=int, default=128, help="of store and snippets, pixels (default: 128)")
-    parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
-    parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
-
-
 def check_counts(arguments: argparse.Namespace, *names: str) -> None:
     """Refuse options that count something and are below 1.
 
@@ -58,8 +45,9 @@ def check_counts(arguments: argparse.Namespace, *names: str) -> None:
         InputError: naming the first of them.
     """
     for name in names:
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {value}: it must be at least 1")
 
 
 def prepare(arguments: argparse.Namespace, folder: Path, settings: StoreSettings | None = None) -> Material:
@@ -138,7 +126,7 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
 
 def _parameter_sets(data: bytes, codec: str) -> bytes:
     """The parameter sets (of sequence, picture and, in HEVC, video) before the first picture, each behind its start code."""
-    units = data[:4096].split(b"\x00\x00\x01")[1:]
+    units = [unit for unit in data[:4096].split(b"\x00\x00\x01")[1:] if unit]  # the cut may be at a start code
     if codec == "hevc":
         wanted = [unit for unit in units if unit[0] >> 1 & 63 in (32, 33, 34)]
     else:

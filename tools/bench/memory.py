@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.material import Material, add_material_arguments, prepare
+from bench.material import Material, prepare
 from engine.data.batch import SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
@@ -23,12 +23,6 @@ from engine.records import append_record
 
 _BATCH = 16
 _READINGS = 100
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py memory`."""
-    add_material_arguments(parser, num_videos=60, snippets=50_000)
-    parser.add_argument("--threads", type=int, default=1, help="of the decoder (default: 1)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -8,7 +8,9 @@ from time import perf_counter
 
 import torch
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from bench.options import PRECISIONS
+
+DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), strict=True))
 
 # Vendors' data sheets: dense TFLOP/s of the tensor cores for fp16 and bf16 (accumulating in fp32), TFLOP/s of fp32
 # without TF32, memory GB/s. The first pattern found in the device's name counts. V100 and T4 have no bf16.

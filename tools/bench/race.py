@@ -10,11 +10,11 @@ import torch
 
 from bench.apart import Apart, ContestantError
 from bench.contestants import BaselineContestant, Contestant, EngineContestant, Window
+from bench.options import BASELINES
 from bench.rows import Row, line, with_ratios
 from engine.config import Config
 from engine.records import GrowingRecord, summarise
 
-BASELINES = ("torchvision", "paper recipe")
 _WARMUP_STEPS = 3
 
 

@@ -40,13 +40,6 @@ class Progress:
     step: int
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py recovery`."""
-    parser.add_argument("--repeats", type=int, default=5, help="kills of each kind (default: 5)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument("--no-record", action="store_true", help="print only")
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, append a record.
 

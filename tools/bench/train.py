@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from bench.material import draw_videos
-from bench.race import BASELINES, Entry, Race
+from bench.options import BASELINES, ENGINE
+from bench.race import Entry, Race
 from bench.rows import table
 from engine.config import Config, ProceduralConfig
 from engine.data.decoders import default_threads
@@ -40,32 +41,9 @@ from engine.records import GrowingRecord
 from engine.schema import apply_override, parse, read_yaml
 from engine.tables import format_table
 
-ENGINE = {"engine": "published", "engine flat": "flat", "engine flat bf16": "flat"}  # name -> model.form
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _NEVER = 10**6  # epochs: what happens at the end of one is not part of the steps
 _EPOCH = 20_000  # clips: few videos come so often in an epoch that no end of one falls among the timed steps
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py train`."""
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="change keys of the config")
-    parser.add_argument("--config", type=Path, help="of the training (default: the quickstart's; on a GPU the paper's)")
-    parser.add_argument("--manifest", type=Path, help="store or raw videos (default: the config's, or drawn ones)")
-    parser.add_argument("--raw", type=Path, help="manifest of the raw videos, for the baselines, where it is a store")
-    parser.add_argument("--decoder", choices=("auto", "dali", "pyav"), help="of the engine (default: the config's)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default: 3)")
-    parser.add_argument("--steps", type=int, default=None, help="timed in one turn (default: 30 on a GPU, 12 on a CPU)")
-    parser.add_argument("--workers", type=int, default=None, help="of the baselines' DataLoader (default: the cores)")
-    parser.add_argument("--only", choices=(*ENGINE, *BASELINES), action="append", help="may be repeated")
-    parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, help="the torchvision baseline (default: on a GPU)"
-    )
-    parser.add_argument(
-        "--limit", type=float, default=240, help="seconds one may take to start, warm up or have a turn (default: 240)"
-    )
-    parser.add_argument("--trace", type=Path, help="write a profiler trace of three steps of the first to this file")
-    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -35,14 +35,6 @@ from engine.schema import parse
 from engine.train import train_step
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD
 
-_BASELINES = ("torchvision", "paper recipe")
-# The engine's default is bf16 on a GPU that has it, and fp32 on a CPU, where the flat form only loses when it is compiled.
-# On a GPU those that compile come first: they say most, and a session there may end early.
-GPU_TRAINERS = (
-    "engine fused compiled", "engine flat compiled", "torchvision", "engine compiled", "engine flat fp16 compiled",
-    "engine flat", "engine", "engine fp16", "paper recipe",
-)  # fmt: skip
-CPU_TRAINERS = ("engine", "engine flat", "engine flat bf16", "engine compiled", *_BASELINES)
 EMBED_DIM = 300
 _WARMUP_STEPS = 3
 

@@ -1,0 +1,37 @@
+"""The command line of `engine/train.py`. Nothing is imported here that imports torch, which takes seconds."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from engine.command_line import Parser
+from engine.config import Config, load_config
+from engine.schema_help import describe, outline, sections
+
+
+class _ShowSection(argparse.Action):
+    """Print one section of the config whole, and exit; as --help does, so the config file may be missing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
+        print(describe(Config, values))
+        parser.exit()
+
+
+def read(about: str) -> Config:
+    """The config that the command line asks for. With --help or --section: prints and exits.
+
+    Raises:
+        InputError: a wrong option, a config that cannot be read, a wrong key.
+    """
+    parser = Parser(
+        prog="torchrun engine/train.py",
+        description=about,
+        epilog=f"Config sections with their keys, as section.key=default:\n\n{outline(Config)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=Path, help="YAML file, see configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="set single keys over the file")
+    parser.add_argument("--section", action=_ShowSection, choices=sections(Config), metavar="NAME",
+                        help="print what every key of a section means, and exit; the sections are listed below")  # fmt: skip
+    arguments = parser.parse_args()
+    return load_config(arguments.config, arguments.overrides)

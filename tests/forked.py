@@ -1,0 +1,111 @@
+"""Programs in processes of their own that start at once: forked by a server that has imported what they import.
+
+Importing torch, torchvision and the engine takes a process some four seconds of computing. The server (Python's own
+`multiprocessing.forkserver`) does it once a session; each program is then a fork of it, with its own arguments,
+environment, output, signals and exit status, as if it had been started by its file's name. That a file can be started
+so is tested in tests/tools/test_help.py, and by all that torchrun starts.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+from threading import Thread
+from unittest import mock
+
+from tests.environment import ROOT, environment
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["pytest", "torch._dynamo", "engine.train", "tests.forked"])
+
+
+class Forked:
+    """A program that runs: what `subprocess.Popen` has of methods, with the output as text.
+
+    Args:
+        program: a Python file; it runs as __main__.
+        variables: its environment, whole.
+        merged: its stderr goes where its stdout goes.
+    """
+
+    def __init__(self, program: Path, *words: object, variables: Mapping[str, str], merged: bool, cwd: Path = ROOT):
+        self.args = [str(program), *map(str, words)]
+        read_out, write_out = _CONTEXT.Pipe(duplex=False)
+        read_err, write_err = (None, write_out) if merged else _CONTEXT.Pipe(duplex=False)
+        with mock.patch.dict(os.environ, environment()):  # the server's, which must not compute with more threads
+            forkserver.ensure_running()
+        self._process = _CONTEXT.Process(
+            target=_become, args=(self.args, dict(variables), str(cwd), write_out, write_err)
+        )
+        self._process.start()
+        for pipe in {write_out, write_err}:
+            pipe.close()
+        self.stdout, self.stderr = (pipe and os.fdopen(os.dup(pipe.fileno())) for pipe in (read_out, read_err))
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.poll() is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.poll()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str | None]:
+        """What it printed, to its end: (stdout, stderr, None where that is merged)."""
+        found: dict[str, str] = {}
+        pipes = {"stdout": self.stdout, "stderr": self.stderr}
+        readers = [
+            Thread(target=lambda name=name, pipe=pipe: found.update({name: pipe.read()}), daemon=True)
+            for name, pipe in pipes.items()
+            if pipe is not None
+        ]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout)
+        self.wait(timeout)
+        return found["stdout"], found.get("stderr")
+
+    def completed(self, timeout: float) -> subprocess.CompletedProcess[str]:
+        """Wait for its end; one that takes longer is killed."""
+        try:
+            out, err = self.communicate(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        return subprocess.CompletedProcess(self.args, self.returncode, out, err)
+
+
+def _become(words: list[str], variables: dict[str, str], cwd: str, out: Connection, err: Connection) -> None:
+    """In the fork: be that program."""
+    for pipe, number in ((out, 1), (err, 2)):
+        os.dup2(pipe.fileno(), number)
+    for pipe in {out, err}:
+        pipe.close()
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(cwd)
+    sys.argv, sys.orig_argv = words, [sys.executable, *words]
+    sys.path.insert(0, str(Path(words[0]).parent))
+    runpy.run_path(words[0], run_name="__main__")

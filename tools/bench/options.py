@@ -1,0 +1,279 @@
+"""The command line of `bench_throughput.py`, and the names that it and the benchmarks share.
+
+Nothing is imported here that imports torch, which takes seconds: tests/tools/test_help.py.
+"""
+
+import argparse
+import ast
+import dataclasses
+from pathlib import Path
+
+from engine.command_line import Parser
+from engine.config import ModelConfig
+from engine.errors import InputError
+from engine.records import RECORDS
+
+KINETICS_700 = 541_624  # videos
+SHARED_BYTES = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448}  # that a block may have, by compute capability
+PRECISIONS = ("fp32", "bf16", "fp16")
+ENGINE = {"engine": "published", "engine flat": "flat", "engine flat bf16": "flat"}  # of `train`: name -> model.form
+BASELINES = ("torchvision", "paper recipe")
+# The engine's default is bf16 on a GPU that has it, and fp32 on a CPU, where the flat form only loses when it is compiled.
+# On a GPU those that compile come first: they say most, and a session there may end early.
+GPU_TRAINERS = (
+    "engine fused compiled", "engine flat compiled", "torchvision", "engine compiled", "engine flat fp16 compiled",
+    "engine flat", "engine", "engine fp16", "paper recipe",
+)  # fmt: skip
+CPU_TRAINERS = ("engine", "engine flat", "engine flat bf16", "engine compiled", *BASELINES)
+_EQUAL_CRF = 21  # of HEVC: the PSNR of H.264 at the default of 20 (benchmark `ingest`, UCF101 at a short side of 128)
+SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
+    "cpu": (  # within ten minutes on two idle cores
+        ("manifest", "--repeats", "3"),
+        ("decode", "--num-videos", "20", "--repeats", "3", "--snippets", "96"),
+        ("ingest", "--num-videos", "2", "--repeats", "2", "--variants", "4", "--snippets", "16"),
+        ("memory", "--snippets", "2000"),
+        ("kernels", "--device", "cpu"),
+        ("train", "--device", "cpu"),
+        ("compute", "--device", "cpu", "--limit", "75"),
+        ("compute", "--roofline", "--device", "cpu"),
+        ("accuracy", "--train", "--device", "cpu"),
+    ),
+    "gpu": (  # part by part in docs/gpu_checklist.md
+        ("compute", "--device", "cuda", "--steps", "20", "--limit", "240"),
+        ("kernels", "--device", "cuda", "--repeats", "20"),
+        ("compute", "--roofline", "--device", "cuda", "--steps", "5"),
+        ("decode_gpu", "--snippets", "512", "--repeats", "3", "--hevc", "--limit", "240"),
+        ("train", "--device", "cuda", "--rounds", "2", "--steps", "20"),
+        (
+            "accuracy",
+            "--train",
+            "--device",
+            "cuda",
+            "--clips",
+            "1",
+            "--clips",
+            "5",
+            "--clips",
+            "25",
+            "--precision",
+            "fp32",
+            "--precision",
+            "fp16",
+            "--precision",
+            "bf16",
+        ),
+    ),
+}
+
+
+def read(about: str) -> argparse.Namespace:
+    """The command line of bench_throughput.py.
+
+    Raises:
+        InputError: a wrong option, or not one thing to do.
+    """
+    arguments = build_parser(about).parse_args()
+    if (arguments.part or arguments.skip) and not arguments.suite:
+        raise InputError("--part and --skip name parts of a suite: name the suite with --suite")
+    chosen = [arguments.benchmark, arguments.suite, arguments.markdown]
+    if sum(bool(each) for each in chosen) != 1:
+        raise InputError("name one benchmark, one --suite, or --markdown; --help lists them")
+    return arguments
+
+
+def build_parser(about: str) -> argparse.ArgumentParser:
+    """The whole command line; `about` is what --help says first."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=SUITES, help="every benchmark that says something about such a machine")
+    parts = sorted({part_name(words) for suite in SUITES.values() for words in suite})
+    parser.add_argument("--part", choices=parts, action="append", help="only this part of the suite; may be repeated")
+    parser.add_argument("--skip", choices=parts, action="append", help="not this part; may be repeated")
+    parser.add_argument("--markdown", action="store_true", help="print the newest record of each benchmark as a table")
+    parser.add_argument(
+        "--out", type=Path, default=RECORDS.parent, help="for records and pictures (default: benchmarks)"
+    )
+    parser.add_argument("--logdir", type=Path, help="of TensorBoard (default: tensorboard in --out)")
+    commands = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK")
+    for name, add_options in BENCHMARKS.items():
+        description = _docstring(name)
+        command = commands.add_parser(
+            name,
+            help=description.splitlines()[0],
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_options(command)
+    return parser
+
+
+def _docstring(name: str) -> str:
+    """What a benchmark's module says of itself, read without importing it."""
+    return ast.get_docstring(ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")))
+
+
+def part_name(words: tuple[str, ...]) -> str:
+    """What a part of a suite is called."""
+    return "roofline" if "--roofline" in words else words[0]
+
+
+def _material(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int) -> None:
+    """The options that `bench.material.prepare` reads, with these defaults, and --no-record."""
+    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones, groups of 250 frames)")
+    parser.add_argument(
+        "--num-videos", type=int, default=num_videos, help="taken from the manifest at random (default: %(default)s)"
+    )
+    parser.add_argument("--snippets", type=int, default=snippets, help="decoded in one run (default: %(default)s)")
+    parser.add_argument("--short-side", type=int, default=128, help="of store and snippets, pixels (default: 128)")
+    parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
+    parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
+def manifest(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py manifest`."""
+    parser.add_argument("--rows", type=int, default=KINETICS_700, help="videos in the manifest (default: Kinetics-700)")
+    parser.add_argument("--repeats", type=int, default=7, help="fresh processes (default: 7)")
+    parser.add_argument("--ranks", type=int, default=8, help="ranks the epoch is shared over (default: 8)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
+def decode(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py decode`."""
+    _material(parser, num_videos=60, snippets=192)
+    parser.add_argument("--repeats", type=int, default=7, help="runs of each contestant (default: 7)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="cores; above 1 adds the engine with as many threads (default: 1)"
+    )
+    parser.add_argument("--cold", action="store_true", help="ask the system to forget the files before every run")
+
+
+def decode_gpu(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py decode_gpu`."""
+    _material(parser, num_videos=200, snippets=2048)
+    parser.add_argument("--batch", type=int, default=64, help="snippets of one call (default: 64)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: 5)")
+    parser.add_argument("--threads", type=int, help="of each contestant (default: this process's cores)")
+    parser.add_argument(
+        "--hevc",
+        type=int,
+        nargs="?",
+        const=_EQUAL_CRF,
+        metavar="CRF",
+        help="also ingest with --codec hevc --crf CRF (default: %(const)s), and decode that",
+    )
+    parser.add_argument(
+        "--limit", type=float, default=600.0, metavar="S", help="begin no further run after (default: 600)"
+    )
+    parser.add_argument("--needed", type=float, help="clips/s that the network eats on this GPU (see `compute`)")
+
+
+def ingest(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py ingest`."""
+    _material(parser, num_videos=15, snippets=96)
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: 5)")
+    parser.add_argument("--variants", type=int, help="settings tried (default: all)")
+
+
+def memory(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py memory`."""
+    _material(parser, num_videos=60, snippets=50_000)
+    parser.add_argument("--threads", type=int, default=1, help="of the decoder (default: 1)")
+
+
+def compute(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py compute`."""
+    backbones = dataclasses.fields(ModelConfig)[0].metadata["choices"]
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument("--backbone", choices=backbones, default="r2plus1d_18", help="default: r2plus1d_18")
+    parser.add_argument("--width", type=int, default=None, help="its channels (default: 64, published; 16 on a CPU)")
+    parser.add_argument("--frames", type=int, default=None, help="of a clip (default: 16 on a GPU, 8 on a CPU)")
+    parser.add_argument("--crop", type=int, default=None, help="its side (default: 112 on a GPU, 56 on a CPU)")
+    parser.add_argument("--batch", type=int, default=None, help="clips of a step (default: 64 on a GPU, 4 on a CPU)")
+    parser.add_argument("--steps", type=int, default=None, help="timed steps (default: 50 on a GPU, 7 on a CPU)")
+    parser.add_argument(
+        "--only",
+        choices=dict.fromkeys(CPU_TRAINERS + GPU_TRAINERS),
+        action="append",
+        help="only this trainer; may be repeated",
+    )
+    parser.add_argument("--trace", type=Path, help="write a profiler trace of three steps of 'engine' to this file")
+    parser.add_argument("--limit", type=float, default=None, help="seconds a trainer may take (default: 600; CPU: 100)")
+    parser.add_argument("--roofline", action="store_true", help="the operations of a step in place of the trainers")
+    parser.add_argument("--no-record", action="store_true", help="print only")
+
+
+def train(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py train`."""
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="change keys of the config")
+    parser.add_argument("--config", type=Path, help="of the training (default: the quickstart's; on a GPU the paper's)")
+    parser.add_argument("--manifest", type=Path, help="store or raw videos (default: the config's, or drawn ones)")
+    parser.add_argument("--raw", type=Path, help="manifest of the raw videos, for the baselines, where it is a store")
+    parser.add_argument("--decoder", choices=("auto", "dali", "pyav"), help="of the engine (default: the config's)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default: 3)")
+    parser.add_argument("--steps", type=int, default=None, help="timed in one turn (default: 30 on a GPU, 12 on a CPU)")
+    parser.add_argument("--workers", type=int, default=None, help="of the baselines' DataLoader (default: the cores)")
+    parser.add_argument("--only", choices=(*ENGINE, *BASELINES), action="append", help="may be repeated")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="the torchvision baseline (default: on a GPU)"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=240, help="seconds one may take to start, warm up or have a turn (default: 240)"
+    )
+    parser.add_argument("--trace", type=Path, help="write a profiler trace of three steps of the first to this file")
+    parser.add_argument("--no-record", action="store_true", help="print only")
+
+
+def kernels(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py kernels`."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the queries and clips to use (default: 1)")
+    parser.add_argument("--repeats", type=int, default=None, help="timed calls (default: 50 on a GPU, 7 on a CPU)")
+    parser.add_argument("--only", metavar="TEXT", help="only the cases that have this in their name")
+    parser.add_argument("--no-compile", action="store_true", help="leave the torch.compile rivals out")
+    parser.add_argument(
+        "--compiled",
+        type=int,
+        choices=SHARED_BYTES,
+        help="registers, spills and loads for a GPU of this compute capability (90: H100) instead; nothing is recorded",
+    )
+    parser.add_argument("--no-record", action="store_true", help="print only")
+
+
+def accuracy(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py accuracy`."""
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders or checkpoint files")
+    parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
+                        help="a test set; default: data.tests of each run")  # fmt: skip
+    parser.add_argument("--clips", type=int, action="append", help="of a video; repeat it (default: 1, 3, 5, 10, 25)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, action="append", help="default: fp32, and bf16 (old GPUs: fp16)"
+    )
+    parser.add_argument("--max-videos", type=int, default=None, help="of each test set (default: all)")
+    parser.add_argument("--repeats", type=int, default=1, help="evaluations of each kind (default: 1)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument(
+        "--train", action="store_true", help="first train the quickstart, half its epochs, where there is no run"
+    )
+    parser.add_argument("--no-record", action="store_true", help="print only")
+
+
+def recovery(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py recovery`."""
+    parser.add_argument("--repeats", type=int, default=5, help="kills of each kind (default: 5)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument("--no-record", action="store_true", help="print only")
+
+
+BENCHMARKS = {  # each is a module of this folder
+    "manifest": manifest,
+    "decode": decode,
+    "decode_gpu": decode_gpu,
+    "ingest": ingest,
+    "memory": memory,
+    "compute": compute,
+    "train": train,
+    "kernels": kernels,
+    "accuracy": accuracy,
+    "recovery": recovery,
+}

@@ -1,0 +1,193 @@
+"""The command lines of the programs in this folder whose work takes seconds to import (torch, torchvision).
+
+A program reads its options with one of these before it imports what it works with, so that --help and a mistake are told at
+once. So nothing is imported here that imports torch: tests/tools/test_help.py.
+"""
+
+import argparse
+from pathlib import Path
+
+from bench.runs import QUICKSTART
+
+from engine.command_line import Parser
+from engine.config import OverlapConfig
+from engine.errors import InputError
+from engine.experiments.names import EXPERIMENTS
+
+
+def evaluate(about: str) -> argparse.Namespace:
+    """Of evaluate.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value",
+                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
+                        help="a test set; repeat it for several; default: data.tests of the run")  # fmt: skip
+    parser.add_argument("--words", metavar="SOURCE[:FILE]",
+                        help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
+    parser.add_argument("--generalised", metavar="SEEN",
+                        help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
+    parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument(
+        "--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the run's data.decoder"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="also write report.html, and its pictures for TensorBoard"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation/ in the run folder")
+    return parser.parse_intermixed_args()
+
+
+def predict(about: str) -> argparse.Namespace:
+    """Of predict.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
+    parser.add_argument("--model", required=True, type=Path, metavar="RUN", help="run folder or checkpoint file")
+    named = parser.add_mutually_exclusive_group(required=True)
+    named.add_argument("--classes", metavar="'A, B, ...'", help="class names with commas between them")
+    named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each video (default 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON: a list with one entry for each video")
+    parser.add_argument("--words", metavar="SOURCE[:FILE]",
+                        help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE; default: the run's")  # fmt: skip
+    parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--decoder", default="pyav", choices=("auto", "dali", "nvcodec", "pyav"),
+                        help="default: pyav, which reads the most formats")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
+                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    return parser.parse_args()
+
+
+def refit_head(about: str) -> argparse.Namespace:
+    """Of refit_head.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/ridge")
+    parser.add_argument(
+        "--snippets", type=int, metavar="T", help="snippets of a training video; default: the run's (25)"
+    )
+    parser.add_argument(
+        "--keep", type=float, default=0.0, metavar="SHARE", help="of the trained layer, 0 to 1 (default 0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the partitions of the training classes (default 0)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
+                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    arguments = parser.parse_args()
+    if not 0 <= arguments.keep <= 1:
+        parser.error(f"--keep is {arguments.keep}: it must be from 0 to 1")
+    if arguments.seed < 0:
+        parser.error(f"--seed is {arguments.seed}: it must be at least 0")
+    return arguments
+
+
+def replay_batch(about: str) -> argparse.Namespace:
+    """Of replay_batch.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="RUN/not_finite", help="what the stopped run left")
+    parser.add_argument("--step", type=int, metavar="N", help="steps done before the batch; default: the first bad one")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    return parser.parse_args()
+
+
+def class_overlap(about: str) -> argparse.Namespace:
+    """Of class_overlap.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", action="append", required=True, metavar="[NAME=]CLASSES",
+                        help="training classes (or those of pretrained weights); repeat it for several sets")  # fmt: skip
+    parser.add_argument("--test", action="append", required=True, metavar="[NAME=]CLASSES",
+                        help="test classes; repeat it for several sets")  # fmt: skip
+    parser.add_argument("--tau", type=float, default=OverlapConfig().tau, help="threshold (default: %(default)s)")
+    parser.add_argument("--words", default="glove", metavar="SOURCE[:FILE]",
+                        help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE (default: the installed GloVe)")  # fmt: skip
+    parser.add_argument("--rules", default="auto", help="whose word rules, as words.rules (default: auto)")
+    parser.add_argument("--centre", default="auto", help="as words.centre (default: auto)")
+    parser.add_argument(
+        "--missing", default="error", choices=("error", "random"), help="as words.missing (default: error)"
+    )
+    parser.add_argument("--shown", type=int, default=60, metavar="N", help="classes in the picture (default: 60)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the table and picture go")
+    arguments = parser.parse_args()
+    if not 0 <= arguments.tau <= 2:
+        raise InputError(f"--tau is {arguments.tau:g}: a cosine distance lies between 0 and 2")
+    return arguments
+
+
+def experiments(about: str) -> argparse.Namespace:
+    """Of experiments.py."""
+    known = "\n".join(f"  {name:8} {what}" for name, what in EXPERIMENTS.items())
+    parser = Parser(description=f"{about}\nexperiments:\n{known}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("names", nargs="+", metavar="NAME", help=f"experiments: {', '.join(EXPERIMENTS)}")
+    add("--config", type=Path, help="the training that is varied, see configs/")
+    add("--methods", type=Path, metavar="FILE", help="methods: the list, see configs/methods/ucf15.yaml")
+    add("--adopt", action="append", default=[], metavar="METHOD=GLOB",
+        help="methods: take run folders that were made by hand, where their config is equal")  # fmt: skip
+    add("--set", nargs="+", default=[], metavar="section.key=value",
+        help="change keys of the config; of all --methods, where they do not set them themselves")  # fmt: skip
+    add("--images", metavar="MANIFEST", help="pictures to pretrain on (Stanford 40, SUN397)")
+    add("--out", type=Path, default=Path("runs/experiments"), help="where all goes (default: %(default)s)")
+    add("--splits", type=int, nargs="+", default=(0, 1, 2), help="class splits (default: 0 1 2)")
+    add("--draws", type=int, help="random subsets of each kind in a split (default: 1)")
+    add("--shares", type=float, nargs="+", help="shares of the training videos (default: 0.1 0.25 0.5 1)")
+    add("--class-counts", type=int, nargs="+", help="numbers of training classes (default: 2 4 6 8)")
+    add("--clusters", type=int, nargs="+", help="numbers of clusters (default: 1 2 3 6)")
+    add("--cluster-classes", type=int, help="training classes from a cluster (default: 6; paper: 50)")
+    for side in ("train", "test"):
+        add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
+            help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip
+    add("--workers", type=int, default=0, help="cells at a time (default: one for each GPU, else for each core)")
+    add("--record", action="store_true", help="append the values to benchmarks/records/experiments.jsonl")
+    add("--only-report", action="store_true", help="run nothing: show what the finished cells say")
+    add("--only-plan", action="store_true", help="list the cells and which are finished")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in EXPERIMENTS:
+            raise InputError(f"no experiment '{name}': there are {', '.join(EXPERIMENTS)}")
+    return arguments
+
+
+def soak(about: str) -> argparse.Namespace:
+    """Of soak.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common = Parser(add_help=False)
+    common.add_argument("--every", type=float, default=5.0, metavar="S", help="seconds between samples (default: 5)")
+    common.add_argument("--warm-up", type=float, default=0.1, metavar="SHARE", help="not judged (default: 0.1)")
+    common.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    common.add_argument("--threads", type=int, default=1, metavar="N", help="that decode (default: 1)")
+    common.add_argument("--no-record", action="store_true", help="print only: no record, no picture")
+    parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
+    decode = parts.add_parser("decode", parents=[common], help="random snippets through one decoder")
+    decode.add_argument("decoder", choices=("store", "pyav", "dali"), help="which")
+    decode.add_argument("--snippets", type=int, default=200_000, metavar="N", help="default: 200000")
+    decode.add_argument("--damaged", type=float, default=0.0, metavar="SHARE", help="of the files (default: 0)")
+    decode.add_argument("--manifest", type=Path, help="of videos (or a store) to take in place of drawn ones")
+    decode.add_argument("--side", type=int, default=64, metavar="PX", help="of drawn videos (default: 64)")
+    train = parts.add_parser("train", parents=[common], help="engine/train.py until the time is up")
+    train.add_argument("--minutes", type=float, default=60.0, metavar="N", help="default: 60")
+    train.add_argument(
+        "--config", type=Path, default=QUICKSTART, help="with a procedural section (default: quickstart)"
+    )
+    arguments = parser.parse_args()
+    ranges = {"every": (0.05, 600), "warm_up": (0, 0.9), "threads": (1, 1024), "snippets": (1, 10**12),
+              "damaged": (0, 0.9), "minutes": (0.1, 10**6), "side": (32, 4096)}  # fmt: skip
+    for name, (low, high) in ranges.items():
+        value = getattr(arguments, name, low)
+        if not low <= value <= high:
+            raise InputError(f"--{name.replace('_', '-')} is {value:g}: it must be from {low:g} to {high:g}")
+    return arguments
+
+
+def doctor(about: str) -> argparse.Namespace:
+    """Of doctor.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", action="append", default=[], type=Path, metavar="MANIFEST", help="a manifest to look at"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--versions", action="store_true", help="only list what is installed, as NAME==VERSION")
+    return parser.parse_args()
