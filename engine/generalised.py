@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.config import DataConfig, SourceConfig
+from engine.data.config import DataConfig, SourceConfig
 from engine.data.sources import DataSet, load_held_out, load_source
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos

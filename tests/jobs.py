@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from engine.checkpoint import read_checkpoint
-from engine.config import ProceduralConfig
+from engine.data.config import ProceduralConfig
 from engine.data.procedural import write_procedural_dataset
 from tests.environment import ROOT as REPO
 from tests.environment import environment

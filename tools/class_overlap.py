@@ -31,9 +31,9 @@ import argparse
 
 from engine import pictures
 from engine.command_line import output_folder
-from engine.config import WordsConfig
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import nearest_test_classes, overlapping, read_classes, write_overlap_csv
 from engine.tables import format_table
 

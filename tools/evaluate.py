@@ -52,17 +52,19 @@ from typing import Any
 
 from engine import pictures
 from engine.command_line import output_folder
-from engine.config import RunConfig, SourceConfig
+from engine.config import RunConfig
+from engine.data.config import SourceConfig
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos, score
 from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
-from engine.inference import inference_decoder, inference_settings, load_model
+from engine.inference import inference_settings, load_model
 from engine.metrics import ZeroShotResult
 from engine.result_tables import accuracy_table, class_table, write_tables
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.visual_report.board import write_board
 from engine.visual_report.findings import find
@@ -143,7 +145,9 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[ZeroShotResult], list[GeneralisedResult]]:
     """Evaluate the test sets one after the other and print the tables; the content of results.json first."""
     how = inference_settings(loaded.config, ranks.device)
-    decoder = inference_decoder(loaded.config, ranks.device, [dataset.manifest for dataset in datasets])
+    decoder = choose_decoding(loaded.config, ranks.device, [dataset.manifest for dataset in datasets]).open(
+        loaded.config.evaluate.batch_size
+    )
     content: dict[str, Any] = {
         "checkpoint": str(loaded.path),
         "step": loaded.step,

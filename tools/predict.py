@@ -33,11 +33,12 @@ import torch
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos
-from engine.inference import inference_decoder, inference_settings, load_model, manifest_of_files
+from engine.inference import inference_settings, load_model, manifest_of_files
 from engine.metrics import check_finite
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import name_key
 from engine.tables import format_table
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 from kernels.cosine_nn import MAX_K, cosine_topk
 
@@ -118,7 +119,7 @@ def predict(
     if manifest is None:
         return answers
     how = inference_settings(loaded.config, device, progress=progress)
-    decoder = inference_decoder(loaded.config, device, [manifest])
+    decoder = choose_decoding(loaded.config, device, [manifest]).open(loaded.config.evaluate.batch_size)
     try:
         embedded = embed_videos(loaded.model, manifest, decoder, how)
     finally:

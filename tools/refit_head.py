@@ -38,10 +38,11 @@ from engine.data.sources import class_lookup, load_trained
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_features
-from engine.inference import inference_decoder, inference_settings, load_model
+from engine.inference import inference_settings, load_model
 from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
 from engine.semantics.classes import build_class_embeddings
 from engine.tables import format_table
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 
 
@@ -80,7 +81,7 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
     data = load_trained(config.data, loaded.train_classes).train
     classes = build_class_embeddings(loaded.train_classes, config.words)
     check_dimension(loaded.model, classes)
-    decoder = inference_decoder(config, device, [data.manifest])
+    decoder = choose_decoding(config, device, [data.manifest]).open(config.evaluate.batch_size)
     try:
         embedded = embed_features(loaded.model, data.manifest, decoder, inference_settings(config, device))
     finally:

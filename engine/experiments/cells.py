@@ -1,7 +1,7 @@
 """A cell: one training run of an experiment, in a folder of its own that is named by what it is.
 
-Two cells are the same if everything that decides their result is the same: the folder, the number of threads, what is
-logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
+Two cells are the same if everything that decides their result is the same (`decides` in `engine/schema.py`): the folder, the
+speed, what is logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
 """
 
 import dataclasses
@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.config import CheckpointConfig, Config, LogConfig, RunConfig
+from engine.config import Config
 from engine.errors import InputError
 from engine.schema import parse, read_yaml
+from engine.schema_keys import decisive, default
 
 _DIGITS = 10  # of a digest, in a folder's name
 
@@ -112,15 +113,8 @@ def _digest(meaning: Config) -> str:
 
 
 def _meaning(config: Config, start: str | None) -> Config:
-    data = dataclasses.replace(config.data, decode_threads=0, prefetch_batches=2)
-    return dataclasses.replace(
-        config,
-        run=RunConfig(seed=config.run.seed),
-        data=data,
-        train=dataclasses.replace(config.train, init_from=start),
-        checkpoint=CheckpointConfig(),
-        log=LogConfig(),
-    )
+    meant = decisive(config)
+    return dataclasses.replace(meant, train=dataclasses.replace(meant.train, init_from=start))
 
 
 def differences(section: Any) -> dict[str, Any]:
@@ -128,8 +122,7 @@ def differences(section: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
-        has_factory = field.default_factory is not dataclasses.MISSING
-        if value != (field.default_factory() if has_factory else field.default):
+        if value != default(field):
             found[field.name] = _plain(value)
     return found
 

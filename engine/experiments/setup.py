@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.config import Config, SourceConfig
+from engine.config import Config
+from engine.data.config import SourceConfig
 from engine.data.sources import DataSet, load_source, load_tests, load_training_sets, num_drawn
 from engine.errors import InputError
 from engine.experiments.cells import Cell

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from engine.config import OverlapConfig, WordsConfig
+from engine.config import OverlapConfig
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.semantics.classes import KeptVectors, build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.semantics.embeddings import MissingVectors
 from kernels.cosine_nn import cosine_topk, prepare_classes
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.build import build_run
-from engine.config import Config, OverlapConfig, WordsConfig
+from engine.config import Config, OverlapConfig
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
@@ -16,6 +16,7 @@ from engine.preemption import StopVote
 from engine.run import save_run
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import (
     check_pretrained,
     nearest_test_classes,

@@ -87,7 +87,7 @@ def test_a_checkpoint_is_held_against_its_own_task_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(catalogue.TASKS, "line", Line)
     monkeypatch.setitem(catalogue.TASKS, "curve", type("Curve", (Line,), {"fields": ("bend",)}))
     tree = {"task": "curve", "run": {"folder": str(tmp_path), "device": "cpu"}, "train": {"batch_size": 4}}
-    with pytest.raises(InputError, match=r"holds a run with another task \(line\):"):
+    with pytest.raises(InputError, match=r"holds a run with another task \(line there\):"):
         build_run(parse(Config, tree), CPU, StopVote())
     state = read_checkpoint(newest)
     del state["slope"]

@@ -9,8 +9,9 @@ import torch
 from engine.data.manifest import Manifest
 from engine.data.sources import DataSet
 from engine.evaluate import evaluate_source
-from engine.inference import inference_decoder, inference_settings
+from engine.inference import inference_settings
 from engine.semantics.classes import build_class_embeddings
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.encoded import fade, manifest_of, write_colors
 from tests.small_run import call_tool, run_tool, write_run
@@ -54,7 +55,7 @@ def test_all_test_sets_of_the_run_in_one_call(folder, default):
     # The numbers are those of the engine, called directly.
     loaded = load_for_inference(folder / "run", torch.device("cpu"))
     how = inference_settings(loaded.config, torch.device("cpu"), progress=False)
-    decoder = inference_decoder(loaded.config, torch.device("cpu"))
+    decoder = choose_decoding(loaded.config, torch.device("cpu"), []).open(loaded.config.evaluate.batch_size)
     for name in ("first", "second"):
         data = DataSet(name, Manifest.load(folder / name / "manifest.parquet"))
         classes = build_class_embeddings(data.classes, loaded.config.words)

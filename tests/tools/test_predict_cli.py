@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from engine.evaluate import embed_videos
-from engine.inference import inference_decoder, inference_settings, load_model, manifest_of_files
+from engine.inference import inference_settings, load_model, manifest_of_files
+from engine.tasks.decoding import choose_decoding
 from tests.encoded import fade, write_colors
 from tests.small_run import call_tool, run_tool, write_run
 
@@ -30,7 +31,7 @@ def folder(tmp_path_factory):
     loaded = load_model(folder / "run", cpu)
     manifest, unreadable = manifest_of_files([folder / name for name in VIDEOS])
     assert unreadable == {}
-    decoder = inference_decoder(loaded.config, cpu)
+    decoder = choose_decoding(loaded.config, cpu, []).open(loaded.config.evaluate.batch_size)
     embedded = embed_videos(loaded.model, manifest, decoder, inference_settings(loaded.config, cpu, progress=False))
     decoder.close()
     assert embedded.embeddings.std(dim=0).max() > 0.001  # three different points

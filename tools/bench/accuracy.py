@@ -29,10 +29,11 @@ from engine.data.sources import DataSet, load_tests
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
-from engine.inference import inference_decoder, inference_settings, load_model
+from engine.inference import inference_settings, load_model
 from engine.records import append_record, summarise
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.tables import format_table
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 
 CLIPS = (1, 3, 5, 10, 25)
@@ -113,7 +114,9 @@ def measure(
     datasets = load_tests(loaded.config.data.tests)
     if not datasets:
         raise InputError(f"{label}: its config names no test set (data.tests): give one with --data MANIFEST")
-    decoder = inference_decoder(loaded.config, device, [dataset.manifest for dataset in datasets])
+    decoder = choose_decoding(loaded.config, device, [dataset.manifest for dataset in datasets]).open(
+        loaded.config.evaluate.batch_size
+    )
     rows = []
     try:
         for dataset in datasets:

@@ -28,7 +28,8 @@ from bench.material import draw_videos
 from bench.options import BASELINES, ENGINE
 from bench.race import Entry, Race
 from bench.rows import table
-from engine.config import Config, ProceduralConfig
+from engine.config import Config
+from engine.data.config import ProceduralConfig
 from engine.data.decoders import default_threads
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from engine import pictures
-from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.data.loader import ClipLoader, StreamPlan
@@ -67,7 +66,7 @@ class ZeroShot(Task):
             self.config,
             self.ranks.device,
             self.precision,
-            clip_format(self.config),
+            self.config.clip,
             self.sets.classes.dim,
             self.criterion,
         )
@@ -84,7 +83,7 @@ class ZeroShot(Task):
             sets.train.manifest,
             class_lookup(sets.train.manifest, sets.train.classes),
             sets.decoding.open(stream.batch_size // world_size),
-            clip_format(config),
+            config.clip,
             stream,
             config.data,
             epoch=epoch,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import check_fields, checkpoint_file, clip_format, network_weights, read_checkpoint
+from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint
 from engine.config import Config
 from engine.ema import evaluated_weights
 from engine.errors import InputError
@@ -44,7 +44,7 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
     if config.task != "zero_shot":
         raise InputError(f"checkpoint '{file}' is of the task '{config.task}': only a model of zero_shot names classes")
     check_fields(state, FIELDS, file)
-    model = build_embedder(config.model, clip_format(config), state["embed_dim"])
+    model = build_embedder(config.model, config.clip, state["embed_dim"])
     weights = evaluated_weights(state, weights or config.evaluate.weights, file)
     try:
         model.load_state_dict(network_weights(weights))
