@@ -6,7 +6,7 @@ A key can be idle (nothing uses it, for what another key is), decide nothing of 
 import dataclasses
 import functools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -74,13 +74,30 @@ def refuse_idle(config: Any, written: Mapping[str, Any], also_idle: Collection[s
 
 def without_idle(config: T) -> T:
     """The config with every idle key at its default."""
-    return _reset(config, set(idle(config)))
+    names = idle(config)
+    return with_keys(config, {key.name: default(key.field) for key in _keys(config) if key.name in names})
 
 
 def decisive(config: T) -> T:
     """The config with every key at its default that is idle, or that decides nothing of the result but its last digits."""
-    indecisive = {key.name for key in _keys(config) if not key.metadata.get("decides", True) and not _parts(key.value)}
-    return _reset(config, indecisive | set(idle(config)))
+    config = without_idle(config)
+    indecisive = [key for key in _keys(config) if not key.metadata.get("decides", True) and not _parts(key.value)]
+    return with_keys(config, {key.name: default(key.field) for key in indecisive})
+
+
+def with_keys(config: T, values: Mapping[str, Any]) -> T:
+    """The config with other values of some keys, by their dotted names, set in this order."""
+    for name, value in values.items():
+        config = _with_key(config, name.split("."), value)
+    return config
+
+
+def _with_key(section: Any, path: Sequence[str], value: Any) -> Any:
+    first, *rest = path
+    if isinstance(section, list):
+        return [_with_key(part, rest, value) if place == int(first) else part for place, part in enumerate(section)]
+    new = _with_key(getattr(section, first), rest, value) if rest else value
+    return dataclasses.replace(section, **{first: new})
 
 
 def changes(old: Any, new: Any, fixed: Collection[str] = ()) -> list[Change]:
@@ -157,16 +174,3 @@ def _missing(config: Any, key: Key, need: str) -> str | None:
         return _unmet(config, other)
     wanted = values.replace("|", " or ") if sign == "=" else f"other than {values or other.value}"
     return f"{other.name} {wanted}" + (f" (here {other.value})" if sign == "=" else "")
-
-
-def _reset(section: T, names: Collection[str], where: str = "") -> T:
-    """The section with the keys of these names at their defaults."""
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(section):
-        name, value = where + field.name, getattr(section, field.name)
-        parts = [_reset(part, names, f"{name}{place}.") for place, part in _parts(value)]
-        if name in names:
-            changed[field.name] = default(field)
-        elif parts:
-            changed[field.name] = parts if isinstance(value, list) else parts[0]
-    return dataclasses.replace(section, **changed)

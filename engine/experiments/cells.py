@@ -16,7 +16,7 @@ from typing import Any
 from engine.config import Config
 from engine.errors import InputError
 from engine.schema import parse, read_yaml
-from engine.schema_keys import decisive, default
+from engine.schema_keys import decisive, default, with_keys
 
 _DIGITS = 10  # of a digest, in a folder's name
 
@@ -51,9 +51,8 @@ class Cell:
 
     def located(self, out: Path) -> Config:
         """The config to run it with."""
-        run = dataclasses.replace(self.config.run, folder=str(self.folder(out)))
         start = str(self.start.folder(out)) if self.start else None
-        return dataclasses.replace(self.config, run=run, train=dataclasses.replace(self.config.train, init_from=start))
+        return with_keys(self.config, {"run.folder": str(self.folder(out)), "train.init_from": start})
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:
@@ -113,8 +112,7 @@ def _digest(meaning: Config) -> str:
 
 
 def _meaning(config: Config, start: str | None) -> Config:
-    meant = decisive(config)
-    return dataclasses.replace(meant, train=dataclasses.replace(meant.train, init_from=start))
+    return with_keys(decisive(config), {"train.init_from": start})
 
 
 def differences(section: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A trained zero-shot model, rebuilt from its checkpoint alone."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.models.embedder import Embedder, build_embedder
 from engine.schema import parse
+from engine.schema_keys import with_keys
 
 FIELDS = ("train_classes", "embed_dim")  # of a checkpoint, beside those that every one has
 
@@ -38,7 +39,7 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
     state = read_checkpoint(file)
     try:
         config = parse(Config, state["config"])
-        config = replace(config, model=replace(config.model, weights=None))  # all weights are in the checkpoint
+        config = with_keys(config, {"model.weights": None})  # all weights are in the checkpoint
     except InputError as error:
         raise InputError(f"checkpoint '{file}' is of another version, its config is not understood: {error}") from error
     if config.task != "zero_shot":
