@@ -16,8 +16,8 @@ from typing import Any
 from engine.command_line import Parser
 from engine.errors import InputError, run_command
 from engine.records import append_record, summarise
+from engine.results.table import Table
 from engine.schema import read_yaml
-from engine.tables import format_table
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
     runs = [read_run(folder) for folder in arguments.runs]
-    print(format_table(["run", "seen", "unseen", "chance", "control", "clips/s"], table_rows(runs)))
+    print(Table(["run", "seen", "unseen", "chance", "control", "clips/s"], table_rows(runs)).text())
     if arguments.record:
         path = append_record(arguments.record, **record_fields(arguments.runs, runs))
         print(f"\nrecorded in {path}")

@@ -50,7 +50,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import pictures
 from engine.command_line import output_folder
 from engine.config import RunConfig, SourceConfig
 from engine.data.sources import DataSet, load_tests
@@ -60,7 +59,8 @@ from engine.evaluate import check_dimension, embed_videos, score
 from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
 from engine.inference import inference_decoder, inference_settings, load_model
 from engine.metrics import ZeroShotResult
-from engine.result_tables import accuracy_table, class_table, write_tables
+from engine.results import pictures
+from engine.results.tables import accuracy_table, class_table, write_tables
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
@@ -178,12 +178,12 @@ def evaluate(
                 content["tests"][dataset.name]["generalised"] = general[-1].to_dict()
     finally:
         decoder.close()
-    _say(ranks, "\n" + accuracy_table(results))
+    _say(ranks, "\n" + accuracy_table(results).text())
     if general:
-        _say(ranks, "\n" + generalised_table(general))
+        _say(ranks, "\n" + generalised_table(general).text())
     for result in results:
         if len(result.classes) <= SHOWN_CLASSES:
-            _say(ranks, f"\n{result.name}\n" + class_table(result))
+            _say(ranks, "\n" + class_table(result).text())
     return content, results, general
 
 

@@ -54,9 +54,9 @@ from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.pictures import NEUTRAL, RIGHT, save_figure
 from engine.records import append_record
-from engine.tables import format_table
+from engine.results.pictures import NEUTRAL, RIGHT, save_figure
+from engine.results.table import Table
 
 _FRAMES, _NUM_VIDEOS, _BATCH = 48, 48, 16
 _CODECS = {"store": ("libx264",), "pyav": ("libx264",), "dali": ("libvpx-vp9", "mjpeg")}  # dali: on the CPU
@@ -215,7 +215,7 @@ def show(name: str, samples: Sequence[Sample], found: Mapping[str, Trend], facts
         for key, trend in found.items()
     ]  # fmt: skip
     heads = ["held", "after warm-up", "at the end", "per 1,000 snippets", "per hour", "first half", "second half"]
-    print(format_table([*heads, "may rise by", ""], rows))
+    print(Table([*heads, "may rise by", ""], rows).text())
 
 
 def draw(samples: Sequence[Sample], found: Mapping[str, Trend], path: Path) -> None:

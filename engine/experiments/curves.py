@@ -22,7 +22,7 @@ from engine.experiments.setup import (
     with_sources,
 )
 from engine.experiments.tables import Report, Table
-from engine.plots import Line, Panel, bars_figure, lines_figure
+from engine.results.plots import Line, Panel, bars_figure, lines_figure
 from engine.semantics.classes import build_class_embeddings
 
 _BLUE, _ORANGE = "#0072B2", "#E69F00"
@@ -223,11 +223,11 @@ def _report(title: str, measured: Sequence[Measured], figure: object, notes: lis
                 rows.append([test, curve, f"{x:g}", f"{classes:.0f}", f"{videos:.0f}", splits, len(group),
                              str(mean_over_splits(group)), _chance(measured, test)])  # fmt: skip
     header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", "top-1", "chance"]
-    return Report(title, notes, [Table("", header, rows)], *single_values(measured), figure)
+    return Report(title, notes, [Table(header, rows)], single_values(measured), figure)
 
 
-def single_values(measured: Sequence[Measured]) -> tuple[list[str], list[list[object]]]:
-    """Header and rows of the CSV: every single value, with the folder of its run."""
+def single_values(measured: Sequence[Measured]) -> Table:
+    """What the CSV holds: every single value, with the folder of its run."""
     header = ["test_set", "curve", "x", "split", "draw", "training_classes", "training_videos", "snippets",
               "top1", "top5", "half_top1", "half_top5", "num_classes", "control_top1", "run"]  # fmt: skip
     rows = [
@@ -236,4 +236,4 @@ def single_values(measured: Sequence[Measured]) -> tuple[list[str], list[list[ob
          m.num_classes, m.control, m.folder.name]
         for m in measured
     ]  # fmt: skip
-    return header, rows
+    return Table(header, rows)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from engine.pictures import confusion_figure, figure_array
+from engine.results.pictures import confusion_figure, figure_array
+from engine.results.table import Table
 from engine.telemetry import escaped, plain
 from engine.visual_report.charts import distance_chart, plane_chart
 from engine.visual_report.figures import contact_sheet_figure, distance_figure, plane_figure
@@ -50,16 +51,13 @@ def show_findings(findings: Sequence[Findings], writer: SummaryWriter, step: int
 def class_markdown(findings: Findings) -> str:
     """A Markdown table: each class with its accuracy and, where known, its nearest seen class."""
     nearest = findings.nearest_seen or (None,) * len(findings.result.classes)
-    lines = [
-        "| class | videos | top-1 | most often taken for | nearest seen class | distance |",
-        "|---|---|---|---|---|---|",
-    ]
+    header = ["class", "videos", "top-1", "most often taken for", "nearest seen class", "distance"]
+    rows = []
     for row, near in zip(findings.result.per_class, nearest, strict=True):
         top1 = f"{row.top1:.3f}" if row.num_videos else "–"
         beside = (as_markdown(near.name), f"{near.distance:.3f}") if near else ("–", "–")
-        cells = (as_markdown(row.name), row.num_videos, top1, as_markdown(row.confused_with) or "–", *beside)
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        rows.append([as_markdown(row.name), row.num_videos, top1, as_markdown(row.confused_with) or "–", *beside])
+    return Table(header, rows).markdown()
 
 
 def as_markdown(text: str) -> str:

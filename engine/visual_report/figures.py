@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.pictures import DPI, RIGHT, WRONG, clip_strip
+from engine.results.pictures import DPI, RIGHT, WRONG, clip_strip
 from engine.visual_report.charts import DistanceChart, Label, PlaneChart, Point
 from engine.visual_report.contact_sheets import ContactSheet
 

@@ -32,7 +32,6 @@ from engine.evaluate import Inference, check_dimension, choose_rows, embed_video
 from engine.inference import inference_decoder, inference_settings, load_model
 from engine.records import append_record, summarise
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
-from engine.tables import format_table
 from engine.tasks.zero_shot.trained import LoadedModel
 
 CLIPS = (1, 3, 5, 10, 25)
@@ -60,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         rows += measure(
             loaded, _label(path, loaded), device, precisions, clips, arguments.max_videos, arguments.repeats
         )
-    print(format_table(*table(rows)))
+    print(table(rows).text())
     if not arguments.no_record:
         fields = {"device_type": device.type, "max_videos": arguments.max_videos}
         path = append_record("accuracy", n=arguments.repeats, results=[asdict(row) for row in rows], **fields)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.rows import COLUMNS, Row, number
-from engine.pictures import NEUTRAL, OTHER, RIGHT, WRONG, save_figure
 from engine.records import RECORDS
+from engine.results.pictures import NEUTRAL, OTHER, RIGHT, WRONG, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

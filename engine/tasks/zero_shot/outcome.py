@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import pictures
 from engine.checkpoint import checkpoint_file
 from engine.metrics import ZeroShotResult
-from engine.result_tables import write_tables
+from engine.results import pictures
+from engine.results.table import Table
+from engine.results.tables import write_tables
 from engine.run import Run
 from engine.schema import to_tree
-from engine.tables import format_table
 from engine.tasks.zero_shot.measuring import evaluate_set, inference
 from engine.tasks.zero_shot.sets import Sets
 from engine.telemetry import Telemetry, escaped
@@ -128,7 +128,7 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
         rows.append(["seen classes, new videos", *_numbers(outcome.seen, control.seen if control else None)])
     for name, result in outcome.tests.items():
         rows.append([f"UNSEEN classes ({name})", *_numbers(result, control.tests[name] if control else None)])
-    print("\n" + format_table(["top-1 accuracy", "classes", "videos", "model", "chance", "control"], rows))
+    print("\n" + Table(["top-1 accuracy", "classes", "videos", "model", "chance", "control"], rows).text())
     if control is not None:
         print("control: the same network trained towards random class vectors, which say nothing of an unseen class")
     picture = outcome.folder / "result.png"
@@ -146,7 +146,7 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
         *([["report", outcome.folder / "report.html"]] if outcome.page else []),
         ["your own video", f'python tools/predict.py VIDEO --model {folder} --classes "one, another"'],
     ]
-    print("\n" + format_table(["what", "where"], places), flush=True)
+    print("\n" + Table(["what", "where"], places).text(), flush=True)
 
 
 def _numbers(result: ZeroShotResult, control: ZeroShotResult | None) -> list[object]:

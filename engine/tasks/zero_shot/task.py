@@ -7,7 +7,6 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from engine import pictures
 from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import ClipBatch
@@ -20,6 +19,7 @@ from engine.models.embedder import Embedder
 from engine.models.weights import checkpoint_classes
 from engine.network import is_compiled
 from engine.precision import Precision
+from engine.results import pictures
 from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.tasks.task import Measured, Task

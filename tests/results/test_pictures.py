@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from engine import pictures
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import Inference, evaluate_source
 from engine.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.embedder import Embedder
+from engine.results import pictures
 from engine.semantics.classes import ClassEmbeddings
 from tests.encoded import manifest_of, write_colors
 
