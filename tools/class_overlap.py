@@ -31,7 +31,7 @@ import argparse
 
 from engine.command_line import output_folder
 from engine.config import WordsConfig
-from engine.results import pictures
+from engine.results import figures, pictures
 from engine.results.table import Table
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
@@ -59,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
     )
     overlap_table(neighbours, arguments.tau).write_csv(arguments.out / "class_overlap.csv", decimals=6)
     figure = pictures.overlap_figure(neighbours, arguments.tau, num_shown=arguments.shown)
-    pictures.save_figure(figure, arguments.out / "class_overlap.png")
+    figures.save_figure(figure, arguments.out / "class_overlap.png")
     print(f"written to {arguments.out}: class_overlap.csv, class_overlap.png")
 
 

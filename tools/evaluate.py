@@ -59,7 +59,7 @@ from engine.evaluate import check_dimension, embed_videos, score
 from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
 from engine.inference import inference_decoder, inference_settings, load_model
 from engine.metrics import ZeroShotResult
-from engine.results import pictures
+from engine.results import figures, pictures
 from engine.results.tables import accuracy_table, class_table, write_tables
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
@@ -226,8 +226,8 @@ def write(out: Path, content: dict[str, Any], results: Sequence[ZeroShotResult],
     (out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for result, dataset in zip(results, datasets, strict=True):
         name = pictures.file_name(result.name)
-        pictures.save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
-        pictures.save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
+        figures.save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
+        figures.save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
         write_tables(out, result, dataset)
 
 

@@ -22,10 +22,10 @@ from engine.experiments.setup import (
     with_sources,
 )
 from engine.experiments.tables import Report, Table
+from engine.results.figures import BLUE, ORANGE
 from engine.results.plots import Line, Panel, bars_figure, lines_figure
 from engine.semantics.classes import build_class_embeddings
 
-_BLUE, _ORANGE = "#0072B2", "#E69F00"
 _STEPS = (
     "All runs take the same number of steps: of fewer videos each comes more often. Mean ± standard error over the class "
     "splits (of the mean over random subsets within a split)."
@@ -77,8 +77,8 @@ def _videos(pool: ClassPool, names: Sequence[str]) -> int:
 def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Two families of curves over the number of training videos."""
     styles = {
-        "end to end, fewer videos": (_ORANGE, "-"), "frozen, fewer videos": (_ORANGE, "--"),
-        "end to end, fewer classes": (_BLUE, "-"), "frozen, fewer classes": (_BLUE, "--"),
+        "end to end, fewer videos": (ORANGE, "-"), "frozen, fewer videos": (ORANGE, "--"),
+        "end to end, fewer classes": (BLUE, "-"), "frozen, fewer classes": (BLUE, "--"),
     }  # fmt: skip
     panels = []
     for test in tests_of(measured):
@@ -174,7 +174,7 @@ def figure6_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     for test in tests_of(measured):
         lines = [
             _line(curve, _by_x(measured, test, curve), color, "-", by_videos=True)
-            for curve, color in (("from scratch", _ORANGE), ("pretrained on pictures", _BLUE))
+            for curve, color in (("from scratch", ORANGE), ("pretrained on pictures", BLUE))
         ]
         panels.append(Panel(test, "training videos", lines, _chance(measured, test), log=True))
     figure = lines_figure(panels, "Pretraining on videos made from pictures")

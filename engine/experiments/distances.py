@@ -13,6 +13,7 @@ from engine.experiments.setup import Setup, class_pool, for_split, image_source,
 from engine.experiments.tables import Report, Table
 from engine.results.pictures import overlap_figure
 from engine.results.plots import Cloud, Steps, points_figure, steps_figure
+from engine.results.tsne import FEWEST, tsne
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes, overlap_table, overlapping
 
@@ -166,12 +167,9 @@ def project(vectors: np.ndarray) -> np.ndarray:
     Raises:
         InputError: fewer than four vectors.
     """
-    from sklearn.manifold import TSNE
-
-    if len(vectors) < 4:
+    if len(vectors) < FEWEST:
         raise InputError(f"t-SNE of {len(vectors)} classes shows nothing: name more classes")
-    perplexity = min(30.0, (len(vectors) - 1) / 3)
-    return TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0).fit_transform(vectors)
+    return tsne(vectors, metric="cosine", init="random")
 
 
 def figure3_report(setup: Setup, measured: Sequence[Measured]) -> Report:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.results.pictures import save_figure
+from engine.results.figures import save_figure
 from engine.results.table import Table
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from engine.results.pictures import confusion_figure, figure_array
+from engine.results.figures import figure_array
+from engine.results.pictures import confusion_figure
 from engine.results.table import Table
 from engine.telemetry import escaped, plain
 from engine.visual_report.charts import distance_chart, plane_chart

@@ -23,7 +23,7 @@ from engine.experiments.methods import Method, methods_report, read_methods
 from engine.experiments.results import Measured, Point, mean_of, mean_over_splits, split_means
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, Table, write_report
-from engine.results.pictures import figure_array
+from engine.results.figures import figure_array
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
 

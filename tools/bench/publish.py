@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import charts
 from bench.rows import Row, number, table
-from engine.results.pictures import figure_array, save_figure
+from engine.results.figures import figure_array, save_figure
 from engine.results.table import Table
 
 Record = dict[str, Any]

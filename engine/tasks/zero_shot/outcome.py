@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.checkpoint import checkpoint_file
 from engine.metrics import ZeroShotResult
-from engine.results import pictures
+from engine.results import figures, pictures
 from engine.results.table import Table
 from engine.results.tables import write_tables
 from engine.run import Run
@@ -100,10 +100,10 @@ def _write(run: Run, sets: Sets, outcome: Outcome, telemetry: Telemetry) -> None
     for test, (name, result) in zip(sets.tests, outcome.tests.items(), strict=True):
         write_tables(run.folder, result, test.data)
         figure = pictures.confusion_figure(result)
-        pictures.save_figure(figure, run.folder / f"confusion_{pictures.file_name(name)}.png")
+        figures.save_figure(figure, run.folder / f"confusion_{pictures.file_name(name)}.png")
         if telemetry.writer is not None:
             telemetry.writer.add_image(
-                f"confusion/{escaped(name)}", pictures.figure_array(figure), run.step, dataformats="HWC"
+                f"confusion/{escaped(name)}", figures.figure_array(figure), run.step, dataformats="HWC"
             )
     if telemetry.writer is not None:
         metrics = {f"final/{escaped(name)}_top1": result.all_classes.top1 for name, result in outcome.tests.items()}
@@ -132,7 +132,7 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
     if control is not None:
         print("control: the same network trained towards random class vectors, which say nothing of an unseen class")
     picture = outcome.folder / "result.png"
-    pictures.save_figure(pictures.result_page(_title(outcome), outcome.examples, _bars(outcome, control)), picture)
+    figures.save_figure(pictures.result_page(_title(outcome), outcome.examples, _bars(outcome, control)), picture)
     if outcome.page is not None:
         facts = read_run_facts(checkpoint_file(outcome.folder), list(outcome.tests.values()), outcome.num_snippets)
         write_page(dataclasses.replace(outcome.page, run=facts), outcome.folder / "report.html")
@@ -162,13 +162,13 @@ def _title(outcome: Outcome) -> str:
     return f"{accuracy.num_classes} classes the network never saw: top-1 {accuracy.top1:.0%} (chance {accuracy.chance_top1:.0%})"
 
 
-def _bars(outcome: Outcome, control: Outcome | None) -> list[pictures.Bar]:
+def _bars(outcome: Outcome, control: Outcome | None) -> list[figures.Bar]:
     bars = []
     for name, result in outcome.tests.items():
-        bars.append(pictures.Bar(f"{name}", result.all_classes.top1))
+        bars.append(figures.Bar(f"{name}", result.all_classes.top1))
         if control is not None:
-            bars.append(pictures.Bar("control", control.tests[name].all_classes.top1, color=pictures.OTHER))
-        bars.append(pictures.Bar("chance", result.all_classes.chance_top1, color=pictures.NEUTRAL))
+            bars.append(figures.Bar("control", control.tests[name].all_classes.top1, color=figures.OTHER))
+        bars.append(figures.Bar("chance", result.all_classes.chance_top1, color=figures.NEUTRAL))
     if outcome.seen is not None:
-        bars.append(pictures.Bar("seen classes", outcome.seen.all_classes.top1))
+        bars.append(figures.Bar("seen classes", outcome.seen.all_classes.top1))
     return bars
