@@ -19,7 +19,8 @@ from engine.config import DataConfig, SourceConfig
 from engine.data.sources import DataSet, load_held_out, load_source
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos
-from engine.metrics import Accuracy, ZeroShotResult, evaluate_embeddings
+from engine.metrics import ZeroShotResult, evaluate_embeddings
+from engine.results.accuracy import Accuracy
 from engine.results.table import Table
 from engine.semantics.classes import ClassEmbeddings
 from kernels.cosine_topk import cosine_topk

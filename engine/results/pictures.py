@@ -1,6 +1,5 @@
 """Pictures of results and of clips: each `*_figure` returns a matplotlib `Figure` (see `engine/results/figures.py`)."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,11 +29,6 @@ class Strip:
     true: str
     predicted: str
     cosine: float
-
-
-def file_name(name: str) -> str:
-    """A test set's name as part of a file name."""
-    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def clip_strip(frames: np.ndarray, num_shown: int = 8, gap: int = 2) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from engine.data.sources import DataSet
 from engine.metrics import ZeroShotResult
-from engine.results.pictures import file_name
+from engine.results.record import file_name
 from engine.results.table import Table
 
 

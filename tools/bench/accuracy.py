@@ -31,6 +31,7 @@ from engine.errors import InputError
 from engine.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
 from engine.inference import inference_decoder, inference_settings, load_model
 from engine.records import append_record, summarise
+from engine.results.record import FILE
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.tasks.zero_shot.trained import LoadedModel
 
@@ -76,7 +77,7 @@ def default_run(*, is_trained: bool) -> Path:
         InputError: there is none, and it is not to be trained; or the training failed.
     """
     for folder in (_QUICKSTART, _TRAINED_HERE):
-        if (folder / "results.json").is_file():
+        if (folder / FILE).is_file():
             return folder
     if not is_trained:
         raise InputError(

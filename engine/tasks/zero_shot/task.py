@@ -26,7 +26,7 @@ from engine.tasks.task import Measured, Task
 from engine.tasks.zero_shot.control import control_config
 from engine.tasks.zero_shot.measuring import measure
 from engine.tasks.zero_shot.model import build_model
-from engine.tasks.zero_shot.outcome import Outcome, conclude, show
+from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
@@ -117,6 +117,9 @@ class ZeroShot(Task):
 
     def conclude(self, run: Run, telemetry: Telemetry) -> Outcome:
         return conclude(run, self.sets, self.prior_classes, telemetry)
+
+    def recorded(self, run: Run) -> Outcome | None:
+        return recorded(run, self.sets)
 
     control = staticmethod(control_config)
     show = staticmethod(show)
