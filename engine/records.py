@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import InputError
+from engine.machine import usable_cores
 
 RECORDS = Path(__file__).resolve().parents[1] / "benchmarks" / "records"
 
@@ -160,8 +161,7 @@ def versions() -> dict[str, str]:
 
 def device() -> dict[str, object]:
     """The hardware: CPU model, cores this process may use, GPU names."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": _cpu_model(), "cores": usable, "gpus": _gpu_names()}
+    return {"cpu": _cpu_model(), "cores": usable_cores(), "gpus": _gpu_names()}
 
 
 def _cpu_model() -> str:

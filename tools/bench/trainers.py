@@ -6,7 +6,6 @@ write them.
 
 import json
 import math
-import re
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from engine.build import build_run
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
+from engine.machine import resident_bytes
 from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
 from engine.precision import choose_precision
 from engine.preemption import StopVote
@@ -222,7 +222,7 @@ def measure(setting: Setting, folder: Path) -> dict[str, object]:
 def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return int(re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) * 1024
+    return resident_bytes("VmHWM")
 
 
 if __name__ == "__main__":  # a fresh process of `compute`
