@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.atomic_file import atomic_write
 from engine.errors import InputError
+from engine.json_lines import append_json_line
 from engine.machine import usable_cores
 
 RECORDS = Path(__file__).resolve().parents[1] / "benchmarks" / "records"
@@ -88,18 +90,17 @@ class GrowingRecord:
         """
         if clash := self._start.keys() & fields:
             raise ValueError(f"fields {sorted(clash)} are those of every record: call them otherwise")
-        line = json.dumps(self._start | fields, allow_nan=False) + "\n"
+        values = self._start | fields
+        line = json.dumps(values, allow_nan=False) + "\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._line is None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
+            append_json_line(self._path, values)
         else:
             before, mine, after = self._path.read_text(encoding="utf-8").rpartition(self._line)
             if not mine:
                 raise InputError(f"'{self._path}' was changed by another program: a record in it cannot be completed")
-            whole = self._path.with_suffix(".tmp")
-            whole.write_text(before + line + after, encoding="utf-8")
-            whole.replace(self._path)
+            with atomic_write(self._path) as partial:
+                partial.write_text(before + line + after, encoding="utf-8")
         self._line = line
         return self._path
 
