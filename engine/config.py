@@ -15,6 +15,7 @@ import yaml
 
 from engine.data.config import ClipFormat, DataConfig, ProceduralConfig
 from engine.errors import InputError
+from engine.models.catalogue import BACKBONES
 from engine.schema import MAX_SEED, apply_override, merged, option, parse, read_layers, section, to_tree
 from engine.schema_keys import idle, refuse_idle, without_idle
 from engine.semantics.config import WordsConfig
@@ -50,7 +51,7 @@ class RunConfig:
 class ModelConfig:
     """Video -> point in word space: 3-D CNN, mean over snippets, linear layer."""
 
-    backbone: str = option("r2plus1d_18", "the 3-D CNN", choices=("r2plus1d_18", "r3d_18", "mc3_18", "c3d"))
+    backbone: str = option("r2plus1d_18", "the 3-D CNN", choices=tuple(BACKBONES))
     width: int = option(64, "channels of its first stage; 64 is the published network, less suits a CPU", minimum=4)
     form: str = option(
         "auto",

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.pyav.decode import PyAVDecoder
@@ -13,6 +12,7 @@ from engine.data.sampler import evaluation_starts
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.evaluate import Inference, choose_rows, embed_videos, evaluate_source, middle_snippets, score
+from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
 from engine.semantics.classes import ClassEmbeddings
 from kernels.clip_normalize import clip_normalize
@@ -24,7 +24,7 @@ HOW = Inference(clip=CLIP, num_snippets=5, batch_size=4, device=torch.device("cp
 RED, GREEN, BLUE = (220, 30, 30), (30, 220, 30), (30, 30, 220)
 
 
-class Colour(nn.Module):
+class Colour(Backbone):
     """A stand-in for a 3-D CNN that knows the colour of a snippet: [N, 3, T, H, W] -> [N, 6], not linear in it."""
 
     feature_dim = 6

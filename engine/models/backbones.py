@@ -1,9 +1,12 @@
-"""The 3-D CNNs f_v: one snippet -> one feature vector (paper Sec. 3.1, 4.4).
+"""The residual 3-D CNNs (paper Sec. 3.1, 4.4).
 
-The residual networks are torchvision's (Tran et al. 2018), put together from torchvision's own blocks under
+They are torchvision's (Tran et al. 2018), put together from torchvision's own blocks under
 its own module names, because its `VideoResNet` fixes the widths: at width 64 its state dicts load unchanged
 and the output is its model's without the last layer `fc`.
 """
+
+from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import nn
@@ -11,11 +14,10 @@ from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, Conv3DNoTem
 
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
-from engine.models.c3d import C3D
+from engine.models.backbone import Backbone
 from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, FlatFactorisedStem, aligned
 from engine.models.fused import FusedFactorisedStem, fuse
 from engine.models.norm import use_clip_batch_norm
-from engine.models.recompute import recomputed
 
 PUBLISHED_WIDTH = 64
 _CONVOLUTIONS: dict[str, list[type[nn.Module]]] = {  # of the four stages
@@ -27,7 +29,7 @@ RESNETS = tuple(_CONVOLUTIONS)
 _FLAT: dict[type[nn.Module], type[nn.Module]] = {Conv2Plus1D: FlatConv2Plus1D, Conv3DNoTemporal: FlatConv3DNoTemporal}
 
 
-class VideoResNet(nn.Module):
+class VideoResNet(Backbone):
     """An 18-layer video residual network without its classifier.
 
     Args:
@@ -40,12 +42,11 @@ class VideoResNet(nn.Module):
     Input float [N, 3, T, H, W] of any size, output [N, feature_dim] with feature_dim = 8 * width.
     """
 
-    classifier = ("fc",)  # module of the published network that is not part of this one
+    classifier = ("fc",)
 
     def __init__(self, name: str, width: int = PUBLISHED_WIDTH, form: str = "published") -> None:
         super().__init__()
         self.name, self.width, self.feature_dim = name, width, 8 * width
-        self.recompute = False  # activations in the backward pass instead of keeping them
         self.stem = _factorised_stem(width, form) if name == "r2plus1d_18" else _stem(width)
         conv1, conv2, conv3, conv4 = (
             conv if form == "published" else _FLAT.get(conv, conv) for conv in _CONVOLUTIONS[name]
@@ -64,17 +65,18 @@ class VideoResNet(nn.Module):
 
     @property
     def clip_channels(self) -> int:
-        """Channels that clips had best come with: those past RGB are zero (`clip_normalize`)."""
+        """More than RGB where the stem computes best with more."""
         return aligned(3, self.stem[0].weight.device) if isinstance(self.stem, FlatFactorisedStem) else 3
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        x = clips
-        for part in (self.stem, *self.layer1, *self.layer2, *self.layer3, *self.layer4):
-            x = recomputed(part, x) if self.recompute else part(x)
+    @classmethod
+    def build(cls, config: ModelConfig, clip: ClipFormat) -> Self:
+        return cls(config.backbone, config.width, "published" if config.form == "auto" else config.form)
+
+    def stages(self) -> Sequence[nn.Module]:
+        return (self.stem, *self.layer1, *self.layer2, *self.layer3, *self.layer4)
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean(dim=(2, 3, 4))
-
-
-Backbone = VideoResNet | C3D  # modules: float [N, 3, T, H, W] -> [N, feature_dim]
 
 
 def choose_form(
@@ -98,21 +100,6 @@ def choose_form(
     if is_compiled and precision != "bf16":  # in bf16 published can be wrong on a CPU: engine/precision.py
         return "published", "model.form is auto: compiled for a CPU it is twice as fast as flat"
     return "flat", "model.form is auto: on a CPU it is 1.0 to 1.4 times as fast, and right in bf16"
-
-
-def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:
-    """Build a backbone with random weights.
-
-    Args:
-        config: its `backbone`, `width` and `form`; `auto`, if nobody chose before, is `published`.
-        clip: size of the snippets it will see; the residual networks take any, C3D is bound to it.
-
-    Raises:
-        InputError: the snippets are too small for the network.
-    """
-    if config.backbone == "c3d":
-        return C3D(clip.num_frames, clip.crop, config.width)
-    return VideoResNet(config.backbone, config.width, "published" if config.form == "auto" else config.form)
 
 
 def _stem(width: int) -> nn.Sequential:

@@ -4,17 +4,22 @@ Layers bear the names of the usual public PyTorch port of the Sports-1M weights.
 of 0..255; like the authors' code we feed it the normalised clips that every backbone gets.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Self
+
 import torch
 from torch import nn
 from torch.nn import functional
 
+from engine.config import ModelConfig
+from engine.data.batch import ClipFormat
 from engine.errors import InputError
-from engine.models.recompute import recomputed
+from engine.models.backbone import Backbone
 
 _REDUCTION = 16  # four of the five pools halve the frames, and the first four halve the picture
 
 
-class C3D(nn.Module):
+class C3D(Backbone):
     """Eight 3x3x3 convolutions, five max-pools, and the rectified fc6.
 
     Args:
@@ -28,7 +33,7 @@ class C3D(nn.Module):
         InputError: the snippets are too small for the five pools.
     """
 
-    classifier = ("fc7", "fc8")  # modules of the published network that are not part of this one
+    classifier = ("fc7", "fc8")
 
     def __init__(self, num_frames: int = 16, crop: int = 112, width: int = 64) -> None:
         super().__init__()
@@ -39,7 +44,6 @@ class C3D(nn.Module):
             )
         self.name, self.width, self.feature_dim = "c3d", width, 64 * width
         self.input_size = (num_frames, crop, crop)
-        self.recompute = False  # activations in the backward pass instead of keeping them
         self.conv1 = _conv(3, width)
         self.conv2 = _conv(width, 2 * width)
         self.conv3a, self.conv3b = _conv(2 * width, 4 * width), _conv(4 * width, 4 * width)
@@ -51,12 +55,19 @@ class C3D(nn.Module):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
 
+    @classmethod
+    def build(cls, config: ModelConfig, clip: ClipFormat) -> Self:
+        return cls(clip.num_frames, clip.crop, config.width)
+
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         if tuple(clips.shape[2:]) != self.input_size:
             raise ValueError(f"this C3D was built for clips of {self.input_size}, not {tuple(clips.shape[2:])}")
-        x = clips
-        for part in (self._part1, self._part2, self._part3, self._part4, self._part5):
-            x = recomputed(part, x) if self.recompute else part(x)
+        return super().forward(clips)
+
+    def stages(self) -> Sequence[Callable[[torch.Tensor], torch.Tensor]]:
+        return (self._part1, self._part2, self._part3, self._part4, self._part5)
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc6(x.flatten(1)).relu()
 
     def _part1(self, x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
-from engine.models.backbones import Backbone, build_backbone
+from engine.models.backbone import Backbone, build_backbone
 from engine.models.weights import load_backbone_weights
 
 
@@ -52,8 +52,8 @@ class Embedder(nn.Module):
 
     @property
     def clip_channels(self) -> int:
-        """Channels that clips had best come with (`clip_normalize`): 3, or as many as the backbone says, zeros behind RGB."""
-        return getattr(self.backbone, "clip_channels", 3)
+        """Channels that clips had best come with (`clip_normalize`), as the backbone says."""
+        return self.backbone.clip_channels
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

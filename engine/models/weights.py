@@ -12,7 +12,8 @@ import torch
 from torchvision.models import get_model_weights
 
 from engine.errors import InputError
-from engine.models.backbones import PUBLISHED_WIDTH, RESNETS, Backbone
+from engine.models.backbone import Backbone
+from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
 
 KINETICS400 = "kinetics400"
 _DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError)  # torch.load raises any

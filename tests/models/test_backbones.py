@@ -7,7 +7,9 @@ from torchvision.models import get_model_weights, video
 
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
-from engine.models.backbones import RESNETS, VideoResNet, build_backbone
+from engine.models.backbone import Backbone, build_backbone
+from engine.models.backbones import RESNETS, VideoResNet
+from engine.models.catalogue import BACKBONES
 
 
 def num_parameters(module: torch.nn.Module) -> int:
@@ -88,3 +90,17 @@ def test_memory_format_does_not_change_the_function():
     backbone.to(memory_format=torch.channels_last_3d)
     actual = backbone(clips.contiguous(memory_format=torch.channels_last_3d))
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_says_what_the_others_need_of_it(name):
+    clip = ClipFormat(num_frames=16, short_side=16, crop=16)
+    backbone = build_backbone(ModelConfig(backbone=name, width=2), clip).eval()
+    assert isinstance(backbone, Backbone) and (backbone.name, backbone.width) == (name, 2)
+    x = clips = torch.randn(2, backbone.clip_channels, 16, 16, 16)
+    for stage in backbone.stages():
+        x = stage(x)
+    features = backbone.pool(x)
+    assert features.shape == (2, backbone.feature_dim) and features.std() > 0
+    assert torch.equal(backbone(clips), features)
+    assert not {name.split(".")[0] for name in backbone.state_dict()} & set(backbone.classifier) and backbone.classifier

@@ -7,7 +7,7 @@ from torch import nn
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
-from engine.models.backbones import build_backbone
+from engine.models.backbone import build_backbone
 from engine.models.c3d import C3D
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import Inference, evaluate_source
 from engine.metrics import ZeroShotResult, evaluate_embeddings
+from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
 from engine.results import figures, pictures
 from engine.semantics.classes import ClassEmbeddings
@@ -118,7 +118,7 @@ def test_result_page_has_strips_and_bars():
     assert figures.figure_array(pictures.result_page("no videos", [], bars)).std() > 0
 
 
-class Colour(nn.Module):
+class Colour(Backbone):
     feature_dim = 3
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from torch import nn
 
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import Inference, evaluate_source
+from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
@@ -26,7 +26,7 @@ VIDEOS = [
 WORDS = WordsConfig(source="random", dim=3, seed=1)
 
 
-class Colour(nn.Module):
+class Colour(Backbone):
     feature_dim = 3
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:

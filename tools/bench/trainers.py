@@ -26,7 +26,8 @@ from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
 from engine.machine import resident_bytes
-from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
+from engine.models.backbone import build_backbone
+from engine.models.backbones import PUBLISHED_WIDTH
 from engine.precision import choose_precision
 from engine.preemption import StopVote
 from engine.run import Run

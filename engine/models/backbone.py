@@ -1,0 +1,71 @@
+"""What every backbone is: a network from one snippet to one feature vector, in stages."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import torch
+from torch import nn
+
+from engine.config import ModelConfig
+from engine.data.batch import ClipFormat
+from engine.models.catalogue import BACKBONES
+from engine.models.recompute import recomputed
+
+
+class Backbone(nn.Module):
+    """Clips float [N, 3, T, H, W] -> features float [N, feature_dim].
+
+    The names in its state dict are those of the network as it was published, so that published weights load.
+
+    Attributes:
+        name, width: as `model.backbone` and `model.width` call them.
+        feature_dim: length of a feature vector.
+        classifier: modules of the published network that are not part of this one; their weights are left out.
+        clip_channels: channels that clips had best come with: those past RGB are zero (`clip_normalize`).
+        recompute: compute the stages again in the backward pass, instead of keeping their activations.
+    """
+
+    name: str
+    width: int
+    feature_dim: int
+    classifier: tuple[str, ...] = ()
+    clip_channels = 3
+    recompute = False
+
+    @classmethod
+    def build(cls, config: ModelConfig, clip: ClipFormat) -> Self:
+        """With random weights, for snippets of this size.
+
+        Raises:
+            InputError: the snippets are too small for the network.
+        """
+        raise NotImplementedError
+
+    def stages(self) -> Sequence[Callable[[torch.Tensor], torch.Tensor]]:
+        """The parts that follow each other, first to last; each can be recomputed by itself."""
+        raise NotImplementedError
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """What the last stage gives, [N, C, T', H', W'] -> features [N, feature_dim]."""
+        raise NotImplementedError
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        x = clips
+        for stage in self.stages():
+            x = recomputed(stage, x) if self.recompute else stage(x)
+        return self.pool(x)
+
+
+def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:
+    """Build the backbone that a config names, with random weights.
+
+    Args:
+        config: its `backbone`, `width` and `form`; `auto`, if nobody chose before, is `published`.
+        clip: size of the snippets it will see; the residual networks take any, C3D is bound to it.
+
+    Raises:
+        InputError: the snippets are too small for the network.
+    """
+    module, name = BACKBONES[config.backbone]
+    return getattr(importlib.import_module(module), name).build(config, clip)
