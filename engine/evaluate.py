@@ -7,9 +7,7 @@ Works under several ranks: each embeds every world_size-th video and all get the
 video exactly once.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from engine.data.ahead import decode_in_order, in_batches
+from engine.data.ahead import Prefetcher, decode_in_order, in_batches
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress
@@ -31,7 +29,7 @@ from engine.preemption import Preempted
 from engine.semantics.classes import ClassEmbeddings
 from kernels.clip_normalize import clip_normalize
 
-DECODE_AHEAD = 2  # batches decoded while the model works on another; one more is begun
+DECODE_AHEAD = 1  # decoded batches that wait while the model works on another; one more is finished, and one begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +175,11 @@ def video_requests(
 
 
 def _decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int) -> Iterator[DecodedClips]:
-    decoded = decode_in_order(decoder, in_batches(requests, batch_size))
-    pending: deque[Future[DecodedClips | None]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="evaluate-decode") as pool:
-        try:
-            pending.extend(pool.submit(next, decoded, None) for _ in range(DECODE_AHEAD))
-            while (clips := pending.popleft().result()) is not None:
-                pending.append(pool.submit(next, decoded, None))
-                yield clips
-        finally:
-            for future in pending:
-                future.cancel()
+    decoded = Prefetcher(decode_in_order(decoder, in_batches(requests, batch_size)), DECODE_AHEAD, "evaluate-decode")
+    try:
+        yield from decoded
+    finally:
+        decoded.close()
 
 
 def _merge(

@@ -5,8 +5,6 @@ parallel. A sample that cannot be decoded is replaced by another of the same epo
 depends on nothing but (seed, epoch, position), and reported with the batch.
 """
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.data.ahead import decode_in_order
+from engine.data.ahead import Prefetcher, decode_in_order
 from engine.data.batch import (
     ClipBatch,
     ClipFormat,
@@ -93,48 +91,33 @@ class ClipLoader:
         self._next = (epoch, position)
         self._plans: dict[int, EpochPlan] = {}
         self._copy: DeviceCopier | None = None
-        self._ready: queue.Queue[ClipBatch | BaseException] = queue.Queue(maxsize=data.prefetch_batches)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="clip-loader", daemon=True)
-        self._thread.start()
+        self._batches = Prefetcher(self._decode(), data.prefetch_batches, "clip-loader")
 
     def __iter__(self) -> "ClipLoader":
         return self
 
     def __next__(self) -> ClipBatch:
-        item = self._ready.get()
-        if isinstance(item, BaseException):
-            raise item
-        self.num_samples += len(item)
-        self.num_replaced += item.num_replaced
-        self._check_bad_share(item)
-        return item
+        batch = next(self._batches)
+        self.num_samples += len(batch)
+        self.num_replaced += batch.num_replaced
+        self._check_bad_share(batch)
+        return batch
 
     def close(self) -> None:
         """Stop decoding ahead and release the decoder."""
-        self._stop.set()
-        while self._thread.is_alive():
-            try:
-                self._ready.get(timeout=0.05)
-            except queue.Empty:
-                continue
+        self._batches.close()
         self.decoder.close()
 
-    def _run(self) -> None:
+    def _decode(self) -> Iterator[ClipBatch]:
         planned: deque[_Planned] = deque()
 
-        def batches() -> Iterator[list[SnippetRequest]]:
-            while not self._stop.is_set():
+        def requests() -> Iterator[list[SnippetRequest]]:
+            while True:
                 planned.append(self._plan_batch())
                 yield planned[-1].requests
 
-        try:
-            for decoded in decode_in_order(self.decoder, batches()):
-                self._ready.put(self._finish(planned.popleft(), decoded))
-                if self._stop.is_set():
-                    return
-        except BaseException as error:
-            self._ready.put(error)
+        for decoded in decode_in_order(self.decoder, requests()):
+            yield self._finish(planned.popleft(), decoded)
 
     def _plan_batch(self) -> _Planned:
         epochs, positions = stream_slice(*self._next, self.stream.batch_size, self.epoch_size)

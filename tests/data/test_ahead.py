@@ -1,11 +1,12 @@
 """Batches that are begun before the one before them is done: the same clips in the same order, and no pause."""
 
 import threading
+import time
 
 import pytest
 import torch
 
-from engine.data.ahead import decode_in_order
+from engine.data.ahead import Prefetcher, decode_in_order
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.decoders import build_decoder
 from engine.data.pyav.decode import PyAVDecoder
@@ -85,3 +86,39 @@ def test_a_thread_that_has_nothing_left_begins_the_next_batch(requests, monkeypa
     finally:
         release.set()
         decoder.close()
+
+
+def test_a_thread_makes_items_ahead_and_ends_when_it_is_told():
+    made = []
+
+    def items():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    ahead = Prefetcher(items(), 2, "test-ahead")
+    assert [next(ahead) for _ in range(3)] == [0, 1, 2]
+    deadline = time.monotonic() + 10
+    while len(made) < 6 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert len(made) == 6  # three taken, two that wait, one in hand
+    ahead.close()
+    ahead.close()
+    assert len(made) <= 7 and "test-ahead" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_items_end_and_errors_come_where_their_item_would_have():
+    def items():
+        yield from (1, 2)
+        raise KeyError("three")
+
+    ahead = Prefetcher(items(), 1, "test-ahead")
+    assert [next(ahead), next(ahead)] == [1, 2]
+    for _ in range(2):  # whoever asks again is not left waiting
+        with pytest.raises(KeyError, match="three"):
+            next(ahead)
+    whole = Prefetcher(range(5), 1, "test-ahead")
+    assert list(whole) == [0, 1, 2, 3, 4] and list(whole) == []
+    for each in (ahead, whole):
+        each.close()
