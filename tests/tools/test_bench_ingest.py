@@ -1,9 +1,8 @@
-"""The ingest and memory benchmarks at a small size: a plain transcode that is comparable, a table, a straight line."""
+"""The ingest benchmark at a small size: a plain transcode that is comparable, a table."""
 
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 
 from engine.data.store.index import StoreSettings
@@ -14,10 +13,10 @@ from tests.small_run import ROOT, benchmark_options
 @pytest.fixture
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import ingest, material, memory
+    from bench import ingest, material
 
     monkeypatch.setattr(material, "_DRAWN", (2, 40, (160, 120)))
-    return ingest, material, memory
+    return ingest, material
 
 
 def options(module, *words):
@@ -57,7 +56,7 @@ def test_settings_and_speed_are_measured(bench, monkeypatch, capsys):
 
 
 def test_the_plain_transcode_codes_the_same_frames_with_the_same_settings(bench, tmp_path):
-    ingest, material, _ = bench
+    ingest, material = bench
     raw = material.prepare(options(ingest, "--snippets", "1"), tmp_path).raw
     settings, source = StoreSettings(short_side=64), ingest.source_videos(raw)[0]
     ours = ingest._normalise(source, settings)
@@ -66,17 +65,3 @@ def test_the_plain_transcode_codes_the_same_frames_with_the_same_settings(bench,
         packets = [packet for packet in container.demux(video=0) if packet.size]
     assert [number for number, packet in enumerate(packets) if packet.is_keyframe] == [0, 16, 32]
     assert abs(sum(packet.size for packet in packets) / len(ours.data) - 1) < 0.1
-
-
-def test_memory_is_read_and_a_leak_would_show(bench, monkeypatch, capsys):
-    memory = bench[2]
-    recorded = recorder(monkeypatch, memory)
-    monkeypatch.setattr(memory, "_READINGS", 5)
-    memory.run(options(memory, "--snippets", "96"))
-    assert len(recorded["resident_bytes"]) == 5
-    assert "growth" in capsys.readouterr().out
-    assert memory.growth([100] * 100) == pytest.approx((100, 0), abs=1e-9)
-    leak = (1000 + np.arange(100)).tolist()
-    assert memory.growth([5, *leak[1:]]) == pytest.approx((1010, 89 / 1010))
-    with pytest.raises(InputError, match="--snippets at least"):
-        memory.run(options(memory, "--snippets", "20"))
