@@ -7,7 +7,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.data.batch import ClipFormat
 from engine.data.manifest import Manifest
@@ -67,11 +66,6 @@ def check_record(record):
     assert quantiles and all(0 < each["p20"] <= each["p50"] <= each["p80"] and each["n"] for each in quantiles)
 
 
-def curves(tmp_path, label):
-    reader = EventAccumulator(str(tmp_path / "out" / "tensorboard" / label)).Reload()
-    return {tag: reader.Scalars(tag)[-1] for tag in reader.Tags()["scalars"]}, reader.Tags()["images"]
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -83,26 +77,16 @@ def curves(tmp_path, label):
         ),
     ],
 )
-def test_records_pictures_curves_and_markdown(program, tmp_path, name, words):
-    runs = 2 if name == "manifest" else 1  # the others start processes
-    for _ in range(runs):
-        status, out = program(name, *words)
-        assert status == 0, out
+def test_records_pictures_and_markdown(program, tmp_path, name, words):
+    status, out = program(name, *words)
+    assert status == 0, out
     record = newest(tmp_path, name)
     check_record(record)
     assert (tmp_path / "out" / "pictures" / f"{name}_cpu.png").read_bytes().startswith(b"\x89PNG")
-    points, images = curves(tmp_path, f"{name}_cpu")
-    assert images == [name] and {point.step for point in points.values()} == {runs - 1}
     results = record["results"]
     if name == "kernels":
-        row = results[0]
-        tag = f"kernels/{row['case']}/kernel/bf16"
-        assert points[f"{tag}/gb_per_s"].value == pytest.approx(row["values"]["gb_per_s"])
-        assert points[f"{tag}/p50_s"].value == pytest.approx(row["seconds"]["p50"])
-        assert row["values"]["moved_mb"] > 0 and row["values"]["warmup_s"] > 0
-    else:
-        first = next(iter(results))
-        assert points[f"{name}/{first}/p50"].value == pytest.approx(results[first]["p50"])
+        values = results[0]["values"]
+        assert values["moved_mb"] > 0 and values["warmup_s"] > 0 and values["gb_per_s"] > 0
     status, out = program("--markdown")
     assert status == 0 and f"{name}_cpu: {record['time'][:10]}, " in out
     lines = [line for line in out.splitlines() if line.startswith("|")]

@@ -91,7 +91,6 @@ def build_parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=RECORDS.parent, help="for records and pictures (default: benchmarks)"
     )
-    parser.add_argument("--logdir", type=Path, help="of TensorBoard (default: tensorboard in --out)")
     commands = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK")
     for name, add_options in BENCHMARKS.items():
         description = _docstring(name)
