@@ -22,7 +22,7 @@ from engine.evaluate import EmbeddedVideos
 from engine.metrics import Accuracy, ZeroShotResult, evaluate_embeddings
 from engine.semantics.classes import ClassEmbeddings
 from engine.tables import format_table
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_topk import cosine_topk
 
 
 @dataclass(frozen=True, slots=True)

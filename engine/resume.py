@@ -13,7 +13,7 @@ from engine.checkpoint import (
     set_aside_later,
 )
 from engine.config import Config
-from engine.distributed import barrier, main_rank_first
+from engine.distributed import barrier, broadcast_from_main
 from engine.ema import KEY as AVERAGE
 from engine.ema import evaluated_weights
 from engine.errors import InputError
@@ -37,7 +37,7 @@ def restore(run: Run) -> None:
     elif resume == "auto":
         state, passed_over = newest_checkpoint(run.folder)
         run.notes += [f"passed over: {line}" for line in passed_over]
-        steps = main_rank_first(state["step"] if state else None)
+        steps = broadcast_from_main(state["step"] if state else None)
         if steps != (state["step"] if state else None):
             raise InputError(
                 f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share"

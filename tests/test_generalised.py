@@ -77,7 +77,7 @@ def test_held_out_videos_are_those_of_the_training(tmp_path):
     without = [load_training(config).train.classes[0]]
     trained = load_training(config, without=without)
     held = load_held_out(config, trained.train.classes)
-    assert list(held.manifest.strings("path")) == list(trained.seen.manifest.strings("path"))
+    assert list(held.manifest.strings("path")) == list(trained.held_out_videos.manifest.strings("path"))
     assert len(held.classes) == 6
     with pytest.raises(InputError, match="held out no videos"):
         load_held_out(DataConfig(train=[source], validation=ValidationConfig(0.0)), trained.train.classes)

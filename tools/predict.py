@@ -39,7 +39,7 @@ from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import name_key
 from engine.tables import format_table
 from engine.tasks.zero_shot.trained import LoadedModel
-from kernels.cosine_nn import MAX_K, cosine_topk
+from kernels.cosine_topk import MAX_K, cosine_topk
 
 
 @dataclass

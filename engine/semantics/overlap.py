@@ -20,7 +20,7 @@ from engine.errors import InputError
 from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.embeddings import MissingVectors
-from kernels.cosine_nn import cosine_topk, prepare_classes
+from kernels.cosine_topk import cosine_topk, prepare_classes
 
 NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
 

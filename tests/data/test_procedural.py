@@ -161,7 +161,7 @@ def test_the_quickstart_reads_the_manifest_that_is_written(quickstart, tmp_path)
     training = load_training(dataclasses.replace(quickstart.data, train=[train]))
     test = load_source(dataclasses.replace(quickstart.data.tests[0], manifest=manifest))
     assert (len(training.train.classes), len(test.classes)) == (8, 4)
-    assert training.seen is not None
+    assert training.held_out_videos is not None
     assert not set(training.train.classes) & set(test.classes)
 
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from kernels.clip_normalize import clip_normalize
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_topk import cosine_topk
 from tests.environment import ROOT, environment
 from tests.kernels.test_clip_normalize import random_frames
-from tests.kernels.test_cosine_nn import random_rows
+from tests.kernels.test_cosine_topk import random_rows
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-NAMES = ("cosine_nn", "clip_normalize", "channel_sums", "temporal_conv")
+NAMES = ("cosine_topk", "clip_normalize", "channel_sums", "temporal_conv")
 CASES = [f"tests/kernels/triton_{name}.py" for name in NAMES]
 
 

@@ -192,7 +192,7 @@ def test_a_run_leaves_overlapping_classes_of_all_sets_out_and_says_so(tmp_path):
     config = run_config(tmp_path, train={"exclude_overlap": {"training": "remove"}})
     run = build_run(config, RANKS, StopVote())
     assert run.task.sets.train.classes == ("cooking", "running")
-    assert not set(run.task.sets.seen.data.classes) & {"archery", "walking the dog"}
+    assert not set(run.task.sets.held_out_videos.data.classes) & {"archery", "walking the dog"}
     assert "left out 2 classes" in run.notes[0]
     control = build_run(random_vectors(config, 50), RANKS, StopVote())  # random vectors, the same classes
     assert control.task.sets.train.classes == run.task.sets.train.classes

@@ -28,7 +28,7 @@ def measure(run: Run, sets: Sets) -> Measured:
     told = "  ".join(
         f"{key} {r.all_classes.top1:.3f} (chance {r.all_classes.chance_top1:.3f})" for key, r in results.items()
     )
-    chooser = next((each.key for each in (sets.held_out, sets.seen) if each is not None), None)
+    chooser = next((each.key for each in (sets.held_out_classes, sets.held_out_videos) if each is not None), None)
     if chooser is None:
         return Measured(scalars, f"top-1 {told}", 0.0, "newest")
     return Measured(scalars, f"top-1 {told}", results[chooser].all_classes.top1, f"{chooser} top-1")

@@ -52,7 +52,7 @@ def conclude(run: Run, sets: Sets, prior_classes: Sequence[str], telemetry: Tele
     decoder = sets.decoding.open(run.config.evaluate.batch_size)
     how = inference(run, run.config.evaluate.num_snippets)
     try:
-        seen = evaluate_set(run, sets.seen, decoder, how) if sets.seen else None
+        seen = evaluate_set(run, sets.held_out_videos, decoder, how) if sets.held_out_videos else None
         tests = {test.data.name: evaluate_set(run, test, decoder, how) for test in sets.tests}
         examples = []
         if run.ranks.is_main and sets.tests:

@@ -130,7 +130,7 @@ class ZeroShot(Task):
             *(
                 f"unseen: {len(each.data.manifest)} videos of {len(each.data.classes)} classes ({each.data.name})"
                 for each in self.sets.measured
-                if each is not self.sets.seen
+                if each is not self.sets.held_out_videos
             ),
             f"class vectors: {self.sets.classes.description}",
             f"model: {model.backbone}, width {model.width}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "
