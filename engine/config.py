@@ -88,7 +88,7 @@ class DataConfig:
     validation: ValidationConfig = section(ValidationConfig)
     decoder: str = option(
         "auto",
-        "auto: pyav; on a GPU the fastest of an accelerator, pyav and both. dali, nvcodec: what they can take, pyav the rest",
+        "auto: pyav; on a GPU the fastest of an accelerator, pyav and both. dali, nvcodec: there what they can take, pyav the rest",
         choices=("auto", "dali", "nvcodec", "pyav"),
     )
     decode_threads: int = option(0, "videos decoded at the same time; 0: the CPU cores over the local ranks", minimum=0)
