@@ -54,7 +54,7 @@ def test_what_cannot_be_built_says_why_in_one_line(apart):
         apart.Apart(Counter, -1, limit_s=120)
 
 
-def test_a_death_and_a_sleep_are_told(apart, monkeypatch):
+def test_a_death_and_a_sleep_are_told(apart):
     counter = apart.Apart(Counter, 1, limit_s=120)
     with pytest.raises(apart.ContestantError, match="killed by SIGSEGV"):
         counter.call("die")
@@ -63,7 +63,6 @@ def test_a_death_and_a_sleep_are_told(apart, monkeypatch):
     counter.close()
     counter = apart.Apart(Counter, 1, limit_s=120)
     counter._limit_s = 0.5
-    monkeypatch.setattr(apart, "_GRACE_S", 0.5)  # then it is killed
     with pytest.raises(apart.ContestantError, match=r"no result in 0\.5 s"):
         counter.call("sleep")
     counter.close()
