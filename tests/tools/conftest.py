@@ -1,12 +1,13 @@
 """What the tests of the benchmark program share: the program in this process, and a few videos."""
 
 import pytest
+from bench import material
 
 from engine.data.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from tests.jobs import write_videos
-from tests.small_run import ROOT, call_tool
+from tests.small_run import call_tool
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,6 @@ def videos(tmp_path_factory):
 @pytest.fixture
 def program(monkeypatch, tmp_path, capsys):
     """Runs bench_throughput.py with a folder of its own: (exit status, what it printed)."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import material
-
     monkeypatch.setattr(material, "_DRAWN", (2, 40, (96, 64)))
 
     def run(*words):

@@ -5,6 +5,10 @@ import sys
 
 import pytest
 import torch
+from bench import decode_gpu as bench
+from bench import gpu_contestants, material
+from bench.apart import ContestantError
+from bench.material import Material
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing import index_folder
@@ -13,18 +17,10 @@ from engine.data.pyav.encode import write_video
 from engine.errors import InputError
 from tests.data.fake_nvcodec import FakeModule
 from tests.data.videos import picture, write_numbered
-from tests.small_run import ROOT, benchmark_options
+from tests.small_run import benchmark_options
 
 CPU = torch.device("cpu")
 CLIP = ClipFormat(num_frames=4, short_side=64, crop=56)
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import decode_gpu
-
-    return decode_gpu
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +35,6 @@ def vp9(tmp_path_factory):
 
 def material_of(manifest, snippets):
     """Every form of the videos is the same one here."""
-    from bench.material import Material
-
     return Material(manifest, manifest, manifest, snippets, CLIP)
 
 
@@ -54,8 +48,6 @@ class Here:
         return self._try(getattr(self.contestant, method), *arguments)
 
     def _try(self, function, *arguments):
-        from bench.apart import ContestantError
-
         try:
             return function(*arguments)
         except Exception as error:
@@ -66,18 +58,14 @@ class Here:
 
 
 @pytest.fixture
-def here(bench, dali, monkeypatch):
+def here(dali, monkeypatch):
     """Contestants in this process; DALI decodes these videos on its CPU backend."""
-    from bench import gpu_contestants
-
     monkeypatch.setattr(bench, "Apart", Here)
     monkeypatch.setattr(gpu_contestants, "dali_problem_of", lambda *_: None)
 
 
 def runners_of(material, threads=1, batch=8):
     """Name -> function of all that take part and can be built."""
-    from bench import gpu_contestants
-
     found = gpu_contestants.builders(material, CPU, threads, batch)
     return {
         name: found[name]() for name in gpu_contestants.names(material, CPU)[0] if name not in gpu_contestants.OTHERS
@@ -85,7 +73,7 @@ def runners_of(material, threads=1, batch=8):
 
 
 @pytest.fixture
-def recorded(bench, monkeypatch):
+def recorded(monkeypatch):
     """What is written of a record."""
     fields = {}
 
@@ -100,14 +88,14 @@ def recorded(bench, monkeypatch):
     return fields
 
 
-def options(bench, *words):
+def options(*words):
     small = ["--snippets", "9", "--repeats", "2", "--batch", "4", "--threads", "2"]
     return benchmark_options("decode_gpu", *small, *words)
 
 
-def test_all_that_runs_without_a_gpu(bench, here, vp9, recorded, capsys):
+def test_all_that_runs_without_a_gpu(here, vp9, recorded, capsys):
     material = material_of(vp9, [(number % 3, 4 * number) for number in range(9)])
-    bench.report(options(bench, "--needed", "0.5"), material, CPU)
+    bench.report(options("--needed", "0.5"), material, CPU)
     text = capsys.readouterr().out
     names = {"PyAV store", "DALI store", "DALI store, 2", "DALI mp4", "DALI raw"}
     names |= {"hybrid 0.125", "hybrid 0.25", "hybrid 0.5"}
@@ -138,11 +126,7 @@ def test_a_batch_split_between_two_keeps_its_order(here, vp9):
     assert (alone.int() - runners["PyAV store"](requests[:1])[0].int()).abs().float().mean() < 0.5
 
 
-def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(
-    bench, here, vp9, recorded, monkeypatch, capsys
-):
-    from bench import gpu_contestants
-
+def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(here, vp9, recorded, monkeypatch, capsys):
     material = material_of(vp9, [(0, 3), (1, 8)])
     right = runners_of(material)["PyAV store"]
 
@@ -156,26 +140,24 @@ def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(
         gpu_contestants, "builders", lambda *_: {name: lambda runner=runner: runner for name, runner in runners.items()}
     )
     with pytest.raises(InputError, match=r"'late' does not show the pictures.*'broken' AttributeError: no such"):
-        bench.report(options(bench), material, CPU)
+        bench.report(options(), material, CPU)
     assert set(recorded["results"]) == {"PyAV store"}
     assert set(recorded["skipped"]) == {"late", "broken"}
     assert "late does not take part" in capsys.readouterr().out
     del runners["PyAV store"]
     monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
     with pytest.raises(InputError, match="which all are held against, KeyError"):
-        bench.report(options(bench), material, CPU)
+        bench.report(options(), material, CPU)
 
 
-def test_each_in_a_process_of_its_own(bench, vp9, recorded, monkeypatch, capsys):
+def test_each_in_a_process_of_its_own(vp9, recorded, monkeypatch, capsys):
     monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
-    bench.report(options(bench), material_of(vp9, [(0, 3), (1, 8)]), CPU)
+    bench.report(options(), material_of(vp9, [(0, 3), (1, 8)]), CPU)
     assert recorded["n"] == 2 and recorded["differences"] == {"PyAV store": 0.0}
     assert "run 2: PyAV store" in capsys.readouterr().out
 
 
-def test_who_takes_part(bench, vp9, tmp_path, monkeypatch):
-    from bench import gpu_contestants
-
+def test_who_takes_part(vp9, tmp_path, monkeypatch):
     assert gpu_contestants.dali_problem_of(vp9, CPU) == "DALI decodes on NVIDIA GPUs, not on cpu"
     monkeypatch.setattr(gpu_contestants, "dali_problem", lambda device: None)
     unfit = "3 of 3 videos are not for NVDEC (codec, container or odd size)"
@@ -186,7 +168,7 @@ def test_who_takes_part(bench, vp9, tmp_path, monkeypatch):
     assert gpu_contestants.dali_problem_of(Manifest.load(tmp_path / "raw.parquet"), CPU) is None
 
 
-def test_what_follows(bench):
+def test_what_follows():
     medians = {"PyAV store": 100.0, "DALI store": 1000.0, "hybrid 0.25": 1100.0, "hybrid 0.5": 700.0}
     assert bench.conclusions(medians | {"PyNvVideoCodec": 1250.0, "DALI hevc": 1900.0}, 400.0) == [
         "DALI hevc is 1.90 times as fast as DALI store",
@@ -197,23 +179,21 @@ def test_what_follows(bench):
     assert bench.conclusions({"PyAV store": 100.0}, 400.0) == []
 
 
-def test_one_clear_error_without_a_gpu(bench, monkeypatch):
+def test_one_clear_error_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=r"decode_gpu needs an NVIDIA GPU.*`decode` measures CPU cores"):
-        bench.run(options(bench))
+        bench.run(options())
     with pytest.raises(InputError, match="--batch is 0"):
-        bench.run(options(bench, "--batch", "0"))
+        bench.run(options("--batch", "0"))
 
 
-def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(bench, tmp_path, monkeypatch, capsys):
+def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(tmp_path, monkeypatch, capsys):
     """With the stand-in for the library; DALI has no H.264 here."""
-    from bench import gpu_contestants, material
-
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", FakeModule())
     monkeypatch.setattr(gpu_contestants, "nvcodec_problem", lambda *_: None)
     monkeypatch.setattr(material, "_DRAWN", (2, 30, (160, 120)))
-    chosen = options(bench, "--short-side", "64", "--crop", "56", "--hevc", "24", "--repeats", "1", "--no-record")
-    assert (options(bench, "--hevc").hevc, options(bench).hevc) == (21, None)
+    chosen = options("--short-side", "64", "--crop", "56", "--hevc", "24", "--repeats", "1", "--no-record")
+    assert (options("--hevc").hevc, options().hevc) == (21, None)
     prepared = material.add_hevc(material.prepare(chosen, tmp_path), tmp_path, 24, 1)
     assert set(prepared.hevc.table.column("codec").to_pylist()) == {"hevc"}
     runners, skipped = runners_of(prepared, 2, 4), gpu_contestants.names(prepared, CPU)[1]
@@ -230,29 +210,27 @@ def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(bench, tmp_pa
     assert "PyNvVideoCodec hevc is " in capsys.readouterr().out
 
 
-def test_no_round_begins_after_the_limit(bench, here, vp9, recorded, monkeypatch, capsys):
+def test_no_round_begins_after_the_limit(here, vp9, recorded, monkeypatch, capsys):
     monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
-    bench.report(options(bench, "--limit", "0", "--repeats", "5"), material_of(vp9, [(0, 0)] * 3), CPU)
+    bench.report(options("--limit", "0", "--repeats", "5"), material_of(vp9, [(0, 0)] * 3), CPU)
     assert recorded["n"] == 1 and "1 of 5 rounds are done" in capsys.readouterr().out
 
 
-def test_whole_pictures_of_other_libraries_are_cut_and_not_scaled(bench, vp9):
-    from bench.gpu_contestants import cropped
-
+def test_whole_pictures_of_other_libraries_are_cut_and_not_scaled(vp9):
     manifest, clip = vp9, ClipFormat(num_frames=2, short_side=96, crop=56)
     whole = torch.arange(2 * 96 * 128 * 3).view(2, 96, 128, 3)
-    decode = cropped(lambda snippets: [whole for path, start in snippets if path.is_file() and start == 4], clip)
+    decode = gpu_contestants.cropped(
+        lambda snippets: [whole for path, start in snippets if path.is_file() and start == 4], clip
+    )
     asked = SnippetRequest(manifest.video(0), 4, 0.5, 0.5, False)
     assert torch.equal(decode([asked])[0], whole[:, 20:76, 36:92])
     with pytest.raises(InputError, match="would have to be scaled"):
-        cropped(lambda snippets: [whole], CLIP)([asked])
+        gpu_contestants.cropped(lambda snippets: [whole], CLIP)([asked])
 
 
 @pytest.mark.gpu
 @pytest.mark.nvdec
-def test_the_whole_benchmark_on_a_gpu(bench, dali, monkeypatch, capsys):
-    from bench import material
-
+def test_the_whole_benchmark_on_a_gpu(dali, monkeypatch, capsys):
     monkeypatch.setattr(material, "_DRAWN", (3, 50, (160, 120)))
-    bench.run(options(bench, "--no-record", "--short-side", "64", "--crop", "56"))
+    bench.run(options("--no-record", "--short-side", "64", "--crop", "56"))
     assert "DALI store" in capsys.readouterr().out

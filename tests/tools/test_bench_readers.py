@@ -8,20 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from bench import readers
+from bench.busy import BusyMeter
 
 from engine.errors import InputError
-from tests.small_run import ROOT
-
-
-@pytest.fixture(autouse=True)
-def tools(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
 
 
 def test_other_libraries_are_called_as_they_ask_to_be(monkeypatch):
     """Their own kinds of answer; where one is not installed, or decodes on the CPU, it says so."""
-    from bench import readers
-
     gpu, calls = torch.device("cuda", 0), []
     frames = torch.arange(3 * 4 * 4 * 3, dtype=torch.uint8).view(3, 4, 4, 3)
 
@@ -70,8 +64,6 @@ def test_other_libraries_are_called_as_they_ask_to_be(monkeypatch):
 
 
 def test_how_busy_a_gpu_is(tmp_path, monkeypatch):
-    from bench.busy import BusyMeter
-
     tool = tmp_path / "nvidia-smi"
     lines = "0, 0\\n40, 10\\n60, 30\\nN/A, 30\\n70"
     tool.write_text(

@@ -4,8 +4,11 @@ import json
 import sys
 import time
 
+import bench_throughput
 import pytest
 import torch
+from bench import options
+from bench.roofline import profile_call
 
 from engine.errors import InputError
 from tests.bench_records import check_record, newest
@@ -91,9 +94,7 @@ def test_roofline_accounts_for_a_whole_step(program, tmp_path):
     assert (tmp_path / "out" / "pictures" / "roofline_cpu.png").stat().st_size > 20_000
 
 
-def test_operations_do_what_the_ledger_says(program):
-    from bench.roofline import profile_call
-
+def test_operations_do_what_the_ledger_says():
     a, b, c = torch.randn(64, 32), torch.randn(32, 16), torch.randn(1000)
     found = {each.name: each for each in profile_call(lambda: (a @ b, c.add_(1)), torch.device("cpu"), 3)}
     assert (found["mm"].flop, found["mm"].bytes) == (2 * 64 * 32 * 16, 4 * (64 * 32 + 32 * 16 + 64 * 16))
@@ -127,10 +128,7 @@ def test_accuracy_without_a_run_says_what_to_do(program, tmp_path, monkeypatch):
     assert status == 2 and "torchrun engine/train.py configs/quickstart.yaml" in out
 
 
-def test_a_suite_goes_on_after_a_failure_and_tells_it(program, tmp_path, monkeypatch, capsys):
-    import bench_throughput
-    from bench import options
-
+def test_a_suite_goes_on_after_a_failure_and_tells_it(tmp_path, monkeypatch, capsys):
     parts = (("accuracy", "--clips", "few"), ("manifest", "--rows", "2000", "--repeats", "1"))
     monkeypatch.setitem(options.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
@@ -156,10 +154,7 @@ def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
     assert "engine, fp32: " in out and "paper recipe" not in out
 
 
-def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
-    import bench_throughput
-    from bench import options
-
+def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
     parts = (("compute", "--roofline"), ("manifest", "--rows", "2000", "--repeats", "1"))
     monkeypatch.setitem(options.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
@@ -181,9 +176,7 @@ def test_parts_of_a_suite(program, tmp_path, monkeypatch, capsys):
         run("--suite", "cpu", "--part", "train")
 
 
-def test_suites_name_what_there_is(program):
-    from bench import options
-
+def test_suites_name_what_there_is():
     parser = options.build_parser("")
     named = {parser.parse_args(words).benchmark for suite in options.SUITES.values() for words in suite}
     assert {"manifest", "decode", "compute", "train", "kernels", "accuracy"} <= named

@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from bench import contestants
+from bench.loading import RandomSnippets, endless_batches
+from bench.train import config_tree, drawn_videos, entries_of, entry_config
 
-from engine.data.batch import ClipFormat
+from engine.config import load_config
+from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.manifest import Manifest
+from engine.data.pyav.decode import PyAVDecoder
 from tests.bench_records import check_record, newest
 from tests.jobs import write_config
 from tests.small_run import benchmark_options
@@ -52,9 +57,7 @@ def test_train_from_a_store_beside_the_baselines(program, tmp_path, videos, only
     assert not (tmp_path / "run").exists()  # the config's own run folder is left alone
 
 
-def test_all_take_part_in_training_where_nobody_is_chosen(program, tmp_path, videos):
-    from bench.train import config_tree, entries_of, entry_config
-
+def test_all_take_part_in_training_where_nobody_is_chosen(tmp_path, videos):
     raw, store = videos
     config = write_config(tmp_path / "config.yaml", raw, tmp_path / "run", words={"source": "random", "dim": 8})
     words = ["--device", "cpu", "--config", str(config), "--manifest", str(store), "--raw", str(raw)]
@@ -70,9 +73,7 @@ def test_all_take_part_in_training_where_nobody_is_chosen(program, tmp_path, vid
     assert [each.model.form for each in own.values()][:3] == ["published", "flat", "flat"]
 
 
-def test_train_draws_videos_where_none_are_named(program, tmp_path):
-    from bench.train import drawn_videos
-
+def test_train_draws_videos_where_none_are_named(tmp_path):
     tree = {
         "procedural": {"things": ["ball", "star"], "movements": ["falling", "circling"], "num_unseen": 1, "frames": 8},
         "clip": {"short_side": 32, "crop": 32},
@@ -82,11 +83,7 @@ def test_train_draws_videos_where_none_are_named(program, tmp_path):
         assert len(store) == len(raw) > 1 and store.video(0).height == 32
 
 
-def test_the_engines_loop_is_timed_where_it_asks_for_data(program, tmp_path, videos):
-    from bench import contestants
-
-    from engine.config import load_config
-
+def test_the_engines_loop_is_timed_where_it_asks_for_data(tmp_path, videos):
     config = load_config(write_config(tmp_path / "c.yaml", videos[0], tmp_path / "run"), ["words.source=random"])
     engine = contestants.EngineContestant(config, torch.device("cpu"))
     window = engine.window(3, same_batch=False)
@@ -101,12 +98,7 @@ def test_the_engines_loop_is_timed_where_it_asks_for_data(program, tmp_path, vid
 
 
 @pytest.mark.parametrize("how", ["opencv", "pyav"])
-def test_baselines_read_the_frames_they_should(program, videos, how):
-    from bench.loading import RandomSnippets, endless_batches
-
-    from engine.data.batch import SnippetRequest
-    from engine.data.pyav.decode import PyAVDecoder
-
+def test_baselines_read_the_frames_they_should(videos, how):
     manifest, clip = Manifest.load(videos[0]), ClipFormat(4, 2, 32, 32)
     snippets = RandomSnippets(manifest, clip, how)
     decoder = PyAVDecoder(clip, torch.device("cpu"), 1)

@@ -6,30 +6,25 @@ import os
 import sys
 
 import numpy as np
+import options
 import pytest
+import soak
 import torch
+from bench import resources
 
 from engine.errors import InputError
 from engine.records import recording_into
-from tests.small_run import ROOT, call_tool
+from tests.small_run import call_tool
 
 
-@pytest.fixture
-def resources(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import resources
-
-    return resources
-
-
-def an_hour(resources, memory, files=lambda k: 9.0):
+def an_hour(memory, files=lambda k: 9.0):
     return [
         resources.Sample(5.0 * k, 100 * k, {"memory": memory(k), "open files": files(k), "threads": 4.0})
         for k in range(720)
     ]
 
 
-def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth(resources):
+def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth():
     noise = np.random.default_rng(0).normal(0, 3, 720)
 
     def leaking(k):  # 60 MB an hour, under evaluations that take 300 MB for every tenth sample
@@ -38,17 +33,17 @@ def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth(resources):
     def warming(k):
         return 500 - 200 * np.exp(-k / 10) + noise[k] + 300 * (k % 10 == 0)
 
-    found = resources.trends(an_hour(resources, leaking, files=lambda k: 9 + k // 300), warm_up=0.1)
+    found = resources.trends(an_hour(leaking, files=lambda k: 9 + k // 300), warm_up=0.1)
     assert found["memory"].per_hour == pytest.approx(60, rel=0.03)
     assert found["memory"].per_1000_snippets == pytest.approx(60 / 72, rel=0.03)
     assert [found[name].is_flat for name in ("memory", "open files", "threads")] == [False, False, True]
     assert all(half == pytest.approx(60, rel=0.15) for half in found["memory"].halves)
-    assert resources.trends(an_hour(resources, warming), warm_up=0.1)["memory"].is_flat
+    assert resources.trends(an_hour(warming), warm_up=0.1)["memory"].is_flat
     with pytest.raises(InputError, match="samples with no work"):
-        resources.trends(an_hour(resources, warming)[:8], warm_up=0.5)
+        resources.trends(an_hour(warming)[:8], warm_up=0.5)
 
 
-def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources, tmp_path):
+def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(tmp_path):
     size = 64 * 2**20
     (tmp_path / "mapped").write_bytes(bytes(size))
     before = resources.held_by([os.getpid()])["memory"]
@@ -63,10 +58,7 @@ def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources
     assert asked - mapped == pytest.approx(size / 1e6, rel=0.1)
 
 
-def test_a_short_soak_watches_the_process_it_started(resources, monkeypatch, tmp_path, capsys):
-    import options
-    import soak
-
+def test_a_short_soak_watches_the_process_it_started(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(soak, "PICTURES", tmp_path)
     words = ["decode", "pyav", "--snippets", "800", "--damaged", "0.25", "--every", "0.05"]
     monkeypatch.setattr(sys, "argv", ["soak.py", *words])
@@ -82,7 +74,7 @@ def test_a_short_soak_watches_the_process_it_started(resources, monkeypatch, tmp
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("words", "says"),
     [
         (("store", "--manifest", "nowhere.parquet"), "error: no manifest at 'nowhere.parquet'"),
         (("dali",), "error: data.decoder is dali, but DALI decodes on NVIDIA GPUs, not on cpu"),
@@ -93,9 +85,8 @@ def test_a_short_soak_watches_the_process_it_started(resources, monkeypatch, tmp
         ),
     ],
 )
-def test_mistakes_are_told_before_another_process_begins(options, says, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    assert call_tool("soak.py", "decode", *options, monkeypatch=monkeypatch) == 2
+def test_mistakes_are_told_before_another_process_begins(words, says, monkeypatch, capsys):
+    assert call_tool("soak.py", "decode", *words, monkeypatch=monkeypatch) == 2
     said = capsys.readouterr().err
     assert said.startswith(says)
     assert said.count("\n") == 1
