@@ -42,11 +42,10 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of the result page: a share in [0, 1], with a standard deviation where there is one."""
+    """A bar of the result page: a share in [0, 1]."""
 
     label: str
     value: float
-    std: float = 0.0
     color: str = RIGHT
 
 
@@ -70,20 +69,11 @@ def figure_array(figure: "Figure") -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def clip_strip(frames: np.ndarray, num_shown: int = 8, gap: int = 2) -> np.ndarray:
-    """Evenly spaced frames of a clip side by side: uint8 [T, H, W, C] -> [H, W', C], white gaps of `gap` pixels."""
+def clip_strip(frames: np.ndarray, num_shown: int) -> np.ndarray:
+    """Evenly spaced frames of a clip side by side: uint8 [T, H, W, C] -> [H, W', C], white gaps of two pixels."""
     shown = np.rint(np.linspace(0, len(frames) - 1, min(num_shown, len(frames)))).astype(int)
-    padded = np.pad(frames[shown], ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
-    return np.concatenate(list(padded), axis=1)[:, :-gap] if gap else np.concatenate(list(padded), axis=1)
-
-
-def clip_grid(frames: torch.Tensor, num_shown: int = 8, gap: int = 2) -> np.ndarray:
-    """One strip per clip, under each other: uint8 [N, T, H, W, C] -> [H', W', C], ready for `add_image`."""
-    strips = [
-        np.pad(clip_strip(c, num_shown, gap), ((0, gap), (0, 0), (0, 0)), constant_values=255)
-        for c in frames.cpu().numpy()
-    ]
-    return np.concatenate(strips, axis=0)[:-gap] if gap else np.concatenate(strips, axis=0)
+    padded = np.pad(frames[shown], ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
+    return np.concatenate(list(padded), axis=1)[:, :-2]
 
 
 def sample_sheet(frames: torch.Tensor, titles: Sequence[str], num_shown: int = 8) -> "Figure":
@@ -217,14 +207,12 @@ def _draw_strip(axes: "Axes", frames: np.ndarray, title: str, num_shown: int, co
 
 def _draw_bars(axes: "Axes", bars: Sequence[Bar]) -> None:
     places = np.arange(len(bars))
-    values, errors = [100 * bar.value for bar in bars], [100 * bar.std for bar in bars]
+    values = [100 * bar.value for bar in bars]
     axes.bar(places, values, color=[bar.color for bar in bars], width=0.65)
-    for place, value, error in zip(places, values, errors, strict=True):
-        if error:
-            axes.errorbar(place, value, yerr=error, color="black", capsize=4)
-        axes.text(place, value + error + 1, f"{value:.1f} %", ha="center", va="bottom", fontsize=10)
+    for place, value in zip(places, values, strict=True):
+        axes.text(place, value + 1, f"{value:.1f} %", ha="center", va="bottom", fontsize=10)
     axes.set_xticks(places, [textwrap.fill(bar.label, 14) for bar in bars], fontsize=9, parse_math=False)
-    axes.set_ylim(0, max([100.0, *(v + e for v, e in zip(values, errors, strict=True))]) * 1.08)
+    axes.set_ylim(0, max([100.0, *values]) * 1.08)
     axes.set_ylabel("top-1 accuracy, %")
     axes.spines[["top", "right"]].set_visible(False)
 

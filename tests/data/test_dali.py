@@ -1,5 +1,6 @@
 """The DALI decoder on its real CPU graph (and, marked `gpu`, on NVDEC): frames, geometry, failures."""
 
+import importlib
 import re
 from dataclasses import replace
 
@@ -198,17 +199,16 @@ def test_broken_content_costs_rebuilds_which_are_counted(dali, plain, folder):
     decoder.close()
 
 
-def test_a_batch_is_decoded_in_parts_of_bytes_as_it_is_in_one(dali, plain, folder):
-    from engine.data.dali.batches import held_bytes
-
+def test_a_batch_is_decoded_in_parts_of_bytes_as_it_is_in_one(dali, plain, folder, monkeypatch):
+    batches = importlib.import_module("engine.data.dali.batches")
     large = describe(write_numbered(folder / "large.avi", "mjpeg", pixel_format="yuvj420p", size=(512, 512)))
     gone = replace(plain, path=plain.path.with_name("gone.webm"))
     requests = [whole((plain, large, gone)[place % 3], place) for place in range(9)]
     whole_one, parted = (dali.DaliDecoder(WHOLE, CPU, 2, 16) for _ in range(2))
     expected = whole_one.decode(requests)
-    cost = held_bytes(large, 6)
+    cost = batches.held_bytes(large, 6)
     assert cost == large.file_bytes + 14 * 3 * 512 * 512
-    parted._runner._part_bytes = cost + held_bytes(plain, 6)
+    monkeypatch.setattr(batches, "PART_BYTES", cost + batches.held_bytes(plain, 6))
     read, loaded = [], parted._load
     parted._load = lambda part: read.append([request.video.path.name for request in part]) or loaded(part)
     found = parted.decode(requests)
