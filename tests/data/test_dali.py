@@ -222,8 +222,7 @@ def test_a_batch_is_decoded_in_parts_of_bytes_as_it_is_in_one(dali, plain, folde
 
 
 def test_parts_hold_no_more_than_they_may(dali):
-    from engine.data.dali.batches import split_parts
-
+    split_parts = importlib.import_module("engine.data.dali.batches").split_parts
     assert split_parts([], 4, 10) == []
     assert split_parts([3, 3, 3, 3, 3], 4, 100) == [[0, 1, 2, 3], [4]]
     assert split_parts([3, 3, 3, 3, 3], 4, 9) == [[0, 1, 2], [3, 4]]
