@@ -35,9 +35,9 @@ from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos
 from engine.inference import inference_settings, load_model, manifest_of_files
 from engine.metrics import check_finite
+from engine.results.table import Table
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import name_key
-from engine.tables import format_table
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 from kernels.cosine_topk import MAX_K, cosine_topk
@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace) -> None:
             json.dumps([{**asdict(a), "classes": [{"class": c, "cosine": s} for c, s in a.classes]} for a in answers])
         )
     elif any(answer.classes for answer in answers):
-        print(answer_table(answers))
+        print(answer_table(answers).text())
     failed = [answer for answer in answers if answer.error is not None]
     for answer in failed:
         print(f"error: {answer.video}: {answer.error}", file=sys.stderr)
@@ -138,14 +138,14 @@ def predict(
     return answers
 
 
-def answer_table(answers: Sequence[Answer]) -> str:
+def answer_table(answers: Sequence[Answer]) -> Table:
     """The nearest classes of each video, one a line; the video's name stands on the first."""
     rows = [
         [answer.video if rank == 1 else "", rank, name, cosine]
         for answer in answers
         for rank, (name, cosine) in enumerate(answer.classes, start=1)
     ]
-    return format_table(["video", "rank", "class", "cosine"], rows)
+    return Table(["video", "rank", "class", "cosine"], rows)
 
 
 if __name__ == "__main__":

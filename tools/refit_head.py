@@ -39,9 +39,9 @@ from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_features
 from engine.inference import inference_settings, load_model
+from engine.results.table import Table
 from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
 from engine.semantics.classes import build_class_embeddings
-from engine.tables import format_table
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 
@@ -65,7 +65,7 @@ def main(arguments: argparse.Namespace) -> None:
     print(
         f"{len(features)} videos of {len(vectors)} training classes; chance among classes held out {head.chance:.3f}\n"
     )
-    print(format_table(["strength", "held-out training classes", ""], rows))
+    print(Table(["strength", "held-out training classes", ""], rows).text())
     print(f"\n{out}: now evaluate it, python tools/evaluate.py {shlex.quote(str(out))}")
 
 

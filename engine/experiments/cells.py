@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.config import Config
 from engine.errors import InputError
+from engine.results.record import FILE
 from engine.schema import parse, read_yaml
 from engine.schema_keys import decisive, default, with_keys
 
@@ -67,7 +68,7 @@ def is_finished(cell: Cell, folder: Path) -> bool:
         raise InputError(
             f"'{folder}' holds a run with another config than cell '{cell.name}' (compare its config.yaml): move it away"
         )
-    needed = ["results.json", *(["control/results.json"] if cell.config.run.control else [])]
+    needed = [FILE, *([f"control/{FILE}"] if cell.config.run.control else [])]
     return all((folder / name).is_file() for name in needed)
 
 

@@ -40,7 +40,6 @@ from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord
 from engine.schema import apply_override, parse, read_yaml
-from engine.tables import format_table
 
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _NEVER = 10**6  # epochs: what happens at the end of one is not part of the steps
@@ -85,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
                 race.trace(arguments.trace)
         finally:
             race.close()
-    print(format_table(*table(race.rows())))
+    print(table(race.rows()).text())
     if race.failures:
         raise InputError("; ".join(f"'{name}': {reason}" for name, reason in race.failures.items()))
 
