@@ -63,15 +63,15 @@ from engine.results import pictures
 from engine.results.figures import save_figure
 from engine.results.record import Results, file_name, replacing
 from engine.results.tables import accuracy_table, class_table, write_tables
+from engine.results.visual_report.board import board_writer, show_results
+from engine.results.visual_report.findings import find
+from engine.results.visual_report.page import Report, write_page
+from engine.results.visual_report.run_folder import read_run_facts
 from engine.schema import to_tree
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
-from engine.visual_report.board import board_writer, show_results
-from engine.visual_report.findings import find
-from engine.visual_report.page import Report, write_page
-from engine.visual_report.run_folder import read_run_facts
 
 SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 

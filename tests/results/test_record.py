@@ -13,7 +13,7 @@ from engine.data.batch import SampleFailure
 from engine.errors import InputError
 from engine.metrics import evaluate_embeddings
 from engine.results.record import FILE, Results, files_of, read_results, replacing
-from engine.visual_report.board import board_writer
+from engine.results.visual_report.board import board_writer
 
 # As versions before `Results` wrote them.
 _ACCURACY = {"num_classes": 4, "num_videos": 8, "top1": 0.625, "top5": 1.0, "mean_class": 0.5, "chance_top1": 0.25,

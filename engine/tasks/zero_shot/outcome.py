@@ -18,15 +18,15 @@ from engine.results.figures import NEUTRAL, OTHER, Bar, save_figure
 from engine.results.record import FILE, Results, file_name, read_results, replacing
 from engine.results.table import Table
 from engine.results.tables import write_tables
+from engine.results.visual_report.board import board_writer, show_results, show_settings
+from engine.results.visual_report.findings import find
+from engine.results.visual_report.page import Report, write_page
+from engine.results.visual_report.run_folder import read_run_facts
 from engine.run import Run
 from engine.schema import to_tree
 from engine.tasks.zero_shot.measuring import evaluate_set, inference
 from engine.tasks.zero_shot.sets import Sets
 from engine.telemetry import Telemetry, escaped
-from engine.visual_report.board import board_writer, show_results, show_settings
-from engine.visual_report.findings import find
-from engine.visual_report.page import Report, write_page
-from engine.visual_report.run_folder import read_run_facts
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from PIL import Image
 from engine import __version__
 from engine.generalised import GeneralisedResult
 from engine.metrics import ZeroShotResult
+from engine.results.visual_report import charts
+from engine.results.visual_report.findings import Findings
+from engine.results.visual_report.run_folder import RunFacts
 from engine.telemetry import plain
-from engine.visual_report import charts
-from engine.visual_report.findings import Findings
-from engine.visual_report.run_folder import RunFacts
 
 _FOLDER = Path(__file__).parent
 _JPEG_QUALITY = 85

@@ -7,7 +7,7 @@ from engine.distributed import Ranks
 from engine.metrics import evaluate_embeddings
 from engine.provenance import append_provenance
 from engine.results.record import Results, replacing
-from engine.visual_report.run_folder import RunFacts, read_control, read_run_facts
+from engine.results.visual_report.run_folder import RunFacts, read_control, read_run_facts
 
 
 def result_of(name: str, num_videos: int):
