@@ -19,8 +19,7 @@ from engine.results.record import FILE, Results, file_name, read_results, replac
 from engine.results.table import Table
 from engine.results.tables import write_tables
 from engine.results.visual_report.board import board_writer, show_results, show_settings
-from engine.results.visual_report.findings import find
-from engine.results.visual_report.page import Report, write_page
+from engine.results.visual_report.page import Report, look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
 from engine.run import Run
 from engine.schema import to_tree
@@ -143,18 +142,9 @@ def _write(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results)
 
 
 def _look(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results) -> Report:
-    """Look closer at the results."""
-    overlap = run.config.train.exclude_overlap
     known = [("training", sets.train.classes), ("pretrained weights", prior_classes)]
-    vectors = [test.classes for test in sets.tests]
-    words = overlap.words or sets.words
-    found = find([test.data for test in sets.tests], list(results.tests.values()), vectors, known, words)
-    facts = [
-        ("checkpoint", f"{checkpoint_file(run.folder).name}, step {run.best['step']}, chosen by {run.best['metric']}"),
-        ("snippets of a video", str(run.config.evaluate.num_snippets)),
-        ("class vectors", sets.classes.description),
-    ]
-    return Report(str(run.folder), facts, found, overlap.tau, results.seen)
+    datasets, classes = [test.data for test in sets.tests], [test.classes for test in sets.tests]
+    return look(str(run.folder), results, datasets, classes, known, run.config.train.exclude_overlap, sets.words)
 
 
 def _flat(tree: dict[str, dict[str, object]]) -> dict[str, bool | str | float]:
@@ -181,7 +171,7 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
     if not (outcome.is_recorded and picture.is_file()):
         save_figure(pictures.result_page(_title(results), outcome.examples, _bars(results, beside)), picture)
     if outcome.page is not None:
-        facts = read_run_facts(checkpoint_file(outcome.folder), list(results.tests.values()), results.num_snippets)
+        facts = read_run_facts(checkpoint_file(outcome.folder), results)
         write_page(dataclasses.replace(outcome.page, run=facts), page)
     folder = shlex.quote(str(outcome.folder))  # these two are to be copied to a command line
     places = [
