@@ -30,7 +30,8 @@ same pictures go to TensorBoard (`tensorboard --logdir RUN`).
 
 Into --out go results.json (everything), and for each test set confusion_NAME.png, classes_NAME.png,
 classes_NAME.csv (per class: videos, top-1, most frequent wrong answer), predictions_NAME.csv (per video: the nearest
-five classes and their cosines), and with --report: report.html and tensorboard/.
+five classes and their cosines), and with --report: report.html and tensorboard/. What an earlier evaluation left there is
+removed. docs/report.md has the fields of results.json.
 
 With --words random the classes get random vectors: a control, which must come out at chance.
 """
@@ -62,7 +63,7 @@ from engine.metrics import ZeroShotResult
 from engine.results import pictures
 from engine.results.figures import save_figure
 from engine.results.record import Results, file_name, replacing
-from engine.results.tables import accuracy_table, class_table, write_tables
+from engine.results.tables import accuracy_table, class_table, write_set
 from engine.results.visual_report.board import board_writer, show_results
 from engine.results.visual_report.page import look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
@@ -244,10 +245,8 @@ def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
 def write(out: Path, results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> None:
     """For each test set two pictures and two tables, in the folder `out`."""
     for result, dataset in zip(results, datasets, strict=True):
-        name = file_name(result.name)
-        save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
-        save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
-        write_tables(out, result, dataset)
+        write_set(out, result, dataset)
+        save_figure(pictures.class_accuracy_figure(result), out / f"classes_{file_name(result.name)}.png")
 
 
 def write_report(

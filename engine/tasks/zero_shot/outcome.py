@@ -15,9 +15,9 @@ from engine.errors import InputError
 from engine.results import pictures
 from engine.results.accuracy import SetResult
 from engine.results.figures import NEUTRAL, OTHER, Bar, save_figure
-from engine.results.record import FILE, Results, file_name, read_results, replacing
+from engine.results.record import FILE, Results, read_results, replacing
 from engine.results.table import Table
-from engine.results.tables import write_tables
+from engine.results.tables import write_set
 from engine.results.visual_report.board import board_writer, show_results, show_settings
 from engine.results.visual_report.page import Report, look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
@@ -129,8 +129,7 @@ def _write(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results)
     """The record and what lies beside it. Returns what report.html will tell once the control is trained."""
     with replacing(run.folder, results):
         for test, result in zip(sets.tests, results.tests.values(), strict=True):
-            write_tables(run.folder, result, test.data)
-            save_figure(pictures.confusion_figure(result), run.folder / f"confusion_{file_name(result.name)}.png")
+            write_set(run.folder, result, test.data)
         page = _look(run, sets, prior_classes, results) if run.config.log.report and sets.tests else None
         metrics = {f"final/{escaped(name)}_top1": test.all_classes.top1 for name, test in results.tests.items()}
         if results.seen is not None:
