@@ -74,11 +74,6 @@ def test_strips_and_grids_hold_the_frames_in_order():
     assert strip.shape == (10, 4 * 12 + 3 * 2, 3)
     assert [strip[0, 14 * k, 0] for k in range(4)] == [0, 50, 100, 150]
     assert (strip[:, 12:14] == 255).all()
-    grid = pictures.clip_grid(frames, num_shown=4)
-    assert grid.shape == (22, 54, 3)
-    assert (grid[10:12] == 255).all()
-    assert np.array_equal(grid[:10], strip)
-    assert grid[12, 14, 0] == 55
     assert pictures.clip_strip(frames[0, :3].numpy(), num_shown=8, gap=0).shape == (
         10,
         36,
