@@ -31,11 +31,11 @@ class Strip:
     cosine: float
 
 
-def clip_strip(frames: np.ndarray, num_shown: int = 8, gap: int = 2) -> np.ndarray:
-    """Evenly spaced frames of a clip side by side: uint8 [T, H, W, C] -> [H, W', C], white gaps of `gap` pixels."""
+def clip_strip(frames: np.ndarray, num_shown: int) -> np.ndarray:
+    """Evenly spaced frames of a clip side by side: uint8 [T, H, W, C] -> [H, W', C], white gaps of two pixels."""
     shown = np.rint(np.linspace(0, len(frames) - 1, min(num_shown, len(frames)))).astype(int)
-    padded = np.pad(frames[shown], ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
-    return np.concatenate(list(padded), axis=1)[:, :-gap] if gap else np.concatenate(list(padded), axis=1)
+    padded = np.pad(frames[shown], ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
+    return np.concatenate(list(padded), axis=1)[:, :-2]
 
 
 def sample_sheet(frames: torch.Tensor, titles: Sequence[str], num_shown: int = 8) -> "Figure":
