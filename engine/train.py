@@ -69,6 +69,13 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:
         Preempted: it was asked to stop; what was done is saved.
     """
     run = build_run(config, ranks, stop)
+    is_unmeasured = run.measures_now and run.measured < run.step  # it was stopped in that evaluation
+    if run.step >= run.total_steps and not is_unmeasured:
+        reached = run.task.recorded(run)
+        if reached is not None:
+            stop.finish()
+            run.watchdog.close()
+            return reached
     telemetry = Telemetry(
         run.folder,
         ranks,
@@ -82,7 +89,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:
         save_config(config, run.folder / "config.yaml")
         append_provenance(run.folder, config, ranks, run.step)
     try:
-        if run.measures_now and run.measured < run.step:  # it was stopped in that evaluation
+        if is_unmeasured:
             _end_epoch(run, run.stream_position[0], telemetry)
         if run.step < run.total_steps:
             batches = run.task.batches(run)

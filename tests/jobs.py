@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from engine.checkpoint import read_checkpoint
-from engine.config import ProceduralConfig
+from engine.data.config import ProceduralConfig
 from engine.data.procedural import write_procedural_dataset
 from tests.environment import ROOT as REPO
 from tests.environment import environment
@@ -71,11 +71,11 @@ def command(*arguments: object, ranks: int = 0, launcher: Sequence[str] = ()) ->
     return [*words, TRAIN, *map(str, arguments)]
 
 
-def run(*arguments: object, ranks: int = 0, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, ranks: int = 0, check: bool = True, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
     """Run a job to its end; with `ranks` on so many, of which each must end well, and returns the first."""
     if ranks:
         return _run_ranks(Path(TRAIN), *arguments, ranks=ranks, timeout_s=3600)
-    done = Forked(Path(TRAIN), *arguments, variables=environment(), merged=False).completed(3600)
+    done = Forked(Path(TRAIN), *arguments, variables=environment(), merged=False, cwd=cwd).completed(3600)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

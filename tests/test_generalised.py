@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest
 from engine.data.sources import DataSet, load_held_out, load_training
 from engine.errors import InputError

@@ -34,6 +34,7 @@ from pathlib import Path
 import torch
 
 from engine.checkpoint import list_checkpoints, read_checkpoint
+from engine.results.table import Table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _NOT_COMPARED = ("speed/", "memory/")
@@ -50,9 +51,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"{name}  {side}" + ("" if side == folder else f"  (in {folder})"))
     parts = [*compare_curves(*map(read_curves, folders), arguments.tolerance)]
     parts += compare_weights(*map(last_weights, folders), arguments.tolerance)
-    width = max(len(name) for name, _, _ in parts)
-    for name, told, _ in parts:
-        print(f"{name:{width}}  {told}")
+    print(Table(["what", "A against B"], [[name, told] for name, told, _ in parts]).text())
     num_apart = sum(is_apart for _, _, is_apart in parts)
     print(f"\n{num_apart} of {len(parts)} part" if num_apart else "\nall equal" + _within(arguments.tolerance))
     if num_apart:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest, concatenate
 from engine.data.trust import check_inside, check_limits
 from engine.errors import InputError

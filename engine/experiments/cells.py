@@ -1,10 +1,12 @@
 """A cell: one training run of an experiment, in a folder of its own that is named by what it is.
 
-Two cells are the same if everything that decides their result is the same: the folder, the number of threads, what is
-logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
+Two cells are the same if everything that decides their result is the same (`decides` in `engine/schema.py`): the folder, the
+speed, what is logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -13,9 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.config import CheckpointConfig, Config, LogConfig, RunConfig
+from engine.config import Config
 from engine.errors import InputError
+from engine.results.record import FILE
 from engine.schema import parse, read_yaml
+from engine.schema_keys import decisive, default, with_keys
 
 _DIGITS = 10  # of a digest, in a folder's name
 
@@ -44,15 +48,25 @@ class Cell:
 
     def folder(self, out: Path) -> Path:
         """Where it is, or will be: one folder for all experiments under `out`, whatever name they call it by."""
-        known = sorted((out / "cells").glob(f"*-{self.digest}"))
+        if known := sorted((out / "cells").glob(f"*-{self.digest}")):
+            return known[0]
         readable = re.sub(r"[^\w.+-]+", "_", self.name)
-        return known[0] if known else out / "cells" / f"{readable}-{self.digest}"
+        return _named_before(out / "cells").get(self.digest, out / "cells" / f"{readable}-{self.digest}")
 
     def located(self, out: Path) -> Config:
         """The config to run it with."""
-        run = dataclasses.replace(self.config.run, folder=str(self.folder(out)))
         start = str(self.start.folder(out)) if self.start else None
-        return dataclasses.replace(self.config, run=run, train=dataclasses.replace(self.config.train, init_from=start))
+        return with_keys(self.config, {"run.folder": str(self.folder(out)), "train.init_from": start})
+
+
+@functools.cache
+def _named_before(cells: Path) -> dict[str, Path]:
+    """The folders of cells by the digests of their configs: a version that counted other keys named them otherwise."""
+    found = {}
+    for path in sorted(cells.glob("*/config.yaml")):
+        with contextlib.suppress(InputError):  # whoever means this one is told when it is read
+            found[_digest(meaning_of_run(path.parent))] = path.parent
+    return found
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:
@@ -67,7 +81,7 @@ def is_finished(cell: Cell, folder: Path) -> bool:
         raise InputError(
             f"'{folder}' holds a run with another config than cell '{cell.name}' (compare its config.yaml): move it away"
         )
-    needed = ["results.json", *(["control/results.json"] if cell.config.run.control else [])]
+    needed = [FILE, *([f"control/{FILE}"] if cell.config.run.control else [])]
     return all((folder / name).is_file() for name in needed)
 
 
@@ -112,15 +126,7 @@ def _digest(meaning: Config) -> str:
 
 
 def _meaning(config: Config, start: str | None) -> Config:
-    data = dataclasses.replace(config.data, decode_threads=0, prefetch_batches=2)
-    return dataclasses.replace(
-        config,
-        run=RunConfig(seed=config.run.seed),
-        data=data,
-        train=dataclasses.replace(config.train, init_from=start),
-        checkpoint=CheckpointConfig(),
-        log=LogConfig(),
-    )
+    return with_keys(decisive(config), {"train.init_from": start})
 
 
 def differences(section: Any) -> dict[str, Any]:
@@ -128,8 +134,7 @@ def differences(section: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
-        has_factory = field.default_factory is not dataclasses.MISSING
-        if value != (field.default_factory() if has_factory else field.default):
+        if value != default(field):
             found[field.name] = _plain(value)
     return found
 

@@ -9,14 +9,16 @@ import av
 import numpy as np
 import pytest
 
-from engine.config import Config, ProceduralConfig, WordsConfig, load_config
+from engine.config import Config, load_config
 from engine.data import procedural
+from engine.data.config import ProceduralConfig
 from engine.data.drawing import MOVEMENTS, THINGS
 from engine.data.manifest import Manifest
 from engine.data.procedural import draw_video, plan_videos, unseen_combinations, write_procedural_dataset
 from engine.data.sources import load_source, load_training
 from engine.errors import InputError
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 

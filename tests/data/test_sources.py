@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest
 from engine.data.sources import (
     class_lookup,

@@ -30,4 +30,4 @@ def test_memory_is_used_again_only_when_nobody_holds_it():
     copier.empty((0, 3), torch.uint8)
     del again, larger, view
     copier.empty((2, 2), torch.uint8)
-    assert len(copier._buffers._buffers) == 1  # what is free and of another size is not kept
+    assert len(copier._pool) == 1  # what is free and of another size is not kept

@@ -29,7 +29,7 @@ from bench.step_kernels import build_step_problems
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
-from engine.tables import format_table
+from engine.results.table import Table
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize
 from kernels.cosine_topk import cosine_topk, prepare_classes
 
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(line(rows[-1]), flush=True)
             if record is not None:
                 path = record.write(results=[asdict(row) for row in rows], **fields)
-    print(format_table(*table(rows)))
+    print(table(rows).text())
     if record is not None and rows:
         print(f"recorded in {Path(os.path.relpath(path))}")
     if failures:
@@ -87,7 +87,7 @@ def _print_compiled(capability: int) -> None:
     for row in compiled_rows(capability):
         rows.append(row)
         print(row[0], flush=True)
-    print(format_table(HEADINGS, rows))
+    print(Table(HEADINGS, rows).text())
 
 
 def build_problems(device: torch.device, scale: float, half: str) -> list[Problem]:

@@ -33,7 +33,8 @@ from bench.material import draw_videos
 from bench.options import BASELINES, ENGINE
 from bench.rows import Row, line, table, with_ratios
 from bench.turns import Turns
-from engine.config import Config, ProceduralConfig
+from engine.config import Config
+from engine.data.config import ProceduralConfig
 from engine.data.decoders import default_threads
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
@@ -44,7 +45,6 @@ from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
 from engine.schema import apply_override, parse, read_yaml
-from engine.tables import format_table
 
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _WARMUP_STEPS = 3
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
                     record.write(results=[asdict(row) for row in rows.values()], n=rounds, **fields)
             if arguments.trace is not None and turns.contestants:
                 next(iter(turns.contestants.values())).call("trace", str(arguments.trace.resolve()))
-    print(format_table(*table(list(rows.values()))))
+    print(table(list(rows.values())).text())
     if turns.failures:
         raise InputError("; ".join(f"'{name}': {reason}" for name, reason in turns.failures.items()))
 

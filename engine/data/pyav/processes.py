@@ -11,7 +11,6 @@ import itertools
 import math
 import mmap
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
+from engine.data.lent import MemoryPool
 from engine.data.process_pool import POLL_S, START_LIMIT_S, Lost, Worker
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.transfer import DeviceCopier
@@ -63,7 +63,7 @@ class ProcessDecoder(VideoDecoder):
         self._device, self._time_limit_s, self._max_batch_size = torch.device(device), time_limit_s, max_batch_size
         self._copy = DeviceCopier(device)
         self._shape = (clip.num_frames, clip.crop, clip.crop, 3)
-        self._blocks: list[_Block] = []
+        self._pool: MemoryPool[_Block] = MemoryPool()
         self._serve = _Serve(clip, self._shape, time_limit_s)
         self._workers: list[Worker | None] = [None] * num_processes
         self._busy: dict[int, tuple[_Part, list[Job]]] = {}  # place of a worker -> what it decodes
@@ -77,7 +77,9 @@ class ProcessDecoder(VideoDecoder):
             asked = requests[first : first + step]
             jobs = [{row: asked[row] for row in rows} for rows in split_into_jobs(asked, len(self._workers))]
             jobs.sort(key=len, reverse=True)
-            parts.append(_Part(first, len(asked), self._free_block(), deque(jobs)))
+            block = self._pool.take(lambda _: True, lambda: _Block(self._max_batch_size, self._shape))
+            lent = self._pool.lend(block, block.memory)
+            parts.append(_Part(first, len(asked), block.name, block.path, lent, deque(jobs)))
         with self._lock:
             self._open += [part for part in parts if not part.is_done]  # of no requests
             self._give()
@@ -101,21 +103,12 @@ class ProcessDecoder(VideoDecoder):
                 self._take(ready)
                 self._give()
         failures = {part.first + row: reason for part in parts for row, reason in part.failures.items()}
-        clips = [torch.from_numpy(part.block.clips[: part.num_requests]) for part in parts]
+        clips = [torch.from_numpy(part.memory).view(-1, *self._shape)[: part.num_requests] for part in parts]
         clips = clips[0] if len(clips) == 1 else torch.cat(clips)
         if self._device.type == "cuda":
             pinned = self._copy.empty(clips.shape, torch.uint8)
             clips = self._copy(pinned.copy_(clips))
         return DecodedClips(clips, dict(sorted(failures.items())))
-
-    def _free_block(self) -> "_Block":
-        """Shared memory that nobody holds; what was decoded before may still be in use."""
-        for block in self._blocks:
-            # The list's, the loop's and the call's, and of its memory the block's, its clips' and the call's.
-            if sys.getrefcount(block) == 3 and sys.getrefcount(block.memory) == 3:
-                return block
-        self._blocks.append(_Block(self._max_batch_size, self._shape))
-        return self._blocks[-1]
 
     def _give(self) -> None:
         """Give every idle worker a share of the oldest part that has something left."""
@@ -129,7 +122,7 @@ class ProcessDecoder(VideoDecoder):
                 share = [part.alone.pop()] if part.alone else take_share(part.waiting, parts, least)
                 part.num_given += 1
                 self._busy[place] = (part, share)
-                self._worker(place).give((part.block.name, part.block.path, share))
+                self._worker(place).give((part.name, part.path, share))
 
     def _take(self, ready: Sequence[object]) -> None:
         """Note what the workers of these connections have answered, and which have taken too long."""
@@ -187,7 +180,9 @@ class _Part:
 
     first: int  # place of its first request in the batch
     num_requests: int
-    block: "_Block"
+    name: int  # of the block
+    path: str
+    memory: np.ndarray  # of the block, lent
     waiting: deque[Job]
     alone: list[Job] = field(default_factory=list)  # of processes that died: whose fault it was shows one by one
     num_given: int = 0  # shares that are being decoded
@@ -209,7 +204,6 @@ class _Block:
         os.ftruncate(self._file, num_clips * math.prod(shape))
         self.path = f"/proc/{os.getpid()}/fd/{self._file}"
         self.memory = _mapped(self._file)
-        self.clips = self.memory.reshape(-1, *shape)
 
     def __del__(self) -> None:
         os.close(self._file)  # the mapping lives as long as the tensors of it

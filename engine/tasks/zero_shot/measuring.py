@@ -5,7 +5,6 @@ classes where there are some, else by accuracy on held-out videos of the trainin
 are measured and shown, but they choose nothing.
 """
 
-from engine.checkpoint import clip_format
 from engine.data.batch import VideoDecoder
 from engine.evaluate import Inference, evaluate_source
 from engine.metrics import ZeroShotResult
@@ -43,7 +42,7 @@ def inference(run: Run, num_snippets: int) -> Inference:
         return run.stop.requested()
 
     return Inference(
-        clip=clip_format(config),
+        clip=config.clip,
         num_snippets=num_snippets,
         batch_size=config.evaluate.batch_size,
         device=run.ranks.device,

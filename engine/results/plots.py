@@ -1,0 +1,199 @@
+"""Charts of experiments: curves with error bars, bars, points of the word space.
+
+Each `*_figure` returns a matplotlib `Figure`; accuracies come in as shares and are shown in per cent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from engine.results.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    YELLOW,
+    Bar,
+    accuracy_axis,
+    accuracy_bars,
+    new_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class Estimate(Protocol):
+    """A mean and its standard error."""
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def error(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve: places, values and standard errors of one length. marks: texts at its points, which are then shaded."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    error: Sequence[float]
+    color: str
+    style: str = "-"
+    marks: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The curves of one test set, and the chance level."""
+
+    title: str
+    xlabel: str
+    lines: Sequence[Line]
+    chance: float | None = None
+    log: bool = False
+
+
+def lines_figure(panels: Sequence[Panel], title: str) -> "Figure":
+    """Curves side by side, a panel for each test set; accuracy upwards, error bars of one standard error."""
+    figure = new_figure(6.2 * len(panels) + 0.3, 4.4)
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for line in panel.lines:
+            _draw_line(axes, line)
+        _chance_line(axes, panel.chance)
+        if panel.log:
+            axes.set_xscale("log")
+            ticks = sorted({round(x) for line in panel.lines for x in line.x})
+            axes.set_xticks(_apart(ticks), [f"{tick:,}" for tick in _apart(ticks)])
+            axes.minorticks_off()
+        axes.set_xlabel(panel.xlabel)
+        accuracy_axis(axes, panel.title)
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _draw_line(axes: "Axes", line: Line) -> None:
+    y, error = 100 * np.array(line.y), 100 * np.array(line.error)
+    axes.errorbar(
+        line.x, y, yerr=error, color=line.color, linestyle=line.style, marker="" if line.marks else "o", capsize=3,
+        markersize=5, linewidth=1.5, label=line.label,
+    )  # fmt: skip
+    if line.marks is None:
+        return
+    light = np.linspace(0, 0.75, len(line.x))  # brighter with every step, as in the paper
+    for place, value, mark, share in zip(line.x, y, line.marks, light, strict=True):
+        axes.plot([place], [value], "o", color=_lighter(line.color, share), markeredgecolor=line.color, markersize=7)
+        axes.annotate(mark, (place, value), xytext=(5, 5), textcoords="offset points", fontsize=8, color=line.color)
+
+
+def _lighter(color: str, share: float) -> tuple[float, ...]:
+    from matplotlib.colors import to_rgb
+
+    return tuple(part + (1 - part) * share for part in to_rgb(color))
+
+
+def _apart(ticks: Sequence[int], ratio: float = 1.25) -> list[int]:
+    """The ticks that are far enough from the one before to be read on a logarithmic axis."""
+    kept: list[int] = []
+    for tick in ticks:
+        if tick > 0 and (not kept or tick >= ratio * kept[-1]):
+            kept.append(tick)
+    return kept
+
+
+def bars_figure(panels: Sequence[tuple[str, Sequence[tuple[str, Estimate]], float | None]], title: str) -> "Figure":
+    """Bars with standard errors: for each test set its name, (label, mean) for each bar, and the chance level."""
+    widest = max(len(bars) for _, bars, _ in panels)
+    figure = new_figure((1.05 * widest + 1.6) * len(panels) + 0.3, 4.6)
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    for axes, (name, bars, chance) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        highest = accuracy_bars(axes, [Bar(label, mean.value, mean.error) for label, mean in bars], name)
+        axes.set_ylim(0, 1.15 * highest)
+        _chance_line(axes, chance)
+    return figure
+
+
+def _chance_line(axes: "Axes", chance: float | None) -> None:
+    if chance is not None:
+        axes.axhline(100 * chance, color=GREY, linestyle=":", linewidth=1.2, label="chance")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A method of Figure 7: accuracy on the classes at least so far away, and class by class."""
+
+    label: str
+    thresholds: Sequence[float]
+    accuracy: Sequence[float]
+    distances: Sequence[float]
+    top1: Sequence[float]
+
+
+def steps_figure(panels: Sequence[tuple[str, Sequence[Steps]]], xlabel: str) -> "Figure":
+    """For each test set the accuracy over distance, cumulative (left) and of each class (right)."""
+    figure = new_figure(11.5, 4.2 * len(panels) + 0.2)
+    for (left, right), (name, curves) in zip(figure.subplots(len(panels), 2, squeeze=False), panels, strict=True):
+        for curve, color in zip(curves, (ORANGE, BLUE, GREEN, PINK), strict=False):
+            left.plot(
+                curve.thresholds, 100 * np.array(curve.accuracy), "o-", color=color, markersize=3, label=curve.label
+            )
+            right.plot(curve.distances, 100 * np.array(curve.top1), "o", color=color, alpha=0.7, label=curve.label)
+        for axes, which in ((left, "classes at least so far away"), (right, "each class")):
+            accuracy_axis(axes, f"{name}: {which}")
+            axes.set_xlabel(xlabel)
+            axes.set_ylim(bottom=-2)
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=8)
+    return figure
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Classes of one set and kind ("training", "removed" or "test") as points [N, 2]."""
+
+    label: str
+    kind: str
+    places: np.ndarray
+    names: Sequence[str]
+
+
+_MANY = 90  # classes: their names would cover each other
+_DOTS = (VERMILION, BLUE, GREEN, PINK)
+_CROSSES = ("black", SKY, YELLOW, GREEN)
+
+
+def points_figure(clouds: Sequence[Cloud]) -> "Figure":
+    """Training classes as dots, removed ones grey, test classes as crosses (paper Fig. 2); names where there is room."""
+    figure = new_figure(10, 8)
+    axes = figure.subplots()
+    named = sum(len(cloud.names) for cloud in clouds) <= _MANY
+    sources = list(dict.fromkeys(c.label.rpartition(":")[0] for c in clouds if c.kind != "test"))
+    num_tests = 0
+    for cloud in clouds:
+        if cloud.kind == "test":
+            color, marker = _CROSSES[num_tests % len(_CROSSES)], "x"
+            num_tests += 1
+        else:
+            color, marker = _DOTS[sources.index(cloud.label.rpartition(":")[0]) % len(_DOTS)], "o"
+        color = GREY if cloud.kind == "removed" else color
+        axes.scatter(
+            *cloud.places.T, c=color, marker=marker, s=28 if named else 10, label=f"{cloud.label} ({len(cloud.names)})"
+        )
+        for place, name in zip(cloud.places, cloud.names, strict=True):
+            if named:
+                axes.annotate(name, place, xytext=(4, 2), textcoords="offset points", fontsize=7, parse_math=False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.legend(fontsize=9, loc="best")
+    return figure

@@ -1,0 +1,68 @@
+"""What test sets gave, as tables: of text for people, and as CSV for other programs (each class, and each video)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.data.sources import DataSet
+from engine.metrics import ZeroShotResult
+from engine.results.figures import save_figure
+from engine.results.pictures import confusion_figure
+from engine.results.record import file_name
+from engine.results.table import Table
+
+
+def accuracy_table(results: Sequence[ZeroShotResult]) -> Table:
+    """Both protocols of every test set."""
+    measures = ("top1", "top5", "mean_class")
+    rows = []
+    for result in results:
+        whole, halves = result.all_classes, result.half_classes
+        accuracy = [f"{getattr(whole, measure):.3f}" for measure in measures]
+        rows.append([result.name, "all classes", whole.num_classes, whole.num_videos, *accuracy, whole.chance_top1])
+        if halves is None:
+            continue
+        accuracy = [f"{halves.mean(measure):.3f} ± {halves.std(measure):.3f}" for measure in measures]
+        videos = round(halves.mean("num_videos"))
+        rows.append(
+            ["", "random halves", halves.splits[0].num_classes, videos, *accuracy, halves.splits[0].chance_top1]
+        )
+    return Table(["test set", "protocol", "classes", "videos", "top-1", "top-5", "mean-class", "chance"], rows)
+
+
+def class_table(result: ZeroShotResult) -> Table:
+    """One line per class, under the name of the test set."""
+    rows = [
+        [
+            row.name,
+            row.num_videos,
+            row.top1,
+            f"{row.confused_with} ({row.confused_count})" if row.confused_with else "-",
+        ]
+        for row in result.per_class
+    ]
+    return Table(["class", "videos", "top-1", "most often taken for"], rows, result.name)
+
+
+def write_set(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None:
+    """Write classes_NAME.csv (videos, top-1, most frequent wrong answer), predictions_NAME.csv (see `predictions`) and
+    confusion_NAME.png."""
+    name = file_name(result.name)
+    fields = ["class", "videos", "top1", "confused_with", "confused_count"]
+    rows = [
+        [r.name, r.num_videos, r.top1 if r.num_videos else "", r.confused_with, r.confused_count]
+        for r in result.per_class
+    ]
+    Table(fields, rows).write_csv(folder / f"classes_{name}.csv")
+    predictions(result, dataset).write_csv(folder / f"predictions_{name}.csv")
+    save_figure(confusion_figure(result), folder / f"confusion_{name}.png")
+
+
+def predictions(result: ZeroShotResult, dataset: DataSet) -> Table:
+    """A row for each video: path, true class, whether it was found, the nearest classes with their cosines."""
+    paths = dataset.manifest.strings("path")
+    rows = []
+    for row, label, nearest, cosine in zip(result.rows, result.labels, result.predicted, result.cosine, strict=True):
+        answers = [part for i, c in zip(nearest, cosine, strict=True) for part in (result.classes[i], f"{c:.4f}")]
+        rows.append([paths[row], result.classes[label], int(nearest[0] == label), *answers])
+    ranks = range(1, result.predicted.shape[1] + 1)
+    return Table(["path", "class", "correct", *(f for k in ranks for f in (f"predicted_{k}", f"cosine_{k}"))], rows)

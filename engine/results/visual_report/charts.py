@@ -1,0 +1,212 @@
+"""Where things go in the charts: plain geometry in units of the picture (x right, y down).
+
+page.html draws it as SVG, `figures` for TensorBoard. As SVG a chart follows the reader's colours, light or dark, stays sharp
+on a phone, and tells a point's name without a script.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.metrics import ZeroShotResult
+from engine.results.figures import class_colors
+from engine.results.visual_report.embedding_map import EmbeddingMap
+from engine.results.visual_report.findings import Findings
+
+_GLYPH = 0.58  # mean width of a letter, of the font's size
+_LONGEST = 28  # letters of a name in a chart
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A class name beside its point; `text` is empty where there was no room."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Videos of one class that were given one name."""
+
+    x: float
+    y: float
+    share: float
+    count: int
+    is_right: bool
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionChart:
+    """Rows are true classes, columns answers; `marks`: (place along the axis, name) of the classes that are named."""
+
+    width: float
+    height: float
+    left: float
+    top: float
+    cell: float
+    font: float
+    side: float
+    marks: tuple[tuple[float, str], ...]
+    cells: tuple[Cell, ...]
+    shows_counts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A dot of a chart, with what it tells when pointed at."""
+
+    x: float
+    y: float
+    color: str
+    title: str
+    is_right: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneChart:
+    """t-SNE: `videos` as dots, `classes` as larger marks with `labels`."""
+
+    width: float
+    height: float
+    videos: tuple[Point, ...]
+    classes: tuple[Point, ...]
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceChart:
+    """Accuracy of the classes over the distance to the nearest seen class; `x_ticks`, `y_ticks`: (place, text)."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    chance_y: float
+    points: tuple[Point, ...]
+    labels: tuple[Label, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+
+
+def short(name: str) -> str:
+    """A class name as charts show it."""
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
+def confusion_chart(result: ZeroShotResult) -> ConfusionChart:
+    """The confusion matrix; only cells with videos are drawn, so that hundreds of classes are no burden."""
+    num_classes = len(result.classes)
+    cell = 30.0 if num_classes <= 16 else 20.0 if num_classes <= 40 else 12.0
+    font = 12.0 if num_classes <= 40 else 10.0
+    names = [short(name) for name in result.classes]
+    room = 12 + max(map(len, names)) * _GLYPH * font
+    totals = np.maximum(result.confusion.sum(axis=1), 1)
+    cells = []
+    for true, predicted in np.argwhere(result.confusion > 0).tolist():
+        count = int(result.confusion[true, predicted])
+        title = f"{result.classes[true]} → {result.classes[predicted]}: {count} of {totals[true]}"
+        x, y = room + predicted * cell, room + true * cell
+        cells.append(Cell(x, y, count / totals[true], count, true == predicted, title))
+    marks = tuple((room + (i + 0.5) * cell, name) for i, name in enumerate(names))
+    side = num_classes * cell
+    size = room + side + 8
+    return ConfusionChart(size, size, room, room, cell, font, side, marks, tuple(cells), cell >= 20)
+
+
+def plane_chart(result: ZeroShotResult, plane: EmbeddingMap, width: float = 760, height: float = 560) -> PlaneChart:
+    """The t-SNE of videos among class names."""
+    colors = class_colors(len(result.classes))
+    edge = 30.0
+
+    def place(points: np.ndarray) -> list[tuple[float, float]]:
+        scaled = edge + points * (width - 2 * edge, height - 2 * edge)
+        return [(round(x, 1), round(y, 1)) for x, y in scaled.tolist()]
+
+    videos = []
+    for (x, y), video in zip(place(plane.videos), plane.places.tolist(), strict=True):
+        true, nearest = int(result.labels[video]), int(result.predicted[video, 0])
+        said = "named right" if true == nearest else f"taken for {result.classes[nearest]}"
+        videos.append(Point(x, y, colors[true], f"{result.classes[true]}, {said}", true == nearest))
+    spots = place(plane.classes)
+    classes = [Point(x, y, colors[i], result.classes[i]) for i, (x, y) in enumerate(spots)]
+    labels = place_labels(spots, result.classes, 12.0, width, height)
+    return PlaneChart(width, height, tuple(videos), tuple(classes), labels)
+
+
+def distance_chart(findings: Findings, width: float = 760, height: float = 360) -> DistanceChart | None:
+    """Accuracy of each class that has videos over its distance to the nearest seen class; None without distances."""
+    result = findings.result
+    rows = [(near, row) for near, row in zip(findings.nearest_seen, result.per_class, strict=False) if row.num_videos]
+    if not rows:
+        return None
+    left, right, top, bottom = 52.0, width - 16, 30.0, height - 44
+    distances = [near.distance for near, _ in rows]
+    step = _tick_step(max(distances) - min(distances))
+    first, last = min(distances) // step, max(distances) // step + 1  # ticks, in steps
+
+    def x_of(distance: float) -> float:
+        return left + (distance / step - first) / (last - first) * (right - left)
+
+    def y_of(share: float) -> float:
+        return bottom - share * (bottom - top)
+
+    points, names = [], []
+    for near, row in rows:
+        title = f"{row.name}: {row.top1:.0%} of {row.num_videos}; nearest seen class {near.name}, {near.distance:.3f}"
+        points.append(Point(round(x_of(near.distance), 1), round(y_of(row.top1), 1), class_colors(1)[0], title))
+        names.append(row.name)
+    return DistanceChart(
+        width, height, left, right, top, bottom, y_of(result.all_classes.chance_top1), tuple(points),
+        place_labels([(p.x, p.y) for p in points], names, 12.0, width, bottom, left),
+        tuple((x_of(i * step), f"{i * step:g}") for i in range(int(first), int(last) + 1)),
+        tuple((y_of(i / 4), f"{25 * i} %") for i in range(5)),
+    )  # fmt: skip
+
+
+def _tick_step(reach: float) -> float:
+    return next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if reach / step <= 7 or step == 0.5)
+
+
+def place_labels(
+    spots: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    font: float,
+    width: float,
+    height: float,
+    left: float = 0,
+) -> tuple[Label, ...]:
+    """A label beside each point where there is room: to its right, left, above or below, over no other label or point.
+
+    Args:
+        spots: the points, in a chart of `width` x `height` whose columns before `left` are taken.
+    """
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
+    labels = []
+    for place, ((x, y), name) in enumerate(zip(spots, names, strict=True)):
+        text = short(name)
+        long = len(text) * _GLYPH * font
+        options = (
+            (x + 9, y + 4, "start", x + 9), (x - 9, y + 4, "end", x - 9 - long),
+            (x, y - 10, "middle", x - long / 2), (x, y + 18, "middle", x - long / 2),
+        )  # fmt: skip
+        for label_x, label_y, anchor, begin in options:
+            box = (begin, label_y - font, begin + long, label_y + 3)
+            fits = box[0] >= left + 2 and box[2] <= width - 2 and box[1] >= 2 and box[3] <= height - 2
+            if fits and not any(_overlap(box, other) for i, other in enumerate(taken) if i != place):
+                taken.append(box)
+                labels.append(Label(label_x, label_y, text, anchor))
+                break
+        else:
+            labels.append(Label(x, y, "", "start"))
+    return tuple(labels)
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

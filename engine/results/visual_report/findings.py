@@ -1,0 +1,79 @@
+"""What there is to see of an evaluated test set, gathered once for the HTML file and for TensorBoard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.data.sources import DataSet
+from engine.errors import InputError
+from engine.metrics import ZeroShotResult
+from engine.results.visual_report.contact_sheets import ContactSheet, contact_sheets
+from engine.results.visual_report.embedding_map import EmbeddingMap, embedding_map
+from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.overlap import NamedClasses, Neighbour, Words, nearest_test_classes
+
+
+@dataclass(frozen=True, slots=True)
+class NearestSeen:
+    """The class that the model was trained on whose name is nearest to an unseen class; cosine distance in [0, 2]."""
+
+    name: str
+    source: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Of one test set.
+
+    nearest_seen: for each class, in the order of `result.classes`; empty where the reason is in `no_distance`.
+    best, worst: the videos with the largest margin, right and wrong.
+    plane: t-SNE; None where there is too little to show.
+    """
+
+    result: ZeroShotResult
+    nearest_seen: tuple[NearestSeen, ...]
+    no_distance: str
+    best: tuple[ContactSheet, ...]
+    worst: tuple[ContactSheet, ...]
+    plane: EmbeddingMap | None
+
+
+def find(
+    datasets: Sequence[DataSet],
+    results: Sequence[ZeroShotResult],
+    classes: Sequence[ClassEmbeddings],
+    seen: Sequence[NamedClasses],
+    words: Words,
+) -> list[Findings]:
+    """Look closer at the results of test sets; decodes their best and worst videos anew.
+
+    Args:
+        datasets: the test sets of `results`, in their order.
+        classes: of each result, the class vectors that it was measured with.
+        seen: sets of classes that the model was trained or pretrained on.
+        words: what measures the distance of two class names.
+    """
+    found = []
+    for dataset, result, embedded in zip(datasets, results, classes, strict=True):
+        nearest, no_distance = (), ""
+        try:
+            nearest = nearest_seen(result.classes, seen, words)
+        except InputError as error:  # vectors that know only the test classes: the rest of the report is as good
+            no_distance = str(error)
+        best, worst = contact_sheets(dataset, result, embedded.vectors)
+        plane = embedding_map(result, embedded.vectors)
+        found.append(Findings(result, nearest, no_distance, tuple(best), tuple(worst), plane))
+    return found
+
+
+def nearest_seen(classes: Sequence[str], seen: Sequence[NamedClasses], words: Words) -> tuple[NearestSeen, ...]:
+    """For each class the nearest one of `seen` (the distance of paper Eq. 4); empty if nothing was seen.
+
+    Raises:
+        InputError: a class has no vector.
+    """
+    found: dict[str, Neighbour] = {row.name: row for row in nearest_test_classes([("", classes)], seen, words)}
+    if not found:
+        return ()
+    rows = [found[name] for name in classes]
+    return tuple(NearestSeen(row.test_class, row.test_set, row.distance) for row in rows)

@@ -1,0 +1,135 @@
+"""The report as one HTML file: nothing is fetched, nothing runs, and every name in it is escaped.
+
+Names of classes and files come from others. Jinja escapes whatever the template prints (autoescape), control
+characters are spelt out, and the page forbids scripts and every request by its Content-Security-Policy.
+"""
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from engine import __version__
+from engine.config import OverlapConfig
+from engine.data.sources import DataSet
+from engine.generalised import GeneralisedResult
+from engine.results.accuracy import SetResult
+from engine.results.record import Results
+from engine.results.visual_report import charts
+from engine.results.visual_report.findings import Findings, find
+from engine.results.visual_report.run_folder import RunFacts
+from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.overlap import NamedClasses, Words
+from engine.telemetry import plain
+
+_FOLDER = Path(__file__).parent
+_JPEG_QUALITY = 85
+_MANY = 30  # classes from which on the table is folded
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the page tells.
+
+    title: of the run. facts: (what, value) of the evaluated checkpoint, under the title.
+    seen: accuracy on held-out videos of the training classes, where it was measured.
+    tau: distance up to which two class names are one class. run: what the run's folder tells.
+    warnings: what a reader must know before the numbers.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    findings: Sequence[Findings]
+    tau: float
+    seen: SetResult | None = None
+    generalised: Sequence[GeneralisedResult] = ()
+    run: RunFacts = field(default_factory=RunFacts)
+    warnings: Sequence[str] = ()
+
+
+def look(
+    title: str,
+    results: Results,
+    datasets: Sequence[DataSet],
+    classes: Sequence[ClassEmbeddings],
+    known: Sequence[NamedClasses],
+    overlap: OverlapConfig,
+    words: Words,
+    generalised: Sequence[GeneralisedResult] = (),
+) -> Report:
+    """Look closer at results, which takes a while (see `find`); what their run's folder tells is not in it yet.
+
+    Args:
+        results: with the single videos (`ZeroShotResult`).
+        datasets, classes: the test sets of `results` and their class vectors, in that order.
+        known: sets of classes that the model was trained or pretrained on. words: the run's.
+    """
+    best = results.best
+    checkpoint, more = results.checkpoint, f"epoch {results.epoch}"
+    if best is not None:
+        checkpoint, more = Path(checkpoint).name, f"chosen by {best['metric']}"
+    facts = [
+        ("checkpoint", f"{checkpoint}, step {results.step}, {more}"),
+        ("snippets of a video", str(results.num_snippets)),
+        ("class vectors", results.class_vectors),
+    ]
+    tests = list(results.tests.values())
+    found = find(datasets, tests, classes, known, overlap.words or words)
+    warnings = [f"Not unseen in {t.name}, trained on: {', '.join(t.seen_classes)}." for t in tests if t.seen_classes]
+    return Report(title, facts, found, overlap.tau, results.seen, generalised, warnings=warnings)
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page to `path`, complete or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(render(report), encoding="utf-8")
+    partial.replace(path)
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "jpeg": _jpeg, "sorted_classes": _sorted_classes}
+    css = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return environment.get_template("page.html").render(
+        report=report, charts=charts, css=Markup(css), css_hash=digest, version=__version__, many=_MANY
+    )
+
+
+def _finalize(value: object) -> object:
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _jpeg(frame: np.ndarray) -> str:
+    """A frame, uint8 [H, W, 3], as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _sorted_classes(findings: Findings) -> list[dict[str, Any]]:
+    """A row of the table of classes for each class, best first, those without videos last."""
+    nearest = findings.nearest_seen or (None,) * len(findings.result.classes)
+    rows = [{"row": row, "near": near} for row, near in zip(findings.result.per_class, nearest, strict=True)]
+    return sorted(rows, key=lambda r: (r["row"].num_videos == 0, -r["row"].top1 if r["row"].num_videos else 0))

@@ -1,0 +1,84 @@
+"""What a run's folder tells a report besides its checkpoint: how it was started, its config, its control."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.provenance import FILE as PROVENANCE
+from engine.results.accuracy import SetResult
+from engine.results.record import FILE, Results, read_results
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """All empty where the folder does not have them.
+
+    provenance: (what, value) of the newest start. packages: name -> version, of that start.
+    config: as YAML. control: test set -> top-1 of the control run.
+    """
+
+    provenance: Sequence[tuple[str, str]] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    control: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_run_facts(checkpoint: Path, results: Results) -> RunFacts:
+    """Read them from the run folder of a checkpoint (RUN/checkpoints/FILE); a checkpoint elsewhere has none.
+
+    Args:
+        results: of the run, which tell whether its control was measured alike.
+    """
+    if checkpoint.parent.name != "checkpoints":
+        return RunFacts()
+    folder = checkpoint.parent.parent
+    lines = _text(folder / PROVENANCE).splitlines()
+    newest = json.loads(lines[-1]) if lines else {}
+    return RunFacts(
+        provenance=_provenance_rows(newest) if newest else (),
+        packages=newest.get("packages", {}),
+        config=_text(folder / "config.yaml"),
+        control=read_control(folder, results),
+    )
+
+
+def read_control(folder: Path, results: Results) -> dict[str, float]:
+    """Top-1 of the run's control (`control/results.json`) on the same test sets, by name; empty if there is none.
+
+    A test set counts as the same if its name and its numbers of classes, videos and snippets are.
+    """
+    if not (folder / "control" / FILE).is_file():
+        return {}
+    control = read_results(folder / "control")
+
+    def size(test: SetResult | None) -> tuple[int, int] | None:
+        return (test.all_classes.num_classes, test.all_classes.num_videos) if test else None
+
+    return {
+        name: control.tests[name].all_classes.top1
+        for name, test in results.tests.items()
+        if control.num_snippets == results.num_snippets and size(control.tests.get(name)) == size(test)
+    }
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _provenance_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+    device = line["device"]
+    commit = line["commit"] or "not a git checkout"
+    cuda = f", CUDA {line['cuda']}" if line["cuda"] else ""
+    seeds = ", ".join(f"{name} {seed}" for name, seed in line["seeds"].items())
+    gpus = ", ".join(device["gpus"]) or "no GPU"
+    return [
+        ("started", f"{line['time']}, at step {line['step']}"),
+        ("command", line["command"]),
+        ("commit", commit + (", with changes" if line["dirty"] else "")),
+        ("software", f"Python {line['python'].split()[0]}, torch {line['torch']}{cuda}"),
+        ("hardware", f"{device['cpu']}, {device['cores']} cores; {gpus}; {line['world_size']} rank(s)"),
+        ("seeds", seeds + ("; deterministic" if line["deterministic"] else "")),
+        *((f"SHA-256 of {path}", digest) for path, digest in line["manifests"].items()),
+    ]
