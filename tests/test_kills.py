@@ -25,11 +25,6 @@ NUM_KILLS = 6  # at each place
 NUM_FILES = 120
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
 def config_of(folder, videos):
     """A checkpoint of 7 MB after every step, so that writing it takes long; and two long evaluations, at 9 and 18."""
     return jobs.write_config(

@@ -25,11 +25,6 @@ SECTIONS = {
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
 def spoilt_videos(tmp_path_factory):
     """(manifest, file): one of the training videos was cut in half after it was indexed."""
     manifest = jobs.write_videos(tmp_path_factory.mktemp("spoilt"))

@@ -18,11 +18,6 @@ from tests import jobs
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
 def test_class_vectors_of_a_set_are_made_once_in_a_run(videos, tmp_path, monkeypatch):
     """Whatever asks for them: the check for overlap, the loss, four evaluations, the report."""
     asked, embed = Counter(), AveragedWords.embed
