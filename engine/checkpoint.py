@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 
-from engine.config import Config
-from engine.data.batch import ClipFormat
 from engine.errors import InputError
 
 FORMAT_VERSION = 1
@@ -142,9 +140,3 @@ def checkpoint_file(path: Path) -> Path:
     if not newest:
         raise InputError(f"run folder '{path}' holds no checkpoint (looked for checkpoints/best.pt and step_*.pt)")
     return newest[0]
-
-
-def clip_format(config: Config) -> ClipFormat:
-    """The snippet's shape, from the `clip` section."""
-    clip = config.clip
-    return ClipFormat(clip.num_frames, clip.stride, clip.short_side, clip.crop, clip.min_still_crop)

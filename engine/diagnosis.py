@@ -18,14 +18,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from engine.config import SourceConfig, WordsConfig
 from engine.data.batch import ClipFormat, SnippetRequest, Video
+from engine.data.config import SourceConfig
 from engine.data.decoders import dali_problem, default_threads
 from engine.data.identity import change_since_index
 from engine.data.sources import load_source
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError, find_entry
 from engine.errors import InputError
+from engine.semantics.config import WordsConfig
 
 _DISK_BYTES = 64 * 2**20
 _SLOW_DISK_MB_S = 50

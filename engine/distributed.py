@@ -31,7 +31,7 @@ class Ranks:
     local_rank: int
     local_world_size: int
     device: torch.device
-    control: dist.ProcessGroup | None = None  # all ranks on gloo, for small words between hosts; None for one rank
+    gloo: dist.ProcessGroup | None = None  # all ranks, for small words between hosts; None for one rank
     store: dist.Store | None = None  # shared by all ranks; None for one rank
 
     @property
@@ -66,7 +66,7 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(run.cpu_threads or max(1, usable_cores() // local_world_size))
-    control = store = None
+    gloo = store = None
     if world_size > 1:
         # Twice the time after which a watchdog names the rank at fault, so that it is the first to speak.
         timeout = timedelta(seconds=2 * run.timeout_s)
@@ -74,9 +74,9 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         store = _own_part(store, rank, world_size, timeout)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
-        control = dist.new_group(backend="gloo", timeout=timeout)
+        gloo = dist.new_group(backend="gloo", timeout=timeout)
     try:
-        yield Ranks(rank, world_size, local_rank, local_world_size, device, control, store)
+        yield Ranks(rank, world_size, local_rank, local_world_size, device, gloo, store)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -128,7 +128,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def main_rank_first(value: Any) -> Any:
+def broadcast_from_main(value: Any) -> Any:
     """What rank 0 passes, on every rank (any picklable value between ranks of the same run)."""
     if not dist.is_initialized():
         return value
@@ -146,7 +146,7 @@ def gather(value: Any) -> list[Any]:
     return boxes
 
 
-def share_buffers(module: nn.Module) -> None:
+def broadcast_buffers(module: nn.Module) -> None:
     """Rank 0's buffers (batch-norm's statistics) on every rank."""
     if dist.is_initialized():
         for buffer in module.buffers():

@@ -38,16 +38,8 @@ class WeightAverage:
 
 
 def build_average(model: nn.Module, config: Config) -> WeightAverage | None:
-    """The average that `train.ema_decay` asks for.
-
-    Raises:
-        InputError: `evaluate.weights` wants one and `train.ema_decay` none.
-    """
-    if config.train.ema_decay:
-        return WeightAverage(model, config.train.ema_decay)
-    if config.evaluate.weights == "average":
-        raise InputError("evaluate.weights is 'average' but train.ema_decay is 0: set it to 0.999, or take 'auto'")
-    return None
+    """The average that `train.ema_decay` asks for."""
+    return WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
 
 
 def _tensors(model: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.config import DataConfig, SourceConfig
+from engine.data.config import DataConfig, SourceConfig
 from engine.data.sources import DataSet, load_held_out, load_source
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos
-from engine.metrics import Accuracy, ZeroShotResult, evaluate_embeddings
+from engine.metrics import ZeroShotResult, evaluate_embeddings
+from engine.results.accuracy import Accuracy
+from engine.results.table import Table
 from engine.semantics.classes import ClassEmbeddings
-from engine.tables import format_table
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_topk import cosine_topk
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def evaluate_generalised(
     )
 
 
-def generalised_table(results: Sequence[GeneralisedResult]) -> str:
+def generalised_table(results: Sequence[GeneralisedResult]) -> Table:
     """Mean-class accuracy of seen and unseen classes among all candidates, and the harmonic mean."""
     rows = [
         [r.name, f"{r.num_seen_classes} + {r.num_unseen_classes}", r.seen.mean_class, r.unseen.mean_class,
@@ -133,7 +134,7 @@ def generalised_table(results: Sequence[GeneralisedResult]) -> str:
         "unseen taken for seen",
         "left out",
     ]
-    return format_table(header, rows)
+    return Table(header, rows)
 
 
 def _evaluate(

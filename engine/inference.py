@@ -5,19 +5,19 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from engine.checkpoint import clip_format
-from engine.config import Config, SourceConfig
-from engine.data.batch import VideoDecoder
-from engine.data.decoders import build_decoder, choose_decoder
+from engine.config import Config
+from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
 from engine.data.pyav.probe import ProbeError, probe
 from engine.errors import InputError
 from engine.evaluate import Inference
 from engine.precision import choose_precision
 from engine.schema import apply_override, parse, to_tree
+from engine.schema_keys import refuse_idle
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 
 _CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are
@@ -40,7 +40,7 @@ def load_model(
         overrides: `section.key=value`, in order, after all else; only of the sections data, words and evaluate.
 
     Raises:
-        InputError: no checkpoint, or a key or value that is not allowed.
+        InputError: no checkpoint, or a key or value that is not allowed or cannot matter.
     """
     loaded = load_for_inference(path, device)
     tree = copy.deepcopy(to_tree(loaded.config))
@@ -51,6 +51,7 @@ def load_model(
             tree["words"]["dim"] = loaded.model.linear.out_features
     if tests:
         tree["data"]["tests"] = [to_tree(source) for source in tests]
+    typed: dict[str, Any] = {}
     for override in overrides:
         section = override.partition("=")[0].partition(".")[0]
         if section not in _CHANGEABLE:
@@ -59,7 +60,9 @@ def load_model(
                 "the model and its snippets are what they were in training"
             )
         apply_override(tree, override)
+        apply_override(typed, override)
     config = parse(Config, tree)
+    refuse_idle(config, typed)
     if config.evaluate.weights != loaded.config.evaluate.weights:
         loaded = load_for_inference(path, device, config.evaluate.weights)
     return dataclasses.replace(loaded, config=config)
@@ -68,20 +71,13 @@ def load_model(
 def inference_settings(config: Config, device: torch.device, *, progress: bool = True) -> Inference:
     """How videos are embedded, from the `clip`, `evaluate` and `train.precision` keys."""
     return Inference(
-        clip=clip_format(config),
+        clip=config.clip,
         num_snippets=config.evaluate.num_snippets,
         batch_size=config.evaluate.batch_size,
         device=device,
         dtype=choose_precision(config.train.precision, device).dtype or torch.float32,
         progress=progress,
     )
-
-
-def inference_decoder(config: Config, device: torch.device, manifests: Sequence[Manifest] = ()) -> VideoDecoder:
-    """The decoder that `data.decoder` means for these videos, for batches of `evaluate.batch_size` snippets."""
-    data = config.data
-    choice = choose_decoder(data.decoder, device, manifests, by_rule=config.run.deterministic)
-    return build_decoder(choice, clip_format(config), device, data.decode_threads, config.evaluate.batch_size)
 
 
 def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int, str]]:

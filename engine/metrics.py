@@ -4,133 +4,38 @@ Pure functions of embeddings that were computed once. Every comparison is the ne
 (paper Eq. 1) through the one kernel `cosine_topk`. All accuracies are shares in [0, 1].
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from engine.data.batch import SampleFailure
 from engine.errors import InputError
-from kernels.cosine_nn import cosine_topk
+from engine.results.accuracy import TOP, Accuracy, ClassAccuracy, FailedVideo, HalfClasses, SetResult
+from kernels.cosine_topk import cosine_topk
 
 HALF_SEEDS = tuple(range(10))  # Evaluation Protocol 1 repeats ten times
-TOP = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """One evaluation of some videos against `num_classes` candidate classes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroShotResult(SetResult):
+    """What a test set gave, with the single videos.
 
-    top1, top5: share of the videos whose class is the nearest, or among the five nearest.
-    mean_class: mean over the classes that have videos of their own top-1 (every class counts the same).
-    """
-
-    num_classes: int
-    num_videos: int
-    top1: float
-    top5: float
-    mean_class: float
-
-    @property
-    def chance_top1(self) -> float:
-        """Top-1 (and mean-class accuracy) of guessing."""
-        return 1 / self.num_classes
-
-    @property
-    def chance_top5(self) -> float:
-        """Top-5 of guessing; 1 where there are no more than five classes."""
-        return min(TOP, self.num_classes) / self.num_classes
-
-
-@dataclass(frozen=True, slots=True)
-class HalfClasses:
-    """Evaluation Protocol 1 (paper Sec. 4.3): random halves of the classes, each its own small test.
-
-    splits: one accuracy per seed that had videos. Means and sample standard deviations are over them.
-    """
-
-    splits: tuple[Accuracy, ...]
-
-    def mean(self, measure: str) -> float:
-        """Mean of "top1", "top5" or "mean_class" over the halves."""
-        return float(np.mean([getattr(split, measure) for split in self.splits]))
-
-    def std(self, measure: str) -> float:
-        """Sample standard deviation (n - 1) over the halves; 0 for a single one."""
-        values = [getattr(split, measure) for split in self.splits]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Means, standard deviations, chance, and the halves one by one."""
-        first = self.splits[0]
-        measures = {}
-        for measure in ("top1", "top5", "mean_class"):
-            measures[measure] = self.mean(measure)
-            measures[f"{measure}_std"] = self.std(measure)
-        chance = {"chance_top1": first.chance_top1, "chance_top5": first.chance_top5}
-        return {
-            "num_classes": first.num_classes,
-            **measures,
-            **chance,
-            "splits": [dataclasses.asdict(s) for s in self.splits],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ClassAccuracy:
-    """One row of the per-class table; `confused_with` is the most frequent wrong answer ("" if none)."""
-
-    name: str
-    num_videos: int
-    top1: float  # NaN where the class has no video
-    confused_with: str
-    confused_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class ZeroShotResult:
-    """What a test set gave.
-
-    all_classes: Evaluation Protocol 2: all classes are candidates.
-    half_classes: Evaluation Protocol 1; None with fewer than four classes, where half of them is no choice.
-    confusion: int64 [C, C], videos of class (row) that were taken for class (column).
+    classes: the C candidates.
     rows: int64 [V], which video (row of the manifest) each prediction is of.
     labels: int64 [V], the true class.
     predicted: int64 [V, k], the k = min(5, C) nearest classes, nearest first.
     cosine: float32 [V, k], their cosine similarity.
     embeddings: float32 [V, D], the videos as points in word space.
-    failures: videos that could not be decoded: left out of every number here.
     """
 
-    name: str
     classes: tuple[str, ...]
-    all_classes: Accuracy
-    half_classes: HalfClasses | None
-    per_class: tuple[ClassAccuracy, ...]
-    confusion: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
     predicted: np.ndarray
     cosine: np.ndarray
     embeddings: np.ndarray
-    failures: tuple[SampleFailure, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the single videos, ready for JSON."""
-        whole = self.all_classes
-        chance = {"chance_top1": whole.chance_top1, "chance_top5": whole.chance_top5}
-        per_class = [dataclasses.asdict(row) | {"top1": row.top1 if row.num_videos else None} for row in self.per_class]
-        return {
-            "name": self.name,
-            "all_classes": {**dataclasses.asdict(whole), **chance},
-            "half_classes": self.half_classes.to_dict() if self.half_classes else None,
-            "per_class": per_class,
-            "confusion": self.confusion.tolist(),
-            "failures": [{"path": str(failure.path), "reason": failure.reason} for failure in self.failures],
-        }
 
 
 def evaluate_embeddings(
@@ -174,7 +79,7 @@ def evaluate_embeddings(
         predicted=predicted,
         cosine=cosine,
         embeddings=embeddings.float().cpu().numpy(),
-        failures=tuple(failures),
+        failures=tuple(FailedVideo(failure.path, failure.reason) for failure in failures),
     )
 
 

@@ -54,7 +54,7 @@ def as_called(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
             device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
             # Gradients are reduced where they are computed, without a copy. Buckets go while backward still runs.
             gradient_as_bucket_view=True,
-            # Batch-norm's statistics are not read in training: `share_buffers` sends rank 0's round where they are.
+            # Batch-norm's statistics are not read in training: `broadcast_buffers` sends rank 0's round where they are.
             broadcast_buffers=False,
         )
     if not is_compiled(config, ranks.device):

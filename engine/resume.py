@@ -13,13 +13,14 @@ from engine.checkpoint import (
     set_aside_later,
 )
 from engine.config import Config
-from engine.distributed import barrier, main_rank_first
+from engine.distributed import barrier, broadcast_from_main
 from engine.ema import KEY as AVERAGE
 from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.optim import load_optimizer
 from engine.run import Run
 from engine.schema import parse, to_tree
+from engine.schema_keys import changes, decisive
 
 
 def restore(run: Run) -> None:
@@ -37,7 +38,7 @@ def restore(run: Run) -> None:
     elif resume == "auto":
         state, passed_over = newest_checkpoint(run.folder)
         run.notes += [f"passed over: {line}" for line in passed_over]
-        steps = main_rank_first(state["step"] if state else None)
+        steps = broadcast_from_main(state["step"] if state else None)
         if steps != (state["step"] if state else None):
             raise InputError(
                 f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share"
@@ -65,25 +66,23 @@ def restore(run: Run) -> None:
 
 
 def _resume(run: Run, state: dict[str, Any]) -> None:
-    tree, saved = to_tree(run.config), to_tree(parse(Config, state["config"]))  # keys that came later: their default
-    for each in (tree, saved):
-        each["model"].pop("form")  # another way to compute the same
-    changed = [name for name in run.task.sections if tree[name] != saved[name]]
-    if tree["task"] != saved["task"]:
-        changed = [f"task ({saved['task']})"]  # which may have none of the fields of this one
+    saved = parse(Config, state["config"])  # keys that came later: their default
+    different = changes(decisive(saved), decisive(run.config), run.task.sections)
+    wrong = [f"{change.name} ({change.told(' there, ')} here)" for change in different if change.is_fixed]
+    if run.config.task != saved.task:
+        wrong = [f"task ({saved.task} there)"]  # which may have none of the fields of this one
     else:
         check_fields(state, run.task.fields, run.folder)
-        changes = run.task.changes(state)
-        changed += changes
-        if not changes and run.epoch_size != state.get("epoch_size", run.epoch_size):
-            changed.append("length of an epoch (data.train.N.weight, data.clips_per_epoch)")
-    if tree["train"]["batch_size"] != state["config"]["train"]["batch_size"]:
-        changed.append("train.batch_size")
-    if changed:
+        of_task = run.task.changes(state)
+        wrong += of_task
+        if not of_task and run.epoch_size != state.get("epoch_size", run.epoch_size):
+            wrong.append("length of an epoch (data.train.N.weight, data.clips_per_epoch)")
+    if wrong:
         raise InputError(
-            f"run folder '{run.folder}' holds a run with another {', '.join(changed)}: choose another run.folder, "
+            f"run folder '{run.folder}' holds a run with another {', '.join(wrong)}: choose another run.folder, "
             "remove that one, or undo the change"
         )
+    run.notes += [f"resumed with another {change.name}: {change.told(' -> ')}" for change in different]
     run.model.load_state_dict(state["model"])
     load_optimizer(run.optimizer, state["optimizer"])
     if state["scaler"]:  # empty: saved in another precision than fp16, by another GPU perhaps

@@ -6,6 +6,7 @@ Knows nothing of what is configured; `engine/config.py` has the sections.
 import contextlib
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -20,28 +21,31 @@ from engine.errors import InputError
 T = TypeVar("T")
 
 MAX_YAML_BYTES = 2**20
+MAX_SEED = 2**32 - 1  # numpy's RandomState takes no larger one
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    choices: Sequence[str] | None = None,
-    minimum: float | None = None,
-    maximum: float | None = None,
-) -> Any:
-    """A config key: its default, what it means, and what it may be. Mutable defaults are copied."""
-    if default is ...:  # required
-        return dataclasses.field(metadata={"help": help, "choices": choices, "minimum": minimum, "maximum": maximum})
-    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum}
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A config key: its default (... if it is required; a mutable one is copied), what it means, and what holds of it.
+
+    Args:
+        metadata: any of choices: what it may be. minimum, maximum: of a number, or of each of a list.
+            needs: where it matters, else it is an error to set it: KEY=A|B (another key is one of these), KEY!=A, KEY
+            (that is not off), several with " or " between them; KEY is of the same section or a dotted name.
+            unused: for sections in it, key -> what it would need: it never matters there.
+            decides: False: it changes speed, what is told or what is kept, and nothing of the result but its last digits.
+            fixed: True: a run that resumes must have it as it was; False: nothing in it is fixed.
+    """
+    metadata = {"help": help, **metadata}
+    if default is ...:
+        return dataclasses.field(metadata=metadata)
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def section(cls: type[T]) -> T:
-    """A section with all its defaults, as the default of a field."""
-    return dataclasses.field(default_factory=cls)
+def section(cls: type[T], **metadata: Any) -> T:
+    """A section with all its defaults, as the default of a field; metadata as in `option`."""
+    return dataclasses.field(default_factory=cls, metadata=metadata)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -67,8 +71,46 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def read_layers(path: Path, above: Sequence[Path] = ()) -> list[dict[str, Any]]:
+    """What a YAML file writes, behind what the file that its key `base` names does, and so on: the last holds most.
+
+    Raises:
+        InputError: a file is missing or no valid YAML, or they name each other in a circle.
+    """
+    if any(path.resolve() == other.resolve() for other in above):
+        raise InputError(
+            f"configs take their keys from each other in a circle: {' -> '.join(map(str, [*above, path]))}"
+        )
+    try:
+        own = _read_file(path)
+    except InputError as error:
+        raise InputError(f"{above[-1]}: its base: {error}" if above else str(error)) from None
+    base = own.pop("base", None)
+    if base is None:
+        return [own]
+    if not isinstance(base, str):
+        raise InputError(f"{path}: 'base' must name another config, not {base!r}")
+    return [*read_layers(path.parent / base, [*above, path]), own]
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as nested dictionaries; safe loading, duplicate keys refused."""
+    """A YAML file with the keys of its `base`, as nested dictionaries.
+
+    Raises:
+        InputError: as `read_layers`.
+    """
+    return functools.reduce(merged, read_layers(path))
+
+
+def merged(under: Any, over: Any) -> Any:
+    """Two trees as one: sections are merged key by key, any other value (a list too) is replaced."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    return {**under, **{key: merged(under.get(key), value) for key, value in over.items()}}
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Safe loading, duplicate keys refused."""
     if path.is_dir():
         raise InputError(f"config '{path}' is a folder: name a YAML file in it")
     if not path.is_file():

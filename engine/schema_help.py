@@ -6,6 +6,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from engine.schema_keys import default
+
 
 def sections(cls: type) -> dict[str, type]:
     """The sections of a config by dotted name, in order; N is a place in a list. A type that comes again is left out."""
@@ -66,6 +68,8 @@ def describe(cls: type, name: str) -> str:
             if part is not None and not field.metadata.get("help"):
                 continue  # a section that is always there, and comes next
             meaning = field.metadata.get("help", "") + _allowed(field.metadata)
+            if field.metadata.get("needs"):
+                meaning += f"; needs {field.metadata['needs']}".removeprefix("; " if not meaning else "")
             if part is not None:
                 meaning += f"; keys: {next(each for each, held in known.items() if issubclass(held, part))}"
             lines += [f"  {key} = {_default(field)}".rstrip(), *([f"      {meaning}"] if meaning else [])]
@@ -77,10 +81,8 @@ def _about(cls: type) -> str:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
-    value = field.default
-    if field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
-    elif value is dataclasses.MISSING:
+    value = default(field)
+    if value is dataclasses.MISSING:
         return "(required)"
     return "..." if dataclasses.is_dataclass(value) else str(value)
 

@@ -69,7 +69,7 @@ class Telemetry:
         if ranks.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             # purge_step: a resumed run draws over what the killed one logged after its last checkpoint.
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else 0)
             # Unbuffered: what a full disk refused would otherwise be tried, and fail, again with each line.
             self._text = (folder / "log.txt").open("ab", buffering=0)
             self._events = (folder / "log.jsonl").open("ab", buffering=0)

@@ -24,7 +24,7 @@ from engine import report
 from engine.build import build_run
 from engine.config import Config, save_config
 from engine.data.batch import Batch
-from engine.distributed import Ranks, barrier, session, share_buffers
+from engine.distributed import Ranks, barrier, broadcast_buffers, session
 from engine.errors import InputError
 from engine.garbage import collected_by_hand
 from engine.optim import learning_rate, set_learning_rate
@@ -69,6 +69,13 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:
         Preempted: it was asked to stop; what was done is saved.
     """
     run = build_run(config, ranks, stop)
+    is_unmeasured = run.measures_now and run.measured < run.step  # it was stopped in that evaluation
+    if run.step >= run.total_steps and not is_unmeasured:
+        reached = run.task.recorded(run)
+        if reached is not None:
+            stop.finish()
+            run.watchdog.close()
+            return reached
     telemetry = Telemetry(
         run.folder,
         ranks,
@@ -82,7 +89,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:
         save_config(config, run.folder / "config.yaml")
         append_provenance(run.folder, config, ranks, run.step)
     try:
-        if run.measures_now and run.measured < run.step:  # it was stopped in that evaluation
+        if is_unmeasured:
             _end_epoch(run, run.stream_position[0], telemetry)
         if run.step < run.total_steps:
             batches = run.task.batches(run)
@@ -117,7 +124,7 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
     config = run.config
     run.network.train()
     while run.step < run.total_steps:
-        if run.stop.agreed(run.ranks.control):
+        if run.stop.agreed(run.ranks.gloo):
             _save(run, save_newest, telemetry, is_needed=True)
             raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
@@ -167,7 +174,7 @@ def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
     if run.measures_now:
         if run.measured < run.step:  # a kill or a signal in the evaluation costs no step
             _save(run, save_newest, telemetry)
-        share_buffers(run.evaluated)
+        broadcast_buffers(run.evaluated)
         is_best = report.measure(run, telemetry, epoch)
         if is_best:
             _save(run, save_best, telemetry, is_needed=is_end)

@@ -29,7 +29,8 @@ def read(about: str) -> Config:
         epilog=f"Config sections with their keys, as section.key=default:\n\n{outline(Config)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=Path, help="YAML file, see configs/")
+    parser.add_argument("config", type=Path,
+                        help="YAML file, see configs/; with base: FILE it takes that one's keys where it has none")  # fmt: skip
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="set single keys over the file")
     parser.add_argument("--section", action=_ShowSection, choices=sections(Config), metavar="NAME",
                         help="print what every key of a section means, and exit; the sections are listed below")  # fmt: skip

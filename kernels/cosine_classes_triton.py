@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.cosine_configs import padded_width
-from kernels.cosine_nn import PreparedClasses
+from kernels.cosine_topk import PreparedClasses
 
 ROW_MULTIPLE = 256  # of every block_c
 _ROWS = 16  # a program's
@@ -60,7 +60,7 @@ def _prepare(
 
 
 def prepare_classes_triton(classes: Tensor) -> PreparedClasses:
-    """`kernels.cosine_nn.prepare_classes` on a GPU.
+    """`kernels.cosine_topk.prepare_classes` on a GPU.
 
     Returns:
         rows [C', D'] in the type of the classes, zero past [C, D] and where a row has a NaN or an infinity;

@@ -73,10 +73,9 @@ def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     here = tmp_path_factory.mktemp("a finished one")
     run = {"folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True}
     config = jobs.write_config(here / "config.yaml", videos, here / "run", run=run, log={"report": True})
-    process = jobs.start(config, ranks=1)  # as a user starts it
-    printed, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, printed
-    return config, here / "run", printed
+    done = jobs.start(config, ranks=1, merged=False).completed(600)
+    assert done.returncode == 0, done.stderr
+    return config, here / "run", done.stdout
 
 
 @pytest.fixture(scope="session")

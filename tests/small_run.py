@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.checkpoint import clip_format, save_checkpoint
+from engine.checkpoint import save_checkpoint
 from engine.config import Config
 from engine.models.embedder import build_embedder
 from engine.schema import parse, to_tree
@@ -32,7 +32,7 @@ def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = 
         },
     )
     torch.manual_seed(0)
-    model = build_embedder(config.model, clip_format(config), embed_dim)
+    model = build_embedder(config.model, config.clip, embed_dim)
     state = {
         "model": model.state_dict(), "config": to_tree(config), "train_classes": ["run", "walk", "red"],
         "embed_dim": embed_dim, "step": 7, "epoch": 2, "position": 1,

@@ -1,5 +1,6 @@
 """The config: every wrong key is an error that names it; what is right arrives typed."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,9 @@ def test_values_overrides_and_defaults_arrive_typed(tmp_path):
         ("{}", "train.lr", "not of the form section.key=value"),
         ("{}", "data.train.0.root=x", "unknown key 'data.train.0'|must be a list"),
         ("data: {train: [{manifest: x}]}", "data.train.3.root=x", "'3' is not a place in a list of 1"),
+        ("base: gone.yaml", None, "config.yaml: its base: no config file at '.*gone.yaml'"),
+        ("base: config.yaml", None, "take their keys from each other in a circle: .*config.yaml -> .*config.yaml"),
+        ("base: [a.yaml]", None, r"'base' must name another config, not \['a.yaml'\]"),
     ],
 )
 def test_wrong_input_is_one_error_that_names_file_and_key(tmp_path, text, override, says):
@@ -78,6 +82,98 @@ def test_wrong_input_is_one_error_that_names_file_and_key(tmp_path, text, overri
     with pytest.raises(InputError, match=says) as caught:
         load_config(path, [override] if override else [])
     assert "\n" not in str(caught.value)
+
+
+IDLE = [
+    ("train: {momentum: 0.9}", "'train.momentum' needs train.optimizer sgd (here adam)"),
+    ("train: {schedule: cosine, gamma: 0.5}", "'train.gamma' needs train.schedule milestones (here cosine)"),
+    ("train: {schedule: cosine, milestones: [1]}", "'train.milestones' needs train.schedule milestones (here cosine)"),
+    ("train: {compile: no, compile_mode: default}", "'train.compile_mode' needs train.compile auto or yes (here no)"),
+    ("train: {sync_bn: true}\nmodel: {backbone: c3d}", "'train.sync_bn' needs model.backbone other than c3d"),
+    ("train: {checkpoint_activations: true}\nmodel: {freeze_backbone: true}", "needs model.freeze_backbone False"),
+    ("train: {exclude_overlap: {pretrained_classes: x}}", "needs model.weights other than None or train.init_from"),
+    ("model: {form: flat, backbone: r3d_18}", "'model.form' needs model.backbone r2plus1d_18 or mc3_18 (here r3d_18)"),
+    ("loss: {scale: 20}", "'loss.scale' needs loss.name aurl (here squared)"),
+    ("loss: {synthetic_parents: 2}", "'loss.synthetic_parents' needs loss.name aurl (here squared)"),
+    (
+        "loss: {name: aurl, synthetic_weight: 0, synthetic_classes: 2}",
+        "'loss.synthetic_classes' needs loss.synthetic_weight other than 0.0",
+    ),
+    ("words: {dim: 50}", "'words.dim' needs words.source random (here glove)"),
+    ("words: {source: random, path: x}", "'words.path' needs words.source other than random"),
+    (
+        "words: {source: npz, path: x, missing: random}",
+        "'words.missing' needs words.source glove or word2vec (here npz)",
+    ),
+    ("words: {source: sentence, rules: none}", "or words.text definition or both (here name)"),
+    (
+        "words: {also: {source: npz, path: x, seed: 1}}",
+        "'words.also.seed' needs words.also.source random (here npz) or",
+    ),
+    ("evaluate: {weights: average}", "'evaluate.weights' needs train.ema_decay other than 0.0"),
+    ("data: {tests: [{manifest: x, weight: 2}]}", "'data.tests.0.weight' needs a place in data.train"),
+    ("data: {train: [{manifest: x, video_seed: 1}]}", "needs data.train.0.video_share other than 1.0"),
+    ("data: {validation: {video_share: 0, seed: 1}}", "video_share other than 0.0 or data.validation.num_classes"),
+    ("run: {device: cuda, cpu_threads: 2}", "'run.cpu_threads' needs run.device auto or cpu (here cuda)"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), IDLE, ids=[says.split("'")[1] if "'" in says else says for _, says in IDLE])
+def test_a_key_that_cannot_matter_is_refused_in_a_file_and_on_the_command_line(tmp_path, text, says):
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(path, [])
+    assert says in str(caught.value) and str(caught.value).startswith(f"{path}: ")
+    overrides = [f"{section}={yaml.safe_dump(keys)}" for section, keys in yaml.safe_load(text).items()]
+    with pytest.raises(InputError) as again:
+        load_config(write(tmp_path, ""), overrides)
+    assert str(again.value) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("train: {optimizer: sgd, momentum: 0.8}", ("train", "momentum"), 0.8),
+        ("train: {compile_mode: max-autotune}", ("train", "compile_mode"), "max-autotune"),
+        ("loss: {name: aurl, synthetic_parents: 2}", ("loss", "synthetic_parents"), 2),
+        ("words: {missing: random, seed: 4}", ("words", "seed"), 4),
+        ("words: {source: sentence, text: definition, undefined: name, prompt: a}", ("words", "prompt"), "a"),
+        ("data: {validation: {video_share: 0, num_classes: 2, seed: 1}}", ("data", "validation", "seed"), 1),
+        ("train: {init_from: x, exclude_overlap: {pretrained_classes: y}}", ("train", "init_from"), "x"),
+    ],
+)
+def test_the_same_keys_pass_where_they_matter(tmp_path, text, key, value):
+    assert functools.reduce(getattr, key, load_config(write(tmp_path, text), [])) == value
+
+
+def test_a_key_of_the_file_may_lose_its_sense_or_get_it_by_an_override(tmp_path):
+    path = write(tmp_path, "train: {optimizer: sgd, momentum: 0.8}\n")
+    assert load_config(path, ["train.optimizer=adam"]).train.momentum == 0.9  # as if it were not there
+    assert load_config(write(tmp_path, "loss: {scale: 5}"), ["loss.name=aurl"]).loss.scale == 5
+    with pytest.raises(InputError, match=r"'loss.scale' needs loss.name aurl \(here mse\)"):
+        load_config(path, ["loss.name=mse"])
+
+
+def test_a_config_takes_the_keys_of_its_base(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "first.yaml").write_text(
+        "train: {lr: 0.5, epochs: 7, optimizer: sgd, momentum: 0.8}\nwords: {replace: {a: b}}\n"
+        "data: {train: [{manifest: a, weight: 2}, {manifest: b}], clips_per_epoch: 9}\n"
+    )
+    (tmp_path / "second.yaml").write_text("base: below/first.yaml\ntrain: {epochs: 8}\nwords: {replace: {c: d}}\n")
+    path = write(tmp_path, "base: second.yaml\ntrain: {optimizer: adam}\ndata: {train: [{manifest: c}]}\n")
+    config = load_config(path, ["train.warmup_epochs=1"])
+    assert (config.train.lr, config.train.epochs, config.train.optimizer) == (0.5, 8, "adam")
+    assert config.train.momentum == 0.9  # its base's, which lost its sense
+    assert config.words.replace == {"a": "b", "c": "d"}
+    assert [source.manifest for source in config.data.train] == ["c"] and config.data.clips_per_epoch == 9
+    save_config(config, tmp_path / "saved.yaml")
+    assert "base" not in yaml.safe_load((tmp_path / "saved.yaml").read_text())
+    (tmp_path / "below" / "first.yaml").write_text("base: ../config.yaml")
+    with pytest.raises(
+        InputError, match=r"in a circle: .*config\.yaml -> .*second\.yaml -> .*first\.yaml -> .*config\.yaml"
+    ):
+        load_config(path, [])
 
 
 def test_yaml_cannot_build_objects(tmp_path):
@@ -117,5 +213,8 @@ def test_saved_config_reads_back_equal(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_config_is_valid(path):
-    load_config(path, [])
+def test_every_shipped_config_is_valid(path, tmp_path):
+    """As is what its run saves, where all keys are written, those too that cannot matter."""
+    config = load_config(path, [])
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml", []) == config

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from engine.config import Config, RunConfig
 from engine.data.batch import ClipBatch
-from engine.distributed import session, share_buffers
+from engine.distributed import session, broadcast_buffers
 from engine.errors import InputError
 from engine.finite import FiniteGuard
 from engine.network import as_called, placed
@@ -59,7 +59,7 @@ with session(RunConfig(device="cpu")) as ranks:
         seen["is_view"] = run.network.gradient_as_bucket_view
     norm = run.model.backbone.stem[1]
     seen["statistics before"] = norm.running_mean.tolist()
-    share_buffers(run.model)
+    broadcast_buffers(run.model)
     seen["statistics after"] = norm.running_mean.tolist()
     try:
         run_of(config(sync_bn=True), ranks)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.config import RunConfig
-from engine.distributed import choose_device, gather, main_rank_first, mean_over_ranks, session
+from engine.distributed import broadcast_from_main, choose_device, gather, mean_over_ranks, session
 from engine.errors import InputError
 from tests import jobs
 
@@ -14,13 +14,13 @@ WORKER = """
 import json, sys
 import torch
 from engine.config import RunConfig
-from engine.distributed import barrier, gather, main_rank_first, mean_over_ranks, session
+from engine.distributed import barrier, gather, broadcast_from_main, mean_over_ranks, session
 with session(RunConfig(device="cpu")) as ranks:
     barrier()
     seen = {
         "world": ranks.world_size,
         "main": ranks.is_main,
-        "told": main_rank_first(f"from {ranks.rank}"),
+        "told": broadcast_from_main(f"from {ranks.rank}"),
         "gathered": gather(ranks.rank * 10),
         "mean": mean_over_ranks(torch.tensor([float(ranks.rank), 4.0])).tolist(),
     }
@@ -42,7 +42,7 @@ def test_one_process_needs_no_group():
     with session(RunConfig(device="cpu", cpu_threads=1)) as ranks:
         assert (ranks.rank, ranks.world_size, ranks.is_main, ranks.device) == (0, 1, True, torch.device("cpu"))
         assert gather(3) == [3]
-        assert main_rank_first("x") == "x"
+        assert broadcast_from_main("x") == "x"
         assert mean_over_ranks(torch.tensor(2.0)) == 2
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest
 from engine.data.sources import DataSet, load_held_out, load_training
 from engine.errors import InputError
@@ -77,7 +77,7 @@ def test_held_out_videos_are_those_of_the_training(tmp_path):
     without = [load_training(config).train.classes[0]]
     trained = load_training(config, without=without)
     held = load_held_out(config, trained.train.classes)
-    assert list(held.manifest.strings("path")) == list(trained.seen.manifest.strings("path"))
+    assert list(held.manifest.strings("path")) == list(trained.held_out_videos.manifest.strings("path"))
     assert len(held.classes) == 6
     with pytest.raises(InputError, match="held out no videos"):
         load_held_out(DataConfig(train=[source], validation=ValidationConfig(0.0)), trained.train.classes)

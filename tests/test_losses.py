@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine.config import LossConfig, WordsConfig
+from engine.config import LossConfig
 from engine.losses import Aurl, build_loss, mix, mixing_weights, pick
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 
 POINTS = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 4.0]])
 VECTORS = torch.tensor([[0.0, 4.0], [0.0, 1.0], [1.0, 0.0]])

@@ -71,10 +71,46 @@ def test_a_checkpoint_from_before_there_were_tasks_is_read(tmp_path):
         assert all(torch.equal(value, model.state_dict()[name]) for name, value in first.model.state_dict().items())
     started = build(tmp_path, "other", train={"init_from": str(old)})
     assert started.task.prior_classes == ("a", "b")
-    with pytest.raises(InputError, match="another words, training classes, number of training videos:"):
+    with pytest.raises(
+        InputError,
+        match=r"another words.source \(glove there, .*\), training classes, number of training",
+    ):
         del state["config"]["words"]
         save_checkpoint(old, state | {"train_classes": ["a"], "num_videos": 3})
         build(tmp_path)
+
+
+def test_what_may_change_in_a_resumed_run_is_told(tmp_path):
+    first = build(tmp_path)
+    first.step = 2
+    save_run(first, tmp_path / "run" / "checkpoints" / "step_00000002.pt")
+    plain = build(tmp_path, train={"gc_every_steps": 9, "channels_last": False})  # speed alone
+    assert plain.notes[-1].startswith("resumed at step 2") and not any("another" in note for note in plain.notes)
+    changed = build(tmp_path, train={"lr": 0.5, "epochs": 3, "schedule": "cosine"})
+    assert [note for note in changed.notes if "another" in note] == [
+        "resumed with another train.epochs: 1 -> 3",
+        "resumed with another train.lr: 0.001 -> 0.5",
+        "resumed with another train.schedule: milestones -> cosine",
+    ]
+    assert (changed.step, changed.total_steps) == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"run": {"seed": 1}}, r"with another run.seed \(0 there, 1 here\): choose another run.folder"),
+        ({"width": 8}, r"with another model.width \(4 there, 8 here\): "),
+        ({"train": {"batch_size": 2, "lr": 0.5}}, r"with another train.batch_size \(4 there, 2 here\): "),
+        ({"train": {"optimizer": "sgd"}}, r"with another train.optimizer \(adam there, sgd here\): "),
+        ({"dim": 9}, r"with another words.dim \(8 there, 9 here\): "),
+    ],
+)
+def test_what_makes_another_run_is_refused_by_name(tmp_path, change, says):
+    first = build(tmp_path)
+    save_run(first, tmp_path / "run" / "checkpoints" / "step_00000000.pt")
+    with pytest.raises(InputError, match=says) as caught:
+        build(tmp_path, **change)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_finished_run_leaves_another_folder_nothing_to_train(tmp_path):

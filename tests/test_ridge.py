@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine.config import WordsConfig
 from engine.errors import InputError
 from engine.ridge import choose_ridge, fit_ridge
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 
 VERBS = "run jump swim climb cook paint dance sing drive ride shoot throw kick punch row ski dive surf skate bowl wash shave"
 

@@ -1,7 +1,7 @@
 """The main job on real encoded videos: it runs, resumes bit for bit after kill -9, and adds up over ranks."""
 
 import json
-import subprocess
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,28 +9,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.checkpoint import read_checkpoint
-from tests.environment import environment
-from tests.jobs import command, events, final_weights, losses, run, start, wait_for_step, write_config, write_videos
+from engine.results.record import read_results
+from tests.jobs import events, final_weights, losses, run, start, wait_for_step, write_config
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    """A small set of real H.264 files and its manifest."""
-    return write_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def finished(videos, tmp_path_factory) -> tuple[Path, Path, str]:
-    """An uninterrupted run with a control: (config, run folder, what it printed)."""
-    here = tmp_path_factory.mktemp("a finished one")
-    config = write_config(here / "config.yaml", videos, here / "run", run={
-        "folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True,
-    }, log={"report": True})  # fmt: skip
-    # As a user starts it, and not forked as the others are.
-    done = subprocess.run(
-        command(config, ranks=1), capture_output=True, text=True, timeout=600, env=environment(), check=True
-    )
-    return config, here / "run", done.stdout
+def board(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder / "tensorboard")).Reload()
 
 
 def test_torchrun_trains_evaluates_and_says_where_things_lie(finished):
@@ -70,8 +54,8 @@ def test_the_report_tells_of_run_and_control(finished):
 
 
 def test_tensorboard_shows_what_the_readme_promises(finished):
-    board = EventAccumulator(str(finished[1] / "tensorboard")).Reload()
-    tags = board.Tags()
+    shown = board(finished[1])
+    tags = shown.Tags()
     assert {
         "train/loss", "train/learning_rate", "speed/clips_per_second", "speed/data_wait_share", "data/bad_samples",
         "seen/top1", "unseen/combinations/top1", "final/combinations_top1",
@@ -80,17 +64,38 @@ def test_tensorboard_shows_what_the_readme_promises(finished):
     assert {"nearest_seen_class/combinations"} <= set(tags["images"])
     assert any(tag.startswith(("best_videos/", "worst_videos/")) for tag in tags["images"])
     assert (finished[1] / "tensorboard" / "projector_config.pbtxt").is_file()
-    rates = [point.value for point in board.Scalars("train/learning_rate")]
+    rates = [point.value for point in shown.Scalars("train/learning_rate")]
     assert rates[0] == pytest.approx(1e-3)
     assert rates[-1] == pytest.approx(1e-4)
 
 
-def test_a_finished_run_is_not_trained_again(finished):
-    config, folder, _ = finished
-    before = losses(folder)
-    printed = run(config).stdout
-    assert "UNSEEN classes (combinations)" in printed
-    assert losses(folder) == before
+def files(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_started_again_says_the_same_and_touches_nothing(finished):
+    config, folder, printed = finished
+    before = files(folder)
+    again = run(config).stdout
+    assert again.strip() == printed[printed.index("top-1 accuracy") :].strip()  # the closing table, with the speed
+    assert files(folder) == before
+
+
+def test_a_finished_run_is_evaluated_again_where_its_record_is_of_something_else(finished, tmp_path):
+    """Another number of snippets; and a report that is missing, as after a kill while the control was trained."""
+    folder = Path(shutil.copytree(finished[1], tmp_path / "run"))
+    curves, speed = board(folder).Scalars("train/loss"), read_results(folder).clips_per_second
+    run(finished[0], f"run.folder={folder}", "run.control=false", "evaluate.num_snippets=1")
+    results = read_results(folder)
+    assert (results.num_snippets, results.clips_per_second) == (1, speed)
+    (folder / "report.html").unlink()
+    run(finished[0], f"run.folder={folder}", "run.control=false", "evaluate.num_snippets=1")
+    assert read_results(folder).to_dict() == results.to_dict()
+    assert "snippets of a video" in (folder / "report.html").read_text(encoding="utf-8")
+    assert board(folder).Scalars("train/loss") == curves
+    for tag in ("confusion/combinations", "tsne/combinations"):
+        assert len(board(folder).Images(tag)) == 1
+    assert len(board(folder).Scalars("final/combinations_top1")) == 1
 
 
 def test_kill_9_and_resume_end_with_bit_identical_weights(videos, finished, tmp_path):

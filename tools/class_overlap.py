@@ -29,13 +29,13 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 import argparse
 
-from engine import pictures
 from engine.command_line import output_folder
-from engine.config import WordsConfig
+from engine.results import figures, pictures
+from engine.results.table import Table
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
-from engine.semantics.overlap import nearest_test_classes, overlapping, read_classes, write_overlap_csv
-from engine.tables import format_table
+from engine.semantics.config import WordsConfig
+from engine.semantics.overlap import nearest_test_classes, overlap_table, overlapping, read_classes
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -52,14 +52,14 @@ def main(arguments: argparse.Namespace) -> None:
     near = overlapping(neighbours, arguments.tau)
     if near:
         rows = [[row.name, row.source, row.test_class, row.test_set, f"{row.distance:.4f}"] for row in near]
-        print("\n" + format_table(["training class", "of", "is test class", "of", "distance"], rows))
+        print("\n" + Table(["training class", "of", "is test class", "of", "distance"], rows).text())
     left = len(neighbours) - len(near)
     print(
         f"\n{left} of {len(neighbours)} training classes are left: {len(near)} lie within {arguments.tau:g} of a test class"
     )
-    write_overlap_csv(neighbours, arguments.tau, arguments.out / "class_overlap.csv")
+    overlap_table(neighbours, arguments.tau).write_csv(arguments.out / "class_overlap.csv", decimals=6)
     figure = pictures.overlap_figure(neighbours, arguments.tau, num_shown=arguments.shown)
-    pictures.save_figure(figure, arguments.out / "class_overlap.png")
+    figures.save_figure(figure, arguments.out / "class_overlap.png")
     print(f"written to {arguments.out}: class_overlap.csv, class_overlap.png")
 
 

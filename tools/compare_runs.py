@@ -8,7 +8,6 @@ Reads each run folder's results.json (and its control's, where there is one), pr
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from typing import Any
 from engine.command_line import Parser
 from engine.errors import InputError, run_command
 from engine.records import append_record, summarise
+from engine.results.record import FILE, read_results
+from engine.results.table import Table
 from engine.schema import read_yaml
-from engine.tables import format_table
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
     runs = [read_run(folder) for folder in arguments.runs]
-    print(format_table(["run", "seen", "unseen", "chance", "control", "clips/s"], table_rows(runs)))
+    print(Table(["run", "seen", "unseen", "chance", "control", "clips/s"], table_rows(runs)).text())
     if arguments.record:
         path = append_record(arguments.record, **record_fields(arguments.runs, runs))
         print(f"\nrecorded in {path}")
@@ -39,46 +39,32 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the folder is not of a finished run, or its results.json is of something else.
     """
-    try:
-        return _read_run(folder)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"results.json of '{folder}' is not what a run writes at its end ({error!r})") from error
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    results = _read_results(folder)
-    accuracies = [test["all_classes"] for test in results["tests"].values()]
+    results = read_results(folder)
+    accuracies = [test.all_classes for test in results.tests.values()]
     if not accuracies:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
     control = None
-    if (folder / "control" / "results.json").is_file():
-        tests = _read_results(folder / "control")["tests"].values()
-        control = statistics.mean(test["all_classes"]["top1"] for test in tests)
+    if (folder / "control" / FILE).is_file():
+        tests = read_results(folder / "control").tests.values()
+        control = statistics.mean(test.all_classes.top1 for test in tests)
     return {
         "run": folder.name,
-        "seen": results["seen"]["all_classes"]["top1"] if results["seen"] else None,
-        "unseen": statistics.mean(accuracy["top1"] for accuracy in accuracies),
-        "chance": statistics.mean(accuracy["chance_top1"] for accuracy in accuracies),
+        "seen": results.seen.all_classes.top1 if results.seen else None,
+        "unseen": statistics.mean(accuracy.top1 for accuracy in accuracies),
+        "chance": statistics.mean(accuracy.chance_top1 for accuracy in accuracies),
         "control": control,
-        "clips_per_second": results["clips_per_second"],
+        "clips_per_second": results.clips_per_second,
     }
-
-
-def _read_results(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    if not path.is_file():
-        raise InputError(f"no results.json in '{folder}': it is not the folder of a finished run")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def table_rows(runs: list[dict[str, Any]]) -> list[list[object]]:
     """One row per run, then mean and sample standard deviation."""
     columns = ("seen", "unseen", "chance", "control", "clips_per_second")
-    rows = [[run["run"], *("-" if run[name] is None else run[name] for name in columns)] for run in runs]
+    rows = [[run["run"], *(run[name] for name in columns)] for run in runs]
     if len(runs) > 1:
         for label, fold in (("mean", statistics.mean), ("std", statistics.stdev)):
             values = [[run[name] for run in runs] for name in columns]
-            rows.append([label, *("-" if None in column else fold(column) for column in values)])
+            rows.append([label, *(None if None in column else fold(column) for column in values)])
     return rows
 
 

@@ -29,7 +29,7 @@ from dataclasses import asdict
 from engine.diagnosis import diagnose
 from engine.provenance import installed
 from engine.records import device, versions
-from engine.tables import format_table
+from engine.results.table import Table
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> None:
     else:
         about = ", ".join(f"{name} {version}" for name, version in versions().items())
         print(f"{device()['cpu']}, {device()['cores']} cores\n{about}\n")
-        print(format_table(["", "", "found"], [[f.state, f.name, f.text] for f in findings]))
+        print(Table(["", "", "found"], [[f.state, f.name, f.text] for f in findings]).text())
         for finding in findings:
             if finding.state != "ok" and finding.mend:
                 print(f"{finding.name}: {finding.mend}")

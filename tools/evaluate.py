@@ -43,28 +43,32 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = run_command(options.evaluate, __doc__)
 
 import argparse
-import json
+import dataclasses
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from engine import pictures
 from engine.command_line import output_folder
-from engine.config import RunConfig, SourceConfig
+from engine.config import RunConfig
+from engine.data.config import SourceConfig
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos, score
 from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
-from engine.inference import inference_decoder, inference_settings, load_model
+from engine.inference import inference_settings, load_model
 from engine.metrics import ZeroShotResult
-from engine.result_tables import accuracy_table, class_table, write_tables
+from engine.results import pictures
+from engine.results.figures import save_figure
+from engine.results.record import Results, file_name, replacing
+from engine.results.tables import accuracy_table, class_table, write_tables
+from engine.schema import to_tree
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
-from engine.visual_report.board import write_board
+from engine.visual_report.board import board_writer, show_results
 from engine.visual_report.findings import find
 from engine.visual_report.page import Report, write_page
 from engine.visual_report.run_folder import read_run_facts
@@ -84,7 +88,7 @@ def main(arguments: argparse.Namespace) -> None:
         )
         out = arguments.out or default_folder(arguments.run)
         if ranks.is_main:
-            output_folder(out, "--out")
+            check_out(output_folder(out, "--out"))
         datasets = test_sets(loaded)
         seen = None
         if arguments.generalised:
@@ -92,11 +96,12 @@ def main(arguments: argparse.Namespace) -> None:
             seen = seen_videos(loaded.config.data, loaded.train_classes, source)
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
-        content, results, general = evaluate(loaded, datasets, classes, ranks, seen)
+        reached, results, general = evaluate(loaded, datasets, classes, ranks, seen)
         if ranks.is_main:
-            write(out, content, results, datasets)
-            if arguments.report:
-                write_report(out, loaded, content, results, general, datasets, classes)
+            with replacing(out, reached):
+                write(out, results, datasets)
+                if arguments.report:
+                    write_report(out, loaded, reached, results, general, datasets, classes)
             print(f"\nwritten to {out}")
 
 
@@ -122,6 +127,18 @@ def default_folder(run: Path) -> Path:
     return run / "evaluation" if run.is_dir() else run.with_name(f"{run.stem}_evaluation")
 
 
+def check_out(folder: Path) -> None:
+    """Results replace those of an earlier evaluation, never those of a training.
+
+    Raises:
+        InputError: it is a run's own folder.
+    """
+    if (folder / "checkpoints").is_dir():
+        raise InputError(
+            f"--out: '{folder}' is a run's own folder, with the results of its training: choose another folder"
+        )
+
+
 def test_sets(loaded: LoadedModel) -> list[DataSet]:
     """The test sets of the config, read.
 
@@ -140,19 +157,12 @@ def evaluate(
     classes: Sequence[ClassEmbeddings],
     ranks: Ranks,
     seen: DataSet | None = None,
-) -> tuple[dict[str, Any], list[ZeroShotResult], list[GeneralisedResult]]:
-    """Evaluate the test sets one after the other and print the tables; the content of results.json first."""
+) -> tuple[Results, list[ZeroShotResult], list[GeneralisedResult]]:
+    """Evaluate the test sets one after the other and print the tables; what results.json will say first."""
     how = inference_settings(loaded.config, ranks.device)
-    decoder = inference_decoder(loaded.config, ranks.device, [dataset.manifest for dataset in datasets])
-    content: dict[str, Any] = {
-        "checkpoint": str(loaded.path),
-        "step": loaded.step,
-        "epoch": loaded.epoch,
-        "num_snippets": how.num_snippets,
-        "decoder": decoder.name,
-        "class_vectors": classes[0].description,
-        "tests": {},
-    }
+    decoder = choose_decoding(loaded.config, ranks.device, [dataset.manifest for dataset in datasets]).open(
+        loaded.config.evaluate.batch_size
+    )
     _say(ranks, f"{loaded.path}, step {loaded.step}; {how.num_snippets} snippets a video; decoder {decoder.name}")
     _say(ranks, f"class vectors: {classes[0].description}")
     results, general = [], []
@@ -170,21 +180,32 @@ def evaluate(
             known = seen_classes([*loaded.train_classes, *loaded.prior_classes], dataset.classes)
             if ranks.is_main:
                 warn(result, known)
-            content["tests"][dataset.name] = result.to_dict() | {"seen_classes": known, "seconds": round(seconds, 2)}
-            results.append(result)
+            result = dataclasses.replace(result, seen_classes=known, seconds=round(seconds, 2))
             if seen is not None:
                 pair = ((seen, seen_embedded), (dataset, embedded))
                 general.append(evaluate_generalised(*pair, train_vectors, vectors, ranks.device))
-                content["tests"][dataset.name]["generalised"] = general[-1].to_dict()
+                result = dataclasses.replace(result, generalised=general[-1].to_dict())
+            results.append(result)
     finally:
         decoder.close()
-    _say(ranks, "\n" + accuracy_table(results))
+    _say(ranks, "\n" + accuracy_table(results).text())
     if general:
-        _say(ranks, "\n" + generalised_table(general))
+        _say(ranks, "\n" + generalised_table(general).text())
     for result in results:
         if len(result.classes) <= SHOWN_CLASSES:
-            _say(ranks, f"\n{result.name}\n" + class_table(result))
-    return content, results, general
+            _say(ranks, "\n" + class_table(result).text())
+    reached = Results(
+        checkpoint=str(loaded.path),
+        step=loaded.step,
+        epoch=loaded.epoch,
+        num_snippets=how.num_snippets,
+        decoder=decoder.name,
+        precision=str(how.dtype).removeprefix("torch."),
+        settings=to_tree(loaded.config.evaluate),
+        class_vectors=classes[0].description,
+        tests={result.name: result for result in results},
+    )
+    return reached, results, general
 
 
 def _say(ranks: Ranks, text: str) -> None:
@@ -221,20 +242,19 @@ def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
             print(f"  and {len(result.failures) - 10} more, all in results.json", file=sys.stderr)
 
 
-def write(out: Path, content: dict[str, Any], results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> None:
-    """results.json, and for each test set two pictures and two tables, in the folder `out`."""
-    (out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def write(out: Path, results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> None:
+    """For each test set two pictures and two tables, in the folder `out`."""
     for result, dataset in zip(results, datasets, strict=True):
-        name = pictures.file_name(result.name)
-        pictures.save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
-        pictures.save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
+        name = file_name(result.name)
+        save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
+        save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
         write_tables(out, result, dataset)
 
 
 def write_report(
     out: Path,
     loaded: LoadedModel,
-    content: dict[str, Any],
+    reached: Results,
     results: Sequence[ZeroShotResult],
     general: Sequence[GeneralisedResult],
     datasets: Sequence[DataSet],
@@ -244,11 +264,10 @@ def write_report(
     trained = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
     config, overlap = loaded.config, loaded.config.train.exclude_overlap
     found = find(datasets, results, classes, trained, overlap.words or config.words)
-    known = {name: test["seen_classes"] for name, test in content["tests"].items() if test["seen_classes"]}
     facts = [
-        ("checkpoint", f"{content['checkpoint']}, step {loaded.step}, epoch {loaded.epoch}"),
-        ("snippets of a video", str(content["num_snippets"])),
-        ("class vectors", content["class_vectors"]),
+        ("checkpoint", f"{reached.checkpoint}, step {loaded.step}, epoch {loaded.epoch}"),
+        ("snippets of a video", str(reached.num_snippets)),
+        ("class vectors", reached.class_vectors),
     ]
     report = Report(
         title=config.run.folder,
@@ -256,11 +275,14 @@ def write_report(
         findings=found,
         tau=overlap.tau,
         generalised=general,
-        run=read_run_facts(loaded.path, results, content["num_snippets"]),
-        warnings=[f"Not unseen in {name}, trained on: {', '.join(names)}." for name, names in known.items()],
+        run=read_run_facts(loaded.path, results, reached.num_snippets),
+        warnings=[
+            f"Not unseen in {r.name}, trained on: {', '.join(r.seen_classes)}." for r in results if r.seen_classes
+        ],
     )
     write_page(report, out / "report.html")
-    write_board(found, out / "tensorboard", loaded.step)
+    with board_writer(out) as writer:
+        show_results(results, found, writer, loaded.step)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ from engine.experiments.runner import Runner, cores, gpus, plan_jobs, point_key
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
 from engine.records import append_record, public_path
+from engine.results.table import Table
 from engine.semantics.overlap import read_classes
-from engine.tables import format_table
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
     jobs = plan_jobs([point for points in plans.values() for point in points], arguments.out, workers)
     if arguments.only_plan:
         rows = [[job.name, "yes" if job.is_done() else "no", job.folder.name] for job in jobs.values()]
-        print(format_table(["cell", "finished", "folder"], rows))
+        print(Table(["cell", "finished", "folder"], rows).text())
         print(f"\n{len(rows)} cells, {sum(row[1] == 'no' for row in rows)} to run")
         return
     if arguments.only_report:
@@ -100,7 +100,7 @@ def _report(name: str, setup: Setup, points: list[Point], out: Path) -> Report |
     written = write_report(report, out, name)
     print("\n" + report.title)
     for table in report.tables:
-        print("\n" + (f"{table.title}\n" if table.title else "") + format_table(table.header, table.rows))
+        print("\n" + table.text())
     print(f"\nwritten: {', '.join(map(str, written))}", flush=True)
     return report
 
@@ -110,8 +110,8 @@ def _record(name: str, setup: Setup, report: Report) -> None:
     configs = {method.name: method.config for method in setup.methods} if name == "methods" else {"": setup.base}
     changed = {method: _public(differences(config)) for method, config in configs.items()}
     path = append_record(
-        "experiments", experiment=name, splits=list(setup.splits), n=len(report.rows), configs=changed,
-        header=list(report.header), rows=[list(row) for row in report.rows],
+        "experiments", experiment=name, splits=list(setup.splits), n=len(report.values.rows), configs=changed,
+        header=list(report.values.header), rows=[list(row) for row in report.values.rows],
     )  # fmt: skip
     print(f"recorded in {Path(os.path.relpath(path))}")
 

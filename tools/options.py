@@ -93,6 +93,24 @@ def replay_batch(about: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def compare_losses(about: str) -> argparse.Namespace:
+    """Of compare_losses.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sides", nargs=2, type=Path, metavar="SIDE", help="run folder, CONFIG or COMMIT:CONFIG")
+    parser.add_argument("--set", nargs="+", default=[], metavar="section.key=value", help="change keys of both configs")
+    parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes of a training (default: 1)")
+    parser.add_argument("--tolerance", type=float, default=0.0, metavar="R",
+                        help="relative difference that is let pass (default: 0, equal to the bit)")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("runs/compare_losses"), metavar="FOLDER",
+                        help="where the trainings go, as a and b (default: %(default)s)")  # fmt: skip
+    arguments = parser.parse_args()
+    if arguments.ranks < 1:
+        parser.error(f"--ranks is {arguments.ranks}: it must be at least 1")
+    if not 0 <= arguments.tolerance < 1:
+        parser.error(f"--tolerance is {arguments.tolerance:g}: it must be from 0 to below 1")
+    return arguments
+
+
 def class_overlap(about: str) -> argparse.Namespace:
     """Of class_overlap.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -33,13 +33,14 @@ import torch
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos
-from engine.inference import inference_decoder, inference_settings, load_model, manifest_of_files
+from engine.inference import inference_settings, load_model, manifest_of_files
 from engine.metrics import check_finite
+from engine.results.table import Table
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import name_key
-from engine.tables import format_table
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
-from kernels.cosine_nn import MAX_K, cosine_topk
+from kernels.cosine_topk import MAX_K, cosine_topk
 
 
 @dataclass
@@ -68,7 +69,7 @@ def main(arguments: argparse.Namespace) -> None:
             json.dumps([{**asdict(a), "classes": [{"class": c, "cosine": s} for c, s in a.classes]} for a in answers])
         )
     elif any(answer.classes for answer in answers):
-        print(answer_table(answers))
+        print(answer_table(answers).text())
     failed = [answer for answer in answers if answer.error is not None]
     for answer in failed:
         print(f"error: {answer.video}: {answer.error}", file=sys.stderr)
@@ -118,7 +119,7 @@ def predict(
     if manifest is None:
         return answers
     how = inference_settings(loaded.config, device, progress=progress)
-    decoder = inference_decoder(loaded.config, device, [manifest])
+    decoder = choose_decoding(loaded.config, device, [manifest]).open(loaded.config.evaluate.batch_size)
     try:
         embedded = embed_videos(loaded.model, manifest, decoder, how)
     finally:
@@ -137,14 +138,14 @@ def predict(
     return answers
 
 
-def answer_table(answers: Sequence[Answer]) -> str:
+def answer_table(answers: Sequence[Answer]) -> Table:
     """The nearest classes of each video, one a line; the video's name stands on the first."""
     rows = [
         [answer.video if rank == 1 else "", rank, name, cosine]
         for answer in answers
         for rank, (name, cosine) in enumerate(answer.classes, start=1)
     ]
-    return format_table(["video", "rank", "class", "cosine"], rows)
+    return Table(["video", "rank", "class", "cosine"], rows)
 
 
 if __name__ == "__main__":

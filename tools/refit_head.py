@@ -38,10 +38,11 @@ from engine.data.sources import class_lookup, load_trained
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_features
-from engine.inference import inference_decoder, inference_settings, load_model
+from engine.inference import inference_settings, load_model
+from engine.results.table import Table
 from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
 from engine.semantics.classes import build_class_embeddings
-from engine.tables import format_table
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 
 
@@ -64,7 +65,7 @@ def main(arguments: argparse.Namespace) -> None:
     print(
         f"{len(features)} videos of {len(vectors)} training classes; chance among classes held out {head.chance:.3f}\n"
     )
-    print(format_table(["strength", "held-out training classes", ""], rows))
+    print(Table(["strength", "held-out training classes", ""], rows).text())
     print(f"\n{out}: now evaluate it, python tools/evaluate.py {shlex.quote(str(out))}")
 
 
@@ -80,7 +81,7 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
     data = load_trained(config.data, loaded.train_classes).train
     classes = build_class_embeddings(loaded.train_classes, config.words)
     check_dimension(loaded.model, classes)
-    decoder = inference_decoder(config, device, [data.manifest])
+    decoder = choose_decoding(config, device, [data.manifest]).open(config.evaluate.batch_size)
     try:
         embedded = embed_features(loaded.model, data.manifest, decoder, inference_settings(config, device))
     finally:

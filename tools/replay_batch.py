@@ -38,10 +38,10 @@ from engine.distributed import Ranks, choose_device
 from engine.errors import InputError
 from engine.finite import FOLDER, gradient_norm
 from engine.preemption import StopVote
+from engine.results.table import Table
 from engine.run import Run
 from engine.schema import parse
 from engine.step import step_seed
-from engine.tables import format_table
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def main(arguments: argparse.Namespace) -> None:
         rows.append([rank, finding.loss, finding.gradient_norm, finding.layer or "-", len(finding.bad)])
         culprits += [f"rank {rank}: {origin['snippets'][place]}" for place in finding.bad]
     print(f"the batch of step {step + 1}, {run.precision.name}, {run.ranks.device}")
-    print(format_table(["rank", "loss", "gradient norm", "first layer not finite", "snippets at fault"], rows))
+    print(Table(["rank", "loss", "gradient norm", "first layer not finite", "snippets at fault"], rows).text())
     print("\n".join(culprits))
     sys.exit(0 if all(math.isfinite(row[1]) and math.isfinite(row[2]) for row in rows) else 1)
 

@@ -54,9 +54,9 @@ from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.pictures import NEUTRAL, RIGHT, save_figure
 from engine.records import append_record
-from engine.tables import format_table
+from engine.results.figures import NEUTRAL, RIGHT, new_figure, open_frame, save_figure
+from engine.results.table import Table
 
 _FRAMES, _NUM_VIDEOS, _BATCH = 48, 48, 16
 _CODECS = {"store": ("libx264",), "pyav": ("libx264",), "dali": ("libvpx-vp9", "mjpeg")}  # dali: on the CPU
@@ -215,14 +215,12 @@ def show(name: str, samples: Sequence[Sample], found: Mapping[str, Trend], facts
         for key, trend in found.items()
     ]  # fmt: skip
     heads = ["held", "after warm-up", "at the end", "per 1,000 snippets", "per hour", "first half", "second half"]
-    print(format_table([*heads, "may rise by", ""], rows))
+    print(Table([*heads, "may rise by", ""], rows).text())
 
 
 def draw(samples: Sequence[Sample], found: Mapping[str, Trend], path: Path) -> None:
     """A panel for each quantity: the samples, and the fitted line over what was judged."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 2.1 * len(found)), layout="constrained")
+    figure = new_figure(8, 2.1 * len(found))
     minutes = np.array([sample.seconds for sample in samples]) / 60
     for axes, (name, trend) in zip(np.atleast_1d(figure.subplots(len(found), sharex=True)), found.items(), strict=True):
         axes.plot(minutes, [sample.held[name] for sample in samples], ".", markersize=2, color=NEUTRAL)
@@ -232,7 +230,7 @@ def draw(samples: Sequence[Sample], found: Mapping[str, Trend], path: Path) -> N
         axes.set_title(
             f"{trend.per_hour:+.3g} {UNITS[name]} an hour, {'flat' if trend.is_flat else 'grows'}", fontsize=9
         )
-        axes.spines[["top", "right"]].set_visible(False)
+        open_frame(axes)
     axes.set_xlabel("minutes")
     save_figure(figure, path)
 

@@ -14,6 +14,8 @@ from typing import Protocol
 
 import torch
 
+from engine.data.config import ClipFormat as ClipFormat  # the shape of the clips: a part of the contract
+
 STILL_CODEC = "image/"  # what the codec of a picture file begins with, in manifests
 
 
@@ -81,22 +83,6 @@ class SnippetRequest:
     crop_x: float  # 0 left, 0.5 centre, 1 right
     flip: bool  # mirror left-right
     motion: CropMotion | None = None  # of a still; takes the place of crop_y and crop_x
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFormat:
-    """The shape every snippet is brought to (paper Sec. 4.1, 4.4: 16 frames, short side 128, crop 112)."""
-
-    num_frames: int = 16
-    stride: int = 1  # distance between the frames kept
-    short_side: int = 128  # pixels of the shorter displayed side before the crop
-    crop: int = 112  # pixels of the square crop
-    min_still_crop: float = 0.5  # smallest crop of a still, as a share of its shorter side; the largest is all of it
-
-    @property
-    def span(self) -> int:
-        """Source frames that one snippet reaches over."""
-        return (self.num_frames - 1) * self.stride + 1
 
 
 @dataclass(slots=True)

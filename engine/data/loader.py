@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.config import DataConfig
 from engine.data.ahead import decode_in_order
 from engine.data.batch import (
     ClipBatch,
@@ -25,6 +24,7 @@ from engine.data.batch import (
     SnippetRequest,
     VideoDecoder,
 )
+from engine.data.config import DataConfig
 from engine.data.manifest import Manifest
 from engine.data.sampler import EpochPlan, epoch_length, plan_epoch, replacement_position, stream_slice
 from engine.data.transfer import DeviceCopier

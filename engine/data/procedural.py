@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from engine.config import ProceduralConfig
+from engine.data.config import ProceduralConfig
 from engine.data.decoders import default_threads
 from engine.data.drawing import MOVEMENTS, THINGS, draw_clip
 from engine.data.indexing import IndexSettings, index_dataset

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest, concatenate
 from engine.data.trust import check_inside, check_limits
 from engine.errors import InputError
@@ -32,13 +32,13 @@ class TrainingData:
 
     train: the videos trained on; `train.classes` is the order of the class vectors.
     weights: float64 [V], how often each of its videos comes in an epoch.
-    seen: videos of those same classes, held out. unseen: all videos of training classes held out
-    entirely (to choose a checkpoint by zero-shot accuracy); None if there are none.
+    held_out_videos: videos of those same classes. held_out_classes: all videos of training classes that are held out
+    whole, to choose a checkpoint by zero-shot accuracy. None if there are none. Neither is ever the test.
     """
 
     train: DataSet
-    seen: DataSet | None
-    unseen: DataSet | None
+    held_out_videos: DataSet | None
+    held_out_classes: DataSet | None
     weights: np.ndarray
 
 
@@ -176,11 +176,11 @@ def load_training(
             )
     held_classes = hold_out_classes(manifest.classes, config.validation)
     is_held = np.isin(manifest.class_index, [manifest.classes.index(c) for c in held_classes])
-    unseen = DataSet(f"{name} (held-out classes)", manifest.select(is_held)) if held_classes else None
+    of_classes = DataSet(f"{name} (held-out classes)", manifest.select(is_held)) if held_classes else None
     manifest, weights = manifest.select(~is_held), weights[~is_held]
     held = hold_out_videos(manifest, config.validation)
-    seen = DataSet(f"{name} (held-out videos)", manifest.select(held)) if held.any() else None
-    return TrainingData(DataSet(name, manifest.select(~held)), seen, unseen, weights[~held])
+    of_videos = DataSet(f"{name} (held-out videos)", manifest.select(held)) if held.any() else None
+    return TrainingData(DataSet(name, manifest.select(~held)), of_videos, of_classes, weights[~held])
 
 
 def load_trained(config: DataConfig, train_classes: Collection[str]) -> TrainingData:
@@ -206,7 +206,7 @@ def load_held_out(config: DataConfig, train_classes: Collection[str]) -> DataSet
     Raises:
         InputError: the run held no videos out.
     """
-    data = load_trained(config, train_classes).seen
+    data = load_trained(config, train_classes).held_out_videos
     if data is None:
         raise InputError(
             "the run held out no videos of its training classes (data.validation.video_share): name a set of other videos"

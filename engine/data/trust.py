@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from engine.config import SourceConfig
+from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 

@@ -1,7 +1,7 @@
 """A cell: one training run of an experiment, in a folder of its own that is named by what it is.
 
-Two cells are the same if everything that decides their result is the same: the folder, the number of threads, what is
-logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
+Two cells are the same if everything that decides their result is the same (`decides` in `engine/schema.py`): the folder, the
+speed, what is logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
 """
 
 import dataclasses
@@ -13,9 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.config import CheckpointConfig, Config, LogConfig, RunConfig
+from engine.config import Config
 from engine.errors import InputError
+from engine.results.record import FILE
 from engine.schema import parse, read_yaml
+from engine.schema_keys import decisive, default, with_keys
 
 _DIGITS = 10  # of a digest, in a folder's name
 
@@ -50,9 +52,8 @@ class Cell:
 
     def located(self, out: Path) -> Config:
         """The config to run it with."""
-        run = dataclasses.replace(self.config.run, folder=str(self.folder(out)))
         start = str(self.start.folder(out)) if self.start else None
-        return dataclasses.replace(self.config, run=run, train=dataclasses.replace(self.config.train, init_from=start))
+        return with_keys(self.config, {"run.folder": str(self.folder(out)), "train.init_from": start})
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:
@@ -67,7 +68,7 @@ def is_finished(cell: Cell, folder: Path) -> bool:
         raise InputError(
             f"'{folder}' holds a run with another config than cell '{cell.name}' (compare its config.yaml): move it away"
         )
-    needed = ["results.json", *(["control/results.json"] if cell.config.run.control else [])]
+    needed = [FILE, *([f"control/{FILE}"] if cell.config.run.control else [])]
     return all((folder / name).is_file() for name in needed)
 
 
@@ -112,15 +113,7 @@ def _digest(meaning: Config) -> str:
 
 
 def _meaning(config: Config, start: str | None) -> Config:
-    data = dataclasses.replace(config.data, decode_threads=0, prefetch_batches=2)
-    return dataclasses.replace(
-        config,
-        run=RunConfig(seed=config.run.seed),
-        data=data,
-        train=dataclasses.replace(config.train, init_from=start),
-        checkpoint=CheckpointConfig(),
-        log=LogConfig(),
-    )
+    return with_keys(decisive(config), {"train.init_from": start})
 
 
 def differences(section: Any) -> dict[str, Any]:
@@ -128,8 +121,7 @@ def differences(section: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
-        has_factory = field.default_factory is not dataclasses.MISSING
-        if value != (field.default_factory() if has_factory else field.default):
+        if value != default(field):
             found[field.name] = _plain(value)
     return found
 

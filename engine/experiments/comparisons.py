@@ -6,7 +6,7 @@ from engine.experiments.curves import single_values, tests_of
 from engine.experiments.results import Measured, Point, mean_over_splits
 from engine.experiments.setup import Setup, class_pool, for_split, method_cell
 from engine.experiments.tables import Report, Table
-from engine.plots import bars_figure
+from engine.results.plots import bars_figure
 
 # The methods of Tables 1 and 2, and what they are called there.
 _METHODS = (("frozen", "frozen features"), ("end to end", "end to end"),
@@ -113,11 +113,11 @@ def _beside_published(
     network = f"{setup.base.model.backbone} of width {setup.base.model.width}"
     theirs = ["method", "features", "UCF101", "HMDB51", "ActivityNet"]
     tables = [
-        Table(f"Ours: {network}, shares; mean ± standard error over splits", header, rows),
-        Table("Published, per cent", theirs, published),
+        Table(header, rows, f"Ours: {network}, shares; mean ± standard error over splits"),
+        Table(theirs, published, "Published, per cent"),
     ]
     figure = bars_figure(panels, f"Ours, {title}") if panels else None
-    return Report(f"Accuracy on {title}", [_CAVEAT], tables, *single_values(measured), figure)
+    return Report(f"Accuracy on {title}", [_CAVEAT], tables, single_values(measured), figure)
 
 
 def table3_points(setup: Setup) -> list[Point]:
@@ -152,9 +152,9 @@ def table3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             rows.append([*marks, *_accuracies(group)])
             bars.append((curve, mean_over_splits(group)))
         first = next(m for m in measured if m.test == test)
-        tables.append(Table(f"{test}, {len(setup.splits)} splits", ["e2e", "augment", "multi", *_columns(first)], rows))
+        tables.append(Table(["e2e", "augment", "multi", *_columns(first)], rows, f"{test}, {len(setup.splits)} splits"))
         panels.append((test, bars, 1 / first.num_classes))
-    tables.append(Table("Published, UCF101, per cent", _TABLE3_HEADER, _TABLE3))
+    tables.append(Table(_TABLE3_HEADER, _TABLE3, "Published, UCF101, per cent"))
     snippets = setup.base.evaluate.num_snippets
     notes = [
         "e2e: all of the network is trained (else only its linear layer, on features left as they began). augment: "
@@ -163,7 +163,7 @@ def table3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
         _CAVEAT,
     ]
     figure = bars_figure(panels, "Ablation")
-    return Report("Ablation (paper Table 3)", notes, tables, *single_values(measured), figure)
+    return Report("Ablation (paper Table 3)", notes, tables, single_values(measured), figure)
 
 
 def _columns(first: Measured) -> list[str]:

@@ -22,10 +22,10 @@ from engine.experiments.setup import (
     with_sources,
 )
 from engine.experiments.tables import Report, Table
-from engine.plots import Line, Panel, bars_figure, lines_figure
+from engine.results.figures import BLUE, ORANGE
+from engine.results.plots import Line, Panel, bars_figure, lines_figure
 from engine.semantics.classes import build_class_embeddings
 
-_BLUE, _ORANGE = "#0072B2", "#E69F00"
 _STEPS = (
     "All runs take the same number of steps: of fewer videos each comes more often. Mean ± standard error over the class "
     "splits (of the mean over random subsets within a split)."
@@ -77,8 +77,8 @@ def _videos(pool: ClassPool, names: Sequence[str]) -> int:
 def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Two families of curves over the number of training videos."""
     styles = {
-        "end to end, fewer videos": (_ORANGE, "-"), "frozen, fewer videos": (_ORANGE, "--"),
-        "end to end, fewer classes": (_BLUE, "-"), "frozen, fewer classes": (_BLUE, "--"),
+        "end to end, fewer videos": (ORANGE, "-"), "frozen, fewer videos": (ORANGE, "--"),
+        "end to end, fewer classes": (BLUE, "-"), "frozen, fewer classes": (BLUE, "--"),
     }  # fmt: skip
     panels = []
     for test in tests_of(measured):
@@ -174,7 +174,7 @@ def figure6_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     for test in tests_of(measured):
         lines = [
             _line(curve, _by_x(measured, test, curve), color, "-", by_videos=True)
-            for curve, color in (("from scratch", _ORANGE), ("pretrained on pictures", _BLUE))
+            for curve, color in (("from scratch", ORANGE), ("pretrained on pictures", BLUE))
         ]
         panels.append(Panel(test, "training videos", lines, _chance(measured, test), log=True))
     figure = lines_figure(panels, "Pretraining on videos made from pictures")
@@ -223,11 +223,11 @@ def _report(title: str, measured: Sequence[Measured], figure: object, notes: lis
                 rows.append([test, curve, f"{x:g}", f"{classes:.0f}", f"{videos:.0f}", splits, len(group),
                              str(mean_over_splits(group)), _chance(measured, test)])  # fmt: skip
     header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", "top-1", "chance"]
-    return Report(title, notes, [Table("", header, rows)], *single_values(measured), figure)
+    return Report(title, notes, [Table(header, rows)], single_values(measured), figure)
 
 
-def single_values(measured: Sequence[Measured]) -> tuple[list[str], list[list[object]]]:
-    """Header and rows of the CSV: every single value, with the folder of its run."""
+def single_values(measured: Sequence[Measured]) -> Table:
+    """What the CSV holds: every single value, with the folder of its run."""
     header = ["test_set", "curve", "x", "split", "draw", "training_classes", "training_videos", "snippets",
               "top1", "top5", "half_top1", "half_top5", "num_classes", "control_top1", "run"]  # fmt: skip
     rows = [
@@ -236,4 +236,4 @@ def single_values(measured: Sequence[Measured]) -> tuple[list[str], list[list[ob
          m.num_classes, m.control, m.folder.name]
         for m in measured
     ]  # fmt: skip
-    return header, rows
+    return Table(header, rows)

@@ -11,10 +11,11 @@ from engine.experiments.curves import tests_of
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import Setup, class_pool, for_split, image_source, method_cell
 from engine.experiments.tables import Report, Table
-from engine.pictures import overlap_figure
-from engine.plots import Cloud, Steps, points_figure, steps_figure
+from engine.results.pictures import overlap_figure
+from engine.results.plots import Cloud, Steps, points_figure, steps_figure
+from engine.results.tsne import FEWEST, tsne
 from engine.semantics.classes import build_class_embeddings
-from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes, overlapping
+from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes, overlap_table, overlapping
 
 _NEIGHBOURS = 10  # paper Sec. 5.4
 _FEW = 40  # training classes, of which ten neighbours would be a large part
@@ -79,7 +80,7 @@ def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     figure = steps_figure(panels, f"mean distance to the {nearest} nearest training classes")
     columns = ["test_set", "curve", "split", "class", "distance", "videos", "top1"]
     title = "Accuracy as test classes move away from training (paper Figure 7)"
-    return Report(title, notes, [Table("", header, summary)], columns, rows, figure)
+    return Report(title, notes, [Table(header, summary)], Table(columns, rows), figure)
 
 
 def distances_from_training(setup: Setup, split: int, names: Sequence[str]) -> tuple[list[float], int]:
@@ -157,7 +158,7 @@ def figure2_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     notes = [f"t-SNE of the class vectors. Removed: within {_tau(setup):g} (cosine distance) of a test class."]
     title = "Training and test classes in the word space (paper Figure 2)"
     columns = ["set", "class", "kind", "x", "y"]
-    return Report(title, notes, [Table("", ["classes", "number"], counts)], columns, rows, points_figure(clouds))
+    return Report(title, notes, [Table(["classes", "number"], counts)], Table(columns, rows), points_figure(clouds))
 
 
 def project(vectors: np.ndarray) -> np.ndarray:
@@ -166,12 +167,9 @@ def project(vectors: np.ndarray) -> np.ndarray:
     Raises:
         InputError: fewer than four vectors.
     """
-    from sklearn.manifold import TSNE
-
-    if len(vectors) < 4:
+    if len(vectors) < FEWEST:
         raise InputError(f"t-SNE of {len(vectors)} classes shows nothing: name more classes")
-    perplexity = min(30.0, (len(vectors) - 1) / 3)
-    return TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0).fit_transform(vectors)
+    return tsne(vectors, metric="cosine", init="random")
 
 
 def figure3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
@@ -181,13 +179,9 @@ def figure3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     shown = [[row.name, row.source, row.test_class, row.test_set, f"{row.distance:.4f}"] for row in neighbours[:_SHOWN]]
     notes = [f"{len(neighbours) - len(near)} of {len(neighbours)} training classes are left at tau {_tau(setup):g}."]
     header = ["training class", "of", "nearest test class", "of", "distance"]
-    rows = [
-        [r.name, r.source, r.test_class, r.test_set, r.distance, int(r.distance <= _tau(setup))] for r in neighbours
-    ]
-    columns = ["training_class", "training_set", "nearest_test_class", "test_set", "distance", "overlaps"]
     figure = overlap_figure(neighbours, _tau(setup))
     title = "Overlap of training and test classes (paper Figure 3)"
-    return Report(title, notes, [Table("The nearest", header, shown)], columns, rows, figure)
+    return Report(title, notes, [Table(header, shown, "The nearest")], overlap_table(neighbours, _tau(setup)), figure)
 
 
 def _tau(setup: Setup) -> float:

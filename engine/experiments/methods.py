@@ -20,7 +20,7 @@ from engine.experiments.curves import single_values, tests_of
 from engine.experiments.results import Measured, Point, mean_of, split_means
 from engine.experiments.setup import Setup, class_pool, for_split
 from engine.experiments.tables import Report, Table
-from engine.plots import bars_figure
+from engine.results.plots import bars_figure
 from engine.schema import option, parse, read_yaml
 
 
@@ -140,7 +140,7 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
                          _control(group)])  # fmt: skip
         chance = 1 / next(m.num_classes for m in measured if m.test == test)
         rows.append(["chance", None, chance, None, None, None, None, None])
-        tables.append(Table(test, header, rows))
+        tables.append(Table(header, rows, test))
         panels.append((test, bars, chance))
     notes = [
         "Differences are paired: split by split, the same unseen classes and videos. Yes: the mean difference is larger than "
@@ -148,7 +148,7 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
         "out at chance."
     ]
     figure = bars_figure(panels, f"Methods, {len(setup.splits)} class splits (mean ± standard error)")
-    return Report("Methods", notes, tables, *single_values(measured), figure)
+    return Report("Methods", notes, tables, single_values(measured), figure)
 
 
 def _difference(own: dict[int, float], reference: dict[int, float], is_reference: bool) -> list[object]:

@@ -1,15 +1,15 @@
 """What finished cells say: accuracies, grouped and averaged over splits."""
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.errors import InputError
 from engine.experiments.cells import Cell
+from engine.results.accuracy import SetResult
+from engine.results.record import FILE, read_results
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def mean_over_splits(measured: Sequence[Measured], of: str = "top1") -> Mean:
 
 def results_path(folder: Path, snippets: int | None) -> Path:
     """Where a run's results lie: its own, or those of an evaluation with another number of snippets."""
-    return folder / "results.json" if snippets is None else folder / f"snippets_{snippets}" / "results.json"
+    return folder / FILE if snippets is None else folder / f"snippets_{snippets}" / FILE
 
 
 def read_point(point: Point, folder: Path) -> list[Measured]:
@@ -90,32 +90,26 @@ def read_point(point: Point, folder: Path) -> list[Measured]:
     Raises:
         InputError: the run had no test set.
     """
-    tests = _tests(results_path(folder, point.snippets))
+    tests = read_results(results_path(folder, point.snippets).parent).tests
     if not tests:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
-    control_path = folder / "control" / "results.json"
-    controls = _tests(control_path) if control_path.is_file() else {}
-    return [_measured(point, folder, name, test, controls.get(name)) for name, test in tests.items()]
+    has_control = (folder / "control" / FILE).is_file()
+    controls = read_results(folder / "control").tests if has_control else {}
+    return [_measured(point, folder, test, controls.get(name)) for name, test in tests.items()]
 
 
-def _tests(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))["tests"]
-
-
-def _measured(point: Point, folder: Path, name: str, test: dict[str, Any], control: dict[str, Any] | None) -> Measured:
-    whole, half = test["all_classes"], test["half_classes"]
+def _measured(point: Point, folder: Path, test: SetResult, control: SetResult | None) -> Measured:
+    whole, half = test.all_classes, test.half_classes
     return Measured(
         point=point,
-        test=name,
+        test=test.name,
         folder=folder,
-        num_classes=whole["num_classes"],
-        top1=whole["top1"],
-        top5=whole["top5"],
-        half_top1=half["top1"] if half else None,
-        half_top5=half["top5"] if half else None,
-        half_classes=half["num_classes"] if half else None,
-        per_class=tuple(
-            (row["name"], row["num_videos"], row["top1"]) for row in test["per_class"] if row["num_videos"]
-        ),
-        control=control["all_classes"]["top1"] if control else None,
+        num_classes=whole.num_classes,
+        top1=whole.top1,
+        top5=whole.top5,
+        half_top1=half.mean("top1") if half else None,
+        half_top5=half.mean("top5") if half else None,
+        half_classes=half.splits[0].num_classes if half else None,
+        per_class=tuple((row.name, row.num_videos, row.top1) for row in test.per_class if row.num_videos),
+        control=control.all_classes.top1 if control else None,
     )

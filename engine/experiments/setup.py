@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.config import Config, SourceConfig
+from engine.config import Config
+from engine.data.config import SourceConfig
 from engine.data.sources import DataSet, load_source, load_tests, load_training_sets, num_drawn
 from engine.errors import InputError
 from engine.experiments.cells import Cell
+from engine.schema_keys import with_keys
 from engine.semantics.overlap import NamedClasses, remove_overlap
 
 if TYPE_CHECKING:
@@ -72,19 +74,13 @@ class ClassPool:
 def for_split(setup: Setup, split: int) -> Config:
     """The base config of one class split; where it has no random split of classes, of one seed."""
     data = setup.base.data
-    sources = [*data.train, *data.tests]
-    if all(source.class_split is None for source in sources):
-        return dataclasses.replace(setup.base, run=dataclasses.replace(setup.base.run, seed=split))
-
-    def moved(source: SourceConfig) -> SourceConfig:
-        if source.class_split is None:
-            return source
-        return dataclasses.replace(source, class_split=dataclasses.replace(source.class_split, seed=split))
-
-    data = dataclasses.replace(
-        data, train=[moved(source) for source in data.train], tests=[moved(source) for source in data.tests]
-    )
-    return dataclasses.replace(setup.base, data=data)
+    seeds = [
+        f"data.{side}.{place}.class_split.seed"
+        for side, sources in (("train", data.train), ("tests", data.tests))
+        for place, source in enumerate(sources)
+        if source.class_split is not None
+    ]
+    return with_keys(setup.base, dict.fromkeys(seeds or ["run.seed"], split))
 
 
 def method_cell(
@@ -101,7 +97,7 @@ def method_cell(
         config = with_sources(config, sources)
     name = "-".join(part for part in (_SHORT[method], f"split{split}", label) if part)
     if method == "frozen":
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, freeze_backbone=True))
+        config = with_keys(config, {"model.freeze_backbone": True})
     if method == "pretrained":
         return Cell(name, config, pretraining_cell(setup, split))
     if method == "joint":
@@ -133,13 +129,12 @@ def image_source(setup: Setup) -> SourceConfig:
 
 def with_sources(config: Config, sources: Sequence[SourceConfig]) -> Config:
     """The config with other training sets."""
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, train=list(sources)))
+    return with_keys(config, {"data.train": list(sources)})
 
 
 def leaving_out_overlap(config: Config) -> Config:
     """The config with overlapping training classes left out, where it would refuse to start."""
-    overlap = dataclasses.replace(config.train.exclude_overlap, training="remove")
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, exclude_overlap=overlap))
+    return with_keys(config, {"train.exclude_overlap.training": "remove"})
 
 
 def class_pool(config: Config) -> ClassPool:

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.config import WordSourceConfig
 from engine.errors import InputError
+from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, MissingVectors, random_vector, unit_rows
 from engine.semantics.vectors import CENTRE_WORDS, WordVectors
 from engine.semantics.words import class_words, user_replacement, word_tables

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.config import WordsConfig, WordSourceConfig
 from engine.errors import InputError
 from engine.semantics.averaged_words import AveragedWords
+from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, ClassVectorSource, random_vector
 from engine.semantics.ready_vectors import ReadyVectors
 from engine.semantics.sentences import SentenceVectors

@@ -7,20 +7,21 @@ A classification task respects the zero-shot constraint if no class of D_s or D_
 D_t. Training classes (D_s) can be left out of the training; classes that pretrained weights have seen (D_p) cannot.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from engine.config import OverlapConfig, WordsConfig
+from engine.config import OverlapConfig
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.models.weights import KINETICS400, kinetics400_classes
+from engine.results.table import Table
 from engine.semantics.classes import KeptVectors, build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.semantics.embeddings import MissingVectors
-from kernels.cosine_nn import cosine_topk, prepare_classes
+from kernels.cosine_topk import cosine_topk, prepare_classes
 
 NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
 
@@ -194,14 +195,11 @@ def read_classes(text: str) -> NamedClasses:
     return path.stem, read_class_names(path)
 
 
-def write_overlap_csv(neighbours: Sequence[Neighbour], tau: float, path: Path) -> None:
-    """A line for each training class: its set, nearest test class, that one's set, the distance, 1 if it overlaps."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["training_class", "training_set", "nearest_test_class", "test_set", "distance", "overlaps"])
-        for row in neighbours:
-            overlaps = int(row.distance <= tau)
-            writer.writerow([row.name, row.source, row.test_class, row.test_set, f"{row.distance:.6f}", overlaps])
+def overlap_table(neighbours: Sequence[Neighbour], tau: float) -> Table:
+    """A row for each training class: its set, nearest test class, that one's set, the distance, 1 if it overlaps."""
+    columns = ["training_class", "training_set", "nearest_test_class", "test_set", "distance", "overlaps"]
+    rows = [[n.name, n.source, n.test_class, n.test_set, n.distance, int(n.distance <= tau)] for n in neighbours]
+    return Table(columns, rows)
 
 
 def _list(rows: Sequence[Neighbour]) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import WordSourceConfig
 from engine.errors import InputError
+from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, MissingVectors
 from engine.semantics.words import class_words, name_key, user_replacement
 

@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.config import WordSourceConfig
 from engine.errors import InputError
 from engine.models.weights import kinetics400_classes
+from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, unit_rows
 from engine.semantics.words import class_words, name_key, split_name, user_replacement
 

@@ -1,11 +1,10 @@
-"""The decoder of a run: chosen once for all of its videos, opened whenever a stream or an evaluation needs one."""
+"""The decoder of a training, an evaluation or a prediction: chosen once for all its videos, opened whenever one is needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
@@ -26,9 +25,10 @@ class Decoding:
 
     def open(self, max_batch_size: int) -> VideoDecoder:
         """Decoders of that choice for batches of at most `max_batch_size` snippets."""
-        clip, threads = clip_format(self.config), self.config.data.decode_threads
-        processes = self.config.data.decode_processes
-        return build_decoder(self.choice, clip, self.device, threads, max_batch_size, in_processes=processes)
+        clip, data = self.config.clip, self.config.data
+        return build_decoder(
+            self.choice, clip, self.device, data.decode_threads, max_batch_size, in_processes=data.decode_processes
+        )
 
     def news(self, *, sums: bool) -> list[str]:
         """What this rank's decoders have found out since the last call; with `sums`, what each has decoded so far."""
@@ -46,7 +46,7 @@ class Decoding:
 
 
 def choose_decoding(config: Config, device: torch.device, manifests: Sequence[Manifest]) -> Decoding:
-    """Choose for these videos, on this device.
+    """What the `data` keys mean for these videos, on this device.
 
     Raises:
         InputError: as `choose_decoder`.

@@ -106,6 +106,11 @@ class Task(ABC):
         Collective. Returns what the run reached, for `control` and `show`.
         """
 
+    def recorded(self, run: Run) -> Any | None:
+        """What `conclude` has returned in an earlier start of the finished run, if all that it wrote is there: then nothing is
+        written again. Collective."""
+        return None
+
     @staticmethod
     def control(config: Config, reached: Any) -> Config | None:
         """The config of a second run to hold the first against; None: there is none."""

@@ -4,28 +4,46 @@ TensorBoard renders the text tab as Markdown and HTML. Names go there as charact
 in both: no name can become a link, a picture, a cell border or a tag.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
-from engine.pictures import confusion_figure, figure_array
+from engine.metrics import ZeroShotResult
+from engine.results.figures import figure_array
+from engine.results.pictures import confusion_figure
+from engine.results.record import EVENTS
+from engine.results.table import Table
 from engine.telemetry import escaped, plain
 from engine.visual_report.charts import distance_chart, plane_chart
 from engine.visual_report.figures import contact_sheet_figure, distance_figure, plane_figure
 from engine.visual_report.findings import Findings
 
 
-def write_board(findings: Sequence[Findings], folder: Path, step: int) -> None:
-    """Write an event file into `folder`: the findings, and the confusion matrices, which training shows in any case."""
-    writer = SummaryWriter(str(folder))
-    try:
-        for found in findings:
-            pixels = figure_array(confusion_figure(found.result))
-            writer.add_image(f"confusion/{escaped(found.result.name)}", pixels, step, dataformats="HWC")
-        show_findings(findings, writer, step)
-    finally:
-        writer.close()
+def board_writer(folder: Path) -> SummaryWriter:
+    """Writes an event file of its own into `folder`/tensorboard, which goes when the evaluation in `folder` is replaced."""
+    return SummaryWriter(str(folder / "tensorboard"), filename_suffix=EVENTS)
+
+
+def show_results(
+    results: Sequence[ZeroShotResult], findings: Sequence[Findings], writer: SummaryWriter, step: int
+) -> None:
+    """The confusion matrices, and what a closer look has found."""
+    for result in results:
+        pixels = figure_array(confusion_figure(result))
+        writer.add_image(f"confusion/{escaped(result.name)}", pixels, step, dataformats="HWC")
+    show_findings(findings, writer, step)
+
+
+def show_settings(
+    settings: Mapping[str, bool | str | float], metrics: Mapping[str, float], writer: SummaryWriter
+) -> None:
+    """TensorBoard's hparams; `add_hparams` would write them into a file that nobody could tell from the training's."""
+    for summary in hparams(dict(settings), dict(metrics)):
+        writer.file_writer.add_summary(summary)
+    for name, value in metrics.items():
+        writer.add_scalar(name, value)
 
 
 def show_findings(findings: Sequence[Findings], writer: SummaryWriter, step: int) -> None:
@@ -50,16 +68,13 @@ def show_findings(findings: Sequence[Findings], writer: SummaryWriter, step: int
 def class_markdown(findings: Findings) -> str:
     """A Markdown table: each class with its accuracy and, where known, its nearest seen class."""
     nearest = findings.nearest_seen or (None,) * len(findings.result.classes)
-    lines = [
-        "| class | videos | top-1 | most often taken for | nearest seen class | distance |",
-        "|---|---|---|---|---|---|",
-    ]
+    header = ["class", "videos", "top-1", "most often taken for", "nearest seen class", "distance"]
+    rows = []
     for row, near in zip(findings.result.per_class, nearest, strict=True):
         top1 = f"{row.top1:.3f}" if row.num_videos else "–"
         beside = (as_markdown(near.name), f"{near.distance:.3f}") if near else ("–", "–")
-        cells = (as_markdown(row.name), row.num_videos, top1, as_markdown(row.confused_with) or "–", *beside)
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        rows.append([as_markdown(row.name), row.num_videos, top1, as_markdown(row.confused_with) or "–", *beside])
+    return Table(header, rows).markdown()
 
 
 def as_markdown(text: str) -> str:

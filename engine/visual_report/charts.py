@@ -4,20 +4,16 @@ page.html draws it as SVG, `figures` for TensorBoard. As SVG a chart follows the
 on a phone, and tells a point's name without a script.
 """
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine.metrics import ZeroShotResult
+from engine.results.figures import class_colors
 from engine.visual_report.embedding_map import EmbeddingMap
 from engine.visual_report.findings import Findings
 
-_PALETTE = (
-    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2",
-    "#d4a518", "#ff7d90", "#9c755f", "#8086d9", "#3f9e8f", "#a0a338",
-)  # fmt: skip
 _GLYPH = 0.58  # mean width of a letter, of the font's size
 _LONGEST = 28  # letters of a name in a chart
 
@@ -99,14 +95,6 @@ class DistanceChart:
     y_ticks: tuple[tuple[float, str], ...]
 
 
-def class_colors(count: int) -> list[str]:
-    """A colour for each class, "#rrggbb": told apart on white and on black, as far as so many can be."""
-    if count <= len(_PALETTE):
-        return list(_PALETTE[:count])
-    parts = [colorsys.hls_to_rgb(i / count, (0.5, 0.62)[i % 2], 0.55) for i in range(count)]
-    return ["#" + "".join(f"{round(255 * part):02x}" for part in color) for color in parts]
-
-
 def short(name: str) -> str:
     """A class name as charts show it."""
     return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
@@ -172,7 +160,7 @@ def distance_chart(findings: Findings, width: float = 760, height: float = 360) 
     points, names = [], []
     for near, row in rows:
         title = f"{row.name}: {row.top1:.0%} of {row.num_videos}; nearest seen class {near.name}, {near.distance:.3f}"
-        points.append(Point(round(x_of(near.distance), 1), round(y_of(row.top1), 1), _PALETTE[0], title))
+        points.append(Point(round(x_of(near.distance), 1), round(y_of(row.top1), 1), class_colors(1)[0], title))
         names.append(row.name)
     return DistanceChart(
         width, height, left, right, top, bottom, y_of(result.all_classes.chance_top1), tuple(points),

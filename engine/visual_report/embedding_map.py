@@ -1,4 +1,4 @@
-"""Videos and class names of the word space on a plane, by t-SNE (van der Maaten and Hinton 2008)."""
+"""Videos and class names of the word space on a plane."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ import torch
 
 from engine.evaluate import choose_rows
 from engine.metrics import ZeroShotResult
+from engine.results.tsne import FEWEST, tsne
 
 MAX_VIDEOS = 600  # more points say no more, and t-SNE takes its time
-_PERPLEXITY = 30.0  # as in its paper; less where there are few points
 _STEPS = 500
 
 
@@ -34,16 +34,13 @@ def embedding_map(result: ZeroShotResult, vectors: torch.Tensor) -> EmbeddingMap
     Returns:
         None where there is nothing to spread out: fewer than four points, one dimension, or all points the same.
     """
-    from sklearn.manifold import TSNE  # seconds to import, and only reports need it
-
     places = choose_rows(len(result.labels), MAX_VIDEOS)
     points = np.concatenate([result.embeddings[places], vectors.cpu().numpy()]).astype(np.float64)
     points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
-    if len(points) < 4 or points.shape[1] < 2 or np.ptp(points, axis=0).max() < 1e-6:
+    if len(points) < FEWEST or points.shape[1] < 2 or np.ptp(points, axis=0).max() < 1e-6:
         return None
-    perplexity = min(_PERPLEXITY, (len(points) - 1) / 3)
     # Of unit vectors the squared Euclidean distance is twice the cosine distance: t-SNE sees the same neighbours.
-    plane = TSNE(init="pca", perplexity=perplexity, max_iter=_STEPS, random_state=0).fit_transform(points)
+    plane = tsne(points, steps=_STEPS)
     low, high = plane.min(axis=0), plane.max(axis=0)
     plane = ((plane - low) / np.maximum(high - low, 1e-12)).astype(np.float32)
     return EmbeddingMap(plane[: len(places)], places, plane[len(places) :])

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.pictures import DPI, RIGHT, WRONG, clip_strip
+from engine.results.figures import LINE, RIGHT, WRONG, new_figure
+from engine.results.pictures import clip_strip
 from engine.visual_report.charts import DistanceChart, Label, PlaneChart, Point
 from engine.visual_report.contact_sheets import ContactSheet
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def contact_sheet_figure(sheets: Sequence[ContactSheet]) -> "Figure":
     """A row of frames for each video, under what the model said of it."""
-    figure = _figure(9, 1.75 * len(sheets))
+    figure = new_figure(9, 1.75 * len(sheets))
     for axes, sheet in zip(figure.subplots(len(sheets), squeeze=False)[:, 0], sheets, strict=True):
         axes.set_axis_off()
         verdict = "right" if sheet.is_right else f"wrong: it is {sheet.true} ({sheet.true_cosine:.2f})"
@@ -44,7 +45,7 @@ def distance_figure(chart: DistanceChart) -> "Figure":
     """Accuracy of each class that has videos over the distance of its name to the nearest seen class."""
     figure, axes = _canvas(chart.width, chart.height)
     for y, text in chart.y_ticks:
-        axes.plot([chart.left, chart.right], [y, y], color="#dddddd", linewidth=0.8)
+        axes.plot([chart.left, chart.right], [y, y], color=LINE, linewidth=0.8)
         axes.text(chart.left - 8, y, text, ha="right", va="center", fontsize=9)
     for x, text in chart.x_ticks:
         axes.text(x, chart.bottom + 8, text, ha="center", va="top", fontsize=9)
@@ -69,15 +70,9 @@ def _name(axes: "Axes", labels: Sequence[Label]) -> None:
 
 def _canvas(width: float, height: float) -> tuple["Figure", "Axes"]:
     """A figure in the units of a chart: x to the right, y down."""
-    figure = _figure(width / 80, height / 80)
+    figure = new_figure(width / 80, height / 80)
     axes = figure.subplots()
     axes.set_axis_off()
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     return figure, axes
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")

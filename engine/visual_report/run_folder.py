@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.metrics import ZeroShotResult
-from engine.provenance import FILE
+from engine.provenance import FILE as PROVENANCE
+from engine.results.accuracy import SetResult
+from engine.results.record import FILE, read_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class RunFacts:
     control: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_run_facts(checkpoint: Path, results: Sequence[ZeroShotResult], num_snippets: int) -> RunFacts:
+def read_run_facts(checkpoint: Path, results: Sequence[SetResult], num_snippets: int) -> RunFacts:
     """Read them from the run folder of a checkpoint (RUN/checkpoints/FILE); a checkpoint elsewhere has none.
 
     Args:
@@ -33,7 +34,7 @@ def read_run_facts(checkpoint: Path, results: Sequence[ZeroShotResult], num_snip
     if checkpoint.parent.name != "checkpoints":
         return RunFacts()
     folder = checkpoint.parent.parent
-    lines = _text(folder / FILE).splitlines()
+    lines = _text(folder / PROVENANCE).splitlines()
     newest = json.loads(lines[-1]) if lines else {}
     return RunFacts(
         provenance=_provenance_rows(newest) if newest else (),
@@ -43,21 +44,23 @@ def read_run_facts(checkpoint: Path, results: Sequence[ZeroShotResult], num_snip
     )
 
 
-def read_control(folder: Path, results: Sequence[ZeroShotResult], num_snippets: int) -> dict[str, float]:
+def read_control(folder: Path, results: Sequence[SetResult], num_snippets: int) -> dict[str, float]:
     """Top-1 of the run's control (`control/results.json`) on the same test sets, by name; empty if there is none.
 
     A test set counts as the same if its name and its numbers of classes, videos and snippets are.
     """
-    text = _text(folder / "control" / "results.json")
-    content = json.loads(text) if text else {}
-    tests = content.get("tests", {}) if content.get("num_snippets") == num_snippets else {}
-    control = {}
-    for result in results:
-        whole = result.all_classes
-        other = tests.get(result.name, {}).get("all_classes", {})
-        if (other.get("num_classes"), other.get("num_videos")) == (whole.num_classes, whole.num_videos):
-            control[result.name] = float(other["top1"])
-    return control
+    if not (folder / "control" / FILE).is_file():
+        return {}
+    control = read_results(folder / "control")
+
+    def size(test: SetResult | None) -> tuple[int, int] | None:
+        return (test.all_classes.num_classes, test.all_classes.num_videos) if test else None
+
+    return {
+        result.name: control.tests[result.name].all_classes.top1
+        for result in results
+        if control.num_snippets == num_snippets and size(control.tests.get(result.name)) == size(result)
+    }
 
 
 def _text(path: Path) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import DataConfig
 from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.config import DataConfig
 from engine.data.dali import bitstreams
 from engine.data.dali.bitstreams import BitstreamError, StoredCodec, load_groups, to_ivf
 from engine.data.dali.matroska import to_matroska

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import DataConfig
 from engine.data.batch import ClipFormat, DecodedClips, VideoDecoder
+from engine.data.config import DataConfig
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 from engine.errors import InputError

@@ -9,14 +9,16 @@ import av
 import numpy as np
 import pytest
 
-from engine.config import Config, ProceduralConfig, WordsConfig, load_config
+from engine.config import Config, load_config
 from engine.data import procedural
+from engine.data.config import ProceduralConfig
 from engine.data.drawing import MOVEMENTS, THINGS
 from engine.data.manifest import Manifest
 from engine.data.procedural import draw_video, plan_videos, unseen_combinations, write_procedural_dataset
 from engine.data.sources import load_source, load_training
 from engine.errors import InputError
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 
@@ -161,7 +163,7 @@ def test_the_quickstart_reads_the_manifest_that_is_written(quickstart, tmp_path)
     training = load_training(dataclasses.replace(quickstart.data, train=[train]))
     test = load_source(dataclasses.replace(quickstart.data.tests[0], manifest=manifest))
     assert (len(training.train.classes), len(test.classes)) == (8, 4)
-    assert training.seen is not None
+    assert training.held_out_videos is not None
     assert not set(training.train.classes) & set(test.classes)
 
 

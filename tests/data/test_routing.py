@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.config import Config, DataConfig
+from engine.config import Config
 from engine.data.ahead import decode_in_order
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
+from engine.data.config import DataConfig
 from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
 from engine.data.indexing import index_folder
 from engine.data.loader import ClipLoader, StreamPlan

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest
 from engine.data.sources import (
     class_lookup,
@@ -96,9 +96,9 @@ def test_training_data_are_disjoint(path):
     config = DataConfig(train=[SourceConfig(str(path))], validation=ValidationConfig(video_share=0.1, num_classes=3))
     data = load_training(config)
     assert len(data.train.classes) == 7
-    assert set(data.unseen.classes) == set(hold_out_classes(CLASSES, config.validation))
-    assert not set(data.unseen.classes) & set(data.train.classes)
-    paths = [set(part.manifest.strings("path")) for part in (data.train, data.seen, data.unseen)]
+    assert set(data.held_out_classes.classes) == set(hold_out_classes(CLASSES, config.validation))
+    assert not set(data.held_out_classes.classes) & set(data.train.classes)
+    paths = [set(part.manifest.strings("path")) for part in (data.train, data.held_out_videos, data.held_out_classes)]
     assert len(set.union(*paths)) == sum(map(len, paths)) == 240
     with pytest.raises(InputError, match=r"data.train is empty"):
         load_training(DataConfig())
@@ -130,7 +130,11 @@ def test_weights_of_several_sets_follow_their_videos(path, tmp_path):
     assert len(data.weights) == len(data.train.manifest)
     assert np.array_equal(data.weights == 0.5, data.train.manifest.is_still)
     assert set(data.weights) <= {2.0, 0.5}
-    assert not {"class a", "class b"} & {*data.train.classes, *data.unseen.classes, *data.seen.classes}
+    assert not {"class a", "class b"} & {
+        *data.train.classes,
+        *data.held_out_classes.classes,
+        *data.held_out_videos.classes,
+    }
     assert len(data.train.classes) == 9 - 2
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.config import DataConfig
 from engine.data.batch import ClipFormat, CropMotion, SnippetRequest, Video
+from engine.data.config import DataConfig
 from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.geometry import still_squares
 from engine.data.indexing import IndexSettings, index_dataset

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import DataConfig, SourceConfig
 from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.config import DataConfig, SourceConfig
 from engine.data.geometry import crop_window, snippet_frames
 from engine.data.indexing import index_folder
 from engine.data.loader import ClipLoader, StreamPlan

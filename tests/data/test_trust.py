@@ -3,7 +3,8 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from engine.config import SourceConfig, load_config
+from engine.config import load_config
+from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
 from engine.data.sources import load_source
 from engine.distributed import Ranks, choose_device

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Config, save_config
+from engine.config import Config, load_config, save_config
 from engine.errors import InputError
 from engine.experiments.cells import Cell, is_finished, same_run
 from engine.schema import parse
+from tests.environment import ROOT
 
 TREE = {"data": {"train": [{"manifest": "a.parquet"}], "tests": [{"manifest": "b.parquet"}]}, "train": {"lr": 0.01}}
 
@@ -27,8 +28,16 @@ def finish(one: Cell, folder: Path, config: Config | None = None) -> Path:
 
 def test_a_digest_is_of_what_decides_the_result(tmp_path):
     one = cell()
-    same = cell("two", run={"folder": "elsewhere", "cpu_threads": 3, "timeout_s": 9.0, "control": True},
-                log={"every_steps": 1}, checkpoint={"keep": 9}, data={"decode_threads": 5})  # fmt: skip
+    same = cell(
+        "two",
+        run={"folder": "elsewhere", "cpu_threads": 3, "timeout_s": 9.0, "control": True},
+        log={"every_steps": 1},
+        checkpoint={"keep": 9},
+        data={"decode_threads": 5, "decode_processes": True},
+        evaluate={"batch_size": 2},
+        train={"channels_last": False, "gc_every_steps": 1, "checkpoint_activations": True},
+        model={"form": "flat"},
+    )
     assert same.digest == one.digest
     assert same.folder(tmp_path).name == f"two-{one.digest}"
     finish(one, one.folder(tmp_path))
@@ -37,6 +46,20 @@ def test_a_digest_is_of_what_decides_the_result(tmp_path):
               cell(data={"train": [{"manifest": "a.parquet", "video_share": 0.5}]}), cell(start=one),
               cell(start=cell(train={"lr": 0.02}))]  # fmt: skip
     assert len({one.digest, *(other.digest for other in others)}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("ucf15", "7b998ec35b"),
+        ("ucf15_joint", "6ab1c3f968"),
+        ("ucf15_small", "1582460146"),
+        ("kinetics_c3d", "1f5fa58aa6"),
+    ],
+)
+def test_digests_are_those_of_the_cells_that_there_are(name, digest):
+    """Their folders are named by them, and benchmarks/records too."""
+    assert Cell(name, load_config(ROOT / "configs" / f"{name}.yaml", [])).digest == digest
 
 
 def test_a_key_at_its_default_changes_nothing():

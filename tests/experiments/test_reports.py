@@ -23,7 +23,7 @@ from engine.experiments.methods import Method, methods_report, read_methods
 from engine.experiments.results import Measured, Point, mean_of, mean_over_splits, split_means
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, Table, write_report
-from engine.pictures import figure_array
+from engine.results.figures import figure_array
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
 
@@ -62,7 +62,7 @@ def test_figure4_puts_every_mean_at_its_number_of_videos():
     assert ["unseen", "end to end, fewer videos", "0.5", "10", "50", 2, 2, "0.250 ± 0.050", 0.2] in report.tables[
         0
     ].rows
-    assert len(report.rows) == len(values)
+    assert len(report.values.rows) == len(values)
 
 
 def test_a_difference_is_paired_and_judged_by_its_standard_error():
@@ -122,13 +122,13 @@ def test_figures_2_and_3_of_named_lists():
                   test_classes=(("theirs", ("Archery", "PlayingCello")),))  # fmt: skip
     report = figure2_report(setup, [])
     assert report.tables[0].rows == [["mine: training", 2], ["mine: removed", 2], ["theirs: test", 2]]
-    assert [row[:3] for row in report.rows if row[2] == "removed"] == [
+    assert [row[:3] for row in report.values.rows if row[2] == "removed"] == [
         ["mine", "playing violin", "removed"], ["mine", "archery", "removed"],
     ]  # fmt: skip
     texts = {text.get_text() for text in report.figure.axes[0].texts}
     assert texts == {"playing violin", "cooking soup", "archery", "running", "Archery", "PlayingCello"}
     three = figure3_report(setup, [])
-    assert three.rows[0][:4] == ["archery", "mine", "Archery", "theirs"] and three.rows[0][4] == 0.0
+    assert three.values.rows[0][:4] == ["archery", "mine", "Archery", "theirs"] and three.values.rows[0][4] == 0.0
     assert "2 of 4 training classes are left" in three.notes[0]
     assert figure_array(report.figure).std() > 0
     with pytest.raises(InputError, match="name both"):
@@ -149,7 +149,7 @@ def test_tsne_keeps_neighbours_together_and_is_always_the_same():
 
 def test_a_report_is_three_files(tmp_path):
     report = Report(
-        "Title", ["a note"], [Table("Table", ["a", "b"], [["x", 0.25], ["y", None]])], ["v"], [[0.125], ["w"]]
+        "Title", ["a note"], [Table(["a", "b"], [["x", 0.25], ["y", None]], "Table")], Table(["v"], [[0.125], ["w"]])
     )
     written = write_report(report, tmp_path, "name")
     assert [path.name for path in written] == ["name.md", "name.csv"]

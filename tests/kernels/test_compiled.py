@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels.cosine_nn import has_kernel
+from kernels.cosine_topk import has_kernel
 from kernels.triton_support import can_use_triton
 from tests.environment import ROOT
 
@@ -22,8 +22,8 @@ def compiled(monkeypatch):
     return compiled
 
 
-def check_cosine_nn(compiled, capability, kind, k, config, width):
-    found = compiled.inspect_cosine_nn(capability, kind, k, config, width)
+def check_cosine_topk(compiled, capability, kind, k, config, width):
+    found = compiled.inspect_cosine_topk(capability, kind, k, config, width)
     assert found.registers <= 255 and found.spills == 0
     assert 0 < found.shared_bytes <= compiled.SHARED_BYTES[capability]
     product = "FFMA" if kind == "fp32" else PRODUCTS[capability]
@@ -41,18 +41,18 @@ def shipped(compiled, capability, width):
 
 
 @pytest.mark.parametrize("capability", [80, 90, ON_B200])
-def test_cosine_nn_as_it_is_shipped(compiled, capability):
+def test_cosine_topk_as_it_is_shipped(compiled, capability):
     for kind, config in shipped(compiled, capability, 300):
-        check_cosine_nn(compiled, capability, kind, 5, config, 300)
+        check_cosine_topk(compiled, capability, kind, 5, config, 300)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 89, 90, ON_B200])
 @pytest.mark.parametrize("k", [1, 2, 32])
 @pytest.mark.parametrize("width", [1, 50, 260, 300, 384, 385, 520, 2048])
-def test_cosine_nn_for_other_sizes(compiled, width, k, capability):
+def test_cosine_topk_for_other_sizes(compiled, width, k, capability):
     for kind, config in shipped(compiled, capability, width):
-        check_cosine_nn(compiled, capability, kind, k, config, width)
+        check_cosine_topk(compiled, capability, kind, k, config, width)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_cosine_nn_for_other_sizes(compiled, width, k, capability):
 )
 def test_a_compiler_that_cannot_compile_it_is_not_asked(monkeypatch, release, capability, has):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (capability, 0))
-    monkeypatch.setattr("kernels.cosine_nn.version", lambda _: release)
+    monkeypatch.setattr("kernels.cosine_topk.version", lambda _: release)
     for function in (can_use_triton, has_kernel):
         function.cache_clear()
     found = has_kernel(torch.device("cuda", 0))
@@ -71,9 +71,9 @@ def test_a_compiler_that_cannot_compile_it_is_not_asked(monkeypatch, release, ca
 
 def test_a_spill_and_a_narrow_load_would_be_seen(compiled):
     config = compiled.Config(64, 64, 4, 2)
-    assert compiled.inspect_cosine_nn(90, "bf16", 32, config, width=512).spills > 0
+    assert compiled.inspect_cosine_topk(90, "bf16", 32, config, width=512).spills > 0
     few = compiled.Config(64, 16, 8, 2)  # 16 x 64 elements of 2 bytes for 256 threads
-    assert set(compiled.inspect_cosine_nn(90, "fp16", 1, few, width=64).widths("LDGSTS")) == {64}
+    assert set(compiled.inspect_cosine_topk(90, "fp16", 1, few, width=64).widths("LDGSTS")) == {64}
 
 
 @pytest.mark.parametrize(("flips", "channels"), [(False, 3), (False, 8), (True, 3), (True, 8)])

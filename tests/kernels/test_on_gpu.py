@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from kernels.clip_normalize import clip_normalize, clip_normalize_ref
-from kernels.cosine_nn import cosine_topk, has_kernel, prepare_classes
+from kernels.cosine_topk import cosine_topk, has_kernel, prepare_classes
 from kernels.triton_support import can_use_triton
 from tests.kernels.test_clip_normalize import random_frames
-from tests.kernels.test_cosine_nn import random_rows
+from tests.kernels.test_cosine_topk import random_rows
 
 pytestmark = pytest.mark.gpu
 HALF = [torch.float16, torch.bfloat16]

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from kernels.clip_normalize import clip_normalize
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_topk import cosine_topk
 from tests.environment import ROOT, environment
 from tests.kernels.test_clip_normalize import random_frames
-from tests.kernels.test_cosine_nn import random_rows
+from tests.kernels.test_cosine_topk import random_rows
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 # Two processes, as a small machine has two cores and the imports take seconds.
 CASES = {
-    "cosine_nn": ["tests/kernels/triton_cosine_nn.py"],
+    "cosine_topk": ["tests/kernels/triton_cosine_topk.py"],
     "others": [f"tests/kernels/triton_{name}.py" for name in ("temporal_conv", "clip_normalize", "channel_sums")],
 }
 

@@ -1,4 +1,4 @@
-"""The Triton kernel of clip_normalize against its reference; run as triton_cosine_nn.py is."""
+"""The Triton kernel of clip_normalize against its reference; run as triton_cosine_topk.py is."""
 
 import pytest
 import torch

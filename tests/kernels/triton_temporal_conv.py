@@ -1,4 +1,4 @@
-"""The Triton kernels of temporal_conv against its definition in fp64; run as triton_cosine_nn.py is."""
+"""The Triton kernels of temporal_conv against its definition in fp64; run as triton_cosine_topk.py is."""
 
 import pytest
 import torch

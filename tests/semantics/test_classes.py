@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
-from engine.config import WordsConfig
 from engine.errors import InputError
 from engine.semantics.classes import build_class_embeddings, open_source
+from engine.semantics.config import WordsConfig
 from engine.semantics.words import class_words
 from tests.semantics.shared_files import class_list, shared
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.build import build_run
-from engine.config import Config, OverlapConfig, WordsConfig
+from engine.config import Config, OverlapConfig
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
@@ -16,13 +16,14 @@ from engine.preemption import StopVote
 from engine.run import save_run
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import (
     check_pretrained,
     nearest_test_classes,
+    overlap_table,
     overlapping,
     read_class_names,
     remove_overlap,
-    write_overlap_csv,
 )
 from engine.tasks.zero_shot.control import random_vectors
 from tests.rows import row
@@ -150,9 +151,8 @@ def test_csv_and_list_of_names(tmp_path):
     path.write_text("# two classes\ncooking\n\n walking the dog \ncooking\n")
     names = read_class_names(path)
     assert names == ("cooking", "walking the dog")
-    write_overlap_csv(
-        nearest_test_classes([("mine", names)], [("ucf", ["WalkingWithDog"])], GLOVE), 0.05, tmp_path / "o.csv"
-    )
+    neighbours = nearest_test_classes([("mine", names)], [("ucf", ["WalkingWithDog"])], GLOVE)
+    overlap_table(neighbours, 0.05).write_csv(tmp_path / "o.csv")
     with (tmp_path / "o.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["training_class"], r["nearest_test_class"], r["overlaps"]) for r in rows] == [
@@ -192,7 +192,7 @@ def test_a_run_leaves_overlapping_classes_of_all_sets_out_and_says_so(tmp_path):
     config = run_config(tmp_path, train={"exclude_overlap": {"training": "remove"}})
     run = build_run(config, RANKS, StopVote())
     assert run.task.sets.train.classes == ("cooking", "running")
-    assert not set(run.task.sets.seen.data.classes) & {"archery", "walking the dog"}
+    assert not set(run.task.sets.held_out_videos.data.classes) & {"archery", "walking the dog"}
     assert "left out 2 classes" in run.notes[0]
     control = build_run(random_vectors(config, 50), RANKS, StopVote())  # random vectors, the same classes
     assert control.task.sets.train.classes == run.task.sets.train.classes

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import WordsConfig
 from engine.errors import InputError
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 from tests.semantics.shared_files import class_list, shared
 
 

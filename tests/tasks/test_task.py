@@ -71,6 +71,8 @@ def test_a_stopped_mock_task_resumes_bit_for_bit(tmp_path):
     train(config(tmp_path / "cut", accumulate=2), CPU, StopVote())
     assert "resumed at step 50 (epoch 8, position 8)" in (tmp_path / "cut" / "log.txt").read_text()
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    board = EventAccumulator(str(tmp_path / "cut" / "tensorboard")).Reload()
+    assert [point.step for point in board.Scalars("train/loss")] == list(range(1, 121))
     assert same_weights(tmp_path / "cut", tmp_path / "whole")
     assert len(events(tmp_path / "cut", "start")) == 2
 
@@ -87,7 +89,7 @@ def test_a_checkpoint_is_held_against_its_own_task_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(catalogue.TASKS, "line", Line)
     monkeypatch.setitem(catalogue.TASKS, "curve", type("Curve", (Line,), {"fields": ("bend",)}))
     tree = {"task": "curve", "run": {"folder": str(tmp_path), "device": "cpu"}, "train": {"batch_size": 4}}
-    with pytest.raises(InputError, match=r"holds a run with another task \(line\):"):
+    with pytest.raises(InputError, match=r"holds a run with another task \(line there\):"):
         build_run(parse(Config, tree), CPU, StopVote())
     state = read_checkpoint(newest)
     del state["slope"]

@@ -1,16 +1,15 @@
 """Zero-shot recognition as a task: its class vectors are made once, its control differs in nothing but them."""
 
 from collections import Counter
-from pathlib import Path
 
-import pytest
 import torch
 
-from engine.config import Config, WordsConfig, load_config
+from engine.config import Config, load_config
 from engine.distributed import Ranks
 from engine.preemption import StopVote
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.classes import KeptVectors, build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.tasks.zero_shot.control import control_config, random_vectors
 from engine.train import train
 from tests import jobs

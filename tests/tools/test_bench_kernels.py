@@ -38,10 +38,10 @@ def test_rows_rates_and_record(bench, monkeypatch, tmp_path, capsys):
         bench.run(benchmark_options("kernels", *arguments))
     out = capsys.readouterr().out
     recorded = json.loads((tmp_path / "kernels.jsonl").read_text())
-    assert "peak (given)" in out and "cosine_nn 81 x 700, k 5, prepared classes, fp32: " in out
+    assert "peak (given)" in out and "cosine_topk 81 x 700, k 5, prepared classes, fp32: " in out
     assert recorded["n"] == 3 and recorded["peak"]["tflops"] == peak.tflops
     assert [(row["case"].split()[0], row["variant"]) for row in recorded["results"]] == [
-        ("cosine_nn", "kernel"), ("cosine_nn", "prepared classes"), ("cosine_nn", "unfused"),
+        ("cosine_topk", "kernel"), ("cosine_topk", "prepared classes"), ("cosine_topk", "unfused"),
         ("clip_normalize", "kernel"), ("clip_normalize", "unfused"),
     ]  # fmt: skip
     for row in recorded["results"]:
@@ -51,14 +51,14 @@ def test_rows_rates_and_record(bench, monkeypatch, tmp_path, capsys):
     seconds, values = row["seconds"]["p50"], row["values"]
     assert unfused["values"]["over_unfused"] == 1
     assert values["over_unfused"] == pytest.approx(unfused["seconds"]["p50"] / seconds)
-    assert (row["case"], row["precision"]) == ("cosine_nn 81 x 700, k 5", "fp32")
+    assert (row["case"], row["precision"]) == ("cosine_topk 81 x 700, k 5", "fp32")
     assert values["moved_mb"] * 1e6 == pytest.approx((81 + 700) * 300 * 4 + 81 * 5 * 12)
     assert values["gb_per_s"] * seconds * 1e9 == pytest.approx(values["moved_mb"] * 1e6)
     assert values["tflops"] * seconds * 1e12 == pytest.approx(2 * 81 * 700 * 300)
     assert values["roofline_share"] * seconds == pytest.approx(2 * 81 * 700 * 300 / 0.1e12)
     for words, message in (
         (["--scale", "2"], r"--scale is 2\.0"),
-        (["--only", "sort"], "--only 'sort' is in no name: cosine_nn"),
+        (["--only", "sort"], "--only 'sort' is in no name: cosine_topk"),
     ):
         with pytest.raises(InputError, match=message):
             bench.run(benchmark_options("kernels", "--device", "cpu", *words))
@@ -99,7 +99,7 @@ def test_a_kernel_and_its_rival_compute_the_same(bench):
         torch.manual_seed(0)
         case = problem.make()
         unfused = first_tensors(case.unfused(*case.inputs))
-        is_search = problem.name.startswith("cosine_nn")
+        is_search = problem.name.startswith("cosine_topk")
         for call in case.ours.values():
             for mine, theirs in zip(first_tensors(call(*case.inputs)), unfused, strict=True):
                 if is_search and mine.dtype == torch.int64:
@@ -109,7 +109,7 @@ def test_a_kernel_and_its_rival_compute_the_same(bench):
                 tolerance = 2e-2 if case.dtype == "bf16" else 1e-5
                 assert (mine.float() - theirs.float()).abs().max() < tolerance * max(1, scale), problem.name
         names.add(problem.name.split()[0])
-    assert names == {"cosine_nn", "clip_normalize", "channel_moments", "gradient_sums", "temporal_conv"}
+    assert names == {"cosine_topk", "clip_normalize", "channel_moments", "gradient_sums", "temporal_conv"}
 
 
 def test_what_the_compiler_makes_of_the_kernels(bench, monkeypatch, capsys):
@@ -118,7 +118,7 @@ def test_what_the_compiler_makes_of_the_kernels(bench, monkeypatch, capsys):
     monkeypatch.setattr(bench, "compiled_rows", lambda capability: few if capability == 90 else [])
     bench.run(benchmark_options("kernels", "--compiled", "90"))
     name, registers, spills, *_, share = few[0]
-    assert name == "cosine_nn fp16, 128 x 64, k 1" and 32 < registers < 256 and spills == 0 and 20 < int(share) < 100
+    assert name == "cosine_topk fp16, 128 x 64, k 1" and 32 < registers < 256 and spills == 0 and 20 < int(share) < 100
     assert name in capsys.readouterr().out
 
 

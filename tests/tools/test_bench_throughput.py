@@ -79,7 +79,7 @@ def curves(tmp_path, label):
         ("decode", ["--snippets", "2", "--repeats", "1", "--short-side", "64", "--crop", "56"]),
         (
             "kernels",
-            ["--device", "cpu", "--scale", "0.01", "--repeats", "2", "--no-compile", "--only", "cosine_nn 10 x"],
+            ["--device", "cpu", "--scale", "0.01", "--repeats", "2", "--no-compile", "--only", "cosine_topk 10 x"],
         ),
     ],
 )

@@ -1,22 +1,31 @@
 """Runs side by side: means and spreads by hand, and what a record holds."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from engine.results.accuracy import Accuracy, SetResult
+from engine.results.record import Results, replacing
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "compare_runs.py"
 
 
 def write_run(folder: Path, unseen: float, control: float | None = None) -> Path:
-    def accuracy(top1):
-        return {"all_classes": {"top1": top1, "chance_top1": 0.2}}
+    def result(name: str, top1: float) -> SetResult:
+        accuracy = Accuracy(num_classes=5, num_videos=10, top1=top1, top5=1.0, mean_class=top1)
+        confusion = np.zeros((5, 5), dtype=np.int64)
+        return SetResult(
+            name=name, all_classes=accuracy, half_classes=None, per_class=(), confusion=confusion, failures=()
+        )
 
     folder.mkdir(parents=True)
-    content = {"seen": accuracy(0.5), "tests": {"a": accuracy(unseen)}, "clips_per_second": 10.0}
-    (folder / "results.json").write_text(json.dumps(content))
+    tests, seen = {"a": result("a", unseen)}, result("seen", 0.5)
+    facts = {"checkpoint": "checkpoints/best.pt", "class_vectors": "words", "num_snippets": 2}
+    with replacing(folder, Results(**facts, tests=tests, seen=seen, clips_per_second=10.0)):
+        pass
     if control is not None:
         write_run(folder / "control", control)
     return folder

@@ -9,8 +9,10 @@ import torch
 from engine.data.manifest import Manifest
 from engine.data.sources import DataSet
 from engine.evaluate import evaluate_source
-from engine.inference import inference_decoder, inference_settings
+from engine.inference import inference_settings
+from engine.results.record import files_of, read_results
 from engine.semantics.classes import build_class_embeddings
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.encoded import fade, manifest_of, write_colors
 from tests.small_run import call_tool, run_tool, write_run
@@ -54,7 +56,7 @@ def test_all_test_sets_of_the_run_in_one_call(folder, default):
     # The numbers are those of the engine, called directly.
     loaded = load_for_inference(folder / "run", torch.device("cpu"))
     how = inference_settings(loaded.config, torch.device("cpu"), progress=False)
-    decoder = inference_decoder(loaded.config, torch.device("cpu"))
+    decoder = choose_decoding(loaded.config, torch.device("cpu"), []).open(loaded.config.evaluate.batch_size)
     for name in ("first", "second"):
         data = DataSet(name, Manifest.load(folder / name / "manifest.parquet"))
         classes = build_class_embeddings(data.classes, loaded.config.words)
@@ -130,6 +132,7 @@ def test_other_data_words_and_keys(folder, monkeypatch, capsys):
         (["{run}", "--data", "{first}", "--data", "{first}"], "two test sets are called"),
         (["{run}", "data.tests=[{{manifest: {first}}}, {{manifest: {first}}}]"], "two test sets are called 'first'"),
         (["{run}", "words.dim=9"], "embeds into 12 dimensions, but the class vectors have 9"),
+        (["{run}", "--out", "{run}"], "is a run's own folder, with the results of its training"),
         (["{run}", "--words", "word2vec"], "words.source is word2vec: name its file in words.path"),
     ],
 )
@@ -167,3 +170,26 @@ def test_report_is_one_file_beside_the_results(folder, monkeypatch):
     assert "trained on: red." in page  # it is a class of both
     assert "blue/3.mp4" in page  # the broken video is named
     assert list((folder / "looked" / "tensorboard").glob("events.*"))
+
+    # Another evaluation into the same folder: one test set, no report. Nothing of the older one is left.
+    data = folder / "second" / "manifest.parquet"
+    again = (
+        "evaluate.py",
+        folder / "run",
+        "--device",
+        "cpu",
+        "--snippets",
+        "1",
+        "--data",
+        data,
+        "--out",
+        folder / "looked",
+    )
+    assert call_tool(*again, monkeypatch=monkeypatch) == 0
+    left = {str(path.relative_to(folder / "looked")) for path in (folder / "looked").rglob("*") if path.is_file()}
+    reached = read_results(folder / "looked")
+    assert list(reached.tests) == ["second"]
+    assert {path for path in left if not path.startswith("tensorboard/events")} == {
+        "results.json", "confusion_second.png", "classes_second.png", "classes_second.csv", "predictions_second.csv",
+    }  # fmt: skip
+    assert left - {"results.json"} <= set(files_of(reached))

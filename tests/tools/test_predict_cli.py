@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from engine.data.pyav import processes
+from engine.data.pyav.decode import PyAVDecoder
 from engine.evaluate import embed_videos
-from engine.inference import inference_decoder, inference_settings, load_model, manifest_of_files
+from engine.inference import inference_settings, load_model, manifest_of_files
+from engine.tasks.decoding import choose_decoding
 from tests.encoded import fade, write_colors
 from tests.small_run import call_tool, run_tool, write_run
 
@@ -30,7 +33,7 @@ def folder(tmp_path_factory):
     loaded = load_model(folder / "run", cpu)
     manifest, unreadable = manifest_of_files([folder / name for name in VIDEOS])
     assert unreadable == {}
-    decoder = inference_decoder(loaded.config, cpu)
+    decoder = choose_decoding(loaded.config, cpu, []).open(loaded.config.evaluate.batch_size)
     embedded = embed_videos(loaded.model, manifest, decoder, inference_settings(loaded.config, cpu, progress=False))
     decoder.close()
     assert embedded.embeddings.std(dim=0).max() > 0.001  # three different points
@@ -89,6 +92,21 @@ def test_words_of_the_run_and_nothing_wrong(folder, monkeypatch, capsys):
     assert "another" in said.out
 
 
+def test_videos_are_decoded_in_processes_where_the_config_says_so(folder, monkeypatch, capsys):
+    opened = []
+
+    def threads(clip, device, count, max_batch_size):
+        opened.append((count, max_batch_size))
+        return PyAVDecoder(clip, device, count)
+
+    monkeypatch.setattr(processes, "ProcessDecoder", threads)
+    for is_used in ("false", "true"):
+        chosen = [f"--set=data.decode_processes={is_used}", "--set=data.decode_threads=3"]
+        assert call(folder, folder / "sea.avi", "--classes", "one, another", *chosen, monkeypatch=monkeypatch) == 0
+        assert "another" in capsys.readouterr().out
+    assert opened == [(3, 4)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -99,6 +117,10 @@ def test_words_of_the_run_and_nothing_wrong(folder, monkeypatch, capsys):
         (["--classes", "noise, archery", "--words", "npz:{folder}/own.npz"], "archery"),
         (["--classes", "a b, c d", "--set", "words.dim=9"], "embeds into 12 dimensions, but the class vectors have 9"),
         (["--classes", "a b, c d", "--set", "model.width=8"], "only keys of the sections data, words, evaluate"),
+        (
+            ["--classes", "a b, c d", "--set", "words.max_words=9"],
+            "'words.max_words' needs words.source glove or word2vec",
+        ),
         (["--classes", "a b, c d", "--top", "0"], "--top is 0: it must be from 1 to 32"),
         (["--classes", "noise, qwertzing", "--words", "glove"], "qwertzing"),
     ],

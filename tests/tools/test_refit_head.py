@@ -40,12 +40,13 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
     # from the engine's own parts, called directly
     from engine.data.sources import class_lookup, load_trained
     from engine.evaluate import embed_features
-    from engine.inference import inference_decoder, inference_settings
+    from engine.inference import inference_settings
     from engine.semantics.classes import build_class_embeddings
+    from engine.tasks.decoding import choose_decoding
 
     loaded = load_for_inference(run, torch.device("cpu"))
     data = load_trained(loaded.config.data, loaded.train_classes).train
-    decoder = inference_decoder(loaded.config, torch.device("cpu"))
+    decoder = choose_decoding(loaded.config, torch.device("cpu"), []).open(loaded.config.evaluate.batch_size)
     how = inference_settings(loaded.config, torch.device("cpu"), progress=False)
     embedded = embed_features(loaded.model, data.manifest, decoder, how)
     decoder.close()

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from engine.config import WordsConfig
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import Inference, evaluate_source
 from engine.models.embedder import Embedder
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.visual_report.findings import find
 from tests.encoded import manifest_of, write_colors
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import WordsConfig
 from engine.metrics import evaluate_embeddings
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.visual_report.contact_sheets import NUM_FRAMES, SIDE, class_cosines
 from engine.visual_report.embedding_map import embedding_map
 from engine.visual_report.findings import find, nearest_seen

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from engine.generalised import GeneralisedResult
-from engine.metrics import Accuracy, evaluate_embeddings
+from engine.metrics import evaluate_embeddings
+from engine.results.accuracy import Accuracy
 from engine.visual_report import charts
 from engine.visual_report.findings import Findings
 from engine.visual_report.page import Report, render, write_page

@@ -1,13 +1,12 @@
 """What the report reads from a run's folder."""
 
-import json
-
 import torch
 
 from engine.config import Config
 from engine.distributed import Ranks
 from engine.metrics import evaluate_embeddings
 from engine.provenance import append_provenance
+from engine.results.record import Results, replacing
 from engine.visual_report.run_folder import RunFacts, read_control, read_run_facts
 
 
@@ -34,8 +33,9 @@ def test_the_newest_start_and_the_config_are_told(tmp_path):
 def test_a_control_counts_only_for_the_same_test(tmp_path):
     first, second = result_of("first", 4), result_of("second", 6)
     (tmp_path / "control").mkdir()
-    tests = {"first": result_of("first", 4).to_dict(), "second": result_of("second", 8).to_dict()}
-    (tmp_path / "control" / "results.json").write_text(json.dumps({"num_snippets": 5, "tests": tests}))
+    tests = {"first": result_of("first", 4), "second": result_of("second", 8)}
+    with replacing(tmp_path / "control", Results(checkpoint="", class_vectors="", num_snippets=5, tests=tests)):
+        pass
     assert read_control(tmp_path, [first, second], 5) == {"first": 1.0}
     assert read_control(tmp_path, [first, second], 25) == {}
 

@@ -29,10 +29,11 @@ from engine.data.sources import DataSet, load_tests
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
-from engine.inference import inference_decoder, inference_settings, load_model
+from engine.inference import inference_settings, load_model
 from engine.records import append_record, summarise
+from engine.results.record import FILE
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
-from engine.tables import format_table
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 
 CLIPS = (1, 3, 5, 10, 25)
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         rows += measure(
             loaded, _label(path, loaded), device, precisions, clips, arguments.max_videos, arguments.repeats
         )
-    print(format_table(*table(rows)))
+    print(table(rows).text())
     if not arguments.no_record:
         fields = {"device_type": device.type, "max_videos": arguments.max_videos}
         path = append_record("accuracy", n=arguments.repeats, results=[asdict(row) for row in rows], **fields)
@@ -77,7 +78,7 @@ def default_run(*, is_trained: bool) -> Path:
         InputError: there is none, and it is not to be trained; or the training failed.
     """
     for folder in (_QUICKSTART, _TRAINED_HERE):
-        if (folder / "results.json").is_file():
+        if (folder / FILE).is_file():
             return folder
     if not is_trained:
         raise InputError(
@@ -113,7 +114,9 @@ def measure(
     datasets = load_tests(loaded.config.data.tests)
     if not datasets:
         raise InputError(f"{label}: its config names no test set (data.tests): give one with --data MANIFEST")
-    decoder = inference_decoder(loaded.config, device, [dataset.manifest for dataset in datasets])
+    decoder = choose_decoding(loaded.config, device, [dataset.manifest for dataset in datasets]).open(
+        loaded.config.evaluate.batch_size
+    )
     rows = []
     try:
         for dataset in datasets:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.rows import COLUMNS, Row, number
-from engine.pictures import NEUTRAL, OTHER, RIGHT, WRONG, save_figure
 from engine.records import RECORDS
+from engine.results.figures import NEUTRAL, RIGHT, new_figure, open_frame, save_figure, series_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,6 @@ PICTURES = RECORDS.parent / "pictures"
 OURS = ("engine", "kernel")  # variants that are coloured begin so
 _BARS_OF = ("clips_per_s", "roofline_share")  # what the bars of rows show: the first that they have
 _LEAST_SHARE = 0.001  # of a step: what takes less is no point of the roofline
-_COLOURS = (RIGHT, WRONG, OTHER, "#009E73", "#CC79A7", "#56B4E9", "#F0E442")  # Okabe and Ito
 
 
 def draw(
@@ -33,12 +32,6 @@ def draw(
     if any(row.values for row in rows):
         return _row_bars(title, rows)
     return _quantile_bars(title, quantiles) if quantiles else None
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _row_bars(title: str, rows: Sequence[Row]) -> "Figure":
@@ -73,7 +66,7 @@ def _bars(
     title: str, unit: str, labels: Sequence[str], values: Sequence[float], notes: Sequence[str], colours: Sequence[str]
 ) -> "Figure":
     """Horizontal bars with their numbers beside them."""
-    figure = _figure(9, 1.2 + 0.42 * len(labels))
+    figure = new_figure(9, 1.2 + 0.42 * len(labels))
     axes = figure.subplots()
     places = range(len(labels))
     axes.barh(places, values, color=colours, height=0.7)
@@ -84,7 +77,7 @@ def _bars(
     axes.set_xlim(0, 1.4 * max([*values, 1e-9]))  # room for the notes
     axes.set_xlabel(unit)
     axes.set_title(title, fontsize=10, parse_math=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)
     return figure
 
 
@@ -93,12 +86,12 @@ def accuracy_figure(rows: Sequence[Row]) -> "Figure":
 
     The points of a line are the numbers of clips a video; their label says how many.
     """
-    figure = _figure(9, 6)
+    figure = new_figure(9, 6)
     axes = figure.subplots()
     lines: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         lines.setdefault((row.case, row.precision), []).append(row)
-    for colour, ((case, precision), points) in zip(_cycle(len(lines)), lines.items(), strict=True):
+    for colour, ((case, precision), points) in zip(series_colors(len(lines)), lines.items(), strict=True):
         speed = [row.values["videos_per_s"] for row in points]
         for column, style in (("top1", "-"), ("top5", "--")):
             share = [100 * row.values[column] for row in points]
@@ -117,16 +110,12 @@ def accuracy_figure(rows: Sequence[Row]) -> "Figure":
     return figure
 
 
-def _cycle(count: int) -> list[str]:
-    return [_COLOURS[place % len(_COLOURS)] for place in range(count)]
-
-
 def roofline_figure(record: Mapping[str, Any]) -> "Figure":
     """A panel for each form: its operations as points, area their share of the step, under the device's roof."""
     panels = record["panels"]
-    figure = _figure(8 * len(panels), 6.2)
+    figure = new_figure(8 * len(panels), 6.2)
     kinds = list(dict.fromkeys(point["kind"] for panel in panels for point in panel["points"]))
-    colours = dict(zip(kinds, _cycle(len(kinds)), strict=True))
+    colours = dict(zip(kinds, series_colors(len(kinds)), strict=True))
     for axes, panel in zip(
         np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True)), panels, strict=True
     ):

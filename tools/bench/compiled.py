@@ -122,15 +122,15 @@ def _product_loop(lines: list[tuple[str, int, int]]) -> Counter[str]:
     )
 
 
-def inspect_cosine_nn(capability: int, kind: str, k: int, config: Config, width: int = 300) -> Compiled:
+def inspect_cosine_topk(capability: int, kind: str, k: int, config: Config, width: int = 300) -> Compiled:
     """`cosine_topk`'s kernel for queries and classes of a type ("fp16", "bf16", "fp32"), without splits."""
-    from kernels import cosine_nn_triton
+    from kernels import cosine_topk_triton
 
     types = {"queries": f"*{kind}", "classes": f"*{kind}", "inverse": "*fp32", "bias": "*fp32"}
     types |= {"scores": "*fp32", "indices": "*i64", "keys": "*i64", "classes_of_split": "i32"}
-    constants = cosine_nn_triton.constants(width, k, False, config) | {"UPCAST": False}
-    options = cosine_nn_triton.options(config)
-    return inspect(compile_kernel(cosine_nn_triton._kernel, capability, types, constants, options))
+    constants = cosine_topk_triton.constants(width, k, False, config) | {"UPCAST": False}
+    options = cosine_topk_triton.options(config)
+    return inspect(compile_kernel(cosine_topk_triton._kernel, capability, types, constants, options))
 
 
 def inspect_clip_normalize(capability: int, kind: str, channels: int, *, flips: bool) -> Compiled:
@@ -168,9 +168,9 @@ def compiled_rows(capability: int) -> Iterator[list[object]]:
     for kind in _KINDS:
         for config in shipped_configs(capability, kind):
             for k in (1, 5, 32):
-                found = inspect_cosine_nn(capability, kind, k, config)
+                found = inspect_cosine_topk(capability, kind, k, config)
                 share = f"{100 * predicted_share(kind, config, found):.0f}" if capability == 90 else ""
-                yield [f"cosine_nn {kind}, {config.block_n} x {config.block_c}, k {k}", *_cells(found), share]
+                yield [f"cosine_topk {kind}, {config.block_n} x {config.block_c}, k {k}", *_cells(found), share]
     for kind in _KINDS:
         for channels, flips in ((3, False), (8, False), (3, True)):
             name = f"clip_normalize {kind}, {channels} channels{', flips' if flips else ''}"

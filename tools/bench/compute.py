@@ -43,7 +43,6 @@ from bench.trainers import Setting, flop_per_clip, reduced_precision, setting_co
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
-from engine.tables import format_table
 
 _TOOLS = Path(__file__).resolve().parents[1]
 _TOO_LONG = "no result in"
@@ -93,7 +92,7 @@ def _run_trainers(
         print(line(row), flush=True)
         if record is not None and any(each.seconds or each.note.startswith(_TOO_LONG) for each in rows):
             record.write(results=[asdict(each) for each in rows], **fields)
-    print(format_table(*table(rows)))
+    print(table(rows).text())
     if failures:
         raise InputError("; ".join(failures))
 

@@ -18,7 +18,6 @@ import torch
 
 from bench.loading import RandomSnippets, endless_batches
 from bench.trainers import bench_run, build_baseline
-from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.data.sources import load_source
@@ -151,7 +150,7 @@ class BaselineContestant(Contestant):
         self._step, self.precision = build_baseline(
             name, config, self._targets.shape[1], device, is_compiled=is_compiled
         )
-        snippets = RandomSnippets(manifest, clip_format(config), "pyav" if name == "torchvision" else "opencv")
+        snippets = RandomSnippets(manifest, config.clip, "pyav" if name == "torchvision" else "opencv")
         self._batches = endless_batches(snippets, config.train.batch_size, workers, device)
         self._settle, self.device = 2 * workers + 1, device  # a DataLoader holds two batches a worker
         self._batch: tuple[torch.Tensor, torch.Tensor] | None = None

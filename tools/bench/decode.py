@@ -47,7 +47,7 @@ from engine.data.store.index import StoreIndex, split_stored_path
 from engine.data.store.reader import find_entry
 from engine.errors import InputError
 from engine.records import append_record, summarise
-from engine.tables import format_table
+from engine.results.table import Table
 
 _BATCH = 64  # snippets of one call of the engine's decoder
 LIMIT = "limit"
@@ -259,7 +259,7 @@ def show(
         f" {arguments.threads} core(s), {'cold' if arguments.cold else 'warm'} cache"
     )
     heads = ["clips/s", "p20", "p50", "p80", "frames/s", "clips per s of computing", "of the limit"]
-    print(format_table(heads, rows))
+    print(Table(heads, rows).text())
 
 
 def ratios(results: dict[str, dict[str, float]], computing: dict[str, dict[str, float]]) -> dict[str, float]:

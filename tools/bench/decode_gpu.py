@@ -36,7 +36,7 @@ from bench.material import Material, add_hevc, check_counts, prepare
 from engine.data.decoders import default_threads
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
-from engine.tables import format_table
+from engine.results.table import Table
 
 _LIMIT_S = 180.0  # seconds a contestant may take to be built, or for one run
 _MOST_DIFFERENCE = 16.0  # mean of 256 levels, of the same frames by other colour matrices; other frames differ more
@@ -213,7 +213,7 @@ def show(
         "clips per s of CPU",
         "differs by",
     ]
-    print(format_table(heads, rows))
+    print(Table(heads, rows).text())
 
 
 def conclusions(medians: dict[str, float], needed: float | None) -> list[str]:

@@ -38,7 +38,7 @@ from engine.data.pyav.normalise import (
 from engine.data.store.index import StoreSettings
 from engine.errors import InputError
 from engine.records import append_record, summarise
-from engine.tables import format_table
+from engine.results.table import Table
 
 _TIME_LIMIT_S = 600.0
 _SCALE_FLAGS = "bilinear+accurate_rnd+full_chroma_int+full_chroma_inp"
@@ -79,17 +79,17 @@ def run(arguments: argparse.Namespace) -> None:
         f"{len(raw)} videos of {arguments.manifest or 'drawn textures'}, frames/s of computing, {arguments.repeats} runs"
     )
     print(
-        format_table(
+        Table(
             ["", "p20", "p50", "p80"], [[name, *(v[p] for p in ("p20", "p50", "p80"))] for name, v in speeds.items()]
-        )
+        ).text()
     )
     print(f"{ratio:.2f}  ingest / plain transcode\n")
     heads = [name for name in rows[0] if name != "settings"]
     print(
-        format_table(
+        Table(
             ["setting", *heads],
             [[row["settings"], *("" if row[name] is None else row[name] for name in heads)] for row in rows],
-        )
+        ).text()
     )
     if not arguments.no_record:
         fields = {"videos": len(raw), "drawn": arguments.manifest is None, "default": asdict(default)}

@@ -3,7 +3,7 @@
 The roofline is the larger of bytes / memory speed and FLOP / peak, with the least bytes that the operation can move:
 inputs read once, results written once. Peaks come from the data sheet of a known GPU, else they are measured in the
 same run. On a GPU the cache is overwritten between calls. `kernel` starts from the same tensors as its rivals; `prepared
-classes` had the classes prepared before. `cosine_nn` at a million classes has no rival: the unfused scores would fill
+classes` had the classes prepared before. `cosine_topk` at a million classes has no rival: the unfused scores would fill
 131 GB. Each case has a process of its own, so that one that fails costs only itself.
 
 --compiled shows instead what the compiler makes of the kernels for a GPU, which need not be there.
@@ -29,9 +29,9 @@ from bench.step_kernels import build_step_problems
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
-from engine.tables import format_table
+from engine.results.table import Table
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize
-from kernels.cosine_nn import cosine_topk, prepare_classes
+from kernels.cosine_topk import cosine_topk, prepare_classes
 
 _LARGEST_SCORES = 1 << 34  # bytes of N x C scores up to which the unfused expression is tried
 _LIMIT_S = 300.0  # that building a case or measuring one of its variants may take
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(line(rows[-1]), flush=True)
             if record is not None:
                 path = record.write(results=[asdict(row) for row in rows], **fields)
-    print(format_table(*table(rows)))
+    print(table(rows).text())
     if record is not None and rows:
         print(f"recorded in {Path(os.path.relpath(path))}")
     if failures:
@@ -87,7 +87,7 @@ def _print_compiled(capability: int) -> None:
     for row in compiled_rows(capability):
         rows.append(row)
         print(row[0], flush=True)
-    print(format_table(HEADINGS, rows))
+    print(Table(HEADINGS, rows).text())
 
 
 def build_problems(device: torch.device, scale: float, half: str) -> list[Problem]:
@@ -100,7 +100,7 @@ def build_problems(device: torch.device, scale: float, half: str) -> list[Proble
     problems = []
     for full, c, k, precision in sizes:
         n = max(1, int(full * scale))
-        problems.append(Problem(f"cosine_nn {n} x {c}, k {k}", partial(_cosine_case, n, c, k, precision, device)))
+        problems.append(Problem(f"cosine_topk {n} x {c}, k {k}", partial(_cosine_case, n, c, k, precision, device)))
     clips = max(1, int((64 if on_gpu else 8) * scale))
     for precision in dict.fromkeys((half, "fp32")):
         problems.append(Problem(f"clip_normalize {clips} clips", partial(_clip_case, clips, precision, device)))

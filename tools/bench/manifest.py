@@ -21,7 +21,7 @@ from engine.data.manifest import SCHEMA, Manifest
 from engine.data.sampler import plan_epoch
 from engine.errors import InputError
 from engine.records import append_record, summarise
-from engine.tables import format_table
+from engine.results.table import Table
 
 LIMITS = {"load_s": 1.0, "resident_mb": 300.0, "peak_mb": 300.0, "plan_s": 0.5}
 MEANING = {
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(
         f"{arguments.rows:,} rows, {file_mb:.1f} MB on disk, {arguments.repeats} fresh processes, {arguments.ranks} ranks"
     )
-    print(format_table(["", "p20", "p50", "p80", "limit", "met"], rows))
+    print(Table(["", "p20", "p50", "p80", "limit", "met"], rows).text())
     if not arguments.no_record:
         fields = {"rows": arguments.rows, "ranks": arguments.ranks, "file_mb": round(file_mb, 1), "limits": LIMITS}
         path = append_record("manifest", n=arguments.repeats, results=results, **fields)

@@ -11,7 +11,8 @@ from typing import Any
 
 from bench import charts
 from bench.rows import Row, number, table
-from engine.pictures import figure_array, save_figure
+from engine.results.figures import figure_array, save_figure
+from engine.results.table import Table
 
 Record = dict[str, Any]
 
@@ -49,7 +50,7 @@ def markdown(name: str, record: Record) -> str:
     commit = (record["commit"] or "no commit")[:7] + (" and changes" if record["dirty"] else "")
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     where = f"{record['time'][:10]}, {where_measured(record)}, n = {record.get('n', '?')}, commit {commit}; {versions}."
-    return "\n".join([f"`{record['command']}`  ", f"{name}: {where}", "", *_markdown_table(record)])
+    return "\n".join([f"`{record['command']}`  ", f"{name}: {where}", "", _table(record).markdown()])
 
 
 def where_measured(record: Record) -> str:
@@ -58,14 +59,11 @@ def where_measured(record: Record) -> str:
     return ", ".join(device["gpus"]) or f"{device['cpu']}, {device['cores']} cores"
 
 
-def _markdown_table(record: Record) -> Iterator[str]:
+def _table(record: Record) -> Table:
     if rows := rows_of(record):
-        headings, lines = table(rows)
-    else:
-        headings = ["", "p20", "p50", "p80"]
-        lines = [[k, *(number(v[p]) for p in headings[1:])] for k, v in quantiles_of(record).items()]
-    for cells in (headings, ["---"] * len(headings), *lines):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return table(rows)
+    points = ("p20", "p50", "p80")
+    return Table(["", *points], [[k, *(number(v[p]) for p in points)] for k, v in quantiles_of(record).items()])
 
 
 def picture_name(name: str, record: Record) -> str:

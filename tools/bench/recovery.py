@@ -25,7 +25,7 @@ from bench.resources import process_tree
 from bench.runs import QUICKSTART, TRAIN, endless
 from engine.errors import InputError
 from engine.records import append_record, summarise
-from engine.tables import format_table
+from engine.results.table import Table
 
 _EVERY_STEPS, _LIMIT_S = 10, 300.0
 _TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts")
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
             results[f"{name}, s"] = summarise(seconds)
             results[f"{name}, steps done again"] = summarise(lost)
     points = ("p20", "p50", "p80")
-    print(format_table(["", *points], [[name, *(found[p] for p in points)] for name, found in results.items()]))
+    print(Table(["", *points], [[name, *(found[p] for p in points)] for name, found in results.items()]).text())
     if not arguments.no_record:
         path = append_record("recovery", n=arguments.repeats, results=results, device_type=arguments.device,
                              checkpoint_every_steps=_EVERY_STEPS)  # fmt: skip

@@ -25,7 +25,6 @@ from bench.peaks import Peak
 from bench.rows import Row, table
 from bench.trainers import Setting, build_call
 from engine.records import GrowingRecord, summarise
-from engine.tables import format_table
 
 _FORMS = ("engine", "engine flat")
 _KEPT = 40  # points of a panel; the rest are one point for each kind
@@ -122,7 +121,7 @@ def measure_roofline(base: Setting, peak: Peak, record: GrowingRecord | None, fi
         panels.append({"variant": form, "precision": precision, "step_s": step_s, "points": points})
         found = [_row(form, precision, kind, operations, peak) for kind, _ in _KINDS]
         rows += [row for row in found if row.seconds is not None]
-        print(format_table(*table([row for row in rows if row.case == form])), flush=True)
+        print(table([row for row in rows if row.case == form]).text(), flush=True)
         if record is not None:
             record.write(panels=panels, results=[asdict(row) for row in rows], **fields)
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from engine.results.table import Table
+
 COLUMNS: dict[str, tuple[str, float]] = {  # value's name -> heading, factor
     "clips_per_s": ("clips/s", 1),
     "videos_per_s": ("videos/s", 1),
@@ -63,8 +65,8 @@ def with_ratios(rows: Sequence[Row], rival: str, column: str, *, within_case: bo
     return result
 
 
-def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells; a column is there if any row has something in it."""
+def table(rows: Sequence[Row]) -> Table:
+    """As a table; a column is there if any row has something in it."""
     names = [name for name in COLUMNS if any(name in row.values for row in rows)]
     headings = ["", "", "", *(f"{p} ms" for p in ("p20", "p50", "p80")), *(COLUMNS[name][0] for name in names), ""]
     lines = []
@@ -73,7 +75,7 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         values = [number(COLUMNS[name][1] * row.values[name]) if name in row.values else "" for name in names]
         lines.append([row.case, row.variant, row.precision, *times, *values, row.note])
     used = [place for place in range(len(headings)) if headings[place] or any(line[place] for line in lines)]
-    return [headings[place] for place in used], [[line[place] for place in used] for line in lines]
+    return Table([headings[place] for place in used], [[line[place] for place in used] for line in lines])
 
 
 def line(row: Row) -> str:

@@ -28,7 +28,8 @@ from bench.material import draw_videos
 from bench.options import BASELINES, ENGINE
 from bench.race import Entry, Race
 from bench.rows import table
-from engine.config import Config, ProceduralConfig
+from engine.config import Config
+from engine.data.config import ProceduralConfig
 from engine.data.decoders import default_threads
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
@@ -39,7 +40,6 @@ from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord
 from engine.schema import apply_override, parse, read_yaml
-from engine.tables import format_table
 
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _NEVER = 10**6  # epochs: what happens at the end of one is not part of the steps
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
                 race.trace(arguments.trace)
         finally:
             race.close()
-    print(format_table(*table(race.rows())))
+    print(table(race.rows()).text())
     if race.failures:
         raise InputError("; ".join(f"'{name}': {reason}" for name, reason in race.failures.items()))
 

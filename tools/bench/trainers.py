@@ -23,7 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.manifest import synthetic_manifest
 from bench.peaks import DTYPES, time_calls
 from engine.build import build_run
-from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
@@ -92,7 +91,7 @@ def setting_config(setting: Setting, folder: Path) -> Config:
 
 def flop_per_clip(config: Config, embed_dim: int = EMBED_DIM) -> float:
     """FLOP of a training step per clip: three times those of the forward pass, counted without computing it."""
-    clip = clip_format(config)
+    clip = config.clip
     with torch.device("meta"):
         backbone = build_backbone(config.model, clip)
         network = nn.Sequential(backbone, nn.Linear(backbone.feature_dim, embed_dim))
@@ -185,7 +184,7 @@ def published_network(config: Config, embed_dim: int) -> nn.Module:
     if model.width == PUBLISHED_WIDTH and model.backbone != "c3d":
         return torchvision.models.get_model(model.backbone, num_classes=embed_dim)
     published = parse(Config, {"model": {"backbone": model.backbone, "width": model.width, "form": "published"}}).model
-    backbone = build_backbone(published, clip_format(config))
+    backbone = build_backbone(published, config.clip)
     return nn.Sequential(backbone, nn.Linear(backbone.feature_dim, embed_dim))
 
 

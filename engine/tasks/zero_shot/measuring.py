@@ -5,7 +5,6 @@ classes where there are some, else by accuracy on held-out videos of the trainin
 are measured and shown, but they choose nothing.
 """
 
-from engine.checkpoint import clip_format
 from engine.data.batch import VideoDecoder
 from engine.evaluate import Inference, evaluate_source
 from engine.metrics import ZeroShotResult
@@ -28,7 +27,7 @@ def measure(run: Run, sets: Sets) -> Measured:
     told = "  ".join(
         f"{key} {r.all_classes.top1:.3f} (chance {r.all_classes.chance_top1:.3f})" for key, r in results.items()
     )
-    chooser = next((each.key for each in (sets.held_out, sets.seen) if each is not None), None)
+    chooser = next((each.key for each in (sets.held_out_classes, sets.held_out_videos) if each is not None), None)
     if chooser is None:
         return Measured(scalars, f"top-1 {told}", 0.0, "newest")
     return Measured(scalars, f"top-1 {told}", results[chooser].all_classes.top1, f"{chooser} top-1")
@@ -43,7 +42,7 @@ def inference(run: Run, num_snippets: int) -> Inference:
         return run.stop.requested()
 
     return Inference(
-        clip=clip_format(config),
+        clip=config.clip,
         num_snippets=num_snippets,
         batch_size=config.evaluate.batch_size,
         device=run.ranks.device,

@@ -2,24 +2,28 @@
 closing table."""
 
 import dataclasses
-import json
 import shlex
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from engine import pictures
 from engine.checkpoint import checkpoint_file
-from engine.metrics import ZeroShotResult
-from engine.result_tables import write_tables
+from engine.distributed import broadcast_from_main
+from engine.errors import InputError
+from engine.results import pictures
+from engine.results.accuracy import SetResult
+from engine.results.figures import NEUTRAL, OTHER, Bar, save_figure
+from engine.results.record import FILE, Results, file_name, read_results, replacing
+from engine.results.table import Table
+from engine.results.tables import write_tables
 from engine.run import Run
 from engine.schema import to_tree
-from engine.tables import format_table
 from engine.tasks.zero_shot.measuring import evaluate_set, inference
 from engine.tasks.zero_shot.sets import Sets
 from engine.telemetry import Telemetry, escaped
-from engine.visual_report.board import show_findings
+from engine.visual_report.board import board_writer, show_results, show_settings
 from engine.visual_report.findings import find
 from engine.visual_report.page import Report, write_page
 from engine.visual_report.run_folder import read_run_facts
@@ -29,30 +33,79 @@ from engine.visual_report.run_folder import read_run_facts
 class Outcome:
     """What a finished run reached, with its best checkpoint.
 
-    seen: accuracy on held-out videos of the training classes, among all training classes; None if none were held out.
-    tests: one result per test set of unseen classes.
+    results: as results.json has it. is_recorded: it was there already, with all that belongs to it.
     examples: some test videos with what the model says of them.
     page: what report.html will tell; None on other ranks, or if `log.report` is off.
-    num_snippets: that each video was embedded by.
-    clips_per_second: median over the logged steps of this process, 0 if it trained nothing (already finished).
     """
 
     folder: Path
     embed_dim: int
-    seen: ZeroShotResult | None
-    tests: dict[str, ZeroShotResult]
-    examples: list[pictures.Strip]
-    num_snippets: int
-    clips_per_second: float
+    results: Results
+    is_recorded: bool = False
+    examples: list[pictures.Strip] = field(default_factory=list)
     page: Report | None = None
 
 
+def recorded(run: Run, sets: Sets) -> Outcome | None:
+    """What an earlier start has concluded of this very evaluation, if all of it is there. Collective.
+
+    The record says what it is of (`_facts`), and its test sets which classes and how many videos they have.
+    """
+    found = None
+    if run.ranks.is_main:
+        config, older = run.config, _older(run)
+        wanted = ["report.html"] if config.log.report and sets.tests else []
+        wanted += [f"control/{FILE}"] if config.run.control else []
+        is_whole = all((run.folder / name).is_file() for name in wanted)
+        if older is not None and is_whole and _is_of(older, run, sets):
+            found = Outcome(run.folder, sets.classes.dim, older, is_recorded=True)
+    return broadcast_from_main(found)
+
+
+def _older(run: Run) -> Results | None:
+    try:
+        return read_results(run.folder)
+    except InputError:
+        return None
+
+
+def _is_of(older: Results, run: Run, sets: Sets) -> bool:
+    """Whether a record is of what would be evaluated now; what an older version did not record is not asked for."""
+    facts = _facts(run, sets)
+    settings = facts.pop("settings")
+    alike = all(getattr(older, name) in (value, None) for name, value in facts.items())
+    alike &= all(settings.get(name) == value for name, value in (older.settings or settings).items())
+    ours = [(test.data.name, len(test.data.manifest), tuple(test.classes.names)) for test in sets.tests]
+    theirs = [
+        (name, test.all_classes.num_videos + len(test.failures), tuple(row.name for row in test.per_class))
+        for name, test in older.tests.items()
+    ]
+    return alike and ours == theirs
+
+
+def _facts(run: Run, sets: Sets) -> dict[str, Any]:
+    """What is evaluated, and how: these fields of `Results`."""
+    samples = run.best["step"] * run.config.train.batch_size
+    return {
+        "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
+        "step": run.best["step"],
+        "epoch": samples // run.epoch_size,
+        "best": run.best,
+        "trained_steps": run.step,
+        "num_snippets": run.config.evaluate.num_snippets,
+        "class_vectors": sets.classes.description,
+        "decoder": sets.decoding.choice.name,
+        "precision": str(run.precision.compute).removeprefix("torch."),
+        "settings": to_tree(run.config.evaluate),
+    }
+
+
 def conclude(run: Run, sets: Sets, prior_classes: Sequence[str], telemetry: Telemetry) -> Outcome:
-    """Evaluate the best checkpoint with all snippets; write results.json, pictures and TensorBoard's hparams."""
+    """Evaluate the best checkpoint with all snippets; write results.json, tables, pictures and what TensorBoard shows."""
     decoder = sets.decoding.open(run.config.evaluate.batch_size)
     how = inference(run, run.config.evaluate.num_snippets)
     try:
-        seen = evaluate_set(run, sets.seen, decoder, how) if sets.seen else None
+        seen = evaluate_set(run, sets.held_out_videos, decoder, how) if sets.held_out_videos else None
         tests = {test.data.name: evaluate_set(run, test, decoder, how) for test in sets.tests}
         examples = []
         if run.ranks.is_main and sets.tests:
@@ -60,56 +113,48 @@ def conclude(run: Run, sets: Sets, prior_classes: Sequence[str], telemetry: Tele
             examples = pictures.example_strips(first, tests[first.name], decoder, how.clip)
     finally:
         decoder.close()
-    speed = statistics.median(telemetry.clips_per_second) if telemetry.clips_per_second else 0.0
-    outcome = Outcome(run.folder, sets.classes.dim, seen, tests, examples, how.num_snippets, speed)
-    if run.ranks.is_main:
-        _write(run, sets, outcome, telemetry)
-        if run.config.log.report and sets.tests:
-            page = _look(run, sets, prior_classes, outcome, telemetry)
-            outcome = dataclasses.replace(outcome, page=page)
-    return outcome
+    speed = statistics.median(telemetry.clips_per_second) if telemetry.clips_per_second else _speed_before(run)
+    results = Results(**_facts(run, sets), clips_per_second=speed, seen=seen, tests=tests)
+    page = _write(run, sets, prior_classes, results) if run.ranks.is_main else None
+    return Outcome(run.folder, sets.classes.dim, results, examples=examples, page=page)
 
 
-def _look(run: Run, sets: Sets, prior_classes: Sequence[str], outcome: Outcome, telemetry: Telemetry) -> Report:
-    """Look closer at the results, for TensorBoard now and for report.html once the control is trained."""
-    overlap, results = run.config.train.exclude_overlap, list(outcome.tests.values())
+def _speed_before(run: Run) -> float:
+    """Of the training that an earlier start has done and recorded; 0 where that is not known."""
+    older = _older(run)
+    is_same = older is not None and older.best == run.best and older.trained_steps in (run.step, None)
+    return older.clips_per_second or 0.0 if is_same else 0.0
+
+
+def _write(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results) -> Report | None:
+    """The record and what lies beside it. Returns what report.html will tell once the control is trained."""
+    with replacing(run.folder, results):
+        for test, result in zip(sets.tests, results.tests.values(), strict=True):
+            write_tables(run.folder, result, test.data)
+            save_figure(pictures.confusion_figure(result), run.folder / f"confusion_{file_name(result.name)}.png")
+        page = _look(run, sets, prior_classes, results) if run.config.log.report and sets.tests else None
+        metrics = {f"final/{escaped(name)}_top1": test.all_classes.top1 for name, test in results.tests.items()}
+        if results.seen is not None:
+            metrics["final/seen_top1"] = results.seen.all_classes.top1
+        with board_writer(run.folder) as writer:
+            show_results(list(results.tests.values()), page.findings if page else (), writer, run.step)
+            show_settings(_flat(to_tree(run.config)), metrics, writer)
+    return page
+
+
+def _look(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results) -> Report:
+    """Look closer at the results."""
+    overlap = run.config.train.exclude_overlap
     known = [("training", sets.train.classes), ("pretrained weights", prior_classes)]
     vectors = [test.classes for test in sets.tests]
-    found = find([test.data for test in sets.tests], results, vectors, known, overlap.words or sets.words)
-    if telemetry.writer is not None:
-        show_findings(found, telemetry.writer, run.step)
+    words = overlap.words or sets.words
+    found = find([test.data for test in sets.tests], list(results.tests.values()), vectors, known, words)
     facts = [
         ("checkpoint", f"{checkpoint_file(run.folder).name}, step {run.best['step']}, chosen by {run.best['metric']}"),
         ("snippets of a video", str(run.config.evaluate.num_snippets)),
         ("class vectors", sets.classes.description),
     ]
-    return Report(str(run.folder), facts, found, overlap.tau, outcome.seen)
-
-
-def _write(run: Run, sets: Sets, outcome: Outcome, telemetry: Telemetry) -> None:
-    content = {
-        "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
-        "best": run.best,
-        "clips_per_second": outcome.clips_per_second,
-        "num_snippets": run.config.evaluate.num_snippets,
-        "class_vectors": sets.classes.description,
-        "seen": outcome.seen.to_dict() if outcome.seen else None,
-        "tests": {name: result.to_dict() for name, result in outcome.tests.items()},
-    }
-    (run.folder / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    for test, (name, result) in zip(sets.tests, outcome.tests.items(), strict=True):
-        write_tables(run.folder, result, test.data)
-        figure = pictures.confusion_figure(result)
-        pictures.save_figure(figure, run.folder / f"confusion_{pictures.file_name(name)}.png")
-        if telemetry.writer is not None:
-            telemetry.writer.add_image(
-                f"confusion/{escaped(name)}", pictures.figure_array(figure), run.step, dataformats="HWC"
-            )
-    if telemetry.writer is not None:
-        metrics = {f"final/{escaped(name)}_top1": result.all_classes.top1 for name, result in outcome.tests.items()}
-        if outcome.seen is not None:
-            metrics["final/seen_top1"] = outcome.seen.all_classes.top1
-        telemetry.writer.add_hparams(_flat(to_tree(run.config)), metrics, run_name=".")
+    return Report(str(run.folder), facts, found, overlap.tau, results.seen)
 
 
 def _flat(tree: dict[str, dict[str, object]]) -> dict[str, bool | str | float]:
@@ -123,52 +168,54 @@ def _flat(tree: dict[str, dict[str, object]]) -> dict[str, bool | str | float]:
 
 def show(outcome: Outcome, control: Outcome | None) -> None:
     """The closing table: seen and unseen accuracy beside chance and control, speed, and where things lie."""
+    results, beside = outcome.results, control.results if control else None
     rows = []
-    if outcome.seen is not None:
-        rows.append(["seen classes, new videos", *_numbers(outcome.seen, control.seen if control else None)])
-    for name, result in outcome.tests.items():
-        rows.append([f"UNSEEN classes ({name})", *_numbers(result, control.tests[name] if control else None)])
-    print("\n" + format_table(["top-1 accuracy", "classes", "videos", "model", "chance", "control"], rows))
+    if results.seen is not None:
+        rows.append(["seen classes, new videos", *_numbers(results.seen, beside.seen if beside else None)])
+    for name, result in results.tests.items():
+        rows.append([f"UNSEEN classes ({name})", *_numbers(result, beside.tests[name] if beside else None)])
+    print("\n" + Table(["top-1 accuracy", "classes", "videos", "model", "chance", "control"], rows).text())
     if control is not None:
         print("control: the same network trained towards random class vectors, which say nothing of an unseen class")
-    picture = outcome.folder / "result.png"
-    pictures.save_figure(pictures.result_page(_title(outcome), outcome.examples, _bars(outcome, control)), picture)
+    picture, page = outcome.folder / "result.png", outcome.folder / "report.html"
+    if not (outcome.is_recorded and picture.is_file()):
+        save_figure(pictures.result_page(_title(results), outcome.examples, _bars(results, beside)), picture)
     if outcome.page is not None:
-        facts = read_run_facts(checkpoint_file(outcome.folder), list(outcome.tests.values()), outcome.num_snippets)
-        write_page(dataclasses.replace(outcome.page, run=facts), outcome.folder / "report.html")
+        facts = read_run_facts(checkpoint_file(outcome.folder), list(results.tests.values()), results.num_snippets)
+        write_page(dataclasses.replace(outcome.page, run=facts), page)
     folder = shlex.quote(str(outcome.folder))  # these two are to be copied to a command line
     places = [
-        ["training speed", f"{outcome.clips_per_second:.1f} clips/s" if outcome.clips_per_second else "trained before"],
+        ["training speed", f"{results.clips_per_second:.1f} clips/s" if results.clips_per_second else "trained before"],
         ["checkpoint", checkpoint_file(outcome.folder)],
         ["TensorBoard", f"tensorboard --logdir {folder}"],
-        ["results", outcome.folder / "results.json"],
+        ["results", outcome.folder / FILE],
         ["picture", picture],
-        *([["report", outcome.folder / "report.html"]] if outcome.page else []),
+        *([["report", page]] if page.is_file() else []),
         ["your own video", f'python tools/predict.py VIDEO --model {folder} --classes "one, another"'],
     ]
-    print("\n" + format_table(["what", "where"], places), flush=True)
+    print("\n" + Table(["what", "where"], places).text(), flush=True)
 
 
-def _numbers(result: ZeroShotResult, control: ZeroShotResult | None) -> list[object]:
+def _numbers(result: SetResult, control: SetResult | None) -> list[object]:
     accuracy = result.all_classes
     beside = f"{control.all_classes.top1:.3f}" if control else "-"
     return [accuracy.num_classes, accuracy.num_videos, accuracy.top1, accuracy.chance_top1, beside]
 
 
-def _title(outcome: Outcome) -> str:
-    if not outcome.tests:
+def _title(results: Results) -> str:
+    if not results.tests:
         return "No test set was named (data.tests)"
-    accuracy = next(iter(outcome.tests.values())).all_classes
+    accuracy = next(iter(results.tests.values())).all_classes
     return f"{accuracy.num_classes} classes the network never saw: top-1 {accuracy.top1:.0%} (chance {accuracy.chance_top1:.0%})"
 
 
-def _bars(outcome: Outcome, control: Outcome | None) -> list[pictures.Bar]:
+def _bars(results: Results, control: Results | None) -> list[Bar]:
     bars = []
-    for name, result in outcome.tests.items():
-        bars.append(pictures.Bar(f"{name}", result.all_classes.top1))
+    for name, result in results.tests.items():
+        bars.append(Bar(name, result.all_classes.top1))
         if control is not None:
-            bars.append(pictures.Bar("control", control.tests[name].all_classes.top1, color=pictures.OTHER))
-        bars.append(pictures.Bar("chance", result.all_classes.chance_top1, color=pictures.NEUTRAL))
-    if outcome.seen is not None:
-        bars.append(pictures.Bar("seen classes", outcome.seen.all_classes.top1))
+            bars.append(Bar("control", control.tests[name].all_classes.top1, color=OTHER))
+        bars.append(Bar("chance", result.all_classes.chance_top1, color=NEUTRAL))
+    if results.seen is not None:
+        bars.append(Bar("seen classes", results.seen.all_classes.top1))
     return bars

@@ -32,7 +32,7 @@ class Sets:
 
     train: the videos trained on. weights: float64 [V], how often each comes in an epoch.
     classes: of `train`, in the order of the labels.
-    seen: held-out videos of those same classes. held_out: videos of training classes held out entirely.
+    held_out_videos: of those same classes. held_out_classes: videos of training classes that are held out whole.
     words: what gave all of them their vectors.
     prior_classes: that `model.weights` were trained on (D_p of the paper).
     notes: lines for the log.
@@ -41,8 +41,8 @@ class Sets:
     train: DataSet
     weights: np.ndarray
     classes: ClassEmbeddings
-    seen: MeasuredSet | None
-    held_out: MeasuredSet | None
+    held_out_videos: MeasuredSet | None
+    held_out_classes: MeasuredSet | None
     tests: list[MeasuredSet]
     words: KeptVectors
     decoding: Decoding
@@ -52,7 +52,7 @@ class Sets:
     @property
     def measured(self) -> list[MeasuredSet]:
         """The sets that are measured while training."""
-        return [each for each in (self.seen, self.held_out, *self.tests) if each is not None]
+        return [each for each in (self.held_out_videos, self.held_out_classes, *self.tests) if each is not None]
 
     @property
     def test_classes(self) -> list[NamedClasses]:
@@ -81,14 +81,14 @@ def read_sets(config: Config, device: torch.device) -> Sets:
     def with_own_classes(key: str, held: DataSet) -> MeasuredSet:
         return MeasuredSet(key, held, build_class_embeddings(held.classes, words))
 
-    every = [data.train, *(held for held in (data.seen, data.unseen) if held), *tests]
+    every = [data.train, *(held for held in (data.held_out_videos, data.held_out_classes) if held), *tests]
     return Sets(
         train=data.train,
         weights=data.weights,
         classes=classes,
-        # Videos of training classes compete among all training classes, unseen ones among the classes of their set.
-        seen=MeasuredSet("seen", data.seen, classes) if data.seen else None,
-        held_out=with_own_classes("held_out_classes", data.unseen) if data.unseen else None,
+        # Videos of training classes compete among all training classes, those of others among the classes of their set.
+        held_out_videos=MeasuredSet("seen", data.held_out_videos, classes) if data.held_out_videos else None,
+        held_out_classes=with_own_classes("held_out_classes", data.held_out_classes) if data.held_out_classes else None,
         words=words,
         tests=[with_own_classes(f"unseen/{test.name}", test) for test in tests],
         decoding=choose_decoding(config, device, [each.manifest for each in every]),

@@ -7,8 +7,6 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from engine import pictures
-from engine.checkpoint import clip_format
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.data.loader import ClipLoader, StreamPlan
@@ -20,13 +18,14 @@ from engine.models.embedder import Embedder
 from engine.models.weights import checkpoint_classes
 from engine.network import is_compiled
 from engine.precision import Precision
+from engine.results import pictures
 from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.tasks.task import Measured, Task
 from engine.tasks.zero_shot.control import control_config
 from engine.tasks.zero_shot.measuring import measure
 from engine.tasks.zero_shot.model import build_model
-from engine.tasks.zero_shot.outcome import Outcome, conclude, show
+from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
@@ -67,7 +66,7 @@ class ZeroShot(Task):
             self.config,
             self.ranks.device,
             self.precision,
-            clip_format(self.config),
+            self.config.clip,
             self.sets.classes.dim,
             self.criterion,
         )
@@ -84,7 +83,7 @@ class ZeroShot(Task):
             sets.train.manifest,
             class_lookup(sets.train.manifest, sets.train.classes),
             sets.decoding.open(stream.batch_size // world_size),
-            clip_format(config),
+            config.clip,
             stream,
             config.data,
             epoch=epoch,
@@ -118,6 +117,9 @@ class ZeroShot(Task):
     def conclude(self, run: Run, telemetry: Telemetry) -> Outcome:
         return conclude(run, self.sets, self.prior_classes, telemetry)
 
+    def recorded(self, run: Run) -> Outcome | None:
+        return recorded(run, self.sets)
+
     control = staticmethod(control_config)
     show = staticmethod(show)
 
@@ -130,7 +132,7 @@ class ZeroShot(Task):
             *(
                 f"unseen: {len(each.data.manifest)} videos of {len(each.data.classes)} classes ({each.data.name})"
                 for each in self.sets.measured
-                if each is not self.sets.seen
+                if each is not self.sets.held_out_videos
             ),
             f"class vectors: {self.sets.classes.description}",
             f"model: {model.backbone}, width {model.width}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "

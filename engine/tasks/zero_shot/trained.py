@@ -1,16 +1,17 @@
 """A trained zero-shot model, rebuilt from its checkpoint alone."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from engine.checkpoint import check_fields, checkpoint_file, clip_format, network_weights, read_checkpoint
+from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint
 from engine.config import Config
 from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.models.embedder import Embedder, build_embedder
 from engine.schema import parse
+from engine.schema_keys import with_keys
 
 FIELDS = ("train_classes", "embed_dim")  # of a checkpoint, beside those that every one has
 
@@ -38,13 +39,13 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
     state = read_checkpoint(file)
     try:
         config = parse(Config, state["config"])
-        config = replace(config, model=replace(config.model, weights=None))  # all weights are in the checkpoint
+        config = with_keys(config, {"model.weights": None})  # all weights are in the checkpoint
     except InputError as error:
         raise InputError(f"checkpoint '{file}' is of another version, its config is not understood: {error}") from error
     if config.task != "zero_shot":
         raise InputError(f"checkpoint '{file}' is of the task '{config.task}': only a model of zero_shot names classes")
     check_fields(state, FIELDS, file)
-    model = build_embedder(config.model, clip_format(config), state["embed_dim"])
+    model = build_embedder(config.model, config.clip, state["embed_dim"])
     weights = evaluated_weights(state, weights or config.evaluate.weights, file)
     try:
         model.load_state_dict(network_weights(weights))

@@ -1,14 +1,7 @@
-"""Pictures of results and of clips. Figures are drawn without a display and without global state.
+"""Pictures of results and of clips: each `*_figure` returns a matplotlib `Figure` (see `engine/results/figures.py`)."""
 
-Each `*_figure` returns a matplotlib `Figure`: `save_figure` writes it as PNG, `figure_array` turns it
-into an array for TensorBoard's `add_image(..., dataformats="HWC")`, `add_figure` takes it as it is.
-"""
-
-import re
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,15 +11,13 @@ from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import middle_snippets
 from engine.metrics import ZeroShotResult
+from engine.results.figures import RIGHT, WRONG, Bar, accuracy_bars, new_figure
 from engine.semantics.overlap import Neighbour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Told apart by colour-blind readers too (Okabe and Ito).
-RIGHT, WRONG, NEUTRAL, OTHER = "#0072B2", "#D55E00", "#999999", "#E69F00"
-DPI = 100
 _LABEL_INCHES = 0.13  # least distance of two readable labels
 
 
@@ -38,36 +29,6 @@ class Strip:
     true: str
     predicted: str
     cosine: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A bar of the result page: a share in [0, 1], with a standard deviation where there is one."""
-
-    label: str
-    value: float
-    std: float = 0.0
-    color: str = RIGHT
-
-
-def file_name(name: str) -> str:
-    """A test set's name as part of a file name."""
-    return re.sub(r"[^\w.-]+", "_", name)
-
-
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, format="png")
-
-
-def figure_array(figure: "Figure") -> np.ndarray:
-    """A figure as pixels: uint8 [H, W, 3]."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def clip_strip(frames: np.ndarray, num_shown: int = 8, gap: int = 2) -> np.ndarray:
@@ -88,7 +49,7 @@ def clip_grid(frames: torch.Tensor, num_shown: int = 8, gap: int = 2) -> np.ndar
 
 def sample_sheet(frames: torch.Tensor, titles: Sequence[str], num_shown: int = 8) -> "Figure":
     """A sheet of clips (uint8 [N, T, H, W, C]), a strip each, with a title over it."""
-    figure = _figure(1.35 * num_shown, 1.7 * len(titles))
+    figure = new_figure(1.35 * num_shown, 1.7 * len(titles))
     rows = figure.subplots(len(titles), squeeze=False)[:, 0]
     for axes, clip, title in zip(rows, frames.cpu().numpy(), titles, strict=True):
         _draw_strip(axes, clip, title, num_shown)
@@ -99,7 +60,7 @@ def confusion_figure(result: ZeroShotResult) -> "Figure":
     """The confusion matrix: rows are true classes, shades are shares of a row; counts where there is room."""
     num_classes = len(result.classes)
     side = float(np.clip(0.2 * num_classes + 4, 6.5, 28))
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.subplots()
     videos = result.confusion.sum(axis=1, keepdims=True)
     share = result.confusion / np.maximum(videos, 1)
@@ -124,7 +85,7 @@ def confusion_figure(result: ZeroShotResult) -> "Figure":
 def class_accuracy_figure(result: ZeroShotResult) -> "Figure":
     """Top-1 of each class, best first, with the class it is most often taken for, and the chance level."""
     rows = sorted(result.per_class, key=lambda row: (row.num_videos == 0, -np.nan_to_num(row.top1), row.name))
-    figure = _figure(9, float(np.clip(0.2 * len(rows) + 1.6, 3, 60)))
+    figure = new_figure(9, float(np.clip(0.2 * len(rows) + 1.6, 3, 60)))
     axes = figure.subplots()
     places = np.arange(len(rows))
     accuracy = np.array([row.top1 if row.num_videos else 0.0 for row in rows])
@@ -148,7 +109,7 @@ def class_accuracy_figure(result: ZeroShotResult) -> "Figure":
 def overlap_figure(neighbours: Sequence[Neighbour], tau: float, num_shown: int = 60) -> "Figure":
     """The training classes nearest to a test class, their distance, and the threshold (paper Fig. 3); nearest on top."""
     shown = sorted(neighbours, key=lambda row: row.distance)[:num_shown]
-    figure = _figure(9, float(np.clip(0.19 * len(shown) + 1.4, 2.5, 60)))
+    figure = new_figure(9, float(np.clip(0.19 * len(shown) + 1.4, 2.5, 60)))
     axes = figure.subplots()
     distances = np.array([row.distance for row in shown])
     colors = [WRONG if row.distance <= tau else RIGHT for row in shown]
@@ -171,7 +132,7 @@ def overlap_figure(neighbours: Sequence[Neighbour], tau: float, num_shown: int =
 def result_page(title: str, strips: Sequence[Strip], bars: Sequence[Bar], num_shown: int = 6) -> "Figure":
     """One page: some test videos with what was said of them, and accuracies beside chance and control."""
     height = max(3.5, 1.35 * len(strips) + 0.8)
-    figure = _figure(13, height)
+    figure = new_figure(13, height)
     figure.suptitle(title, fontsize=13, parse_math=False)
     left, right = figure.subfigures(1, 2, width_ratios=[1.9, 1])
     if strips:
@@ -180,7 +141,8 @@ def result_page(title: str, strips: Sequence[Strip], bars: Sequence[Bar], num_sh
             verdict = "right" if is_right else f"wrong: it is {strip.true}"
             text = f"{strip.predicted}  (cosine {strip.cosine:.2f}), {verdict}"
             _draw_strip(axes, strip.frames, text, num_shown, color=RIGHT if is_right else WRONG)
-    _draw_bars(right.subplots(), bars)
+    axes = right.subplots()
+    axes.set_ylim(0, max(100.0, accuracy_bars(axes, bars)) * 1.08)
     return figure
 
 
@@ -203,30 +165,10 @@ def example_strips(
     return strips
 
 
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure  # not pyplot: that keeps every figure and may want a display
-
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-
-
 def _draw_strip(axes: "Axes", frames: np.ndarray, title: str, num_shown: int, color: str = "black") -> None:
     axes.imshow(clip_strip(frames, num_shown))
     axes.set_axis_off()
     axes.set_title(title, fontsize=9, loc="left", color=color, parse_math=False, pad=3)
-
-
-def _draw_bars(axes: "Axes", bars: Sequence[Bar]) -> None:
-    places = np.arange(len(bars))
-    values, errors = [100 * bar.value for bar in bars], [100 * bar.std for bar in bars]
-    axes.bar(places, values, color=[bar.color for bar in bars], width=0.65)
-    for place, value, error in zip(places, values, errors, strict=True):
-        if error:
-            axes.errorbar(place, value, yerr=error, color="black", capsize=4)
-        axes.text(place, value + error + 1, f"{value:.1f} %", ha="center", va="bottom", fontsize=10)
-    axes.set_xticks(places, [textwrap.fill(bar.label, 14) for bar in bars], fontsize=9, parse_math=False)
-    axes.set_ylim(0, max([100.0, *(v + e for v, e in zip(values, errors, strict=True))]) * 1.08)
-    axes.set_ylabel("top-1 accuracy, %")
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _headline(result: ZeroShotResult) -> str:

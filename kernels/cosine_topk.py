@@ -81,7 +81,7 @@ def cosine_topk(queries: Tensor, classes: Tensor | PreparedClasses, k: int) -> t
     _check(queries, classes, k)
     with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
         if has_kernel(queries.device):
-            from kernels.cosine_nn_triton import cosine_topk_triton
+            from kernels.cosine_topk_triton import cosine_topk_triton
 
             prepared = classes if isinstance(classes, PreparedClasses) else prepare_classes(classes)
             return cosine_topk_triton(queries, prepared, k)

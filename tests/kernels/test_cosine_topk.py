@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from kernels import cosine_nn
 from kernels.cosine_configs import RESIDENT, STREAMED, choose_config, fitting_configs, padded_width
-from kernels.cosine_nn import cosine_topk, cosine_topk_ref, prepare_classes
+from kernels.cosine_topk import cosine_topk, cosine_topk_ref, prepare_classes
 from kernels.sort_keys import from_sort_keys, sort_keys
 
 FUNCTIONS = [cosine_topk, cosine_topk_ref]
@@ -198,7 +197,7 @@ def test_no_queries(function):
 def test_blocks_and_autocast_change_nothing(monkeypatch):
     queries, classes = random_rows(300, 24), random_rows(500, 24, seed=1)
     expected = cosine_topk_ref(queries, classes, 7)
-    monkeypatch.setattr(cosine_nn, "_ROWS", 64)
+    monkeypatch.setattr("kernels.cosine_topk._ROWS", 64)
     with torch.autocast("cpu", torch.bfloat16):
         actual = cosine_topk(queries, classes, 7)
     assert torch.equal(actual[1], expected[1])
@@ -225,7 +224,7 @@ def peak_bytes(n: int, c: int) -> int:
     """Peak memory of a fresh process beyond what it held before the call."""
     program = f"""
 import resource, torch
-from kernels.cosine_nn import cosine_topk
+from kernels.cosine_topk import cosine_topk
 torch.set_num_threads(1)
 queries, classes = torch.randn({n}, 8), torch.randn({c}, 8)
 cosine_topk(queries[:4096], classes[:4096], 5)

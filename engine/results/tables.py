@@ -1,16 +1,15 @@
 """What test sets gave, as tables: of text for people, and as CSV for other programs (each class, and each video)."""
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.data.sources import DataSet
 from engine.metrics import ZeroShotResult
-from engine.pictures import file_name
-from engine.tables import format_table
+from engine.results.record import file_name
+from engine.results.table import Table
 
 
-def accuracy_table(results: Sequence[ZeroShotResult]) -> str:
+def accuracy_table(results: Sequence[ZeroShotResult]) -> Table:
     """Both protocols of every test set."""
     measures = ("top1", "top5", "mean_class")
     rows = []
@@ -25,11 +24,11 @@ def accuracy_table(results: Sequence[ZeroShotResult]) -> str:
         rows.append(
             ["", "random halves", halves.splits[0].num_classes, videos, *accuracy, halves.splits[0].chance_top1]
         )
-    return format_table(["test set", "protocol", "classes", "videos", "top-1", "top-5", "mean-class", "chance"], rows)
+    return Table(["test set", "protocol", "classes", "videos", "top-1", "top-5", "mean-class", "chance"], rows)
 
 
-def class_table(result: ZeroShotResult) -> str:
-    """One line per class."""
+def class_table(result: ZeroShotResult) -> Table:
+    """One line per class, under the name of the test set."""
     rows = [
         [
             row.name,
@@ -39,7 +38,7 @@ def class_table(result: ZeroShotResult) -> str:
         ]
         for row in result.per_class
     ]
-    return format_table(["class", "videos", "top-1", "most often taken for"], rows)
+    return Table(["class", "videos", "top-1", "most often taken for"], rows, result.name)
 
 
 def write_tables(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None:
@@ -50,23 +49,16 @@ def write_tables(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None
         [r.name, r.num_videos, r.top1 if r.num_videos else "", r.confused_with, r.confused_count]
         for r in result.per_class
     ]
-    _write_csv(folder / f"classes_{name}.csv", fields, rows)
-    _write_csv(folder / f"predictions_{name}.csv", *predictions(result, dataset))
+    Table(fields, rows).write_csv(folder / f"classes_{name}.csv")
+    predictions(result, dataset).write_csv(folder / f"predictions_{name}.csv")
 
 
-def predictions(result: ZeroShotResult, dataset: DataSet) -> tuple[list[str], list[list[object]]]:
-    """Header and a row for each video: path, true class, whether it was found, the nearest classes with their cosines."""
+def predictions(result: ZeroShotResult, dataset: DataSet) -> Table:
+    """A row for each video: path, true class, whether it was found, the nearest classes with their cosines."""
     paths = dataset.manifest.strings("path")
     rows = []
     for row, label, nearest, cosine in zip(result.rows, result.labels, result.predicted, result.cosine, strict=True):
         answers = [part for i, c in zip(nearest, cosine, strict=True) for part in (result.classes[i], f"{c:.4f}")]
         rows.append([paths[row], result.classes[label], int(nearest[0] == label), *answers])
     ranks = range(1, result.predicted.shape[1] + 1)
-    return ["path", "class", "correct", *(f for k in ranks for f in (f"predicted_{k}", f"cosine_{k}"))], rows
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
+    return Table(["path", "class", "correct", *(f for k in ranks for f in (f"predicted_{k}", f"cosine_{k}"))], rows)

@@ -6,10 +6,10 @@ import torch
 
 from kernels.cosine_classes_triton import prepare_classes_triton
 from kernels.cosine_configs import Config
-from kernels.cosine_nn import cosine_topk_ref
-from kernels.cosine_nn_triton import cosine_topk_triton
+from kernels.cosine_topk import cosine_topk_ref
+from kernels.cosine_topk_triton import cosine_topk_triton
 from tests.kernels.interpreter import DEVICE, few
-from tests.kernels.test_cosine_nn import DTYPES, cosines, random_rows
+from tests.kernels.test_cosine_topk import DTYPES, cosines, random_rows
 
 SMALL = Config(16, 64, 4, 2)
 FEW_DTYPES = few(DTYPES, rare=torch.float16)  # to the kernel it is what bf16 is: the other half precision

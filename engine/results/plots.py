@@ -1,4 +1,4 @@
-"""Charts of experiments: curves with error bars, bars, points of the word space. As `engine/pictures.py` is for results.
+"""Charts of experiments: curves with error bars, bars, points of the word space.
 
 Each `*_figure` returns a matplotlib `Figure`; accuracies come in as shares and are shown in per cent.
 """
@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from engine.results.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    YELLOW,
+    Bar,
+    accuracy_axis,
+    accuracy_bars,
+    new_figure,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999"
-_DPI = 100
 
 
 class Estimate(Protocol):
@@ -53,7 +65,7 @@ class Panel:
 
 def lines_figure(panels: Sequence[Panel], title: str) -> "Figure":
     """Curves side by side, a panel for each test set; accuracy upwards, error bars of one standard error."""
-    figure = _figure(6.2 * len(panels) + 0.3, 4.4)
+    figure = new_figure(6.2 * len(panels) + 0.3, 4.4)
     figure.suptitle(title, fontsize=12, parse_math=False)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for line in panel.lines:
@@ -65,11 +77,9 @@ def lines_figure(panels: Sequence[Panel], title: str) -> "Figure":
             axes.set_xticks(_apart(ticks), [f"{tick:,}" for tick in _apart(ticks)])
             axes.minorticks_off()
         axes.set_xlabel(panel.xlabel)
-        axes.set_ylabel("top-1 accuracy, %")
-        axes.set_title(panel.title, fontsize=10, parse_math=False)
+        accuracy_axis(axes, panel.title)
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -105,38 +115,18 @@ def _apart(ticks: Sequence[int], ratio: float = 1.25) -> list[int]:
 def bars_figure(panels: Sequence[tuple[str, Sequence[tuple[str, Estimate]], float | None]], title: str) -> "Figure":
     """Bars with standard errors: for each test set its name, (label, mean) for each bar, and the chance level."""
     widest = max(len(bars) for _, bars, _ in panels)
-    figure = _figure((1.05 * widest + 1.6) * len(panels) + 0.3, 4.6)
+    figure = new_figure((1.05 * widest + 1.6) * len(panels) + 0.3, 4.6)
     figure.suptitle(title, fontsize=12, parse_math=False)
     for axes, (name, bars, chance) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        values, errors = [100 * mean.value for _, mean in bars], [100 * mean.error for _, mean in bars]
-        places = np.arange(len(bars))
-        axes.bar(places, values, yerr=errors, capsize=4, color=BLUE, width=0.65)
-        for place, value, error in zip(places, values, errors, strict=True):
-            axes.text(place, value + error + 0.6, f"{value:.1f}", ha="center", va="bottom", fontsize=9)
-        axes.set_xticks(places, [_wrapped(label) for label, _ in bars], fontsize=8, parse_math=False)
-        axes.set_ylim(0, 1.15 * max([v + e for v, e in zip(values, errors, strict=True)] or [1]))
+        highest = accuracy_bars(axes, [Bar(label, mean.value, mean.error) for label, mean in bars], name)
+        axes.set_ylim(0, 1.15 * highest)
         _chance_line(axes, chance)
-        axes.set_ylabel("top-1 accuracy, %")
-        axes.set_title(name, fontsize=10, parse_math=False)
-        axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return textwrap.fill(text, 14)
 
 
 def _chance_line(axes: "Axes", chance: float | None) -> None:
     if chance is not None:
         axes.axhline(100 * chance, color=GREY, linestyle=":", linewidth=1.2, label="chance")
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure  # not pyplot: that keeps every figure and may want a display
-
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 @dataclass(frozen=True)
@@ -152,22 +142,19 @@ class Steps:
 
 def steps_figure(panels: Sequence[tuple[str, Sequence[Steps]]], xlabel: str) -> "Figure":
     """For each test set the accuracy over distance, cumulative (left) and of each class (right)."""
-    figure = _figure(11.5, 4.2 * len(panels) + 0.2)
+    figure = new_figure(11.5, 4.2 * len(panels) + 0.2)
     for (left, right), (name, curves) in zip(figure.subplots(len(panels), 2, squeeze=False), panels, strict=True):
         for curve, color in zip(curves, (ORANGE, BLUE, GREEN, PINK), strict=False):
             left.plot(
                 curve.thresholds, 100 * np.array(curve.accuracy), "o-", color=color, markersize=3, label=curve.label
             )
             right.plot(curve.distances, 100 * np.array(curve.top1), "o", color=color, alpha=0.7, label=curve.label)
-        left.set_title(f"{name}: classes at least so far away", fontsize=10, parse_math=False)
-        right.set_title(f"{name}: each class", fontsize=10, parse_math=False)
-        for axes in (left, right):
+        for axes, which in ((left, "classes at least so far away"), (right, "each class")):
+            accuracy_axis(axes, f"{name}: {which}")
             axes.set_xlabel(xlabel)
-            axes.set_ylabel("top-1 accuracy, %")
             axes.set_ylim(bottom=-2)
             axes.grid(alpha=0.3)
             axes.legend(fontsize=8)
-            axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -182,13 +169,13 @@ class Cloud:
 
 
 _MANY = 90  # classes: their names would cover each other
-_DOTS = ("#D55E00", BLUE, GREEN, PINK)
-_CROSSES = ("black", "#56B4E9", "#F0E442", GREEN)
+_DOTS = (VERMILION, BLUE, GREEN, PINK)
+_CROSSES = ("black", SKY, YELLOW, GREEN)
 
 
 def points_figure(clouds: Sequence[Cloud]) -> "Figure":
     """Training classes as dots, removed ones grey, test classes as crosses (paper Fig. 2); names where there is room."""
-    figure = _figure(10, 8)
+    figure = new_figure(10, 8)
     axes = figure.subplots()
     named = sum(len(cloud.names) for cloud in clouds) <= _MANY
     sources = list(dict.fromkeys(c.label.rpartition(":")[0] for c in clouds if c.kind != "test"))

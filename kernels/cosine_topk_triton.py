@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels.cosine_classes_triton import ROW_MULTIPLE, inverse_length, inverse_power
 from kernels.cosine_configs import Config, choose_config, pieces
-from kernels.cosine_nn import PreparedClasses
+from kernels.cosine_topk import PreparedClasses
 from kernels.sort_keys import from_sort_keys, largest_keys
 
 _NAN_BITS = tl.constexpr(-(1 << 31))  # as in kernels/sort_keys.py
@@ -240,7 +240,7 @@ def cosine_topk_triton(
     config: Config | None = None,
     splits: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`kernels.cosine_nn.cosine_topk` on a GPU; its arguments are checked there.
+    """`kernels.cosine_topk.cosine_topk` on a GPU; its arguments are checked there.
 
     Args:
         classes: of `prepare_classes_triton`.

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from engine import pictures
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import Inference, evaluate_source
 from engine.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.embedder import Embedder
+from engine.results import figures, pictures
 from engine.semantics.classes import ClassEmbeddings
 from tests.encoded import manifest_of, write_colors
 
@@ -34,7 +34,7 @@ def share_of(pixels: np.ndarray, color: tuple[int, int, int], tolerance: int = 3
 def test_confusion_shows_the_diagonal_and_has_room_for_its_labels(num_classes):
     result = result_of(num_classes, 4 * num_classes, noise=0.0)
     figure = pictures.confusion_figure(result)
-    pixels = pictures.figure_array(figure)
+    pixels = figures.figure_array(figure)
     assert pixels.dtype == np.uint8
     assert pixels.shape[2] == 3
     assert 600 <= pixels.shape[0] <= 3000
@@ -62,7 +62,7 @@ def test_class_bars_show_accuracy_and_confusion():
         name = next(key for key in shown if row.name.startswith(key.rstrip("…")))
         assert shown[name] == pytest.approx(100 * row.top1)
     assert any("taken for" in text.get_text() for text in axes.texts)
-    many = pictures.figure_array(pictures.class_accuracy_figure(result_of(101)))
+    many = figures.figure_array(pictures.class_accuracy_figure(result_of(101)))
     assert many.shape[0] > 2000
 
 
@@ -90,10 +90,10 @@ def test_sample_sheet_shows_every_clip(tmp_path):
     frames = torch.zeros(3, 4, 20, 20, 3, dtype=torch.uint8)
     frames[0, ..., 0], frames[1, ..., 1], frames[2, ..., 2] = 250, 250, 250
     figure = pictures.sample_sheet(frames, ["red", "green", "blue"], num_shown=4)
-    pixels = pictures.figure_array(figure)
+    pixels = figures.figure_array(figure)
     for color in ((250, 0, 0), (0, 250, 0), (0, 0, 250)):
         assert share_of(pixels, color) > 0.1
-    pictures.save_figure(figure, tmp_path / "new" / "sheet.png")
+    figures.save_figure(figure, tmp_path / "new" / "sheet.png")
     assert (tmp_path / "new" / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -101,12 +101,12 @@ def test_result_page_has_strips_and_bars():
     clip = np.full((4, 20, 20, 3), (250, 0, 250), dtype=np.uint8)
     strips = [pictures.Strip(clip, "kayaking", "kayaking", 0.61), pictures.Strip(clip, "kayaking", "surfing", 0.42)]
     bars = [
-        pictures.Bar("unseen", 0.62, 0.05),
-        pictures.Bar("control", 0.21, color=pictures.OTHER),
-        pictures.Bar("chance", 0.2, color=pictures.NEUTRAL),
+        figures.Bar("unseen", 0.62, 0.05),
+        figures.Bar("control", 0.21, color=figures.OTHER),
+        figures.Bar("chance", 0.2, color=figures.NEUTRAL),
     ]
     figure = pictures.result_page("five classes", strips, bars)
-    pixels = pictures.figure_array(figure)
+    pixels = figures.figure_array(figure)
     assert pixels.shape[1] == 1300
     assert share_of(pixels, (250, 0, 250)) > 0.05
     right, wrong = figure.subfigs[0].axes
@@ -115,7 +115,7 @@ def test_result_page_has_strips_and_bars():
     chart = figure.subfigs[1].axes[0]
     assert [bar.get_height() for bar in chart.patches] == pytest.approx([62, 21, 20])
     assert {"62.0 %", "21.0 %", "20.0 %"} <= {text.get_text() for text in chart.texts}
-    assert pictures.figure_array(pictures.result_page("no videos", [], bars)).std() > 0
+    assert figures.figure_array(pictures.result_page("no videos", [], bars)).std() > 0
 
 
 class Colour(nn.Module):

@@ -1,0 +1,124 @@
+"""The sections of a config that say which videos there are and how they are read: `data`, `clip`, `procedural`."""
+
+from dataclasses import dataclass
+
+from engine.schema import MAX_SEED, option, section
+
+
+@dataclass(frozen=True)
+class ClassSplitConfig:
+    """A random split of the classes: RandomState(seed).permutation over the sorted names, the first num_train train."""
+
+    seed: int = option(0, "seed of the permutation", minimum=0, maximum=MAX_SEED)
+    num_train: int = option(1, "how many classes train; the rest are unseen", minimum=1)
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """A data set, or a part of one."""
+
+    manifest: str = option(..., "Parquet file written by tools/index_dataset.py", fixed=False)
+    name: str = option("", "what it is called in tables; default: the manifest's folder", fixed=False)
+    root: str | None = option(None, "where its videos lie, if not where they were indexed", fixed=False)
+    weight: float = option(1.0, "how often each of its videos comes in an epoch of training", minimum=0.001)
+    splits: list[str] = option([], "keep rows of these splits; empty: all")
+    groups: list[str] = option([], "keep rows of these groups; empty: all")
+    classes: list[str] = option([], "keep these classes; empty: all")
+    exclude_classes: list[str] = option([], "leave these classes out")
+    class_split: ClassSplitConfig | None = option(None, "split the classes at random into training and unseen ones")
+    allow_outside: bool = option(
+        False, "let its paths leave the root: absolute ones, .. and symbolic links", fixed=False
+    )
+    max_pixels: int = option(2**27, "of a picture; a manifest with a larger one is refused", minimum=1, fixed=False)
+    max_hours: float = option(8.0, "of a file; a manifest with a longer one is refused", minimum=0, fixed=False)
+    part: str = option("all", "which side of class_split this is", choices=("all", "train", "unseen"))
+    video_share: float = option(1.0, "keep this share of each class's videos, drawn at random", minimum=0, maximum=1)
+    video_seed: int = option(
+        0, "seed of that draw; of one seed a smaller share is part of a larger", minimum=0, maximum=MAX_SEED,
+        needs="video_share!=1.0",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if (self.class_split is None) != (self.part == "all"):
+            raise ValueError(
+                "class_split needs a part, train or unseen, and a part needs a class_split (seed, num_train)"
+            )
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What is held out of the training data. The best checkpoint is chosen on it, never on test classes."""
+
+    video_share: float = option(
+        0.1, "share of the videos of every training class (whole groups)", minimum=0, maximum=0.9
+    )
+    num_classes: int = option(0, "training classes held out entirely, to choose by zero-shot accuracy", minimum=0)
+    seed: int = option(0, "seed of what is held out", minimum=0, maximum=MAX_SEED, needs="video_share or num_classes")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which videos, and how they are read."""
+
+    train: list[SourceConfig] = option([], "training sets (all together)", fixed=True)
+    tests: list[SourceConfig] = option(
+        [], "test sets with unseen classes, all from one model", unused={"weight": "a place in data.train"}
+    )
+    validation: ValidationConfig = section(ValidationConfig, fixed=True)
+    decoder: str = option(
+        "auto",
+        "auto: pyav; on a GPU the fastest of an accelerator, pyav and both. dali, nvcodec: what they can take, pyav the rest",
+        choices=("auto", "dali", "nvcodec", "pyav"),
+    )
+    decode_threads: int = option(
+        0, "videos decoded at the same time; 0: the CPU cores over the local ranks", minimum=0, decides=False
+    )
+    decode_processes: bool = option(
+        False,
+        "pyav: decode in so many processes instead of threads (Linux); for many cores, each holds some 350 MB",
+        decides=False,
+    )
+    prefetch_batches: int = option(2, "batches decoded ahead", minimum=1, decides=False)
+    clips_per_epoch: int | None = option(
+        None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1
+    )
+    max_bad_share: float = option(
+        0.01, "stop when more than this share of the samples could not be decoded", minimum=0, maximum=1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFormat:
+    """The snippet that the network sees (paper Sec. 4.1 and 4.4)."""
+
+    num_frames: int = option(16, "frames of a snippet", minimum=1)
+    stride: int = option(1, "distance between the frames kept", minimum=1)
+    short_side: int = option(128, "pixels of the shorter displayed side before the crop", minimum=8)
+    crop: int = option(112, "pixels of the square crop: random in training, centre in evaluation", minimum=8)
+    min_still_crop: float = option(
+        0.5, "smallest crop of a still picture, share of its shorter side (Ken Burns)", minimum=0.05, maximum=1
+    )
+    flip: bool = option(True, "mirror half of the training snippets (the authors' code does; the paper is silent)")
+
+    def __post_init__(self) -> None:
+        if self.crop > self.short_side:
+            raise ValueError(f"crop {self.crop} does not fit in short_side {self.short_side}")
+
+    @property
+    def span(self) -> int:
+        """Source frames that one snippet reaches over."""
+        return (self.num_frames - 1) * self.stride + 1
+
+
+@dataclass(frozen=True)
+class ProceduralConfig:
+    """A data set that the run draws and encodes itself (the quickstart): things x movements."""
+
+    folder: str = option("runs/procedural", "where the videos and their manifest go", fixed=False)
+    things: list[str] = option([], "names of the things; empty: the default set")
+    movements: list[str] = option([], "names of the movements; empty: the default set")
+    videos_per_class: int = option(24, "of the training classes; unseen ones get half", minimum=1)
+    num_unseen: int = option(5, "combinations kept for the test", minimum=1)
+    frames: int = option(32, "frames of a video", minimum=4)
+    size: int = option(72, "pixels of its side", minimum=32)
+    seed: int = option(0, "seed of the drawing and of which combinations are unseen", minimum=0, maximum=MAX_SEED)

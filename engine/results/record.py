@@ -1,0 +1,120 @@
+"""results.json: what a finished run, or a later evaluation of it, has reached. Written and read here alone.
+
+Its fields are those of `Results`, of its sets those of `SetResult`, with chance beside each accuracy and the means of the
+halves beside the halves. A file of an older version lacks some: they are None. No torch is needed.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+from engine.results.accuracy import SetResult
+
+FILE = "results.json"
+EVENTS = ".evaluation"  # ends the name of a TensorBoard file that belongs to it
+_BEGUN = ".results.json.begun"  # the record, as long as the files beside it are written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """All that results.json says.
+
+    checkpoint: whose weights were evaluated, in a run's own record relative to its folder. step, epoch: of that checkpoint.
+    class_vectors: what gave the classes their vectors. num_snippets: of each video. decoder: by name.
+    precision: the dtype that the network computed in. settings: the config's `evaluate` section.
+    tests: by name of the test set.
+    Of a run's own record alone: best: the value, step and metric by which the checkpoint was chosen. trained_steps: of
+        the whole run. clips_per_second: of its training, the median of what was logged. seen: held-out videos of the
+        training classes, among all training classes.
+    """
+
+    checkpoint: str
+    class_vectors: str
+    num_snippets: int
+    tests: Mapping[str, SetResult]
+    step: int | None = None
+    epoch: int | None = None
+    decoder: str | None = None
+    precision: str | None = None
+    settings: Mapping[str, Any] | None = None
+    best: Mapping[str, Any] | None = None
+    trained_steps: int | None = None
+    clips_per_second: float | None = None
+    seen: SetResult | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        tree = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        tests = {name: test.to_dict() for name, test in self.tests.items()}
+        return tree | {"tests": tests, "seen": self.seen.to_dict() if self.seen else None}
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> "Results":
+        """From JSON, perhaps of an older version."""
+        known = {each.name: tree[each.name] for each in dataclasses.fields(cls) if each.name in tree}
+        tests = {name: SetResult.from_dict(test) for name, test in tree["tests"].items()}
+        return cls(**known | {"tests": tests, "seen": SetResult.from_dict(tree["seen"]) if tree.get("seen") else None})
+
+
+def read_results(folder: Path) -> Results:
+    """The record of a run or of an evaluation.
+
+    Raises:
+        InputError: there is none, or it is of something else.
+    """
+    if not (folder / FILE).is_file():
+        raise InputError(f"no {FILE} in '{folder}': it is not the folder of a finished run")
+    return _read(folder / FILE)
+
+
+def _read(path: Path) -> Results:
+    try:
+        return Results.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{FILE} of '{path.parent}' is not what a run writes at its end ({error!r})") from error
+
+
+@contextmanager
+def replacing(folder: Path, results: Results) -> Iterator[None]:
+    """Inside, the tables, pictures and events of an evaluation are written; those of the folder's older one are gone.
+
+    results.json comes last: where it is, all else is there. What a kill leaves inside is removed by the next one.
+    """
+    for record in (folder / FILE, folder / _BEGUN):
+        if record.is_file():
+            _remove(record)
+    (folder / _BEGUN).write_text(json.dumps(results.to_dict(), indent=1) + "\n", encoding="utf-8")
+    yield
+    (folder / _BEGUN).replace(folder / FILE)
+
+
+def _remove(record: Path) -> None:
+    """Remove a record and what belongs to it; of something else that is called so, nothing but itself."""
+    try:
+        results = _read(record)
+    except InputError:
+        record.unlink()
+        return
+    for name in files_of(results):
+        (record.parent / name).unlink(missing_ok=True)
+    # Older versions gave an evaluation's files in a folder of its own no name of their own.
+    for events in (record.parent / "tensorboard").glob("*tfevents*" if results.best is None else f"*{EVENTS}"):
+        events.unlink()
+    record.unlink()
+
+
+def files_of(results: Results) -> list[str]:
+    """The files that may lie beside a record and belong to it."""
+    forms = ("confusion_{}.png", "classes_{}.png", "classes_{}.csv", "predictions_{}.csv")
+    return [form.format(file_name(name)) for name in results.tests for form in forms] + ["result.png", "report.html"]
+
+
+def file_name(name: str) -> str:
+    """A test set's name as part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", name)

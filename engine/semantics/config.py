@@ -1,0 +1,73 @@
+"""The `words` section of a config: where class vectors come from."""
+
+from dataclasses import dataclass
+
+from engine.schema import MAX_SEED, option
+
+_AVERAGED = "source=glove|word2vec"
+_NAMES = f"{_AVERAGED}|npz or text=definition|both"  # are matched by their words
+
+
+@dataclass(frozen=True)
+class WordSourceConfig:
+    """One source of class vectors."""
+
+    source: str = option("glove", "where vectors come from", choices=("glove", "word2vec", "npz", "sentence", "random"))
+    path: str | None = option(
+        None,
+        "word2vec binary/text, GloVe text or .npz file, or a sentence encoder's folder; glove and sentence alone use the "
+        "installed GloVe-6B-50d and all-MiniLM-L6-v2",
+        needs="source!=random",
+    )
+    max_words: int | None = option(
+        None, "read only the first so many (most frequent) words of the file", minimum=1, needs=_AVERAGED
+    )
+    rules: str = option(
+        "auto",
+        "which data set's replacement table",
+        choices=("auto", "none", "ucf101", "hmdb51", "kinetics", "activitynet", "sun397"),
+        needs=_NAMES,
+    )
+    lemmatize: bool = option(True, "verbs to their WordNet lemma, as the authors' code does", needs=_NAMES)
+    centre: str = option(
+        "auto",
+        "subtract a mean: of the 20,000 commonest words, of the file's classes, of sentences; auto: for GloVe and sentences",
+        choices=("auto", "yes", "no"),
+        needs="source!=random",
+    )
+    replace: dict[str, str] = option({}, "class name -> the words to use in its place", needs="source!=random")
+    missing: str = option(
+        "error",
+        "a word without a vector: error, or random: a fixed random vector, so that the same name is still the same",
+        choices=("error", "random"),
+        needs=_AVERAGED,
+    )
+    dim: int = option(300, "length of random vectors", minimum=1, needs="source=random")
+    seed: int = option(
+        0, "seed of random vectors", minimum=0, maximum=MAX_SEED, needs="source=random or missing=random"
+    )
+    text: str = option(
+        "name",
+        "what a sentence encoder reads; both: average of the two",
+        choices=("name", "definition", "both"),
+        needs="source=sentence",
+    )
+    prompt: str = option("{name}", "what a sentence encoder reads of a name", needs="text=name|both or undefined=name")
+    definitions: list[str] = option(
+        [], "files of class definitions: JSON, CSV or TSV (engine/semantics/sentences.py)", needs="text=definition|both"
+    )
+    undefined: str = option(
+        "error",
+        "a class without a definition: error, or its name alone",
+        choices=("error", "name"),
+        needs="text=definition|both",
+    )
+
+
+@dataclass(frozen=True)
+class WordsConfig(WordSourceConfig):
+    """Class names -> class vectors."""
+
+    also: WordSourceConfig | None = option(
+        None, "a second source: unit vectors of both side by side, so that a cosine is the mean of the two"
+    )
