@@ -67,7 +67,6 @@ from engine.results.tables import accuracy_table, class_table, write_set
 from engine.results.visual_report.board import board_writer, show_results
 from engine.results.visual_report.page import look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
-from engine.schema import to_tree
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
 from engine.tasks.decoding import choose_decoding
@@ -201,7 +200,7 @@ def evaluate(
         num_snippets=how.num_snippets,
         decoder=decoder.name,
         precision=str(how.dtype).removeprefix("torch."),
-        settings=to_tree(loaded.config.evaluate),
+        weights=loaded.config.evaluate.weights,
         class_vectors=classes[0].description,
         tests={result.name: result for result in results},
     )

@@ -51,12 +51,12 @@ def results_of(*names: str, **fields: object) -> Results:
 
 
 def test_what_is_written_is_read(tmp_path):
-    written = results_of("first", "second", step=7, decoder="pyav", settings={"num_snippets": 3})
+    written = results_of("first", "second", step=7, decoder="pyav", weights="auto")
     with replacing(tmp_path, written):
         assert not (tmp_path / FILE).exists()
     found = read_results(tmp_path)
     assert found.to_dict() == written.to_dict()
-    assert (found.step, found.best, found.settings) == (7, None, {"num_snippets": 3})
+    assert (found.step, found.best, found.weights) == (7, None, "auto")
     ours, theirs = written.tests["second"], found.tests["second"]
     assert theirs.all_classes == ours.all_classes and theirs.half_classes == ours.half_classes
     assert theirs.per_class == ours.per_class

@@ -70,10 +70,7 @@ def _older(run: Run) -> Results | None:
 
 def _is_of(older: Results, run: Run, sets: Sets) -> bool:
     """Whether a record is of what would be evaluated now; what an older version did not record is not asked for."""
-    facts = _facts(run, sets)
-    settings = facts.pop("settings")
-    alike = all(getattr(older, name) in (value, None) for name, value in facts.items())
-    alike &= all(settings.get(name) == value for name, value in (older.settings or settings).items())
+    alike = all(getattr(older, name) in (value, None) for name, value in _facts(run, sets).items())
     ours = [(test.data.name, len(test.data.manifest), tuple(test.classes.names)) for test in sets.tests]
     theirs = [
         (name, test.all_classes.num_videos + len(test.failures), tuple(row.name for row in test.per_class))
@@ -95,7 +92,7 @@ def _facts(run: Run, sets: Sets) -> dict[str, Any]:
         "class_vectors": sets.classes.description,
         "decoder": sets.decoding.choice.name,
         "precision": str(run.precision.compute).removeprefix("torch."),
-        "settings": to_tree(run.config.evaluate),
+        "weights": run.config.evaluate.weights,
     }
 
 
