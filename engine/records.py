@@ -20,7 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.atomic_file import atomic_write
 from engine.errors import InputError
+from engine.json_lines import append_json_line
+from engine.machine import usable_cores
 
 RECORDS = Path(__file__).resolve().parents[1] / "benchmarks" / "records"
 
@@ -86,18 +89,17 @@ class GrowingRecord:
         """
         if clash := self._start.keys() & fields:
             raise ValueError(f"fields {sorted(clash)} are those of every record: call them otherwise")
-        line = json.dumps(self._start | fields, allow_nan=False) + "\n"
+        values = self._start | fields
+        line = json.dumps(values, allow_nan=False) + "\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._line is None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
+            append_json_line(self._path, values)
         else:
             before, mine, after = self._path.read_text(encoding="utf-8").rpartition(self._line)
             if not mine:
                 raise InputError(f"'{self._path}' was changed by another program: a record in it cannot be completed")
-            whole = self._path.with_suffix(".tmp")
-            whole.write_text(before + line + after, encoding="utf-8")
-            whole.replace(self._path)
+            with atomic_write(self._path) as partial:
+                partial.write_text(before + line + after, encoding="utf-8")
         self._line = line
         return self._path
 
@@ -159,8 +161,7 @@ def versions() -> dict[str, str]:
 
 def device() -> dict[str, object]:
     """The hardware: CPU model, cores this process may use, GPU names."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": _cpu_model(), "cores": usable, "gpus": _gpu_names()}
+    return {"cpu": _cpu_model(), "cores": usable_cores(), "gpus": _gpu_names()}
 
 
 def _cpu_model() -> str:

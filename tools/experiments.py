@@ -39,9 +39,10 @@ from engine.experiments.catalogue import EXPERIMENTS
 from engine.experiments.cells import differences
 from engine.experiments.methods import read_methods
 from engine.experiments.results import Point, read_point
-from engine.experiments.runner import Runner, cores, gpus, plan_jobs, point_key
+from engine.experiments.runner import Runner, gpus, plan_jobs, point_key
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
+from engine.machine import usable_cores
 from engine.records import append_record, public_path
 from engine.results.table import Table
 from engine.semantics.overlap import read_classes
@@ -54,7 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.only_plan:
         output_folder(arguments.out, "--out")
     plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
-    workers = arguments.workers or len(gpus()) or cores()
+    workers = arguments.workers or len(gpus()) or usable_cores()
     jobs = plan_jobs([point for points in plans.values() for point in points], arguments.out, workers)
     if arguments.only_plan:
         rows = [[job.name, "yes" if job.is_done() else "no", job.folder.name] for job in jobs.values()]

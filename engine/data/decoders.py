@@ -16,8 +16,8 @@ from engine.data.routing import RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share
 from engine.data.stills import StillDecoder
 from engine.data.store.index import is_stored
-from engine.distributed import usable_cores
 from engine.errors import InputError
+from engine.machine import usable_cores
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
 _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]' for V100 and older drivers)"

@@ -1,13 +1,10 @@
-"""The memory that clips are decoded into, and their way from there to the GPU, beside the training step and not in line
-with it.
-"""
+"""The way of decoded clips to the GPU, beside the training step and not in line with it."""
 
 import math
 
-import numpy as np
 import torch
 
-from engine.data.lent import MemoryPool
+from engine.data.buffers import Buffer, BufferPool
 
 
 class DeviceCopier:
@@ -21,15 +18,13 @@ class DeviceCopier:
     def __init__(self, device: torch.device) -> None:
         self._device = torch.device(device)
         self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
-        self._pool: MemoryPool[np.ndarray] = MemoryPool()
+        self._buffers = BufferPool(Buffer)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Host memory to decode into: pinned for a GPU, which can then read it by itself; used again once nobody holds it."""
-        if self._stream is not None:
-            return torch.empty(shape, dtype=dtype, pin_memory=True)
-        size = math.prod(shape) * dtype.itemsize
-        buffer = self._pool.take(lambda free: free.size == size, lambda: np.empty(size, np.uint8))
-        return torch.from_numpy(self._pool.lend(buffer, buffer)).view(dtype).reshape(shape)
+        """Host memory to decode into: pinned for a GPU, which can then read it by itself; used again once it is free."""
+        if self._stream is None:
+            return self._buffers.lend(math.prod(shape) * dtype.itemsize)[1].view(dtype).reshape(shape)
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
 
     def __call__(self, host: torch.Tensor) -> torch.Tensor:
         """The tensor on the device, complete."""

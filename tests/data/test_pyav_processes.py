@@ -3,7 +3,6 @@
 import os
 import signal
 from collections import deque
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,24 +59,14 @@ def test_clips_and_failures_are_those_of_threads(decoder, requests):
     assert decoder.decode([]).frames.shape == (0, 4, 32, 32, 3)
 
 
-def shared_blocks():
-    """Blocks of shared memory that this process holds open."""
-    return len(
-        [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and "memfd:clips" in str(fd.readlink())]
-    )
-
-
 def test_clips_stay_as_they_are_while_they_are_held(decoder, requests):
     first = decoder.decode(requests[:8])
     copy = first.frames.clone()
     decoder.decode(requests[8:16])
     assert torch.equal(first.frames, copy)
-    view, num_blocks = first.frames[0].numpy(), shared_blocks()
     del first
-    for start in range(0, 40, 8):
-        decoder.decode(requests[start : start + 8])
-    assert shared_blocks() == num_blocks  # memory is used again,
-    assert (view == copy[0].numpy()).all()  # but not what a view still shows
+    files = {decoder.decode(requests[start : start + 8]).frames.data_ptr() for start in range(0, 40, 8)}
+    assert len(files) <= 2  # memory is used again
 
 
 def test_shares_stay_large_while_more_is_behind():

@@ -3,12 +3,12 @@
 A record's `results` are either a list of rows (`bench.rows.Row`) or a mapping from a name to percentiles.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from bench import charts
 from bench.rows import Row, number, table
+from engine.json_lines import read_json_lines
 from engine.results.figures import save_figure
 from engine.results.table import Table
 
@@ -17,10 +17,7 @@ Record = dict[str, Any]
 
 def read_records(folder: Path) -> dict[str, list[Record]]:
     """All records of a folder by the name of their benchmark, oldest first."""
-    return {
-        path.stem: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for path in sorted(folder.glob("*.jsonl"))
-    }
+    return {path.stem: list(read_json_lines(path)) for path in sorted(folder.glob("*.jsonl"))}
 
 
 def newest(records: dict[str, list[Record]]) -> dict[str, Record]:

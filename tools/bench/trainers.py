@@ -5,7 +5,6 @@ write them.
 """
 
 import math
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from engine.build import build_run
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
+from engine.machine import resident_bytes
 from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
 from engine.precision import choose_precision
 from engine.preemption import StopVote
@@ -232,4 +232,4 @@ def _measure(setting: Setting, folder: Path) -> dict[str, Any]:
 def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return int(re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) * 1024
+    return resident_bytes("VmHWM")

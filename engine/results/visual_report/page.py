@@ -18,6 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from engine import __version__
+from engine.atomic_file import atomic_write
 from engine.config import OverlapConfig
 from engine.data.sources import DataSet
 from engine.generalised import GeneralisedResult
@@ -89,10 +90,9 @@ def look(
 
 def write_page(report: Report, path: Path) -> None:
     """Write the page to `path`, complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(render(report), encoding="utf-8")
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(render(report), encoding="utf-8")
 
 
 def render(report: Report) -> str:

@@ -1,11 +1,11 @@
 """What a run's folder tells a report besides its checkpoint: how it was started, its config, its control."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.json_lines import read_json_lines
 from engine.provenance import FILE as PROVENANCE
 from engine.results.accuracy import SetResult
 from engine.results.record import FILE, Results, read_results
@@ -34,8 +34,7 @@ def read_run_facts(checkpoint: Path, results: Results) -> RunFacts:
     if checkpoint.parent.name != "checkpoints":
         return RunFacts()
     folder = checkpoint.parent.parent
-    lines = _text(folder / PROVENANCE).splitlines()
-    newest = json.loads(lines[-1]) if lines else {}
+    *_, newest = {}, *read_json_lines(folder / PROVENANCE)
     return RunFacts(
         provenance=_provenance_rows(newest) if newest else (),
         packages=newest.get("packages", {}),
