@@ -55,22 +55,21 @@ def recording_into(folder: Path) -> Iterator[None]:
 class GrowingRecord:
     """A record that is written while it is measured: each `write` puts the whole of it into its line of NAME.jsonl.
 
-    What was written stays if the process dies. A record that is never written leaves no line.
+    It lies in benchmarks/records, or where `recording_into` says, and has this process's command line, with absolute
+    paths shown relative to the checkout where that is possible, else by their last part. What was written stays if the
+    process dies. A record that is never written leaves no line.
 
     Args:
         name: what is measured: letters, digits, - and _.
-        command: as a user would type it; None takes it from this process's own command line. Absolute paths
-            in it are shown relative to the checkout where that is possible, else by their last part.
-        folder: where the records are; default: benchmarks/records, or what `recording_into` says.
 
     Raises:
         InputError: a name that is no file name.
     """
 
-    def __init__(self, name: str, *, command: str | None = None, folder: Path | None = None) -> None:
+    def __init__(self, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise InputError(f"'{name}' cannot name a record: use letters, digits, - and _")
-        words = shlex.split(command) if command is not None else ["python", *sys.orig_argv[1:]]
+        words = ["python", *sys.orig_argv[1:]]
         self._start = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": shlex.join(public_path(word) for word in words),
@@ -78,7 +77,7 @@ class GrowingRecord:
             "versions": versions(),
             "device": device(),
         }
-        self._path = (folder or _folder.get()) / f"{name}.jsonl"
+        self._path = _folder.get() / f"{name}.jsonl"
         self._line: str | None = None
 
     def write(self, **fields: object) -> Path:
@@ -105,9 +104,9 @@ class GrowingRecord:
         return self._path
 
 
-def append_record(name: str, *, command: str | None = None, folder: Path | None = None, **fields: object) -> Path:
+def append_record(name: str, **fields: object) -> Path:
     """Append one whole record to NAME.jsonl: `GrowingRecord`, written once."""
-    return GrowingRecord(name, command=command, folder=folder).write(**fields)
+    return GrowingRecord(name).write(**fields)
 
 
 def summarise(samples: Sequence[float]) -> dict[str, float | int]:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from engine.records import versions
+from tests import jobs
 
 HAS_GPU = torch.cuda.is_available()
 REQUIRE_GPU = os.environ.get("REQUIRE_GPU") == "1"
@@ -58,6 +59,29 @@ def dali() -> ModuleType:
         "nvidia.dali", reason="DALI is not installed (it has wheels for Linux only): extra cuda13 or cuda12"
     )
     return importlib.import_module("engine.data.dali.decode")
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a small set of real H.264 files. A test that changes one writes a set of its own."""
+    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="session")
+def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A run with a control that nothing happened to: (config, run folder, what it printed). Read it, write nothing."""
+    here = tmp_path_factory.mktemp("a finished one")
+    run = {"folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True}
+    config = jobs.write_config(here / "config.yaml", videos, here / "run", run=run, log={"report": True})
+    done = jobs.start(config, ranks=1, merged=False).completed(600)
+    assert done.returncode == 0, done.stderr
+    return config, here / "run", done.stdout
+
+
+@pytest.fixture(scope="session")
+def whole(finished: tuple[Path, Path, str]) -> Path:
+    """The folder of that run: what one that was killed, stopped or spoilt must end as."""
+    return finished[1]
 
 
 @pytest.fixture(scope="session")

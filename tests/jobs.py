@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from tests.environment import environment
 from tests.forked import Forked
 
 TRAIN = str(REPO / "engine" / "train.py")
+TORCHRUN = Path(torch.distributed.__file__).with_name("run.py")
 THINGS, MOVEMENTS = ["ball", "star", "house"], ["falling", "circling", "growing"]
 # C3D has no batch-norm, so its loss does not depend on how a batch is divided.
 EXACT = {
@@ -63,14 +63,6 @@ def write_config(path: Path, manifest: Path, folder: Path, **sections: dict) -> 
     return path
 
 
-def command(*arguments: object, ranks: int = 0, launcher: Sequence[str] = ()) -> list[str]:
-    """The command line of a job; with `ranks` through torchrun and its own options `launcher`."""
-    words = [sys.executable]
-    if ranks:
-        words += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), *launcher]
-    return [*words, TRAIN, *map(str, arguments)]
-
-
 def run(*arguments: object, ranks: int = 0, check: bool = True, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
     """Run a job to its end; with `ranks` on so many, of which each must end well, and returns the first."""
     if ranks:
@@ -96,16 +88,16 @@ def run_script(script: str, folder: Path, ranks: int, timeout_s: float) -> None:
     _run_ranks(path, folder, ranks=ranks, timeout_s=timeout_s)
 
 
-def start(
-    *arguments: object, ranks: int = 0, launcher: Sequence[str] = (), **more: str
-) -> subprocess.Popen[str] | Forked:
-    """Start a job; `more` are variables of its environment."""
-    if not ranks:
-        return Forked(Path(TRAIN), *arguments, variables=environment(**more), merged=True)
-    return subprocess.Popen(
-        command(*arguments, ranks=ranks, launcher=launcher),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(**more),
-    )  # fmt: skip
+def start(*arguments: object, ranks: int = 0, launcher: Sequence[str] = (), merged: bool = True, **more: str) -> Forked:
+    """Start a job; with `ranks` through torchrun and its own options `launcher`; `more` are variables of its environment.
+
+    Torchrun is forked; the ranks it starts are processes as a user's are.
+    """
+    program, words = Path(TRAIN), arguments
+    if ranks:
+        program = TORCHRUN
+        words = ("--standalone", "--nproc-per-node", ranks, *launcher, TRAIN, *arguments)
+    return Forked(program, *words, variables=environment(**more), merged=merged)
 
 
 def free_port() -> int:
@@ -141,7 +133,7 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str] | Fork
     raise AssertionError(f"step {step} was not seen: {process.communicate()[0]}")
 
 
-def workers(process: subprocess.Popen[str]) -> dict[int, int]:
+def workers(process: Forked) -> dict[int, int]:
     """The processes that a torchrun has started and that are alive: rank -> process."""
     found = {}
     for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
@@ -152,7 +144,7 @@ def workers(process: subprocess.Popen[str]) -> dict[int, int]:
     return found
 
 
-def stop(process: subprocess.Popen[str] | Forked, number: signal.Signals) -> tuple[int, str, float]:
+def stop(process: Forked, number: signal.Signals) -> tuple[int, str, float]:
     """Signal a job and wait for its end: (exit status, what it printed, seconds)."""
     asked = time.monotonic()
     process.send_signal(number)

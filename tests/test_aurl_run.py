@@ -8,12 +8,7 @@ import torch
 
 from engine.checkpoint import network_weights, read_checkpoint
 from engine.tasks.zero_shot.trained import load_for_inference
-from tests.jobs import EXACT, final_weights, losses, run, same_weights, write_config, write_videos
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    return write_videos(tmp_path_factory.mktemp("videos"))
+from tests.jobs import EXACT, final_weights, losses, run, same_weights, write_config
 
 
 @pytest.fixture(scope="module")

@@ -15,25 +15,12 @@ from engine.errors import InputError
 from tests import jobs
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
 def config_of(folder, videos):
     """A checkpoint after every step, pictures left out (files then stay smaller than a checkpoint)."""
     return jobs.write_config(
         folder.parent / "config.yaml", videos, folder,
         checkpoint={"every_steps": 1, "keep": 1}, log={"every_steps": 1, "sample_clips": 0},
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def whole(videos, tmp_path_factory):
-    """The folder of a run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    jobs.run(config_of(folder, videos))
-    return folder
 
 
 def kill_and_resume(folder, videos, whole, num_kills, seed):

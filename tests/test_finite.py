@@ -112,11 +112,6 @@ def test_fp16_overflow_lowers_the_scale_and_counts_only_once_it_has_collapsed():
     assert rows == [(1, 0, 2.0), (2, 0, 1.0), (3, 1, 0.5), (4, 2, 0.25), (5, 3, 0.125), (6, 4, 0.0625)]
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
 # A run whose loss is made infinite on one rank after some numbers of steps: what a burst of bad numbers looks like.
 POISONED = """
 import sys

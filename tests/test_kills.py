@@ -25,11 +25,6 @@ NUM_KILLS = 6  # at each place
 NUM_FILES = 120
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
 def config_of(folder, videos):
     """A checkpoint of 7 MB after every step, so that writing it takes long; and two long evaluations, at 9 and 18."""
     return jobs.write_config(
@@ -79,16 +74,18 @@ def killed_in(place: str, folder: Path, config: Path, draw: random.Random) -> bo
     before, begun = steps_done(folder), starts(folder)
     match place:
         case "step":
-            kill_once(jobs.command(config), lambda: steps_done(folder) > before, draw.uniform(0, 0.2))
+            kill_once(
+                [sys.executable, jobs.TRAIN, str(config)], lambda: steps_done(folder) > before, draw.uniform(0, 0.2)
+            )
             return steps_done(folder) > before
         case "checkpoint":
             for leftover in (folder / "checkpoints").glob(".*"):
                 leftover.unlink()  # of the kill before, so that this one's is known
-            kill_once(jobs.command(config), lambda: half_written(folder), draw.uniform(0, 0.01))
+            kill_once([sys.executable, jobs.TRAIN, str(config)], lambda: half_written(folder), draw.uniform(0, 0.01))
             return half_written(folder)
         case "evaluation":
             kill_once(
-                jobs.command(config),
+                [sys.executable, jobs.TRAIN, str(config)],
                 lambda: starts(folder) > begun and steps_done(folder) == 9 and not half_written(folder),
                 draw.uniform(0.1, 0.6),
             )

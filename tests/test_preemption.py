@@ -13,19 +13,6 @@ from engine.preemption import stop_on_signals
 from tests import jobs
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
-@pytest.fixture(scope="module")
-def whole(videos, tmp_path_factory):
-    """The folder of a run that nobody stopped."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    jobs.run(jobs.write_config(folder.parent / "config.yaml", videos, folder))
-    return folder
-
-
 def test_sigterm_and_sigusr1_save_and_the_run_goes_on_bit_for_bit(videos, whole, tmp_path):
     folder = tmp_path / "run"
     # No checkpoint but those that the signals ask for, and the ones at measured epochs.

@@ -11,11 +11,6 @@ import yaml
 from tests import jobs
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
 def short_run(here, videos, *overrides, **run):
     folder = here / "run"
     jobs.run(jobs.write_config(

@@ -29,11 +29,6 @@ from tests import jobs
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
-
-
 def make_config(videos: Path, folder: Path, *overrides: str):
     """A narrow R(2+1)D on the small videos, in fp64 so that equal means equal."""
     path = jobs.write_config(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,32 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from engine.checkpoint import read_checkpoint
 from engine.results.record import read_results
-from tests.environment import environment
-from tests.jobs import command, events, final_weights, losses, run, start, wait_for_step, write_config, write_videos
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    """A small set of real H.264 files and its manifest."""
-    return write_videos(tmp_path_factory.mktemp("videos"))
+from tests.jobs import events, final_weights, losses, run, start, wait_for_step, write_config
 
 
 def board(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder / "tensorboard")).Reload()
-
-
-@pytest.fixture(scope="module")
-def finished(videos, tmp_path_factory) -> tuple[Path, Path, str]:
-    """An uninterrupted run with a control: (config, run folder, what it printed)."""
-    here = tmp_path_factory.mktemp("a finished one")
-    config = write_config(here / "config.yaml", videos, here / "run", run={
-        "folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True,
-    }, log={"report": True})  # fmt: skip
-    # As a user starts it, and not forked as the others are.
-    done = subprocess.run(
-        command(config, ranks=1), capture_output=True, text=True, timeout=600, env=environment(), check=True
-    )
-    return config, here / "run", done.stdout
 
 
 def test_torchrun_trains_evaluates_and_says_where_things_lie(finished):

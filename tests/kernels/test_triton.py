@@ -5,6 +5,7 @@ Triton reads TRITON_INTERPRET when it is imported, and it is imported once in a 
 
 import subprocess
 import sys
+from collections.abc import Generator
 
 import pytest
 import torch
@@ -16,33 +17,58 @@ from tests.kernels.test_clip_normalize import random_frames
 from tests.kernels.test_cosine_topk import random_rows
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-NAMES = ("cosine_topk", "clip_normalize", "channel_sums", "temporal_conv")
-CASES = [f"tests/kernels/triton_{name}.py" for name in NAMES]
+# Two processes, as a small machine has two cores and the imports take seconds.
+CASES = {
+    "cosine_topk": ["tests/kernels/triton_cosine_topk.py"],
+    "others": [f"tests/kernels/triton_{name}.py" for name in ("temporal_conv", "clip_normalize", "channel_sums")],
+}
 
 
-def run_cases(path: str, interpret: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path],
+def start(cases: str, interpret: str, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CASES[cases], *words],
         cwd=ROOT,
         env=environment(TRITON_INTERPRET=interpret),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=1200,
-        check=False,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
 
 
-@pytest.mark.parametrize("path", CASES)
-def test_in_the_interpreter(path):
-    run_cases(path, "1")
+def check(process: subprocess.Popen[str]) -> None:
+    try:
+        printed, _ = process.communicate(timeout=1200)
+    finally:
+        process.kill()
+    assert process.returncode == 0, printed[-8000:]
+    assert " passed" in printed
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> Generator[dict[str, subprocess.Popen[str]]]:
+    """The cases in the interpreter, both processes at once: each computes on one core."""
+    started = {cases: start(cases, "1") for cases in CASES}
+    yield started
+    for process in started.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("cases", CASES)
+def test_in_the_interpreter(cases, interpreted):
+    check(interpreted[cases])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cases", CASES)
+def test_in_fp16_in_the_interpreter(cases):
+    check(start(cases, "1", "-m", "slow"))
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("path", CASES)
-def test_on_the_gpu(path):
-    run_cases(path, "0")
+@pytest.mark.parametrize("cases", CASES)
+def test_on_the_gpu(cases):
+    check(start(cases, "0"))
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

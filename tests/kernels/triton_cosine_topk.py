@@ -8,10 +8,11 @@ from kernels.cosine_classes_triton import prepare_classes_triton
 from kernels.cosine_configs import Config
 from kernels.cosine_topk import cosine_topk_ref
 from kernels.cosine_topk_triton import cosine_topk_triton
-from tests.kernels.interpreter import DEVICE
+from tests.kernels.interpreter import DEVICE, few
 from tests.kernels.test_cosine_topk import DTYPES, cosines, random_rows
 
 SMALL = Config(16, 64, 4, 2)
+FEW_DTYPES = few(DTYPES, rare=torch.float16)  # to the kernel it is what bf16 is: the other half precision
 
 
 def topk(queries, classes, k, config=SMALL, splits=1):
@@ -27,7 +28,7 @@ def errors(scores, indices, exact):
     return (scores.double() - at).abs().max().item(), (at - best).abs().max().item()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FEW_DTYPES)
 @pytest.mark.parametrize("splits", [1, 2])
 @pytest.mark.parametrize(
     ("n", "c", "d", "k"),
@@ -47,7 +48,7 @@ def test_no_worse_than_the_reference(n, c, d, k, splits, dtype):
 
 
 @pytest.mark.parametrize("k", [1, 4])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FEW_DTYPES)
 @pytest.mark.parametrize(
     "config",
     [
@@ -59,7 +60,7 @@ def test_no_worse_than_the_reference(n, c, d, k, splits, dtype):
     ids=str,
 )
 def test_ways_of_cutting_change_nothing_but_rounding(config, dtype, k):
-    queries, classes = random_rows(40, 130, dtype=dtype), random_rows(130, 130, seed=1, dtype=dtype)
+    queries, classes = random_rows(40, 70, dtype=dtype), random_rows(70, 70, seed=1, dtype=dtype)
     scores, indices = topk(queries, classes, k, config=config)
     expected = cosine_topk_ref(queries, classes, k)
     torch.testing.assert_close(scores, expected[0], rtol=0, atol=1e-6)
@@ -67,7 +68,7 @@ def test_ways_of_cutting_change_nothing_but_rounding(config, dtype, k):
 
 
 @pytest.mark.parametrize("splits", [1, 3])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FEW_DTYPES)
 def test_ties_go_to_the_lower_index(dtype, splits):
     queries, one = random_rows(3, 50, dtype=dtype), random_rows(1, 50, seed=1, dtype=dtype)
     scores, indices = topk(queries, one.expand(600, 50), 9, splits=splits)
@@ -86,7 +87,7 @@ def test_signed_zeros_tie():
     torch.testing.assert_close(scores, torch.tensor([[1, 0, 0, -(0.5**0.5), -1]]))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FEW_DTYPES)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_zero_and_broken_rows(dtype, bad):
     queries = torch.tensor([[1.0, 0.0], [bad, 1.0], [0.0, 0.0]], dtype=dtype)
@@ -131,7 +132,7 @@ def test_zero_classes_between_others_score_zero():
 @pytest.mark.parametrize("splits", [1, 2])
 def test_scores_that_rounding_makes_equal_are_in_the_order_of_their_indices(splits):
     """Scores that differ by a bit before the query's length is divided out, and by nothing after it."""
-    queries = random_rows(40, 2)
+    queries = random_rows(16, 2)
     steps = 1 + torch.arange(300) * 2.0**-23
     classes = torch.stack((steps, torch.ones(300)), dim=1)[
         torch.randperm(300, generator=torch.Generator().manual_seed(0))

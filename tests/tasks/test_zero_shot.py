@@ -1,9 +1,7 @@
 """Zero-shot recognition as a task: its class vectors are made once, its control differs in nothing but them."""
 
 from collections import Counter
-from pathlib import Path
 
-import pytest
 import torch
 
 from engine.config import Config, load_config
@@ -17,11 +15,6 @@ from engine.train import train
 from tests import jobs
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> Path:
-    return jobs.write_videos(tmp_path_factory.mktemp("videos"))
 
 
 def test_class_vectors_of_a_set_are_made_once_in_a_run(videos, tmp_path, monkeypatch):
