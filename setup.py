@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["engine", "engine.*", "kernels", "kernels.*"]),
-    package_data={"engine.semantics": ["tables/*"], "engine.visual_report": ["page.html", "page.css"]},
+    package_data={"engine.semantics": ["tables/*"], "engine.results.visual_report": ["page.html", "page.css"]},
     install_requires=[
         "torch>=2.11,<2.16",
         "torchvision>=0.26,<0.30",

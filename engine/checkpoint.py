@@ -5,16 +5,15 @@ A run folder's `checkpoints/` holds `step_00001234.pt` (the newest few, to resum
 `torch.load(..., weights_only=True)` reads them.
 """
 
-import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from engine.atomic_file import LEFTOVERS, atomic_write
 from engine.errors import InputError
 
 FORMAT_VERSION = 1
@@ -28,26 +27,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         InputError: it cannot be written (a full disk, a lost mount); what was there before is untouched.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with atomic_write(path, durable=True) as partial, partial.open("wb") as file:
             torch.save({"format": FORMAT_VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except (OSError, RuntimeError) as error:
         # torch's writer stumbles over the short file and raises its own error on top of the disk's.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise InputError(
             f"checkpoint '{path}' could not be written ({cause.strerror}): make room on its disk"
         ) from error
@@ -124,7 +112,7 @@ def set_aside_later(run_folder: Path, step: int) -> None:
 
 def drop_old_checkpoints(run_folder: Path, keep: int) -> None:
     """Delete all but the `keep` newest checkpoints (never `best.pt`)."""
-    left_by_a_kill = (run_folder / "checkpoints").glob(".*.partial")
+    left_by_a_kill = (run_folder / "checkpoints").glob(LEFTOVERS)
     for path in [*list_checkpoints(run_folder)[keep:], *left_by_a_kill]:
         path.unlink(missing_ok=True)
 

@@ -28,18 +28,13 @@ class RunConfig:
     """Where and how the run happens."""
 
     folder: str = option("runs/unnamed", "everything the run writes: log, TensorBoard, checkpoints, pictures, results")
-    seed: int = option(
-        0, "seed of weights, dropout and data order", minimum=0, maximum=MAX_SEED, fixed=True, decides=True
-    )
+    seed: int = option(0, "of weights, dropout and data order", minimum=0, maximum=MAX_SEED, fixed=True, decides=True)
     device: str = option("auto", "auto takes a GPU if there is one and says so", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
     resume: str = option("auto", "auto: newest checkpoint of the run folder if any; never; or a checkpoint's path")
     timeout_s: float = option(1800.0, "a rank that makes no progress for so long ends the job, by its name", minimum=1)
     cpu_threads: int = option(
-        0,
-        "threads torch computes with on a CPU; 0: its default over the local ranks",
-        minimum=0,
-        needs="device=auto|cpu",
+        0, "threads torch computes with on a CPU; 0: its default over the ranks", minimum=0, needs="device=auto|cpu"
     )
     control: bool = option(
         False, "also train the same model on random class vectors, as the control (must sit at chance)"
@@ -224,8 +219,8 @@ def load_config(path: Path, overrides: Sequence[str]) -> Config:
         InputError: naming the file and the key.
     """
     layers = read_layers(path)
-    tree, typed = functools.reduce(merged, layers), {}
-    alone = copy.deepcopy(tree)
+    alone, typed = functools.reduce(merged, layers), {}
+    tree = copy.deepcopy(alone)
     for override in overrides:
         apply_override(tree, override)
         apply_override(typed, override)

@@ -20,6 +20,7 @@ from torch import nn
 
 from engine.config import RunConfig
 from engine.errors import InputError
+from engine.machine import usable_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,6 @@ def _own_part(store: dist.Store, rank: int, world_size: int, timeout: timedelta)
                 missing = []
         time.sleep(0.02)
     return dist.PrefixStore(f"start_{answer['prefix']}", store)
-
-
-def usable_cores() -> int:
-    """CPU cores this process may run on (a container or a scheduler may grant fewer than there are)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def barrier() -> None:

@@ -7,7 +7,6 @@ elsewhere adds a line, so that it is seen where what was done.
 
 import hashlib
 import importlib.metadata
-import json
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import torch
 
 from engine.config import Config
 from engine.distributed import Ranks
+from engine.json_lines import append_json_line
 from engine.records import device, git_state
 
 FILE = "provenance.jsonl"
@@ -51,8 +51,7 @@ def append_provenance(folder: Path, config: Config, ranks: Ranks, step: int) -> 
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_json_line(path, line)
     return path
 
 

@@ -20,7 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.atomic_file import atomic_write
 from engine.errors import InputError
+from engine.json_lines import append_json_line
+from engine.machine import usable_cores
 
 RECORDS = Path(__file__).resolve().parents[1] / "benchmarks" / "records"
 
@@ -52,22 +55,21 @@ def recording_into(folder: Path) -> Iterator[None]:
 class GrowingRecord:
     """A record that is written while it is measured: each `write` puts the whole of it into its line of NAME.jsonl.
 
-    What was written stays if the process dies. A record that is never written leaves no line.
+    It lies in benchmarks/records, or where `recording_into` says, and has this process's command line, with absolute
+    paths shown relative to the checkout where that is possible, else by their last part. What was written stays if the
+    process dies. A record that is never written leaves no line.
 
     Args:
         name: what is measured: letters, digits, - and _.
-        command: as a user would type it; None takes it from this process's own command line. Absolute paths
-            in it are shown relative to the checkout where that is possible, else by their last part.
-        folder: where the records are; default: benchmarks/records, or what `recording_into` says.
 
     Raises:
         InputError: a name that is no file name.
     """
 
-    def __init__(self, name: str, *, command: str | None = None, folder: Path | None = None) -> None:
+    def __init__(self, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise InputError(f"'{name}' cannot name a record: use letters, digits, - and _")
-        words = shlex.split(command) if command is not None else ["python", *sys.orig_argv[1:]]
+        words = ["python", *sys.orig_argv[1:]]
         self._start = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": shlex.join(public_path(word) for word in words),
@@ -75,7 +77,7 @@ class GrowingRecord:
             "versions": versions(),
             "device": device(),
         }
-        self._path = (folder or _folder.get()) / f"{name}.jsonl"
+        self._path = _folder.get() / f"{name}.jsonl"
         self._line: str | None = None
 
     def write(self, **fields: object) -> Path:
@@ -87,25 +89,24 @@ class GrowingRecord:
         """
         if clash := self._start.keys() & fields:
             raise ValueError(f"fields {sorted(clash)} are those of every record: call them otherwise")
-        line = json.dumps(self._start | fields, allow_nan=False) + "\n"
+        values = self._start | fields
+        line = json.dumps(values, allow_nan=False) + "\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._line is None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
+            append_json_line(self._path, values)
         else:
             before, mine, after = self._path.read_text(encoding="utf-8").rpartition(self._line)
             if not mine:
                 raise InputError(f"'{self._path}' was changed by another program: a record in it cannot be completed")
-            whole = self._path.with_suffix(".tmp")
-            whole.write_text(before + line + after, encoding="utf-8")
-            whole.replace(self._path)
+            with atomic_write(self._path) as partial:
+                partial.write_text(before + line + after, encoding="utf-8")
         self._line = line
         return self._path
 
 
-def append_record(name: str, *, command: str | None = None, folder: Path | None = None, **fields: object) -> Path:
+def append_record(name: str, **fields: object) -> Path:
     """Append one whole record to NAME.jsonl: `GrowingRecord`, written once."""
-    return GrowingRecord(name, command=command, folder=folder).write(**fields)
+    return GrowingRecord(name).write(**fields)
 
 
 def summarise(samples: Sequence[float]) -> dict[str, float | int]:
@@ -160,8 +161,7 @@ def versions() -> dict[str, str]:
 
 def device() -> dict[str, object]:
     """The hardware: CPU model, cores this process may use, GPU names."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": _cpu_model(), "cores": usable, "gpus": _gpu_names()}
+    return {"cpu": _cpu_model(), "cores": usable_cores(), "gpus": _gpu_names()}
 
 
 def _cpu_model() -> str:

@@ -11,7 +11,6 @@ The features themselves have seen the held-out training classes (the backbone wa
 them is higher than on new classes; it serves to compare strengths.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch.nn import functional
 from engine.errors import InputError
 
 STRENGTHS = tuple(float(value) for value in np.logspace(-4, 4, 17))
+_PARTITIONS, _FOLDS = 10, 5
 MIN_CLASSES = 4  # two to hold out, two to learn from
 
 
@@ -90,16 +90,13 @@ def choose_ridge(
     label: torch.Tensor,
     vectors: torch.Tensor,
     *,
-    strengths: Sequence[float] = STRENGTHS,
-    repeats: int = 10,
-    num_folds: int = 5,
     seed: int = 0,
 ) -> RidgeHead:
     """Ridge regression over all training classes, of the strength that best names classes held out of it.
 
     Args:
         features: [V, F], one row a video. label: int64 [V], into `vectors`. vectors: unit class vectors [C, D].
-        repeats: random partitions of the classes into `num_folds` folds (of at least two classes), over which accuracy
+        seed: of ten random partitions of the classes into five folds (of at least two classes), over which accuracy
             among the classes of the fold held out is averaged. Of equal strengths the largest is taken.
 
     Raises:
@@ -110,26 +107,26 @@ def choose_ridge(
     generator = np.random.default_rng(seed)
     folds = [
         torch.from_numpy(fold)
-        for _ in range(repeats)
-        for fold in np.array_split(generator.permutation(len(vectors)), min(num_folds, len(vectors) // 2))
+        for _ in range(_PARTITIONS)
+        for fold in np.array_split(generator.permutation(len(vectors)), min(_FOLDS, len(vectors) // 2))
     ]
-    hits = torch.stack([_held_out_accuracy(features, label, vectors, fold, strengths) for fold in folds]).mean(dim=0)
-    scores = dict(zip(strengths, hits.tolist(), strict=True))
-    strength = max(strengths, key=lambda value: (scores[value], value))
+    hits = torch.stack([_held_out_accuracy(features, label, vectors, fold) for fold in folds]).mean(dim=0)
+    scores = dict(zip(STRENGTHS, hits.tolist(), strict=True))
+    strength = max(STRENGTHS, key=lambda value: (scores[value], value))
     weight, bias = fit_ridge(features, label, vectors, strength)
     chance = float(np.mean([1 / len(fold) for fold in folds]))
     return RidgeHead(weight, bias, strength, scores, chance)
 
 
 def _held_out_accuracy(
-    features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor, fold: torch.Tensor, strengths: Sequence[float]
+    features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor, fold: torch.Tensor
 ) -> torch.Tensor:
     """Accuracy on the classes of `fold`, among them alone, of regressions over the others: float64 [strengths]."""
     is_held = torch.isin(label, fold)
     solver = _Solver(features[~is_held], label[~is_held], vectors)
     candidates = functional.normalize(vectors[fold], dim=1)
     accuracies = []
-    for strength in strengths:
+    for strength in STRENGTHS:
         weight, bias = solver.solve(strength)
         points = features[is_held] @ weight.T + bias
         accuracies.append((fold[(points @ candidates.T).argmax(dim=1)] == label[is_held]).double().mean())

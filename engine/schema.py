@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import yaml
 
@@ -24,18 +24,23 @@ MAX_YAML_BYTES = 2**20
 MAX_SEED = 2**32 - 1  # numpy's RandomState takes no larger one
 
 
-def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A config key: its default (... if it is required; a mutable one is copied), what it means, and what holds of it.
+class Meaning(TypedDict, total=False):
+    """What a key says of itself, for `option`. The keys of a section inherit the last three where they do not say."""
 
-    Args:
-        metadata: any of choices: what it may be. minimum, maximum: of a number, or of each of a list.
-            needs: where it matters, else it is an error to set it: KEY=A|B (another key is one of these), KEY!=A, KEY
-            (that is not off), several with " or " between them; KEY is of the same section or a dotted name.
-            unused: for sections in it, key -> what it would need: it never matters there.
-            decides: False: it changes speed, what is told or what is kept, and nothing of the result but its last digits.
-            fixed: True: a run that resumes must have it as it was; False: nothing in it is fixed.
-    """
-    metadata = {"help": help, **metadata}
+    choices: Sequence[str]
+    minimum: float  # of a number, or of each of a list
+    maximum: float
+    needs: str  # else it cannot matter: KEY=A|B, KEY!=A, KEY (not off), or several with " or "; dotted if of another section
+    unused: Mapping[str, str]  # keys that never matter in the sections that it holds -> what they need
+    decides: (
+        bool  # False: it changes speed, what is told or what is kept, and nothing of the result but its last digits
+    )
+    fixed: bool  # True: a run that resumes must have it as it was
+
+
+def option(default: Any, help: str, **meaning: Unpack[Meaning]) -> Any:
+    """A config key: its default (... if it is required; a mutable one is copied), and what it means."""
+    metadata = {"help": help, **meaning}
     if default is ...:
         return dataclasses.field(metadata=metadata)
     if isinstance(default, list | dict):
@@ -43,9 +48,9 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def section(cls: type[T], **metadata: Any) -> T:
-    """A section with all its defaults, as the default of a field; metadata as in `option`."""
-    return dataclasses.field(default_factory=cls, metadata=metadata)
+def section(cls: type[T], **meaning: Unpack[Meaning]) -> T:
+    """A section with all its defaults, as the default of a field."""
+    return dataclasses.field(default_factory=cls, metadata=meaning)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -78,9 +83,8 @@ def read_layers(path: Path, above: Sequence[Path] = ()) -> list[dict[str, Any]]:
         InputError: a file is missing or no valid YAML, or they name each other in a circle.
     """
     if any(path.resolve() == other.resolve() for other in above):
-        raise InputError(
-            f"configs take their keys from each other in a circle: {' -> '.join(map(str, [*above, path]))}"
-        )
+        circle = " -> ".join(map(str, [*above, path]))
+        raise InputError(f"configs take their keys from each other in a circle: {circle}")
     try:
         own = _read_file(path)
     except InputError as error:
@@ -88,7 +92,7 @@ def read_layers(path: Path, above: Sequence[Path] = ()) -> list[dict[str, Any]]:
     base = own.pop("base", None)
     if base is None:
         return [own]
-    if not isinstance(base, str):
+    if not isinstance(base, str) or "\0" in base:
         raise InputError(f"{path}: 'base' must name another config, not {base!r}")
     return [*read_layers(path.parent / base, [*above, path]), own]
 

@@ -50,10 +50,10 @@ class Change:
 
 def idle(config: Any) -> dict[str, str]:
     """The keys of a config that cannot matter, by dotted name, each with what it would need."""
-    unused = {
+    needs = {
         key.name: key.metadata.get("unused", {}).get(key.field.name) or _unmet(config, key) for key in _keys(config)
     }
-    return {name: needs for name, needs in unused.items() if needs}
+    return {name: need for name, need in needs.items() if need}
 
 
 def refuse_idle(config: Any, written: Mapping[str, Any], also_idle: Collection[str] | None = None) -> None:
@@ -167,10 +167,8 @@ def _missing(config: Any, key: Key, need: str) -> str | None:
     section = functools.reduce(getattr, parents, config) if parents else key.section
     field = next(field for field in dataclasses.fields(section) if field.name == last)
     other = Key(named if parents else key.name.rpartition(".")[0] + "." + last, section, field, field.metadata)
-    is_met = {"=": str(other.value) in values.split("|"), "!=": str(other.value) != values, None: bool(other.value)}[
-        sign
-    ]
-    if is_met:
+    value = str(other.value)
+    if value in values.split("|") if sign == "=" else value != values if sign else other.value:
         return _unmet(config, other)
-    wanted = values.replace("|", " or ") if sign == "=" else f"other than {values or other.value}"
-    return f"{other.name} {wanted}" + (f" (here {other.value})" if sign == "=" else "")
+    wanted = f"{values.replace('|', ' or ')} (here {value})" if sign == "=" else f"other than {values or value}"
+    return f"{other.name} {wanted}"

@@ -20,7 +20,6 @@ def clip_normalize(
     std: Sequence[float] = KINETICS_STD,
     *,
     channels_last: bool = True,
-    flip: Tensor | None = None,
     channels: int | None = None,
 ) -> Tensor:
     """(frames / 255 - mean) / std, with the channels moved to the second axis.
@@ -31,22 +30,21 @@ def clip_normalize(
         mean, std: C values each, in units of 0..1.
         channels_last: True leaves the memory in the order of `frames`, which is channels_last_3d; False makes it
             contiguous, as the paper's own recipe had it.
-        flip: bool [N] on the device of `frames`: which clips to mirror left to right.
         channels: of the result, default C; those past C are filled with zeros (tensor cores like multiples of 8).
 
     Returns:
         [N, channels, T, H, W] on the device of `frames`. One pass over memory on a GPU that Triton supports.
 
     Raises:
-        ValueError: shapes, types or devices are not as above.
+        ValueError: shapes or types are not as above.
     """
-    channels = _check(frames, mean, std, flip, channels)
+    channels = _check(frames, mean, std, channels)
     is_indexed = frames.shape[1:-1].numel() * channels < 2**31  # by the kernel, within a clip
     if channels_last and is_indexed and dtype in _TRITON_DTYPES and can_use_triton(frames.device):
         from kernels.clip_normalize_triton import clip_normalize_triton
 
-        return clip_normalize_triton(frames, dtype, *scales_and_shifts(mean, std), flip, channels)
-    clips = _normalize_in_torch(frames if flip is None else _mirror(frames, flip), dtype, mean, std, channels_last)
+        return clip_normalize_triton(frames, dtype, *scales_and_shifts(mean, std), channels)
+    clips = _normalize_in_torch(frames, dtype, mean, std, channels_last)
     return clips if channels == clips.shape[1] else _pad_channels(clips, channels, channels_last)
 
 
@@ -73,23 +71,16 @@ def clip_normalize_ref(
     std: Sequence[float] = KINETICS_STD,
     *,
     channels_last: bool = True,
-    flip: Tensor | None = None,
     channels: int | None = None,
 ) -> Tensor:
     """The definition of `clip_normalize`, step by step."""
-    channels = _check(frames, mean, std, flip, channels)
-    if flip is not None:
-        frames = _mirror(frames, flip)
+    channels = _check(frames, mean, std, channels)
     work = torch.promote_types(dtype, torch.float32)
     mean, std = (torch.tensor(values, dtype=work, device=frames.device) for values in (mean, std))
     clips = (frames.to(work) / 255 - mean) / std
     layout = torch.channels_last_3d if channels_last else torch.contiguous_format
     clips = torch.nn.functional.pad(clips, (0, channels - clips.shape[-1]))
     return clips.to(dtype).permute(0, 4, 1, 2, 3).contiguous(memory_format=layout)
-
-
-def _mirror(frames: Tensor, flip: Tensor) -> Tensor:
-    return torch.where(flip[:, None, None, None, None], frames.flip(3), frames)
 
 
 def _pad_channels(clips: Tensor, channels: int, channels_last: bool) -> Tensor:
@@ -114,21 +105,13 @@ def _scale_and_shift(
     return tuple(torch.tensor(values * repeats, dtype=dtype, device=device) for values in both)
 
 
-def _check(
-    frames: Tensor, mean: Sequence[float], std: Sequence[float], flip: Tensor | None, channels: int | None
-) -> int:
+def _check(frames: Tensor, mean: Sequence[float], std: Sequence[float], channels: int | None) -> int:
     """The number of channels of the result."""
     if frames.dtype != torch.uint8 or frames.ndim != 5:
         raise ValueError(f"frames must be uint8 [N, T, H, W, C], not {frames.dtype} {tuple(frames.shape)}")
     given = frames.shape[-1]
     if not given == len(mean) == len(std):
         raise ValueError(f"{given} channels need as many means and deviations, not {len(mean)} and {len(std)}")
-    if flip is not None and (
-        flip.dtype != torch.bool or flip.shape != frames.shape[:1] or flip.device != frames.device
-    ):
-        raise ValueError(
-            f"flip must be bool [{len(frames)}] on {frames.device}, not {flip.dtype} {tuple(flip.shape)} on {flip.device}"
-        )
     if channels is not None and channels < given:
         raise ValueError(f"{channels} channels cannot hold the {given} of the frames")
     return given if channels is None else channels

@@ -1,8 +1,8 @@
 """`clip_normalize` in one Triton launch: every byte is read once and every result written once.
 
-A program writes a contiguous run of one clip's channels-last memory. Without mirroring and padding it reads a
-contiguous run too, sixteen bytes at a time; else it gathers, which the caches serve, for it stays within a row. The
-channels' constants are the kernel's arguments: nothing is loaded for them.
+A program writes a contiguous run of one clip's channels-last memory. Without padding it reads a contiguous run too,
+sixteen bytes at a time; else it gathers, which the caches serve. The channels' constants are the kernel's arguments:
+nothing is loaded for them.
 """
 
 import torch
@@ -15,8 +15,7 @@ _BLOCK, _WARPS = 4096, 8  # 16 elements a thread: one 16-byte load, two 16-byte 
 
 @triton.jit
 def _kernel(
-    frames, clips, scales, shifts, flip, size, blocks,
-    W: tl.constexpr, C: tl.constexpr, C_OUT: tl.constexpr, FLIPS: tl.constexpr, BLOCK: tl.constexpr,
+    frames, clips, scales, shifts, size, blocks, C: tl.constexpr, C_OUT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     clip = (tl.program_id(0) // blocks).to(tl.int64)
     place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)  # within the clip's result
@@ -27,11 +26,6 @@ def _kernel(
     if C_OUT != C:
         is_read = inside & (channel < C)
         source = (place // C_OUT) * C + channel
-    if FLIPS:  # noqa: SIM102 (known when the kernel is compiled, unlike the next)
-        if tl.load(flip + clip) != 0:
-            pixel = place // C_OUT
-            column = pixel % W
-            source = (pixel - column + (W - 1 - column)) * C + channel
     level = tl.load(frames + clip * size * C + source, mask=is_read, other=0).to(tl.float32)
     scale = tl.zeros((BLOCK,), tl.float32)
     shift = tl.zeros((BLOCK,), tl.float32)
@@ -47,7 +41,6 @@ def clip_normalize_triton(
     dtype: torch.dtype,
     scales: tuple[float, ...],
     shifts: tuple[float, ...],
-    flip: Tensor | None,
     channels: int,
 ) -> Tensor:
     """`kernels.clip_normalize.clip_normalize` on a GPU, into channels_last_3d; its arguments are checked there.
@@ -55,7 +48,6 @@ def clip_normalize_triton(
     Args:
         frames: a clip's result has fewer than 2**31 elements.
         scales, shifts: C each; the result is frames * scale + shift.
-        flip: bool [N] on the same device, or None.
         channels: of the result; those past C are zero.
     """
     frames = frames.contiguous()
@@ -64,10 +56,9 @@ def clip_normalize_triton(
     pixels = size[0] * size[1] * width
     if clips.numel():
         blocks = triton.cdiv(pixels * channels, _BLOCK)  # of a clip; one axis of programs, as others end at 65,535
-        mirrored = frames if flip is None else flip.contiguous().view(torch.uint8)
         with torch.cuda.device_of(frames):  # Triton launches on the current device
             _kernel[(blocks * batch,)](
-                frames, clips, scales, shifts, mirrored, pixels, blocks,
-                W=width, C=in_channels, C_OUT=channels, FLIPS=flip is not None, BLOCK=_BLOCK, num_warps=_WARPS,
+                frames, clips, scales, shifts, pixels, blocks,
+                C=in_channels, C_OUT=channels, BLOCK=_BLOCK, num_warps=_WARPS,
             )  # fmt: skip
     return clips.permute(0, 4, 1, 2, 3)

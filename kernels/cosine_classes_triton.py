@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.cosine_classes import PreparedClasses
 from kernels.cosine_configs import padded_width
-from kernels.cosine_topk import PreparedClasses
 
 ROW_MULTIPLE = 256  # of every block_c
 _ROWS = 16  # a program's

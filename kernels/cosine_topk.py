@@ -1,12 +1,12 @@
 """The k nearest classes by cosine, without ever holding all N x C scores."""
 
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
+from kernels.cosine_classes import PreparedClasses
 from kernels.sort_keys import from_sort_keys, largest_keys, sort_keys
 from kernels.triton_support import can_use_triton
 
@@ -14,21 +14,6 @@ MAX_K = 32
 _ROWS = 2048  # at most so many queries or classes at a time
 _SCORES = 1 << 20  # and at most so many scores
 _ALIGN = 64  # see _scores
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedClasses:
-    """Classes [C, D] as `prepare_classes` made them, for any number of calls of `cosine_topk`.
-
-    count, width: C and D. rows: where PyTorch computes, fp32 [C, D] of unit length; for the kernel with `inverse` and
-    `bias`, which are None else, as `kernels.cosine_classes_triton` says.
-    """
-
-    rows: Tensor
-    count: int
-    width: int
-    inverse: Tensor | None = None
-    bias: Tensor | None = None
 
 
 def prepare_classes(classes: Tensor) -> PreparedClasses:

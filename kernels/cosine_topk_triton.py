@@ -10,9 +10,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.cosine_classes import PreparedClasses
 from kernels.cosine_classes_triton import ROW_MULTIPLE, inverse_length, inverse_power
 from kernels.cosine_configs import Config, choose_config, pieces
-from kernels.cosine_topk import PreparedClasses
 from kernels.sort_keys import from_sort_keys, largest_keys
 
 _NAN_BITS = tl.constexpr(-(1 << 31))  # as in kernels/sort_keys.py

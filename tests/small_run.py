@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.options import BENCHMARKS
 
 from engine.checkpoint import save_checkpoint
 from engine.config import Config
@@ -44,7 +45,6 @@ def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = 
 def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run tools/`name` within this process, which saves the seconds that its imports take; returns the exit status."""
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     threads = torch.get_num_threads()
     try:
         runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
@@ -56,9 +56,7 @@ def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def benchmark_options(name: str, *words: str) -> Namespace:
-    """The options of a benchmark as `bench_throughput.py` reads them; tools/ must be on Python's path."""
-    from bench.options import BENCHMARKS
-
+    """The options of a benchmark as `bench_throughput.py` reads them."""
     parser = ArgumentParser()
     BENCHMARKS[name](parser)
     return parser.parse_args(words)

@@ -62,7 +62,7 @@ def config(folder: Path, sets: dict[str, str], train_sets: list[dict], **train_s
 def test_pretrain_on_stills_then_train_jointly(sets, tmp_path):
     stills = {"manifest": sets["stills"], "name": "stills"}
     outcome = train(config(tmp_path / "stills", sets, [stills]), RANKS, StopVote())
-    assert outcome.seen.all_classes.num_videos == 2  # held-out stills are embedded as moving crops too
+    assert outcome.results.seen.all_classes.num_videos == 2  # held-out stills are embedded as moving crops too
     state = read_checkpoint(next((tmp_path / "stills" / "checkpoints").glob("step_*.pt")))
     assert state["train_classes"] == ["fishing", "reading"]  # Archery is the test class
     videos = {"manifest": sets["videos"], "classes": ["cooking", "running"], "name": "videos", "weight": 2}

@@ -66,7 +66,7 @@ def starts(folder: Path) -> int:
 
 
 def half_written(folder: Path) -> bool:
-    return any((folder / "checkpoints").glob(".step_*.partial"))
+    return any((folder / "checkpoints").glob(".step_*.partial*"))
 
 
 def killed_in(place: str, folder: Path, config: Path, draw: random.Random) -> bool:

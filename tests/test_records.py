@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -11,9 +12,17 @@ from engine.errors import InputError
 from engine.records import append_record, public_path, summarise
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Records go into tmp_path, of a program of this command line."""
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "tools/x.py", "--n", "3"])
+    with records.recording_into(tmp_path):
+        yield
+
+
 def test_lines_are_added_and_complete(tmp_path):
     for value in (1.5, 2.5):
-        path = append_record("decode", folder=tmp_path, command="python tools/x.py --n 3", clips_per_second=value, n=1)
+        path = append_record("decode", clips_per_second=value, n=1)
     assert path == tmp_path / "decode.jsonl"
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert (first["clips_per_second"], second["clips_per_second"]) == (1.5, 2.5)
@@ -24,8 +33,8 @@ def test_lines_are_added_and_complete(tmp_path):
     assert first["device"]["cores"] >= 1
 
 
-def test_the_commit_is_named(tmp_path):
-    record = json.loads(append_record("x", folder=tmp_path).read_text())
+def test_the_commit_is_named():
+    record = json.loads(append_record("x").read_text())
     if not (records.RECORDS.parents[1] / ".git").exists():
         assert (record["commit"], record["dirty"]) == (None, None)
     else:
@@ -33,7 +42,7 @@ def test_the_commit_is_named(tmp_path):
         assert record["dirty"] in (True, False)
 
 
-def test_no_path_of_this_machine_is_kept(tmp_path):
+def test_no_path_of_this_machine_is_kept(monkeypatch):
     checkout = records.RECORDS.parents[1]
     words = {
         f"{checkout}/configs/a.yaml": "configs/a.yaml",
@@ -45,18 +54,18 @@ def test_no_path_of_this_machine_is_kept(tmp_path):
         "train.lr=1e-3": "train.lr=1e-3",
     }
     assert {word: public_path(word) for word in words} == words
-    command = f"python {checkout}/tools/x.py /home/somebody/videos"
-    line = append_record("x", folder=tmp_path, command=command).read_text()
+    monkeypatch.setattr(sys, "orig_argv", ["python3", f"{checkout}/tools/x.py", "/home/somebody/videos"])
+    line = append_record("x").read_text()
     assert json.loads(line)["command"] == "python tools/x.py videos"
     assert str(checkout.parent) not in line
 
 
 def test_values_that_json_has_no_word_for_are_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        append_record("x", folder=tmp_path, loss=float("nan"))
+        append_record("x", loss=float("nan"))
     assert not (tmp_path / "x.jsonl").exists()
     with pytest.raises(InputError, match="cannot name a record"):
-        append_record("../x", folder=tmp_path)
+        append_record("../x")
 
 
 def test_another_folder_and_no_field_of_the_records_own(tmp_path):
@@ -64,7 +73,7 @@ def test_another_folder_and_no_field_of_the_records_own(tmp_path):
         assert append_record("x", n=1) == tmp_path / "here" / "x.jsonl"
         with pytest.raises(ValueError, match="device"):  # it would hide which machine it was
             append_record("x", device="cpu")
-    assert append_record("x", folder=tmp_path, n=1) == tmp_path / "x.jsonl"
+    assert append_record("x", n=1) == tmp_path / "x.jsonl"
 
 
 def test_quantiles():
@@ -78,11 +87,11 @@ def test_quantiles():
 
 
 def test_a_growing_record_is_one_line_that_is_there_from_its_first_write(tmp_path):
-    append_record("x", folder=tmp_path, n=0)
-    record = records.GrowingRecord("x", folder=tmp_path)
+    append_record("x", n=0)
+    record = records.GrowingRecord("x")
     assert len((tmp_path / "x.jsonl").read_text().splitlines()) == 1
     record.write(n=1)
-    append_record("x", folder=tmp_path, n=9)
+    append_record("x", n=9)
     record.write(n=2, results=[1, 2])
     lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert [line["n"] for line in lines] == [0, 2, 9] and lines[1]["results"] == [1, 2]

@@ -64,9 +64,9 @@ def test_limits_of_the_strength():
 
 def test_a_dead_feature_changes_nothing():
     features, label, vectors = problem(0.5)
-    expected = choose_ridge(features, label, vectors, repeats=1)
+    expected = choose_ridge(features, label, vectors)
     dead = torch.cat([features, torch.full((len(features), 1), 7.0)], dim=1)
-    found = choose_ridge(dead, label, vectors, repeats=1)
+    found = choose_ridge(dead, label, vectors)
     assert found.strength == expected.strength
     torch.testing.assert_close(found.weight[:, :-1], expected.weight)
     assert (found.weight[:, -1] == 0).all()

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from engine.config import Config
-from engine.schema import apply_override, parse, to_tree
+from engine.schema import Meaning, apply_override, parse, to_tree
 from engine.schema_help import sections
 from engine.schema_keys import changes, decisive, idle
 
@@ -68,8 +68,9 @@ def test_a_change_is_named_and_may_be_fixed(override, is_fixed, told):
 
 def test_every_need_names_a_key_and_values_that_it_may_have():
     known, count = sections(Config), 0
-    for cls in known.values():
+    for cls in (Config, *known.values()):
         for field in dataclasses.fields(cls):
+            assert set(field.metadata) <= {"help", *Meaning.__annotations__}, field.name
             for need in filter(None, field.metadata.get("needs", "").split(" or ")):
                 key, _, values = re.fullmatch(r"([\w.]+)(!?=)?(.*)", need).groups()
                 section, _, last = key.rpartition(".")

@@ -10,7 +10,7 @@
 
 Prints a table, appends one line per benchmark to benchmarks/records/NAME.jsonl (the numbers with their 20th, 50th
 and 80th percentile, the machine, the versions, the commit and the command), and makes of that line a picture in
-benchmarks/pictures and points of curves in benchmarks/tensorboard.
+benchmarks/pictures.
 """
 
 from bench import options
@@ -36,7 +36,7 @@ from engine.records import recording_into
 
 def main(arguments: argparse.Namespace) -> None:
     """Run one benchmark with its options, a suite, or show what was recorded."""
-    out, tensorboard = arguments.out, arguments.logdir or arguments.out / "tensorboard"
+    out = arguments.out
     if arguments.markdown:
         for label, record in newest(read_records(out / "records")).items():
             print(f"{markdown(label, record)}\n")
@@ -45,24 +45,24 @@ def main(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with recording_into(out / "records"):
         if arguments.benchmark:
-            _run(arguments, out, tensorboard)
+            _run(arguments, out)
         else:
-            _run_suite(arguments.suite, arguments.part, arguments.skip, out, tensorboard)
+            _run_suite(arguments.suite, arguments.part, arguments.skip, out)
 
 
-def _run(arguments: argparse.Namespace, out: Path, tensorboard: Path) -> None:
+def _run(arguments: argparse.Namespace, out: Path) -> None:
     """One benchmark; what it recorded is published also where a part of it failed."""
     before = {name: len(records) for name, records in read_records(out / "records").items()}
     try:
         importlib.import_module(f"bench.{arguments.benchmark}").run(arguments)
     finally:
         for name, records in read_records(out / "records").items():
-            for place in range(before.get(name, 0), len(records)):
-                picture = publish(name, records[place], place, out / "pictures", tensorboard)
+            for record in records[before.get(name, 0) :]:
+                picture = publish(name, record, out / "pictures")
                 print(f"picture {os.path.relpath(picture)}" if picture else "no picture", flush=True)
 
 
-def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, out: Path, tensorboard: Path) -> None:
+def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, out: Path) -> None:
     """All parts of a suite, or those named, each in a process of its own; one that fails or crashes costs only itself.
 
     Raises:
@@ -76,15 +76,7 @@ def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, ou
     for place, words in enumerate(chosen):
         print(f"\n== {' '.join(words)} ({place + 1} of {len(chosen)})", flush=True)
         started = _clocks()
-        command = [
-            sys.executable,
-            str(Path(__file__).resolve()),
-            "--out",
-            str(out),
-            "--logdir",
-            str(tensorboard),
-            *words,
-        ]
+        command = [sys.executable, str(Path(__file__).resolve()), "--out", str(out), *words]
         status = subprocess.run(command, check=False).returncode
         if status:
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -30,7 +30,8 @@ same pictures go to TensorBoard (`tensorboard --logdir RUN`).
 
 Into --out go results.json (everything), and for each test set confusion_NAME.png, classes_NAME.png,
 classes_NAME.csv (per class: videos, top-1, most frequent wrong answer), predictions_NAME.csv (per video: the nearest
-five classes and their cosines), and with --report: report.html and tensorboard/.
+five classes and their cosines), and with --report: report.html and tensorboard/. What an earlier evaluation left there is
+removed. docs/report.md has the fields of results.json.
 
 With --words random the classes get random vectors: a control, which must come out at chance.
 """
@@ -62,16 +63,14 @@ from engine.metrics import ZeroShotResult
 from engine.results import pictures
 from engine.results.figures import save_figure
 from engine.results.record import Results, file_name, replacing
-from engine.results.tables import accuracy_table, class_table, write_tables
-from engine.schema import to_tree
+from engine.results.tables import accuracy_table, class_table, write_set
+from engine.results.visual_report.board import board_writer, show_results
+from engine.results.visual_report.page import look, write_page
+from engine.results.visual_report.run_folder import read_run_facts
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
-from engine.visual_report.board import board_writer, show_results
-from engine.visual_report.findings import find
-from engine.visual_report.page import Report, write_page
-from engine.visual_report.run_folder import read_run_facts
 
 SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 
@@ -101,7 +100,7 @@ def main(arguments: argparse.Namespace) -> None:
             with replacing(out, reached):
                 write(out, results, datasets)
                 if arguments.report:
-                    write_report(out, loaded, reached, results, general, datasets, classes)
+                    write_report(out, loaded, reached, general, datasets, classes)
             print(f"\nwritten to {out}")
 
 
@@ -201,7 +200,7 @@ def evaluate(
         num_snippets=how.num_snippets,
         decoder=decoder.name,
         precision=str(how.dtype).removeprefix("torch."),
-        settings=to_tree(loaded.config.evaluate),
+        weights=loaded.config.evaluate.weights,
         class_vectors=classes[0].description,
         tests={result.name: result for result in results},
     )
@@ -245,44 +244,25 @@ def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
 def write(out: Path, results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> None:
     """For each test set two pictures and two tables, in the folder `out`."""
     for result, dataset in zip(results, datasets, strict=True):
-        name = file_name(result.name)
-        save_figure(pictures.confusion_figure(result), out / f"confusion_{name}.png")
-        save_figure(pictures.class_accuracy_figure(result), out / f"classes_{name}.png")
-        write_tables(out, result, dataset)
+        write_set(out, result, dataset)
+        save_figure(pictures.class_accuracy_figure(result), out / f"classes_{file_name(result.name)}.png")
 
 
 def write_report(
     out: Path,
     loaded: LoadedModel,
     reached: Results,
-    results: Sequence[ZeroShotResult],
     general: Sequence[GeneralisedResult],
     datasets: Sequence[DataSet],
     classes: Sequence[ClassEmbeddings],
 ) -> None:
     """report.html, and an event file for TensorBoard; looks closer at the results, which takes a while."""
-    trained = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
+    known = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
     config, overlap = loaded.config, loaded.config.train.exclude_overlap
-    found = find(datasets, results, classes, trained, overlap.words or config.words)
-    facts = [
-        ("checkpoint", f"{reached.checkpoint}, step {loaded.step}, epoch {loaded.epoch}"),
-        ("snippets of a video", str(reached.num_snippets)),
-        ("class vectors", reached.class_vectors),
-    ]
-    report = Report(
-        title=config.run.folder,
-        facts=facts,
-        findings=found,
-        tau=overlap.tau,
-        generalised=general,
-        run=read_run_facts(loaded.path, results, reached.num_snippets),
-        warnings=[
-            f"Not unseen in {r.name}, trained on: {', '.join(r.seen_classes)}." for r in results if r.seen_classes
-        ],
-    )
-    write_page(report, out / "report.html")
+    report = look(config.run.folder, reached, datasets, classes, known, overlap, config.words, general)
+    write_page(dataclasses.replace(report, run=read_run_facts(loaded.path, reached)), out / "report.html")
     with board_writer(out) as writer:
-        show_results(results, found, writer, loaded.step)
+        show_results(list(reached.tests.values()), report.findings, writer, loaded.step)
 
 
 if __name__ == "__main__":

@@ -35,14 +35,14 @@ from engine.command_line import output_folder
 from engine.config import load_config
 from engine.data.manifest import Manifest
 from engine.errors import InputError
-from engine.experiments.adopt import adopt_runs
 from engine.experiments.catalogue import EXPERIMENTS
 from engine.experiments.cells import differences
-from engine.experiments.methods import method_cells, read_methods
+from engine.experiments.methods import read_methods
 from engine.experiments.results import Point, read_point
-from engine.experiments.runner import Runner, cores, gpus, plan_jobs, point_key
+from engine.experiments.runner import Runner, gpus, plan_jobs, point_key
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
+from engine.machine import usable_cores
 from engine.records import append_record, public_path
 from engine.results.table import Table
 from engine.semantics.overlap import read_classes
@@ -54,10 +54,8 @@ def main(arguments: argparse.Namespace) -> None:
     setup = _setup(arguments)
     if not arguments.only_plan:
         output_folder(arguments.out, "--out")
-    for text in arguments.adopt:
-        _adopt(text, setup, arguments.out)
     plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
-    workers = arguments.workers or len(gpus()) or cores()
+    workers = arguments.workers or len(gpus()) or usable_cores()
     jobs = plan_jobs([point for points in plans.values() for point in points], arguments.out, workers)
     if arguments.only_plan:
         rows = [[job.name, "yes" if job.is_done() else "no", job.folder.name] for job in jobs.values()]
@@ -80,15 +78,6 @@ def main(arguments: argparse.Namespace) -> None:
         why = "are not finished" if arguments.only_report else "failed"
         _say(f"\n{len(missing)} cells {why} and are missing from the above: {', '.join(job.name for job in missing)}")
         sys.exit(1)
-
-
-def _adopt(text: str, setup: Setup, out: Path) -> None:
-    name, equals, pattern = text.partition("=")
-    if not equals or name not in {method.name for method in setup.methods}:
-        known = ", ".join(method.name for method in setup.methods) or "none: --methods names no file"
-        raise InputError(f"--adopt '{text}' is not of the form METHOD=GLOB with a method of the list ({known})")
-    for line in adopt_runs([method_cells(setup, split)[name] for split in setup.splits], pattern, out):
-        _say(line)
 
 
 def _report(name: str, setup: Setup, points: list[Point], out: Path) -> Report | None:

@@ -24,12 +24,12 @@ docs/data.md tells how to get each data set in place, and what the manifest's co
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
 from engine.command_line import Parser
 from engine.errors import InputError, run_command
+from engine.machine import usable_cores
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workers",
         type=int,
-        default=os.cpu_count() or 1,
+        default=usable_cores(),
         metavar="N",
         help="files read at once (default: one per core)",
     )

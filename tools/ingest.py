@@ -21,12 +21,12 @@ docs/data.md has the rules in full and what the settings cost.
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
 from engine.command_line import Parser
 from engine.errors import InputError, run_command
+from engine.machine import usable_cores
 
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -69,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
         "--tune", choices=("none", "fastdecode"), default=default.tune, help="of x264 or x265 (default: %(default)s)"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core)"
+        "--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: one per core)"
     )
     parser.add_argument("--time-limit", type=float, default=3600.0, metavar="S", help="seconds for one file")
     parser.add_argument("--shard-mb", type=int, default=1024, metavar="MB", help="size of a shard (default: 1024)")

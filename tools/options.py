@@ -142,8 +142,6 @@ def experiments(about: str) -> argparse.Namespace:
     add("names", nargs="+", metavar="NAME", help=f"experiments: {', '.join(EXPERIMENTS)}")
     add("--config", type=Path, help="the training that is varied, see configs/")
     add("--methods", type=Path, metavar="FILE", help="methods: the list, see configs/methods/ucf15.yaml")
-    add("--adopt", action="append", default=[], metavar="METHOD=GLOB",
-        help="methods: take run folders that were made by hand, where their config is equal")  # fmt: skip
     add("--set", nargs="+", default=[], metavar="section.key=value",
         help="change keys of the config; of all --methods, where they do not set them themselves")  # fmt: skip
     add("--images", metavar="MANIFEST", help="pictures to pretrain on (Stanford 40, SUN397)")

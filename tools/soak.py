@@ -1,12 +1,12 @@
 """Run one part of the engine for long and see whether memory, open files, threads or GPU memory grow.
 
     python tools/soak.py decode store --snippets 200000
-    python tools/soak.py decode dali --snippets 200000 --damaged 0.05
+    python tools/soak.py decode pyav --snippets 200000 --damaged 0.05
     python tools/soak.py train --minutes 60
 
 decode: random snippets through one decoder, from videos that are drawn and encoded for it (or from --manifest):
   store   PyAV from a snippet store    pyav   PyAV from H.264 files
-  dali    DALI: VP9 and MJPEG files on the CPU, H.264 with --device cuda
+  dali    DALI from H.264 files, with --device cuda
   With --damaged some of the files are cut short, so that the ways of failing are walked too.
 train: engine/train.py on drawn videos, over and over, with evaluations and a checkpoint every 50 steps, until the
   time is up; then SIGTERM, which must end it with status 0.
@@ -44,7 +44,7 @@ from bench.runs import TRAIN, endless
 
 from engine.config import load_config
 from engine.data.batch import ClipFormat, SnippetRequest
-from engine.data.decoders import build_decoder
+from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.drawing import MOVEMENTS, THINGS, draw_clip
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
@@ -59,8 +59,6 @@ from engine.results.figures import NEUTRAL, RIGHT, new_figure, open_frame, save_
 from engine.results.table import Table
 
 _FRAMES, _NUM_VIDEOS, _BATCH = 48, 48, 16
-_CODECS = {"store": ("libx264",), "pyav": ("libx264",), "dali": ("libvpx-vp9", "mjpeg")}  # dali: on the CPU
-_SUFFIXES = {"libx264": ".mp4", "libvpx-vp9": ".webm", "mjpeg": ".avi"}
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -84,7 +82,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
     """Decode in a process of its own, and watch it. Returns the samples and what the record should tell beside them."""
-    choose_device(arguments.device)  # here and not only in the other process: a mistake is one line
+    choose_decoder(_decoder_name(arguments), choose_device(arguments.device))  # here too: a mistake is one line
     manifest = arguments.manifest or draw_videos(arguments, folder)
     num_videos = len(Manifest.load(manifest))
     context = multiprocessing.get_context("spawn")
@@ -116,19 +114,18 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
     }  # fmt: skip
 
 
+def _decoder_name(arguments: argparse.Namespace) -> str:
+    return "dali" if arguments.decoder == "dali" else "pyav"
+
+
 def draw_videos(arguments: argparse.Namespace, folder: Path) -> Path:
     """Draw and encode videos that the decoder reads, damage some, and write their manifest (of the store, for one)."""
-    on_gpu = arguments.device == "cuda"
-    codecs = ("libx264",) if on_gpu else _CODECS[arguments.decoder]
     raw, generator = folder / "raw", np.random.default_rng(0)
     (raw / "drawn").mkdir(parents=True)
     for number in range(_NUM_VIDEOS):
-        codec = codecs[number % len(codecs)]
         thing, movement = list(THINGS)[number % len(THINGS)], list(MOVEMENTS)[number % len(MOVEMENTS)]
         frames = draw_clip(thing, movement, frames=_FRAMES, size=arguments.side, rng=generator)
-        pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        path = raw / "drawn" / f"{number}{_SUFFIXES[codec]}"
-        write_video(path, frames, codec=codec, gop=12, pixel_format=pixel_format)
+        write_video(raw / "drawn" / f"{number}.mp4", frames, gop=12)
     manifest = folder / "raw.parquet"
     index_folder(raw, manifest)
     if arguments.decoder == "store":
@@ -149,8 +146,7 @@ def decode_for_long(arguments: argparse.Namespace, manifest_path: Path, counts: 
     manifest, generator = Manifest.load(manifest_path), np.random.default_rng(1)
     side = arguments.side // 8 * 7
     clip = ClipFormat(short_side=arguments.side, crop=side) if arguments.manifest is None else ClipFormat()
-    name = "dali" if arguments.decoder == "dali" else "pyav"
-    decoder = build_decoder(name, clip, choose_device(arguments.device), arguments.threads, _BATCH)
+    decoder = build_decoder(_decoder_name(arguments), clip, choose_device(arguments.device), arguments.threads, _BATCH)
     while counts[0] < arguments.snippets:
         rows = generator.integers(len(manifest), size=_BATCH)
         starts = generator.integers(np.maximum(manifest.num_frames[rows] - clip.span, 0), endpoint=True)

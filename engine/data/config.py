@@ -67,7 +67,7 @@ class DataConfig:
     validation: ValidationConfig = section(ValidationConfig, fixed=True)
     decoder: str = option(
         "auto",
-        "auto: pyav; on a GPU the fastest of an accelerator, pyav and both. dali, nvcodec: what they can take, pyav the rest",
+        "auto: pyav; on a GPU the fastest of an accelerator, pyav and both. dali, nvcodec: there what they can take, pyav the rest",
         choices=("auto", "dali", "nvcodec", "pyav"),
     )
     decode_threads: int = option(

@@ -1,7 +1,6 @@
 """Choosing the decoders of a run. The choice is made once, is stated in the log, and never changes silently."""
 
 import ctypes
-import functools
 import importlib
 import os
 from collections import Counter
@@ -11,15 +10,14 @@ from dataclasses import dataclass
 import torch
 
 from engine.data.batch import ClipFormat, VideoDecoder
-from engine.data.isolated import IsolatedDecoder
 from engine.data.manifest import Manifest
 from engine.data.nvdec import NvdecRule, Rule, refusals
 from engine.data.routing import RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share
 from engine.data.stills import StillDecoder
 from engine.data.store.index import is_stored
-from engine.distributed import usable_cores
 from engine.errors import InputError
+from engine.machine import usable_cores
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
 _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]' for V100 and older drivers)"
@@ -34,7 +32,7 @@ class Accelerator:
     """
 
     problem: Callable[[torch.device], str | None]
-    rule: Callable[[Sequence[Manifest], torch.device], Rule]
+    rule: Callable[[Sequence[Manifest]], Rule]
     build: Callable[[ClipFormat, torch.device, int, int], VideoDecoder]
     stills: Callable[[ClipFormat, torch.device, int, int], VideoDecoder | None]
 
@@ -72,7 +70,7 @@ def choose_decoder(
     if name != "auto":
         if problem := ACCELERATORS[name].problem(device):
             raise InputError(f"data.decoder is {name}, but {problem}; or set data.decoder=pyav")
-        return _beside_pyav(name, f"data.decoder is {name}", device, manifests, Share(), by_rule)
+        return _beside_pyav(name, f"data.decoder is {name}", manifests, Share(), by_rule)
     if device.type != "cuda":
         return DecoderChoice("pyav", f"data.decoder is auto and the device is {device.type}")
     problems = {each: accelerator.problem(device) for each, accelerator in ACCELERATORS.items()}
@@ -81,16 +79,14 @@ def choose_decoder(
         return DecoderChoice("pyav", f"data.decoder is auto and {'; '.join(problems.values())}")
     if by_rule:
         why = f"data.decoder is auto, {device} has NVDEC, and run.deterministic forbids a choice by timing"
-        return _beside_pyav(found, why, device, manifests, Share(), by_rule)
+        return _beside_pyav(found, why, manifests, Share(), by_rule)
     why = f"data.decoder is auto, {device} has NVDEC: {found}, pyav or both, by the rates of the first seconds"
-    return _beside_pyav(found, why, device, manifests, MeasuredShare(found, "pyav"), by_rule)
+    return _beside_pyav(found, why, manifests, MeasuredShare(found, "pyav"), by_rule)
 
 
-def _beside_pyav(
-    name: str, why: str, device: torch.device, manifests: Sequence[Manifest], share: Share, by_rule: bool
-) -> DecoderChoice:
+def _beside_pyav(name: str, why: str, manifests: Sequence[Manifest], share: Share, by_rule: bool) -> DecoderChoice:
     """An accelerator with PyAV beside it; in the log, how many videos that one has to take and why."""
-    rule = ACCELERATORS[name].rule(manifests, device)
+    rule = ACCELERATORS[name].rule(manifests)
     routes = Routes(rule, share, remember=not by_rule)
     reasons = Counter(reason for manifest in manifests for reason in refusals(rule, manifest) if reason)
     if not reasons:
@@ -105,17 +101,16 @@ def _beside_pyav(
 
 def dali_problem(device: torch.device) -> str | None:
     """Why DALI cannot decode for `device`, and what to do about it; None where it can."""
-    if device.type not in ("cuda", "cpu"):
-        return f"DALI decodes for cuda and cpu devices, not for {device.type}"
+    if device.type != "cuda":
+        return f"DALI decodes on NVIDIA GPUs, not on {device.type}"
     try:
         importlib.import_module("engine.data.dali.decode")
     except ImportError as error:
         return f"DALI cannot be imported ({error}): {_INSTALL}"
-    if device.type == "cuda":
-        try:
-            ctypes.CDLL(_NVDEC_LIBRARY)
-        except OSError as error:
-            return f"NVDEC cannot be used ({error}): install the driver's video libraries"
+    try:
+        ctypes.CDLL(_NVDEC_LIBRARY)
+    except OSError as error:
+        return f"NVDEC cannot be used ({error}): install the driver's video libraries"
     return None
 
 
@@ -172,31 +167,13 @@ def _build_pyav(
     return PyAVDecoder(clip, device, num_threads)
 
 
-def _dali_rule(manifests: Sequence[Manifest], device: torch.device) -> Rule:
-    if device.type == "cuda":
-        return NvdecRule.of(manifests)
-    from engine.data.dali.decode import cpu_rule
-
-    return cpu_rule
-
-
 def _build_dali(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:
-    build = functools.partial(_dali_itself, clip, device, num_threads, max_batch_size)
-    if device.type == "cuda":
-        return build()
-    # On the CPU some damaged MJPEG files crash DALI 2.4 itself (docs/reliability.md).
-    return IsolatedDecoder("dali", build, clip, max_batch_size)
-
-
-def _dali_itself(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:
     from engine.data.dali.decode import DaliDecoder
 
     return DaliDecoder(clip, device, num_threads, max_batch_size)
 
 
-def _dali_stills(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder | None:
-    if device.type != "cuda":
-        return None  # PIL reads no more of a JPEG than it needs
+def _dali_stills(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:
     from engine.data.dali.stills import DaliStillDecoder
 
     return DaliStillDecoder(clip, device, num_threads, max_batch_size)
@@ -208,7 +185,7 @@ def _nvcodec_problem(device: torch.device) -> str | None:
     return nvcodec_problem(device)
 
 
-def _nvcodec_rule(manifests: Sequence[Manifest], device: torch.device) -> Rule:
+def _nvcodec_rule(manifests: Sequence[Manifest]) -> Rule:
     stored = NvdecRule.of(manifests)
     return lambda video: stored(video) if is_stored(video.path) else "in no snippet store"
 
@@ -220,6 +197,6 @@ def _build_nvcodec(clip: ClipFormat, device: torch.device, num_threads: int, max
 
 
 ACCELERATORS = {  # in the order in which `auto` asks whether they can work
-    "dali": Accelerator(lambda device: dali_problem(device), _dali_rule, _build_dali, _dali_stills),
+    "dali": Accelerator(lambda device: dali_problem(device), NvdecRule.of, _build_dali, _dali_stills),
     "nvcodec": Accelerator(_nvcodec_problem, _nvcodec_rule, _build_nvcodec, lambda *_: None),
 }

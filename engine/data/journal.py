@@ -1,10 +1,9 @@
 """What was found out about each file, kept as it is found: a run that is killed goes on where it was.
 
-One JSON line per file, only ever appended; the last line wins, and a line torn by a kill is ignored. A
-record holds as long as the file has the same size and modification time.
+One JSON line per file, only ever appended; the last line wins. A record holds as long as the file has the same
+size and modification time.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import TracebackType
 from engine.data.process_pool import Lost
 from engine.data.pyav.probe import ProbeResult
 from engine.errors import InputError
+from engine.json_lines import JsonLines, read_json_lines
 
 VERSION = 1  # raised when a change of the probe makes old records wrong
 
@@ -69,12 +69,11 @@ class Journal:
         self.records: dict[str, Record] = records or {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w" if records is None else "a", encoding="ascii")
+            self._lines = JsonLines(path)
+            if records is None:
+                self._lines.restart({"journal": VERSION})
         except OSError as error:
             raise InputError(f"cannot write '{path}': {error.strerror}") from error
-        # A kill may have torn the last line: what follows starts on a line of its own. Empty lines are ignored.
-        self._file.write(json.dumps({"journal": VERSION}) + "\n" if records is None else "\n")
-        self._file.flush()
 
     def add(self, path: str, record: Record) -> None:
         """Keep a record; it is with the operating system when this returns."""
@@ -86,8 +85,7 @@ class Journal:
             "content_hash": record.content_hash,
             kind: asdict(record.found),
         }
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._lines.append(line)
         self.records[path] = record
 
     def __enter__(self) -> "Journal":
@@ -96,33 +94,15 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._lines.close()
 
 
 def _read(path: Path) -> dict[str, Record] | None:
     """The records of a journal; None where there is none of this version."""
-    if not path.is_file():
+    lines = read_json_lines(path)
+    if next(lines, {}).get("journal") != VERSION:
         return None
-    records = {}
-    with path.open(encoding="ascii", errors="replace") as file:
-        first = parse_line(file.readline())
-        if first is None or first.get("journal") != VERSION:
-            return None
-        for line in file:
-            value = parse_line(line)
-            if value is not None:
-                records[value["path"]] = _record(value)
-    return records
-
-
-def parse_line(line: str) -> dict | None:
-    """The JSON object of a journal's line; None for an empty line and for one that a kill tore."""
-    if not line.endswith("}\n"):  # torn
-        return None
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+    return {value["path"]: _record(value) for value in lines}
 
 
 def _record(value: Mapping) -> Record:

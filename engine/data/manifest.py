@@ -6,7 +6,6 @@ million rows load in well under a second. `tools/index_dataset.py` writes manife
 
 import functools
 import json
-import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.atomic_file import atomic_write
 from engine.data.batch import STILL_CODEC, Video
 from engine.data.store.index import INDEX_NAME
 from engine.errors import InputError
@@ -121,11 +121,8 @@ class Manifest:
         notes = {"version": FORMAT_VERSION, "root": str(self.root), **metadata}
         table = self.table.replace_schema_metadata({_METADATA_KEY: json.dumps(notes).encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + f".partial-{os.getpid()}")
-        pq.write_table(table, partial, compression="zstd")
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with atomic_write(path, durable=True) as partial:
+            pq.write_table(table, partial, compression="zstd")
 
     @classmethod
     def load(cls, path: Path, root: Path | None = None) -> "Manifest":

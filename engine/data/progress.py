@@ -1,7 +1,6 @@
 """What a long piece of work tells: how far it is, how long it will take, and at its end what came of it."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from engine.atomic_file import atomic_write
 
 _LINE_EVERY_S = 10.0  # seconds between lines of progress where there is no terminal, and in the structured log
 
@@ -89,6 +90,5 @@ def tally(bad: Mapping[str, int]) -> str:
 
 def write_report(report: Any, path: Path) -> None:
     """Write a report (a dataclass) as JSON, at once or not at all."""
-    partial_path = path.with_name(path.name + f".partial-{os.getpid()}")
-    partial_path.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=True) + "\n", encoding="ascii")
-    partial_path.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=True) + "\n", encoding="ascii")

@@ -4,7 +4,9 @@ Two cells are the same if everything that decides their result is the same (`dec
 speed, what is logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -46,14 +48,25 @@ class Cell:
 
     def folder(self, out: Path) -> Path:
         """Where it is, or will be: one folder for all experiments under `out`, whatever name they call it by."""
-        known = sorted((out / "cells").glob(f"*-{self.digest}"))
+        if known := sorted((out / "cells").glob(f"*-{self.digest}")):
+            return known[0]
         readable = re.sub(r"[^\w.+-]+", "_", self.name)
-        return known[0] if known else out / "cells" / f"{readable}-{self.digest}"
+        return _named_before(out / "cells").get(self.digest, out / "cells" / f"{readable}-{self.digest}")
 
     def located(self, out: Path) -> Config:
         """The config to run it with."""
         start = str(self.start.folder(out)) if self.start else None
         return with_keys(self.config, {"run.folder": str(self.folder(out)), "train.init_from": start})
+
+
+@functools.cache
+def _named_before(cells: Path) -> dict[str, Path]:
+    """The folders of cells by the digests of their configs: a version that counted other keys named them otherwise."""
+    found = {}
+    for path in sorted(cells.glob("*/config.yaml")):
+        with contextlib.suppress(InputError):  # whoever means this one is told when it is read
+            found[_digest(meaning_of_run(path.parent))] = path.parent
+    return found
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:

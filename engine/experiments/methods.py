@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import Config, load_config
+from engine.config import load_config
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.curves import single_values, tests_of
 from engine.experiments.results import Measured, Point, mean_of, split_means
-from engine.experiments.setup import Setup, class_pool, for_split
+from engine.experiments.setup import Method, Setup, class_pool, for_split
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
 from engine.schema import option, parse, read_yaml
@@ -41,16 +41,6 @@ class MethodsConfig:
 
     reference: str = option(..., "the method that the others are held against")
     methods: dict[str, MethodConfig] = option(..., "name -> method")
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method with its config read."""
-
-    name: str
-    config: Config
-    start: str | None
-    is_shown: bool
 
 
 def read_methods(path: Path, overrides: Sequence[str]) -> tuple[str, tuple[Method, ...]]:

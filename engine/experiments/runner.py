@@ -21,6 +21,7 @@ from tqdm import tqdm
 from engine.config import save_config
 from engine.experiments.cells import Cell, is_finished
 from engine.experiments.results import Point, results_path
+from engine.machine import usable_cores
 
 _POLL_S = 0.2
 _LOG_LINES = 8  # of a failed cell's log
@@ -89,16 +90,11 @@ def point_key(point: Point) -> JobKey:
 
 def _write_config(cell: Cell, folder: Path, out: Path, workers: int) -> None:
     config = cell.located(out)
-    threads = max(1, cores() // workers)
+    threads = max(1, usable_cores() // workers)
     data = dataclasses.replace(config.data, decode_threads=threads)
     run = config.run if gpus() else dataclasses.replace(config.run, cpu_threads=threads)
     config = dataclasses.replace(config, run=run, data=data)
     save_config(config, folder / "cell.yaml")
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:

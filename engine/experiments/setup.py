@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +21,17 @@ from engine.experiments.cells import Cell
 from engine.schema_keys import with_keys
 from engine.semantics.overlap import NamedClasses, remove_overlap
 
-if TYPE_CHECKING:
-    from engine.experiments.methods import Method
-
 _SHORT = {"end to end": "e2e", "frozen": "frozen", "pretrained": "pretrained", "joint": "joint"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One of the methods of a list, with its config read. start: the method whose weights it starts from."""
+
+    name: str
+    config: Config
+    start: str | None
+    is_shown: bool
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Setup:
     train_classes: tuple[NamedClasses, ...] = ()
     test_classes: tuple[NamedClasses, ...] = ()
     reference: str = ""
-    methods: "tuple[Method, ...]" = ()
+    methods: tuple[Method, ...] = ()
 
 
 @dataclass(frozen=True)

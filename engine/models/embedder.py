@@ -71,13 +71,9 @@ class Embedder(nn.Module):
             points = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
             return functional.normalize(points, dim=1) if self.unit_norm else points
 
-    def forward(self, clips: torch.Tensor, num_snippets: int = 1) -> torch.Tensor:
-        """Normalised clips float [N, 3, T, H, W] -> points in word space [N / num_snippets, D].
-
-        The snippets of a video follow each other; their features are averaged before the linear layer.
-        """
-        features = self.features(clips).to(self.linear.weight.dtype)
-        return self.project(features.unflatten(0, (-1, num_snippets)).mean(dim=1))
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """Normalised clips float [N, 3, T, H, W] -> points in word space [N, D]."""
+        return self.project(self.features(clips))
 
 
 def build_embedder(config: ModelConfig, clip: ClipFormat, embed_dim: int) -> Embedder:

@@ -1,0 +1,7 @@
+"""What a training or an evaluation has reached, and all ways to show it.
+
+accuracy   what a set of videos gave, as it is kept      record     results.json: written, read, replaced whole
+table      text, Markdown, CSV                           tables     of test sets: for people, and as CSV
+figures    colours, sizes, PNG                           pictures   of results and clips      plots   of experiments
+tsne       points on a plane                             visual_report   one HTML file, and the same in TensorBoard
+"""

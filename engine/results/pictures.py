@@ -31,20 +31,11 @@ class Strip:
     cosine: float
 
 
-def clip_strip(frames: np.ndarray, num_shown: int = 8, gap: int = 2) -> np.ndarray:
-    """Evenly spaced frames of a clip side by side: uint8 [T, H, W, C] -> [H, W', C], white gaps of `gap` pixels."""
+def clip_strip(frames: np.ndarray, num_shown: int) -> np.ndarray:
+    """Evenly spaced frames of a clip side by side: uint8 [T, H, W, C] -> [H, W', C], white gaps of two pixels."""
     shown = np.rint(np.linspace(0, len(frames) - 1, min(num_shown, len(frames)))).astype(int)
-    padded = np.pad(frames[shown], ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
-    return np.concatenate(list(padded), axis=1)[:, :-gap] if gap else np.concatenate(list(padded), axis=1)
-
-
-def clip_grid(frames: torch.Tensor, num_shown: int = 8, gap: int = 2) -> np.ndarray:
-    """One strip per clip, under each other: uint8 [N, T, H, W, C] -> [H', W', C], ready for `add_image`."""
-    strips = [
-        np.pad(clip_strip(c, num_shown, gap), ((0, gap), (0, 0), (0, 0)), constant_values=255)
-        for c in frames.cpu().numpy()
-    ]
-    return np.concatenate(strips, axis=0)[:-gap] if gap else np.concatenate(strips, axis=0)
+    padded = np.pad(frames[shown], ((0, 0), (0, 0), (0, 2), (0, 0)), constant_values=255)
+    return np.concatenate(list(padded), axis=1)[:, :-2]
 
 
 def sample_sheet(frames: torch.Tensor, titles: Sequence[str], num_shown: int = 8) -> "Figure":
@@ -52,7 +43,7 @@ def sample_sheet(frames: torch.Tensor, titles: Sequence[str], num_shown: int = 8
     figure = new_figure(1.35 * num_shown, 1.7 * len(titles))
     rows = figure.subplots(len(titles), squeeze=False)[:, 0]
     for axes, clip, title in zip(rows, frames.cpu().numpy(), titles, strict=True):
-        _draw_strip(axes, clip, title, num_shown)
+        draw_strip(axes, clip, title, num_shown)
     return figure
 
 
@@ -140,7 +131,7 @@ def result_page(title: str, strips: Sequence[Strip], bars: Sequence[Bar], num_sh
             is_right = strip.true == strip.predicted
             verdict = "right" if is_right else f"wrong: it is {strip.true}"
             text = f"{strip.predicted}  (cosine {strip.cosine:.2f}), {verdict}"
-            _draw_strip(axes, strip.frames, text, num_shown, color=RIGHT if is_right else WRONG)
+            draw_strip(axes, strip.frames, text, num_shown, color=RIGHT if is_right else WRONG)
     axes = right.subplots()
     axes.set_ylim(0, max(100.0, accuracy_bars(axes, bars)) * 1.08)
     return figure
@@ -165,8 +156,10 @@ def example_strips(
     return strips
 
 
-def _draw_strip(axes: "Axes", frames: np.ndarray, title: str, num_shown: int, color: str = "black") -> None:
-    axes.imshow(clip_strip(frames, num_shown))
+def draw_strip(axes: "Axes", frames: np.ndarray | None, title: str, num_shown: int, color: str = "black") -> None:
+    """Some frames of a clip (uint8 [T, H, W, C]), where there is one, side by side under a title."""
+    if frames is not None:
+        axes.imshow(clip_strip(frames, num_shown))
     axes.set_axis_off()
     axes.set_title(title, fontsize=9, loc="left", color=color, parse_math=False, pad=3)
 

@@ -27,7 +27,7 @@ class Results:
 
     checkpoint: whose weights were evaluated, in a run's own record relative to its folder. step, epoch: of that checkpoint.
     class_vectors: what gave the classes their vectors. num_snippets: of each video. decoder: by name.
-    precision: the dtype that the network computed in. settings: the config's `evaluate` section.
+    precision: the dtype that the network computed in. weights: which, as `evaluate.weights`.
     tests: by name of the test set.
     Of a run's own record alone: best: the value, step and metric by which the checkpoint was chosen. trained_steps: of
         the whole run. clips_per_second: of its training, the median of what was logged. seen: held-out videos of the
@@ -42,7 +42,7 @@ class Results:
     epoch: int | None = None
     decoder: str | None = None
     precision: str | None = None
-    settings: Mapping[str, Any] | None = None
+    weights: str | None = None
     best: Mapping[str, Any] | None = None
     trained_steps: int | None = None
     clips_per_second: float | None = None

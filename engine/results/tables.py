@@ -5,6 +5,8 @@ from pathlib import Path
 
 from engine.data.sources import DataSet
 from engine.metrics import ZeroShotResult
+from engine.results.figures import save_figure
+from engine.results.pictures import confusion_figure
 from engine.results.record import file_name
 from engine.results.table import Table
 
@@ -41,8 +43,9 @@ def class_table(result: ZeroShotResult) -> Table:
     return Table(["class", "videos", "top-1", "most often taken for"], rows, result.name)
 
 
-def write_tables(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None:
-    """Write classes_NAME.csv (videos, top-1, most frequent wrong answer) and predictions_NAME.csv (see `predictions`)."""
+def write_set(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None:
+    """Write classes_NAME.csv (videos, top-1, most frequent wrong answer), predictions_NAME.csv (see `predictions`) and
+    confusion_NAME.png."""
     name = file_name(result.name)
     fields = ["class", "videos", "top1", "confused_with", "confused_count"]
     rows = [
@@ -51,6 +54,7 @@ def write_tables(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None
     ]
     Table(fields, rows).write_csv(folder / f"classes_{name}.csv")
     predictions(result, dataset).write_csv(folder / f"predictions_{name}.csv")
+    save_figure(confusion_figure(result), folder / f"confusion_{name}.png")
 
 
 def predictions(result: ZeroShotResult, dataset: DataSet) -> Table:

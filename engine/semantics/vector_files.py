@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from engine.atomic_file import atomic_write
 from engine.errors import InputError
 
 if TYPE_CHECKING:
@@ -257,18 +257,15 @@ def _load_cache(folder: Path) -> VectorTable | None:
 
 def _save_cache(folder: Path, table: VectorTable) -> None:
     """Write to a folder of its own, then move it into place: other ranks see all of it or nothing."""
-    partial = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder.parent).free < 2 * table.vectors.nbytes:
             raise OSError("too little free space")
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-        np.save(partial / "vectors.npy", table.vectors)
-        (partial / "words.txt").write_bytes("\n".join(table.words).encode("utf-8"))
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-        partial.rename(folder)
+        with atomic_write(folder) as partial:
+            partial.mkdir()
+            np.save(partial / "vectors.npy", table.vectors)
+            (partial / "words.txt").write_bytes("\n".join(table.words).encode("utf-8"))
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged one
     except OSError as error:
         if not folder.is_dir():  # else another rank was first
             logging.getLogger(__name__).warning("word vectors not cached in '%s': %s", folder, error)
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)

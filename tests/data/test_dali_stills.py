@@ -152,12 +152,7 @@ def test_bad_pictures_are_named_and_the_others_are_decoded(pair, manifest, tmp_p
         assert (found.frames[place].int() - expected)[:, 1:-1, 1:-1].abs().max() <= 2
 
 
-def test_who_decodes_stills(dali, manifest, monkeypatch):
-    for name in ("pyav", "dali"):
-        decoder = build_decoder(name, CLIP, CPU, 1, 4)
-        assert type(decoder.decoders["stills"]) is StillDecoder
-        assert "dali stills" not in decoder.decoders
-        decoder.close()
+def test_no_video_is_for_pyav_where_all_are_stills(manifest, monkeypatch):
     monkeypatch.setattr(decoders, "dali_problem", lambda device: None)
     choice = choose_decoder("auto", torch.device("cuda", 0), [manifest])
     assert choice.name == "dali"

@@ -98,8 +98,7 @@ def test_frames_and_pixels_are_those_of_the_stored_bytes(dali, other, stride):
             of.decode([SnippetRequest(which, start, 0.3, 0.8, bool(start % 2)) for start in starts])
             for of, which in ((decoder, video), (pyav, file))
         )
-        assert not found.failures
-        assert not expected.failures
+        assert not found.failures and not expected.failures
         difference = (found.frames.int() - expected.frames.int()).abs()
         assert difference.float().mean(dim=(1, 2, 3, 4)).max() < 0.5
         assert (difference <= 8).float().mean() > 0.99
@@ -139,17 +138,14 @@ def test_frame_numbers_at_borders_of_groups_and_at_the_end(dali, other):
 
 
 def test_stored_and_plain_videos_in_one_batch_and_a_damaged_one_is_named(dali, other, tmp_path):
-    manifest, _ = other
-    video = manifest.video(1)
+    video = other[0].video(1)
     gone = Manifest.from_rows([row("store.index/a#0", "x", codec=video.codec)], tmp_path).video(0)
-    h264 = Manifest.from_rows([row("store.index/a#0", "x")], tmp_path).video(0)
-    asked = [SnippetRequest(each, 0, 0, 0, False) for each in (video, gone, h264, video)]
+    asked = [SnippetRequest(each, 0, 0, 0, False) for each in (video, gone, video)]
     decoder = dali.DaliDecoder(CLIP, CPU, 2, 8)
     found = decoder.decode(asked)
-    assert sorted(found.failures) == [1, 2]
+    assert sorted(found.failures) == [1]
     assert "there is no snippet store" in found.failures[1]
-    assert "DALI is not given it on the CPU (codec h264)" in found.failures[2]
-    assert [numbers(found.frames[place].numpy())[0] for place in (0, 3)] == [0, 0]
+    assert [numbers(found.frames[place].numpy())[0] for place in (0, 2)] == [0, 0]
     assert decoder.num_rebuilds == 0
     decoder.close()
 
@@ -237,10 +233,9 @@ def test_what_is_fed_decodes_to_the_frames_and_holds_no_more(coded, wanted, num_
     assert size == {45: (max(128, least), max(128, least)), 16: (176, max(128, least))}[num_frames]
     with av.open(io.BytesIO(data.tobytes())) as container:
         assert container.format.name == {"h264": "ivf", "hevc": "matroska,webm"}[video.codec]
-        stream = container.streams.video[0]
-        assert stream.codec_context.codec.canonical_name == video.codec
-        assert (stream.codec_context.width, stream.codec_context.height) == size
-        frames = list(container.decode(stream))
+        context = container.streams.video[0].codec_context
+        assert (context.codec.canonical_name, context.width, context.height) == (video.codec, *size)
+        frames = list(container.decode(video=0))
     assert [frame.pts for frame in frames] == list(range(len(frames)))  # a stamp for each, in the order of showing
     assert {(frame.width, frame.height) for frame in frames} == {size}  # nothing is cropped in the stream
     assert places[-1] == len(frames) - 1  # nothing after the last one wanted
@@ -264,13 +259,10 @@ def test_nvdec_reads_stores_like_pyav(dali, coded):
     one, other = PyAVDecoder(clip, gpu, 2), dali.DaliDecoder(clip, gpu, 8, 16)
     for place in range(len(coded)):
         video = coded.video(place)
-        asked = [
-            SnippetRequest(video, start, 0.3, 0.8, bool(start % 2))
-            for start in sorted({*range(min(video.num_frames, 12)), video.num_frames - 1})
-        ]
+        starts = sorted({*range(min(video.num_frames, 12)), video.num_frames - 1})
+        asked = [SnippetRequest(video, start, 0.3, 0.8, bool(start % 2)) for start in starts]
         first, second = one.decode(asked), other.decode(asked)
-        assert not first.failures
-        assert not second.failures
+        assert not first.failures and not second.failures
         difference = (first.frames.int() - second.frames.int()).abs().flatten(1)
         assert difference.float().mean(dim=1).max() < 2
         assert (difference <= 8).float().mean(dim=1).min() >= 0.99
@@ -285,9 +277,8 @@ def test_nvdec_counts_frames_of_stores(dali, coded):
     video = next(v for v in map(coded.video, range(len(coded))) if v.num_frames == 45)
     found = decoder.decode([SnippetRequest(video, start, 0, 0, False) for start in range(45)])
     assert not found.failures
-    assert [numbers(clip) for clip in found.frames.cpu().numpy()] == [
-        np.minimum(start + np.arange(6), 44).tolist() for start in range(45)
-    ]
+    expected = [np.minimum(start + np.arange(6), 44).tolist() for start in range(45)]
+    assert [numbers(clip) for clip in found.frames.cpu().numpy()] == expected
     decoder.close()
 
 
@@ -299,8 +290,7 @@ def test_lent_gpu_memory_is_not_written_while_torch_still_works_on_it(dali, h264
     sums = []
     for start in range(30):
         frames = decoder.decode([SnippetRequest(video, start, 0, 0, False)] * 8).frames
-        assert type(frames) is torch.Tensor
-        assert frames.is_cuda
+        assert type(frames) is torch.Tensor and frames.is_cuda
         torch.cuda._sleep(20_000_000)  # the sum waits behind this; by then the next batches are decoded
         sums.append(frames.double().sum(dim=(1, 2, 3, 4)))
         del frames

@@ -18,6 +18,7 @@ from engine.data.process_pool import Lost, run_isolated
 from engine.data.pyav import packets
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.probe import ProbeError, probe
+from engine.machine import resident_bytes
 from tests.data.videos import describe, write_numbered
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=32, crop=32)
@@ -89,9 +90,8 @@ def examine(variant: tuple[str, int], folder: Path) -> tuple[str, str, int]:
 
 
 def peak_memory() -> int:
-    """Bytes. Not from getrusage, which begins with the memory of the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
+    """Bytes of this process."""
+    return resident_bytes("VmHWM")
 
 
 def count_by_hand(path: Path) -> int:

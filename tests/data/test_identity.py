@@ -36,8 +36,9 @@ def root(tmp_path):
 @pytest.fixture(scope="module", params=["pyav", "dali"])
 def decoder(request):
     if request.param == "dali":
-        request.getfixturevalue("dali")
-    decoder = build_decoder(request.param, CLIP, torch.device("cpu"), 1, 4)
+        decoder = request.getfixturevalue("dali").DaliDecoder(CLIP, torch.device("cpu"), 1, 4)
+    else:
+        decoder = build_decoder("pyav", CLIP, torch.device("cpu"), 1, 4)
     yield decoder
     decoder.close()
 

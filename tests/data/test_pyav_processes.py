@@ -64,11 +64,9 @@ def test_clips_stay_as_they_are_while_they_are_held(decoder, requests):
     copy = first.frames.clone()
     decoder.decode(requests[8:16])
     assert torch.equal(first.frames, copy)
-    num_blocks = len(decoder._blocks)
     del first
-    for start in range(0, 40, 8):
-        decoder.decode(requests[start : start + 8])
-    assert len(decoder._blocks) == num_blocks  # memory is used again
+    files = {decoder.decode(requests[start : start + 8]).frames.data_ptr() for start in range(0, 40, 8)}
+    assert len(files) <= 2  # memory is used again
 
 
 def test_shares_stay_large_while_more_is_behind():

@@ -11,7 +11,7 @@ from engine.config import Config
 from engine.data.ahead import decode_in_order
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.config import DataConfig
-from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
+from engine.data.decoders import DecoderChoice
 from engine.data.indexing import index_folder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
@@ -24,7 +24,7 @@ from tests.data.videos import numbers, write_numbered
 CPU = torch.device("cpu")
 CLIP = ClipFormat(num_frames=6, short_side=64, crop=64)
 SQUARE = {"size": (128, 128)}
-KINDS = {  # file -> how it is encoded; the first three are DALI's on a CPU
+KINDS = {  # file -> how it is encoded; the first three are those of DALI's CPU backend
     "a.webm": {},
     "b.webm": {"codec": "libvpx"},
     "c.avi": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
@@ -55,22 +55,36 @@ def batch_of(manifest):
     return [request(manifest.video(row), start, flip=start == 9) for start in (2, 9) for row in range(len(manifest))]
 
 
+def dali_rule(video):
+    """What DALI's CPU backend decodes."""
+    return None if video.codec in ("vp8", "vp9", "mjpeg") else f"codec {video.codec}"
+
+
+def generous_rule(video):
+    """Gives DALI on the CPU also the H.264 that it must fail."""
+    return None if video.codec == "h264" else dali_rule(video)
+
+
+def beside_pyav(dali, routes):
+    """DALI on its CPU backend with PyAV beside it, as on a GPU."""
+    return RoutedDecoder([dali.DaliDecoder(CLIP, CPU, 1, 14), PyAVDecoder(CLIP, CPU, 2)], [], routes)
+
+
 def test_a_batch_of_mixed_codecs_is_what_pyav_alone_decodes(dali, manifest):
     asked = batch_of(manifest)
-    choice = choose_decoder("dali", CPU, [manifest])
-    assert choice.why == "data.decoder is dali; 4 of 7 videos are for pyav alone (3 codec h264, 1 codec mpeg4)"
-    decoder, alone = build_decoder(choice, CLIP, CPU, 2, len(asked)), PyAVDecoder(CLIP, CPU, 2)
+    routes = Routes(dali_rule)
+    decoder, alone = beside_pyav(dali, routes), PyAVDecoder(CLIP, CPU, 2)
     found, expected = decoder.decode(asked), alone.decode(asked)
     for each in (decoder, alone):
         each.close()
     assert found.failures == expected.failures == {}
-    assert choice.routes.clips == {"dali": 6, "pyav": 8}
+    assert routes.clips == {"dali": 6, "pyav": 8}
     assert found.frames.shape == (14, 6, 64, 64, 3)
     assert found.frames.is_contiguous()
     for row, each in enumerate(asked):
         one, other = found.frames[row], expected.frames[row]
         assert one.float().std() > 20
-        if each.video.codec in dali.CPU_CODECS:  # of another decoder: the parity of both
+        if dali_rule(each.video) is None:  # of another decoder: the parity of both
             assert (one.int() - other.int()).abs().float().mean() < 0.5
             assert not each.flip or numbers(one.numpy()[:, :, ::-1]) == list(range(9, 15))
             assert each.flip or numbers(one.numpy()) == list(range(2, 8))
@@ -78,44 +92,36 @@ def test_a_batch_of_mixed_codecs_is_what_pyav_alone_decodes(dali, manifest):
             assert torch.equal(one, other)
 
 
-@pytest.fixture
-def generous(dali, monkeypatch):
-    """A rule that gives DALI on the CPU the H.264 that it must fail: in the process where it decodes all is as ever."""
-    rule = dali.cpu_rule
-    monkeypatch.setattr(dali, "cpu_rule", lambda video: None if video.codec == "h264" else rule(video))
-
-
-def test_what_dali_fails_goes_to_pyav_before_it_is_replaced_and_is_not_tried_again(generous, manifest):
+def test_what_dali_fails_goes_to_pyav_before_it_is_replaced_and_is_not_tried_again(dali, manifest):
     good, wrong, mpeg4 = manifest.video(0), manifest.video(3), manifest.video(5)
     gone = replace(good, path=good.path.with_name("gone.webm"))
-    choice = choose_decoder("dali", CPU)
-    decoder = build_decoder(choice, CLIP, CPU, 1, 8)
+    routes = Routes(generous_rule)
+    decoder = beside_pyav(dali, routes)
     for attempt in range(2):
         found = decoder.decode([request(good, 1), request(wrong, 3), request(gone, 0), request(mpeg4, 5)])
         assert found.failures == {2: "the file is missing"}
         assert [numbers(found.frames[row].numpy())[0] for row in (0, 1, 3)] == [1, 3, 5]
-        assert (choice.routes.num_given, choice.routes.num_failed) == (3 + attempt, 2)
-    assert choice.routes.last_failure.startswith(f"{gone.path}: the file cannot be read")
-    assert choice.routes.clips == {"dali": 2, "pyav": 4}
+        assert (routes.num_given, routes.num_failed) == (3 + attempt, 2)
+    assert routes.last_failure.startswith(f"{gone.path}: the file cannot be read")
+    assert routes.clips == {"dali": 2, "pyav": 4}
     decoder.close()
-    again = choose_decoder("dali", CPU, by_rule=True)  # a resumed run must decode what the whole one did
-    decoder = build_decoder(again, CLIP, CPU, 1, 8)
+    again = Routes(generous_rule, remember=False)  # a resumed run must decode what the whole one did
+    decoder = beside_pyav(dali, again)
     for _ in range(2):
         assert decoder.decode([request(wrong, 3)]).failures == {}
-    assert again.routes.num_failed == 2
+    assert again.num_failed == 2
     decoder.close()
 
 
-def test_training_sees_the_same_snippets_whoever_decodes_them(generous, manifest):
-    def load(name, **place):
-        decoder = build_decoder(choose_decoder(name, CPU, [manifest]), CLIP, CPU, 1, 4)
+def test_training_sees_the_same_snippets_whoever_decodes_them(dali, manifest):
+    def load(decoder):
         stream, data = StreamPlan(3, 4, 0, 1, True), DataConfig(max_bad_share=0.0)
-        loader = ClipLoader(manifest, manifest.class_index, decoder, CLIP, stream, data, **place)
+        loader = ClipLoader(manifest, manifest.class_index, decoder, CLIP, stream, data)
         batches = [next(loader) for _ in range(5)]
         loader.close()
         return batches
 
-    for one, other in zip(load("dali"), load("pyav"), strict=True):
+    for one, other in zip(load(beside_pyav(dali, Routes(generous_rule))), load(PyAVDecoder(CLIP, CPU, 1)), strict=True):
         assert one.failures == other.failures == []
         assert torch.equal(one.video, other.video)
         assert torch.equal(one.start, other.start)

@@ -66,6 +66,14 @@ def test_a_key_at_its_default_changes_nothing():
     assert cell(train={"lr": 0.01, "momentum": 0.9, "sync_bn": False}).digest == cell().digest
 
 
+def test_a_cell_is_found_by_its_config_where_another_version_named_it(tmp_path):
+    """When speed counted too, and what could not matter."""
+    before = cell(train={"channels_last": False, "momentum": 0.5})
+    folder = finish(before, tmp_path / "cells" / "one-0123456789")
+    assert cell().folder(tmp_path) == folder and is_finished(cell(), folder)
+    assert cell(train={"lr": 0.1}).folder(tmp_path) != folder
+
+
 def test_located_names_folder_and_start(tmp_path):
     start = cell("start")
     config = cell("after", start).located(tmp_path)

@@ -19,9 +19,9 @@ from engine.experiments.distances import (
     project,
     rank_correlation,
 )
-from engine.experiments.methods import Method, methods_report, read_methods
+from engine.experiments.methods import methods_report, read_methods
 from engine.experiments.results import Measured, Point, mean_of, mean_over_splits, split_means
-from engine.experiments.setup import Setup
+from engine.experiments.setup import Method, Setup
 from engine.experiments.tables import Report, Table, write_report
 from engine.results.figures import figure_array
 from engine.schema import parse

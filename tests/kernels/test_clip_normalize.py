@@ -61,17 +61,14 @@ def test_frames_that_are_not_contiguous():
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_mirrored_and_padded(channels_last):
+def test_padded(channels_last):
     frames = random_frames((3, 2, 5, 6, 3))
-    flip = torch.tensor([True, False, True])
-    clips = clip_normalize(frames, torch.float16, flip=flip, channels=8, channels_last=channels_last)
-    expected = clip_normalize(frames, torch.float16)
-    assert torch.equal(clips[flip, :3], expected[flip].flip(4))
-    assert torch.equal(clips[1, :3], expected[1])
+    clips = clip_normalize(frames, torch.float16, channels=8, channels_last=channels_last)
+    assert torch.equal(clips[:, :3], clip_normalize(frames, torch.float16))
     assert not clips[:, 3:].any() and clips.shape == (3, 8, 2, 5, 6)
     layout = torch.channels_last_3d if channels_last else torch.contiguous_format
     assert clips.is_contiguous(memory_format=layout)
-    reference = clip_normalize_ref(frames, torch.float16, flip=flip, channels=8, channels_last=channels_last)
+    reference = clip_normalize_ref(frames, torch.float16, channels=8, channels_last=channels_last)
     assert reference.is_contiguous(memory_format=layout)
     torch.testing.assert_close(clips, reference)
 
@@ -91,7 +88,5 @@ def test_wrong_input_is_refused():
         clip_normalize(torch.zeros(1, 1, 1, 1, 3))
     with pytest.raises(ValueError, match="4 channels need as many means"):
         clip_normalize(torch.zeros(1, 1, 1, 1, 4, dtype=torch.uint8))
-    with pytest.raises(ValueError, match=r"flip must be bool \[2\] on cpu, not torch.bool \(3,\)"):
-        clip_normalize(random_frames((2, 1, 2, 2, 3)), flip=torch.ones(3, dtype=torch.bool))
     with pytest.raises(ValueError, match="2 channels cannot hold the 3"):
         clip_normalize(random_frames((2, 1, 2, 2, 3)), channels=2)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from bench import compiled
 
 from kernels.cosine_topk import has_kernel
 from kernels.triton_support import can_use_triton
-from tests.environment import ROOT
 
 triton = pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 IS_OLD = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
@@ -14,15 +14,7 @@ KINDS = {"fp16": 2, "bf16": 2, "fp32": 4}
 PRODUCTS = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 
 
-@pytest.fixture
-def compiled(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import compiled
-
-    return compiled
-
-
-def check_cosine_topk(compiled, capability, kind, k, config, width):
+def check_cosine_topk(capability, kind, k, config, width):
     found = compiled.inspect_cosine_topk(capability, kind, k, config, width)
     assert found.registers <= 255 and found.spills == 0
     assert 0 < found.shared_bytes <= compiled.SHARED_BYTES[capability]
@@ -36,23 +28,23 @@ def check_cosine_topk(compiled, capability, kind, k, config, width):
         assert set(widths) == {128}
 
 
-def shipped(compiled, capability, width):
+def shipped(capability, width):
     return [(kind, config) for kind in KINDS for config in compiled.shipped_configs(capability, kind, width)]
 
 
 @pytest.mark.parametrize("capability", [80, 90, ON_B200])
-def test_cosine_topk_as_it_is_shipped(compiled, capability):
-    for kind, config in shipped(compiled, capability, 300):
-        check_cosine_topk(compiled, capability, kind, 5, config, 300)
+def test_cosine_topk_as_it_is_shipped(capability):
+    for kind, config in shipped(capability, 300):
+        check_cosine_topk(capability, kind, 5, config, 300)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 89, 90, ON_B200])
 @pytest.mark.parametrize("k", [1, 2, 32])
 @pytest.mark.parametrize("width", [1, 50, 260, 300, 384, 385, 520, 2048])
-def test_cosine_topk_for_other_sizes(compiled, width, k, capability):
-    for kind, config in shipped(compiled, capability, width):
-        check_cosine_topk(compiled, capability, kind, k, config, width)
+def test_cosine_topk_for_other_sizes(width, k, capability):
+    for kind, config in shipped(capability, width):
+        check_cosine_topk(capability, kind, k, config, width)
 
 
 @pytest.mark.parametrize(
@@ -69,30 +61,30 @@ def test_a_compiler_that_cannot_compile_it_is_not_asked(monkeypatch, release, ca
     assert found == has
 
 
-def test_a_spill_and_a_narrow_load_would_be_seen(compiled):
+def test_a_spill_and_a_narrow_load_would_be_seen():
     config = compiled.Config(64, 64, 4, 2)
     assert compiled.inspect_cosine_topk(90, "bf16", 32, config, width=512).spills > 0
     few = compiled.Config(64, 16, 8, 2)  # 16 x 64 elements of 2 bytes for 256 threads
     assert set(compiled.inspect_cosine_topk(90, "fp16", 1, few, width=64).widths("LDGSTS")) == {64}
 
 
-@pytest.mark.parametrize(("flips", "channels"), [(False, 3), (False, 8), (True, 3), (True, 8)])
+@pytest.mark.parametrize("channels", [3, 8])
 @pytest.mark.parametrize("kind", ["fp16", "fp32"])
-def test_clip_normalize_loads_nothing_but_frames(compiled, kind, flips, channels):
-    found = compiled.inspect_clip_normalize(90, kind, channels, flips=flips)
+def test_clip_normalize_loads_nothing_but_frames(kind, channels):
+    found = compiled.inspect_clip_normalize(90, kind, channels)
     assert found.spills == 0
     loads, stores = found.widths("LDG"), found.widths("STG")
-    if channels == 3 and not flips:
+    if channels == 3:
         assert loads == {128: 1}
         assert set(stores) == {128}
-    else:  # bytes are gathered; beside them there is the clip's flag
+    else:  # bytes are gathered
         assert set(loads) == {8}
         assert set(stores) == {128}
 
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("way", ["tiles", "walk"])
-def test_temporal_conv_compiles_to_tensor_cores(compiled, way, capability):
+def test_temporal_conv_compiles_to_tensor_cores(way, capability):
     from kernels import temporal_conv_tiles_triton as tiles
     from kernels import temporal_conv_triton as launches
     from kernels import temporal_conv_walk_triton as walk
@@ -118,7 +110,7 @@ def test_temporal_conv_compiles_to_tensor_cores(compiled, way, capability):
 
 @pytest.mark.parametrize("capability", [80, 90, 100])
 @pytest.mark.parametrize("columns", [64, 144, 256, 1152])
-def test_sums_over_channels_read_sixteen_bytes_at_a_time(compiled, columns, capability):
+def test_sums_over_channels_read_sixteen_bytes_at_a_time(columns, capability):
     from kernels import channel_sums_triton as sums
 
     types = {"x": "*bf16", "grad": "*bf16", "size": "i32"}

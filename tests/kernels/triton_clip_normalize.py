@@ -15,21 +15,18 @@ if not INTERPRETED:
     SHAPES += [(64, 16, 112, 112, 3), (3, 17, 113, 111, 3)]
 
 
-def normalize(frames, dtype, mean, std, flip, channels):
-    flip = None if flip is None else flip.to(DEVICE)
-    return clip_normalize_triton(frames.to(DEVICE), dtype, *scales_and_shifts(mean, std), flip, channels)
+def normalize(frames, dtype, mean, std, channels):
+    return clip_normalize_triton(frames.to(DEVICE), dtype, *scales_and_shifts(mean, std), channels)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("extra_channels", [0, 1, 5])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_the_reference(shape, extra_channels, mirrored, dtype):
+def test_equals_the_reference(shape, extra_channels, dtype):
     frames, channels = random_frames(shape), shape[-1] + extra_channels
     mean, std = (0.5, 0.4, 0.3, 0.2)[: shape[-1]], (0.25, 0.2, 0.3, 0.5)[: shape[-1]]
-    flip = torch.arange(shape[0]) % 2 == 0 if mirrored else None
-    clips = normalize(frames, dtype, mean, std, flip, channels)
-    expected = clip_normalize_ref(frames, dtype, mean, std, flip=flip, channels=channels)
+    clips = normalize(frames, dtype, mean, std, channels)
+    expected = clip_normalize_ref(frames, dtype, mean, std, channels=channels)
     assert clips.dtype == dtype and clips.shape == expected.shape
     assert clips.is_contiguous(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(clips.cpu(), expected, rtol=0, atol=TOLERANCE[dtype])
@@ -37,22 +34,14 @@ def test_equals_the_reference(shape, extra_channels, mirrored, dtype):
         assert clips[:, : shape[-1]].abs().max() > 0.5 and not clips[:, shape[-1] :].any()
 
 
-def test_flips_that_are_not_contiguous():
-    frames, flips = random_frames((4, 2, 3, 5, 3)), torch.tensor([True, False, False, False, True, True, True, True])
-    clips = normalize(frames, torch.float32, (0.0,) * 3, (1.0,) * 3, flips[::2], 3)
-    torch.testing.assert_close(
-        clips.cpu(), clip_normalize_ref(frames, mean=(0.0,) * 3, std=(1.0,) * 3, flip=flips[::2])
-    )
-
-
 @pytest.mark.skipif(INTERPRETED, reason="takes minutes there")
 def test_more_clips_than_an_axis_of_programs_has_places():
     frames = random_frames((70_000, 1, 2, 2, 3))
-    clips = normalize(frames, torch.float16, (0.0,) * 3, (1.0,) * 3, None, 3)
+    clips = normalize(frames, torch.float16, (0.0,) * 3, (1.0,) * 3, 3)
     torch.testing.assert_close(clips.cpu(), clip_normalize_ref(frames, torch.float16, (0.0,) * 3, (1.0,) * 3))
 
 
 def test_frames_that_are_not_contiguous():
     view = random_frames((2, 6, 9, 8, 3))[:, ::2, 1:, 2:6]
-    clips = normalize(view, torch.float32, (0.0,) * 3, (1.0,) * 3, None, 3)
+    clips = normalize(view, torch.float32, (0.0,) * 3, (1.0,) * 3, 3)
     torch.testing.assert_close(clips.cpu(), clip_normalize_ref(view, mean=(0.0,) * 3, std=(1.0,) * 3))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch.utils.tensorboard import SummaryWriter
 from engine.data.batch import SampleFailure
 from engine.errors import InputError
 from engine.metrics import evaluate_embeddings
+from engine.results.accuracy import Accuracy, ClassAccuracy, FailedVideo, SetResult
 from engine.results.record import FILE, Results, files_of, read_results, replacing
-from engine.visual_report.board import board_writer
+from engine.results.visual_report.board import board_writer
+from tests.environment import ROOT
 
 # As versions before `Results` wrote them.
 _ACCURACY = {"num_classes": 4, "num_videos": 8, "top1": 0.625, "top5": 1.0, "mean_class": 0.5, "chance_top1": 0.25,
@@ -48,17 +51,27 @@ def results_of(*names: str, **fields: object) -> Results:
 
 
 def test_what_is_written_is_read(tmp_path):
-    written = results_of("first", "second", step=7, decoder="pyav", settings={"num_snippets": 3})
+    written = results_of("first", "second", step=7, decoder="pyav", weights="auto")
     with replacing(tmp_path, written):
         assert not (tmp_path / FILE).exists()
     found = read_results(tmp_path)
     assert found.to_dict() == written.to_dict()
-    assert (found.step, found.best, found.settings) == (7, None, {"num_snippets": 3})
+    assert (found.step, found.best, found.weights) == (7, None, "auto")
     ours, theirs = written.tests["second"], found.tests["second"]
     assert theirs.all_classes == ours.all_classes and theirs.half_classes == ours.half_classes
     assert theirs.per_class == ours.per_class
     assert (theirs.confusion == ours.confusion).all() and theirs.confusion.sum() == 12
     assert str(theirs.failures[0].path) == "gone.mp4"
+
+
+def test_the_document_has_every_field():
+    words = set(
+        re.findall(
+            r"`(\w+)`", (ROOT / "docs" / "report.md").read_text(encoding="utf-8").partition("## results.json")[2]
+        )
+    )
+    for kind in (Results, SetResult, Accuracy, ClassAccuracy, FailedVideo):
+        assert {each.name for each in dataclasses.fields(kind)} <= words, kind
 
 
 def test_every_field_is_there_and_a_class_without_videos_has_no_accuracy(tmp_path):

@@ -1,12 +1,14 @@
-"""A contestant in a process of its own: what it says, how it fails, that it ends."""
+"""A contestant in a process of its own: what it says, how it fails, that it ends.
+
+The processes import this file: nothing here imports torch.
+"""
 
 import os
 import signal
 import time
 
 import pytest
-
-from tests.environment import ROOT  # the processes import this file: nothing here imports torch
+from bench import apart
 
 
 class Counter:
@@ -28,16 +30,7 @@ class Counter:
         time.sleep(60)
 
 
-@pytest.fixture
-def apart(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.syspath_prepend(str(ROOT))
-    from bench import apart
-
-    return apart
-
-
-def test_it_keeps_its_state_in_another_process_and_goes_on_after_an_exception(apart):
+def test_it_keeps_its_state_in_another_process_and_goes_on_after_an_exception():
     counter = apart.Apart(Counter, 1, limit_s=120)
     assert counter.call("add", 2)[0] == 3
     with pytest.raises(apart.ContestantError, match=r"^TypeError: "):
@@ -49,12 +42,12 @@ def test_it_keeps_its_state_in_another_process_and_goes_on_after_an_exception(ap
         os.kill(process, 0)
 
 
-def test_what_cannot_be_built_says_why_in_one_line(apart):
+def test_what_cannot_be_built_says_why_in_one_line():
     with pytest.raises(apart.ContestantError, match=r"^ValueError: below zero$"):
         apart.Apart(Counter, -1, limit_s=120)
 
 
-def test_a_death_and_a_sleep_are_told(apart, monkeypatch):
+def test_a_death_and_a_sleep_are_told():
     counter = apart.Apart(Counter, 1, limit_s=120)
     with pytest.raises(apart.ContestantError, match="killed by SIGSEGV"):
         counter.call("die")
@@ -63,7 +56,6 @@ def test_a_death_and_a_sleep_are_told(apart, monkeypatch):
     counter.close()
     counter = apart.Apart(Counter, 1, limit_s=120)
     counter._limit_s = 0.5
-    monkeypatch.setattr(apart, "_GRACE_S", 0.5)  # then it is killed
     with pytest.raises(apart.ContestantError, match=r"no result in 0\.5 s"):
         counter.call("sleep")
     counter.close()

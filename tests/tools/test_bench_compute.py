@@ -4,28 +4,22 @@ import dataclasses
 
 import pytest
 import torch
+from bench import compute as bench
+from bench.trainers import arithmetic, build_call
 
 from engine.errors import InputError
-from tests.small_run import ROOT, benchmark_options
+from tests.small_run import benchmark_options
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import compute
-
-    return compute
-
-
-@pytest.fixture
-def small(bench):
+def small():
     return bench.Setting("engine", "cpu", "r2plus1d_18", width=4, frames=4, crop=24, batch=2, steps=2)
 
 
 @pytest.mark.parametrize(
     ("backbone", "giga_multiply_adds"), [("r2plus1d_18", 40.5), ("r3d_18", 40.7), ("c3d", 38.5)]
 )  # of a forward pass: Tran et al. 2018, Tran et al. 2015
-def test_flop_of_the_published_networks(bench, small, tmp_path, backbone, giga_multiply_adds):
+def test_flop_of_the_published_networks(small, tmp_path, backbone, giga_multiply_adds):
     setting = dataclasses.replace(small, backbone=backbone, width=64, frames=16, crop=112)
     assert bench.flop_per_clip(bench.setting_config(setting, tmp_path)) == pytest.approx(
         6e9 * giga_multiply_adds, rel=2e-3
@@ -45,9 +39,7 @@ def test_flop_of_the_published_networks(bench, small, tmp_path, backbone, giga_m
         ("paper recipe", "fp32"),
     ],
 )
-def test_trainers_learn_their_batch(bench, small, monkeypatch, tmp_path, trainer, expected):
-    from bench.trainers import build_call
-
+def test_trainers_learn_their_batch(small, monkeypatch, tmp_path, trainer, expected):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda model, **_: compiled.append(model) or model)  # it would take a minute
     # 17 frames become 9, 5 and 3, never 2, where bf16 conv3d on a CPU gives wrong gradients (docs/lab_notes.md).
@@ -57,9 +49,7 @@ def test_trainers_learn_their_batch(bench, small, monkeypatch, tmp_path, trainer
     assert min(losses[-3:]) < 0.8 * losses[0]
 
 
-def test_fp32_on_a_gpu_is_called_what_it_is(monkeypatch, bench):
-    from bench.trainers import arithmetic
-
+def test_fp32_on_a_gpu_is_called_what_it_is(monkeypatch):
     gpu = torch.device("cuda", 0)
     for capability, found in (((9, 0), "tf32"), ((7, 0), "fp32")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, result=capability: result)
@@ -77,6 +67,6 @@ def test_fp32_on_a_gpu_is_called_what_it_is(monkeypatch, bench):
         (["--limit", "0"], "--limit is 0: it must be above 0"),
     ],
 )
-def test_wrong_options_are_refused(bench, arguments, message):
+def test_wrong_options_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         bench.run(benchmark_options("compute", "--device", "cpu", *arguments))

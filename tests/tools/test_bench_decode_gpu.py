@@ -1,36 +1,26 @@
 """The benchmark of GPU decoding, with DALI's CPU backend in the GPU's place: the same contestants over VP9 files."""
 
 import json
-import os
 import sys
-import time
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from bench import decode_gpu as bench
+from bench import gpu_contestants, material
+from bench.apart import ContestantError
+from bench.material import Material
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
-from engine.data.store.index import StoreSettings
-from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from tests.data.fake_nvcodec import FakeModule
 from tests.data.videos import picture, write_numbered
-from tests.small_run import ROOT, benchmark_options
+from tests.small_run import benchmark_options
 
 CPU = torch.device("cpu")
 CLIP = ClipFormat(num_frames=4, short_side=64, crop=56)
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import decode_gpu
-
-    return decode_gpu
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +35,6 @@ def vp9(tmp_path_factory):
 
 def material_of(manifest, snippets):
     """Every form of the videos is the same one here."""
-    from bench.material import Material
-
     return Material(manifest, manifest, manifest, snippets, CLIP)
 
 
@@ -60,8 +48,6 @@ class Here:
         return self._try(getattr(self.contestant, method), *arguments)
 
     def _try(self, function, *arguments):
-        from bench.apart import ContestantError
-
         try:
             return function(*arguments)
         except Exception as error:
@@ -71,10 +57,15 @@ class Here:
         pass
 
 
+@pytest.fixture
+def here(dali, monkeypatch):
+    """Contestants in this process; DALI decodes these videos on its CPU backend."""
+    monkeypatch.setattr(bench, "Apart", Here)
+    monkeypatch.setattr(gpu_contestants, "dali_problem_of", lambda *_: None)
+
+
 def runners_of(material, threads=1, batch=8):
     """Name -> function of all that take part and can be built."""
-    from bench import gpu_contestants
-
     found = gpu_contestants.builders(material, CPU, threads, batch)
     return {
         name: found[name]() for name in gpu_contestants.names(material, CPU)[0] if name not in gpu_contestants.OTHERS
@@ -82,7 +73,7 @@ def runners_of(material, threads=1, batch=8):
 
 
 @pytest.fixture
-def recorded(bench, monkeypatch):
+def recorded(monkeypatch):
     """What is written of a record."""
     fields = {}
 
@@ -97,14 +88,14 @@ def recorded(bench, monkeypatch):
     return fields
 
 
-def options(bench, *words):
+def options(*words):
     small = ["--snippets", "9", "--repeats", "2", "--batch", "4", "--threads", "2"]
     return benchmark_options("decode_gpu", *small, *words)
 
 
-def test_all_that_runs_without_a_gpu(bench, dali, vp9, recorded, capsys):
+def test_all_that_runs_without_a_gpu(here, vp9, recorded, capsys):
     material = material_of(vp9, [(number % 3, 4 * number) for number in range(9)])
-    bench.report(options(bench, "--needed", "0.5"), material, CPU, Here)
+    bench.report(options("--needed", "0.5"), material, CPU)
     text = capsys.readouterr().out
     names = {"PyAV store", "DALI store", "DALI store, 2", "DALI mp4", "DALI raw"}
     names |= {"hybrid 0.125", "hybrid 0.25", "hybrid 0.5"}
@@ -119,13 +110,13 @@ def test_all_that_runs_without_a_gpu(bench, dali, vp9, recorded, capsys):
     assert json.dumps(recorded, allow_nan=False)
     assert "3 videos, 9 snippets 4x112x112 from short side 128 in batches of 4, 2 runs in turns, 2 threads" in text
     assert "PyNvVideoCodec does not take part: PyNvVideoCodec decodes on NVIDIA GPUs, not on cpu" in text
-    assert "torchcodec mp4 does not take part: fails: InputError: torchcodec is asked for its CUDA decoder" in text
+    assert "torchcodec mp4 does not take part: InputError: torchcodec is asked for its CUDA decoder" in text
     assert text.count("run 2: ") == len(names)
     assert "the best hybrid, hybrid " in text
     assert "times what the network eats (0.5 clips/s)" in text
 
 
-def test_a_batch_split_between_two_keeps_its_order(bench, dali, vp9):
+def test_a_batch_split_between_two_keeps_its_order(here, vp9):
     requests = [(row, start) for row in range(3) for start in (0, 5)]
     runners = runners_of(material_of(vp9, requests))
     for name in ("hybrid 0.125", "hybrid 0.5", "DALI store, 2"):
@@ -135,9 +126,7 @@ def test_a_batch_split_between_two_keeps_its_order(bench, dali, vp9):
     assert (alone.int() - runners["PyAV store"](requests[:1])[0].int()).abs().float().mean() < 0.5
 
 
-def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(bench, vp9, recorded, monkeypatch, capsys):
-    from bench import gpu_contestants
-
+def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(here, vp9, recorded, monkeypatch, capsys):
     material = material_of(vp9, [(0, 3), (1, 8)])
     right = runners_of(material)["PyAV store"]
 
@@ -150,39 +139,36 @@ def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(bench, 
     monkeypatch.setattr(
         gpu_contestants, "builders", lambda *_: {name: lambda runner=runner: runner for name, runner in runners.items()}
     )
-    with pytest.raises(InputError, match=r"'late' does not show the pictures.*'broken' fails: AttributeError: no such"):
-        bench.report(options(bench), material, CPU, Here)
+    with pytest.raises(InputError, match=r"'late' does not show the pictures.*'broken' AttributeError: no such"):
+        bench.report(options(), material, CPU)
     assert set(recorded["results"]) == {"PyAV store"}
     assert set(recorded["skipped"]) == {"late", "broken"}
     assert "late does not take part" in capsys.readouterr().out
     del runners["PyAV store"]
     monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
-    with pytest.raises(InputError, match="which all are held against, fails: KeyError"):
-        bench.report(options(bench), material, CPU, Here)
+    with pytest.raises(InputError, match="which all are held against, KeyError"):
+        bench.report(options(), material, CPU)
 
 
-def test_each_in_a_process_of_its_own(bench, vp9, recorded, monkeypatch, capsys):
+def test_each_in_a_process_of_its_own(vp9, recorded, monkeypatch, capsys):
     monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
-    bench.report(options(bench), material_of(vp9, [(0, 3), (1, 8)]), CPU)
+    bench.report(options(), material_of(vp9, [(0, 3), (1, 8)]), CPU)
     assert recorded["n"] == 2 and recorded["differences"] == {"PyAV store": 0.0}
     assert "run 2: PyAV store" in capsys.readouterr().out
 
 
-def test_who_takes_part(bench, dali, vp9, tmp_path):
-    from bench.gpu_contestants import dali_problem_of
-
-    assert dali_problem_of(vp9, CPU) is None
-    (tmp_path / "raw" / "x").mkdir(parents=True)
-    write_video(tmp_path / "raw" / "x" / "a.mp4", (picture(number, 64, 64) for number in range(20)))
-    index_folder(tmp_path / "raw", tmp_path / "raw.parquet")
-    raw = Manifest.load(tmp_path / "raw.parquet")
-    assert dali_problem_of(raw, CPU) == "DALI does not decode h264 on the CPU"
-    ingest(raw, tmp_path / "store", StoreSettings(short_side=64, gop=8), WorkSettings())
-    store = Manifest.load(tmp_path / "store" / "manifest.parquet")
-    assert dali_problem_of(store, CPU) == "DALI does not decode h264 on the CPU"
+def test_who_takes_part(vp9, tmp_path, monkeypatch):
+    assert gpu_contestants.dali_problem_of(vp9, CPU) == "DALI decodes on NVIDIA GPUs, not on cpu"
+    monkeypatch.setattr(gpu_contestants, "dali_problem", lambda device: None)
+    unfit = "3 of 3 videos are not for NVDEC (codec, container or odd size)"
+    assert gpu_contestants.dali_problem_of(vp9, CPU) == unfit
+    (tmp_path / "x").mkdir()
+    write_video(tmp_path / "x" / "a.mp4", (picture(number, 64, 64) for number in range(20)))
+    index_folder(tmp_path, tmp_path / "raw.parquet")
+    assert gpu_contestants.dali_problem_of(Manifest.load(tmp_path / "raw.parquet"), CPU) is None
 
 
-def test_what_follows(bench):
+def test_what_follows():
     medians = {"PyAV store": 100.0, "DALI store": 1000.0, "hybrid 0.25": 1100.0, "hybrid 0.5": 700.0}
     assert bench.conclusions(medians | {"PyNvVideoCodec": 1250.0, "DALI hevc": 1900.0}, 400.0) == [
         "DALI hevc is 1.90 times as fast as DALI store",
@@ -193,138 +179,58 @@ def test_what_follows(bench):
     assert bench.conclusions({"PyAV store": 100.0}, 400.0) == []
 
 
-def test_one_clear_error_without_a_gpu(bench, monkeypatch):
+def test_one_clear_error_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=r"decode_gpu needs an NVIDIA GPU.*`decode` measures CPU cores"):
-        bench.run(options(bench))
+        bench.run(options())
     with pytest.raises(InputError, match="--batch is 0"):
-        bench.run(options(bench, "--batch", "0"))
+        bench.run(options("--batch", "0"))
 
 
-def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(bench, tmp_path, monkeypatch, capsys):
+def test_pynvvideocodec_takes_part_with_the_store_hybrids_and_hevc(tmp_path, monkeypatch, capsys):
     """With the stand-in for the library; DALI has no H.264 here."""
-    from bench import gpu_contestants, material
-
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", FakeModule())
     monkeypatch.setattr(gpu_contestants, "nvcodec_problem", lambda *_: None)
     monkeypatch.setattr(material, "_DRAWN", (2, 30, (160, 120)))
-    chosen = options(bench, "--short-side", "64", "--crop", "56", "--hevc", "24", "--repeats", "1", "--no-record")
-    assert (options(bench, "--hevc").hevc, options(bench).hevc) == (21, None)
+    chosen = options("--short-side", "64", "--crop", "56", "--hevc", "24", "--repeats", "1", "--no-record")
+    assert (options("--hevc").hevc, options().hevc) == (21, None)
     prepared = material.add_hevc(material.prepare(chosen, tmp_path), tmp_path, 24, 1)
     assert set(prepared.hevc.table.column("codec").to_pylist()) == {"hevc"}
     runners, skipped = runners_of(prepared, 2, 4), gpu_contestants.names(prepared, CPU)[1]
-    assert set(runners) == {
-        "PyAV store",
-        "PyAV hevc",
-        "PyNvVideoCodec",
-        "PyNvVideoCodec hevc",
-        *(f"hybrid nv {share}" for share in (0.125, 0.25, 0.5)),
-    }
+    hybrids = {f"hybrid nv {share}" for share in (0.125, 0.25, 0.5)}
+    assert set(runners) == {"PyAV store", "PyAV hevc", "PyNvVideoCodec", "PyNvVideoCodec hevc"} | hybrids
     assert set(skipped) == {"DALI store", "DALI mp4", "DALI raw", "DALI hevc"}
+    monkeypatch.setattr(bench, "Apart", Here)
     clips = {name: runner(prepared.snippets) for name, runner in runners.items()}
     assert torch.equal(clips["PyNvVideoCodec"], clips["PyAV store"])
     assert torch.equal(clips["hybrid nv 0.25"], clips["PyAV store"])
     assert torch.equal(clips["PyNvVideoCodec hevc"], clips["PyAV hevc"])
     assert 0 < (clips["PyAV hevc"].float() - clips["PyAV store"].float()).abs().mean() < 4
-    bench.report(chosen, prepared, CPU, Here)
+    bench.report(chosen, prepared, CPU)
     assert "PyNvVideoCodec hevc is " in capsys.readouterr().out
 
 
-def test_no_round_begins_after_the_limit(bench, vp9, recorded, monkeypatch, capsys):
+def test_no_round_begins_after_the_limit(here, vp9, recorded, monkeypatch, capsys):
     monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
-    bench.report(options(bench, "--limit", "0", "--repeats", "5"), material_of(vp9, [(0, 0)] * 3), CPU, Here)
-    assert recorded["n"] == 1 and "1 of 5 runs of each are done" in capsys.readouterr().out
+    bench.report(options("--limit", "0", "--repeats", "5"), material_of(vp9, [(0, 0)] * 3), CPU)
+    assert recorded["n"] == 1 and "1 of 5 rounds are done" in capsys.readouterr().out
 
 
-def test_whole_pictures_of_other_libraries_are_cut_and_not_scaled(bench, vp9):
-    from bench.gpu_contestants import cropped
-
+def test_whole_pictures_of_other_libraries_are_cut_and_not_scaled(vp9):
     manifest, clip = vp9, ClipFormat(num_frames=2, short_side=96, crop=56)
     whole = torch.arange(2 * 96 * 128 * 3).view(2, 96, 128, 3)
-    decode = cropped(lambda snippets: [whole for path, start in snippets if path.is_file() and start == 4], clip)
+    decode = gpu_contestants.cropped(
+        lambda snippets: [whole for path, start in snippets if path.is_file() and start == 4], clip
+    )
     asked = SnippetRequest(manifest.video(0), 4, 0.5, 0.5, False)
     assert torch.equal(decode([asked])[0], whole[:, 20:76, 36:92])
     with pytest.raises(InputError, match="would have to be scaled"):
-        cropped(lambda snippets: [whole], CLIP)([asked])
-
-
-def test_other_libraries_are_called_as_they_ask_to_be(bench, monkeypatch):
-    """Their own kinds of answer; where one is not installed, or decodes on the CPU, it says so."""
-    from bench import readers
-
-    gpu, calls = torch.device("cuda", 0), []
-    frames = torch.arange(3 * 4 * 4 * 3, dtype=torch.uint8).view(3, 4, 4, 3)
-
-    class Torchcodec:
-        cpu_fallback = None
-
-        def __init__(self, path, **options):
-            calls.append((path, options))
-
-        def get_frames_in_range(self, start, stop):
-            calls.append((start, stop))
-            return SimpleNamespace(data=frames)
-
-    class OnDemand:
-        def Decode(self, files, numbers, as_bgr):
-            self.asked = (files, numbers, as_bgr)
-
-        def GetBuffer(self, *asked):
-            assert asked == self.asked
-            calls.append(asked)
-            return [list(frames) for _ in asked[0]]
-
-    for name in ("torchcodec", "torchcodec.decoders", "accvlab"):
-        monkeypatch.setitem(sys.modules, name, None)
-    for build in (readers.torchcodec_on_gpu, readers.accv_on_gpu):
-        with pytest.raises(InputError, match="is not installed"):
-            build(gpu, 3, 2)
-    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(VideoDecoder=Torchcodec))
-    read = readers.torchcodec_on_gpu(gpu, 3, 2)
-    assert torch.equal(read([("a.mp4", 5)])[0], frames)
-    assert calls == [
-        ("a.mp4", {"device": "cuda:0", "dimension_order": "NHWC", "seek_mode": "approximate"}),
-        (5, 8),
-    ]
-    monkeypatch.setattr(Torchcodec, "cpu_fallback", "no NVDEC")
-    with pytest.raises(InputError, match="decodes on the CPU instead: no NVDEC"):
-        read([("a.mp4", 5)])
-    library = SimpleNamespace(CreateBatchAsyncStreamReader=lambda **_: OnDemand())
-    monkeypatch.setitem(sys.modules, "accvlab", SimpleNamespace(on_demand_video_decoder=library))
-    monkeypatch.setattr(torch, "as_tensor", lambda frame, device: frame)
-    (one, other) = readers.accv_on_gpu(gpu, 3, 2)([("a.mp4", 5), ("b.mp4", 0)])
-    assert calls[-1] == (["a.mp4", "b.mp4"], [[5, 6, 7], [0, 1, 2]], False)
-    assert torch.equal(one, frames)
-    assert torch.equal(other, frames)
-
-
-def test_how_busy_a_gpu_is(bench, tmp_path, monkeypatch):
-    from bench.busy import BusyMeter
-
-    tool = tmp_path / "nvidia-smi"
-    lines = "0, 0\\n40, 10\\n60, 30\\nN/A, 30\\n70"
-    tool.write_text(
-        f"#!/bin/sh\necho \"$@\" > {tmp_path}/called\nprintf '{lines}'\ntouch {tmp_path}/told\nexec sleep 60\n"
-    )
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="12-ab"))
-    with BusyMeter(torch.device("cuda", 0)) as busy:
-        while not (tmp_path / "told").exists():
-            time.sleep(0.02)
-    assert (busy.decoder, busy.gpu) == (50, 20)
-    assert (tmp_path / "called").read_text().startswith("--id=GPU-12-ab --query-gpu=utilization.decoder")
-    with BusyMeter(CPU) as none:
-        pass
-    assert np.isnan(none.decoder)
+        gpu_contestants.cropped(lambda snippets: [whole], CLIP)([asked])
 
 
 @pytest.mark.gpu
 @pytest.mark.nvdec
-def test_the_whole_benchmark_on_a_gpu(bench, dali, monkeypatch, capsys):
-    from bench import material
-
+def test_the_whole_benchmark_on_a_gpu(dali, monkeypatch, capsys):
     monkeypatch.setattr(material, "_DRAWN", (3, 50, (160, 120)))
-    bench.run(options(bench, "--no-record", "--short-side", "64", "--crop", "56"))
+    bench.run(options("--no-record", "--short-side", "64", "--crop", "56"))
     assert "DALI store" in capsys.readouterr().out

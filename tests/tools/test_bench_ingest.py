@@ -1,44 +1,31 @@
-"""The ingest and memory benchmarks at a small size: a plain transcode that is comparable, a table, a straight line."""
+"""The ingest benchmark at a small size: a plain transcode that is comparable, a table."""
 
-from pathlib import Path
+import json
 
 import av
-import numpy as np
 import pytest
+from bench import ingest, material
 
 from engine.data.store.index import StoreSettings
 from engine.errors import InputError
-from tests.small_run import ROOT, benchmark_options
+from engine.records import recording_into
+from tests.small_run import benchmark_options
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import ingest, material, memory
-
+@pytest.fixture(autouse=True)
+def few_videos(monkeypatch):
     monkeypatch.setattr(material, "_DRAWN", (2, 40, (160, 120)))
-    return ingest, material, memory
 
 
-def options(module, *words):
-    return benchmark_options(module.__name__.removeprefix("bench."), "--short-side", "64", "--crop", "56", *words)
+def options(*words):
+    return benchmark_options("ingest", "--short-side", "64", "--crop", "56", *words)
 
 
-def recorder(monkeypatch, module):
-    recorded = {}
-
-    def keep(name, **fields):
-        recorded.update(fields, name=name)
-        return Path("records") / f"{name}.jsonl"
-
-    monkeypatch.setattr(module, "append_record", keep)
-    return recorded
-
-
-def test_settings_and_speed_are_measured(bench, monkeypatch, capsys):
-    recorded = recorder(monkeypatch, bench[0])
-    monkeypatch.setattr(bench[0], "VARIANTS", ({}, {"crf": 40, "b_frames": 2}, {"codec": "hevc", "crf": 40}))
-    bench[0].run(options(bench[0], "--snippets", "4", "--repeats", "1", "--variants", "3"))
+def test_settings_and_speed_are_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(ingest, "VARIANTS", ({}, {"crf": 40, "b_frames": 2}, {"codec": "hevc", "crf": 40}))
+    with recording_into(tmp_path):
+        ingest.run(options("--snippets", "4", "--repeats", "1", "--variants", "3"))
+    recorded = json.loads((tmp_path / "ingest.jsonl").read_text())
     assert 0.2 < recorded["ratio"] < 5
     fine, coarse, hevc = recorded["settings"]
     assert (fine["settings"], coarse["settings"]) == ("default", "crf 40, b_frames 2")
@@ -53,12 +40,11 @@ def test_settings_and_speed_are_measured(bench, monkeypatch, capsys):
     assert hevc["MP4 clips/s"] > 0
     assert "ingest / plain transcode" in capsys.readouterr().out
     with pytest.raises(InputError, match="--repeats is 0"):
-        bench[0].run(options(bench[0], "--repeats", "0"))
+        ingest.run(options("--repeats", "0"))
 
 
-def test_the_plain_transcode_codes_the_same_frames_with_the_same_settings(bench, tmp_path):
-    ingest, material, _ = bench
-    raw = material.prepare(options(ingest, "--snippets", "1"), tmp_path).raw
+def test_the_plain_transcode_codes_the_same_frames_with_the_same_settings(tmp_path):
+    raw = material.prepare(options("--snippets", "1"), tmp_path).raw
     settings, source = StoreSettings(short_side=64), ingest.source_videos(raw)[0]
     ours = ingest._normalise(source, settings)
     assert ingest.transcode_plainly(source, settings, tmp_path / "plain.mp4") == ours.num_frames
@@ -66,17 +52,3 @@ def test_the_plain_transcode_codes_the_same_frames_with_the_same_settings(bench,
         packets = [packet for packet in container.demux(video=0) if packet.size]
     assert [number for number, packet in enumerate(packets) if packet.is_keyframe] == [0, 16, 32]
     assert abs(sum(packet.size for packet in packets) / len(ours.data) - 1) < 0.1
-
-
-def test_memory_is_read_and_a_leak_would_show(bench, monkeypatch, capsys):
-    memory = bench[2]
-    recorded = recorder(monkeypatch, memory)
-    monkeypatch.setattr(memory, "_READINGS", 5)
-    memory.run(options(memory, "--snippets", "96"))
-    assert len(recorded["resident_bytes"]) == 5
-    assert "growth" in capsys.readouterr().out
-    assert memory.growth([100] * 100) == pytest.approx((100, 0), abs=1e-9)
-    leak = (1000 + np.arange(100)).tolist()
-    assert memory.growth([5, *leak[1:]]) == pytest.approx((1010, 89 / 1010))
-    with pytest.raises(InputError, match="--snippets at least"):
-        memory.run(options(memory, "--snippets", "20"))

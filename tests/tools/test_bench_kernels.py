@@ -5,29 +5,16 @@ import os
 
 import pytest
 import torch
+from bench import kernels as bench
+from bench import peaks
+from bench.cases import Case
 
 from engine.errors import InputError
 from engine.records import recording_into
-from tests.small_run import ROOT, benchmark_options, call_tool
+from tests.small_run import benchmark_options, call_tool
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import kernels
-
-    return kernels
-
-
-@pytest.fixture
-def peaks(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import peaks
-
-    return peaks
-
-
-def test_rows_rates_and_record(bench, monkeypatch, tmp_path, capsys):
+def test_rows_rates_and_record(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "copy_gb_per_s", lambda _: 10.0)
     peak = bench.Peak({"fp32": 0.1, "bf16": 0.2}, 10.0, "given")
     monkeypatch.setattr(bench, "find_peak", lambda *_: peak)
@@ -72,13 +59,10 @@ def broken_case():
 
 
 def deadly_case():
-    from bench.cases import Case
-
     return Case((), {"kernel": lambda: os._exit(3)}, None, 1, 1, "fp32", "fp32")
 
 
-def test_a_case_that_fails_costs_only_itself(bench, monkeypatch, tmp_path, capsys):
-    monkeypatch.syspath_prepend(str(ROOT))
+def test_a_case_that_fails_costs_only_itself(monkeypatch, tmp_path, capsys):
     faults = [bench.Problem("broken", broken_case), bench.Problem("deadly", deadly_case)]
     problems = bench.build_problems(torch.device("cpu"), 0.01, "bf16")
     monkeypatch.setattr(bench, "build_problems", lambda *_: [*faults, problems[2]])
@@ -92,7 +76,7 @@ def first_tensors(result):
     return result if isinstance(result, tuple) else (result,)
 
 
-def test_a_kernel_and_its_rival_compute_the_same(bench):
+def test_a_kernel_and_its_rival_compute_the_same():
     """Scores, clips, sums, and results with all gradients; not the places of scores that are alike."""
     names = set()
     for problem in bench.build_problems(torch.device("cpu"), 0.01, "bf16"):
@@ -112,7 +96,7 @@ def test_a_kernel_and_its_rival_compute_the_same(bench):
     assert names == {"cosine_topk", "clip_normalize", "channel_moments", "gradient_sums", "temporal_conv"}
 
 
-def test_what_the_compiler_makes_of_the_kernels(bench, monkeypatch, capsys):
+def test_what_the_compiler_makes_of_the_kernels(monkeypatch, capsys):
     pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
     few = [next(bench.compiled_rows(90))]
     monkeypatch.setattr(bench, "compiled_rows", lambda capability: few if capability == 90 else [])
@@ -136,7 +120,7 @@ def test_what_the_compiler_makes_of_the_kernels(bench, monkeypatch, capsys):
         ("Tesla T4", None, 8.1, 320),
     ],
 )
-def test_data_sheets(peaks, monkeypatch, name, bf16, fp32, gb_per_s):
+def test_data_sheets(monkeypatch, name, bf16, fp32, gb_per_s):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
     peak = peaks.find_peak(torch.device("cuda", 0), ["fp32"])
     assert (peak.tflops.get("bf16"), peak.tflops["fp32"], peak.gb_per_s) == (bf16, fp32, gb_per_s)
@@ -144,7 +128,7 @@ def test_data_sheets(peaks, monkeypatch, name, bf16, fp32, gb_per_s):
     assert peak.source == f"data sheet of {name}"
 
 
-def test_what_is_in_no_data_sheet_is_measured(peaks, monkeypatch):
+def test_what_is_in_no_data_sheet_is_measured(monkeypatch):
     monkeypatch.setattr(peaks, "copy_gb_per_s", lambda _: 12.5)
     peak = peaks.find_peak(torch.device("cpu"), ["fp32"])
     assert 0.001 < peak.tflops["fp32"] < 100 and peak.gb_per_s == 12.5
@@ -154,6 +138,5 @@ def test_what_is_in_no_data_sheet_is_measured(peaks, monkeypatch):
 def test_the_cuda_device_is_never_assumed(monkeypatch, capsys):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     assert call_tool("bench_throughput.py", "kernels", "--device", "cuda", monkeypatch=monkeypatch) == 2
     assert "torch sees no GPU" in capsys.readouterr().err

@@ -1,24 +1,19 @@
 """The manifest benchmark at a small size: that it measures what it says, and records it."""
 
+import json
 from argparse import Namespace
 
 import numpy as np
 import pytest
+from bench import manifest as bench
 
 from engine.data.manifest import Manifest
 from engine.errors import InputError
-from tests.small_run import ROOT, call_tool
+from engine.records import recording_into
+from tests.small_run import call_tool
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import manifest
-
-    return manifest
-
-
-def test_the_synthetic_manifest_is_a_manifest(bench, tmp_path):
+def test_the_synthetic_manifest_is_a_manifest(tmp_path):
     bench.synthetic_manifest(3000).save(tmp_path / "m.parquet")
     manifest = Manifest.load(tmp_path / "m.parquet")
     assert len(manifest) == 3000
@@ -31,18 +26,12 @@ def test_the_synthetic_manifest_is_a_manifest(bench, tmp_path):
     assert 2 < np.mean([len(video.key_frames) for video in videos]) < 5
 
 
-def test_results_are_printed_and_recorded(bench, monkeypatch, capsys):
-    recorded = {}
-
-    def keep(name, **fields):
-        recorded.update(fields, name=name)
-        return ROOT / "benchmarks" / "records" / f"{name}.jsonl"
-
-    monkeypatch.setattr(bench, "append_record", keep)
-    bench.run(Namespace(rows=2000, repeats=2, ranks=8, no_record=False))
+def test_results_are_printed_and_recorded(tmp_path, capsys):
+    with recording_into(tmp_path):
+        bench.run(Namespace(rows=2000, repeats=2, ranks=8, no_record=False))
+    recorded = json.loads((tmp_path / "manifest.jsonl").read_text())
     text = capsys.readouterr().out
     assert "2,000 rows" in text
-    assert recorded["name"] == "manifest"
     assert (recorded["n"], recorded["rows"], recorded["ranks"]) == (2, 2000, 8)
     for name, quantiles in recorded["results"].items():
         assert quantiles["n"] == 2, name
@@ -54,7 +43,6 @@ def test_results_are_printed_and_recorded(bench, monkeypatch, capsys):
 
 
 def test_the_program_wants_one_benchmark_or_a_suite(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     assert call_tool("bench_throughput.py", monkeypatch=monkeypatch) == 2
     assert capsys.readouterr().err.startswith("error: name one benchmark")
     assert call_tool("bench_throughput.py", "--help", monkeypatch=monkeypatch) == 0

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from bench.options import BENCHMARKS
 
 from tests.environment import ROOT, environment
 from tests.small_run import call_tool
@@ -68,9 +69,6 @@ def test_the_help_of_training_is_short_and_says_nothing_twice():
 
 
 def test_every_benchmark_has_a_help_of_its_own(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench.options import BENCHMARKS
-
     for name in BENCHMARKS:
         module = (ROOT / "tools" / "bench" / f"{name}.py").read_text(encoding="utf-8")
         assert "\ndef run(arguments: argparse.Namespace) -> None:" in module

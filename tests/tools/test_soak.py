@@ -6,30 +6,25 @@ import os
 import sys
 
 import numpy as np
+import options
 import pytest
+import soak
 import torch
+from bench import resources
 
 from engine.errors import InputError
 from engine.records import recording_into
-from tests.small_run import ROOT, call_tool
+from tests.small_run import call_tool
 
 
-@pytest.fixture
-def resources(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from bench import resources
-
-    return resources
-
-
-def an_hour(resources, memory, files=lambda k: 9.0):
+def an_hour(memory, files=lambda k: 9.0):
     return [
         resources.Sample(5.0 * k, 100 * k, {"memory": memory(k), "open files": files(k), "threads": 4.0})
         for k in range(720)
     ]
 
 
-def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth(resources):
+def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth():
     noise = np.random.default_rng(0).normal(0, 3, 720)
 
     def leaking(k):  # 60 MB an hour, under evaluations that take 300 MB for every tenth sample
@@ -38,17 +33,17 @@ def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth(resources):
     def warming(k):
         return 500 - 200 * np.exp(-k / 10) + noise[k] + 300 * (k % 10 == 0)
 
-    found = resources.trends(an_hour(resources, leaking, files=lambda k: 9 + k // 300), warm_up=0.1)
+    found = resources.trends(an_hour(leaking, files=lambda k: 9 + k // 300), warm_up=0.1)
     assert found["memory"].per_hour == pytest.approx(60, rel=0.03)
     assert found["memory"].per_1000_snippets == pytest.approx(60 / 72, rel=0.03)
     assert [found[name].is_flat for name in ("memory", "open files", "threads")] == [False, False, True]
     assert all(half == pytest.approx(60, rel=0.15) for half in found["memory"].halves)
-    assert resources.trends(an_hour(resources, warming), warm_up=0.1)["memory"].is_flat
+    assert resources.trends(an_hour(warming), warm_up=0.1)["memory"].is_flat
     with pytest.raises(InputError, match="samples with no work"):
-        resources.trends(an_hour(resources, warming)[:8], warm_up=0.5)
+        resources.trends(an_hour(warming)[:8], warm_up=0.5)
 
 
-def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources, tmp_path):
+def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(tmp_path):
     size = 64 * 2**20
     (tmp_path / "mapped").write_bytes(bytes(size))
     before = resources.held_by([os.getpid()])["memory"]
@@ -63,42 +58,35 @@ def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(resources
     assert asked - mapped == pytest.approx(size / 1e6, rel=0.1)
 
 
-# DALI has a process of its own below that one.
-@pytest.mark.parametrize("decoder", ["dali", pytest.param("pyav", marks=pytest.mark.slow)])
-def test_a_short_soak_watches_the_process_it_started(decoder, resources, monkeypatch, tmp_path, capsys, request):
-    import options
-    import soak
-
-    if decoder == "dali":
-        request.getfixturevalue("dali")
+def test_a_short_soak_watches_the_process_it_started(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(soak, "PICTURES", tmp_path)
-    words = ["decode", decoder, "--snippets", "800", "--damaged", "0.25", "--every", "0.05"]
+    words = ["decode", "pyav", "--snippets", "800", "--damaged", "0.25", "--every", "0.05"]
     monkeypatch.setattr(sys, "argv", ["soak.py", *words])
     with recording_into(tmp_path), pytest.raises(SystemExit) as ended:
         soak.main(options.soak(soak.__doc__))
     assert ended.value.code in (0, 1)  # so short a run may still be warming up
-    assert f"decode_{decoder}: 800 snippets" in capsys.readouterr().out
+    assert "decode_pyav: 800 snippets" in capsys.readouterr().out
     record = json.loads((tmp_path / "soak.jsonl").read_text())
-    assert (record["part"], record["snippets"], record["device_type"]) == (f"decode_{decoder}", 800, "cpu")
+    assert (record["part"], record["snippets"], record["device_type"]) == ("decode_pyav", 800, "cpu")
     assert 50 < record["failed"] < 350  # of the quarter of the files that were damaged
     assert 100 < record["trends"]["memory"]["last"] < 3000
-    assert (tmp_path / f"soak_decode_{decoder}.png").is_file()
+    assert (tmp_path / "soak_decode_pyav.png").is_file()
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("words", "says"),
     [
-        (("--manifest", "nowhere.parquet"), "error: no manifest at 'nowhere.parquet'"),
+        (("store", "--manifest", "nowhere.parquet"), "error: no manifest at 'nowhere.parquet'"),
+        (("dali",), "error: data.decoder is dali, but DALI decodes on NVIDIA GPUs, not on cpu"),
         pytest.param(
-            ("--device", "cuda"),
+            ("store", "--device", "cuda"),
             "error: run.device is 'cuda' but torch sees no GPU",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
     ],
 )
-def test_mistakes_are_told_before_another_process_begins(options, says, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    assert call_tool("soak.py", "decode", "store", *options, monkeypatch=monkeypatch) == 2
+def test_mistakes_are_told_before_another_process_begins(words, says, monkeypatch, capsys):
+    assert call_tool("soak.py", "decode", *words, monkeypatch=monkeypatch) == 2
     said = capsys.readouterr().err
     assert said.startswith(says)
     assert said.count("\n") == 1

@@ -53,17 +53,17 @@ class Apart:
             raise ContestantError(self._death()) from None
         return self._answer()
 
-    def close(self) -> None:
-        """End its process, and those that it started."""
+    def close(self, grace_s: float = _GRACE_S) -> None:
+        """End its process, which may do so by itself for `grace_s` seconds, and those that it started."""
         self._pipe.close()
-        self._process.join(_GRACE_S)
+        self._process.join(grace_s)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.join()
 
     def _answer(self) -> Any:
         if not self._pipe.poll(self._limit_s):
-            self.close()
+            self.close(grace_s=0)
             raise ContestantError(f"no result in {self._limit_s:g} s")
         try:
             is_well, content = self._pipe.recv()

@@ -133,13 +133,13 @@ def inspect_cosine_topk(capability: int, kind: str, k: int, config: Config, widt
     return inspect(compile_kernel(cosine_topk_triton._kernel, capability, types, constants, options))
 
 
-def inspect_clip_normalize(capability: int, kind: str, channels: int, *, flips: bool) -> Compiled:
-    """`clip_normalize`'s kernel for RGB frames 112 wide."""
+def inspect_clip_normalize(capability: int, kind: str, channels: int) -> Compiled:
+    """`clip_normalize`'s kernel for RGB frames."""
     from kernels import clip_normalize_triton
 
     values = ("fp32",) * 3
-    types = {"frames": "*u8", "clips": f"*{kind}", "scales": values, "shifts": values, "flip": "*u8", "size": "i32"}
-    constants = {"W": 112, "C": 3, "C_OUT": channels, "FLIPS": flips, "BLOCK": clip_normalize_triton._BLOCK}
+    types = {"frames": "*u8", "clips": f"*{kind}", "scales": values, "shifts": values, "size": "i32"}
+    constants = {"C": 3, "C_OUT": channels, "BLOCK": clip_normalize_triton._BLOCK}
     options = {"num_warps": clip_normalize_triton._WARPS}
     return inspect(compile_kernel(clip_normalize_triton._kernel, capability, types, constants, options))
 
@@ -172,9 +172,9 @@ def compiled_rows(capability: int) -> Iterator[list[object]]:
                 share = f"{100 * predicted_share(kind, config, found):.0f}" if capability == 90 else ""
                 yield [f"cosine_topk {kind}, {config.block_n} x {config.block_c}, k {k}", *_cells(found), share]
     for kind in _KINDS:
-        for channels, flips in ((3, False), (8, False), (3, True)):
-            name = f"clip_normalize {kind}, {channels} channels{', flips' if flips else ''}"
-            yield [name, *_cells(inspect_clip_normalize(capability, kind, channels, flips=flips)), ""]
+        for channels in (3, 8):
+            found = inspect_clip_normalize(capability, kind, channels)
+            yield [f"clip_normalize {kind}, {channels} channels", *_cells(found), ""]
 
 
 HEADINGS = ["", "registers", "spills", "shared KB", "loads: bits x times", "in the loop", "predicted % of peak"]

@@ -21,12 +21,9 @@ its FLOP and the bytes that it must move, as a table and as points under the dev
 """
 
 import argparse
+import contextlib
 import dataclasses
-import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -35,16 +32,16 @@ from typing import Any
 
 import torch
 
+from bench.apart import Apart, ContestantError
 from bench.options import CPU_TRAINERS, GPU_TRAINERS
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
 from bench.rows import Row, line, table, with_ratios
-from bench.trainers import Setting, flop_per_clip, reduced_precision, setting_config
+from bench.trainers import Setting, Trainer, flop_per_clip, reduced_precision, setting_config
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
 
-_TOOLS = Path(__file__).resolve().parents[1]
 _TOO_LONG = "no result in"
 
 
@@ -145,21 +142,10 @@ def measure(
 
 
 def _in_fresh_process(setting: Setting, limit_s: float) -> dict[str, Any] | str:
-    """What `bench.trainers.measure` found, or why there is nothing."""
-    paths = os.pathsep.join([str(_TOOLS), str(_TOOLS.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    environment = {**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "PYTHONPATH": paths}
-    command = [sys.executable, "-P", "-m", "bench.trainers", json.dumps(asdict(setting))]  # -P: not the folder it is in
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        # A session of its own, so that what it started (compilers) can be ended with it; files, since a pipe would
-        # stay open for as long as any of those lives.
-        process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment, start_new_session=True)
-        try:
-            process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return f"{_TOO_LONG} {limit_s:g} s"
-        out.seek(0), errors.seek(0)
-        if process.returncode:
-            return f"failed: {(errors.read().strip().splitlines() or ['no message'])[-1]}"
-        return json.loads(out.read().splitlines()[-1])
+    """What `Trainer.measure` found, or why there is nothing."""
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # which the process inherits
+    try:
+        with contextlib.closing(Apart(Trainer, setting, limit_s=limit_s)) as trainer:
+            return trainer.call("measure")
+    except ContestantError as error:
+        return str(error)

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from bench.loading import RandomSnippets, endless_batches
+from bench.options import BASELINES
 from bench.trainers import bench_run, build_baseline
 from engine.config import Config
 from engine.data.batch import ClipBatch
@@ -61,6 +62,26 @@ class Contestant(ABC):
         with torch.profiler.profile() as profile:
             self.window(3, same_batch=False)
         profile.export_chrome_trace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A contestant before it is built: its name and the videos it reads."""
+
+    name: str
+    source: str  # "store" or "files"
+    manifest: Path | None  # None: as the config says
+    weight: float = 1.0  # how often each video comes in an epoch
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.source}"
+
+
+def build(entry: Entry, config: Config, device: torch.device, workers: int, is_compiled: bool) -> Contestant:
+    """A contestant, in the process that is to be its own."""
+    if entry.name in BASELINES:
+        return BaselineContestant(entry.name, config, device, workers=workers, is_compiled=is_compiled)
+    return EngineContestant(config, device)
 
 
 class _Enough(Exception):

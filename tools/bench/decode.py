@@ -37,6 +37,7 @@ import torch
 from bench.charts import save_bars
 from bench.material import Material, check_counts, prepare
 from bench.readers import Reader, find_readers
+from bench.turns import Turns
 from engine.data.ahead import decode_in_order, in_batches
 from engine.data.batch import SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
@@ -46,7 +47,7 @@ from engine.data.pyav.processes import ProcessDecoder
 from engine.data.store.index import StoreIndex, split_stored_path
 from engine.data.store.reader import find_entry
 from engine.errors import InputError
-from engine.records import append_record, summarise
+from engine.records import append_record
 from engine.results.table import Table
 
 _BATCH = 64  # snippets of one call of the engine's decoder
@@ -75,9 +76,8 @@ def run(arguments: argparse.Namespace) -> None:
         samples = [manifest.video(0).path for manifest in (material.mp4, material.raw)]
         readers, missing = find_readers(samples, material.clip.num_frames)
         runners = contestants(material, readers, arguments.threads, opened)
-        samples = measure(material, runners, arguments.repeats, arguments.cold)
-    results = {name: summarise([run.by_clock for run in runs]) for name, runs in samples.items()}
-    computing = {name: summarise([run.by_computing for run in runs]) for name, runs in samples.items()}
+        turns = measure(material, runners, arguments.repeats, arguments.cold)
+    results, computing = turns.summaries(lambda run: run.by_clock), turns.summaries(lambda run: run.by_computing)
     found = ratios(results, computing)
     show(results, computing, material, arguments)
     for name, reason in missing.items():
@@ -203,23 +203,24 @@ def _decode_share(numbers: Sequence[int]) -> None:
     _LIMIT_HERE[0](numbers)
 
 
-def measure(material: Material, runners: dict[str, Contestant], repeats: int, cold: bool) -> dict[str, list[Speed]]:
-    """The speed of each contestant in each run; the first, which warms up, does not count."""
-    samples: dict[str, list[Speed]] = {name: [] for name in runners}
+def measure(material: Material, runners: dict[str, Contestant], repeats: int, cold: bool) -> Turns[Contestant, Speed]:
+    """The speed of each contestant in each run. The first batch, which warms up, does not count."""
     numbers = range(len(material.snippets))
+    turns: Turns[Contestant, Speed] = Turns(runners)
     for runner in runners.values():
         runner(numbers[:_BATCH])
-    order = list(runners)
-    for _ in range(repeats):
-        order.append(order.pop(0))  # nobody is always after the same one
-        for name in order:
-            if cold:
-                _forget(material)
-            clock, computing = time.perf_counter(), _computing()
-            runners[name](numbers)
-            clock, computing = time.perf_counter() - clock, _computing() - computing
-            samples[name].append(Speed(len(numbers) / clock, len(numbers) / computing))
-    return samples
+
+    def turn(runner: Contestant) -> Speed:
+        if cold:
+            _forget(material)
+        clock, computing = time.perf_counter(), _computing()
+        runner(numbers)
+        clock, computing = time.perf_counter() - clock, _computing() - computing
+        return Speed(len(numbers) / clock, len(numbers) / computing)
+
+    for _ in turns.take(repeats, turn):
+        pass
+    return turns
 
 
 def _computing() -> float:

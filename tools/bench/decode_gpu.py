@@ -22,20 +22,21 @@ NVDEC and GPU busy are what nvidia-smi says while a contestant runs, sampled fiv
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench.apart import Apart, ContestantError
+from bench.apart import Apart
 from bench.gpu_contestants import HEVC, OTHERS, OURS, PEER, REFERENCE, Contender, Run, names
 from bench.material import Material, add_hevc, check_counts, prepare
+from bench.turns import Turns
 from engine.data.decoders import default_threads
 from engine.errors import InputError
-from engine.records import GrowingRecord, summarise
+from engine.records import GrowingRecord
 from engine.results.table import Table
 
 _LIMIT_S = 180.0  # seconds a contestant may take to be built, or for one run
@@ -61,120 +62,79 @@ def run(arguments: argparse.Namespace) -> None:
         report(arguments, material, device)
 
 
-def report(
-    arguments: argparse.Namespace, material: Material, device: torch.device, start: Callable[..., Apart] = Apart
-) -> None:
-    """All of `run` but the preparations; on any device. `start` builds a contestant, by default in a process of its own."""
-    race = Race(arguments, material, device, start)
+def report(arguments: argparse.Namespace, material: Material, device: torch.device) -> None:
+    """All of `run` but the preparations; on any device."""
     record = None if arguments.no_record else GrowingRecord("decode_gpu")
-    try:
-        race.enter()
-        for number in range(arguments.repeats):
-            if number and race.is_late():
-                print(
-                    f"{number} of {arguments.repeats} runs of each are done, and --limit {arguments.limit:g} s is over"
-                )
-                break
-            race.round(number)
+    taking, skipped = names(material, device)
+    with Turns[Apart, Run](close=Apart.close) as turns:
+        differences = enter(turns, taking, material, device, arguments)
+        for name, found in turns.take(arguments.repeats, lambda each: each.call("run"), arguments.limit):
+            print(f"run {len(turns.samples[name])}: {name} {found.by_clock:.0f} clips/s", flush=True)
             if record is not None:
-                record.write(**race.fields())
-    finally:
-        race.close()
-    results = {name: summarise([run.by_clock for run in runs]) for name, runs in race.samples.items() if runs}
-    show(results, race.samples, race.differences, material, arguments)
-    for name, reason in (race.skipped | race.failed).items():
+                record.write(**_fields(arguments, material, turns, differences, skipped))
+    show(turns, differences, material, arguments)
+    for name, reason in (skipped | turns.failures).items():
         print(f"{name} does not take part: {reason}")
-    for line in conclusions({name: values["p50"] for name, values in results.items()}, arguments.needed):
+    medians = {name: values["p50"] for name, values in turns.summaries(lambda run: run.by_clock).items()}
+    for line in conclusions(medians, arguments.needed):
         print(line)
-    if race.failed:
-        raise InputError("; ".join(f"'{name}' {reason}" for name, reason in race.failed.items()))
+    if failed := {name: reason for name, reason in turns.failures.items() if name not in OTHERS}:
+        raise InputError("; ".join(f"'{name}' {reason}" for name, reason in failed.items()))
 
 
-class Race:
-    """The contestants, and what is known of them so far."""
+def enter(
+    turns: Turns[Apart, Run],
+    taking: Sequence[str],
+    material: Material,
+    device: torch.device,
+    arguments: argparse.Namespace,
+) -> dict[str, float]:
+    """Build everybody and hold their first batch against the reference's, which also warms them up.
 
-    def __init__(
-        self, arguments: argparse.Namespace, material: Material, device: torch.device, start: Callable[..., Apart]
-    ) -> None:
-        self._arguments, self._material, self._device, self._start = arguments, material, device, start
-        self._contestants: dict[str, Apart] = {}
-        self._begun = time.perf_counter()
-        self.samples: dict[str, list[Run]] = {}
-        self.differences: dict[str, float] = {}  # mean, of 256 levels, of the first batch from the reference's
-        self.skipped: dict[str, str] = {}  # who cannot take part here
-        self.failed: dict[str, str] = {}  # who should have been able to
+    Raw files were coded once less than the store, so they may differ by what that cost.
 
-    def enter(self) -> None:
-        """Build everybody and hold their first batch against the reference's, which also warms them up.
+    Returns:
+        The mean difference from the reference, of 256 levels, of all that take part.
 
-        Raw files were coded once less than the store, so they may differ by what that cost.
+    Raises:
+        InputError: there is no reference.
+    """
+    differences, expected = {}, None
+    for name in taking:
+        build = partial(Apart, Contender, name, material, device, arguments.threads, arguments.batch, limit_s=_LIMIT_S)
+        clips = turns.enter(name, build, lambda contestant: contestant.call("first").astype(np.float32))
+        if clips is None:
+            if name == REFERENCE:
+                raise InputError(f"'{name}', which all are held against, {turns.failures[name]}")
+            continue
+        expected = clips if expected is None else expected
+        difference = float(np.abs(clips - expected).mean())
+        if difference > _MOST_DIFFERENCE:
+            turns.drop(name, f"does not show the pictures of '{REFERENCE}': they differ by {difference:.1f}")
+        else:
+            differences[name] = difference
+    return differences
 
-        Raises:
-            InputError: there is no reference.
-        """
-        arguments, expected = self._arguments, None
-        taking, self.skipped = names(self._material, self._device)
-        for name in taking:
-            try:
-                contestant = self._start(
-                    Contender, name, self._material, self._device, arguments.threads, arguments.batch, limit_s=_LIMIT_S
-                )
-                self._contestants[name] = contestant
-                clips = contestant.call("first").astype(np.float32)
-            except ContestantError as error:
-                self._drop(name, f"fails: {error}")
-                if name == REFERENCE:
-                    raise InputError(f"'{name}', which all are held against, fails: {error}") from None
-                continue
-            expected = clips if expected is None else expected
-            difference = float(np.abs(clips - expected).mean())
-            if difference > _MOST_DIFFERENCE:
-                self._drop(name, f"does not show the pictures of '{REFERENCE}': they differ by {difference:.1f}")
-            else:
-                self.differences[name], self.samples[name] = difference, []
 
-    def round(self, number: int) -> None:
-        """A run of each over all snippets; nobody is always after the same one."""
-        order = list(self.samples)
-        for name in [order[place] for place in np.roll(range(len(order)), -1 - number)]:
-            try:
-                run = self._contestants[name].call("run")
-            except ContestantError as error:
-                self._drop(name, f"fails: {error}")
-                continue
-            self.samples[name].append(run)
-            print(f"run {number + 1}: {name} {run.by_clock:.0f} clips/s", flush=True)
-
-    def is_late(self) -> bool:
-        """Whether no further round should begin."""
-        return time.perf_counter() - self._begun > self._arguments.limit
-
-    def fields(self) -> dict[str, Any]:
-        """Of the record."""
-        chosen = ("snippets", "batch", "threads", "short_side", "crop", "hevc")
-        fields = {name: getattr(self._arguments, name) for name in chosen}
-        fields |= {"videos": len(self._material.raw), "drawn": self._arguments.manifest is None}
-        known = {name: runs for name, runs in self.samples.items() if runs}
-        return fields | {
-            "n": max(map(len, known.values())),
-            "needed": self._arguments.needed,
-            "results": {name: summarise([run.by_clock for run in runs]) for name, runs in known.items()},
-            "busy": {name: _means(runs) for name, runs in known.items()},
-            "differences": self.differences,
-            "skipped": self.skipped | self.failed,
-        }
-
-    def close(self) -> None:
-        """End all of them."""
-        for contestant in self._contestants.values():
-            contestant.close()
-
-    def _drop(self, name: str, reason: str) -> None:
-        (self.skipped if name in OTHERS else self.failed)[name] = reason
-        self.samples.pop(name, None)
-        if name in self._contestants:
-            self._contestants.pop(name).close()
-        print(f"{name} {reason}", flush=True)
+def _fields(
+    arguments: argparse.Namespace,
+    material: Material,
+    turns: Turns[Apart, Run],
+    differences: dict[str, float],
+    skipped: dict[str, str],
+) -> dict[str, Any]:
+    """Of the record."""
+    chosen = ("snippets", "batch", "threads", "short_side", "crop", "hevc", "needed")
+    known = {name: runs for name, runs in turns.samples.items() if runs}
+    return {name: getattr(arguments, name) for name in chosen} | {
+        "videos": len(material.raw),
+        "drawn": arguments.manifest is None,
+        "n": max(map(len, known.values())),
+        "results": turns.summaries(lambda run: run.by_clock),
+        "busy": {name: _means(runs) for name, runs in known.items()},
+        "differences": differences,
+        "skipped": skipped | turns.failures,
+    }
 
 
 def _means(runs: Sequence[Run]) -> dict[str, float | None]:
@@ -184,23 +144,20 @@ def _means(runs: Sequence[Run]) -> dict[str, float | None]:
 
 
 def show(
-    results: dict[str, dict[str, float]],
-    samples: dict[str, list[Run]],
-    differences: dict[str, float],
-    material: Material,
-    arguments: argparse.Namespace,
+    turns: Turns[Apart, Run], differences: dict[str, float], material: Material, arguments: argparse.Namespace
 ) -> None:
     """Print the table."""
     frames, rows = material.clip.num_frames, []
-    for name, values in results.items():
-        busy = ["-" if share is None else share for share in _means(samples[name]).values()]
-        computing = float(np.median([run.by_computing for run in samples[name]]))
+    for name, values in turns.summaries(lambda run: run.by_clock).items():
+        runs = turns.samples[name]
+        busy = ["-" if share is None else share for share in _means(runs).values()]
+        computing = float(np.median([run.by_computing for run in runs]))
         quantiles = [values[p] for p in ("p20", "p50", "p80")]
         rows.append([name, *quantiles, values["p50"] * frames, *busy, computing, differences[name]])
     form = f"{frames}x{arguments.crop}x{arguments.crop} from short side {arguments.short_side}"
     print(
         f"{len(material.raw)} videos, {arguments.snippets} snippets {form} in batches of {arguments.batch},"
-        f" {len(samples[REFERENCE])} runs in turns, {arguments.threads} threads"
+        f" {len(turns.samples[REFERENCE])} runs in turns, {arguments.threads} threads"
     )
     heads = [
         "clips/s",

@@ -12,7 +12,7 @@ from bench.busy import BusyMeter
 from bench.material import Material
 from bench.readers import GpuReader, accv_on_gpu, torchcodec_on_gpu
 from engine.data.batch import ClipFormat, SnippetRequest, VideoDecoder
-from engine.data.decoders import choose_decoder
+from engine.data.decoders import dali_problem
 from engine.data.geometry import crop_window
 from engine.data.manifest import Manifest
 from engine.data.nvcodec.decode import NvCodecDecoder, nvcodec_problem
@@ -126,17 +126,10 @@ def builders(material: Material, device: torch.device, threads: int, batch: int)
 
 def dali_problem_of(manifest: Manifest, device: torch.device) -> str | None:
     """Why DALI does not decode these videos on this device; None where it does."""
-    try:
-        choose_decoder("dali", device, [manifest])
-    except InputError as error:
-        return str(error)
-    if device.type == "cuda":
-        unfit = int(unfit_videos(manifest).sum())
-        return f"{unfit} of {len(manifest)} videos are not for NVDEC (codec, container or odd size)" if unfit else None
-    from engine.data.dali.decode import CPU_CODECS
-
-    others = set(manifest.strings("codec")) - set(CPU_CODECS)
-    return f"DALI does not decode {', '.join(sorted(others))} on the CPU" if others else None
+    if problem := dali_problem(device):
+        return problem
+    unfit = int(unfit_videos(manifest).sum())
+    return f"{unfit} of {len(manifest)} videos are not for NVDEC (codec, container or odd size)" if unfit else None
 
 
 def on(manifest: Manifest, decode: Decode) -> Contestant:

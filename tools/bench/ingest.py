@@ -16,6 +16,7 @@ import re
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 
 from bench.decode import decode_with, engine, measure
 from bench.material import check_counts, prepare
+from bench.turns import Turns
 from engine.data.manifest import Manifest
 from engine.data.pyav.normalise import (
     ENCODERS,
@@ -37,7 +39,7 @@ from engine.data.pyav.normalise import (
 )
 from engine.data.store.index import StoreSettings
 from engine.errors import InputError
-from engine.records import append_record, summarise
+from engine.records import append_record
 from engine.results.table import Table
 
 _TIME_LIMIT_S = 600.0
@@ -113,14 +115,17 @@ def compare_speed(
         "ingest": lambda: [_normalise(source, settings) for source in sources],
         "plain transcode": lambda: [transcode_plainly(source, settings, out) for source in sources],
     }
-    samples: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = time.process_time()
-            way()
-            samples[name].append(num_frames / (time.process_time() - start))
-    ratio = statistics.median(a / b for a, b in zip(*samples.values(), strict=True))
-    return {name: summarise(values) for name, values in samples.items()}, ratio
+    turns: Turns[Callable[[], object], float] = Turns(ways)
+
+    def turn(way: Callable[[], object]) -> float:
+        start = time.process_time()
+        way()
+        return num_frames / (time.process_time() - start)
+
+    for _ in turns.take(repeats, turn):
+        pass
+    ratio = statistics.median(a / b for a, b in zip(*turns.samples.values(), strict=True))
+    return turns.summaries(float), ratio
 
 
 def _normalise(source: SourceVideo, settings: StoreSettings) -> NormalisedVideo:
@@ -182,7 +187,7 @@ def _try(
         material = prepare(options, Path(folder), settings)
         forms = {"store": material.store} | ({} if material.mp4 is None else {"mp4": material.mp4})
         runners = {name: decode_with(engine(material, 1), material, form) for name, form in forms.items()}
-        speeds = measure(material, runners, arguments.repeats, cold=False)
+        speeds = measure(material, runners, arguments.repeats, cold=False).summaries(lambda run: run.by_computing)
     frames = sum(video.num_frames for video in made)
     row = {
         "settings": ", ".join(f"{name} {value}" for name, value in changes.items()) or "default",
@@ -190,13 +195,12 @@ def _try(
         "PSNR dB": quality["psnr"],
         "SSIM": quality["ssim"],
         "ingest frames/s": frames / seconds,
-        "store clips/s": statistics.median(run.by_computing for run in speeds["store"]),
+        "store clips/s": speeds["store"]["p50"],
     }
     if material.mp4 is None:
         return row | {"bytes/frame in MP4": None, "MP4 clips/s": None}
     mp4_bytes = sum(material.mp4.video(row).file_bytes for row in range(len(material.mp4)))
-    speed = statistics.median(run.by_computing for run in speeds["mp4"])
-    return row | {"bytes/frame in MP4": mp4_bytes / frames, "MP4 clips/s": speed}
+    return row | {"bytes/frame in MP4": mp4_bytes / frames, "MP4 clips/s": speeds["mp4"]["p50"]}
 
 
 def _quality(name: str, made: list[NormalisedVideo], exact: list[NormalisedVideo], codec: str) -> float:

@@ -7,7 +7,6 @@ the data set itself is not needed to know. Each repetition is a fresh process: w
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import pyarrow as pa
 from engine.data.manifest import SCHEMA, Manifest
 from engine.data.sampler import plan_epoch
 from engine.errors import InputError
+from engine.machine import resident_bytes
 from engine.records import append_record, summarise
 from engine.results.table import Table
 
@@ -120,11 +120,11 @@ def _measure_in_fresh_process(path: Path, ranks: int) -> dict[str, float]:
 
 def measure(path: Path, ranks: int) -> dict[str, float]:
     """Load and plan once, in this process; seconds and MB (1e6 bytes) by the names of `MEANING`."""
-    before = _resident_bytes("VmRSS")
+    before = resident_bytes()
     start = time.perf_counter()
     manifest = Manifest.load(path)
     load_s = time.perf_counter() - start
-    after, peak = _resident_bytes("VmRSS"), _resident_bytes("VmHWM")
+    after, peak = resident_bytes(), resident_bytes("VmHWM")
     start = time.perf_counter()
     plan = plan_epoch(manifest.num_frames, seed=0, epoch=1)
     shards = [[np.ascontiguousarray(part[rank::ranks]) for part in (plan.video, plan.start)] for rank in range(ranks)]
@@ -137,11 +137,6 @@ def measure(path: Path, ranks: int) -> dict[str, float]:
         "peak_mb": (peak - before) / 1e6,
         "plan_s": plan_s,
     }
-
-
-def _resident_bytes(name: str) -> int:
-    """VmRSS (now) or VmHWM (the peak). getrusage would give the peak of the process that started this one too."""
-    return int(re.search(rf"^{name}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) * 1024
 
 
 if __name__ == "__main__":  # a fresh process of `_measure_in_fresh_process`

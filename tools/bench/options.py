@@ -31,7 +31,6 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
         ("manifest", "--repeats", "3"),
         ("decode", "--num-videos", "20", "--repeats", "3", "--snippets", "96"),
         ("ingest", "--num-videos", "2", "--repeats", "2", "--variants", "4", "--snippets", "16"),
-        ("memory", "--snippets", "2000"),
         ("kernels", "--device", "cpu"),
         ("train", "--device", "cpu"),
         ("compute", "--device", "cpu", "--limit", "75"),
@@ -92,7 +91,6 @@ def build_parser(about: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, default=RECORDS.parent, help="for records and pictures (default: benchmarks)"
     )
-    parser.add_argument("--logdir", type=Path, help="of TensorBoard (default: tensorboard in --out)")
     commands = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK")
     for name, add_options in BENCHMARKS.items():
         description = _docstring(name)
@@ -174,12 +172,6 @@ def ingest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", type=int, help="settings tried (default: all)")
 
 
-def memory(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py memory`."""
-    _material(parser, num_videos=60, snippets=50_000)
-    parser.add_argument("--threads", type=int, default=1, help="of the decoder (default: 1)")
-
-
 def compute(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py compute`."""
     backbones = dataclasses.fields(ModelConfig)[0].metadata["choices"]
@@ -258,22 +250,13 @@ def accuracy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-record", action="store_true", help="print only")
 
 
-def recovery(parser: argparse.ArgumentParser) -> None:
-    """The options of `bench_throughput.py recovery`."""
-    parser.add_argument("--repeats", type=int, default=5, help="kills of each kind (default: 5)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument("--no-record", action="store_true", help="print only")
-
-
 BENCHMARKS = {  # each is a module of this folder
     "manifest": manifest,
     "decode": decode,
     "decode_gpu": decode_gpu,
     "ingest": ingest,
-    "memory": memory,
     "compute": compute,
     "train": train,
     "kernels": kernels,
     "accuracy": accuracy,
-    "recovery": recovery,
 }

@@ -1,17 +1,15 @@
-"""What is made of records: Markdown, a picture and TensorBoard curves. All of it from the record alone, at any time.
+"""What is made of records: Markdown and a picture. Both from the record alone, at any time.
 
 A record's `results` are either a list of rows (`bench.rows.Row`) or a mapping from a name to percentiles.
 """
 
-import json
-from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from bench import charts
 from bench.rows import Row, number, table
-from engine.results.figures import figure_array, save_figure
+from engine.json_lines import read_json_lines
+from engine.results.figures import save_figure
 from engine.results.table import Table
 
 Record = dict[str, Any]
@@ -19,10 +17,7 @@ Record = dict[str, Any]
 
 def read_records(folder: Path) -> dict[str, list[Record]]:
     """All records of a folder by the name of their benchmark, oldest first."""
-    return {
-        path.stem: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for path in sorted(folder.glob("*.jsonl"))
-    }
+    return {path.stem: list(read_json_lines(path)) for path in sorted(folder.glob("*.jsonl"))}
 
 
 def newest(records: dict[str, list[Record]]) -> dict[str, Record]:
@@ -72,36 +67,11 @@ def picture_name(name: str, record: Record) -> str:
     return f"{name}_{'cuda' if on_gpu else 'cpu'}"
 
 
-def publish(name: str, record: Record, place: int, pictures: Path, tensorboard: Path) -> Path | None:
-    """Draw a record and write its numbers to TensorBoard; returns the picture, None where there is nothing to draw.
-
-    Args:
-        place: number of the record in its file: the step of the curves, so that they show a machine's history.
-    """
-    from torch.utils.tensorboard import SummaryWriter
-
-    label = picture_name(name, record)
-    when = datetime.fromisoformat(record["time"]).timestamp()
-    with SummaryWriter(str(tensorboard / label)) as writer:
-        for tag, value in numbers(record):
-            writer.add_scalar(f"{name}/{tag}", value, place, walltime=when)
-        writer.add_text(name, markdown(name, record), place, walltime=when)
-        figure = charts.draw(name, record, rows_of(record), quantiles_of(record))
-        if figure is None:
-            return None
-        path = pictures / f"{label}.png"
-        save_figure(figure, path)
-        writer.add_image(name, figure_array(figure), place, dataformats="HWC", walltime=when)
+def publish(name: str, record: Record, pictures: Path) -> Path | None:
+    """Draw a record; returns the picture, None where there is nothing to draw."""
+    figure = charts.draw(name, record, rows_of(record), quantiles_of(record))
+    if figure is None:
+        return None
+    path = pictures / f"{picture_name(name, record)}.png"
+    save_figure(figure, path)
     return path
-
-
-def numbers(record: Record) -> Iterator[tuple[str, float]]:
-    """Every number of a record with its tag."""
-    for row in rows_of(record):
-        tag = "/".join(part for part in (row.case, row.variant, row.precision) if part)
-        if row.seconds is not None:
-            yield f"{tag}/p50_s", row.seconds["p50"]
-        for key, value in row.values.items():
-            yield f"{tag}/{key}", value
-    for key, quantiles in quantiles_of(record).items():
-        yield f"{key}/p50", quantiles["p50"]

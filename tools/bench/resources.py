@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import InputError
+from engine.machine import resident_bytes
 
 UNITS = {"memory": "MB", "open files": "files", "threads": "threads", "GPU memory": "MB"}
 # How much the fitted line may rise from the end of the warm-up to the end of the run, and still be called flat.
@@ -72,7 +73,7 @@ def held_by(pids: Sequence[int]) -> dict[str, float]:
         status = dict(line.split(":", 1) for line in _read(Path(f"/proc/{pid}/status")).splitlines())
         if "RssAnon" not in status:  # it has ended
             continue
-        held["memory"] += sum(int(status[key].split()[0]) for key in ("RssAnon", "RssShmem")) * 1024 / 1e6
+        held["memory"] += sum(resident_bytes(field, pid) for field in ("RssAnon", "RssShmem")) / 1e6
         held["threads"] += int(status["Threads"])
         try:
             held["open files"] += sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

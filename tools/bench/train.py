@@ -18,16 +18,21 @@ warm-up. Without --manifest videos are drawn, and the engine reads them from a s
 
 import argparse
 import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from bench.apart import Apart
+from bench.contestants import Entry, Window, build
 from bench.material import draw_videos
 from bench.options import BASELINES, ENGINE
-from bench.race import Entry, Race
-from bench.rows import table
+from bench.rows import Row, line, table, with_ratios
+from bench.turns import Turns
 from engine.config import Config
 from engine.data.config import ProceduralConfig
 from engine.data.decoders import default_threads
@@ -38,12 +43,15 @@ from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.records import GrowingRecord
+from engine.records import GrowingRecord, summarise
 from engine.schema import apply_override, parse, read_yaml
 
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+_WARMUP_STEPS = 3
 _NEVER = 10**6  # epochs: what happens at the end of one is not part of the steps
 _EPOCH = 20_000  # clips: few videos come so often in an epoch that no end of one falls among the timed steps
+
+Pair = tuple[Window, Window]  # of one turn: fed by the loader, by the same batch
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -73,20 +81,52 @@ def run(arguments: argparse.Namespace) -> None:
         fields: dict[str, Any] = {"title": title, "steps": steps, "workers": workers, "compiled_rival": is_compiled}
         fields |= {"drawn": arguments.manifest is None and arguments.config is None, "device_type": device.type}
         record = None if arguments.no_record else GrowingRecord("train")
-        race = Race(config.train.batch_size, steps, record, fields)
-        try:
+        precisions: dict[Entry, str | None] = {}
+        rows: dict[Entry, Row] = {}
+        with Turns[Apart, Pair](close=Apart.close) as turns:
             for place, entry in enumerate(entries):
                 own = entry_config(tree, entry, Path(folder) / str(place), device)
-                race.enter(entry, own, device, workers, is_compiled=is_compiled, limit_s=arguments.limit)
-            for turn in range(arguments.rounds):
-                race.round(turn)
-            if arguments.trace is not None:
-                race.trace(arguments.trace)
-        finally:
-            race.close()
-    print(table(race.rows()).text())
-    if race.failures:
-        raise InputError("; ".join(f"'{name}': {reason}" for name, reason in race.failures.items()))
+                start = partial(Apart, build, entry, own, device, workers, is_compiled, limit_s=arguments.limit)
+                precisions[entry] = turns.enter(str(entry), start, lambda each: each.call("warm_up", _WARMUP_STEPS))
+                if precisions[entry] is not None:
+                    print(f"{entry}: warm after {turns.warmup_s[str(entry)]:.0f} s", flush=True)
+            for name, _ in turns.take(arguments.rounds, partial(two_windows, steps=steps)):
+                rows = rows_of(turns, precisions, config.train.batch_size)
+                print(line(rows[next(entry for entry in entries if str(entry) == name)]), flush=True)
+                if record is not None:
+                    rounds = max(len(pairs) for pairs in turns.samples.values())
+                    record.write(results=[asdict(row) for row in rows.values()], n=rounds, **fields)
+            if arguments.trace is not None and turns.contestants:
+                next(iter(turns.contestants.values())).call("trace", str(arguments.trace.resolve()))
+    print(table(list(rows.values())).text())
+    if turns.failures:
+        raise InputError("; ".join(f"'{name}': {reason}" for name, reason in turns.failures.items()))
+
+
+def two_windows(contestant: Apart, steps: int) -> Pair:
+    """A turn: fed by the loader, and by the same batch again and again."""
+    return contestant.call("window", steps, same_batch=False), contestant.call("window", steps, same_batch=True)
+
+
+def rows_of(turns: Turns[Apart, Pair], precisions: Mapping[Entry, str | None], batch_size: int) -> dict[Entry, Row]:
+    """A row for each that has had a turn."""
+    rows = {}
+    for entry, precision in precisions.items():
+        if not (pairs := turns.samples.get(str(entry))):
+            continue
+        seconds = summarise([fed.seconds / fed.steps for fed, _ in pairs])
+        values = {
+            "clips_per_s": batch_size / seconds["p50"],
+            "compute_clips_per_s": batch_size / float(np.median([same.seconds / same.steps for _, same in pairs])),
+            "saturation": float(np.median([same.seconds / fed.seconds for fed, same in pairs])),
+            "wait_share": float(np.median([fed.waited_s / fed.seconds for fed, _ in pairs])),
+            "warmup_s": turns.warmup_s[str(entry)],
+        }
+        rows[entry] = Row(entry.source, entry.name, precision, seconds, values)
+    found = list(rows.values())
+    for rival in BASELINES:
+        found = with_ratios(found, rival, f"over_{rival.replace(' ', '_')}")
+    return dict(zip(rows, found, strict=True))
 
 
 def describe(config: Config) -> str:

@@ -1,18 +1,16 @@
-"""The trainers that `compute` and `train` compare; as a program, one of them measured in this process.
+"""The trainers that `compute` and `train` compare.
 
 The engine's is `engine.train.train_step` itself on an `engine.run.Run`. The others are written here as their users
 write them.
 """
 
-import json
 import math
-import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -26,6 +24,7 @@ from engine.build import build_run
 from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
+from engine.machine import resident_bytes
 from engine.models.backbones import PUBLISHED_WIDTH, build_backbone
 from engine.precision import choose_precision
 from engine.preemption import StopVote
@@ -194,9 +193,20 @@ def arithmetic(precision: str, device: torch.device) -> str:
     return "tf32" if precision == "fp32" and has_tf32 and torch.backends.cudnn.allow_tf32 else precision
 
 
-def measure(setting: Setting, folder: Path) -> dict[str, object]:
-    """Seconds of every step, of the warm-up (first steps, compilation included), memory in MB (1e6 bytes), and whether the
-    losses stayed finite."""
+class Trainer:
+    """One of them, in the process that is its own."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+
+    def measure(self) -> dict[str, Any]:
+        """Seconds of every step, of the warm-up (first steps, compilation included), memory in MB (1e6 bytes), and whether
+        the losses stayed finite."""
+        with tempfile.TemporaryDirectory() as folder:
+            return _measure(self._setting, Path(folder))
+
+
+def _measure(setting: Setting, folder: Path) -> dict[str, Any]:
     device = torch.device(setting.device)
     step, precision = build_call(setting, folder)
     start = time.perf_counter()
@@ -222,9 +232,4 @@ def measure(setting: Setting, folder: Path) -> dict[str, object]:
 def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return int(re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[1]) * 1024
-
-
-if __name__ == "__main__":  # a fresh process of `compute`
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Setting(**json.loads(sys.argv[1])), Path(folder))))
+    return resident_bytes("VmHWM")

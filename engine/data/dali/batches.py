@@ -72,7 +72,6 @@ class BatchRunner:
         max_batch_size: largest batch of the graph; more requests are decoded in several.
         explain: what DALI's error means for the video that caused it.
         of_stills: a sample is one picture, and not the frames of a clip.
-        part_bytes: what may be held at once.
 
     Attributes:
         num_rebuilds: how often the graph was built anew after a sample that DALI could not decode.
@@ -87,9 +86,8 @@ class BatchRunner:
         explain: Callable[[RuntimeError, Video], str],
         *,
         of_stills: bool = False,
-        part_bytes: int = PART_BYTES,
     ) -> None:
-        self._of_stills, self._part_bytes = of_stills, part_bytes
+        self._of_stills = of_stills
         self._build, self._explain, self._clip, self._device = build, explain, clip, device
         self._max_batch_size = max_batch_size
         self.num_rebuilds = 0
@@ -143,10 +141,10 @@ class BatchRunner:
         num_pictures = 1 if self._of_stills else self._clip.num_frames
         costs = [held_bytes(request.video, num_pictures) for request in requests]
         order = list(range(len(requests)))
-        if len(order) > self._max_batch_size or sum(costs) > self._part_bytes:
+        if len(order) > self._max_batch_size or sum(costs) > PART_BYTES:
             # Equal sizes together: NVDEC keeps a session for each. Equal files together: they are read once.
             order.sort(key=lambda place: _size_and_path(requests[place].video))
-        parts = split_parts([costs[place] for place in order], self._max_batch_size, self._part_bytes)
+        parts = split_parts([costs[place] for place in order], self._max_batch_size, PART_BYTES)
         for part in ([order[number] for number in numbers] for numbers in parts):
             samples = dict(zip(part, load([requests[place] for place in part]), strict=True))
             failures |= {place: reason for place, reason in samples.items() if isinstance(reason, str)}

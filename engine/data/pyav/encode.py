@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from engine.atomic_file import atomic_write
 from engine.data.pyav.convert import ACCURATE
 from engine.errors import InputError
 
@@ -85,19 +86,16 @@ def write_video(
     settings = {"pix_fmt": pixel_format, "gop_size": gop, "options": {**_OPTIONS.get(codec, {}), **(options or {})}}
     settings |= {"width": first.shape[1], "height": first.shape[0]}
     settings |= {"time_base": 1 / rate if times is None else Fraction(1, _TICKS)}
-    partial = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
-        count = _encode(partial, chain([first], frames), codec, rate, settings, colours, times)
-        if rotation:
-            _write_rotation(partial, rotation)
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            count = _encode(partial, chain([first], frames), codec, rate, settings, colours, times)
+            if rotation:
+                _write_rotation(partial, rotation)
     except (av.FFmpegError, ValueError) as error:  # PyAV: ValueError for a codec that the container cannot hold
         form = f"codec {codec}, {pixel_format}, {first.shape[1]}x{first.shape[0]}"
         raise InputError(
             f"'{path}' cannot be written with {form}: {error}; choose another codec, pixel format, size or suffix"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return count
 
 

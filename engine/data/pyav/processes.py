@@ -11,7 +11,6 @@ import itertools
 import math
 import mmap
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
+from engine.data.buffers import Buffer, BufferPool
 from engine.data.process_pool import POLL_S, START_LIMIT_S, Lost, Worker
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.transfer import DeviceCopier
@@ -63,7 +63,7 @@ class ProcessDecoder(VideoDecoder):
         self._device, self._time_limit_s, self._max_batch_size = torch.device(device), time_limit_s, max_batch_size
         self._copy = DeviceCopier(device)
         self._shape = (clip.num_frames, clip.crop, clip.crop, 3)
-        self._blocks: list[_Block] = []
+        self._blocks = BufferPool(_Block)
         self._serve = _Serve(clip, self._shape, time_limit_s)
         self._workers: list[Worker | None] = [None] * num_processes
         self._busy: dict[int, tuple[_Part, list[Job]]] = {}  # place of a worker -> what it decodes
@@ -77,7 +77,7 @@ class ProcessDecoder(VideoDecoder):
             asked = requests[first : first + step]
             jobs = [{row: asked[row] for row in rows} for rows in split_into_jobs(asked, len(self._workers))]
             jobs.sort(key=len, reverse=True)
-            parts.append(_Part(first, len(asked), self._free_block(), deque(jobs)))
+            parts.append(_Part(first, len(asked), *self._blocks.lend(step * math.prod(self._shape)), deque(jobs)))
         with self._lock:
             self._open += [part for part in parts if not part.is_done]  # of no requests
             self._give()
@@ -101,21 +101,12 @@ class ProcessDecoder(VideoDecoder):
                 self._take(ready)
                 self._give()
         failures = {part.first + row: reason for part in parts for row, reason in part.failures.items()}
-        clips = [torch.from_numpy(part.block.clips[: part.num_requests]) for part in parts]
+        clips = [part.memory.view(-1, *self._shape)[: part.num_requests] for part in parts]
         clips = clips[0] if len(clips) == 1 else torch.cat(clips)
         if self._device.type == "cuda":
             pinned = self._copy.empty(clips.shape, torch.uint8)
             clips = self._copy(pinned.copy_(clips))
         return DecodedClips(clips, dict(sorted(failures.items())))
-
-    def _free_block(self) -> "_Block":
-        """Shared memory that nobody holds; what was decoded before may still be in use."""
-        for block in self._blocks:
-            # The list's, the loop's and the call's, and of its memory the block's, its clips' and the call's.
-            if sys.getrefcount(block) == 3 and sys.getrefcount(block.memory) == 3:
-                return block
-        self._blocks.append(_Block(self._max_batch_size, self._shape))
-        return self._blocks[-1]
 
     def _give(self) -> None:
         """Give every idle worker a share of the oldest part that has something left."""
@@ -188,6 +179,7 @@ class _Part:
     first: int  # place of its first request in the batch
     num_requests: int
     block: "_Block"
+    memory: torch.Tensor  # of the block, which is lent for as long as anybody holds it
     waiting: deque[Job]
     alone: list[Job] = field(default_factory=list)  # of processes that died: whose fault it was shows one by one
     num_given: int = 0  # shares that are being decoded
@@ -198,18 +190,17 @@ class _Part:
         return not (self.waiting or self.alone or self.num_given)
 
 
-class _Block:
+class _Block(Buffer):
     """Memory for one batch that other processes can map; the system takes it back when nobody does any more."""
 
     _names = itertools.count()
 
-    def __init__(self, num_clips: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, num_bytes: int) -> None:
         self.name = next(self._names)
         self._file = os.memfd_create("clips")
-        os.ftruncate(self._file, num_clips * math.prod(shape))
+        os.ftruncate(self._file, num_bytes)
         self.path = f"/proc/{os.getpid()}/fd/{self._file}"
         self.memory = _mapped(self._file)
-        self.clips = self.memory.reshape(-1, *shape)
 
     def __del__(self) -> None:
         os.close(self._file)  # the mapping lives as long as the tensors of it

@@ -10,13 +10,13 @@ processes on one machine share the pages. A video is named in manifests by a pat
 
 import json
 import mmap
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from engine.atomic_file import atomic_write
 from engine.errors import InputError
 
 INDEX_NAME = "store.index"
@@ -135,16 +135,12 @@ def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.nd
         table[name] = (place, len(array))
         place = _aligned(place + array.nbytes)
     header = json.dumps({"settings": settings.written(), "num_bytes": place, "columns": table}).encode()
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    with partial.open("wb") as file:
+    with atomic_write(path, durable=True) as partial, partial.open("wb") as file:
         file.write(_MAGIC + header.ljust(_HEADER_BYTES - len(_MAGIC)))
         for name, array in arrays.items():
             file.seek(table[name][0])
             file.write(array.tobytes())
         file.truncate(place)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def shard_path(folder: Path, shard: int, codec: str) -> Path:

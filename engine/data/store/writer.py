@@ -7,7 +7,6 @@ store is opened again. One process writes; others normalise.
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from engine.data.journal import Failure, FileState, parse_line
+from engine.data.journal import Failure, FileState
 from engine.data.pyav.normalise import NormalisedVideo
 from engine.data.store.index import FIRST_CODEC, INDEX_NAME, MANIFEST_NAME, StoreSettings, shard_path, write_index
 from engine.errors import InputError
+from engine.json_lines import JsonLines, read_json_lines
 
 _JOURNAL_NAME = "journal.jsonl"
 _VERSION = 1
@@ -80,11 +80,11 @@ class StoreWriter:
             raise InputError(f"'{folder / MANIFEST_NAME}' is of no store and would be overwritten: name another --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._journal = path.open("a", encoding="ascii")
+            self._journal = JsonLines(path)
         except OSError as error:
             raise InputError(f"cannot write a store in '{folder}': {error.strerror}") from error
         try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._journal.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.records = self._resume(path)
         except OSError as error:
             self._journal.close()
@@ -137,24 +137,20 @@ class StoreWriter:
     def _note(self, path: str, record: StoreRecord) -> None:
         kind = "failure" if isinstance(record.made, Failure) else "video"
         state = {"bytes": record.state.num_bytes, "mtime_ns": record.state.mtime_ns}
-        self._journal.write(json.dumps({"path": path, **state, kind: asdict(record.made)}) + "\n")
-        self._journal.flush()
+        self._journal.append({"path": path, **state, kind: asdict(record.made)})
         self.records[path] = record
 
     def _resume(self, path: Path) -> dict[str, StoreRecord]:
         """What the journal says and the shards bear out; a new journal gets its first line."""
-        with path.open(encoding="ascii", errors="replace") as file:
-            head = parse_line(file.readline())
-            lines = [(value["path"], _record(value)) for value in map(parse_line, file) if value is not None]
+        values = read_json_lines(path)
+        head = next(values, None)
         if head is None:
             if self._shards():
                 raise InputError(f"'{self.folder}' has shards without a journal: choose another --out, or remove it")
-            self._journal.truncate(0)
-            self._journal.write(json.dumps({"store": _VERSION, "settings": self.settings.written()}) + "\n")
+            self._journal.restart({"store": _VERSION, "settings": self.settings.written()})
         else:
             self._check_settings(head)
-            self._journal.write("\n")  # a kill may have torn the last line
-        self._journal.flush()
+        lines = [(value["path"], _record(value)) for value in values]
         # After a power cut the disk may have the journal's line and not the shard's bytes.
         sizes = {shard: self._path(shard).stat().st_size for shard in self._shards()}
         whole = [

@@ -15,18 +15,17 @@ from engine.errors import InputError
 from engine.results import pictures
 from engine.results.accuracy import SetResult
 from engine.results.figures import NEUTRAL, OTHER, Bar, save_figure
-from engine.results.record import FILE, Results, file_name, read_results, replacing
+from engine.results.record import FILE, Results, read_results, replacing
 from engine.results.table import Table
-from engine.results.tables import write_tables
+from engine.results.tables import write_set
+from engine.results.visual_report.board import board_writer, show_results, show_settings
+from engine.results.visual_report.page import Report, look, write_page
+from engine.results.visual_report.run_folder import read_run_facts
 from engine.run import Run
 from engine.schema import to_tree
 from engine.tasks.zero_shot.measuring import evaluate_set, inference
 from engine.tasks.zero_shot.sets import Sets
 from engine.telemetry import Telemetry, escaped
-from engine.visual_report.board import board_writer, show_results, show_settings
-from engine.visual_report.findings import find
-from engine.visual_report.page import Report, write_page
-from engine.visual_report.run_folder import read_run_facts
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,7 @@ def _older(run: Run) -> Results | None:
 
 def _is_of(older: Results, run: Run, sets: Sets) -> bool:
     """Whether a record is of what would be evaluated now; what an older version did not record is not asked for."""
-    facts = _facts(run, sets)
-    settings = facts.pop("settings")
-    alike = all(getattr(older, name) in (value, None) for name, value in facts.items())
-    alike &= all(settings.get(name) == value for name, value in (older.settings or settings).items())
+    alike = all(getattr(older, name) in (value, None) for name, value in _facts(run, sets).items())
     ours = [(test.data.name, len(test.data.manifest), tuple(test.classes.names)) for test in sets.tests]
     theirs = [
         (name, test.all_classes.num_videos + len(test.failures), tuple(row.name for row in test.per_class))
@@ -96,7 +92,7 @@ def _facts(run: Run, sets: Sets) -> dict[str, Any]:
         "class_vectors": sets.classes.description,
         "decoder": sets.decoding.choice.name,
         "precision": str(run.precision.compute).removeprefix("torch."),
-        "settings": to_tree(run.config.evaluate),
+        "weights": run.config.evaluate.weights,
     }
 
 
@@ -130,8 +126,7 @@ def _write(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results)
     """The record and what lies beside it. Returns what report.html will tell once the control is trained."""
     with replacing(run.folder, results):
         for test, result in zip(sets.tests, results.tests.values(), strict=True):
-            write_tables(run.folder, result, test.data)
-            save_figure(pictures.confusion_figure(result), run.folder / f"confusion_{file_name(result.name)}.png")
+            write_set(run.folder, result, test.data)
         page = _look(run, sets, prior_classes, results) if run.config.log.report and sets.tests else None
         metrics = {f"final/{escaped(name)}_top1": test.all_classes.top1 for name, test in results.tests.items()}
         if results.seen is not None:
@@ -143,18 +138,9 @@ def _write(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results)
 
 
 def _look(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results) -> Report:
-    """Look closer at the results."""
-    overlap = run.config.train.exclude_overlap
     known = [("training", sets.train.classes), ("pretrained weights", prior_classes)]
-    vectors = [test.classes for test in sets.tests]
-    words = overlap.words or sets.words
-    found = find([test.data for test in sets.tests], list(results.tests.values()), vectors, known, words)
-    facts = [
-        ("checkpoint", f"{checkpoint_file(run.folder).name}, step {run.best['step']}, chosen by {run.best['metric']}"),
-        ("snippets of a video", str(run.config.evaluate.num_snippets)),
-        ("class vectors", sets.classes.description),
-    ]
-    return Report(str(run.folder), facts, found, overlap.tau, results.seen)
+    datasets, classes = [test.data for test in sets.tests], [test.classes for test in sets.tests]
+    return look(str(run.folder), results, datasets, classes, known, run.config.train.exclude_overlap, sets.words)
 
 
 def _flat(tree: dict[str, dict[str, object]]) -> dict[str, bool | str | float]:
@@ -181,7 +167,7 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
     if not (outcome.is_recorded and picture.is_file()):
         save_figure(pictures.result_page(_title(results), outcome.examples, _bars(results, beside)), picture)
     if outcome.page is not None:
-        facts = read_run_facts(checkpoint_file(outcome.folder), list(results.tests.values()), results.num_snippets)
+        facts = read_run_facts(checkpoint_file(outcome.folder), results)
         write_page(dataclasses.replace(outcome.page, run=facts), page)
     folder = shlex.quote(str(outcome.folder))  # these two are to be copied to a command line
     places = [

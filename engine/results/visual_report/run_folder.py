@@ -1,14 +1,14 @@
 """What a run's folder tells a report besides its checkpoint: how it was started, its config, its control."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.json_lines import read_json_lines
 from engine.provenance import FILE as PROVENANCE
 from engine.results.accuracy import SetResult
-from engine.results.record import FILE, read_results
+from engine.results.record import FILE, Results, read_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +25,25 @@ class RunFacts:
     control: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_run_facts(checkpoint: Path, results: Sequence[SetResult], num_snippets: int) -> RunFacts:
+def read_run_facts(checkpoint: Path, results: Results) -> RunFacts:
     """Read them from the run folder of a checkpoint (RUN/checkpoints/FILE); a checkpoint elsewhere has none.
 
     Args:
-        results, num_snippets: of the run, which tell whether its control was measured alike.
+        results: of the run, which tell whether its control was measured alike.
     """
     if checkpoint.parent.name != "checkpoints":
         return RunFacts()
     folder = checkpoint.parent.parent
-    lines = _text(folder / PROVENANCE).splitlines()
-    newest = json.loads(lines[-1]) if lines else {}
+    *_, newest = {}, *read_json_lines(folder / PROVENANCE)
     return RunFacts(
         provenance=_provenance_rows(newest) if newest else (),
         packages=newest.get("packages", {}),
         config=_text(folder / "config.yaml"),
-        control=read_control(folder, results, num_snippets),
+        control=read_control(folder, results),
     )
 
 
-def read_control(folder: Path, results: Sequence[SetResult], num_snippets: int) -> dict[str, float]:
+def read_control(folder: Path, results: Results) -> dict[str, float]:
     """Top-1 of the run's control (`control/results.json`) on the same test sets, by name; empty if there is none.
 
     A test set counts as the same if its name and its numbers of classes, videos and snippets are.
@@ -57,9 +56,9 @@ def read_control(folder: Path, results: Sequence[SetResult], num_snippets: int) 
         return (test.all_classes.num_classes, test.all_classes.num_videos) if test else None
 
     return {
-        result.name: control.tests[result.name].all_classes.top1
-        for result in results
-        if control.num_snippets == num_snippets and size(control.tests.get(result.name)) == size(result)
+        name: control.tests[name].all_classes.top1
+        for name, test in results.tests.items()
+        if control.num_snippets == results.num_snippets and size(control.tests.get(name)) == size(test)
     }
 
 

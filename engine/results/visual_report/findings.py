@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult
+from engine.results.visual_report.contact_sheets import ContactSheet, contact_sheets
+from engine.results.visual_report.embedding_map import EmbeddingMap, embedding_map
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.overlap import NamedClasses, Neighbour, Words, nearest_test_classes
-from engine.visual_report.contact_sheets import ContactSheet, contact_sheets
-from engine.visual_report.embedding_map import EmbeddingMap, embedding_map
 
 
 @dataclass(frozen=True, slots=True)

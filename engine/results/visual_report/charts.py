@@ -11,8 +11,8 @@ import numpy as np
 
 from engine.metrics import ZeroShotResult
 from engine.results.figures import class_colors
-from engine.visual_report.embedding_map import EmbeddingMap
-from engine.visual_report.findings import Findings
+from engine.results.visual_report.embedding_map import EmbeddingMap
+from engine.results.visual_report.findings import Findings
 
 _GLYPH = 0.58  # mean width of a letter, of the font's size
 _LONGEST = 28  # letters of a name in a chart

@@ -15,10 +15,10 @@ from engine.results.figures import figure_array
 from engine.results.pictures import confusion_figure
 from engine.results.record import EVENTS
 from engine.results.table import Table
+from engine.results.visual_report.charts import distance_chart, plane_chart
+from engine.results.visual_report.figures import contact_sheet_figure, distance_figure, plane_figure
+from engine.results.visual_report.findings import Findings
 from engine.telemetry import escaped, plain
-from engine.visual_report.charts import distance_chart, plane_chart
-from engine.visual_report.figures import contact_sheet_figure, distance_figure, plane_figure
-from engine.visual_report.findings import Findings
 
 
 def board_writer(folder: Path) -> SummaryWriter:

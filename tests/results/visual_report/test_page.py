@@ -14,11 +14,11 @@ from PIL import Image
 from engine.generalised import GeneralisedResult
 from engine.metrics import evaluate_embeddings
 from engine.results.accuracy import Accuracy
-from engine.visual_report import charts
-from engine.visual_report.findings import Findings
-from engine.visual_report.page import Report, render, write_page
-from engine.visual_report.run_folder import RunFacts
-from tests.visual_report.conftest import PLAIN, QUOTES, SCRIPT
+from engine.results.visual_report import charts
+from engine.results.visual_report.findings import Findings
+from engine.results.visual_report.page import Report, render, write_page
+from engine.results.visual_report.run_folder import RunFacts
+from tests.results.visual_report.conftest import PLAIN, QUOTES, SCRIPT
 
 ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "main", "header", "p", "h1", "h2", "h3", "dl", "dt", "dd", "div", "nav",

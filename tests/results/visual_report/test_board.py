@@ -6,8 +6,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from engine.visual_report.board import as_markdown, board_writer, class_markdown, show_results
-from tests.visual_report.conftest import PLAIN, QUOTES, SCRIPT
+from engine.results.visual_report.board import as_markdown, board_writer, class_markdown, show_results
+from tests.results.visual_report.conftest import PLAIN, QUOTES, SCRIPT
 
 
 def test_all_pictures_and_the_table_are_shown(found, tmp_path):

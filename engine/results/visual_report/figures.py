@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.results.figures import LINE, RIGHT, WRONG, new_figure
-from engine.results.pictures import clip_strip
-from engine.visual_report.charts import DistanceChart, Label, PlaneChart, Point
-from engine.visual_report.contact_sheets import ContactSheet
+from engine.results.pictures import draw_strip
+from engine.results.visual_report.charts import DistanceChart, Label, PlaneChart, Point
+from engine.results.visual_report.contact_sheets import NUM_FRAMES, ContactSheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,14 +17,11 @@ def contact_sheet_figure(sheets: Sequence[ContactSheet]) -> "Figure":
     """A row of frames for each video, under what the model said of it."""
     figure = new_figure(9, 1.75 * len(sheets))
     for axes, sheet in zip(figure.subplots(len(sheets), squeeze=False)[:, 0], sheets, strict=True):
-        axes.set_axis_off()
         verdict = "right" if sheet.is_right else f"wrong: it is {sheet.true} ({sheet.true_cosine:.2f})"
         title = f"{sheet.predicted} (cosine {sheet.cosine:.2f}), {verdict}"
-        axes.set_title(title, fontsize=9, loc="left", color=RIGHT if sheet.is_right else WRONG, parse_math=False, pad=3)
+        draw_strip(axes, sheet.frames, title, NUM_FRAMES, RIGHT if sheet.is_right else WRONG)
         if sheet.frames is None:
             axes.text(0, 0.5, f"cannot be shown: {sheet.problem}", fontsize=8, wrap=True, parse_math=False)
-        else:
-            axes.imshow(clip_strip(sheet.frames, num_shown=len(sheet.frames)))
     return figure
 
 

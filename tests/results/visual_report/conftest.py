@@ -9,9 +9,9 @@ from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import Inference, evaluate_source
 from engine.models.embedder import Embedder
+from engine.results.visual_report.findings import find
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
-from engine.visual_report.findings import find
 from tests.encoded import manifest_of, write_colors
 
 SCRIPT, QUOTES, PLAIN = "<script>alert(1)</script>", "a & \"b\" 'c' [link](javascript:alert(2))|", "plain"

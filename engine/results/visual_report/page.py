@@ -18,12 +18,18 @@ from markupsafe import Markup
 from PIL import Image
 
 from engine import __version__
+from engine.atomic_file import atomic_write
+from engine.config import OverlapConfig
+from engine.data.sources import DataSet
 from engine.generalised import GeneralisedResult
-from engine.metrics import ZeroShotResult
+from engine.results.accuracy import SetResult
+from engine.results.record import Results
+from engine.results.visual_report import charts
+from engine.results.visual_report.findings import Findings, find
+from engine.results.visual_report.run_folder import RunFacts
+from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.overlap import NamedClasses, Words
 from engine.telemetry import plain
-from engine.visual_report import charts
-from engine.visual_report.findings import Findings
-from engine.visual_report.run_folder import RunFacts
 
 _FOLDER = Path(__file__).parent
 _JPEG_QUALITY = 85
@@ -44,18 +50,49 @@ class Report:
     facts: Sequence[tuple[str, str]]
     findings: Sequence[Findings]
     tau: float
-    seen: ZeroShotResult | None = None
+    seen: SetResult | None = None
     generalised: Sequence[GeneralisedResult] = ()
     run: RunFacts = field(default_factory=RunFacts)
     warnings: Sequence[str] = ()
 
 
+def look(
+    title: str,
+    results: Results,
+    datasets: Sequence[DataSet],
+    classes: Sequence[ClassEmbeddings],
+    known: Sequence[NamedClasses],
+    overlap: OverlapConfig,
+    words: Words,
+    generalised: Sequence[GeneralisedResult] = (),
+) -> Report:
+    """Look closer at results, which takes a while (see `find`); what their run's folder tells is not in it yet.
+
+    Args:
+        results: with the single videos (`ZeroShotResult`).
+        datasets, classes: the test sets of `results` and their class vectors, in that order.
+        known: sets of classes that the model was trained or pretrained on. words: the run's.
+    """
+    best = results.best
+    checkpoint, more = results.checkpoint, f"epoch {results.epoch}"
+    if best is not None:
+        checkpoint, more = Path(checkpoint).name, f"chosen by {best['metric']}"
+    facts = [
+        ("checkpoint", f"{checkpoint}, step {results.step}, {more}"),
+        ("snippets of a video", str(results.num_snippets)),
+        ("class vectors", results.class_vectors),
+    ]
+    tests = list(results.tests.values())
+    found = find(datasets, tests, classes, known, overlap.words or words)
+    warnings = [f"Not unseen in {t.name}, trained on: {', '.join(t.seen_classes)}." for t in tests if t.seen_classes]
+    return Report(title, facts, found, overlap.tau, results.seen, generalised, warnings=warnings)
+
+
 def write_page(report: Report, path: Path) -> None:
     """Write the page to `path`, complete or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(render(report), encoding="utf-8")
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(render(report), encoding="utf-8")
 
 
 def render(report: Report) -> str:

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from engine.metrics import evaluate_embeddings
+from engine.results.visual_report.contact_sheets import NUM_FRAMES, SIDE, class_cosines
+from engine.results.visual_report.embedding_map import embedding_map
+from engine.results.visual_report.findings import find, nearest_seen
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
-from engine.visual_report.contact_sheets import NUM_FRAMES, SIDE, class_cosines
-from engine.visual_report.embedding_map import embedding_map
-from engine.visual_report.findings import find, nearest_seen
-from tests.visual_report.conftest import PLAIN, QUOTES, SCRIPT, WORDS
+from tests.results.visual_report.conftest import PLAIN, QUOTES, SCRIPT, WORDS
 
 
 def test_the_best_are_right_and_the_worst_wrong_one_of_a_class(found):

@@ -1,0 +1,57 @@
+"""Files that are there whole or not at all: written beside their place under a hidden name, then renamed into it."""
+
+import glob
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LEFTOVERS = ".*.partial*"  # a pattern of what a kill leaves behind, for a folder that nobody else writes to
+_ABANDONED_S = 3600.0  # a leftover of this age has no writer any more
+
+
+@contextmanager
+def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Gives a path beside `path` to write a file (or a folder) to, and renames it to `path` at the end.
+
+    If the writing fails, what was at `path` before is untouched and nothing else stays. What earlier writers of the same
+    path left behind when they were killed is removed.
+
+    Args:
+        durable: contents and name are on the disk when this returns, so that a power cut leaves the old file or the new.
+    """
+    name, suffix = f".{path.stem}.partial-", path.suffix
+    for old in path.parent.glob(f"{glob.escape(name)}*{glob.escape(suffix)}"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > _ABANDONED_S:
+                _remove(old)
+    beside = path.with_name(f"{name}{secrets.token_hex(4)}{suffix}")
+    try:
+        yield beside
+        if durable:
+            _sync(beside)
+        beside.replace(path)
+        if durable:
+            _sync(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            _remove(beside)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
