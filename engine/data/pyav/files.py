@@ -12,13 +12,12 @@ from itertools import chain
 
 import av
 from av.container import InputContainer
-from av.stream import Discard
 from av.video.stream import VideoStream
 
 from engine.data.batch import Video
 from engine.data.identity import change_since_index
-from engine.data.pyav.packets import codec_name, demux, padded
-from engine.data.pyav.probe import MAX_PIXELS, video_stream
+from engine.data.pyav.opening import open_video, video_stream
+from engine.data.pyav.packets import codec_name, demux
 
 TOO_SLOW = "decoding took longer than the time limit"
 _SEEK_GAIN = 4  # frames: a seek that saves fewer costs more than decoding on
@@ -44,12 +43,7 @@ class FileFrames:
         self._deadline = deadline
         with contextlib.ExitStack() as opened:
             self._container = opened.enter_context(
-                av.open(
-                    f"file:{video.path}",  # a name may hold a colon
-                    container_options={"protocol_whitelist": "file"},  # nothing that a file names is fetched
-                    metadata_errors="replace",
-                    timeout=max(deadline - time.monotonic(), 0),  # ends a demuxer that loops
-                )
+                open_video(video.path, time_limit_s=max(deadline - time.monotonic(), 0))
             )
             self._stream = _select_stream(self._container)
             if video.codec and codec_name(self._stream) != video.codec:  # another file of the same size
@@ -131,18 +125,12 @@ class FileFrames:
 
 
 def _select_stream(container: InputContainer) -> VideoStream:
-    """The stream that the manifest speaks of, set to one thread; packets of all others are skipped."""
+    """The stream that the manifest speaks of."""
     stream = video_stream(container)
     if stream is None:
         raise Unusable("it has no video stream")
     if stream.codec_context is None:
         raise Unusable("this FFmpeg has no decoder for it")
-    for other in container.streams:
-        if other is not stream:
-            other.discard = Discard.all
-    stream.codec_context.thread_count = 1
-    stream.codec_context.thread_type = "NONE"
-    stream.codec_context.options = {"max_pixels": padded(MAX_PIXELS)}  # a file may have changed since it was probed
     return stream
 
 

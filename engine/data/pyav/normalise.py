@@ -27,7 +27,6 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Discard
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
@@ -35,9 +34,9 @@ from engine.data.dali.parameter_sets import coded_size, set_cropping
 from engine.data.identity import change_since_index
 from engine.data.journal import Failure
 from engine.data.pyav.convert import ACCURATE, copy_planes
+from engine.data.pyav.opening import open_video, reason_of, video_stream
 from engine.data.pyav.packets import read_pictures
 from engine.data.pyav.planar import is_full_range, plane_rows
-from engine.data.pyav.probe import video_stream
 from engine.data.store.index import StoreSettings
 
 NORMALISE_REASONS = {
@@ -98,7 +97,7 @@ def normalise_file(
         if reason := change_since_index(path, source):
             return Failure("changed", reason)
         rate, believed = output_rate(source.fps, settings)
-        with _open(path, time_limit_s) as container:
+        with open_video(path, time_limit_s=time_limit_s) as container:
             pictures = _pictures(container, deadline)
             even_paced = constant_rate(pictures, rate) if believed else pictures
             return _encode(map(_Canvas(settings.short_side, source.rotation), even_paced), rate, settings)
@@ -109,7 +108,7 @@ def normalise_file(
     except (av.FFmpegError, OSError) as error:
         if time.monotonic() > deadline:
             return Failure("too-slow", f"stopped after {time_limit_s:g} s")
-        return Failure("unreadable", error.strerror or str(error))
+        return Failure("unreadable", reason_of(error))
     except ValueError as error:  # PyAV's word for a pixel format that it cannot convert
         return Failure("undecodable", str(error))
 
@@ -194,37 +193,22 @@ class _Canvas:
         return turned
 
 
-def _open(path: Path, time_limit_s: float) -> InputContainer:
-    return av.open(
-        f"file:{path}",  # a name may hold a colon
-        metadata_errors="replace",
-        container_options={"protocol_whitelist": "file"},  # nothing that a file names is fetched
-        timeout=time_limit_s,
-    )
-
-
 def _pictures(container: InputContainer, deadline: float) -> Iterator[av.VideoFrame]:
     """All pictures of the stream that the engine reads, in presentation order."""
     stream = video_stream(container)
     if stream is None or stream.codec_context is None:
         raise _Refused("no-video", "no video stream that this FFmpeg decodes")
-    for other in container.streams:
-        if other is not stream:
-            other.discard = Discard.all
-    stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"  # parallelism is over files
     count = 0
     try:
         for picture in read_pictures(container, stream):
             if time.monotonic() > deadline:
-                raise _Refused("too-slow", "it reached the time limit of a file")
+                raise TimeoutError
             yield picture
             count += 1
     except av.FFmpegError as error:
         if time.monotonic() > deadline:
-            raise _Refused("too-slow", "it reached the time limit of a file") from error
+            raise
         raise _Refused("undecodable", f"after {count} frames: {error.strerror}") from error
-    if not count:
-        raise _Refused("zero-frames", "no frame comes out of it")
 
 
 def _encode(pictures: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSettings) -> NormalisedVideo:

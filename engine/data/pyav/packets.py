@@ -106,11 +106,6 @@ def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> s
     return None
 
 
-def padded(max_pixels: int) -> str:
-    """A limit of pixels as FFmpeg's option, with room for the margin that it counts."""
-    return str(2 * max_pixels + 2**16)
-
-
 def codec_name(stream: VideoStream) -> str:
     """FFmpeg's name of a stream's codec, whichever decoder was chosen for it (av1, not libdav1d)."""
     return stream.codec_context.codec.canonical_name

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
+from engine.data.pyav.opening import MAX_PIXELS, open_video, reason_of, video_stream
 from engine.data.pyav.packets import (
     KeyFrame,
     Packets,
@@ -29,14 +29,12 @@ from engine.data.pyav.packets import (
     codec_name,
     doubt,
     key_frames,
-    padded,
     read_packets,
     read_pictures,
 )
 from engine.data.pyav.seeks import picture_sum, seeks_are_exact, seeks_to_try
 
 TIME_LIMIT_S = 300.0
-MAX_PIXELS = 2**27  # of a picture; a larger one is a broken header or an attack on memory
 MAX_HOURS = 8.0  # of a file by its time stamps
 HEAD_FRAMES = 16  # decoded of every file, so that one that cannot be decoded is found
 
@@ -115,7 +113,7 @@ def probe(
     clock = _Clock(time_limit_s)
     packets = Packets()
     try:
-        with _open(path, clock, max_pixels) as container:
+        with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
             stream = _checked_stream(container, max_pixels)
             packets = read_packets(container, stream, clock.check)
             if not packets:
@@ -128,11 +126,11 @@ def probe(
                 )
             is_trusted = not full_decode and doubt(container, stream, packets) is None
         if is_trusted:
-            with _open(path, clock, max_pixels) as container:
+            with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
                 result = _count_packets(container, packets, clock)
             if result is not None:
                 return result
-        with _open(path, clock, max_pixels) as container:
+        with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
             return _count_frames(container, packets, clock)
     except (av.error.FFmpegError, OSError) as error:
         clock.check()  # FFmpeg's own word for time being up is an error too
@@ -157,12 +155,6 @@ def refuse_unfit(path: Path) -> None:
         raise ProbeError("empty", "the file has 0 bytes")
 
 
-def video_stream(container: InputContainer) -> VideoStream | None:
-    """The stream that the engine reads: the first video stream that is not a cover picture."""
-    streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next(streams, None)
-
-
 def clockwise_rotation(frame: av.VideoFrame) -> int:
     """Clockwise degrees to turn a stored frame for display; FFmpeg's display matrix counts the other way.
 
@@ -183,26 +175,8 @@ class _Clock:
             raise ProbeError("too-slow", f"stopped after {self.limit_s:g} s")
 
     def left(self) -> float:
+        self.check()
         return max(self.deadline - time.monotonic(), 0.1)
-
-
-def _open(path: Path, clock: _Clock, max_pixels: int) -> InputContainer:
-    clock.check()
-    container = av.open(
-        f"file:{path}",
-        metadata_errors="replace",
-        # Only local files: a playlist that calls itself .mp4 must not make FFmpeg reach out to the network.
-        container_options={"protocol_whitelist": "file"},
-        timeout=clock.left(),
-    )
-    wanted = video_stream(container)
-    for stream in container.streams:
-        if stream is not wanted:
-            stream.discard = Discard.all
-    if wanted is not None and wanted.codec_context is not None:  # parallelism is over files
-        wanted.thread_type, wanted.codec_context.thread_count = "NONE", 1
-        wanted.codec_context.options = {"max_pixels": padded(max_pixels)}
-    return container
 
 
 def _checked_stream(container: InputContainer, max_pixels: int) -> VideoStream:
@@ -306,7 +280,7 @@ def _result(
 
 def _failure(path: Path, packets: Packets, error: Exception) -> ProbeError:
     """The reason behind an error of FFmpeg, as a user would want to read it."""
-    text = getattr(error, "strerror", None) or str(error)
+    text = reason_of(error)
     with path.open("rb") as file:
         head = file.read(1 << 20)
     if head.startswith(b"version https://git-lfs"):
