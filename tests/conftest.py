@@ -7,10 +7,12 @@ GPU has no NVDEC, or the container does not show it, `-m "gpu and not nvdec"` as
 
 import functools
 import importlib
+import multiprocessing
 import os
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import pytest
 import torch
@@ -52,6 +54,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _fresh_processes_are_forked() -> Generator[None]:
+    """What the engine spawns from here is forked by the server of tests/forked.py, which has imported torch already.
+
+    Programs that tests start by their files spawn as they do for a user.
+    """
+    context = multiprocessing.get_context
+    with mock.patch.object(
+        multiprocessing, "get_context", lambda method=None: context("forkserver" if method == "spawn" else method)
+    ):
+        yield
+
+
 @pytest.fixture(scope="session")
 def dali() -> ModuleType:
     """The module `engine.data.dali.decode`; skips the test where DALI is not installed."""
@@ -82,6 +97,14 @@ def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def whole(finished: tuple[Path, Path, str]) -> Path:
     """The folder of that run: what one that was killed, stopped or spoilt must end as."""
     return finished[1]
+
+
+@pytest.fixture(scope="session")
+def exact_losses(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """Step -> loss of `jobs.EXACT` on one rank, however its batches may be divided elsewhere."""
+    here = tmp_path_factory.mktemp("exact")
+    jobs.run(jobs.write_config(here / "config.yaml", videos, here / "run", **jobs.EXACT))
+    return jobs.losses(here / "run")
 
 
 @pytest.fixture(scope="session")

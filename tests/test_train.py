@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from engine.checkpoint import read_checkpoint
 from engine.results.record import read_results
-from tests.jobs import events, final_weights, losses, run, start, wait_for_step, write_config
+from tests.jobs import EXACT, events, final_weights, losses, run, start, wait_for_step, write_config
 
 
 def board(folder: Path) -> EventAccumulator:
@@ -118,30 +118,15 @@ def test_kill_9_and_resume_end_with_bit_identical_weights(videos, finished, tmp_
     assert losses(folder) == losses(finished[1])
 
 
-@pytest.fixture(scope="module")
-def reference_losses(videos, tmp_path_factory) -> dict[int, float]:
-    """C3D has no batch-norm, so its loss does not depend on how a batch is divided."""
-    return _c3d_losses(videos, tmp_path_factory.mktemp("one"))
-
-
-def _c3d_losses(videos: Path, here: Path, ranks: int = 0, **train) -> dict[int, float]:
-    config = write_config(
-        here / "config.yaml", videos, here / "run",
-        model={"backbone": "c3d", "width": 4, "dropout": 0.0},
-        clip={"num_frames": 16, "short_side": 32, "crop": 32},
-        train={"epochs": 2, "batch_size": 4, "lr": 1e-3, "milestones": [], **train},
-    )  # fmt: skip
-    run(config, ranks=ranks)
-    return losses(here / "run")
-
-
 @pytest.mark.distributed
-def test_two_ranks_give_the_loss_curve_of_one(videos, reference_losses, tmp_path):
-    assert _c3d_losses(videos, tmp_path, ranks=2) == pytest.approx(reference_losses, rel=1e-4)
+def test_two_ranks_give_the_loss_curve_of_one(videos, exact_losses, tmp_path):
+    run(write_config(tmp_path / "config.yaml", videos, tmp_path / "run", **EXACT), ranks=2)
+    assert losses(tmp_path / "run") == pytest.approx(exact_losses, rel=1e-4)
 
 
-def test_accumulation_gives_the_same_loss_curve(videos, reference_losses, tmp_path):
-    assert _c3d_losses(videos, tmp_path, accumulate=2) == pytest.approx(reference_losses, rel=1e-4)
+def test_accumulation_gives_the_same_loss_curve(videos, exact_losses, tmp_path):
+    run(write_config(tmp_path / "config.yaml", videos, tmp_path / "run", **EXACT), "train.accumulate=2")
+    assert losses(tmp_path / "run") == pytest.approx(exact_losses, rel=1e-4)
 
 
 def test_a_broken_video_is_replaced_counted_and_named(videos, tmp_path):

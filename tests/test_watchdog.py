@@ -107,11 +107,12 @@ def test_without_a_launcher_the_others_end_too(long_config):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_torchrun_restarts_all_after_a_kill_and_they_resume(long_config, videos, tmp_path, kills):
+@pytest.mark.parametrize(("kills", "epochs"), [(1, 8), pytest.param(10, EPOCHS, marks=pytest.mark.slow)])
+def test_torchrun_restarts_all_after_a_kill_and_they_resume(long_config, videos, tmp_path, kills, epochs):
     """Rank 1, then rank 0 and so on; in the end every step is there once, with the loss of one rank that nobody killed."""
     config, folder = long_config
-    process = jobs.start(config, ranks=2, launcher=("--max-restarts", str(kills)))
+    few, steps = (f"train.epochs={epochs}", f"evaluate.every_epochs={epochs}"), epochs * 18 // 4
+    process = jobs.start(config, *few, ranks=2, launcher=("--max-restarts", str(kills)))
     seen = []
     for number in range(kills):
         jobs.wait_for_step(folder, 3 * (number + 1), process, starts=number + 1)
@@ -123,10 +124,10 @@ def test_torchrun_restarts_all_after_a_kill_and_they_resume(long_config, videos,
     starts = [event["step"] for event in jobs.events(folder, "start")]
     assert starts[0] == 0 and len(starts) == kills + 1
     # A rank 0 that was killed may have told of a step whose checkpoint it had not written yet.
-    assert all(step - 1 <= start < LONG for step, start in zip(seen, starts[1:], strict=True)), starts
+    assert all(step - 1 <= start < steps for step, start in zip(seen, starts[1:], strict=True)), starts
     whole = jobs.write_config(tmp_path / "whole.yaml", videos, tmp_path / "whole", **SECTIONS)
-    jobs.run(whole)
-    assert list(jobs.losses(folder)) == list(range(1, LONG + 1))
+    jobs.run(whole, *few)
+    assert list(jobs.losses(folder)) == list(range(1, steps + 1))
     assert jobs.losses(folder) == pytest.approx(jobs.losses(tmp_path / "whole"), rel=1e-12)
 
 

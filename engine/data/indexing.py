@@ -21,9 +21,9 @@ from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_l
 from engine.data.layouts.listing import IMAGE_SUFFIXES
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, tally, write_report
+from engine.data.pyav.opening import MAX_PIXELS
 from engine.data.pyav.probe import (
     MAX_HOURS,
-    MAX_PIXELS,
     REASONS,
     TIME_LIMIT_S,
     ProbeError,

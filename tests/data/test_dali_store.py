@@ -24,8 +24,8 @@ from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest, concatenate
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
-from engine.data.pyav.group_encoder import NormalisedVideo
 from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.normalise import NormalisedVideo
 from engine.data.store.index import StoreSettings, stored_path
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.reader import find_entry

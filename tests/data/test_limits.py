@@ -7,10 +7,13 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.journal import Failure
 from engine.data.layouts import read_layout
 from engine.data.manifest import Manifest
-from engine.data.pyav import decode, files
+from engine.data.pyav import decode, opening
+from engine.data.pyav.normalise import SourceVideo, normalise_file
 from engine.data.pyav.probe import ProbeError, probe
+from engine.data.store.index import StoreSettings
 from engine.errors import InputError
 from engine.machine import resident_bytes
 from tests.data.videos import describe, write_numbered
@@ -57,11 +60,13 @@ def test_limits_are_the_users_and_are_asked_again_when_they_change(tmp_path):
         index_dataset(listing, tmp_path / "videos", out, IndexSettings(max_pixels=1))
 
 
-def test_a_decoder_allocates_no_larger_picture_either(tmp_path, monkeypatch):
+def test_decoder_and_normaliser_allocate_no_larger_picture_either(tmp_path, monkeypatch):
     path = write_numbered(tmp_path / "x.webm", num_frames=6, size=(320, 240))
     request = SnippetRequest(describe(path), 0, 0.5, 0.5, False)
     for limit, fails in ((320 * 240, False), (1000, True)):
-        monkeypatch.setattr(files, "MAX_PIXELS", limit)
+        monkeypatch.setitem(opening.open_video.__kwdefaults__, "max_pixels", limit)
         decoder = decode.PyAVDecoder(ClipFormat(2, 1, 32, 32), torch.device("cpu"), 1)
         assert bool(decoder.decode([request]).failures) == fails
         decoder.close()
+        made = normalise_file(SourceVideo("x.webm", 25.0, 0, path.stat().st_size), tmp_path, StoreSettings(32), 60.0)
+        assert isinstance(made, Failure) == fails

@@ -14,8 +14,8 @@ from engine.data.dali.parameter_sets import (
     read_h264_set,
     set_cropping,
 )
-from engine.data.pyav.group_encoder import build_encoder
 from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.normalise import build_encoder
 from engine.data.store.index import StoreSettings
 from tests.data.videos import picture
 

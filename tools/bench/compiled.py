@@ -16,6 +16,7 @@ from kernels.cosine_configs import Config, fitting_configs, padded_width
 _H100_MACS = {"fp16": 2048, "bf16": 2048, "fp32": 128}  # a cycle of a multiprocessor
 _PRODUCTS = ("HMMA", "HGMMA", "UTCHMMA", "FFMA")
 _WIDTHS = {"U8": 8, "U16": 16, "64": 64, "128": 128}
+_WIDTH = 300  # of class vectors
 _KINDS = {"fp16": 2, "bf16": 2, "fp32": 4}
 
 
@@ -122,7 +123,7 @@ def _product_loop(lines: list[tuple[str, int, int]]) -> Counter[str]:
     )
 
 
-def inspect_cosine_topk(capability: int, kind: str, k: int, config: Config, width: int = 300) -> Compiled:
+def inspect_cosine_topk(capability: int, kind: str, k: int, config: Config, width: int = _WIDTH) -> Compiled:
     """`cosine_topk`'s kernel for queries and classes of a type ("fp16", "bf16", "fp32"), without splits."""
     from kernels import cosine_topk_triton
 
@@ -144,23 +145,23 @@ def inspect_clip_normalize(capability: int, kind: str, channels: int) -> Compile
     return inspect(compile_kernel(clip_normalize_triton._kernel, capability, types, constants, options))
 
 
-def shipped_configs(capability: int, kind: str, width: int = 300) -> list[Config]:
+def shipped_configs(capability: int, kind: str, width: int = _WIDTH) -> list[Config]:
     """Of `cosine_topk` for rows of that many columns."""
     return fitting_configs(padded_width(width), _KINDS[kind], SHARED_BYTES[capability])
 
 
-def predicted_share(kind: str, config: Config, compiled: Compiled, width: int = 300) -> float:
+def predicted_share(kind: str, config: Config, compiled: Compiled) -> float:
     """Of an H100's peak before very many classes, if nothing but its multiprocessors limits: their products and their
     issue slots. fp32 products are instructions as any other. On tensor cores the products of a tile come first and
     its other instructions then: a program that is alone on its multiprocessor has nothing to do both at once.
     """
     macs = config.block_n * config.block_c / _H100_MACS[kind]  # cycles for a column of a tile
     issue = sum(compiled.loop.values()) * config.warps / 4  # one instruction a cycle from each of four schedulers
-    columns = config.block_d or padded_width(width)  # of a turn of the loop
+    columns = config.block_d or padded_width(_WIDTH)  # of a turn of the loop
     products = 0 if kind == "fp32" else macs * columns
     alone = 2 * compiled.shared_bytes > SHARED_BYTES[90]
     cycles = products + issue if alone else max(products, issue)
-    return macs * width / (cycles * padded_width(width) / columns)
+    return macs * _WIDTH / (cycles * padded_width(_WIDTH) / columns)
 
 
 def compiled_rows(capability: int) -> Iterator[list[object]]:

@@ -28,8 +28,15 @@ from bench.decode import decode_with, engine, measure
 from bench.material import check_counts, prepare
 from bench.turns import Turns
 from engine.data.manifest import Manifest
-from engine.data.pyav.group_encoder import ENCODERS, NormalisedVideo, encoder_options
-from engine.data.pyav.normalise import SourceVideo, even_size, normalise_file, output_rate
+from engine.data.pyav.normalise import (
+    ENCODERS,
+    NormalisedVideo,
+    SourceVideo,
+    encoder_options,
+    even_size,
+    normalise_file,
+    output_rate,
+)
 from engine.data.store.index import StoreSettings
 from engine.errors import InputError
 from engine.records import append_record

@@ -107,8 +107,8 @@ def build_problems(device: torch.device, scale: float, half: str) -> list[Proble
     return problems + build_step_problems(device, clips, half)
 
 
-def _cosine_case(n: int, c: int, k: int, precision: str, device: torch.device, d: int = 300) -> Case:
-    dtype = DTYPES[precision]
+def _cosine_case(n: int, c: int, k: int, precision: str, device: torch.device) -> Case:
+    dtype, d = DTYPES[precision], 300  # as wide as class vectors
     generator = torch.Generator(device).manual_seed(0)
     queries, classes = (torch.randn(m, d, generator=generator, device=device).to(dtype) for m in (n, c))
 

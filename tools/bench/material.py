@@ -12,8 +12,8 @@ from engine.data.batch import ClipFormat
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
-from engine.data.pyav.group_encoder import ENCODERS
 from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.normalise import ENCODERS
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.reader import find_entry

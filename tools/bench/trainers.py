@@ -89,12 +89,12 @@ def setting_config(setting: Setting, folder: Path) -> Config:
     return parse(Config, tree)
 
 
-def flop_per_clip(config: Config, embed_dim: int = EMBED_DIM) -> float:
+def flop_per_clip(config: Config) -> float:
     """FLOP of a training step per clip: three times those of the forward pass, counted without computing it."""
     clip = config.clip
     with torch.device("meta"):
         backbone = build_backbone(config.model, clip)
-        network = nn.Sequential(backbone, nn.Linear(backbone.feature_dim, embed_dim))
+        network = nn.Sequential(backbone, nn.Linear(backbone.feature_dim, EMBED_DIM))
         clips = torch.empty(1, 3, clip.num_frames, clip.crop, clip.crop)
     with FlopCounterMode(display=False) as counter:
         network.eval()(clips)  # in training mode batch-norm may refuse a single clip

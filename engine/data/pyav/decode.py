@@ -23,6 +23,7 @@ from engine.data.geometry import crop_window, snippet_frames
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable
 from engine.data.pyav.groups import GroupDecoder, StoredFrames
+from engine.data.pyav.opening import reason_of
 from engine.data.pyav.snippets import SnippetWriter
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError
@@ -192,6 +193,4 @@ def _explain(error: Exception) -> str:
         return TOO_SLOW
     if isinstance(error, av.FFmpegError):
         return f"FFmpeg: {error.strerror}"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return str(error)
+    return reason_of(error)

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from engine.data.batch import Video
 from engine.data.identity import change_since_index
-from engine.data.pyav.opening import MAX_PIXELS, open_video, video_stream
+from engine.data.pyav.opening import open_video, video_stream
 from engine.data.pyav.packets import codec_name, demux
 
 TOO_SLOW = "decoding took longer than the time limit"
@@ -43,8 +43,7 @@ class FileFrames:
         self._deadline = deadline
         with contextlib.ExitStack() as opened:
             self._container = opened.enter_context(
-                # The limit again: a file may have changed since it was probed.
-                open_video(video.path, max(deadline - time.monotonic(), 0), MAX_PIXELS)
+                open_video(video.path, time_limit_s=max(deadline - time.monotonic(), 0))
             )
             self._stream = _select_stream(self._container)
             if video.codec and codec_name(self._stream) != video.codec:  # another file of the same size

@@ -21,7 +21,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from engine.data.pyav.opening import MAX_PIXELS, open_video, video_stream
+from engine.data.pyav.opening import MAX_PIXELS, open_video, reason_of, video_stream
 from engine.data.pyav.packets import (
     KeyFrame,
     Packets,
@@ -113,7 +113,7 @@ def probe(
     clock = _Clock(time_limit_s)
     packets = Packets()
     try:
-        with open_video(path, clock.left(), max_pixels) as container:
+        with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
             stream = _checked_stream(container, max_pixels)
             packets = read_packets(container, stream, clock.check)
             if not packets:
@@ -126,11 +126,11 @@ def probe(
                 )
             is_trusted = not full_decode and doubt(container, stream, packets) is None
         if is_trusted:
-            with open_video(path, clock.left(), max_pixels) as container:
+            with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
                 result = _count_packets(container, packets, clock)
             if result is not None:
                 return result
-        with open_video(path, clock.left(), max_pixels) as container:
+        with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
             return _count_frames(container, packets, clock)
     except (av.error.FFmpegError, OSError) as error:
         clock.check()  # FFmpeg's own word for time being up is an error too
@@ -280,7 +280,7 @@ def _result(
 
 def _failure(path: Path, packets: Packets, error: Exception) -> ProbeError:
     """The reason behind an error of FFmpeg, as a user would want to read it."""
-    text = getattr(error, "strerror", None) or str(error)
+    text = reason_of(error)
     with path.open("rb") as file:
         head = file.read(1 << 20)
     if head.startswith(b"version https://git-lfs"):

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from engine.data.journal import Failure, FileState
-from engine.data.pyav.group_encoder import NormalisedVideo
+from engine.data.pyav.normalise import NormalisedVideo
 from engine.data.store.index import FIRST_CODEC, INDEX_NAME, MANIFEST_NAME, StoreSettings, shard_path, write_index
 from engine.errors import InputError
 from engine.json_lines import JsonLines, read_json_lines
