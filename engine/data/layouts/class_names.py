@@ -1,0 +1,154 @@
+"""Class names that would give wrong vectors: numbers in place of names, and names that mean the same."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from engine.data.layouts.listing import Listing
+from engine.data.layouts.tables import read_json, read_lines
+from engine.errors import InputError
+from engine.semantics.words import class_words, name_key
+
+_NAMES_FILE = re.compile(r"class|label|categor|action", re.IGNORECASE)
+_NUMBER_AND_NAME = re.compile(r"\s*[\"']?(\d+)[\"']?\s*[\s,;:=\t]\s*(.*\S)\s*")
+_NAME_AND_NUMBER = re.compile(r"\s*(.*\S)\s*[\s,;:=\t]\s*[\"']?(\d+)[\"']?\s*")
+_SHOWN = 5
+
+
+def name_classes(listing: Listing, given: Path | None, places: Sequence[Path]) -> None:
+    """Put names in the place of numeric labels; say so, or warn where there are no names.
+
+    Args:
+        given: the user's file of class names; None to look for one in the folders `places`.
+
+    Raises:
+        InputError: `given` cannot be read, or lacks a label.
+    """
+    labels = {entry.class_name for entry in (*listing.entries, *(entry for entry, _ in listing.undecided))}
+    numbers = {label for label in labels if re.fullmatch(r"\d+", label)}
+    if given is not None:
+        names = _covering(read_class_names(given), numbers or labels)
+        if names is None:
+            raise InputError(
+                f"--class-names '{given}' has not all of the labels {_shown(numbers or labels)}: it needs a name a line (the "
+                "first is 0), lines of NUMBER NAME, or JSON of names and numbers"
+            )
+        _rename(listing, names)
+        listing.notes.append(f"class names from {given.name} (--class-names)")
+    elif numbers and numbers == labels:
+        found = _find_names(listing, places, numbers)
+        if found is not None:
+            _rename(listing, found[1])
+            first = min(numbers, key=int)
+            listing.notes.append(
+                f"labels are numbers: their names are those of {found[0].name} ({first} is '{found[1][first]}'; --class-names "
+                "FILE takes another)"
+            )
+            numbers = set()
+    if numbers and given is None:
+        listing.notes.append(
+            f"warning: {len(numbers)} class names are numbers ({_shown(numbers)}): they would be trained towards the vectors of "
+            "digits; give their names with --class-names FILE (a name a line, the first is 0; or lines of NUMBER NAME)"
+        )
+
+
+def warn_of_names(names: Iterable[str]) -> list[str]:
+    """A line for each set of class names that have the same words, so the same vector; and for names that differ by a number."""
+    names = sorted(names)
+    notes = []
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        try:
+            words = tuple(sorted(class_words(name)))
+        except InputError:
+            words = (name_key(name),)
+        alike.setdefault(words, []).append(name)
+    twins = [(words, same) for words, same in alike.items() if len(same) > 1]
+    for words, same in twins[:20]:
+        notes.append(
+            f"warning: {', '.join(map(repr, same))} have the same words ({' '.join(words)}) and so the same vector: answers "
+            "that mix them up count as wrong; give them one name, or other words by words.replace"
+        )
+    if len(twins) > 20:
+        notes.append(f"warning: {len(twins) - 20} more sets of class names have the same words")
+    stems = {re.sub(r"\d+", "", name) for name in names}
+    if len(names) > 1 and len(stems) == 1 and stems != {""}:
+        notes.append(
+            f"warning: the class names differ by their numbers alone ({_shown(names)}): are they names of actions?"
+        )
+    return notes
+
+
+def read_class_names(path: Path) -> dict[str, str]:
+    """Label -> name: JSON ({name: number}, {number: name}, [names]), lines of NUMBER NAME or NAME,NUMBER, or of names from 0.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if path.suffix.lower() == ".json":
+        content = read_json(path)
+        if isinstance(content, list):
+            return {str(number): str(name) for number, name in enumerate(content)}
+        if not isinstance(content, dict):
+            raise InputError(
+                f"'{path}' holds no names of classes: it needs a list of names, or names and their numbers"
+            )
+        pairs = {str(key).strip("\"' "): str(value).strip("\"' ") for key, value in content.items()}
+        return pairs if all(key.isdigit() for key in pairs) else {value: key for key, value in pairs.items()}
+    lines = [line for line in read_lines(path) if line.strip()]
+    for skipped in (0, 1):  # a header
+        for pattern, (number, name) in ((_NUMBER_AND_NAME, (1, 2)), (_NAME_AND_NUMBER, (2, 1))):
+            matches = [pattern.fullmatch(line) for line in lines[skipped:]]
+            if matches and all(matches) and len({match[number] for match in matches}) == len(matches):
+                return {str(int(match[number])): match[name].strip("\"' ") for match in matches}
+    return {str(number): line.strip("\"' \t,;") for number, line in enumerate(lines)}
+
+
+def _covering(names: dict[str, str], labels: set[str]) -> dict[str, str] | None:
+    """Label -> name for all the labels; numbers that are all one too low (classInd.txt counts from 1) are taken as such."""
+    plain = {label: str(int(label)) if label.isdigit() else label for label in labels}
+    for shift in (0, 1, -1):
+        moved = {label: str(int(key) + shift) if shift and key.isdigit() else key for label, key in plain.items()}
+        if all(names.get(key) for key in moved.values()):
+            return {label: names[key] for label, key in moved.items()}
+    return None
+
+
+def _find_names(listing: Listing, places: Sequence[Path], numbers: set[str]) -> tuple[Path, dict[str, str]] | None:
+    """The file of class names beside the list or the videos, and label -> name; None if there is none, or several disagree."""
+    found: list[tuple[Path, dict[str, str]]] = []
+    for place in dict.fromkeys(place.resolve() for place in places):
+        for path in sorted(place.iterdir()):
+            is_used = any(path.samefile(used) for used in listing.lists) if path.is_file() else True
+            if (
+                is_used
+                or not _NAMES_FILE.search(path.stem)
+                or path.suffix.lower() not in (".txt", ".csv", ".json", ".tsv")
+            ):
+                continue
+            try:
+                names = _covering(read_class_names(path), numbers)
+            except InputError:
+                continue
+            if names is not None and not all(name.isdigit() for name in names.values()):
+                found.append((path, names))
+    if len({tuple(sorted(names.items())) for _, names in found}) > 1:
+        listing.notes.append(
+            f"warning: {', '.join(path.name for path, _ in found)} give the numbers different names: choose by --class-names"
+        )
+        return None
+    return found[0] if found else None
+
+
+def _rename(listing: Listing, names: dict[str, str]) -> None:
+    def named(entry):  # noqa: ANN001, ANN202 - an Entry
+        return dataclasses.replace(entry, class_name=names.get(entry.class_name, entry.class_name))
+
+    listing.entries = [named(entry) for entry in listing.entries]
+    listing.undecided = [(named(entry), problem) for entry, problem in listing.undecided]
+
+
+def _shown(names: Iterable[str]) -> str:
+    ordered = sorted(names, key=lambda name: (len(name), name))
+    return ", ".join(ordered[:_SHOWN]) + ", ..." * (len(ordered) > _SHOWN)

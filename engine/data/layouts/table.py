@@ -1,0 +1,281 @@
+"""Tables of paths and labels: CSV and TSV, and the lists of mmaction2 and SlowFast, which have spaces and numbers."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from engine.data.layouts.folders import list_splits, split_words
+from engine.data.layouts.listing import VIDEO_SUFFIXES, Entry, Listing, Problem, suffix_of
+from engine.data.layouts.tables import SEPARATOR_NAMES, SEPARATORS, Row, read_text, rows_of, undecodable
+from engine.data.layouts.walk import VideoFolder
+from engine.errors import InputError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".lst")
+
+_COLUMNS = {
+    "path": (
+        *(
+            "path",
+            "file",
+            "filename",
+            "file_name",
+            "filepath",
+            "file_path",
+            "video",
+            "video_path",
+            "video_name",
+            "clip",
+        ),
+        *("clip_path", "clip_name", "video_id", "videoid", "clip_id", "id"),
+    ),
+    "label": (
+        *("class_name", "label_name", "label_text", "label", "class", "category", "action", "activity", "template"),
+        *("labels", "label_id", "class_id", "target"),
+    ),
+    "split": ("split", "subset", "partition"),
+    "group": ("group",),
+    "start": ("start", "segment_start", "time_start", "start_time"),
+    "end": ("end", "segment_end", "time_end", "end_time"),
+}
+_NO_HEADER = {name: place for place, name in enumerate(("path", "label", "split", "group"))}
+_HEAD_BYTES = 1 << 16
+_HEAD_ROWS = 20  # tell the separator, and where the paths lie
+_EXPECTED = "path and label separated by comma, tab, semicolon, bar or (path.mp4 label) space"
+
+
+@dataclass
+class _Files:
+    """Finds the file that a row names: as it stands, or as the list of another machine's folder names it.
+
+    strip, prefix: where no row fits as it stands, these many folders of each path are replaced by this one.
+    """
+
+    folder: VideoFolder
+    strip: int = 0
+    prefix: str = ""
+    num_moved: int = field(default=0, init=False)
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for path in (*self.folder.paths, *self.folder.pictures):
+            name = path.rsplit("/", 1)[-1]
+            for key in {name, name.rpartition(".")[0]}:
+                names.setdefault(key, []).append(path)
+        return names
+
+    def find(self, path: str) -> str | None:
+        """Relative to the root, or absolute where it lies elsewhere; None where it is not there."""
+        if (plain := self._there(path)) is not None:
+            return plain
+        if "\\" in path and (plain := self._there(path.replace("\\", "/"))) is not None:
+            return plain
+        parts = PurePosixPath(path.replace("\\", "/")).parts
+        moved = "/".join([*filter(None, [self.prefix]), *parts[self.strip :]])
+        found = (
+            [hit for hit in self._by_name.get(parts[-1], ()) if moved in (hit, hit.rpartition(".")[0])] if parts else []
+        )
+        self.num_moved += len(found) == 1
+        return found[0] if len(found) == 1 else None
+
+    def _there(self, path: str) -> str | None:
+        root = self.folder.root
+        try:
+            if not (root / path).is_file():
+                return None
+        except (OSError, ValueError):  # too long for a name, or a NUL
+            return None
+        home = root.absolute()
+        plain = PurePosixPath(path)
+        return plain.relative_to(home).as_posix() if plain.is_relative_to(home) else plain.as_posix()
+
+    def look_around(self, paths: Sequence[str]) -> None:
+        """Where none of these fits as it stands: the folder that most of them fit below becomes `strip`, `prefix`."""
+        if not paths or any(self.find(path) for path in paths):
+            return
+        votes: Counter[tuple[int, str]] = Counter()
+        for path in paths:
+            parts = PurePosixPath(path.replace("\\", "/")).parts
+            for strip in range(len(parts)):
+                tail = "/".join(parts[strip:])
+                hits = [
+                    kept.removesuffix(tail).rstrip("/")
+                    for hit in self._by_name.get(parts[-1], ())
+                    for kept in (hit, hit.rpartition(".")[0])
+                    if kept == tail or kept.endswith("/" + tail)
+                ]
+                votes.update((strip, prefix) for prefix in hits)
+                if hits:
+                    break
+        best = votes.most_common(2)
+        if best and (len(best) == 1 or best[0][1] > best[1][1]):
+            self.strip, self.prefix = best[0][0]
+
+
+def find_tables(root: Path) -> list[Path]:
+    """Files of the root that may be tables."""
+    return [path for path in sorted(root.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
+
+
+def listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
+    """Those of the tables that list videos of the folder: one, or one for each split. None where several might be meant."""
+    found = [table for table in tables if _lists_videos(table, folder)]
+    if len(found) < 2:
+        return found
+    words = split_words(table.stem for table in found)
+    first: dict[str, Path] = {}
+    for table in found:
+        if table.stem in words:
+            first.setdefault(words[table.stem], table)
+    return list(first.values()) if len(first) > 1 else []
+
+
+def _lists_videos(table: Path, folder: VideoFolder) -> bool:
+    """Whether one of the first rows names a file that is there, and a label."""
+    text, files = read_text(table, _HEAD_BYTES), _Files(folder)
+    separator, columns = _format(text, files)
+    rows, places = rows_of(text, separator)[:_HEAD_ROWS], columns or _NO_HEADER
+    if columns is None and rows and len(rows[0].values) > len(_NO_HEADER):
+        return False
+    paths = [row.values[places["path"]] for row in rows if _has_label(row, places)]
+    files.look_around(paths)
+    return any(files.find(path) for path in paths)
+
+
+def _has_label(row: Row, places: dict[str, int]) -> bool:
+    return len(row.values) > max(places["path"], places["label"]) and bool(row.values[places["path"]])
+
+
+def read_tables(folder: VideoFolder, tables: Sequence[Path]) -> Listing:
+    """Tables of path,label[,split][,group], or with a header that names the columns.
+
+    With a header, columns may come in any order, and `start`,`end` (seconds) label a segment. Paths are relative to the
+    root, or absolute; where none fits, the folder below which they fit is looked for. Of several tables each is the
+    split that its name says, where its rows name none.
+
+    Raises:
+        InputError: no row of a table can be read.
+    """
+    listing = Listing("csv", lists=list(tables))
+    errors = [
+        error for table, split in list_splits(tables).items() if (error := _read_table(listing, folder, table, split))
+    ]
+    if not listing.entries and all(problem.kind == "bad-row" for problem in listing.problems):
+        raise InputError("; ".join([*errors, *(problem.text for problem in listing.problems)][:3]))
+    listing.notes += [f"warning: {error}" for error in errors]
+    return listing
+
+
+def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) -> str:
+    """Add the rows of one table; returns why it has none, or ""."""
+    files, text = _Files(folder), read_text(table)
+    separator, columns = _format(text, files)
+    rows = rows_of(text, separator)
+    if not rows:
+        return f"'{table}' is empty: it needs lines of path,label"
+    if columns is None and len(rows[0].values) > len(_NO_HEADER):
+        return (
+            f"'{table}': the first line names no columns 'path' and 'label', and has too many for path,label: expected is "
+            f"{_EXPECTED}"
+        )
+    rows, places = rows[1:] if columns else rows, columns or _NO_HEADER
+    if not rows:
+        return f"'{table}' lists no videos below its header"
+    header = f"columns {', '.join(places)}" if columns or separator == " " else "no header: path,label[,split][,group]"
+    listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
+    if separator == " ":
+        rows = _without_counts(rows, listing, table)
+    files.look_around([row.values[places["path"]] for row in rows if _has_label(row, places)][:_HEAD_ROWS])
+    for row in rows:
+        problem = _add_row(listing, files, row, places, table, split)
+        if problem is not None:
+            listing.problems.append(problem)
+    if files.num_moved:
+        place = f"'{files.prefix or '.'}'" + f", {files.strip} folders of each path taken away" * (files.strip > 0)
+        listing.notes.append(f"{table.name}: its paths are taken as of {place}, for as they stand none is there")
+    return ""
+
+
+def _format(text: str, files: _Files) -> tuple[str, dict[str, int] | None]:
+    """(separator, columns of the header or None): that of a header, else that by which most first rows name files.
+
+    Where none does, the first that most rows hold.
+    """
+    head = text[:_HEAD_BYTES]
+    scores = []
+    for separator in SEPARATORS:
+        rows = rows_of(head, separator)[:_HEAD_ROWS]
+        columns = _header(rows[0].values) if rows else None
+        if separator == " " and rows and columns is None:
+            columns = _header(head.lstrip().partition("\n")[0].split())
+        if columns is not None:
+            return separator, columns
+        split = [row for row in rows if len(row.values) > 1 and row.values[0]]
+        if separator == " ":  # "clean and jerk.csv" is no path and a label
+            split = [row for row in split if suffix_of(row.values[0]) in VIDEO_SUFFIXES or row.values[-1].isdigit()]
+        fitting = _Files(files.folder)
+        fitting.look_around([row.values[0] for row in split])
+        num_found = sum(fitting.find(row.values[0]) is not None for row in split)
+        scores.append((num_found, 2 * len(split) > len(rows), separator))
+    best = max(scores, key=lambda score: score[:2])
+    return (best[2] if any(best[:2]) else ","), None
+
+
+def _header(values: Sequence[str]) -> dict[str, int] | None:
+    """Column name -> place, if the first row is a header."""
+    names = [value.lower().replace(" ", "_") for value in values]
+    found = {}
+    for column, spellings in _COLUMNS.items():
+        place = next((names.index(spelling) for spelling in spellings if spelling in names), None)
+        if place is not None:
+            found[column] = place
+    return found if "path" in found and "label" in found else None
+
+
+def _without_counts(rows: list[Row], listing: Listing, table: Path) -> list[Row]:
+    """Rows of `path label`; where all have a number before their label (path frames label) it is the frame count."""
+    counts = [re.fullmatch(r"(\d+)\s+(\d+)", row.values[1]) for row in rows if len(row.values) > 1]
+    if not counts or not all(counts):
+        return rows
+    listing.notes.append(f"{table.name}: two numbers behind each path: the second is taken as the label")
+    return [Row(row.line, [row.values[0], row.values[1].split()[1]]) if len(row.values) > 1 else row for row in rows]
+
+
+def _add_row(
+    listing: Listing, files: _Files, row: Row, columns: dict[str, int], table: Path, split: str
+) -> Problem | None:
+    """An entry, or the problem of a row that is none."""
+    where = f"{table}, line {row.line}"
+    fields = {name: row.values[place] if place < len(row.values) else "" for name, place in columns.items()}
+    path, label = fields["path"], fields["label"]
+    reason = row.error or undecodable(label)
+    if not reason and not (path and label):
+        reason = f"a row needs a path and a label, this one has {row.values}: expected is {_EXPECTED}"
+    start, end = (_seconds(fields.get(name, "")) for name in ("start", "end"))
+    if not reason and None in (start, end):
+        wrong = fields["start"] if start is None else fields["end"]
+        reason = f"'{wrong}' is not a time in seconds"
+    if not reason and math.isnan(start) != math.isnan(end):
+        reason = "a segment needs a start and an end"
+    if reason:
+        return Problem(path or f"{table.name}:{row.line}", "bad-row", f"{where}: {reason}")
+    found = files.find(path)
+    if found is None:
+        return Problem(path, "missing", f"listed in {table.name}, line {row.line}, but not there")
+    if start >= end:
+        return Problem(found, "bad-segment", f"from {start:g} s to {end:g} s ({table.name}, line {row.line})")
+    listing.entries.append(Entry(found, label, fields.get("split") or split, fields.get("group", ""), start, end))
+    return None
+
+
+def _seconds(text: str) -> float | None:
+    """NaN for no time; None for what is none."""
+    try:
+        value = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return value if not text or (math.isfinite(value) and value >= 0) else None
