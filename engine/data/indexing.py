@@ -19,7 +19,7 @@ from engine.data.copies import choose_copies, first_choices, same_contents, seco
 from engine.data.identity import content_hash
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
-from engine.data.layouts.listing import IMAGE_SUFFIXES
+from engine.data.layouts.listing import IMAGE_SUFFIXES, printable
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.probe import (
@@ -106,6 +106,7 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
         except ProbeError as error:
             problems.append(Problem(entry.path, error.kind, error.text))
     listing.notes += same_contents(rows)
+    listing.notes[told_before:] = map(printable, listing.notes[told_before:])
     for note in listing.notes[told_before:]:
         say(note)
     report = summarise(listing, rows, problems)

@@ -22,9 +22,9 @@ from engine.data.layouts.activitynet import find_json, is_activitynet_json, read
 from engine.data.layouts.class_names import name_classes, warn_of_names
 from engine.data.layouts.folders import read_folders
 from engine.data.layouts.hmdb51 import find_lists, read_hmdb51
-from engine.data.layouts.images import is_sun397, read_images, read_sun397
+from engine.data.layouts.images import is_sun397, looks_like_frames, read_images, read_sun397
 from engine.data.layouts.kinetics import find_csvs, is_kinetics_csv, read_kinetics
-from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem
+from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, printable
 from engine.data.layouts.something import find_something, is_something_json, read_something
 from engine.data.layouts.table import TABLE_SUFFIXES, find_tables, listing_tables, read_tables
 from engine.data.layouts.ucf101 import is_ucf101, read_ucf101
@@ -78,7 +78,7 @@ def read_layout(
         raise InputError(f"--splits is for folder and images: layout {layout} has its splits from lists")
     listing = _read(layout, folder, annotations, split_number, splits)
     _complete(listing, folder, annotations, class_names)
-    listing.notes = notes + listing.notes
+    listing.notes = [printable(note) for note in notes + listing.notes]
     return listing
 
 
@@ -95,6 +95,15 @@ def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, c
     if is_stills:
         videos = folder.pictures
         pictures = [Problem(path, "unused", "a video (--layout folder)") for path in folder.paths]
+        if looks_like_frames(folder.pictures):
+            listing.notes.append(
+                "warning: the pictures are numbered like frames of videos (img_00001.jpg), and each is taken as a still picture "
+                "of its own: index the videos themselves"
+            )
+    elif len(pictures) > len(videos):
+        listing.notes.append(
+            f"warning: {len(pictures)} pictures beside {len(videos)} videos: --layout images takes the pictures"
+        )
     named = {entry.path for entry in listing.entries} | {problem.path for problem in listing.problems}
     listing.problems += folder.problems
     counts = Counter(entry.split for entry in listing.entries if entry.split)

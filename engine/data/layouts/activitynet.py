@@ -77,6 +77,7 @@ def _segments(listing: Listing, annotations: Any, what: str, where: str) -> Iter
         try:
             start, end = (float(value) for value in annotation["segment"])
             label = annotation["label"]
+            label = str(label) if isinstance(label, int) else label
         except (KeyError, TypeError, ValueError):
             start = end = math.nan
             label = None

@@ -13,6 +13,7 @@ from engine.semantics.words import class_words, name_key
 _NAMES_FILE = re.compile(r"class|label|categor|action", re.IGNORECASE)
 _NUMBER_AND_NAME = re.compile(r"\s*[\"']?(\d+)[\"']?\s*[\s,;:=\t]\s*(.*\S)\s*")
 _NAME_AND_NUMBER = re.compile(r"\s*(.*\S)\s*[\s,;:=\t]\s*[\"']?(\d+)[\"']?\s*")
+_NUMBER = re.compile(r"-?\d+(\.0+)?")  # 1.0 is what spreadsheets make of it
 _SHOWN = 5
 
 
@@ -26,7 +27,7 @@ def name_classes(listing: Listing, given: Path | None, places: Sequence[Path]) -
         InputError: `given` cannot be read, or lacks a label.
     """
     labels = {entry.class_name for entry in (*listing.entries, *(entry for entry, _ in listing.undecided))}
-    numbers = {label for label in labels if re.fullmatch(r"\d+", label)}
+    numbers = {label for label in labels if _NUMBER.fullmatch(label)}
     if given is not None:
         names = _covering(read_class_names(given), numbers or labels)
         if names is None:
@@ -35,12 +36,14 @@ def name_classes(listing: Listing, given: Path | None, places: Sequence[Path]) -
                 "first is 0), lines of NUMBER NAME, or JSON of names and numbers"
             )
         _rename(listing, names)
+        listing.lists.append(given)
         listing.notes.append(f"class names from {given.name} (--class-names)")
     elif numbers and numbers == labels:
         found = _find_names(listing, places, numbers)
         if found is not None:
             _rename(listing, found[1])
-            first = min(numbers, key=int)
+            first = min(numbers, key=float)
+            listing.lists.append(found[0])
             listing.notes.append(
                 f"labels are numbers: their names are those of {found[0].name} ({first} is '{found[1][first]}'; --class-names "
                 "FILE takes another)"
@@ -107,7 +110,7 @@ def read_class_names(path: Path) -> dict[str, str]:
 
 def _covering(names: dict[str, str], labels: set[str]) -> dict[str, str] | None:
     """Label -> name for all the labels; numbers that are all one too low (classInd.txt counts from 1) are taken as such."""
-    plain = {label: str(int(label)) if label.isdigit() else label for label in labels}
+    plain = {label: str(int(float(label))) if _NUMBER.fullmatch(label) else label for label in labels}
     for shift in (0, 1, -1):
         moved = {label: str(int(key) + shift) if shift and key.isdigit() else key for label, key in plain.items()}
         if all(names.get(key) for key in moved.values()):

@@ -109,6 +109,12 @@ def read_folders(root: Path, paths: Sequence[str], splits: Sequence[str] | None 
             listing.entries.append(Entry(path, part[structure.label], split, "/".join(part[needed - 1 : -1])))
     if not listing.entries:
         raise InputError(_nothing_found(root, paths))
+    groups = sorted({f"{entry.class_name}/{entry.group}" for entry in listing.entries if entry.group})
+    if groups:
+        shown = ", ".join(groups[:3]) + ", ..." * (len(groups) > 3)
+        listing.notes.append(
+            f"{len(groups)} folders below the classes are groups (videos cut from one source): {shown}"
+        )
     if structure.split is None:
         listing.notes += _shared_names(parts, structure.label)
     return listing

@@ -25,11 +25,6 @@ def read_images(folder: VideoFolder, splits: Sequence[str] | None = None) -> Lis
         raise InputError(f"no pictures in '{folder.root}': it needs a folder per class with {kinds} files in it")
     listing = read_folders(folder.root, folder.pictures, splits)
     listing.layout = "images"
-    if looks_like_frames(folder.pictures):
-        listing.notes.append(
-            "warning: the pictures are numbered like the frames of videos (img_00001.jpg): each would be a still picture of "
-            "its own; index the videos themselves"
-        )
     return listing
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,6 +65,7 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 
+_MANY = 50  # files of one kind in one folder that the report lists one by one
 IMAGE_SUFFIXES = frozenset({"bmp", "jpeg", "jpg", "png", "webp"})
 
 
@@ -154,28 +155,53 @@ class Listing:
         copies = {copy: entry.path for entry in self.entries for copy in entry.copies}
         told = {entry.path for entry in self.entries} | {problem.path for problem in self.problems}
         told |= {path for entry, _ in self.undecided for path in (entry.path, *entry.copies)}
-        rest = [path for path in videos if path not in told]
-        for path in rest:
+        for path in videos:
+            if path in told:
+                continue
             reason = (
                 f"a second copy: '{copies[path]}' is taken" if path in copies else "no usable row of the list names it"
             )
             self.unused.append(Problem(path, "unused", reason))
-        self.unused += others
+        self.unused = _grouped([*self.unused, *others])
         if self.unused:
-            counts = Counter(what_it_is(problem) for problem in self.unused)
+            counts: Counter[str] = Counter()
+            for each in self.unused:
+                counts[what_it_is(each)] += int(each.text.split()[0]) if each.path.endswith("*") else 1
             kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(8))
-            self.notes.append(f"{len(self.unused)} other files are left out (each is in the report): {kinds}")
+            self.notes.append(f"{counts.total()} other files are left out (each is in the report): {kinds}")
+
+
+def _grouped(unused: Sequence[Problem]) -> list[Problem]:
+    """Many files of one kind in one folder (frames of a video) become one line: "FOLDER/.jpg*"."""
+    folders: dict[tuple[str, str], list[Problem]] = {}
+    for each in unused:
+        folders.setdefault((each.path.rpartition("/")[0], what_it_is(each)), []).append(each)
+    lines = []
+    for (folder, kind), group in folders.items():
+        if len(group) <= _MANY or kind == "folders":
+            lines += group
+        else:
+            lines.append(Problem(f"{folder}/{kind}*", "unused", f"{len(group)} files: {group[0].text}"))
+    return lines
+
+
+def printable(text: str) -> str:
+    """A text on one line of a terminal: bytes that are no UTF-8, line ends and control characters are shown by their codes."""
+    whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
 
 
 def what_it_is(unused: Problem) -> str:
     """A word for a file that is left out, to count it by."""
+    if unused.path.endswith("*"):
+        return unused.path.rsplit("/", 1)[-1][:-1]
     if unused.path.endswith("/"):
         return "folders"
     if unused.path.rsplit("/", 1)[-1].startswith("."):
         return "hidden"
     suffix = suffix_of(unused.path)
     if suffix in VIDEO_SUFFIXES:
-        return "second copies" if "copy" in unused.text else "videos without a row"
+        return "second copies" if "copy" in unused.text else "videos"
     return f".{suffix}" if suffix else "without suffix"
 
 

@@ -2,15 +2,14 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 
+from engine.data.layouts.finder import FileFinder
 from engine.data.layouts.folders import list_splits, split_words
 from engine.data.layouts.listing import VIDEO_SUFFIXES, Entry, Listing, Problem, suffix_of
-from engine.data.layouts.tables import SEPARATOR_NAMES, SEPARATORS, Row, read_text, rows_of, undecodable
+from engine.data.layouts.tables import SEPARATOR_NAMES, SEPARATORS, Row, no_label, read_text, rows_of
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
@@ -42,78 +41,10 @@ _COLUMNS = {
     "end": ("end", "segment_end", "time_end", "end_time"),
 }
 _NO_HEADER = {name: place for place, name in enumerate(("path", "label", "split", "group"))}
+_NUMBERS = re.compile(r"\d+(\s+\d+)+")
 _HEAD_BYTES = 1 << 16
 _HEAD_ROWS = 20  # tell the separator, and where the paths lie
 _EXPECTED = "path and label separated by comma, tab, semicolon, bar or (path.mp4 label) space"
-
-
-@dataclass
-class _Files:
-    """Finds the file that a row names: as it stands, or as the list of another machine's folder names it.
-
-    strip, prefix: where no row fits as it stands, these many folders of each path are replaced by this one.
-    """
-
-    folder: VideoFolder
-    strip: int = 0
-    prefix: str = ""
-    num_moved: int = field(default=0, init=False)
-
-    @cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        names: dict[str, list[str]] = {}
-        for path in (*self.folder.paths, *self.folder.pictures):
-            name = path.rsplit("/", 1)[-1]
-            for key in {name, name.rpartition(".")[0]}:
-                names.setdefault(key, []).append(path)
-        return names
-
-    def find(self, path: str) -> str | None:
-        """Relative to the root, or absolute where it lies elsewhere; None where it is not there."""
-        if (plain := self._there(path)) is not None:
-            return plain
-        if "\\" in path and (plain := self._there(path.replace("\\", "/"))) is not None:
-            return plain
-        parts = PurePosixPath(path.replace("\\", "/")).parts
-        moved = "/".join([*filter(None, [self.prefix]), *parts[self.strip :]])
-        found = (
-            [hit for hit in self._by_name.get(parts[-1], ()) if moved in (hit, hit.rpartition(".")[0])] if parts else []
-        )
-        self.num_moved += len(found) == 1
-        return found[0] if len(found) == 1 else None
-
-    def _there(self, path: str) -> str | None:
-        root = self.folder.root
-        try:
-            if not (root / path).is_file():
-                return None
-        except (OSError, ValueError):  # too long for a name, or a NUL
-            return None
-        home = root.absolute()
-        plain = PurePosixPath(path)
-        return plain.relative_to(home).as_posix() if plain.is_relative_to(home) else plain.as_posix()
-
-    def look_around(self, paths: Sequence[str]) -> None:
-        """Where none of these fits as it stands: the folder that most of them fit below becomes `strip`, `prefix`."""
-        if not paths or any(self.find(path) for path in paths):
-            return
-        votes: Counter[tuple[int, str]] = Counter()
-        for path in paths:
-            parts = PurePosixPath(path.replace("\\", "/")).parts
-            for strip in range(len(parts)):
-                tail = "/".join(parts[strip:])
-                hits = [
-                    kept.removesuffix(tail).rstrip("/")
-                    for hit in self._by_name.get(parts[-1], ())
-                    for kept in (hit, hit.rpartition(".")[0])
-                    if kept == tail or kept.endswith("/" + tail)
-                ]
-                votes.update((strip, prefix) for prefix in hits)
-                if hits:
-                    break
-        best = votes.most_common(2)
-        if best and (len(best) == 1 or best[0][1] > best[1][1]):
-            self.strip, self.prefix = best[0][0]
 
 
 def find_tables(root: Path) -> list[Path]:
@@ -136,12 +67,19 @@ def listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
 
 def _lists_videos(table: Path, folder: VideoFolder) -> bool:
     """Whether one of the first rows names a file that is there, and a label."""
-    text, files = read_text(table, _HEAD_BYTES), _Files(folder)
+    text, files = read_text(table, _HEAD_BYTES), FileFinder(folder)
     separator, columns = _format(text, files)
     rows, places = rows_of(text, separator)[:_HEAD_ROWS], columns or _NO_HEADER
     if columns is None and rows and len(rows[0].values) > len(_NO_HEADER):
         return False
     paths = [row.values[places["path"]] for row in rows if _has_label(row, places)]
+    # A list of class names (1,archery) beside class folders 0/, 1/, ... whose files are called 1.mp4, 2.mp4.
+    if (
+        paths
+        and all(path.isdigit() for path in paths)
+        and any(path.rpartition("/")[0].isdigit() for path in folder.paths)
+    ):
+        return False
     files.look_around(paths)
     return any(files.find(path) for path in paths)
 
@@ -172,7 +110,7 @@ def read_tables(folder: VideoFolder, tables: Sequence[Path]) -> Listing:
 
 def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) -> str:
     """Add the rows of one table; returns why it has none, or ""."""
-    files, text = _Files(folder), read_text(table)
+    files, text = FileFinder(folder), read_text(table)
     separator, columns = _format(text, files)
     rows = rows_of(text, separator)
     if not rows:
@@ -185,7 +123,12 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
     rows, places = rows[1:] if columns else rows, columns or _NO_HEADER
     if not rows:
         return f"'{table}' lists no videos below its header"
-    header = f"columns {', '.join(places)}" if columns or separator == " " else "no header: path,label[,split][,group]"
+    names = [name for name in rows[0].values if _is_column(name)] if columns is None else []
+    if names and not files.find(rows[0].values[0]):
+        known = (", ".join(_COLUMNS[column][:6]) for column in ("path", "label"))
+        return f"'{table}': the first line names {', '.join(names)}, but not both a path ({next(known)}) and a label ({next(known)})"
+    header = f"columns {', '.join(places)}" if columns else "no header: path,label[,split][,group]"
+    header = "no header: path label" if separator == " " and not columns else header
     listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
     if separator == " ":
         rows = _without_counts(rows, listing, table)
@@ -200,7 +143,7 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
     return ""
 
 
-def _format(text: str, files: _Files) -> tuple[str, dict[str, int] | None]:
+def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int] | None]:
     """(separator, columns of the header or None): that of a header, else that by which most first rows name files.
 
     Where none does, the first that most rows hold.
@@ -216,8 +159,12 @@ def _format(text: str, files: _Files) -> tuple[str, dict[str, int] | None]:
             return separator, columns
         split = [row for row in rows if len(row.values) > 1 and row.values[0]]
         if separator == " ":  # "clean and jerk.csv" is no path and a label
-            split = [row for row in split if suffix_of(row.values[0]) in VIDEO_SUFFIXES or row.values[-1].isdigit()]
-        fitting = _Files(files.folder)
+            split = [
+                row
+                for row in split
+                if suffix_of(row.values[0]) in VIDEO_SUFFIXES or re.fullmatch(r"\d+(\s+\d+)*", row.values[-1])
+            ]
+        fitting = FileFinder(files.folder)
         fitting.look_around([row.values[0] for row in split])
         num_found = sum(fitting.find(row.values[0]) is not None for row in split)
         scores.append((num_found, 2 * len(split) > len(rows), separator))
@@ -236,23 +183,28 @@ def _header(values: Sequence[str]) -> dict[str, int] | None:
     return found if "path" in found and "label" in found else None
 
 
+def _is_column(name: str) -> bool:
+    return any(name.lower().replace(" ", "_") in spellings for spellings in _COLUMNS.values())
+
+
 def _without_counts(rows: list[Row], listing: Listing, table: Path) -> list[Row]:
     """Rows of `path label`; where all have a number before their label (path frames label) it is the frame count."""
     counts = [re.fullmatch(r"(\d+)\s+(\d+)", row.values[1]) for row in rows if len(row.values) > 1]
     if not counts or not all(counts):
-        return rows
+        several = "several numbers behind the path: one label is expected"
+        return [replace(row, error=several if _NUMBERS.fullmatch(row.values[-1]) else row.error) for row in rows]
     listing.notes.append(f"{table.name}: two numbers behind each path: the second is taken as the label")
     return [Row(row.line, [row.values[0], row.values[1].split()[1]]) if len(row.values) > 1 else row for row in rows]
 
 
 def _add_row(
-    listing: Listing, files: _Files, row: Row, columns: dict[str, int], table: Path, split: str
+    listing: Listing, files: FileFinder, row: Row, columns: dict[str, int], table: Path, split: str
 ) -> Problem | None:
     """An entry, or the problem of a row that is none."""
     where = f"{table}, line {row.line}"
     fields = {name: row.values[place] if place < len(row.values) else "" for name, place in columns.items()}
     path, label = fields["path"], fields["label"]
-    reason = row.error or undecodable(label)
+    reason = row.error or no_label(label)
     if not reason and not (path and label):
         reason = f"a row needs a path and a label, this one has {row.values}: expected is {_EXPECTED}"
     start, end = (_seconds(fields.get(name, "")) for name in ("start", "end"))
@@ -265,7 +217,10 @@ def _add_row(
         return Problem(path or f"{table.name}:{row.line}", "bad-row", f"{where}: {reason}")
     found = files.find(path)
     if found is None:
-        return Problem(path, "missing", f"listed in {table.name}, line {row.line}, but not there")
+        text = f"listed in {table.name}, line {row.line}, but not there"
+        if (files.folder.root / files.prefix / path).is_dir():
+            text = f"a folder ({table.name}, line {row.line}): videos in single frames are not read, list the videos"
+        return Problem(path, "missing", text)
     if start >= end:
         return Problem(found, "bad-segment", f"from {start:g} s to {end:g} s ({table.name}, line {row.line})")
     listing.entries.append(Entry(found, label, fields.get("split") or split, fields.get("group", ""), start, end))

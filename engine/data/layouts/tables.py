@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.data.layouts.listing import VIDEO_SUFFIXES
+from engine.data.layouts.listing import VIDEO_SUFFIXES, printable
 from engine.errors import InputError
 
 SEPARATORS = ("\t", ",", ";", "|", " ")
@@ -22,6 +22,7 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codec
 # A path may hold spaces, so what follows its suffix is the label; without a suffix the last word is.
 _PATH_AND_LABEL = (
     re.compile(rf"(.+?\.(?:{'|'.join(sorted(VIDEO_SUFFIXES))}))\s+(.+)", re.IGNORECASE),
+    re.compile(r"(.+?)\s+(\d+\s+\d+)"),
     re.compile(r"(.+)\s+(\S+)"),
 )
 
@@ -68,13 +69,14 @@ def read_lines(path: Path) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def undecodable(text: str) -> str:
-    """Why a text that is not UTF-8 cannot be used; "" if it is."""
+def no_label(text: str) -> str:
+    """Why a text is no label: what programs write for an empty cell, or not UTF-8; "" if it is one."""
+    if text.lower() in ("nan", "null", "<na>", "n/a"):
+        return f"no label ('{text}' stands for an empty cell)"
     try:
         text.encode()
     except UnicodeEncodeError:
-        shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-        return f"cannot read '{shown}': it is not UTF-8 (save the list as UTF-8)"
+        return f"cannot read '{printable(text)}': it is not UTF-8 (save the list as UTF-8)"
     return ""
 
 

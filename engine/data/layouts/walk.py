@@ -100,7 +100,7 @@ class VideoFolder:
                 problems.append(Problem(path, "missing", "a link to what is not there"))
             elif kind not in _NO_VIDEO_SUFFIXES and looks_like_video(self.root / path):
                 videos.append(path)
-            elif ".parquet" not in path:  # a manifest, and what indexing wrote beside it
+            elif ".parquet" not in path.rsplit("/", 1)[-1]:  # a manifest, and what indexing wrote beside it
                 others.append(Problem(path, "unused", "neither a video nor a picture by its name or first bytes"))
         return sorted(videos), sorted(pictures), others, problems
 
