@@ -41,7 +41,7 @@ _COLUMNS = {
     "end": ("end", "segment_end", "time_end", "end_time"),
 }
 _NO_HEADER = {name: place for place, name in enumerate(("path", "label", "split", "group"))}
-_NUMBERS = re.compile(r"\d+(\s+\d+)+")
+_NUMBERS = re.compile(r"\d+(\s+\d+)*")
 _HEAD_BYTES = 1 << 16
 _HEAD_ROWS = 20  # tell the separator, and where the paths lie
 _EXPECTED = "path and label separated by comma, tab, semicolon, bar or (path.mp4 label) space"
@@ -125,8 +125,8 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
         return f"'{table}' lists no videos below its header"
     names = [name for name in rows[0].values if _is_column(name)] if columns is None else []
     if names and not files.find(rows[0].values[0]):
-        known = (", ".join(_COLUMNS[column][:6]) for column in ("path", "label"))
-        return f"'{table}': the first line names {', '.join(names)}, but not both a path ({next(known)}) and a label ({next(known)})"
+        path, label = (", ".join(_COLUMNS[column][:6]) for column in ("path", "label"))
+        return f"'{table}': the first line names {', '.join(names)}, but not both a path ({path}) and a label ({label})"
     header = f"columns {', '.join(places)}" if columns else "no header: path,label[,split][,group]"
     header = "no header: path label" if separator == " " and not columns else header
     listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
@@ -137,7 +137,11 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
         problem = _add_row(listing, files, row, places, table, split)
         if problem is not None:
             listing.problems.append(problem)
-    if files.num_moved:
+    if files.num_moved and not (files.prefix or files.strip):
+        listing.notes.append(
+            f"{table.name}: {files.num_moved} paths without their suffix: the file of that name is taken"
+        )
+    elif files.num_moved:
         place = f"'{files.prefix or '.'}'" + f", {files.strip} folders of each path taken away" * (files.strip > 0)
         listing.notes.append(f"{table.name}: its paths are taken as of {place}, for as they stand none is there")
     return ""
@@ -160,9 +164,7 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int] | None]:
         split = [row for row in rows if len(row.values) > 1 and row.values[0]]
         if separator == " ":  # "clean and jerk.csv" is no path and a label
             split = [
-                row
-                for row in split
-                if suffix_of(row.values[0]) in VIDEO_SUFFIXES or re.fullmatch(r"\d+(\s+\d+)*", row.values[-1])
+                row for row in split if suffix_of(row.values[0]) in VIDEO_SUFFIXES or _NUMBERS.fullmatch(row.values[-1])
             ]
         fitting = FileFinder(files.folder)
         fitting.look_around([row.values[0] for row in split])
@@ -192,7 +194,9 @@ def _without_counts(rows: list[Row], listing: Listing, table: Path) -> list[Row]
     counts = [re.fullmatch(r"(\d+)\s+(\d+)", row.values[1]) for row in rows if len(row.values) > 1]
     if not counts or not all(counts):
         several = "several numbers behind the path: one label is expected"
-        return [replace(row, error=several if _NUMBERS.fullmatch(row.values[-1]) else row.error) for row in rows]
+        return [
+            replace(row, error=several if re.fullmatch(r"\d+(\s+\d+)+", row.values[-1]) else row.error) for row in rows
+        ]
     listing.notes.append(f"{table.name}: two numbers behind each path: the second is taken as the label")
     return [Row(row.line, [row.values[0], row.values[1].split()[1]]) if len(row.values) > 1 else row for row in rows]
 

@@ -18,7 +18,7 @@ from engine.errors import InputError
 
 SEPARATORS = ("\t", ",", ";", "|", " ")
 SEPARATOR_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", " ": "space"}
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 # A path may hold spaces, so what follows its suffix is the label; without a suffix the last word is.
 _PATH_AND_LABEL = (
     re.compile(rf"(.+?\.(?:{'|'.join(sorted(VIDEO_SUFFIXES))}))\s+(.+)", re.IGNORECASE),
@@ -48,7 +48,8 @@ def read_text(path: Path, limit: int = -1) -> str:
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror}") from error
     encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
-    return content.decode(encoding, errors="replace" if encoding == "utf-16" else "surrogateescape")
+    text = content.decode(encoding, errors="replace" if encoding == "utf-16" else "surrogateescape")
+    return text.removeprefix("\ufeff")
 
 
 def read_json(path: Path) -> Any:
