@@ -4,55 +4,68 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from engine.data.journal import Failure, Record
-from engine.data.layouts.listing import Listing, Problem
+from engine.data.layouts.listing import Listing, Problem, counted
 
 _SHOWN = 3
+_WHOLE_SHARE = 0.95  # of the longest copy: rates and encoders round
 Row = Mapping[str, object]
 
 
-def first_choices(listing: Listing) -> list[str]:
-    """The files to look into first: of each entry the one it names, and all of which one cannot be told from another."""
-    undecided = (path for entry, _ in listing.undecided for path in (entry.path, *entry.copies))
-    return list(dict.fromkeys([*(entry.path for entry in listing.entries), *undecided]))
-
-
-def second_choices(listing: Listing, records: Mapping[str, Record]) -> list[str]:
-    """The copies of the files that cannot be used."""
-    failed = (entry for entry in listing.entries if isinstance(records[entry.path].found, Failure))
-    return list(dict.fromkeys(copy for entry in failed for copy in entry.copies if copy not in records))
+def candidates(listing: Listing) -> list[str]:
+    """All files to look into: those of the entries, and their copies."""
+    entries = [*listing.entries, *(entry for entry, _ in listing.undecided)]
+    paths = [entry.path for entry in entries]
+    return list(dict.fromkeys([*paths, *(copy for entry in entries for copy in entry.copies)]))
 
 
 def choose_copies(listing: Listing, records: Mapping[str, Record]) -> Listing:
     """The listing with each entry at a sound file, where it has one.
 
-    An entry whose file cannot be used gets its first sound copy. One of several files that nothing tells apart is taken if
-    all the sound ones hold the same; else the entry is left out and its problem stays. Each file that cannot be used is a
-    problem.
+    An entry whose file cannot be used, or is shorter than a copy, gets that copy: the first one that is sound and whole.
+    One of several files that nothing tells apart is taken if all the sound and whole ones hold the same; else the entry
+    is left out and its problem stays. Each file that cannot be used is a problem.
     """
     entries, problems, notes = [], list(listing.problems), list(listing.notes)
     sound = {path for path, record in records.items() if not isinstance(record.found, Failure)}
     replaced = []
+    instead: dict[str, str] = {}  # a candidate -> the one that was taken
     for entry in listing.entries:
-        path = next((path for path in (entry.path, *entry.copies) if path in sound), None)
-        if path is None:
+        whole = _whole([path for path in (entry.path, *entry.copies) if path in sound], records)
+        if not whole:
             continue
+        path = whole[0]
         if path != entry.path:
             replaced.append(f"{path} (not {entry.path})")
         entries.append(replace(entry, path=path, copies=()))
+        instead |= dict.fromkeys((entry.path, *entry.copies), path)
     for entry, problem in listing.undecided:
-        paths = [path for path in (entry.path, *entry.copies) if path in sound]
+        paths = _whole([path for path in (entry.path, *entry.copies) if path in sound], records)
         if len({records[path].content_hash for path in paths}) == 1:
             entries.append(replace(entry, path=paths[0], copies=()))
+            instead |= dict.fromkeys((entry.path, *entry.copies), paths[0])
             problems.remove(problem)
             replaced.append(f"{paths[0]} (of {1 + len(entry.copies)} of its name)")
     if replaced:
-        notes.append(f"{len(replaced)} videos are there more than once and the sound copy is taken: {_some(replaced)}")
+        notes.append(
+            f"{counted(len(replaced), 'video')} with several copies, the sound one is taken: {_some(replaced)}"
+        )
     for path, record in records.items():
         if isinstance(record.found, Failure):
             problems.append(Problem(path, record.found.kind, record.found.text))
     told = {entry.path for entry in entries} | {problem.path for problem in problems}
-    unused = [each for each in listing.unused if each.path not in told]
+    unused = [each for each in listing.unused if each.path not in told and each.path not in instead]
+    unused += [
+        Problem(path, "unused", f"a second copy: '{taken}' is taken")
+        for path, taken in instead.items()
+        if path not in told
+    ]
     return replace(listing, entries=entries, problems=problems, notes=notes, unused=unused, undecided=[])
+
+
+def _whole(paths: Sequence[str], records: Mapping[str, Record]) -> list[str]:
+    """Of sound files of one name those that last as long as the longest: a file that was cut off is shorter."""
+    seconds = {path: records[path].found.num_frames / (records[path].found.fps or 1) for path in paths}
+    return [path for path in paths if seconds[path] >= _WHOLE_SHARE * max(seconds.values())]
 
 
 def same_contents(rows: Sequence[Row]) -> list[str]:
@@ -72,13 +85,13 @@ def same_contents(rows: Sequence[Row]) -> list[str]:
         (
             in_splits,
             "split",
-            "warning: {} videos are in several splits by their contents, under the same or other names: {}",
+            "warning: {} in several splits by their contents, under the same or other names: {}",
         ),
-        (in_classes, "class_name", "warning: {} videos have several classes by their contents: {}"),
-        (twice, "path", "{} videos are there more than once by their contents: {}"),
+        (in_classes, "class_name", "warning: {} of several classes by their contents: {}"),
+        (twice, "path", "{} there more than once by their contents: {}"),
     ):
         if groups:
-            lines.append(what.format(len(groups), _some([_named(group, column) for group in groups])))
+            lines.append(what.format(counted(len(groups), "video"), _some([_named(group, column) for group in groups])))
     return lines
 
 

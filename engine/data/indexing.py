@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from engine.data.copies import choose_copies, first_choices, same_contents, second_choices
+from engine.data.copies import candidates, choose_copies, same_contents
 from engine.data.identity import content_hash
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
@@ -95,9 +95,7 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
 
     told_before = len(listing.notes)
     with Journal(out.with_name(out.name + ".journal")) as journal:
-        records = probe_files(first_choices(listing), root, journal, settings)
-        if copies := second_choices(listing, records):
-            records |= probe_files(copies, root, journal, settings)
+        records = probe_files(candidates(listing), root, journal, settings)
     listing = choose_copies(listing, records)
     rows, problems = [], listing.problems
     for entry in listing.entries:

@@ -58,9 +58,10 @@ def test_the_replacement_of_kinetics_is_taken(tmp_path, sound):
         "train/" + CLIP.format("bbb"): ("bowling", "train"),
         prefix + CLIP.format("ccc"): ("archery", "val"),
     }
-    assert any("2 clips are taken from a folder of replacements" in note for note in report.notes)
-    assert {each.path for each in report.unused} == {"train/" + CLIP.format("aaa"), "val/" + CLIP.format("ccc")}
-    assert report.bad == {}
+    assert any("2 clips taken from a folder of replacements" in note for note in report.notes)
+    assert [(bad.path, bad.kind) for bad in report.files] == [
+        ("train/" + CLIP.format("aaa"), "unreadable"), ("val/" + CLIP.format("ccc"), "undecodable"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -75,7 +76,7 @@ def test_the_sound_copy_wins_whatever_its_folder(tmp_path, sound, is_first, caps
     assert found == {best if is_first else other: ("run", "train")}
     assert [(bad.path, bad.kind) for bad in report.files] == ([] if is_first else [(best, "unreadable")])
     assert [each.path for each in report.unused] == ([other] if is_first else [])
-    assert ("the sound copy is taken" in capsys.readouterr().err) is not is_first
+    assert ("the sound one is taken" in capsys.readouterr().err) is not is_first
     written = json.loads((tmp_path / "m.parquet.report.json").read_text())
     assert written["notes"] == report.notes
     assert [each["path"] for each in written["unused"]] == [each.path for each in report.unused]
@@ -100,6 +101,22 @@ def test_of_equal_candidates_only_a_sound_one_is_taken(tmp_path, sound, contents
     assert report.bad.get("unreadable", 0) == contents.count(None)
 
 
+def test_a_copy_that_was_cut_off_does_not_win(tmp_path, sound):
+    root = tmp_path / "set"
+    write_video(tmp_path / "short.mp4", (picture(k, 64, 48) for k in range(5)))
+    put(
+        root / "train" / CLIP.format("aaa"), (tmp_path / "short.mp4").read_bytes()
+    )  # where it should be, but 5 of 8 frames
+    put(root / "old" / CLIP.format("aaa"), sound[0])
+    put(root / "x" / CLIP.format("bbb"), (tmp_path / "short.mp4").read_bytes())
+    put(root / "y" / CLIP.format("bbb"), sound[1])
+    write(root / "k.csv", KINETICS + "run,aaa,0,10,train\njump,bbb,0,10,train\n")
+    report, found = index(root)
+    assert found == {"old/" + CLIP.format("aaa"): ("run", "train"), "y/" + CLIP.format("bbb"): ("jump", "train")}
+    assert report.bad == {}
+    assert {each.path for each in report.unused} == {"train/" + CLIP.format("aaa"), "x/" + CLIP.format("bbb")}
+
+
 def test_segments_of_a_video_that_is_there_twice(tmp_path, sound):
     root = tmp_path / "set"
     put(root / "a" / "v_aaa.mp4", b"corrupt")
@@ -119,11 +136,11 @@ def test_the_same_contents_are_named(tmp_path, sound, capsys):
     assert len(found) == 6
     assert sum("by their contents" in note for note in report.notes) == 3
     text = capsys.readouterr().err
-    assert "warning: 1 videos are in several splits by their contents" in text
+    assert "warning: 1 video in several splits by their contents" in text
     assert "test/run/b.mp4 (test) = train/run/a.mp4 (train)" in text
-    assert "warning: 1 videos have several classes by their contents" in text
+    assert "warning: 1 video of several classes by their contents" in text
     assert "train/jump/d.mp4 (jump) = train/run/c.mp4 (run)" in text
-    assert "1 videos are there more than once by their contents: train/jump/e.mp4 = train/jump/f.mp4" in text
+    assert "1 video there more than once by their contents: train/jump/e.mp4 = train/jump/f.mp4" in text
 
 
 def test_segments_of_one_file_are_no_copies():
@@ -137,14 +154,14 @@ def test_segments_of_one_file_are_no_copies():
 
 
 CASES = {  # what an index of each small case must give: the classes, the kinds of problems, and words of its first lines
-    "cvdf_replacement/k400": ({"archery": 2, "bowling": 1}, {}, "replacements"),
+    "cvdf_replacement/k400": ({"archery": 2, "bowling": 1}, {"unreadable": 1, "empty": 1}, "replacements"),
     "links": ({"one": 2, "real": 2, "two": 2}, {}, "several classes by their contents"),
     "bad_rows/csv_no_label": ({"running": 1}, {"bad-row": 1}, ""),
     "bad_rows/kinetics_no_label": ({"bowling": 1}, {"bad-row": 1}, ""),
     "bad_rows/kinetics_zero_length": ({"bowling": 1}, {"bad-segment": 1}, ""),
     "kinetics_quoted": ({"archery": 1, "bowling": 1}, {}, ""),
     "bom_json": ({"Dancing": 1}, {}, ""),
-    "ids": ({"0": 2, "1": 2, "2": 2}, {}, "3 class names are numbers (0, 1, 2)"),
+    "ids": ({"0": 2, "1": 2, "2": 2}, {}, "3 class names in numbers (0, 1, 2)"),
     "twins": (
         {"dance": 1, "dance ": 1, "Dance": 1, "dancing": 1, "running": 2},
         {},

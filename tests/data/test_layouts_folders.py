@@ -121,7 +121,7 @@ def test_videos_are_told_by_their_first_bytes_where_the_name_is_no_help(tmp_path
         "empty class/",
     }
     assert all(each.text for each in listing.unused)
-    assert said(listing, "8 other files are left out", "1 hidden", "1 .heic")
+    assert said(listing, "8 other files left out", "1 hidden", "1 .heic")
     assert not looks_like_video(tmp_path / "absent")
 
 
@@ -129,7 +129,7 @@ def test_many_files_of_a_kind_are_one_line(tmp_path):
     make(tmp_path, "a/v.mp4", *(f"a/frames/{number:05d}.jpg" for number in range(60)))
     listing = read_layout("auto", tmp_path)
     assert [(each.path, each.text.split(":")[0]) for each in listing.unused] == [("a/frames/.jpg*", "60 files")]
-    assert said(listing, "60 other files", "60 .jpg") and said(listing, "warning: 60 pictures beside 1 videos")
+    assert said(listing, "60 other files", "60 .jpg") and said(listing, "warning: more pictures (60) than videos (1)")
 
 
 def test_frames_of_videos_are_not_taken_for_pictures_without_a_word(tmp_path):
@@ -180,6 +180,23 @@ def test_class_folders_win_over_file_names(tmp_path, files, expected):
 def test_ucf101_in_folders_of_splits(tmp_path):
     make(tmp_path, "train/Archery/v_Archery_g01_c01.avi", "test/v_Archery_g02_c01.avi", "test/v_Dance_g02_c01.avi")
     assert classes(read_layout("auto", tmp_path)) == [("Archery", "test"), ("Archery", "train"), ("Dance", "test")]
+
+
+def test_a_clip_in_two_containers_is_one_video(tmp_path):
+    names = ("Archery/v_Archery_g01_c01.avi", "Archery/v_Archery_g01_c01.mp4", "Archery/v_Archery_g02_c01.avi")
+    listing = read_layout("auto", make(tmp_path, *names))
+    assert rows(listing, "path", "copies") == [(names[0], (names[1],)), (names[2], ())]
+    assert [(each.path, "second copy" in each.text) for each in listing.unused] == [(names[1], True)]
+
+
+def test_a_list_that_contradicts_the_folders_counts_and_is_told(tmp_path):
+    make(tmp_path, "run/a.mp4", "jump/b.mp4", "jump/c.mp4.part", "pole_vault/d.mp4")
+    (tmp_path / "jump" / "c.mp4.part").write_bytes(b"\0\0\0\x18ftypisom")
+    write(tmp_path / "l.csv", "path,label\nrun/a.mp4,jump\njump/b.mp4,run\npole_vault/d.mp4,pole vault\n")
+    listing = read_layout("auto", tmp_path)
+    assert rows(listing, "class_name") == [("jump",), ("run",), ("pole vault",)]
+    assert said(listing, "warning: 2 videos in the folder of another class", "run/a.mp4: 'jump'")
+    assert [each.path for each in listing.unused] == ["jump/c.mp4.part"]
 
 
 def test_names_that_mean_the_same(tmp_path):

@@ -149,17 +149,19 @@ def test_lists_of_mmaction2(tmp_path):
     make(tmp_path, "videos_train/abseiling/a b.mp4", "videos_train/archery/c.mp4", "videos_val/archery/d.mp4")
     write(tmp_path / "kinetics400_train_list_videos.txt", "abseiling/a b.mp4 0\narchery/c.mp4 1\narchery/gone.mp4 1\n")
     write(tmp_path / "kinetics400_val_list_videos.txt", "archery/d.mp4 1\n")
-    assert said(read_layout("auto", tmp_path), "warning", "(0, 1)", "--class-names")
-    write(tmp_path / "label_map_k400.txt", "abseiling\narchery\n")
+    listing = read_layout("auto", tmp_path)
+    assert said(listing, "those of the folders", "--class-names")
+    assert rows(listing, "class_name") == [("abseiling",), ("archery",), ("archery",)]
+    write(tmp_path / "label_map_k400.txt", "Abseiling\nArchery\n")
     listing = read_layout("auto", tmp_path)
     assert rows(listing, "path", "class_name", "split") == [
-        ("videos_train/abseiling/a b.mp4", "abseiling", "train"),
-        ("videos_train/archery/c.mp4", "archery", "train"),
-        ("videos_val/archery/d.mp4", "archery", "val"),
+        ("videos_train/abseiling/a b.mp4", "Abseiling", "train"),
+        ("videos_train/archery/c.mp4", "Archery", "train"),
+        ("videos_val/archery/d.mp4", "Archery", "val"),
     ]
     assert kinds(listing) == [("archery/gone.mp4", "missing")]
     assert listing.unused == []
-    assert said(listing, "'videos_train'") and said(listing, "label_map_k400.txt", "'abseiling'")
+    assert said(listing, "'videos_train'") and said(listing, "label_map_k400.txt", "'Abseiling'")
 
 
 def test_lists_of_slowfast_from_another_machine(tmp_path):

@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.data.layouts.activitynet import find_json, is_activitynet_json, read_activitynet
-from engine.data.layouts.class_names import name_classes, warn_of_names
+from engine.data.layouts.class_names import name_classes, warn_of_folders, warn_of_names
 from engine.data.layouts.folders import read_folders
 from engine.data.layouts.hmdb51 import find_lists, read_hmdb51
 from engine.data.layouts.images import is_sun397, looks_like_frames, read_images, read_sun397
 from engine.data.layouts.kinetics import find_csvs, is_kinetics_csv, read_kinetics
-from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, printable
+from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, counted, printable
 from engine.data.layouts.something import find_something, is_something_json, read_something
 from engine.data.layouts.table import TABLE_SUFFIXES, find_tables, listing_tables, read_tables
 from engine.data.layouts.ucf101 import is_ucf101, read_ucf101
@@ -102,7 +102,7 @@ def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, c
             )
     elif len(pictures) > len(videos):
         listing.notes.append(
-            f"warning: {len(pictures)} pictures beside {len(videos)} videos: --layout images takes the pictures"
+            f"warning: more pictures ({len(pictures)}) than videos ({len(videos)}): --layout images takes the pictures"
         )
     named = {entry.path for entry in listing.entries} | {problem.path for problem in listing.problems}
     listing.problems += folder.problems
@@ -110,8 +110,8 @@ def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, c
     if counts:
         listing.notes.append("splits: " + _some([f"{name} ({count:,})" for name, count in sorted(counts.items())]))
     names = sorted({entry.class_name for entry in listing.entries})
-    listing.notes.append(f"{len(names)} classes: {_some(names)}")
-    listing.notes += warn_of_names(names)
+    listing.notes.append(f"{counted(len(names), 'class')}: {_some(names)}")
+    listing.notes += warn_of_names(names) + warn_of_folders(listing.entries)
     listing.explain_rest(videos, [*others, *(each for each in pictures if each.path not in named)])
 
 

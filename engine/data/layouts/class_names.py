@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from engine.data.layouts.listing import Listing
+from engine.data.layouts.listing import Entry, Listing, counted
 from engine.data.layouts.tables import read_json, read_lines
 from engine.errors import InputError
 from engine.semantics.words import class_words, name_key
@@ -49,10 +49,16 @@ def name_classes(listing: Listing, given: Path | None, places: Sequence[Path]) -
                 "FILE takes another)"
             )
             numbers = set()
+        elif (folders := _names_by_folder(listing)) is not None:
+            _rename(listing, folders)
+            listing.notes.append(
+                "labels are numbers: their names are those of the folders of their videos (--class-names FILE)"
+            )
+            numbers = set()
     if numbers and given is None:
         listing.notes.append(
-            f"warning: {len(numbers)} class names are numbers ({_shown(numbers)}): they would be trained towards the vectors of "
-            "digits; give their names with --class-names FILE (a name a line, the first is 0; or lines of NUMBER NAME)"
+            f"warning: {counted(len(numbers), 'class name')} in numbers ({_shown(numbers)}): they would be trained towards the "
+            "vectors of digits; give their names with --class-names FILE (a name a line, the first is 0; or lines of NUMBER NAME)"
         )
 
 
@@ -144,8 +150,35 @@ def _find_names(listing: Listing, places: Sequence[Path], numbers: set[str]) -> 
     return found[0] if found else None
 
 
+def _names_by_folder(listing: Listing) -> dict[str, str] | None:
+    """Label -> the one folder that all its videos lie in, if no two labels share one (archery/x.mp4 0)."""
+    folders: dict[str, set[str]] = {}
+    for entry in listing.entries:
+        folders.setdefault(entry.class_name, set()).add("/".join(entry.path.split("/")[-2:-1]))
+    names = {label: next(iter(found)) for label, found in folders.items() if len(found) == 1}
+    is_named = len(names) == len(folders) == len(set(names.values())) > 1
+    return names if is_named and not any(_NUMBER.fullmatch(name) or not name for name in names.values()) else None
+
+
+def warn_of_folders(entries: Sequence[Entry]) -> list[str]:
+    """A warning where a list gives videos another class than the class folder that they lie in."""
+    plain = {name: name_key(name) for name in {entry.class_name for entry in entries}}
+    keys = set(plain.values())
+    wrong = []
+    for entry in entries:
+        above = {name_key(folder) for folder in entry.path.split("/")[:-1]} & keys
+        if above and plain[entry.class_name] not in above:
+            wrong.append(f"{entry.path}: '{entry.class_name}'")
+    if not wrong:
+        return []
+    shown = "; ".join(wrong[:3])
+    return [
+        f"warning: {counted(len(wrong), 'video')} in the folder of another class than their list's, which counts: {shown}"
+    ]
+
+
 def _rename(listing: Listing, names: dict[str, str]) -> None:
-    def named(entry):  # noqa: ANN001, ANN202 - an Entry
+    def named(entry: Entry) -> Entry:
         return dataclasses.replace(entry, class_name=names.get(entry.class_name, entry.class_name))
 
     listing.entries = [named(entry) for entry in listing.entries]

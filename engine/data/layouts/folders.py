@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.data.layouts.listing import Entry, Listing, Problem
+from engine.data.layouts.listing import Entry, Listing, Problem, counted
 from engine.errors import InputError
 
 _SPLIT_WORDS = {
@@ -113,7 +113,7 @@ def read_folders(root: Path, paths: Sequence[str], splits: Sequence[str] | None 
     if groups:
         shown = ", ".join(groups[:3]) + ", ..." * (len(groups) > 3)
         listing.notes.append(
-            f"{len(groups)} folders below the classes are groups (videos cut from one source): {shown}"
+            f"groups (videos cut from one source) are the {counted(len(groups), 'folder')} below the classes: {shown}"
         )
     if structure.split is None:
         listing.notes += _shared_names(parts, structure.label)

@@ -34,6 +34,7 @@ def read_hmdb51(folder: VideoFolder, annotations: Path | None, split_number: int
         found.add((name, stem))
         split = splits.get((name, stem), "")
         listing.entries.append(Entry(path, name, split, stem.partition(f"_{name}_")[0] if f"_{name}_" in stem else ""))
+    listing.merge_copies()
     missing = [f"{name}/{stem}" for name, stem in splits if (name, stem) not in found]
     listing.problems += [Problem(path, "missing", "in the official lists, but not there") for path in missing]
     if not listing.entries:

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, counted
 from engine.data.layouts.tables import SEPARATORS, Row, no_label, read_text, rows_of
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
@@ -75,12 +75,12 @@ def _say_copies(listing: Listing) -> None:
     replaced = [entry.path for entry in listing.entries if _is_replacement(entry.path)]
     if replaced:
         listing.notes.append(
-            f"{len(replaced)} clips are taken from a folder of replacements: {', '.join(replaced[:3])}"
+            f"{counted(len(replaced), 'clip')} taken from a folder of replacements: {', '.join(replaced[:3])}"
         )
     with_copies = [entry for entry in listing.entries if entry.copies]
     if with_copies:
         shown = ", ".join(f"{entry.path} (not {entry.copies[0]})" for entry in with_copies[:3])
-        listing.notes.append(f"{len(with_copies)} clips are there more than once, taken: {shown}")
+        listing.notes.append(f"{counted(len(with_copies), 'clip')} with copies; taken: {shown}")
 
 
 def _tables(root: Path, annotations: Path | None) -> list[Path]:

@@ -144,6 +144,21 @@ class Listing:
                 self.problems.append(Problem(entry.path, "duplicate", f"listed again as '{entry.class_name}'{split}"))
         self.entries = list(seen.values())
 
+    def merge_copies(self) -> None:
+        """Entries of one class, split and file name are one entry with copies (a clip as .avi and as .mp4)."""
+        names: dict[tuple[str, str, str], Entry] = {}
+        for entry in self.entries:
+            key = (entry.class_name, entry.split, stem_of(entry.path))
+            first = names.setdefault(key, entry)
+            if first is not entry:
+                names[key] = replace(first, copies=(*first.copies, entry.path))
+        if len(names) < len(self.entries):
+            copied = [entry.path for entry in names.values() if entry.copies]
+            self.notes.append(
+                f"{counted(len(copied), 'video')} of one name are there more than once: {', '.join(copied[:3])}"
+            )
+        self.entries = list(names.values())
+
     def add_one_of(self, name: str, paths: list[str], entry: Entry) -> None:
         """An entry whose file is one of several: `name` is what they have in common, `entry.path` any of them."""
         problem = Problem(name, "ambiguous", f"{len(paths)} files: {', '.join(paths)}")
@@ -166,22 +181,28 @@ class Listing:
         if self.unused:
             counts: Counter[str] = Counter()
             for each in self.unused:
-                counts[what_it_is(each)] += int(each.text.split()[0]) if each.path.endswith("*") else 1
+                counts[what_it_is(each)] += int(each.text.split()[0]) if each.kind == "many" else 1
             kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(8))
-            self.notes.append(f"{counts.total()} other files are left out (each is in the report): {kinds}")
+            self.notes.append(f"{counted(counts.total(), 'other file')} left out (each is in the report): {kinds}")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 class", "2 classes"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
 
 
 def _grouped(unused: Sequence[Problem]) -> list[Problem]:
-    """Many files of one kind in one folder (frames of a video) become one line: "FOLDER/.jpg*"."""
+    """Many files of one suffix in one folder (frames of a video), but no videos, become one line: "FOLDER/.jpg*"."""
     folders: dict[tuple[str, str], list[Problem]] = {}
     for each in unused:
         folders.setdefault((each.path.rpartition("/")[0], what_it_is(each)), []).append(each)
     lines = []
     for (folder, kind), group in folders.items():
-        if len(group) <= _MANY or kind == "folders":
+        if len(group) <= _MANY or not kind.startswith("."):
             lines += group
         else:
-            lines.append(Problem(f"{folder}/{kind}*", "unused", f"{len(group)} files: {group[0].text}"))
+            lines.append(Problem(f"{folder}/{kind}*", "many", f"{len(group)} files: {group[0].text}"))
     return lines
 
 
@@ -193,7 +214,7 @@ def printable(text: str) -> str:
 
 def what_it_is(unused: Problem) -> str:
     """A word for a file that is left out, to count it by."""
-    if unused.path.endswith("*"):
+    if unused.kind == "many":
         return unused.path.rsplit("/", 1)[-1][:-1]
     if unused.path.endswith("/"):
         return "folders"

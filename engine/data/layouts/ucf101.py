@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from engine.data.layouts.folders import split_words
-from engine.data.layouts.listing import Entry, Listing, Problem, folders_with, stem_of
+from engine.data.layouts.listing import Entry, Listing, Problem, counted, folders_with, stem_of
 from engine.data.layouts.tables import read_lines
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
@@ -41,6 +41,7 @@ def read_ucf101(folder: VideoFolder, annotations: Path | None, split_number: int
         top = path.split("/")[0]
         split = splits.get(stem_of(path), "") if lists else top * (top in top_splits)
         listing.entries.append(Entry(path, class_of[path], split, match["group"]))
+    listing.merge_copies()
     names = {stem_of(path) for path in folder.paths}
     missing = [name for name in splits if name not in names]
     listing.problems += [Problem(name, "missing", "in the official lists, but not there") for name in missing]
@@ -75,7 +76,7 @@ def _classes(paths: list[str], spellings: dict[str, str], listing: Listing) -> d
     if other:
         shown = "; ".join(f"{path}: '{classes[path]}'" for path in other[:3])
         listing.notes.append(
-            f"{len(other)} files lie in a class folder of another name than theirs: the folder counts ({shown})"
+            f"{counted(len(other), 'file')} in a class folder of another name than theirs: the folder counts ({shown})"
         )
     elif not by_folder:
         listing.notes.append(

@@ -35,6 +35,7 @@ _NO_VIDEO_SUFFIXES = frozenset(
         *("mp3", "wav", "aac", "m4a", "flac", "opus", "wma", "tif", "tiff", "heic", "avif", "svg", "psd"),
     }
 )
+_UNFINISHED = frozenset({"part", "partial", "crdownload", "download", "tmp", "temp", "aria2", "ytdl"})
 _MAX_NAMES = 16  # of one folder that links give several names; links among links would never end
 _MAGIC_BYTES = 512
 _STARTS = (
@@ -98,6 +99,8 @@ class VideoFolder:
                 pictures.append(path)
             elif not (self.root / path).exists():
                 problems.append(Problem(path, "missing", "a link to what is not there"))
+            elif kind in _UNFINISHED:
+                others.append(Problem(path, "unused", "a download that was not finished, by its suffix"))
             elif kind not in _NO_VIDEO_SUFFIXES and looks_like_video(self.root / path):
                 videos.append(path)
             elif ".parquet" not in path.rsplit("/", 1)[-1]:  # a manifest, and what indexing wrote beside it
