@@ -207,6 +207,8 @@ def test_names_that_mean_the_same(tmp_path):
     assert len(listing.entries) == 5
     assert len(warn_of_names(["walking_dog", "walking the dog", "RidingBike", "riding a bike"])) == 2
     assert warn_of_names(["long jump", "high jump"]) == []
+    assert "same words" in warn_of_names(["cafe\u0301", "caf\u00e9"])[0]
+    assert "begin with a number" in warn_of_names(["001.run", "2_jump"])[0]
     assert "numbers alone" in warn_of_names(["class 1", "class 2"])[0]
 
 

@@ -26,7 +26,7 @@ from engine.data.layouts.images import is_sun397, looks_like_frames, read_images
 from engine.data.layouts.kinetics import find_csvs, is_kinetics_csv, read_kinetics
 from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, counted, printable
 from engine.data.layouts.something import find_something, is_something_json, read_something
-from engine.data.layouts.table import TABLE_SUFFIXES, find_tables, listing_tables, read_tables
+from engine.data.layouts.table import TABLE_SUFFIXES, find_lists_beside, find_tables, listing_tables, read_tables
 from engine.data.layouts.ucf101 import is_ucf101, read_ucf101
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
@@ -158,8 +158,8 @@ def detect_layout(folder: VideoFolder, annotations: Path | None = None) -> tuple
         return "ucf101", "the files are named v_CLASS_gGG_cCC"
     if (lists := find_lists(folder)) is not None:
         return "hmdb51", f"'{lists.name}' holds official lists of these classes"
-    if tables := listing_tables(folder, find_tables(folder.root)):
-        return "csv", f"{', '.join(table.name for table in tables)} lists files that are there"
+    if tables := find_lists_beside(folder):
+        return "csv", f"listed with labels in {', '.join(table.name for table in tables)}"
     if not folder.paths and folder.pictures:
         if is_sun397(folder.pictures):
             return "sun397", "pictures and no videos, in folders LETTER/CLASS"
@@ -196,7 +196,7 @@ def _chosen_tables(folder: VideoFolder, annotations: Path | None) -> list[Path]:
         return [annotations]
     place = annotations or folder.root
     tables = find_tables(place)
-    if len(chosen := listing_tables(folder, tables)) > 0:
+    if chosen := listing_tables(folder, tables) if annotations else find_lists_beside(folder):
         return chosen
     plain = [path for path in tables if path.suffix.lower() in (".csv", ".tsv")]
     if len(plain) != 1:

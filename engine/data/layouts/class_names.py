@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def warn_of_names(names: Iterable[str]) -> list[str]:
     alike: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         try:
-            words = tuple(sorted(class_words(name)))
+            words = tuple(sorted(class_words(unicodedata.normalize("NFKC", name))))
         except InputError:
             words = (name_key(name),)
         alike.setdefault(words, []).append(name)
@@ -81,6 +82,10 @@ def warn_of_names(names: Iterable[str]) -> list[str]:
         )
     if len(twins) > 20:
         notes.append(f"warning: {len(twins) - 20} more sets of class names have the same words")
+    if len(names) > 1 and all(re.match(r"\d+[\W_]+[^\W\d_]", name) for name in names):
+        notes.append(
+            f"warning: all class names begin with a number ({_shown(names)}), which counts as a word of theirs"
+        )
     stems = {re.sub(r"\d+", "", name) for name in names}
     if len(names) > 1 and len(stems) == 1 and stems != {""}:
         notes.append(

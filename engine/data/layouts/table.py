@@ -1,5 +1,6 @@
 """Tables of paths and labels: CSV and TSV, and the lists of mmaction2 and SlowFast, which have spaces and numbers."""
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -40,7 +41,12 @@ _COLUMNS = {
     "start": ("start", "segment_start", "time_start", "start_time"),
     "end": ("end", "segment_end", "time_end", "end_time"),
 }
-_NO_HEADER = {name: place for place, name in enumerate(("path", "label", "split", "group"))}
+_NO_HEADER = (  # what is tried without a header
+    {name: place for place, name in enumerate(("path", "label", "split", "group"))},
+    {"number": 0, "path": 1, "label": 2, "split": 3},
+    {"label": 0, "path": 1, "split": 2},
+)
+_MAX_COLUMNS = 4
 _NUMBERS = re.compile(r"\d+(\s+\d+)*")
 _HEAD_BYTES = 1 << 16
 _HEAD_ROWS = 20  # tell the separator, and where the paths lie
@@ -50,6 +56,17 @@ _EXPECTED = "path and label separated by comma, tab, semicolon, bar or (path.mp4
 def find_tables(root: Path) -> list[Path]:
     """Files of the root that may be tables."""
     return [path for path in sorted(root.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
+
+
+def find_lists_beside(folder: VideoFolder) -> list[Path]:
+    """Tables that list the folder's videos, in the root or else in one of its folders without videos (annotations/)."""
+    holders = {path.split("/")[0] for path in folder.paths}
+    beside = (place for place in sorted(folder.root.iterdir()) if place.is_dir() and place.name not in holders)
+    for place in (folder.root, *(place for place in beside if not place.name.startswith("."))):
+        with contextlib.suppress(PermissionError):
+            if found := listing_tables(folder, find_tables(place)):
+                return found
+    return []
 
 
 def listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
@@ -68,9 +85,9 @@ def listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
 def _lists_videos(table: Path, folder: VideoFolder) -> bool:
     """Whether one of the first rows names a file that is there, and a label."""
     text, files = read_text(table, _HEAD_BYTES), FileFinder(folder)
-    separator, columns = _format(text, files)
-    rows, places = rows_of(text, separator)[:_HEAD_ROWS], columns or _NO_HEADER
-    if columns is None and rows and len(rows[0].values) > len(_NO_HEADER):
+    separator, places, has_header = _format(text, files)
+    rows = rows_of(text, separator)[:_HEAD_ROWS]
+    if not has_header and rows and len(rows[0].values) > _MAX_COLUMNS:
         return False
     paths = [row.values[places["path"]] for row in rows if _has_label(row, places)]
     # A list of class names (1,archery) beside class folders 0/, 1/, ... whose files are called 1.mp4, 2.mp4.
@@ -111,24 +128,24 @@ def read_tables(folder: VideoFolder, tables: Sequence[Path]) -> Listing:
 def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) -> str:
     """Add the rows of one table; returns why it has none, or ""."""
     files, text = FileFinder(folder), read_text(table)
-    separator, columns = _format(text, files)
+    separator, places, has_header = _format(text, files)
     rows = rows_of(text, separator)
     if not rows:
         return f"'{table}' is empty: it needs lines of path,label"
-    if columns is None and len(rows[0].values) > len(_NO_HEADER):
+    if not has_header and len(rows[0].values) > _MAX_COLUMNS:
         return (
             f"'{table}': the first line names no columns 'path' and 'label', and has too many for path,label: expected is "
             f"{_EXPECTED}"
         )
-    rows, places = rows[1:] if columns else rows, columns or _NO_HEADER
+    rows = rows[1:] if has_header else rows
     if not rows:
         return f"'{table}' lists no videos below its header"
-    names = [name for name in rows[0].values if _is_column(name)] if columns is None else []
-    if names and not files.find(rows[0].values[0]):
+    names = [name for name in rows[0].values if _is_column(name)] if not has_header else []
+    if names and not files.find(rows[0].values[min(places["path"], len(rows[0].values) - 1)]):
         path, label = (", ".join(_COLUMNS[column][:6]) for column in ("path", "label"))
         return f"'{table}': the first line names {', '.join(names)}, but not both a path ({path}) and a label ({label})"
-    header = f"columns {', '.join(places)}" if columns else "no header: path,label[,split][,group]"
-    header = "no header: path label" if separator == " " and not columns else header
+    order = ", ".join(sorted(places, key=places.get))
+    header = f"columns {order}" if has_header else f"no header, taken as {'path, label' if separator == ' ' else order}"
     listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
     if separator == " ":
         rows = _without_counts(rows, listing, table)
@@ -147,10 +164,10 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
     return ""
 
 
-def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int] | None]:
-    """(separator, columns of the header or None): that of a header, else that by which most first rows name files.
+def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], bool]:
+    """(separator, place of each column, whether there is a header): of a header, else by which most first rows name files.
 
-    Where none does, the first that most rows hold.
+    Where none does, the first separator that most rows hold.
     """
     head = text[:_HEAD_BYTES]
     scores = []
@@ -160,18 +177,21 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int] | None]:
         if separator == " " and rows and columns is None:
             columns = _header(head.lstrip().partition("\n")[0].split())
         if columns is not None:
-            return separator, columns
+            return separator, columns, True
         split = [row for row in rows if len(row.values) > 1 and row.values[0]]
         if separator == " ":  # "clean and jerk.csv" is no path and a label
             split = [
                 row for row in split if suffix_of(row.values[0]) in VIDEO_SUFFIXES or _NUMBERS.fullmatch(row.values[-1])
             ]
-        fitting = FileFinder(files.folder)
-        fitting.look_around([row.values[0] for row in split])
-        num_found = sum(fitting.find(row.values[0]) is not None for row in split)
-        scores.append((num_found, 2 * len(split) > len(rows), separator))
-    best = max(scores, key=lambda score: score[:2])
-    return (best[2] if any(best[:2]) else ","), None
+        for places in _NO_HEADER:
+            fitting = FileFinder(files.folder)
+            numbered = [row for row in split if "number" not in places or row.values[0].isdigit()]
+            paths = [row.values[places["path"]] for row in numbered if _has_label(row, places)]
+            fitting.look_around(paths)
+            num_found = sum(fitting.find(path) is not None for path in paths)
+            scores.append(((num_found, 2 * len(split) > len(rows)), separator, places))
+    best = max(scores, key=lambda score: score[0])  # the first of equals
+    return (*(best[1:] if any(best[0]) else (",", _NO_HEADER[0])), False)
 
 
 def _header(values: Sequence[str]) -> dict[str, int] | None:

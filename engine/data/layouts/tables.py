@@ -92,7 +92,12 @@ def _by_quotes(text: str, separator: str) -> Iterator[Row]:
     lines = list(io.StringIO(text, newline=""))
     start = 0
     while start < len(lines):
-        reader = csv.reader((lines[place] for place in range(start, len(lines))), delimiter=separator, strict=True)
+        reader = csv.reader(
+            (lines[place] for place in range(start, len(lines))),
+            delimiter=separator,
+            strict=True,
+            skipinitialspace=True,
+        )
         done = 0
         try:
             for values in reader:
@@ -100,8 +105,21 @@ def _by_quotes(text: str, separator: str) -> Iterator[Row]:
                 done = reader.line_num
             return
         except csv.Error as error:
-            yield Row(start + done + 1, [], f"{error} ({lines[start + done].strip()[:80]!r})")
+            line = lines[start + done]
+            values = _forgiving(line, separator)
+            reason = "" if values else f"{error} ({line.strip()[:80]!r})"
+            yield Row(start + done + 1, [value.strip() for value in values], reason)
             start += done + 1
+
+
+def _forgiving(line: str, separator: str) -> list[str]:
+    """The values of a line with text behind a closing quote, which belongs to the value; none if a quote is not closed."""
+    if line.count('"') % 2:
+        return []
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return []
 
 
 def _by_spaces(text: str) -> Iterator[Row]:
