@@ -107,6 +107,7 @@ def test_help_reads_like_documentation(monkeypatch, capsys):
         "hmdb51",
         "kinetics",
         "activitynet",
+        "something",
         "csv",
         "folder",
         "--split-number",
