@@ -8,17 +8,24 @@ is killed goes on where it was when the same command is given again, and an inde
 again in seconds if little has changed.
 
 layouts
-  folder       CLASS/video, or SPLIT/CLASS/video (train, val, test, ...)
+  folder       CLASS/video, SPLIT/CLASS/video (train, val_256, ...) or CLASS/SPLIT/video; --splits overrules the names
   ucf101       v_CLASS_gGG_cCC.avi in class folders; trainlist0N.txt and testlist0N.txt in the folder,
                beside it, or in --annotations
   hmdb51       class folders; CLASS_test_splitN.txt in the folder, beside it, or in --annotations
   kinetics     --annotations: CSV of label,youtube_id,time_start,time_end,split, or a folder of several;
                files ID_000010_000020.mp4 or ID.mp4 anywhere in FOLDER
   activitynet  --annotations: the JSON of labelled segments; files v_ID.mp4 or ID.mkv anywhere in FOLDER
-  csv          --annotations: CSV or TSV of path,label[,split][,group]; a header may name the columns
+  something    --annotations: JSON list of id and template (Something-Something), or the folder of several;
+               files ID.webm anywhere in FOLDER
+  csv          --annotations: CSV or TSV of path,label[,split][,group]; a header may name the columns. Also
+               lists with a space (mmaction2, SlowFast: `path 12`), and a folder with one list per split
   images       still pictures: CLASS/picture or SPLIT/CLASS/picture; training shows them as moving crops
   sun397       still pictures of SUN397: a/abbey/picture, a/apartment_building/outdoor/picture
   auto         looks at --annotations and FOLDER, and says what it found
+
+Every file below FOLDER and every row of a list is in the manifest or in the report, with its reason.
+What was guessed is said in the first lines. Labels that are numbers get the names of --class-names, or of
+a file of class names beside the list.
 
 docs/data.md tells how to get each data set in place, and what the manifest's columns mean.
 """
@@ -46,6 +53,17 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--split-number", type=int, choices=(1, 2, 3), help="official split of UCF101 or HMDB51 (default: 1)"
+    )
+    parser.add_argument(
+        "--splits",
+        metavar="NAME,NAME",
+        help="the top folders that are splits, or none: each is a class (default: told by their names; implies --layout folder)",
+    )
+    parser.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="names of numeric labels: one a line (the first is 0), lines of NUMBER NAME, or JSON",
     )
     parser.add_argument(
         "--workers",
@@ -84,7 +102,12 @@ def main() -> None:
     start = time.monotonic()
     out = arguments.out or arguments.folder / "manifest.parquet"
     listing = read_layout(
-        arguments.layout, arguments.folder, annotations=arguments.annotations, split_number=arguments.split_number
+        "folder" if arguments.splits and arguments.layout == "auto" else arguments.layout,
+        arguments.folder,
+        annotations=arguments.annotations,
+        split_number=arguments.split_number,
+        splits=_split_names(arguments.splits),
+        class_names=arguments.class_names,
     )
     for note in listing.notes:
         print(note, flush=True)
@@ -93,6 +116,13 @@ def main() -> None:
     )
     report = index_dataset(listing, arguments.folder, out, settings)
     print_summary(report, out, time.monotonic() - start)
+
+
+def _split_names(text: str | None) -> list[str] | None:
+    """Names of folders; empty for "none", None where nothing was said."""
+    if text is None:
+        return None
+    return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def print_summary(report, out: Path, seconds: float) -> None:  # noqa: ANN001 - imported only in `main`
@@ -110,11 +140,12 @@ def print_summary(report, out: Path, seconds: float) -> None:  # noqa: ANN001 - 
         ("hours", f"{report.hours:,.2f}", ""),
         ("not usable", f"{len(report.files):,}", ""),
         *((f"  {kind}", f"{count:,}", ALL_REASONS[kind]) for kind, count in report.bad.items()),
+        *([("left out", f"{len(report.unused):,}", "other files below the folder")] if report.unused else []),
     ]
     print(f"\n{out} ({seconds:.1f} s)")
     for name, number, remark in rows:
         print(f"  {name:<14}{number:>14}  {remark}".rstrip())
-    if report.files:
+    if report.files or report.unused:
         print(f"each with its reason: {out}.report.json")
 
 

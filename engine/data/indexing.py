@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from engine.data.copies import candidates, choose_copies, same_contents
 from engine.data.identity import content_hash
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
-from engine.data.layouts.listing import IMAGE_SUFFIXES
+from engine.data.layouts.listing import IMAGE_SUFFIXES, printable
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.opening import MAX_PIXELS
@@ -62,6 +63,7 @@ class IndexReport:
 
     num_frames, hours: of all rows (segments, where the layout has them).
     bad: reason -> how many. files: each file or listed video that is not in the manifest, and why.
+    unused: each file below the folder that is no part of the data set, and why.
     """
 
     layout: str
@@ -73,6 +75,7 @@ class IndexReport:
     hours: float
     bad: dict[str, int]
     files: list[Problem]
+    unused: list[Problem]
 
 
 def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettings) -> IndexReport:
@@ -90,19 +93,20 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
     # torch comes with the manifest; the processes that import this module to probe do not need it.
     from engine.data.manifest import Manifest
 
-    rows, problems = [], list(listing.problems)
+    told_before = len(listing.notes)
     with Journal(out.with_name(out.name + ".journal")) as journal:
-        records = probe_files(list(dict.fromkeys(entry.path for entry in listing.entries)), root, journal, settings)
-    for path, record in records.items():
-        if isinstance(record.found, Failure):
-            problems.append(Problem(path, record.found.kind, record.found.text))
+        records = probe_files(candidates(listing), root, journal, settings)
+    listing = choose_copies(listing, records)
+    rows, problems = [], listing.problems
     for entry in listing.entries:
-        record = records[entry.path]
-        if isinstance(record.found, ProbeResult):
-            try:
-                rows.append(build_row(entry, record))
-            except ProbeError as error:
-                problems.append(Problem(entry.path, error.kind, error.text))
+        try:
+            rows.append(build_row(entry, records[entry.path]))
+        except ProbeError as error:
+            problems.append(Problem(entry.path, error.kind, error.text))
+    listing.notes += same_contents(rows)
+    listing.notes[told_before:] = map(printable, listing.notes[told_before:])
+    for note in listing.notes[told_before:]:
+        say(note)
     report = summarise(listing, rows, problems)
     report_path = out.with_name(out.name + ".report.json")
     write_report(report, report_path)
@@ -250,6 +254,7 @@ def summarise(listing: Listing, rows: Sequence[dict[str, object]], problems: Seq
         hours=round(seconds / 3600, 4),
         bad=dict(Counter(problem.kind for problem in problems).most_common()),
         files=list(problems),
+        unused=listing.unused,
     )
 
 

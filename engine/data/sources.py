@@ -246,6 +246,37 @@ def hold_out_videos(manifest: Manifest, config: ValidationConfig) -> np.ndarray:
     return held
 
 
+def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
+    """A warning for each set with videos that are trained on too: the same contents, whatever they are called.
+
+    Videos of a store, and of manifests without hashes, are told by their paths alone.
+    """
+    notes, trained = [], {identity: row for row, identity in enumerate(_identities(train.manifest))}
+    for other in others:
+        found = [
+            (row, trained[identity]) for row, identity in enumerate(_identities(other.manifest)) if identity in trained
+        ]
+        if found:
+            shown = "; ".join(f"{_path(other, row)} = {_path(train, same)}" for row, same in found[:3])
+            more = "; ..." * (len(found) > 3)
+            notes.append(
+                f"warning: {len(found)} of the {len(other.manifest)} videos of '{other.name}' are trained on too, by their "
+                f"contents: {shown}{more}"
+            )
+    return notes
+
+
+def _identities(manifest: Manifest) -> list[int | str]:
+    """What tells a file of a manifest from others: the hash of its contents, else where it lies."""
+    hashes = manifest.table.column("content_hash").to_pylist()
+    root, paths = manifest.root.absolute(), manifest.table.column("path").to_pylist()
+    return [str(root / path) if found is None else found for path, found in zip(paths, hashes, strict=True)]
+
+
+def _path(data: DataSet, row: int) -> str:
+    return data.manifest.table.column("path")[row].as_py()
+
+
 def class_lookup(manifest: Manifest, classes: Iterable[str]) -> np.ndarray:
     """int64 [V]: each video's class as an index into `classes` (all must be there)."""
     places = {name: place for place, name in enumerate(classes)}

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.data.layouts import detect_layout, read_layout
-from engine.data.layouts.listing import VideoFolder
+from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
 

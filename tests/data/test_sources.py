@@ -8,12 +8,14 @@ import pytest
 from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest
 from engine.data.sources import (
+    DataSet,
     class_lookup,
     hold_out_classes,
     hold_out_videos,
     load_source,
     load_tests,
     load_training,
+    same_videos,
     split_classes,
 )
 from engine.errors import InputError
@@ -150,3 +152,17 @@ def test_a_share_of_the_videos_is_nested_and_does_not_depend_on_other_classes(pa
     assert alone == {name for name in half if name.startswith(CLASSES[0] + "/")}
     assert paths(video_share=0.5, video_seed=1) != half
     assert len(paths(video_share=0.001)) == 10  # at least one of each class
+
+
+def test_videos_that_are_trained_on_and_tested_are_named(tmp_path):
+    def data(name, *files):
+        rows = [row(path, "a", content_hash=found) for path, found in files]
+        return DataSet(name, Manifest.from_rows(rows, tmp_path / "root"))
+
+    train = data("kinetics", ("x.mp4", 1), ("y.mp4", 2), ("store.index/z.mp4#0", None))
+    other = data("ucf", ("copy of y.mp4", 2), ("w.mp4", 3), ("store.index/z.mp4#0", None), ("x.mp4", 4))
+    (note,) = same_videos(train, [data("hmdb", ("x.mp4", 5)), other])
+    assert note == (
+        "warning: 2 of the 4 videos of 'ucf' are trained on too, by their contents: copy of y.mp4 = y.mp4; "
+        "store.index/z.mp4#0 = store.index/z.mp4#0"
+    )

@@ -88,6 +88,8 @@ def test_wrong_input_is_one_line(folder, tmp_path, monkeypatch, capsys):
         ((folder, "--layout", "ucf"), "unknown layout 'ucf'"),
         ((folder, "--split-number", 1), "no numbered splits"),
         ((folder, "--annotations", tmp_path / "absent.csv"), "no annotations"),
+        ((folder, "--splits", "fold1,fold2"), "--splits names 'fold1'"),
+        ((folder, "--class-names", tmp_path / "absent.txt"), "no class names at"),
     ]:
         assert call_tool("index_dataset.py", *arguments, monkeypatch=monkeypatch) == 2
         error = capsys.readouterr().err.strip()
@@ -100,5 +102,17 @@ def test_wrong_input_is_one_line(folder, tmp_path, monkeypatch, capsys):
 def test_help_reads_like_documentation(monkeypatch, capsys):
     assert call_tool("index_dataset.py", "--help", monkeypatch=monkeypatch) == 0
     text = capsys.readouterr().out
-    for word in ("ucf101", "hmdb51", "kinetics", "activitynet", "csv", "folder", "--split-number", "--annotations"):
+    for word in (
+        "ucf101",
+        "hmdb51",
+        "kinetics",
+        "activitynet",
+        "something",
+        "csv",
+        "folder",
+        "--split-number",
+        "--annotations",
+        "--splits",
+        "--class-names",
+    ):
         assert word in text

@@ -1,24 +1,27 @@
 """ActivityNet: one JSON file of labelled segments, and the untrimmed videos."""
 
-import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.data.layouts.listing import Entry, Listing, Problem, VideoFolder, by_stem
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
+from engine.data.layouts.tables import read_json, read_text
+from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
+
+_HEAD_BYTES = 1 << 16
 
 
 def is_activitynet_json(path: Path) -> bool:
     """Whether it looks like ActivityNet's file (the beginning is enough: it is large)."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return '"database"' in file.read(1 << 16)
+    return '"database"' in read_text(path, _HEAD_BYTES)
 
 
 def find_json(root: Path) -> Path | None:
     """ActivityNet's file in the root or one folder below."""
     paths = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
-    return next((path for path in paths if is_activitynet_json(path)), None)
+    return next((path for path in paths if path.is_file() and is_activitynet_json(path)), None)
 
 
 def read_activitynet(folder: VideoFolder, annotations: Path | None) -> Listing:
@@ -30,61 +33,59 @@ def read_activitynet(folder: VideoFolder, annotations: Path | None) -> Listing:
     source = annotations or find_json(folder.root)
     if source is None or not source.is_file():
         raise InputError(f"no ActivityNet JSON in '{annotations or folder.root}': give it with --annotations FILE")
-    database = _read_database(source)
-    listing = Listing("activitynet")
+    listing = Listing("activitynet", lists=[source])
     stems = by_stem(folder.paths)
     num_unlabelled = 0
-    for video_id, video in database.items():
-        segments = _segments(video, f"{source}, video '{video_id}'")
-        if not segments:
+    for video_id, video in _read_database(source).items():
+        where = f"{source}, video '{video_id}'"
+        if not isinstance(video, dict):
+            listing.problems.append(Problem(video_id, "bad-row", f"{where}: {video!r} is no video with annotations"))
+            continue
+        if not video.get("annotations"):
             num_unlabelled += 1
             continue
         paths = stems.get(f"v_{video_id}") or stems.get(video_id) or []
         if not paths:
             listing.problems.append(Problem(video_id, "missing", f"no v_{video_id}.* and no {video_id}.*"))
-        elif len(paths) > 1:
-            listing.problems.append(Problem(video_id, "ambiguous", f"{len(paths)} files: {', '.join(paths[:3])}"))
-        else:
-            _add_segments(listing, paths[0], video_id, str(video.get("subset", "")), segments)
+        for label, start, end in _segments(listing, video["annotations"], paths[0] if paths else video_id, where):
+            entry = Entry(paths[0] if paths else "", label, str(video.get("subset", "")), video_id, start, end)
+            if len(paths) > 1:
+                listing.add_one_of(video_id, paths, entry)
+            elif paths:
+                listing.entries.append(entry)
     listing.notes.append(f"segments from {source.name}, {num_unlabelled} videos without labels left out")
-    if not listing.entries:
+    if not listing.entries and not listing.undecided:
+        bad = [problem.text for problem in listing.problems if problem.kind in ("bad-row", "bad-segment")]
         raise InputError(
             f"none of the labelled videos of '{source}' is under '{folder.root}' (looked for v_ID.* and ID.*)"
+            + "".join(f"; {text}" for text in bad[:3])
         )
     return listing
 
 
-def _add_segments(
-    listing: Listing, path: str, video_id: str, subset: str, segments: list[tuple[str, float, float]]
-) -> None:
-    for label, start, end in segments:
-        if end > start:
-            listing.entries.append(Entry(path, label, subset, video_id, start, end))
-        else:
-            listing.problems.append(Problem(path, "bad-segment", f"'{label}' from {start:g} s to {end:g} s"))
-
-
-def _read_database(source: Path) -> dict[str, dict[str, Any]]:
-    try:
-        content = json.loads(source.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read '{source}': {error}") from error
+def _read_database(source: Path) -> dict[str, Any]:
+    content = read_json(source)
     database = content.get("database") if isinstance(content, dict) else None
-    if not isinstance(database, dict) or not all(isinstance(video, dict) for video in database.values()):
+    if not isinstance(database, dict):
         raise InputError(f"'{source}' is no ActivityNet file: it has no \"database\" of videos by their id")
     return database
 
 
-def _segments(video: dict[str, Any], where: str) -> list[tuple[str, float, float]]:
-    """(label, start, end) of each annotation; seconds, the start not below 0."""
-    segments = []
-    for annotation in video.get("annotations") or []:
+def _segments(listing: Listing, annotations: Any, what: str, where: str) -> Iterator[tuple[str, float, float]]:
+    """(label, start, end) of each annotation, seconds, the start not below 0; those that are none become problems."""
+    for annotation in annotations if isinstance(annotations, list) else [annotations]:
         try:
             start, end = (float(value) for value in annotation["segment"])
             label = annotation["label"]
+            label = str(label) if isinstance(label, int) else label
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{where}: {annotation!r} is not a label and a segment of two numbers") from None
-        if not isinstance(label, str) or not math.isfinite(start) or not math.isfinite(end):
-            raise InputError(f"{where}: {annotation!r} is not a label and a segment of two numbers")
-        segments.append((label, max(start, 0.0), end))
-    return segments
+            start = end = math.nan
+            label = None
+        if not isinstance(label, str) or not label.strip() or not math.isfinite(start) or not math.isfinite(end):
+            text = f"{where}: {annotation!r} is not a label and a segment of two numbers"
+            listing.problems.append(Problem(what, "bad-row", text))
+        elif end <= max(start, 0.0):
+            text = f"'{label}' from {start:g} s to {end:g} s"
+            listing.problems.append(Problem(what, "bad-segment", text))
+        else:
+            yield label, max(start, 0.0), end

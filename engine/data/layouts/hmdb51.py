@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from engine.data.layouts.listing import Entry, Listing, Problem, VideoFolder, folders_with, read_lines, stem_of
+from engine.data.layouts.listing import Entry, Listing, Problem, folders_with, stem_of
+from engine.data.layouts.tables import read_lines
+from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
 _CODES = {"0": "", "1": "train", "2": "test"}  # 0: in neither side of this split
@@ -22,7 +24,7 @@ def read_hmdb51(folder: VideoFolder, annotations: Path | None, split_number: int
             "--annotations, or index the folder per class with --layout folder"
         )
     listing = Listing("hmdb51", notes=[f"official split {number} from '{lists.name}'"])
-    splits = _read_lists(lists, number)
+    splits = _read_lists(lists, number, listing)
     found = set()
     for path in folder.paths:
         if "/" not in path:
@@ -32,6 +34,7 @@ def read_hmdb51(folder: VideoFolder, annotations: Path | None, split_number: int
         found.add((name, stem))
         split = splits.get((name, stem), "")
         listing.entries.append(Entry(path, name, split, stem.partition(f"_{name}_")[0] if f"_{name}_" in stem else ""))
+    listing.merge_copies()
     missing = [f"{name}/{stem}" for name, stem in splits if (name, stem) not in found]
     listing.problems += [Problem(path, "missing", "in the official lists, but not there") for path in missing]
     if not listing.entries:
@@ -51,10 +54,11 @@ def find_lists(folder: VideoFolder) -> Path | None:
     return None
 
 
-def _read_lists(folder: Path, number: int) -> dict[tuple[str, str], str]:
-    """(class, file name without suffix) -> trainN, testN or ""."""
+def _read_lists(folder: Path, number: int, listing: Listing) -> dict[tuple[str, str], str]:
+    """(class, file name without suffix) -> trainN, testN or "". Lines that are none become problems."""
     ending = f"_test_split{number}.txt"
     lists = sorted(folder.glob(f"*{ending}"))
+    listing.lists += lists
     if not lists:
         raise InputError(f"no *{ending} in '{folder}': HMDB51 has the official splits 1, 2 and 3")
     splits = {}
@@ -64,7 +68,9 @@ def _read_lists(folder: Path, number: int) -> dict[tuple[str, str], str]:
                 continue
             name, _, code = line.strip().rpartition(" ")
             if code not in _CODES or not name:
-                raise InputError(f"{path}, line {count}: '{line}' is not a file name and a code 0, 1 or 2")
+                text = f"{path}, line {count}: '{line}' is not a file name and a code 0, 1 or 2"
+                listing.problems.append(Problem(f"{path.name}:{count}", "bad-row", text))
+                continue
             splits[path.name.removesuffix(ending), stem_of(name.strip())] = (
                 f"{_CODES[code]}{number}" if _CODES[code] else ""
             )

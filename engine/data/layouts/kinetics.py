@@ -1,24 +1,28 @@
 """Kinetics-400, -600 and -700: CSV of label, youtube_id, time_start, time_end, split."""
 
-import csv
+import dataclasses
+import math
 from collections import Counter
 from pathlib import Path
 
-from engine.data.layouts.listing import Entry, Listing, Problem, VideoFolder, by_stem, read_lines
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, counted
+from engine.data.layouts.tables import SEPARATORS, Row, no_label, read_text, rows_of
+from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
+_HEADER_BYTES = 1000
 
 
 def is_kinetics_csv(path: Path) -> bool:
     """Whether the file's first line names the columns of Kinetics."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return set(COLUMNS) <= set(_split_header(file.readline(1000)))
+    return _separator(read_text(path, _HEADER_BYTES)) is not None
 
 
 def find_csvs(root: Path) -> list[Path]:
     """CSV files of Kinetics in the root or one folder below."""
-    return [path for path in sorted([*root.glob("*.csv"), *root.glob("*/*.csv")]) if is_kinetics_csv(path)]
+    paths = sorted([*root.glob("*.csv"), *root.glob("*/*.csv")])
+    return [path for path in paths if path.is_file() and is_kinetics_csv(path)]
 
 
 def read_kinetics(folder: VideoFolder, annotations: Path | None) -> Listing:
@@ -26,31 +30,57 @@ def read_kinetics(folder: VideoFolder, annotations: Path | None) -> Listing:
 
     Looked for, anywhere under the root: ID_SSSSSS_EEEEEE.* (the clip, start and end in seconds, six digits)
     and ID.* (the clip, or the whole source; the file's duration tells). Where one name is there more
-    than once, the file whose folders name the split and the label is taken.
+    than once, the file in a folder named replacement* is taken, else the one whose folders name the split and the
+    label; where that cannot be used the next one is.
     """
     tables = _tables(folder.root, annotations)
-    listing = Listing("kinetics", notes=[f"labels from {', '.join(path.name for path in tables)}"])
+    listing = Listing("kinetics", notes=[f"labels from {', '.join(path.name for path in tables)}"], lists=tables)
     stems = by_stem(folder.paths)
-    rows = [row for table in tables for row in _rows(table)]
-    counts = Counter(youtube_id for _, youtube_id, _, _, _ in rows)
+    rows = [row for table in tables for row in _rows(table, listing)]
+    counts = Counter(row[1] for row in rows)
     for label, youtube_id, start, end, split in rows:
         clip = f"{youtube_id}_{start:06.0f}_{end:06.0f}"
         name = clip if clip in stems else youtube_id
-        fitting = _best(stems.get(name, []), split, label)
-        if len(fitting) == 1:
-            group = youtube_id if counts[youtube_id] > 1 else ""
-            segment = {} if name == clip else {"segment_start": start, "segment_end": end, "may_be_cut": True}
-            listing.entries.append(Entry(fitting[0], label, split, group, **segment))
-        elif fitting:
-            listing.problems.append(Problem(name, "ambiguous", f"{len(fitting)} files: {', '.join(fitting[:3])}"))
-        else:
+        if name not in stems:
             listing.problems.append(Problem(clip, "missing", f"no {clip}.* and no {youtube_id}.* ({label}, {split})"))
-    if not listing.entries:
+            continue
+        group = youtube_id if counts[youtube_id] > 1 else ""
+        segment = {} if name == clip else {"segment_start": start, "segment_end": end, "may_be_cut": True}
+        best, others = _best(stems[name], split, label)
+        entry = Entry(best[0], label, split, group, **segment)
+        if len(best) > 1:
+            listing.add_one_of(name, best + others, entry)
+        else:
+            listing.entries.append(dataclasses.replace(entry, copies=tuple(others)))
+    _say_copies(listing)
+    unread = [path.name for place in {table.parent for table in tables} for path in _without_labels(place)]
+    if unread:
+        listing.notes.append(f"{', '.join(unread)} name no labels, or not all columns of Kinetics: not read")
+    if not listing.entries and not listing.undecided:
+        bad = [problem.text for problem in listing.problems if problem.kind in ("bad-row", "bad-segment")]
         raise InputError(
             f"none of the {len(rows)} videos of {', '.join(str(path) for path in tables)} is under '{folder.root}' "
-            "(looked for ID_SSSSSS_EEEEEE.* and ID.*, at any depth)"
+            "(looked for ID_SSSSSS_EEEEEE.* and ID.*, at any depth)" + "".join(f"; {text}" for text in bad[:3])
         )
     return listing
+
+
+def _without_labels(folder: Path) -> list[Path]:
+    """Lists of Kinetics that cannot be read: those of the test set."""
+    heads = {path: read_text(path, _HEADER_BYTES) for path in sorted(folder.glob("*.csv")) if path.is_file()}
+    return [path for path, head in heads.items() if "youtube_id" in head.lower() and _separator(head) is None]
+
+
+def _say_copies(listing: Listing) -> None:
+    replaced = [entry.path for entry in listing.entries if _is_replacement(entry.path)]
+    if replaced:
+        listing.notes.append(
+            f"{counted(len(replaced), 'clip')} taken from a folder of replacements: {', '.join(replaced[:3])}"
+        )
+    with_copies = [entry for entry in listing.entries if entry.copies]
+    if with_copies:
+        shown = ", ".join(f"{entry.path} (not {entry.copies[0]})" for entry in with_copies[:3])
+        listing.notes.append(f"{counted(len(with_copies), 'clip')} with copies; taken: {shown}")
 
 
 def _tables(root: Path, annotations: Path | None) -> list[Path]:
@@ -66,36 +96,65 @@ def _tables(root: Path, annotations: Path | None) -> list[Path]:
     return tables
 
 
-def _split_header(line: str) -> list[str]:
-    return [name.strip().lower() for name in line.split(",")]
+def _separator(text: str) -> str | None:
+    """What separates the columns, if the first row names those of Kinetics."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+    for separator in SEPARATORS[:-1]:
+        rows = rows_of(first, separator)
+        if rows and set(COLUMNS) <= {value.lower() for value in rows[0].values}:
+            return separator
+    return None
 
 
-def _rows(table: Path) -> list[tuple[str, str, float, float, str]]:
-    lines = read_lines(table)
-    reader = csv.DictReader(lines[1:], fieldnames=_split_header(lines[0]))
+def _rows(table: Path, listing: Listing) -> list[tuple[str, str, float, float, str]]:
+    """(label, youtube_id, start, end, split) of the rows that can be read; the others become problems."""
+    text = read_text(table)
+    header, *lines = rows_of(text, _separator(text) or ",")
+    places = [[value.lower() for value in header.values].index(name) for name in COLUMNS]
     rows = []
-    for row in reader:
-        where = f"{table}, line {reader.line_num + 1}"
-        values = [(row[name] or "").strip() for name in COLUMNS]
-        if not values[0] or not values[1]:
-            raise InputError(f"{where}: no label or no youtube_id")
-        try:
-            start, end = float(values[2]), float(values[3])
-        except ValueError:
-            raise InputError(f"{where}: time_start '{values[2]}' and time_end '{values[3]}' must be seconds") from None
-        if not 0 <= start < end:
-            raise InputError(f"{where}: the clip ends ({end:g} s) before it starts ({start:g} s)")
-        rows.append((values[0], values[1], start, end, values[4]))
+    for row in lines:
+        values = [row.values[place] if place < len(row.values) else "" for place in places]
+        kind, reason, start, end = _check(row, values)
+        if reason:
+            problem = f"{table}, line {row.line}: {reason}"
+            listing.problems.append(Problem(values[1] or f"{table.name}:{row.line}", kind, problem))
+        else:
+            rows.append((values[0], values[1], start, end, values[4]))
     return rows
 
 
-def _best(paths: list[str], split: str, label: str) -> list[str]:
-    """The files whose folders fit the row best."""
-    if len(paths) < 2:
-        return paths
+def _check(row: Row, values: list[str]) -> tuple[str, str, float, float]:
+    """(kind of problem, what is wrong with a row, start, end); the reason is "" where nothing is."""
+    reason = row.error or no_label(values[0]) or no_label(values[1])
+    if not reason and not (values[0] and values[1]):
+        reason = "no label or no youtube_id"
+    try:
+        start, end = float(values[2]), float(values[3])
+    except ValueError:
+        start = end = math.nan
+    if not reason and not (math.isfinite(start) and math.isfinite(end)):
+        reason = f"time_start '{values[2]}' and time_end '{values[3]}' must be seconds"
+    if not reason and not 0 <= start < end:
+        wrong = "before it starts" if end < start else "when it starts" if end == start else "but starts before 0"
+        return "bad-segment", f"the clip of '{values[0]}' ends ({end:g} s) {wrong} ({start:g} s)", start, end
+    return "bad-row", reason, start, end
+
+
+def _best(paths: list[str], split: str, label: str) -> tuple[list[str], list[str]]:
+    """The files whose folders fit the row best, and the others, the better ones first."""
     wanted = {_plain(split), _plain(label)}
-    scores = [len(wanted & {_plain(folder) for folder in path.split("/")[:-1]}) for path in paths]
-    return [path for path, score in zip(paths, scores, strict=True) if score == max(scores)]
+    scores = {
+        path: (_is_replacement(path), len(wanted & {_plain(folder) for folder in path.split("/")[:-1]}))
+        for path in paths
+    }
+    ranked = sorted(paths, key=lambda path: scores[path], reverse=True)  # stable: by name among equals
+    num_best = sum(score == scores[ranked[0]] for score in scores.values())
+    return ranked[:num_best], ranked[num_best:]
+
+
+def _is_replacement(path: str) -> bool:
+    """Kinetics' archives bring sound copies of corrupt clips in replacement/replacement_for_corrupted_k400/."""
+    return any(folder.lower().startswith("replacement") for folder in path.split("/")[:-1])
 
 
 def _plain(name: str) -> str:

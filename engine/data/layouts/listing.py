@@ -1,22 +1,72 @@
 """What every layout gives: the list of labelled videos of a data set, and what is wrong with the list."""
 
 import math
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from engine.errors import InputError
 
 VIDEO_SUFFIXES = frozenset(
     {
-        *("264", "265", "3g2", "3gp", "asf", "avi", "flv", "gif", "h264", "h265", "ivf", "m2ts", "m4v", "mkv", "mov"),
-        *("mp4", "mpeg", "mpg", "mts", "obu", "ogv", "ts", "vob", "webm", "wmv"),
+        *(
+            "264",
+            "265",
+            "3g2",
+            "3gp",
+            "3gpp",
+            "amv",
+            "asf",
+            "av1",
+            "avc",
+            "avi",
+            "dav",
+            "divx",
+            "dv",
+            "f4v",
+            "flv",
+            "gif",
+        ),
+        *(
+            "h264",
+            "h265",
+            "hevc",
+            "insv",
+            "ismv",
+            "ivf",
+            "lrv",
+            "m1v",
+            "m2t",
+            "m2ts",
+            "m2v",
+            "m4v",
+            "mjpeg",
+            "mjpg",
+            "mkv",
+        ),
+        *(
+            "mov",
+            "mp4",
+            "mp4v",
+            "mpe",
+            "mpeg",
+            "mpg",
+            "mpv",
+            "mts",
+            "mxf",
+            "nut",
+            "obu",
+            "ogm",
+            "ogv",
+            "qt",
+            "rm",
+            "rmvb",
+        ),
+        *("tp", "trp", "ts", "vob", "vro", "webm", "wmv", "wtv", "xvid", "y4m"),
     }
 )
 
-IMAGE_SUFFIXES = frozenset({"bmp", "jpeg", "jpg", "png", "webp"})
+_MANY = 50  # files of one kind in one folder that the report lists one by one
+IMAGE_SUFFIXES = frozenset({"bmp", "jfif", "jpe", "jpeg", "jpg", "png", "webp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +77,7 @@ class Entry:
     group: videos cut from one source share a group within a class; "" where unknown.
     segment_start, segment_end: seconds; NaN for the whole file.
     may_be_cut: the file may hold the whole source or the segment alone; its duration will tell.
+    copies: other files of the same name, to be taken in this order where `path` cannot be used.
     """
 
     path: str
@@ -36,6 +87,7 @@ class Entry:
     segment_start: float = math.nan
     segment_end: float = math.nan
     may_be_cut: bool = False
+    copies: tuple[str, ...] = ()
 
     @property
     def has_segment(self) -> bool:
@@ -53,8 +105,10 @@ class Problem:
 
 LISTING_REASONS = {
     "missing": "listed but not there",
+    "bad-row": "a row of the list that is no path and label",
     "bad-segment": "a labelled segment without length",
     "no-class": "not in a folder of a class",
+    "no-split": "beside the folders of the splits",
     "ambiguous": "several files fit one name",
     "duplicate": "listed twice",
 }
@@ -62,57 +116,117 @@ LISTING_REASONS = {
 
 @dataclass(slots=True)
 class Listing:
-    """A data set as its layout lists it."""
+    """A data set as its layout lists it.
+
+    undecided: entries with several files of one name, of which nothing but their contents tells the right one, and
+        the problem (also among `problems`) that stays if they do not.
+    unused: files below the folder that are no part of the data set, and why.
+    lists: files that rows were read from.
+    """
 
     layout: str
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was chosen on the user's behalf
+    undecided: list[tuple[Entry, Problem]] = field(default_factory=list)
+    unused: list[Problem] = field(default_factory=list)
+    lists: list[Path] = field(default_factory=list)
 
     def drop_duplicates(self) -> None:
         """Keep the first of equal (path, class, segment); the others become problems."""
-        seen: set[tuple[str, str, str, str]] = set()
-        kept = []
+        seen: dict[tuple[str, str, str, str], Entry] = {}
         for entry in self.entries:
             # NaN differs from itself, so segments are compared as text.
             key = (entry.path, entry.class_name, str(entry.segment_start), str(entry.segment_end))
-            if key in seen:
-                self.problems.append(Problem(entry.path, "duplicate", f"listed again as '{entry.class_name}'"))
-            else:
-                kept.append(entry)
-            seen.add(key)
-        self.entries = kept
+            first = seen.setdefault(key, entry)
+            if first is not entry:
+                split = f", here in split '{entry.split}', there in '{first.split}'" * (entry.split != first.split)
+                self.problems.append(Problem(entry.path, "duplicate", f"listed again as '{entry.class_name}'{split}"))
+        self.entries = list(seen.values())
+
+    def merge_copies(self) -> None:
+        """Entries of one class, split and file name are one entry with copies (a clip as .avi and as .mp4)."""
+        names: dict[tuple[str, str, str], Entry] = {}
+        for entry in self.entries:
+            key = (entry.class_name, entry.split, stem_of(entry.path))
+            first = names.setdefault(key, entry)
+            if first is not entry:
+                names[key] = replace(first, copies=(*first.copies, entry.path))
+        if len(names) < len(self.entries):
+            copied = [entry.path for entry in names.values() if entry.copies]
+            self.notes.append(
+                f"{counted(len(copied), 'video')} of one name are there more than once: {', '.join(copied[:3])}"
+            )
+        self.entries = list(names.values())
+
+    def add_one_of(self, name: str, paths: list[str], entry: Entry) -> None:
+        """An entry whose file is one of several: `name` is what they have in common, `entry.path` any of them."""
+        problem = Problem(name, "ambiguous", f"{len(paths)} files: {', '.join(paths)}")
+        self.problems.append(problem)
+        self.undecided.append((replace(entry, path=paths[0], copies=tuple(paths[1:])), problem))
+
+    def explain_rest(self, videos: Iterable[str], others: Iterable[Problem]) -> None:
+        """Each file below the folder that is neither an entry nor a problem becomes `unused`, with its reason."""
+        copies = {copy: entry.path for entry in self.entries for copy in entry.copies}
+        told = {entry.path for entry in self.entries} | {problem.path for problem in self.problems}
+        told |= {path for entry, _ in self.undecided for path in (entry.path, *entry.copies)}
+        for path in videos:
+            if path in told:
+                continue
+            reason = (
+                f"a second copy: '{copies[path]}' is taken" if path in copies else "no usable row of the list names it"
+            )
+            self.unused.append(Problem(path, "unused", reason))
+        self.unused = _grouped([*self.unused, *others])
+        if self.unused:
+            counts: Counter[str] = Counter()
+            for each in self.unused:
+                counts[what_it_is(each)] += int(each.text.split()[0]) if each.kind == "many" else 1
+            kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(8))
+            self.notes.append(f"{counted(counts.total(), 'other file')} left out (each is in the report): {kinds}")
 
 
-class VideoFolder:
-    """The folder of a data set; it is walked once, when its videos (or files of other suffixes) are first asked for."""
-
-    def __init__(self, root: Path, suffixes: frozenset[str] = VIDEO_SUFFIXES) -> None:
-        self.root, self.suffixes = root, suffixes
-
-    @cached_property
-    def paths(self) -> list[str]:
-        """Relative paths of all video files, sorted; links are followed, hidden names are not."""
-        return sorted(_walk(self.root, self.suffixes))
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 class", "2 classes"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
 
 
-def _walk(root: Path, suffixes: frozenset[str]) -> Iterator[str]:
-    visited = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        info = Path(folder).stat()
-        if (info.st_dev, info.st_ino) in visited:  # a link to a folder above
-            subfolders.clear()
-            continue
-        visited.add((info.st_dev, info.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        relative = Path(folder).relative_to(root).as_posix()
-        prefix = "" if relative == "." else relative + "/"
-        for name in files:
-            if not name.startswith(".") and "." in name and name.rpartition(".")[2].lower() in suffixes:
-                yield prefix + name
+def _grouped(unused: Sequence[Problem]) -> list[Problem]:
+    """Many files of one suffix in one folder (frames of a video), but no videos, become one line: "FOLDER/.jpg*"."""
+    folders: dict[tuple[str, str], list[Problem]] = {}
+    for each in unused:
+        folders.setdefault((each.path.rpartition("/")[0], what_it_is(each)), []).append(each)
+    lines = []
+    for (folder, kind), group in folders.items():
+        if len(group) <= _MANY or not kind.startswith("."):
+            lines += group
+        else:
+            lines.append(Problem(f"{folder}/{kind}*", "many", f"{len(group)} files: {group[0].text}"))
+    return lines
 
 
-def by_stem(paths: list[str]) -> dict[str, list[str]]:
+def printable(text: str) -> str:
+    """A text on one line of a terminal: bytes that are no UTF-8, line ends and control characters are shown by their codes."""
+    whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in whole)
+
+
+def what_it_is(unused: Problem) -> str:
+    """A word for a file that is left out, to count it by."""
+    if unused.kind == "many":
+        return unused.path.rsplit("/", 1)[-1][:-1]
+    if unused.path.endswith("/"):
+        return "folders"
+    if unused.path.rsplit("/", 1)[-1].startswith("."):
+        return "hidden"
+    suffix = suffix_of(unused.path)
+    if suffix in VIDEO_SUFFIXES:
+        return "second copies" if "copy" in unused.text else "videos"
+    return f".{suffix}" if suffix else "without suffix"
+
+
+def by_stem(paths: Iterable[str]) -> dict[str, list[str]]:
     """File name without suffix -> paths."""
     stems: dict[str, list[str]] = {}
     for path in paths:
@@ -120,19 +234,16 @@ def by_stem(paths: list[str]) -> dict[str, list[str]]:
     return stems
 
 
+def suffix_of(path: str) -> str:
+    """The suffix of a file name in lower case, without its dot; "" if it has none."""
+    stem, dot, suffix = path.rsplit("/", 1)[-1].rpartition(".")
+    return suffix.lower() if dot and stem else ""
+
+
 def stem_of(path: str) -> str:
     """File name without folder and suffix (only a video's suffix is one: names may hold dots)."""
     name = path.rsplit("/", 1)[-1]
-    stem, _, suffix = name.rpartition(".")
-    return stem if suffix.lower() in VIDEO_SUFFIXES else name
-
-
-def read_lines(path: Path) -> list[str]:
-    """Lines of a text file without their ends; a byte-order mark is ignored."""
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read '{path}': {error}") from error
+    return name.rpartition(".")[0] if suffix_of(name) in VIDEO_SUFFIXES else name
 
 
 def folders_with(pattern: str, root: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from engine.config import Config
-from engine.data.sources import DataSet, load_tests, load_training, load_training_sets
+from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.models.weights import weights_classes
 from engine.semantics.classes import ClassEmbeddings, KeptVectors, build_class_embeddings
 from engine.semantics.overlap import NamedClasses, read_class_names, remove_overlap
@@ -93,7 +93,7 @@ def read_sets(config: Config, device: torch.device) -> Sets:
         tests=[with_own_classes(f"unseen/{test.name}", test) for test in tests],
         decoding=choose_decoding(config, device, [each.manifest for each in every]),
         prior_classes=prior_classes,
-        notes=[*notes, *unknown],
+        notes=[*notes, *unknown, *same_videos(data.train, every[1:])],
     )
 
 

@@ -1,0 +1,65 @@
+"""Something-Something V2: JSON lists of id and template, and files ID.webm. (V1's id;label is a table.)"""
+
+from pathlib import Path
+from typing import Any
+
+from engine.data.layouts.folders import list_splits
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
+from engine.data.layouts.tables import read_json, read_text
+from engine.data.layouts.walk import VideoFolder
+from engine.errors import InputError
+
+_HEAD_BYTES = 1 << 12
+
+
+def is_something_json(path: Path) -> bool:
+    """Whether it looks like a list of labelled videos by their id."""
+    head = read_text(path, _HEAD_BYTES).lstrip("\ufeff \r\n\t")
+    return head.startswith("[") and '"id"' in head and ('"template"' in head or '"label"' in head)
+
+
+def find_something(root: Path) -> list[Path]:
+    """Such lists in the root or one folder below."""
+    paths = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
+    return [path for path in paths if path.is_file() and is_something_json(path)]
+
+
+def read_something(folder: VideoFolder, annotations: Path | None) -> Listing:
+    """One entry per record; its class is the template without brackets, else the label. Files are ID.*, anywhere.
+
+    Of several lists each is the split that its name says.
+    """
+    is_file = annotations is not None and annotations.is_file()
+    lists = [annotations] if is_file else find_something(annotations or folder.root)
+    if not lists:
+        raise InputError(
+            f"no JSON list of id and template (or label) in '{annotations or folder.root}': give it with --annotations FILE"
+        )
+    listing = Listing("something", notes=[f"labels from {', '.join(path.name for path in lists)}"], lists=lists)
+    stems = by_stem(folder.paths)
+    for source, split in list_splits(lists).items():
+        records = read_json(source)
+        if not isinstance(records, list):
+            raise InputError(f"'{source}' is no list of records with id and template")
+        for place, record in enumerate(records):
+            _add(listing, stems, record, split, f"{source.name}, record {place}")
+    if not listing.entries and not listing.undecided:
+        first = listing.problems[0].text if listing.problems else "the lists are empty"
+        raise InputError(f"none of the videos of {', '.join(map(str, lists))} is under '{folder.root}': {first}")
+    return listing
+
+
+def _add(listing: Listing, stems: dict[str, list[str]], record: Any, split: str, where: str) -> None:
+    name = str(record.get("id") or "") if isinstance(record, dict) else ""
+    label = (record.get("template") or record.get("label")) if isinstance(record, dict) else None
+    if not name or not isinstance(label, (str, int)) or not str(label).strip():
+        listing.problems.append(Problem(name or where, "bad-row", f"{where}: {record!r} has no id or no label"))
+        return
+    paths = stems.get(name, [])
+    entry = Entry(paths[0] if paths else "", str(label).replace("[", "").replace("]", "").strip(), split)
+    if len(paths) > 1:
+        listing.add_one_of(name, paths, entry)
+    elif paths:
+        listing.entries.append(entry)
+    else:
+        listing.problems.append(Problem(name, "missing", f"no {name}.* ({where})"))

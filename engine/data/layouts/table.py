@@ -1,0 +1,260 @@
+"""Tables of paths and labels: CSV and TSV, and the lists of mmaction2 and SlowFast, which have spaces and numbers."""
+
+import contextlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engine.data.layouts.finder import FileFinder
+from engine.data.layouts.folders import list_splits, split_words
+from engine.data.layouts.listing import VIDEO_SUFFIXES, Entry, Listing, Problem, suffix_of
+from engine.data.layouts.tables import SEPARATOR_NAMES, SEPARATORS, Row, no_label, read_text, rows_of
+from engine.data.layouts.walk import VideoFolder
+from engine.errors import InputError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".lst")
+
+_COLUMNS = {
+    "path": (
+        *(
+            "path",
+            "file",
+            "filename",
+            "file_name",
+            "filepath",
+            "file_path",
+            "video",
+            "video_path",
+            "video_name",
+            "clip",
+        ),
+        *("clip_path", "clip_name", "video_id", "videoid", "clip_id", "id"),
+    ),
+    "label": (
+        *("class_name", "label_name", "label_text", "label", "class", "category", "action", "activity", "template"),
+        *("labels", "label_id", "class_id", "target"),
+    ),
+    "split": ("split", "subset", "partition"),
+    "group": ("group",),
+    "start": ("start", "segment_start", "time_start", "start_time"),
+    "end": ("end", "segment_end", "time_end", "end_time"),
+}
+_NO_HEADER = (  # what is tried without a header
+    {name: place for place, name in enumerate(("path", "label", "split", "group"))},
+    {"number": 0, "path": 1, "label": 2, "split": 3},
+    {"label": 0, "path": 1, "split": 2},
+)
+_MAX_COLUMNS = 4
+_NUMBERS = re.compile(r"\d+(\s+\d+)*")
+_HEAD_BYTES = 1 << 16
+_HEAD_ROWS = 20  # tell the separator, and where the paths lie
+_EXPECTED = "path and label separated by comma, tab, semicolon, bar or (path.mp4 label) space"
+
+
+def find_tables(root: Path) -> list[Path]:
+    """Files of the root that may be tables."""
+    return [path for path in sorted(root.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
+
+
+def find_lists_beside(folder: VideoFolder) -> list[Path]:
+    """Tables that list the folder's videos, in the root or else in one of its folders without videos (annotations/)."""
+    holders = {path.split("/")[0] for path in folder.paths}
+    beside = (place for place in sorted(folder.root.iterdir()) if place.is_dir() and place.name not in holders)
+    for place in (folder.root, *(place for place in beside if not place.name.startswith("."))):
+        with contextlib.suppress(PermissionError):
+            if found := listing_tables(folder, find_tables(place)):
+                return found
+    return []
+
+
+def listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
+    """Those of the tables that list videos of the folder: one, or one for each split. None where several might be meant."""
+    found = [table for table in tables if _lists_videos(table, folder)]
+    if len(found) < 2:
+        return found
+    words = split_words(table.stem for table in found)
+    first: dict[str, Path] = {}
+    for table in found:
+        if table.stem in words:
+            first.setdefault(words[table.stem], table)
+    return list(first.values()) if len(first) > 1 else []
+
+
+def _lists_videos(table: Path, folder: VideoFolder) -> bool:
+    """Whether one of the first rows names a file that is there, and a label."""
+    text, files = read_text(table, _HEAD_BYTES), FileFinder(folder)
+    separator, places, has_header = _format(text, files)
+    rows = rows_of(text, separator)[:_HEAD_ROWS]
+    if not has_header and rows and len(rows[0].values) > _MAX_COLUMNS:
+        return False
+    paths = [row.values[places["path"]] for row in rows if _has_label(row, places)]
+    # A list of class names (1,archery) beside class folders 0/, 1/, ... whose files are called 1.mp4, 2.mp4.
+    if (
+        paths
+        and all(path.isdigit() for path in paths)
+        and any(path.rpartition("/")[0].isdigit() for path in folder.paths)
+    ):
+        return False
+    files.look_around(paths)
+    return any(files.find(path) for path in paths)
+
+
+def _has_label(row: Row, places: dict[str, int]) -> bool:
+    return len(row.values) > max(places["path"], places["label"]) and bool(row.values[places["path"]])
+
+
+def read_tables(folder: VideoFolder, tables: Sequence[Path]) -> Listing:
+    """Tables of path,label[,split][,group], or with a header that names the columns.
+
+    With a header, columns may come in any order, and `start`,`end` (seconds) label a segment. Paths are relative to the
+    root, or absolute; where none fits, the folder below which they fit is looked for. Of several tables each is the
+    split that its name says, where its rows name none.
+
+    Raises:
+        InputError: no row of a table can be read.
+    """
+    listing = Listing("csv", lists=list(tables))
+    errors = [
+        error for table, split in list_splits(tables).items() if (error := _read_table(listing, folder, table, split))
+    ]
+    if not listing.entries and all(problem.kind == "bad-row" for problem in listing.problems):
+        raise InputError("; ".join([*errors, *(problem.text for problem in listing.problems)][:3]))
+    listing.notes += [f"warning: {error}" for error in errors]
+    return listing
+
+
+def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) -> str:
+    """Add the rows of one table; returns why it has none, or ""."""
+    files, text = FileFinder(folder), read_text(table)
+    separator, places, has_header = _format(text, files)
+    rows = rows_of(text, separator)
+    if not rows:
+        return f"'{table}' is empty: it needs lines of path,label"
+    if not has_header and len(rows[0].values) > _MAX_COLUMNS:
+        return (
+            f"'{table}': the first line names no columns 'path' and 'label', and has too many for path,label: expected is "
+            f"{_EXPECTED}"
+        )
+    rows = rows[1:] if has_header else rows
+    if not rows:
+        return f"'{table}' lists no videos below its header"
+    names = [name for name in rows[0].values if _is_column(name)] if not has_header else []
+    if names and not files.find(rows[0].values[min(places["path"], len(rows[0].values) - 1)]):
+        path, label = (", ".join(_COLUMNS[column][:6]) for column in ("path", "label"))
+        return f"'{table}': the first line names {', '.join(names)}, but not both a path ({path}) and a label ({label})"
+    order = ", ".join(sorted(places, key=places.get))
+    header = f"columns {order}" if has_header else f"no header, taken as {'path, label' if separator == ' ' else order}"
+    listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
+    if separator == " ":
+        rows = _without_counts(rows, listing, table)
+    files.look_around([row.values[places["path"]] for row in rows if _has_label(row, places)][:_HEAD_ROWS])
+    for row in rows:
+        problem = _add_row(listing, files, row, places, table, split)
+        if problem is not None:
+            listing.problems.append(problem)
+    if files.num_moved and not (files.prefix or files.strip):
+        listing.notes.append(
+            f"{table.name}: {files.num_moved} paths without their suffix: the file of that name is taken"
+        )
+    elif files.num_moved:
+        place = f"'{files.prefix or '.'}'" + f", {files.strip} folders of each path taken away" * (files.strip > 0)
+        listing.notes.append(f"{table.name}: its paths are taken as of {place}, for as they stand none is there")
+    return ""
+
+
+def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], bool]:
+    """(separator, place of each column, whether there is a header): of a header, else by which most first rows name files.
+
+    Where none does, the first separator that most rows hold.
+    """
+    head = text[:_HEAD_BYTES]
+    scores = []
+    for separator in SEPARATORS:
+        rows = rows_of(head, separator)[:_HEAD_ROWS]
+        columns = _header(rows[0].values) if rows else None
+        if separator == " " and rows and columns is None:
+            columns = _header(head.lstrip().partition("\n")[0].split())
+        if columns is not None:
+            return separator, columns, True
+        split = [row for row in rows if len(row.values) > 1 and row.values[0]]
+        if separator == " ":  # "clean and jerk.csv" is no path and a label
+            split = [
+                row for row in split if suffix_of(row.values[0]) in VIDEO_SUFFIXES or _NUMBERS.fullmatch(row.values[-1])
+            ]
+        for places in _NO_HEADER:
+            fitting = FileFinder(files.folder)
+            numbered = [row for row in split if "number" not in places or row.values[0].isdigit()]
+            paths = [row.values[places["path"]] for row in numbered if _has_label(row, places)]
+            fitting.look_around(paths)
+            num_found = sum(fitting.find(path) is not None for path in paths)
+            scores.append(((num_found, 2 * len(split) > len(rows)), separator, places))
+    best = max(scores, key=lambda score: score[0])  # the first of equals
+    return (*(best[1:] if any(best[0]) else (",", _NO_HEADER[0])), False)
+
+
+def _header(values: Sequence[str]) -> dict[str, int] | None:
+    """Column name -> place, if the first row is a header."""
+    names = [value.lower().replace(" ", "_") for value in values]
+    found = {}
+    for column, spellings in _COLUMNS.items():
+        place = next((names.index(spelling) for spelling in spellings if spelling in names), None)
+        if place is not None:
+            found[column] = place
+    return found if "path" in found and "label" in found else None
+
+
+def _is_column(name: str) -> bool:
+    return any(name.lower().replace(" ", "_") in spellings for spellings in _COLUMNS.values())
+
+
+def _without_counts(rows: list[Row], listing: Listing, table: Path) -> list[Row]:
+    """Rows of `path label`; where all have a number before their label (path frames label) it is the frame count."""
+    counts = [re.fullmatch(r"(\d+)\s+(\d+)", row.values[1]) for row in rows if len(row.values) > 1]
+    if not counts or not all(counts):
+        several = "several numbers behind the path: one label is expected"
+        return [
+            replace(row, error=several if re.fullmatch(r"\d+(\s+\d+)+", row.values[-1]) else row.error) for row in rows
+        ]
+    listing.notes.append(f"{table.name}: two numbers behind each path: the second is taken as the label")
+    return [Row(row.line, [row.values[0], row.values[1].split()[1]]) if len(row.values) > 1 else row for row in rows]
+
+
+def _add_row(
+    listing: Listing, files: FileFinder, row: Row, columns: dict[str, int], table: Path, split: str
+) -> Problem | None:
+    """An entry, or the problem of a row that is none."""
+    where = f"{table}, line {row.line}"
+    fields = {name: row.values[place] if place < len(row.values) else "" for name, place in columns.items()}
+    path, label = fields["path"], fields["label"]
+    reason = row.error or no_label(label)
+    if not reason and not (path and label):
+        reason = f"a row needs a path and a label, this one has {row.values}: expected is {_EXPECTED}"
+    start, end = (_seconds(fields.get(name, "")) for name in ("start", "end"))
+    if not reason and None in (start, end):
+        wrong = fields["start"] if start is None else fields["end"]
+        reason = f"'{wrong}' is not a time in seconds"
+    if not reason and math.isnan(start) != math.isnan(end):
+        reason = "a segment needs a start and an end"
+    if reason:
+        return Problem(path or f"{table.name}:{row.line}", "bad-row", f"{where}: {reason}")
+    found = files.find(path)
+    if found is None:
+        text = f"listed in {table.name}, line {row.line}, but not there"
+        if (files.folder.root / files.prefix / path).is_dir():
+            text = f"a folder ({table.name}, line {row.line}): videos in single frames are not read, list the videos"
+        return Problem(path, "missing", text)
+    if start >= end:
+        return Problem(found, "bad-segment", f"from {start:g} s to {end:g} s ({table.name}, line {row.line})")
+    listing.entries.append(Entry(found, label, fields.get("split") or split, fields.get("group", ""), start, end))
+    return None
+
+
+def _seconds(text: str) -> float | None:
+    """NaN for no time; None for what is none."""
+    try:
+        value = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return value if not text or (math.isfinite(value) and value >= 0) else None

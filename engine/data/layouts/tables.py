@@ -1,0 +1,128 @@
+"""Text files of rows, as spreadsheets and data sets write them: encodings, separators, quotes, and rows that are broken.
+
+A row that cannot be read is one row lost: it comes back with its line number and the reason.
+"""
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.data.layouts.listing import VIDEO_SUFFIXES, printable
+from engine.errors import InputError
+
+SEPARATORS = ("\t", ",", ";", "|", " ")
+SEPARATOR_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", " ": "space"}
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+# A path may hold spaces, so what follows its suffix is the label; without a suffix the last word is.
+_PATH_AND_LABEL = (
+    re.compile(rf"(.+?\.(?:{'|'.join(sorted(VIDEO_SUFFIXES))}))\s+(.+)", re.IGNORECASE),
+    re.compile(r"(.+?)\s+(\d+\s+\d+)"),
+    re.compile(r"(.+)\s+(\S+)"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table: the number of its first line, its values, and why it cannot be read ("" if it can)."""
+
+    line: int
+    values: list[str]
+    error: str = ""
+
+
+def read_text(path: Path, limit: int = -1) -> str:
+    """A text file (or its first bytes): UTF-8, or UTF-16 with its byte-order mark. Bytes that are neither stay as surrogates.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit)
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror}") from error
+    encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
+    text = content.decode(encoding, errors="replace" if encoding == "utf-16" else "surrogateescape")
+    return text.removeprefix("\ufeff")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; a byte-order mark is ignored.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cannot read '{path}': {error}") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file without their ends. Only a line feed or a carriage return ends one (a name may hold U+2028)."""
+    lines = re.split(r"\r\n|\r|\n", read_text(path))
+    return lines if lines[-1] else lines[:-1]
+
+
+def no_label(text: str) -> str:
+    """Why a text is no label: what programs write for an empty cell, or not UTF-8; "" if it is one."""
+    if text.lower() in ("nan", "null", "<na>", "n/a"):
+        return f"no label ('{text}' stands for an empty cell)"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"cannot read '{printable(text)}': it is not UTF-8 (save the list as UTF-8)"
+    return ""
+
+
+def rows_of(text: str, separator: str) -> list[Row]:
+    """The rows of a table that hold anything. A space separates a path from the label behind it, see SEPARATORS."""
+    rows = _by_spaces(text) if separator == " " else _by_quotes(text, separator)
+    return [row for row in rows if row.error or any(row.values)]
+
+
+def _by_quotes(text: str, separator: str) -> Iterator[Row]:
+    """As csv has it; after a row with wrong quotes reading goes on at the next line, whatever the quotes swallowed."""
+    lines = list(io.StringIO(text, newline=""))
+    start = 0
+    while start < len(lines):
+        reader = csv.reader(
+            (lines[place] for place in range(start, len(lines))),
+            delimiter=separator,
+            strict=True,
+            skipinitialspace=True,
+        )
+        done = 0
+        try:
+            for values in reader:
+                yield Row(start + done + 1, [value.strip() for value in values])
+                done = reader.line_num
+            return
+        except csv.Error as error:
+            line = lines[start + done]
+            values = _forgiving(line, separator)
+            reason = "" if values else f"{error} ({line.strip()[:80]!r})"
+            yield Row(start + done + 1, [value.strip() for value in values], reason)
+            start += done + 1
+
+
+def _forgiving(line: str, separator: str) -> list[str]:
+    """The values of a line with text behind a closing quote, which belongs to the value; none if a quote is not closed."""
+    if line.count('"') % 2:
+        return []
+    try:
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+    except csv.Error:
+        return []
+
+
+def _by_spaces(text: str) -> Iterator[Row]:
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+        match = next((match for pattern in _PATH_AND_LABEL if (match := pattern.fullmatch(line.strip()))), None)
+        yield Row(number, [value.strip("\"' ") for value in match.groups()] if match else [line.strip()])
