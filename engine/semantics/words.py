@@ -2,7 +2,8 @@
 
 A name is cut into lower-case words at spaces, `_`, `/`, `-` and, where it has none of these, at CamelCase
 humps. Everything from "(not" on goes, parentheses and a possessive 's go, stop words go (unless nothing
-would be left). Words that are verb forms become their WordNet lemma (`engine/semantics/wordnet.py`).
+would be left), but not in names of UCF101, HMDB51 and SUN397. Words that are verb forms become their
+WordNet lemma (`engine/semantics/wordnet.py`).
 
 Each data set adds hand replacements for whole names, which stand as they are, and a few habits
 (`tables/class_words.yaml`). `rules` says whose:
@@ -10,12 +11,13 @@ Each data set adds hand replacements for whole names, which stand as they are, a
     a data set's name   its table and habits, for every name
     none                no table; the common stop words and lemmatisation
     auto                chosen for each name by itself, so that a class has the same words in any list:
-                        1. a name spelt as in one of the tables: that data set ('_' may be a space);
+                        1. a name spelt as in one of the tables: that data set ('_' may be a space), and
+                           one of SUN397's in any spelling (dining_room);
                         2. '/' and no space (theater/indoor_seats, /a/abbey): sun397;
                         3. CamelCase (ApplyEyeMakeup): ucf101;
                         4. a capital and several words (Walking the dog): activitynet;
-                        5. anything else (brush_hair, playing flute): kinetics, which with lower-case
-                           names differs from hmdb51 only by dropping 'or'.
+                        5. anything else (brush_hair, playing flute): kinetics; hmdb51 differs from it
+                           only by dropping no stop word, and its names hold none.
 """
 
 import functools
@@ -40,8 +42,9 @@ class DataSetRules:
 
     lemmatize: str  # all, names (not the replacements) or none
     stop_words: frozenset[str]
-    replace: Mapping[str, tuple[str, ...]]  # by `name_key`
+    replace: Mapping[str, tuple[str, ...]]  # by `_table_key`
     spellings: frozenset[str]  # the names replaced, as spelt, with spaces
+    names: frozenset[str]  # further names of the data set, by `_table_key`
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,16 @@ def word_tables() -> WordTables:
     common = frozenset(tree["stop_words"].split())
     data_sets = {}
     for name, rules in tree["data_sets"].items():
+        more = rules.get("stop_words", "")
         data_sets[name] = DataSetRules(
             lemmatize=rules["lemmatize"],
-            stop_words=common | set(rules.get("stop_words", "").split()),
-            replace={name_key(key): tuple(words.split()) for key, words in rules["replace"].items()},
+            stop_words=frozenset() if more == "none" else common | set(more.split()),
+            replace={_table_key(key): tuple(words.split()) for key, words in rules["replace"].items()},
             spellings=frozenset(key.replace("_", " ") for key in rules["replace"]),
+            names=frozenset(map(_table_key, rules.get("names", "").split())),
         )
     stand_ins = {word: tuple(words.split()) for word, words in tree["stand_ins"].items()}
-    return WordTables(data_sets, DataSetRules("names", common, {}, frozenset()), stand_ins)
+    return WordTables(data_sets, DataSetRules("names", common, {}, frozenset(), frozenset()), stand_ins)
 
 
 def name_key(name: str) -> str:
@@ -75,11 +80,16 @@ def name_key(name: str) -> str:
     return re.sub(r"[\s_]+", "", name).casefold()
 
 
+def _table_key(name: str) -> str:
+    """As `name_key`; a copy of SUN397 without subfolders has '_' where the others have '/'."""
+    return name_key(name).replace("/", "")
+
+
 def data_set_of(name: str) -> str:
     """The data set whose rules `auto` applies to a name (the order is in the module's docstring)."""
     spelt = " ".join(name.replace("_", " ").split())
     for data_set, rules in word_tables().data_sets.items():
-        if spelt in rules.spellings:
+        if spelt in rules.spellings or _table_key(name) in rules.names:
             return data_set
     if "/" in name and " " not in name:
         return "sun397"
@@ -115,7 +125,7 @@ def class_words(
         raise InputError(f"words.rules is '{rules}': it may be auto, none, {', '.join(tables.data_sets)}")
     chosen_rules = tables.plain if data_set == "none" else tables.data_sets[data_set]
     bare = _SUN_FOLDER.sub("", name.strip()) if data_set == "sun397" else name
-    words = list(chosen_rules.replace.get(name_key(bare), ()))
+    words = list(chosen_rules.replace.get(_table_key(bare), ()))
     to_lemma = chosen_rules.lemmatize == "all" or (chosen_rules.lemmatize == "names" and not words)
     words = words or split_name(bare, chosen_rules.stop_words)
     if not words:

@@ -29,7 +29,7 @@ ShavingBeard: shave beard; Shotput: shotput; SkateBoarding: skate board; Skiing:
 SoccerJuggling: soccer juggle; SoccerPenalty: soccer penalty; StillRings: still ring; SumoWrestling: sumo wrestle;
 Surfing: surf; Swing: swing; TableTennisShot: table tennis shoot; TaiChi: taichi; TennisSwing: tennis swing;
 ThrowDiscus: throw disc; TrampolineJumping: trampoline jump; Typing: type; UnevenBars: uneven bar;
-VolleyballSpiking: volleyball spike; WalkingWithDog: walk dog; WallPushups: wall pushups; WritingOnBoard: write board;
+VolleyballSpiking: volleyball spike; WalkingWithDog: walk dog; WallPushups: wall pushups; WritingOnBoard: write on board;
 YoYo: yoyo
 """
 HMDB51 = """
