@@ -40,7 +40,7 @@ class Video:
     key_pts: tuple[int, ...]  # presentation time stamp of each key frame, in the stream's time base
     mtime_ns: int | None = None  # time of modification when it was indexed, ns since 1970; None: not known
     content_hash: int | None = None  # of the file as it was indexed, see `engine/data/identity.py`; None: not known
-    pixel_format: str | None = None  # FFmpeg's name of what its pictures decode to; None: not known
+    pixel_format: str | None = None  # FFmpeg's name of what its pictures decode to (a still's: PIL's); None: not known
 
     @property
     def is_still(self) -> bool:

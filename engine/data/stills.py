@@ -2,7 +2,9 @@
 
     picture ──▶ RGB ──▶ one square of it per frame, from a start square to an end square ──▶ scaled to the crop
 
-A still is a row of the manifest with one frame and a codec that begins with "image/". Which squares a
+A still is a row of the manifest with one frame and a codec that begins with "image/". It looks as a viewer shows it:
+turned and mirrored as EXIF says, laid on white where it is transparent, scaled to 8 bits by the white of its depth, and of
+an animation the first frame. Which squares a
 snippet shows is drawn by the sampler and laid out by `engine/data/geometry.py`; pixels between pixels are
 interpolated (a triangle filter, widened where the square shrinks), so that slow movements do not jump.
 
@@ -24,9 +26,13 @@ from engine.data.identity import change_since_index
 from engine.data.pyav.probe import ProbeError, ProbeResult, refuse_unfit
 from engine.data.transfer import DeviceCopier
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # whatever the file is called
 _BAD_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # PIL raises any of them
-_CLOCKWISE = {3: 180, 6: 90, 8: 270}  # of EXIF's orientation; mirrored ones are taken as they are
+_CLOCKWISE = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # of EXIF's orientation, after mirroring left-right ...
+_MIRRORED = (2, 4, 5, 7)  # ... those that ask for it
+_WHITES = (1, 2**8 - 1, 2**16 - 1, 2**31 - 1)  # of numbers that do not say how large they get, by the largest of them
+# What the manifest's pixel_format adds to PIL's mode.
+MIRRORED, TRANSPARENT = " mirrored", " transparent"
 
 
 class StillDecoder(VideoDecoder):
@@ -77,16 +83,17 @@ def probe_still(path: Path) -> ProbeResult:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
-            rotation = _CLOCKWISE.get(picture.getexif().get(ExifTags.Base.Orientation), 0)
-            codec, mode = f"image/{picture.format.lower()}", picture.mode
-            picture.convert("RGB")
+            turn = _orientation(picture)
+            codec, pixel_format = f"image/{picture.format.lower()}", picture.mode
+            _to_rgb(picture)
+            pixel_format += TRANSPARENT * picture.has_transparency_data + MIRRORED * (turn in _MIRRORED)
     except UnidentifiedImageError as error:
         raise ProbeError("unreadable", f"no picture of the kinds {', '.join(FORMATS)}") from error
     except _BAD_PICTURE as error:
         raise ProbeError("undecodable", str(error)) from error
     return ProbeResult(
-        codec=codec, pixel_format=mode, width=width, height=height, fps=0.0, rotation=rotation, duration=0.0, num_frames=1,
-        header_frames=1, key_frames=(), key_pts=(), counted_by="decoding",
+        codec=codec, pixel_format=pixel_format, width=width, height=height, fps=0.0, rotation=_CLOCKWISE.get(turn, 0),
+        duration=0.0, num_frames=1, header_frames=1, key_frames=(), key_pts=(), counted_by="decoding",
     )  # fmt: skip
 
 
@@ -122,9 +129,42 @@ def _open(video: Video, clip: ClipFormat, smallest: float) -> tuple[Image.Image,
             raise ValueError(f"it is {size} where the manifest says {video.width}x{video.height}: index it again")
         needed = min(1.0, clip.crop / smallest)
         file.draft("RGB", (math.ceil(file.size[0] * needed), math.ceil(file.size[1] * needed)))
-        picture = file.convert("RGB")
+        picture = _to_rgb(file)
+    if video.pixel_format and video.pixel_format.endswith(MIRRORED):
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     turn = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
     if video.rotation:  # PIL counts the other way
         picture = picture.transpose(turn[video.rotation])
     width, height = video.displayed_size
     return picture, (picture.width / width, picture.height / height)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's; 1 (upright) where it cannot be read, and for TIFF, which PIL itself turns."""
+    if picture.format == "TIFF":
+        return 1
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # of a damaged block PIL raises what comes; the picture is none the worse
+        return 1
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """What a viewer shows of an open picture, in RGB."""
+    picture.load()  # of GIF only then it is known whether it is transparent
+    if picture.mode[0] in "IF":
+        picture = _to_eight_bits(picture)
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    return picture.convert("RGB")
+
+
+def _to_eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits as "L", or "LA" where one value is transparent."""
+    values, transparent = np.nan_to_num(np.asarray(picture)), picture.info.get("transparency")
+    largest = 2**16 - 1 if picture.mode.startswith("I;16") else values.max()
+    white = next((white for white in _WHITES if largest <= white), largest)
+    grey = Image.fromarray(np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey

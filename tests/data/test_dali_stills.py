@@ -13,6 +13,7 @@ from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
 from engine.data.manifest import Manifest
+from engine.data.routing import RoutedDecoder
 from engine.data.stills import StillDecoder
 
 CPU = torch.device("cpu")
@@ -42,14 +43,11 @@ KINDS = {
     "plain.png": lambda: (scene(120, 80), {}, WHOLE),
     "large.png": lambda: (scene(640, 480), {}, WHOLE),
     "small.png": lambda: (scene(30, 25), {}, WHOLE),
-    "palette.png": lambda: (scene(90, 70).convert("P"), {}, WHOLE),
-    "alpha.png": lambda: (scene(90, 70).convert("RGBA"), {}, WHOLE),
     "plain.webp": lambda: (scene(90, 70), {"quality": 90}, WHOLE),
     "plain.bmp": lambda: (scene(90, 70), {}, WHOLE),
     "turned_right.jpg": lambda: (scene(90, 70), {"exif": orientation(6)}, WHOLE),
     "turned_over.jpg": lambda: (scene(90, 70), {"exif": orientation(3)}, WHOLE),
     "turned_left.jpg": lambda: (scene(70, 90), {"exif": orientation(8)}, WHOLE),
-    "mirrored.jpg": lambda: (scene(90, 70), {"exif": orientation(2)}, WHOLE),
 }
 
 
@@ -113,6 +111,19 @@ def test_a_batch_of_all_kinds_keeps_its_order_and_motions_differ(pair, manifest)
     frames = pair[1].decode(asked[:3]).frames
     assert torch.equal(frames[1], frames[0].flip(dims=[2]))
     assert (frames[0].int() - frames[2].int()).abs().float().mean() > 10
+
+
+def test_what_dali_is_not_given_comes_from_pil_in_its_place(pair, tmp_path):
+    """Kinds by kinds: tests/data/test_still_kinds.py."""
+    (tmp_path / "a").mkdir()
+    scene(90, 70).save(tmp_path / "a" / "plain.png")
+    scene(90, 70).convert("RGBA").save(tmp_path / "a" / "transparent.png")
+    manifest = index(tmp_path)
+    asked = [request for row in (1, 0, 1) for request in requests(manifest.video(row))]
+    both = RoutedDecoder([pair[0]], [pair[1], pair[0]]).decode(asked)
+    assert not both.failures
+    assert sorted(pair[1].decode(asked).failures) == [*range(6), *range(12, 18)]
+    assert (both.frames.int() - pair[0].decode(asked).frames.int())[:, :, 1:-1, 1:-1].abs().max() <= 2
 
 
 def test_pixels_agree_on_real_pictures(pair, shared_data, tmp_path):

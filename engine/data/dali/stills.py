@@ -4,8 +4,8 @@
 
 Same squares, same triangle filter: the same pixels but for rounding, except the outermost ring, for which PIL also looks
 at what lies past the square (where it shrinks). Of a JPEG that is much larger than needed PIL decodes a half, a quarter or
-an eighth, which looks alike and is not equal. On DALI's CPU backend every kind of picture decodes to PIL's very values but
-PNG of 16 bits, which PIL cuts off at 255 where DALI scales. Orientation (EXIF) is applied as the manifest says, by neither.
+an eighth, which looks alike and is not equal. Pictures that DALI would show in another way than a viewer (transparent or
+mirrored ones, most of more than 8 bits) are left to PIL; orientation (EXIF) is applied as the manifest says, by neither.
 """
 
 import functools
@@ -22,6 +22,9 @@ from engine.data.dali.bitstreams import BitstreamError, load_file
 from engine.data.dali.decode import READ_THREADS, indexed
 from engine.data.dali.graph import decoding_on, empty_pipeline, mirror_inputs
 from engine.data.geometry import still_squares, stored_corner
+
+_CODECS = ("image/jpeg", "image/mpo", "image/png", "image/webp", "image/bmp")
+_PIXEL_FORMATS = ("1", "L", "RGB", "CMYK")  # and in the manifest nothing beside them, see engine/data/stills.py
 
 
 def build_still_pipeline(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> Pipeline:
@@ -95,6 +98,8 @@ class DaliStillDecoder(VideoDecoder):
     def _sample(self, request: SnippetRequest) -> Sample | str:
         """What the graph is fed, or why nothing can be decoded."""
         video = request.video
+        if video.codec not in _CODECS or video.pixel_format not in _PIXEL_FORMATS:
+            return f"DALI is given no {video.codec} of pixel format {video.pixel_format}: set data.decoder=pyav"
         try:
             encoded = load_file(video)
         except BitstreamError as error:

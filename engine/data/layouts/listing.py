@@ -66,7 +66,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 _MANY = 50  # files of one kind in one folder that the report lists one by one
-IMAGE_SUFFIXES = frozenset({"bmp", "jfif", "jpe", "jpeg", "jpg", "png", "webp"})
+IMAGE_SUFFIXES = frozenset({"bmp", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 
 
 @dataclass(frozen=True, slots=True)
