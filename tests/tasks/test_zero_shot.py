@@ -1,10 +1,13 @@
 """Zero-shot recognition as a task: its class vectors are made once, its control differs in nothing but them."""
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from engine.config import Config, load_config
+from engine.config import Config, load_config, save_config
+from engine.data.config import ClassSplitConfig, SourceConfig
 from engine.distributed import Ranks
 from engine.preemption import StopVote
 from engine.semantics.averaged_words import AveragedWords
@@ -59,3 +62,36 @@ def test_the_control_is_the_same_run_towards_random_vectors():
     assert (control.model, control.data, control.loss, control.clip) == (
         config.model, config.data, config.loss, config.clip,
     )  # fmt: skip
+
+
+def split_config(folder: Path, *splits: int, seed: int = 5) -> Config:
+    """A run whose sources split the classes by these seeds."""
+    halves = [ClassSplitConfig(seed=split, num_train=2) for split in splits]
+    sources = [SourceConfig(manifest="m", class_split=half, part="train") for half in halves]
+    config = Config()
+    return replace(
+        config, run=replace(config.run, folder=str(folder), seed=seed), data=replace(config.data, train=sources)
+    )
+
+
+def test_controls_of_other_class_splits_draw_other_vectors(tmp_path):
+    def vectors(*splits: int, seed: int = 5) -> torch.Tensor:
+        words = random_vectors(split_config(tmp_path, *splits, seed=seed), 50).words
+        return build_class_embeddings(["a class"], words).vectors[0]
+
+    others = [vectors(), vectors(0), vectors(1), vectors(0, 1), vectors(0, seed=6)]
+    cosines = torch.stack(others) @ torch.stack(others).T
+    assert (cosines - torch.eye(5)).abs().max() < 0.5
+    assert torch.equal(vectors(1), vectors(1, 1))  # training and test set of one split
+    assert random_vectors(split_config(tmp_path), 50).words.seed == 5  # no split: the seed of the run, as ever
+
+
+def test_a_control_that_has_begun_keeps_its_vectors(tmp_path):
+    config = split_config(tmp_path, 3)
+    begun = random_vectors(config, 50)
+    (tmp_path / "control").mkdir()
+    save_config(begun, tmp_path / "control" / "config.yaml")
+    assert random_vectors(config, 50) == begun
+    of_before = replace(begun, words=replace(begun.words, seed=config.run.seed))  # the same for every split
+    save_config(of_before, tmp_path / "control" / "config.yaml")
+    assert random_vectors(config, 50) == of_before != begun
