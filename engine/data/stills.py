@@ -30,7 +30,14 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # whatever the file is 
 _BAD_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # PIL raises any of them
 _CLOCKWISE = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # of EXIF's orientation, after mirroring left-right ...
 _MIRRORED = (2, 4, 5, 7)  # ... those that ask for it
-_WHITES = (1, 2**8 - 1, 2**16 - 1, 2**31 - 1)  # of numbers that do not say how large they get, by the largest of them
+_WHITES = (
+    1,
+    2**8 - 1,
+    2**16 - 1,
+    2**31 - 1,
+    2**32 - 1,
+)  # of numbers that do not say how large they get: the first above all
+_TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 262, 339
 # What the manifest's pixel_format adds to PIL's mode.
 MIRRORED, TRANSPARENT = " mirrored", " transparent"
 
@@ -162,9 +169,13 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 def _to_eight_bits(picture: Image.Image) -> Image.Image:
     """Grey of 16 or 32 bits as "L", or "LA" where one value is transparent."""
     values, transparent = np.nan_to_num(np.asarray(picture)), picture.info.get("transparency")
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode == "I" and tags.get(_TIFF_SAMPLE_FORMAT) == (1,):  # PIL reads them as signed
+        values = values.view(np.uint32)
     largest = 2**16 - 1 if picture.mode.startswith("I;16") else values.max()
     white = next((white for white in _WHITES if largest <= white), largest)
-    grey = Image.fromarray(np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
+    shown = np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8)
+    grey = Image.fromarray(255 - shown if tags.get(_TIFF_PHOTOMETRIC) == 0 else shown)  # 0: white is zero
     if transparent is not None:
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return grey

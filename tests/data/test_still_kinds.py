@@ -52,6 +52,15 @@ def png(color_type: int, depth: int, values: np.ndarray, *chunks: tuple[bytes, b
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
+def tiff(values: np.ndarray, photometric: int, sample_format: int) -> bytes:
+    """An uncompressed grey TIFF by hand, for what PIL does not write."""
+    tags = {256: WIDTH, 257: HEIGHT, 258: values.itemsize * 8, 259: 1, 262: photometric, 273: 8, 277: 1, 278: HEIGHT,
+            279: values.nbytes, 339: sample_format}  # fmt: skip
+    fields = b"".join(struct.pack("<HHII", tag, 4 if tag == 279 else 3, 1, value) for tag, value in tags.items())
+    head = struct.pack("<2sHI", b"II", 42, 8 + values.nbytes)
+    return head + values.tobytes() + struct.pack("<H", len(tags)) + fields + bytes(4)
+
+
 def with_alpha(mode: str = "RGBA") -> Image.Image:
     picture = Image.fromarray(COLOURS).convert(mode[:-1])
     picture.putalpha(Image.fromarray(np.where(OPAQUE, 255, 0).astype(np.uint8)))
@@ -115,6 +124,10 @@ KINDS = {
     "integer_32.tif": (lambda: written((LIGHT * (2**31 - 1)).astype(np.int32), "TIFF"), grey(LIGHT * 255), 1, False),
     "integer_32_to_255.tif": (lambda: written((LIGHT * 255).astype(np.int32), "TIFF"), grey(LIGHT * 255), 1, False),
     "grey_16.tif": (lambda: written(SIXTEEN.astype(np.uint16), "TIFF"), grey(LIGHT * 255), 1, False),
+    "integer_32_unsigned.tif": (
+        lambda: tiff(np.rint(LIGHT * (2**32 - 1)).astype("<u4"), 1, 1), grey(LIGHT * 255), 1, False,
+    ),
+    "grey_16_white_is_zero.tif": (lambda: tiff(SIXTEEN.astype("<u2"), 0, 1), grey(255 - LIGHT * 255), 1, False),
     "interlaced.jpg": (lambda: written(COLOURS, "JPEG", quality=100, subsampling=0, progressive=True), COLOURS, 4, True),
     "one_bit.bmp": (lambda: written(Image.fromarray(COLOURS).convert("1"), "BMP"),
                     grey(np.asarray(Image.fromarray(COLOURS).convert("1")) * 255), 0, True),
