@@ -30,39 +30,36 @@ ASS = "[Script Info]\nTitle: x\n[Events]\nFormat: Layer, Start, End, Style, Text
 SRT = "1\n00:00:00,000 --> 00:00:02,000\nhello\n\n2\n00:00:02,000 --> 00:00:03,000\nyou\n"
 TED = '{"captions":[{"duration":1000,"content":"hi","startOfParagraph":true,"startTime":0}]}'
 
-# Today taken for something else. Delete the mark once `format_whitelist` is set wherever a file is opened.
-open_today = pytest.mark.xfail(strict=True, reason="FFmpeg opens it as something else than a video container")
-
 POSING = [
-    pytest.param("concat.mp4", "ffconcat version 1.0\nfile real.mp4\n", marks=open_today),
-    pytest.param("concat_windows.mkv", "ffconcat version 1.0\r\nfile 'real.mp4'\r\n", marks=open_today),
+    ("concat.mp4", "ffconcat version 1.0\nfile real.mp4\n"),
+    ("concat_windows.mkv", "ffconcat version 1.0\r\nfile 'real.mp4'\r\n"),
     ("concat_bare.mp4", "file 'real.mp4'\nfile 'real.mp4'\n"),
     ("hls.mp4", M3U8),
     ("hls.ts", M3U8),
-    pytest.param("hls.m3u8", M3U8, marks=open_today),
+    ("hls.m3u8", M3U8),
     ("hls_with_mark.mp4", "\ufeff" + M3U8),
     ("hls_of_lists.mp4", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhls.m3u8\n"),
     ("m3u.avi", "#EXTM3U\n#EXTINF:10,a\nreal.mp4\n"),
-    pytest.param("pls.mp4", "[playlist]\nFile1=real.mp4\nNumberOfEntries=1\n", marks=open_today),
+    ("pls.mp4", "[playlist]\nFile1=real.mp4\nNumberOfEntries=1\n"),
     ("asx.wmv", '<ASX version="3.0"><Entry><Ref href="real.mp4"/></Entry></ASX>'),
-    pytest.param("shortcut.mp4", "[InternetShortcut]\nURL=real.mp4\n", marks=open_today),
+    ("shortcut.mp4", "[InternetShortcut]\nURL=real.mp4\n"),
     ("dash.mp4", MPD),
     ("sdp.mp4", SDP),
     ("names.mp4", "real.mp4\nreal.mp4\n"),
     ("pictures.mp4", "1.jpg\n2.jpg\n"),
-    pytest.param("metadata.mp4", ";FFMETADATA1\ntitle=x\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=10\n", marks=open_today),
-    pytest.param("subtitles_srt.mp4", SRT, marks=open_today),
-    pytest.param("subtitles_vtt.webm", "WEBVTT\n\n00:00.000 --> 00:02.000\nhello\n", marks=open_today),
-    pytest.param("subtitles_ass.mkv", ASS, marks=open_today),
-    pytest.param("subtitles_ted.mp4", TED, marks=open_today),
+    ("metadata.mp4", ";FFMETADATA1\ntitle=x\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=10\n"),
+    ("subtitles_srt.mp4", SRT),
+    ("subtitles_vtt.webm", "WEBVTT\n\n00:00.000 --> 00:02.000\nhello\n"),
+    ("subtitles_ass.mkv", ASS),
+    ("subtitles_ted.mp4", TED),
     ("subtitles_frames.avi", "{0}{25}hello\n{26}{50}you\n"),
-    pytest.param("sounds.mp4", "-SE\nbase: pink/40 150+4.0/20\nNOW base\n", marks=open_today),
-    pytest.param("picture_ppm.mp4", "P3\n2 2\n255\n255 0 0 0 255 0 0 0 255 1 1 1\n", marks=open_today),
-    pytest.param("picture_xpm.mp4", '/* XPM */\nstatic char *x[] = {"2 1 1 1","a c #ff0000","aa"};\n', marks=open_today),
-    pytest.param("picture_xbm.mp4", "#define x_width 8\n#define x_height 1\nstatic char x[] = {0xff};\n", marks=open_today),
-    pytest.param("picture_svg.mp4", '<svg xmlns="http://www.w3.org/2000/svg" width="32" height="32"/>', marks=open_today),
-    pytest.param("terminal.ans", "\x1b[31mhello\x1b[0m\n" * 200, marks=open_today),
-    pytest.param("multipart.mp4", "--b\r\nContent-type: image/jpeg\r\n\r\nxx\r\n--b\r\n", marks=open_today),
+    ("sounds.mp4", "-SE\nbase: pink/40 150+4.0/20\nNOW base\n"),
+    ("picture_ppm.mp4", "P3\n2 2\n255\n255 0 0 0 255 0 0 0 255 1 1 1\n"),
+    ("picture_xpm.mp4", '/* XPM */\nstatic char *x[] = {"2 1 1 1","a c #ff0000","aa"};\n'),
+    ("picture_xbm.mp4", "#define x_width 8\n#define x_height 1\nstatic char x[] = {0xff};\n"),
+    ("picture_svg.mp4", '<svg xmlns="http://www.w3.org/2000/svg" width="32" height="32"/>'),
+    ("terminal.ans", "\x1b[31mhello\x1b[0m\n" * 200),
+    ("multipart.mp4", "--b\r\nContent-type: image/jpeg\r\n\r\nxx\r\n--b\r\n"),
     ("page.mp4", "<!DOCTYPE html><html><body>404 Not Found</body></html>"),
     ("answer.mp4", '{"error": "video unavailable"}'),
     ("plain.mp4", "just some text\n" * 100),
@@ -91,9 +88,9 @@ def test_text_is_no_video(folder, name, text):
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param("JPEG", marks=open_today),
-        pytest.param("PNG", marks=open_today),
-        pytest.param("BMP", marks=open_today),
+        ("JPEG"),
+        ("PNG"),
+        ("BMP"),
     ],
 )
 def test_a_picture_is_no_video(folder, kind):
@@ -103,7 +100,6 @@ def test_a_picture_is_no_video(folder, kind):
     assert caught.value.kind == "unreadable"
 
 
-@open_today
 def test_a_list_is_in_the_report_and_the_video_beside_it_in_the_manifest(folder):
     (folder / "list.mp4").write_text("ffconcat version 1.0\nfile real.mp4\n")
     report = index_dataset(read_layout("folder", folder.parent), folder.parent, folder / "m.parquet", IndexSettings())
@@ -111,7 +107,6 @@ def test_a_list_is_in_the_report_and_the_video_beside_it_in_the_manifest(folder)
     assert report.bad == {"unreadable": 1}
 
 
-@open_today
 def test_a_list_is_not_decoded_even_where_a_manifest_holds_it(folder):
     """One of before, say: the decoder opens files as the probe does."""
     index_dataset(read_layout("folder", folder.parent), folder.parent, folder / "m.parquet", IndexSettings())

@@ -7,6 +7,11 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
+_CONTAINERS = (  # FFmpeg's demuxers of video; it has others, for lists of files, subtitles, single pictures and text
+    "apng,asf,av1,avi,avs2,avs3,bink,cavsvideo,cine,dhav,dirac,dnxhd,dv,dxa,evc,film_cpk,flic,flv,gif,gxf,h261,h263,h264,hevc,"
+    "ivf,live_flv,lmlm4,m4v,matroska,mjpeg,mjpeg_2000,mov,mpeg,mpegts,mpegvideo,mxf,nsv,nut,nuv,obu,ogg,rm,roq,smk,swf,ty,vc1,"
+    "vvc,wtv,yuv4mpegpipe"
+)
 MAX_PIXELS = 2**27  # of a picture; a larger one is a broken header or an attack on memory
 
 
@@ -18,12 +23,12 @@ def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS)
         max_pixels: FFmpeg allocates no larger picture. Asked again with every opening: a file may have changed.
 
     Raises:
-        av.FFmpegError: it cannot be opened.
+        av.FFmpegError: it cannot be opened; `av.error.ArgumentError` where it is no container of videos.
     """
     container = av.open(
         f"file:{path}",  # a name may hold a colon
-        # Only local files: a playlist that calls itself .mp4 must not make FFmpeg reach out to the network.
-        container_options={"protocol_whitelist": "file"},
+        # FFmpeg goes by the content: a playlist called x.mp4 would be played as the files that it names, on the network too.
+        container_options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
         metadata_errors="replace",
         timeout=time_limit_s,
     )
