@@ -12,6 +12,7 @@ _CONTAINERS = (  # FFmpeg's demuxers of video; it has others, for lists of files
     "ivf,live_flv,lmlm4,m4v,matroska,mjpeg,mjpeg_2000,mov,mpeg,mpegts,mpegvideo,mxf,nsv,nut,nuv,obu,ogg,rm,roq,smk,swf,ty,vc1,"
     "vvc,wtv,yuv4mpegpipe"
 )
+_NO_CONTAINER = "no container of videos (sound, a list of files, subtitles, a picture, text)"
 MAX_PIXELS = 2**27  # of a picture; a larger one is a broken header or an attack on memory
 
 
@@ -23,15 +24,18 @@ def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS)
         max_pixels: FFmpeg allocates no larger picture. Asked again with every opening: a file may have changed.
 
     Raises:
-        av.FFmpegError: it cannot be opened; `av.error.ArgumentError` where it is no container of videos.
+        av.FFmpegError: it cannot be opened.
     """
-    container = av.open(
-        f"file:{path}",  # a name may hold a colon
-        # FFmpeg goes by the content: a playlist called x.mp4 would be played as the files that it names, on the network too.
-        container_options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
-        metadata_errors="replace",
-        timeout=time_limit_s,
-    )
+    try:
+        container = av.open(
+            f"file:{path}",  # a name may hold a colon
+            # FFmpeg goes by the content: a playlist called x.mp4 would be played as the files that it names, on the network too.
+            container_options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
+            metadata_errors="replace",
+            timeout=time_limit_s,
+        )
+    except av.error.ArgumentError as error:  # how FFmpeg puts it that the format is not in the list
+        raise av.error.ArgumentError(error.errno, _NO_CONTAINER, error.filename) from error
     wanted = video_stream(container)
     for stream in container.streams:
         if stream is not wanted:

@@ -287,6 +287,4 @@ def _failure(path: Path, packets: Packets, error: Exception) -> ProbeError:
         return ProbeError("unreadable", "a Git LFS pointer and not the video itself: fetch it with `git lfs pull`")
     if b"encv" in head and head[4:8] == b"ftyp":
         return ProbeError("encrypted", "the video stream is encrypted")
-    if isinstance(error, av.error.ArgumentError) and not packets:
-        return ProbeError("unreadable", "no container of videos (a list of files, subtitles, a picture, text)")
     return ProbeError("undecodable" if packets else "unreadable", text)
