@@ -127,8 +127,8 @@ def _embed(
         for decoded in _decode_ahead(decoder, requests, how.batch_size):
             if how.stop is not None and how.stop():
                 return None, {}
-            for place, reason in decoded.failures.items():
-                failed.setdefault((num_seen + place) // how.num_snippets, reason)
+            for index, reason in decoded.failures.items():
+                failed.setdefault((num_seen + index) // how.num_snippets, reason)
             num_seen += len(decoded.frames)
             done = means.add(_features(model, decoded.frames, how))
             if len(done):
@@ -188,8 +188,8 @@ def _merge(
     """What all ranks embedded, in the order of the manifest."""
     good_rows, embeddings, failures = [], [], {}
     for rows, part, failed in parts:
-        good = np.array([place for place in range(len(rows)) if place not in failed], dtype=np.int64)
-        failures.update({int(rows[place]): reason for place, reason in failed.items()})
+        good = np.array([index for index in range(len(rows)) if index not in failed], dtype=np.int64)
+        failures.update({int(rows[index]): reason for index, reason in failed.items()})
         if part is not None:
             good_rows.append(rows[good])
             embeddings.append(part[torch.from_numpy(good)])
@@ -279,5 +279,5 @@ def middle_snippets(
     starts = [int(evaluation_starts(video.num_frames, 1, clip.span)[0]) for video in videos]
     requests = [SnippetRequest(v, start, 0.5, 0.5, flip=False) for v, start in zip(videos, starts, strict=True)]
     decoded = decoder.decode(requests)
-    good = [place for place in range(len(rows)) if place not in decoded.failures]
-    return decoded.frames[good].cpu(), [int(rows[place]) for place in good]
+    good = [index for index in range(len(rows)) if index not in decoded.failures]
+    return decoded.frames[good].cpu(), [int(rows[index]) for index in good]

@@ -98,11 +98,11 @@ def evaluate_generalised(
             f"test set '{unseen[0].name}': every class has the vector of a training class, so none is unseen"
         )
     kept = np.concatenate([np.ones(num_seen, dtype=bool), is_unseen])
-    place = np.cumsum(kept) - 1  # of a kept candidate among the kept
+    index = np.cumsum(kept) - 1  # of a kept candidate among the kept
     candidates = [*seen_classes.names, *names[is_unseen]]
-    seen_lookup = {name: int(place[first_alike[i]]) for i, name in enumerate(seen_classes.names)}
+    seen_lookup = {name: int(index[first_alike[i]]) for i, name in enumerate(seen_classes.names)}
     unseen_lookup = {
-        name: int(place[first_alike[num_seen + i]]) for i, name in enumerate(unseen_classes.names) if is_unseen[i]
+        name: int(index[first_alike[num_seen + i]]) for i, name in enumerate(unseen_classes.names) if is_unseen[i]
     }
     chosen = vectors[torch.from_numpy(kept).to(device)]
     seen_result = _evaluate(*seen, seen_lookup, candidates, chosen)

@@ -88,11 +88,11 @@ def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int,
         one its place in `paths` -> the reason.
     """
     rows, unreadable = [], {}
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         try:
             facts = dataclasses.asdict(probe(path))
         except ProbeError as error:
-            unreadable[place] = f"{error.kind}: {error.text}"
+            unreadable[index] = f"{error.kind}: {error.text}"
             continue
         whole_file = {
             "path": str(path.absolute()), "class_name": "", "split": "", "group": "", "first_frame": 0,

@@ -144,14 +144,14 @@ def _half_classes(
     splits = []
     for seed in HALF_SEEDS:
         half = half_of_classes(classes, seed)
-        place = np.full(len(classes), -1, dtype=np.int64)
-        place[half] = np.arange(len(half))
-        kept = np.flatnonzero(place[labels] >= 0)
+        index = np.full(len(classes), -1, dtype=np.int64)
+        index[half] = np.arange(len(half))
+        kept = np.flatnonzero(index[labels] >= 0)
         if len(kept):
             queries = embeddings[torch.from_numpy(kept).to(embeddings.device)]
             candidates = class_vectors[torch.from_numpy(half).to(class_vectors.device)]
             predicted, _ = _nearest(queries, candidates)
-            splits.append(_accuracy(predicted, place[labels[kept]], len(half)))
+            splits.append(_accuracy(predicted, index[labels[kept]], len(half)))
     return HalfClasses(tuple(splits))
 
 

@@ -47,8 +47,8 @@ class _Solver:
     """
 
     def __init__(self, features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor) -> None:
-        classes, place, counts = label.unique(return_inverse=True, return_counts=True)
-        share = (1.0 / (len(classes) * counts.double()))[place][:, None]
+        classes, index, counts = label.unique(return_inverse=True, return_counts=True)
+        share = (1.0 / (len(classes) * counts.double()))[index][:, None]
         self.mean = (share * features).sum(dim=0)
         self.scale = (share * (features - self.mean).square()).sum(dim=0).sqrt()
         self.scale = torch.where(self.scale > 1e-9 * self.scale.max(), self.scale, torch.inf)  # dead features: left out

@@ -154,21 +154,21 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
     except yaml.YAMLError as error:
         raise InputError(f"override '{text}': the value is not valid YAML ({_one_line(error)})") from error
     *parents, last = dotted.split(".")
-    place: Any = tree
+    node: Any = tree
     for depth, name in enumerate(parents):
         where = ".".join(parents[: depth + 1])
-        if isinstance(place, list):
-            place = place[_list_place(place, name, text)]
-        elif isinstance(place, dict):
-            if place.get(name) is None:
-                place[name] = {}
-            place = place[name]
-        if not isinstance(place, dict | list):
+        if isinstance(node, list):
+            node = node[_list_place(node, name, text)]
+        elif isinstance(node, dict):
+            if node.get(name) is None:
+                node[name] = {}
+            node = node[name]
+        if not isinstance(node, dict | list):
             raise InputError(f"override '{text}': '{where}' is a value, not a section")
-    if isinstance(place, list):
-        place[_list_place(place, last, text)] = value
+    if isinstance(node, list):
+        node[_list_place(node, last, text)] = value
     else:
-        place[last] = value
+        node[last] = value
 
 
 def _list_place(items: list[Any], name: str, text: str) -> int:
@@ -228,7 +228,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise InputError(f"'{where}' must be a list, not {value!r}")
         (item,) = typing.get_args(hint)
-        return [_convert(item, part, f"{where}.{place}") for place, part in enumerate(value)]
+        return [_convert(item, part, f"{where}.{index}") for index, part in enumerate(value)]
     if origin is dict:
         if not isinstance(value, dict):
             raise InputError(f"'{where}' must be a mapping, not {value!r}")

@@ -95,7 +95,7 @@ def with_keys(config: T, values: Mapping[str, Any]) -> T:
 def _with_key(section: Any, path: Sequence[str], value: Any) -> Any:
     first, *rest = path
     if isinstance(section, list):
-        return [_with_key(part, rest, value) if place == int(first) else part for place, part in enumerate(section)]
+        return [_with_key(part, rest, value) if index == int(first) else part for index, part in enumerate(section)]
     new = _with_key(getattr(section, first), rest, value) if rest else value
     return dataclasses.replace(section, **{first: new})
 
@@ -136,8 +136,8 @@ def _keys(section: Any, where: str = "", inherited: Mapping[str, Any] = {}) -> I
         key = Key(where + field.name, section, field, {**inherited, **field.metadata})
         yield key
         passed_on = {name: key.metadata[name] for name in _INHERITED if name in key.metadata}
-        for place, part in _parts(key.value):
-            yield from _keys(part, f"{key.name}{place}.", passed_on)
+        for index, part in _parts(key.value):
+            yield from _keys(part, f"{key.name}{index}.", passed_on)
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
@@ -145,7 +145,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
     if dataclasses.is_dataclass(value):
         return [("", value)]
     listed = enumerate(value) if isinstance(value, list) else ()
-    return [(f".{place}", part) for place, part in listed if dataclasses.is_dataclass(part)]
+    return [(f".{index}", part) for index, part in listed if dataclasses.is_dataclass(part)]
 
 
 def _short(value: Any) -> str:

@@ -24,8 +24,8 @@ def train_step(run: Run, batch: Batch) -> torch.Tensor:
     buffers = copy_buffers(run.model)
     parts = batch.chunk(config.accumulate)
     total = torch.zeros((), dtype=run.precision.weights, device=device)
-    for place, part in enumerate(parts):
-        is_last = place == len(parts) - 1
+    for index, part in enumerate(parts):
+        is_last = index == len(parts) - 1
         run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
         if compiled:
             torch.compiler.cudagraph_mark_step_begin()  # what an earlier call returned may be overwritten now

@@ -25,9 +25,9 @@ def _moments_kernel(x, sums, size, blocks, C: tl.constexpr, BLOCK: tl.constexpr,
     total = tl.zeros((BLOCK,), tl.float32)
     squares = tl.zeros((BLOCK,), tl.float32)
     for block in tl.range(0, blocks, num_stages=STAGES):
-        place = lane + block * lanes
-        inside = place < size
-        value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+        offset = lane + block * lanes
+        inside = offset < size
+        value = tl.load(x + offset, mask=inside, other=0.0).to(tl.float32)
         value = tl.where(inside, value - pivot, 0.0)
         total += value
         squares += value * value
@@ -48,10 +48,10 @@ def _gradients_kernel(
     total = tl.zeros((BLOCK,), tl.float32)
     products = tl.zeros((BLOCK,), tl.float32)
     for block in tl.range(0, blocks, num_stages=STAGES):
-        place = lane + block * lanes
-        inside = place < size
-        value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
-        slope = tl.load(grad + place, mask=inside, other=0.0).to(tl.float32)
+        offsets = lane + block * lanes
+        inside = offsets < size
+        value = tl.load(x + offsets, mask=inside, other=0.0).to(tl.float32)
+        slope = tl.load(grad + offsets, mask=inside, other=0.0).to(tl.float32)
         if RELU:
             slope = tl.where(value * factor + offset > 0, slope, 0.0)
         total += slope

@@ -18,14 +18,14 @@ def _kernel(
     frames, clips, scales, shifts, size, blocks, C: tl.constexpr, C_OUT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     clip = (tl.program_id(0) // blocks).to(tl.int64)
-    place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)  # within the clip's result
-    channel = place % C_OUT
-    inside = place < size * C_OUT
+    offset = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)  # within the clip's result
+    channel = offset % C_OUT
+    inside = offset < size * C_OUT
     is_read = inside
-    source = place
+    source = offset
     if C_OUT != C:
         is_read = inside & (channel < C)
-        source = (place // C_OUT) * C + channel
+        source = (offset // C_OUT) * C + channel
     level = tl.load(frames + clip * size * C + source, mask=is_read, other=0).to(tl.float32)
     scale = tl.zeros((BLOCK,), tl.float32)
     shift = tl.zeros((BLOCK,), tl.float32)
@@ -33,7 +33,7 @@ def _kernel(
         scale = tl.where(channel == each, scales[each], scale)
         shift = tl.where(channel == each, shifts[each], shift)
     value = tl.fma(level, scale, shift)
-    tl.store(clips + clip * size * C_OUT + place, value.to(clips.dtype.element_ty), mask=inside)
+    tl.store(clips + clip * size * C_OUT + offset, value.to(clips.dtype.element_ty), mask=inside)
 
 
 def clip_normalize_triton(

@@ -33,8 +33,8 @@ def _load_queries(queries, rows, N, start, D: tl.constexpr, BLOCK_D: tl.constexp
 @triton.jit
 def _load_classes(classes, first, start, ROW: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr):
     """[BLOCK_D, BLOCK_C]: columns from `start` of the prepared classes from `first`, transposed."""
-    place = tl.arange(0, BLOCK_C)[:, None] * ROW + (start + tl.arange(0, BLOCK_D))[None, :]
-    return tl.trans(tl.load(classes + tl.cast(first, tl.int64) * ROW + place))
+    offset = tl.arange(0, BLOCK_C)[:, None] * ROW + (start + tl.arange(0, BLOCK_D))[None, :]
+    return tl.trans(tl.load(classes + tl.cast(first, tl.int64) * ROW + offset))
 
 
 @triton.jit
@@ -64,8 +64,8 @@ def _dot(q, c, dot, UPCAST: tl.constexpr):
 @triton.jit
 def _scores(dot, inverse, bias, first):
     """q . c / |c| of a tile, the bias added."""
-    place = first + tl.arange(0, dot.shape[1])
-    return dot * tl.load(inverse + place)[None, :] + tl.load(bias + place)[None, :]
+    offset = first + tl.arange(0, dot.shape[1])
+    return dot * tl.load(inverse + offset)[None, :] + tl.load(bias + offset)[None, :]
 
 
 @triton.jit
@@ -121,12 +121,12 @@ def _take(best, floor, scores, first, K: tl.constexpr):
 
 
 @triton.jit
-def _store(scores, indices, keys, key, rows, N, place, K: tl.constexpr, SPLIT: tl.constexpr):
+def _store(scores, indices, keys, key, rows, N, offset, K: tl.constexpr, SPLIT: tl.constexpr):
     """What stands at `place` of a row's result; of a split's, to be merged later."""
     if SPLIT:
-        tl.store(keys + (rows.to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * K + place, key, mask=rows < N)
+        tl.store(keys + (rows.to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * K + offset, key, mask=rows < N)
     else:
-        out = rows.to(tl.int64) * K + place
+        out = rows.to(tl.int64) * K + offset
         tl.store(scores + out, _score_of(key), mask=rows < N)
         tl.store(indices + out, _index_of(key), mask=rows < N)
 
@@ -211,9 +211,9 @@ def _kernel(
         )
         best = _to_key(_final(_score_of(best), q_inverse[:, None]), index)
         best = tl.where((slots < K)[None, :], best, _EMPTY)
-        for place in range(K):
+        for offset in range(K):
             key = tl.max(best, axis=1)
-            _store(scores, indices, keys, key, rows, N, place, K, SPLIT)
+            _store(scores, indices, keys, key, rows, N, offset, K, SPLIT)
             best = tl.where(best == key[:, None], _EMPTY, best)
 
 

@@ -92,14 +92,14 @@ def activation_gradient(
         sums = dot(a, b, sums, UPCAST)
     is_column = columns < C
     there = (row < rows)[:, None] & is_column[None, :]
-    place = row.to(tl.int64)[:, None] * C + columns[None, :]
-    raw = tl.load(x + place, mask=there, other=0.0).to(tl.float32)
+    offsets = row.to(tl.int64)[:, None] * C + columns[None, :]
+    raw = tl.load(x + offsets, mask=there, other=0.0).to(tl.float32)
     factor, offset = (
         tl.load(scale + columns, mask=is_column, other=0.0),
         tl.load(shift + columns, mask=is_column, other=0.0),
     )
     sums = tl.where(tl.fma(raw, factor[None, :], offset[None, :]) > 0.0, sums, 0.0)
-    tl.store(dx + place, sums.to(dx.dtype.element_ty), mask=there)
+    tl.store(dx + offsets, sums.to(dx.dtype.element_ty), mask=there)
     sums = tl.where(there, sums, 0.0)
     store_sums(partial, block, columns, C, tl.sum(sums, 0), tl.sum(sums * raw, 0))
 

@@ -46,13 +46,13 @@ def config_of(kernel: str, channels: int, out_channels: int, stride: int, device
 @triton.jit
 def _finish(dx, x, factor, slope, offset, size, C: tl.constexpr, BLOCK: tl.constexpr):
     """dx = dx * factor + x * slope + offset, in place, of each channel."""
-    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    there, channel = place < size, place % C
-    gradient = tl.load(dx + place, mask=there, other=0.0).to(tl.float32)
-    value = tl.load(x + place, mask=there, other=0.0).to(tl.float32)
+    offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    there, channel = offsets < size, offsets % C
+    gradient = tl.load(dx + offsets, mask=there, other=0.0).to(tl.float32)
+    value = tl.load(x + offsets, mask=there, other=0.0).to(tl.float32)
     through = tl.fma(value, tl.load(slope + channel, mask=there), tl.load(offset + channel, mask=there))
     gradient = tl.fma(gradient, tl.load(factor + channel, mask=there), through)
-    tl.store(dx + place, gradient.to(dx.dtype.element_ty), mask=there)
+    tl.store(dx + offsets, gradient.to(dx.dtype.element_ty), mask=there)
 
 
 def temporal_conv_triton(

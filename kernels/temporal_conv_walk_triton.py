@@ -147,11 +147,11 @@ def activation_gradient(
     for time in range(T):
         rows = (clip * T + time).to(tl.int64) * P + pixel
         inside = pixel < P
-        place = rows[:, None] * C_OUT + columns[None, :]
+        offset = rows[:, None] * C_OUT + columns[None, :]
         there = inside[:, None] & (columns < C_OUT)[None, :]
-        after = tl.load(dz + place + P * C_OUT, mask=there & (time + 1 < T), other=0.0)
-        now = tl.load(dz + place, mask=there, other=0.0)
-        before = tl.load(dz + place - P * C_OUT, mask=there & (time > 0), other=0.0)
+        after = tl.load(dz + offset + P * C_OUT, mask=there & (time + 1 < T), other=0.0)
+        now = tl.load(dz + offset, mask=there, other=0.0)
+        before = tl.load(dz + offset - P * C_OUT, mask=there & (time > 0), other=0.0)
         a = dot(after, tl.trans(a0), tl.zeros((BLOCK_P, FIRST), tl.float32), UPCAST)
         a = dot(before, tl.trans(a2), dot(now, tl.trans(a1), a, UPCAST), UPCAST)
         if FINISH:
@@ -177,8 +177,8 @@ def _store_tap(
 ):
     """The gradient [C', SIZE] of a tap, of this program's rows."""
     channel, column = start + tl.arange(0, SIZE), tl.arange(0, sums.shape[0])
-    place = ((tl.program_id(0) * 3 + tap).to(tl.int64) * C_OUT + column)[:, None] * C + channel[None, :]
-    tl.store(partial + place, sums, mask=(column < C_OUT)[:, None] & (channel < C)[None, :])
+    offset = ((tl.program_id(0) * 3 + tap).to(tl.int64) * C_OUT + column)[:, None] * C + channel[None, :]
+    tl.store(partial + offset, sums, mask=(column < C_OUT)[:, None] & (channel < C)[None, :])
 
 
 @triton.jit
@@ -199,11 +199,11 @@ def tap_gradient(
         frame, pixel = step // blocks, step % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
         time = frame % T
         rows, inside = frame.to(tl.int64) * P + pixel, pixel < P
-        place = rows[:, None] * C_OUT + columns[None, :]
+        offset = rows[:, None] * C_OUT + columns[None, :]
         there = inside[:, None] & (columns < C_OUT)[None, :]
-        after = tl.load(dz + place + P * C_OUT, mask=there & (time + 1 < T), other=0.0)
-        now = tl.load(dz + place, mask=there, other=0.0)
-        before = tl.load(dz + place - P * C_OUT, mask=there & (time > 0), other=0.0)
+        after = tl.load(dz + offset + P * C_OUT, mask=there & (time + 1 < T), other=0.0)
+        now = tl.load(dz + offset, mask=there, other=0.0)
+        before = tl.load(dz + offset - P * C_OUT, mask=there & (time > 0), other=0.0)
         first = _load_active(x, rows, inside, factor_a, offset_a, 0, C, FIRST)
         second = _load_active(x, rows, inside, factor_b, offset_b, FIRST, C, SECOND)
         a0, b0 = dot(tl.trans(after), first, a0, UPCAST), dot(tl.trans(after), second, b0, UPCAST)

@@ -73,8 +73,8 @@ def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, ou
     chosen = [words for words, part in suite.items() if (not parts or part in parts) and part not in (skipped or ())]
     if not chosen:
         raise InputError(f"--part, --skip: nothing is left of suite {name}, which has {', '.join(suite.values())}")
-    for place, words in enumerate(chosen):
-        print(f"\n== {' '.join(words)} ({place + 1} of {len(chosen)})", flush=True)
+    for index, words in enumerate(chosen):
+        print(f"\n== {' '.join(words)} ({index + 1} of {len(chosen)})", flush=True)
         started = _clocks()
         command = [sys.executable, str(Path(__file__).resolve()), "--out", str(out), *words]
         status = subprocess.run(command, check=False).returncode

@@ -113,9 +113,9 @@ def predict(
     """An answer for each path, in order."""
     answers = [Answer(str(path), []) for path in paths]
     manifest, unreadable = manifest_of_files(paths)
-    for place, reason in unreadable.items():
-        answers[place].error = reason
-    places = [place for place in range(len(paths)) if place not in unreadable]  # of the manifest's rows
+    for index, reason in unreadable.items():
+        answers[index].error = reason
+    positions = [index for index in range(len(paths)) if index not in unreadable]  # of the manifest's rows
     if manifest is None:
         return answers
     how = inference_settings(loaded.config, device, progress=progress)
@@ -127,14 +127,14 @@ def predict(
     rows = embedded.rows.tolist()
     undecoded = sorted(set(range(len(manifest))) - set(rows))
     for row, failure in zip(undecoded, embedded.failures, strict=True):
-        answers[places[row]].error = failure.reason
+        answers[positions[row]].error = failure.reason
     if rows:
         check_finite(embedded.embeddings, "the videos given")
         vectors = classes.vectors.to(device)
         cosine, nearest = cosine_topk(embedded.embeddings.to(device), vectors, min(top, len(classes.names)))
         for row, indices, values in zip(rows, nearest.tolist(), cosine.tolist(), strict=True):
             named = [(classes.names[i], round(c, 4)) for i, c in zip(indices, values, strict=True)]
-            answers[places[row]].classes = named
+            answers[positions[row]].classes = named
     return answers
 
 

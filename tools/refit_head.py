@@ -97,8 +97,8 @@ def write(out: Path, loaded: LoadedModel, head: RidgeHead, keep: float, features
     parts = [(1 - keep, head.weight, head.bias), (keep, model["linear.weight"].double(), model["linear.bias"].double())]
     # Each layer counts by the length of its points, so that a share means the same for any strength.
     lengths = [(features.double() @ weight.T + bias).norm(dim=1).mean() for _, weight, bias in parts]
-    for place, name in ((1, "linear.weight"), (2, "linear.bias")):
-        mixed = sum(part[0] / length * part[place] for part, length in zip(parts, lengths, strict=True))
+    for index, name in ((1, "linear.weight"), (2, "linear.bias")):
+        mixed = sum(part[0] / length * part[index] for part, length in zip(parts, lengths, strict=True))
         model[name] = mixed.to(model[name].dtype)
     kept = {key: value for key, value in state.items() if key not in ("optimizer", "scaler")}
     save_checkpoint(out / "checkpoints" / "best.pt", kept | {"model": model})

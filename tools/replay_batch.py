@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> None:
         origin = next(origin for origin in saved["ranks"][rank] if origin["step"] == step)
         finding = replay(run, _batch(run, rank, saved["world_size"], origin), rank, saved["world_size"])
         rows.append([rank, finding.loss, finding.gradient_norm, finding.layer or "-", len(finding.bad)])
-        culprits += [f"rank {rank}: {origin['snippets'][place]}" for place in finding.bad]
+        culprits += [f"rank {rank}: {origin['snippets'][index]}" for index in finding.bad]
     print(f"the batch of step {step + 1}, {run.precision.name}, {run.ranks.device}")
     print(Table(["rank", "loss", "gradient norm", "first layer not finite", "snippets at fault"], rows).text())
     print("\n".join(culprits))
@@ -120,7 +120,7 @@ def replay(run: Run, batch: Batch, rank: int, world_size: int) -> Finding:
         (loss * (len(part) / len(batch))).backward()
     for hook in hooks:
         hook.remove()
-    bad = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
+    bad = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
     return Finding(sum(losses) / len(losses), gradient_norm(run.model).item(), next(iter(layers), None), bad)
 
 

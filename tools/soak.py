@@ -150,10 +150,10 @@ def decode_for_long(arguments: argparse.Namespace, manifest_path: Path, counts: 
     while counts[0] < arguments.snippets:
         rows = generator.integers(len(manifest), size=_BATCH)
         starts = generator.integers(np.maximum(manifest.num_frames[rows] - clip.span, 0), endpoint=True)
-        places = generator.random((_BATCH, 2))
+        crops = generator.random((_BATCH, 2))
         requests = [
             SnippetRequest(manifest.video(int(row)), int(start), y, x, flip=row % 2 == 0)
-            for row, start, (y, x) in zip(rows, starts, places.tolist(), strict=True)
+            for row, start, (y, x) in zip(rows, starts, crops.tolist(), strict=True)
         ]
         counts[1] += len(decoder.decode(requests).failures)
         counts[0] += _BATCH

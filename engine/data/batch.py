@@ -16,7 +16,7 @@ import torch
 
 from engine.data.config import ClipFormat as ClipFormat  # the shape of the clips: a part of the contract
 
-STILL_CODEC = "image/"  # what the codec of a picture file begins with, in manifests
+STILL_CODEC = "image/"  # what the codec of a frame file begins with, in manifests
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ class Video:
     file_frames: int  # frames that decode from the whole file
     width: int  # as stored, before rotation, pixels
     height: int
-    rotation: int  # clockwise degrees to turn the stored picture for display: 0, 90, 180 or 270
+    rotation: int  # clockwise degrees to turn the stored frame for display: 0, 90, 180 or 270
     codec: str
     file_bytes: int  # size when it was indexed: a file that changed since is refused
     key_frames: tuple[int, ...]  # frame indices a decoder can start from, ascending; empty: decode from the start
     key_pts: tuple[int, ...]  # presentation time stamp of each key frame, in the stream's time base
     mtime_ns: int | None = None  # time of modification when it was indexed, ns since 1970; None: not known
     content_hash: int | None = None  # of the file as it was indexed, see `engine/data/identity.py`; None: not known
-    pixel_format: str | None = None  # FFmpeg's name of what its pictures decode to (a still's: PIL's); None: not known
+    pixel_format: str | None = None  # FFmpeg's name of what its frames decode to (a still's: PIL's); None: not known
 
     @property
     def is_still(self) -> bool:
-        """A picture file rather than a video: snippets of it are moving crops (`engine/data/stills.py`)."""
+        """A frame file rather than a video: snippets of it are moving crops (`engine/data/stills.py`)."""
         return self.codec.startswith(STILL_CODEC)
 
     @property
@@ -75,7 +75,7 @@ class CropMotion:
 
 @dataclass(frozen=True, slots=True)
 class SnippetRequest:
-    """One snippet to decode: which frames of which video, and which part of the picture."""
+    """One snippet to decode: which frames of which video, and which part of the frame."""
 
     video: Video
     start: int  # first frame, counted from the row's first frame

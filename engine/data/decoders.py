@@ -28,7 +28,7 @@ class Accelerator:
     """A decoder that takes some videos and leaves the rest to PyAV.
 
     problem: why it cannot decode for a device at all. rule: of the videos of a run, why it is not given one of them.
-    build: it, for (clip, device, threads, largest batch). stills: the same, for pictures; None where PIL is left to do it.
+    build: it, for (clip, device, threads, largest batch). stills: the same, for frames; None where PIL is left to do it.
     """
 
     problem: Callable[[torch.device], str | None]

@@ -83,4 +83,4 @@ def still_squares(request: SnippetRequest, clip: ClipFormat) -> list[tuple[float
 def snippet_frames(video: Video, start: int, clip: ClipFormat) -> list[int]:
     """Frame indices in the file of a snippet; past the row's end its last frame is repeated."""
     last = video.first_frame + video.num_frames - 1
-    return [min(video.first_frame + start + place * clip.stride, last) for place in range(clip.num_frames)]
+    return [min(video.first_frame + start + index * clip.stride, last) for index in range(clip.num_frames)]

@@ -124,13 +124,13 @@ class ClipLoader:
         ahead = stream_slice(*self._next, self.stream.batch_size + 1, self.epoch_size)
         self._next = (int(ahead[0][-1]), int(ahead[1][-1]))
         mine = slice(self.stream.rank, None, self.stream.world_size)
-        places = list(zip(epochs[mine].tolist(), positions[mine].tolist(), strict=True))
-        rows, requests = zip(*(self._request(*place) for place in places), strict=True)
-        return _Planned(places, list(rows), list(requests))
+        indices = list(zip(epochs[mine].tolist(), positions[mine].tolist(), strict=True))
+        rows, requests = zip(*(self._request(*index) for index in indices), strict=True)
+        return _Planned(indices, list(rows), list(requests))
 
     def _finish(self, planned: _Planned, decoded: DecodedClips) -> ClipBatch:
         """The batch, with stand-ins for what did not decode."""
-        places, rows, requests = planned.places, planned.rows, planned.requests
+        indices, rows, requests = planned.places, planned.rows, planned.requests
         failures: list[SampleFailure] = []
         pending = decoded.failures
         for attempt in range(MAX_REPLACEMENTS + 1):
@@ -140,7 +140,7 @@ class ClipLoader:
             if attempt == MAX_REPLACEMENTS:
                 raise InputError(_nothing_decodes(failures))
             for i in pending:
-                epoch, position = places[i]
+                epoch, position = indices[i]
                 stand_in = replacement_position(self.stream.seed, epoch, position, attempt, self.epoch_size)
                 rows[i], requests[i] = self._request(epoch, stand_in)
             again = list(pending)

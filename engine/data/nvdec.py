@@ -1,22 +1,22 @@
 """Which videos NVDEC decodes frame-exactly through DALI's `fn.decoders.video`.
 
 On the GPU DALI 2.4 builds no index (its `build_index` argument is not used): it decodes from the first
-byte on, takes one time stamp per packet, and gives the pictures out in the order of those stamps. Read
+byte on, takes one time stamp per packet, and gives the frames out in the order of those stamps. Read
 in its source, these therefore come out as *wrong frames without an error*. They are refused here and go to PyAV (`routing.py`):
 
-- VP8, VP9 and AV1 keep pictures that are decoded but never shown, MPEG-4 may pack two pictures into one
+- VP8, VP9 and AV1 keep frames that are decoded but never shown, MPEG-4 may pack two frames into one
   packet: either way later frames move. (MJPEG it does not decode at all.)
 - AVI, transport, program and raw streams lack presentation stamps: B-frames would come in decoding order.
-- MP4 with an edit list that cuts into a group of pictures: the pictures before the cut would be counted.
+- MP4 with an edit list that cuts into a group of frames: the frames before the cut would be counted.
   A store is no such stream: without B-frames, and with stamps from `bitstreams.py`.
 - Sessions are kept for later use under the size that is shown and looked for by the size that is coded, in whole blocks
   of 16 pixels (HEVC: 8). Videos whose height is no multiple of that, beside others that are as high as they are coded
   (360 and 368 rows), may get a session of those, and colours from the wrong rows. (A height or width that is no multiple
   also means a new session for each snippet, which is slow. Stored videos are free of both, see `dali/parameter_sets.py`.)
-- Odd widths or heights: its colour kernel writes 2x2 blocks, past the picture's edge.
-- Interlaced H.264: a picture may be coded as two fields, which would be counted as two frames.
+- Odd widths or heights: its colour kernel writes 2x2 blocks, past the frame's edge.
+- Interlaced H.264: a frame may be coded as two fields, which would be counted as two frames.
 - Pixel formats that NVDEC does not decode: H.264 of more than 8 bits, all but 4:2:0.
-- Stores with B-frames: their pictures are fed in decoding order, with stamps in that order.
+- Stores with B-frames: their frames are fed in decoding order, with stamps in that order.
 
 What a manifest's row tells is in `NvdecRule`; what only the file tells, in `refusal`. Nothing here imports DALI.
 """
@@ -41,7 +41,7 @@ _SIZES = {"h264": ((48, 16), (4096, 4096)), "hevc": ((144, 144), (8192, 8192))}
 _BIT_DEPTHS = {"h264": (8,), "hevc": (8, 10)}
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MATROSKA_MAGIC = b"\x1a\x45\xdf\xa3"
-_MATROSKA_HEAD = 1 << 20  # bytes in which its tracks are described: before the first picture
+_MATROSKA_HEAD = 1 << 20  # bytes in which its tracks are described: before the first frame
 # Matroska's CodecPrivate: its name, its length in one to three bytes, a record that begins with its version, 1.
 _CODEC_PRIVATE = re.compile(rb"\x63\xa2(?:[\x80-\xff]|[\x40-\x7f].|[\x20-\x3f]..)(?=\x01)", re.DOTALL)
 _MP4_CONFIGURATION = {"h264": re.compile(b"avcC"), "hevc": re.compile(b"hvcC")}
@@ -115,15 +115,15 @@ def refusal(video: Video, data: memoryview) -> str | None:
                 f"its header lists {max(counts)} pictures where {video.file_frames} are shown (an edit list, or damage), "
                 f"so DALI on the GPU would count other frames: {_MEND}"
             )
-        places = [(box, _MP4_CONFIGURATION[video.codec]) for box in _boxes(data, b"moov")]
+        parts = [(box, _MP4_CONFIGURATION[video.codec]) for box in _boxes(data, b"moov")]
     elif bytes(data[:4]) == _MATROSKA_MAGIC:
-        places = [(data[:_MATROSKA_HEAD], _CODEC_PRIVATE)]
+        parts = [(data[:_MATROSKA_HEAD], _CODEC_PRIVATE)]
     else:
         return (
             f"DALI on the GPU needs the time stamps of MP4, MOV, Matroska or WebM, and this is another format: {_MEND}"
         )
-    ends = [(place, found.end()) for place, marks in places for found in marks.finditer(place)]
-    return _coding_refusal(video.codec, [bytes(place[end : end + _RECORD_BYTES]) for place, end in ends])
+    ends = [(part, found.end()) for part, marks in parts for found in marks.finditer(part)]
+    return _coding_refusal(video.codec, [bytes(part[end : end + _RECORD_BYTES]) for part, end in ends])
 
 
 def _coding_refusal(codec: str, records: Sequence[bytes]) -> str | None:
@@ -174,7 +174,7 @@ def _decoded(video: Video) -> tuple[int, int]:
 
 
 def mp4_video_samples(data: memoryview) -> set[int]:
-    """Number of samples (coded pictures) of each video track of an MP4 or MOV file."""
+    """Number of samples (coded frames) of each video track of an MP4 or MOV file."""
     counts = set()
     for track in _boxes(data, b"moov", b"trak"):
         if any(bytes(handler[8:12]) == b"vide" for handler in _boxes(track, b"mdia", b"hdlr")):
@@ -185,19 +185,19 @@ def mp4_video_samples(data: memoryview) -> set[int]:
 
 def _boxes(data: memoryview, name: bytes, *inner: bytes) -> Iterator[memoryview]:
     """Contents of the boxes called `name`, or of those that lie `inner` to them (ISO/IEC 14496-12, 4.2)."""
-    place = 0
-    while place + 8 <= len(data):
-        size, header = int.from_bytes(data[place : place + 4], "big"), 8
+    offset = 0
+    while offset + 8 <= len(data):
+        size, header = int.from_bytes(data[offset : offset + 4], "big"), 8
         if size == 1:
-            size, header = int.from_bytes(data[place + 8 : place + 16], "big"), 16
+            size, header = int.from_bytes(data[offset + 8 : offset + 16], "big"), 16
         elif size == 0:  # up to the end
-            size = len(data) - place
+            size = len(data) - offset
         if size < header:
             return
-        if bytes(data[place + 4 : place + 8]) == name:
-            content = data[place + header : place + size]
+        if bytes(data[offset + 4 : offset + 8]) == name:
+            content = data[offset + header : offset + size]
             if inner:
                 yield from _boxes(content, *inner)
             else:
                 yield content
-        place += size
+        offset += size

@@ -124,12 +124,12 @@ def draw_video(video: PlannedVideo, *, frames: int, size: int, seed: int) -> np.
 
 
 def _chosen(key: str, names: Sequence[str], known: dict[str, Callable[..., object]]) -> list[str]:
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean '{close[0]}'? " if close else ""
             raise InputError(f"procedural.{key}: nothing here draws '{name}': {hint}there are {', '.join(known)}")
-        if name in names[:place]:
+        if name in names[:index]:
             raise InputError(f"procedural.{key}: '{name}' stands twice: keep one")
     return list(names or known)
 

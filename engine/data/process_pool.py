@@ -53,14 +53,14 @@ def run_isolated(
                 break
         while workers:
             ready = wait([worker.connection for worker in workers], POLL_S)
-            for place, worker in enumerate(workers):
+            for index, worker in enumerate(workers):
                 left_s = worker.since + time_limit_s - time.monotonic()
                 if worker.connection not in ready and left_s > 0:
                     continue
                 result = worker.take_within(time_limit_s)
                 done = worker.item
                 if isinstance(result, Lost):
-                    workers[place] = worker = Worker(function)
+                    workers[index] = worker = Worker(function)
                 worker.item = None
                 for item in queue:
                     worker.give(item)

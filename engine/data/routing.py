@@ -181,7 +181,7 @@ class RoutedDecoder(VideoDecoder):
         parts = [(lane, rows, wait()) for lane, rows, wait in begun]
         frames, failures = self._put_together(len(requests), [(rows, part.frames) for _, rows, part in parts]), {}
         for lane, rows, part in parts:
-            failures |= {rows[place]: reason for place, reason in part.failures.items()}
+            failures |= {rows[index]: reason for index, reason in part.failures.items()}
             self._note(lane, rows, requests, failures)
         while again := [row for row in failures if len(ways[row]) > 1]:
             lane = ways[again[0]][1]
@@ -190,7 +190,7 @@ class RoutedDecoder(VideoDecoder):
             ways = [way[1:] if row in again else way for row, way in enumerate(ways)]
             frames = self._put_together(len(requests), [(again, found.frames)], frames)
             failures = {row: reason for row, reason in failures.items() if row not in again}
-            failures |= {again[place]: reason for place, reason in found.failures.items()}
+            failures |= {again[index]: reason for index, reason in found.failures.items()}
             self._note(lane, again, requests, failures)
         return DecodedClips(frames, dict(sorted(failures.items())))
 

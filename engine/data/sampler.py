@@ -98,8 +98,8 @@ def _repeated(generator: np.random.Generator, weights: np.ndarray) -> np.ndarray
 
 def stream_slice(epoch: int, position: int, count: int, epoch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """The next `count` places of the endless stream, from (epoch, position): arrays (epochs, positions)."""
-    place = position + np.arange(count, dtype=np.int64)
-    return epoch + place // epoch_size, place % epoch_size
+    index = position + np.arange(count, dtype=np.int64)
+    return epoch + index // epoch_size, index % epoch_size
 
 
 def evaluation_starts(num_frames: int, num_snippets: int, span: int = 16) -> np.ndarray:

@@ -79,9 +79,9 @@ def load_tests(sources: Sequence[SourceConfig]) -> list[DataSet]:
     """
     datasets = [load_source(source) for source in sources]
     names = [dataset.name for dataset in datasets]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise InputError(f"two test sets are called '{name}': name one with data.tests.{place}.name=OTHER")
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise InputError(f"two test sets are called '{name}': name one with data.tests.{index}.name=OTHER")
     return datasets
 
 
@@ -279,5 +279,5 @@ def _path(data: DataSet, row: int) -> str:
 
 def class_lookup(manifest: Manifest, classes: Iterable[str]) -> np.ndarray:
     """int64 [V]: each video's class as an index into `classes` (all must be there)."""
-    places = {name: place for place, name in enumerate(classes)}
-    return np.array([places[name] for name in manifest.classes], dtype=np.int64)[manifest.class_index]
+    indices = {name: index for index, name in enumerate(classes)}
+    return np.array([indices[name] for name in manifest.classes], dtype=np.int64)[manifest.class_index]

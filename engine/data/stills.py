@@ -117,10 +117,10 @@ def _render(requests: Sequence[SnippetRequest], clips: Sequence[np.ndarray], cli
     except _BAD_PICTURE as error:
         return f"PIL: {error}"
     for request, part, frames in zip(requests, squares, clips, strict=True):
-        for place, (top, left, side) in enumerate(part):
+        for index, (top, left, side) in enumerate(part):
             box = (left * scale[0], top * scale[1], (left + side) * scale[0], (top + side) * scale[1])
             square = np.asarray(picture.resize((clip.crop, clip.crop), Image.Resampling.BILINEAR, box=box))
-            frames[place] = square[:, ::-1] if request.flip else square
+            frames[index] = square[:, ::-1] if request.flip else square
     return None
 
 

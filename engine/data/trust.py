@@ -50,11 +50,11 @@ def check_inside(manifest: Manifest) -> None:
         folders[folder].append(name)
     root = os.path.realpath(manifest.root)
     for folder, names in folders.items():
-        place = Path(root, folder)
-        if not _is_under(place, root):
+        directory = Path(root, folder)
+        if not _is_under(directory, root):
             _refuse(manifest, str(PurePath(folder, names[0])), "a symbolic link leads out")
-        for name in _links(place).intersection(names):
-            if not _is_under(place / name, root):
+        for name in _links(directory).intersection(names):
+            if not _is_under(directory / name, root):
                 _refuse(manifest, str(PurePath(folder, name)), "a symbolic link leads out")
 
 

@@ -67,7 +67,7 @@ def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list
     """`count` of the names at random; of one key fewer are part of more."""
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     order = generator.permutation(len(names))
-    return sorted(sorted(names)[place] for place in order[:count])
+    return sorted(sorted(names)[index] for index in order[:count])
 
 
 def _videos(pool: ClassPool, names: Sequence[str]) -> int:
@@ -203,9 +203,9 @@ def _line(
     by_videos: bool,
     marks: list[str] | None = None,
 ) -> Line:
-    places = [float(np.mean([m.point.videos for m in g])) if by_videos else x for x, g in groups.items()]
+    xs = [float(np.mean([m.point.videos for m in g])) if by_videos else x for x, g in groups.items()]
     means = [mean_over_splits(group) for group in groups.values()]
-    return Line(label, places, [m.value for m in means], [m.error for m in means], color, style, marks)
+    return Line(label, xs, [m.value for m in means], [m.error for m in means], color, style, marks)
 
 
 def _chance(measured: Sequence[Measured], test: str) -> float:

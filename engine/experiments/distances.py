@@ -144,16 +144,16 @@ def figure2_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     vectors = np.concatenate(
         [build_class_embeddings(names, setup.base.words).vectors.numpy() for _, names in (*training, *tests)]
     )
-    places = project(vectors)
+    points = project(vectors)
     clouds = []
     present = {(source, kind) for source, _, kind in entries}
     ordered = [(source, kind) for kind in ("training", "removed", "test") for source, _ in (*training, *tests)]
     for source, kind in (each for each in ordered if each in present):
         own = [index for index, (s, _, k) in enumerate(entries) if (s, k) == (source, kind)]
-        clouds.append(Cloud(f"{source}: {kind}", kind, places[own], [entries[index][1] for index in own]))
+        clouds.append(Cloud(f"{source}: {kind}", kind, points[own], [entries[index][1] for index in own]))
     counts = [[cloud.label, len(cloud.names)] for cloud in clouds]
     rows = [
-        [source, name, kind, float(x), float(y)] for (source, name, kind), (x, y) in zip(entries, places, strict=True)
+        [source, name, kind, float(x), float(y)] for (source, name, kind), (x, y) in zip(entries, points, strict=True)
     ]
     notes = [f"t-SNE of the class vectors. Removed: within {_tau(setup):g} (cosine distance) of a test class."]
     title = "Training and test classes in the word space (paper Figure 2)"

@@ -103,7 +103,7 @@ def gpus() -> list[str]:
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    return visible.split(",")[:count] if visible else [str(place) for place in range(count)]
+    return visible.split(",")[:count] if visible else [str(index) for index in range(count)]
 
 
 class Runner:

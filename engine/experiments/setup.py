@@ -81,9 +81,9 @@ def for_split(setup: Setup, split: int) -> Config:
     """The base config of one class split; where it has no random split of classes, of one seed."""
     data = setup.base.data
     seeds = [
-        f"data.{side}.{place}.class_split.seed"
+        f"data.{side}.{index}.class_split.seed"
         for side, sources in (("train", data.train), ("tests", data.tests))
-        for place, source in enumerate(sources)
+        for index, source in enumerate(sources)
         if source.class_split is not None
     ]
     return with_keys(setup.base, dict.fromkeys(seeds or ["run.seed"], split))

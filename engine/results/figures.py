@@ -50,7 +50,7 @@ def class_colors(count: int) -> list[str]:
 
 def series_colors(count: int) -> list[str]:
     """The colours of `SERIES` in turn."""
-    return [SERIES[place % len(SERIES)] for place in range(count)]
+    return [SERIES[index % len(SERIES)] for index in range(count)]
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -89,13 +89,13 @@ def accuracy_axis(axes: "Axes", title: str = "") -> None:
 
 def accuracy_bars(axes: "Axes", bars: Sequence[Bar], title: str = "") -> float:
     """Bars in per cent with their numbers above them; returns the highest end of a bar's error."""
-    places = np.arange(len(bars))
+    indices = np.arange(len(bars))
     values, errors = [100 * bar.value for bar in bars], [100 * bar.error for bar in bars]
-    axes.bar(places, values, color=[bar.color for bar in bars], width=0.65)
-    for place, value, error in zip(places, values, errors, strict=True):
+    axes.bar(indices, values, color=[bar.color for bar in bars], width=0.65)
+    for index, value, error in zip(indices, values, errors, strict=True):
         if error:
-            axes.errorbar(place, value, yerr=error, color="black", capsize=4)
-        axes.text(place, value + error + 1, f"{value:.1f} %", ha="center", va="bottom", fontsize=9)
-    axes.set_xticks(places, [textwrap.fill(bar.label, 14) for bar in bars], fontsize=9, parse_math=False)
+            axes.errorbar(index, value, yerr=error, color="black", capsize=4)
+        axes.text(index, value + error + 1, f"{value:.1f} %", ha="center", va="bottom", fontsize=9)
+    axes.set_xticks(indices, [textwrap.fill(bar.label, 14) for bar in bars], fontsize=9, parse_math=False)
     accuracy_axis(axes, title)
     return max((value + error for value, error in zip(values, errors, strict=True)), default=1.0)

@@ -59,7 +59,7 @@ def confusion_figure(result: ZeroShotResult) -> "Figure":
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, label="share of the true class's videos")
     step = max(1, int(np.ceil(_LABEL_INCHES * num_classes / (side - 3))))
     ticks = np.arange(0, num_classes, step)
-    names = [_short(result.classes[place]) for place in ticks]
+    names = [_short(result.classes[index]) for index in ticks]
     size = 10 if num_classes <= 20 else 8
     axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
@@ -78,17 +78,17 @@ def class_accuracy_figure(result: ZeroShotResult) -> "Figure":
     rows = sorted(result.per_class, key=lambda row: (row.num_videos == 0, -np.nan_to_num(row.top1), row.name))
     figure = new_figure(9, float(np.clip(0.2 * len(rows) + 1.6, 3, 60)))
     axes = figure.subplots()
-    places = np.arange(len(rows))
+    indices = np.arange(len(rows))
     accuracy = np.array([row.top1 if row.num_videos else 0.0 for row in rows])
-    axes.barh(places, 100 * accuracy, color=RIGHT, height=0.75)
-    for place, row, value in zip(places, rows, accuracy, strict=True):
+    axes.barh(indices, 100 * accuracy, color=RIGHT, height=0.75)
+    for index, row, value in zip(indices, rows, accuracy, strict=True):
         note = f"taken for {_short(row.confused_with)} ({row.confused_count})" if row.confused_with else ""
         axes.text(
-            100 * value + 1, place, note if row.num_videos else "no video", va="center", fontsize=7, parse_math=False
+            100 * value + 1, index, note if row.num_videos else "no video", va="center", fontsize=7, parse_math=False
         )
     axes.axvline(100 * result.all_classes.chance_top1, color=WRONG, linestyle="--", linewidth=1)
     labels = [f"{_short(row.name)} ({row.num_videos})" for row in rows]
-    axes.set_yticks(places, labels, fontsize=8, parse_math=False)
+    axes.set_yticks(indices, labels, fontsize=8, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 140)  # room for the notes beside full bars
     axes.set_xticks(range(0, 101, 20))
@@ -107,9 +107,9 @@ def overlap_figure(neighbours: Sequence[Neighbour], tau: float, num_shown: int =
     axes.hlines(range(len(shown)), 0, distances, colors=colors, linewidth=1)
     axes.scatter(distances, range(len(shown)), c=colors, s=16, zorder=3)
     room = 0.015 * max([tau, *distances])
-    for place, row in enumerate(shown):
+    for index, row in enumerate(shown):
         text = f"{_short(row.test_class)} ({row.test_set})"
-        axes.text(row.distance + room, place, text, va="center", fontsize=7, parse_math=False)
+        axes.text(row.distance + room, index, text, va="center", fontsize=7, parse_math=False)
     axes.axvline(tau, color="red", linewidth=1)
     axes.set_yticks(range(len(shown)), [_short(row.name) for row in shown], fontsize=7, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
@@ -143,16 +143,16 @@ def example_strips(
     """The first video of each class in turn, then the second, ...: no choosing of good ones. Decodes them anew."""
     turns: dict[int, int] = {}
     order = []
-    for place, label in enumerate(result.labels.tolist()):
+    for index, label in enumerate(result.labels.tolist()):
         turns[label] = turns.get(label, 0) + 1
-        order.append((turns[label], label, place))
-    chosen = {int(result.rows[place]): place for _, _, place in sorted(order)[:count]}
+        order.append((turns[label], label, index))
+    chosen = {int(result.rows[index]): index for _, _, index in sorted(order)[:count]}
     frames, rows = middle_snippets(dataset.manifest, list(chosen), decoder, clip)
     strips = []
     for picture, row in zip(frames.numpy(), rows, strict=True):
-        place = chosen[row]
-        true, predicted = result.classes[result.labels[place]], result.classes[result.predicted[place, 0]]
-        strips.append(Strip(picture, true, predicted, float(result.cosine[place, 0])))
+        index = chosen[row]
+        true, predicted = result.classes[result.labels[index]], result.classes[result.predicted[index, 0]]
+        strips.append(Strip(picture, true, predicted, float(result.cosine[index, 0])))
     return strips
 
 

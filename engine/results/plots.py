@@ -92,9 +92,9 @@ def _draw_line(axes: "Axes", line: Line) -> None:
     if line.marks is None:
         return
     light = np.linspace(0, 0.75, len(line.x))  # brighter with every step, as in the paper
-    for place, value, mark, share in zip(line.x, y, line.marks, light, strict=True):
-        axes.plot([place], [value], "o", color=_lighter(line.color, share), markeredgecolor=line.color, markersize=7)
-        axes.annotate(mark, (place, value), xytext=(5, 5), textcoords="offset points", fontsize=8, color=line.color)
+    for x, value, mark, share in zip(line.x, y, line.marks, light, strict=True):
+        axes.plot([x], [value], "o", color=_lighter(line.color, share), markeredgecolor=line.color, markersize=7)
+        axes.annotate(mark, (x, value), xytext=(5, 5), textcoords="offset points", fontsize=8, color=line.color)
 
 
 def _lighter(color: str, share: float) -> tuple[float, ...]:
@@ -190,9 +190,9 @@ def points_figure(clouds: Sequence[Cloud]) -> "Figure":
         axes.scatter(
             *cloud.places.T, c=color, marker=marker, s=28 if named else 10, label=f"{cloud.label} ({len(cloud.names)})"
         )
-        for place, name in zip(cloud.places, cloud.names, strict=True):
+        for point, name in zip(cloud.places, cloud.names, strict=True):
             if named:
-                axes.annotate(name, place, xytext=(4, 2), textcoords="offset points", fontsize=7, parse_math=False)
+                axes.annotate(name, point, xytext=(4, 2), textcoords="offset points", fontsize=7, parse_math=False)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend(fontsize=9, loc="best")

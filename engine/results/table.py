@@ -21,7 +21,7 @@ class Table:
         """With aligned columns; numbers stand on the right."""
         cells = [[_text(value) for value in row] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(self.header, *cells, strict=True)]
-        right = [all(isinstance(row[place], int | float) for row in self.rows) for place in range(len(widths))]
+        right = [all(isinstance(row[index], int | float) for row in self.rows) for index in range(len(widths))]
 
         def line(values: Sequence[str]) -> str:
             parts = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]

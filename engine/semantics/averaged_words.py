@@ -97,8 +97,8 @@ class AveragedWords:
         )
         if self.centred:
             raw[known] -= self.vocabulary.mean
-        for place in np.flatnonzero(~known):
-            raw[place] = random_vector(entries[place].casefold(), self.vocabulary.dim, self.config.seed)
+        for index in np.flatnonzero(~known):
+            raw[index] = random_vector(entries[index].casefold(), self.vocabulary.dim, self.config.seed)
         return raw
 
     def _describe(self, substitutes: dict[str, str], unknown: Sequence[str]) -> str:

@@ -69,11 +69,11 @@ def nearest_test_classes(
     for source, names in training:
         if not names:
             continue
-        scores, places = cosine_topk(build_class_embeddings(names, words).vectors, test_classes, 1)
+        scores, indices = cosine_topk(build_class_embeddings(names, words).vectors, test_classes, 1)
         distances = 1 - scores[:, 0]
         distances = distances.masked_fill(distances < _ROUNDING, 0.0).tolist()
-        for name, distance, place in zip(names, distances, places[:, 0].tolist(), strict=True):
-            test_set, test_class = labels[place]
+        for name, distance, index in zip(names, distances, indices[:, 0].tolist(), strict=True):
+            test_set, test_class = labels[index]
             rows.append(Neighbour(name, source, test_class, test_set, distance))
     return sorted(rows, key=lambda row: (row.distance, row.name))
 

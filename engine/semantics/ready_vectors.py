@@ -65,10 +65,10 @@ class ReadyVectors:
         missing = [name for name, rows in zip(names, found, strict=True) if not rows]
         if missing:
             raise MissingVectors(self._missing_message(missing, chosen))
-        rows = [self._one_row(name, places, chosen) for name, places in zip(names, found, strict=True)]
-        for part, places in zip(self.sets, matches, strict=True):
-            if part is not chosen and all(places):
-                self._check_agreement(names, chosen, rows, part, [options[0] for options in places])
+        rows = [self._one_row(name, indices, chosen) for name, indices in zip(names, found, strict=True)]
+        for part, indices in zip(self.sets, matches, strict=True):
+            if part is not chosen and all(indices):
+                self._check_agreement(names, chosen, rows, part, [options[0] for options in indices])
         vectors, centred = chosen.vectors[rows].astype(np.float64), self.config.centre == "yes"
         if centred:
             vectors -= chosen.vectors.mean(axis=0, dtype=np.float64)
@@ -98,8 +98,8 @@ class ReadyVectors:
         )
 
     def _missing_message(self, missing: list[str], part: _NamedVectors) -> str:
-        place = f"'{self.path}'{f' (set {part.label})' if part.label else ''}"
-        lines = [f"no vector for these classes ({len(missing)}) in {place}:"]
+        source = f"'{self.path}'{f' (set {part.label})' if part.label else ''}"
+        lines = [f"no vector for these classes ({len(missing)}) in {source}:"]
         by_lower = {name.lower(): name for name in part.names}
         for name in missing:
             near = [by_lower[hit] for hit in difflib.get_close_matches(name.lower(), by_lower, n=3)]

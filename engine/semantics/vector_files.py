@@ -223,20 +223,20 @@ def _read_text(path: Path, layout: _Format, max_words: int | None) -> "KeyedVect
 
 def _check_binary(path: Path, content: bytes, dim: int) -> None:
     """With a wrong dimension in the header, numbers are read as letters: look at the first hundred words."""
-    place = 0
+    offset = 0
     for _ in range(100):
-        space = content.find(b" ", place)
+        space = content.find(b" ", offset)
         end = space + 1 + 4 * dim
         if space < 0 or end > len(content):
             return  # a file cut short is found out while reading
-        word, values = content[place:space].lstrip(b"\n"), np.frombuffer(content[space + 1 : end], dtype="<f4")
+        word, values = content[offset:space].lstrip(b"\n"), np.frombuffer(content[space + 1 : end], dtype="<f4")
         text = word.decode("utf-8", "replace")
         if not text or not text.isprintable() or "\ufffd" in text or not np.isfinite(values).all():
             raise InputError(
                 f"word vectors '{path}': what the header announces ({dim} float32 values after every word) does not fit "
                 f"the content, as at the word {text[:30]!r}: the header is wrong, or the file is damaged"
             )
-        place = end
+        offset = end
 
 
 def _cache_home() -> Path:

@@ -72,7 +72,7 @@ class WordVectors:
         """
         word = word.lower()
         near = {edit for edit in _edits(word) if edit in self.row}
-        cuts = [(word[:place], word[place:]) for place in range(3, len(word) - 2)]
+        cuts = [(word[:index], word[index:]) for index in range(3, len(word) - 2)]
         cuts = [cut for cut in cuts if all(self.row.get(part, _FREQUENT) < _FREQUENT for part in cut)]
         pairs = [" ".join(cut) for cut in sorted(cuts, key=lambda cut: max(self.row[part] for part in cut))]
         if not near and not pairs:
@@ -85,8 +85,8 @@ class WordVectors:
 
 def _edits(word: str) -> Iterator[str]:
     """All words one insertion, deletion, swap or change of a letter away."""
-    for place in range(len(word) + 1):
-        head, tail = word[:place], word[place:]
+    for index in range(len(word) + 1):
+        head, tail = word[:index], word[index:]
         if tail:
             yield head + tail[1:]
         if len(tail) > 1:

@@ -16,7 +16,7 @@ import torch
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.config import DataConfig
 from engine.data.dali import bitstreams
-from engine.data.dali.bitstreams import BitstreamError, StoredCodec, load_groups, to_ivf
+from engine.data.dali.bitstreams import BitstreamError, StoredCodec, load_gops, to_ivf
 from engine.data.dali.matroska import to_matroska
 from engine.data.indexing import index_folder
 from engine.data.journal import FileState
@@ -24,7 +24,7 @@ from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest, concatenate
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
-from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.gops import split_frames
 from engine.data.pyav.normalise import NormalisedVideo
 from engine.data.store.index import StoreSettings, stored_path
 from engine.data.store.ingest import WorkSettings, ingest
@@ -45,7 +45,7 @@ CODECS = {  # encoder, suffix, what wraps its pictures for DALI: both that store
 
 
 def split_marked(data):
-    return [coded.removeprefix(DELIMITER) for coded in split_pictures(data)]
+    return [coded.removeprefix(DELIMITER) for coded in split_frames(data)]
 
 
 def write_other_store(folder, codec, sizes, *, num_lines_hidden=0):
@@ -228,7 +228,7 @@ def test_what_is_fed_decodes_to_the_frames_and_holds_no_more(coded, wanted, num_
     reader, entry = find_entry(video)
     with av.open(io.BytesIO(reader.read(entry, 0, len(entry.group_end) - 1)), format=video.codec) as container:
         expected = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
-    data, places, size = load_groups(video, wanted)
+    data, places, size = load_gops(video, wanted)
     least = {"h264": 0, "hevc": 144}[video.codec]  # of either side, for NVDEC
     assert size == {45: (max(128, least), max(128, least)), 16: (176, max(128, least))}[num_frames]
     with av.open(io.BytesIO(data.tobytes())) as container:
@@ -246,10 +246,10 @@ def test_what_is_fed_decodes_to_the_frames_and_holds_no_more(coded, wanted, num_
 
 
 def test_a_group_that_lacks_pictures_is_named(h264, monkeypatch):
-    short = StoredCodec(lambda data: split_pictures(data)[:-1], lambda *size: size, CODECS["mjpeg"][2])
+    short = StoredCodec(lambda data: split_frames(data)[:-1], lambda *size: size, CODECS["mjpeg"][2])
     monkeypatch.setitem(bitstreams.STORED_CODECS, "h264", short)
     with pytest.raises(BitstreamError, match=r"frame 0 is not in its group: see tools/ingest.py --verify"):
-        load_groups(next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 1), [0])
+        load_gops(next(v for v in map(h264.video, range(len(h264))) if v.num_frames == 1), [0])
 
 
 @pytest.mark.gpu

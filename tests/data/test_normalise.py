@@ -11,7 +11,7 @@ import pytest
 from engine.data.dali.parameter_sets import drop_cropping
 from engine.data.journal import Failure
 from engine.data.pyav.encode import write_video
-from engine.data.pyav.groups import GroupDecoder, split_pictures
+from engine.data.pyav.gops import GopDecoder, split_frames
 from engine.data.pyav.normalise import SourceVideo, constant_rate, even_size, normalise_file, output_rate
 from engine.data.store.index import StoreSettings
 from tests.data.videos import numbers, picture
@@ -93,11 +93,11 @@ def test_groups_are_closed_and_full(tmp_path, count, codec, b_frames):
     assert (made.num_frames, made.width, made.height, made.fps) == (count, 86, 64, 25)
     assert len(made.group_bytes) == -(-count // 8)
     assert sum(made.group_bytes) == len(made.data)
-    whole, decoder, start = rgb(made, codec), GroupDecoder(), 0
+    whole, decoder, start = rgb(made, codec), GopDecoder(), 0
     assert numbers(whole) == list(range(count))
     for group, length in enumerate(made.group_bytes):
         group_data = made.data[start : start + length]
-        alone = [frame.to_ndarray(format="rgb24") for frame in decoder.pictures(group_data, codec)]
+        alone = [frame.to_ndarray(format="rgb24") for frame in decoder.frames(group_data, codec)]
         assert np.array_equal(np.stack(alone), whole[8 * group : 8 * group + 8])
         start += length
 
@@ -117,7 +117,7 @@ def test_hevc_is_coded_as_large_as_nvdec_asks_and_shows_what_h264_shows(tmp_path
     made = normalise(path, settings=StoreSettings(short_side=64, gop=8, codec="hevc", crf=8))
     assert (made.width, made.height) == shown
     assert np.abs(rgb(made, "hevc").astype(int) - rgb(normalise(path, settings=replace(SETTINGS, crf=8)))).mean() < 2
-    coded = b"".join(drop_cropping(each, "hevc") for each in split_pictures(made.data, "hevc"))
+    coded = b"".join(drop_cropping(each, "hevc") for each in split_frames(made.data, "hevc"))
     whole = rgb(replace(made, data=coded), "hevc")
     assert whole.shape == (12, 144, 144, 3)
     assert np.array_equal(whole[:, : shown[1], : shown[0]][:, :-2, :-2], rgb(made, "hevc")[:, :-2, :-2])
@@ -163,7 +163,7 @@ def test_an_odd_size_and_a_size_that_changes(tmp_path, shared_data):
     changing = shared_data / "decode_pack" / "RomanArzumanyan__VALI__test_res_change.h264"
     made = normalise(changing)
     assert made.num_frames > 2
-    assert {frame.width for frame in GroupDecoder().pictures(made.data)} == {made.width}
+    assert {frame.width for frame in GopDecoder().frames(made.data)} == {made.width}
 
 
 def test_what_cannot_be_used_is_named(tmp_path):

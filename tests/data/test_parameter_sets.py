@@ -14,7 +14,7 @@ from engine.data.dali.parameter_sets import (
     read_h264_set,
     set_cropping,
 )
-from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.gops import split_frames
 from engine.data.pyav.normalise import build_encoder
 from engine.data.store.index import StoreSettings
 from tests.data.videos import picture
@@ -33,7 +33,7 @@ def encode(width, height, rate=Fraction(25), codec="h264", **options):
         frame = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24").reformat(format="yuv420p")
         frame.pts, frame.time_base = number, 1 / rate
         packets += context.encode(frame)
-    return split_pictures(b"".join(map(bytes, [*packets, *context.encode(None)])), codec)
+    return split_frames(b"".join(map(bytes, [*packets, *context.encode(None)])), codec)
 
 
 def decode(pictures, codec="h264"):

@@ -11,7 +11,7 @@ import pytest
 
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.files import FileFrames
-from engine.data.pyav.packets import demux, read_pictures
+from engine.data.pyav.packets import demux, read_frames
 from tests.data.videos import describe, picture
 
 
@@ -45,7 +45,7 @@ def one_frame(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "use", [first_of(demux), first_of(read_pictures), one_frame], ids=["packets", "pictures", "frames"]
+    "use", [first_of(demux), first_of(read_frames), one_frame], ids=["packets", "pictures", "frames"]
 )
 def test_what_is_left_early_gives_back_all_memory(use, tmp_path):
     path, count = tmp_path / "video.mp4", 400

@@ -19,7 +19,7 @@ from engine.data.manifest import Manifest
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.pyav.encode import write_video
-from engine.data.pyav.groups import split_runs
+from engine.data.pyav.gops import split_runs
 from engine.data.pyav.snippets import cut
 from engine.data.sources import load_source
 from engine.data.store.index import StoreIndex, StoreSettings, split_stored_path

@@ -68,11 +68,11 @@ def _bars(
     """Horizontal bars with their numbers beside them."""
     figure = new_figure(9, 1.2 + 0.42 * len(labels))
     axes = figure.subplots()
-    places = range(len(labels))
-    axes.barh(places, values, color=colours, height=0.7)
-    for place, value, note in zip(places, values, notes, strict=True):
-        axes.text(value, place, f" {note}", va="center", fontsize=8, parse_math=False)
-    axes.set_yticks(places, labels, fontsize=9, parse_math=False)
+    indices = range(len(labels))
+    axes.barh(indices, values, color=colours, height=0.7)
+    for index, value, note in zip(indices, values, notes, strict=True):
+        axes.text(value, index, f" {note}", va="center", fontsize=8, parse_math=False)
+    axes.set_yticks(indices, labels, fontsize=9, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.4 * max([*values, 1e-9]))  # room for the notes
     axes.set_xlabel(unit)
@@ -98,8 +98,8 @@ def accuracy_figure(rows: Sequence[Row]) -> "Figure":
             label = f"{case}, {precision}: {COLUMNS[column][0]}"
             axes.plot(speed, share, style, marker="o", markersize=4, color=colour, label=label)
         for row, x in zip(points, speed, strict=True):
-            place = (x, 100 * row.values["top1"])
-            axes.annotate(row.variant.split()[0], place, (0, 6), textcoords="offset points", fontsize=8, ha="center")
+            point = (x, 100 * row.values["top1"])
+            axes.annotate(row.variant.split()[0], point, (0, 6), textcoords="offset points", fontsize=8, ha="center")
     axes.set_xscale("log")
     axes.set_ylim(0, 104)
     axes.set_xlabel("videos a second, decoding included (log)")

@@ -62,7 +62,7 @@ def compile_kernel(
     constants = {name: value for name, value in constants.items() if name in names}
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
     is_aligned = [str(types.get(name, "")).startswith(("*", "i")) for name in names]
-    aligned = {(place,): [["tt.divisibility", 16]] for place, is_so in enumerate(is_aligned) if is_so}
+    aligned = {(index,): [["tt.divisibility", 16]] for index, is_so in enumerate(is_aligned) if is_so}
     source = ASTSource(kernel, signature, constants, aligned)
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(options))
 

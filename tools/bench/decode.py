@@ -42,7 +42,7 @@ from engine.data.ahead import decode_in_order, in_batches
 from engine.data.batch import SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
-from engine.data.pyav.groups import GroupDecoder, split_pictures
+from engine.data.pyav.gops import GopDecoder, split_frames
 from engine.data.pyav.processes import ProcessDecoder
 from engine.data.store.index import StoreIndex, split_stored_path
 from engine.data.store.reader import find_entry
@@ -141,8 +141,8 @@ def decode_with(decoder: VideoDecoder, material: Material, manifest: Manifest) -
     """One of the engine's decoders on one of the forms of the videos."""
 
     def decode(numbers: Sequence[int]) -> None:
-        places = [material.snippets[number] for number in numbers]
-        requests = (SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in places)
+        snippets = [material.snippets[number] for number in numbers]
+        requests = (SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in snippets)
         for decoded in decode_in_order(decoder, in_batches(requests, _BATCH)):
             if decoded.failures:
                 raise InputError(f"snippets that do not decode: {decoded.failures}")
@@ -175,12 +175,12 @@ def _limit(material: Material) -> Contestant:
         reader, entry = find_entry(material.store.video(row))
         last = start + material.clip.span - 1
         data = reader.read(entry, start // gop, last // gop)
-        pictures.append(b"".join(split_pictures(data)[: last - start // gop * gop + 1]))
-    decoder = GroupDecoder()
+        pictures.append(b"".join(split_frames(data)[: last - start // gop * gop + 1]))
+    decoder = GopDecoder()
 
     def decode(numbers: Sequence[int]) -> None:
         for number in numbers:
-            for _ in decoder.pictures(pictures[number]):
+            for _ in decoder.frames(pictures[number]):
                 pass
 
     return decode
@@ -189,7 +189,7 @@ def _limit(material: Material) -> Contestant:
 def _limit_in_processes(material: Material, count: int, opened: contextlib.ExitStack) -> Contestant:
     """As many processes as cores, each with its share of the snippets; nothing comes back."""
     pool = opened.enter_context(multiprocessing.get_context("spawn").Pool(count, _begin, (material,)))
-    return lambda numbers: pool.map(_decode_share, [numbers[place::count] for place in range(count)], chunksize=1)
+    return lambda numbers: pool.map(_decode_share, [numbers[index::count] for index in range(count)], chunksize=1)
 
 
 _LIMIT_HERE: list[Contestant] = []  # of a process of the pool

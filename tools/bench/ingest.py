@@ -221,9 +221,9 @@ def _run_filter(name: str, options: str, *inputs: tuple[NormalisedVideo, str]) -
     graph, rate = av.filter.Graph(), Fraction(video.fps).limit_denominator(1001)
     filter_, sink = graph.add(name, options), graph.add("buffersink")
     buffers = []
-    for place in (0, 1):
+    for index in (0, 1):
         buffers.append(graph.add_buffer(width=video.width, height=video.height, format="yuv420p", time_base=1 / rate))
-        buffers[-1].link_to(filter_, 0, place)
+        buffers[-1].link_to(filter_, 0, index)
     filter_.link_to(sink)
     graph.configure()
     containers = [av.open(io.BytesIO(made.data), format=codec) for made, codec in inputs]

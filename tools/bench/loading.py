@@ -33,10 +33,10 @@ class RandomSnippets(Dataset[tuple[np.ndarray, int]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int) -> tuple[np.ndarray, int]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         generator = np.random.default_rng(int(torch.randint(2**31, ())))  # torch's own is seeded anew in each worker
-        start = int(generator.integers(0, max(self.lengths[place] - self.clip.span, 0), endpoint=True))
-        frames = self.read(self.paths[place], start, self.clip)
+        start = int(generator.integers(0, max(self.lengths[index] - self.clip.span, 0), endpoint=True))
+        frames = self.read(self.paths[index], start, self.clip)
         frames += [frames[-1]] * (self.clip.num_frames - len(frames))  # too short: the last frame again
         clip_thwc = np.stack(frames)
         height, width = clip_thwc.shape[1:3]
@@ -44,7 +44,7 @@ class RandomSnippets(Dataset[tuple[np.ndarray, int]]):
         clip_thwc = clip_thwc[:, top : top + self.clip.crop, left : left + self.clip.crop]
         if generator.random() < 0.5:
             clip_thwc = clip_thwc[:, :, ::-1]
-        return np.ascontiguousarray(clip_thwc), self.labels[place]
+        return np.ascontiguousarray(clip_thwc), self.labels[index]
 
 
 def _scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -73,7 +73,7 @@ def _read_with_pyav(path: str, start: int, clip: ClipFormat) -> list[np.ndarray]
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         first = float((stream.start_time or 0) * stream.time_base)
-        wanted = [first + (start + place * clip.stride - 0.5) / stream.average_rate for place in range(clip.num_frames)]
+        wanted = [first + (start + index * clip.stride - 0.5) / stream.average_rate for index in range(clip.num_frames)]
         container.seek(max(0, int(wanted[0] / stream.time_base)), stream=stream)
         width, height = _scaled_size(stream.width, stream.height, clip.short_side)
         for frame in container.decode(stream):

@@ -12,7 +12,7 @@ from engine.data.batch import ClipFormat
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
-from engine.data.pyav.groups import split_pictures
+from engine.data.pyav.gops import split_frames
 from engine.data.pyav.normalise import ENCODERS
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
@@ -116,7 +116,7 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
         stream.codec_context.options = {"x265-params": "log-level=none:pools=none"} if settings.codec == "hevc" else {}
         stream.codec_context.extradata = _parameter_sets(data, settings.codec)
         container.start_encoding()
-        for number, picture in enumerate(split_pictures(data, settings.codec)):
+        for number, picture in enumerate(split_frames(data, settings.codec)):
             packet = av.Packet(picture)
             packet.stream, packet.time_base = stream, 1 / rate
             packet.pts = packet.dts = number

@@ -91,9 +91,9 @@ def _tensors(tree: Any) -> Iterator[torch.Tensor]:
 def _bytes(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
     """Inputs once, results once; what is changed in place is read and written."""
     total = sum(_size(tensor) for tensor in _tensors((args, kwargs)))
-    for place, argument in enumerate(func._schema.arguments):
+    for index, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            value = kwargs.get(argument.name, args[place] if place < len(args) else None)
+            value = kwargs.get(argument.name, args[index] if index < len(args) else None)
             total += sum(_size(tensor) for tensor in _tensors(value))
     results = [out] if len(func._schema.returns) == 1 else list(out or ())
     for value, described in zip(results, func._schema.returns, strict=False):

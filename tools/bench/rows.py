@@ -74,8 +74,8 @@ def table(rows: Sequence[Row]) -> Table:
         times = [""] * 3 if row.seconds is None else [number(1e3 * row.seconds[p]) for p in ("p20", "p50", "p80")]
         values = [number(COLUMNS[name][1] * row.values[name]) if name in row.values else "" for name in names]
         lines.append([row.case, row.variant, row.precision, *times, *values, row.note])
-    used = [place for place in range(len(headings)) if headings[place] or any(line[place] for line in lines)]
-    return Table([headings[place] for place in used], [[line[place] for place in used] for line in lines])
+    used = [index for index in range(len(headings)) if headings[index] or any(line[index] for line in lines)]
+    return Table([headings[index] for index in used], [[line[index] for index in used] for line in lines])
 
 
 def line(row: Row) -> str:

@@ -84,8 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
         precisions: dict[Entry, str | None] = {}
         rows: dict[Entry, Row] = {}
         with Turns[Apart, Pair](close=Apart.close) as turns:
-            for place, entry in enumerate(entries):
-                own = entry_config(tree, entry, Path(folder) / str(place), device)
+            for index, entry in enumerate(entries):
+                own = entry_config(tree, entry, Path(folder) / str(index), device)
                 start = partial(Apart, build, entry, own, device, workers, is_compiled, limit_s=arguments.limit)
                 precisions[entry] = turns.enter(str(entry), start, lambda each: each.call("warm_up", _WARMUP_STEPS))
                 if precisions[entry] is not None:

@@ -25,7 +25,7 @@ from engine.data.store.index import is_stored
 
 PART_BYTES = 2 << 30  # of the samples that are decoded at once
 _PICTURES_HELD = 8  # of a decoder, beside those it gives out
-# Pipelines of a process share DALI's pool of memory, each with a CUDA stream of its own. A video decoder gives its pictures back
+# Pipelines of a process share DALI's pool of memory, each with a CUDA stream of its own. A video decoder gives its frames back
 # to the pool while their last copies are still queued on its stream (read in DALI's source, video_decoder_base.h and
 # frames_decoder_gpu.cc): another pipeline could write over them. So only one runs at a time; all is done when `run` returns.
 _ONE_AT_A_TIME = threading.Lock()
@@ -42,21 +42,21 @@ class Sample:
 Load = Callable[[Sequence[SnippetRequest]], Sequence[Sample | str]]
 
 
-def held_bytes(video: Video, num_pictures: int) -> int:
-    """About what decoding a sample holds: what it is fed, the decoder's own pictures and those it gives out, as RGB."""
+def held_bytes(video: Video, num_frames_coded: int) -> int:
+    """About what decoding a sample holds: what it is fed, the decoder's own frames and those it gives out, as RGB."""
     fed = 0 if is_stored(video.path) else video.file_bytes
-    return fed + 3 * video.width * video.height * (num_pictures + (0 if video.is_still else _PICTURES_HELD))
+    return fed + 3 * video.width * video.height * (num_frames_coded + (0 if video.is_still else _PICTURES_HELD))
 
 
 def split_parts(costs: Sequence[int], max_count: int, max_bytes: int) -> list[list[int]]:
     """Places of the samples in order, in parts of at most so many, and of at most so many bytes unless one alone is more."""
     parts: list[list[int]] = []
     room = 0
-    for place, cost in enumerate(costs):
+    for index, cost in enumerate(costs):
         if not parts or len(parts[-1]) == max_count or cost > room:
             parts.append([])
             room = max_bytes
-        parts[-1].append(place)
+        parts[-1].append(index)
         room -= cost
     return parts
 
@@ -71,7 +71,7 @@ class BatchRunner:
         device: where the clips are; a cuda device has an index.
         max_batch_size: largest batch of the graph; more requests are decoded in several.
         explain: what DALI's error means for the video that caused it.
-        of_stills: a sample is one picture, and not the frames of a clip.
+        of_stills: a sample is one frame, and not the frames of a clip.
 
     Attributes:
         num_rebuilds: how often the graph was built anew after a sample that DALI could not decode.
@@ -116,9 +116,9 @@ class BatchRunner:
                 frames = self._no_frames(len(requests)) if frames is None else frames
                 held.append(clips)
                 frames[part] = torch.from_dlpack(clips.as_tensor())
-                for place in part:
-                    if turns := requests[place].video.rotation // 90 % 4:
-                        frames[place] = frames[place].rot90(-turns, dims=(1, 2))
+                for index in part:
+                    if turns := requests[index].video.rotation // 90 % 4:
+                        frames[index] = frames[index].rot90(-turns, dims=(1, 2))
             frames = self._no_frames(len(requests)) if frames is None else frames
         if self._stream:
             self._stream.synchronize()
@@ -138,27 +138,27 @@ class BatchRunner:
         self, requests: Sequence[SnippetRequest], load: Load, failures: dict[int, str]
     ) -> Iterator[tuple[list[int], TensorListCPU | TensorListGPU]]:
         """Places of requests and their clips, all together where possible; what fails is added to `failures`."""
-        num_pictures = 1 if self._of_stills else self._clip.num_frames
-        costs = [held_bytes(request.video, num_pictures) for request in requests]
+        num_frames_coded = 1 if self._of_stills else self._clip.num_frames
+        costs = [held_bytes(request.video, num_frames_coded) for request in requests]
         order = list(range(len(requests)))
         if len(order) > self._max_batch_size or sum(costs) > PART_BYTES:
             # Equal sizes together: NVDEC keeps a session for each. Equal files together: they are read once.
-            order.sort(key=lambda place: _size_and_path(requests[place].video))
-        parts = split_parts([costs[place] for place in order], self._max_batch_size, PART_BYTES)
+            order.sort(key=lambda index: _size_and_path(requests[index].video))
+        parts = split_parts([costs[index] for index in order], self._max_batch_size, PART_BYTES)
         for part in ([order[number] for number in numbers] for numbers in parts):
-            samples = dict(zip(part, load([requests[place] for place in part]), strict=True))
-            failures |= {place: reason for place, reason in samples.items() if isinstance(reason, str)}
+            samples = dict(zip(part, load([requests[index] for index in part]), strict=True))
+            failures |= {index: reason for index, reason in samples.items() if isinstance(reason, str)}
             yield from self._decode_loaded(requests, samples, failures)
 
     def _decode_loaded(
         self, requests: Sequence[SnippetRequest], samples: dict[int, Sample | str], failures: dict[int, str]
     ) -> Iterator[tuple[list[int], TensorListCPU | TensorListGPU]]:
         """The same for a part of them, in halves as long as a sample among them fails."""
-        good = [place for place in samples if place not in failures]
+        good = [index for index in samples if index not in failures]
         pending = deque([good] if good else [])
         while pending:
             part = pending.popleft()
-            fed = {name: [samples[place].inputs[name] for place in part] for name in samples[part[0]].inputs}
+            fed = {name: [samples[index].inputs[name] for index in part] for name in samples[part[0]].inputs}
             try:
                 clips, shapes = self._run(fed)
             except RuntimeError as error:  # DALI raises it for all that goes wrong while a graph runs
@@ -169,11 +169,11 @@ class BatchRunner:
                 else:
                     pending.extendleft([part[len(part) // 2 :], part[: len(part) // 2]])
                 continue
-            for place, (height, width, _) in zip(part, np.array(shapes.as_tensor())[:, -3:], strict=True):
-                expected = samples[place].decoded_size
+            for index, (height, width, _) in zip(part, np.array(shapes.as_tensor())[:, -3:], strict=True):
+                expected = samples[index].decoded_size
                 if (width, height) != expected:
                     says = "x".join(map(str, expected))
-                    failures[place] = f"it is {width}x{height} where the manifest says {says}: index the data set again"
+                    failures[index] = f"it is {width}x{height} where the manifest says {says}: index the data set again"
             yield part, clips
 
     def _run(self, fed: dict[str, list[np.ndarray]]) -> tuple[TensorListCPU | TensorListGPU, TensorListCPU]:

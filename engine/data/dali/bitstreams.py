@@ -1,11 +1,11 @@
-"""What the GPU's decoders are fed: a file as it is, or only the groups of pictures of a store that a snippet needs.
+"""What the GPU's decoders are fed: a file as it is, or only the GOPs of a store that a snippet needs.
 
-    store: one read ──▶ groups ──▶ coded pictures up to the last one needed, uncropped ──▶ IVF or Matroska in memory
+    store: one read ──▶ GOPs ──▶ coded frames up to the last one needed, uncropped ──▶ IVF or Matroska in memory
 
-IVF (of H.264) is 32 bytes of header (codec, size) and 12 bytes before each coded picture (length, time stamp): enough for a demuxer
-to know at once what it has, where each picture ends and in which order they are shown, none of which an elementary
+IVF (of H.264) is 32 bytes of header (codec, size) and 12 bytes before each coded frame (length, time stamp): enough for a demuxer
+to know at once what it has, where each frame ends and in which order they are shown, none of which an elementary
 stream says. Nothing is encoded or searched again. DALI's libavformat takes it from memory; its GPU decoder hands the
-pictures to NVDEC as they are, start codes and all (only for MP4, Matroska and raw streams it converts them).
+frames to NVDEC as they are, start codes and all (only for MP4, Matroska and raw streams it converts them).
 """
 
 import functools
@@ -19,7 +19,7 @@ from engine.data.batch import Video
 from engine.data.dali.matroska import to_matroska
 from engine.data.dali.parameter_sets import coded_size, drop_cropping
 from engine.data.identity import change_since_index
-from engine.data.pyav.groups import split_pictures, split_runs
+from engine.data.pyav.gops import split_frames, split_runs
 from engine.data.store.reader import StoreError, find_entry
 
 IVF_MAGIC = b"DKIF"
@@ -29,9 +29,9 @@ IVF_MAGIC = b"DKIF"
 class StoredCodec:
     """A codec of stores.
 
-    split: takes whole groups apart into coded pictures in decoding order, uncropped.
+    split: takes whole GOPs apart into coded frames in decoding order, uncropped.
     coded_size: (width, height) that these decode to, of those shown.
-    wrap: the file that a demuxer is given, uint8 [bytes], of pictures, the width and the height they decode to.
+    wrap: the file that a demuxer is given, uint8 [bytes], of frames, the width and the height they decode to.
     """
 
     split: Callable[[bytes], list[bytes]]
@@ -59,30 +59,30 @@ def load_file(video: Video) -> np.ndarray:
     return data
 
 
-def load_groups(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """The groups of a stored video in which frames lie, for a demuxer.
+def load_gops(video: Video, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """The GOPs of a stored video in which frames lie, for a demuxer.
 
     Args:
         numbers: of the frames, ascending.
 
     Returns:
-        IVF or Matroska, uint8 [bytes]; where in it the frames are, int32 [len(numbers)], counted in pictures; (width, height) that
+        IVF or Matroska, uint8 [bytes]; where in it the frames are, int32 [len(numbers)], counted in frames; (width, height) that
         they decode to, of which the upper left part is shown.
 
     Raises:
-        BitstreamError: as `load_pictures`.
+        BitstreamError: as `load_frames`.
     """
-    pictures, places = load_pictures(video, numbers)
+    frames, offsets = load_frames(video, numbers)
     codec = STORED_CODECS[video.codec]
     size = codec.coded_size(video.width, video.height)
-    return codec.wrap(pictures, *size), np.array(places, np.int32), size
+    return codec.wrap(frames, *size), np.array(offsets, np.int32), size
 
 
-def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], list[int]]:
-    """The coded pictures from which frames of a stored video decode; one read for each run of neighbouring groups.
+def load_frames(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], list[int]]:
+    """The coded frames from which frames of a stored video decode; one read for each run of neighbouring GOPs.
 
     Returns:
-        The pictures from the first of each run's first group to the last one needed of it; where among them the frames
+        The frames from the first of each run's first GOP to the last one needed of it; where among them the frames
         of these ascending `numbers` are.
 
     Raises:
@@ -95,8 +95,8 @@ def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], li
     split = STORED_CODECS[video.codec].split
     try:
         reader, entry = find_entry(video)
-        settings, pictures, places = reader.index.settings, [], []
-        if settings.b_frames:  # pictures would be numbered in decoding order
+        settings, frames, offsets = reader.index.settings, [], []
+        if settings.b_frames:  # frames would be numbered in decoding order
             raise BitstreamError(
                 "its store has B-frames, which a GPU would not be fed in the order they are shown: set data.decoder=pyav, "
                 "or ingest without"
@@ -110,24 +110,24 @@ def load_pictures(video: Video, numbers: Sequence[int]) -> tuple[list[bytes], li
             found = split(reader.read(entry, first, run[-1] // settings.gop))[:count]
             if len(found) < count:
                 raise BitstreamError(f"frame {run[-1]} is not in its group: see tools/ingest.py --verify")
-            places += [len(pictures) + number - first * settings.gop for number in run]
-            pictures += found
+            offsets += [len(frames) + number - first * settings.gop for number in run]
+            frames += found
     except (StoreError, ValueError) as error:  # ValueError: a stream that no x264 or x265 wrote
         raise BitstreamError(str(error)) from error
-    return pictures, places
+    return frames, offsets
 
 
-def to_ivf(pictures: Sequence[bytes], width: int, height: int, *, fourcc: bytes) -> np.ndarray:
-    """Coded pictures, in the order they are decoded and shown, as an IVF file: uint8 [bytes]."""
-    parts = [struct.pack("<4sHH4sHHIIII", IVF_MAGIC, 0, 32, fourcc, width, height, 25, 1, len(pictures), 0)]
-    for number, picture in enumerate(pictures):
-        parts += (struct.pack("<IQ", len(picture), number), picture)
+def to_ivf(frames: Sequence[bytes], width: int, height: int, *, fourcc: bytes) -> np.ndarray:
+    """Coded frames, in the order they are decoded and shown, as an IVF file: uint8 [bytes]."""
+    parts = [struct.pack("<4sHH4sHHIIII", IVF_MAGIC, 0, 32, fourcc, width, height, 25, 1, len(frames), 0)]
+    for number, frame in enumerate(frames):
+        parts += (struct.pack("<IQ", len(frame), number), frame)
     return np.frombuffer(b"".join(parts), np.uint8)
 
 
 def _stored_codec(codec: str, wrap: Callable[[Sequence[bytes], int, int], np.ndarray]) -> StoredCodec:
     return StoredCodec(
-        lambda data: [drop_cropping(each, codec) for each in split_pictures(data, codec)],
+        lambda data: [drop_cropping(each, codec) for each in split_frames(data, codec)],
         functools.partial(coded_size, codec=codec),
         wrap,
     )

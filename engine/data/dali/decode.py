@@ -2,7 +2,7 @@
 
     requests ──▶ bytes (threads) ──▶ graph (`graph.py`, run by `batches.py`) ──▶ clips ──▶ turned upright
 
-A raw file is fed whole, a stored video only the groups that the snippet touches (`bitstreams.py`).
+A raw file is fed whole, a stored video only the GOPs that the snippet touches (`bitstreams.py`).
 DALI's own prefetching is off (queue depth 1): the loader calls `decode` ahead of time in a thread.
 """
 
@@ -17,7 +17,7 @@ import torch
 from engine.data import nvdec
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.dali.batches import BatchRunner, Sample
-from engine.data.dali.bitstreams import BitstreamError, load_file, load_groups
+from engine.data.dali.bitstreams import BitstreamError, load_file, load_gops
 from engine.data.dali.graph import build_clip_pipeline, window_inputs
 from engine.data.geometry import crop_window, snippet_frames
 from engine.data.store.index import is_stored
@@ -76,7 +76,7 @@ class DaliDecoder(VideoDecoder):
         numbers, order = np.unique(snippet_frames(video, request.start, self.clip), return_inverse=True)
         if is_stored(video.path):
             try:
-                encoded, frames, size = load_groups(video, numbers.tolist())
+                encoded, frames, size = load_gops(video, numbers.tolist())
             except BitstreamError as error:
                 return str(error)
         else:

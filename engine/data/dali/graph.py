@@ -5,14 +5,14 @@
 
 What was found out about DALI 2.4 and is relied on here (tests hold it):
 
-Frames. `frames` counts decoded pictures in presentation order, whatever the time stamps say: exact on
-  the CPU for hidden (alt-ref) pictures, edit lists, a variable rate and late first stamps. On the GPU it
+Frames. `frames` counts decoded frames in presentation order, whatever the time stamps say: exact on
+  the CPU for hidden (alt-ref) frames, edit lists, a variable rate and late first stamps. On the GPU it
   is exact only for what `engine.data.nvdec` lets through. Every snippet is decoded from the first byte fed
   (there is no index), so from a raw file the time it takes grows with its start. A frame asked for twice is decoded
   twice from there, so frames that are repeated past the end are decoded once and copied afterwards.
-  Beyond the packets of a file DALI raises (`pad_mode="none"`). Between the pictures that decode and the
+  Beyond the packets of a file DALI raises (`pad_mode="none"`). Between the frames that decode and the
   packets (hidden ones stored apart) it leaves memory as it was: `Video.file_frames` must be the decoded
-  count, as the indexer makes it. A picture size that changes within a stream is not supported.
+  count, as the indexer makes it. A frame size that changes within a stream is not supported.
 Codecs. The CPU backend decodes VP8, VP9 and MJPEG, at any size, 8 or 10 bits, 4:2:0 to 4:4:4.
 Colour. Y'CbCr -> R'G'B' by BT.601 always, limited or full range as the stream is tagged; matrix tags
   (BT.709, BT.2020) are not looked at. Chroma is interpolated. The PyAV decoder follows the same rule.
@@ -39,7 +39,7 @@ def empty_pipeline(device: torch.device, num_threads: int, max_batch_size: int) 
 
 
 def decoding_on(device: torch.device) -> str:
-    """DALI's name for the device of an operator that takes bytes on the host and gives pictures on `device`."""
+    """DALI's name for the device of an operator that takes bytes on the host and gives frames on `device`."""
     return "mixed" if device.type == "cuda" else "cpu"
 
 
@@ -47,7 +47,7 @@ def build_clip_pipeline(clip: ClipFormat, device: torch.device, num_threads: int
     """The graph, on either device. Inputs by name, one item a sample; outputs: clips, decoded shapes.
 
     Inputs: encoded uint8 [bytes]; frames int32 [F], ascending; order int32 [T], index into `frames`;
-        shown float32 [2], height and width of the upper left part of the decoded picture that is shown;
+        shown float32 [2], height and width of the upper left part of the decoded frame that is shown;
         size float32 [2], height and width to scale that to; top, left float32, position of the crop as a share
         of the room there is; mirror_x, mirror_y int32, 1 to mirror left-right or top-bottom.
     Outputs: uint8 [T, crop, crop, 3] on `device`; int64 [4] on the CPU, (F, H, W, 3) as decoded.
@@ -105,7 +105,7 @@ def window_inputs(window: CropWindow, clip: ClipFormat) -> dict[str, np.ndarray]
 def mirror_inputs(flip: bool, quarter_turns: int) -> dict[str, np.ndarray]:
     """`mirror_x` and `mirror_y` for a snippet that is turned after the graph.
 
-    The displayed picture is mirrored left-right: one that still lies on its side is mirrored top-bottom.
+    The displayed frame is mirrored left-right: one that still lies on its side is mirrored top-bottom.
     """
     lies = quarter_turns % 2 == 1
     return {"mirror_x": np.array(flip and not lies, np.int32), "mirror_y": np.array(flip and lies, np.int32)}

@@ -1,15 +1,15 @@
-"""What H.264 and HEVC say of a stream before its first picture; and their pictures without cropping, whole blocks.
+"""What H.264 and HEVC say of a stream before its first frame; and their frames without cropping, whole blocks.
 
 A block is a macroblock of 16 x 16 pixels (H.264), or x265's smallest coding unit of 8 x 8 (HEVC).
 
 Why the latter. DALI keeps NVDEC sessions for later use, noted under the size that is *shown*, and looks for them by the size
-that is *coded* (read in its source, frames_decoder_gpu.cc). Of a picture 170 pixels wide, coded as 176, no session is ever found
+that is *coded* (read in its source, frames_decoder_gpu.cc). Of a frame 170 pixels wide, coded as 176, no session is ever found
 again: each snippet opens one, which is said to take tens of milliseconds. And a session of 176 x 240 that is found for
-pictures of which 228 rows are shown makes wrong colours of them without an error. So the cropping is taken out of
+frames of which 228 rows are shown makes wrong colours of them without an error. So the cropping is taken out of
 the stream and left to the graph.
 
-NVDEC decodes no HEVC below 144 x 144 (H.264: 48 x 16). Smaller pictures are padded to that before they are coded, and
-their parameter sets then say which part is shown; whoever takes the cropping out has pictures that NVDEC decodes.
+NVDEC decodes no HEVC below 144 x 144 (H.264: 48 x 16). Smaller frames are padded to that before they are coded, and
+their parameter sets then say which part is shown; whoever takes the cropping out has frames that NVDEC decodes.
 """
 
 import functools
@@ -32,37 +32,37 @@ def coded_size(width: int, height: int, codec: str = "h264") -> tuple[int, int]:
     return tuple(max(least, -(-side // block) * block) for side in (width, height))
 
 
-def drop_cropping(picture: bytes, codec: str = "h264") -> bytes:
-    """A coded picture (Annex B) of x264's or x265's; a sequence parameter set at its beginning then crops nothing.
+def drop_cropping(frame: bytes, codec: str = "h264") -> bytes:
+    """A coded frame (Annex B) of x264's or x265's; a sequence parameter set at its beginning then crops nothing.
 
     Raises:
         ValueError: a parameter set of a kind that they do not write (interlaced, layers), or one that ends too early.
     """
-    return set_cropping(picture, codec, 0, 0)
+    return set_cropping(frame, codec, 0, 0)
 
 
-def set_cropping(picture: bytes, codec: str, right: int, bottom: int) -> bytes:
-    """A coded picture whose sequence parameter set, if it begins with one, has so many pixels (even) not shown.
+def set_cropping(frame: bytes, codec: str, right: int, bottom: int) -> bytes:
+    """A coded frame whose sequence parameter set, if it begins with one, has so many pixels (even) not shown.
 
     Raises:
         ValueError: as `drop_cropping`.
     """
-    start = picture.find(_PARAMETER_SETS[codec], 0, _HEAD_BYTES) + len(_START)
+    start = frame.find(_PARAMETER_SETS[codec], 0, _HEAD_BYTES) + len(_START)
     if start < len(_START):
-        return picture
-    end = picture.find(_START, start)
-    end = len(picture) if end < 0 else end
-    unit = picture[start:end]
+        return frame
+    end = frame.find(_START, start)
+    end = len(frame) if end < 0 else end
+    unit = frame[start:end]
     tail = len(unit) - len(unit.rstrip(b"\x00"))  # zeros that belong to the next start code
-    return picture[:start] + _cropped(unit[: len(unit) - tail], codec, right, bottom) + picture[end - tail :]
+    return frame[:start] + _cropped(unit[: len(unit) - tail], codec, right, bottom) + frame[end - tail :]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """What a sequence parameter set says of its pictures.
+    """What a sequence parameter set says of its frames.
 
     chroma_format: 0 none, 1 4:2:0, 2 4:2:2, 3 4:4:4. bit_depth: of luma and chroma, the larger.
-    is_progressive: every coded picture is a whole frame, none is a field (H.264's frame_mbs_only_flag).
+    is_progressive: every coded frame is a whole frame, none is a field (H.264's frame_mbs_only_flag).
     """
 
     chroma_format: int
@@ -159,8 +159,8 @@ def _read_up_to_size(bits: "_Bits") -> StreamFacts:
         depth += max(bits.exponential(), bits.exponential())  # bit_depth_luma_minus8, bit_depth_chroma_minus8
         bits.skip(1)  # qpprime_y_zero_transform_bypass_flag
         if bits.read(1):  # seq_scaling_matrix_present_flag
-            for place in range(12 if chroma_format == 3 else 8):
-                _skip_scaling_list(bits, 16 if place < 6 else 64)
+            for offset in range(12 if chroma_format == 3 else 8):
+                _skip_scaling_list(bits, 16 if offset < 6 else 64)
     bits.exponential()  # log2_max_frame_num_minus4
     order_type = bits.exponential()  # pic_order_cnt_type
     if order_type == 0:

@@ -54,12 +54,12 @@ def build_still_pipeline(clip: ClipFormat, device: torch.device, num_threads: in
             fn.resize(
                 picture,
                 size=(clip.crop, clip.crop),
-                roi_start=start[place],
-                roi_end=end[place],
+                roi_start=start[index],
+                roi_end=end[index],
                 interp_type=types.INTERP_LINEAR,
                 antialias=True,
             )
-            for place in range(clip.num_frames)
+            for index in range(clip.num_frames)
         ]
         clips = fn.flip(fn.stack(*frames, axis_name="F"), horizontal=mirror_x, vertical=mirror_y)
         pipeline.set_outputs(clips, picture.shape(dtype=types.INT64))

@@ -84,8 +84,8 @@ def read_layout(
 
 def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, class_names: Path | None) -> None:
     """What every layout needs: names for numbers, no row twice, a reason for each file, and what was found, in lines."""
-    places = [folder.root, folder.root.absolute().parent, *(path.parent for path in listing.lists)]
-    name_classes(listing, class_names, [*places, annotations] if annotations and annotations.is_dir() else places)
+    folders = [folder.root, folder.root.absolute().parent, *(path.parent for path in listing.lists)]
+    name_classes(listing, class_names, [*folders, annotations] if annotations and annotations.is_dir() else folders)
     listing.drop_duplicates()
     used = {path.resolve() for path in listing.lists}
     others = [other for other in folder.others if (folder.root / other.path).resolve() not in used]
@@ -194,12 +194,12 @@ def _chosen_tables(folder: VideoFolder, annotations: Path | None) -> list[Path]:
     """The user's table, or those of a folder that list its videos."""
     if annotations is not None and annotations.is_file():
         return [annotations]
-    place = annotations or folder.root
-    tables = find_tables(place)
+    where = annotations or folder.root
+    tables = find_tables(where)
     if chosen := listing_tables(folder, tables) if annotations else find_lists_beside(folder):
         return chosen
     plain = [path for path in tables if path.suffix.lower() in (".csv", ".tsv")]
     if len(plain) != 1:
         found = f"{len(plain)} tables" if plain else "no .csv or .tsv"
-        raise InputError(f"{found} in '{place}': say which lists the videos with --annotations FILE")
+        raise InputError(f"{found} in '{where}': say which lists the videos with --annotations FILE")
     return plain

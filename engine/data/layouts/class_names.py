@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"-?\d+(\.0+)?")  # 1.0 is what spreadsheets make of it
 _SHOWN = 5
 
 
-def name_classes(listing: Listing, given: Path | None, places: Sequence[Path]) -> None:
+def name_classes(listing: Listing, given: Path | None, indices: Sequence[Path]) -> None:
     """Put names in the place of numeric labels; say so, or warn where there are no names.
 
     Args:
@@ -40,7 +40,7 @@ def name_classes(listing: Listing, given: Path | None, places: Sequence[Path]) -
         listing.lists.append(given)
         listing.notes.append(f"class names from {given.name} (--class-names)")
     elif numbers and numbers == labels:
-        found = _find_names(listing, places, numbers)
+        found = _find_names(listing, indices, numbers)
         if found is not None:
             _rename(listing, found[1])
             first = min(numbers, key=float)
@@ -129,11 +129,11 @@ def _covering(names: dict[str, str], labels: set[str]) -> dict[str, str] | None:
     return None
 
 
-def _find_names(listing: Listing, places: Sequence[Path], numbers: set[str]) -> tuple[Path, dict[str, str]] | None:
+def _find_names(listing: Listing, folders: Sequence[Path], numbers: set[str]) -> tuple[Path, dict[str, str]] | None:
     """The file of class names beside the list or the videos, and label -> name; None if there is none, or several disagree."""
     found: list[tuple[Path, dict[str, str]]] = []
-    for place in dict.fromkeys(place.resolve() for place in places):
-        for path in sorted(place.iterdir()):
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        for path in sorted(folder.iterdir()):
             is_used = any(path.samefile(used) for used in listing.lists) if path.is_file() else True
             if (
                 is_used

@@ -47,10 +47,10 @@ def read_hmdb51(folder: VideoFolder, annotations: Path | None, split_number: int
 def find_lists(folder: VideoFolder) -> Path | None:
     """The folder of official lists, in or beside the data set, that speaks of most of its class folders."""
     classes = {path.split("/")[-2] for path in folder.paths if "/" in path}
-    for place in folders_with("*_test_split?.txt", folder.root):
-        listed = {path.name.rpartition("_test_split")[0] for path in place.glob("*_test_split?.txt")}
+    for beside in folders_with("*_test_split?.txt", folder.root):
+        listed = {path.name.rpartition("_test_split")[0] for path in beside.glob("*_test_split?.txt")}
         if len(classes & listed) > 0.5 * len(classes):
-            return place
+            return beside
     return None
 
 

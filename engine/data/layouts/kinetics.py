@@ -53,7 +53,7 @@ def read_kinetics(folder: VideoFolder, annotations: Path | None) -> Listing:
         else:
             listing.entries.append(dataclasses.replace(entry, copies=tuple(others)))
     _say_copies(listing)
-    unread = [path.name for place in {table.parent for table in tables} for path in _without_labels(place)]
+    unread = [path.name for index in {table.parent for table in tables} for path in _without_labels(index)]
     if unread:
         listing.notes.append(f"{', '.join(unread)} name no labels, or not all columns of Kinetics: not read")
     if not listing.entries and not listing.undecided:
@@ -110,10 +110,10 @@ def _rows(table: Path, listing: Listing) -> list[tuple[str, str, float, float, s
     """(label, youtube_id, start, end, split) of the rows that can be read; the others become problems."""
     text = read_text(table)
     header, *lines = rows_of(text, _separator(text) or ",")
-    places = [[value.lower() for value in header.values].index(name) for name in COLUMNS]
+    indices = [[value.lower() for value in header.values].index(name) for name in COLUMNS]
     rows = []
     for row in lines:
-        values = [row.values[place] if place < len(row.values) else "" for place in places]
+        values = [row.values[index] if index < len(row.values) else "" for index in indices]
         kind, reason, start, end = _check(row, values)
         if reason:
             problem = f"{table}, line {row.line}: {reason}"

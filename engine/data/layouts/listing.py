@@ -248,7 +248,7 @@ def stem_of(path: str) -> str:
 
 def folders_with(pattern: str, root: Path) -> Iterator[Path]:
     """The root, its subfolders and the folders beside it, as far as they hold a file of this pattern."""
-    inside, beside = (sorted(f for f in place.iterdir() if f.is_dir()) for place in (root, root.resolve().parent))
+    inside, beside = (sorted(f for f in parent.iterdir() if f.is_dir()) for parent in (root, root.resolve().parent))
     for folder in (root, *inside, *beside):
         try:
             if next(folder.glob(pattern), None) is not None:

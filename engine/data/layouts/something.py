@@ -41,8 +41,8 @@ def read_something(folder: VideoFolder, annotations: Path | None) -> Listing:
         records = read_json(source)
         if not isinstance(records, list):
             raise InputError(f"'{source}' is no list of records with id and template")
-        for place, record in enumerate(records):
-            _add(listing, stems, record, split, f"{source.name}, record {place}")
+        for index, record in enumerate(records):
+            _add(listing, stems, record, split, f"{source.name}, record {index}")
     if not listing.entries and not listing.undecided:
         first = listing.problems[0].text if listing.problems else "the lists are empty"
         raise InputError(f"none of the videos of {', '.join(map(str, lists))} is under '{folder.root}': {first}")

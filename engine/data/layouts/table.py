@@ -61,10 +61,10 @@ def find_tables(root: Path) -> list[Path]:
 def find_lists_beside(folder: VideoFolder) -> list[Path]:
     """Tables that list the folder's videos, in the root or else in one of its folders without videos (annotations/)."""
     holders = {path.split("/")[0] for path in folder.paths}
-    beside = (place for place in sorted(folder.root.iterdir()) if place.is_dir() and place.name not in holders)
-    for place in (folder.root, *(place for place in beside if not place.name.startswith("."))):
+    beside = (each for each in sorted(folder.root.iterdir()) if each.is_dir() and each.name not in holders)
+    for each in (folder.root, *(each for each in beside if not each.name.startswith("."))):
         with contextlib.suppress(PermissionError):
-            if found := listing_tables(folder, find_tables(place)):
+            if found := listing_tables(folder, find_tables(each)):
                 return found
     return []
 
@@ -85,11 +85,11 @@ def listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
 def _lists_videos(table: Path, folder: VideoFolder) -> bool:
     """Whether one of the first rows names a file that is there, and a label."""
     text, files = read_text(table, _HEAD_BYTES), FileFinder(folder)
-    separator, places, has_header = _format(text, files)
+    separator, columns, has_header = _format(text, files)
     rows = rows_of(text, separator)[:_HEAD_ROWS]
     if not has_header and rows and len(rows[0].values) > _MAX_COLUMNS:
         return False
-    paths = [row.values[places["path"]] for row in rows if _has_label(row, places)]
+    paths = [row.values[columns["path"]] for row in rows if _has_label(row, columns)]
     # A list of class names (1,archery) beside class folders 0/, 1/, ... whose files are called 1.mp4, 2.mp4.
     if (
         paths
@@ -101,8 +101,8 @@ def _lists_videos(table: Path, folder: VideoFolder) -> bool:
     return any(files.find(path) for path in paths)
 
 
-def _has_label(row: Row, places: dict[str, int]) -> bool:
-    return len(row.values) > max(places["path"], places["label"]) and bool(row.values[places["path"]])
+def _has_label(row: Row, columns: dict[str, int]) -> bool:
+    return len(row.values) > max(columns["path"], columns["label"]) and bool(row.values[columns["path"]])
 
 
 def read_tables(folder: VideoFolder, tables: Sequence[Path]) -> Listing:
@@ -128,7 +128,7 @@ def read_tables(folder: VideoFolder, tables: Sequence[Path]) -> Listing:
 def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) -> str:
     """Add the rows of one table; returns why it has none, or ""."""
     files, text = FileFinder(folder), read_text(table)
-    separator, places, has_header = _format(text, files)
+    separator, columns, has_header = _format(text, files)
     rows = rows_of(text, separator)
     if not rows:
         return f"'{table}' is empty: it needs lines of path,label"
@@ -141,17 +141,17 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
     if not rows:
         return f"'{table}' lists no videos below its header"
     names = [name for name in rows[0].values if _is_column(name)] if not has_header else []
-    if names and not files.find(rows[0].values[min(places["path"], len(rows[0].values) - 1)]):
+    if names and not files.find(rows[0].values[min(columns["path"], len(rows[0].values) - 1)]):
         path, label = (", ".join(_COLUMNS[column][:6]) for column in ("path", "label"))
         return f"'{table}': the first line names {', '.join(names)}, but not both a path ({path}) and a label ({label})"
-    order = ", ".join(sorted(places, key=places.get))
+    order = ", ".join(sorted(columns, key=columns.get))
     header = f"columns {order}" if has_header else f"no header, taken as {'path, label' if separator == ' ' else order}"
     listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
     if separator == " ":
         rows = _without_counts(rows, listing, table)
-    files.look_around([row.values[places["path"]] for row in rows if _has_label(row, places)][:_HEAD_ROWS])
+    files.look_around([row.values[columns["path"]] for row in rows if _has_label(row, columns)][:_HEAD_ROWS])
     for row in rows:
-        problem = _add_row(listing, files, row, places, table, split)
+        problem = _add_row(listing, files, row, columns, table, split)
         if problem is not None:
             listing.problems.append(problem)
     if files.num_moved and not (files.prefix or files.strip):
@@ -159,8 +159,8 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
             f"{table.name}: {files.num_moved} paths without their suffix: the file of that name is taken"
         )
     elif files.num_moved:
-        place = f"'{files.prefix or '.'}'" + f", {files.strip} folders of each path taken away" * (files.strip > 0)
-        listing.notes.append(f"{table.name}: its paths are taken as of {place}, for as they stand none is there")
+        moved = f"'{files.prefix or '.'}'" + f", {files.strip} folders of each path taken away" * (files.strip > 0)
+        listing.notes.append(f"{table.name}: its paths are taken as of {moved}, for as they stand none is there")
     return ""
 
 
@@ -183,13 +183,13 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], bool]:
             split = [
                 row for row in split if suffix_of(row.values[0]) in VIDEO_SUFFIXES or _NUMBERS.fullmatch(row.values[-1])
             ]
-        for places in _NO_HEADER:
+        for columns in _NO_HEADER:
             fitting = FileFinder(files.folder)
-            numbered = [row for row in split if "number" not in places or row.values[0].isdigit()]
-            paths = [row.values[places["path"]] for row in numbered if _has_label(row, places)]
+            numbered = [row for row in split if "number" not in columns or row.values[0].isdigit()]
+            paths = [row.values[columns["path"]] for row in numbered if _has_label(row, columns)]
             fitting.look_around(paths)
             num_found = sum(fitting.find(path) is not None for path in paths)
-            scores.append(((num_found, 2 * len(split) > len(rows)), separator, places))
+            scores.append(((num_found, 2 * len(split) > len(rows)), separator, columns))
     best = max(scores, key=lambda score: score[0])  # the first of equals
     return (*(best[1:] if any(best[0]) else (",", _NO_HEADER[0])), False)
 
@@ -199,9 +199,9 @@ def _header(values: Sequence[str]) -> dict[str, int] | None:
     names = [value.lower().replace(" ", "_") for value in values]
     found = {}
     for column, spellings in _COLUMNS.items():
-        place = next((names.index(spelling) for spelling in spellings if spelling in names), None)
-        if place is not None:
-            found[column] = place
+        index = next((names.index(spelling) for spelling in spellings if spelling in names), None)
+        if index is not None:
+            found[column] = index
     return found if "path" in found and "label" in found else None
 
 
@@ -226,7 +226,7 @@ def _add_row(
 ) -> Problem | None:
     """An entry, or the problem of a row that is none."""
     where = f"{table}, line {row.line}"
-    fields = {name: row.values[place] if place < len(row.values) else "" for name, place in columns.items()}
+    fields = {name: row.values[index] if index < len(row.values) else "" for name, index in columns.items()}
     path, label = fields["path"], fields["label"]
     reason = row.error or no_label(label)
     if not reason and not (path and label):

@@ -93,7 +93,7 @@ def _by_quotes(text: str, separator: str) -> Iterator[Row]:
     start = 0
     while start < len(lines):
         reader = csv.reader(
-            (lines[place] for place in range(start, len(lines))),
+            (lines[index] for index in range(start, len(lines))),
             delimiter=separator,
             strict=True,
             skipinitialspace=True,

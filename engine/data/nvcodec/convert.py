@@ -1,8 +1,8 @@
-"""NV12 pictures to RGB windows on a GPU, by the rule of `engine/data/pyav/convert.py`, to the bit.
+"""NV12 frames to RGB windows on a GPU, by the rule of `engine/data/pyav/convert.py`, to the bit.
 
 NV12 is what NVDEC writes: rows of luma, and below them half as many rows in which Cb and Cr take turns. PyNvVideoCodec
 could give RGB itself, but by the matrix that a file's tag names and with the nearest chroma sample. Here the whole numbers
-of `planar.py` are computed with torch, for all pictures of many snippets at once; only what is shown is touched.
+of `planar.py` are computed with torch, for all frames of many snippets at once; only what is shown is touched.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _MATRIX: list[list[int]] = rgb_matrix(full_range=False).tolist()  # stores are o
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Which samples make a window, along one axis of a picture: int64 [3, length].
+    """Which samples make a window, along one axis of a frame: int64 [3, length].
 
     In its rows: luma; the nearer and the farther sample of chroma.
     """
@@ -28,7 +28,7 @@ class Places:
 
     @classmethod
     def of(cls, begin: int, length: int, size: int, *, mirrored: bool = False) -> "Places":
-        """`length` pixels from `begin` on of a picture of `size`; beside it the outermost chroma is repeated."""
+        """`length` pixels from `begin` on of a frame of `size`; beside it the outermost chroma is repeated."""
         luma = np.arange(begin, begin + length)
         luma = luma[::-1] if mirrored else luma
         near = luma // 2
@@ -46,23 +46,23 @@ def window_places(window: CropWindow, crop: int) -> tuple[Places, Places]:
 
 
 def to_rgb(nv12: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Windows of pictures of limited range.
+    """Windows of frames of limited range.
 
     Args:
         nv12: uint8 [M, 3 * H / 2, W], H and W even.
-        rows, columns: int64 [M, 3, height] and [M, 3, width], `Places` of each picture's window.
+        rows, columns: int64 [M, 3, height] and [M, 3, width], `Places` of each frame's window.
 
     Returns:
         uint8 [M, height, width, 3].
     """
     height, width = nv12.shape[1] // 3 * 2, nv12.shape[2]
     luma, chroma = nv12[:, :height], nv12[:, height:].unflatten(2, (width // 2, 2))
-    picture = torch.arange(len(nv12), device=nv12.device)[:, None]
+    frame = torch.arange(len(nv12), device=nv12.device)[:, None]
     # Between its samples chroma counts 3/4 of the nearer and 1/4 of the farther one; times 16 it is whole.
-    tall = chroma[picture, rows[:, 1]].to(torch.int16) * 3 + chroma[picture, rows[:, 2]]
-    picture, row = picture[:, None], torch.arange(rows.shape[2], device=nv12.device)[:, None]
-    wide = tall[picture, row, columns[:, 1, None]] * 3 + tall[picture, row, columns[:, 2, None]]
-    grey = luma[picture, rows[:, 0, :, None], columns[:, 0, None]].to(torch.int32)
+    tall = chroma[frame, rows[:, 1]].to(torch.int16) * 3 + chroma[frame, rows[:, 2]]
+    frame, row = frame[:, None], torch.arange(rows.shape[2], device=nv12.device)[:, None]
+    wide = tall[frame, row, columns[:, 1, None]] * 3 + tall[frame, row, columns[:, 2, None]]
+    grey = luma[frame, rows[:, 0, :, None], columns[:, 0, None]].to(torch.int32)
     blue, red = wide.to(torch.int32).unbind(-1)
     rgb = torch.empty((*grey.shape, 3), dtype=torch.uint8, device=nv12.device)
     for channel, (of_luma, of_blue, of_red, offset) in enumerate(_MATRIX):
@@ -76,7 +76,7 @@ def to_rgb(nv12: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> tor
 
 
 def scaled_crop(nv12: torch.Tensor, size: tuple[int, int], window: CropWindow, crop: int) -> torch.Tensor:
-    """The crop of a snippet whose pictures have to be scaled, not yet turned; RGB is rounded before it is scaled.
+    """The crop of a snippet whose frames have to be scaled, not yet turned; RGB is rounded before it is scaled.
 
     Args:
         nv12: uint8 [T, 3 * H / 2, W] as coded. size: (width, height) of the upper left part that is shown.

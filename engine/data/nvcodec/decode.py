@@ -1,8 +1,8 @@
 """The PyNvVideoCodec decoder: snippets of stores through NVDEC with sessions that stay open, to clips on the GPU.
 
-    requests ──▶ coded pictures of the groups ──▶ sessions (`sessions.py`), in threads ──▶ NV12 ──▶ clips (`convert.py`)
+    requests ──▶ coded frames of the GOPs ──▶ sessions (`sessions.py`), in threads ──▶ NV12 ──▶ clips (`convert.py`)
 
-Threads read, feed and wait for the video engines; Python's lock is free meanwhile. Their pictures go into one tensor for
+Threads read, feed and wait for the video engines; Python's lock is free meanwhile. Their frames go into one tensor for
 each coded size, on the streams of the sessions. What makes clips of it is queued once for a batch, behind all of them, on
 a stream of the decoder's own; the calling thread waits for that one, and no training step does.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
-from engine.data.dali.bitstreams import STORED_CODECS, BitstreamError, load_pictures
+from engine.data.dali.bitstreams import STORED_CODECS, BitstreamError, load_frames
 from engine.data.geometry import CropWindow, crop_window, snippet_frames
 from engine.data.nvcodec.convert import scaled_crop, to_rgb, window_places
 from engine.data.nvcodec.sessions import Kind, SessionError, Sessions, import_nvcodec
@@ -116,7 +116,7 @@ class _Batch:
                 for _, width, height in [kind]
             }
             self._allocated = stream.record_event() if stream else None
-        self._places = {row: place for rows in self._rows.values() for place, row in enumerate(rows)}
+        self._places = {row: index for rows in self._rows.values() for index, row in enumerate(rows)}
         self._waiting = deque(self._places)  # one size after another, so that a thread finds the session it had
         self._decoded: list[torch.cuda.Event] = []
         self._lock = threading.Lock()
@@ -132,13 +132,13 @@ class _Batch:
         kind = _kind(request.video)
         numbers = snippet_frames(request.video, request.start, self.clip)
         try:
-            pictures, found = load_pictures(request.video, sorted(set(numbers)))
+            frames, found = load_frames(request.video, sorted(set(numbers)))
             wanted = np.array(found)[np.unique(numbers, return_inverse=True)[1]].tolist()
             with sessions.lend(kind) as session, _on(session.stream):
                 if session.stream:
                     session.stream.wait_event(self._allocated)
                     self._nv12[kind].record_stream(session.stream)  # should nobody wait for this batch
-                session.decode(pictures, wanted, self._nv12[kind][self._places[row]])
+                session.decode(frames, wanted, self._nv12[kind][self._places[row]])
                 if session.stream:
                     self._decoded.append(session.stream.record_event())
         except (BitstreamError, SessionError) as error:
@@ -157,16 +157,16 @@ class _Batch:
         frames = torch.zeros(shape, dtype=torch.uint8, device=self.device)
         for kind, rows in self._rows.items():
             cut, scaled = [], []
-            for place, row in enumerate(rows):
+            for index, row in enumerate(rows):
                 video, window = self.requests[row].video, crop_window(self.requests[row], clip)
                 unscaled = (window.width, window.height) == (video.width, video.height)
-                (cut if unscaled else scaled).append((place, row, window))
+                (cut if unscaled else scaled).append((index, row, window))
             for first in range(0, len(cut), _CONVERTED_AT_ONCE):
-                places, chosen, windows = zip(*cut[first : first + _CONVERTED_AT_ONCE], strict=True)
-                frames[list(chosen)] = self._crops(self._nv12[kind][list(places)], windows)
-            for place, row, window in scaled:
+                indices, chosen, windows = zip(*cut[first : first + _CONVERTED_AT_ONCE], strict=True)
+                frames[list(chosen)] = self._crops(self._nv12[kind][list(indices)], windows)
+            for index, row, window in scaled:
                 video = self.requests[row].video
-                nv12 = self._nv12[kind][place]
+                nv12 = self._nv12[kind][index]
                 frames[row] = scaled_crop(nv12, (video.width, video.height), window, clip.crop)
         for row, request in enumerate(self.requests):
             if turns := request.video.rotation // 90 % 4:
@@ -175,8 +175,8 @@ class _Batch:
 
     def _crops(self, nv12: torch.Tensor, windows: Sequence[CropWindow]) -> torch.Tensor:
         """uint8 [n, T, crop, crop, 3] of NV12 [n, T, 3 * H / 2, W], not yet turned."""
-        places = [window_places(window, self.clip.crop) for window in windows]
-        axes = np.array([[axis.samples for axis in both] for both in places])  # [n, 2, 3, crop]
+        indices = [window_places(window, self.clip.crop) for window in windows]
+        axes = np.array([[axis.samples for axis in both] for both in indices])  # [n, 2, 3, crop]
         of_pictures = torch.from_numpy(axes).to(self.device).repeat_interleave(nv12.shape[1], dim=0)
         rgb = to_rgb(nv12.flatten(0, 1), of_pictures[:, 0], of_pictures[:, 1])
         return rgb.unflatten(0, nv12.shape[:2])

@@ -2,14 +2,14 @@
 
 What was read in its source (2.x) and is relied on here:
 
-A packet may hold many coded pictures; the library's parser tells them apart. The pictures that come back lie in memory of
+A packet may hold many coded frames; the library's parser tells them apart. The frames that come back lie in memory of
   the session that the next call of `Decode` writes again, all on the session's stream: work that was queued there before
   that call still reads the old ones, so nobody waits on the host.
 An empty packet ends the stream: what is still within comes out, and nothing of it is left for the next snippet.
-A damaged picture is concealed and still comes out; only a picture that is missing is noticed. An error of CUDA itself
+A damaged frame is concealed and still comes out; only a frame that is missing is noticed. An error of CUDA itself
   ends the process with a line that begins with [FATAL] (seen with a driver that has no device).
 A session that meets another size goes on with surfaces of the old one, or crops wrongly where the coded size is the same
-  and the shown one is not. So a session is of one coded size, and is fed pictures that crop nothing.
+  and the shown one is not. So a session is of one coded size, and is fed frames that crop nothing.
 """
 
 import contextlib
@@ -60,19 +60,19 @@ class Session:
             usedevicememory=device.type == "cuda",
         )
 
-    def decode(self, pictures: Sequence[bytes], wanted: Sequence[int], target: torch.Tensor) -> None:
-        """Decode all pictures of a snippet, and copy some; all on the session's stream, whose work may not be done yet.
+    def decode(self, images: Sequence[bytes], wanted: Sequence[int], target: torch.Tensor) -> None:
+        """Decode all frames of a snippet, and copy some; all on the session's stream, whose work may not be done yet.
 
         Args:
-            pictures: coded, in the order they are shown, the first a key picture.
+            frames: coded, in the order they are shown, the first a key frame.
             wanted: numbers among them, not descending.
             target: uint8 [len(wanted), 3 * H / 2, W], filled with NV12.
 
         Raises:
-            SessionError: it decodes to other pictures than expected.
+            SessionError: it decodes to other frames than expected.
         """
         shown = copied = 0
-        for data in (b"".join(pictures), b""):
+        for data in (b"".join(images), b""):
             frames = self._decoder.Decode(self._packet(data))
             end = bisect_left(wanted, shown + len(frames))
             if copied < end:
@@ -83,8 +83,8 @@ class Session:
                     )
                 torch.stack(found, out=target[copied:end])
             shown, copied = shown + len(frames), end
-        if shown != len(pictures):
-            raise SessionError(f"{shown} pictures came out of the {len(pictures)} that went in: the store is damaged")
+        if shown != len(images):
+            raise SessionError(f"{shown} pictures came out of the {len(images)} that went in: the store is damaged")
 
     def _packet(self, data: bytes) -> Any:
         packet = self._module.PacketData()
@@ -128,5 +128,5 @@ class Sessions:
 
     def _take(self, kind: Kind) -> Session | None:
         with self._lock:
-            place = next((n for n in reversed(range(len(self._idle))) if self._idle[n].kind == kind), None)
-            return None if place is None else self._idle.pop(place)
+            index = next((n for n in reversed(range(len(self._idle))) if self._idle[n].kind == kind), None)
+            return None if index is None else self._idle.pop(index)

@@ -1,4 +1,4 @@
-"""Decoded pictures to scaled RGB, by one stated rule that the DALI decoder follows too.
+"""Decoded frames to scaled RGB, by one stated rule that the DALI decoder follows too.
 
 1. YCbCr becomes RGB by BT.601, whatever the file's tag says; the range (16-235 or 0-255) is as tagged,
    16-235 if untagged. DALI does so, on the CPU as on NVDEC, and cannot be told otherwise. High dynamic
@@ -6,7 +6,7 @@
 2. Subsampled chroma is interpolated linearly and sits in the middle of its luma pixels (MPEG-1 siting).
 3. RGB is rounded to 8 bits at the stored size, then scaled: a triangle filter, widened by the factor
    of reduction (antialiasing). Scaling the YCbCr planes themselves would be a third of the work, but
-   puts up to 8 % of the values of a saturated picture more than 8 levels off.
+   puts up to 8 % of the values of a saturated frame more than 8 levels off.
 
 8-bit 4:2:0, which is nearly everything, is converted by `planar.py`, any other format by swscale.
 """
@@ -25,21 +25,21 @@ ACCURATE = (
     Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
 _PLANS_KEPT = 8
-_BAND_PIXELS = 2**17  # of a large picture converted at a time, so that it stays in the processor's cache
+_BAND_PIXELS = 2**17  # of a large frame converted at a time, so that it stays in the processor's cache
 
 
 class _Plan:
-    """What swscale needs for pictures of one format and size, ready to be used again."""
+    """What swscale needs for frames of one format and size, ready to be used again."""
 
-    def __init__(self, picture: av.VideoFrame) -> None:
-        layout = picture.format
+    def __init__(self, frame: av.VideoFrame) -> None:
+        layout = frame.format
         self.is_rgb = layout.is_rgb or layout.has_palette
         self.reformatter = VideoReformatter()
-        # A picture of our own carries no chroma position tag, which swscale takes as "in the middle"; PyAV
+        # A frame of our own carries no chroma position tag, which swscale takes as "in the middle"; PyAV
         # cannot change the tag of a decoded one (H.264 and MPEG-4 say "left").
         subsampled = not self.is_rgb and (layout.chroma_width(8) < 8 or layout.chroma_height(8) < 8)
         plain = layout.name.replace("yuvj", "yuv")
-        self.untagged = av.VideoFrame(picture.width, picture.height, plain) if subsampled else None
+        self.untagged = av.VideoFrame(frame.width, frame.height, plain) if subsampled else None
 
 
 class FrameConverter:
@@ -48,41 +48,41 @@ class FrameConverter:
     def __init__(self) -> None:
         self._plans: dict[tuple[str, int, int], _Plan] = {}
 
-    def __call__(self, picture: av.VideoFrame, width: int, height: int) -> np.ndarray:
-        """The picture as uint8 [height, width, 3]."""
-        rgb = _planar(picture) if is_planar_420(picture) else self._by_swscale(picture)
+    def __call__(self, frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+        """The frame as uint8 [height, width, 3]."""
+        rgb = _planar(frame) if is_planar_420(frame) else self._by_swscale(frame)
         return rgb if rgb.shape[:2] == (height, width) else _scaled(rgb, width, height)
 
-    def _by_swscale(self, picture: av.VideoFrame) -> np.ndarray:
-        plan, colour = self._plan(picture), {}
+    def _by_swscale(self, frame: av.VideoFrame) -> np.ndarray:
+        plan, colour = self._plan(frame), {}
         if not plan.is_rgb:
             colour = {
                 "src_colorspace": Colorspace.ITU601,
                 "dst_colorspace": Colorspace.ITU601,
-                "src_color_range": ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG,
+                "src_color_range": ColorRange.JPEG if is_full_range(frame) else ColorRange.MPEG,
             }
         if plan.untagged is not None:
-            copy_planes(picture, plan.untagged)
-            picture = plan.untagged
+            copy_planes(frame, plan.untagged)
+            frame = plan.untagged
         # swscale writes planes 2-3 times faster than pixels
-        planar = plan.reformatter.reformat(picture, format="gbrp", interpolation=ACCURATE, threads=1, **colour)
-        green, blue, red = (plane_rows(plane)[:, : picture.width] for plane in planar.planes)
+        planar = plan.reformatter.reformat(frame, format="gbrp", interpolation=ACCURATE, threads=1, **colour)
+        green, blue, red = (plane_rows(plane)[:, : frame.width] for plane in planar.planes)
         return cv2.merge((red, green, blue))
 
-    def _plan(self, picture: av.VideoFrame) -> _Plan:
-        key = (picture.format.name, picture.width, picture.height)
-        plan = self._plans.pop(key, None) or _Plan(picture)
+    def _plan(self, frame: av.VideoFrame) -> _Plan:
+        key = (frame.format.name, frame.width, frame.height)
+        plan = self._plans.pop(key, None) or _Plan(frame)
         self._plans[key] = plan  # newest last
         if len(self._plans) > _PLANS_KEPT:
             del self._plans[next(iter(self._plans))]
         return plan
 
 
-def _planar(picture: av.VideoFrame) -> np.ndarray:
-    rgb = np.empty((picture.height, picture.width, 3), np.uint8)
-    rows = max(2, _BAND_PIXELS // picture.width)
-    for top in range(0, picture.height, rows):
-        convert_window(picture, top, 0, rgb[top : top + rows])
+def _planar(frame: av.VideoFrame) -> np.ndarray:
+    rgb = np.empty((frame.height, frame.width, 3), np.uint8)
+    rows = max(2, _BAND_PIXELS // frame.width)
+    for top in range(0, frame.height, rows):
+        convert_window(frame, top, 0, rgb[top : top + rows])
     return rgb
 
 

@@ -22,7 +22,7 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, V
 from engine.data.geometry import crop_window, snippet_frames
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable
-from engine.data.pyav.groups import GroupDecoder, StoredFrames
+from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.opening import reason_of
 from engine.data.pyav.snippets import SnippetWriter
 from engine.data.store.index import is_stored
@@ -86,18 +86,18 @@ class PyAVDecoder(VideoDecoder):
             Row -> reason of the failed.
         """
         video = next(iter(requests.values())).video
-        places: dict[int, list[tuple[int, int]]] = defaultdict(list)  # frame number -> rows and places it goes to
+        indices: dict[int, list[tuple[int, int]]] = defaultdict(list)  # frame number -> rows and places it goes to
         for row, request in requests.items():
-            for place, number in enumerate(snippet_frames(request.video, request.start, self._clip)):
-                places[number].append((row, place))
-        missing, writers = dict(places), self._writers(requests, clips)
+            for index, number in enumerate(snippet_frames(request.video, request.start, self._clip)):
+                indices[number].append((row, index))
+        missing, writers = dict(indices), self._writers(requests, clips)
         deadline = time.monotonic() + self._time_limit_s * len(requests)
         try:
             try:
                 _fill(self._source(video, deadline), missing, writers, seek=True)
             except (LostCount, av.FFmpegError) as error:  # a decoder that was sent between frames may fail there
                 if isinstance(error, LostCount):
-                    missing, writers = dict(places), self._writers(requests, clips)
+                    missing, writers = dict(indices), self._writers(requests, clips)
                 _fill(self._source(video, deadline), missing, writers, seek=False)
         except (av.FFmpegError, OSError, StoreError, Unusable) as error:
             failed = sorted({row for waiting in missing.values() for row, _ in waiting})
@@ -112,7 +112,7 @@ class PyAVDecoder(VideoDecoder):
         if not is_stored(video.path):
             return FileFrames(video, deadline)
         if not hasattr(self._local, "groups"):
-            self._local.groups = GroupDecoder()
+            self._local.groups = GopDecoder()
         return StoredFrames(video, self._local.groups, deadline)
 
     def _writers(self, requests: dict[int, SnippetRequest], clips: np.ndarray) -> dict[int, SnippetWriter]:
@@ -133,10 +133,10 @@ def _fill(
 ) -> None:
     """One pass through the file: every missing frame into its rows and places; what is done is missing no more."""
     try:
-        for number, picture in source.frames(sorted(missing), seek=seek):
+        for number, frame in source.frames(sorted(missing), seek=seek):
             converted: dict[tuple[int, int], np.ndarray] = {}
-            for row, place in missing.pop(number):
-                writers[row].put(place, picture, converted)
+            for row, index in missing.pop(number):
+                writers[row].put(index, frame, converted)
     finally:
         source.close()
 

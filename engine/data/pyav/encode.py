@@ -17,7 +17,7 @@ from engine.data.pyav.convert import ACCURATE
 from engine.errors import InputError
 
 # Fast rather than small: these files are written by the thousand and read a few times. x264's macroblock tree is
-# off because on pictures of 64 pixels it makes equal frames into different bytes; x265's B-frames are off because
+# off because on frames of 64 pixels it makes equal frames into different bytes; x265's B-frames are off because
 # in videos shorter than its delay their decoding times are taken from memory that nobody set.
 _OPTIONS = {
     "libx264": {"preset": "veryfast", "crf": "20", "mbtree": "0"},
@@ -62,18 +62,18 @@ def write_video(
         frames: uint8 [H, W, 3] RGB, all of one size.
         codec: FFmpeg's encoder: libx264, libx265, libvpx-vp9, libvpx, mpeg4, mjpeg ...
         gop: most frames from one key frame to the next.
-        pixel_format: of the coded pictures: yuv420p, yuv444p, yuv420p10le ...
+        pixel_format: of the coded frames: yuv420p, yuv444p, yuv420p10le ...
         options: encoder options over the fast defaults of this file.
         times: seconds at which the frames are shown, ascending: a variable frame rate.
         colorspace: bt601, bt709 or bt2020: the matrix, and a tag that names it. None: bt601, untagged.
         full_range: code 0-255 instead of 16-235, and tag it so (always, for mjpeg).
-        rotation: clockwise degrees a player is told to turn the picture (.mp4 and .mov only).
+        rotation: clockwise degrees a player is told to turn the frame (.mp4 and .mov only).
 
     Returns:
         How many frames were written.
 
     Raises:
-        InputError: the encoder, the container or the pictures cannot be combined; FFmpeg's reason is given.
+        InputError: the encoder, the container or the frames cannot be combined; FFmpeg's reason is given.
     """
     path, frames = Path(path), iter(frames)
     first = next(frames, None)
@@ -132,7 +132,7 @@ def _encode(
                 raise InputError(f"'{path}': frame {count - 1} has shape {frame.shape}, the first had another")
             if times is not None and count > len(times):
                 raise InputError(f"'{path}': there are more frames than the {len(times)} times given")
-            picture = reformatter.reformat(
+            image = reformatter.reformat(
                 av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24"),
                 format=context.pix_fmt,
                 dst_colorspace=colours.matrix,
@@ -140,10 +140,10 @@ def _encode(
                 interpolation=ACCURATE,
                 threads=1,
             )
-            picture.colorspace, picture.color_range = colours.tag, colours.range_tag
-            picture.pts = count - 1 if times is None else round(times[count - 1] * _TICKS)
-            picture.time_base = context.time_base
-            container.mux(context.encode(picture))
+            image.colorspace, image.color_range = colours.tag, colours.range_tag
+            image.pts = count - 1 if times is None else round(times[count - 1] * _TICKS)
+            image.time_base = context.time_base
+            container.mux(context.encode(image))
         container.mux(context.encode(None))
     return count
 

@@ -50,8 +50,8 @@ class FileFrames:
                 raise Unusable(f"it is {codec_name(self._stream)}, the manifest says {video.codec}: index it again")
             header = (self._stream.codec_context.width, self._stream.codec_context.height)
             opened.pop_all()  # it stays open, for `close`
-        # A stream may change its size on the way: then the later pictures are scaled to the same window.
-        # The header and the first picture may differ too; one of them is what the manifest says.
+        # A stream may change its size on the way: then the later frames are scaled to the same window.
+        # The header and the first frame may differ too; one of them is what the manifest says.
         self._size_known = header == (video.width, video.height)
         self._video = video
 
@@ -63,19 +63,19 @@ class FileFrames:
 
         Raises:
             LostCount: what was yielded may be wrong; ask again with `seek=False`.
-            Unusable: there are fewer frames, the picture has another size, or time is up.
+            Unusable: there are fewer frames, the frame has another size, or time is up.
         """
         output, position = self._output(), 0
         for number in numbers:
             key = _last_at_most(self._keys, number) if seek else None
             if key is not None and key >= position + _SEEK_GAIN:
                 output, position = self._seek(key, number)
-            for picture in output:
-                if seek and self._pts_of_frame.get(position, picture.pts) != picture.pts:
+            for frame in output:
+                if seek and self._pts_of_frame.get(position, frame.pts) != frame.pts:
                     raise LostCount
                 position += 1
                 if position > number:
-                    yield number, picture
+                    yield number, frame
                     break
             else:
                 if seek:
@@ -97,13 +97,13 @@ class FileFrames:
             except av.FFmpegError as error:
                 raise LostCount from error
             output = self._output()
-            for picture in output:
-                # What comes before the first known key frame is thrown away: pictures of an open group that
+            for frame in output:
+                # What comes before the first known key frame is thrown away: frames of an open group that
                 # refer to frames before the landing.
-                found = self._frame_of_pts.get(picture.pts)
+                found = self._frame_of_pts.get(frame.pts)
                 if found is not None and found <= number:
-                    return chain([picture], output), found
-                if picture.pts is not None and picture.pts > pts:
+                    return chain([frame], output), found
+                if frame.pts is not None and frame.pts > pts:
                     break
         raise LostCount
 
@@ -111,14 +111,14 @@ class FileFrames:
         for packet in demux(self._container, self._stream):
             if time.monotonic() > self._deadline:
                 raise Unusable(TOO_SLOW)
-            for picture in packet.decode():
-                self._check_size(picture)
-                yield picture
+            for frame in packet.decode():
+                self._check_size(frame)
+                yield frame
 
-    def _check_size(self, picture: av.VideoFrame) -> None:
-        if not self._size_known and (picture.width, picture.height) != (self._video.width, self._video.height):
+    def _check_size(self, frame: av.VideoFrame) -> None:
+        if not self._size_known and (frame.width, frame.height) != (self._video.width, self._video.height):
             raise Unusable(
-                f"its pictures are {picture.width}x{picture.height}, the manifest says"
+                f"its pictures are {frame.width}x{frame.height}, the manifest says"
                 f" {self._video.width}x{self._video.height}: index it again"
             )
         self._size_known = True

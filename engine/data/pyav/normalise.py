@@ -1,16 +1,16 @@
-"""A video file to closed groups of coded pictures of one size and one rate: what a snippet store holds.
+"""A video file to closed GOPs of coded frames of one size and one rate: what a snippet store holds.
 
-    decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 or x265 ──▶ groups of `gop` frames
+    decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 or x265 ──▶ GOPs of `gop` frames
 
-Rate. All pictures are shown for 1 / rate seconds. Picture k of the result is the one that is on the screen at
-  (k + 0.45) / rate after the first: pictures are dropped or repeated, never blended. At a constant rate, however
-  coarse its time stamps, every picture comes exactly once; a little before the middle, because the middle falls on
-  the border of two pictures where a rate is halved. The last picture stays as long as the one before it. A time
+Rate. All frames are shown for 1 / rate seconds. Frame k of the result is the one that is on the screen at
+  (k + 0.45) / rate after the first: frames are dropped or repeated, never blended. At a constant rate, however
+  coarse its time stamps, every frame comes exactly once; a little before the middle, because the middle falls on
+  the border of two frames where a rate is halved. The last frame stays as long as the one before it. A time
   stamp that is missing, does not ascend or jumps by more than a minute counts as 1 / rate after the one before.
   The rate is the file's average, unless the settings give one; an average outside 1 to 240 is not believed, and
-  every picture is taken once, as if at 25.
-Size. The *displayed* picture's shorter side becomes `short_side`, the longer one the nearest even number; smaller
-  pictures are enlarged. Scaled by the triangle filter of `convert.py`, on the planes. Non-square pixels and
+  every frame is taken once, as if at 25.
+Size. The *displayed* frame's shorter side becomes `short_side`, the longer one the nearest even number; smaller
+  frames are enlarged. Scaled by the triangle filter of `convert.py`, on the planes. Non-square pixels and
   interlacing are left as they are, as the decoders do.
   HEVC is padded to 144 x 144 at least, and to whole blocks, which nobody is shown: see `dali/parameter_sets.py`.
 Colour. The matrix is left as it is, and so is what the decoders make of it (BT.601); the range becomes 16-235.
@@ -35,7 +35,7 @@ from engine.data.identity import change_since_index
 from engine.data.journal import Failure
 from engine.data.pyav.convert import ACCURATE, copy_planes
 from engine.data.pyav.opening import open_video, reason_of, video_stream
-from engine.data.pyav.packets import read_pictures
+from engine.data.pyav.packets import read_frames
 from engine.data.pyav.planar import is_full_range, plane_rows
 from engine.data.store.index import StoreSettings
 
@@ -48,7 +48,7 @@ _FALLBACK_RATE = Fraction(25)
 _MAX_GAP_S = 60.0
 _MOMENT = 0.45  # of a frame's time, at which one looks what is on the screen
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}  # codec of a store -> FFmpeg's encoder
-# x265 with one thread. FFmpeg has it repeat the parameter sets before every key picture, as x264 does by itself.
+# x265 with one thread. FFmpeg has it repeat the parameter sets before every key frame, as x264 does by itself.
 _ALONE = "aud=1:info=0:wpp=0:pools=none:frame-threads=1:log-level=error"
 
 
@@ -68,8 +68,8 @@ class SourceVideo:
 class NormalisedVideo:
     """A normalised video.
 
-    data: Annex B, group after group, each picture behind an access unit delimiter.
-    group_bytes: length of each group; all have `gop` frames but the last, which may have fewer.
+    data: Annex B, GOP after GOP, each frame behind an access unit delimiter.
+    group_bytes: length of each GOP; all have `gop` frames but the last, which may have fewer.
     """
 
     data: bytes
@@ -98,8 +98,8 @@ def normalise_file(
             return Failure("changed", reason)
         rate, believed = output_rate(source.fps, settings)
         with open_video(path, time_limit_s=time_limit_s) as container:
-            pictures = _pictures(container, deadline)
-            even_paced = constant_rate(pictures, rate) if believed else pictures
+            frames = _pictures(container, deadline)
+            even_paced = constant_rate(frames, rate) if believed else frames
             return _encode(map(_Canvas(settings.short_side, source.rotation), even_paced), rate, settings)
     except _Refused as error:
         return error.failure
@@ -114,7 +114,7 @@ def normalise_file(
 
 
 def output_rate(fps: float, settings: StoreSettings) -> tuple[Fraction, bool]:
-    """Frames per second of the result, and whether time stamps are followed (else every picture is taken once)."""
+    """Frames per second of the result, and whether time stamps are followed (else every frame is taken once)."""
     if settings.fps:
         return Fraction(settings.fps).limit_denominator(1001), True
     if _BELIEVED_RATES[0] <= fps <= _BELIEVED_RATES[1]:
@@ -122,12 +122,12 @@ def output_rate(fps: float, settings: StoreSettings) -> tuple[Fraction, bool]:
     return _FALLBACK_RATE, False
 
 
-def constant_rate(pictures: Iterable[av.VideoFrame], rate: Fraction) -> Iterator[av.VideoFrame]:
-    """The picture on the screen at (k + 0.45) / rate after the first, for k = 0, 1, ..."""
+def constant_rate(frames: Iterable[av.VideoFrame], rate: Fraction) -> Iterator[av.VideoFrame]:
+    """The frame on the screen at (k + 0.45) / rate after the first, for k = 0, 1, ..."""
     period = float(1 / rate)
     shown, start, at, stay, count = None, None, 0.0, period, 0
-    for picture in pictures:
-        seconds = None if picture.pts is None or picture.time_base is None else float(picture.pts * picture.time_base)
+    for frame in frames:
+        seconds = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
         if shown is None:
             start = seconds
         else:
@@ -137,7 +137,7 @@ def constant_rate(pictures: Iterable[av.VideoFrame], rate: Fraction) -> Iterator
             while (count + _MOMENT) * period < at:
                 yield shown
                 count += 1
-        shown = picture
+        shown = frame
     while shown is not None and (count + _MOMENT) * period < at + stay:
         yield shown
         count += 1
@@ -151,7 +151,7 @@ def even_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 class _Canvas:
-    """Brings pictures to the size of the first: scaled, yuv420p of limited range, turned upright."""
+    """Brings frames to the size of the first: scaled, yuv420p of limited range, turned upright."""
 
     def __init__(self, short_side: int, rotation: int) -> None:
         self._short_side, self._turns = short_side, rotation // 90 % 4
@@ -159,51 +159,49 @@ class _Canvas:
         self._reformatter = VideoReformatter()
         self._untagged: av.VideoFrame | None = None
 
-    def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
-        self._size = self._size or even_size(picture.width, picture.height, self._short_side)
-        layout = picture.format
-        unscaled = (picture.width, picture.height) == self._size
-        if unscaled and layout.name == "yuv420p" and not is_full_range(picture) and not self._turns:
-            return picture  # as it is wanted
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        self._size = self._size or even_size(frame.width, frame.height, self._short_side)
+        layout = frame.format
+        unscaled = (frame.width, frame.height) == self._size
+        if unscaled and layout.name == "yuv420p" and not is_full_range(frame) and not self._turns:
+            return frame  # as it is wanted
         colour = {"dst_colorspace": Colorspace.ITU601, "dst_color_range": ColorRange.MPEG}
         if not (layout.is_rgb or layout.has_palette):
             colour["src_colorspace"] = Colorspace.ITU601
-            colour["src_color_range"] = ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG
+            colour["src_color_range"] = ColorRange.JPEG if is_full_range(frame) else ColorRange.MPEG
             if layout.chroma_width(8) < 8 or layout.chroma_height(8) < 8:
                 # As in `convert.py`: chroma sits in the middle of its luma pixels, whatever the tag says.
-                picture = self._without_tag(picture)
-        picture = self._reformatter.reformat(
-            picture, *self._size, "yuv420p", interpolation=ACCURATE, threads=1, **colour
-        )
-        return self._turned(picture) if self._turns else picture
+                frame = self._without_tag(frame)
+        frame = self._reformatter.reformat(frame, *self._size, "yuv420p", interpolation=ACCURATE, threads=1, **colour)
+        return self._turned(frame) if self._turns else frame
 
-    def _without_tag(self, picture: av.VideoFrame) -> av.VideoFrame:
-        form = (picture.width, picture.height, picture.format.name.replace("yuvj", "yuv"))
+    def _without_tag(self, frame: av.VideoFrame) -> av.VideoFrame:
+        form = (frame.width, frame.height, frame.format.name.replace("yuvj", "yuv"))
         known = self._untagged
         if known is None or (known.width, known.height, known.format.name) != form:
             known = self._untagged = av.VideoFrame(*form)
-        copy_planes(picture, known)
+        copy_planes(frame, known)
         return known
 
-    def _turned(self, picture: av.VideoFrame) -> av.VideoFrame:
-        sides = (picture.height, picture.width) if self._turns % 2 else (picture.width, picture.height)
+    def _turned(self, frame: av.VideoFrame) -> av.VideoFrame:
+        sides = (frame.height, frame.width) if self._turns % 2 else (frame.width, frame.height)
         turned = av.VideoFrame(*sides, "yuv420p")
-        for old, new in zip(picture.planes, turned.planes, strict=True):
+        for old, new in zip(frame.planes, turned.planes, strict=True):
             plane_rows(new)[:, : new.width] = np.rot90(plane_rows(old)[:, : old.width], -self._turns)
         return turned
 
 
 def _pictures(container: InputContainer, deadline: float) -> Iterator[av.VideoFrame]:
-    """All pictures of the stream that the engine reads, in presentation order."""
+    """All frames of the stream that the engine reads, in presentation order."""
     stream = video_stream(container)
     if stream is None or stream.codec_context is None:
         raise _Refused("no-video", "no video stream that this FFmpeg decodes")
     count = 0
     try:
-        for picture in read_pictures(container, stream):
+        for frame in read_frames(container, stream):
             if time.monotonic() > deadline:
                 raise TimeoutError
-            yield picture
+            yield frame
             count += 1
     except av.FFmpegError as error:
         if time.monotonic() > deadline:
@@ -211,17 +209,17 @@ def _pictures(container: InputContainer, deadline: float) -> Iterator[av.VideoFr
         raise _Refused("undecodable", f"after {count} frames: {error.strerror}") from error
 
 
-def _encode(pictures: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSettings) -> NormalisedVideo:
+def _encode(frames: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSettings) -> NormalisedVideo:
     context, groups, sizes, count, shown = None, [], [], 0, (0, 0)
-    for picture in pictures:
+    for frame in frames:
         if context is None:
-            shown = (picture.width, picture.height)
+            shown = (frame.width, frame.height)
             padding = _Padding(*shown, settings.codec)
             context = build_encoder(*padding.size, rate, settings)
-        picture = padding(picture)
-        picture.pict_type = PictureType.NONE  # the source's types are no wish of ours
-        picture.pts, picture.time_base = count, 1 / rate
-        _collect(context.encode(picture), groups, sizes)
+        frame = padding(frame)
+        frame.pict_type = PictureType.NONE  # the source's types are no wish of ours
+        frame.pts, frame.time_base = count, 1 / rate
+        _collect(context.encode(frame), groups, sizes)
         count += 1
     if context is None:
         raise _Refused("zero-frames", "no frame comes out of it")
@@ -235,7 +233,7 @@ def _encode(pictures: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSe
 
 
 class _Padding:
-    """Pads pictures of HEVC to what is coded of them, by their last row and column; `mark` says that it is not shown.
+    """Pads frames of HEVC to what is coded of them, by their last row and column; `mark` says that it is not shown.
 
     x264 and x265 pad by themselves, but not up to what NVDEC wants.
     """
@@ -244,17 +242,17 @@ class _Padding:
         self._codec, self._shown = codec, (width, height)
         self.size = coded_size(width, height, codec) if codec == "hevc" else self._shown
 
-    def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
         if self.size == self._shown:
-            return picture
+            return frame
         padded = av.VideoFrame(*self.size, "yuv420p")
-        for old, new in zip(picture.planes, padded.planes, strict=True):
+        for old, new in zip(frame.planes, padded.planes, strict=True):
             beside = ((0, new.height - old.height), (0, new.width - old.width))
             plane_rows(new)[:, : new.width] = np.pad(plane_rows(old)[:, : old.width], beside, mode="edge")
         return padded
 
     def mark(self, group: bytes) -> bytes:
-        """A coded group, the first of whose pictures says what is shown."""
+        """A coded GOP, the first of whose frames says what is shown."""
         if self.size == self._shown:
             return group
         return set_cropping(
@@ -263,7 +261,7 @@ class _Padding:
 
 
 def build_encoder(width: int, height: int, rate: Fraction, settings: StoreSettings) -> av.VideoCodecContext:
-    """The encoder for closed groups of exactly `gop` frames, each picture behind an access unit delimiter, one thread."""
+    """The encoder for closed GOPs of exactly `gop` frames, each frame behind an access unit delimiter, one thread."""
     context = av.CodecContext.create(ENCODERS[settings.codec], "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = 1 / rate, rate
@@ -279,7 +277,7 @@ def build_encoder(width: int, height: int, rate: Fraction, settings: StoreSettin
 
 
 def encoder_options(settings: StoreSettings) -> dict[str, str]:
-    """The encoder's, for closed groups of exactly `gop` frames, each picture behind an access unit delimiter."""
+    """The encoder's, for closed GOPs of exactly `gop` frames, each frame behind an access unit delimiter."""
     groups = f"keyint={settings.gop}:min-keyint=1:scenecut=0:open-gop=0:bframes={settings.b_frames}"
     options = {"preset": settings.preset, "crf": str(settings.crf)}
     if settings.codec == "hevc":

@@ -13,7 +13,7 @@ _CONTAINERS = (  # FFmpeg's demuxers of video; it has others, for lists of files
     "vvc,wtv,yuv4mpegpipe"
 )
 _NO_CONTAINER = "no container of videos (sound, a list of files, subtitles, a picture, text)"
-MAX_PIXELS = 2**27  # of a picture; a larger one is a broken header or an attack on memory
+MAX_PIXELS = 2**27  # of a frame; a larger one is a broken header or an attack on memory
 
 
 def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS) -> InputContainer:
@@ -21,7 +21,7 @@ def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS)
 
     Args:
         time_limit_s: seconds after which FFmpeg gives up reading: it ends a demuxer that loops.
-        max_pixels: FFmpeg allocates no larger picture. Asked again with every opening: a file may have changed.
+        max_pixels: FFmpeg allocates no larger frame. Asked again with every opening: a file may have changed.
 
     Raises:
         av.FFmpegError: it cannot be opened.

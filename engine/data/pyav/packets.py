@@ -61,8 +61,8 @@ def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]
         yield from packets
 
 
-def read_pictures(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """The pictures of a stream, in presentation order."""
+def read_frames(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """The frames of a stream, in presentation order."""
     for packet in demux(container, stream):
         yield from packet.decode()
 
@@ -119,15 +119,15 @@ def can_seek(container: InputContainer, packets: Packets) -> bool:
 def key_frames(packets: Packets, shown_pts: Sequence[int]) -> list[KeyFrame]:
     """The key frames among the frames shown (time stamps ascending) that a seek to their own time stamp finds.
 
-    An open group of pictures is counted right: its leading pictures have smaller time stamps and so smaller
+    An open group of frames is counted right: its leading frames have smaller time stamps and so smaller
     places, and whoever starts at the key frame drops them.
     """
-    keys = [place for place, is_key in enumerate(packets.is_key) if is_key]
-    following = [*(packets.dts[place] for place in keys[1:]), None][: len(keys)]  # there may be no key frame at all
+    keys = [index for index, is_key in enumerate(packets.is_key) if is_key]
+    following = [*(packets.dts[index] for index in keys[1:]), None][: len(keys)]  # there may be no key frame at all
     found: list[KeyFrame] = []
-    for place, next_dts in zip(keys, following, strict=True):
-        pts = packets.pts[place]
-        if pts is None or packets.is_hidden[place]:
+    for index, next_dts in zip(keys, following, strict=True):
+        pts = packets.pts[index]
+        if pts is None or packets.is_hidden[index]:
             continue
         # MP4 seeks by decoding time: a key frame decoded before this one is shown would be found instead.
         if next_dts is not None and next_dts <= pts:

@@ -1,4 +1,4 @@
-"""8-bit 4:2:0 pictures to RGB: a window of a picture in one pass, compiled for the processor at hand.
+"""8-bit 4:2:0 frames to RGB: a window of a frame in one pass, compiled for the processor at hand.
 
 By the rule of `convert.py`, steps 1 and 2: chroma linearly between its samples, which sit in the middle of four luma
 pixels, then the matrix of BT.601; rounded once, at the end. Only the window is touched.
@@ -18,14 +18,14 @@ from engine.data.colour import MATRIX_BITS, rgb_matrix
 _FORMATS = ("yuv420p", "yuvj420p")
 
 
-def is_planar_420(picture: VideoFrame) -> bool:
-    """Whether this file can convert the picture. (swscale and DALI stretch the chroma of odd sizes a little.)"""
-    return picture.format.name in _FORMATS and not (picture.width % 2 or picture.height % 2)
+def is_planar_420(frame: VideoFrame) -> bool:
+    """Whether this file can convert the frame. (swscale and DALI stretch the chroma of odd sizes a little.)"""
+    return frame.format.name in _FORMATS and not (frame.width % 2 or frame.height % 2)
 
 
-def is_full_range(picture: VideoFrame) -> bool:
+def is_full_range(frame: VideoFrame) -> bool:
     """Whether 0-255 is coded, not 16-235; untagged is 16-235."""
-    return picture.color_range == ColorRange.JPEG or picture.format.name.startswith("yuvj")
+    return frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
 
 
 def plane_rows(plane: VideoPlane) -> np.ndarray:
@@ -34,17 +34,17 @@ def plane_rows(plane: VideoPlane) -> np.ndarray:
     return rows if plane.line_size > 0 else rows[::-1]
 
 
-def convert_window(picture: VideoFrame, top: int, left: int, square: np.ndarray, *, flip: bool = False) -> None:
+def convert_window(frame: VideoFrame, top: int, left: int, square: np.ndarray, *, flip: bool = False) -> None:
     """Fill `square`, uint8 [height, width, 3], contiguous, with the window that begins at luma pixel (top, left).
 
     Args:
-        picture: for which `is_planar_420` holds, at least as large as the window.
+        frame: for which `is_planar_420` holds, at least as large as the window.
         flip: mirror left-right.
     """
-    planes = picture.planes
+    planes = frame.planes
     luma, blue, red = map(_flat, planes)
     lines = (abs(planes[0].line_size), abs(planes[1].line_size))
-    size, matrix = (picture.height, picture.width), _MATRICES[is_full_range(picture)]
+    size, matrix = (frame.height, frame.width), _MATRICES[is_full_range(frame)]
     _convert(luma, blue, red, lines, size, (top, left), matrix, flip, square)
 
 
@@ -78,19 +78,19 @@ def _gather(
     plane: np.ndarray,
     line: int,
     size: tuple[int, int],
-    place: tuple[int, int, int],
+    origin: tuple[int, int, int],
     columns: int,
     mirror: bool,
     window: np.ndarray,
 ) -> None:
-    """Copy a window of a plane; one sample beside the picture, the outermost is repeated.
+    """Copy a window of a plane; one sample beside the frame, the outermost is repeated.
 
     Args:
-        plane: uint8, rows of `line` bytes, of which `size` (height, width) is the picture.
+        plane: uint8, rows of `line` bytes, of which `size` (height, width) is the frame.
         place: (top, left, step): every `step`th row from `top`, `columns` from `left`.
         window: uint8 [rows, at least `columns`], to be filled from its left.
     """
-    (height, width), (top, left, step) = size, place
+    (height, width), (top, left, step) = size, origin
     low, end = max(left, 0), min(left + columns, width)
     before = left + columns - end if mirror else low - left
     for y in range(len(window)):
@@ -166,7 +166,7 @@ def _convert(
 ) -> None:
     """`convert_window` of flat planes with so many bytes a row (of luma, of chroma).
 
-    `size` is (height, width) of the picture, `corner` (top, left) of the window.
+    `size` is (height, width) of the frame, `corner` (top, left) of the window.
     """
     (top, left), (height, width, _) = corner, square.shape
     # Chroma: the samples that the window touches, and one more on every side.
@@ -174,13 +174,13 @@ def _convert(
     num_rows, num_columns = (top + height - 1) // 2 + 2 - top_sample, (left + width - 1) // 2 + 2 - left_sample
     samples, pitch = np.empty((num_rows, num_columns), np.uint8), 2 * num_columns
     wide = np.empty((2, num_rows * pitch), np.int16)
-    half, place = (size[0] // 2, size[1] // 2), (top_sample, left_sample, 1)
+    half, origin = (size[0] // 2, size[1] // 2), (top_sample, left_sample, 1)
     for plane in range(2):
-        _gather(blue if plane == 0 else red, lines[1], half, place, num_columns, flip, samples)
+        _gather(blue if plane == 0 else red, lines[1], half, origin, num_columns, flip, samples)
         _widen(samples.reshape(num_rows * num_columns), wide[plane])
     offset = pitch - 2 - left % 2 - width if flip else 2 + left % 2  # of the window's first pixel in a row of `wide`
     rows, pixels = np.empty(((height + 1) // 2, pitch), np.uint8), np.empty((height + 1) // 2 * pitch * 3, np.uint8)
-    # Every other row: even rows of a picture have the farther row of samples above them, odd ones below.
+    # Every other row: even rows of a frame have the farther row of samples above them, odd ones below.
     for start in range(min(height, 2)):
         count = (height - start + 1) // 2
         _gather(luma, lines[0], size, (top + start, left, 2), width, flip, rows[:count])

@@ -1,7 +1,7 @@
 """What one video file really holds: facts a decoder needs, taken from the stream and not from the header.
 
 Frames are numbered in presentation order as the decoder outputs them, from 0. A variable frame rate is
-read frame by frame and never resampled in time: frame k is the k-th picture shown, however long it is
+read frame by frame and never resampled in time: frame k is the k-th frame shown, however long it is
 shown, and `fps` is the average over the file.
 
     packets ──▶ trusted? ──yes──▶ decode the head, try some seeks ──ok──▶ count = packets
@@ -29,10 +29,10 @@ from engine.data.pyav.packets import (
     codec_name,
     doubt,
     key_frames,
+    read_frames,
     read_packets,
-    read_pictures,
 )
-from engine.data.pyav.seeks import picture_sum, seeks_are_exact, seeks_to_try
+from engine.data.pyav.seeks import frame_sum, seeks_are_exact, seeks_to_try
 
 TIME_LIMIT_S = 300.0
 MAX_HOURS = 8.0  # of a file by its time stamps
@@ -68,7 +68,7 @@ class ProbeResult:
     codec: FFmpeg's name of the codec, whatever the decoder (av1, not libdav1d).
     width, height: pixels of the first frame, as stored.
     fps: average, frames per second by the time stamps where they are sound; 0 where nothing tells it.
-    rotation: CLOCKWISE degrees to turn the stored picture for display: 0, 90, 180 or 270.
+    rotation: CLOCKWISE degrees to turn the stored frame for display: 0, 90, 180 or 270.
     duration: seconds, num_frames / fps; 0 where fps is unknown.
     num_frames: frames that come out of the decoder. header_frames: what the header says, 0 if nothing.
     key_frames: presentation indices of frames that decoding can start from and be exact, ascending.
@@ -103,7 +103,7 @@ def probe(
     Args:
         full_decode: decode it to its end even where packets can be trusted.
         time_limit_s: seconds for this file.
-        max_pixels: of a picture; FFmpeg is told too, so that no larger one is ever allocated.
+        max_pixels: of a frame; FFmpeg is told too, so that no larger one is ever allocated.
         max_hours: between the first and the last time stamp.
 
     Raises:
@@ -219,13 +219,13 @@ def _count_frames(container: InputContainer, packets: Packets, clock: _Clock) ->
     stream = video_stream(container)
     keys = key_frames(packets, packets.expected_pts()) if can_seek(container, packets) else []
     tried = seeks_to_try(keys)
-    first, shown, pictures = None, [], {}
+    first, shown, frames = None, [], {}
     try:
         for frame in _frames(container, stream, clock):
             first = first or frame
             shown.append(frame.pts)
             if frame.pts in tried:
-                pictures[frame.pts] = picture_sum(frame)
+                frames[frame.pts] = frame_sum(frame)
     except av.error.FFmpegError as error:
         clock.check()
         raise ProbeError(
@@ -236,7 +236,7 @@ def _count_frames(container: InputContainer, packets: Packets, clock: _Clock) ->
     is_ordered = None not in shown and all(a < b for a, b in itertools.pairwise(shown))
     keys = key_frames(packets, shown) if keys and is_ordered else []
     try:
-        if not seeks_are_exact(container, stream, lambda: _frames(container, stream, clock), keys, pictures):
+        if not seeks_are_exact(container, stream, lambda: _frames(container, stream, clock), keys, frames):
             keys = []
     except av.error.FFmpegError:  # it decodes in one go, but not from there
         clock.check()
@@ -245,7 +245,7 @@ def _count_frames(container: InputContainer, packets: Packets, clock: _Clock) ->
 
 
 def _frames(container: InputContainer, stream: VideoStream, clock: _Clock) -> Iterator[av.VideoFrame]:
-    for frame in read_pictures(container, stream):
+    for frame in read_frames(container, stream):
         clock.check()
         yield frame
 

@@ -85,10 +85,10 @@ class ProcessDecoder(VideoDecoder):
 
     def close(self) -> None:
         """End the processes."""
-        for place, worker in enumerate(self._workers):
+        for index, worker in enumerate(self._workers):
             if worker is not None:
                 worker.stop()
-                self._workers[place] = None
+                self._workers[index] = None
         self._busy.clear()
         self._open.clear()
 
@@ -96,7 +96,7 @@ class ProcessDecoder(VideoDecoder):
         while not all(part.is_done for part in parts):
             if not self._busy:
                 raise RuntimeError("the decoder was closed before it had decoded this batch")
-            ready = wait([self._worker(place).connection for place in tuple(self._busy)], POLL_S)
+            ready = wait([self._worker(index).connection for index in tuple(self._busy)], POLL_S)
             with self._lock:
                 self._take(ready)
                 self._give()
@@ -110,22 +110,22 @@ class ProcessDecoder(VideoDecoder):
 
     def _give(self) -> None:
         """Give every idle worker a share of the oldest part that has something left."""
-        for place in range(len(self._workers)):
+        for index in range(len(self._workers)):
             part = next((part for part in self._open if part.waiting or part.alone), None)
             if part is None:
                 return
-            if place not in self._busy:
+            if index not in self._busy:
                 least = _LEAST if part is not self._open[-1] else 0
                 parts = _PARTS * len(self._workers)
                 share = [part.alone.pop()] if part.alone else take_share(part.waiting, parts, least)
                 part.num_given += 1
-                self._busy[place] = (part, share)
-                self._worker(place).give((part.block.name, part.block.path, share))
+                self._busy[index] = (part, share)
+                self._worker(index).give((part.block.name, part.block.path, share))
 
     def _take(self, ready: Sequence[object]) -> None:
         """Note what the workers of these connections have answered, and which have taken too long."""
-        for place, answer in self._answers(ready):
-            part, given = self._busy.pop(place)
+        for index, answer in self._answers(ready):
+            part, given = self._busy.pop(index)
             part.num_given -= 1
             if not isinstance(answer, Lost):
                 part.failures |= answer
@@ -136,16 +136,16 @@ class ProcessDecoder(VideoDecoder):
             if part.is_done:
                 self._open.remove(part)
 
-    def _worker(self, place: int) -> Worker:
-        worker = self._workers[place]
+    def _worker(self, index: int) -> Worker:
+        worker = self._workers[index]
         if worker is None:
-            worker = self._workers[place] = Worker(self._serve)
+            worker = self._workers[index] = Worker(self._serve)
         return worker
 
     def _answers(self, ready: Sequence[object]) -> list[tuple[int, dict[int, str] | Lost]]:
         answers = []
-        for place, (_, jobs) in self._busy.items():
-            worker, limit_s = self._worker(place), self._time_limit_s * sum(map(len, jobs))
+        for index, (_, jobs) in self._busy.items():
+            worker, limit_s = self._worker(index), self._time_limit_s * sum(map(len, jobs))
             if not worker.has_answered:
                 limit_s += START_LIMIT_S
             if worker.connection not in ready and time.monotonic() < worker.since + limit_s:
@@ -153,8 +153,8 @@ class ProcessDecoder(VideoDecoder):
             answer = worker.take_within(limit_s)
             if isinstance(answer, Lost):
                 worker.stop()
-                self._workers[place] = None
-            answers.append((place, answer))
+                self._workers[index] = None
+            answers.append((index, answer))
         return answers
 
 

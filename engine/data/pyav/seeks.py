@@ -18,11 +18,11 @@ SEEK_REACH = 128  # frames before its key frame that a seek may land
 
 def seeks_to_try(keys: Sequence[KeyFrame]) -> list[int]:
     """Time stamps of some key frames, the first and the last among them."""
-    places = np.linspace(0, len(keys) - 1, min(SEEKS_TRIED, len(keys))).round().astype(int)
-    return [keys[place].pts for place in places]
+    indices = np.linspace(0, len(keys) - 1, min(SEEKS_TRIED, len(keys))).round().astype(int)
+    return [keys[index].pts for index in indices]
 
 
-def picture_sum(frame: av.VideoFrame) -> int:
+def frame_sum(frame: av.VideoFrame) -> int:
     """A checksum of the brightness of a frame; padding plays no part in it."""
     return zlib.crc32(np.ascontiguousarray(frame.to_ndarray(format="gray")))
 
@@ -32,16 +32,16 @@ def seeks_are_exact(
     stream: VideoStream,
     frames: Callable[[], Iterator[av.VideoFrame]],
     keys: Sequence[KeyFrame],
-    pictures: Mapping[int, int],
+    images: Mapping[int, int],
 ) -> bool:
-    """Try seeks to some key frames: each must yield the very picture where it is known, else a whole one.
+    """Try seeks to some key frames: each must yield the very frame where it is known, else a whole one.
 
-    Without a picture to compare, an intra picture is asked for: intra refresh marks the frame from which
-    the picture *begins* to heal as a key frame too, but that one is a predicted picture.
+    Without a frame to compare, an intra frame is asked for: intra refresh marks the frame from which
+    the frame *begins* to heal as a key frame too, but that one is a predicted frame.
 
     Args:
         frames: decodes from where the container stands.
-        pictures: time stamp -> `picture_sum` of a decoding in one go.
+        frames: time stamp -> `frame_sum` of a decoding in one go.
 
     Raises:
         av.error.FFmpegError: the seek or the decoder fails.
@@ -52,8 +52,8 @@ def seeks_are_exact(
         frame = next((frame for frame in reach if frame.pts is not None and frame.pts >= pts), None)
         if frame is None or frame.pts != pts:
             return False
-        if pts in pictures and picture_sum(frame) != pictures[pts]:
+        if pts in images and frame_sum(frame) != images[pts]:
             return False
-        if pts not in pictures and frame.pict_type != PictureType.I:
+        if pts not in images and frame.pict_type != PictureType.I:
             return False
     return True

@@ -1,4 +1,4 @@
-"""Decoded pictures into their places of one snippet: converted, cut, turned, mirrored."""
+"""Decoded frames into their places of one snippet: converted, cut, turned, mirrored."""
 
 import av
 import cv2
@@ -10,9 +10,9 @@ from engine.data.pyav.planar import convert_window, is_planar_420
 
 
 class SnippetWriter:
-    """Writes the pictures of one snippet, in any order.
+    """Writes the frames of one snippet, in any order.
 
-    Of a picture of the size that is wanted only what the crop shows is converted. Any other is converted and scaled whole.
+    Of a frame of the size that is wanted only what the crop shows is converted. Any other is converted and scaled whole.
 
     Args:
         clip: uint8 [T, crop, crop, 3], to be filled.
@@ -21,14 +21,14 @@ class SnippetWriter:
     def __init__(self, clip: np.ndarray, window: CropWindow, convert: FrameConverter) -> None:
         self._clip, self._window, self._convert = clip, window, convert
 
-    def put(self, place: int, picture: av.VideoFrame, converted: dict[tuple[int, int], np.ndarray]) -> None:
-        """Take a picture, once for each place; `converted`: the picture by size, shared between snippets."""
-        window, square, size = self._window, self._clip[place], (self._window.width, self._window.height)
-        if size == (picture.width, picture.height) and not window.quarter_turns and is_planar_420(picture):
-            convert_window(picture, window.top, window.left, square, flip=window.flip)
+    def put(self, index: int, frame: av.VideoFrame, converted: dict[tuple[int, int], np.ndarray]) -> None:
+        """Take a frame, once for each place; `converted`: the frame by size, shared between snippets."""
+        window, square, size = self._window, self._clip[index], (self._window.width, self._window.height)
+        if size == (frame.width, frame.height) and not window.quarter_turns and is_planar_420(frame):
+            convert_window(frame, window.top, window.left, square, flip=window.flip)
             return
         if size not in converted:
-            converted[size] = self._convert(picture, *size)
+            converted[size] = self._convert(frame, *size)
         cut(converted[size], window, square)
 
 

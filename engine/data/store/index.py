@@ -1,7 +1,7 @@
 """The index of a snippet store: which bytes of which shard hold which frames of which video.
 
     store.index     magic, header (JSON: settings, places of the columns), columns
-    00000.h264 ...  shards: videos one after another, each a run of closed groups of pictures (Annex B; HEVC: .hevc)
+    00000.h264 ...  shards: videos one after another, each a run of closed GOPs (Annex B; HEVC: .hevc)
 
 The columns are numpy arrays over a memory map: opening costs the same for ten videos and for a million, and
 processes on one machine share the pages. A video is named in manifests by a path *into* the index,
@@ -27,12 +27,12 @@ _MAGIC = b"unseen store 1\n\0"
 _HEADER_BYTES = 4096  # the magic and the JSON, padded with blanks
 _ALIGNMENT = 64
 
-# V videos, G groups of pictures in all.
+# V videos, G GOPs in all.
 _COLUMNS = {
     "shard": np.uint32,  # [V]
     "offset": np.uint64,  # [V] first byte in the shard
-    "first_group": np.uint64,  # [V + 1] place of the video's first group in `group_end`
-    "group_end": np.uint64,  # [G] bytes from the video's first byte to the end of the group
+    "first_group": np.uint64,  # [V + 1] place of the video's first GOP in `group_end`
+    "group_end": np.uint64,  # [G] bytes from the video's first byte to the end of the GOP
     "num_frames": np.uint32,  # [V]
     "width": np.uint16,  # [V]
     "height": np.uint16,  # [V]
@@ -45,7 +45,7 @@ class StoreSettings:
     """How the videos of a store were made; one store has one of each.
 
     short_side: pixels of the shorter displayed side.
-    gop: frames of a group of pictures.
+    gop: frames of a GOP.
     fps: frames per second of all videos; 0 keeps the average rate of each.
     crf, preset, b_frames, tune: of x264 or x265.
     codec: "h264" or "hevc".
@@ -72,7 +72,7 @@ class StoreSettings:
 class Entry:
     """A video of a store: where its bytes are and what they hold.
 
-    group_end: uint64 [groups], bytes from `offset` to the end of each group of pictures.
+    group_end: uint64 [GOPs], bytes from `offset` to the end of each GOP.
     """
 
     shard: int
@@ -130,17 +130,17 @@ class StoreIndex:
 def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.ndarray]) -> None:
     """Write an index from its columns (`_COLUMNS` by name), complete or not at all."""
     arrays = {name: np.ascontiguousarray(columns[name], dtype) for name, dtype in _COLUMNS.items()}
-    table, place = {}, _HEADER_BYTES
+    table, offset = {}, _HEADER_BYTES
     for name, array in arrays.items():
-        table[name] = (place, len(array))
-        place = _aligned(place + array.nbytes)
-    header = json.dumps({"settings": settings.written(), "num_bytes": place, "columns": table}).encode()
+        table[name] = (offset, len(array))
+        offset = _aligned(offset + array.nbytes)
+    header = json.dumps({"settings": settings.written(), "num_bytes": offset, "columns": table}).encode()
     with atomic_write(path, durable=True) as partial, partial.open("wb") as file:
         file.write(_MAGIC + header.ljust(_HEADER_BYTES - len(_MAGIC)))
         for name, array in arrays.items():
             file.seek(table[name][0])
             file.write(array.tobytes())
-        file.truncate(place)
+        file.truncate(offset)
 
 
 def shard_path(folder: Path, shard: int, codec: str) -> Path:
@@ -156,8 +156,8 @@ def stored_path(number: int, original: str) -> str:
 
 def split_stored_path(path: Path) -> tuple[Path, int] | None:
     """The index that a manifest's path leads into and the number there; None for the path of a plain file."""
-    place = split_stored_name(str(path))
-    return place and (Path(place[0]), place[1])
+    found = split_stored_name(str(path))
+    return found and (Path(found[0]), found[1])
 
 
 def split_stored_name(name: str) -> tuple[str, int] | None:
@@ -172,5 +172,5 @@ def is_stored(path: str | Path) -> bool:
     return _INSIDE in f"/{path}"
 
 
-def _aligned(place: int) -> int:
-    return -(-place // _ALIGNMENT) * _ALIGNMENT
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT

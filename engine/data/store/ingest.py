@@ -73,7 +73,7 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
     at all, and say the same whatever the number of workers and however often the run was interrupted.
 
     Raises:
-        InputError: no video can be used, the source is a store itself or lists pictures, or `folder` cannot be used.
+        InputError: no video can be used, the source is a store itself or lists frames, or `folder` cannot be used.
     """
     videos = _source_videos(source)
     with StoreWriter(folder, settings, work.shard_bytes) as writer:
@@ -179,9 +179,9 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
         "mtime_ns": [None] * len(rows),  # stored bytes have their own checksums
         "content_hash": [None] * len(rows),
     }
-    for place, field in enumerate(SCHEMA):
+    for index, field in enumerate(SCHEMA):
         if field.name in columns:
-            table = table.set_column(place, field, pa.array(columns[field.name]).cast(field.type))
+            table = table.set_column(index, field, pa.array(columns[field.name]).cast(field.type))
     return Manifest(table, root)
 
 

@@ -1,4 +1,4 @@
-"""Bytes out of a snippet store: one contiguous read for the groups of pictures that a snippet touches."""
+"""Bytes out of a snippet store: one contiguous read for the GOPs that a snippet touches."""
 
 import os
 import threading
@@ -33,7 +33,7 @@ class StoreReader:
         return entry
 
     def read(self, entry: Entry, first_group: int, last_group: int) -> bytes:
-        """The bytes of groups `first_group` to `last_group`, both included.
+        """The bytes of GOPs `first_group` to `last_group`, both included.
 
         Raises:
             StoreError: the shard is missing or too short.
@@ -82,10 +82,10 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
     Raises:
         StoreError: there is no such store, or it is not the one that the manifest was written for.
     """
-    place = split_stored_name(str(video.path))
-    if place is None:
+    found = split_stored_name(str(video.path))
+    if found is None:
         raise StoreError("its path does not lead into a snippet store")
-    index, number = place
+    index, number = found
     try:
         info = os.stat(index)  # noqa: PTH116 (a `Path` costs ten times that). A store that was added to has a new index
         state, reader = _READERS.get(index, (None, None))

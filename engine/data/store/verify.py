@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress
-from engine.data.pyav.groups import GroupDecoder
+from engine.data.pyav.gops import GopDecoder
 from engine.data.store.index import INDEX_NAME, MANIFEST_NAME, Entry, StoreIndex, shard_path, split_stored_path
 from engine.data.store.reader import StoreError, StoreReader
 
@@ -30,7 +30,7 @@ def verify(folder: Path, num_sampled: int) -> VerifyReport:
 
     Args:
         folder: of the store.
-        num_sampled: videos that are read and decoded; every group of pictures by itself.
+        num_sampled: videos that are read and decoded; every GOP by itself.
 
     Raises:
         InputError: there is no store, or no manifest.
@@ -40,7 +40,7 @@ def verify(folder: Path, num_sampled: int) -> VerifyReport:
     problems = [*_check_ranges(index, folder), *_check_manifest(index, manifest)]
     names = _names(index, manifest)
     numbers = np.random.default_rng(0).permutation(len(index))[:num_sampled]
-    reader, decoder = StoreReader(index), GroupDecoder()
+    reader, decoder = StoreReader(index), GopDecoder()
     with contextlib.closing(reader), Progress(len(numbers), "video", label="verify") as progress:
         for number in sorted(numbers.tolist()):
             try:
@@ -53,8 +53,8 @@ def verify(folder: Path, num_sampled: int) -> VerifyReport:
     return VerifyReport(len(index), len(numbers), problems)
 
 
-def check_video(reader: StoreReader, entry: Entry, decoder: GroupDecoder) -> str | None:
-    """What is wrong with a video; None if its bytes are those written and each group decodes to its frames."""
+def check_video(reader: StoreReader, entry: Entry, decoder: GopDecoder) -> str | None:
+    """What is wrong with a video; None if its bytes are those written and each GOP decodes to its frames."""
     gop, codec = reader.index.settings.gop, reader.index.settings.codec
     data = reader.read(entry, 0, len(entry.group_end) - 1)
     if crc32(data) != entry.crc32:
@@ -62,7 +62,7 @@ def check_video(reader: StoreReader, entry: Entry, decoder: GroupDecoder) -> str
     start = 0
     for group, end in enumerate(entry.group_end.tolist()):
         expected = min(gop, entry.num_frames - group * gop)
-        sizes = [(picture.width, picture.height) for picture in decoder.pictures(data[start:end], codec)]
+        sizes = [(frame.width, frame.height) for frame in decoder.frames(data[start:end], codec)]
         if sizes != [(entry.width, entry.height)] * expected:
             return f"group {group} decodes to {len(sizes)} frames of {set(sizes)}, not to {expected}"
         start = end
@@ -70,7 +70,7 @@ def check_video(reader: StoreReader, entry: Entry, decoder: GroupDecoder) -> str
 
 
 def _check_ranges(index: StoreIndex, folder: Path) -> list[str]:
-    """Every range must lie within its shard, no two may overlap, every group must be counted for."""
+    """Every range must lie within its shard, no two may overlap, every GOP must be counted for."""
     columns, problems = index.columns, []
     last_group = columns["first_group"][1:].astype(np.int64) - 1
     start = columns["offset"].astype(np.int64)
@@ -95,8 +95,8 @@ def _check_manifest(index: StoreIndex, manifest: Manifest) -> list[str]:
     problems, seen = [], set()
     columns = [manifest.table.column(name).to_pylist() for name in ("path", "file_frames", "file_bytes")]
     for path, num_frames, num_bytes in zip(*columns, strict=True):
-        place = split_stored_path(manifest.root / path)
-        number = place[1] if place else -1
+        position = split_stored_path(manifest.root / path)
+        number = position[1] if position else -1
         if not 0 <= number < len(index):
             problems.append(f"row '{path}' of the manifest names no video of the store")
         elif number not in seen and (num_frames, num_bytes) != (index[number].num_frames, index[number].num_bytes):
@@ -109,7 +109,7 @@ def _check_manifest(index: StoreIndex, manifest: Manifest) -> list[str]:
 def _names(index: StoreIndex, manifest: Manifest) -> Sequence[str]:
     names = [f"video {number}" for number in range(len(index))]
     for path in manifest.table.column("path").to_pylist():
-        place = split_stored_path(manifest.root / path)
-        if place and place[1] < len(names):
-            names[place[1]] = path
+        position = split_stored_path(manifest.root / path)
+        if position and position[1] < len(names):
+            names[position[1]] = path
     return names

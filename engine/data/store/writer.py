@@ -100,11 +100,11 @@ class StoreWriter:
             self._close_shard()
             self._shard += 1
             self._file = self._path(self._shard).open("wb")
-        place = self._file.tell()
+        offset = self._file.tell()
         self._file.write(video.data)
         self._file.flush()
         facts = {name: getattr(video, name) for name in StoredVideo.__dataclass_fields__ if hasattr(video, name)}
-        self._note(path, StoreRecord(state, StoredVideo(shard=self._shard, offset=place, **facts)))
+        self._note(path, StoreRecord(state, StoredVideo(shard=self._shard, offset=offset, **facts)))
 
     def add_failure(self, path: str, state: FileState, failure: Failure) -> None:
         """Keep why a file is not in the store."""

@@ -125,16 +125,16 @@ def plane_chart(result: ZeroShotResult, plane: EmbeddingMap, width: float = 760,
     colors = class_colors(len(result.classes))
     edge = 30.0
 
-    def place(points: np.ndarray) -> list[tuple[float, float]]:
+    def scaled_up(points: np.ndarray) -> list[tuple[float, float]]:
         scaled = edge + points * (width - 2 * edge, height - 2 * edge)
         return [(round(x, 1), round(y, 1)) for x, y in scaled.tolist()]
 
     videos = []
-    for (x, y), video in zip(place(plane.videos), plane.places.tolist(), strict=True):
+    for (x, y), video in zip(scaled_up(plane.videos), plane.places.tolist(), strict=True):
         true, nearest = int(result.labels[video]), int(result.predicted[video, 0])
         said = "named right" if true == nearest else f"taken for {result.classes[nearest]}"
         videos.append(Point(x, y, colors[true], f"{result.classes[true]}, {said}", true == nearest))
-    spots = place(plane.classes)
+    spots = scaled_up(plane.classes)
     classes = [Point(x, y, colors[i], result.classes[i]) for i, (x, y) in enumerate(spots)]
     labels = place_labels(spots, result.classes, 12.0, width, height)
     return PlaneChart(width, height, tuple(videos), tuple(classes), labels)
@@ -189,7 +189,7 @@ def place_labels(
     """
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
     labels = []
-    for place, ((x, y), name) in enumerate(zip(spots, names, strict=True)):
+    for index, ((x, y), name) in enumerate(zip(spots, names, strict=True)):
         text = short(name)
         long = len(text) * _GLYPH * font
         options = (
@@ -199,7 +199,7 @@ def place_labels(
         for label_x, label_y, anchor, begin in options:
             box = (begin, label_y - font, begin + long, label_y + 3)
             fits = box[0] >= left + 2 and box[2] <= width - 2 and box[1] >= 2 and box[3] <= height - 2
-            if fits and not any(_overlap(box, other) for i, other in enumerate(taken) if i != place):
+            if fits and not any(_overlap(box, other) for i, other in enumerate(taken) if i != index):
                 taken.append(box)
                 labels.append(Label(label_x, label_y, text, anchor))
                 break

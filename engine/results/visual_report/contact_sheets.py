@@ -58,18 +58,18 @@ def contact_sheets(
     order = np.argsort(-margin, kind="stable")
     best = _one_of_each_class(order[is_right[order]], result.labels, count)
     worst = _one_of_each_class(order[~is_right[order]][::-1], result.labels, count)
-    frames = _decode(dataset, [int(result.rows[place]) for place in (*best, *worst)])
+    frames = _decode(dataset, [int(result.rows[index]) for index in (*best, *worst)])
     paths = dataset.manifest.strings("path")
 
-    def sheet(place: int) -> ContactSheet:
-        row, label, nearest = int(result.rows[place]), result.labels[place], result.predicted[place, 0]
+    def sheet(index: int) -> ContactSheet:
+        row, label, nearest = int(result.rows[index]), result.labels[index], result.predicted[index, 0]
         pictures, problem = frames[row]
-        cosines = float(cosine[place, nearest]), float(cosine[place, label])
+        cosines = float(cosine[index, nearest]), float(cosine[index, label])
         return ContactSheet(
             str(paths[row]), result.classes[label], result.classes[nearest], *cosines, pictures, problem
         )
 
-    return [sheet(place) for place in best], [sheet(place) for place in worst]
+    return [sheet(index) for index in best], [sheet(index) for index in worst]
 
 
 def class_cosines(embeddings: np.ndarray, vectors: torch.Tensor) -> np.ndarray:
@@ -79,17 +79,17 @@ def class_cosines(embeddings: np.ndarray, vectors: torch.Tensor) -> np.ndarray:
 
 
 def _margins(cosine: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    places = np.arange(len(labels))
+    indices = np.arange(len(labels))
     others = cosine.copy()
-    others[places, labels] = -1.0
-    return cosine[places, labels] - others.max(axis=1)
+    others[indices, labels] = -1.0
+    return cosine[indices, labels] - others.max(axis=1)
 
 
 def _one_of_each_class(order: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
     """The first of each class, so that one easy class does not fill the page."""
     first = dict(zip(labels[order[::-1]].tolist(), order[::-1].tolist(), strict=True))
     kept = set(first.values())
-    return [place for place in order.tolist() if place in kept][:count]
+    return [index for index in order.tolist() if index in kept][:count]
 
 
 def _decode(dataset: DataSet, rows: Sequence[int]) -> dict[int, tuple[np.ndarray | None, str]]:

@@ -34,8 +34,8 @@ def embedding_map(result: ZeroShotResult, vectors: torch.Tensor) -> EmbeddingMap
     Returns:
         None where there is nothing to spread out: fewer than four points, one dimension, or all points the same.
     """
-    places = choose_rows(len(result.labels), MAX_VIDEOS)
-    points = np.concatenate([result.embeddings[places], vectors.cpu().numpy()]).astype(np.float64)
+    rows = choose_rows(len(result.labels), MAX_VIDEOS)
+    points = np.concatenate([result.embeddings[rows], vectors.cpu().numpy()]).astype(np.float64)
     points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)
     if len(points) < FEWEST or points.shape[1] < 2 or np.ptp(points, axis=0).max() < 1e-6:
         return None
@@ -43,4 +43,4 @@ def embedding_map(result: ZeroShotResult, vectors: torch.Tensor) -> EmbeddingMap
     plane = tsne(points, steps=_STEPS)
     low, high = plane.min(axis=0), plane.max(axis=0)
     plane = ((plane - low) / np.maximum(high - low, 1e-12)).astype(np.float32)
-    return EmbeddingMap(plane[: len(places)], places, plane[len(places) :])
+    return EmbeddingMap(plane[: len(rows)], rows, plane[len(rows) :])

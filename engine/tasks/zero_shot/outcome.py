@@ -170,7 +170,7 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
         facts = read_run_facts(checkpoint_file(outcome.folder), results)
         write_page(dataclasses.replace(outcome.page, run=facts), page)
     folder = shlex.quote(str(outcome.folder))  # these two are to be copied to a command line
-    places = [
+    rows = [
         ["training speed", f"{results.clips_per_second:.1f} clips/s" if results.clips_per_second else "trained before"],
         ["checkpoint", checkpoint_file(outcome.folder)],
         ["TensorBoard", f"tensorboard --logdir {folder}"],
@@ -179,7 +179,7 @@ def show(outcome: Outcome, control: Outcome | None) -> None:
         *([["report", page]] if page.is_file() else []),
         ["your own video", f'python tools/predict.py VIDEO --model {folder} --classes "one, another"'],
     ]
-    print("\n" + Table(["what", "where"], places).text(), flush=True)
+    print("\n" + Table(["what", "where"], rows).text(), flush=True)
 
 
 def _numbers(result: SetResult, control: SetResult | None) -> list[object]:

@@ -1,7 +1,7 @@
-"""Frames of a stored video: its groups of pictures go from the shard straight into a codec context.
+"""Frames of a stored video: its GOPs go from the shard straight into a codec context.
 
-No container is opened and nothing is searched for: frame k is in group k // gop, each group decodes by itself,
-and every picture begins with an access unit delimiter, so that one `bytes.split` finds them all.
+No container is opened and nothing is searched for: frame k is in GOP k // gop, each GOP decodes by itself,
+and every frame begins with an access unit delimiter, so that one `bytes.split` finds them all.
 """
 
 import contextlib
@@ -19,29 +19,29 @@ _DELIMITERS = {  # start code and header of an access unit delimiter
 }
 
 
-def split_pictures(data: bytes, codec: str = "h264") -> list[bytes]:
-    """The coded pictures of whole groups, in decoding order."""
+def split_frames(data: bytes, codec: str = "h264") -> list[bytes]:
+    """The coded frames of whole GOPs, in decoding order."""
     delimiter = _DELIMITERS[codec]
-    return [delimiter + picture for picture in data.split(delimiter)[1:]]
+    return [delimiter + frame for frame in data.split(delimiter)[1:]]
 
 
-class GroupDecoder:
+class GopDecoder:
     """A decoder of each codec that is used again and again. Not thread-safe: one for each thread."""
 
     def __init__(self) -> None:
         self._contexts: dict[str, av.VideoCodecContext] = {}
 
-    def pictures(self, data: bytes, codec: str = "h264") -> Iterator[av.VideoFrame]:
-        """The pictures of whole groups, in presentation order; it may be left before its end.
+    def frames(self, data: bytes, codec: str = "h264") -> Iterator[av.VideoFrame]:
+        """The frames of whole GOPs, in presentation order; it may be left before its end.
 
         Raises:
             av.FFmpegError: the bytes are damaged.
         """
-        # A new context costs as much as decoding some pictures; one that failed is not used again.
+        # A new context costs as much as decoding some frames; one that failed is not used again.
         context = self._contexts.pop(codec, None) or _build_context(codec)
         try:
-            for picture in split_pictures(data, codec):
-                yield from context.decode(av.Packet(picture))
+            for frame in split_frames(data, codec):
+                yield from context.decode(av.Packet(frame))
             yield from context.decode(None)
         except GeneratorExit:  # the rest is not wanted
             pass
@@ -52,7 +52,7 @@ class GroupDecoder:
 def _build_context(codec: str) -> av.VideoCodecContext:
     context = av.CodecContext.create(codec, "r")
     context.thread_count, context.thread_type = 1, "NONE"
-    context.options = {"err_detect": "explode"}  # damage is an error, not a grey picture
+    context.options = {"err_detect": "explode"}  # damage is an error, not a grey frame
     return context
 
 
@@ -63,7 +63,7 @@ class StoredFrames:
         StoreError: there is no such store, or it is not the one that the manifest was written for.
     """
 
-    def __init__(self, video: Video, decoder: GroupDecoder, deadline: float) -> None:
+    def __init__(self, video: Video, decoder: GopDecoder, deadline: float) -> None:
         self._reader, self._entry = find_entry(video)
         self._decoder, self._deadline = decoder, deadline
 
@@ -71,7 +71,7 @@ class StoredFrames:
         """Nothing is held."""
 
     def frames(self, numbers: Sequence[int], *, seek: bool = True) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The frames of these ascending numbers, with them; one read for each run of neighbouring groups.
+        """The frames of these ascending numbers, with them; one read for each run of neighbouring GOPs.
 
         Raises:
             StoreError: there are fewer frames, or time is up.
@@ -84,12 +84,12 @@ class StoredFrames:
             data = self._reader.read(self._entry, wanted[0] // gop, wanted[-1] // gop)
             waiting = iter(wanted)
             next_wanted = next(waiting)
-            with contextlib.closing(self._decoder.pictures(data, codec)) as pictures:
-                for number, picture in enumerate(pictures, start=wanted[0] // gop * gop):
+            with contextlib.closing(self._decoder.frames(data, codec)) as images:
+                for number, frame in enumerate(images, start=wanted[0] // gop * gop):
                     if time.monotonic() > self._deadline:
                         raise StoreError("decoding took longer than the time limit")
                     if number == next_wanted:
-                        yield number, picture
+                        yield number, frame
                         next_wanted = next(waiting, None)
                         if next_wanted is None:
                             break
@@ -98,7 +98,7 @@ class StoredFrames:
 
 
 def split_runs(numbers: Sequence[int], gop: int) -> list[list[int]]:
-    """Ascending frame numbers in runs whose groups follow each other without a gap."""
+    """Ascending frame numbers in runs whose GOPs follow each other without a gap."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number // gop <= runs[-1][-1] // gop + 1:
