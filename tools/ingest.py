@@ -9,13 +9,13 @@ manifest was, and nothing else changes. SOURCE is a manifest, or a folder of vid
 first with the layout that is found.
 
 Every video gets a constant frame rate (its average, or --fps), its shorter displayed side scaled to
---short-side, even sizes, 8-bit 4:2:0, upright, no sound; coded as H.264 (or HEVC) in closed groups of --gop frames, all
+--short-side, even sizes, 8-bit 4:2:0, upright, no sound; coded as H.264 (or HEVC) in closed GOPs of --gop frames, all
 in a few large shards with an index of byte ranges. A snippet then costs one read and no search.
 
 A run that is killed, also by kill -9, goes on where it was when the same command is given again: at most the
 files in hand are done anew. The same command also adds what is new in SOURCE and redoes what changed. Files
 that cannot be used are named with their reason in STORE/report.json. At the end a sample is read back:
-checksums, byte ranges, frames of every group.
+checksums, byte ranges, frames of every GOP.
 
 docs/data.md has the rules in full and what the settings cost.
 """
@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--short-side", type=int, default=default.short_side, help="pixels, even (default: %(default)s)"
     )
-    parser.add_argument("--gop", type=int, default=default.gop, help="frames of a group (default: %(default)s)")
+    parser.add_argument("--gop", type=int, default=default.gop, help="frames of a GOP (default: %(default)s)")
     parser.add_argument(
         "--fps", type=float, default=default.fps, help="frame rate of all videos (default: the average of each)"
     )

@@ -64,7 +64,7 @@ def check_video(reader: StoreReader, entry: Entry, decoder: GopDecoder) -> str |
         expected = min(gop, entry.num_frames - group * gop)
         sizes = [(frame.width, frame.height) for frame in decoder.frames(data[start:end], codec)]
         if sizes != [(entry.width, entry.height)] * expected:
-            return f"group {group} decodes to {len(sizes)} frames of {set(sizes)}, not to {expected}"
+            return f"GOP {group} decodes to {len(sizes)} frames of {set(sizes)}, not to {expected}"
         start = end
     return None
 
@@ -86,7 +86,7 @@ def _check_ranges(index: StoreIndex, folder: Path) -> list[str]:
             problems.append(f"videos overlap in shard {path.name}")
     groups = -(-columns["num_frames"].astype(np.int64) // index.settings.gop)
     if (np.diff(columns["first_group"].astype(np.int64)) != groups).any():
-        problems.append("videos have other numbers of groups than their frames make")
+        problems.append("videos have other numbers of GOPs than their frames make")
     return problems
 
 
