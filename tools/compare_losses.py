@@ -23,7 +23,6 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = run_command(options.compare_losses, __doc__)
 
 import argparse
-import json
 import math
 import os
 import tempfile
@@ -34,6 +33,7 @@ from pathlib import Path
 import torch
 
 from engine.checkpoint import list_checkpoints, read_checkpoint
+from engine.json_lines import read_json_lines
 from engine.results.table import Table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -102,11 +102,7 @@ def checkout_of(commit: str) -> Iterator[Path]:
 def read_curves(folder: Path) -> dict[str, Curve]:
     """Name -> curve, of all that a run has logged but speed and memory; of a step done twice the later value."""
     curves: dict[str, dict[int, float]] = {}
-    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:  # torn by a kill
-            continue
+    for event in read_json_lines(folder / "log.jsonl"):
         if event.get("event") == "scalars":
             for name in event.keys() - {"time", "event", "step"}:
                 if not name.startswith(_NOT_COMPARED):

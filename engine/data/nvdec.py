@@ -7,7 +7,7 @@ in its source, these therefore come out as *wrong frames without an error*. They
 - VP8, VP9 and AV1 keep frames that are decoded but never shown, MPEG-4 may pack two frames into one
   packet: either way later frames move. (MJPEG it does not decode at all.)
 - AVI, transport, program and raw streams lack presentation stamps: B-frames would come in decoding order.
-- MP4 with an edit list that cuts into a group of frames: the frames before the cut would be counted.
+- MP4 with an edit list that cuts into a GOP: the frames before the cut would be counted.
   A store is no such stream: without B-frames, and with stamps from `bitstreams.py`.
 - Sessions are kept for later use under the size that is shown and looked for by the size that is coded, in whole blocks
   of 16 pixels (HEVC: 8). Videos whose height is no multiple of that, beside others that are as high as they are coded

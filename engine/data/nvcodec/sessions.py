@@ -60,11 +60,11 @@ class Session:
             usedevicememory=device.type == "cuda",
         )
 
-    def decode(self, images: Sequence[bytes], wanted: Sequence[int], target: torch.Tensor) -> None:
+    def decode(self, coded: Sequence[bytes], wanted: Sequence[int], target: torch.Tensor) -> None:
         """Decode all frames of a snippet, and copy some; all on the session's stream, whose work may not be done yet.
 
         Args:
-            frames: coded, in the order they are shown, the first a key frame.
+            coded: frames, in the order they are shown, the first a key frame.
             wanted: numbers among them, not descending.
             target: uint8 [len(wanted), 3 * H / 2, W], filled with NV12.
 
@@ -72,7 +72,7 @@ class Session:
             SessionError: it decodes to other frames than expected.
         """
         shown = copied = 0
-        for data in (b"".join(images), b""):
+        for data in (b"".join(coded), b""):
             frames = self._decoder.Decode(self._packet(data))
             end = bisect_left(wanted, shown + len(frames))
             if copied < end:
@@ -83,8 +83,8 @@ class Session:
                     )
                 torch.stack(found, out=target[copied:end])
             shown, copied = shown + len(frames), end
-        if shown != len(images):
-            raise SessionError(f"{shown} pictures came out of the {len(images)} that went in: the store is damaged")
+        if shown != len(coded):
+            raise SessionError(f"{shown} pictures came out of the {len(coded)} that went in: the store is damaged")
 
     def _packet(self, data: bytes) -> Any:
         packet = self._module.PacketData()

@@ -84,8 +84,8 @@ class StoredFrames:
             data = self._reader.read(self._entry, wanted[0] // gop, wanted[-1] // gop)
             waiting = iter(wanted)
             next_wanted = next(waiting)
-            with contextlib.closing(self._decoder.frames(data, codec)) as images:
-                for number, frame in enumerate(images, start=wanted[0] // gop * gop):
+            with contextlib.closing(self._decoder.frames(data, codec)) as decoded:
+                for number, frame in enumerate(decoded, start=wanted[0] // gop * gop):
                     if time.monotonic() > self._deadline:
                         raise StoreError("decoding took longer than the time limit")
                     if number == next_wanted:

@@ -119,7 +119,7 @@ def can_seek(container: InputContainer, packets: Packets) -> bool:
 def key_frames(packets: Packets, shown_pts: Sequence[int]) -> list[KeyFrame]:
     """The key frames among the frames shown (time stamps ascending) that a seek to their own time stamp finds.
 
-    An open group of frames is counted right: its leading frames have smaller time stamps and so smaller
+    An open GOP is counted right: its leading frames have smaller time stamps and so smaller
     places, and whoever starts at the key frame drops them.
     """
     keys = [index for index, is_key in enumerate(packets.is_key) if is_key]

@@ -32,7 +32,7 @@ def seeks_are_exact(
     stream: VideoStream,
     frames: Callable[[], Iterator[av.VideoFrame]],
     keys: Sequence[KeyFrame],
-    images: Mapping[int, int],
+    sums: Mapping[int, int],
 ) -> bool:
     """Try seeks to some key frames: each must yield the very frame where it is known, else a whole one.
 
@@ -41,7 +41,7 @@ def seeks_are_exact(
 
     Args:
         frames: decodes from where the container stands.
-        frames: time stamp -> `frame_sum` of a decoding in one go.
+        sums: time stamp -> `frame_sum` of a decoding in one go.
 
     Raises:
         av.error.FFmpegError: the seek or the decoder fails.
@@ -52,8 +52,8 @@ def seeks_are_exact(
         frame = next((frame for frame in reach if frame.pts is not None and frame.pts >= pts), None)
         if frame is None or frame.pts != pts:
             return False
-        if pts in images and frame_sum(frame) != images[pts]:
+        if pts in sums and frame_sum(frame) != sums[pts]:
             return False
-        if pts not in images and frame.pict_type != PictureType.I:
+        if pts not in sums and frame.pict_type != PictureType.I:
             return False
     return True

@@ -125,16 +125,16 @@ def plane_chart(result: ZeroShotResult, plane: EmbeddingMap, width: float = 760,
     colors = class_colors(len(result.classes))
     edge = 30.0
 
-    def scaled_up(points: np.ndarray) -> list[tuple[float, float]]:
+    def in_chart(points: np.ndarray) -> list[tuple[float, float]]:
         scaled = edge + points * (width - 2 * edge, height - 2 * edge)
         return [(round(x, 1), round(y, 1)) for x, y in scaled.tolist()]
 
     videos = []
-    for (x, y), video in zip(scaled_up(plane.videos), plane.places.tolist(), strict=True):
+    for (x, y), video in zip(in_chart(plane.videos), plane.places.tolist(), strict=True):
         true, nearest = int(result.labels[video]), int(result.predicted[video, 0])
         said = "named right" if true == nearest else f"taken for {result.classes[nearest]}"
         videos.append(Point(x, y, colors[true], f"{result.classes[true]}, {said}", true == nearest))
-    spots = scaled_up(plane.classes)
+    spots = in_chart(plane.classes)
     classes = [Point(x, y, colors[i], result.classes[i]) for i, (x, y) in enumerate(spots)]
     labels = place_labels(spots, result.classes, 12.0, width, height)
     return PlaneChart(width, height, tuple(videos), tuple(classes), labels)
