@@ -9,12 +9,15 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from engine.data.pyav.opening import reason_of
+
 DECODE_BUDGET = 64e6  # pixels; a file with no more than these in all its frames is always decoded to the end
 
 # One packet is one shown frame in these (with the other checks of `doubt`). VP8 and VP9 have hidden frames,
 # MPEG-4 part 2 has empty and packed ones, and the older codecs are cheap to decode.
 _PACKET_IS_FRAME = frozenset({"h264", "hevc", "av1", "mjpeg", "prores"})
 _COUNTED_CONTAINERS = ("mp4", "matroska")  # their packets carry true time stamps, and flags for what is not shown
+MAX_STEP_S = 60.0  # between two stamps of a clock; a longer one tells that it was set anew
 _SEEKABLE_CONTAINERS = (*_COUNTED_CONTAINERS, "avi")  # they have an index; the rest search and land near
 _PROGRESSIVE = (0, 1)  # AVFieldOrder unknown and progressive; two fields of one frame may be two packets
 
@@ -36,15 +39,16 @@ class Packets:
     is_key: list[bool] = field(default_factory=list)
     is_hidden: list[bool] = field(default_factory=list)  # flagged as decoded but not shown (edit lists)
     num_odd: int = 0  # empty or damaged
+    is_cut: bool = False  # the last one is damaged: the file ends within it
     is_encrypted: bool = False  # any of them: the beginning may be clear
 
     def __len__(self) -> int:
         return len(self.pts)
 
-    def hours(self, stream: VideoStream) -> float:
-        """Time between the first and the last time stamp."""
-        known = [pts for pts in self.pts if pts is not None]
-        return float((max(known) - min(known)) * stream.time_base) / 3600 if known else 0.0
+    def hours(self, container: InputContainer, stream: VideoStream) -> float:
+        """Time between the first and the last time stamp, but for jumps of a clock."""
+        steps = np.diff(np.sort([pts for pts in self.pts if pts is not None])) * float(stream.time_base)
+        return float(steps[steps <= (MAX_STEP_S if has_clock(container) else np.inf)].sum()) / 3600
 
     def expected_pts(self) -> list[int]:
         """Time stamps of the frames to be shown, in order, as far as packets tell."""
@@ -61,10 +65,37 @@ def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]
         yield from packets
 
 
-def read_frames(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """The frames of a stream, in presentation order."""
+def read_frames(
+    container: InputContainer,
+    stream: VideoStream,
+    check_time: Callable[[], None] = lambda: None,
+    lost: list[str] | None = None,
+) -> Iterator[av.VideoFrame]:
+    """The frames of a stream, in presentation order.
+
+    Packets at the end that do not decode cost their own frames alone: a file was cut off there. With one that decodes
+    behind them it is damage within the file.
+
+    Args:
+        check_time: is called between packets and may raise.
+        lost: gets the reasons why packets at the end did not decode.
+
+    Raises:
+        av.FFmpegError: damage that FFmpeg does not conceal.
+    """
+    failure = None
     for packet in demux(container, stream):
-        yield from packet.decode()
+        check_time()
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            failure = failure or error
+            if lost is not None:
+                lost.append(reason_of(error))
+            continue
+        if failure is not None and packet.size:
+            raise failure
+        yield from frames
 
 
 def read_packets(container: InputContainer, stream: VideoStream, check_time: Callable[[], None]) -> Packets:
@@ -80,6 +111,7 @@ def read_packets(container: InputContainer, stream: VideoStream, check_time: Cal
         packets.is_key.append(packet.is_keyframe)
         packets.is_hidden.append(packet.is_discard)
         packets.num_odd += packet.is_corrupt
+        packets.is_cut = packet.is_corrupt
         packets.is_encrypted |= packet.has_sidedata("encryption_info")
     return packets
 
@@ -104,6 +136,11 @@ def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> s
     if not packets.is_key[0] or packets.pts[0] != min(packets.pts):
         return "pictures before the first key frame"  # a decoder may drop them
     return None
+
+
+def has_clock(container: InputContainer) -> bool:
+    """Whether time stamps are of a clock that may be set anew within the file: transport and program streams."""
+    return container.format.name in ("mpegts", "mpeg")
 
 
 def codec_name(stream: VideoStream) -> str:

@@ -13,14 +13,15 @@ Counting packets is exact only where one packet is one shown frame; `packets.dou
 import itertools
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from engine.data.pyav.cut_off import missing_bytes
 from engine.data.pyav.opening import MAX_PIXELS, open_video, reason_of, video_stream
 from engine.data.pyav.packets import (
     KeyFrame,
@@ -28,14 +29,17 @@ from engine.data.pyav.packets import (
     can_seek,
     codec_name,
     doubt,
+    has_clock,
     key_frames,
     read_frames,
     read_packets,
 )
 from engine.data.pyav.seeks import frame_sum, seeks_are_exact, seeks_to_try
+from engine.data.pyav.times import Timeline, timeline
 
 TIME_LIMIT_S = 300.0
 MAX_HOURS = 8.0  # of a file by its time stamps
+_TAIL_FRAMES = 4  # at the end, of which a damaged one is told
 HEAD_FRAMES = 16  # decoded of every file, so that one that cannot be decoded is found
 
 REASONS = {
@@ -74,6 +78,9 @@ class ProbeResult:
     key_frames: presentation indices of frames that decoding can start from and be exact, ascending.
     key_pts: their time stamps in the stream's time base: a seek to one yields its frame.
     counted_by: "decoding" or "packets".
+    timed_frames, frame_times: when frames are shown, see `Timeline`.
+    oddity: why another decoder than FFmpeg's, or another choice of streams, may show something else, in few words; or "".
+    damage: what is wrong with the end of the file, as a sentence; or "".
     """
 
     codec: str
@@ -88,6 +95,15 @@ class ProbeResult:
     key_frames: tuple[int, ...]
     key_pts: tuple[int, ...]
     counted_by: str
+    timed_frames: tuple[int, ...] = ()
+    frame_times: tuple[float, ...] = ()
+    oddity: str = ""
+    damage: str = ""
+
+    @property
+    def timeline(self) -> Timeline:
+        """When the frames are shown."""
+        return Timeline(self.timed_frames, self.frame_times)
 
 
 def probe(
@@ -120,18 +136,19 @@ def probe(
                 raise ProbeError("zero-frames", "the video stream has no packets")
             if packets.is_encrypted:
                 raise ProbeError("encrypted", "packets of the video stream are encrypted")
-            if (hours := packets.hours(stream)) > max_hours:
+            if (hours := packets.hours(container, stream)) > max_hours:
                 raise ProbeError(
                     "too-long", f"its time stamps reach over {hours:.1f} hours, the limit is {max_hours:g}"
                 )
             is_trusted = not full_decode and doubt(container, stream, packets) is None
+        found = None
         if is_trusted:
             with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
-                result = _count_packets(container, packets, clock)
-            if result is not None:
-                return result
-        with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
-            return _count_frames(container, packets, clock)
+                found = _count_packets(container, packets, clock)
+        if found is None:
+            with open_video(path, time_limit_s=clock.left(), max_pixels=max_pixels) as container:
+                found = _count_frames(container, packets, clock)
+        return _judged(found, missing_bytes(path))
     except (av.error.FFmpegError, OSError) as error:
         clock.check()  # FFmpeg's own word for time being up is an error too
         raise _failure(path, packets, error) from error
@@ -194,24 +211,43 @@ def _checked_stream(container: InputContainer, max_pixels: int) -> VideoStream:
     return stream
 
 
+@dataclass(slots=True)
+class _Frames:
+    """What is noted of the frames that come out of a decoder, in their order."""
+
+    first: av.VideoFrame | None = None
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+    last_damaged: int | None = None  # the place of the last frame that FFmpeg calls corrupt
+    lost: list[str] = field(default_factory=list)  # why packets at the end did not decode
+
+    def note(self, frame: av.VideoFrame) -> None:
+        self.first = self.first or frame
+        if frame.is_corrupt:
+            self.last_damaged = len(self.pts)
+        self.pts.append(frame.pts)
+        self.dts.append(frame.dts)
+        self.sizes.add((frame.width, frame.height))
+
+
 def _count_packets(container: InputContainer, packets: Packets, clock: _Clock) -> ProbeResult | None:
     """The result with the packets' count; None where a short look shows that they cannot be trusted."""
     stream = video_stream(container)
-    shown = packets.expected_pts()
-    first, head = None, []
-    for frame in itertools.islice(_frames(container, stream, clock), HEAD_FRAMES):
-        first = first or frame
-        head.append(frame.pts)
-    if first is None or head != shown[:HEAD_FRAMES]:
+    shown, head = packets.expected_pts(), _Frames()
+    for frame in itertools.islice(read_frames(container, stream, clock.check), HEAD_FRAMES):
+        head.note(frame)
+    if head.first is None or head.pts != shown[:HEAD_FRAMES]:
         return None
     keys = key_frames(packets, shown)
     try:
-        if not seeks_are_exact(container, stream, lambda: _frames(container, stream, clock), keys, {}):
+        if not seeks_are_exact(container, stream, lambda: read_frames(container, stream, clock.check), keys, {}):
             return None
     except av.error.FFmpegError:  # decoding from the start will tell whether the file is to blame
         clock.check()
         return None
-    return _result(stream, first, len(shown), shown, keys, "packets")
+    head.pts, head.dts = shown, []
+    return _result(container, packets, head, keys, "packets")
 
 
 def _count_frames(container: InputContainer, packets: Packets, clock: _Clock) -> ProbeResult:
@@ -219,63 +255,94 @@ def _count_frames(container: InputContainer, packets: Packets, clock: _Clock) ->
     stream = video_stream(container)
     keys = key_frames(packets, packets.expected_pts()) if can_seek(container, packets) else []
     tried = seeks_to_try(keys)
-    first, shown, frames = None, [], {}
+    frames, sums = _Frames(), {}
     try:
-        for frame in _frames(container, stream, clock):
-            first = first or frame
-            shown.append(frame.pts)
+        for frame in read_frames(container, stream, clock.check, frames.lost):
+            frames.note(frame)
             if frame.pts in tried:
-                frames[frame.pts] = frame_sum(frame)
+                sums[frame.pts] = frame_sum(frame)
     except av.error.FFmpegError as error:
         clock.check()
         raise ProbeError(
-            "undecodable", f"after {len(shown)} frames of {len(packets)} packets: {error.strerror}"
+            "undecodable", f"after {len(frames.pts)} frames of {len(packets)} packets: {error.strerror}"
         ) from error
-    if first is None:
+    if frames.first is None and frames.lost:
+        raise ProbeError("undecodable", f"none of {len(packets)} packets decodes: {frames.lost[0]}")
+    if frames.first is None:
         raise ProbeError("zero-frames", f"no frame comes out of {len(packets)} packets")
-    is_ordered = None not in shown and all(a < b for a, b in itertools.pairwise(shown))
-    keys = key_frames(packets, shown) if keys and is_ordered else []
+    is_ordered = None not in frames.pts and all(a < b for a, b in itertools.pairwise(frames.pts))
+    keys = key_frames(packets, frames.pts) if keys and is_ordered else []
     try:
-        if not seeks_are_exact(container, stream, lambda: _frames(container, stream, clock), keys, frames):
+        if not seeks_are_exact(container, stream, lambda: read_frames(container, stream, clock.check), keys, sums):
             keys = []
     except av.error.FFmpegError:  # it decodes in one go, but not from there
         clock.check()
         keys = []
-    return _result(stream, first, len(shown), shown if is_ordered else None, keys, "decoding")
-
-
-def _frames(container: InputContainer, stream: VideoStream, clock: _Clock) -> Iterator[av.VideoFrame]:
-    for frame in read_frames(container, stream):
-        clock.check()
-        yield frame
+    return _result(container, packets, frames, keys, "decoding")
 
 
 def _result(
-    stream: VideoStream,
-    first: av.VideoFrame,
-    count: int,
-    shown_pts: Sequence[int] | None,
-    keys: Sequence[KeyFrame],
-    counted_by: str,
+    container: InputContainer, packets: Packets, frames: _Frames, keys: Sequence[KeyFrame], counted_by: str
 ) -> ProbeResult:
-    if shown_pts is not None and count > 1:
-        fps = float((count - 1) / ((shown_pts[-1] - shown_pts[0]) * stream.time_base))
-    else:
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
+    stream, first = video_stream(container), frames.first
+    lines = _timeline(container, packets, frames)
     return ProbeResult(
         codec=codec_name(stream),
         pixel_format=first.format.name,
         width=first.width,
         height=first.height,
-        fps=fps,
+        fps=lines.rate,
         rotation=clockwise_rotation(first),
-        duration=count / fps if fps else 0.0,
-        num_frames=count,
+        duration=len(frames.pts) / lines.rate if lines.rate else 0.0,
+        num_frames=len(frames.pts),
         header_frames=stream.frames,
         key_frames=tuple(key.frame for key in keys),
         key_pts=tuple(key.pts for key in keys),
         counted_by=counted_by,
+        timed_frames=lines.frames,
+        frame_times=lines.seconds,
+        oddity=_oddity(container, frames),
+        damage=_damage(packets, frames),
     )
+
+
+def _timeline(container: InputContainer, packets: Packets, frames: _Frames) -> Timeline:
+    stream = video_stream(container)
+    stamps = ([None if s is None else float(s * stream.time_base) for s in each] for each in (frames.pts, frames.dts))
+    first_dts = packets.dts[0]
+    is_raw = container.start_time is None  # then the average rate is no more than the demuxer's default
+    return timeline(
+        *stamps,
+        None if first_dts is None else float(first_dts * stream.time_base),
+        rate=float((stream.guessed_rate if is_raw else stream.average_rate) or stream.guessed_rate or 0),
+        start_s=(container.start_time or 0) / av.time_base,
+        is_padded=container.format.name == "avi",
+        is_clock=has_clock(container),
+    )
+
+
+def _oddity(container: InputContainer, frames: _Frames) -> str:
+    if len(container.streams.video) > 1:
+        return "several video streams"
+    return "size that changes" if len(frames.sizes) > 1 else ""
+
+
+def _damage(packets: Packets, frames: _Frames) -> str:
+    count = len(frames.pts)
+    if frames.lost:
+        return f"its end is damaged: {count} of {count + len(frames.lost)} frames decode ({frames.lost[0]})"
+    last = frames.last_damaged
+    if packets.is_cut or (last is not None and last >= count - _TAIL_FRAMES):
+        return f"its end is damaged, and so may be the last of its {count} frames"
+    return ""
+
+
+def _judged(found: ProbeResult, num_missing: int) -> ProbeResult:
+    """The result, with what the size of the file says of its end."""
+    damage = found.damage
+    if num_missing and not damage:
+        damage = f"it is cut off: {num_missing} bytes are missing at its end, {found.num_frames} frames decode"
+    return replace(found, damage=damage, oddity=found.oddity or ("damaged end" if damage else ""))
 
 
 def _failure(path: Path, packets: Packets, error: Exception) -> ProbeError:
