@@ -6,8 +6,8 @@ import pytest
 from engine.data.pyav.times import Timeline, timeline
 
 
-def found(pts, dts=(), *, first_dts=0.0, rate=25.0, start_s=0.0, **kind):
-    return timeline(pts, dts, first_dts, rate=rate, start_s=start_s, **kind)
+def found(pts, dts=(), *, rate=25.0, start_s=0.0, **kind):
+    return timeline(pts, dts, rate=rate, start_s=start_s, **kind)
 
 
 @pytest.mark.parametrize("rate", [12.5, 15, 24000 / 1001, 24, 25, 30000 / 1001, 30, 50, 60])
@@ -49,10 +49,13 @@ def test_a_segment_has_every_frame_that_is_on_the_screen_during_it():
 def test_decoding_stamps_are_late_by_the_decoders_delay():
     pts = [0.08, 0.32, 0.24, 0.4, 0.16, 0.64, 0.56, 0.72, 0.48, 0.96]  # of AVI with B-frames
     dts = [0.16 + 0.04 * place for place in range(8)] + [None, None]
-    assert found(pts, dts) == Timeline((0, 10), (0.0, 0.4))
-    assert found(pts, dts, first_dts=1.0) == Timeline((0, 10), (1.0, 1.4))
-    dts = [0.16, 0.2, 0.24, 0.28, 0.36, 0.44, 0.52, 0.6, None, None]  # the second half at half the rate
-    assert found(pts, dts).times()[4:8] == pytest.approx([0.2, 0.28, 0.36, 0.44], abs=1e-3)
+    assert found(pts, dts, delay=4) == Timeline((0, 10), (0.0, 0.4))
+    assert found(pts, dts, delay=4, is_padded=True) == Timeline((0, 10), (0.0, 0.4))
+    late = [stamp and 1 + stamp for stamp in dts]
+    assert found(pts, late, delay=4) == found(pts, late, first_dts=1.0, delay=4) == Timeline((0, 10), (1.0, 1.4))
+    assert found(pts, dts, start_s=None) == Timeline((0, 10), (0.0, 0.4))
+    dts = [0.16, 0.2, 0.24, 0.28, 0.32, 0.4, 0.48, 0.56, None, None]  # then at half the rate
+    assert found(pts, dts, start_s=None).times()[4:8] == pytest.approx([0.16, 0.24, 0.32, 0.4], abs=1e-3)
 
 
 def test_what_an_encoders_delay_leaves_in_avi_is_no_time():

@@ -307,15 +307,18 @@ def _result(
 
 
 def _timeline(container: InputContainer, packets: Packets, frames: _Frames) -> Timeline:
-    stream = video_stream(container)
-    stamps = ([None if s is None else float(s * stream.time_base) for s in each] for each in (frames.pts, frames.dts))
-    first_dts = packets.dts[0]
+    stream, tick = video_stream(container), video_stream(container).time_base
+    pts, dts = ([None if stamp is None else float(stamp * tick) for stamp in each] for each in (frames.pts, frames.dts))
+    first = next((dts for dts in frames.dts if dts is not None), None)
+    delay = packets.dts.index(first) - frames.dts.index(first) if first in packets.dts else 0
     is_raw = container.start_time is None  # then the average rate is no more than the demuxer's default
     return timeline(
-        *stamps,
-        None if first_dts is None else float(first_dts * stream.time_base),
+        pts,
+        dts,
         rate=float((stream.guessed_rate if is_raw else stream.average_rate) or stream.guessed_rate or 0),
-        start_s=(container.start_time or 0) / av.time_base,
+        start_s=container.start_time / av.time_base if container.streams.audio and not is_raw else None,
+        first_dts=float((packets.dts[0] or 0) * tick),
+        delay=max(0, delay - sum(packets.is_hidden)),
         is_padded=container.format.name == "avi",
         is_clock=has_clock(container),
     )

@@ -74,10 +74,11 @@ class Timeline:
 def timeline(
     pts: Stamps,
     dts: Stamps,
-    first_dts: float | None,
     *,
     rate: float,
-    start_s: float,
+    start_s: float | None,
+    first_dts: float = 0.0,
+    delay: int = 0,
     is_padded: bool = False,
     is_clock: bool = False,
 ) -> Timeline:
@@ -85,15 +86,18 @@ def timeline(
 
     Args:
         pts, dts: seconds, of each frame; `dts` of the packet that made the decoder give it out, or none at all.
-        first_dts: of the first packet.
         rate: frames a second as the stream says; 0 if it does not.
-        start_s: of the container, by the same clock.
+        start_s: of the container, by the same clock; None where it begins with the first frame.
+        first_dts: of the first packet.
+        delay: packets that the decoder was given before the one that made it give out its first frame.
         is_padded: the container has empty chunks where an encoder was late (AVI).
         is_clock: the stamps are of a clock that may be set anew (MPEG's transport and program streams).
     """
     shown, decoded = (np.array([np.nan if stamp is None else stamp for stamp in stamps]) for stamps in (pts, dts))
     faults = _faults(shown)
-    by_decoding = len(decoded) > 0 and faults > len(shown) // 50 and _faults(decoded) < faults
+    by_decoding = (
+        len(decoded) > 0 and (is_padded or faults > len(shown) // 50) and _faults(decoded) < faults + is_padded
+    )
     stamps = decoded if by_decoding else shown
     known = np.flatnonzero(np.isfinite(stamps))
     if not len(known) and not rate:
@@ -101,9 +105,11 @@ def timeline(
     steps = np.diff(stamps)
     steps = steps[steps > 0]
     period = float(np.median(steps)) if len(steps) else 1 / rate if rate else _FALLBACK_S
-    if by_decoding and first_dts is not None:
-        stamps = stamps - (stamps[known[0]] - known[0] * period - first_dts)
-    times = _repaired(stamps, period, MAX_STEP_S if is_clock else math.inf) - (start_s if len(known) else 0.0)
+    if by_decoding:
+        late = stamps[known[0]] - known[0] * period - first_dts
+        stamps = stamps - (late if late <= (delay + _FILLING) * period else delay * period)
+    times = _repaired(stamps, period, MAX_STEP_S if is_clock else math.inf)
+    times = times - (times[0] if start_s is None or not len(known) else min(start_s, times[0]))
     if (by_decoding or is_padded) and _is_paced(times, period):
         times = times[0] + period * np.arange(len(times))
     return _with_knots(times, period, rate)
