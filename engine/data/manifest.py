@@ -101,7 +101,8 @@ class Manifest:
     def kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows that are examples of each kind of video, int64 [K], and the kind of each row, int64 [V].
 
-        A kind is what a decoder may or may not take: codec, pixel format, size, and the file's suffix or the store it lies in.
+        A kind is what a decoder may or may not take: codec, pixel format, size, oddity, and the file's suffix or the store
+        that it lies in.
         """
         return self._kinds
 

@@ -19,6 +19,10 @@ _PACKET_IS_FRAME = frozenset({"h264", "hevc", "av1", "mjpeg", "prores"})
 _COUNTED_CONTAINERS = ("mp4", "matroska")  # their packets carry true time stamps, and flags for what is not shown
 MAX_STEP_S = 60.0  # between two stamps of a clock; a longer one tells that it was set anew
 _SEEKABLE_CONTAINERS = (*_COUNTED_CONTAINERS, "avi")  # they have an index; the rest search and land near
+_SEQUENCE_SET = {
+    "h264": (7, 5, 0),
+    "hevc": (33, 31, 1),
+}  # type of a unit that is one; the last type of slices; its bits
 _PROGRESSIVE = (0, 1)  # AVFieldOrder unknown and progressive; two fields of one frame may be two packets
 
 
@@ -40,6 +44,7 @@ class Packets:
     is_hidden: list[bool] = field(default_factory=list)  # flagged as decoded but not shown (edit lists)
     num_odd: int = 0  # empty or damaged
     is_cut: bool = False  # the last one is damaged: the file ends within it
+    parameter_sets: set[bytes] = field(default_factory=set)  # of H.264 and HEVC, as far as key frames bring them along
     is_encrypted: bool = False  # any of them: the beginning may be clear
 
     def __len__(self) -> int:
@@ -100,7 +105,7 @@ def read_frames(
 
 def read_packets(container: InputContainer, stream: VideoStream, check_time: Callable[[], None]) -> Packets:
     """Demux the whole stream; `check_time` is called between packets and may raise."""
-    packets = Packets()
+    packets, codec = Packets(), codec_name(stream)
     for packet in demux(container, stream):
         check_time()
         if packet.size == 0:
@@ -110,10 +115,29 @@ def read_packets(container: InputContainer, stream: VideoStream, check_time: Cal
         packets.dts.append(packet.dts)
         packets.is_key.append(packet.is_keyframe)
         packets.is_hidden.append(packet.is_discard)
-        packets.num_odd += packet.is_corrupt
+        packets.num_odd += packet.is_corrupt or packet.has_sidedata("new_extradata")
+        if packet.is_keyframe and codec in _SEQUENCE_SET:
+            packets.parameter_sets |= _sequence_sets(packet, codec)
         packets.is_cut = packet.is_corrupt
         packets.is_encrypted |= packet.has_sidedata("encryption_info")
     return packets
+
+
+def _sequence_sets(packet: av.Packet, codec: str) -> set[bytes]:
+    """The sequence parameter sets before a packet's first slice; of packets as MP4 and Matroska have them."""
+    data, offset, found = memoryview(packet), 0, set()
+    kind, last, shift = _SEQUENCE_SET[codec]
+    while offset + 5 <= len(data):
+        length, unit = (
+            int.from_bytes(data[offset : offset + 4], "big"),
+            data[offset + 4] >> shift & (63 if shift else 31),
+        )
+        if unit <= last:
+            break
+        if unit == kind:
+            found.add(bytes(data[offset + 4 : offset + 4 + length]))
+        offset += 4 + length
+    return found
 
 
 def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> str | None:
@@ -131,6 +155,8 @@ def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> s
         return "the header has another count"
     if any(packets.is_hidden) or packets.num_odd:
         return "hidden, empty or damaged packets"
+    if len(packets.parameter_sets) > 1:
+        return "parameter sets that change"  # and with them the size, perhaps
     if None in packets.pts or len(set(packets.pts)) < count:
         return "time stamps"
     if not packets.is_key[0] or packets.pts[0] != min(packets.pts):
@@ -139,8 +165,8 @@ def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> s
 
 
 def has_clock(container: InputContainer) -> bool:
-    """Whether time stamps are of a clock that may be set anew within the file: transport and program streams."""
-    return container.format.name in ("mpegts", "mpeg")
+    """Whether time stamps are of a clock that may be set anew within the file: of broadcasts and live streams."""
+    return container.format.name in ("mpegts", "mpeg", "flv")
 
 
 def codec_name(stream: VideoStream) -> str:

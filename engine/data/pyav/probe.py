@@ -310,7 +310,7 @@ def _timeline(container: InputContainer, packets: Packets, frames: _Frames) -> T
     stream, tick = video_stream(container), video_stream(container).time_base
     pts, dts = ([None if stamp is None else float(stamp * tick) for stamp in each] for each in (frames.pts, frames.dts))
     first = next((dts for dts in frames.dts if dts is not None), None)
-    delay = packets.dts.index(first) - frames.dts.index(first) if first in packets.dts else 0
+    delay = packets.dts.index(first) - frames.dts.index(first) if first is not None and first in packets.dts else 0
     is_raw = container.start_time is None  # then the average rate is no more than the demuxer's default
     return timeline(
         pts,

@@ -8,7 +8,7 @@ Decoding stamps. AVI and raw streams have no others: FFmpeg hands them out as pr
   That of the packet which makes a decoder give out a frame is the frame's time, late by the decoder's delay (FFmpeg's
   best_effort_timestamp is it too).
 Repair. A stamp that is missing or does not ascend counts as one period after the one before. One that jumps back by more
-  than a second, or in transport and program streams forward by more than a minute, is of a clock that was set anew: time
+  than a second, or in broadcasts and live streams forward by more than a minute, is of a clock that was set anew: time
   goes on by one period.
 Knots. Seconds are kept at some frames; between them they lie on a straight line, to a millisecond. A file of
   constant rate has two: its first frame, and its end.
@@ -91,7 +91,7 @@ def timeline(
         first_dts: of the first packet.
         delay: packets that the decoder was given before the one that made it give out its first frame.
         is_padded: the container has empty chunks where an encoder was late (AVI).
-        is_clock: the stamps are of a clock that may be set anew (MPEG's transport and program streams).
+        is_clock: the stamps are of a clock that may be set anew (MPEG's transport and program streams, FLV).
     """
     shown, decoded = (np.array([np.nan if stamp is None else stamp for stamp in stamps]) for stamps in (pts, dts))
     faults = _faults(shown)
