@@ -23,6 +23,7 @@ _SEQUENCE_SET = {
     "h264": (7, 5, 0),
     "hevc": (33, 31, 1),
 }  # type of a unit that is one; the last type of slices; its bits
+_HEAD_BYTES = 16  # of a packet: all of them are zero in none that was coded
 _PROGRESSIVE = (0, 1)  # AVFieldOrder unknown and progressive; two fields of one frame may be two packets
 
 
@@ -42,7 +43,7 @@ class Packets:
     dts: list[int | None] = field(default_factory=list)
     is_key: list[bool] = field(default_factory=list)
     is_hidden: list[bool] = field(default_factory=list)  # flagged as decoded but not shown (edit lists)
-    num_odd: int = 0  # empty or damaged
+    num_odd: int = 0  # empty or damaged, or with another header than the file's
     is_cut: bool = False  # the last one is damaged: the file ends within it
     parameter_sets: set[bytes] = field(default_factory=set)  # of H.264 and HEVC, as far as key frames bring them along
     is_encrypted: bool = False  # any of them: the beginning may be clear
@@ -115,7 +116,8 @@ def read_packets(container: InputContainer, stream: VideoStream, check_time: Cal
         packets.dts.append(packet.dts)
         packets.is_key.append(packet.is_keyframe)
         packets.is_hidden.append(packet.is_discard)
-        packets.num_odd += packet.is_corrupt or packet.has_sidedata("new_extradata")
+        is_blank = not any(memoryview(packet)[:_HEAD_BYTES])  # what a download left that stopped
+        packets.num_odd += packet.is_corrupt or is_blank or packet.has_sidedata("new_extradata")
         if packet.is_keyframe and codec in _SEQUENCE_SET:
             packets.parameter_sets |= _sequence_sets(packet, codec)
         packets.is_cut = packet.is_corrupt
