@@ -34,12 +34,12 @@ def index(folder: Path, out: Path, annotations: Path | None = None) -> tuple[Man
     return Manifest.load(out), report
 
 
-def plain_loop(path: Path, video: Video, codec_stream: int | None = None) -> np.ndarray:
+def plain_loop(path: Path, video: Video, place: int = 0) -> np.ndarray:
     """uint8 [N, crop, crop, 3]: what one uninterrupted pass of PyAV gives, brought to the crop of the centre."""
     clip = ClipFormat(1, 1, SIDE, CROP)
     window, convert, frames = crop_window(SnippetRequest(video, 0, 0.5, 0.5, False), clip), FrameConverter(), []
     with av.open(str(path)) as container:
-        stream = container.streams.video[codec_stream or 0]
+        stream = container.streams.video[place]
         stream.codec_context.thread_count = 1  # with several, FFmpeg loses other frames of a damaged end
         for packet in container.demux(stream):
             try:
