@@ -63,9 +63,10 @@ def choose_copies(listing: Listing, records: Mapping[str, Record]) -> Listing:
 
 
 def _whole(paths: Sequence[str], records: Mapping[str, Record]) -> list[str]:
-    """Of sound files of one name those that last as long as the longest: a file that was cut off is shorter."""
+    """Of sound files of one name those that last as long as the longest, without damaged ends where there is one without."""
     seconds = {path: records[path].found.num_frames / (records[path].found.fps or 1) for path in paths}
-    return [path for path in paths if seconds[path] >= _WHOLE_SHARE * max(seconds.values())]
+    long = [path for path in paths if seconds[path] >= _WHOLE_SHARE * max(seconds.values())]
+    return [path for path in long if not records[path].found.damage] or long
 
 
 def same_contents(rows: Sequence[Row]) -> list[str]:

@@ -10,7 +10,7 @@ that crashes or hangs FFmpeg costs one process and is reported, where it would t
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from engine.data.copies import candidates, choose_copies, same_contents
 from engine.data.identity import content_hash
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
-from engine.data.layouts.listing import IMAGE_SUFFIXES, printable
+from engine.data.layouts.listing import IMAGE_SUFFIXES, counted, printable
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.opening import MAX_PIXELS
@@ -37,6 +37,7 @@ from engine.errors import InputError
 INDEX_REASONS = {"outside": "the labelled segment lies outside the file"}
 ALL_REASONS = {**LISTING_REASONS, **REASONS, **INDEX_REASONS}
 _TRY_AGAIN = ("too-slow", "crashed", "too-large", "too-long")  # may be the machine's fault, or another limit
+_SHOWN = 3  # of files that a warning names
 _KILL_MARGIN_S = 30.0  # a process is killed only if the probe's own limit did not work
 
 
@@ -63,6 +64,7 @@ class IndexReport:
 
     num_frames, hours: of all rows (segments, where the layout has them).
     bad: reason -> how many. files: each file or listed video that is not in the manifest, and why.
+    damaged: each file that is in it without what is damaged or missing at its end, and what that is.
     unused: each file below the folder that is no part of the data set, and why.
     """
 
@@ -75,6 +77,7 @@ class IndexReport:
     hours: float
     bad: dict[str, int]
     files: list[Problem]
+    damaged: list[Problem]
     unused: list[Problem]
 
 
@@ -103,11 +106,17 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
             rows.append(build_row(entry, records[entry.path]))
         except ProbeError as error:
             problems.append(Problem(entry.path, error.kind, error.text))
+    damaged = _damaged(rows, records)
     listing.notes += same_contents(rows)
+    if damaged:
+        listing.notes.append(
+            f"warning: {counted(len(damaged), 'file')} damaged or cut off at the end, taken as far as they decode (each is in the "
+            f"report): {'; '.join(f'{each.path} ({each.text})' for each in damaged[:_SHOWN])}"
+        )
     listing.notes[told_before:] = map(printable, listing.notes[told_before:])
     for note in listing.notes[told_before:]:
         say(note)
-    report = summarise(listing, rows, problems)
+    report = summarise(listing, rows, problems, damaged)
     report_path = out.with_name(out.name + ".report.json")
     write_report(report, report_path)
     if not rows:
@@ -220,28 +229,44 @@ def build_row(entry: Entry, record: Record) -> dict[str, object]:
         "key_pts": found.key_pts,
         "mtime_ns": record.state.mtime_ns,
         "content_hash": record.content_hash,
+        "timed_frames": found.timed_frames,
+        "frame_times": found.frame_times,
+        "oddity": found.oddity,
     }
 
 
 def _segment_frames(entry: Entry, found: ProbeResult) -> tuple[int, int]:
-    """(first frame, number of frames): every frame that is shown during the segment, at the average rate."""
+    """(first frame, number of frames): every frame that is on the screen during the segment.
+
+    Its seconds count from the container's start, as a player shows them: a video may begin later than its sound.
+    """
     whole = (0, found.num_frames)
     if not entry.has_segment:
         return whole
     length = entry.segment_end - entry.segment_start
-    if entry.may_be_cut and (found.duration < 1.5 * length or found.duration < entry.segment_end - 1):
+    end_s = found.frame_times[-1] if found.frame_times else 0.0
+    if entry.may_be_cut and (found.duration < 1.5 * length or end_s < entry.segment_end - 1):
         return whole  # about as long as the segment, or too short to hold it: it was cut out already
-    if not found.fps:
+    if not found.frame_times:
         raise ProbeError("outside", "the file has no frame rate to place the segment by")
-    first = math.floor(entry.segment_start * found.fps + 1e-6)
-    last = min(math.ceil(entry.segment_end * found.fps - 1e-6), found.num_frames)
-    if first >= last:
+    first, behind = found.timeline.between(entry.segment_start, entry.segment_end)
+    if first >= behind:
         segment = f"{entry.segment_start:g}-{entry.segment_end:g} s of '{entry.class_name}'"
-        raise ProbeError("outside", f"{segment}, but the file lasts {found.duration:.1f} s")
-    return first, last - first
+        raise ProbeError(
+            "outside", f"{segment}, but the video is shown from {found.frame_times[0]:.1f} to {end_s:.1f} s"
+        )
+    return first, behind - first
 
 
-def summarise(listing: Listing, rows: Sequence[dict[str, object]], problems: Sequence[Problem]) -> IndexReport:
+def _damaged(rows: Sequence[dict[str, object]], records: Mapping[str, Record]) -> list[Problem]:
+    """The files of the rows whose end is damaged."""
+    found = {row["path"]: records[row["path"]].found.damage for row in rows}
+    return [Problem(path, "damaged-end", damage) for path, damage in found.items() if damage]
+
+
+def summarise(
+    listing: Listing, rows: Sequence[dict[str, object]], problems: Sequence[Problem], damaged: Sequence[Problem]
+) -> IndexReport:
     """The report of a finished run."""
     seconds = sum(row["num_frames"] / row["fps"] for row in rows if row["fps"])
     return IndexReport(
@@ -254,6 +279,7 @@ def summarise(listing: Listing, rows: Sequence[dict[str, object]], problems: Seq
         hours=round(seconds / 3600, 4),
         bad=dict(Counter(problem.kind for problem in problems).most_common()),
         files=list(problems),
+        damaged=list(damaged),
         unused=listing.unused,
     )
 

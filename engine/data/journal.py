@@ -14,7 +14,7 @@ from engine.data.pyav.probe import ProbeResult
 from engine.errors import InputError
 from engine.json_lines import JsonLines, read_json_lines
 
-VERSION = 2  # raised when a change of the probe makes old records wrong
+VERSION = 3  # raised when a change of the probe makes old records wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +110,5 @@ def _record(value: Mapping) -> Record:
     if "failure" in value:
         return Record(state, Failure(**value["failure"]), None)
     facts = value["probe"]
-    keys = {name: tuple(facts[name]) for name in ("key_frames", "key_pts")}
-    return Record(state, ProbeResult(**{**facts, **keys}), value.get("content_hash"))  # journals of before have none
+    lists = {name: tuple(found) for name, found in facts.items() if isinstance(found, list)}
+    return Record(state, ProbeResult(**{**facts, **lists}), value.get("content_hash"))

@@ -48,9 +48,15 @@ SCHEMA = pa.schema(
         ("key_pts", pa.list_(pa.int64())),
         ("mtime_ns", pa.int64()),  # of the file when it was indexed; null where the file is not checked by contents
         ("content_hash", pa.int64()),
+        (
+            "timed_frames",
+            pa.list_(pa.int32()),
+        ),  # when frames are shown: at these and at the end, seconds after the container's
+        ("frame_times", pa.list_(pa.float64())),  # start; those between lie on straight lines. See `Timeline`
+        ("oddity", _NAMES),  # why only FFmpeg is sure to show what was indexed, in few words; "" where others do too
     ]
 )
-_LATER = ("mtime_ns", "content_hash")  # columns that manifests of before do not have: null
+_LATER = ("mtime_ns", "content_hash", "timed_frames", "frame_times", "oddity")  # not in manifests of before: null
 
 
 class Manifest:
@@ -95,13 +101,14 @@ class Manifest:
     def kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows that are examples of each kind of video, int64 [K], and the kind of each row, int64 [V].
 
-        A kind is what a decoder may or may not take: codec, pixel format, size, and the file's suffix or the store it lies in.
+        A kind is what a decoder may or may not take: codec, pixel format, size, oddity, and the file's suffix or the store
+        that it lies in.
         """
         return self._kinds
 
     @functools.cached_property
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        columns = [self.table.column(name).cast(pa.string()) for name in _KIND_COLUMNS]
+        columns = [pc.fill_null(self.table.column(name).cast(pa.string()), "") for name in _KIND_COLUMNS]
         path = pc.replace_substring_regex(
             self.table.column("path"), rf"(?s)^((?:.*/)?{re.escape(INDEX_NAME)}/).*$", r"\1"
         )
@@ -150,8 +157,8 @@ class Manifest:
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, object]], root: Path) -> "Manifest":
-        """Build from dictionaries keyed by the column names of `SCHEMA` (all required)."""
-        columns = {name: [row[name] for row in rows] for name in SCHEMA.names}
+        """Build from dictionaries keyed by the column names of `SCHEMA`; those that came later may be missing."""
+        columns = {name: [row.get(name) if name in _LATER else row[name] for row in rows] for name in SCHEMA.names}
         arrays = [pa.array(columns[f.name], type=pa.string() if f.type == _NAMES else f.type) for f in SCHEMA]
         arrays = [a.dictionary_encode() if f.type == _NAMES else a for a, f in zip(arrays, SCHEMA, strict=True)]
         return cls(pa.Table.from_arrays(arrays, schema=SCHEMA), root)
@@ -188,7 +195,7 @@ def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
 
 _VIDEO_COLUMNS = (
     "path", "num_frames", "first_frame", "file_frames", "width", "height", "rotation", "codec", "pixel_format",
-    "file_bytes", "key_frames", "key_pts", "mtime_ns", "content_hash",
+    "file_bytes", "key_frames", "key_pts", "mtime_ns", "content_hash", "oddity",
 )  # fmt: skip
 
 
@@ -197,7 +204,7 @@ def _codes(values: pa.ChunkedArray) -> np.ndarray:
     return values.combine_chunks().dictionary_encode().indices.to_numpy()
 
 
-_KIND_COLUMNS = ("codec", "pixel_format", "width", "height")
+_KIND_COLUMNS = ("codec", "pixel_format", "width", "height", "oddity")
 
 
 def concatenate(manifests: Sequence[Manifest]) -> Manifest:

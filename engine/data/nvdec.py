@@ -16,6 +16,8 @@ in its source, these therefore come out as *wrong frames without an error*. They
 - Odd widths or heights: its colour kernel writes 2x2 blocks, past the frame's edge.
 - Interlaced H.264: a frame may be coded as two fields, which would be counted as two frames.
 - Pixel formats that NVDEC does not decode: H.264 of more than 8 bits, all but 4:2:0.
+- Several video streams (DALI takes the one that FFmpeg finds best by its header, players another), sizes that change, and
+  damaged ends: what indexing has found odd, see `oddity` in `engine/data/pyav/probe.py`.
 - Stores with B-frames: their frames are fed in decoding order, with stamps in that order.
 
 What a manifest's row tells is in `NvdecRule`; what only the file tells, in `refusal`. Nothing here imports DALI.
@@ -91,6 +93,8 @@ class NvdecRule:
 
 def row_refusal(video: Video) -> str | None:
     """Why NVDEC is given this video by no decoder of ours, in few words, told from its row alone; None where it is."""
+    if video.oddity:
+        return video.oddity
     if video.codec not in PIXEL_FORMATS:
         return f"codec {video.codec}"
     if video.pixel_format is not None and video.pixel_format not in PIXEL_FORMATS[video.codec]:

@@ -68,5 +68,5 @@ def test_decoder_and_normaliser_allocate_no_larger_picture_either(tmp_path, monk
         decoder = decode.PyAVDecoder(ClipFormat(2, 1, 32, 32), torch.device("cpu"), 1)
         assert bool(decoder.decode([request]).failures) == fails
         decoder.close()
-        made = normalise_file(SourceVideo("x.webm", 25.0, 0, path.stat().st_size), tmp_path, StoreSettings(32), 60.0)
+        made = normalise_file(SourceVideo("x.webm", 25.0, 0, path.stat().st_size, 6), tmp_path, StoreSettings(32), 60.0)
         assert isinstance(made, Failure) == fails

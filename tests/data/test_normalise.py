@@ -12,15 +12,19 @@ from engine.data.dali.parameter_sets import drop_cropping
 from engine.data.journal import Failure
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.gops import GopDecoder, split_frames
-from engine.data.pyav.normalise import SourceVideo, constant_rate, even_size, normalise_file, output_rate
+from engine.data.pyav.normalise import SourceVideo, even_size, normalise_file, output_rate
+from engine.data.pyav.probe import probe
 from engine.data.store.index import StoreSettings
 from tests.data.videos import numbers, picture
 
 SETTINGS = StoreSettings(short_side=64, gop=8, preset="ultrafast")
 
 
-def normalise(path, *, fps=25.0, rotation=0, settings=SETTINGS):
-    return normalise_file(SourceVideo(path.name, fps, rotation, path.stat().st_size), path.parent, settings, 60)
+def normalise(path, *, rotation=0, settings=SETTINGS):
+    found = probe(path)
+    facts = (path.name, found.fps, rotation, path.stat().st_size, found.num_frames)
+    source = SourceVideo(*facts, timed_frames=found.timed_frames, frame_times=found.frame_times)
+    return normalise_file(source, path.parent, settings, 60)
 
 
 def rgb(made, codec="h264"):
@@ -29,46 +33,10 @@ def rgb(made, codec="h264"):
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def stamped(times):
-    """Frames that are shown from these seconds on (None: no time stamp)."""
-    frames = []
-    for time in times:
-        frame = av.VideoFrame(16, 16, "gray")
-        frame.pts, frame.time_base = None if time is None else round(time * 1000), Fraction(1, 1000)
-        frames.append(frame)
-    return frames
-
-
-def kept(times, rate):
-    frames = stamped(times)
-    places = {id(frame): place for place, frame in enumerate(frames)}
-    return [places[id(frame)] for frame in constant_rate(frames, Fraction(rate))]
-
-
-@pytest.mark.parametrize("rate", [25, 30, Fraction(30000, 1001), Fraction(24000, 1001), 15])
-def test_a_constant_rate_keeps_every_picture_once_whatever_the_rounding_of_its_stamps(rate):
-    assert kept([7 + place / float(rate) for place in range(500)], rate) == list(range(500))
-
-
-def test_a_variable_rate_shows_what_is_on_the_screen():
-    # Shown 0-0.1, 0.1-0.5, 0.5-0.52, 0.52-0.6, 0.6-0.68; looked at 0.045, 0.145, 0.245, ...
-    assert kept([0, 0.1, 0.5, 0.52, 0.6], 10) == [0, 1, 1, 1, 1, 3, 4]
-    assert kept([place / 50 for place in range(10)], 25) == [0, 2, 4, 6, 8]
-    assert kept([place / 60 for place in range(12)], 30) == [0, 2, 4, 6, 8, 10]  # rounded to milliseconds
-    assert kept([place / 10 for place in range(3)], 20) == [0, 0, 1, 1, 2, 2]
-
-
-def test_unsound_stamps_count_as_one_frame():
-    assert kept([None] * 5, 25) == list(range(5))
-    assert kept([0, 0.04, None, 0.12, 0.12, 0.2], 25) == list(range(6))
-    assert kept([0, 0.04, 95_000, 95_000.04], 25) == list(range(4))  # the clock of a transport stream jumped
-
-
 def test_rates_that_cannot_be_believed():
-    assert output_rate(29.97003, SETTINGS) == (Fraction(30000, 1001), True)
-    assert output_rate(0.0, SETTINGS) == (25, False)
-    assert output_rate(1000.0, SETTINGS) == (25, False)
-    assert output_rate(0.0, StoreSettings(fps=15)) == (15, True)
+    assert output_rate(29.97003, SETTINGS) == Fraction(30000, 1001)
+    assert output_rate(0.0, SETTINGS) == output_rate(1000.0, SETTINGS) == 25
+    assert output_rate(0.0, StoreSettings(fps=15)) == 15
 
 
 def test_sizes_are_even_and_keep_the_shape():
@@ -102,11 +70,12 @@ def test_groups_are_closed_and_full(tmp_path, count, codec, b_frames):
         start += length
 
 
-def test_a_variable_rate_becomes_constant(tmp_path):
+def test_a_variable_rate_stays_or_becomes_constant(tmp_path):
     path = tmp_path / "v.mp4"
     times = [0, 0.04, 0.08, 0.4, 0.44, 0.48]  # six pictures in 0.52 s; the third stands still for 0.32 s
     write_video(path, (picture(number, 160, 120) for number in range(6)), times=times)
-    made = normalise(path, settings=StoreSettings(short_side=64, gop=8, fps=25))
+    assert numbers(rgb(normalise(path))) == list(range(6))
+    made = normalise(path, settings=replace(SETTINGS, fps=25))
     assert numbers(rgb(made)) == [0, 1, *[2] * 8, 3, 4, 5]
 
 
@@ -169,15 +138,20 @@ def test_an_odd_size_and_a_size_that_changes(tmp_path, shared_data):
 def test_what_cannot_be_used_is_named(tmp_path):
     good = tmp_path / "good.mp4"
     write_video(good, (picture(number, 160, 120) for number in range(20)))
-    changed = normalise_file(SourceVideo("good.mp4", 25, 0, 7), tmp_path, SETTINGS, 60)
+    changed = normalise_file(SourceVideo("good.mp4", 25, 0, 7, 20), tmp_path, SETTINGS, 60)
     assert isinstance(changed, Failure)
     assert changed.kind == "changed"
-    assert normalise_file(SourceVideo("absent.mp4", 25, 0, 7), tmp_path, SETTINGS, 60).kind == "missing"
+    assert normalise_file(SourceVideo("absent.mp4", 25, 0, 7, 20), tmp_path, SETTINGS, 60).kind == "missing"
     page = tmp_path / "page.mp4"
     page.write_text("<html>404</html>")
-    assert normalise(page).kind == "unreadable"
-    assert (
-        normalise_file(SourceVideo("good.mp4", 25, 0, good.stat().st_size), tmp_path, SETTINGS, 0.0).kind == "too-slow"
+    source = SourceVideo("page.mp4", 25, 0, page.stat().st_size, 20)
+    assert normalise_file(source, tmp_path, SETTINGS, 60).kind == "unreadable"
+    source = SourceVideo("good.mp4", 25, 0, good.stat().st_size, 20)
+    assert normalise_file(source, tmp_path, SETTINGS, 0.0).kind == "too-slow"
+    fewer = normalise_file(replace(source, num_frames=21), tmp_path, SETTINGS, 60)
+    assert (fewer.kind, fewer.text) == (
+        "undecodable",
+        "20 frames decode where the manifest says 21: index it again",
     )
     wide = tmp_path / "wide.mkv"
     write_video(wide, (np.zeros((2, 2000, 3), np.uint8) for _ in range(2)), codec="mpeg4")

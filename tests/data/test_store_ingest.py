@@ -80,13 +80,23 @@ def test_a_file_that_changed_since_it_was_indexed_is_refused(tmp_path):
 
 
 def test_segments_keep_their_time_at_another_rate(tmp_path):
+    file = {"file_frames": 100, "timed_frames": [0, 100], "frame_times": [2.0, 6.0]}
     rows = [
-        row("a.mp4", "x", num_frames=100, file_frames=100),
-        row("a.mp4", "x", first_frame=10, num_frames=25, file_frames=100),
+        row("a.mp4", "x", num_frames=100, **file),
+        row("a.mp4", "x", first_frame=10, num_frames=25, **file),
+        row("a.mp4", "x", first_frame=13, num_frames=1, **file),  # of which the store has no picture: the next one
     ]
     halved = StoredVideo(0, 0, (50,) * 7, 50, 64, 64, 12.5, 0)
-    manifest = build_manifest(Manifest.from_rows(rows, tmp_path), {"a.mp4": halved}, tmp_path, "h264")
-    assert [(video.first_frame, video.num_frames) for video in map(manifest.video, range(2))] == [(0, 50), (5, 13)]
+    settings = dataclasses.replace(SETTINGS, fps=12.5)
+    manifest = build_manifest(Manifest.from_rows(rows, tmp_path), {"a.mp4": halved}, tmp_path, settings)
+    found = [(video.first_frame, video.num_frames) for video in map(manifest.video, range(3))]
+    assert found == [(0, 50), (5, 13), (7, 1)]
+
+
+def test_a_rate_is_given_to_a_store_only_where_times_are_known(tmp_path):
+    source = Manifest.from_rows([row("a.mp4", "x")], tmp_path)
+    with pytest.raises(InputError, match="index the data set again, or ingest without --fps"):
+        ingest(source, tmp_path / "s", dataclasses.replace(SETTINGS, fps=12.5), WorkSettings())
 
 
 def test_the_pack_of_odd_files_is_ingested_or_refused_with_a_reason(shared_data, tmp_path):

@@ -103,7 +103,8 @@ def source_videos(raw: Manifest) -> list[SourceVideo]:
     """The files of a manifest as ingest sees them."""
     fps = raw.table.column("fps").to_pylist()
     videos = [raw.video(row) for row in range(len(raw))]
-    return [SourceVideo(str(v.path), rate, v.rotation, v.file_bytes) for v, rate in zip(videos, fps, strict=True)]
+    facts = zip(videos, fps, strict=True)
+    return [SourceVideo(str(v.path), rate, v.rotation, v.file_bytes, v.file_frames) for v, rate in facts]
 
 
 def compare_speed(
@@ -137,7 +138,7 @@ def _normalise(source: SourceVideo, settings: StoreSettings) -> NormalisedVideo:
 
 def transcode_plainly(source: SourceVideo, settings: StoreSettings, out: Path) -> int:
     """Decode, `fps` and `scale` filters, the encoder with the settings of ingest, MP4; returns the number of frames."""
-    rate, _ = output_rate(source.fps, settings)
+    rate = output_rate(source.fps, settings)
     with av.open(source.path) as container, av.open(str(out), "w") as target:
         decoded = container.streams.video[0]
         decoded.codec_context.thread_count = 1

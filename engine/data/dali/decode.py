@@ -92,8 +92,8 @@ class DaliDecoder(VideoDecoder):
         return Sample(inputs, size)
 
     def _row_refusal(self, video: Video) -> str | None:
-        reason = nvdec.row_refusal(video) if self.device.type == "cuda" else None
-        return reason and f"DALI is not given it ({reason}): set data.decoder=pyav"
+        reason = nvdec.row_refusal(video) if self.device.type == "cuda" else video.oddity
+        return f"DALI is not given it ({reason}): set data.decoder=pyav" if reason else None
 
 
 def _read(video: Video) -> np.ndarray | str:

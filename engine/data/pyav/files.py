@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from engine.data.batch import Video
 from engine.data.identity import change_since_index
 from engine.data.pyav.opening import open_video, video_stream
-from engine.data.pyav.packets import codec_name, demux
+from engine.data.pyav.packets import codec_name, read_frames
 
 TOO_SLOW = "decoding took longer than the time limit"
 _SEEK_GAIN = 4  # frames: a seek that saves fewer costs more than decoding on
@@ -108,12 +108,13 @@ class FileFrames:
         raise LostCount
 
     def _output(self) -> Iterator[av.VideoFrame]:
-        for packet in demux(self._container, self._stream):
-            if time.monotonic() > self._deadline:
-                raise Unusable(TOO_SLOW)
-            for frame in packet.decode():
-                self._check_size(frame)
-                yield frame
+        for frame in read_frames(self._container, self._stream, self._check_time):
+            self._check_size(frame)
+            yield frame
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise Unusable(TOO_SLOW)
 
     def _check_size(self, frame: av.VideoFrame) -> None:
         if not self._size_known and (frame.width, frame.height) != (self._video.width, self._video.height):

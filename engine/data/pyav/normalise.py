@@ -1,14 +1,11 @@
-"""A video file to closed GOPs of coded frames of one size and one rate: what a snippet store holds.
+"""A video file to closed GOPs of coded frames of one size: what a snippet store holds.
 
-    decode ──▶ constant rate ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 or x265 ──▶ GOPs of `gop` frames
+    decode ──▶ scale, 8-bit 4:2:0, upright ──▶ x264 or x265 ──▶ GOPs of `gop` frames
+       └──▶ constant rate, if the settings give one
 
-Rate. All frames are shown for 1 / rate seconds. Frame k of the result is the one that is on the screen at
-  (k + 0.45) / rate after the first: frames are dropped or repeated, never blended. At a constant rate, however
-  coarse its time stamps, every frame comes exactly once; a little before the middle, because the middle falls on
-  the border of two frames where a rate is halved. The last frame stays as long as the one before it. A time
-  stamp that is missing, does not ascend or jumps by more than a minute counts as 1 / rate after the one before.
-  The rate is the file's average, unless the settings give one; an average outside 1 to 240 is not believed, and
-  every frame is taken once, as if at 25.
+Frames. Every frame once, under its number, as the decoders of raw files have it; a variable rate stays one. With a rate
+  in the settings, frame k is the one that is on the screen at (k + 0.45) / rate after the first (`Timeline.at_rate`):
+  frames are dropped or repeated, never blended.
 Size. The *displayed* frame's shorter side becomes `short_side`, the longer one the nearest even number; smaller
   frames are enlarged. Scaled by the triangle filter of `convert.py`, on the planes. Non-square pixels and
   interlacing are left as they are, as the decoders do.
@@ -19,7 +16,7 @@ Colour. The matrix is left as it is, and so is what the decoders make of it (BT.
 import math
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +34,7 @@ from engine.data.pyav.convert import ACCURATE, copy_planes
 from engine.data.pyav.opening import open_video, reason_of, video_stream
 from engine.data.pyav.packets import read_frames
 from engine.data.pyav.planar import is_full_range, plane_rows
+from engine.data.pyav.times import Timeline
 from engine.data.store.index import StoreSettings
 
 NORMALISE_REASONS = {
@@ -45,8 +43,6 @@ NORMALISE_REASONS = {
 }
 _BELIEVED_RATES = (1.0, 240.0)
 _FALLBACK_RATE = Fraction(25)
-_MAX_GAP_S = 60.0
-_MOMENT = 0.45  # of a frame's time, at which one looks what is on the screen
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}  # codec of a store -> FFmpeg's encoder
 # x265 with one thread. FFmpeg has it repeat the parameter sets before every key frame, as x264 does by itself.
 _ALONE = "aud=1:info=0:wpp=0:pools=none:frame-threads=1:log-level=error"
@@ -54,14 +50,20 @@ _ALONE = "aud=1:info=0:wpp=0:pools=none:frame-threads=1:log-level=error"
 
 @dataclass(frozen=True, slots=True)
 class SourceVideo:
-    """A file to normalise, with what its manifest says of it."""
+    """A file to normalise, with what its manifest says of it.
+
+    timed_frames, frame_times: as in `Timeline`; empty in manifests that were written before they were noted.
+    """
 
     path: str  # relative to the root
     fps: float
     rotation: int
     file_bytes: int
+    num_frames: int
     mtime_ns: int | None = None
     content_hash: int | None = None
+    timed_frames: Sequence[int] = ()
+    frame_times: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,10 @@ def normalise_file(
     try:
         if reason := change_since_index(path, source):
             return Failure("changed", reason)
-        rate, believed = output_rate(source.fps, settings)
         with open_video(path, time_limit_s=time_limit_s) as container:
-            frames = _pictures(container, deadline)
-            even_paced = constant_rate(frames, rate) if believed else frames
-            return _encode(map(_Canvas(settings.short_side, source.rotation), even_paced), rate, settings)
+            taken = _taken(_pictures(container, source.num_frames, deadline), frames_taken(source, settings))
+            pictures = map(_Canvas(settings.short_side, source.rotation), taken)
+            return _encode(pictures, output_rate(source.fps, settings), settings)
     except _Refused as error:
         return error.failure
     except FileNotFoundError:
@@ -113,34 +114,18 @@ def normalise_file(
         return Failure("undecodable", str(error))
 
 
-def output_rate(fps: float, settings: StoreSettings) -> tuple[Fraction, bool]:
-    """Frames per second of the result, and whether time stamps are followed (else every frame is taken once)."""
-    if settings.fps:
-        return Fraction(settings.fps).limit_denominator(1001), True
-    if _BELIEVED_RATES[0] <= fps <= _BELIEVED_RATES[1]:
-        return Fraction(fps).limit_denominator(1001), True
-    return _FALLBACK_RATE, False
+def output_rate(fps: float, settings: StoreSettings) -> Fraction:
+    """Frames per second of the result: as the settings say, else the file's, if it can be believed."""
+    fps = settings.fps or fps
+    is_believed = settings.fps or _BELIEVED_RATES[0] <= fps <= _BELIEVED_RATES[1]
+    return Fraction(fps).limit_denominator(1001) if is_believed else _FALLBACK_RATE
 
 
-def constant_rate(frames: Iterable[av.VideoFrame], rate: Fraction) -> Iterator[av.VideoFrame]:
-    """The frame on the screen at (k + 0.45) / rate after the first, for k = 0, 1, ..."""
-    period = float(1 / rate)
-    shown, start, at, stay, count = None, None, 0.0, period, 0
-    for frame in frames:
-        seconds = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-        if shown is None:
-            start = seconds
-        else:
-            stamp = seconds - start if seconds is not None and start is not None else -1.0
-            stay = stamp - at if at < stamp <= at + _MAX_GAP_S else period
-            at += stay
-            while (count + _MOMENT) * period < at:
-                yield shown
-                count += 1
-        shown = frame
-    while shown is not None and (count + _MOMENT) * period < at + stay:
-        yield shown
-        count += 1
+def frames_taken(source: SourceVideo, settings: StoreSettings) -> np.ndarray:
+    """Which frames of a file become those of the store, int64 [frames of the store], ascending; some may come again."""
+    if settings.fps and source.timed_frames:
+        return Timeline(tuple(source.timed_frames), tuple(source.frame_times)).at_rate(settings.fps)
+    return np.arange(source.num_frames)
 
 
 def even_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -191,7 +176,7 @@ class _Canvas:
         return turned
 
 
-def _pictures(container: InputContainer, deadline: float) -> Iterator[av.VideoFrame]:
+def _pictures(container: InputContainer, num_frames: int, deadline: float) -> Iterator[av.VideoFrame]:
     """All frames of the stream that the engine reads, in presentation order."""
     stream = video_stream(container)
     if stream is None or stream.codec_context is None:
@@ -207,6 +192,18 @@ def _pictures(container: InputContainer, deadline: float) -> Iterator[av.VideoFr
         if time.monotonic() > deadline:
             raise
         raise _Refused("undecodable", f"after {count} frames: {error.strerror}") from error
+    if count == 0:
+        raise _Refused("zero-frames", "no frame comes out of it")
+    if count != num_frames:
+        raise _Refused("undecodable", f"{count} frames decode where the manifest says {num_frames}: index it again")
+
+
+def _taken(frames: Iterable[av.VideoFrame], numbers: np.ndarray) -> Iterator[av.VideoFrame]:
+    """The frames of these ascending numbers, in order, and as often as they are there."""
+    times = np.bincount(numbers)
+    for number, frame in enumerate(frames):
+        for _ in range(times[number] if number < len(times) else 0):
+            yield frame
 
 
 def _encode(frames: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSettings) -> NormalisedVideo:
@@ -221,8 +218,6 @@ def _encode(frames: Iterable[av.VideoFrame], rate: Fraction, settings: StoreSett
         frame.pts, frame.time_base = count, 1 / rate
         _collect(context.encode(frame), groups, sizes)
         count += 1
-    if context is None:
-        raise _Refused("zero-frames", "no frame comes out of it")
     _collect(context.encode(None), groups, sizes)
     expected = [min(settings.gop, count - first) for first in range(0, count, settings.gop)]
     if sizes != expected:

@@ -13,6 +13,8 @@ _CONTAINERS = (  # FFmpeg's demuxers of video; it has others, for lists of files
     "vvc,wtv,yuv4mpegpipe"
 )
 _NO_CONTAINER = "no container of videos (sound, a list of files, subtitles, a picture, text)"
+_BESIDE = Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent | Disposition.metadata
+_PICTURE_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp")
 MAX_PIXELS = 2**27  # of a frame; a larger one is a broken header or an attack on memory
 
 
@@ -48,9 +50,21 @@ def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS)
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The stream that the engine reads: the first video stream that is not a cover picture."""
-    streams = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next(streams, None)
+    """The stream that the engine reads, the one that players show.
+
+    Of the video streams that are no cover picture the first one that is marked as the default, or the first of all where none
+    is. Streams that FFmpeg has no decoder for, thumbnails and single pictures stand back behind others, and so do streams
+    coded as pictures, unless they are marked.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    return max(streams, key=_precedence, default=None)  # the first of equal ones
+
+
+def _precedence(stream: VideoStream) -> tuple[bool, bool, bool]:
+    can_decode, is_default = stream.codec_context is not None, bool(stream.disposition & Disposition.default)
+    is_picture = can_decode and stream.codec_context.codec.canonical_name in _PICTURE_CODECS
+    stands_back = stream.disposition & _BESIDE or stream.frames == 1 or (is_picture and not is_default)
+    return can_decode, not stands_back, is_default
 
 
 def reason_of(error: Exception) -> str:

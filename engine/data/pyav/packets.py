@@ -9,13 +9,21 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from engine.data.pyav.opening import reason_of
+
 DECODE_BUDGET = 64e6  # pixels; a file with no more than these in all its frames is always decoded to the end
 
 # One packet is one shown frame in these (with the other checks of `doubt`). VP8 and VP9 have hidden frames,
 # MPEG-4 part 2 has empty and packed ones, and the older codecs are cheap to decode.
 _PACKET_IS_FRAME = frozenset({"h264", "hevc", "av1", "mjpeg", "prores"})
 _COUNTED_CONTAINERS = ("mp4", "matroska")  # their packets carry true time stamps, and flags for what is not shown
+MAX_STEP_S = 60.0  # between two stamps of a clock; a longer one tells that it was set anew
 _SEEKABLE_CONTAINERS = (*_COUNTED_CONTAINERS, "avi")  # they have an index; the rest search and land near
+_SEQUENCE_SET = {
+    "h264": (7, 5, 0),
+    "hevc": (33, 31, 1),
+}  # type of a unit that is one; the last type of slices; its bits
+_HEAD_BYTES = 16  # of a packet: all of them are zero in none that was coded
 _PROGRESSIVE = (0, 1)  # AVFieldOrder unknown and progressive; two fields of one frame may be two packets
 
 
@@ -35,16 +43,18 @@ class Packets:
     dts: list[int | None] = field(default_factory=list)
     is_key: list[bool] = field(default_factory=list)
     is_hidden: list[bool] = field(default_factory=list)  # flagged as decoded but not shown (edit lists)
-    num_odd: int = 0  # empty or damaged
+    num_odd: int = 0  # empty or damaged, or with another header than the file's
+    is_cut: bool = False  # the last one is damaged: the file ends within it
+    parameter_sets: set[bytes] = field(default_factory=set)  # of H.264 and HEVC, as far as key frames bring them along
     is_encrypted: bool = False  # any of them: the beginning may be clear
 
     def __len__(self) -> int:
         return len(self.pts)
 
-    def hours(self, stream: VideoStream) -> float:
-        """Time between the first and the last time stamp."""
-        known = [pts for pts in self.pts if pts is not None]
-        return float((max(known) - min(known)) * stream.time_base) / 3600 if known else 0.0
+    def hours(self, container: InputContainer, stream: VideoStream) -> float:
+        """Time between the first and the last time stamp, but for jumps of a clock."""
+        steps = np.diff(np.sort([pts for pts in self.pts if pts is not None])) * float(stream.time_base)
+        return float(steps[steps <= (MAX_STEP_S if has_clock(container) else np.inf)].sum()) / 3600
 
     def expected_pts(self) -> list[int]:
         """Time stamps of the frames to be shown, in order, as far as packets tell."""
@@ -61,15 +71,42 @@ def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]
         yield from packets
 
 
-def read_frames(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """The frames of a stream, in presentation order."""
+def read_frames(
+    container: InputContainer,
+    stream: VideoStream,
+    check_time: Callable[[], None] = lambda: None,
+    lost: list[str] | None = None,
+) -> Iterator[av.VideoFrame]:
+    """The frames of a stream, in presentation order.
+
+    Packets at the end that do not decode cost their own frames alone: a file was cut off there. With one that decodes
+    behind them it is damage within the file.
+
+    Args:
+        check_time: is called between packets and may raise.
+        lost: gets the reasons why packets at the end did not decode.
+
+    Raises:
+        av.FFmpegError: damage that FFmpeg does not conceal.
+    """
+    failure = None
     for packet in demux(container, stream):
-        yield from packet.decode()
+        check_time()
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            failure = failure or error
+            if lost is not None:
+                lost.append(reason_of(error))
+            continue
+        if failure is not None and packet.size:
+            raise failure
+        yield from frames
 
 
 def read_packets(container: InputContainer, stream: VideoStream, check_time: Callable[[], None]) -> Packets:
     """Demux the whole stream; `check_time` is called between packets and may raise."""
-    packets = Packets()
+    packets, codec = Packets(), codec_name(stream)
     for packet in demux(container, stream):
         check_time()
         if packet.size == 0:
@@ -79,9 +116,30 @@ def read_packets(container: InputContainer, stream: VideoStream, check_time: Cal
         packets.dts.append(packet.dts)
         packets.is_key.append(packet.is_keyframe)
         packets.is_hidden.append(packet.is_discard)
-        packets.num_odd += packet.is_corrupt
+        is_blank = not any(memoryview(packet)[:_HEAD_BYTES])  # what a download left that stopped
+        packets.num_odd += packet.is_corrupt or is_blank or packet.has_sidedata("new_extradata")
+        if packet.is_keyframe and codec in _SEQUENCE_SET:
+            packets.parameter_sets |= _sequence_sets(packet, codec)
+        packets.is_cut = packet.is_corrupt
         packets.is_encrypted |= packet.has_sidedata("encryption_info")
     return packets
+
+
+def _sequence_sets(packet: av.Packet, codec: str) -> set[bytes]:
+    """The sequence parameter sets before a packet's first slice; of packets as MP4 and Matroska have them."""
+    data, offset, found = memoryview(packet), 0, set()
+    kind, last, shift = _SEQUENCE_SET[codec]
+    while offset + 5 <= len(data):
+        length, unit = (
+            int.from_bytes(data[offset : offset + 4], "big"),
+            data[offset + 4] >> shift & (63 if shift else 31),
+        )
+        if unit <= last:
+            break
+        if unit == kind:
+            found.add(bytes(data[offset + 4 : offset + 4 + length]))
+        offset += 4 + length
+    return found
 
 
 def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> str | None:
@@ -99,11 +157,18 @@ def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> s
         return "the header has another count"
     if any(packets.is_hidden) or packets.num_odd:
         return "hidden, empty or damaged packets"
+    if len(packets.parameter_sets) > 1:
+        return "parameter sets that change"  # and with them the size, perhaps
     if None in packets.pts or len(set(packets.pts)) < count:
         return "time stamps"
     if not packets.is_key[0] or packets.pts[0] != min(packets.pts):
         return "pictures before the first key frame"  # a decoder may drop them
     return None
+
+
+def has_clock(container: InputContainer) -> bool:
+    """Whether time stamps are of a clock that may be set anew within the file: of broadcasts and live streams."""
+    return container.format.name in ("mpegts", "mpeg", "flv")
 
 
 def codec_name(stream: VideoStream) -> str:

@@ -19,7 +19,7 @@ from engine.data.journal import Failure, FileState
 from engine.data.manifest import SCHEMA, Manifest
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, tally, write_report
-from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, normalise_file
+from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_taken, normalise_file
 from engine.data.pyav.probe import REASONS
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, stored_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
@@ -76,6 +76,11 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
         InputError: no video can be used, the source is a store itself or lists frames, or `folder` cannot be used.
     """
     videos = _source_videos(source)
+    if settings.fps and not all(video.timed_frames for video in videos.values()):
+        raise InputError(
+            f"'{source.source}' does not say when the frames of its videos are shown (it was made before that was noted), which "
+            "--fps needs: index the data set again, or ingest without --fps"
+        )
     with StoreWriter(folder, settings, work.shard_bytes) as writer:
         records = _normalise_all(videos, source, writer, work)
         stored = [path for path, record in records.items() if isinstance(record.made, StoredVideo)]
@@ -85,44 +90,49 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
             why = f"({tally(failed.bad)}): see '{folder / REPORT_NAME}'"
             raise InputError(f"none of the {len(videos)} files can be used {why}")
         writer.finish(stored)
-    manifest = build_manifest(source, {path: records[path].made for path in stored}, Path(), settings.codec)
+    manifest = build_manifest(source, {path: records[path].made for path in stored}, Path(), settings)
     manifest.save(folder / MANIFEST_NAME)
     report = _summarise(records, settings, len(manifest))
     write_report(report, folder / REPORT_NAME)
     return report
 
 
-def _source_videos(source: Manifest) -> dict[str, tuple[SourceVideo, int]]:
-    """Path -> the file and its number of frames, once for each file, in the manifest's order."""
+def _source_videos(source: Manifest) -> dict[str, SourceVideo]:
+    """Path -> the file, once for each file, in the manifest's order."""
     stills = np.flatnonzero(source.is_still)
     if len(stills):
         raise InputError(
             f"'{source.source}' lists {len(stills)} still picture(s), the first is "
             f"'{source.table.column('path')[int(stills[0])]}': a store holds videos; pictures are trained on as they are"
         )
-    columns = ("path", "fps", "rotation", "file_bytes", "mtime_ns", "content_hash", "file_frames")
-    videos: dict[str, tuple[SourceVideo, int]] = {}
-    for path, *facts, num_frames in zip(*(source.table.column(name).to_pylist() for name in columns), strict=True):
+    columns = ("path", "fps", "rotation", "file_bytes", "file_frames", "mtime_ns", "content_hash")
+    columns += ("timed_frames", "frame_times")
+    videos: dict[str, SourceVideo] = {}
+    for path, *facts, timed, times in zip(*(source.table.column(name).to_pylist() for name in columns), strict=True):
         if is_stored(path):
             raise InputError(
                 f"'{source.source}' is the manifest of a store already: ingest the original videos' manifest"
             )
-        videos.setdefault(path, (SourceVideo(path, *facts), num_frames))
+        videos.setdefault(path, SourceVideo(path, *facts, timed or (), times or ()))
     return videos
 
 
 def _normalise_all(
-    videos: Mapping[str, tuple[SourceVideo, int]], source: Manifest, writer: StoreWriter, work: WorkSettings
+    videos: Mapping[str, SourceVideo], source: Manifest, writer: StoreWriter, work: WorkSettings
 ) -> dict[str, StoreRecord]:
     """Path -> what is in the store of it, for all files in their order; what is not there yet is normalised."""
     states = {path: FileState.of(source.root / path) for path in videos}
-    pending = [video for path, (video, _) in videos.items() if not _holds(writer.records.get(path), states[path])]
+    pending = [
+        video
+        for path, video in videos.items()
+        if not _holds(writer.records.get(path), states[path], len(frames_taken(video, writer.settings)))
+    ]
     if len(pending) < len(videos):
         say(f"{len(videos) - len(pending)} of {len(videos)} files are in the store and unchanged")
     task = partial(normalise_file, root=source.root, settings=writer.settings, time_limit_s=work.time_limit_s)
     outcomes = run_isolated(task, pending, work.num_workers, work.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
-    num_frames = sum(videos[video.path][1] for video in pending)
+    num_frames = sum(video.num_frames for video in pending)
     with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
         for video, made in outcomes:
             if isinstance(made, Lost):
@@ -132,23 +142,28 @@ def _normalise_all(
                 num_bad += 1
             else:
                 writer.add(video.path, states[video.path], made)
-            progress.advance(num_bad, videos[video.path][1])
+            progress.advance(num_bad, video.num_frames)
     return {path: writer.records[path] for path in videos}
 
 
-def _holds(record: StoreRecord | None, state: FileState) -> bool:
-    """Whether a file is dealt with. The originals may be gone once their videos are stored."""
+def _holds(record: StoreRecord | None, state: FileState, num_frames: int) -> bool:
+    """Whether a file is dealt with. The originals may be gone once their videos are stored.
+
+    Stores of before have other numbers of frames where they took decoding stamps for times, or made a variable rate constant.
+    """
     if record is None:
         return False
     if isinstance(record.made, Failure):
         return record.state == state and record.made.kind not in _TRY_AGAIN
-    return record.state == state or state.num_bytes < 0
+    return state.num_bytes < 0 or (record.state == state and record.made.num_frames == num_frames)
 
 
-def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Path, codec: str) -> Manifest:
+def build_manifest(
+    source: Manifest, stored: Mapping[str, StoredVideo], root: Path, settings: StoreSettings
+) -> Manifest:
     """The rows of `source` whose files are stored, as rows of the store; `stored` in the order of the index.
 
-    A labelled segment keeps its frames where the file keeps its number of frames, else its share of the file.
+    A labelled segment has the same frames, as far as the store has taken them.
     """
     numbers = {path: number for number, path in enumerate(stored)}
     paths = source.table.column("path").to_pylist()
@@ -156,11 +171,21 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
     table = source.table.take(pa.array(rows))
     videos = [stored[paths[row]] for row in rows]
     file_frames = np.array([video.num_frames for video in videos], np.int64)
-    fps = np.array([video.fps for video in videos])
-    old = {name: table.column(name).to_numpy() for name in ("first_frame", "num_frames", "file_frames")}
-    factor = file_frames / old["file_frames"]
-    first = np.minimum(np.floor(old["first_frame"] * factor + 1e-6).astype(np.int64), file_frames - 1)
+    old = {name: table.column(name).to_numpy() for name in ("first_frame", "num_frames", "file_frames", "fps")}
+    factor = file_frames / old["file_frames"]  # 1, but for videos of an earlier version whose originals are gone
+    first = np.floor(old["first_frame"] * factor + 1e-6).astype(np.int64)
     end = np.ceil((old["first_frame"] + old["num_frames"]) * factor - 1e-6).astype(np.int64)
+    if settings.fps:
+        sources = _source_videos(source)
+        taken = {path: frames_taken(sources[path], settings) for path in stored}
+        first, end = (
+            np.array([np.searchsorted(taken[paths[row]], frame) for row, frame in zip(rows, frames, strict=True)])
+            for frames in (old["first_frame"], old["first_frame"] + old["num_frames"])
+        )
+    first = np.minimum(first, file_frames - 1)
+    fps = np.array([video.fps for video in videos])
+    if not settings.fps:
+        fps = np.where(old["fps"] > 0, old["fps"], fps)
     columns = {
         "path": [stored_path(numbers[paths[row]], paths[row]) for row in rows],
         "num_frames": np.clip(end, first + 1, file_frames) - first,
@@ -170,7 +195,7 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
         "width": [video.width for video in videos],
         "height": [video.height for video in videos],
         "rotation": np.zeros(len(rows)),
-        "codec": [codec] * len(rows),
+        "codec": [settings.codec] * len(rows),
         "pixel_format": ["yuv420p"] * len(rows),
         "duration": file_frames / fps,
         "file_bytes": [video.num_bytes for video in videos],
@@ -178,7 +203,10 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
         "key_pts": [[]] * len(rows),
         "mtime_ns": [None] * len(rows),  # stored bytes have their own checksums
         "content_hash": [None] * len(rows),
+        "oddity": [""] * len(rows),
     }
+    if settings.fps:
+        columns |= {"timed_frames": [[]] * len(rows), "frame_times": [[]] * len(rows)}  # the rate says it all
     for index, field in enumerate(SCHEMA):
         if field.name in columns:
             table = table.set_column(index, field, pa.array(columns[field.name]).cast(field.type))
