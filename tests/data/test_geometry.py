@@ -8,6 +8,7 @@ import pytest
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.geometry import crop_window, scaled_size, snippet_frames
+from engine.data.sampler import plan_epoch
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=16, crop=13)
 
@@ -59,6 +60,22 @@ def test_random_crops_lie_at_every_offset_equally_often_the_edges_too(height):
     ends = [crop_window(SnippetRequest(source, 0, place, place, False), clip) for place in (0.0, largest, 1.0)]
     assert [(window.top, window.left) for window in ends] == [(0, 0), (room, 3), (room, 3)]
     assert crop_window(SnippetRequest(source, 0, 0.5, 0.5, False), clip).top == round(room / 2)  # as in evaluation ever
+
+
+def test_the_sampler_s_own_draws_are_uniform_over_offsets_by_a_chi_square_test():
+    plan, source = plan_epoch(np.full(22_000, 20), seed=5, epoch=2), video(width=36, height=26)
+    clip = ClipFormat(num_frames=1, short_side=26, crop=16)  # rooms of 10 and 20
+    windows = [
+        crop_window(SnippetRequest(source, 0, float(y), float(x), False), clip)
+        for y, x in zip(plan.crop_y, plan.crop_x, strict=True)
+    ]
+    for offsets, room, limit in (
+        ([window.top for window in windows], 10, 29.6),  # chi-square of 10 and 20 degrees of freedom is above this
+        ([window.left for window in windows], 20, 45.3),  # once in a thousand
+    ):
+        counts, expected = np.bincount(offsets), len(windows) / (room + 1)
+        assert len(counts) == room + 1
+        assert ((counts - expected) ** 2 / expected).sum() < limit  # edges of half a share: above 500
 
 
 def test_rotation_is_clockwise():
