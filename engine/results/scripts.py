@@ -36,6 +36,8 @@ def fit_scripts(figure: "Figure") -> None:
 
 def _fit(text: "Text") -> None:
     shown = text.get_text()
+    if "\\mathdefault" in shown:  # matplotlib's own number on a logarithmic axis
+        return
     if shown.isascii() and "$" not in shown and shown.isprintable():
         return
     text.set_parse_math(False)

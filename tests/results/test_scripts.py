@@ -74,3 +74,12 @@ def test_every_text_of_a_figure_is_drawn_without_a_warning_or_a_box(dejavu_only,
     assert not any(text.get_parse_math() for text in figure.findobj(Text) if "$" in text.get_text())
     assert [label.get_text() for label in axes.get_xticklabels()] == [scripts.drawable(name) for name in NAMES]
     assert axes.get_xticklabels()[0].get_rotation() == 90
+
+
+def test_numbers_of_a_logarithmic_axis_stay_what_matplotlib_makes_of_them():
+    figure = new_figure(4, 3)
+    axes = figure.subplots()
+    axes.loglog([1, 1000], [0.001, 10])
+    figure_array(figure)
+    labels = [label for label in axes.get_xticklabels() if "$" in label.get_text()]
+    assert labels and all(label.get_parse_math() for label in labels)
