@@ -42,9 +42,14 @@ def crop_window(request: SnippetRequest, clip: ClipFormat) -> CropWindow:
     stored_width, stored_height = scaled_size(video.width, video.height, clip.short_side)
     turns = video.rotation // 90 % 4
     width, height = (stored_height, stored_width) if turns % 2 else (stored_width, stored_height)
-    top, left = round(request.crop_y * (height - crop)), round(request.crop_x * (width - crop))
+    top, left = _offset(request.crop_y, height - crop), _offset(request.crop_x, width - crop)
     top, left = stored_corner(top, left, crop, turns, stored_width, stored_height)
     return CropWindow(stored_height, stored_width, top, left, turns, request.flip)
+
+
+def _offset(place: float, room: int) -> int:
+    """Whole pixels before a crop at a place in [0, 1]: 0 to `room`, each of an equal share of the places; 0.5 is the middle."""
+    return min(round(place * (room + 1) - 0.5), room)
 
 
 def stored_corner(

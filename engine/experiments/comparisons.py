@@ -116,7 +116,7 @@ def _beside_published(
         Table(header, rows, f"Ours: {network}, shares; mean ± standard error over splits"),
         Table(theirs, published, "Published, per cent"),
     ]
-    figure = bars_figure(panels, f"Ours, {title}") if panels else None
+    figure = bars_figure(panels, f"Ours, {title}")
     return Report(f"Accuracy on {title}", [_CAVEAT], tables, single_values(measured), figure)
 
 

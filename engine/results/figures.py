@@ -5,13 +5,15 @@ an array for TensorBoard's `add_image(..., dataformats="HWC")`.
 """
 
 import colorsys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from engine.results.labels import Label, short, wrapped
+from engine.results.scripts import fit_scripts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +25,7 @@ PINK, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#999999"
 RIGHT, WRONG, OTHER, NEUTRAL = BLUE, VERMILION, ORANGE, GREY
 SERIES = (BLUE, VERMILION, ORANGE, GREEN, PINK, SKY, YELLOW)  # of lines and kinds that follow each other
 LINE = "#dddddd"
+BEHIND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5}  # behind text that lines may cross
 _CLASSES = (  # seen on white and on black
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2",
     "#d4a518", "#ff7d90", "#9c755f", "#8086d9", "#3f9e8f", "#a0a338",
@@ -63,6 +66,7 @@ def new_figure(width: float, height: float) -> "Figure":
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    fit_scripts(figure)
     figure.savefig(path, dpi=_DPI, format="png")
 
 
@@ -70,6 +74,7 @@ def figure_array(figure: "Figure") -> np.ndarray:
     """A figure as pixels: uint8 [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    fit_scripts(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -80,22 +85,49 @@ def open_frame(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def accuracy_axis(axes: "Axes", title: str = "") -> None:
-    """Axes with accuracy upwards."""
+def say_nothing(axes: "Axes", reason: str) -> None:
+    """Instead of an empty chart a sentence that says why."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, reason, ha="center", va="center", fontsize=11, transform=axes.transAxes)
+
+
+def draw_label(axes: "Axes", label: Label, points: float) -> None:
+    """A placed label, in axes whose units are those that it was placed in; nothing where there was no room."""
+    sides = {"start": "left", "end": "right", "middle": "center"}
+    if label.text:
+        axes.text(label.x, label.y, label.text, ha=sides[label.anchor], fontsize=points, parse_math=False, bbox=BEHIND)
+
+
+def accuracy_axis(axes: "Axes", title: str = "", inches: float = 5.0) -> None:
+    """Axes with accuracy upwards, from zero, under a title of at most so many inches."""
     axes.set_ylabel("top-1 accuracy, %")
-    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.set_ylim(bottom=0)
+    axes.set_title(wrapped(title, inches, 10), fontsize=10, parse_math=False)
     open_frame(axes)
 
 
-def accuracy_bars(axes: "Axes", bars: Sequence[Bar], title: str = "") -> float:
-    """Bars in per cent with their numbers above them; returns the highest end of a bar's error."""
-    indices = np.arange(len(bars))
+def legend_below(axes: "Axes", columns: int = 1) -> None:
+    """The legend under the axes, where it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        shown = [short(label, 60) for label in labels]
+        height = -0.16 if axes.get_xlabel() else -0.02
+        axes.legend(handles, shown, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, height), ncols=columns)
+
+
+def accuracy_bars(axes: "Axes", bars: Sequence[Bar], title: str = "", inches: float = 5.0) -> float:
+    """Bars in per cent with their numbers above them; returns the highest end of a bar's error.
+
+    Each needs 0.95 inches. inches: of the title, at most.
+    """
     values, errors = [100 * bar.value for bar in bars], [100 * bar.error for bar in bars]
-    axes.bar(indices, values, color=[bar.color for bar in bars], width=0.65)
-    for index, value, error in zip(indices, values, errors, strict=True):
+    axes.bar(range(len(bars)), values, color=[bar.color for bar in bars], width=0.65)
+    for index, (value, error) in enumerate(zip(values, errors, strict=True)):
         if error:
-            axes.errorbar(index, value, yerr=error, color="black", capsize=4)
-        axes.text(index, value + error + 1, f"{value:.1f} %", ha="center", va="bottom", fontsize=9)
-    axes.set_xticks(indices, [textwrap.fill(bar.label, 14) for bar in bars], fontsize=9, parse_math=False)
-    accuracy_axis(axes, title)
+            axes.errorbar(index, value, yerr=[[min(value, error)], [error]], color="black", capsize=4)
+        above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+        axes.annotate(f"{value:.1f} %", (index, value + error), fontsize=9, **above)
+    names = [wrapped(bar.label, 0.95, 9, lines=3) for bar in bars]
+    axes.set_xticks(range(len(bars)), names, fontsize=9, parse_math=False)
+    accuracy_axis(axes, title, inches)
     return max((value + error for value, error in zip(values, errors, strict=True)), default=1.0)

@@ -11,7 +11,8 @@ from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import middle_snippets
 from engine.metrics import ZeroShotResult
-from engine.results.figures import RIGHT, WRONG, Bar, accuracy_bars, new_figure
+from engine.results.figures import BEHIND, RIGHT, WRONG, Bar, accuracy_bars, new_figure, say_nothing
+from engine.results.labels import short, wrapped
 from engine.semantics.overlap import Neighbour
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def confusion_figure(result: ZeroShotResult) -> "Figure":
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, label="share of the true class's videos")
     step = max(1, int(np.ceil(_LABEL_INCHES * num_classes / (side - 3))))
     ticks = np.arange(0, num_classes, step)
-    names = [_short(result.classes[index]) for index in ticks]
+    names = [short(result.classes[index]) for index in ticks]
     size = 10 if num_classes <= 20 else 8
     axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
@@ -69,7 +70,7 @@ def confusion_figure(result: ZeroShotResult) -> "Figure":
         for row, column in np.argwhere(result.confusion > 0):
             color = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(result.confusion[row, column]), ha="center", va="center", color=color)
-    axes.set_title(_headline(result), parse_math=False)
+    axes.set_title(wrapped(_headline(result), figure.get_figwidth() - 2.5, 12), parse_math=False)
     return figure
 
 
@@ -82,18 +83,18 @@ def class_accuracy_figure(result: ZeroShotResult) -> "Figure":
     accuracy = np.array([row.top1 if row.num_videos else 0.0 for row in rows])
     axes.barh(indices, 100 * accuracy, color=RIGHT, height=0.75)
     for index, row, value in zip(indices, rows, accuracy, strict=True):
-        note = f"taken for {_short(row.confused_with)} ({row.confused_count})" if row.confused_with else ""
-        axes.text(
-            100 * value + 1, index, note if row.num_videos else "no video", va="center", fontsize=7, parse_math=False
-        )
+        note = f"taken for {short(row.confused_with)} ({row.confused_count})" if row.confused_with else ""
+        note = note if row.num_videos else "no video"
+        if note:
+            axes.text(100 * value + 1, index, note, va="center", fontsize=7, parse_math=False, bbox=BEHIND)
     axes.axvline(100 * result.all_classes.chance_top1, color=WRONG, linestyle="--", linewidth=1)
-    labels = [f"{_short(row.name)} ({row.num_videos})" for row in rows]
+    labels = [f"{short(row.name)} ({row.num_videos})" for row in rows]
     axes.set_yticks(indices, labels, fontsize=8, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 140)  # room for the notes beside full bars
     axes.set_xticks(range(0, 101, 20))
     axes.set_xlabel("top-1 accuracy, % (in brackets: videos; dashed: chance)")
-    axes.set_title(_headline(result), parse_math=False)
+    axes.set_title(wrapped(_headline(result), figure.get_figwidth() - 2.5, 12), parse_math=False)
     return figure
 
 
@@ -102,16 +103,19 @@ def overlap_figure(neighbours: Sequence[Neighbour], tau: float, num_shown: int =
     shown = sorted(neighbours, key=lambda row: row.distance)[:num_shown]
     figure = new_figure(9, float(np.clip(0.19 * len(shown) + 1.4, 2.5, 60)))
     axes = figure.subplots()
+    if not shown:
+        say_nothing(axes, "no training class was compared with a test class")
+        return figure
     distances = np.array([row.distance for row in shown])
     colors = [WRONG if row.distance <= tau else RIGHT for row in shown]
     axes.hlines(range(len(shown)), 0, distances, colors=colors, linewidth=1)
     axes.scatter(distances, range(len(shown)), c=colors, s=16, zorder=3)
     room = 0.015 * max([tau, *distances])
     for index, row in enumerate(shown):
-        text = f"{_short(row.test_class)} ({row.test_set})"
-        axes.text(row.distance + room, index, text, va="center", fontsize=7, parse_math=False)
+        text = f"{short(row.test_class)} ({short(row.test_set)})"
+        axes.text(row.distance + room, index, text, va="center", fontsize=7, parse_math=False, bbox=BEHIND)
     axes.axvline(tau, color="red", linewidth=1)
-    axes.set_yticks(range(len(shown)), [_short(row.name) for row in shown], fontsize=7, parse_math=False)
+    axes.set_yticks(range(len(shown)), [short(row.name) for row in shown], fontsize=7, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlim(left=0, right=1.6 * max([tau, *distances]))  # room for the names of test classes
     axes.set_xlabel("cosine distance to the nearest test class (named beside the point)")
@@ -122,18 +126,21 @@ def overlap_figure(neighbours: Sequence[Neighbour], tau: float, num_shown: int =
 
 def result_page(title: str, strips: Sequence[Strip], bars: Sequence[Bar], num_shown: int = 6) -> "Figure":
     """One page: some test videos with what was said of them, and accuracies beside chance and control."""
-    height = max(3.5, 1.35 * len(strips) + 0.8)
-    figure = new_figure(13, height)
-    figure.suptitle(title, fontsize=13, parse_math=False)
-    left, right = figure.subfigures(1, 2, width_ratios=[1.9, 1])
+    height, bars_width = max(3.5, 1.35 * len(strips) + 0.8), max(4.5, 0.95 * len(bars) + 0.8)
+    figure = new_figure(bars_width + (8.5 if strips else 0), height)
+    figure.suptitle(wrapped(title, figure.get_figwidth() - 0.5, 13), fontsize=13, parse_math=False)
     if strips:
+        left, right = figure.subfigures(1, 2, width_ratios=[8.5, bars_width])
         for axes, strip in zip(left.subplots(len(strips), squeeze=False)[:, 0], strips, strict=True):
             is_right = strip.true == strip.predicted
-            verdict = "right" if is_right else f"wrong: it is {strip.true}"
-            text = f"{strip.predicted}  (cosine {strip.cosine:.2f}), {verdict}"
+            verdict = "right" if is_right else f"wrong: it is {short(strip.true)}"
+            text = f"{short(strip.predicted)}  (cosine {strip.cosine:.2f}), {verdict}"
             draw_strip(axes, strip.frames, text, num_shown, color=RIGHT if is_right else WRONG)
-    axes = right.subplots()
-    axes.set_ylim(0, max(100.0, accuracy_bars(axes, bars)) * 1.08)
+    axes = (right if strips else figure).subplots()
+    if bars:
+        axes.set_ylim(0, max(100.0, accuracy_bars(axes, bars)) * 1.08)
+    else:
+        say_nothing(axes, "nothing was measured")
     return figure
 
 
@@ -161,13 +168,10 @@ def draw_strip(axes: "Axes", frames: np.ndarray | None, title: str, num_shown: i
     if frames is not None:
         axes.imshow(clip_strip(frames, num_shown))
     axes.set_axis_off()
-    axes.set_title(title, fontsize=9, loc="left", color=color, parse_math=False, pad=3)
+    inches = axes.get_figure(root=False).bbox.width / axes.figure.dpi
+    axes.set_title(wrapped(title, inches, 9, lines=1), fontsize=9, loc="left", color=color, parse_math=False, pad=3)
 
 
 def _headline(result: ZeroShotResult) -> str:
     whole = result.all_classes
     return f"{result.name}: {whole.num_videos} videos, top-1 {whole.top1:.1%} (chance {whole.chance_top1:.1%})"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 32 else name[:31] + "…"

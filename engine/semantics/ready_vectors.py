@@ -11,6 +11,7 @@ words under the rules (CleanAndJerk is 'Weight Lifting'). `words.replace` gives 
 
 import difflib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ class ReadyVectors:
         return ClassEmbeddings.from_raw(names, vectors, description, [(chosen.names[row],) for row in rows])
 
     def _one_row(self, name: str, rows: list[int], part: _NamedVectors) -> int:
-        if not np.allclose(part.vectors[rows], part.vectors[rows[0]]):
+        if not np.allclose(part.vectors[rows], part.vectors[rows[0]], equal_nan=True):
             options = ", ".join(repr(part.names[row]) for row in rows)
             raise InputError(f"class '{name}' may be {options} of '{self.path}': say which under words.replace")
         return rows[0]
@@ -120,7 +121,7 @@ def _read_sets(config: WordSourceConfig) -> tuple[Path, list[_NamedVectors]]:
     try:
         with np.load(file, allow_pickle=False) as content:
             arrays = {key: content[key] for key in content.files}
-    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         # numpy calls any text a pickle, and says how to load it all the same.
         reason = error if zipfile.is_zipfile(file) else "no .npz file, or one cut short"
         raise InputError(
@@ -152,5 +153,5 @@ def _named_vectors(
         raise InputError(
             f"{where}: {len(names)} names need float vectors [{len(names)}, D], not {vectors.dtype} {vectors.shape}"
         )
-    text = [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in names.tolist()]
+    text = [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names.tolist()]
     return _NamedVectors(label, text, vectors, config)

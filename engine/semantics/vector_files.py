@@ -1,19 +1,22 @@
-"""Reads word vectors: word2vec binary, word2vec text, GloVe text (gensim), and the installed GloVe-6B-50d.
+"""Reads word vectors by gensim: word2vec binary, word2vec and GloVe text, fastText; and the installed GloVe-6B-50d.
 
-What a file is, is told from its content, not from its name. Nothing is unpickled: gensim's own format is
-refused. A large file is read once; its vectors are then kept as a plain array in
-`$XDG_CACHE_HOME/unseen/word_vectors` (default `~/.cache`; delete it at will) and memory-mapped from there
-by later runs and by the other ranks.
+What a file is, is told from its content (`vector_formats`). Nothing is unpickled: gensim's own format is refused. What
+gensim reads is read, and more: blank lines, lines without a word, tabs, a byte-order mark, words with spaces in them, more
+words than the header announces. What was skipped is counted (`VectorTable.note`).
+
+A large file is read once; its vectors are then kept as a plain array in `$XDG_CACHE_HOME/unseen/word_vectors` (default
+`~/.cache`; delete it at will) and memory-mapped from there by later runs and by the other ranks.
 """
 
-import gzip
 import hashlib
-import itertools
 import logging
 import os
-import re
 import shutil
-import zlib
+import struct
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,42 +25,35 @@ import numpy as np
 
 from engine.atomic_file import atomic_write
 from engine.errors import InputError
+from engine.semantics.vector_formats import (
+    BYTE_ORDER_MARK,
+    DAMAGED,
+    Layout,
+    count_values,
+    detect_layout,
+    open_unpacked,
+    skip_binary_words,
+    skip_fasttext_words,
+    split_line,
+)
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
 
 CACHE_FROM_BYTES = 64 << 20  # smaller vector tables load in about a second and are not cached
-_HEAD_BYTES = 1 << 20
-_GZIP_MOST = 1100  # bytes that one of a gzip file can become
-
-_NOT_VECTORS = (  # first bytes -> what the file is, and the mend
-    (
-        b"PK\x03\x04",
-        "a zip archive (or .npz): unpack it and name the file of vectors, or set words.source: npz for an .npz",
-    ),
-    (b"\xba\x16\x4f\x2f", "a fastText model: use the .vec text file that comes with it"),
-    (b"\x93NUMPY", "a bare numpy array, without words: use .npz (words.source: npz)"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull`"),
-)
-_PICKLED = (
-    "is in gensim's own format, a Python pickle, which is not loaded because a pickle can run code: write it once as "
-    "word2vec binary with `gensim.models.KeyedVectors.load(OLD).save_word2vec_format(NEW, binary=True)` and name that file"
-)
+_CUT, _UNFIT = (struct.error, AssertionError), (ValueError, NotImplementedError, MemoryError)  # what gensim raises
 
 
 @dataclass(frozen=True, eq=False)
 class VectorTable:
-    """words: V entries, most frequent first. vectors: float32 [V, D], perhaps memory-mapped."""
+    """words: V entries, most frequent first. vectors: float32 [V, D], finite, perhaps memory-mapped.
+
+    note: what of the file was skipped and how often, "" if nothing.
+    """
 
     words: list[str]
     vectors: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Format:
-    kind: str  # binary, text or glove (text without a header)
-    dim: int
-    count: int | None  # words that the header announces
+    note: str = ""
 
 
 def read_vector_file(path: Path, max_words: int | None = None) -> VectorTable:
@@ -68,8 +64,7 @@ def read_vector_file(path: Path, max_words: int | None = None) -> VectorTable:
     """
     if not path.is_file():
         raise InputError(f"words.path: no file at '{path}'")
-    with _open(path) as file:
-        layout = _detect_format(path, file)
+    layout = detect_layout(path)
     stat = path.stat()
     identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{max_words}"
     cache = _cache_home() / f"{path.name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
@@ -105,89 +100,79 @@ def read_installed_glove(max_words: int | None = None) -> VectorTable:
     return VectorTable(words[:max_words], vectors[:max_words])
 
 
-def _open(path: Path) -> BinaryIO:
-    """The file's bytes, unpacked where the name ends in .gz (gensim goes by the name, too)."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def _detect_format(path: Path, file: BinaryIO) -> _Format:
+def _read(path: Path, layout: Layout, max_words: int | None) -> VectorTable:
+    skipped: Counter[str] = Counter()
     try:
-        head = file.read(_HEAD_BYTES)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"word vectors '{path}' cannot be read: {error}") from error
-    if not head:
-        raise InputError(f"word vectors '{path}': the file is empty")
-    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise InputError(f"word vectors '{path}' {_PICKLED}")
-    if head[:2] == b"\x1f\x8b":
-        raise InputError(f"word vectors '{path}' are gzip-packed: let the name end in .gz, or unpack the file")
-    for magic, what in _NOT_VECTORS:
-        if head.startswith(magic):
-            raise InputError(f"word vectors '{path}': this is {what}")
-    first, _, rest = head.partition(b"\n")
-    header = re.fullmatch(rb"\s*(\d+)\s+(\d+)\s*", first)
-    if header:
-        count, dim = int(header[1]), int(header[2])
-        if not count or not dim:
-            raise InputError(f"word vectors '{path}': the header announces {count} words of {dim} values")
-        num_values = _line_numbers(rest.partition(b"\n")[0])
-        if num_values not in (0, dim):
-            raise InputError(
-                f"word vectors '{path}': the header announces {dim} values a word, line 2 has {num_values}"
-            )
-        if not num_values:
-            _check_binary(path, rest, dim)
-        return _Format("text" if num_values else "binary", dim, count)
-    dim = _line_numbers(first)
-    if dim < 2:
-        raise InputError(
-            f"word vectors '{path}' are neither word2vec (binary or text) nor GloVe text: "
-            f"the first line is {first[:60].decode('utf-8', 'replace')!r}"
-        )
-    return _Format("glove", dim, None)
-
-
-def _line_numbers(line: bytes) -> int:
-    """How many numbers follow the word on a line of text; 0 if something else does."""
-    fields = line.rstrip().split(b" ")[1:]
-    try:
-        [float(field) for field in fields]
-    except ValueError:
-        return 0
-    return len(fields)
-
-
-def _check_room(path: Path, count: int, layout: _Format) -> None:
-    """Before memory is taken for what a header announces: EOFError if the file cannot hold it."""
-    least = count * layout.dim * (4 if layout.kind == "binary" else 2)  # bytes; as text a blank and a digit each
-    if least > path.stat().st_size * (_GZIP_MOST if path.suffix == ".gz" else 1):
-        raise EOFError
-
-
-def _read(path: Path, layout: _Format, max_words: int | None) -> VectorTable:
-    from gensim.models import KeyedVectors
-
-    try:
-        if layout.count is not None:
-            _check_room(path, min(layout.count, max_words or layout.count), layout)
-        if layout.kind == "binary":
-            # The original word2vec tool cuts long words inside a character, hence "replace".
-            loaded = KeyedVectors.load_word2vec_format(
-                str(path), binary=True, limit=max_words, unicode_errors="replace"
-            )
+        if layout.kind == "text":
+            loaded = _read_text(path, layout, max_words, skipped)
         else:
-            loaded = _read_text(path, layout, max_words)
-    except EOFError as error:
+            loaded = _read_model(path, layout, max_words, skipped)
+        return _table(path, loaded, max_words, skipped)
+    except (EOFError, *_CUT) as error:
         raise InputError(
             f"word vectors '{path}' end before the {layout.count or 'last'} words they announce: "
             "the file is truncated, copy or download it again"
         ) from error
-    except (ValueError, OSError, zlib.error) as error:
-        raise InputError(f"word vectors '{path}' cannot be read: {error}") from error
-    return VectorTable(loaded.index_to_key, loaded.vectors)
+    except (*DAMAGED, *_UNFIT) as error:
+        raise InputError(f"word vectors '{path}' cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def _read_text(path: Path, layout: _Format, max_words: int | None) -> "KeyedVectors":
+def _table(path: Path, loaded: "KeyedVectors", max_words: int | None, skipped: Counter[str]) -> VectorTable:
+    """Words and vectors that are of use, and what is not."""
+    num_words = min(len(loaded.key_to_index), max_words or len(loaded.key_to_index))  # there may be room for more
+    words, vectors = loaded.index_to_key[:num_words], loaded.vectors[:num_words]
+    with np.errstate(invalid="ignore"):
+        is_finite = np.isfinite(vectors.sum(axis=1, dtype=np.float64))
+    has_word = np.array([bool(word) for word in words], bool)
+    skipped["vectors without a word"] += int((~has_word).sum())
+    skipped["vectors that are not finite"] += int((~is_finite & has_word).sum())
+    if not (is_finite & has_word).all():
+        kept = np.flatnonzero(is_finite & has_word)
+        words, vectors = [words[row] for row in kept], vectors[kept]
+    if not words:
+        raise InputError(f"word vectors '{path}': no word in it has a vector")
+    notes = [f"{what}: {count:,}" for what, count in skipped.items() if count]
+    if strange := sum("\ufffd" in word for word in words):
+        notes.append(f"words that are not UTF-8: {strange:,}")
+    return VectorTable(words, vectors, ", ".join(notes))
+
+
+def _read_model(path: Path, layout: Layout, max_words: int | None, skipped: Counter[str]) -> "KeyedVectors":
+    """A binary file of word2vec or of fastText."""
+    from gensim.models import KeyedVectors
+    from gensim.models.fasttext import load_facebook_vectors
+
+    # Looked through before memory is taken for what a header announces.
+    with open_unpacked(path) as file, _named_by_packing(path, layout) as named:
+        if layout.kind == "fasttext":
+            skip_fasttext_words(file)
+            return load_facebook_vectors(named)
+        count = min(layout.count, max_words or layout.count)
+        num_left = skip_binary_words(file, count, layout.dim)
+        # The original word2vec tool cuts long words inside a character, hence "replace".
+        loaded = KeyedVectors.load_word2vec_format(named, binary=True, limit=max_words, unicode_errors="replace")
+    skipped["words given again"] = count - len(loaded.key_to_index)
+    if count == layout.count and num_left >= 4 * layout.dim:
+        skipped["bytes after the announced words, at least"] = num_left
+    return loaded
+
+
+@contextmanager
+def _named_by_packing(path: Path, layout: Layout) -> Iterator[str]:
+    """A name of the file by which gensim knows how it is packed, whatever it is called; gensim warns of no single word."""
+    logger = logging.getLogger("gensim")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / f"vectors{layout.suffix}"
+            link.symlink_to(path.resolve())
+            yield str(link)
+    finally:
+        logger.setLevel(level)
+
+
+def _read_text(path: Path, layout: Layout, max_words: int | None, skipped: Counter[str]) -> "KeyedVectors":
     """Fill gensim's `KeyedVectors` from text.
 
     gensim's own text reader is some fifteen times slower, takes a line cut after its first value for a
@@ -195,48 +180,49 @@ def _read_text(path: Path, layout: _Format, max_words: int | None) -> "KeyedVect
     """
     from gensim.models import KeyedVectors
 
-    num_header = 0 if layout.kind == "glove" else 1
-    with _open(path) as file:
-        announced = layout.count if layout.count is not None else sum(1 for _ in file)
-    count = min(announced, max_words or announced)
-    _check_room(path, count, layout)
-    loaded = KeyedVectors(layout.dim, count, dtype=np.float32)
-    with _open(path) as file:
-        for number, line in enumerate(itertools.islice(file, count + num_header), start=1):
-            if number <= num_header or not line.strip():
-                continue
-            word, *values = line.rstrip().rsplit(b" ", layout.dim)
-            if len(values) != layout.dim or not word:
-                raise ValueError(
-                    f"line {number} has {line.strip().count(b' ')} values after the word instead of {layout.dim}; the file "
-                    "is truncated or damaged, copy or download it again"
-                )
+    num_lines = num_bytes = 0
+    with open_unpacked(path) as file:
+        for line in file:
+            num_lines += not line.isspace()
+            num_bytes += len(line)
+    most = num_bytes // (2 * layout.dim)  # a value takes a digit and a blank
+    loaded = KeyedVectors(layout.dim, min(num_lines, most, max_words or num_lines), dtype=np.float32)
+    with open_unpacked(path) as file:
+        for word, values in _text_entries(file, layout, skipped):
             text = word.decode("utf-8", "replace")
-            if text not in loaded.key_to_index:  # the first of two equal words counts, as in gensim
-                loaded.add_vector(text, np.array(values, dtype=np.float32))
-    if layout.count is not None and number < count + num_header:
-        raise EOFError
-    loaded.vectors = loaded.vectors[: loaded.next_index]
-    loaded.index_to_key = loaded.index_to_key[: loaded.next_index]
+            if not text:
+                skipped["vectors without a word"] += 1
+            elif text in loaded.key_to_index:  # the first of two equal words counts, as in gensim
+                skipped["words given again"] += 1
+            else:
+                loaded.add_vector(text, values)
+            if loaded.next_index == max_words:
+                break
     return loaded
 
 
-def _check_binary(path: Path, content: bytes, dim: int) -> None:
-    """With a wrong dimension in the header, numbers are read as letters: look at the first hundred words."""
-    offset = 0
-    for _ in range(100):
-        space = content.find(b" ", offset)
-        end = space + 1 + 4 * dim
-        if space < 0 or end > len(content):
-            return  # a file cut short is found out while reading
-        word, values = content[offset:space].lstrip(b"\n"), np.frombuffer(content[space + 1 : end], dtype="<f4")
-        text = word.decode("utf-8", "replace")
-        if not text or not text.isprintable() or "\ufffd" in text or not np.isfinite(values).all():
-            raise InputError(
-                f"word vectors '{path}': what the header announces ({dim} float32 values after every word) does not fit "
-                f"the content, as at the word {text[:30]!r}: the header is wrong, or the file is damaged"
-            )
-        offset = end
+def _text_entries(file: BinaryIO, layout: Layout, skipped: Counter[str]) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Words and vectors of a text; EOFError if there are fewer than its header announces, ValueError for a damaged line."""
+    num_found, has_header = 0, layout.count is None
+    for number, line in enumerate(file, start=1):
+        line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+        if not line.strip():
+            skipped["blank lines"] += 1
+        elif not has_header:
+            has_header = True
+        elif (entry := split_line(line, layout.dim)) is not None:
+            num_found += 1
+            yield entry
+        elif layout.count is not None and num_found >= layout.count:
+            skipped["lines after the announced words"] += 1
+        else:
+            count = count_values(line)
+            wrong = f"{count} values after the word instead of {layout.dim}"
+            raise ValueError(f"line {number} has {wrong}; the file is truncated or damaged, copy or download it again")
+    if layout.count is not None:
+        if num_found < layout.count:
+            raise EOFError
+        skipped["words read beyond the number in the header"] += num_found - layout.count
 
 
 def _cache_home() -> Path:
@@ -252,7 +238,8 @@ def _load_cache(folder: Path) -> VectorTable | None:
         vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    return VectorTable(words, vectors) if vectors.shape[:1] == (len(words),) else None
+    note = (folder / "note.txt").read_text("utf-8") if (folder / "note.txt").is_file() else ""
+    return VectorTable(words, vectors, note) if vectors.shape[:1] == (len(words),) else None
 
 
 def _save_cache(folder: Path, table: VectorTable) -> None:
@@ -265,6 +252,8 @@ def _save_cache(folder: Path, table: VectorTable) -> None:
             partial.mkdir()
             np.save(partial / "vectors.npy", table.vectors)
             (partial / "words.txt").write_bytes("\n".join(table.words).encode("utf-8"))
+            if table.note:
+                (partial / "note.txt").write_text(table.note, encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)  # a damaged one
     except OSError as error:
         if not folder.is_dir():  # else another rank was first

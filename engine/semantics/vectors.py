@@ -116,4 +116,5 @@ def load_word_vectors(path: str | None, max_words: int | None = None) -> WordVec
 def _load(path: Path | None, max_words: int | None, _size: int, _mtime_ns: int) -> WordVectors:
     if path is None:
         return WordVectors("GloVe-6B-50d (installed)", read_installed_glove(max_words))
-    return WordVectors(f"'{path.name}'", read_vector_file(path, max_words))
+    table = read_vector_file(path, max_words)
+    return WordVectors(f"'{path.name}'" + (f" (skipped in it: {table.note})" if table.note else ""), table)

@@ -8,7 +8,7 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder
-from tests.data.videos import describe, numbers, write_numbered
+from tests.data.videos import describe, numbers, offset_counts, write_numbered
 
 CPU = torch.device("cpu")
 CLIP = ClipFormat(num_frames=4, stride=2, short_side=64, crop=56)
@@ -96,6 +96,13 @@ def test_frame_numbers_are_equal(dali, folder, codec):
         decoder.close()
     assert found[0] == found[1]
     assert found[0][: video.num_frames] == [np.minimum(start + 3 * np.arange(6), 39).tolist() for start in range(40)]
+
+
+def test_every_offset_of_a_crop_comes_equally_often(dali, folder):
+    """By nvcodec and from stores: tests/data/test_nvcodec.py."""
+    video = describe(write_numbered(folder / "offsets.webm", size=(128, 128), num_frames=2))
+    for build in (lambda clip: PyAVDecoder(clip, CPU, 1), lambda clip: dali.DaliDecoder(clip, CPU, 1, 22)):
+        assert offset_counts(build, video) == ([2] * 11, [2] * 11)
 
 
 @pytest.mark.gpu

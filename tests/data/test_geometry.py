@@ -1,5 +1,6 @@
 """The crop rule in stored coordinates, held against the plain way: turn the whole picture, then cut."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.geometry import crop_window, scaled_size, snippet_frames
+from engine.data.sampler import plan_epoch
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=16, crop=13)
 
@@ -19,6 +21,11 @@ def video(**values):
     return Video(**{**facts, **values})
 
 
+def offset(place: float, room: int) -> int:
+    """`room` + 1 offsets share the places from 0 to 1 evenly; in the middle the even one of two that are as near."""
+    return round(room / 2) if place == 0.5 else min(math.floor(place * (room + 1)), room)
+
+
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 @pytest.mark.parametrize("size", [(32, 18), (18, 32), (20, 20), (161, 121)])
 @pytest.mark.parametrize("flip", [False, True])
@@ -28,8 +35,8 @@ def test_window_is_the_crop_of_the_displayed_picture(rotation, size, flip):
     stored = np.arange(height * width).reshape(height, width)  # every pixel knows where it came from
     displayed = np.rot90(stored, -rotation // 90)  # numpy turns counter-clockwise
     for crop_y, crop_x in [(0, 0), (0.5, 0.5), (1, 1), (0, 1), (1, 0), (0.3, 0.8), (0.999, 0.001)]:
-        top = round(crop_y * (displayed.shape[0] - CLIP.crop))
-        left = round(crop_x * (displayed.shape[1] - CLIP.crop))
+        top = offset(crop_y, displayed.shape[0] - CLIP.crop)
+        left = offset(crop_x, displayed.shape[1] - CLIP.crop)
         expected = displayed[top : top + CLIP.crop, left : left + CLIP.crop]
         expected = expected[:, ::-1] if flip else expected
 
@@ -39,6 +46,36 @@ def test_window_is_the_crop_of_the_displayed_picture(rotation, size, flip):
         square = np.rot90(square, -window.quarter_turns)
         found = square[:, ::-1] if window.flip else square
         assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("height", [16, 17, 18, 19, 25])
+def test_random_crops_lie_at_every_offset_equally_often_the_edges_too(height):
+    clip = ClipFormat(num_frames=1, short_side=16, crop=13)
+    source = video(width=16, height=height)
+    room = height - 13
+    places = (np.arange(1000 * (room + 1)) + 0.5) / (1000 * (room + 1))
+    tops = [crop_window(SnippetRequest(source, 0, place, 0.5, False), clip).top for place in places.tolist()]
+    assert np.bincount(tops).tolist() == [1000] * (room + 1)
+    largest = float(np.nextafter(np.float32(1), np.float32(0)))  # that the sampler draws
+    ends = [crop_window(SnippetRequest(source, 0, place, place, False), clip) for place in (0.0, largest, 1.0)]
+    assert [(window.top, window.left) for window in ends] == [(0, 0), (room, 3), (room, 3)]
+    assert crop_window(SnippetRequest(source, 0, 0.5, 0.5, False), clip).top == round(room / 2)  # as in evaluation ever
+
+
+def test_the_sampler_s_own_draws_are_uniform_over_offsets_by_a_chi_square_test():
+    plan, source = plan_epoch(np.full(22_000, 20), seed=5, epoch=2), video(width=36, height=26)
+    clip = ClipFormat(num_frames=1, short_side=26, crop=16)  # rooms of 10 and 20
+    windows = [
+        crop_window(SnippetRequest(source, 0, float(y), float(x), False), clip)
+        for y, x in zip(plan.crop_y, plan.crop_x, strict=True)
+    ]
+    for offsets, room, limit in (
+        ([window.top for window in windows], 10, 29.6),  # chi-square of 10 and 20 degrees of freedom is above this
+        ([window.left for window in windows], 20, 45.3),  # once in a thousand
+    ):
+        counts, expected = np.bincount(offsets), len(windows) / (room + 1)
+        assert len(counts) == room + 1
+        assert ((counts - expected) ** 2 / expected).sum() < limit  # edges of half a share: above 500
 
 
 def test_rotation_is_clockwise():

@@ -19,7 +19,7 @@ from engine.data.store.index import StoreIndex, StoreSettings, split_stored_path
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from tests.data.fake_nvcodec import FakeModule
-from tests.data.videos import numbers, picture
+from tests.data.videos import numbers, offset_counts, picture
 from tests.rows import row
 
 CPU = torch.device("cpu")
@@ -35,12 +35,12 @@ def library(monkeypatch):
     return module
 
 
-def make_store(root, **settings):
+def make_store(root, videos=VIDEOS, short_side=64, **settings):
     (root / "raw" / "x").mkdir(parents=True)
-    for number, (count, size) in enumerate(VIDEOS):
+    for number, (count, size) in enumerate(videos):
         write_video(root / "raw" / "x" / f"{number}.mp4", (picture(frame, *size) for frame in range(count)), gop=30)
     index_folder(root / "raw", root / "raw.parquet")
-    settings = StoreSettings(short_side=64, gop=GOP, preset="veryfast", **settings)
+    settings = StoreSettings(short_side=short_side, gop=GOP, preset="veryfast", **settings)
     ingest(Manifest.load(root / "raw.parquet"), root / "s", settings, WorkSettings())
     return Manifest.load(root / "s" / "manifest.parquet")
 
@@ -95,6 +95,12 @@ def test_snippets_are_those_of_pyav_to_the_bit(library, store, clip):
 @pytest.mark.parametrize("short_side", [48, 90])
 def test_other_sizes_than_the_store_s_are_scaled(library, store, short_side):
     compare(ClipFormat(num_frames=4, short_side=short_side, crop=40), CPU, requests(store), exact=False)
+
+
+def test_every_offset_of_a_crop_of_a_store_comes_equally_often(library, tmp_path):
+    video = make_store(tmp_path, [(2, (128, 128))], short_side=128).video(0)
+    for build in (lambda clip: PyAVDecoder(clip, CPU, 1), lambda clip: NvCodecDecoder(clip, CPU, 2)):
+        assert offset_counts(build, video) == ([2] * 11, [2] * 11)
 
 
 def test_every_frame_is_the_one_that_was_asked_for(library, store):

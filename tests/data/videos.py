@@ -1,13 +1,14 @@
 """Small real videos for the tests of the decoders, in which every frame carries its number."""
 
 import csv
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
-from engine.data.batch import Video
+from engine.data.batch import ClipFormat, SnippetRequest, Video, VideoDecoder
 from engine.data.pyav.encode import write_video
 
 _BITS = 8  # the number's stripe: one block of light or dark for each bit, over the top quarter of the picture
@@ -75,6 +76,30 @@ def write_numbered(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def offset_counts(build: Callable[[ClipFormat], VideoDecoder], video: Video) -> tuple[list[int], list[int]]:
+    """How often a decoder cuts at each offset, from above and from the left, for places spread evenly over [0, 1].
+
+    The offsets are found again in the whole picture, a square of at least 100. There are eleven; each should come twice.
+    """
+    side, room, places = video.width, 10, [(number + 0.5) / 22 for number in range(22)]
+    shown = []
+    for crop, asked in ((side, [(0.5, 0.5)]), (side - room, [(y, 1 - y) for y in places])):
+        decoder = build(ClipFormat(num_frames=1, short_side=side, crop=crop))
+        decoded = decoder.decode([SnippetRequest(video, 0, y, x, False) for y, x in asked])
+        decoder.close()
+        assert not decoded.failures
+        shown.append(decoded.frames[:, 0].numpy().astype(np.int16))
+    (whole,), crops = shown
+    parts = np.lib.stride_tricks.sliding_window_view(whole, crops.shape[1:], axis=(0, 1, 2))[:, :, 0]
+    found = []
+    for crop in crops:
+        errors = np.abs(parts - crop).mean(axis=(2, 3, 4)).ravel()
+        assert errors.min() < 0.1 and np.partition(errors, 1)[1] > 0.5  # there, and nowhere else
+        found.append(divmod(int(errors.argmin()), room + 1))
+    tops, lefts = np.transpose(found)
+    return np.bincount(tops, minlength=room + 1).tolist(), np.bincount(lefts, minlength=room + 1).tolist()
 
 
 def write_copies(root: Path, frames_of_class: dict[str, int], files_of_class: int) -> Path:

@@ -1,8 +1,13 @@
 """Pictures: of a sensible size, showing what they should, for few classes and for many."""
 
+import itertools
+import warnings
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
@@ -106,6 +111,81 @@ def test_result_page_has_strips_and_bars():
     assert [bar.get_height() for bar in chart.patches] == pytest.approx([62, 21, 20])
     assert {"62.0 %", "21.0 %", "20.0 %"} <= {text.get_text() for text in chart.texts}
     assert figures.figure_array(pictures.result_page("no videos", [], bars)).std() > 0
+
+
+UGLY = [
+    "滑雪 downhill",
+    "スキー",
+    "تزلج على الجليد",
+    "😀 dance 🏂🏽",
+    "$x$",
+    "one long name " * 9,
+    "C:\\\\path",
+    "a\tb",
+]
+
+
+def texts_within(figure) -> None:
+    """Every text of a figure lies within it, and no warning is given as it is drawn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pixels = figures.figure_array(figure)
+    assert pixels.std() > 5  # something is drawn
+    renderer = figure.canvas.get_renderer()
+    off = {
+        text
+        for axes in figure.findobj(Axes)
+        if not axes.axison
+        for axis in axes._axis_map.values()
+        for text in axis.findobj(Text)
+    }
+    for text in set(figure.findobj(Text)) - off:
+        extent = text.get_window_extent(renderer)
+        if text.get_text().strip():
+            assert extent.x0 >= -1 and extent.x1 <= pixels.shape[1] + 1, text.get_text()
+            assert extent.y0 >= -1 and extent.y1 <= pixels.shape[0] + 1, text.get_text()
+
+
+def apart(texts, figure) -> None:
+    """No text covers another."""
+    renderer = figure.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer).padded(-0.5) for text in texts if text.get_text()]
+    assert boxes
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("num_bars", [1, 4, 12])
+@pytest.mark.parametrize("num_strips", [0, 3])
+def test_result_page_of_ugly_names_has_all_texts_within_and_apart(num_bars, num_strips):
+    clip = np.random.default_rng(0).integers(0, 255, (6, 40, 40, 3), dtype=np.uint8)
+    strips = [pictures.Strip(clip, UGLY[i], UGLY[i + 3], 0.5) for i in range(num_strips)]
+    bars = [figures.Bar(f"{UGLY[i % 8]} {i}", (i + 1) / 12, 0.03) for i in range(num_bars)]
+    figure = pictures.result_page("a title that is too long for one line, " * 6, strips, bars)
+    texts_within(figure)
+    chart = (figure.subfigs[1] if strips else figure).axes[0]
+    apart(chart.get_xticklabels(), figure)
+    apart(chart.texts, figure)
+    assert chart.get_ylim()[0] == 0
+
+
+def test_nothing_to_show_is_said():
+    assert "nothing was measured" in {text.get_text() for text in pictures.result_page("none", [], []).findobj(Text)}
+    figure = pictures.overlap_figure([], 0.05)
+    assert "no training class was compared with a test class" in {text.get_text() for text in figure.findobj(Text)}
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 16])
+def test_confusion_and_class_bars_of_ugly_names(num_classes):
+    names = [UGLY[i % 8] + f" {i}" * (i > 7) for i in range(num_classes)]
+    vectors = torch.eye(num_classes)
+    labels = torch.arange(4 * num_classes) % num_classes
+    embeddings = vectors[(labels + (torch.arange(len(labels)) % 3 == 0)) % num_classes]
+    result = evaluate_embeddings("滑雪 " * 30, embeddings, labels, names, vectors)
+    texts_within(pictures.confusion_figure(result))
+    bars = pictures.class_accuracy_figure(result)
+    texts_within(bars)
+    apart(bars.axes[0].texts or bars.axes[0].get_yticklabels(), bars)
+    assert bars.axes[0].get_xlim()[0] == 0
 
 
 class Colour(Backbone):

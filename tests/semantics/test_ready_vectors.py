@@ -70,6 +70,8 @@ def test_npz_with_several_sets_takes_the_one_that_holds_the_classes(tmp_path):
         ({"names": [1, 2], "vectors": EYE[:2]}, "must be a row of text"),
         ({"names": np.array(["a", "b"], dtype=object), "vectors": EYE[:2]}, "cannot be read .*dtype=str"),
         ({"names": ["a", "b"], "vectors": EYE[:2] * 0}, "'a' is zero or not finite"),
+        ({"names": ["a", "b"], "vectors": EYE[:2] * np.nan}, "'a' is zero or not finite"),
+        ({"names": [b"b", "café".encode("latin-1")], "vectors": EYE[:2]}, r"no vector for these classes \(1\)"),
     ],
 )
 def test_npz_that_does_not_fit(tmp_path, arrays, reason):
@@ -82,6 +84,12 @@ def test_npz_that_is_none(tmp_path):
     (tmp_path / "c.npz").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(InputError, match=r"c\.npz' cannot be read"):
         build_class_embeddings(["a"], WordsConfig(source="npz", path=str(tmp_path / "c.npz")))
+    np.savez_compressed(tmp_path / "e.npz", names=["a"], vectors=np.random.default_rng(0).random((1, 4096)))
+    content = bytearray((tmp_path / "e.npz").read_bytes())
+    content[len(content) // 2] ^= 255
+    (tmp_path / "e.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"e\.npz' cannot be read"):
+        build_class_embeddings(["a"], WordsConfig(source="npz", path=str(tmp_path / "e.npz")))
     with pytest.raises(InputError, match="no file at"):
         build_class_embeddings(["a"], WordsConfig(source="npz", path=str(tmp_path / "d.npz")))
 

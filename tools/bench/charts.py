@@ -8,7 +8,8 @@ import numpy as np
 
 from bench.rows import COLUMNS, Row, number
 from engine.records import RECORDS
-from engine.results.figures import NEUTRAL, RIGHT, new_figure, open_frame, save_figure, series_colors
+from engine.results.figures import NEUTRAL, RIGHT, legend_below, new_figure, open_frame, save_figure, series_colors
+from engine.results.labels import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,9 @@ def _row_bars(title: str, rows: Sequence[Row]) -> "Figure":
 def _quantile_bars(title: str, quantiles: Mapping[str, Mapping[str, float]]) -> "Figure":
     values = [q["p50"] for q in quantiles.values()]
     notes = [f"{number(q['p50'])} ({number(q['p20'])} to {number(q['p80'])})" for q in quantiles.values()]
-    return _bars(title, "median (20th to 80th percentile)", list(quantiles), values, notes, [RIGHT] * len(values))
+    reach = [(q["p50"] - q["p20"], q["p80"] - q["p50"]) for q in quantiles.values()]
+    heading = "median (20th to 80th percentile)"
+    return _bars(title, heading, list(quantiles), values, notes, [RIGHT] * len(values), reach)
 
 
 def save_bars(
@@ -63,20 +66,30 @@ def save_bars(
 
 
 def _bars(
-    title: str, unit: str, labels: Sequence[str], values: Sequence[float], notes: Sequence[str], colours: Sequence[str]
+    title: str,
+    unit: str,
+    labels: Sequence[str],
+    values: Sequence[float],
+    notes: Sequence[str],
+    colours: Sequence[str],
+    reach: Sequence[tuple[float, float]] = (),
 ) -> "Figure":
-    """Horizontal bars with their numbers beside them."""
+    """Horizontal bars with their numbers beside them; reach: how far below and above each value its error bar goes."""
     figure = new_figure(9, 1.2 + 0.42 * len(labels))
     axes = figure.subplots()
     indices = range(len(labels))
     axes.barh(indices, values, color=colours, height=0.7)
-    for index, value, note in zip(indices, values, notes, strict=True):
-        axes.text(value, index, f" {note}", va="center", fontsize=8, parse_math=False)
+    ends = list(values)
+    if reach:
+        axes.errorbar(values, indices, xerr=np.transpose(reach), fmt="none", ecolor="black", capsize=3, linewidth=1)
+        ends = [value + above for value, (_, above) in zip(values, reach, strict=True)]
+    for index, end, note in zip(indices, ends, notes, strict=True):
+        axes.text(end, index, f" {note}", va="center", fontsize=8, parse_math=False)
     axes.set_yticks(indices, labels, fontsize=9, parse_math=False)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.4 * max([*values, 1e-9]))  # room for the notes
+    axes.set_xlim(0, 1.4 * max([*ends, 1e-9]))  # room for the notes
     axes.set_xlabel(unit)
-    axes.set_title(title, fontsize=10, parse_math=False)
+    axes.set_title(wrapped(title, 6, 10), fontsize=10, parse_math=False)
     open_frame(axes)
     return figure
 
@@ -86,7 +99,7 @@ def accuracy_figure(rows: Sequence[Row]) -> "Figure":
 
     The points of a line are the numbers of clips a video; their label says how many.
     """
-    figure = new_figure(9, 6)
+    figure = new_figure(9, 6.6)
     axes = figure.subplots()
     lines: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -106,14 +119,14 @@ def accuracy_figure(rows: Sequence[Row]) -> "Figure":
     axes.set_ylabel("zero-shot accuracy, %")
     axes.set_title("Accuracy and throughput by clips a video", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    legend_below(axes)
     return figure
 
 
 def roofline_figure(record: Mapping[str, Any]) -> "Figure":
     """A panel for each form: its operations as points, area their share of the step, under the device's roof."""
     panels = record["panels"]
-    figure = new_figure(8 * len(panels), 6.2)
+    figure = new_figure(8 * len(panels), 7)
     kinds = list(dict.fromkeys(point["kind"] for panel in panels for point in panel["points"]))
     colours = dict(zip(kinds, series_colors(len(kinds)), strict=True))
     for axes, panel in zip(
@@ -134,7 +147,7 @@ def roofline_figure(record: Mapping[str, Any]) -> "Figure":
         for kind in kinds:
             share = sum(point["time_share"] for point in panel["points"] if point["kind"] == kind)
             axes.scatter([], [], color=colours[kind], label=f"{kind}: {share:.0%} of the time")
-        axes.legend(fontsize=8, loc="lower right")
+        legend_below(axes, columns=2)
         axes.grid(alpha=0.3, which="both")
     figure.suptitle(f"Where a training step's time goes: {record['title']}", fontsize=11)
     figure.axes[0].set_ylabel("FLOP a second (log)")

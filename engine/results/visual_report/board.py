@@ -14,6 +14,7 @@ from engine.metrics import ZeroShotResult
 from engine.results.figures import figure_array
 from engine.results.pictures import confusion_figure
 from engine.results.record import EVENTS
+from engine.results.scripts import drawable
 from engine.results.table import Table
 from engine.results.visual_report.charts import distance_chart, plane_chart
 from engine.results.visual_report.figures import contact_sheet_figure, distance_figure, plane_figure
@@ -56,8 +57,8 @@ def show_findings(findings: Sequence[Findings], writer: SummaryWriter, step: int
         if found.worst:
             figures["worst_videos"] = contact_sheet_figure(found.worst)
         if found.plane is not None:
-            figures["tsne"] = plane_figure(plane_chart(found.result, found.plane))
-        distances = distance_chart(found)
+            figures["tsne"] = plane_figure(plane_chart(found.result, found.plane, drawable))
+        distances = distance_chart(found, drawable)
         if distances is not None:
             figures["nearest_seen_class"] = distance_figure(distances)
         for kind, figure in figures.items():

@@ -4,28 +4,18 @@ page.html draws it as SVG, `figures` for TensorBoard. As SVG a chart follows the
 on a phone, and tells a point's name without a script.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine.metrics import ZeroShotResult
 from engine.results.figures import class_colors
+from engine.results.labels import Label, place_labels, short, text_width
 from engine.results.visual_report.embedding_map import EmbeddingMap
 from engine.results.visual_report.findings import Findings
 
-_GLYPH = 0.58  # mean width of a letter, of the font's size
-_LONGEST = 28  # letters of a name in a chart
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A class name beside its point; `text` is empty where there was no room."""
-
-    x: float
-    y: float
-    text: str
-    anchor: str
+Spelling = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +85,13 @@ class DistanceChart:
     y_ticks: tuple[tuple[float, str], ...]
 
 
-def short(name: str) -> str:
-    """A class name as charts show it."""
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
-
-
 def confusion_chart(result: ZeroShotResult) -> ConfusionChart:
     """The confusion matrix; only cells with videos are drawn, so that hundreds of classes are no burden."""
     num_classes = len(result.classes)
     cell = 30.0 if num_classes <= 16 else 20.0 if num_classes <= 40 else 12.0
     font = 12.0 if num_classes <= 40 else 10.0
     names = [short(name) for name in result.classes]
-    room = 12 + max(map(len, names)) * _GLYPH * font
+    room = 12 + max(text_width(name, font) for name in names)
     totals = np.maximum(result.confusion.sum(axis=1), 1)
     cells = []
     for true, predicted in np.argwhere(result.confusion > 0).tolist():
@@ -120,8 +105,10 @@ def confusion_chart(result: ZeroShotResult) -> ConfusionChart:
     return ConfusionChart(size, size, room, room, cell, font, side, marks, tuple(cells), cell >= 20)
 
 
-def plane_chart(result: ZeroShotResult, plane: EmbeddingMap, width: float = 760, height: float = 560) -> PlaneChart:
-    """The t-SNE of videos among class names."""
+def plane_chart(
+    result: ZeroShotResult, plane: EmbeddingMap, spell: Spelling = str, width: float = 760, height: float = 560
+) -> PlaneChart:
+    """The t-SNE of videos among class names; `spell` as in `distance_chart`."""
     colors = class_colors(len(result.classes))
     edge = 30.0
 
@@ -136,12 +123,18 @@ def plane_chart(result: ZeroShotResult, plane: EmbeddingMap, width: float = 760,
         videos.append(Point(x, y, colors[true], f"{result.classes[true]}, {said}", true == nearest))
     spots = in_chart(plane.classes)
     classes = [Point(x, y, colors[i], result.classes[i]) for i, (x, y) in enumerate(spots)]
-    labels = place_labels(spots, result.classes, 12.0, width, height)
+    dots = [(video.x, video.y) for video in videos]
+    labels = place_labels(spots, list(map(spell, result.classes)), 12.0, width, height, dots=dots)
     return PlaneChart(width, height, tuple(videos), tuple(classes), labels)
 
 
-def distance_chart(findings: Findings, width: float = 760, height: float = 360) -> DistanceChart | None:
-    """Accuracy of each class that has videos over its distance to the nearest seen class; None without distances."""
+def distance_chart(
+    findings: Findings, spell: Spelling = str, width: float = 760, height: float = 360
+) -> DistanceChart | None:
+    """Accuracy of each class that has videos over its distance to the nearest seen class; None without distances.
+
+    spell: how names are written: as they are, or as a PNG can show them.
+    """
     result = findings.result
     rows = [(near, row) for near, row in zip(findings.nearest_seen, result.per_class, strict=False) if row.num_videos]
     if not rows:
@@ -161,7 +154,7 @@ def distance_chart(findings: Findings, width: float = 760, height: float = 360) 
     for near, row in rows:
         title = f"{row.name}: {row.top1:.0%} of {row.num_videos}; nearest seen class {near.name}, {near.distance:.3f}"
         points.append(Point(round(x_of(near.distance), 1), round(y_of(row.top1), 1), class_colors(1)[0], title))
-        names.append(row.name)
+        names.append(spell(row.name))
     return DistanceChart(
         width, height, left, right, top, bottom, y_of(result.all_classes.chance_top1), tuple(points),
         place_labels([(p.x, p.y) for p in points], names, 12.0, width, bottom, left),
@@ -172,41 +165,3 @@ def distance_chart(findings: Findings, width: float = 760, height: float = 360) 
 
 def _tick_step(reach: float) -> float:
     return next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if reach / step <= 7 or step == 0.5)
-
-
-def place_labels(
-    spots: Sequence[tuple[float, float]],
-    names: Sequence[str],
-    font: float,
-    width: float,
-    height: float,
-    left: float = 0,
-) -> tuple[Label, ...]:
-    """A label beside each point where there is room: to its right, left, above or below, over no other label or point.
-
-    Args:
-        spots: the points, in a chart of `width` x `height` whose columns before `left` are taken.
-    """
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
-    labels = []
-    for index, ((x, y), name) in enumerate(zip(spots, names, strict=True)):
-        text = short(name)
-        long = len(text) * _GLYPH * font
-        options = (
-            (x + 9, y + 4, "start", x + 9), (x - 9, y + 4, "end", x - 9 - long),
-            (x, y - 10, "middle", x - long / 2), (x, y + 18, "middle", x - long / 2),
-        )  # fmt: skip
-        for label_x, label_y, anchor, begin in options:
-            box = (begin, label_y - font, begin + long, label_y + 3)
-            fits = box[0] >= left + 2 and box[2] <= width - 2 and box[1] >= 2 and box[3] <= height - 2
-            if fits and not any(_overlap(box, other) for i, other in enumerate(taken) if i != index):
-                taken.append(box)
-                labels.append(Label(label_x, label_y, text, anchor))
-                break
-        else:
-            labels.append(Label(x, y, "", "start"))
-    return tuple(labels)
-
-
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

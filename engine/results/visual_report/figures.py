@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.results.figures import LINE, RIGHT, WRONG, new_figure
+from engine.results.figures import LINE, RIGHT, WRONG, draw_label, new_figure
+from engine.results.labels import Label, short
 from engine.results.pictures import draw_strip
-from engine.results.visual_report.charts import DistanceChart, Label, PlaneChart, Point
+from engine.results.visual_report.charts import DistanceChart, PlaneChart, Point
 from engine.results.visual_report.contact_sheets import NUM_FRAMES, ContactSheet
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ def contact_sheet_figure(sheets: Sequence[ContactSheet]) -> "Figure":
     """A row of frames for each video, under what the model said of it."""
     figure = new_figure(9, 1.75 * len(sheets))
     for axes, sheet in zip(figure.subplots(len(sheets), squeeze=False)[:, 0], sheets, strict=True):
-        verdict = "right" if sheet.is_right else f"wrong: it is {sheet.true} ({sheet.true_cosine:.2f})"
-        title = f"{sheet.predicted} (cosine {sheet.cosine:.2f}), {verdict}"
+        verdict = "right" if sheet.is_right else f"wrong: it is {short(sheet.true)} ({sheet.true_cosine:.2f})"
+        title = f"{short(sheet.predicted)} (cosine {sheet.cosine:.2f}), {verdict}"
         draw_strip(axes, sheet.frames, title, NUM_FRAMES, RIGHT if sheet.is_right else WRONG)
         if sheet.frames is None:
             axes.text(0, 0.5, f"cannot be shown: {sheet.problem}", fontsize=8, wrap=True, parse_math=False)
@@ -59,10 +60,8 @@ def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 
 def _name(axes: "Axes", labels: Sequence[Label]) -> None:
-    sides = {"start": "left", "end": "right", "middle": "center"}
     for label in labels:
-        if label.text:
-            axes.text(label.x, label.y, label.text, ha=sides[label.anchor], fontsize=8.5, parse_math=False)
+        draw_label(axes, label, 8.5)
 
 
 def _canvas(width: float, height: float) -> tuple["Figure", "Axes"]:

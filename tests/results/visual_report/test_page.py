@@ -22,7 +22,7 @@ from tests.results.visual_report.conftest import PLAIN, QUOTES, SCRIPT
 
 ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "main", "header", "p", "h1", "h2", "h3", "dl", "dt", "dd", "div", "nav",
-    "a", "section", "span", "small", "strong", "code", "br", "table", "caption", "thead", "tbody", "tr", "th", "td", "svg",
+    "a", "section", "span", "bdi", "small", "strong", "code", "br", "table", "caption", "thead", "tbody", "tr", "th", "td", "svg",
     "rect", "line", "circle", "text", "details", "summary", "pre", "figure", "figcaption", "img", "footer",
 }  # fmt: skip
 
