@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.data.journal import Failure, FileState
-from engine.data.manifest import SCHEMA, Manifest
+from engine.data.manifest import SCHEMA, Manifest, path_as_text
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, normalise_file
@@ -98,11 +98,12 @@ def _source_videos(source: Manifest) -> dict[str, tuple[SourceVideo, int]]:
     if len(stills):
         raise InputError(
             f"'{source.source}' lists {len(stills)} still picture(s), the first is "
-            f"'{source.table.column('path')[int(stills[0])]}': a store holds videos; pictures are trained on as they are"
+            f"'{source.paths[stills[0]]}': a store holds videos; pictures are trained on as they are"
         )
-    columns = ("path", "fps", "rotation", "file_bytes", "mtime_ns", "content_hash", "file_frames")
+    columns = ("fps", "rotation", "file_bytes", "mtime_ns", "content_hash", "file_frames")
     videos: dict[str, tuple[SourceVideo, int]] = {}
-    for path, *facts, num_frames in zip(*(source.table.column(name).to_pylist() for name in columns), strict=True):
+    values = (source.table.column(name).to_pylist() for name in columns)
+    for path, *facts, num_frames in zip(source.paths, *values, strict=True):
         if is_stored(path):
             raise InputError(
                 f"'{source.source}' is the manifest of a store already: ingest the original videos' manifest"
@@ -151,7 +152,7 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
     A labelled segment keeps its frames where the file keeps its number of frames, else its share of the file.
     """
     numbers = {path: number for number, path in enumerate(stored)}
-    paths = source.table.column("path").to_pylist()
+    paths = source.paths
     rows = np.flatnonzero([path in numbers for path in paths])
     table = source.table.take(pa.array(rows))
     videos = [stored[paths[row]] for row in rows]
@@ -162,7 +163,7 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
     first = np.minimum(np.floor(old["first_frame"] * factor + 1e-6).astype(np.int64), file_frames - 1)
     end = np.ceil((old["first_frame"] + old["num_frames"]) * factor - 1e-6).astype(np.int64)
     columns = {
-        "path": [stored_path(numbers[paths[row]], paths[row]) for row in rows],
+        "path": [path_as_text(stored_path(numbers[paths[row]], paths[row])) for row in rows],
         "num_frames": np.clip(end, first + 1, file_frames) - first,
         "first_frame": first,
         "file_frames": file_frames,
