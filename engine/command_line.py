@@ -1,6 +1,7 @@
-"""What all command lines share: how they refuse a wrong option, and the folder that results go to."""
+"""What all command lines share: how they refuse a wrong option, the folder that results go to, results that are only shown."""
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 from typing import NoReturn
@@ -27,8 +28,21 @@ def output_folder(path: Path, option: str) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        with tempfile.TemporaryFile(dir=path, buffering=0) as file:
+            file.write(bytes(4096))  # a full disk has room for names
     except OSError as error:
         raise InputError(f"{option}: cannot write into '{path}' ({error.strerror}): choose another folder") from error
     return path
+
+
+def check_shown() -> None:
+    """Called at the end by a program whose results are printed and kept nowhere else.
+
+    Raises:
+        InputError: they could not be. A reader that has closed the pipe (`| head`) has had what it wants.
+    """
+    sys.stdout.flush()
+    failure = getattr(sys.stdout, "failure", None)
+    if failure is not None and not isinstance(failure, BrokenPipeError):
+        reason = getattr(failure, "strerror", None) or failure
+        raise InputError(f"the result cannot be written ({reason}), and is kept nowhere else: send it to another place")

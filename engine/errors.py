@@ -1,5 +1,6 @@
 """The one error a user is meant to read, and how a command line shows it."""
 
+import errno
 import json
 import os
 import sys
@@ -7,9 +8,26 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
+
+from engine.screen import lenient_screen, plain
 
 T = TypeVar("T")
+# What a machine refuses a program that is sound, and the mend.
+_REFUSALS = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room within your quota",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "choose another place, or ask for the right to it",
+    errno.EPERM: "choose another place, or ask for the right to it",
+    errno.EMFILE: "raise the limit on open files (ulimit -n 4096)",
+    errno.ENFILE: "the whole machine has too many open files: end other programs",
+    errno.EIO: "look at that disk",
+    errno.ESTALE: "look at that disk",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+_AFTER_RANK_0_S = 3.0
 
 
 class InputError(Exception):
@@ -21,20 +39,44 @@ class InputError(Exception):
 
 
 def run_command(command: Callable[..., T], *arguments: Any) -> T:
-    """Run a command line's `command`; show an `InputError` as one line on stderr and exit with status 2."""
-    try:
-        return command(*arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        _tell_torchrun(f"error: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(130)
+    """Run a command line's `command`, whatever becomes of what it prints (`engine.screen`).
+
+    An `InputError`, or what the machine refuses (a full disk, no right to a file, too few open files), is one line on stderr
+    and exit status 2; Ctrl-C is exit status 130.
+    """
+    with lenient_screen():
+        try:
+            return command(*arguments)
+        except InputError as error:
+            _end(str(error))
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            _end(f"{told(error)}: {_REFUSALS[error.errno]}")
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr, flush=True)
+            sys.exit(130)
+
+
+def told(error: OSError) -> str:
+    """An error of the operating system with the file that it is about, without its number."""
+    reason = error.strerror or str(error)
+    return f"{reason}: '{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else reason
+
+
+def _end(message: str) -> NoReturn:
+    """Exit status 2. All ranks mostly meet the same mistake: rank 0 tells it, the others if they are left to."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(_AFTER_RANK_0_S)
+    line = plain(f"error: {message}")
+    print(line, file=sys.stderr, flush=True)
+    _tell_torchrun(line)
+    sys.exit(2)
 
 
 def _tell_torchrun(message: str) -> None:
     """torchrun ends its own report on a rank that failed with this, in place of advice on tracebacks."""
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        detail = {"py_callstack": message, "timestamp": str(int(time.time()))}
         with suppress(OSError):
-            Path(file).write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
+            Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": detail}}), encoding="ascii")

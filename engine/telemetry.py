@@ -19,11 +19,7 @@ from tqdm import tqdm
 
 from engine.data.batch import Batch
 from engine.distributed import Ranks, gather, mean_over_ranks
-
-
-def plain(text: str) -> str:
-    """Text without control characters (they are shown as \\x1b): a file's name must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+from engine.screen import plain
 
 
 def escaped(text: str) -> str:
@@ -31,12 +27,19 @@ def escaped(text: str) -> str:
     return html.escape(plain(text).replace("\n", "\\n"), quote=False)
 
 
+def duration(seconds: float) -> str:
+    """A length of time as people say it: 40 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class Telemetry:
     """Collects what the steps report and shows it every `every_steps` steps.
 
     Every rank must call `step` alike (the loss is averaged over ranks); only rank 0 shows, what the other ranks could not
     decode too. The first `warmup_steps` of
-    the process are timed apart, and are no part of clips/s.
+    the process are timed apart, and are no part of clips/s. The time left has that of the control (`steps_of_control`) in it.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Telemetry:
         batch_size: int,
         total_steps: int,
         first_step: int,
+        steps_of_control: int = 0,
         warmup_steps: int = 0,
     ) -> None:
         self.ranks, self.every_steps, self.batch_size = ranks, every_steps, batch_size
@@ -66,6 +70,7 @@ class Telemetry:
         self._events: BinaryIO | None = None
         self._is_unwritable = False
         self._total_steps = total_steps
+        self._steps_of_control, self._is_control_told = steps_of_control, False
         if ranks.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             # purge_step: a resumed run draws over what the killed one logged after its last checkpoint.
@@ -177,6 +182,7 @@ class Telemetry:
             self.clips_per_second.append(rate)
             values |= {"speed/clips_per_second": rate, "speed/data_wait_share": waits}
             speed = f"{rate:.1f} clips/s  waiting for data {waits:.0%}  {self._left(step, rate)} left"
+            self._tell_control(rate)
         if self.ranks.device.type == "cuda":
             values["memory/gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
         self.scalars(step, values)
@@ -188,8 +194,15 @@ class Telemetry:
         return loss
 
     def _left(self, step: int, rate: float) -> str:
-        """How long the other steps will take, without evaluations: as 12:34 or 1:23:45."""
-        return tqdm.format_interval((self._total_steps - step) * self.batch_size / rate)
+        """How long the other steps will take, and those of the control, without evaluations: as 12:34 or 1:23:45."""
+        return tqdm.format_interval((self._total_steps - step + self._steps_of_control) * self.batch_size / rate)
+
+    def _tell_control(self, rate: float) -> None:
+        """Once, as soon as it can be said."""
+        if self._steps_of_control and not self._is_control_told:
+            self._is_control_told = True
+            needs = duration(self._steps_of_control * self.batch_size / rate)
+            self.message(f"then the control: about {needs} more, which is in the time left")
 
     def close(self) -> None:
         """Write out what is left and close the files."""

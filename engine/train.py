@@ -42,11 +42,17 @@ def main(config: Config) -> None:
     with session(config.run) as ranks, stop_on_signals() as stop:
         if config.procedural is not None:
             _write_videos(config, ranks)
+        reached = control = None
         try:
             reached = train(config, ranks, stop)
             beside = task.control(config, reached)
-            control = train(beside, ranks, stop) if beside is not None else None
+            if beside is not None:
+                if ranks.is_main:
+                    task.show_before_control(reached)
+                control = train(beside, ranks, stop)
         except Preempted:  # exit status 0: a scheduler should not count it as a failure
+            if reached is not None and ranks.is_main:
+                print("the run itself is finished, as told above: only its control is not", flush=True)
             if stop.signal_name == "SIGINT":  # but what a user breaks off is not done
                 raise KeyboardInterrupt from None
             return
@@ -83,6 +89,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:
         batch_size=config.train.batch_size,
         total_steps=run.total_steps,
         first_step=run.step,
+        steps_of_control=run.total_steps if run.task.has_control else 0,
         warmup_steps=warmup_steps(config, ranks.device),
     )
     if ranks.is_main:

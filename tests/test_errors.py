@@ -33,5 +33,6 @@ def test_torchrun_is_told_too(tmp_path, capsys, monkeypatch):
         with pytest.raises(SystemExit):
             run_command(mistake)
     told = json.loads((tmp_path / "error.json").read_text())
-    assert told["message"] == "error: 'x' is wrong: mend it"
-    assert isinstance(told["timestamp"], int)
+    detail = told["message"]["extraInfo"]
+    assert told["message"]["message"] == detail["py_callstack"] == "error: 'x' is wrong: mend it"
+    assert int(detail["timestamp"]) > 0

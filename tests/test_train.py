@@ -77,7 +77,7 @@ def test_a_finished_run_started_again_says_the_same_and_touches_nothing(finished
     config, folder, printed = finished
     before = files(folder)
     again = run(config).stdout
-    assert again.strip() == printed[printed.index("top-1 accuracy") :].strip()  # the closing table, with the speed
+    assert again.strip() == printed[printed.rindex("top-1 accuracy") :].strip()  # the closing table, with the speed
     assert files(folder) == before
 
 

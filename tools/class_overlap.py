@@ -39,7 +39,7 @@ from engine.semantics.overlap import nearest_test_classes, overlap_table, overla
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Measure, print the overlapping classes, write the table and the picture."""
+    """Measure, write the table and the picture, print the overlapping classes."""
     output_folder(arguments.out, "--out")
     source, _, path = arguments.words.partition(":")
     choices = {"rules": arguments.rules, "centre": arguments.centre, "missing": arguments.missing}
@@ -47,9 +47,13 @@ def main(arguments: argparse.Namespace) -> None:
     training = [read_classes(text) for text in arguments.train]
     tests = [read_classes(text) for text in arguments.test]
     every_name = [name for _, names in (*training, *tests) for name in names]
-    print(f"class vectors: {build_class_embeddings(every_name, words).description}")
+    description = build_class_embeddings(every_name, words).description
     neighbours = nearest_test_classes(training, tests, words)
     near = overlapping(neighbours, arguments.tau)
+    overlap_table(neighbours, arguments.tau).write_csv(arguments.out / "class_overlap.csv", decimals=6)
+    figure = pictures.overlap_figure(neighbours, arguments.tau, num_shown=arguments.shown)
+    figures.save_figure(figure, arguments.out / "class_overlap.png")
+    print(f"class vectors: {description}")
     if near:
         rows = [[row.name, row.source, row.test_class, row.test_set, f"{row.distance:.4f}"] for row in near]
         print("\n" + Table(["training class", "of", "is test class", "of", "distance"], rows).text())
@@ -57,9 +61,6 @@ def main(arguments: argparse.Namespace) -> None:
     print(
         f"\n{left} of {len(neighbours)} training classes are left: {len(near)} lie within {arguments.tau:g} of a test class"
     )
-    overlap_table(neighbours, arguments.tau).write_csv(arguments.out / "class_overlap.csv", decimals=6)
-    figure = pictures.overlap_figure(neighbours, arguments.tau, num_shown=arguments.shown)
-    figures.save_figure(figure, arguments.out / "class_overlap.png")
     print(f"written to {arguments.out}: class_overlap.csv, class_overlap.png")
 
 

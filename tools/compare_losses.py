@@ -33,6 +33,7 @@ from pathlib import Path
 import torch
 
 from engine.checkpoint import list_checkpoints, read_checkpoint
+from engine.command_line import check_shown
 from engine.json_lines import read_json_lines
 from engine.results.table import Table
 
@@ -54,6 +55,7 @@ def main(arguments: argparse.Namespace) -> None:
     print(Table(["what", "A against B"], [[name, told] for name, told, _ in parts]).text())
     num_apart = sum(is_apart for _, _, is_apart in parts)
     print(f"\n{num_apart} of {len(parts)} part" if num_apart else "\nall equal" + _within(arguments.tolerance))
+    check_shown()
     if num_apart:
         sys.exit(1)
 

@@ -12,7 +12,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from engine.command_line import Parser
+from engine.command_line import Parser, check_shown
 from engine.errors import InputError, run_command
 from engine.records import append_record, summarise
 from engine.results.record import FILE, read_results
@@ -27,10 +27,11 @@ def main() -> None:
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
     runs = [read_run(folder) for folder in arguments.runs]
+    path = append_record(arguments.record, **record_fields(arguments.runs, runs)) if arguments.record else None
     print(Table(["run", "seen", "unseen", "chance", "control", "clips/s"], table_rows(runs)).text())
-    if arguments.record:
-        path = append_record(arguments.record, **record_fields(arguments.runs, runs))
+    if path is not None:
         print(f"\nrecorded in {path}")
+    check_shown()
 
 
 def read_run(folder: Path) -> dict[str, Any]:

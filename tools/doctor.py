@@ -26,6 +26,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from engine.command_line import check_shown
 from engine.diagnosis import diagnose
 from engine.provenance import installed
 from engine.records import device, versions
@@ -49,6 +50,7 @@ def main(arguments: argparse.Namespace) -> None:
         for finding in findings:
             if finding.state != "ok" and finding.mend:
                 print(f"{finding.name}: {finding.mend}")
+    check_shown()
     sys.exit(1 if any(finding.state == "blocker" for finding in findings) else 0)
 
 

@@ -67,6 +67,7 @@ from engine.results.tables import accuracy_table, class_table, write_set
 from engine.results.visual_report.board import board_writer, show_results
 from engine.results.visual_report.page import look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
+from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
 from engine.tasks.decoding import choose_decoding
@@ -76,7 +77,7 @@ SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Evaluate every test set, print and write the results."""
+    """Evaluate every test set, write and print the results."""
     with session(RunConfig(device=arguments.device)) as ranks:
         loaded = load_model(
             arguments.run,
@@ -96,12 +97,16 @@ def main(arguments: argparse.Namespace) -> None:
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
         reached, results, general = evaluate(loaded, datasets, classes, ranks, seen)
-        if ranks.is_main:
+        if not ranks.is_main:
+            return
+        try:
             with replacing(out, reached):
                 write(out, results, datasets)
                 if arguments.report:
                     write_report(out, loaded, reached, general, datasets, classes)
-            print(f"\nwritten to {out}")
+        finally:  # what hours have found is told whatever cannot be written
+            tell(results, general)
+        print(f"\nwritten to {out}")
 
 
 def _settings(arguments: argparse.Namespace) -> list[str]:
@@ -157,7 +162,7 @@ def evaluate(
     ranks: Ranks,
     seen: DataSet | None = None,
 ) -> tuple[Results, list[ZeroShotResult], list[GeneralisedResult]]:
-    """Evaluate the test sets one after the other and print the tables; what results.json will say first."""
+    """Evaluate the test sets one after the other; what results.json will say first."""
     how = inference_settings(loaded.config, ranks.device)
     decoder = choose_decoding(loaded.config, ranks.device, [dataset.manifest for dataset in datasets]).open(
         loaded.config.evaluate.batch_size
@@ -187,12 +192,6 @@ def evaluate(
             results.append(result)
     finally:
         decoder.close()
-    _say(ranks, "\n" + accuracy_table(results).text())
-    if general:
-        _say(ranks, "\n" + generalised_table(general).text())
-    for result in results:
-        if len(result.classes) <= SHOWN_CLASSES:
-            _say(ranks, "\n" + class_table(result).text())
     reached = Results(
         checkpoint=str(loaded.path),
         step=loaded.step,
@@ -205,6 +204,14 @@ def evaluate(
         tests={result.name: result for result in results},
     )
     return reached, results, general
+
+
+def tell(results: Sequence[ZeroShotResult], general: Sequence[GeneralisedResult]) -> None:
+    """The tables, for people."""
+    tables = [accuracy_table(results), *([generalised_table(general)] if general else [])]
+    tables += [class_table(result) for result in results if len(result.classes) <= SHOWN_CLASSES]
+    for table in tables:
+        print("\n" + table.text(), flush=True)
 
 
 def _say(ranks: Ranks, text: str) -> None:
@@ -236,7 +243,7 @@ def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
         print(f"warning: '{result.name}': {len(result.failures)} of {total} videos could not be decoded and are in no "
               "number:", file=sys.stderr)  # fmt: skip
         for failure in result.failures[:10]:
-            print(f"  {failure.path}: {failure.reason}", file=sys.stderr)
+            print(plain(f"  {failure.path}: {failure.reason}"), file=sys.stderr)
         if len(result.failures) > 10:
             print(f"  and {len(result.failures) - 10} more, all in results.json", file=sys.stderr)
 

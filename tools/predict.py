@@ -30,12 +30,14 @@ from pathlib import Path
 
 import torch
 
+from engine.command_line import check_shown
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos
 from engine.inference import inference_settings, load_model, manifest_of_files
 from engine.metrics import check_finite
 from engine.results.table import Table
+from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import name_key
 from engine.tasks.decoding import choose_decoding
@@ -72,7 +74,8 @@ def main(arguments: argparse.Namespace) -> None:
         print(answer_table(answers).text())
     failed = [answer for answer in answers if answer.error is not None]
     for answer in failed:
-        print(f"error: {answer.video}: {answer.error}", file=sys.stderr)
+        print(plain(f"error: {answer.video}: {answer.error}"), file=sys.stderr)
+    check_shown()
     if failed:
         sys.exit(1)
 

@@ -32,6 +32,7 @@ from torch import nn
 
 from engine.build import build_run
 from engine.checkpoint import read_checkpoint
+from engine.command_line import check_shown
 from engine.config import Config
 from engine.data.batch import Batch
 from engine.distributed import Ranks, choose_device
@@ -71,6 +72,7 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"the batch of step {step + 1}, {run.precision.name}, {run.ranks.device}")
     print(Table(["rank", "loss", "gradient norm", "first layer not finite", "snippets at fault"], rows).text())
     print("\n".join(culprits))
+    check_shown()
     sys.exit(0 if all(math.isfinite(row[1]) and math.isfinite(row[2]) for row in rows) else 1)
 
 

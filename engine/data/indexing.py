@@ -155,10 +155,6 @@ def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: In
 def _probe_one(path: str, root: Path, settings: IndexSettings) -> tuple[ProbeResult, int] | tuple[Failure, None]:
     """What is found in a file, and the hash of its contents."""
     try:
-        path.encode()
-    except UnicodeEncodeError:
-        return Failure("unreadable", "its name is not valid UTF-8: rename it"), None
-    try:
         refuse_unfit(root / path)
         digest = content_hash(root / path)  # before the probe: a file that changes in between is refused later
         return _probe_kind(path, root, settings), digest

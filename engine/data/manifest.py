@@ -27,7 +27,7 @@ _NAMES = pa.dictionary(pa.int32(), pa.string())
 
 SCHEMA = pa.schema(
     [
-        ("path", pa.string()),  # relative to the root
+        ("path", pa.string()),  # relative to the root, as `path_as_text` writes it
         ("class_name", _NAMES),
         ("split", _NAMES),  # "train", "test", "train1" ...; "" where the layout has none
         ("group", _NAMES),  # videos cut from one source share a group; "" where unknown
@@ -48,15 +48,23 @@ SCHEMA = pa.schema(
         ("key_pts", pa.list_(pa.int64())),
         ("mtime_ns", pa.int64()),  # of the file when it was indexed; null where the file is not checked by contents
         ("content_hash", pa.int64()),
-        (
-            "timed_frames",
-            pa.list_(pa.int32()),
-        ),  # when frames are shown: at these and at the end, seconds after the container's
-        ("frame_times", pa.list_(pa.float64())),  # start; those between lie on straight lines. See `Timeline`
+        # When frames are shown: at these and at the end, seconds after the container's start. See `Timeline`.
+        ("timed_frames", pa.list_(pa.int32())),
+        ("frame_times", pa.list_(pa.float64())),  # those between lie on straight lines
         ("oddity", _NAMES),  # why only FFmpeg is sure to show what was indexed, in few words; "" where others do too
     ]
 )
 _LATER = ("mtime_ns", "content_hash", "timed_frames", "frame_times", "oddity")  # not in manifests of before: null
+
+
+def path_as_text(path: str) -> str:
+    """A path as Parquet can hold it, whose text is UTF-8: a byte that is none becomes NUL, which no path has, and two digits."""
+    return re.sub("[\udc80-\udcff]", lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", path)
+
+
+def path_of_text(text: str) -> str:
+    """The path that `path_as_text` was given."""
+    return re.sub("\0(..)", lambda found: chr(0xDC00 + int(found[1], 16)), text) if "\0" in text else text
 
 
 class Manifest:
@@ -83,14 +91,19 @@ class Manifest:
         """bool [V]: rows that are picture files, see `Video.is_still`."""
         return pc.starts_with(self.table.column("codec").cast(pa.string()), STILL_CODEC).to_numpy()
 
+    @functools.cached_property
+    def paths(self) -> list[str]:
+        """The path of each row, as files are opened by it."""
+        return [path_of_text(text) for text in self.table.column("path").to_pylist()]
+
     def strings(self, column: str) -> np.ndarray:
         """A string column as a numpy object array of length V."""
-        return np.asarray(self.table.column(column).to_pylist(), dtype=object)
+        return np.asarray(self.paths if column == "path" else self.table.column(column).to_pylist(), dtype=object)
 
     def video(self, row: int) -> Video:
         """What a decoder needs to know of one row."""
         values = {name: column[row].as_py() for name, column in self._video_columns.items()}
-        path = self.root / values.pop("path")
+        path = self.root / path_of_text(values.pop("path"))
         keys = {name: tuple(values.pop(name)) for name in ("key_frames", "key_pts")}
         return Video(path=path, **values, **keys)
 
@@ -128,8 +141,11 @@ class Manifest:
         notes = {"version": FORMAT_VERSION, "root": str(self.root), **metadata}
         table = self.table.replace_schema_metadata({_METADATA_KEY: json.dumps(notes).encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, durable=True) as partial:
-            pq.write_table(table, partial, compression="zstd")
+        with (
+            atomic_write(path, durable=True) as partial,
+            partial.open("wb") as file,
+        ):  # pyarrow takes some names for addresses
+            pq.write_table(table, file, compression="zstd")
 
     @classmethod
     def load(cls, path: Path, root: Path | None = None) -> "Manifest":
@@ -144,7 +160,8 @@ class Manifest:
                 f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {shlex.quote(str(path))}`"
             )
         try:
-            table = pq.read_table(path)
+            with path.open("rb") as file:
+                table = pq.read_table(file)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
                 f"manifest '{path}' is not a readable Parquet file ({error}): index the data set again"
@@ -159,6 +176,7 @@ class Manifest:
     def from_rows(cls, rows: Sequence[dict[str, object]], root: Path) -> "Manifest":
         """Build from dictionaries keyed by the column names of `SCHEMA`; those that came later may be missing."""
         columns = {name: [row.get(name) if name in _LATER else row[name] for row in rows] for name in SCHEMA.names}
+        columns["path"] = [path_as_text(path) for path in columns["path"]]
         arrays = [pa.array(columns[f.name], type=pa.string() if f.type == _NAMES else f.type) for f in SCHEMA]
         arrays = [a.dictionary_encode() if f.type == _NAMES else a for a, f in zip(arrays, SCHEMA, strict=True)]
         return cls(pa.Table.from_arrays(arrays, schema=SCHEMA), root)
@@ -212,7 +230,7 @@ def concatenate(manifests: Sequence[Manifest]) -> Manifest:
     tables = []
     for manifest in manifests:
         root = manifest.root.absolute()  # it may be relative to where the process runs
-        paths = pa.array([str(root / path) for path in manifest.table.column("path").to_pylist()], pa.string())
+        paths = pa.array([path_as_text(str(root / path)) for path in manifest.paths], pa.string())
         tables.append(manifest.table.set_column(0, "path", paths))
     table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
     return Manifest(table, Path("/"))

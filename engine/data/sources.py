@@ -269,12 +269,12 @@ def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
 def _identities(manifest: Manifest) -> list[int | str]:
     """What tells a file of a manifest from others: the hash of its contents, else where it lies."""
     hashes = manifest.table.column("content_hash").to_pylist()
-    root, paths = manifest.root.absolute(), manifest.table.column("path").to_pylist()
+    root, paths = manifest.root.absolute(), manifest.paths
     return [str(root / path) if found is None else found for path, found in zip(paths, hashes, strict=True)]
 
 
 def _path(data: DataSet, row: int) -> str:
-    return data.manifest.table.column("path")[row].as_py()
+    return data.manifest.paths[row]
 
 
 def class_lookup(manifest: Manifest, classes: Iterable[str]) -> np.ndarray:

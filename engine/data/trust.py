@@ -43,7 +43,7 @@ def check_inside(manifest: Manifest) -> None:
         InputError: naming the first such path.
     """
     folders: dict[str, list[str]] = defaultdict(list)
-    for path in manifest.table.column("path").to_pylist():
+    for path in manifest.paths:
         if path.startswith("/") or (".." in path and ".." in PurePath(path).parts):
             _refuse(manifest, path, "it is absolute" if path.startswith("/") else "it goes up by ..")
         folder, _, name = path.rpartition("/")
@@ -79,4 +79,4 @@ def _refuse(manifest: Manifest, path: str, why: str) -> None:
 
 
 def _path(manifest: Manifest, row: int) -> str:
-    return manifest.table.column("path")[int(row)].as_py()
+    return manifest.paths[row]

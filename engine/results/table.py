@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.screen import plain
+
 
 @dataclass(frozen=True)
 class Table:
     """Rows of cells under a header; a title may stand over them.
 
-    In text and Markdown floats have three decimals and None is "-".
+    In text and Markdown floats have three decimals and None is "-"; control characters are shown as \\x1b.
     """
 
     header: Sequence[str]
@@ -38,8 +40,8 @@ class Table:
         return "\n".join([*([f"**{self.title}**", ""] if self.title else []), *shown])
 
     def write_csv(self, path: Path, decimals: int | None = None) -> None:
-        """As UTF-8 without the title; floats in full or with so many decimals, None is empty."""
-        with path.open("w", encoding="utf-8", newline="") as file:
+        """As UTF-8 without the title; floats in full or with so many decimals, None is empty; file names byte by byte."""
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(self.header)
             writer.writerows([_rounded(value, decimals) for value in row] for row in self.rows)
@@ -48,7 +50,7 @@ class Table:
 def _text(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else plain(str(value)).replace("\n", "\\n")
 
 
 def _rounded(value: object, decimals: int | None) -> object:

@@ -116,6 +116,15 @@ class Task(ABC):
         """The config of a second run to hold the first against; None: there is none."""
         return None
 
+    @property
+    def has_control(self) -> bool:
+        """Whether `control` will name a second run, as long as the first."""
+        return False
+
+    @staticmethod  # noqa: B027
+    def show_before_control(reached: Any) -> None:
+        """Write and tell (rank 0) what the run reached, before its control starts: a control that is broken off costs nothing."""
+
     @staticmethod  # noqa: B027
     def show(reached: Any, control: Any | None) -> None:
         """The last words in the terminal (rank 0): what the run reached, beside its control if there is one."""

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.data.journal import Failure, FileState
-from engine.data.manifest import SCHEMA, Manifest
+from engine.data.manifest import SCHEMA, Manifest, path_as_text
 from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_taken, normalise_file
@@ -103,12 +103,13 @@ def _source_videos(source: Manifest) -> dict[str, SourceVideo]:
     if len(stills):
         raise InputError(
             f"'{source.source}' lists {len(stills)} still picture(s), the first is "
-            f"'{source.table.column('path')[int(stills[0])]}': a store holds videos; pictures are trained on as they are"
+            f"'{source.paths[stills[0]]}': a store holds videos; pictures are trained on as they are"
         )
-    columns = ("path", "fps", "rotation", "file_bytes", "file_frames", "mtime_ns", "content_hash")
+    columns = ("fps", "rotation", "file_bytes", "file_frames", "mtime_ns", "content_hash")
     columns += ("timed_frames", "frame_times")
     videos: dict[str, SourceVideo] = {}
-    for path, *facts, timed, times in zip(*(source.table.column(name).to_pylist() for name in columns), strict=True):
+    values = (source.table.column(name).to_pylist() for name in columns)
+    for path, *facts, timed, times in zip(source.paths, *values, strict=True):
         if is_stored(path):
             raise InputError(
                 f"'{source.source}' is the manifest of a store already: ingest the original videos' manifest"
@@ -166,7 +167,7 @@ def build_manifest(
     A labelled segment has the same frames, as far as the store has taken them.
     """
     numbers = {path: number for number, path in enumerate(stored)}
-    paths = source.table.column("path").to_pylist()
+    paths = source.paths
     rows = np.flatnonzero([path in numbers for path in paths])
     table = source.table.take(pa.array(rows))
     videos = [stored[paths[row]] for row in rows]
@@ -187,7 +188,7 @@ def build_manifest(
     if not settings.fps:
         fps = np.where(old["fps"] > 0, old["fps"], fps)
     columns = {
-        "path": [stored_path(numbers[paths[row]], paths[row]) for row in rows],
+        "path": [path_as_text(stored_path(numbers[paths[row]], paths[row])) for row in rows],
         "num_frames": np.clip(end, first + 1, file_frames) - first,
         "first_frame": first,
         "file_frames": file_frames,

@@ -93,8 +93,8 @@ def _check_ranges(index: StoreIndex, folder: Path) -> list[str]:
 def _check_manifest(index: StoreIndex, manifest: Manifest) -> list[str]:
     """Every row must name a video of its size and number of frames."""
     problems, seen = [], set()
-    columns = [manifest.table.column(name).to_pylist() for name in ("path", "file_frames", "file_bytes")]
-    for path, num_frames, num_bytes in zip(*columns, strict=True):
+    facts = [manifest.table.column(name).to_pylist() for name in ("file_frames", "file_bytes")]
+    for path, num_frames, num_bytes in zip(manifest.paths, *facts, strict=True):
         position = split_stored_path(manifest.root / path)
         number = position[1] if position else -1
         if not 0 <= number < len(index):
@@ -108,7 +108,7 @@ def _check_manifest(index: StoreIndex, manifest: Manifest) -> list[str]:
 
 def _names(index: StoreIndex, manifest: Manifest) -> Sequence[str]:
     names = [f"video {number}" for number in range(len(index))]
-    for path in manifest.table.column("path").to_pylist():
+    for path in manifest.paths:
         position = split_stored_path(manifest.root / path)
         if position and position[1] < len(names):
             names[position[1]] = path

@@ -27,9 +27,9 @@ from engine.results.record import Results
 from engine.results.visual_report import charts
 from engine.results.visual_report.findings import Findings, find
 from engine.results.visual_report.run_folder import RunFacts
+from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.overlap import NamedClasses, Words
-from engine.telemetry import plain
 
 _FOLDER = Path(__file__).parent
 _JPEG_QUALITY = 85

@@ -25,7 +25,7 @@ from engine.run import Run
 from engine.schema import to_tree
 from engine.tasks.zero_shot.measuring import evaluate_set, inference
 from engine.tasks.zero_shot.sets import Sets
-from engine.telemetry import Telemetry, escaped
+from engine.telemetry import Telemetry, duration, escaped
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Outcome:
     results: as results.json has it. is_recorded: it was there already, with all that belongs to it.
     examples: some test videos with what the model says of them.
     page: what report.html will tell; None on other ranks, or if `log.report` is off.
+    control_s: seconds that the training of its control will take; None if there is none, or it is not known.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Outcome:
     is_recorded: bool = False
     examples: list[pictures.Strip] = field(default_factory=list)
     page: Report | None = None
+    control_s: float | None = None
 
 
 def recorded(run: Run, sets: Sets) -> Outcome | None:
@@ -112,7 +114,9 @@ def conclude(run: Run, sets: Sets, prior_classes: Sequence[str], telemetry: Tele
     speed = statistics.median(telemetry.clips_per_second) if telemetry.clips_per_second else _speed_before(run)
     results = Results(**_facts(run, sets), clips_per_second=speed, seen=seen, tests=tests)
     page = _write(run, sets, prior_classes, results) if run.ranks.is_main else None
-    return Outcome(run.folder, sets.classes.dim, results, examples=examples, page=page)
+    samples = run.total_steps * run.config.train.batch_size
+    control_s = samples / speed if speed and run.config.run.control else None
+    return Outcome(run.folder, sets.classes.dim, results, examples=examples, page=page, control_s=control_s)
 
 
 def _speed_before(run: Run) -> float:
@@ -152,30 +156,55 @@ def _flat(tree: dict[str, dict[str, object]]) -> dict[str, bool | str | float]:
     return flat
 
 
+def show_before_control(outcome: Outcome) -> None:
+    """All that `show` says, and that the control follows; nothing of a run that was finished before."""
+    if outcome.is_recorded:
+        return
+    show(outcome, None)
+    needs = f", about {duration(outcome.control_s)} more" if outcome.control_s else ""
+    print(
+        f"\nthen the control{needs}: the same training towards random class vectors. Ctrl-C loses nothing of the above",
+        flush=True,
+    )
+
+
 def show(outcome: Outcome, control: Outcome | None) -> None:
-    """The closing table: seen and unseen accuracy beside chance and control, speed, and where things lie."""
-    results, beside = outcome.results, control.results if control else None
+    """Picture and report; then the closing table: seen and unseen accuracy beside chance and control, and where things lie."""
+    beside = control.results if control else None
+    try:
+        _draw(outcome, beside)
+    finally:  # what was reached is told whatever cannot be written
+        _tell(outcome, beside)
+
+
+def _draw(outcome: Outcome, beside: Results | None) -> None:
+    """result.png and report.html, unless they are there."""
+    picture = outcome.folder / "result.png"
+    if not (outcome.is_recorded and picture.is_file()):
+        bars = _bars(outcome.results, beside)
+        save_figure(pictures.result_page(_title(outcome.results), outcome.examples, bars), picture)
+    if outcome.page is not None:
+        facts = read_run_facts(checkpoint_file(outcome.folder), outcome.results)
+        write_page(dataclasses.replace(outcome.page, run=facts), outcome.folder / "report.html")
+
+
+def _tell(outcome: Outcome, beside: Results | None) -> None:
+    results, page = outcome.results, outcome.folder / "report.html"
     rows = []
     if results.seen is not None:
         rows.append(["seen classes, new videos", *_numbers(results.seen, beside.seen if beside else None)])
     for name, result in results.tests.items():
         rows.append([f"UNSEEN classes ({name})", *_numbers(result, beside.tests[name] if beside else None)])
     print("\n" + Table(["top-1 accuracy", "classes", "videos", "model", "chance", "control"], rows).text())
-    if control is not None:
+    if beside is not None:
         print("control: the same network trained towards random class vectors, which say nothing of an unseen class")
-    picture, page = outcome.folder / "result.png", outcome.folder / "report.html"
-    if not (outcome.is_recorded and picture.is_file()):
-        save_figure(pictures.result_page(_title(results), outcome.examples, _bars(results, beside)), picture)
-    if outcome.page is not None:
-        facts = read_run_facts(checkpoint_file(outcome.folder), results)
-        write_page(dataclasses.replace(outcome.page, run=facts), page)
     folder = shlex.quote(str(outcome.folder))  # these two are to be copied to a command line
     rows = [
         ["training speed", f"{results.clips_per_second:.1f} clips/s" if results.clips_per_second else "trained before"],
         ["checkpoint", checkpoint_file(outcome.folder)],
         ["TensorBoard", f"tensorboard --logdir {folder}"],
         ["results", outcome.folder / FILE],
-        ["picture", picture],
+        ["picture", outcome.folder / "result.png"],
         *([["report", page]] if page.is_file() else []),
         ["your own video", f'python tools/predict.py VIDEO --model {folder} --classes "one, another"'],
     ]

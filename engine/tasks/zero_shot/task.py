@@ -25,7 +25,7 @@ from engine.tasks.task import Measured, Task
 from engine.tasks.zero_shot.control import control_config
 from engine.tasks.zero_shot.measuring import measure
 from engine.tasks.zero_shot.model import build_model
-from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show
+from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show, show_before_control
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
@@ -121,7 +121,12 @@ class ZeroShot(Task):
         return recorded(run, self.sets)
 
     control = staticmethod(control_config)
+    show_before_control = staticmethod(show_before_control)
     show = staticmethod(show)
+
+    @property
+    def has_control(self) -> bool:
+        return self.config.run.control
 
     def introduce(self, run: Run) -> list[str]:
         train, model = self.sets.train, self.config.model
@@ -155,13 +160,9 @@ class ZeroShot(Task):
             sheet = pictures.sample_sheet(batch.frames[:count], names)
             telemetry.writer.add_figure("training_snippets", sheet, run.step)
 
-    @cached_property
-    def _paths(self) -> list[str]:
-        return self.sets.train.manifest.table.column("path").to_pylist()
-
     def sample_name(self, video: int, start: int) -> str:
         manifest = self.sets.train.manifest
-        return f"{self._paths[video]} from frame {start}: {manifest.classes[manifest.class_index[video]]}"
+        return f"{manifest.paths[video]} from frame {start}: {manifest.classes[manifest.class_index[video]]}"
 
     def state(self) -> dict[str, Any]:
         return {
