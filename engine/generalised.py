@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from engine.data.config import DataConfig, SourceConfig
+from engine.data.footage import Footage, file_identities
 from engine.data.sources import DataSet, load_held_out, load_source
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos
@@ -54,19 +55,41 @@ class GeneralisedResult:
         return {**dataclasses.asdict(self), "harmonic_mean": self.harmonic_mean}
 
 
-def seen_videos(config: DataConfig, train_classes: Sequence[str], source: SourceConfig | None = None) -> DataSet:
+def seen_videos(
+    config: DataConfig, train_classes: Sequence[str], footage: Footage | None, source: SourceConfig | None = None
+) -> tuple[DataSet, list[str]]:
     """Videos of seen classes that were not trained on: those of `source`, or those that the run itself held out.
 
+    Args:
+        footage: what the model was trained on and what was held out of it; None, with a `source`, where nothing tells.
+
+    Returns:
+        The videos, and lines that say what was left out of them.
+
     Raises:
-        InputError: none were held out, or `source` has a class that was not trained on.
+        InputError: none were held out, all were trained on, or `source` has a class that was not trained on.
     """
     if source is None:
-        return load_held_out(config, train_classes)
-    seen = load_source(source)
-    unknown = sorted(set(seen.classes) - set(train_classes))
-    if unknown:
-        raise InputError(f"videos of seen classes, '{seen.name}': the model was not trained on {', '.join(unknown)}")
-    return seen
+        data = load_held_out(config, train_classes, footage)
+        seen, notes = data.held_out_videos, [f"warning: {change}: left out" for change in data.changes]
+    else:
+        seen, notes = load_source(source), []
+        unknown = sorted(set(seen.classes) - set(train_classes))
+        if unknown:
+            raise InputError(
+                f"videos of seen classes, '{seen.name}': the model was not trained on {', '.join(unknown)}"
+            )
+    if footage is None:
+        return seen, notes
+    trained = np.isin(file_identities(seen.manifest), footage.trained_files)
+    if trained.all():
+        raise InputError(f"videos of seen classes, '{seen.name}': all {len(trained)} were trained on: name new videos")
+    if trained.any():
+        notes.append(
+            f"warning: {trained.sum()} of {len(trained)} videos of '{seen.name}' were trained on, by their contents: left out"
+        )
+        seen = DataSet(seen.name, seen.manifest.select(~trained))
+    return seen, notes
 
 
 def evaluate_generalised(

@@ -50,9 +50,12 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from engine.command_line import output_folder
 from engine.config import RunConfig
 from engine.data.config import SourceConfig
+from engine.data.footage import Footage, file_identities
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError
@@ -70,9 +73,10 @@ from engine.results.visual_report.run_folder import read_run_facts
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.words import class_words, name_key
 from engine.tasks.decoding import choose_decoding
-from engine.tasks.zero_shot.trained import LoadedModel
+from engine.tasks.zero_shot.trained import LoadedModel, known_footage
 
 SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
+SHOWN_VIDEOS = 10  # of a warning; results.json has all
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -89,13 +93,15 @@ def main(arguments: argparse.Namespace) -> None:
         if ranks.is_main:
             check_out(output_folder(out, "--out"))
         datasets = test_sets(loaded)
-        seen = None
+        footage, seen = read_footage(loaded, arguments.generalised, ranks), None
         if arguments.generalised:
             source = None if arguments.generalised == "held-out" else parse_source(arguments.generalised)
-            seen = seen_videos(loaded.config.data, loaded.train_classes, source)
+            seen, notes = seen_videos(loaded.config.data, loaded.train_classes, footage, source)
+            for note in notes if ranks.is_main else ():
+                print(note, file=sys.stderr)
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
-        reached, results, general = evaluate(loaded, datasets, classes, ranks, seen)
+        reached, results, general = evaluate(loaded, datasets, classes, ranks, footage, seen)
         if ranks.is_main:
             with replacing(out, reached):
                 write(out, results, datasets)
@@ -155,6 +161,7 @@ def evaluate(
     datasets: Sequence[DataSet],
     classes: Sequence[ClassEmbeddings],
     ranks: Ranks,
+    footage: Footage | None = None,
     seen: DataSet | None = None,
 ) -> tuple[Results, list[ZeroShotResult], list[GeneralisedResult]]:
     """Evaluate the test sets one after the other and print the tables; what results.json will say first."""
@@ -177,9 +184,10 @@ def evaluate(
             result = score(dataset, embedded, vectors, ranks.device)
             seconds = time.perf_counter() - started
             known = seen_classes([*loaded.train_classes, *loaded.prior_classes], dataset.classes)
+            trained = trained_videos(footage, dataset)
             if ranks.is_main:
-                warn(result, known)
-            result = dataclasses.replace(result, seen_classes=known, seconds=round(seconds, 2))
+                warn(result, known, trained)
+            result = dataclasses.replace(result, seen_classes=known, trained_videos=trained, seconds=round(seconds, 2))
             if seen is not None:
                 pair = ((seen, seen_embedded), (dataset, embedded))
                 general.append(evaluate_generalised(*pair, train_vectors, vectors, ranks.device))
@@ -225,8 +233,37 @@ def _keys(name: str) -> tuple[str | tuple[str, ...], ...]:
         return (name_key(name),)
 
 
-def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
-    """Say on stderr which classes are not unseen and which videos were left out."""
+def read_footage(loaded: LoadedModel, generalised: str | None, ranks: Ranks) -> Footage | None:
+    """What the model was trained on; where nothing tells, that is said, and None.
+
+    Raises:
+        InputError: nothing tells, and the videos that were held out are asked for.
+    """
+    try:
+        return known_footage(loaded)
+    except InputError as error:
+        if generalised == "held-out":
+            raise
+        if loaded.trained_data.train and ranks.is_main:
+            print(f"test videos are not held against those trained on: {error}", file=sys.stderr)
+        return None
+
+
+def trained_videos(footage: Footage | None, dataset: DataSet) -> list[str] | None:
+    """Paths of the videos of a set that the model was trained on, by their contents; None where nothing tells."""
+    if footage is None:
+        return None
+    rows = np.flatnonzero(np.isin(file_identities(dataset.manifest), footage.trained_files))
+    paths = dataset.manifest.table.column("path")
+    return [paths[row].as_py() for row in rows.tolist()]
+
+
+def warn(result: ZeroShotResult, seen: Sequence[str], trained: Sequence[str] | None) -> None:
+    """Say on stderr which classes and videos are not unseen and which videos were left out."""
+    if trained:
+        names = "; ".join(trained[:SHOWN_VIDEOS]) + "; ..." * (len(trained) > SHOWN_VIDEOS)
+        print(f"warning: '{result.name}': the model was trained on {len(trained)} of these videos, by their contents under "
+              f"any name, so they are not unseen: {names}", file=sys.stderr)  # fmt: skip
     if seen:
         names = ", ".join(repr(name) for name in seen)
         print(f"warning: '{result.name}': the model was trained on {len(seen)} of these classes, so they are not unseen: "

@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
         ("key_frames", pa.list_(pa.int32())),
         ("key_pts", pa.list_(pa.int64())),
         ("mtime_ns", pa.int64()),  # of the file when it was indexed; null where the file is not checked by contents
-        ("content_hash", pa.int64()),
+        ("content_hash", pa.int64()),  # of the file, in a store of the file it was made of; null where not known
     ]
 )
 _LATER = ("mtime_ns", "content_hash")  # columns that manifests of before do not have: null

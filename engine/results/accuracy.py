@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 TOP = 5
-_EVALUATED = ("seen_classes", "seconds", "generalised")
+_EVALUATED = ("seen_classes", "trained_videos", "seconds", "generalised")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,9 @@ class SetResult:
     half_classes: Evaluation Protocol 1; None with fewer than four classes, where half of them is no choice.
     confusion: int64 [C, C], videos of class (row) that were taken for class (column).
     failures: videos that could not be decoded: left out of every number here.
-    seen_classes: of this test set, that the model was trained on. seconds: that it took. generalised: seen and unseen
-        classes together, as `GeneralisedResult` has it. These three of tools/evaluate.py alone.
+    seen_classes: of this test set, that the model was trained on. trained_videos: paths of its videos that were trained
+        on, by their contents; None where that is not known. seconds: that it took. generalised: seen and unseen classes
+        together, as `GeneralisedResult` has it. The last two of tools/evaluate.py alone.
     """
 
     name: str
@@ -117,6 +118,7 @@ class SetResult:
     confusion: np.ndarray
     failures: tuple[FailedVideo, ...]
     seen_classes: Sequence[str] | None = None
+    trained_videos: Sequence[str] | None = None
     seconds: float | None = None
     generalised: Mapping[str, Any] | None = None
 

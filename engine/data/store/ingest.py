@@ -176,8 +176,7 @@ def build_manifest(source: Manifest, stored: Mapping[str, StoredVideo], root: Pa
         "file_bytes": [video.num_bytes for video in videos],
         "key_frames": [[]] * len(rows),  # the index knows them
         "key_pts": [[]] * len(rows),
-        "mtime_ns": [None] * len(rows),  # stored bytes have their own checksums
-        "content_hash": [None] * len(rows),
+        "mtime_ns": [None] * len(rows),  # stored bytes have their own checksums; content_hash stays the original's
     }
     for index, field in enumerate(SCHEMA):
         if field.name in columns:
