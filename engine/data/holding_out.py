@@ -98,7 +98,8 @@ def _sources(manifest: Manifest, labels: Sequence[str], *, join_copies: bool) ->
         return number
 
     of_file: dict[int, int] = {}
-    for identity, number in zip(file_identities(manifest).tolist(), of_row, strict=True):
-        one, other = first(of_file.setdefault(identity, number)), first(number)
+    _, file, count = np.unique(file_identities(manifest), return_inverse=True, return_counts=True)
+    for row in np.flatnonzero(count[file] > 1).tolist():
+        one, other = first(of_file.setdefault(int(file[row]), of_row[row])), first(of_row[row])
         joined[max(one, other)] = min(one, other)
     return [first(number) for number in of_row]
