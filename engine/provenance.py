@@ -65,7 +65,8 @@ def installed() -> dict[str, str]:
 
 def manifest_hashes(config: Config) -> dict[str, str]:
     """Path -> SHA-256 of every manifest of the config."""
-    return {source.manifest: file_hash(Path(source.manifest)) for source in (*config.data.train, *config.data.tests)}
+    sources = (*config.data.train, *(config.data.tests or ()))
+    return {source.manifest: file_hash(Path(source.manifest)) for source in sources}
 
 
 def changed_manifest(folder: Path, sources: Sequence[SourceConfig]) -> str | None:

@@ -122,6 +122,12 @@ def _setup(arguments: argparse.Namespace) -> Setup:
         base = next(method.config for method in methods if method.name == reference)
     else:
         raise InputError("name the training that is varied with --config FILE")
+    for config in [method.config for method in methods if method.is_shown] or [base]:
+        if any(EXPERIMENTS[name].trains for name in arguments.names) and not config.data.tests:
+            raise InputError(
+                f"{arguments.config or arguments.methods}: a training of it names no test set (data.tests): there would be "
+                "nothing to compare"
+            )
     if base.procedural is not None:
         raise InputError(
             f"{arguments.config or arguments.methods}: an experiment takes manifests, not the quickstart's procedural videos"

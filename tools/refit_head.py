@@ -44,6 +44,7 @@ from engine.results.table import Table
 from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
 from engine.semantics.classes import build_class_embeddings
 from engine.tasks.decoding import choose_decoding
+from engine.tasks.zero_shot.rehearsal import check_readable
 from engine.tasks.zero_shot.trained import LoadedModel, known_footage
 
 
@@ -88,6 +89,7 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
         raise InputError(
             f"no video is left of the training classes {', '.join(map(repr, gone))}: {'; '.join(trained.changes)}"
         )
+    check_readable([data], config.clip)
     classes = build_class_embeddings(loaded.train_classes, config.words)
     check_dimension(loaded.model, classes)
     decoder = choose_decoding(config, device, [data.manifest]).open(config.evaluate.batch_size)

@@ -77,13 +77,13 @@ def load_source(config: SourceConfig) -> DataSet:
     return DataSet(config.name or path.resolve().parent.name, manifest)
 
 
-def load_tests(sources: Sequence[SourceConfig]) -> list[DataSet]:
-    """The test sets of a config. Results are kept by name, so no two may have the same.
+def load_tests(sources: Sequence[SourceConfig] | None) -> list[DataSet]:
+    """The test sets of a config, if it names any. Results are kept by name, so no two may have the same.
 
     Raises:
         InputError: as `load_source`, or two sets of one name.
     """
-    datasets = [load_source(source) for source in sources]
+    datasets = [load_source(source) for source in sources or ()]
     names = [dataset.name for dataset in datasets]
     for index, name in enumerate(names):
         if name in names[:index]:

@@ -96,6 +96,14 @@ class Task(ABC):
             network: the model as it is called: distributed, compiled.
         """
 
+    def rehearse(self) -> list[str]:
+        """Called before the first step of a start; lines for the log.
+
+        Raises:
+            InputError: nothing of what the run is for could be measured, and the config does not say that this is meant.
+        """
+        return []
+
     @abstractmethod
     def measure(self, run: Run) -> Measured:
         """What `run.evaluated` is worth. Collective: all ranks call it and get the same."""

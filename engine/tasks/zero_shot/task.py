@@ -30,9 +30,11 @@ from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.tasks.task import Measured, Task
 from engine.tasks.zero_shot.control import control_config
+from engine.tasks.zero_shot.known import Known
 from engine.tasks.zero_shot.measuring import measure
 from engine.tasks.zero_shot.model import build_model
 from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show
+from engine.tasks.zero_shot.rehearsal import rehearse
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
@@ -119,11 +121,19 @@ class ZeroShot(Task):
         each = [self.criterion(points[i : i + 1], self.targets, label[i : i + 1]) for i in range(len(label))]
         return loss, torch.stack(each).detach()
 
+    def rehearse(self) -> list[str]:
+        return rehearse(self.config, self.sets)
+
     def measure(self, run: Run) -> Measured:
         return measure(run, self.sets)
 
     def conclude(self, run: Run, telemetry: Telemetry) -> Outcome:
-        return conclude(run, self.sets, self.prior_classes, telemetry)
+        return conclude(run, self.sets, self._known(), telemetry)
+
+    def _known(self) -> Known:
+        trained = np.unique(np.concatenate([self.sets.footage.trained_files, self.files_before]))
+        named = [("training", self.sets.train.classes), ("pretrained weights", self.prior_classes)]
+        return Known(named, trained, self.config.train.exclude_overlap, self.sets.words)
 
     def recorded(self, run: Run) -> Outcome | None:
         return recorded(run, self.sets)
