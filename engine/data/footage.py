@@ -114,6 +114,12 @@ def _stored_bytes(name: str, indices: dict[str, StoreIndex | None]) -> str | Non
     return f"store {entry.crc32} {entry.num_bytes} {entry.num_frames} {entry.width} {entry.height}"
 
 
+def digest(manifest: Manifest) -> str:
+    """Of all rows in any order: equal for the same videos, segments and classes."""
+    rows = np.sort(row_identities(manifest, file_identities(manifest)))
+    return hashlib.blake2b(rows.astype("<i8").tobytes(), digest_size=8).hexdigest()
+
+
 def row_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
     """int64 [V]: file, segment and class of each row; equal for what shows the same under the same name of a class."""
     of_class = np.array([_digest(name) for name in manifest.classes], np.int64)

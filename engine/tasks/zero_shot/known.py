@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from engine.config import OverlapConfig
-from engine.data.footage import Footage, file_identities
+from engine.data.footage import Footage, digest, file_identities
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult
@@ -78,8 +78,9 @@ class Known:
         return lines
 
     def marked(self, result: ZeroShotResult, data: DataSet) -> ZeroShotResult:
-        """A result that says which of its classes and videos were trained on."""
-        return dataclasses.replace(result, seen_classes=self.classes_of(data), trained_videos=self.videos_of(data))
+        """A result that says of which videos it is, and which of its classes and videos were trained on."""
+        classes, videos = self.classes_of(data), self.videos_of(data)
+        return dataclasses.replace(result, seen_classes=classes, trained_videos=videos, contents=digest(data.manifest))
 
 
 def _keys(name: str) -> tuple[str | tuple[str, ...], ...]:
