@@ -58,8 +58,8 @@ def main() -> None:
     tables = by_test([tested for folder in arguments.runs for tested in read_run(folder)])
     for title, group in tables.items():
         rows = table_rows([tested.numbers() for tested in group])
-        print(Table(["run", "seen", "unseen", "chance", "control", "clips/s"], rows, title).text())
-        print("\n".join([*differences(group), *not_unseen(group)]) + "\n")
+        table = Table(["run", "seen", "unseen", "chance", "control", "clips/s"], rows, title).text()
+        print("\n".join([table, *differences(group), *not_unseen(group), ""]))
     if arguments.record:
         path = append_record(arguments.record, **record_fields(arguments.runs, tables))
         print(f"recorded in {path}")

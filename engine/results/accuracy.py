@@ -124,6 +124,13 @@ class SetResult:
     seconds: float | None = None
     generalised: Mapping[str, Any] | None = None
 
+    @property
+    def unseen_top1(self) -> float | None:
+        """Top-1 of the videos of classes that were not trained on, among all candidates; None where there is none."""
+        rows = [row for row in self.per_class if row.num_videos and row.name not in (self.seen_classes or ())]
+        total = sum(row.num_videos for row in rows)
+        return sum(row.top1 * row.num_videos for row in rows) / total if total else None
+
     def is_same_test(self, other: "SetResult | None") -> bool:
         """Whether another result is of the same classes and videos, as far as both tell."""
         if other is None or self.all_classes.num_videos != other.all_classes.num_videos:
