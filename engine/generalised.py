@@ -8,7 +8,7 @@ model that was trained on the seen ones tends to answer with those: here the can
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from engine.data.config import DataConfig, SourceConfig
+from engine.data.footage import Footage, file_identities
 from engine.data.sources import DataSet, load_held_out, load_source
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos
@@ -32,7 +33,7 @@ class GeneralisedResult:
 
     seen, unseen: accuracy of the videos of each kind.
     unseen_as_seen: share of the unseen classes' videos that were given a seen class.
-    left_out: classes of the test set with the very vector of a seen class: they are not unseen, and in no number.
+    left_out: classes of the test set that were trained on, by vector or name: they are not unseen, and in no number.
     """
 
     name: str
@@ -54,19 +55,41 @@ class GeneralisedResult:
         return {**dataclasses.asdict(self), "harmonic_mean": self.harmonic_mean}
 
 
-def seen_videos(config: DataConfig, train_classes: Sequence[str], source: SourceConfig | None = None) -> DataSet:
+def seen_videos(
+    config: DataConfig, train_classes: Sequence[str], footage: Footage | None, source: SourceConfig | None = None
+) -> tuple[DataSet, list[str]]:
     """Videos of seen classes that were not trained on: those of `source`, or those that the run itself held out.
 
+    Args:
+        footage: what the model was trained on and what was held out of it; None, with a `source`, where nothing tells.
+
+    Returns:
+        The videos, and lines that say what was left out of them.
+
     Raises:
-        InputError: none were held out, or `source` has a class that was not trained on.
+        InputError: none were held out, all were trained on, or `source` has a class that was not trained on.
     """
     if source is None:
-        return load_held_out(config, train_classes)
-    seen = load_source(source)
-    unknown = sorted(set(seen.classes) - set(train_classes))
-    if unknown:
-        raise InputError(f"videos of seen classes, '{seen.name}': the model was not trained on {', '.join(unknown)}")
-    return seen
+        data = load_held_out(config, train_classes, footage)
+        seen, notes = data.held_out_videos, [f"warning: {change}: left out" for change in data.changes]
+    else:
+        seen, notes = load_source(source), []
+        unknown = sorted(set(seen.classes) - set(train_classes))
+        if unknown:
+            raise InputError(
+                f"videos of seen classes, '{seen.name}': the model was not trained on {', '.join(unknown)}"
+            )
+    if footage is None:
+        return seen, notes
+    trained = np.isin(file_identities(seen.manifest), footage.trained_files)
+    if trained.all():
+        raise InputError(f"videos of seen classes, '{seen.name}': all {len(trained)} were trained on: name new videos")
+    if trained.any():
+        notes.append(
+            f"warning: {trained.sum()} of {len(trained)} videos of '{seen.name}' were trained on, by their contents: left out"
+        )
+        seen = DataSet(seen.name, seen.manifest.select(~trained))
+    return seen, notes
 
 
 def evaluate_generalised(
@@ -75,6 +98,7 @@ def evaluate_generalised(
     seen_classes: ClassEmbeddings,
     unseen_classes: ClassEmbeddings,
     device: torch.device,
+    trained: Collection[str] = (),
 ) -> GeneralisedResult:
     """Score embeddings that were computed before.
 
@@ -83,6 +107,7 @@ def evaluate_generalised(
     Args:
         seen: held-out videos of the training classes; unseen: a test set.
         seen_classes: all classes of the training; unseen_classes: all of the test set.
+        trained: classes of the test set that were trained on by another name or with another vector.
 
     Raises:
         InputError: a class of the videos has no vector, no class of the test set is unseen, or there is no video.
@@ -91,12 +116,11 @@ def evaluate_generalised(
     # The first of all candidates with the same vector, which is also what the nearest-class search answers.
     first_alike = cosine_topk(vectors, vectors, 1)[1][:, 0].cpu().numpy()
     num_seen = len(seen_classes)
-    is_unseen = first_alike[num_seen:] >= num_seen
     names = np.array(unseen_classes.names, dtype=object)
+    known = np.concatenate([np.ones(num_seen, dtype=bool), np.isin(names, list(trained))])
+    is_unseen = ~(known[num_seen:] | known[first_alike[num_seen:]])
     if not is_unseen.any():
-        raise InputError(
-            f"test set '{unseen[0].name}': every class has the vector of a training class, so none is unseen"
-        )
+        raise InputError(f"test set '{unseen[0].name}': every class is a training class, so none is unseen")
     kept = np.concatenate([np.ones(num_seen, dtype=bool), is_unseen])
     index = np.cumsum(kept) - 1  # of a kept candidate among the kept
     candidates = [*seen_classes.names, *names[is_unseen]]

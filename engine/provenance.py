@@ -9,14 +9,16 @@ import hashlib
 import importlib.metadata
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from engine.config import Config
+from engine.data.config import SourceConfig
 from engine.distributed import Ranks
-from engine.json_lines import append_json_line
+from engine.json_lines import append_json_line, read_json_lines
 from engine.records import device, git_state
 
 FILE = "provenance.jsonl"
@@ -63,7 +65,27 @@ def installed() -> dict[str, str]:
 
 def manifest_hashes(config: Config) -> dict[str, str]:
     """Path -> SHA-256 of every manifest of the config."""
-    return {source.manifest: file_hash(Path(source.manifest)) for source in (*config.data.train, *config.data.tests)}
+    sources = (*config.data.train, *(config.data.tests or ()))
+    return {source.manifest: file_hash(Path(source.manifest)) for source in sources}
+
+
+def changed_manifest(folder: Path, sources: Sequence[SourceConfig]) -> str | None:
+    """Why the manifests of training sets may not be those that a run was trained with, as its folder recorded them.
+
+    None where all are as they were at every start of the run.
+    """
+    recorded: dict[str, set[str]] = {}
+    for line in read_json_lines(folder / FILE):
+        for path, digest in line.get("manifests", {}).items():
+            recorded.setdefault(path, set()).add(digest)
+    if not recorded:
+        return f"'{folder}' has no {FILE}, which would say what its manifests held"
+    for source in sources:
+        known = recorded.get(source.manifest, {digest for digests in recorded.values() for digest in digests})
+        is_same = Path(source.manifest).is_file() and file_hash(Path(source.manifest)) in known
+        if not is_same or (source.manifest in recorded and len(known) > 1):
+            return f"manifest '{source.manifest}' is not the one that the run was trained with (see {folder / FILE})"
+    return None
 
 
 def file_hash(path: Path) -> str:

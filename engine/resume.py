@@ -73,6 +73,7 @@ def _resume(run: Run, state: dict[str, Any]) -> None:
         wrong = [f"task ({saved.task} there)"]  # which may have none of the fields of this one
     else:
         check_fields(state, run.task.fields, run.folder)
+        run.notes += run.task.recall(state, run.folder)
         of_task = run.task.changes(state)
         wrong += of_task
         if not of_task and run.epoch_size != state.get("epoch_size", run.epoch_size):

@@ -23,16 +23,21 @@ def sections(cls: type) -> dict[str, type]:
 
 
 def _fields(cls: type) -> list[tuple[dataclasses.Field[Any], type | None]]:
-    """The fields of a section, each with the section that it holds, if any: itself, optional, or a list of them."""
-    hints = typing.get_type_hints(cls)
+    """The fields of a section, each with the section that it holds, if any: itself or a list of them, optional or not."""
+    hints = {name: _hints(hint) for name, hint in typing.get_type_hints(cls).items()}
     return [
-        (field, next(filter(dataclasses.is_dataclass, (hints[field.name], *typing.get_args(hints[field.name]))), None))
-        for field in dataclasses.fields(cls)
+        (field, next(filter(dataclasses.is_dataclass, hints[field.name]), None)) for field in dataclasses.fields(cls)
     ]
 
 
+def _hints(hint: Any) -> list[Any]:
+    """A type with those that it is made of."""
+    return [hint, *(inner for part in typing.get_args(hint) for inner in _hints(part))]
+
+
 def _place(cls: type, field: dataclasses.Field[Any]) -> str:
-    return ".N" if typing.get_origin(typing.get_type_hints(cls)[field.name]) is list else ""
+    is_list = any(typing.get_origin(hint) is list for hint in _hints(typing.get_type_hints(cls)[field.name]))
+    return ".N" if is_list else ""
 
 
 def _is_known(cls: type, known: Iterable[type]) -> bool:

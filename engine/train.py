@@ -82,6 +82,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:
             stop.finish()
             run.watchdog.close()
             return reached
+    run.notes += run.task.rehearse()
     telemetry = Telemetry(
         run.folder,
         ranks,

@@ -76,13 +76,14 @@ def test_held_out_videos_are_those_of_the_training(tmp_path):
     config = DataConfig(train=[source], validation=ValidationConfig(0.2, num_classes=2, seed=4))
     without = [load_training(config).train.classes[0]]
     trained = load_training(config, without=without)
-    held = load_held_out(config, trained.train.classes)
+    held = load_held_out(config, trained.train.classes, trained.footage).held_out_videos
     assert list(held.manifest.strings("path")) == list(trained.held_out_videos.manifest.strings("path"))
     assert len(held.classes) == 6
     with pytest.raises(InputError, match="held out no videos"):
-        load_held_out(DataConfig(train=[source], validation=ValidationConfig(0.0)), trained.train.classes)
+        none = load_training(DataConfig(train=[source], validation=ValidationConfig(0.0)), without=without)
+        load_held_out(config, trained.train.classes, none.footage)
     with pytest.raises(InputError, match="was not trained on"):
-        seen_videos(config, trained.train.classes, SourceConfig(str(tmp_path / "m.parquet")))
+        seen_videos(config, trained.train.classes, None, SourceConfig(str(tmp_path / "m.parquet")))
 
 
 def test_from_the_command_line(tmp_path, monkeypatch, capsys):

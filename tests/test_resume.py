@@ -56,6 +56,7 @@ def test_a_checkpoint_from_before_there_were_tasks_is_read(tmp_path):
     first.step = 2
     save_run(first, tmp_path / "new.pt")
     state = read_checkpoint(tmp_path / "new.pt")
+    assert state.pop("videos")["rows"].shape == (12,)  # since then
     assert set(state) == {
         "format", "model", "optimizer", "scaler", "config", "train_classes", "prior_classes", "embed_dim", "num_videos",
         "epoch_size", "step", "epoch", "position", "best", "measured", "skipped_steps",

@@ -3,81 +3,155 @@
     python tools/compare_runs.py runs/ucf15/split_*
     python tools/compare_runs.py runs/quickstart_seed* --record quickstart
 
-Reads each run folder's results.json (and its control's, where there is one), prints a table, and with
---record appends one JSON line to benchmarks/records/NAME.jsonl. Test sets are told apart by name.
+Reads each run folder's results.json (and its control's, where there is one), prints a table for each test set, and with
+--record appends one JSON line to benchmarks/records/NAME.jsonl. Test sets are one if they have the same name and number of
+classes; where their classes or videos are others all the same (as over random class splits), that is said under the table, and
+so is whatever of them is not unseen.
 """
 
 import argparse
 import statistics
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engine.command_line import Parser, check_shown
 from engine.errors import InputError, run_command
 from engine.records import append_record, summarise
-from engine.results.record import FILE, read_results
+from engine.results.accuracy import SetResult
+from engine.results.record import FILE, Results, read_results
 from engine.results.table import Table
 from engine.schema import read_yaml
 
+COLUMNS = ("seen", "unseen", "chance", "control", "clips_per_second")
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a run reached on one test set. control: on that very set, where there is one."""
+
+    run: str
+    results: Results
+    test: SetResult
+    control: SetResult | None
+
+    def numbers(self) -> dict[str, Any]:
+        """Accuracies and speed; None where there is none."""
+        whole, seen = self.test.all_classes, self.results.seen
+        return {
+            "run": self.run,
+            "seen": seen.all_classes.top1 if seen else None,
+            "unseen": whole.top1,
+            "chance": whole.chance_top1,
+            "control": self.control.all_classes.top1 if self.control else None,
+            "clips_per_second": self.results.clips_per_second,
+        }
+
 
 def main() -> None:
-    """Read the command line, print the table, record it if asked."""
+    """Read the command line, print the tables, record them if asked."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, each with a results.json")
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
-    runs = [read_run(folder) for folder in arguments.runs]
-    path = append_record(arguments.record, **record_fields(arguments.runs, runs)) if arguments.record else None
-    print(Table(["run", "seen", "unseen", "chance", "control", "clips/s"], table_rows(runs)).text())
+    tables = by_test([tested for folder in arguments.runs for tested in read_run(folder)])
+    path = append_record(arguments.record, **record_fields(arguments.runs, tables)) if arguments.record else None
+    for title, group in tables.items():
+        rows = table_rows([tested.numbers() for tested in group])
+        table = Table(["run", "seen", "unseen", "chance", "control", "clips/s"], rows, title).text()
+        print("\n".join([table, *differences(group), *not_unseen(group), ""]))
     if path is not None:
-        print(f"\nrecorded in {path}")
+        print(f"recorded in {path}")
     check_shown()
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """What a run folder reached: name, seen, unseen, chance, control (None where absent), clips per second.
+def read_run(folder: Path) -> list[Tested]:
+    """What a run folder reached on each of its test sets.
 
     Raises:
-        InputError: the folder is not of a finished run, or its results.json is of something else.
+        InputError: the folder is not of a finished run, its results.json is of something else, or it has no test set.
     """
     results = read_results(folder)
-    accuracies = [test.all_classes for test in results.tests.values()]
-    if not accuracies:
+    if not results.tests:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
-    control = None
-    if (folder / "control" / FILE).is_file():
-        tests = read_results(folder / "control").tests.values()
-        control = statistics.mean(test.all_classes.top1 for test in tests)
-    return {
-        "run": folder.name,
-        "seen": results.seen.all_classes.top1 if results.seen else None,
-        "unseen": statistics.mean(accuracy.top1 for accuracy in accuracies),
-        "chance": statistics.mean(accuracy.chance_top1 for accuracy in accuracies),
-        "control": control,
-        "clips_per_second": results.clips_per_second,
-    }
+    has_control = (folder / "control" / FILE).is_file()
+    controls = read_results(folder / "control").tests if has_control else {}
+    return [
+        Tested(folder.name, results, test, controls[name] if test.is_same_test(controls.get(name)) else None)
+        for name, test in results.tests.items()
+    ]
 
 
-def table_rows(runs: list[dict[str, Any]]) -> list[list[object]]:
+def by_test(tested: Sequence[Tested]) -> dict[str, list[Tested]]:
+    """The results of each test set under its title."""
+    found: dict[str, list[Tested]] = {}
+    for each in tested:
+        found.setdefault(f"{each.test.name}: {each.test.all_classes.num_classes} classes", []).append(each)
+    return found
+
+
+def differences(group: Sequence[Tested]) -> list[str]:
+    """In what the tests of one table are not the same, with the runs that go together."""
+    lines = []
+    is_known = all(each.test.contents for each in group)  # older runs did not say
+    if classes := _apart(group, lambda each: tuple(sorted(row.name for row in each.test.per_class))):
+        lines.append(f"not the same classes, so these are different tests: {classes}")
+    elif videos := _apart(group, lambda each: (each.test.all_classes.num_videos, is_known and each.test.contents)):
+        lines.append(f"not the same videos, so these are different tests: {videos}")
+    if snippets := _apart(group, lambda each: each.results.num_snippets):
+        lines.append(f"not the same number of snippets of a video: {snippets}")
+    if seen := _apart(group, lambda each: each.results.seen and each.results.seen.all_classes.num_classes):
+        lines.append(f"seen: not the same number of training classes: {seen}")
+    return lines
+
+
+def _apart(group: Sequence[Tested], what: Callable[[Tested], Hashable]) -> str:
+    """The runs of each value, if there are several values."""
+    found: dict[Hashable, list[str]] = {}
+    for each in group:
+        found.setdefault(what(each), []).append(each.run)
+    return " | ".join(", ".join(runs) for runs in found.values()) if len(found) > 1 else ""
+
+
+def not_unseen(group: Sequence[Tested]) -> list[str]:
+    """A line for each run that was trained on some of its test."""
+    lines = []
+    for each in group:
+        for what, of in (("classes", each.test.seen_classes), ("videos", each.test.trained_videos)):
+            if of:
+                lines.append(
+                    f"{each.run}: not unseen, trained on {len(of)} of the {what}: {', '.join(of[:3])}{', ...' * (len(of) > 3)}"
+                )
+    return lines
+
+
+def table_rows(runs: Sequence[dict[str, Any]]) -> list[list[object]]:
     """One row per run, then mean and sample standard deviation."""
-    columns = ("seen", "unseen", "chance", "control", "clips_per_second")
-    rows = [[run["run"], *(run[name] for name in columns)] for run in runs]
+    rows = [[run["run"], *(run[name] for name in COLUMNS)] for run in runs]
     if len(runs) > 1:
         for label, fold in (("mean", statistics.mean), ("std", statistics.stdev)):
-            values = [[run[name] for run in runs] for name in columns]
+            values = [[run[name] for run in runs] for name in COLUMNS]
             rows.append([label, *(None if None in column else fold(column) for column in values)])
     return rows
 
 
-def record_fields(folders: list[Path], runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The numbers of a record: every run, mean, spread and quantiles, and the config of the first."""
+def record_fields(folders: Sequence[Path], tables: dict[str, list[Tested]]) -> dict[str, Any]:
+    """The numbers of a record: the config of the first run, and of each test set every run, mean, spread and quantiles."""
     config = folders[0] / "config.yaml"
-    fields: dict[str, Any] = {"runs": runs}
+    fields: dict[str, Any] = {}
     if config.is_file():
         tree = read_yaml(config)
         fields["config"] = {name: tree[name] for name in ("clip", "model", "words", "loss", "train", "evaluate")}
         fields["config"]["words"]["path"] = Path(tree["words"]["path"]).name if tree["words"]["path"] else None
         fields["config"]["words"]["definitions"] = [Path(file).name for file in tree["words"].get("definitions", [])]
+    tests = {title: _summaries(group) for title, group in tables.items()}
+    return fields | (next(iter(tests.values())) if len(tests) == 1 else {"tests": tests})
+
+
+def _summaries(group: Sequence[Tested]) -> dict[str, Any]:
+    runs = [tested.numbers() for tested in group]
+    fields: dict[str, Any] = {"runs": runs, "notes": [*differences(group), *not_unseen(group)]}
     for name in ("unseen", "control", "seen"):
         values = [run[name] for run in runs if run[name] is not None]
         if values:

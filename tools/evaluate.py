@@ -21,7 +21,9 @@ the run held out of its training (held-out), or those of a manifest of new video
 
 Accuracies are shares from 0 to 1. mean-class is the mean of the classes' own accuracies; chance is what
 guessing gives. A class that was also trained on, by this run or by the weights it started from, is not
-unseen: such classes are named in a warning.
+unseen: such classes are named in a warning before anything is decoded, and so are videos that were trained on, by their
+contents under any name. Where nothing else was tested the exit status is 2; a test set of one class, or without a video that can
+be decoded, is refused.
 Videos that cannot be decoded are left out, counted and listed.
 
 With --report one HTML file is also written: the tables, the confusion picture, each class with the nearest
@@ -47,12 +49,13 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.command_line import output_folder
 from engine.config import RunConfig
 from engine.data.config import SourceConfig
+from engine.data.footage import Footage
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError
@@ -69,9 +72,10 @@ from engine.results.visual_report.page import look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
 from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
-from engine.semantics.words import class_words, name_key
 from engine.tasks.decoding import choose_decoding
-from engine.tasks.zero_shot.trained import LoadedModel
+from engine.tasks.zero_shot.known import Known, check_unseen
+from engine.tasks.zero_shot.rehearsal import check_candidates, check_readable
+from engine.tasks.zero_shot.trained import LoadedModel, known_footage
 
 SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 
@@ -90,23 +94,29 @@ def main(arguments: argparse.Namespace) -> None:
         if ranks.is_main:
             check_out(output_folder(out, "--out"))
         datasets = test_sets(loaded)
-        seen = None
+        if not arguments.generalised:  # else the training classes are candidates too
+            check_candidates(datasets)
+        footage, seen = read_footage(loaded, arguments.generalised, ranks), None
         if arguments.generalised:
             source = None if arguments.generalised == "held-out" else parse_source(arguments.generalised)
-            seen = seen_videos(loaded.config.data, loaded.train_classes, source)
+            seen, notes = seen_videos(loaded.config.data, loaded.train_classes, footage, source)
+            for note in notes if ranks.is_main else ():
+                print(note, file=sys.stderr)
+        check_readable([*datasets, *([seen] if seen else [])], loaded.config.clip)
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
-        reached, results, general = evaluate(loaded, datasets, classes, ranks, seen)
-        if not ranks.is_main:
-            return
-        try:
-            with replacing(out, reached):
-                write(out, results, datasets)
-                if arguments.report:
-                    write_report(out, loaded, reached, general, datasets, classes)
-        finally:  # what hours have found is told whatever cannot be written
-            tell(results, general)
-        print(f"\nwritten to {out}")
+        known = Known.of(loaded, footage)
+        reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen)
+        if ranks.is_main:
+            try:
+                with replacing(out, reached):
+                    write(out, results, datasets)
+                    if arguments.report:
+                        write_report(out, loaded, reached, general, datasets, classes, known)
+            finally:  # what hours have found is told whatever cannot be written
+                tell(results, general)
+            print(f"\nwritten to {out}")
+        check_unseen(results)
 
 
 def _settings(arguments: argparse.Namespace) -> list[str]:
@@ -160,6 +170,7 @@ def evaluate(
     datasets: Sequence[DataSet],
     classes: Sequence[ClassEmbeddings],
     ranks: Ranks,
+    known: Known,
     seen: DataSet | None = None,
 ) -> tuple[Results, list[ZeroShotResult], list[GeneralisedResult]]:
     """Evaluate the test sets one after the other; what results.json will say first."""
@@ -170,6 +181,8 @@ def evaluate(
     _say(ranks, f"{loaded.path}, step {loaded.step}; {how.num_snippets} snippets a video; decoder {decoder.name}")
     _say(ranks, f"class vectors: {classes[0].description}")
     results, general = [], []
+    for line in [line for dataset in datasets for line in known.warnings(dataset)] if ranks.is_main else ():
+        print(line, file=sys.stderr, flush=True)
     try:
         if seen is not None:
             train_vectors = build_class_embeddings(loaded.train_classes, loaded.config.words)
@@ -181,13 +194,12 @@ def evaluate(
             embedded = embed_videos(loaded.model, dataset.manifest, decoder, how)
             result = score(dataset, embedded, vectors, ranks.device)
             seconds = time.perf_counter() - started
-            known = seen_classes([*loaded.train_classes, *loaded.prior_classes], dataset.classes)
             if ranks.is_main:
-                warn(result, known)
-            result = dataclasses.replace(result, seen_classes=known, seconds=round(seconds, 2))
+                warn_of_failures(result)
+            result = dataclasses.replace(known.marked(result, dataset), seconds=round(seconds, 2))
             if seen is not None:
                 pair = ((seen, seen_embedded), (dataset, embedded))
-                general.append(evaluate_generalised(*pair, train_vectors, vectors, ranks.device))
+                general.append(evaluate_generalised(*pair, train_vectors, vectors, ranks.device, result.seen_classes))
                 result = dataclasses.replace(result, generalised=general[-1].to_dict())
             results.append(result)
     finally:
@@ -219,25 +231,24 @@ def _say(ranks: Ranks, text: str) -> None:
         print(text, flush=True)
 
 
-def seen_classes(train_classes: Iterable[str], classes: Iterable[str]) -> list[str]:
-    """Those of `classes` that were trained on: the same name however it is spelt, or a name of the same words."""
-    known = {key for name in train_classes for key in _keys(name)}
-    return [name for name in classes if known.intersection(_keys(name))]
+def read_footage(loaded: LoadedModel, generalised: str | None, ranks: Ranks) -> Footage | None:
+    """What the model was trained on; where nothing tells, that is said, and None.
 
-
-def _keys(name: str) -> tuple[str | tuple[str, ...], ...]:
+    Raises:
+        InputError: nothing tells, and the videos that were held out are asked for.
+    """
     try:
-        return name_key(name), tuple(class_words(name))
-    except InputError:  # a name without words (ready vectors allow any)
-        return (name_key(name),)
+        return known_footage(loaded)
+    except InputError as error:
+        if generalised == "held-out":
+            raise
+        if loaded.trained_data.train and ranks.is_main:
+            print(f"test videos are not held against those trained on: {error}", file=sys.stderr)
+        return None
 
 
-def warn(result: ZeroShotResult, seen: Sequence[str]) -> None:
-    """Say on stderr which classes are not unseen and which videos were left out."""
-    if seen:
-        names = ", ".join(repr(name) for name in seen)
-        print(f"warning: '{result.name}': the model was trained on {len(seen)} of these classes, so they are not unseen: "
-              f"{names}. Leave them out with data.tests.N.exclude_classes", file=sys.stderr)  # fmt: skip
+def warn_of_failures(result: ZeroShotResult) -> None:
+    """Say on stderr which videos were left out."""
     if result.failures:
         total = result.all_classes.num_videos + len(result.failures)
         print(f"warning: '{result.name}': {len(result.failures)} of {total} videos could not be decoded and are in no "
@@ -262,11 +273,11 @@ def write_report(
     general: Sequence[GeneralisedResult],
     datasets: Sequence[DataSet],
     classes: Sequence[ClassEmbeddings],
+    known: Known,
 ) -> None:
     """report.html, and an event file for TensorBoard; looks closer at the results, which takes a while."""
-    known = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
-    config, overlap = loaded.config, loaded.config.train.exclude_overlap
-    report = look(config.run.folder, reached, datasets, classes, known, overlap, config.words, general)
+    about = (known.classes, known.overlap, known.words)
+    report = look(loaded.config.run.folder, reached, datasets, classes, *about, general)
     write_page(dataclasses.replace(report, run=read_run_facts(loaded.path, reached)), out / "report.html")
     with board_writer(out) as writer:
         show_results(list(reached.tests.values()), report.findings, writer, loaded.step)

@@ -24,6 +24,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = run_command(options.experiments, __doc__)
 
 import argparse
+import dataclasses
 import os
 import signal
 import sys
@@ -38,7 +39,7 @@ from engine.errors import InputError
 from engine.experiments.catalogue import EXPERIMENTS
 from engine.experiments.cells import differences
 from engine.experiments.methods import read_methods
-from engine.experiments.results import Point, read_point
+from engine.experiments.results import Point, read_point, unequal_tests
 from engine.experiments.runner import Runner, gpus, plan_jobs, point_key
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
@@ -86,8 +87,9 @@ def _report(name: str, setup: Setup, points: list[Point], out: Path) -> Report |
         _say(f"{name}: nothing to show, no cell is finished")
         return None
     report = EXPERIMENTS[name].report(setup, measured)
+    report = dataclasses.replace(report, notes=[*unequal_tests(measured), *report.notes])
     written = write_report(report, out, name)
-    print("\n" + report.title)
+    print("\n".join(["", report.title, *unequal_tests(measured)]))
     for table in report.tables:
         print("\n" + table.text())
     print(f"\nwritten: {', '.join(map(str, written))}", flush=True)
@@ -122,6 +124,12 @@ def _setup(arguments: argparse.Namespace) -> Setup:
         base = next(method.config for method in methods if method.name == reference)
     else:
         raise InputError("name the training that is varied with --config FILE")
+    for config in [method.config for method in methods if method.is_shown] or [base]:
+        if any(EXPERIMENTS[name].trains for name in arguments.names) and not config.data.tests:
+            raise InputError(
+                f"{arguments.config or arguments.methods}: a training of it names no test set (data.tests): there would be "
+                "nothing to compare"
+            )
     if base.procedural is not None:
         raise InputError(
             f"{arguments.config or arguments.methods}: an experiment takes manifests, not the quickstart's procedural videos"

@@ -26,6 +26,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import argparse
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ from engine.results.table import Table
 from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
 from engine.semantics.classes import build_class_embeddings
 from engine.tasks.decoding import choose_decoding
-from engine.tasks.zero_shot.trained import LoadedModel
+from engine.tasks.zero_shot.rehearsal import check_readable
+from engine.tasks.zero_shot.trained import LoadedModel, known_footage
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -78,7 +80,16 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
     """
     config = loaded.config
     check_enough_classes(len(loaded.train_classes))
-    data = load_trained(config.data, loaded.train_classes).train
+    trained = load_trained(config.data, loaded.train_classes, known_footage(loaded))
+    for change in trained.changes:
+        print(f"warning: {change}: left out", file=sys.stderr)
+    data = trained.train
+    if len(data.classes) < len(loaded.train_classes):
+        gone = sorted(set(loaded.train_classes) - set(data.classes))
+        raise InputError(
+            f"no video is left of the training classes {', '.join(map(repr, gone))}: {'; '.join(trained.changes)}"
+        )
+    check_readable([data], config.clip)
     classes = build_class_embeddings(loaded.train_classes, config.words)
     check_dimension(loaded.model, classes)
     decoder = choose_decoding(config, device, [data.manifest]).open(config.evaluate.batch_size)
@@ -101,6 +112,7 @@ def write(out: Path, loaded: LoadedModel, head: RidgeHead, keep: float, features
         mixed = sum(part[0] / length * part[index] for part, length in zip(parts, lengths, strict=True))
         model[name] = mixed.to(model[name].dtype)
     kept = {key: value for key, value in state.items() if key not in ("optimizer", "scaler")}
+    kept |= {"videos": known_footage(loaded).to_state()}  # its folder has no record of the manifests
     save_checkpoint(out / "checkpoints" / "best.pt", kept | {"model": model})
     save_config(loaded.config, out / "config.yaml")
     content = {

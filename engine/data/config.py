@@ -63,8 +63,10 @@ class DataConfig:
     """Which videos, and how they are read."""
 
     train: list[SourceConfig] = option([], "training sets (all together)", fixed=True)
-    tests: list[SourceConfig] = option(
-        [], "test sets with unseen classes, all from one model", unused={"weight": "a place in data.train"}
+    tests: list[SourceConfig] | None = option(
+        None,
+        "test sets with unseen classes ([]: none on purpose, a pretraining), all from one model",
+        unused={"weight": "a place in data.train"},
     )
     validation: ValidationConfig = section(ValidationConfig, fixed=True)
     decoder: str = option(

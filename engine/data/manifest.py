@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
         ("key_frames", pa.list_(pa.int32())),
         ("key_pts", pa.list_(pa.int64())),
         ("mtime_ns", pa.int64()),  # of the file when it was indexed; null where the file is not checked by contents
-        ("content_hash", pa.int64()),
+        ("content_hash", pa.int64()),  # of the file, in a store of the file it was made of; null where not known
         # When frames are shown: at these and at the end, seconds after the container's start. See `Timeline`.
         ("timed_frames", pa.list_(pa.int32())),
         ("frame_times", pa.list_(pa.float64())),  # those between lie on straight lines

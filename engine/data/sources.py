@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig
+from engine.data.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, LEFT_OUT, TRAINED, Footage, file_identities
+from engine.data.holding_out import draw_parts
 from engine.data.manifest import Manifest, concatenate
 from engine.data.trust import check_inside, check_limits
 from engine.errors import InputError
@@ -34,12 +36,16 @@ class TrainingData:
     weights: float64 [V], how often each of its videos comes in an epoch.
     held_out_videos: videos of those same classes. held_out_classes: all videos of training classes that are held out
     whole, to choose a checkpoint by zero-shot accuracy. None if there are none. Neither is ever the test.
+    footage: all of these rows in the manifests' order, as the run is going to remember them.
+    changes: how the manifests differ from what a run remembers of them, in words; none where they do not.
     """
 
     train: DataSet
     held_out_videos: DataSet | None
     held_out_classes: DataSet | None
     weights: np.ndarray
+    footage: Footage
+    changes: tuple[str, ...] = ()
 
 
 def load_source(config: SourceConfig) -> DataSet:
@@ -71,13 +77,13 @@ def load_source(config: SourceConfig) -> DataSet:
     return DataSet(config.name or path.resolve().parent.name, manifest)
 
 
-def load_tests(sources: Sequence[SourceConfig]) -> list[DataSet]:
-    """The test sets of a config. Results are kept by name, so no two may have the same.
+def load_tests(sources: Sequence[SourceConfig] | None) -> list[DataSet]:
+    """The test sets of a config, if it names any. Results are kept by name, so no two may have the same.
 
     Raises:
         InputError: as `load_source`, or two sets of one name.
     """
-    datasets = [load_source(source) for source in sources]
+    datasets = [load_source(source) for source in sources or ()]
     names = [dataset.name for dataset in datasets]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -150,12 +156,22 @@ def load_training_sets(config: DataConfig) -> list[DataSet]:
 
 
 def load_training(
-    config: DataConfig, without: Collection[str] = (), sets: Sequence[DataSet] | None = None
+    config: DataConfig,
+    without: Collection[str] = (),
+    sets: Sequence[DataSet] | None = None,
+    remembered: Footage | None = None,
+    *,
+    join_copies: bool = True,
 ) -> TrainingData:
     """All training sets as one, without some classes, and with what the validation section holds out taken away.
 
     Args:
         sets: `load_training_sets(config)`, where the manifests have been read and checked already.
+        remembered: of a run: its rows, in its order and parts, as far as they are there; no others.
+        join_copies: see `hold_out_videos`.
+
+    Raises:
+        InputError: nothing is left to train on.
     """
     sets = load_training_sets(config) if sets is None else sets
     name = " + ".join(
@@ -174,88 +190,75 @@ def load_training(
             raise InputError(
                 f"no training class is left: all {len(names)} overlap with test classes (train.exclude_overlap)"
             )
-    held_classes = hold_out_classes(manifest.classes, config.validation)
-    is_held = np.isin(manifest.class_index, [manifest.classes.index(c) for c in held_classes])
-    of_classes = DataSet(f"{name} (held-out classes)", manifest.select(is_held)) if held_classes else None
-    manifest, weights = manifest.select(~is_held), weights[~is_held]
-    held = hold_out_videos(manifest, config.validation)
-    of_videos = DataSet(f"{name} (held-out videos)", manifest.select(held)) if held.any() else None
-    return TrainingData(DataSet(name, manifest.select(~held)), of_videos, of_classes, weights[~held])
+    changes: tuple[str, ...] = ()
+    if remembered is None:
+        part = draw_parts(manifest, config.validation, join_copies=join_copies)
+    else:
+        rows = remembered.find(manifest)
+        changes = _changes(config, len(rows), int((rows < 0).sum()), int(len(manifest) - (rows >= 0).sum()))
+        part, rows = remembered.part[rows >= 0], rows[rows >= 0]
+        manifest, weights = manifest.select(rows), weights[rows]
+
+    def held_out(which: int, what: str) -> DataSet | None:
+        return DataSet(f"{name} (held-out {what})", manifest.select(part == which)) if (part == which).any() else None
+
+    return TrainingData(
+        train=DataSet(name, manifest.select(part == TRAINED)),
+        held_out_videos=held_out(HELD_OUT_VIDEO, "videos"),
+        held_out_classes=held_out(HELD_OUT_CLASS, "classes"),
+        weights=weights[part == TRAINED],
+        footage=Footage.of(manifest, part),
+        changes=changes,
+    )
 
 
-def load_trained(config: DataConfig, train_classes: Collection[str]) -> TrainingData:
-    """The training data of a run that is over: what it trained on and which videos of those classes it held out.
+def _changes(config: DataConfig, num_remembered: int, num_gone: int, num_new: int) -> tuple[str, ...]:
+    where = ", ".join(f"'{source.manifest}'" for source in config.train)
+    gone = f"{num_gone} of {num_remembered} videos of the run are not in {where} any more (removed, changed, or of another class)"
+    new = f"{num_new} videos in {where} are not of the run"
+    return (*([gone] if num_gone else []), *([new] if num_new else []))
+
+
+def load_trained(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> TrainingData:
+    """The training data of a run that is over: which videos it trained on and which of those classes it held out.
+
+    Rows that the run does not remember are in neither; a held-out video of equal contents with one trained on is left out.
 
     Args:
         train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
     """
     sets = load_training_sets(config)
-    names = {name for data in sets for name in data.classes}
-    # Class by class the same draws as in training: the other classes are gone, none is to be held out any more.
-    validation = dataclasses.replace(config.validation, num_classes=0)
-    config = dataclasses.replace(config, validation=validation)
-    return load_training(config, without=names - set(train_classes), sets=sets)
+    others = {name for data in sets for name in data.classes} - set(train_classes)
+    kept = remembered.only(TRAINED, HELD_OUT_VIDEO)
+    is_seen = (kept.part == HELD_OUT_VIDEO) & np.isin(kept.files, kept.trained_files)
+    kept = dataclasses.replace(kept, part=np.where(is_seen, LEFT_OUT, kept.part).astype(np.uint8))
+    return load_training(config, without=others, sets=sets, remembered=kept)
 
 
-def load_held_out(config: DataConfig, train_classes: Collection[str]) -> DataSet:
-    """The videos of the training classes that a run with this config held out of its training.
-
-    Args:
-        train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
+def load_held_out(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> TrainingData:
+    """As `load_trained`, where there must be held-out videos.
 
     Raises:
-        InputError: the run held no videos out.
+        InputError: the run held no videos out, or none of them is there any more.
     """
-    data = load_trained(config, train_classes).held_out_videos
-    if data is None:
+    data = load_trained(config, train_classes, remembered)
+    if data.held_out_videos is None:
+        if (remembered.part == HELD_OUT_VIDEO).any():
+            raise InputError(
+                f"no video that the run held out can be measured: {'; '.join(data.changes) or 'all are trained on'}"
+            )
         raise InputError(
             "the run held out no videos of its training classes (data.validation.video_share): name a set of other videos"
         )
     return data
 
 
-def hold_out_classes(classes: Sequence[str], config: ValidationConfig) -> list[str]:
-    """Names of the training classes that are held out entirely."""
-    if config.num_classes and config.num_classes > len(classes) - 2:
-        raise InputError(
-            f"data.validation.num_classes is {config.num_classes} of {len(classes)} training classes: at least 2 must be "
-            f"left to train on, so it can be at most {max(0, len(classes) - 2)}"
-        )
-    order = np.random.RandomState(config.seed).permutation(len(classes))[: config.num_classes]
-    return sorted(sorted(classes)[i] for i in order)
-
-
-def hold_out_videos(manifest: Manifest, config: ValidationConfig) -> np.ndarray:
-    """bool [V]: whole groups of each class, about `video_share` of its videos; never all of a class.
-
-    Videos of one group are cut from one source: a group on both sides would be no test at all.
-    """
-    held = np.zeros(len(manifest), dtype=bool)
-    if config.video_share == 0:
-        return held
-    groups = manifest.strings("group")
-    generator = np.random.RandomState(config.seed)
-    for index in range(len(manifest.classes)):
-        rows = np.flatnonzero(manifest.class_index == index)
-        sources = np.array([groups[row] or f"row {row}" for row in rows], dtype=object)
-        names, counts = np.unique(sources, return_counts=True)
-        order = generator.permutation(len(names))[: len(names) - 1]
-        wanted = config.video_share * len(rows)
-        before = np.cumsum(counts[order]) - counts[order]
-        held[rows[np.isin(sources, names[order[before < wanted]])]] = True
-    return held
-
-
 def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
-    """A warning for each set with videos that are trained on too: the same contents, whatever they are called.
-
-    Videos of a store, and of manifests without hashes, are told by their paths alone.
-    """
-    notes, trained = [], {identity: row for row, identity in enumerate(_identities(train.manifest))}
+    """A warning for each set with videos that are trained on too: the same contents, whatever they are called."""
+    notes, trained = [], {identity: row for row, identity in enumerate(file_identities(train.manifest).tolist())}
     for other in others:
-        found = [
-            (row, trained[identity]) for row, identity in enumerate(_identities(other.manifest)) if identity in trained
-        ]
+        files = file_identities(other.manifest).tolist()
+        found = [(row, trained[identity]) for row, identity in enumerate(files) if identity in trained]
         if found:
             shown = "; ".join(f"{_path(other, row)} = {_path(train, same)}" for row, same in found[:3])
             more = "; ..." * (len(found) > 3)
@@ -266,11 +269,22 @@ def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
     return notes
 
 
-def _identities(manifest: Manifest) -> list[int | str]:
-    """What tells a file of a manifest from others: the hash of its contents, else where it lies."""
-    hashes = manifest.table.column("content_hash").to_pylist()
-    root, paths = manifest.root.absolute(), manifest.paths
-    return [str(root / path) if found is None else found for path, found in zip(paths, hashes, strict=True)]
+def videos_seen_before(files: np.ndarray, others: Iterable[DataSet]) -> list[str]:
+    """A warning for each set with videos that the weights a run starts from were trained on.
+
+    Args:
+        files: int64, contents of their files (`engine/data/footage.py`).
+    """
+    notes = []
+    for other in others:
+        rows = np.flatnonzero(np.isin(file_identities(other.manifest), files))
+        if len(rows):
+            shown = "; ".join(_path(other, int(row)) for row in rows[:3]) + "; ..." * (len(rows) > 3)
+            notes.append(
+                f"warning: the weights were trained on {len(rows)} of the {len(other.manifest)} videos of '{other.name}', by "
+                f"their contents: {shown}"
+            )
+    return notes
 
 
 def _path(data: DataSet, row: int) -> str:

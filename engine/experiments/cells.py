@@ -126,7 +126,8 @@ def _digest(meaning: Config) -> str:
 
 
 def _meaning(config: Config, start: str | None) -> Config:
-    return with_keys(decisive(config), {"train.init_from": start})
+    # A config that wants no test set and one that does not speak of any ask for the same training.
+    return with_keys(decisive(config), {"train.init_from": start, "data.tests": config.data.tests or None})
 
 
 def differences(section: Any) -> dict[str, Any]:

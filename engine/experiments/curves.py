@@ -8,7 +8,7 @@ import numpy as np
 from engine.config import Config
 from engine.errors import InputError
 from engine.experiments.cells import Cell
-from engine.experiments.results import Measured, Point, mean_over_splits
+from engine.experiments.results import Measured, Point, chance, mean_over_splits
 from engine.experiments.setup import (
     ClassPool,
     Setup,
@@ -87,7 +87,7 @@ def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             groups = _by_x(measured, test, curve)
             marks = [f"{x:g}" for x in groups] if "classes" in curve else None
             lines.append(_line(curve, groups, color, style, by_videos=True, marks=marks))
-        panels.append(Panel(test, "training videos", lines, _chance(measured, test), log=True))
+        panels.append(Panel(test, "training videos", lines, chance(measured, test), log=True))
     figure = lines_figure(panels, "Fewer videos or fewer classes (numbers at the blue points: classes)")
     return _report("Number of training videos and classes (paper Figure 4)", measured, figure, [_STEPS])
 
@@ -149,7 +149,7 @@ def figure5_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     for test in tests_of(measured):
         groups = _by_x(measured, test, "end to end")
         bars = [(f"{x:g} cluster{'s' if x > 1 else ''}", mean_over_splits(group)) for x, group in groups.items()]
-        panels.append((test, bars, _chance(measured, test)))
+        panels.append((test, bars, chance(measured, test)))
     figure = bars_figure(panels, f"{setup.cluster_classes} training classes from one of so many clusters")
     notes = [
         "More clusters: training classes that are more alike. k-means of the class vectors; a cluster and its classes are "
@@ -176,7 +176,7 @@ def figure6_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             _line(curve, _by_x(measured, test, curve), color, "-", by_videos=True)
             for curve, color in (("from scratch", ORANGE), ("pretrained on pictures", BLUE))
         ]
-        panels.append(Panel(test, "training videos", lines, _chance(measured, test), log=True))
+        panels.append(Panel(test, "training videos", lines, chance(measured, test), log=True))
     figure = lines_figure(panels, "Pretraining on videos made from pictures")
     return _report("Pretraining on moving crops of pictures (paper Figure 6)", measured, figure, [_STEPS])
 
@@ -208,10 +208,6 @@ def _line(
     return Line(label, xs, [m.value for m in means], [m.error for m in means], color, style, marks)
 
 
-def _chance(measured: Sequence[Measured], test: str) -> float:
-    return float(np.mean([1 / each.num_classes for each in measured if each.test == test]))
-
-
 def _report(title: str, measured: Sequence[Measured], figure: object, notes: list[str]) -> Report:
     """A row for each place of each curve, and every single value as CSV."""
     rows = []
@@ -221,7 +217,7 @@ def _report(title: str, measured: Sequence[Measured], figure: object, notes: lis
                 classes, videos = (np.mean([getattr(m.point, of) for m in group]) for of in ("classes", "videos"))
                 splits = len({m.point.split for m in group})
                 rows.append([test, curve, f"{x:g}", f"{classes:.0f}", f"{videos:.0f}", splits, len(group),
-                             str(mean_over_splits(group)), _chance(measured, test)])  # fmt: skip
+                             str(mean_over_splits(group)), chance(measured, test)])  # fmt: skip
     header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", "top-1", "chance"]
     return Report(title, notes, [Table(header, rows)], single_values(measured), figure)
 

@@ -17,7 +17,7 @@ from engine.config import load_config
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.curves import single_values, tests_of
-from engine.experiments.results import Measured, Point, mean_of, split_means
+from engine.experiments.results import Measured, Point, chance, mean_of, split_means
 from engine.experiments.setup import Method, Setup, class_pool, for_split
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
@@ -128,10 +128,10 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             bars.append((name, mean))
             rows.append([name, mean.count, mean.value, mean.std, *_difference(own, reference, name == setup.reference),
                          _control(group)])  # fmt: skip
-        chance = 1 / next(m.num_classes for m in measured if m.test == test)
-        rows.append(["chance", None, chance, None, None, None, None, None])
+        guessing = chance(measured, test)
+        rows.append(["chance", None, guessing, None, None, None, None, None])
         tables.append(Table(header, rows, test))
-        panels.append((test, bars, chance))
+        panels.append((test, bars, guessing))
     notes = [
         "Differences are paired: split by split, the same unseen classes and videos. Yes: the mean difference is larger than "
         "its standard error over the splits. The control is the same training towards random class vectors, which must come "

@@ -45,6 +45,7 @@ class Measured:
     half_classes: int | None
     per_class: tuple[tuple[str, int, float], ...]  # name, videos, top-1
     control: float | None
+    contents: str | None = None  # of the test set, see `SetResult`
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ def mean_over_splits(measured: Sequence[Measured], of: str = "top1") -> Mean:
     return mean_of(list(split_means(measured, of).values()))
 
 
+def chance(measured: Sequence[Measured], test: str) -> float | None:
+    """Top-1 of guessing on a test set; None where it is not the same for all that were measured."""
+    candidates = {each.num_classes for each in measured if each.test == test}
+    return 1 / candidates.pop() if len(candidates) == 1 else None
+
+
 def results_path(folder: Path, snippets: int | None) -> Path:
     """Where a run's results lie: its own, or those of an evaluation with another number of snippets."""
     return folder / FILE if snippets is None else folder / f"snippets_{snippets}" / FILE
@@ -95,7 +102,26 @@ def read_point(point: Point, folder: Path) -> list[Measured]:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
     has_control = (folder / "control" / FILE).is_file()
     controls = read_results(folder / "control").tests if has_control else {}
-    return [_measured(point, folder, test, controls.get(name)) for name, test in tests.items()]
+    return [
+        _measured(point, folder, test, controls[name] if test.is_same_test(controls.get(name)) else None)
+        for name, test in tests.items()
+    ]
+
+
+def unequal_tests(measured: Sequence[Measured]) -> list[str]:
+    """A line for each test set of a split that is not the same in all runs: other classes, or other videos."""
+    found: dict[tuple[str, int], dict[tuple[object, ...], str]] = {}
+    is_known = all(each.contents for each in measured)  # older runs did not say
+    for each in measured:
+        classes = (each.num_classes, *sorted((name, count) for name, count, _ in each.per_class))
+        found.setdefault((each.test, each.point.split), {}).setdefault(
+            (classes, is_known and each.contents), each.folder.name
+        )
+    return [
+        f"NOT ONE TEST: '{test}' of split {split} has other classes or videos in {' than in '.join(folders.values())}"
+        for (test, split), folders in found.items()
+        if len(folders) > 1
+    ]
 
 
 def _measured(point: Point, folder: Path, test: SetResult, control: SetResult | None) -> Measured:
@@ -112,4 +138,5 @@ def _measured(point: Point, folder: Path, test: SetResult, control: SetResult | 
         half_classes=half.splits[0].num_classes if half else None,
         per_class=tuple((row.name, row.num_videos, row.top1) for row in test.per_class if row.num_videos),
         control=control.all_classes.top1 if control else None,
+        contents=test.contents,
     )

@@ -82,7 +82,7 @@ def for_split(setup: Setup, split: int) -> Config:
     data = setup.base.data
     seeds = [
         f"data.{side}.{index}.class_split.seed"
-        for side, sources in (("train", data.train), ("tests", data.tests))
+        for side, sources in (("train", data.train), ("tests", data.tests or ()))
         for index, source in enumerate(sources)
         if source.class_split is not None
     ]

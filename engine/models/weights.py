@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import torch
 from torchvision.models import get_model_weights
 
+from engine.data.footage import Footage
 from engine.errors import InputError
 from engine.models.backbone import Backbone
 from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
@@ -81,6 +83,19 @@ def checkpoint_classes(content: Mapping[str, Any]) -> tuple[str, ...]:
     """All classes that a checkpoint of ours has seen: its own, if it was trained on any, and those of the weights that it
     had started from."""
     return tuple(dict.fromkeys([*content.get("train_classes", ()), *content.get("prior_classes", ())]))
+
+
+def checkpoint_files(content: Mapping[str, Any]) -> np.ndarray:
+    """int64: contents (`engine/data/footage.py`) of all files that a checkpoint of ours has seen, as far as it remembers them."""
+    footage = Footage.from_state(content)
+    return np.zeros(0, np.int64) if footage is None else footage.trained_files
+
+
+def weights_files(weights: str) -> np.ndarray:
+    """The same of what `model.weights` names; none of published weights, which do not say."""
+    content = {} if weights == KINETICS400 else _read(Path(weights))
+    is_ours = isinstance(content, Mapping) and "train_classes" in content
+    return checkpoint_files(content if is_ours else {})
 
 
 def _read(path: Path) -> Any:

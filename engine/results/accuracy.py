@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 TOP = 5
-_EVALUATED = ("seen_classes", "seconds", "generalised")
+_EVALUATED = ("seen_classes", "trained_videos", "contents", "seconds", "generalised")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,10 @@ class SetResult:
     half_classes: Evaluation Protocol 1; None with fewer than four classes, where half of them is no choice.
     confusion: int64 [C, C], videos of class (row) that were taken for class (column).
     failures: videos that could not be decoded: left out of every number here.
-    seen_classes: of this test set, that the model was trained on. seconds: that it took. generalised: seen and unseen
-        classes together, as `GeneralisedResult` has it. These three of tools/evaluate.py alone.
+    seen_classes: of this test set, that the model was trained on. trained_videos: paths of its videos that were trained
+        on, by their contents; None where that is not known. contents: a digest of its videos and their classes, equal for
+        equal test sets by any name. seconds: that it took. generalised: seen and unseen classes
+        together, as `GeneralisedResult` has it. The last two of tools/evaluate.py alone.
     """
 
     name: str
@@ -117,8 +119,24 @@ class SetResult:
     confusion: np.ndarray
     failures: tuple[FailedVideo, ...]
     seen_classes: Sequence[str] | None = None
+    trained_videos: Sequence[str] | None = None
+    contents: str | None = None
     seconds: float | None = None
     generalised: Mapping[str, Any] | None = None
+
+    @property
+    def unseen_top1(self) -> float | None:
+        """Top-1 of the videos of classes that were not trained on, among all candidates; None where there is none."""
+        rows = [row for row in self.per_class if row.num_videos and row.name not in (self.seen_classes or ())]
+        total = sum(row.num_videos for row in rows)
+        return sum(row.top1 * row.num_videos for row in rows) / total if total else None
+
+    def is_same_test(self, other: "SetResult | None") -> bool:
+        """Whether another result is of the same classes and videos, as far as both tell."""
+        if other is None or self.all_classes.num_videos != other.all_classes.num_videos:
+            return False
+        is_same = self.contents == other.contents or None in (self.contents, other.contents)
+        return is_same and {row.name for row in self.per_class} == {row.name for row in other.per_class}
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

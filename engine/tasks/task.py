@@ -10,6 +10,7 @@ optimiser, step) is the `Run`'s, which saves and restores it.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import torch
@@ -95,6 +96,14 @@ class Task(ABC):
             network: the model as it is called: distributed, compiled.
         """
 
+    def rehearse(self) -> list[str]:
+        """Called before the first step of a start; lines for the log.
+
+        Raises:
+            InputError: nothing of what the run is for could be measured, and the config does not say that this is meant.
+        """
+        return []
+
     @abstractmethod
     def measure(self, run: Run) -> Measured:
         """What `run.evaluated` is worth. Collective: all ranks call it and get the same."""
@@ -155,6 +164,17 @@ class Task(ABC):
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
         """What makes this task another one than that of a checkpoint, by name: then the run is not resumed."""
+        return []
+
+    def recall(self, state: Mapping[str, Any], folder: Path) -> list[str]:
+        """Put back what a checkpoint remembers and a new start might draw otherwise; returns lines for the log.
+
+        Args:
+            folder: of the run that is resumed.
+
+        Raises:
+            InputError: it cannot be put back.
+        """
         return []
 
     def begin(self, resumed: Mapping[str, Any] | None, source: Mapping[str, Any] | None) -> list[str]:

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.holding_out import hold_out_classes, hold_out_videos
 from engine.data.manifest import Manifest
 from engine.data.sources import (
     DataSet,
     class_lookup,
-    hold_out_classes,
-    hold_out_videos,
     load_source,
     load_tests,
     load_training,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.results.accuracy import Accuracy, SetResult
+from engine.results.accuracy import Accuracy, ClassAccuracy, SetResult
 from engine.results.record import Results, replacing
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "compare_runs.py"
@@ -63,3 +63,84 @@ def test_results_of_something_else_are_named(tmp_path, content):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: results.json of '{tmp_path}' is not what a run writes")
     assert done.stderr.count("\n") == 1
+
+
+def result_of(name: str, classes: list[str], top1: float, **more: object) -> SetResult:
+    accuracy = Accuracy(num_classes=len(classes), num_videos=10, top1=top1, top5=1.0, mean_class=top1)
+    rows = tuple(ClassAccuracy(each, 2, top1, "", 0) for each in classes)
+    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    return SetResult(
+        name=name, all_classes=accuracy, half_classes=None, per_class=rows, confusion=confusion, failures=(), **more
+    )
+
+
+def write_tests(folder: Path, *tests: SetResult, snippets: int = 2) -> Path:
+    folder.mkdir(parents=True)
+    facts = {"checkpoint": "checkpoints/best.pt", "class_vectors": "words", "num_snippets": snippets}
+    with replacing(folder, Results(**facts, tests={test.name: test for test in tests})):
+        pass
+    return folder
+
+
+def tables(printed: str) -> dict[str, dict[str, list[str]]]:
+    """Title -> first word of a row -> its numbers."""
+    found = {}
+    for block in printed.strip().split("\n\n"):
+        title, header, _, *rows = block.splitlines()
+        assert header.split() == ["run", "seen", "unseen", "chance", "control", "clips/s"]
+        found[title] = {row.split()[0]: row.split()[1:] for row in rows if ":" not in row}
+    return found
+
+
+def test_every_test_set_has_a_table_of_its_own(tmp_path):
+    a, b = list("vwxyz"), list("pq")
+    folders = [
+        write_tests(tmp_path / "one", result_of("a", a, 0.2, contents="1"), result_of("b", b, 0.8, contents="2")),
+        write_tests(tmp_path / "two", result_of("a", a, 0.4, contents="1"), result_of("b", b, 0.6, contents="2")),
+        write_tests(tmp_path / "three", result_of("b", b, 0.7, contents="2")),
+    ]
+    done = run(*folders)
+    found = tables(done.stdout)
+    assert list(found) == ["a: 5 classes", "b: 2 classes"]
+    assert found["a: 5 classes"]["mean"][1:3] == ["0.300", "0.200"] and "three" not in found["a: 5 classes"]
+    assert found["b: 2 classes"]["mean"][1:3] == ["0.700", "0.500"]
+    assert "not the same" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (result_of("a", ["v", "w", "q"], 0.4), "not the same classes, so these are different tests: one, three | two"),
+        (
+            result_of("a", ["v", "w", "x"], 0.4, contents="2"),
+            "not the same videos, so these are different tests: one, three | two",
+        ),
+    ],
+)
+def test_one_name_of_several_tests_is_told(tmp_path, other, says):
+    same = result_of("a", ["v", "w", "x"], 0.2, contents="1")
+    for name, test in (("one", same), ("two", other), ("three", same)):
+        write_tests(tmp_path / name, test)
+    assert says in run(tmp_path / "one", tmp_path / "two", tmp_path / "three").stdout
+
+
+def test_one_name_of_other_numbers_of_classes_is_two_tables(tmp_path):
+    one = write_tests(tmp_path / "one", result_of("a", list("vwxyz"), 0.2))
+    two = write_tests(tmp_path / "two", result_of("a", list("vw"), 0.6))
+    found = tables(run(one, two).stdout)
+    assert {title: list(rows) for title, rows in found.items()} == {"a: 5 classes": ["one"], "a: 2 classes": ["two"]}
+
+
+def test_other_snippets_and_what_is_not_unseen_are_told(tmp_path):
+    one = write_tests(tmp_path / "one", result_of("a", ["v", "w"], 0.2, seen_classes=["w"]))
+    two = write_tests(tmp_path / "two", result_of("a", ["v", "w"], 0.6, trained_videos=["p.mp4"]), snippets=25)
+    printed = run(one, two).stdout
+    assert "not the same number of snippets of a video: one | two" in printed
+    assert "one: not unseen, trained on 1 of the classes: w" in printed
+    assert "two: not unseen, trained on 1 of the videos: p.mp4" in printed
+
+
+def test_a_control_of_another_test_is_none(tmp_path):
+    one = write_tests(tmp_path / "one", result_of("a", ["v", "w"], 0.2))
+    write_tests(one / "control", result_of("a", ["v", "x"], 0.5))
+    assert tables(run(one).stdout)["a: 2 classes"]["one"][3] == "-"

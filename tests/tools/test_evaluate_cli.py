@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 import torch
@@ -147,6 +148,89 @@ def test_mistakes_are_one_clear_line(folder, arguments, message, monkeypatch, ca
     assert status == 2
     assert message in said
     assert said.count("error: ") == 1
+
+
+def read_rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def part(folder, name, *classes, **columns):
+    """A manifest of some classes of the first set, with other values in some columns."""
+    first = Manifest.load(folder / "first" / "manifest.parquet")
+    rows = [row | columns for row in first.table.to_pylist() if row["class_name"] in classes]
+    Manifest.from_rows(rows, folder / "first").save(folder / f"{name}.parquet")
+    return folder / f"{name}.parquet"
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns", "message"),
+    [
+        (["blue"], {}, "test set 'nothing' can measure nothing: with one class ('blue') every answer is right"),
+        (["blue", "red"], {"path": "gone.mp4"}, "can measure nothing: none of its 6 videos can be decoded; '"),
+    ],
+)
+def test_a_test_that_measures_nothing_is_refused_before_anything_is_decoded(
+    folder, classes, columns, message, monkeypatch, capsys
+):
+    data = part(folder, "nothing", *classes, **columns)
+    arguments = (
+        "evaluate.py",
+        folder / "run",
+        "--device",
+        "cpu",
+        "--data",
+        folder / "first" / "manifest.parquet",
+        "--data",
+        data,
+    )
+    out = folder / "refused"
+    assert call_tool(*arguments, "--out", out, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr()
+    assert message in said.err and "snippets a video" not in said.out
+    assert not (out / "results.json").exists()
+
+
+def test_a_test_of_seen_classes_alone_is_written_and_no_success(folder, monkeypatch, capsys):
+    names = {"red": "Red", "blue": "walk", "green": "running", "white": "running"}
+    table = Manifest.load(folder / "first" / "manifest.parquet").table.to_pylist()
+    rows = [row | {"class_name": names[row["class_name"]]} for row in table]
+    Manifest.from_rows(rows, folder / "first").save(folder / "known.parquet")
+    out = folder / "known"
+    arguments = (
+        "evaluate.py",
+        folder / "run",
+        "--snippets",
+        1,
+        "--out",
+        out,
+        "--report",
+        "--data",
+        folder / "known.parquet",
+    )
+    status = call_tool(*arguments, "data.tests.0.exclude_classes=[running]", monkeypatch=monkeypatch)
+    said = capsys.readouterr().err
+    assert status == 2
+    assert said.index("trained on 2 of these classes") < said.index(
+        "nothing unseen was measured ('known': 2 of 2 classes"
+    )
+    assert json.loads((out / "results.json").read_text())["tests"]["known"]["seen_classes"] == ["Red", "walk"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "known · 2 classes, 2 of them trained on" in page and "unseen classes</h3>" not in page
+
+
+def test_the_report_calls_unseen_only_what_is(folder, monkeypatch):
+    out = folder / "marked"
+    arguments = ("evaluate.py", folder / "run", "--device", "cpu", "--snippets", 1, "--out", out, "--report")
+    assert call_tool(*arguments, "--data", folder / "first" / "manifest.parquet", monkeypatch=monkeypatch) == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "first · 4 classes, 1 of them trained on" in page and "4 unseen classes" not in page
+    assert page.count('<span class="bad">trained on</span>') == 1
+    points = re.findall(r"<title>(\w+): \d+% of 3; nearest seen class", page)
+    assert sorted(points) == ["blue", "green", "white"]
+    videos = [row for row in read_rows(out / "predictions_first.csv") if row["class"] != "red"]
+    right = sum(int(row["correct"]) for row in videos) / len(videos)
+    assert f"videos of the unseen classes alone: {100 * right:.1f} %" in page
 
 
 def test_help_teaches(monkeypatch, capsys):

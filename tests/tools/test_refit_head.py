@@ -45,7 +45,7 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
     from engine.tasks.decoding import choose_decoding
 
     loaded = load_for_inference(run, torch.device("cpu"))
-    data = load_trained(loaded.config.data, loaded.train_classes).train
+    data = load_trained(loaded.config.data, loaded.train_classes, loaded.footage).train
     decoder = choose_decoding(loaded.config, torch.device("cpu"), []).open(loaded.config.evaluate.batch_size)
     how = inference_settings(loaded.config, torch.device("cpu"), progress=False)
     embedded = embed_features(loaded.model, data.manifest, decoder, how)

@@ -202,8 +202,7 @@ def build_manifest(
         "file_bytes": [video.num_bytes for video in videos],
         "key_frames": [[]] * len(rows),  # the index knows them
         "key_pts": [[]] * len(rows),
-        "mtime_ns": [None] * len(rows),  # stored bytes have their own checksums
-        "content_hash": [None] * len(rows),
+        "mtime_ns": [None] * len(rows),  # stored bytes have their own checksums; content_hash stays the original's
         "oddity": [""] * len(rows),
     }
     if settings.fps:

@@ -131,12 +131,13 @@ def plane_chart(
 def distance_chart(
     findings: Findings, spell: Spelling = str, width: float = 760, height: float = 360
 ) -> DistanceChart | None:
-    """Accuracy of each class that has videos over its distance to the nearest seen class; None without distances.
+    """Accuracy of each unseen class that has videos over its distance to the nearest seen class; None without distances.
 
     spell: how names are written: as they are, or as a PNG can show them.
     """
     result = findings.result
-    rows = [(near, row) for near, row in zip(findings.nearest_seen, result.per_class, strict=False) if row.num_videos]
+    pairs = zip(findings.nearest_seen, result.per_class, strict=False)
+    rows = [(near, row) for near, row in pairs if row.num_videos and row.name not in (result.seen_classes or ())]
     if not rows:
         return None
     left, right, top, bottom = 52.0, width - 16, 30.0, height - 44

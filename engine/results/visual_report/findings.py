@@ -37,6 +37,12 @@ class Findings:
     worst: tuple[ContactSheet, ...]
     plane: EmbeddingMap | None
 
+    @property
+    def classes_told(self) -> str:
+        """How many classes, and whether they are unseen."""
+        total, seen = self.result.all_classes.num_classes, len(self.result.seen_classes or ())
+        return f"{total} classes, {seen} of them trained on" if seen else f"{total} unseen classes"
+
 
 def find(
     datasets: Sequence[DataSet],

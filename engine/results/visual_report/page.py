@@ -85,6 +85,12 @@ def look(
     tests = list(results.tests.values())
     found = find(datasets, tests, classes, known, overlap.words or words)
     warnings = [f"Not unseen in {t.name}, trained on: {', '.join(t.seen_classes)}." for t in tests if t.seen_classes]
+    warnings += [
+        f"{len(t.trained_videos)} videos of {t.name} were trained on, by their contents: {', '.join(t.trained_videos[:3])}"
+        f"{', ...' * (len(t.trained_videos) > 3)}."
+        for t in tests
+        if t.trained_videos
+    ]
     return Report(title, facts, found, overlap.tau, results.seen, generalised, warnings=warnings)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from engine.json_lines import read_json_lines
 from engine.provenance import FILE as PROVENANCE
-from engine.results.accuracy import SetResult
 from engine.results.record import FILE, Results, read_results
 
 
@@ -46,19 +45,16 @@ def read_run_facts(checkpoint: Path, results: Results) -> RunFacts:
 def read_control(folder: Path, results: Results) -> dict[str, float]:
     """Top-1 of the run's control (`control/results.json`) on the same test sets, by name; empty if there is none.
 
-    A test set counts as the same if its name and its numbers of classes, videos and snippets are.
+    A test set counts as the same if its name, classes, videos and number of snippets are.
     """
     if not (folder / "control" / FILE).is_file():
         return {}
     control = read_results(folder / "control")
 
-    def size(test: SetResult | None) -> tuple[int, int] | None:
-        return (test.all_classes.num_classes, test.all_classes.num_videos) if test else None
-
     return {
         name: control.tests[name].all_classes.top1
         for name, test in results.tests.items()
-        if control.num_snippets == results.num_snippets and size(control.tests.get(name)) == size(test)
+        if control.num_snippets == results.num_snippets and test.is_same_test(control.tests.get(name))
     }
 
 

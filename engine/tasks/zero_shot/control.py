@@ -41,7 +41,7 @@ def _vector_seed(config: Config, folder: Path) -> int:
     begun = read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
     if "words" in begun:
         return begun["words"]["seed"]
-    sources = (*config.data.train, *config.data.tests)
+    sources = (*config.data.train, *(config.data.tests or ()))
     splits = {source.class_split.seed for source in sources if source.class_split is not None}
     if not splits:
         return config.run.seed

@@ -12,6 +12,8 @@ from engine.run import Run
 from engine.tasks.task import Measured
 from engine.tasks.zero_shot.sets import MeasuredSet, Sets
 
+NEWEST = "newest"  # what the best checkpoint is chosen by, where nothing is held out
+
 
 def measure(run: Run, sets: Sets) -> Measured:
     """Accuracy on what is held out and on the test sets, while training. Collective: all ranks call it."""
@@ -27,9 +29,10 @@ def measure(run: Run, sets: Sets) -> Measured:
     told = "  ".join(
         f"{key} {r.all_classes.top1:.3f} (chance {r.all_classes.chance_top1:.3f})" for key, r in results.items()
     )
-    chooser = next((each.key for each in (sets.held_out_classes, sets.held_out_videos) if each is not None), None)
+    held_out = (sets.held_out_classes, sets.held_out_videos)
+    chooser = next((each.key for each in held_out if each is not None and len(each.classes) > 1), None)
     if chooser is None:
-        return Measured(scalars, f"top-1 {told}", 0.0, "newest")
+        return Measured(scalars, f"top-1 {told}", 0.0, NEWEST)
     return Measured(scalars, f"top-1 {told}", results[chooser].all_classes.top1, f"{chooser} top-1")
 
 

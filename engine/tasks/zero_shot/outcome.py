@@ -4,7 +4,6 @@ closing table."""
 import dataclasses
 import shlex
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,9 @@ from engine.results.visual_report.page import Report, look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
 from engine.run import Run
 from engine.schema import to_tree
-from engine.tasks.zero_shot.measuring import evaluate_set, inference
+from engine.tasks.zero_shot.known import Known, not_unseen
+from engine.tasks.zero_shot.measuring import NEWEST, evaluate_set, inference
+from engine.tasks.zero_shot.rehearsal import NO_TEST, NOTHING_HELD_OUT
 from engine.tasks.zero_shot.sets import Sets
 from engine.telemetry import Telemetry, duration, escaped
 
@@ -98,13 +99,13 @@ def _facts(run: Run, sets: Sets) -> dict[str, Any]:
     }
 
 
-def conclude(run: Run, sets: Sets, prior_classes: Sequence[str], telemetry: Telemetry) -> Outcome:
+def conclude(run: Run, sets: Sets, known: Known, telemetry: Telemetry) -> Outcome:
     """Evaluate the best checkpoint with all snippets; write results.json, tables, pictures and what TensorBoard shows."""
     decoder = sets.decoding.open(run.config.evaluate.batch_size)
     how = inference(run, run.config.evaluate.num_snippets)
     try:
         seen = evaluate_set(run, sets.held_out_videos, decoder, how) if sets.held_out_videos else None
-        tests = {test.data.name: evaluate_set(run, test, decoder, how) for test in sets.tests}
+        tests = {test.data.name: known.marked(evaluate_set(run, test, decoder, how), test.data) for test in sets.tests}
         examples = []
         if run.ranks.is_main and sets.tests:
             first = sets.tests[0].data
@@ -113,7 +114,7 @@ def conclude(run: Run, sets: Sets, prior_classes: Sequence[str], telemetry: Tele
         decoder.close()
     speed = statistics.median(telemetry.clips_per_second) if telemetry.clips_per_second else _speed_before(run)
     results = Results(**_facts(run, sets), clips_per_second=speed, seen=seen, tests=tests)
-    page = _write(run, sets, prior_classes, results) if run.ranks.is_main else None
+    page = _write(run, sets, known, results) if run.ranks.is_main else None
     samples = run.total_steps * run.config.train.batch_size
     control_s = samples / speed if speed and run.config.run.control else None
     return Outcome(run.folder, sets.classes.dim, results, examples=examples, page=page, control_s=control_s)
@@ -126,12 +127,12 @@ def _speed_before(run: Run) -> float:
     return older.clips_per_second or 0.0 if is_same else 0.0
 
 
-def _write(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results) -> Report | None:
+def _write(run: Run, sets: Sets, known: Known, results: Results) -> Report | None:
     """The record and what lies beside it. Returns what report.html will tell once the control is trained."""
     with replacing(run.folder, results):
         for test, result in zip(sets.tests, results.tests.values(), strict=True):
             write_set(run.folder, result, test.data)
-        page = _look(run, sets, prior_classes, results) if run.config.log.report and sets.tests else None
+        page = _look(run, sets, known, results) if run.config.log.report and sets.tests else None
         metrics = {f"final/{escaped(name)}_top1": test.all_classes.top1 for name, test in results.tests.items()}
         if results.seen is not None:
             metrics["final/seen_top1"] = results.seen.all_classes.top1
@@ -141,10 +142,9 @@ def _write(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results)
     return page
 
 
-def _look(run: Run, sets: Sets, prior_classes: Sequence[str], results: Results) -> Report:
-    known = [("training", sets.train.classes), ("pretrained weights", prior_classes)]
+def _look(run: Run, sets: Sets, known: Known, results: Results) -> Report:
     datasets, classes = [test.data for test in sets.tests], [test.classes for test in sets.tests]
-    return look(str(run.folder), results, datasets, classes, known, run.config.train.exclude_overlap, sets.words)
+    return look(str(run.folder), results, datasets, classes, known.classes, known.overlap, known.words)
 
 
 def _flat(tree: dict[str, dict[str, object]]) -> dict[str, bool | str | float]:
@@ -194,10 +194,15 @@ def _tell(outcome: Outcome, beside: Results | None) -> None:
     if results.seen is not None:
         rows.append(["seen classes, new videos", *_numbers(results.seen, beside.seen if beside else None)])
     for name, result in results.tests.items():
-        rows.append([f"UNSEEN classes ({name})", *_numbers(result, beside.tests[name] if beside else None)])
+        what = f"{name}: {told}" if (told := not_unseen(result)) else f"UNSEEN classes ({name})"
+        rows.append([what, *_numbers(result, beside.tests.get(name) if beside else None)])
     print("\n" + Table(["top-1 accuracy", "classes", "videos", "model", "chance", "control"], rows).text())
     if beside is not None:
         print("control: the same network trained towards random class vectors, which say nothing of an unseen class")
+    if not results.tests:
+        print(NO_TEST)
+    if results.best["metric"] == NEWEST:
+        print(NOTHING_HELD_OUT)
     folder = shlex.quote(str(outcome.folder))  # these two are to be copied to a command line
     rows = [
         ["training speed", f"{results.clips_per_second:.1f} clips/s" if results.clips_per_second else "trained before"],
@@ -220,17 +225,22 @@ def _numbers(result: SetResult, control: SetResult | None) -> list[object]:
 def _title(results: Results) -> str:
     if not results.tests:
         return "No test set was named (data.tests)"
-    accuracy = next(iter(results.tests.values())).all_classes
-    return f"{accuracy.num_classes} classes the network never saw: top-1 {accuracy.top1:.0%} (chance {accuracy.chance_top1:.0%})"
+    name, result = next(iter(results.tests.items()))
+    accuracy, told = result.all_classes, not_unseen(result)
+    what = f"{name} ({told})" if told else f"{accuracy.num_classes} classes the network never saw"
+    return f"{what}: top-1 {accuracy.top1:.0%} (chance {accuracy.chance_top1:.0%})"
 
 
 def _bars(results: Results, control: Results | None) -> list[Bar]:
-    bars = []
-    for name, result in results.tests.items():
-        bars.append(Bar(name, result.all_classes.top1))
-        if control is not None:
-            bars.append(Bar("control", control.tests[name].all_classes.top1, color=OTHER))
-        bars.append(Bar("chance", result.all_classes.chance_top1, color=NEUTRAL))
+    """The accuracy of each set with its own control and chance beside it."""
+    sets = [(name, test, control and control.tests.get(name)) for name, test in results.tests.items()]
     if results.seen is not None:
-        bars.append(Bar("seen classes", results.seen.all_classes.top1))
+        sets.append(("seen classes", results.seen, control and control.seen))
+    bars = []
+    for name, result, beside in sets:
+        accuracy = result.all_classes
+        bars.append(Bar(name, accuracy.top1))
+        if beside is not None:
+            bars.append(Bar("control", beside.all_classes.top1, color=OTHER))
+        bars.append(Bar(f"chance, {accuracy.num_classes} classes", accuracy.chance_top1, color=NEUTRAL))
     return bars

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from engine.config import Config
+from engine.data.footage import Footage
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.models.weights import weights_classes
 from engine.semantics.classes import ClassEmbeddings, KeptVectors, build_class_embeddings
@@ -34,6 +35,7 @@ class Sets:
     classes: of `train`, in the order of the labels.
     held_out_videos: of those same classes. held_out_classes: videos of training classes that are held out whole.
     words: what gave all of them their vectors.
+    footage: the training data row by row, as checkpoints remember them.
     prior_classes: that `model.weights` were trained on (D_p of the paper).
     notes: lines for the log.
     """
@@ -46,6 +48,7 @@ class Sets:
     tests: list[MeasuredSet]
     words: KeptVectors
     decoding: Decoding
+    footage: Footage
     prior_classes: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
@@ -59,8 +62,13 @@ class Sets:
         return [(test.data.name, test.data.classes) for test in self.tests]
 
 
-def read_sets(config: Config, device: torch.device) -> Sets:
+def read_sets(
+    config: Config, device: torch.device, remembered: Footage | None = None, *, join_copies: bool = True
+) -> Sets:
     """Read manifests and words; leave out training classes that overlap with test classes, as the config says.
+
+    Args:
+        remembered, join_copies: as in `load_training`.
 
     Raises:
         InputError: what cannot be read, classes that overlap, a class without a vector.
@@ -74,7 +82,7 @@ def read_sets(config: Config, device: torch.device) -> Sets:
         [(test.name, test.classes) for test in tests],
         words,
     )
-    data = load_training(config.data, without=removed, sets=training_sets)
+    data = load_training(config.data, removed, training_sets, remembered, join_copies=join_copies)
     prior_classes, unknown = _weights_classes(config)
     classes = build_class_embeddings(data.train.classes, words)
 
@@ -92,6 +100,7 @@ def read_sets(config: Config, device: torch.device) -> Sets:
         words=words,
         tests=[with_own_classes(f"unseen/{test.name}", test) for test in tests],
         decoding=choose_decoding(config, device, [each.manifest for each in every]),
+        footage=data.footage,
         prior_classes=prior_classes,
         notes=[*notes, *unknown, *same_videos(data.train, every[1:])],
     )

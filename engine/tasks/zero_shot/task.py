@@ -1,31 +1,40 @@
 """Zero-shot recognition as a task: what `engine/train.py` trains unless the config says otherwise."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 
 from engine.config import Config
 from engine.data.batch import ClipBatch
+from engine.data.footage import Footage
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.sampler import epoch_length
-from engine.data.sources import class_lookup
+from engine.data.sources import class_lookup, videos_seen_before
 from engine.distributed import Ranks
+from engine.errors import InputError
 from engine.losses import build_loss
 from engine.models.embedder import Embedder
-from engine.models.weights import checkpoint_classes
+from engine.models.weights import checkpoint_classes, checkpoint_files, weights_files
 from engine.network import is_compiled
 from engine.precision import Precision
+from engine.provenance import FILE as PROVENANCE
+from engine.provenance import changed_manifest
 from engine.results import pictures
 from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.tasks.task import Measured, Task
 from engine.tasks.zero_shot.control import control_config
+from engine.tasks.zero_shot.known import Known
 from engine.tasks.zero_shot.measuring import measure
 from engine.tasks.zero_shot.model import build_model
 from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show, show_before_control
+from engine.tasks.zero_shot.rehearsal import rehearse
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
@@ -44,6 +53,7 @@ class ZeroShot(Task):
         self.sets = sets
         self.criterion = build_loss(config.loss, sets.classes.vectors)
         self.prior_classes = sets.prior_classes  # and those of the weights it starts from, see `begin`
+        self.files_before = np.zeros(0, np.int64)  # contents of the files that those weights were trained on
         self.notes = list(sets.notes)
         self.clip_channels = 3
 
@@ -111,11 +121,19 @@ class ZeroShot(Task):
         each = [self.criterion(points[i : i + 1], self.targets, label[i : i + 1]) for i in range(len(label))]
         return loss, torch.stack(each).detach()
 
+    def rehearse(self) -> list[str]:
+        return rehearse(self.config, self.sets)
+
     def measure(self, run: Run) -> Measured:
         return measure(run, self.sets)
 
     def conclude(self, run: Run, telemetry: Telemetry) -> Outcome:
-        return conclude(run, self.sets, self.prior_classes, telemetry)
+        return conclude(run, self.sets, self._known(), telemetry)
+
+    def _known(self) -> Known:
+        trained = np.unique(np.concatenate([self.sets.footage.trained_files, self.files_before]))
+        named = [("training", self.sets.train.classes), ("pretrained weights", self.prior_classes)]
+        return Known(named, trained, self.config.train.exclude_overlap, self.sets.words)
 
     def recorded(self, run: Run) -> Outcome | None:
         return recorded(run, self.sets)
@@ -170,25 +188,73 @@ class ZeroShot(Task):
             "prior_classes": list(self.prior_classes),
             "embed_dim": self.sets.classes.dim,
             "num_videos": len(self.sets.train.manifest),
+            "videos": replace(self.sets.footage, before=self.files_before).to_state(),
         }
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
         changed = []
         if list(self.sets.train.classes) != list(state["train_classes"]):
             changed.append("training classes")
-        if len(self.sets.train.manifest) != state["num_videos"]:
+        remembered = Footage.from_state(state)
+        if remembered is not None:
+            gone, new = remembered.difference(self.sets.footage)
+            where = " and ".join(source.manifest for source in self.config.data.train)
+            if gone or new:
+                changed.append(
+                    f"set of videos ({gone} of its {len(remembered.rows)} are not in {where}, {new} others are)"
+                )
+        elif len(self.sets.train.manifest) != state["num_videos"]:
             changed.append("number of training videos")
         return changed
 
+    def recall(self, state: Mapping[str, Any], folder: Path) -> list[str]:
+        """The same videos in the order and the parts of the checkpoint, whatever they are called by now.
+
+        Raises:
+            InputError: the checkpoint has row numbers alone, and the manifests are not those that they are of.
+        """
+        if list(self.sets.train.classes) != list(state["train_classes"]):
+            return []
+        remembered, ours = Footage.from_state(state), self.sets.footage
+        if remembered is not None:
+            is_same = np.array_equal(remembered.rows, ours.rows) and np.array_equal(remembered.part, ours.part)
+            if is_same or any(remembered.difference(ours)):
+                return []
+            self._put(read_sets(self.config, self.ranks.device, remembered))
+            return [
+                "the manifests list the videos of this run in another order or by other names: it goes on as it was"
+            ]
+        self._put(read_sets(self.config, self.ranks.device, join_copies=False))
+        reason = changed_manifest(folder, self.config.data.train)
+        if reason and (folder / PROVENANCE).is_file():
+            raise InputError(
+                f"run folder '{folder}' holds a run that remembers its videos by row numbers alone, as earlier versions did, "
+                f"and {reason}: put that one back, or choose another run.folder"
+            )
+        return [f"the videos of this run are taken by row numbers, unchecked: {reason}"] if reason else []
+
+    def _put(self, sets: Sets) -> None:
+        self.sets = sets
+        for name in ("epoch_size", "_paths"):
+            self.__dict__.pop(name, None)
+
     def begin(self, resumed: Mapping[str, Any] | None, source: Mapping[str, Any] | None) -> list[str]:
-        """Hold the classes that the weights have seen against the test classes (paper Eq. 3).
+        """Hold the classes that the weights have seen against the test classes (paper Eq. 3), and the videos against all measured.
 
         Raises:
             InputError: they overlap, and the config does not allow it.
         """
         if resumed is not None:
             self.prior_classes = tuple(resumed.get("prior_classes", self.prior_classes))
+            remembered = Footage.from_state(resumed)
+            self.files_before = self.files_before if remembered is None else remembered.before
         elif source is not None:
             self.prior_classes = tuple(dict.fromkeys([*self.prior_classes, *checkpoint_classes(source)]))
+            self.files_before = checkpoint_files(source)
+        elif self.config.model.weights:
+            self.files_before = weights_files(self.config.model.weights)
         overlap = self.config.train.exclude_overlap
-        return check_pretrained(overlap, self.prior_classes, self.sets.test_classes, self.sets.words)
+        return [
+            *check_pretrained(overlap, self.prior_classes, self.sets.test_classes, self.sets.words),
+            *videos_seen_before(self.files_before, [each.data for each in self.sets.measured]),
+        ]

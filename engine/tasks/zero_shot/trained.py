@@ -1,15 +1,19 @@
 """A trained zero-shot model, rebuilt from its checkpoint alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint
 from engine.config import Config
+from engine.data.config import DataConfig
+from engine.data.footage import Footage
+from engine.data.sources import load_training, load_training_sets
 from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.models.embedder import Embedder, build_embedder
+from engine.provenance import changed_manifest
 from engine.schema import parse
 from engine.schema_keys import with_keys
 
@@ -26,7 +30,11 @@ class LoadedModel:
     step: int
     epoch: int
     path: Path
+    trained_data: DataConfig  # of its training, whatever `config` names now
     prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on
+    footage: Footage | None = (
+        None  # its training data, see `known_footage`; None of a run from before they were remembered
+    )
 
 
 def load_for_inference(path: Path, device: torch.device, weights: str | None = None) -> LoadedModel:
@@ -56,4 +64,40 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
         ) from error
     model.to(device).eval()
     prior = tuple(state.get("prior_classes", ()))
-    return LoadedModel(model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file, prior)
+    return LoadedModel(
+        model,
+        config,
+        tuple(state["train_classes"]),
+        state["step"],
+        state["epoch"],
+        file,
+        config.data,
+        prior,
+        Footage.from_state(state),
+    )
+
+
+def known_footage(loaded: LoadedModel) -> Footage:
+    """What a model was trained on and what was held out of it.
+
+    A run from before that was remembered has only row numbers: they count as long as its manifests are as they were.
+
+    Raises:
+        InputError: they are not, or nothing tells.
+    """
+    if loaded.footage is not None:
+        return loaded.footage
+    trained, now = loaded.trained_data, loaded.config.data.train
+    sources = list(trained.train)
+    if len(now) == len(sources):  # its manifests may lie elsewhere by now
+        sources = [replace(old, manifest=new.manifest, root=new.root) for old, new in zip(sources, now, strict=True)]
+    # Class by class the draws of the training: its other classes are left out below, none is to be held out any more.
+    config = replace(trained, train=sources, validation=replace(trained.validation, num_classes=0))
+    sets = load_training_sets(config)
+    if reason := changed_manifest(loaded.path.parent.parent, sources):
+        raise InputError(
+            f"'{loaded.path}' remembers its videos by their row numbers alone, as runs of earlier versions do, and {reason}: what "
+            "was held out cannot be told from what was trained on. Name a set of other videos, or train anew"
+        )
+    others = {name for data in sets for name in data.classes} - set(loaded.train_classes)
+    return load_training(config, others, sets, join_copies=False).footage

@@ -1,0 +1,159 @@
+"""What a run remembers of its videos: their contents, so that it knows them under any name and in any order.
+
+manifest ──▶ file identities (contents) ──▶ row identities (file, segment, class) ──▶ `Footage`, in the checkpoint
+manifest, indexed again ──▶ row identities ──▶ which row is which of the remembered ones ──▶ trained, held out, unknown
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from engine.data.manifest import Manifest
+from engine.data.store.index import StoreIndex, split_stored_name
+from engine.errors import InputError
+
+TRAINED, HELD_OUT_VIDEO, HELD_OUT_CLASS, LEFT_OUT = range(
+    4
+)  # parts of the training data; LEFT_OUT: in none of the others
+
+
+@dataclass(frozen=True)
+class Footage:
+    """The training data of a run, row by row in their order.
+
+    rows: int64 [V], file, segment and class of each row. files: int64 [V], the contents of its file. part: uint8 [V].
+    before: int64 [P], contents of the files that the weights it started from were trained on.
+    """
+
+    rows: np.ndarray
+    files: np.ndarray
+    part: np.ndarray
+    before: np.ndarray
+
+    @classmethod
+    def of(cls, manifest: Manifest, part: np.ndarray) -> Self:
+        """As it is now; nothing is known of starting weights."""
+        files = file_identities(manifest)
+        return cls(row_identities(manifest, files), files, part.astype(np.uint8), np.zeros(0, np.int64))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self | None:
+        """What a checkpoint remembers; None of a run from before runs did."""
+        kept = state.get("videos")
+        return None if kept is None else cls(**{name: tensor.numpy() for name, tensor in kept.items()})
+
+    def to_state(self) -> dict[str, torch.Tensor]:
+        """For a checkpoint."""
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(self).items()}
+
+    @property
+    def trained_files(self) -> np.ndarray:
+        """int64, ascending: contents of all files that the weights have seen."""
+        return np.unique(np.concatenate([self.files[self.part == TRAINED], self.before]))
+
+    def only(self, *parts: int) -> "Footage":
+        """Without the rows of the other parts."""
+        kept = np.isin(self.part, parts)
+        return Footage(self.rows[kept], self.files[kept], self.part[kept], self.before)
+
+    def difference(self, other: "Footage") -> tuple[int, int]:
+        """How many rows of this one the other has not, and how many of the other this one has not."""
+        ours, theirs = Counter(self.rows.tolist()), Counter(other.rows.tolist())
+        return (ours - theirs).total(), (theirs - ours).total()
+
+    def find(self, manifest: Manifest) -> np.ndarray:
+        """int64 [V]: for each remembered row the row of `manifest` that it is now, -1 where it is gone; of equal ones in turn."""
+        waiting: dict[int, list[int]] = defaultdict(list)
+        for place, identity in enumerate(row_identities(manifest, file_identities(manifest)).tolist()):
+            waiting[identity].append(place)
+        for places in waiting.values():
+            places.reverse()
+        found = (waiting[identity].pop() if waiting[identity] else -1 for identity in self.rows.tolist())
+        return np.fromiter(found, np.int64, len(self.rows))
+
+
+def file_identities(manifest: Manifest) -> np.ndarray:
+    """int64 [V]: what tells the file of each row from others: its contents.
+
+    Where a manifest does not know them: of a store the checksum of the stored video, else where the file lies and its size.
+    """
+    known = manifest.table.column("content_hash")
+    identities = known.fill_null(0).to_numpy().copy()
+    unknown = np.flatnonzero(known.is_null().to_numpy())
+    if not len(unknown):
+        return identities
+    part = manifest.table.select(["path", "file_bytes"]).take(unknown)
+    root, indices = str(manifest.root.absolute()), {}
+    for place, path, size in zip(unknown, *(column.to_pylist() for column in part.columns), strict=True):
+        name = f"{root.rstrip('/')}/{path}" if not path.startswith("/") else path
+        identities[place] = _digest(_stored_bytes(name, indices) or f"file {size} {name}")
+    return identities
+
+
+def _stored_bytes(name: str, indices: dict[str, StoreIndex | None]) -> str | None:
+    """What a store's index says of a video's bytes; None for a plain file, or without the index."""
+    stored = split_stored_name(name)
+    if stored is None:
+        return None
+    folder, number = stored
+    if folder not in indices:
+        indices[folder] = None
+        with suppress(InputError):
+            indices[folder] = StoreIndex(Path(folder))
+    index = indices[folder]
+    if index is None or number >= len(index):
+        return None
+    entry = index[number]
+    return f"store {entry.crc32} {entry.num_bytes} {entry.num_frames} {entry.width} {entry.height}"
+
+
+def digest(manifest: Manifest) -> str:
+    """Of all rows in any order: equal for the same videos, segments and classes."""
+    rows = np.sort(row_identities(manifest, file_identities(manifest)))
+    return hashlib.blake2b(rows.astype("<i8").tobytes(), digest_size=8).hexdigest()
+
+
+def row_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
+    """int64 [V]: file, segment and class of each row; equal for what shows the same under the same name of a class."""
+    of_class = np.array([_digest(name) for name in manifest.classes], np.int64)
+    return _mixed(footage_identities(manifest, files), of_class[manifest.class_index])
+
+
+def footage_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
+    """int64 [V]: file and segment of each row; equal for what shows the same.
+
+    A segment is named by its seconds, which a store and another frame count leave as they are, else by its frames.
+    """
+    column = {
+        name: manifest.table.column(name).to_numpy()
+        for name in ("first_frame", "num_frames", "file_frames", "segment_start", "segment_end")
+    }
+    in_seconds = ~(np.isnan(column["segment_start"]) & np.isnan(column["segment_end"]))
+    is_whole = ~in_seconds & (column["first_frame"] == 0) & (column["num_frames"] == column["file_frames"])
+    mixed = files
+    for frames, seconds in (("first_frame", "segment_start"), ("num_frames", "segment_end")):
+        bits = column[seconds].astype(np.float32).view(np.int32).astype(np.int64)
+        place = np.where(in_seconds, bits + 1, -1 - column[frames].astype(np.int64))
+        mixed = _mixed(mixed, np.where(is_whole, 0, place))
+    return mixed
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little", signed=True
+    )
+
+
+def _mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Two numbers as one of 64 bits (the finaliser of SplitMix64, by which each bit of both counts)."""
+    mixed = (one.astype(np.int64) * 3).view(np.uint64) + other.astype(np.int64).view(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return (mixed ^ (mixed >> np.uint64(31))).view(np.int64)

@@ -1,0 +1,116 @@
+"""What a model has seen, held against what it is tested on: such classes and videos are not unseen."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from engine.config import OverlapConfig
+from engine.data.footage import Footage, digest, file_identities
+from engine.data.sources import DataSet
+from engine.errors import InputError
+from engine.metrics import ZeroShotResult
+from engine.results.accuracy import SetResult
+from engine.semantics.classes import KeptVectors
+from engine.semantics.overlap import NamedClasses, Words, nearest_test_classes, overlapping
+from engine.semantics.words import class_words, name_key
+from engine.tasks.zero_shot.trained import LoadedModel
+
+_SHOWN = 10  # videos of a warning; results.json has all
+
+
+@dataclass(frozen=True)
+class Known:
+    """All that a model was trained on, by itself or in the weights it started from.
+
+    classes: sets of class names. files: int64, contents of its videos; None where that is not known.
+    overlap: how near two names are one class (paper Eq. 3). words: that measure it, where `overlap` names no others.
+    """
+
+    classes: Sequence[NamedClasses]
+    files: np.ndarray | None
+    overlap: OverlapConfig
+    words: Words
+
+    def classes_of(self, data: DataSet) -> list[str]:
+        """The classes of a set that were trained on: by the same name or words, or by a name within `overlap.tau`."""
+        alike = {key for _, names in self.classes for name in names for key in _keys(name)}
+        found = {name for name in data.classes if alike.intersection(_keys(name))}
+        try:
+            near = nearest_test_classes([("", data.classes)], self.classes, self.overlap.words or self.words)
+        except InputError:  # vectors that know only the test classes: the names have been compared
+            near = []
+        found.update(row.name for row in overlapping(near, self.overlap.tau))
+        return [name for name in data.classes if name in found]
+
+    def videos_of(self, data: DataSet) -> list[str] | None:
+        """Paths of the videos of a set that were trained on, by their contents; None where that is not known."""
+        if self.files is None:
+            return None
+        rows = np.flatnonzero(np.isin(file_identities(data.manifest), self.files))
+        paths = data.manifest.table.column("path")
+        return [paths[row].as_py() for row in rows.tolist()]
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, footage: Footage | None) -> Self:
+        """Of a trained model; its footage where it is known."""
+        classes = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
+        files = None if footage is None else footage.trained_files
+        return cls(classes, files, loaded.config.train.exclude_overlap, KeptVectors(loaded.config.words))
+
+    def warnings(self, data: DataSet) -> list[str]:
+        """Lines that name the classes and videos of a test set that are not unseen."""
+        classes, videos = self.classes_of(data), self.videos_of(data) or []
+        lines = []
+        if videos:
+            named = "; ".join(videos[:_SHOWN]) + "; ..." * (len(videos) > _SHOWN)
+            lines.append(
+                f"warning: '{data.name}': the model was trained on {len(videos)} of these videos, by their contents under any "
+                f"name, so they are not unseen: {named}"
+            )
+        if classes:
+            lines.append(
+                f"warning: '{data.name}': the model was trained on {len(classes)} of these classes, so they are not unseen: "
+                f"{', '.join(map(repr, classes))}. Leave them out with data.tests.N.exclude_classes"
+            )
+        return lines
+
+    def marked(self, result: ZeroShotResult, data: DataSet) -> ZeroShotResult:
+        """A result that says of which videos it is, and which of its classes and videos were trained on."""
+        classes, videos = self.classes_of(data), self.videos_of(data)
+        return dataclasses.replace(result, seen_classes=classes, trained_videos=videos, contents=digest(data.manifest))
+
+
+def _keys(name: str) -> tuple[str | tuple[str, ...], ...]:
+    try:
+        return name_key(name), tuple(class_words(name))
+    except InputError:  # a name without words (ready vectors allow any)
+        return (name_key(name),)
+
+
+def not_unseen(result: SetResult) -> str:
+    """What of a test set is not unseen, in a few words; empty where all is, or nothing is known."""
+    classes, videos = len(result.seen_classes or ()), len(result.trained_videos or ())
+    told = [f"{classes} of {result.all_classes.num_classes} classes trained on"] if classes else []
+    total = result.all_classes.num_videos + len(result.failures)
+    return ", ".join([*told, *([f"{videos} of {total} videos trained on"] if videos else [])])
+
+
+def check_unseen(results: Sequence[SetResult]) -> None:
+    """The last word where nothing unseen was measured.
+
+    Raises:
+        InputError: of every test set all classes, or all videos, were trained on.
+    """
+    for result in results:
+        videos = result.all_classes.num_videos + len(result.failures)
+        if result.all_classes.num_classes > len(result.seen_classes or ()) and videos > len(
+            result.trained_videos or ()
+        ):
+            return
+    told = "; ".join(f"'{result.name}': {not_unseen(result)}" for result in results)
+    raise InputError(
+        f"nothing unseen was measured ({told}): name test sets of other classes and videos with --data MANIFEST"
+    )
