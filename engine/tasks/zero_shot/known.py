@@ -50,8 +50,8 @@ class Known:
         if self.files is None:
             return None
         rows = np.flatnonzero(np.isin(file_identities(data.manifest), self.files))
-        paths = data.manifest.table.column("path")
-        return [paths[row].as_py() for row in rows.tolist()]
+        paths = data.manifest.paths
+        return [paths[row] for row in rows.tolist()]
 
     @classmethod
     def of(cls, loaded: LoadedModel, footage: Footage | None) -> Self:
