@@ -8,7 +8,7 @@ The store is a folder with a manifest of its own: name STORE/manifest.parquet in
 manifest was, and nothing else changes. SOURCE is a manifest, or a folder of videos, which is then indexed
 first with the layout that is found.
 
-Every video gets a constant frame rate (its average, or --fps), its shorter displayed side scaled to
+Every video keeps its frames (with --fps it gets a constant rate), its shorter displayed side scaled to
 --short-side, even sizes, 8-bit 4:2:0, upright, no sound; coded as H.264 (or HEVC) in closed GOPs of --gop frames, all
 in a few large shards with an index of byte ranges. A snippet then costs one read and no search.
 
@@ -51,7 +51,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--gop", type=int, default=default.gop, help="frames of a GOP (default: %(default)s)")
     parser.add_argument(
-        "--fps", type=float, default=default.fps, help="frame rate of all videos (default: the average of each)"
+        "--fps",
+        type=float,
+        default=default.fps,
+        help="constant frame rate of all videos (default: every frame of each, as it is)",
     )
     parser.add_argument(
         "--crf", type=int, default=default.crf, help="quality, 0 (best; H.264: none lost) to 51 (default: %(default)s)"

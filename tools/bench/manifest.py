@@ -103,9 +103,17 @@ def synthetic_manifest(num_rows: int) -> Manifest:
         "key_pts": pa.ListArray.from_arrays(offsets, pa.array(key_frames * 512)),
         "mtime_ns": generator.integers(16 * 10**17, 17 * 10**17, num_rows),
         "content_hash": generator.integers(-(2**63), 2**63 - 1, num_rows),
+        "timed_frames": _pairs(np.zeros(num_rows, np.int32), frames),
+        "frame_times": _pairs(np.zeros(num_rows), frames / 29.97),
+        "oddity": _names(np.zeros(num_rows, np.int32), np.array([""])),
     }
     arrays = [pa.array(columns[field.name]).cast(field.type) for field in SCHEMA]
     return Manifest(pa.Table.from_arrays(arrays, schema=SCHEMA), Path())
+
+
+def _pairs(first: np.ndarray, last: np.ndarray) -> pa.ListArray:
+    offsets = np.arange(0, 2 * len(first) + 1, 2, dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(np.stack([first, last], axis=1).ravel()))
 
 
 def _names(index: np.ndarray, names: np.ndarray) -> pa.DictionaryArray:

@@ -46,7 +46,7 @@ class StoreSettings:
 
     short_side: pixels of the shorter displayed side.
     gop: frames of a GOP.
-    fps: frames per second of all videos; 0 keeps the average rate of each.
+    fps: frames per second of all videos; 0 keeps every frame of each.
     crf, preset, b_frames, tune: of x264 or x265.
     codec: "h264" or "hevc".
     """
