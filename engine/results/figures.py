@@ -126,7 +126,7 @@ def accuracy_bars(axes: "Axes", bars: Sequence[Bar], title: str = "", inches: fl
         if error:
             axes.errorbar(index, value, yerr=[[min(value, error)], [error]], color="black", capsize=4)
         above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-        axes.annotate(f"{value:.1f} %", (index, value + error), fontsize=9, **above)
+        axes.annotate(f"{value:.1f} %", (index, value + error), fontsize=9, bbox=BEHIND, **above)
     names = [wrapped(bar.label, 0.95, 9, lines=3) for bar in bars]
     axes.set_xticks(range(len(bars)), names, fontsize=9, parse_math=False)
     accuracy_axis(axes, title, inches)

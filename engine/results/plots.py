@@ -14,6 +14,7 @@ from engine.results.figures import (
     BLUE,
     GREEN,
     GREY,
+    ORANGE,
     PINK,
     SKY,
     VERMILION,
@@ -24,7 +25,6 @@ from engine.results.figures import (
     draw_label,
     legend_below,
     new_figure,
-    series_colors,
 )
 from engine.results.labels import place_labels, wrapped
 from engine.results.scripts import drawable
@@ -139,6 +139,7 @@ def bars_figure(
         axes.set_ylim(0, max(1.15 * highest, _LOWEST_TOP))
         _chance_line(axes, chance)
         if chance is not None:
+            axes.set_xlim(-0.6, len(bars) + 0.05)  # room for the word
             place = {"xycoords": ("axes fraction", "data"), "xytext": (-2, 2), "textcoords": "offset points"}
             axes.annotate("chance", (1, 100 * chance), ha="right", va="bottom", fontsize=8, color=GREY, **place)
     return figure
@@ -160,6 +161,9 @@ class Steps:
     top1: Sequence[float]
 
 
+_STEP_COLORS = (ORANGE, BLUE, GREEN, PINK, VERMILION, SKY, YELLOW)
+
+
 def steps_figure(panels: Sequence[tuple[str, Sequence[Steps]]], xlabel: str) -> "Figure | None":
     """For each test set the accuracy over distance, cumulative (left) and of each class (right). None of nothing."""
     if not panels:
@@ -167,7 +171,8 @@ def steps_figure(panels: Sequence[tuple[str, Sequence[Steps]]], xlabel: str) -> 
     most = max(len(curves) for _, curves in panels)
     figure = new_figure(11.5, (4.2 + 0.2 * most) * len(panels) + 0.2)
     for (left, right), (name, curves) in zip(figure.subplots(len(panels), 2, squeeze=False), panels, strict=True):
-        for curve, color in zip(curves, series_colors(len(curves)), strict=True):
+        for index, curve in enumerate(curves):
+            color = _STEP_COLORS[index % len(_STEP_COLORS)]
             look = {"color": color, "label": curve.label, "clip_on": False}  # points at zero are whole
             left.plot(curve.thresholds, 100 * np.array(curve.accuracy), "o-", markersize=3, **look)
             right.plot(curve.distances, 100 * np.array(curve.top1), "o", alpha=0.7, **look)

@@ -5,6 +5,7 @@ import hashlib
 import html.parser
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,20 +160,31 @@ def test_a_page_without_extras_and_with_many_classes(tmp_path):
     assert "class 119" in page.text
 
 
-def test_labels_do_not_cover_each_other_or_leave_the_chart():
-    spots = [(50.0 + 3 * i, 100.0 + (i % 5) * 4) for i in range(40)] + [(395.0, 295.0), (300.0, 200.0)]
-    labels = charts.place_labels(spots, [f"a class of number {i}" for i in range(42)], 12.0, 400, 300)
-    assert labels[-1].text == "a class of number 41"
-    shown = [label for label in labels if label.text]
-    assert len(shown) < 42
-    boxes = []
-    for label in shown:
-        long = len(label.text) * 12 * 0.58
-        begin = label.x - {"start": 0, "end": long, "middle": long / 2}[label.anchor]
-        boxes.append((begin, label.y - 12, begin + long, label.y + 3))
-    for i, (x0, y0, x1, y1) in enumerate(boxes):
-        assert x0 >= 0 and x1 <= 400 and y0 >= 0 and y1 <= 300
-        assert not any(x0 < b[2] and b[0] < x1 and y0 < b[3] and b[1] < y1 for b in boxes[:i])
+def test_charts_keep_their_size_on_a_phone_and_ticks_have_a_legend(page):
+    css = page_css()
+    widths = {svg.get("class"): svg for svg in page.all("svg") if svg.get("width")}
+    assert set(widths) == {None, "fluid"}  # the confusion matrix, the other charts: in boxes that scroll
+    assert "max-width: 100%" not in re.search(r"^svg \{[^}]*\}", css, re.MULTILINE)[0]
+    assert "min-width: 760px" in re.search(r"^\.fluid \{[^}]*\}", css, re.MULTILINE)[0]  # the width that fonts are for
+    assert ".scroll { overflow: auto" in css
+    assert [meta for meta in page.all("meta") if meta.get("name") == "viewport"] == [
+        {"name": "viewport", "content": "width=device-width, initial-scale=1"}
+    ]
+    ticks = {line["class"].strip() for line in page.all("line") if line["class"].startswith("tick")}
+    legend = [svg for svg in page.all("svg") if svg.get("class") == "key"]
+    assert "tick" in ticks and len(legend) >= 2  # beside the word "chance": above the table, and in the card
+    sizes = [float(size) for size in re.findall(r"(?:font-size|font): ?([\d.]+)px", css)]
+    assert min(sizes) >= 11 and len(sizes) > 10
+
+
+def page_css() -> str:
+    return Path(charts.__file__).with_name("page.css").read_text(encoding="utf-8")
+
+
+def test_a_chart_leaves_room_for_wide_signs():
+    vectors = torch.eye(2)
+    result = evaluate_embeddings("w", vectors, torch.arange(2), ["滑雪滑雪滑雪滑雪", "run"], vectors)
+    assert charts.confusion_chart(result).left >= 8 * 12
 
 
 def test_each_class_has_a_colour_of_its_own():
