@@ -72,7 +72,7 @@ def read_vector_file(path: Path, max_words: int | None = None) -> VectorTable:
         layout = _detect_format(path, file)
     stat = path.stat()
     identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{max_words}"
-    cache = _cache_home() / f"{path.name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    cache = _cache_home() / f"{path.name[:40]}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]}"
     cached = _load_cache(cache)
     if cached is None:
         cached = _read(path, layout, max_words)
@@ -240,7 +240,10 @@ def _check_binary(path: Path, content: bytes, dim: int) -> None:
 
 
 def _cache_home() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor a user of this number
+        home = os.devnull  # no folder: nothing is kept
     return Path(home) / "unseen" / "word_vectors"
 
 
