@@ -7,8 +7,9 @@ when there are several.
 import json
 import os
 import secrets
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +22,9 @@ from torch import nn
 from engine.config import RunConfig
 from engine.errors import InputError
 from engine.machine import usable_cores
+
+_MOMENT_S = 2.0
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "NCCL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,50 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
         gloo = dist.new_group(backend="gloo", timeout=timeout)
     try:
-        yield Ranks(rank, world_size, local_rank, local_world_size, device, gloo, store)
+        with _told_once(store, rank, world_size):
+            yield Ranks(rank, world_size, local_rank, local_world_size, device, gloo, store)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@contextmanager
+def _told_once(store: dist.Store | None, rank: int, world_size: int) -> Iterator[None]:
+    """A mistake that all ranks meet is told by rank 0, one that a single rank meets by that rank, and by nobody else.
+
+    The others lose their connection to a rank that has ended: they end too, with the same exit status.
+    """
+    others = [other for other in range(world_size) if other != rank]
+    try:
+        yield
+    except (InputError, OSError) as error:
+        if store is not None:
+            if rank and _failed(store, [0]):
+                store.set(f"failed/{rank}", "")
+                sys.exit(2)
+            store.set(f"failed/{rank}", "")
+            if not rank:
+                _failed(store, others, all)  # it may be this process that keeps the store
+            if isinstance(error, InputError):
+                error.is_of_this_rank = True
+        raise
+    except RuntimeError as error:
+        if any(text in str(error) for text in _LOST) and _failed(store, others):
+            sys.exit(2)
+        raise
+
+
+def _failed(store: dist.Store, ranks: Sequence[int], how_many: Callable[..., bool] = any) -> bool:
+    """Whether any (or all) of these ranks say within a moment that they end."""
+    deadline = time.monotonic() + _MOMENT_S
+    try:
+        while time.monotonic() < deadline:
+            if how_many(store.check([f"failed/{rank}"]) for rank in ranks):
+                return True
+            time.sleep(0.05)
+    except RuntimeError:  # rank 0 kept the store, and has ended
+        return True
+    return False
 
 
 def _own_part(store: dist.Store, rank: int, world_size: int, timeout: timedelta) -> dist.Store:

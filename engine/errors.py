@@ -35,7 +35,11 @@ class InputError(Exception):
 
     The message names the thing, says why, and says how to mend it. Command lines print it without a
     traceback and exit with status 2; anything else that escapes is a defect of this project.
+
+    is_of_this_rank: whether no other rank will tell the same.
     """
+
+    is_of_this_rank = False
 
 
 def run_command(command: Callable[..., T], *arguments: Any) -> T:
@@ -48,13 +52,14 @@ def run_command(command: Callable[..., T], *arguments: Any) -> T:
         try:
             return command(*arguments)
         except InputError as error:
-            _end(str(error))
+            _end(str(error), error.is_of_this_rank)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise
             _end(f"{told(error)}: {_REFUSALS[error.errno]}")
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr, flush=True)
+            if _is_rank_0():
+                print("interrupted", file=sys.stderr, flush=True)
             sys.exit(130)
 
 
@@ -64,14 +69,18 @@ def told(error: OSError) -> str:
     return f"{reason}: '{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else reason
 
 
-def _end(message: str) -> NoReturn:
+def _end(message: str, is_of_this_rank: bool = False) -> NoReturn:
     """Exit status 2. All ranks mostly meet the same mistake: rank 0 tells it, the others if they are left to."""
-    if os.environ.get("RANK", "0") != "0":
+    if not (is_of_this_rank or _is_rank_0()):
         time.sleep(_AFTER_RANK_0_S)
     line = plain(f"error: {message}")
     print(line, file=sys.stderr, flush=True)
     _tell_torchrun(line)
     sys.exit(2)
+
+
+def _is_rank_0() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _tell_torchrun(message: str) -> None:

@@ -1,10 +1,19 @@
-"""What a process may use of its machine, and what it uses: CPU cores, resident memory. Imports nothing that takes time."""
+"""What a process may use of its machine, and what it uses: CPU cores, files, resident memory. Imports nothing that takes time."""
 
+import errno
 import os
+import resource
 from math import ceil
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: "QUOTA PERIOD" in microseconds, or "max PERIOD" (cgroup v2)
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)  # what the system says to a process that has opened too many
+
+
+def file_limit() -> int:
+    """Files that this process may have open at once (`ulimit -n`)."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**20 if soft == resource.RLIM_INFINITY else soft
 
 
 def usable_cores() -> int:

@@ -1,4 +1,4 @@
-"""Stopping when asked: SIGTERM or SIGUSR1 of a scheduler, or Ctrl-C, then a checkpoint, then the end.
+"""Stopping when asked: SIGTERM or SIGUSR1 of a scheduler, Ctrl-C, or a terminal that is closed, then a checkpoint, then the end.
 
 A signal only raises a flag; the loop looks at it where a checkpoint can be taken. With several ranks the
 flags are combined once a step, so that all stop after the same step although the signals arrive at
@@ -17,7 +17,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 AGAIN_S = 1.0  # a SIGINT so soon after another is no second Ctrl-C: torchrun hands on what its ranks have had already
 
 
@@ -87,7 +87,10 @@ def stop_on_signals() -> Iterator[StopVote]:
         asked_at = min(asked_at, time.monotonic())
         vote.signal_name = signal.Signals(number).name
 
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    heard = [
+        number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
+    ]  # nohup
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield vote
     finally:

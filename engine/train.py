@@ -2,6 +2,7 @@
 
     torchrun engine/train.py CONFIG [section.key=value ...]
     torchrun --nproc-per-node 8 engine/train.py configs/kinetics_r2plus1d.yaml run.folder=runs/k664
+    python   engine/train.py configs/kinetics_r2plus1d.yaml --ranks 8      (the same, and without torchrun's tracebacks)
     python   engine/train.py configs/quickstart.yaml train.epochs=4
 
 Reads the config, indexes nothing (tools/index_dataset.py does), trains from random snippets, measures

@@ -1,11 +1,14 @@
 """The command line of `engine/train.py`. Nothing is imported here that imports torch, which takes seconds."""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from engine.command_line import Parser
 from engine.config import Config, load_config
+from engine.launch import launch
 from engine.schema_help import describe, outline, sections
 
 
@@ -18,7 +21,7 @@ class _ShowSection(argparse.Action):
 
 
 def read(about: str) -> Config:
-    """The config that the command line asks for. With --help or --section: prints and exits.
+    """The config that the command line asks for. With --help or --section: prints and exits; with --ranks: runs and exits.
 
     Raises:
         InputError: a wrong option, a config that cannot be read, a wrong key.
@@ -34,5 +37,14 @@ def read(about: str) -> Config:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override single keys of the file")
     parser.add_argument("--section", action=_ShowSection, choices=sections(Config), metavar="NAME",
                         help="print what every key of a section means, and exit; the sections are listed below")  # fmt: skip
-    arguments = parser.parse_args()
-    return load_config(arguments.config, arguments.overrides)
+    parser.add_argument("--ranks", type=int, metavar="N",
+                        help="start so many processes on this machine, each with a GPU of its own, as torchrun does")  # fmt: skip
+    arguments = parser.parse_intermixed_args()
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.ranks is not None:
+        if arguments.ranks < 1:
+            parser.error(f"--ranks is {arguments.ranks}: it must be at least 1")
+        if "RANK" in os.environ:
+            parser.error("--ranks starts the ranks, which torchrun or srun has done already: leave it out")
+        launch(arguments.ranks, [sys.argv[0], str(arguments.config), *arguments.overrides])
+    return config

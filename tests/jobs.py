@@ -75,7 +75,7 @@ def run(*arguments: object, ranks: int = 0, check: bool = True, cwd: Path = REPO
 def _run_ranks(program: Path, *arguments: object, ranks: int, timeout_s: float) -> subprocess.CompletedProcess[str]:
     """Run a Python file on so many ranks, without torchrun, to their end; returns the first rank."""
     with ThreadPoolExecutor(ranks) as waiting:
-        started = _fork_ranks(program, *arguments, ranks=ranks, merged=False)
+        started = fork_ranks(program, *arguments, ranks=ranks, merged=False)
         done = list(waiting.map(lambda rank: rank.completed(timeout_s), started))
     assert not any(each.returncode for each in done), "".join(each.stdout + each.stderr for each in done)
     return done[0]
@@ -108,10 +108,11 @@ def free_port() -> int:
 
 def start_ranks(world_size: int, *arguments: object) -> list[Forked]:
     """Start every rank by itself, as srun does, so that each can be signalled alone."""
-    return _fork_ranks(Path(TRAIN), *arguments, ranks=world_size, merged=True)
+    return fork_ranks(Path(TRAIN), *arguments, ranks=world_size, merged=True)
 
 
-def _fork_ranks(program: Path, *arguments: object, ranks: int, merged: bool) -> list[Forked]:
+def fork_ranks(program: Path, *arguments: object, ranks: int, merged: bool) -> list[Forked]:
+    """Start a Python file on so many ranks, without torchrun."""
     everyone = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     everyone |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     variables = [environment(RANK=str(rank), LOCAL_RANK=str(rank), **everyone) for rank in range(ranks)]

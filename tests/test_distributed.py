@@ -59,3 +59,31 @@ def test_more_ranks_than_gpus_is_named(monkeypatch):
     assert choose_device("auto", 1) == torch.device("cuda", 1)
     with pytest.raises(InputError, match=r"local rank 2 has no GPU of its own \(2 on this machine\)"):
         choose_device("cuda", 2)
+
+
+MISTAKE = """
+import sys
+from engine.config import RunConfig
+from engine.distributed import barrier, session
+from engine.errors import InputError, run_command
+
+def main():
+    with session(RunConfig(device="cpu")) as ranks:
+        barrier()
+        if sys.argv[1] in ("all", str(ranks.rank)):
+            raise InputError("wrong")
+        barrier()
+
+run_command(main)
+"""
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("who", ["all", 0, 1])
+def test_a_mistake_is_told_once_whichever_ranks_meet_it(tmp_path, who):
+    """The others, which lose their connection, do not add a traceback."""
+    script = tmp_path / "mistake.py"
+    script.write_text(MISTAKE)
+    done = [rank.completed(60) for rank in jobs.fork_ranks(script, who, ranks=2, merged=True)]
+    assert [each.returncode for each in done] == [2, 2]
+    assert "".join(each.stdout for each in done) == "error: wrong\n"

@@ -64,6 +64,17 @@ def test_a_second_ctrl_c_stops_at_once_but_not_torchruns_echo_of_the_first(monke
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("is_nohup", [False, True])
+def test_a_terminal_that_is_closed_asks_for_a_stop_but_under_nohup(is_nohup):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if is_nohup else signal.SIG_DFL)
+    try:
+        with stop_on_signals() as vote:
+            signal.raise_signal(signal.SIGHUP)
+        assert vote.requested() is not is_nohup
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_signal_during_evaluation_costs_no_step(videos, whole, tmp_path):
     folder = tmp_path / "run"
     # 60 snippets of each video make the evaluation after two epochs the longest thing in the run.

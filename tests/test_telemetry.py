@@ -1,10 +1,11 @@
 """Speed as it is told: warm-up and pauses are no part of it."""
 
+import pytest
 import torch
 
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
-from engine.telemetry import Telemetry
+from engine.telemetry import Telemetry, duration
 from tests.jobs import events
 
 
@@ -28,3 +29,27 @@ def test_warm_up_and_pauses_are_left_out_of_clips_per_second(tmp_path, monkeypat
     assert "speed/clips_per_second" not in shown[0]
     assert [event["speed/clips_per_second"] for event in shown[1:]] == [8.0, 4.0] == told.clips_per_second
     assert [event["speed/data_wait_share"] for event in shown[1:]] == [0.25, 0.125]
+
+
+def test_the_control_is_announced_once_and_its_time_is_in_the_time_left(tmp_path, monkeypatch, capsys):
+    clock = [100.0]
+    monkeypatch.setattr("engine.telemetry.time.perf_counter", lambda: clock[0])
+    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    told = Telemetry(
+        tmp_path, ranks, every_steps=2, batch_size=8, total_steps=6, first_step=0, steps_of_control=60, warmup_steps=1
+    )
+    nothing = torch.zeros(0)
+    for step in range(1, 7):
+        clock[0] += 2.0
+        told.step(step, torch.tensor(1.0), 0.1, 0.0, ClipBatch(nothing, nothing, nothing, nothing))
+    told.close()
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("warm-up")]
+    assert lines[0] == "then the control: about 2 min more, which is in the time left"
+    assert [line.split("  ")[-1] for line in lines[1:]] == ["02:08 left", "02:04 left", "02:00 left"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (89, "89 s"), (150, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
+)
+def test_a_length_of_time_as_people_say_it(seconds, told):
+    assert duration(seconds) == told

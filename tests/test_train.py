@@ -1,7 +1,9 @@
 """The main job on real encoded videos: it runs, resumes bit for bit after kill -9, and adds up over ranks."""
 
 import json
+import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,43 @@ def test_torchrun_trains_evaluates_and_says_where_things_lie(finished):
     logged = losses(folder)
     assert list(logged) == list(range(1, len(logged) + 1))
     assert logged[len(logged)] < logged[1]
+
+
+def test_the_control_is_announced_and_comes_after_all_of_the_run_itself(finished):
+    printed = finished[2]
+    announced = printed.index("then the control: about ")
+    table, report = printed.index("top-1 accuracy "), printed.index("report ", printed.index("top-1 accuracy "))
+    begins = printed.index("then the control, about ")
+    of_control = printed.index("(the control: no meaning)")  # its class vectors
+    assert announced < table < report < begins < of_control < printed.rindex("top-1 accuracy ")
+    assert printed.count("top-1 accuracy ") == 2
+    assert "Ctrl-C loses nothing of the above" in printed
+
+
+def test_a_control_that_is_broken_off_costs_nothing_and_is_gone_on_with(finished, tmp_path):
+    config, folder = finished[0], Path(shutil.copytree(finished[1], tmp_path / "run"))
+    shutil.rmtree(folder / "control")
+    for name in ("report.html", "result.png"):
+        (folder / name).unlink()
+    words = (f"run.folder={folder}", "train.epochs=4")
+    process = start(config, *words)
+    wait_for_step(folder / "control", 1, process)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, printed
+    assert "the run itself is finished, as told above" in printed
+    assert "Traceback" not in printed
+    assert printed.index("top-1 accuracy ") < printed.index("then the control")
+    assert not re.search(r"control [\d.]+ %", (folder / "report.html").read_text(encoding="utf-8"))
+    assert (folder / "result.png").stat().st_size > 0
+    assert read_results(folder).tests.keys() == read_results(finished[1]).tests.keys()
+    assert not (folder / "control" / "results.json").exists()
+    printed = run(config, *words).stdout
+    assert "control: the same network trained towards random class vectors" in printed
+    assert re.search(r"control [\d.]+ %", (folder / "report.html").read_text(encoding="utf-8"))
+    assert losses(folder / "control") == losses(finished[1] / "control")
+    mine, whole = (read_results(each / "control").tests["combinations"] for each in (folder, finished[1]))
+    assert mine.all_classes == whole.all_classes
 
 
 def test_the_report_tells_of_run_and_control(finished):

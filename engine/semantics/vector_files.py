@@ -67,7 +67,7 @@ def read_vector_file(path: Path, max_words: int | None = None) -> VectorTable:
     layout = detect_layout(path)
     stat = path.stat()
     identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{max_words}"
-    cache = _cache_home() / f"{path.name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    cache = _cache_home() / f"{path.name[:40]}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]}"
     cached = _load_cache(cache)
     if cached is None:
         cached = _read(path, layout, max_words)
@@ -226,7 +226,10 @@ def _text_entries(file: BinaryIO, layout: Layout, skipped: Counter[str]) -> Iter
 
 
 def _cache_home() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor a user of this number
+        home = os.devnull  # no folder: nothing is kept
     return Path(home) / "unseen" / "word_vectors"
 
 

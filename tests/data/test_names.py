@@ -115,3 +115,16 @@ def test_paths_as_text_are_themselves_where_they_are_utf_8():
         path = os.fsdecode(name)
         path_as_text(path).encode("utf-8")
         assert path_of_text(path_as_text(path)) == path
+
+
+def test_folders_named_in_latin_1_name_their_classes(folder, tmp_path, capsys):
+    for name in (b"caf\xe9 bar", "été".encode(), b"run"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+        shutil.copy(folder / "one.mp4", tmp_path / os.fsdecode(name) / "x.mp4")
+        (tmp_path / os.fsdecode(name) / os.fsdecode(b"n\xf6te.txt")).write_text("of no use")
+    report = index_folder(tmp_path, tmp_path / "m.parquet")
+    manifest = Manifest.load(tmp_path / "m.parquet")
+    assert set(manifest.classes) == {"café bar", "été", "run"}
+    assert "1 name of no UTF-8, read as Latin-1: 'café bar'" in report.notes
+    assert shows_all(manifest)
+    assert os.fsencode(manifest.paths[0]) == b"caf\xe9 bar/x.mp4"

@@ -1,5 +1,7 @@
 """The PyAV decoder: the right frames by number whatever the codec and container, and a reason where there are none."""
 
+import os
+import resource
 import threading
 import wave
 from concurrent.futures import ThreadPoolExecutor
@@ -263,6 +265,23 @@ def test_no_file_stays_open(folder, decoder, plain):
     for _ in range(5):
         decoder.decode([*ask(plain, 3, 20), *ask(bad, 0), *ask(replace(plain, num_frames=99), 90)])
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files the way Linux shows them")
+def test_too_few_open_files_is_no_fault_of_the_video(decoder, plain):
+    """Else samples would be replaced, and videos left out of an accuracy, because of `ulimit -n`."""
+    decoder.decode(ask(plain, 3))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(file.name) for file in Path("/proc/self/fd").iterdir())
+    fillers = [os.open(os.devnull, os.O_RDONLY) for _ in range(highest)]  # no number below is free
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(fillers) + 1, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            decoder.decode(ask(plain, 3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for file in fillers:
+            os.close(file)
 
 
 @pytest.mark.gpu

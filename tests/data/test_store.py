@@ -239,3 +239,16 @@ def test_all_threads_share_a_stored_video(store):
     video = Manifest.load(store / "manifest.parquet").video(0)
     requests = [SnippetRequest(video, start, 0, 0, False) for start in range(3)]
     assert len(split_into_jobs(requests, 3)) == 3
+
+
+def test_more_shards_than_may_stay_open(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr("engine.data.store.reader._MOST_KEPT", 1)
+    ingest(raw, tmp_path / "store", SETTINGS, WorkSettings(shard_bytes=1))
+    assert len(list((tmp_path / "store").glob("*.h264"))) == len(LENGTHS)
+    assert verify(tmp_path / "store", len(LENGTHS)).problems == []
+    reader = StoreReader(StoreIndex(tmp_path / "store" / "store.index"))
+    for _ in range(2):
+        for number in range(len(LENGTHS)):
+            assert len(reader.read(reader.index[number], 0, 0)) > 0
+    assert len(reader._files) == 1
+    reader.close()

@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -439,6 +440,30 @@ def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch, damage):
     (folder / damage).write_bytes(b"x")
     np.testing.assert_array_equal(read_vector_file(path).vectors, VECTORS)
     assert isinstance(read_vector_file(path).vectors, np.memmap)
+
+
+def test_without_a_home_nothing_is_cached(tmp_path, monkeypatch, caplog):
+    """HOME is not set and the system knows no user of this number, as in some containers."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(vector_files, "CACHE_FROM_BYTES", 1)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.chdir(tmp_path)
+    path = write_binary(tmp_path / "w.bin")
+    assert read_vector_file(path).words == WORDS
+    assert "not cached" in caplog.text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_any_name_is_cached(tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_files, "CACHE_FROM_BYTES", 1)
+    for name in (b"caf\xe9.bin", b"x" * 251 + b".bin", b"new\nline.bin"):
+        path = write_binary(tmp_path / os.fsdecode(name))
+        read_vector_file(path)
+        assert isinstance(read_vector_file(path).vectors, np.memmap)
 
 
 def test_a_cache_that_cannot_be_written_is_only_a_warning(tmp_path, monkeypatch, caplog):

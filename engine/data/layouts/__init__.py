@@ -104,6 +104,7 @@ def _check(layout: Layout, given: Given) -> None:
 def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, class_names: Path | None) -> None:
     """What every layout needs: names for numbers, no row twice, a reason for each file, and what was found, in lines."""
     folders = [folder.root, folder.root.absolute().parent, *(path.parent for path in listing.lists)]
+    listing.decode_names()
     name_classes(listing, class_names, [*folders, annotations] if annotations and annotations.is_dir() else folders)
     listing.drop_duplicates()
     used = {path.resolve() for path in listing.lists}

@@ -8,6 +8,7 @@ that no snippet keeps are never converted.
 How pixels become RGB is stated in `convert.py`; which of them are shown, in `engine/data/geometry.py`.
 """
 
+import os
 import threading
 import time
 from collections import defaultdict, deque
@@ -28,6 +29,7 @@ from engine.data.pyav.snippets import SnippetWriter
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError
 from engine.data.transfer import DeviceCopier
+from engine.machine import OUT_OF_FILES
 
 
 class PyAVDecoder(VideoDecoder):
@@ -187,6 +189,8 @@ def split_into_jobs(requests: Sequence[SnippetRequest], num_threads: int) -> lis
 
 
 def _explain(error: Exception) -> str:
+    if (number := getattr(error, "errno", None)) in OUT_OF_FILES:  # no fault of the video's
+        raise OSError(number, os.strerror(number)) from error
     if isinstance(error, FileNotFoundError):
         return "the file is missing"
     if isinstance(error, av.error.ExitError):

@@ -7,6 +7,9 @@ from pathlib import Path
 from engine.data.batch import Video
 from engine.data.store.index import Entry, StoreIndex, shard_path, split_stored_name
 from engine.errors import InputError
+from engine.machine import OUT_OF_FILES, file_limit
+
+_MOST_KEPT = file_limit() // 4  # shards of a store that stay open: a process needs files for other things too
 
 
 class StoreError(Exception):
@@ -14,7 +17,7 @@ class StoreError(Exception):
 
 
 class StoreReader:
-    """Reads a store; threads may share one. Shards are opened when they are first needed and stay open."""
+    """Reads a store; threads may share one. Shards are opened when they are first needed and stay open, but for very many."""
 
     def __init__(self, index: StoreIndex) -> None:
         self.index = index
@@ -37,12 +40,15 @@ class StoreReader:
 
         Raises:
             StoreError: the shard is missing or too short.
+            OSError: this process may open no more files.
         """
         start = int(entry.group_end[first_group - 1]) if first_group else 0
         length = int(entry.group_end[last_group]) - start
         try:
-            data = os.pread(self._file(entry.shard), length, entry.offset + start)
+            data = self._pread(entry.shard, length, entry.offset + start)
         except OSError as error:
+            if error.errno in OUT_OF_FILES:
+                raise
             raise StoreError(f"shard '{self._path(entry.shard)}' cannot be read: {error.strerror}") from error
         if len(data) < length:
             path = self._path(entry.shard)
@@ -63,14 +69,20 @@ class StoreReader:
     def _path(self, shard: int) -> Path:
         return shard_path(self._folder, shard, self.index.settings.codec)
 
-    def _file(self, shard: int) -> int:
+    def _pread(self, shard: int, length: int, offset: int) -> bytes:
         file = self._files.get(shard)
         if file is None:
             with self._lock:
-                if shard not in self._files:
-                    self._files[shard] = os.open(self._path(shard), os.O_RDONLY)
-                file = self._files[shard]
-        return file
+                file = self._files.get(shard)
+                if file is None:
+                    file = os.open(self._path(shard), os.O_RDONLY)
+                    if len(self._files) >= _MOST_KEPT:
+                        try:
+                            return os.pread(file, length, offset)
+                        finally:
+                            os.close(file)
+                    self._files[shard] = file
+        return os.pread(file, length, offset)
 
 
 _READERS: dict[str, tuple[tuple[int, int], StoreReader]] = {}  # index -> its state when it was opened

@@ -1,0 +1,37 @@
+"""The ranks of a run on this machine, started by torchrun's own launcher, but without its pages at the end.
+
+Below the one line in which a rank has told a user's mistake, and after Ctrl-C, torchrun prints tracebacks of itself. No rank
+can keep it from that; who calls its launcher can.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+_TOLD = (2, 130)  # exit statuses of ranks that have said why: a mistake, Ctrl-C
+
+
+def launch(num_ranks: int, command: Sequence[str]) -> NoReturn:
+    """Run a Python file with its arguments on so many ranks, to their end.
+
+    Exits with 0, with the status of the rank that failed first, or with 128 and the signal that ended one of them.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    logging.disable(logging.CRITICAL)  # what the launcher says of its children's ends: this process does nothing else
+    try:
+        run(parse_args(["--standalone", "--nproc-per-node", str(num_ranks), *command]))
+    except SignalException as stopped:  # it has reached the ranks, which saved and ended
+        sys.exit(128 + stopped.sigval)
+    except ChildFailedError as failed:
+        rank, failure = failed.get_first_failure()
+        code = failure.exitcode
+        if code not in _TOLD:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+            print(f"error: rank {rank} {how}, and the others with it; what it said stands above", file=sys.stderr)
+        sys.exit(128 - code if code < 0 else code)
+    sys.exit(0)
