@@ -28,6 +28,7 @@ def restore(run: Run) -> None:
     resume = run.config.run.resume
     # Rank 0 chooses, so that all ranks read the same file even while its disk is slow to show others.
     state = start = None
+    home = run.folder
     if resume == "never":
         taken, _ = newest_checkpoint(run.folder)
         if taken is not None:
@@ -44,9 +45,10 @@ def restore(run: Run) -> None:
                 f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share"
             )
     else:
-        state = read_checkpoint(checkpoint_file(Path(resume)))
+        file = checkpoint_file(Path(resume))
+        state, home = read_checkpoint(file), file.parent.parent
     if state is not None:
-        _resume(run, state)
+        _resume(run, state, home)
         if run.step >= run.total_steps and not list_checkpoints(run.folder):
             raise InputError(
                 f"run.resume: '{resume}' is at step {run.step} of {run.total_steps}, so nothing is left to train in "
@@ -65,7 +67,7 @@ def restore(run: Run) -> None:
         set_aside_later(run.folder, run.step)
 
 
-def _resume(run: Run, state: dict[str, Any]) -> None:
+def _resume(run: Run, state: dict[str, Any], home: Path) -> None:
     saved = parse(Config, state["config"])  # keys that came later: their default
     different = changes(decisive(saved), decisive(run.config), run.task.sections)
     wrong = [f"{change.name} ({change.told(' there, ')} here)" for change in different if change.is_fixed]
@@ -73,7 +75,7 @@ def _resume(run: Run, state: dict[str, Any]) -> None:
         wrong = [f"task ({saved.task} there)"]  # which may have none of the fields of this one
     else:
         check_fields(state, run.task.fields, run.folder)
-        run.notes += run.task.recall(state, run.folder)
+        run.notes += run.task.recall(state, home)
         of_task = run.task.changes(state)
         wrong += of_task
         if not of_task and run.epoch_size != state.get("epoch_size", run.epoch_size):

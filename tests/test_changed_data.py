@@ -175,6 +175,24 @@ def test_a_finished_run_is_measured_on_what_it_held_out_and_refitted_on_what_it_
         assert all("m.parquet" in note and note.endswith("left out") for note in notes) and notes
 
 
+def test_a_drawn_share_of_the_videos_stays_the_one_that_was_drawn(tmp_path):
+    """Which videos `video_share` draws depends on the order of the rows."""
+    source = {"manifest": str(tmp_path / "m.parquet"), "video_share": 0.5}
+    first = build(tmp_path, whole(), data={"train": [source]})
+    trained, held = hashes(first.task.sets.train), hashes(first.task.sets.held_out_videos.data)
+    assert len(trained) + len(held) == 15
+    path = saved(first)
+    for change in SAME[1:]:
+        again = build(tmp_path, change(whole()), data={"train": [source]})
+        assert (hashes(again.task.sets.train), hashes(again.task.sets.held_out_videos.data)) == (trained, held)
+    Manifest.from_rows(added(reordered(whole())), tmp_path).save(tmp_path / "m.parquet")
+    loaded = load_for_inference(path, CPU.device)
+    seen, notes = seen_videos(loaded.config.data, loaded.train_classes, known_footage(loaded))
+    assert (hashes(seen), notes) == (held, [])
+    with pytest.raises(InputError, match=r"another set of videos \(\d+ of its 15 are not in "):
+        build(tmp_path, swapped(whole()), data={"train": [source]})
+
+
 def test_nothing_left_of_what_was_held_out_is_refused(tmp_path):
     first = build(tmp_path, whole())
     held = set(hashes(first.task.sets.held_out_videos.data))
@@ -250,6 +268,25 @@ def test_an_old_run_that_recorded_nothing_goes_on_and_says_so(tmp_path):
     assert again.step == 1 and any("taken by row numbers, unchecked: " in note for note in again.notes)
     with pytest.raises(InputError, match=r"has no provenance\.jsonl, which would say what its manifests held"):
         known_footage(load_for_inference(path, CPU.device))
+
+
+def test_an_old_checkpoint_of_another_folder_is_held_against_that_folder(tmp_path):
+    first = build(tmp_path, whole())
+    path = saved(first)
+    append_provenance(first.folder, first.config, CPU, 0)
+    forgotten(path)
+    assert build(tmp_path, whole(), "other", run={"resume": str(path)}).step == 1
+    with pytest.raises(InputError, match="is not the one that the run was trained with"):
+        build(tmp_path, reordered(whole()), "third", run={"resume": str(path)})
+
+
+def test_what_is_in_no_part_is_told(tmp_path):
+    rows = whole() + [row(f"copy/{c}.mp4", c, group="", content_hash=-1) for c in CLASSES]
+    run = build(tmp_path, rows, data={"validation": {"video_share": 0.0, "num_classes": 1}})
+    held = run.task.sets.held_out_classes.data
+    assert len(held.manifest) == 10 and -1 not in hashes(held) and hashes(run.task.sets.train).count(-1) == 2
+    assert any(note.startswith("1 videos are neither trained on nor held out") for note in run.notes)
+    assert not any("are trained on too" in note for note in run.notes)
 
 
 def test_weights_remember_what_they_were_trained_on(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.checkpoint import read_checkpoint
+from engine.data.manifest import Manifest
 from engine.results.record import read_results
 from tests.jobs import EXACT, events, final_weights, losses, run, start, wait_for_step, write_config
 
@@ -135,6 +136,22 @@ def test_a_finished_run_is_evaluated_again_where_its_record_is_of_something_else
     for tag in ("confusion/combinations", "tsne/combinations"):
         assert len(board(folder).Images(tag)) == 1
     assert len(board(folder).Scalars("final/combinations_top1")) == 1
+
+
+def test_a_finished_run_is_evaluated_again_where_the_files_of_its_test_were_exchanged(videos, finished, tmp_path):
+    """As many videos of the same classes, in a test set of the same name."""
+    folder = Path(shutil.copytree(finished[1], tmp_path / "run"))
+    manifest = Manifest.load(videos)
+    rows = manifest.table.to_pylist()
+    first, *_, last = (row for row in rows if row["split"] == "unseen")
+    first["class_name"], last["class_name"] = last["class_name"], first["class_name"]
+    Manifest.from_rows(rows, manifest.root).save(tmp_path / "m.parquet")
+    before = read_results(folder).tests["combinations"]
+    changed = (f"run.folder={folder}", "run.control=false", f"data.tests.0.manifest={tmp_path / 'm.parquet'}")
+    run(finished[0], *changed)
+    after = read_results(folder).tests["combinations"]
+    assert after.contents != before.contents and not after.is_same_test(before)
+    assert [row.num_videos for row in after.per_class] == [row.num_videos for row in before.per_class]
 
 
 def test_kill_9_and_resume_end_with_bit_identical_weights(videos, finished, tmp_path):

@@ -144,15 +144,19 @@ def num_drawn(share: float, num_videos: int) -> int:
     return max(1, round(share * num_videos))
 
 
-def load_training_sets(config: DataConfig) -> list[DataSet]:
+def load_training_sets(config: DataConfig, *, undrawn: bool = False) -> list[DataSet]:
     """The training sets of a config, each by itself.
+
+    Args:
+        undrawn: all videos of sets of which a share is drawn (`video_share`; the draw depends on the rows' order).
 
     Raises:
         InputError: as `load_source`, or there are none.
     """
     if not config.train:
         raise InputError("data.train is empty: name at least one manifest to train on")
-    return [load_source(source) for source in config.train]
+    sources = [dataclasses.replace(source, video_share=1.0) if undrawn else source for source in config.train]
+    return [load_source(source) for source in sources]
 
 
 def load_training(
@@ -166,7 +170,8 @@ def load_training(
     """All training sets as one, without some classes, and with what the validation section holds out taken away.
 
     Args:
-        sets: `load_training_sets(config)`, where the manifests have been read and checked already.
+        sets: `load_training_sets(config)`, where the manifests have been read and checked already; undrawn where the rows
+            are `remembered`.
         remembered: of a run: its rows, in its order and parts, as far as they are there; no others.
         join_copies: see `hold_out_videos`.
 
@@ -216,7 +221,8 @@ def _changes(config: DataConfig, num_remembered: int, num_gone: int, num_new: in
     where = ", ".join(f"'{source.manifest}'" for source in config.train)
     gone = f"{num_gone} of {num_remembered} videos of the run are not in {where} any more (removed, changed, or of another class)"
     new = f"{num_new} videos in {where} are not of the run"
-    return (*([gone] if num_gone else []), *([new] if num_new else []))
+    is_drawn = any(source.video_share < 1 for source in config.train)  # then there always are others
+    return (*([gone] if num_gone else []), *([new] if num_new and not is_drawn else []))
 
 
 def load_trained(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> TrainingData:
@@ -227,7 +233,7 @@ def load_trained(config: DataConfig, train_classes: Collection[str], remembered:
     Args:
         train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
     """
-    sets = load_training_sets(config)
+    sets = load_training_sets(config, undrawn=True)
     others = {name for data in sets for name in data.classes} - set(train_classes)
     kept = remembered.only(TRAINED, HELD_OUT_VIDEO)
     is_seen = (kept.part == HELD_OUT_VIDEO) & np.isin(kept.files, kept.trained_files)
@@ -265,24 +271,6 @@ def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
             notes.append(
                 f"warning: {len(found)} of the {len(other.manifest)} videos of '{other.name}' are trained on too, by their "
                 f"contents: {shown}{more}"
-            )
-    return notes
-
-
-def videos_seen_before(files: np.ndarray, others: Iterable[DataSet]) -> list[str]:
-    """A warning for each set with videos that the weights a run starts from were trained on.
-
-    Args:
-        files: int64, contents of their files (`engine/data/footage.py`).
-    """
-    notes = []
-    for other in others:
-        rows = np.flatnonzero(np.isin(file_identities(other.manifest), files))
-        if len(rows):
-            shown = "; ".join(_path(other, int(row)) for row in rows[:3]) + "; ..." * (len(rows) > 3)
-            notes.append(
-                f"warning: the weights were trained on {len(rows)} of the {len(other.manifest)} videos of '{other.name}', by "
-                f"their contents: {shown}"
             )
     return notes
 

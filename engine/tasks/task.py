@@ -170,7 +170,7 @@ class Task(ABC):
         """Put back what a checkpoint remembers and a new start might draw otherwise; returns lines for the log.
 
         Args:
-            folder: of the run that is resumed.
+            folder: of the run that the checkpoint is of.
 
         Raises:
             InputError: it cannot be put back.

@@ -145,6 +145,18 @@ def test_what_was_trained_on_is_not_called_unseen(tmp_path, capsys):
         assert all(text in out for text in expected) and "UNSEEN classes (a)" not in out
 
 
+def test_a_test_of_training_classes_is_introduced_and_concluded_as_such(videos, tmp_path):
+    """Where the config allows it."""
+    tests = [{"manifest": str(videos), "name": "both"}]
+    of = config(videos, tmp_path, "train.exclude_overlap.training=allow", "train.epochs=1", tests=tests)
+    outcome = train(of, CPU, StopVote())
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "test, 6 of its classes trained on: 30 videos of 9 classes (both)" in log and "unseen: " not in log
+    both = outcome.results.tests["both"]
+    assert len(both.seen_classes) == 6 and len(both.trained_videos) == 18
+    assert not_unseen(both) == "6 of 9 classes trained on, 18 of 30 videos trained on"
+
+
 def test_nothing_unseen_at_all_is_an_error():
     seen = result("a", 2, 0.6, seen_classes=["x", "y"])
     same = result("b", 2, 0.6, seen_classes=[], trained_videos=[f"{i}.mp4" for i in range(20)])

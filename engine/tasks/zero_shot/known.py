@@ -47,11 +47,7 @@ class Known:
 
     def videos_of(self, data: DataSet) -> list[str] | None:
         """Paths of the videos of a set that were trained on, by their contents; None where that is not known."""
-        if self.files is None:
-            return None
-        rows = np.flatnonzero(np.isin(file_identities(data.manifest), self.files))
-        paths = data.manifest.paths
-        return [paths[row] for row in rows.tolist()]
+        return None if self.files is None else _paths_of(data, self.files)
 
     @classmethod
     def of(cls, loaded: LoadedModel, footage: Footage | None) -> Self:
@@ -65,10 +61,9 @@ class Known:
         classes, videos = self.classes_of(data), self.videos_of(data) or []
         lines = []
         if videos:
-            named = "; ".join(videos[:_SHOWN]) + "; ..." * (len(videos) > _SHOWN)
             lines.append(
                 f"warning: '{data.name}': the model was trained on {len(videos)} of these videos, by their contents under any "
-                f"name, so they are not unseen: {named}"
+                f"name, so they are not unseen: {_some(videos, _SHOWN)}"
             )
         if classes:
             lines.append(
@@ -81,6 +76,27 @@ class Known:
         """A result that says of which videos it is, and which of its classes and videos were trained on."""
         classes, videos = self.classes_of(data), self.videos_of(data)
         return dataclasses.replace(result, seen_classes=classes, trained_videos=videos, contents=digest(data.manifest))
+
+
+def videos_seen_before(files: np.ndarray, measured: Sequence[DataSet]) -> list[str]:
+    """A line for each set with videos that the weights a run starts from were trained on; `files`: int64, their contents."""
+    found = [(data, _paths_of(data, files)) for data in measured]
+    return [
+        f"warning: the weights were trained on {len(paths)} of the {len(data.manifest)} videos of '{data.name}', by their "
+        f"contents: {_some(paths, 3)}"
+        for data, paths in found
+        if paths
+    ]
+
+
+def _paths_of(data: DataSet, files: np.ndarray) -> list[str]:
+    rows = np.flatnonzero(np.isin(file_identities(data.manifest), files))
+    paths = data.manifest.paths
+    return [paths[row] for row in rows.tolist()]
+
+
+def _some(names: Sequence[str], shown: int) -> str:
+    return "; ".join(names[:shown]) + "; ..." * (len(names) > shown)
 
 
 def _keys(name: str) -> tuple[str | tuple[str, ...], ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoint import checkpoint_file
+from engine.data.footage import digest
 from engine.distributed import broadcast_from_main
 from engine.errors import InputError
 from engine.results import pictures
@@ -79,7 +80,11 @@ def _is_of(older: Results, run: Run, sets: Sets) -> bool:
         (name, test.all_classes.num_videos + len(test.failures), tuple(row.name for row in test.per_class))
         for name, test in older.tests.items()
     ]
-    return alike and ours == theirs
+    contents = [
+        (test.contents, digest(each.data.manifest))
+        for test, each in zip(older.tests.values(), sets.tests, strict=False)
+    ]
+    return alike and ours == theirs and all(then in (now, None) for then, now in contents)
 
 
 def _facts(run: Run, sets: Sets) -> dict[str, Any]:

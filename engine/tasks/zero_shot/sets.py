@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from engine.config import Config
-from engine.data.footage import Footage
+from engine.data.footage import LEFT_OUT, Footage
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.models.weights import weights_classes
 from engine.semantics.classes import ClassEmbeddings, KeptVectors, build_class_embeddings
@@ -75,7 +75,7 @@ def read_sets(
     """
     words = KeptVectors(config.words)
     tests = load_tests(config.data.tests)
-    training_sets = load_training_sets(config.data)
+    training_sets = load_training_sets(config.data, undrawn=remembered is not None)
     removed, notes = remove_overlap(
         config.train.exclude_overlap,
         [(part.name, part.classes) for part in training_sets],
@@ -102,7 +102,16 @@ def read_sets(
         decoding=choose_decoding(config, device, [each.manifest for each in every]),
         footage=data.footage,
         prior_classes=prior_classes,
-        notes=[*notes, *unknown, *same_videos(data.train, every[1:])],
+        notes=[*notes, *unknown, *_copies(data.footage), *same_videos(data.train, every[1:])],
+    )
+
+
+def _copies(footage: Footage) -> list[str]:
+    count = int((footage.part == LEFT_OUT).sum())
+    return (
+        [f"{count} videos are neither trained on nor held out: they show what others show that are trained on"]
+        if count
+        else []
     )
 
 

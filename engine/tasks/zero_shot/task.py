@@ -15,7 +15,7 @@ from engine.data.batch import ClipBatch
 from engine.data.footage import Footage
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.sampler import epoch_length
-from engine.data.sources import class_lookup, videos_seen_before
+from engine.data.sources import DataSet, class_lookup
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.losses import build_loss
@@ -30,7 +30,7 @@ from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.tasks.task import Measured, Task
 from engine.tasks.zero_shot.control import control_config
-from engine.tasks.zero_shot.known import Known
+from engine.tasks.zero_shot.known import Known, videos_seen_before
 from engine.tasks.zero_shot.measuring import measure
 from engine.tasks.zero_shot.model import build_model
 from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show, show_before_control
@@ -152,16 +152,17 @@ class ZeroShot(Task):
         return [
             f"training: {len(train.manifest)} videos of {len(train.classes)} classes ({train.name}); "
             f"{run.total_steps} steps of {run.config.train.batch_size} snippets, {run.config.train.epochs} epochs",
-            *(
-                f"unseen: {len(each.data.manifest)} videos of {len(each.data.classes)} classes ({each.data.name})"
-                for each in self.sets.measured
-                if each is not self.sets.held_out_videos
-            ),
+            *(self._introduced(each.data) for each in self.sets.measured if each is not self.sets.held_out_videos),
             f"class vectors: {self.sets.classes.description}",
             f"model: {model.backbone}, width {model.width}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "
             f"{run.model.weights_from}, {self.precision.name}{compiled}",
             f"decoder: {self.sets.decoding}",
         ]
+
+    def _introduced(self, data: DataSet) -> str:
+        known = len(self._known().classes_of(data))
+        what = f"test, {known} of its classes trained on" if known else "unseen"
+        return f"{what}: {len(data.manifest)} videos of {len(data.classes)} classes ({data.name})"
 
     def news(self, *, sums: bool) -> list[str]:
         return self.sets.decoding.news(sums=sums)
@@ -218,7 +219,8 @@ class ZeroShot(Task):
         remembered, ours = Footage.from_state(state), self.sets.footage
         if remembered is not None:
             is_same = np.array_equal(remembered.rows, ours.rows) and np.array_equal(remembered.part, ours.part)
-            if is_same or any(remembered.difference(ours)):
+            is_drawn = any(source.video_share < 1 for source in self.config.data.train)
+            if is_same or (any(remembered.difference(ours)) and not is_drawn):
                 return []
             self._put(read_sets(self.config, self.ranks.device, remembered))
             return [
