@@ -3,5 +3,6 @@
 accuracy   what a set of videos gave, as it is kept      record     results.json: written, read, replaced whole
 table      text, Markdown, CSV                           tables     of test sets: for people, and as CSV
 figures    colours, sizes, PNG                           pictures   of results and clips      plots   of experiments
+labels     names beside points and titles that fit       scripts    names in any script in a PNG
 tsne       points on a plane                             visual_report   one HTML file, and the same in TensorBoard
 """

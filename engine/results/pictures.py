@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LABEL_INCHES = 0.13  # least distance of two readable labels
+_TALLEST = 600.0  # inches, of 100 pixels: matplotlib draws no more than 2**16 pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ def confusion_figure(result: ZeroShotResult) -> "Figure":
 def class_accuracy_figure(result: ZeroShotResult) -> "Figure":
     """Top-1 of each class, best first, with the class it is most often taken for, and the chance level."""
     rows = sorted(result.per_class, key=lambda row: (row.num_videos == 0, -np.nan_to_num(row.top1), row.name))
-    figure = new_figure(9, float(np.clip(0.2 * len(rows) + 1.6, 3, 60)))
+    height = max(3.0, min(0.2 * len(rows) + 1.6, max(60.0, _LABEL_INCHES * 1.05 * len(rows) + 1.6)))
+    figure = new_figure(9, min(height, _TALLEST))
     axes = figure.subplots()
     indices = np.arange(len(rows))
     accuracy = np.array([row.top1 if row.num_videos else 0.0 for row in rows])

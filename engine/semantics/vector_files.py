@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from gensim.models import KeyedVectors
 
 CACHE_FROM_BYTES = 64 << 20  # smaller vector tables load in about a second and are not cached
-_CUT, _UNFIT = (struct.error, AssertionError), (ValueError, NotImplementedError, MemoryError)  # what gensim raises
+_CUT, _UNFIT = (
+    (struct.error, AssertionError),
+    (ValueError, ArithmeticError, LookupError, NotImplementedError, MemoryError),
+)  # by gensim
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,6 +66,7 @@ def test_class_bars_show_accuracy_and_confusion():
     assert any("taken for" in text.get_text() for text in axes.texts)
     many = figures.figure_array(pictures.class_accuracy_figure(result_of(101)))
     assert many.shape[0] > 2000
+    assert pictures.class_accuracy_figure(result_of(700)).get_figheight() > 700 * 0.13  # no name over the next
 
 
 def test_strips_hold_the_frames_in_order():

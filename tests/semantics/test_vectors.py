@@ -472,3 +472,33 @@ def test_a_cache_that_cannot_be_written_is_only_a_warning(tmp_path, monkeypatch,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert read_vector_file(write_binary(tmp_path / "w.bin")).words == WORDS
     assert "not cached" in caplog.text
+
+
+def test_damaged_files_are_tables_or_one_error(tmp_path, fasttext):
+    text = "".join(text_lines()).encode()
+    binary = write_binary(tmp_path / "w.bin").read_bytes()
+    bases = [b"6 5\n" + text, text, binary, fasttext[0].read_bytes(), gzip.compress(text), lzma.compress(binary)]
+    generator = np.random.default_rng(0)
+    inserts = [b"\n", b" ", b"\t", b"\r\n", b"\0", b"\xff", b"999999999", b"nan "]
+    num_read = 0
+    for number in range(600):
+        content = bytearray(bases[number % len(bases)])
+        for _ in range(generator.integers(1, 4)):
+            place, kind = int(generator.integers(len(content))), generator.integers(4)
+            if kind == 0:
+                content[place] = generator.integers(256)
+            elif kind == 1:
+                del content[place + 1 :]
+            elif kind == 2:
+                content[place:place] = inserts[generator.integers(len(inserts))]
+            else:
+                del content[place + 1 : place + 20]
+        (tmp_path / "damaged").write_bytes(content)
+        try:
+            table = read_vector_file(tmp_path / "damaged")
+        except InputError:
+            continue
+        num_read += 1
+        assert len(set(table.words)) == len(table.words) == len(table.vectors) > 0
+        assert all(table.words) and np.isfinite(table.vectors).all()
+    assert 20 < num_read < 500

@@ -16,6 +16,7 @@ from engine.results.visual_report.embedding_map import EmbeddingMap
 from engine.results.visual_report.findings import Findings
 
 Spelling = Callable[[str], str]
+_LABEL = 13.0  # 12 in page.css, and bold, which is wider
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ def plane_chart(
     spots = in_chart(plane.classes)
     classes = [Point(x, y, colors[i], result.classes[i]) for i, (x, y) in enumerate(spots)]
     dots = [(video.x, video.y) for video in videos]
-    labels = place_labels(spots, list(map(spell, result.classes)), 12.0, width, height, dots=dots)
+    labels = place_labels(spots, list(map(spell, result.classes)), _LABEL, width, height, dots=dots)
     return PlaneChart(width, height, tuple(videos), tuple(classes), labels)
 
 
@@ -158,7 +159,7 @@ def distance_chart(
         names.append(spell(row.name))
     return DistanceChart(
         width, height, left, right, top, bottom, y_of(result.all_classes.chance_top1), tuple(points),
-        place_labels([(p.x, p.y) for p in points], names, 12.0, width, bottom, left),
+        place_labels([(p.x, p.y) for p in points], names, _LABEL, width, bottom, left),
         tuple((x_of(i * step), f"{i * step:g}") for i in range(int(first), int(last) + 1)),
         tuple((y_of(i / 4), f"{25 * i} %") for i in range(5)),
     )  # fmt: skip
