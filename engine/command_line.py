@@ -4,13 +4,25 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from engine.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells of a wrong option like of any other mistake, in one line; argparse prints all options before it."""
+    """Tells of a wrong option like of any other mistake, in one line; argparse prints all options before it.
+
+    So it does where there is no folder for temporary files, without which torch cannot even be imported.
+    """
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> tuple[argparse.Namespace, list[str]]:
+        """Called by argparse, whichever way options are read."""
+        found = super().parse_known_args(*arguments, **options)
+        try:
+            tempfile.gettempdir()
+        except OSError as error:
+            raise InputError(f"{error.strerror}: name one with the variable TMPDIR") from error
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse."""

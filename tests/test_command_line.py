@@ -1,5 +1,6 @@
 """Command lines: a wrong option and a folder that cannot be written are one line each."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,25 @@ def test_a_folder_that_cannot_be_written_is_named_with_its_option(tmp_path):
         with pytest.raises(InputError, match=rf"--out: cannot write into '{path}' \(.*\): choose another folder"):
             output_folder(path, "--out")
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_no_folder_for_temporary_files_is_one_line(monkeypatch, tmp_path, capsys):
+    """In place of the traceback that `import torch` would end in."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    with pytest.raises(
+        InputError, match=r"No usable temporary directory found in .*: name one with the variable TMPDIR"
+    ):
+        Parser().parse_args([])
+    with pytest.raises(SystemExit) as ended:
+        Parser().parse_args(["--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage:")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_folder_on_a_full_disk_is_refused_before_the_work(monkeypatch, tmp_path):
+    """There a file can be made, but nothing written into it."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115
+    with pytest.raises(InputError, match=r"--out: cannot write into .* \(No space left on device\)"):
+        output_folder(tmp_path, "--out")

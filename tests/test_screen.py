@@ -1,10 +1,8 @@
 """What cannot be printed costs lines on the screen; the work and its exit status stay what they are."""
 
 import io
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,33 +10,9 @@ from engine.command_line import check_shown
 from engine.errors import InputError, run_command
 from engine.screen import Screen, lenient_screen, plain
 from tests.environment import ROOT, environment
-
-
-def broken_pipe() -> io.TextIOWrapper:
-    reader, writer = os.pipe()
-    os.close(reader)
-    return os.fdopen(writer, "w")
-
-
-def full_disk() -> io.TextIOWrapper:
-    return Path("/dev/full").open("w")
-
-
-def closed() -> io.TextIOWrapper:
-    with Path(os.devnull).open("w") as stream:
-        return stream
-
-
-STREAMS = {"closed pipe": broken_pipe, "full disk": full_disk, "closed stream": closed}
-
+from tests.screens import STREAMS, break_screen, full_disk
 
 every_kind = pytest.mark.parametrize("kind", STREAMS)
-
-
-def break_screen(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """stdout and stderr that cannot be written. Within the test: pytest puts its own there before it."""
-    for name in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, name, STREAMS[kind]())
 
 
 @every_kind

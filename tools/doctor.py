@@ -39,6 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
         # Without the build's name (+cu130), which package indices and databases of vulnerabilities do not know.
         pinned = {name: version.partition("+")[0] for name, version in installed().items() if name != "unseen"}
         print("\n".join(f"{name}=={version}" for name, version in pinned.items()))
+        check_shown()
         return
     findings = diagnose(arguments.runs, arguments.data)
     if arguments.json:

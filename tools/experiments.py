@@ -32,7 +32,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from engine.command_line import output_folder
+from engine.command_line import check_shown, output_folder
 from engine.config import load_config
 from engine.data.manifest import Manifest
 from engine.errors import InputError
@@ -62,6 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
         rows = [[job.name, "yes" if job.is_done() else "no", job.folder.name] for job in jobs.values()]
         print(Table(["cell", "finished", "folder"], rows).text())
         print(f"\n{len(rows)} cells, {sum(row[1] == 'no' for row in rows)} to run")
+        check_shown()
         return
     if arguments.only_report:
         missing = [job for job in jobs.values() if not job.is_done()]
