@@ -97,7 +97,7 @@ def known_footage(loaded: LoadedModel) -> Footage:
     if reason := changed_manifest(loaded.path.parent.parent, sources):
         raise InputError(
             f"'{loaded.path}' remembers its videos by their row numbers alone, as runs of earlier versions do, and {reason}: what "
-            "was held out cannot be told from what was trained on. Name a set of other videos, or train anew"
+            "was held out cannot be told from what was trained on. Put the manifest of then back, or train anew"
         )
     others = {name for data in sets for name in data.classes} - set(loaded.train_classes)
     return load_training(config, others, sets, join_copies=False).footage
