@@ -15,7 +15,7 @@ from engine.config import Config
 from engine.data.config import SourceConfig
 from engine.data.footage import file_identities
 from engine.data.manifest import Manifest
-from engine.data.sources import load_trained
+from engine.data.sources import DataSet, load_trained
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.generalised import seen_videos
@@ -23,6 +23,7 @@ from engine.preemption import StopVote
 from engine.provenance import append_provenance
 from engine.run import Run, save_run
 from engine.schema import parse
+from engine.tasks.zero_shot.known import Known
 from engine.tasks.zero_shot.trained import known_footage, load_for_inference
 from tests import jobs
 from tests.rows import row
@@ -306,6 +307,15 @@ def test_weights_remember_what_they_were_trained_on(tmp_path):
     assert seen < set(loaded.footage.trained_files.tolist())
     third = build(tmp_path, others, "second", data={"tests": tests})  # resumed
     assert np.array_equal(third.task.files_before, second.task.files_before)
+
+
+def test_videos_of_unknown_contents_are_not_passed_off_as_new(tmp_path):
+    loaded = load_for_inference(saved(build(tmp_path, whole())), CPU.device)
+    known = Known.of(loaded, loaded.footage)
+    old = DataSet("old", Manifest.from_rows([row("x.mp4", "dive"), row("y.mp4", "fly", content_hash=-5)], tmp_path))
+    (line,) = known.warnings(old)
+    assert line.startswith("'old': the manifest does not tell the contents of 1 videos")
+    assert Known.of(loaded, None).warnings(old) == []
 
 
 @pytest.fixture

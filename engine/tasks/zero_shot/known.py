@@ -60,6 +60,12 @@ class Known:
         """Lines that name the classes and videos of a test set that are not unseen."""
         classes, videos = self.classes_of(data), self.videos_of(data) or []
         lines = []
+        unknown = data.manifest.table.column("content_hash").null_count
+        if self.files is not None and unknown:
+            lines.append(
+                f"'{data.name}': the manifest does not tell the contents of {unknown} videos, so they are held against those "
+                "trained on by path and size alone (a store's by checksum): index, or ingest, them again"
+            )
         if videos:
             lines.append(
                 f"warning: '{data.name}': the model was trained on {len(videos)} of these videos, by their contents under any "
