@@ -55,6 +55,22 @@ def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, c
         StoreWriter(out, SETTINGS, 2**30)
 
 
+def test_a_store_of_before_with_other_frames_is_made_anew(tmp_path, capsys):
+    """As earlier versions had it where stamps were of decoding, or the rate variable."""
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    for name, count in (("x", 12), ("y", 9)):
+        write_video(tmp_path / "raw" / "a" / f"{name}.mp4", (picture(number, 96, 96) for number in range(count)))
+    index_folder(tmp_path / "raw", tmp_path / "m.parquet")
+    source, out = Manifest.load(tmp_path / "m.parquet"), tmp_path / "s"
+    ingest(source, out, SETTINGS, WorkSettings())
+    journal = out / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"num_frames": 12', '"num_frames": 13'))
+    capsys.readouterr()
+    assert ingest(source, out, SETTINGS, WorkSettings()).num_frames == 21
+    assert "1 of 2 files are in the store and unchanged" in capsys.readouterr().err
+    assert verify(out, 10).problems == []
+
+
 def test_a_file_that_changed_since_it_was_indexed_is_refused(tmp_path):
     """Another video of the same size in bytes; ingested before, or not."""
     root = tmp_path / "raw"

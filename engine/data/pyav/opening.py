@@ -61,8 +61,9 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def _precedence(stream: VideoStream) -> tuple[bool, bool, bool]:
-    can_decode, is_default = stream.codec_context is not None, bool(stream.disposition & Disposition.default)
-    is_picture = can_decode and stream.codec_context.codec.canonical_name in _PICTURE_CODECS
+    context, is_default = stream.codec_context, bool(stream.disposition & Disposition.default)
+    can_decode = context is not None and context.width > 0  # 0: announced, and then nothing came
+    is_picture = can_decode and context.codec.canonical_name in _PICTURE_CODECS
     stands_back = stream.disposition & _BESIDE or stream.frames == 1 or (is_picture and not is_default)
     return can_decode, not stands_back, is_default
 
