@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import types
 import typing
 from pathlib import Path
 
@@ -27,10 +26,12 @@ def keys(section: type, above: str = "") -> set[str]:
     """section.key of all keys below a section of the config; those of a list's entries with N for the number."""
     found = set()
     for field_name, hint in typing.get_type_hints(section).items():
-        name, parts = f"{above}{field_name}", {hint, *typing.get_args(hint)} - {types.NoneType}
+        name = f"{above}{field_name}"
         found.add(name)
-        for inner in filter(dataclasses.is_dataclass, parts):
-            found |= keys(inner, f"{name}.N." if typing.get_origin(hint) is list else f"{name}.")
+        for part in {hint, *typing.get_args(hint)}:  # of `list[Section] | None` the list is one
+            inner = next(filter(dataclasses.is_dataclass, (part, *typing.get_args(part))), None)
+            if inner is not None:
+                found |= keys(inner, f"{name}.N." if typing.get_origin(part) is list else f"{name}.")
     return found
 
 
