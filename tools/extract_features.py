@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
         waiting = report.waited_s / report.seconds
         lines |= {
             "speed": f"{report.num_new / report.seconds:.2f} videos/s, {report.video_s / report.seconds:.1f} times real time",
-            "decoding": f"{report.decode_share:.0%} of the work; the network waited for frames {waiting:.0%} of the time",
+            "decoding": f"{report.decode_share:.0%} of the CPU's work; the network waited for frames {waiting:.0%} of the time",
         }
     print(f"features in '{arguments.out}'")
     for name, text in lines.items():

@@ -46,7 +46,7 @@ class ExtractionReport:
 
     num_videos, num_windows: in the cache. num_new: videos that were extracted now; num_dropped: that are gone.
     video_s: how long the new videos play. seconds: that it took; waited_s: of these the network waited for frames.
-    decode_s: of computing in the decoding threads, all together. encode_s: in the network.
+    cpu_s: of computing by all threads; decode_s: by those that decode.
     files: path and reason of each video without features.
     """
 
@@ -57,14 +57,14 @@ class ExtractionReport:
     video_s: float = 0.0
     seconds: float = 0.0
     waited_s: float = 0.0
+    cpu_s: float = 0.0
     decode_s: float = 0.0
-    encode_s: float = 0.0
     files: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def decode_share(self) -> float:
-        """Of decoding in the work of both, decoding and network."""
-        return self.decode_s / max(self.decode_s + self.encode_s, 1e-9)
+        """Of decoding in all that the processor's cores did."""
+        return self.decode_s / max(self.cpu_s, 1e-9)
 
 
 def extract(
@@ -78,7 +78,7 @@ def extract(
     Raises:
         InputError: no video can be used, the folder cannot be written, or it has features of another kind.
     """
-    work, begun = work or Work(), time.monotonic()
+    work, begun, computed_s = work or Work(), time.monotonic(), time.process_time()
     wanted = identities(manifest)
     stamp = Stamp(encoder.name, encoder.digest, encoder.width, encoder.normalised, grid, work.dtype)
     with FeatureWriter(folder, stamp) as writer:
@@ -90,6 +90,7 @@ def extract(
         extraction.run(pending)
         report, failures = extraction.report, extraction.failures
         report.num_dropped, report.seconds = len(gone), time.monotonic() - begun
+        report.cpu_s = time.process_time() - computed_s
         report.files = [{"path": path, "text": text} for path, text in failures.items()]
         kept = [path for path in wanted if path not in failures]
         report.num_videos = len(kept)
@@ -162,9 +163,7 @@ class _Extraction:
 
     def _take(self, pieces: Sequence[Piece], progress: Progress) -> None:
         """Compute the features of some pieces and put them where they belong, in order."""
-        since = time.monotonic()
         features = self._features([piece.frames for piece in pieces if len(piece.frames)])
-        self.report.encode_s += time.monotonic() - since
         for piece in pieces:
             self.report.decode_s += piece.decode_s
             own, features = features[: len(piece.frames)], features[len(piece.frames) :]
