@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> None:
     output_folder(arguments.out, "--out")
     encoder = build_encoder(arguments.model, choose_device(arguments.device))
     grid = parse_grid(arguments.window, arguments.hop, encoder.clip.num_frames * encoder.clip.stride)
-    work = Work(arguments.batch, arguments.threads, arguments.dtype)
+    work = Work(arguments.batch, arguments.threads, arguments.processes, arguments.dtype)
     report = extract(manifest, encoder, arguments.out, grid, work)
     lines = {
         "videos": f"{report.num_videos:,} ({report.num_new:,} new, {report.num_dropped:,} dropped, {len(report.files):,} bad)",

@@ -72,6 +72,8 @@ def extract_features(about: str) -> argparse.Namespace:
     add("--dtype", choices=("float16", "float32"), default="float16", help="as kept (default: %(default)s)")
     add("--batch", type=int, default=32, metavar="N", help="windows in one pass of the network (default: %(default)s)")
     add("--threads", type=int, default=0, metavar="N", help="videos decoded at a time (default: one a core)")
+    add("--processes", action="store_true",
+        help="decode in as many processes: for many cores, and where a file crashes FFmpeg")  # fmt: skip
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     add(
         "--allow-outside", action="store_true", help="let paths of the manifest leave its root, as data.*.allow_outside"

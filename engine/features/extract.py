@@ -20,7 +20,7 @@ from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.cache import CachedVideo, Identity, Stamp, identities, videos_digest
 from engine.features.encoder import Encoder
-from engine.features.reading import Piece, WindowReader
+from engine.features.reading import Piece, PieceMaker, WindowReader
 from engine.features.windows import WindowGrid
 from engine.features.writer import FeatureWriter, Spool
 
@@ -32,11 +32,12 @@ class Work:
     """How the work is done.
 
     batch_size: windows in one pass of the network. num_threads: videos decoded at the same time; 0: one a core.
-    dtype: of the features as kept.
+    in_processes: by as many processes. dtype: of the features as kept.
     """
 
     batch_size: int = 32
     num_threads: int = 0
+    in_processes: bool = False
     dtype: str = "float16"
 
 
@@ -90,7 +91,7 @@ def extract(
         extraction.run(pending)
         report, failures = extraction.report, extraction.failures
         report.num_dropped, report.seconds = len(gone), time.monotonic() - begun
-        report.cpu_s = time.process_time() - computed_s
+        report.cpu_s = time.process_time() - computed_s + (report.decode_s if work.in_processes else 0.0)
         report.files = [{"path": path, "text": text} for path, text in failures.items()]
         kept = [path for path in wanted if path not in failures]
         report.num_videos = len(kept)
@@ -141,8 +142,9 @@ class _Extraction:
         self._paths = paths
         videos = [(self._manifest.video(row), float(rates[row])) for row in rows]
         num_frames = sum(video.file_frames for video, _ in videos)
-        threads, clip = self._work.num_threads or default_threads(), self._encoder.clip
-        reading = WindowReader(videos, clip, self._writer.stamp.grid, self._work.batch_size, threads)
+        maker = PieceMaker(self._encoder.clip, self._writer.stamp.grid, self._work.batch_size)
+        threads = self._work.num_threads or default_threads()
+        reading = WindowReader(videos, maker, threads, in_processes=self._work.in_processes)
         try:
             with reading, Progress(num_frames, "frame", label="features") as progress:
                 waiting, num_windows, since = [], 0, time.monotonic()
@@ -184,7 +186,7 @@ class _Extraction:
             )
             progress.advance(len(self.failures), max(0, done - video.num_told))
             video.num_told = max(done, video.num_told)
-            if is_last:
+            if piece.is_last:
                 self._in_hand.pop(piece.video).spool.close()
 
     def _features(self, frames: Sequence[np.ndarray]) -> np.ndarray:

@@ -58,8 +58,8 @@ def kill_when(out, num_videos, process):
 def test_killed_twice_and_gone_on_with_nothing_is_lost_or_doubled(home, tmp_path, monkeypatch, capsys):
     whole, out = tmp_path / "whole", tmp_path / "killed"
     assert call_tool(*arguments(home, whole, "--threads", 1), monkeypatch=monkeypatch) == 0
-    for num_videos in (6, 18):
-        process = start_tool(*arguments(home, out, "--threads", 2))
+    for num_videos, how in ((6, ()), (18, ("--processes",))):
+        process = start_tool(*arguments(home, out, "--threads", 2, *how))
         kill_when(out, num_videos, process)
         assert process.returncode == -signal.SIGKILL
         assert not (out / "videos.parquet").exists()

@@ -22,7 +22,7 @@ from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
-from engine.features.reading import WindowReader
+from engine.features.reading import PieceMaker, WindowReader
 from engine.features.windows import WindowGrid
 from engine.records import append_record
 from engine.results.table import Table
@@ -75,7 +75,7 @@ def windows_per_second(way: Callable[[], int]) -> float:
 
 def in_order(videos: Videos, clip: ClipFormat, grid: WindowGrid) -> int:
     """Every video once; returns the number of windows."""
-    with WindowReader(videos, clip, grid, _CALL, 1) as pieces:
+    with WindowReader(videos, PieceMaker(clip, grid, _CALL), 1) as pieces:
         return sum(len(piece.frames) for piece in pieces)
 
 
