@@ -1,11 +1,9 @@
 """What turns the frames of windows into features: one contract for every network that can.
 
-A new kind of network is a class with what `Encoder` asks for, and an entry in `_BUILDERS` (by a name of its own) or a line in
-`build_encoder` (by what --model looks like).
+A new kind of network is a function in `_BUILDERS`; it gives a `BackboneEncoder`, or anything else that is an `Encoder`.
 """
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,14 +12,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.evaluate import Inference, snippet_features
+from engine.models.embedder import Embedder, build_embedder
 from engine.tasks.zero_shot.trained import load_for_inference
-
-_BUILDERS: Mapping[str, tuple[str, str]] = {  # --model -> module, and its function device -> Encoder
-    "installed": ("engine.models.installed", "build_installed"),
-}
 
 
 class Encoder(Protocol):
@@ -42,28 +38,24 @@ class Encoder(Protocol):
         ...
 
 
-class RunEncoder:
-    """The backbone of a trained run: features before the linear layer, f_v of the paper (Sec. 3.1).
+class BackboneEncoder:
+    """The backbone of a model: features before the linear layer, f_v of the paper (Sec. 3.1).
 
     Before it, because a video is the mean of its features *there* (Sec. 4.4): the linear layer over a mean of them gives the
-    run's own answer, and a new layer can be fitted to them. Computed in float32 on every device, so that they can be repeated.
+    model's own answer, and a new layer can be fitted to them. Computed in float32 on every device, so that they can be repeated.
 
     Args:
-        path: a run folder or a checkpoint file.
-
-    Raises:
-        InputError: there is no such model.
+        model: on `device`, in eval mode.
+        architecture: tells backbones of equal weights apart, in the digest.
     """
 
     normalised = False
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        loaded = load_for_inference(path, device)
-        self.model, self.clip = loaded.model, loaded.config.clip
-        self.width = self.model.backbone.feature_dim
-        self.name = f"{loaded.path.resolve().parent.parent.name}/{loaded.path.name} (step {loaded.step})"
-        self.digest = digest_of(self.model.backbone.state_dict(), self.clip, loaded.config.model.backbone)
-        self._how = Inference(self.clip, 1, 1, device, torch.float32, progress=False)
+    def __init__(self, model: Embedder, clip: ClipFormat, name: str, architecture: str, device: torch.device) -> None:
+        self.model, self.clip, self.name = model, clip, name
+        self.width = model.backbone.feature_dim
+        self.digest = digest_of(model.backbone.state_dict(), clip, architecture)
+        self._how = Inference(clip, 1, 1, device, torch.float32, progress=False)
 
     def __call__(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
         """See `Encoder`."""
@@ -77,20 +69,32 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
     Raises:
         InputError: there is no such model.
     """
-    if model in _BUILDERS:
-        module, name = _BUILDERS[model]
-        try:
-            build: Callable[[torch.device], Encoder] = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise InputError(
-                f"--model {model}: this version has no such network ({error}): name a run's folder or a checkpoint file"
-            ) from error
-        return build(device)
-    if not Path(model).exists():
+    if Path(model).exists():
+        loaded = load_for_inference(Path(model), device)
+        name = f"{loaded.path.resolve().parent.parent.name}/{loaded.path.name} (step {loaded.step})"
+        return BackboneEncoder(loaded.model, loaded.config.clip, name, loaded.config.model.backbone, device)
+    if model not in _BUILDERS:
+        others = ", ".join(_BUILDERS)
         raise InputError(
-            f"--model is '{model}': there is no run folder or checkpoint file of that name; other models: {', '.join(_BUILDERS)}"
+            f"--model is '{model}': there is no run folder or checkpoint file of that name; other models: {others}"
         )
-    return RunEncoder(Path(model), device)
+    return _BUILDERS[model](device)
+
+
+def _installed(device: torch.device) -> Encoder:
+    """The image network whose weights a dependency carries, on four frames of a window, their features averaged."""
+    try:
+        from engine.models.image_weights import INSTALLED_NETWORK
+    except ImportError as error:
+        raise InputError(
+            f"--model installed: this version has no such network ({error}): name a run's folder or a checkpoint file"
+        ) from error
+    clip = ClipFormat(num_frames=4, stride=4, short_side=160, crop=160)
+    model = build_embedder(ModelConfig(backbone=INSTALLED_NETWORK, weights="installed"), clip, embed_dim=1)
+    return BackboneEncoder(model.to(device).eval(), clip, "installed", INSTALLED_NETWORK, device)
+
+
+_BUILDERS: Mapping[str, Callable[[torch.device], Encoder]] = {"installed": _installed}  # by what --model is
 
 
 def digest_of(weights: Mapping[str, torch.Tensor], clip: ClipFormat, architecture: str) -> str:

@@ -158,7 +158,7 @@ def test_bad_input_is_one_line(home, tmp_path, change, told, monkeypatch, capsys
 def test_installed_says_what_is_missing_or_works(home, tmp_path, monkeypatch, capsys):
     words = (home / "m.parquet", "--model", "installed", "--out", tmp_path / "f")
     status = call_tool("extract_features.py", *words, monkeypatch=monkeypatch)
-    if not (Path(__file__).parents[2] / "engine" / "models" / "installed.py").exists():
+    if not (Path(__file__).parents[2] / "engine" / "models" / "image_weights.py").exists():
         assert status == 2
         assert "--model installed: this version has no such network" in capsys.readouterr().err
     else:
