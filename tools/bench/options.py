@@ -172,6 +172,18 @@ def ingest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", type=int, help="settings tried (default: all)")
 
 
+def windows(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py windows`."""
+    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones, groups of 250 frames)")
+    parser.add_argument("--num-videos", type=int, default=8, help="taken at random (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each contestant (default: %(default)s)")
+    parser.add_argument("--hop", type=int, default=8, help="frames from one window to the next (default: %(default)s)")
+    parser.add_argument("--short-side", type=int, default=128, help="of the windows, pixels (default: 128)")
+    parser.add_argument("--crop", type=int, default=112, help="of the windows, pixels (default: 112)")
+    parser.add_argument("--seed", type=int, default=0, help="of the videos (default: 0)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
 def compute(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py compute`."""
     backbones = dataclasses.fields(ModelConfig)[0].metadata["choices"]
@@ -255,6 +267,7 @@ BENCHMARKS = {  # each is a module of this folder
     "decode": decode,
     "decode_gpu": decode_gpu,
     "ingest": ingest,
+    "windows": windows,
     "compute": compute,
     "train": train,
     "kernels": kernels,

@@ -1,0 +1,108 @@
+"""What turns the frames of windows into features: one contract for every network that can.
+
+A new kind of network is a function in `_BUILDERS`; it gives a `BackboneEncoder`, or anything else that is an `Encoder`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from engine.config import ModelConfig
+from engine.data.batch import ClipFormat
+from engine.errors import InputError
+from engine.evaluate import Inference, snippet_features
+from engine.models.embedder import Embedder, build_embedder
+from engine.tasks.zero_shot.trained import load_for_inference
+
+
+class Encoder(Protocol):
+    """A network, ready for inference on its device.
+
+    clip: frames, stride and size of the clips it takes. width: D, length of a feature. normalised: features have length 1.
+    name: what it is called in messages. digest: of its weights and clip format; equal only for equal features.
+    """
+
+    clip: ClipFormat
+    width: int
+    normalised: bool
+    name: str
+    digest: str
+
+    def __call__(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Clips uint8 [N, T, H, W, 3], on any device -> features float32 [N, D] on the encoder's."""
+        ...
+
+
+class BackboneEncoder:
+    """The backbone of a model: features before the linear layer, f_v of the paper (Sec. 3.1).
+
+    Before it, because a video is the mean of its features *there* (Sec. 4.4): the linear layer over a mean of them gives the
+    model's own answer, and a new layer can be fitted to them. Computed in float32 on every device, so that they can be repeated.
+
+    Args:
+        model: on `device`, in eval mode.
+        architecture: tells backbones of equal weights apart, in the digest.
+    """
+
+    normalised = False
+
+    def __init__(self, model: Embedder, clip: ClipFormat, name: str, architecture: str, device: torch.device) -> None:
+        self.model, self.clip, self.name = model, clip, name
+        self.width = model.backbone.feature_dim
+        self.digest = digest_of(model.backbone.state_dict(), clip, architecture)
+        self._how = Inference(clip, 1, 1, device, torch.float32, progress=False)
+
+    def __call__(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """See `Encoder`."""
+        with torch.inference_mode():
+            return snippet_features(self.model, torch.as_tensor(frames), self._how)
+
+
+def build_encoder(model: str, device: torch.device) -> Encoder:
+    """The encoder that --model names: a run's folder or checkpoint file, or one of `_BUILDERS`.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if Path(model).exists():
+        loaded = load_for_inference(Path(model), device)
+        name = f"{loaded.path.resolve().parent.parent.name}/{loaded.path.name} (step {loaded.step})"
+        return BackboneEncoder(loaded.model, loaded.config.clip, name, loaded.config.model.backbone, device)
+    if model not in _BUILDERS:
+        others = ", ".join(_BUILDERS)
+        raise InputError(
+            f"--model is '{model}': there is no run folder or checkpoint file of that name; other models: {others}"
+        )
+    return _BUILDERS[model](device)
+
+
+def _installed(device: torch.device) -> Encoder:
+    """The image network whose weights a dependency carries, on four frames of a window, their features averaged."""
+    try:
+        from engine.models.image_weights import INSTALLED_NETWORK
+    except ImportError as error:
+        raise InputError(
+            f"--model installed: this version has no such network ({error}): name a run's folder or a checkpoint file"
+        ) from error
+    clip = ClipFormat(num_frames=4, stride=4, short_side=160, crop=160)
+    model = build_embedder(ModelConfig(backbone=INSTALLED_NETWORK, weights="installed"), clip, embed_dim=1)
+    return BackboneEncoder(model.to(device).eval(), clip, "installed", INSTALLED_NETWORK, device)
+
+
+_BUILDERS: Mapping[str, Callable[[torch.device], Encoder]] = {"installed": _installed}  # by what --model is
+
+
+def digest_of(weights: Mapping[str, torch.Tensor], clip: ClipFormat, architecture: str) -> str:
+    """128 bits, as hexadecimal digits, of all tensors with their names, the clip format, and what tells equal weights apart."""
+    shape = (clip.num_frames, clip.stride, clip.short_side, clip.crop)
+    digest = hashlib.blake2b(json.dumps([architecture, *shape]).encode(), digest_size=16)
+    for name, tensor in sorted(weights.items()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\0".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

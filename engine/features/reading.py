@@ -1,0 +1,199 @@
+"""The windows of many videos, decoded beside the model: every video once, from its first frame to its last.
+
+A video is one thread's from beginning to end, or that of the process which the thread has: processes share no lock, and a file
+that crashes FFmpeg costs its own process. What waits for the model is bounded by windows, not by the length of videos.
+"""
+
+import copy
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from engine.data.batch import ClipFormat, Video
+from engine.data.process_pool import Lost, Worker
+from engine.data.pyav.decode import compute_alone
+from engine.data.pyav.files import Unusable
+from engine.data.pyav.in_order import InOrderDecoder
+from engine.features.windows import Window, WindowCutter, WindowGrid
+
+_WAIT_S = 0.1  # between looks at whether the reader was closed
+_LIMIT_S = 3600.0  # of a process for one piece: a file that yields no frame is given up long before
+
+VideoAndRate = tuple[Video, float]  # and its average frames a second; 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some windows of a video, in order; or its end.
+
+    frames: uint8 [n, T, H, W, 3]. spans: float64 [n, 2], start and end in seconds.
+    duration_s: of the whole video to the end of its last frame, in its last piece, which has no windows; else None.
+    failure: why the video is of no use, in its last piece.
+    decode_s: seconds of computing that the piece took.
+    video: place in the list of videos.
+    """
+
+    frames: np.ndarray
+    spans: np.ndarray
+    duration_s: float | None = None
+    failure: str | None = None
+    decode_s: float = 0.0
+    video: int = -1
+
+    @property
+    def is_last(self) -> bool:
+        return self.duration_s is not None or self.failure is not None
+
+
+_END = Piece(np.empty(0, np.uint8), np.empty((0, 2)))
+
+
+class PieceMaker:
+    """Cuts videos into pieces, in the calling thread. Not thread-safe.
+
+    Args:
+        piece_size: most windows of a piece.
+    """
+
+    def __init__(self, clip: ClipFormat, grid: WindowGrid, piece_size: int) -> None:
+        self._clip, self._grid, self._piece_size = clip, grid, piece_size
+        self._shape = (clip.num_frames, clip.crop, clip.crop, 3)
+        self._decoder: InOrderDecoder | None = None  # with the first video: a maker is sent to processes
+        self._begun: Iterator[Piece] = iter(())
+
+    def __call__(self, video: VideoAndRate | None) -> Piece:
+        """The first piece of a video, or (None) the next one of that video: what a process is asked."""
+        if video is not None:
+            torch.set_num_threads(1)  # the other cores have processes of their own
+            self._begun = self.pieces(*video)
+        return next(self._begun)
+
+    def pieces(self, video: Video, rate: float) -> Iterator[Piece]:
+        """The pieces of a video; what is wrong with it is said by the last one."""
+        self._decoder = self._decoder or InOrderDecoder(self._clip)
+        cutter, waiting, end_s = WindowCutter(self._grid, self._clip.num_frames), [], 0.0
+        since = time.thread_time()
+        failure = "it is a picture: only videos have windows" if video.is_still else None
+        try:
+            for start_s, end_s, picture in () if video.is_still else self._decoder.frames(video, rate):
+                waiting += cutter.add(start_s, end_s, picture)
+                if len(waiting) >= self._piece_size:
+                    yield self._piece(waiting, since)
+                    since, waiting = time.thread_time(), []
+            waiting += cutter.finish()
+        except Unusable as error:
+            failure = str(error)
+        if waiting and failure is None:
+            yield self._piece(waiting, since)
+            since = time.thread_time()
+        if not end_s:
+            failure = failure or "it has no frames"
+        yield replace(_END, duration_s=None if failure else end_s, failure=failure, decode_s=time.thread_time() - since)
+
+    def _piece(self, windows: Sequence[Window], since: float) -> Piece:
+        frames = np.stack([frame for window in windows for frame in window.frames]).reshape(-1, *self._shape)
+        spans = np.array([(window.start_s, window.end_s) for window in windows])
+        return Piece(frames, spans, decode_s=time.thread_time() - since)
+
+
+class WindowReader:
+    """An iterator over the pieces of all videos; those of different videos come mixed. A context manager.
+
+    Args:
+        maker: how videos are cut.
+        num_threads: videos decoded at the same time.
+        in_processes: each thread has a process that decodes for it.
+    """
+
+    def __init__(
+        self, videos: Sequence[VideoAndRate], maker: PieceMaker, num_threads: int, *, in_processes: bool = False
+    ) -> None:
+        self._videos, self._maker = videos, maker
+        self._ready: queue.Queue[Piece | BaseException] = queue.Queue(num_threads + 1)
+        self._places, self._lock, self._closed = iter(range(len(videos))), threading.Lock(), threading.Event()
+        serve = self._serve_by_process if in_processes else self._serve
+        self._threads = [
+            threading.Thread(target=self._run, args=(serve,), name="windows", daemon=True)
+            for _ in range(min(num_threads, len(videos)))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __iter__(self) -> Iterator[Piece]:
+        num_left = len(self._videos)
+        while num_left:
+            piece = self._ready.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            num_left -= piece.is_last
+            yield piece
+
+    def __enter__(self) -> "WindowReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, serve: Callable[[], None]) -> None:
+        try:
+            serve()
+        except BaseException as error:  # a defect: it is raised where the pieces are read
+            self._put(error)
+
+    def _serve(self) -> None:
+        compute_alone()
+        maker = copy.copy(self._maker)
+        while (place := self._next()) is not None:
+            for piece in maker.pieces(*self._videos[place]):
+                if not self._put(replace(piece, video=place)):
+                    return
+
+    def _serve_by_process(self) -> None:
+        worker = Worker(self._maker)
+        try:
+            while (place := self._next()) is not None:
+                video: VideoAndRate | None = self._videos[place]
+                while True:
+                    worker.give(video)
+                    piece = self._answer(worker)
+                    if isinstance(piece, Lost):
+                        worker.stop()
+                        worker, failure = Worker(self._maker), f"FFmpeg cannot decode it ({piece.text})"
+                        piece = replace(_END, failure=failure)
+                    if piece is None or not self._put(replace(piece, video=place)):
+                        return
+                    if piece.is_last:
+                        break
+                    video = None
+        finally:
+            worker.stop()
+
+    def _answer(self, worker: Worker) -> Piece | Lost | None:
+        """What the process says; None if the reader was closed meanwhile."""
+        until = time.monotonic() + _LIMIT_S
+        while not self._closed.is_set():
+            if worker.connection.poll(_WAIT_S) or time.monotonic() > until:
+                return worker.take_within(_LIMIT_S)
+        return None
+
+    def _next(self) -> int | None:
+        """The place of the next video that nobody has; None if there is none or the reader was closed."""
+        with self._lock:
+            return None if self._closed.is_set() else next(self._places, None)
+
+    def _put(self, piece: Piece | BaseException) -> bool:
+        """Hand a piece over; False if the reader was closed meanwhile."""
+        while not self._closed.is_set():
+            try:
+                self._ready.put(piece, timeout=_WAIT_S)
+            except queue.Full:
+                continue
+            return True
+        return False

@@ -1,0 +1,287 @@
+"""Features of real files: the right frames of every video, grown, mended, dropped, killed and gone on with."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data.manifest import Manifest
+from engine.errors import InputError
+from engine.features.cache import FeatureCache
+from engine.features.extract import Work, extract
+from engine.features.windows import SECONDS, WindowGrid
+from engine.features.writer import FeatureWriter
+from tests.features.small_set import LENGTHS, FrameReader, expected, index, write_set
+
+GRID = WindowGrid(8, 4)
+WORK = Work(batch_size=3, num_threads=2)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos")
+    write_set(root)
+    return root
+
+
+@pytest.fixture
+def root(original, tmp_path):
+    """A copy of the small set that a test may spoil."""
+    shutil.copytree(original, tmp_path / "root")
+    return tmp_path / "root"
+
+
+def run(root, encoder=None, **changes):
+    given = {"grid": GRID, "work": WORK, **changes}
+    manifest = Manifest.load(root / "videos.parquet")
+    return extract(manifest, encoder or FrameReader(), root / "features", given["grid"], given["work"])
+
+
+def check(root, lengths=None, first=None):
+    """That the cache holds these videos, each with its own frames and times, and nothing else."""
+    cache = FeatureCache(root / "features", manifest=Manifest.load(root / "videos.parquet"))
+    lengths = LENGTHS if lengths is None else lengths
+    assert sorted(cache.videos) == [f"shown/{name}" for name in lengths]
+    for name, length in lengths.items():
+        found = cache[f"shown/{name}"]
+        assert np.array_equal(found.features, expected(length, (first or {}).get(name, 0)))
+        starts = 4 * np.arange(len(found.features)) / 25
+        assert np.allclose(found.start_s, starts, atol=2e-3)
+        assert np.allclose(found.end_s, np.minimum(starts + 8 / 25, length / 25), atol=2e-3)
+        assert found.duration_s == pytest.approx(length / 25, abs=2e-3)
+    assert len(cache.features) == len(cache.spans) == sum(len(expected(length)) for length in lengths.values())
+    assert [cache.videos[place] for place in np.unique(cache.video_of)] == list(cache.videos)
+    return cache
+
+
+def test_every_window_has_its_own_frames_and_times(root):
+    encoder = FrameReader()
+    report = run(root, encoder)
+    cache = check(root)
+    assert cache.features.dtype == np.float16
+    assert isinstance(cache.features, np.memmap)
+    assert max(encoder.batches) <= WORK.batch_size
+    assert (report.num_videos, report.num_new, report.num_windows, report.files) == (4, 4, len(cache.features), [])
+    assert report.video_s == pytest.approx(sum(LENGTHS.values()) / 25, abs=0.01)
+    assert 0 < report.decode_share < 1
+    assert json.loads((root / "features" / "report.json").read_text())["num_new"] == 4
+
+
+def test_windows_in_seconds(root):
+    run(root, grid=WindowGrid(0.4, 0.2, SECONDS))
+    found = FeatureCache(root / "features")["shown/d.webm"]
+    assert found.features[:, :4].tolist() == [[5 * k + add for add in (1, 3, 6, 8)] for k in range(7)]
+    assert np.allclose(found.end_s - found.start_s, 0.4)
+
+
+def test_run_again_nothing_is_decoded(root, monkeypatch):
+    run(root)
+    before = {path.name: path.stat().st_mtime_ns for path in (root / "features").glob("*.npy")}
+    encoder = FrameReader()
+    assert run(root, encoder).num_new == 0
+    assert encoder.batches == []
+    check(root)
+    assert before.keys() == {path.name for path in (root / "features").glob("*.npy")}
+
+
+def test_only_what_is_new_is_extracted_and_what_is_gone_is_dropped(root):
+    run(root)
+    (root / "set" / "shown" / "b.mp4").unlink()
+    write_set(root, {"e.mp4": 30})
+    encoder = FrameReader()
+    report = run(root, encoder)
+    assert (report.num_new, report.num_dropped) == (1, 1)
+    assert sum(encoder.batches) == len(expected(30))
+    check(root, {name: length for name, length in (LENGTHS | {"e.mp4": 30}).items() if name != "b.mp4"})
+    assert [path.name for path in sorted((root / "features").glob("*.npy"))] == ["features-2.npy", "spans-2.npy"]
+    run(root)
+    assert run(root).num_new == 0
+
+
+def test_a_file_that_changed_is_extracted_anew_and_one_that_was_only_touched_is_not(root):
+    run(root)
+    write_set(root, {"c.mkv": 33}, first=100)
+    os.utime(root / "set" / "shown" / "d.webm", ns=(1, 1))
+    index(root)
+    report = run(root)
+    assert report.num_new == 1
+    check(root, LENGTHS | {"c.mkv": 33}, {"c.mkv": 100})
+
+
+def test_a_file_that_changed_but_was_not_indexed_again_loses_its_features(root):
+    run(root)
+    file = root / "set" / "shown" / "c.mkv"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert FeatureCache(root / "features").change("shown/c.mkv") is not None
+    assert FeatureCache(root / "features").change("shown/d.webm") is None
+    report = run(root)
+    assert [(each["path"], "index it again" in each["text"]) for each in report.files] == [("shown/c.mkv", True)]
+    with pytest.raises(InputError, match=r"shown/c.mkv.*changed since it was indexed"):
+        FeatureCache(root / "features")["shown/c.mkv"]
+    assert len(FeatureCache(root / "features")) == 3
+
+
+def test_originals_that_are_gone_keep_their_features(root):
+    run(root)
+    shutil.rmtree(root / "set")
+    assert run(root).num_new == 0
+    check(root)
+
+
+def test_bad_files_are_listed_and_stop_nothing(root):
+    (root / "set" / "shown" / "b.mp4").unlink()
+    damaged = root / "set" / "shown" / "c.mkv"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    report = run(root)
+    assert {each["path"]: each["text"].split(":")[0][:19] for each in report.files} == {
+        "shown/b.mp4": "the file is missing",
+        "shown/c.mkv": "it has "
+        + str(damaged.stat().st_size)
+        + " bytes, but had"[: 12 - len(str(damaged.stat().st_size))],
+    }
+    cache = FeatureCache(root / "features", manifest=Manifest.load(root / "videos.parquet"))
+    assert sorted(cache.videos) == ["shown/a.mp4", "shown/d.webm"]
+    assert sorted(cache.failures) == ["shown/b.mp4", "shown/c.mkv"]
+    write_set(root)  # both are mended
+    assert run(root).files == []
+    check(root)
+
+
+def test_a_folder_of_bad_files_alone_is_an_error_that_names_them(root):
+    shutil.rmtree(root / "set")
+    with pytest.raises(InputError, match=r"none of the 4 videos can be used \(shown/a.mp4: the file is missing"):
+        run(root)
+
+
+def test_a_picture_and_a_video_without_frames_are_no_videos(root):
+    table = Manifest.load(root / "videos.parquet").table.to_pylist()
+    table[0] |= {"codec": "image/png"}
+    table[1] |= {"file_frames": 0, "num_frames": 0}
+    Manifest.from_rows(table, root / "set").save(root / "videos.parquet")
+    report = run(root)
+    assert [each["text"] for each in report.files] == ["it is a picture: only videos have windows", "it has no frames"]
+
+
+def test_features_that_are_no_numbers_are_a_failure_of_their_video_alone(root):
+    class Broken(FrameReader):
+        def __call__(self, frames):
+            features = super().__call__(frames)
+            features[features[:, 0] >= 32] = torch.nan
+            return features
+
+    report = run(root, Broken())
+    assert [each["path"] for each in report.files] == ["shown/d.webm"]
+    assert "not finite" in report.files[0]["text"]
+    assert len(FeatureCache(root / "features")) == 3
+
+
+def test_segments_of_one_file_are_decoded_once(root):
+    rows = Manifest.load(root / "videos.parquet").table.to_pylist()
+    ends = [(0.0, 0.5), (0.6, 1.2), (1.59, 1.6)]
+    rows += [rows[3] | {"segment_start": start, "segment_end": end, "class_name": "part"} for start, end in ends]
+    Manifest.from_rows(rows, root / "set").save(root / "videos.parquet")
+    encoder = FrameReader()
+    assert run(root, encoder).num_videos == 4
+    assert sum(encoder.batches) == sum(len(expected(length)) for length in LENGTHS.values())
+    cache = FeatureCache(root / "features", manifest=Manifest.load(root / "videos.parquet"))
+    given, means = cache.means(Manifest.load(root / "videos.parquet"))
+    whole = expected(LENGTHS["d.webm"])
+    assert given.tolist() == list(range(7))
+    assert np.allclose(means[3], whole.mean(axis=0), rtol=1e-3)
+    assert np.allclose(
+        means[4], whole[[0, 1, 2]].mean(axis=0)
+    )  # windows at 0, 0.16, 0.32 s have their middle before 0.5 s
+    assert np.allclose(means[5], whole[[3, 4, 5, 6]].mean(axis=0))
+    assert np.allclose(means[6], whole[-1])  # the nearest
+
+
+@pytest.mark.parametrize(
+    ("encoder", "changes", "told"),
+    [
+        (
+            {"digest": "f" * 16, "name": "other"},
+            {},
+            r"of the model reader, digest 0123456789ab \(now other, ffffffffffff\)",
+        ),
+        ({}, {"grid": WindowGrid(8, 2)}, r"of windows 8 frames every 4 \(now 8 frames every 2\)"),
+        ({}, {"grid": WindowGrid(8, 4, SECONDS)}, "of windows 8 frames every 4"),
+        ({}, {"work": Work(dtype="float32")}, r"of dtype float16 \(now float32\)"),
+    ],
+)
+def test_features_of_another_kind_are_refused_by_name(root, encoder, changes, told):
+    run(root)
+    other = FrameReader()
+    for name, value in encoder.items():
+        setattr(other, name, value)
+    with pytest.raises(InputError, match=told):
+        run(root, other, **changes)
+    check(root)
+
+
+def test_a_reader_refuses_another_model_and_other_videos(root):
+    run(root)
+    with pytest.raises(InputError, match="of the model reader, digest 0123456789ab, not of ffff"):
+        FeatureCache(root / "features", digest="ffff")
+    assert FeatureCache(root / "features", digest=FrameReader.digest).stamp.grid == GRID
+    write_set(root, {"c.mkv": 33, "e.mp4": 9})
+    with pytest.raises(InputError, match=r"1 of its videos have changed since \(shown/c.mkv\): run tools/extract"):
+        FeatureCache(root / "features", manifest=Manifest.load(root / "videos.parquet"))
+    with pytest.raises(InputError, match=r"nothing of 'shown/e.mp4': not among the 4 videos"):
+        FeatureCache(root / "features")["shown/e.mp4"]
+
+
+def test_a_second_writer_and_a_folder_of_something_else_are_refused(root):
+    run(root)
+    stamp = FeatureCache(root / "features").stamp
+    with FeatureWriter(root / "features", stamp), pytest.raises(InputError, match="another process is writing"):
+        run(root)
+    (root / "features" / "journal.jsonl").write_text('{"store": 1}\n')
+    with pytest.raises(InputError, match="of another version or of something else"):
+        run(root)
+    (root / "features" / "journal.jsonl").unlink()
+    with pytest.raises(InputError, match="features without a journal"):
+        run(root)
+
+
+def test_what_is_not_finished_or_damaged_is_not_read(root, tmp_path):
+    with pytest.raises(InputError, match=r"it has no videos.parquet"):
+        FeatureCache(tmp_path / "nothing")
+    run(root)
+    (root / "features" / "spans-1.npy").unlink()
+    with pytest.raises(InputError, match=r"spans-1.npy' cannot be read"):
+        FeatureCache(root / "features")
+    (root / "features" / "videos.parquet").write_bytes(b"no parquet")
+    with pytest.raises(InputError, match="is not an index of features"):
+        FeatureCache(root / "features")
+    (root / "features" / "videos.parquet").unlink()
+    with pytest.raises(InputError, match="extraction has not come to its end"):
+        FeatureCache(root / "features")
+
+
+def test_a_kill_at_any_moment_of_the_rewriting_loses_nothing(root, monkeypatch):
+    """Dropping a video writes the arrays anew; here the process ends before each of the steps."""
+    run(root)
+    (root / "set" / "shown" / "a.mp4").unlink()
+    index(root)
+    rest = {name: length for name, length in LENGTHS.items() if name != "a.mp4"}
+    shutil.copytree(root / "features", root / "before")
+    steps = [
+        "engine.features.writer.JsonLines.append",
+        "engine.features.writer.atomic_write",
+        "engine.features.writer.write_index",
+    ]
+    for step in steps:
+        shutil.rmtree(root / "features")
+        shutil.copytree(root / "before", root / "features")
+        with monkeypatch.context() as patch:
+            patch.setattr(step, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                run(root)
+        assert len(FeatureCache(root / "features")) == 4  # who reads meanwhile has what was there
+        assert run(root).num_new == 0
+        check(root, rest)

@@ -1,0 +1,75 @@
+"""Reading the windows of many videos, in threads and in processes."""
+
+import itertools
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from engine.data.manifest import Manifest
+from engine.features.reading import PieceMaker, WindowReader
+from engine.features.windows import WindowGrid
+from tests.data.videos import numbers
+from tests.features.small_set import CLIP, LENGTHS, expected, write_set
+
+MAKER = PieceMaker(CLIP, WindowGrid(8, 4), 3)
+
+
+class Crashing(PieceMaker):
+    """A decoder that takes its process with it at the second piece of d.webm."""
+
+    def __call__(self, video):
+        piece = super().__call__(video)
+        if video is None and piece.spans.size and piece.frames.shape[0] == 3 and numbers(piece.frames[0])[0] == 12:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return piece
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    manifest = Manifest.load(write_set(tmp_path_factory.mktemp("videos")))
+    return [(manifest.video(row), 25.0) for row in range(len(manifest))]
+
+
+def read(videos, maker, **how):
+    """Place -> the numbers in its windows, and how it ended."""
+    found, ends = {place: [] for place in range(len(videos))}, {}
+    with WindowReader(videos, maker, 2, **how) as pieces:
+        for piece in pieces:
+            assert piece.video not in ends
+            assert 0 < len(piece.frames) <= 3 or piece.is_last
+            found[piece.video] += [numbers(clip) for clip in piece.frames]
+            if piece.is_last:
+                ends[piece.video] = piece.failure or piece.duration_s
+    return found, ends
+
+
+@pytest.mark.parametrize("in_processes", [False, True])
+def test_every_window_comes_once_and_in_order(videos, in_processes):
+    found, ends = read(videos, MAKER, in_processes=in_processes)
+    for place, length in enumerate(LENGTHS.values()):
+        assert np.array_equal(found[place], expected(length)[:, :4])
+        assert ends[place] == pytest.approx(length / 25, abs=2e-3)
+
+
+def test_a_file_that_kills_its_process_costs_itself_alone(videos):
+    found, ends = read(videos, Crashing(CLIP, WindowGrid(8, 4), 3), in_processes=True)
+    assert ends[3] == "FFmpeg cannot decode it (the process that read it died (signal SIGSEGV))"
+    for place, length in enumerate([*LENGTHS.values()][:3]):
+        assert np.array_equal(found[place], expected(length)[:, :4])
+
+
+@pytest.mark.parametrize("in_processes", [False, True])
+def test_who_stops_early_leaves_no_thread_behind(videos, in_processes):
+    before = threading.active_count()
+    with WindowReader(videos, MAKER, 2, in_processes=in_processes) as pieces:
+        assert len(list(itertools.islice(pieces, 2))) == 2
+    assert threading.active_count() == before
+
+
+def test_a_defect_in_a_thread_is_raised_where_the_pieces_are_read(videos, monkeypatch):
+    monkeypatch.setattr("engine.features.reading.WindowCutter.add", lambda *_: 1 / 0)
+    with WindowReader(videos, MAKER, 2) as pieces, pytest.raises(ZeroDivisionError):
+        list(pieces)
