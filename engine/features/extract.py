@@ -16,11 +16,12 @@ from engine.data.decoders import default_threads
 from engine.data.identity import change_since_index
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress, say, write_report
+from engine.data.pyav.times import Timeline
 from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.cache import CachedVideo, Identity, Stamp, identities, videos_digest
 from engine.features.encoder import Encoder
-from engine.features.reading import Piece, PieceMaker, WindowReader
+from engine.features.reading import Piece, PieceMaker, WindowReader, timed_videos
 from engine.features.windows import WindowGrid
 from engine.features.writer import FeatureWriter, Spool
 
@@ -120,7 +121,7 @@ class _InHand:
     """A video whose windows are coming in."""
 
     facts: Video
-    rate: float
+    timeline: Timeline
     spool: Spool
     num_told: int = 0  # frames that the progress knows of
 
@@ -138,9 +139,9 @@ class _Extraction:
     def run(self, paths: Sequence[str]) -> None:
         """Extract the features of these files of the manifest."""
         row_of = {path: row for row, path in reversed(list(enumerate(self._manifest.strings("path"))))}
-        rows, rates = [row_of[path] for path in paths], self._manifest.table.column("fps").to_numpy()
+        rows = [row_of[path] for path in paths]
         self._paths = paths
-        videos = [(self._manifest.video(row), float(rates[row])) for row in rows]
+        videos = timed_videos(self._manifest, rows)
         num_frames = sum(video.file_frames for video, _ in videos)
         maker = PieceMaker(self._encoder.clip, self._writer.stamp.grid, self._work.batch_size)
         threads = self._work.num_threads or default_threads()
@@ -182,7 +183,10 @@ class _Extraction:
             done = (
                 video.facts.file_frames
                 if is_last
-                else min(video.facts.file_frames, round(piece.spans[-1, 1] * video.rate))
+                else min(
+                    video.facts.file_frames,
+                    int(np.interp(piece.spans[-1, 1], video.timeline.seconds, video.timeline.frames)),
+                )
             )
             progress.advance(len(self.failures), max(0, done - video.num_told))
             video.num_told = max(done, video.num_told)

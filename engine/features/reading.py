@@ -12,19 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from engine.data.batch import ClipFormat, Video
+from engine.data.manifest import Manifest
 from engine.data.process_pool import Lost, Worker
 from engine.data.pyav.decode import compute_alone
 from engine.data.pyav.files import Unusable
 from engine.data.pyav.in_order import InOrderDecoder
+from engine.data.pyav.times import Timeline
 from engine.features.windows import Window, WindowCutter, WindowGrid
 
 _WAIT_S = 0.1  # between looks at whether the reader was closed
 _LIMIT_S = 3600.0  # of a process for one piece: a file that yields no frame is given up long before
 
-VideoAndRate = tuple[Video, float]  # and its average frames a second; 0: not known
+TimedVideo = tuple[Video, Timeline]  # and when the frames of its file are shown
+_FALLBACK_RATE = 25.0  # frames a second, where nothing tells it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,21 @@ class Piece:
 _END = Piece(np.empty(0, np.uint8), np.empty((0, 2)))
 
 
+def timed_videos(manifest: Manifest, rows: Sequence[int]) -> list[TimedVideo]:
+    """Rows of a manifest with the times of their files' frames; where none are noted (older manifests, and stores with one
+    rate for all) the rate is constant.
+    """
+    names = ("timed_frames", "frame_times", "file_frames", "fps")
+    columns = (manifest.table.column(name).take(pa.array(rows, pa.int64())).to_pylist() for name in names)
+    timelines = (
+        Timeline(tuple(frames), tuple(seconds))
+        if frames
+        else Timeline((0, count), (0.0, count / (rate or _FALLBACK_RATE)))
+        for frames, seconds, count, rate in zip(*columns, strict=True)
+    )
+    return list(zip(map(manifest.video, rows), timelines, strict=True))
+
+
 class PieceMaker:
     """Cuts videos into pieces, in the calling thread. Not thread-safe.
 
@@ -66,21 +85,21 @@ class PieceMaker:
         self._decoder: InOrderDecoder | None = None  # with the first video: a maker is sent to processes
         self._begun: Iterator[Piece] = iter(())
 
-    def __call__(self, video: VideoAndRate | None) -> Piece:
+    def __call__(self, video: TimedVideo | None) -> Piece:
         """The first piece of a video, or (None) the next one of that video: what a process is asked."""
         if video is not None:
             torch.set_num_threads(1)  # the other cores have processes of their own
             self._begun = self.pieces(*video)
         return next(self._begun)
 
-    def pieces(self, video: Video, rate: float) -> Iterator[Piece]:
+    def pieces(self, video: Video, timeline: Timeline) -> Iterator[Piece]:
         """The pieces of a video; what is wrong with it is said by the last one."""
         self._decoder = self._decoder or InOrderDecoder(self._clip)
         cutter, waiting, end_s = WindowCutter(self._grid, self._clip.num_frames), [], 0.0
         since = time.thread_time()
         failure = "it is a picture: only videos have windows" if video.is_still else None
         try:
-            for start_s, end_s, picture in () if video.is_still else self._decoder.frames(video, rate):
+            for start_s, end_s, picture in () if video.is_still else self._decoder.frames(video, timeline):
                 waiting += cutter.add(start_s, end_s, picture)
                 if len(waiting) >= self._piece_size:
                     yield self._piece(waiting, since)
@@ -111,7 +130,7 @@ class WindowReader:
     """
 
     def __init__(
-        self, videos: Sequence[VideoAndRate], maker: PieceMaker, num_threads: int, *, in_processes: bool = False
+        self, videos: Sequence[TimedVideo], maker: PieceMaker, num_threads: int, *, in_processes: bool = False
     ) -> None:
         self._videos, self._maker = videos, maker
         self._ready: queue.Queue[Piece | BaseException] = queue.Queue(num_threads + 1)
@@ -159,7 +178,7 @@ class WindowReader:
         worker = Worker(self._maker)
         try:
             while (place := self._next()) is not None:
-                video: VideoAndRate | None = self._videos[place]
+                video: TimedVideo | None = self._videos[place]
                 while True:
                     worker.give(video)
                     piece = self._answer(worker)

@@ -161,7 +161,7 @@ def test_a_folder_of_bad_files_alone_is_an_error_that_names_them(root):
 def test_a_picture_and_a_video_without_frames_are_no_videos(root):
     table = Manifest.load(root / "videos.parquet").table.to_pylist()
     table[0] |= {"codec": "image/png"}
-    table[1] |= {"file_frames": 0, "num_frames": 0}
+    table[1] |= {"file_frames": 0, "num_frames": 0, "timed_frames": [], "frame_times": []}
     Manifest.from_rows(table, root / "set").save(root / "videos.parquet")
     report = run(root)
     assert [each["text"] for each in report.files] == ["it is a picture: only videos have windows", "it has no frames"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.data.manifest import Manifest
-from engine.features.reading import PieceMaker, WindowReader
+from engine.features.reading import PieceMaker, WindowReader, timed_videos
 from engine.features.windows import WindowGrid
 from tests.data.videos import numbers
 from tests.features.small_set import CLIP, LENGTHS, expected, write_set
@@ -30,7 +30,7 @@ class Crashing(PieceMaker):
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     manifest = Manifest.load(write_set(tmp_path_factory.mktemp("videos")))
-    return [(manifest.video(row), 25.0) for row in range(len(manifest))]
+    return timed_videos(manifest, range(len(manifest)))
 
 
 def read(videos, maker, **how):

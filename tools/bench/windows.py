@@ -22,7 +22,7 @@ from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
-from engine.features.reading import PieceMaker, WindowReader
+from engine.features.reading import PieceMaker, WindowReader, timed_videos
 from engine.features.windows import WindowGrid
 from engine.records import append_record
 from engine.results.table import Table
@@ -101,5 +101,4 @@ def _videos(arguments: argparse.Namespace, folder: Path) -> Videos:
         index_folder(folder / "raw", folder / "raw.parquet")
     manifest = Manifest.load(arguments.manifest or folder / "raw.parquet")
     rows = np.random.default_rng(arguments.seed).permutation(len(manifest))[: arguments.num_videos]
-    rates = manifest.table.column("fps").to_numpy()
-    return [(manifest.video(row), float(rates[row])) for row in sorted(rows.tolist())]
+    return timed_videos(manifest, sorted(rows.tolist()))
