@@ -29,16 +29,18 @@ class RunConfig:
     """Where and how the run happens."""
 
     folder: str = option("runs/unnamed", "everything the run writes: log, TensorBoard, checkpoints, pictures, results")
-    seed: int = option(0, "of weights, dropout and data order", minimum=0, maximum=MAX_SEED, fixed=True, decides=True)
+    seed: int = option(
+        0, "seed of weights, dropout and data order", minimum=0, maximum=MAX_SEED, fixed=True, decides=True
+    )
     device: str = option("auto", "auto takes a GPU if there is one and says so", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
     resume: str = option("auto", "auto: newest checkpoint of the run folder if any; never; or a checkpoint's path")
-    timeout_s: float = option(1800.0, "a rank that makes no progress for so long ends the job, by its name", minimum=1)
+    timeout_s: float = option(1800.0, "a rank without progress for so long is named, and the job ends", minimum=1)
     cpu_threads: int = option(
         0, "threads torch computes with on a CPU; 0: its default over the ranks", minimum=0, needs="device=auto|cpu"
     )
     control: bool = option(
-        False, "also train the same model on random class vectors, as the control (must sit at chance)"
+        False, "also train the same model on random class vectors: the control, which must be at chance"
     )
 
 
@@ -60,7 +62,7 @@ class ModelConfig:
     freeze_backbone: bool = option(
         False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too"
     )
-    dropout: float = option(0.05, "before the linear layer", minimum=0, maximum=0.95)
+    dropout: float = option(0.05, "dropout before the linear layer", minimum=0, maximum=0.95)
     unit_norm: bool = option(False, "scale the output to unit length (the authors' code does)")
 
 
@@ -136,7 +138,7 @@ class TrainConfig:
     channels_last: bool = option(True, "channels_last_3d memory", decides=False)
     compile: str = option(
         "auto",
-        "torch.compile the network; auto: on a GPU that Triton supports; warm-up (a minute or two) is told apart in the log",
+        "torch.compile the network; auto: on a GPU that Triton supports; the log shows warm-up (a minute or two) apart",
         choices=("auto", "yes", "no"),
         decides=False,
     )
@@ -151,8 +153,10 @@ class TrainConfig:
         needs="model.freeze_backbone=False",
         decides=False,
     )
-    ema_decay: float = option(0.0, "of a moving average of the weights, as 0.999; 0: none", minimum=0, maximum=0.999999)
-    gc_every_steps: int = option(500, "steps between garbage collections; 0: as Python likes", minimum=0, decides=False)
+    ema_decay: float = option(
+        0.0, "decay of a moving average of the weights, such as 0.999; 0: none", minimum=0, maximum=0.999999
+    )
+    gc_every_steps: int = option(500, "steps between garbage collections; 0: left to Python", minimum=0, decides=False)
     init_from: str | None = option(None, "start from the weights of this run folder or checkpoint")
     exclude_overlap: OverlapConfig = section(OverlapConfig)
 
@@ -161,7 +165,7 @@ class TrainConfig:
 class EvaluateConfig:
     """How accuracy is measured, during and after training."""
 
-    every_epochs: int = option(5, "evaluate after each so many epochs, and at the end", minimum=1)
+    every_epochs: int = option(5, "evaluate every so many epochs, and at the end", minimum=1)
     num_snippets: int = option(25, "evenly spaced snippets of a video, averaged (paper: 25)", minimum=1)
     during_snippets: int = option(1, "the same while training, where speed matters", minimum=1)
     weights: str = option(
@@ -171,15 +175,15 @@ class EvaluateConfig:
         needs="train.ema_decay",
     )
     batch_size: int = option(32, "snippets in one forward pass", minimum=1, decides=False)
-    max_videos: int | None = option(None, "while training, evaluate on at most so many videos of each set", minimum=1)
+    max_videos: int | None = option(None, "while training, evaluate at most so many videos of each set", minimum=1)
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
     """What is kept to resume from."""
 
-    every_epochs: int = option(1, "save after each so many epochs", minimum=1)
-    every_steps: int = option(0, "and after each so many steps; 0: only at epochs", minimum=0)
+    every_epochs: int = option(1, "save every so many epochs", minimum=1)
+    every_steps: int = option(0, "also save every so many steps; 0: only at epochs", minimum=0)
     keep: int = option(2, "newest checkpoints kept, besides the best", minimum=1)
 
 

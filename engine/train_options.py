@@ -30,8 +30,8 @@ def read(about: str) -> Config:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=Path,
-                        help="YAML file, see configs/; with base: FILE it takes that one's keys where it has none")  # fmt: skip
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="set single keys over the file")
+                        help="YAML file, see configs/; with base: FILE, keys that it lacks come from that file")  # fmt: skip
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override single keys of the file")
     parser.add_argument("--section", action=_ShowSection, choices=sections(Config), metavar="NAME",
                         help="print what every key of a section means, and exit; the sections are listed below")  # fmt: skip
     arguments = parser.parse_args()

@@ -26,6 +26,19 @@ REQUIRE_GPU = os.environ.get("REQUIRE_GPU") == "1"
 torch.set_num_threads(min(4, torch.get_num_threads()))  # the tests' tensors are small: more threads only wait
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The default suite runs in two processes where xdist is installed (half of its time is waiting); -n says otherwise.
+
+    In one: files that are named, what another -m chooses (slow tests measure time), and where there is a GPU, for all share it.
+    """
+    if hasattr(config, "workerinput"):  # one of the two, which has the same arguments: it starts no others
+        return
+    is_whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == "not slow"
+    if is_whole and not HAS_GPU and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
+        config.option.numprocesses, config.option.dist = 2, "loadfile"
+
+
 def pytest_report_header() -> str:
     """Which versions these tests ran with, in the first lines of every run (and so of `.ci/run`)."""
     return "versions: " + ", ".join(f"{name} {version}" for name, version in versions().items())

@@ -26,15 +26,17 @@ def config_of(folder, videos):
 def kill_and_resume(folder, videos, whole, num_kills, seed):
     """Kill a run again and again, at moments drawn from its start to its end, until that was done often enough."""
     config, draw, steps = config_of(folder, videos), random.Random(seed), set()
-    for _ in range(num_kills):
+    for kill in range(num_kills):
         starts = len(jobs.events(folder, "start")) if (folder / "log.jsonl").exists() else 0
         process = jobs.start(config)
-        in_start_up = draw.random() < 0.2
+        in_start_up = kill > 0 and draw.random() < 0.2
         while not in_start_up and process.poll() is None:
             if (folder / "log.jsonl").exists() and len(jobs.events(folder, "start")) > starts:
                 break
             time.sleep(0.01)
-        time.sleep(draw.uniform(0, 1.2))
+        if kill == 0:  # once within training for sure, on a slow machine too
+            jobs.wait_for_step(folder, draw.randint(3, 6), process)
+        time.sleep(draw.uniform(0, 1.2 if kill else 0.1))
         process.kill()
         process.communicate()
         if (folder / "results.json").exists():  # it was done before it was killed: once more from nothing

@@ -9,7 +9,7 @@ A set of classes is a manifest (.parquet, from tools/index_dataset.py), a text f
 line, or the word kinetics400 (the classes of torchvision's weights). Any number of both; NAME=FILE says
 what a set is called.
 
-Every training class is held against all classes of all test sets: the distance of two classes is the
+Every training class is compared with all classes of all test sets: the distance of two classes is the
 cosine distance of their name vectors. Those within --tau of a test class overlap. The paper takes 0.05;
 its list of 664 classes of Kinetics-700 comes out at 0.01 (0.05 leaves 662).
 

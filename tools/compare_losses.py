@@ -1,15 +1,15 @@
-"""Hold the loss curves of two commits, configs or run folders against each other, and say where they part.
+"""Compare the loss curves of two commits, configs or run folders, and say where they differ.
 
     python tools/compare_losses.py HEAD~1:configs/quickstart.yaml configs/quickstart.yaml --set train.epochs=2
     python tools/compare_losses.py configs/ucf15.yaml my.yaml --ranks 2
     python tools/compare_losses.py runs/before runs/after
 
 A side is a run folder, a config (trained with the checkout as it is), or COMMIT:CONFIG (trained with that commit, in a
-copy of its own; the config too is that commit's, unless it has no such file). Every step's loss is logged. What is
-held against each other: the loss and every other curve but those of speed and memory, step by step, and the last
-checkpoint's weights. Exit status 0 where all is equal, to the bit unless --tolerance allows more, else 1.
+copy of its own, and with that commit's config if it has the file). The loss of every step is logged. Compared are the
+loss and every other curve except speed and memory, step by step, and the weights of the last checkpoint. Exit status 0
+if all are equal (bit for bit, unless --tolerance allows more), else 1.
 
-That a change "leaves the mathematics alone" means here that this finds all equal on a config that goes through it.
+In this project a change "does not change results" if this finds all equal on a config that uses the changed code.
 """
 
 import subprocess

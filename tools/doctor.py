@@ -4,7 +4,7 @@
     python tools/doctor.py --data data/ucf101.parquet --runs /scratch/runs
     python tools/doctor.py --versions > versions.txt
 
-Every check tries the thing itself: a kernel on the GPU, the driver's video library, DALI, Triton, a C++
+Every check tries the real thing: a kernel on the GPU, the driver's video library, DALI, Triton, a C++
 compiler, a video encoded and decoded, shared memory, word vectors, the speed of the disk that runs go to,
 and of each manifest whether a sample of its videos is there as it was indexed.
 

@@ -24,7 +24,7 @@ guessing gives. A class that was also trained on, by this run or by the weights 
 unseen: such classes are named in a warning.
 Videos that cannot be decoded are left out, counted and listed.
 
-With --report an HTML report of one file is made of it: the tables, the confusion picture, each class with the nearest
+With --report one HTML file is also written: the tables, the confusion picture, each class with the nearest
 class that was trained on, the best and worst videos frame by frame, t-SNE of the videos among the class names. The
 same pictures go to TensorBoard (`tensorboard --logdir RUN`).
 
@@ -33,7 +33,7 @@ classes_NAME.csv (per class: videos, top-1, most frequent wrong answer), predict
 five classes and their cosines), and with --report: report.html and tensorboard/. What an earlier evaluation left there is
 removed. docs/report.md has the fields of results.json.
 
-With --words random the classes get random vectors: a control, which must come out at chance.
+With --words random the classes get random vectors. This is a control: its accuracy must be at chance.
 """
 
 import options

@@ -5,15 +5,15 @@
     python tools/experiments.py fig5 fig6 --config configs/kinetics_r2plus1d.yaml --images data/sun397.parquet --cluster-classes 50
 
 Each cell of an experiment is a normal training run in a folder of its own, OUT/cells/NAME-DIGEST, and can be looked at and
-used like any other (TensorBoard, tools/evaluate.py, tools/predict.py). Experiments share cells: the digest is of everything
-that decides the result. A cell that is finished is not run again, so after an interrupt or kill -9 the same command goes on
-where it was. A cell that fails is named with the end of its log; the others go on, and the exit status is 1.
+used like any other (TensorBoard, tools/evaluate.py, tools/predict.py). Experiments share cells: the digest covers
+everything that decides the result. A finished cell is not run again, so after an interrupt or kill -9 the same command
+continues. A cell that fails is named with the end of its log; the others go on, and the exit status is 1.
 
 --splits are seeds of data.*.class_split; in a config without one (all classes of a data set train) they are seeds of the run.
-On a machine with GPUs each worker has one to itself; else the CPU cores are shared out.
+On a machine with GPUs each worker has a GPU of its own; otherwise the workers share the CPU cores.
 
 Into OUT go NAME.md, NAME.csv (every single value, with the folder of its run) and NAME.png; with --record the values are also
-appended to benchmarks/records/experiments.jsonl. docs/experiments.md has the commands behind the pictures that are shown there.
+appended to benchmarks/records/experiments.jsonl. docs/experiments.md has the commands behind its figures.
 """
 
 import options

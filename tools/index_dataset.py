@@ -2,10 +2,9 @@
 
     python tools/index_dataset.py ~/data/UCF-101 --out manifests/ucf101.parquet --split-number 1
 
-Every file is opened and looked into: frames are counted by what decodes, not by what the header says.
-Files that cannot be used never stop it; each is named with its reason in MANIFEST.report.json. A run that
-is killed goes on where it was when the same command is given again, and an indexed folder is indexed
-again in seconds if little has changed.
+Every file is opened. Frames are counted by what decodes, not by what the header says. Files that cannot be
+used do not stop the indexing; each is named with its reason in MANIFEST.report.json. After a kill the same
+command continues. Indexing a folder again takes seconds if little has changed.
 
 layouts
   folder       CLASS/video, SPLIT/CLASS/video (train, val_256, ...) or CLASS/SPLIT/video; --splits overrules the names
@@ -24,10 +23,10 @@ layouts
   auto         looks at --annotations and FOLDER, and says what it found
 
 Every file below FOLDER and every row of a list is in the manifest or in the report, with its reason.
-What was guessed is said in the first lines. Labels that are numbers get the names of --class-names, or of
+The first lines say what was guessed. Labels that are numbers get the names of --class-names, or of
 a file of class names beside the list.
 
-docs/data.md tells how to get each data set in place, and what the manifest's columns mean.
+docs/data.md explains how to get each data set, and what the columns of the manifest mean.
 """
 
 import argparse
@@ -82,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
         "--time-limit", type=float, default=300.0, metavar="S", help="seconds for one file (default: 300)"
     )
     parser.add_argument(
-        "--max-pixels", type=int, default=2**27, metavar="N", help="largest picture (default: 134217728)"
+        "--max-pixels", type=int, default=2**27, metavar="N", help="largest frame, in pixels (default: 134217728)"
     )
     parser.add_argument("--max-hours", type=float, default=8.0, metavar="H", help="longest file (default: 8)")
     return parser.parse_args()

@@ -12,8 +12,8 @@ Every video keeps its frames (with --fps it gets a constant rate), its shorter d
 --short-side, even sizes, 8-bit 4:2:0, upright, no sound; coded as H.264 (or HEVC) in closed GOPs of --gop frames, all
 in a few large shards with an index of byte ranges. A snippet then costs one read and no search.
 
-A run that is killed, also by kill -9, goes on where it was when the same command is given again: at most the
-files in hand are done anew. The same command also adds what is new in SOURCE and redoes what changed. Files
+A run that is killed, also by kill -9, continues when the same command is given again: only the
+files in hand are done again. The same command also adds what is new in SOURCE and redoes what changed. Files
 that cannot be used are named with their reason in STORE/report.json. At the end a sample is read back:
 checksums, byte ranges, frames of every GOP.
 

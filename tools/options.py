@@ -100,7 +100,7 @@ def compare_losses(about: str) -> argparse.Namespace:
     parser.add_argument("--set", nargs="+", default=[], metavar="section.key=value", help="change keys of both configs")
     parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes of a training (default: 1)")
     parser.add_argument("--tolerance", type=float, default=0.0, metavar="R",
-                        help="relative difference that is let pass (default: 0, equal to the bit)")  # fmt: skip
+                        help="allowed relative difference (default: 0, equal to the bit)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/compare_losses"), metavar="FOLDER",
                         help="where the trainings go, as a and b (default: %(default)s)")  # fmt: skip
     arguments = parser.parse_args()
@@ -145,7 +145,7 @@ def experiments(about: str) -> argparse.Namespace:
     add("--set", nargs="+", default=[], metavar="section.key=value",
         help="change keys of the config; of all --methods, where they do not set them themselves")  # fmt: skip
     add("--images", metavar="MANIFEST", help="pictures to pretrain on (Stanford 40, SUN397)")
-    add("--out", type=Path, default=Path("runs/experiments"), help="where all goes (default: %(default)s)")
+    add("--out", type=Path, default=Path("runs/experiments"), help="folder for all results (default: %(default)s)")
     add("--splits", type=int, nargs="+", default=(0, 1, 2), help="class splits (default: 0 1 2)")
     add("--draws", type=int, help="random subsets of each kind in a split (default: 1)")
     add("--shares", type=float, nargs="+", help="shares of the training videos (default: 0.1 0.25 0.5 1)")
@@ -171,9 +171,9 @@ def soak(about: str) -> argparse.Namespace:
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     common = Parser(add_help=False)
     common.add_argument("--every", type=float, default=5.0, metavar="S", help="seconds between samples (default: 5)")
-    common.add_argument("--warm-up", type=float, default=0.1, metavar="SHARE", help="not judged (default: 0.1)")
+    common.add_argument("--warm-up", type=float, default=0.1, metavar="SHARE", help="share not judged (default: 0.1)")
     common.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
-    common.add_argument("--threads", type=int, default=1, metavar="N", help="that decode (default: 1)")
+    common.add_argument("--threads", type=int, default=1, metavar="N", help="decoding threads (default: 1)")
     common.add_argument("--no-record", action="store_true", help="print only: no record, no picture")
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     decode = parts.add_parser("decode", parents=[common], help="random snippets through one decoder")

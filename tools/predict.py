@@ -3,15 +3,15 @@
     python tools/predict.py clip.mp4 --model runs/k664 --classes "kayaking, surfing, diving off a cliff"
     python tools/predict.py holiday/*.mov --model runs/k664 --classes-file sports.txt --top 3 --json
 
-The classes need not be any that the model was trained on: each name is turned into a vector by its
-words, and a video belongs to the class whose vector is nearest to its own by cosine. So any class can
-be named whose words the model's word vectors know; a word that they lack is reported with near ones,
-and can be replaced:  --set words.replace='{parkour: jump roof}'
+The model need not have been trained on these classes. Each name is turned into a vector by its words, and
+a video gets the class whose vector is nearest to its own by cosine. So you can name any class whose words
+the model's word vectors know. A word that they lack is reported with similar ones, and can be replaced:
+  --set words.replace='{parkour: jump roof}'
 
 Any format that FFmpeg reads will do. A video that cannot be used is reported with its reason; the
 others are classified all the same, and the exit status is then 1.
 
-A cosine is no probability. It tells which of the classes named here is nearest, also when none fits.
+A cosine is not a probability. It says which of these classes is nearest, even if none fits.
 """
 
 import options

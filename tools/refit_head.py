@@ -3,14 +3,14 @@
     python tools/refit_head.py runs/ucf15/split_0
     python tools/evaluate.py runs/ucf15/split_0/ridge
 
-A network trained on few classes fits them, and its linear layer with them. This takes the features of the training videos
-(mean over evenly spaced snippets), and puts a ridge regression to the class vectors in that layer's place. How far it is
-shrunk is chosen on training classes held out of the regression: by accuracy among them, as the test classes are held out
-of the training. No test class, nor any held-out video, is looked at. It takes one pass over the training videos and
-seconds of linear algebra (engine/ridge.py).
+A network trained on few classes fits them, and its linear layer with them. This replaces that
+layer by a ridge regression from the features of the training videos (mean over evenly spaced snippets) to the class vectors.
+The strength of the regression is chosen by accuracy on training classes held out of it, as the test classes are held out of
+the training. No test class and no held-out video is used. It takes one pass over the training videos and seconds of linear
+algebra (engine/ridge.py).
 
-OUT (default: RUN/ridge) is a run folder like any other, for tools/evaluate.py and tools/predict.py:
-checkpoints/best.pt is the model with its new layer, and ridge.json tells the accuracy of every strength tried.
+OUT (default: RUN/ridge) is a run folder like any other, for tools/evaluate.py and tools/predict.py. checkpoints/best.pt is
+the model with its new layer, and ridge.json has the accuracy of every strength tried.
 
 With --keep SHARE the layer is a mix of the new one and the trained one, SHARE of it the trained one (0: the new alone). That
 share cannot be chosen on training classes, which the trained layer has learnt.

@@ -1,4 +1,4 @@
-"""Do a batch again whose loss or gradient was not finite, and say where it goes wrong.
+"""Repeat a batch whose loss or gradient was not finite, and say where it goes wrong.
 
     python tools/replay_batch.py runs/k664/not_finite
     python tools/replay_batch.py runs/k664/not_finite --precision fp32
@@ -9,7 +9,7 @@ with the same crops, on the weights of that moment and with the same dropout, an
 loss, the norm of its gradient, the first layer whose output is not finite, and the snippets at fault.
 
 The first bad batch by default; --step takes another. Exit status 1 if something is not finite here too, 0
-if all is well (as it may be in another --precision, which then is the mend).
+if all is well (if that is so only with another --precision, train with that one).
 """
 
 import options

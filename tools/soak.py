@@ -1,4 +1,4 @@
-"""Run one part of the engine for long and see whether memory, open files, threads or GPU memory grow.
+"""Run one part of the engine for a long time and see whether memory, open files, threads or GPU memory grow.
 
     python tools/soak.py decode store --snippets 200000
     python tools/soak.py decode pyav --snippets 200000 --damaged 0.05
@@ -7,7 +7,7 @@
 decode: random snippets through one decoder, from videos that are drawn and encoded for it (or from --manifest):
   store   PyAV from a snippet store    pyav   PyAV from H.264 files
   dali    DALI from H.264 files, with --device cuda
-  With --damaged some of the files are cut short, so that the ways of failing are walked too.
+  With --damaged some of the files are cut short, so that the handling of failures runs too.
 train: engine/train.py on drawn videos, over and over, with evaluations and a checkpoint every 50 steps, until the
   time is up; then SIGTERM, which must end it with status 0.
 

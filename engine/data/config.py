@@ -20,7 +20,7 @@ class SourceConfig:
     manifest: str = option(..., "Parquet file written by tools/index_dataset.py", fixed=False)
     name: str = option("", "what it is called in tables; default: the manifest's folder", fixed=False)
     root: str | None = option(None, "where its videos lie, if not where they were indexed", fixed=False)
-    weight: float = option(1.0, "how often each of its videos comes in an epoch of training", minimum=0.001)
+    weight: float = option(1.0, "how often each of its videos comes in a training epoch", minimum=0.001)
     splits: list[str] = option([], "keep rows of these splits; empty: all")
     groups: list[str] = option([], "keep rows of these groups; empty: all")
     classes: list[str] = option([], "keep these classes; empty: all")
@@ -29,12 +29,14 @@ class SourceConfig:
     allow_outside: bool = option(
         False, "let its paths leave the root: absolute ones, .. and symbolic links", fixed=False
     )
-    max_pixels: int = option(2**27, "of a picture; a manifest with a larger one is refused", minimum=1, fixed=False)
-    max_hours: float = option(8.0, "of a file; a manifest with a longer one is refused", minimum=0, fixed=False)
-    part: str = option("all", "which side of class_split this is", choices=("all", "train", "unseen"))
+    max_pixels: int = option(
+        2**27, "largest frame, in pixels; a manifest with a larger one is refused", minimum=1, fixed=False
+    )
+    max_hours: float = option(8.0, "longest file; a manifest with a longer one is refused", minimum=0, fixed=False)
+    part: str = option("all", "which part of class_split this is", choices=("all", "train", "unseen"))
     video_share: float = option(1.0, "keep this share of each class's videos, drawn at random", minimum=0, maximum=1)
     video_seed: int = option(
-        0, "seed of that draw; of one seed a smaller share is part of a larger", minimum=0, maximum=MAX_SEED,
+        0, "seed of that draw; with one seed a smaller share is part of a larger one", minimum=0, maximum=MAX_SEED,
         needs="video_share!=1.0",
     )  # fmt: skip
 
@@ -92,7 +94,7 @@ class ClipFormat:
     """The snippet that the network sees (paper Sec. 4.1 and 4.4)."""
 
     num_frames: int = option(16, "frames of a snippet", minimum=1)
-    stride: int = option(1, "distance between the frames kept", minimum=1)
+    stride: int = option(1, "distance between two frames of a snippet", minimum=1)
     short_side: int = option(128, "pixels of the shorter displayed side before the crop", minimum=8)
     crop: int = option(112, "pixels of the square crop: random in training, centre in evaluation", minimum=8)
     min_still_crop: float = option(
@@ -117,7 +119,7 @@ class ProceduralConfig:
     folder: str = option("runs/procedural", "where the videos and their manifest go", fixed=False)
     things: list[str] = option([], "names of the things; empty: the default set")
     movements: list[str] = option([], "names of the movements; empty: the default set")
-    videos_per_class: int = option(24, "of the training classes; unseen ones get half", minimum=1)
+    videos_per_class: int = option(24, "videos of a training class; an unseen class has half as many", minimum=1)
     num_unseen: int = option(5, "combinations kept for the test", minimum=1)
     frames: int = option(32, "frames of a video", minimum=4)
     size: int = option(72, "pixels of its side", minimum=32)

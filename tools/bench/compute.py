@@ -12,8 +12,8 @@ The trainers, each in a fresh process with torch's compile cache off, so that wa
 
 All start from uint8 frames on the device. FLOP are those of the network's convolutions and linear layers, forward
 times three, counted from the network itself (2 per multiply-add); MFU is FLOP/s over the peak of the precision that
-is computed in: the data sheet's for a known GPU, else a matrix product's measured in the same run. Convolutions in fp32
-are TF32 on GPUs that have it (torch's default), and are called so. A trainer that takes longer than --limit is ended,
+is used: the data sheet's for a known GPU, else that of a matrix product measured in the same run. Convolutions in fp32
+are TF32 on GPUs that have it (torch's default), and are named so. A trainer that takes longer than --limit is stopped,
 and its line says so.
 
 --roofline looks into one step of `engine` and one of `engine flat` instead: each operation with its time (profiler),

@@ -3,10 +3,10 @@
     python tools/bench_throughput.py decode --manifest ucf15.parquet
     python tools/bench_throughput.py decode --manifest ucf15.parquet --threads 2 --cold
 
-The same snippets (drawn once, random video and start) are decoded by every contestant, in turns, so that what else
-the machine does meets all of them. All use one thread; --threads N adds the engine with N threads and with N
-processes (`data.decode_processes`), on N cores, and the limit in N processes: what N cores can give at best, for cores
-of a shared machine may be halves of one.
+The same snippets (drawn once, random video and start) are decoded by every contestant, in turns, so that
+other load affects all alike. All use one thread; --threads N adds the engine with N threads and with N processes
+(`data.decode_processes`), on N cores, and the limit in N processes: the best that N cores can give, since the cores of
+a shared machine may be half cores.
 
   store         the engine on a snippet store made from the videos with the default settings
   engine mp4    the engine on MP4 files of the very same coded frames, one file a video
@@ -16,8 +16,8 @@ of a shared machine may be halves of one.
   NAME raw      the same on the videos as they are
   limit         FFmpeg decoding the coded frames that a snippet needs, from memory: no file, seek or conversion
 
-Beside clips per second by the clock stand clips per second of computing time (all threads together), which a
-machine that others use too disturbs less; "of the limit" compares those.
+The table has clips per second by the clock and per second of computing time (all threads together). Other load disturbs
+the second less; "of the limit" compares those.
 """
 
 import argparse

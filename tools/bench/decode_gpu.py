@@ -3,7 +3,7 @@
     python tools/bench_throughput.py decode_gpu --manifest kinetics700.parquet
 
 Nothing but decoding: no network runs. The same snippets (drawn once, random video and start) are decoded by every
-contestant, in turns, into uint8 clips on the GPU; before the clock runs their pixels are held against each other.
+contestant, in turns, into uint8 clips on the GPU; before timing starts their pixels are compared.
 
   DALI store            the engine: the groups of pictures that a snippet needs, through DALI on NVDEC
   DALI store, 2         two such decoders with half the threads and half of each batch: one fills the other's gaps

@@ -6,7 +6,7 @@ Two tables. Speed: all files normalised by the engine in one process, and by a p
 with the same filter, rate and encoder settings (decode, scale, x264, MP4), in turns. Settings: for each, bytes a frame,
 luma PSNR and SSIM against the pictures that went into the encoder (FFmpeg's `psnr` and `ssim` filters, against a
 lossless encoding), frames ingested a second, and clips decoded a second by the engine from two layouts: packed groups
-(the store) and an MP4 file a video. Seconds are computing time, which a machine that others use disturbs less.
+(the store) and an MP4 file a video. Seconds are computing time, which other load disturbs less.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A manifest as large as Kinetics-700: how long it takes to load, how much memory, how long an epoch's plan.
 
-The manifest is synthetic (paths, classes, frame counts and key frames distributed like those of Kinetics), for
-the data set itself is not needed to know. Each repetition is a fresh process: what a training rank sees.
+The manifest is synthetic (paths, classes, frame counts and key frames distributed like those of Kinetics):
+the data set itself is not needed. Each repetition is a fresh process: what a training rank sees.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Contestants that take turns, so that what else the machine does meets all of them alike.
+"""Contestants that take turns, so that other load on the machine affects all alike.
 
 One that fails costs only itself: it is named with its reason and takes no further part.
 """

@@ -18,22 +18,26 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.data.layouts.activitynet import find_json, is_activitynet_json, read_activitynet
+from engine.data.layouts.activitynet import ACTIVITYNET
 from engine.data.layouts.class_names import name_classes, warn_of_folders, warn_of_names
-from engine.data.layouts.folders import read_folders
-from engine.data.layouts.hmdb51 import find_lists, read_hmdb51
-from engine.data.layouts.images import is_sun397, looks_like_frames, read_images, read_sun397
-from engine.data.layouts.kinetics import find_csvs, is_kinetics_csv, read_kinetics
+from engine.data.layouts.folders import FOLDER
+from engine.data.layouts.hmdb51 import HMDB51
+from engine.data.layouts.images import IMAGES, SUN397, looks_like_frames
+from engine.data.layouts.kinetics import KINETICS
+from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, counted, printable
-from engine.data.layouts.something import find_something, is_something_json, read_something
-from engine.data.layouts.table import TABLE_SUFFIXES, find_lists_beside, find_tables, listing_tables, read_tables
-from engine.data.layouts.ucf101 import is_ucf101, read_ucf101
+from engine.data.layouts.something import SOMETHING
+from engine.data.layouts.table import TABLE
+from engine.data.layouts.ucf101 import UCF101
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
 __all__ = ["LAYOUTS", "LISTING_REASONS", "Entry", "Listing", "Problem", "detect_layout", "read_layout"]
 
-LAYOUTS = ("folder", "ucf101", "hmdb51", "kinetics", "activitynet", "something", "csv", "images", "sun397")
+# In the order in which a folder is asked whether it is one: the last takes any.
+LAYOUTS = {
+    layout.name: layout for layout in (ACTIVITYNET, SOMETHING, KINETICS, UCF101, HMDB51, TABLE, SUN397, IMAGES, FOLDER)
+}
 _SHOWN = 8  # names in a note
 
 
@@ -72,14 +76,29 @@ def read_layout(
         notes = [f"layout {layout}: {reason} (--layout takes another)"]
     if layout not in LAYOUTS:
         raise InputError(f"unknown layout '{layout}': it may be auto, {', '.join(LAYOUTS)}")
-    if split_number is not None and layout not in ("ucf101", "hmdb51"):
-        raise InputError(f"--split-number is for ucf101 and hmdb51: layout {layout} has no numbered splits")
-    if splits is not None and layout not in ("folder", "images"):
-        raise InputError(f"--splits is for folder and images: layout {layout} has its splits from lists")
-    listing = _read(layout, folder, annotations, split_number, splits)
+    kind, given = LAYOUTS[layout], Given(annotations, split_number, splits)
+    _check(kind, given)
+    listing = kind.read(folder, given)
     _complete(listing, folder, annotations, class_names)
     listing.notes = [printable(note) for note in notes + listing.notes]
     return listing
+
+
+def _check(layout: Layout, given: Given) -> None:
+    """Raises `InputError` where something was said that the layout has no use for."""
+    name, annotations = layout.name, given.annotations
+    if given.split_number is not None and not layout.official_splits:
+        takers = " and ".join(each.name for each in LAYOUTS.values() if each.official_splits)
+        raise InputError(f"--split-number is for {takers}: layout {name} has no numbered splits")
+    if given.splits is not None and not layout.folder_splits:
+        takers = " and ".join(each.name for each in LAYOUTS.values() if each.folder_splits)
+        raise InputError(f"--splits is for {takers}: layout {name} has its splits from lists")
+    if annotations is not None and layout.annotations == "none":
+        raise InputError(f"layout {name} takes its classes from the folders: what is '{annotations}' for?")
+    if annotations is not None and layout.annotations == "folder" and not annotations.is_dir():
+        raise InputError(
+            f"--annotations of layout {name} must be the folder of its lists, not the file '{annotations}'"
+        )
 
 
 def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, class_names: Path | None) -> None:
@@ -89,10 +108,9 @@ def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, c
     listing.drop_duplicates()
     used = {path.resolve() for path in listing.lists}
     others = [other for other in folder.others if (folder.root / other.path).resolve() not in used]
-    is_stills = listing.layout in ("images", "sun397")
     videos = folder.paths
     pictures = [Problem(path, "unused", "a picture (--layout images)") for path in folder.pictures]
-    if is_stills:
+    if LAYOUTS[listing.layout].is_stills:
         videos = folder.pictures
         pictures = [Problem(path, "unused", "a video (--layout folder)") for path in folder.paths]
         if looks_like_frames(folder.pictures):
@@ -119,87 +137,18 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
 
 
-def _read(
-    layout: str, folder: VideoFolder, annotations: Path | None, split_number: int | None, splits: Sequence[str] | None
-) -> Listing:
-    if layout in ("ucf101", "hmdb51"):
-        if annotations is not None and not annotations.is_dir():
-            raise InputError(
-                f"--annotations of layout {layout} must be the folder of its lists, not the file '{annotations}'"
-            )
-        return (read_ucf101 if layout == "ucf101" else read_hmdb51)(folder, annotations, split_number)
-    if layout in ("kinetics", "activitynet", "something"):
-        read = {"kinetics": read_kinetics, "activitynet": read_activitynet, "something": read_something}[layout]
-        return read(folder, annotations)
-    if layout == "csv":
-        return read_tables(folder, _chosen_tables(folder, annotations))
-    if annotations is not None:
-        raise InputError(f"layout {layout} takes its classes from the folders: what is '{annotations}' for?")
-    if layout == "sun397":
-        return read_sun397(folder)
-    return read_images(folder, splits) if layout == "images" else read_folders(folder.root, folder.paths, splits)
-
-
 def detect_layout(folder: VideoFolder, annotations: Path | None = None) -> tuple[str, str]:
     """The layout of a folder, and why it was chosen.
 
     Raises:
         InputError: the annotations are of no known layout.
     """
-    if annotations is not None:
-        return _detect_by(folder, annotations)
-    if (source := find_json(folder.root)) is not None:
-        return "activitynet", f"{source.name} is ActivityNet's"
-    if lists := find_something(folder.root):
-        return "something", f"{lists[0].name} lists videos by id and template"
-    if tables := find_csvs(folder.root):
-        return "kinetics", f"{tables[0].name} has the columns of Kinetics"
-    if is_ucf101(folder.paths):
-        return "ucf101", "the files are named v_CLASS_gGG_cCC"
-    if (lists := find_lists(folder)) is not None:
-        return "hmdb51", f"'{lists.name}' holds official lists of these classes"
-    if tables := find_lists_beside(folder):
-        return "csv", f"listed with labels in {', '.join(table.name for table in tables)}"
-    if not folder.paths and folder.pictures:
-        if is_sun397(folder.pictures):
-            return "sun397", "pictures and no videos, in folders LETTER/CLASS"
-        return "images", "pictures and no videos, so the folders name the classes"
-    return "folder", "no known lists, so the folders name the classes"
-
-
-def _detect_by(folder: VideoFolder, annotations: Path) -> tuple[str, str]:
-    if annotations.is_dir():
-        if next(annotations.glob("trainlist0*.txt"), None):
-            return "ucf101", f"'{annotations.name}' holds trainlist0N.txt"
-        if next(annotations.glob("*_test_split?.txt"), None):
-            return "hmdb51", f"'{annotations.name}' holds *_test_splitN.txt"
-        if find_csvs(annotations):
-            return "kinetics", f"'{annotations.name}' holds CSVs of Kinetics"
-        if find_something(annotations):
-            return "something", f"'{annotations.name}' holds lists of id and template"
-        if listing_tables(folder, find_tables(annotations)):
-            return "csv", f"'{annotations.name}' holds tables of files that are there"
-    elif annotations.suffix.lower() == ".json" and is_activitynet_json(annotations):
-        return "activitynet", f"{annotations.name} has a database of videos"
-    elif annotations.suffix.lower() == ".json" and is_something_json(annotations):
-        return "something", f"{annotations.name} lists videos by id and template"
-    elif annotations.suffix.lower() in TABLE_SUFFIXES:
-        if is_kinetics_csv(annotations):
-            return "kinetics", f"{annotations.name} has the columns of Kinetics"
-        return "csv", f"{annotations.name} is a table"
+    for layout in LAYOUTS.values():
+        if annotations is None:
+            reason = layout.fits(folder)
+        else:
+            may_be = layout.annotations == "any" or (layout.annotations == "folder" and annotations.is_dir())
+            reason = layout.annotates(folder, annotations) if may_be else None
+        if reason is not None:
+            return layout.name, reason
     raise InputError(f"'{annotations}' belongs to no known layout: name one with --layout ({', '.join(LAYOUTS)})")
-
-
-def _chosen_tables(folder: VideoFolder, annotations: Path | None) -> list[Path]:
-    """The user's table, or those of a folder that list its videos."""
-    if annotations is not None and annotations.is_file():
-        return [annotations]
-    where = annotations or folder.root
-    tables = find_tables(where)
-    if chosen := listing_tables(folder, tables) if annotations else find_lists_beside(folder):
-        return chosen
-    plain = [path for path in tables if path.suffix.lower() in (".csv", ".tsv")]
-    if len(plain) != 1:
-        found = f"{len(plain)} tables" if plain else "no .csv or .tsv"
-        raise InputError(f"{found} in '{where}': say which lists the videos with --annotations FILE")
-    return plain

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
 from engine.data.layouts.tables import read_json, read_text
 from engine.data.layouts.walk import VideoFolder
@@ -13,26 +14,28 @@ from engine.errors import InputError
 _HEAD_BYTES = 1 << 16
 
 
-def is_activitynet_json(path: Path) -> bool:
+def _is_activitynet_json(path: Path) -> bool:
     """Whether it looks like ActivityNet's file (the beginning is enough: it is large)."""
     return '"database"' in read_text(path, _HEAD_BYTES)
 
 
-def find_json(root: Path) -> Path | None:
+def _find_json(root: Path) -> Path | None:
     """ActivityNet's file in the root or one folder below."""
     paths = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
-    return next((path for path in paths if path.is_file() and is_activitynet_json(path)), None)
+    return next((path for path in paths if path.is_file() and _is_activitynet_json(path)), None)
 
 
-def read_activitynet(folder: VideoFolder, annotations: Path | None) -> Listing:
+def read_activitynet(folder: VideoFolder, given: Given) -> Listing:
     """One entry per labelled segment; files are v_ID.* or ID.*, anywhere under the root.
 
     The group is the video, so that segments of one video stay together; the split is its subset. Videos
     without annotations (the testing subset) are left out.
     """
-    source = annotations or find_json(folder.root)
+    source = given.annotations or _find_json(folder.root)
     if source is None or not source.is_file():
-        raise InputError(f"no ActivityNet JSON in '{annotations or folder.root}': give it with --annotations FILE")
+        raise InputError(
+            f"no ActivityNet JSON in '{given.annotations or folder.root}': give it with --annotations FILE"
+        )
     listing = Listing("activitynet", lists=[source])
     stems = by_stem(folder.paths)
     num_unlabelled = 0
@@ -89,3 +92,16 @@ def _segments(listing: Listing, annotations: Any, what: str, where: str) -> Iter
             listing.problems.append(Problem(what, "bad-segment", text))
         else:
             yield label, max(start, 0.0), end
+
+
+def _fits(folder: VideoFolder) -> str | None:
+    source = _find_json(folder.root)
+    return f"{source.name} is ActivityNet's" if source else None
+
+
+def _annotates(folder: VideoFolder, annotations: Path) -> str | None:
+    is_its = annotations.suffix.lower() == ".json" and annotations.is_file() and _is_activitynet_json(annotations)
+    return f"{annotations.name} has a database of videos" if is_its else None
+
+
+ACTIVITYNET = Layout("activitynet", read_activitynet, _fits, _annotates)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.data.layouts.layout import Layout
 from engine.data.layouts.listing import Entry, Listing, Problem, counted
 from engine.errors import InputError
 
@@ -81,7 +82,7 @@ class _Structure:
     why: str
 
 
-def read_folders(root: Path, paths: Sequence[str], splits: Sequence[str] | None = None) -> Listing:
+def list_folders(root: Path, paths: Sequence[str], splits: Sequence[str] | None = None) -> Listing:
     """CLASS/video, SPLIT/CLASS/video or CLASS/SPLIT/video; folders deeper than that are groups (videos cut from one source).
 
     Folders of splits are told by their names, see `split_words`; what lies beside them is a problem. One folder that
@@ -210,3 +211,12 @@ def _nothing_found(root: Path, paths: Sequence[str]) -> str:
     if packed:
         return f"no videos in '{root}', but archives ({', '.join(packed[:3])}...): unpack them first"
     return f"no videos in '{root}': it needs a folder per class with video files in it"
+
+
+FOLDER = Layout(
+    "folder",
+    lambda folder, given: list_folders(folder.root, folder.paths, given.splits),
+    lambda folder: "no known lists, so the folders name the classes",
+    annotations="none",
+    folder_splits=True,
+)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import Entry, Listing, Problem, folders_with, stem_of
 from engine.data.layouts.tables import read_lines
 from engine.data.layouts.walk import VideoFolder
@@ -10,14 +11,14 @@ from engine.errors import InputError
 _CODES = {"0": "", "1": "train", "2": "test"}  # 0: in neither side of this split
 
 
-def read_hmdb51(folder: VideoFolder, annotations: Path | None, split_number: int | None) -> Listing:
+def read_hmdb51(folder: VideoFolder, given: Given) -> Listing:
     """Classes from the folders; `trainN` and `testN` from the official lists (code 1 and 2), "" for code 0.
 
     The three official splits overlap, so a manifest holds one of them (`split_number`, default 1). The group
     is the source film: the part of a file's name before its class.
     """
-    number = split_number or 1
-    lists = annotations or find_lists(folder)
+    number = given.split_number or 1
+    lists = given.annotations or _find_lists(folder)
     if lists is None:
         raise InputError(
             f"no *_test_split{number}.txt in or beside '{folder.root}': give the folder of HMDB51's official lists with "
@@ -44,7 +45,7 @@ def read_hmdb51(folder: VideoFolder, annotations: Path | None, split_number: int
     return listing
 
 
-def find_lists(folder: VideoFolder) -> Path | None:
+def _find_lists(folder: VideoFolder) -> Path | None:
     """The folder of official lists, in or beside the data set, that speaks of most of its class folders."""
     classes = {path.split("/")[-2] for path in folder.paths if "/" in path}
     for beside in folders_with("*_test_split?.txt", folder.root):
@@ -75,3 +76,16 @@ def _read_lists(folder: Path, number: int, listing: Listing) -> dict[tuple[str, 
                 f"{_CODES[code]}{number}" if _CODES[code] else ""
             )
     return splits
+
+
+def _fits(folder: VideoFolder) -> str | None:
+    lists = _find_lists(folder)
+    return f"'{lists.name}' holds official lists of these classes" if lists else None
+
+
+def _annotates(folder: VideoFolder, annotations: Path) -> str | None:
+    found = next(annotations.glob("*_test_split?.txt"), None)
+    return f"'{annotations.name}' holds *_test_splitN.txt" if found else None
+
+
+HMDB51 = Layout("hmdb51", read_hmdb51, _fits, _annotates, annotations="folder", official_splits=True)

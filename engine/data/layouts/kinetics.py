@@ -5,8 +5,9 @@ import math
 from collections import Counter
 from pathlib import Path
 
+from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, counted
-from engine.data.layouts.tables import SEPARATORS, Row, no_label, read_text, rows_of
+from engine.data.layouts.tables import SEPARATORS, TABLE_SUFFIXES, Row, no_label, read_text, rows_of
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
@@ -14,18 +15,18 @@ COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _HEADER_BYTES = 1000
 
 
-def is_kinetics_csv(path: Path) -> bool:
+def _is_kinetics_csv(path: Path) -> bool:
     """Whether the file's first line names the columns of Kinetics."""
     return _separator(read_text(path, _HEADER_BYTES)) is not None
 
 
-def find_csvs(root: Path) -> list[Path]:
+def _find_csvs(root: Path) -> list[Path]:
     """CSV files of Kinetics in the root or one folder below."""
     paths = sorted([*root.glob("*.csv"), *root.glob("*/*.csv")])
-    return [path for path in paths if path.is_file() and is_kinetics_csv(path)]
+    return [path for path in paths if path.is_file() and _is_kinetics_csv(path)]
 
 
-def read_kinetics(folder: VideoFolder, annotations: Path | None) -> Listing:
+def read_kinetics(folder: VideoFolder, given: Given) -> Listing:
     """Every row of the CSV (or of all CSVs of a folder) whose file is there.
 
     Looked for, anywhere under the root: ID_SSSSSS_EEEEEE.* (the clip, start and end in seconds, six digits)
@@ -33,7 +34,7 @@ def read_kinetics(folder: VideoFolder, annotations: Path | None) -> Listing:
     than once, the file in a folder named replacement* is taken, else the one whose folders name the split and the
     label; where that cannot be used the next one is.
     """
-    tables = _tables(folder.root, annotations)
+    tables = _tables(folder.root, given.annotations)
     listing = Listing("kinetics", notes=[f"labels from {', '.join(path.name for path in tables)}"], lists=tables)
     stems = by_stem(folder.paths)
     rows = [row for table in tables for row in _rows(table, listing)]
@@ -85,10 +86,10 @@ def _say_copies(listing: Listing) -> None:
 
 def _tables(root: Path, annotations: Path | None) -> list[Path]:
     if annotations is not None and annotations.is_file():
-        if not is_kinetics_csv(annotations):
+        if not _is_kinetics_csv(annotations):
             raise InputError(f"'{annotations}' is no list of Kinetics: its first line must name {', '.join(COLUMNS)}")
         return [annotations]
-    tables = find_csvs(annotations or root)
+    tables = _find_csvs(annotations or root)
     if not tables:
         raise InputError(
             f"no CSV with the columns {', '.join(COLUMNS)} in '{annotations or root}': give Kinetics' list with --annotations"
@@ -159,3 +160,18 @@ def _is_replacement(path: str) -> bool:
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", " ").replace("validate", "val").replace("validation", "val")
+
+
+def _fits(folder: VideoFolder) -> str | None:
+    tables = _find_csvs(folder.root)
+    return f"{tables[0].name} has the columns of Kinetics" if tables else None
+
+
+def _annotates(folder: VideoFolder, annotations: Path) -> str | None:
+    if annotations.is_dir():
+        return f"'{annotations.name}' holds CSVs of Kinetics" if _find_csvs(annotations) else None
+    is_its = annotations.suffix.lower() in TABLE_SUFFIXES and _is_kinetics_csv(annotations)
+    return f"{annotations.name} has the columns of Kinetics" if is_its else None
+
+
+KINETICS = Layout("kinetics", read_kinetics, _fits, _annotates)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.layouts.folders import list_splits
+from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
 from engine.data.layouts.tables import read_json, read_text
 from engine.data.layouts.walk import VideoFolder
@@ -12,25 +13,26 @@ from engine.errors import InputError
 _HEAD_BYTES = 1 << 12
 
 
-def is_something_json(path: Path) -> bool:
+def _is_something_json(path: Path) -> bool:
     """Whether it looks like a list of labelled videos by their id."""
     head = read_text(path, _HEAD_BYTES).lstrip("\ufeff \r\n\t")
     return head.startswith("[") and '"id"' in head and ('"template"' in head or '"label"' in head)
 
 
-def find_something(root: Path) -> list[Path]:
+def _find_something(root: Path) -> list[Path]:
     """Such lists in the root or one folder below."""
     paths = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
-    return [path for path in paths if path.is_file() and is_something_json(path)]
+    return [path for path in paths if path.is_file() and _is_something_json(path)]
 
 
-def read_something(folder: VideoFolder, annotations: Path | None) -> Listing:
+def read_something(folder: VideoFolder, given: Given) -> Listing:
     """One entry per record; its class is the template without brackets, else the label. Files are ID.*, anywhere.
 
     Of several lists each is the split that its name says.
     """
+    annotations = given.annotations
     is_file = annotations is not None and annotations.is_file()
-    lists = [annotations] if is_file else find_something(annotations or folder.root)
+    lists = [annotations] if is_file else _find_something(annotations or folder.root)
     if not lists:
         raise InputError(
             f"no JSON list of id and template (or label) in '{annotations or folder.root}': give it with --annotations FILE"
@@ -63,3 +65,18 @@ def _add(listing: Listing, stems: dict[str, list[str]], record: Any, split: str,
         listing.entries.append(entry)
     else:
         listing.problems.append(Problem(name, "missing", f"no {name}.* ({where})"))
+
+
+def _fits(folder: VideoFolder) -> str | None:
+    lists = _find_something(folder.root)
+    return f"{lists[0].name} lists videos by id and template" if lists else None
+
+
+def _annotates(folder: VideoFolder, annotations: Path) -> str | None:
+    if annotations.is_dir():
+        return f"'{annotations.name}' holds lists of id and template" if _find_something(annotations) else None
+    is_its = annotations.suffix.lower() == ".json" and _is_something_json(annotations)
+    return f"{annotations.name} lists videos by id and template" if is_its else None
+
+
+SOMETHING = Layout("something", read_something, _fits, _annotates)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from engine.data.layouts.finder import FileFinder
 from engine.data.layouts.folders import list_splits, split_words
+from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import VIDEO_SUFFIXES, Entry, Listing, Problem, suffix_of
-from engine.data.layouts.tables import SEPARATOR_NAMES, SEPARATORS, Row, no_label, read_text, rows_of
+from engine.data.layouts.tables import SEPARATOR_NAMES, SEPARATORS, TABLE_SUFFIXES, Row, no_label, read_text, rows_of
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".lst")
 
 _COLUMNS = {
     "path": (
@@ -53,23 +52,23 @@ _HEAD_ROWS = 20  # tell the separator, and where the paths lie
 _EXPECTED = "path and label separated by comma, tab, semicolon, bar or (path.mp4 label) space"
 
 
-def find_tables(root: Path) -> list[Path]:
+def _find_tables(root: Path) -> list[Path]:
     """Files of the root that may be tables."""
     return [path for path in sorted(root.iterdir()) if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
 
 
-def find_lists_beside(folder: VideoFolder) -> list[Path]:
+def _find_lists_beside(folder: VideoFolder) -> list[Path]:
     """Tables that list the folder's videos, in the root or else in one of its folders without videos (annotations/)."""
     holders = {path.split("/")[0] for path in folder.paths}
     beside = (each for each in sorted(folder.root.iterdir()) if each.is_dir() and each.name not in holders)
     for each in (folder.root, *(each for each in beside if not each.name.startswith("."))):
         with contextlib.suppress(PermissionError):
-            if found := listing_tables(folder, find_tables(each)):
+            if found := _listing_tables(folder, _find_tables(each)):
                 return found
     return []
 
 
-def listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
+def _listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
     """Those of the tables that list videos of the folder: one, or one for each split. None where several might be meant."""
     found = [table for table in tables if _lists_videos(table, folder)]
     if len(found) < 2:
@@ -105,7 +104,7 @@ def _has_label(row: Row, columns: dict[str, int]) -> bool:
     return len(row.values) > max(columns["path"], columns["label"]) and bool(row.values[columns["path"]])
 
 
-def read_tables(folder: VideoFolder, tables: Sequence[Path]) -> Listing:
+def read_tables(folder: VideoFolder, given: Given) -> Listing:
     """Tables of path,label[,split][,group], or with a header that names the columns.
 
     With a header, columns may come in any order, and `start`,`end` (seconds) label a segment. Paths are relative to the
@@ -115,7 +114,8 @@ def read_tables(folder: VideoFolder, tables: Sequence[Path]) -> Listing:
     Raises:
         InputError: no row of a table can be read.
     """
-    listing = Listing("csv", lists=list(tables))
+    tables = _chosen_tables(folder, given.annotations)
+    listing = Listing("csv", lists=tables)
     errors = [
         error for table, split in list_splits(tables).items() if (error := _read_table(listing, folder, table, split))
     ]
@@ -258,3 +258,33 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         return None
     return value if not text or (math.isfinite(value) and value >= 0) else None
+
+
+def _chosen_tables(folder: VideoFolder, annotations: Path | None) -> list[Path]:
+    """The user's table, or those of a folder that list its videos."""
+    if annotations is not None and annotations.is_file():
+        return [annotations]
+    where = annotations or folder.root
+    tables = _find_tables(where)
+    if chosen := _listing_tables(folder, tables) if annotations else _find_lists_beside(folder):
+        return chosen
+    plain = [path for path in tables if path.suffix.lower() in (".csv", ".tsv")]
+    if len(plain) != 1:
+        found = f"{len(plain)} tables" if plain else "no .csv or .tsv"
+        raise InputError(f"{found} in '{where}': say which lists the videos with --annotations FILE")
+    return plain
+
+
+def _fits(folder: VideoFolder) -> str | None:
+    tables = _find_lists_beside(folder)
+    return f"listed with labels in {', '.join(table.name for table in tables)}" if tables else None
+
+
+def _annotates(folder: VideoFolder, annotations: Path) -> str | None:
+    if annotations.is_dir():
+        found = _listing_tables(folder, _find_tables(annotations))
+        return f"'{annotations.name}' holds tables of files that are there" if found else None
+    return f"{annotations.name} is a table" if annotations.suffix.lower() in TABLE_SUFFIXES else None
+
+
+TABLE = Layout("csv", read_tables, _fits, _annotates)

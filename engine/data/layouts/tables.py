@@ -16,6 +16,7 @@ from typing import Any
 from engine.data.layouts.listing import VIDEO_SUFFIXES, printable
 from engine.errors import InputError
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".lst")
 SEPARATORS = ("\t", ",", ";", "|", " ")
 SEPARATOR_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar", " ": "space"}
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))

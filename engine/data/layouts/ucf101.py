@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from engine.data.layouts.folders import split_words
+from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import Entry, Listing, Problem, counted, folders_with, stem_of
 from engine.data.layouts.tables import read_lines
 from engine.data.layouts.walk import VideoFolder
@@ -12,21 +13,16 @@ from engine.errors import InputError
 _NAME = re.compile(r"v_(?P<action>\w+)_(?P<group>g\d+)_c\d+")
 
 
-def is_ucf101(paths: list[str]) -> bool:
-    """Whether nearly all are file names of UCF101."""
-    return sum(_NAME.fullmatch(stem_of(path)) is not None for path in paths) > 0.9 * len(paths)
-
-
-def read_ucf101(folder: VideoFolder, annotations: Path | None, split_number: int | None) -> Listing:
+def read_ucf101(folder: VideoFolder, given: Given) -> Listing:
     """Groups from the file names, classes from the folders where these sort the files by class, else from the names too.
 
     `trainN` and `testN` are from the official lists, where they are; without them a top folder called train, test, ...
     is the split. The three official splits overlap, so a manifest holds one of them (`split_number`, default 1). Files
     are matched by name without suffix, so videos stored anew as .mp4 fit the lists too.
     """
-    lists = annotations or next(folders_with("trainlist0*.txt", folder.root), None)
+    lists = given.annotations or next(folders_with("trainlist0*.txt", folder.root), None)
     listing = Listing("ucf101")
-    splits = _official_splits(folder.root, lists, split_number, listing)
+    splits = _official_splits(folder.root, lists, given.split_number, listing)
     tops = {path.split("/")[0] for path in folder.paths if "/" in path}
     top_splits = split_words(tops) if lists is None else {}
     if lists is None:
@@ -122,3 +118,15 @@ def _official_splits(root: Path, lists: Path | None, split_number: int | None, l
             elif name:
                 splits[name] = f"{kind}{number}"
     return splits
+
+
+def _fits(folder: VideoFolder) -> str | None:
+    named = sum(_NAME.fullmatch(stem_of(path)) is not None for path in folder.paths)
+    return "the files are named v_CLASS_gGG_cCC" if named > 0.9 * len(folder.paths) else None
+
+
+def _annotates(folder: VideoFolder, annotations: Path) -> str | None:
+    return f"'{annotations.name}' holds trainlist0N.txt" if next(annotations.glob("trainlist0*.txt"), None) else None
+
+
+UCF101 = Layout("ucf101", read_ucf101, _fits, _annotates, annotations="folder", official_splits=True)

@@ -1,0 +1,63 @@
+"""What README and docs/ name is there: links with their headings, files, config keys; and README fits on a page."""
+
+import dataclasses
+import re
+import types
+import typing
+from pathlib import Path
+
+import pytest
+
+from engine.config import Config
+
+REPO = Path(__file__).parents[1]
+PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
+CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+MISTYPED = "train.lrr"  # shown with its message in troubleshooting.md
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub links to them."""
+    headings = re.findall(r"^#+ (.*)$", CODE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def keys(section: type, above: str = "") -> set[str]:
+    """section.key of all keys below a section of the config; those of a list's entries with N for the number."""
+    found = set()
+    for field_name, hint in typing.get_type_hints(section).items():
+        name, parts = f"{above}{field_name}", {hint, *typing.get_args(hint)} - {types.NoneType}
+        found.add(name)
+        for inner in filter(dataclasses.is_dataclass, parts):
+            found |= keys(inner, f"{name}.N." if typing.get_origin(hint) is list else f"{name}.")
+    return found
+
+
+def test_readme_fits_on_a_page():
+    assert len((REPO / "README.md").read_text().splitlines()) < 100
+
+
+@pages
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", CODE.sub("", page.read_text()))
+    assert not [path for path, _ in links if not (page.parent / path).exists()]
+    assert not [
+        f"{path}#{anchor}"
+        for path, anchor in links
+        if anchor and anchor not in anchors(page.parent / path if path else page)
+    ]
+
+
+@pages
+def test_files_are_there(page):
+    named = set(re.findall(r"\b(?:engine|kernels|tools|tests|configs)/[\w/]+\.(?:py|yaml)\b", page.read_text()))
+    assert not {path for path in named if not (REPO / path).is_file()}
+
+
+@pages
+def test_config_keys_exist(page):
+    sections = "|".join(field.name for field in dataclasses.fields(Config) if field.name != "task")
+    named = re.findall(rf"(?<![\w./-])(?:{sections})(?:\.\w+)+(?![./(-])", re.sub(r"\]\(.*?\)", "]", page.read_text()))
+    named = {re.sub(r"\.\d+\b", ".N", name) for name in named if not re.search(r"\.(py|md|json|yaml|csv|log)$", name)}
+    assert not {name for name in named - keys(Config) if not name.startswith("words.replace.")} - {MISTYPED}
