@@ -40,6 +40,13 @@ def test_a_manifest_and_a_store(files, monkeypatch, capsys):
     assert list(store.strings("split")) == list(videos.strings("split"))
     assert call_tool("ingest.py", "--verify", "store", monkeypatch=monkeypatch) == 0
     assert "checksums and frames of 30 videos" in capsys.readouterr().out
+    # From before times were noted: ingested as ever, but to no other rate.
+    arguments = ("videos/manifest.parquet", "--short-side", 32, "--workers", 1, "--out")
+    assert call_tool("ingest.py", *arguments, "again", monkeypatch=monkeypatch) == 0
+    again = Manifest.load(files / "again" / "manifest.parquet")
+    assert again.num_frames.tolist() == store.num_frames.tolist() == videos.num_frames.tolist()
+    assert call_tool("ingest.py", *arguments, "other", "--fps", 12, monkeypatch=monkeypatch) == 2
+    assert "index the data set again, or ingest without --fps" in capsys.readouterr().err
 
 
 def test_a_checkpoint_says_of_the_same_videos_what_it_said(files, monkeypatch):

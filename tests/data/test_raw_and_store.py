@@ -212,6 +212,18 @@ def test_segments_are_what_is_on_the_screen_raw_and_stored(tmp_path):
             assert found == list(range(first, behind))
 
 
+def test_avi_with_b_frames_as_ucf101_has_it(shared_data, tmp_path):
+    """H.264, and XviD with two pictures in a packet (a packed bitstream), which PyAV's wheel cannot write."""
+    raw, _ = index(shared_data / "cases" / "avi_bframes", tmp_path / "m.parquet")
+    assert ingest(raw, tmp_path / "s", SETTINGS, WorkSettings()).files == []
+    store = Manifest.load(tmp_path / "s" / "manifest.parquet")
+    for place, count in enumerate((100, 58)):
+        for row in (raw.table.to_pylist()[place], store.table.to_pylist()[place]):
+            assert (row["num_frames"], row["fps"], row["frame_times"][0]) == (count, 25, 0)
+            assert row["duration"] == pytest.approx(count / 25)
+        check_row(raw.video(place), store.video(place))
+
+
 @pytest.mark.slow
 def test_every_accepted_file_of_the_pack_and_the_cases_agrees(shared_data, tmp_path):
     """Without two of six minutes each."""

@@ -138,8 +138,9 @@ def _result(
 
 
 def _timeline(container: InputContainer, packets: Packets, frames: _Frames) -> Timeline:
-    stream, tick = video_stream(container), video_stream(container).time_base
-    pts, dts = ([None if stamp is None else float(stamp * tick) for stamp in each] for each in (frames.pts, frames.dts))
+    stream = video_stream(container)
+    tick = float(stream.time_base)
+    pts, dts = ([None if stamp is None else stamp * tick for stamp in each] for each in (frames.pts, frames.dts))
     first = next((dts for dts in frames.dts if dts is not None), None)
     delay = packets.dts.index(first) - frames.dts.index(first) if first is not None and first in packets.dts else 0
     is_raw = container.start_time is None  # then the average rate is no more than the demuxer's default
@@ -148,7 +149,7 @@ def _timeline(container: InputContainer, packets: Packets, frames: _Frames) -> T
         dts,
         rate=float((stream.guessed_rate if is_raw else stream.average_rate) or stream.guessed_rate or 0),
         start_s=container.start_time / av.time_base if container.streams.audio and not is_raw else None,
-        first_dts=float((packets.dts[0] or 0) * tick),
+        first_dts=(packets.dts[0] or 0) * tick,
         delay=max(0, delay - sum(packets.is_hidden)),
         is_padded=container.format.name == "avi",
         is_clock=has_clock(container),
