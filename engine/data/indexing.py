@@ -48,7 +48,7 @@ class IndexSettings:
     num_workers: processes; 0 probes in this process, without protection against crashes and hangs.
     full_decode: decode every file to its end, also where its packets can be trusted.
     time_limit_s: seconds for one file.
-    max_pixels, max_hours: a file with larger pictures, or a longer one, is not used.
+    max_pixels, max_hours: a file with larger frames, or a longer one, is not used.
     """
 
     num_workers: int = 0

@@ -116,7 +116,7 @@ def refusal(video: Video, data: memoryview) -> str | None:
         counts = mp4_video_samples(data) - {0}  # 0: fragmented, the samples are described elsewhere
         if counts and video.file_frames not in counts:
             return (
-                f"its header lists {max(counts)} pictures where {video.file_frames} are shown (an edit list, or damage), "
+                f"its header lists {max(counts)} frames where {video.file_frames} are shown (an edit list, or damage), "
                 f"so DALI on the GPU would count other frames: {_MEND}"
             )
         parts = [(box, _MP4_CONFIGURATION[video.codec]) for box in _boxes(data, b"moov")]
@@ -139,13 +139,13 @@ def _coding_refusal(codec: str, records: Sequence[bytes]) -> str | None:
         except ValueError:
             continue  # of another track, or bytes that only look like one
     if not known:
-        return f"its header does not say how its pictures are coded, which DALI on the GPU must know: {_MEND}"
+        return f"its header does not say how its frames are coded, which DALI on the GPU must know: {_MEND}"
     for facts in known:
         if facts.chroma_format != 1 or facts.bit_depth not in _BIT_DEPTHS[codec]:
             chroma = ("no chroma", "4:2:0", "4:2:2", "4:4:4")[facts.chroma_format]
             return f"NVDEC does not decode {codec} of {facts.bit_depth} bits and {chroma}: {_MEND}"
         if not facts.is_progressive:
-            return f"it is interlaced, and DALI on the GPU may count a picture as two: {_MEND}"
+            return f"it is interlaced, and DALI on the GPU may count a frame as two: {_MEND}"
     return None
 
 

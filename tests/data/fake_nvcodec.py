@@ -1,6 +1,6 @@
 """Stands in for PyNvVideoCodec 2.2 where there is no driver: the same names, decoding by FFmpeg, and its ways that matter.
 
-Frames lie in buffers that every `Decode` writes again from the first on. One picture at least stays within until a packet
+Frames lie in buffers that every `Decode` writes again from the first on. One frame at least stays within until a packet
 that is empty ends the stream. What is shown is cropped. A session keeps the size that it met first.
 """
 
@@ -50,27 +50,27 @@ class PyNvDecoder:
         coded = self._context.parse(data) if data else []
         if ended:
             coded += self._context.parse(b"")
-        pictures = [picture for each in coded for picture in self._context.decode(each)]
+        frames = [frame for each in coded for frame in self._context.decode(each)]
         if ended:
-            pictures += self._context.decode(None)
+            frames += self._context.decode(None)
             self._context = None
-        self._held += [_nv12(picture) for picture in pictures]
+        self._held += [_nv12(frame) for frame in frames]
         shown = self._held if ended else self._held[:-1]
         self._held = self._held[len(shown) :]
-        return [self._frame(place, picture) for place, picture in enumerate(shown)]
+        return [self._frame(index, frame) for index, frame in enumerate(shown)]
 
-    def _frame(self, place, picture):
-        self._size = self._size or picture.shape
-        if picture.shape != self._size:
+    def _frame(self, index, frame):
+        self._size = self._size or frame.shape
+        if frame.shape != self._size:
             raise PyNvVCException("Reconfigure Not supported\nwhen width/height > maxwidth/maxheight")
-        if place == len(self._buffers):
-            self._buffers.append(np.empty_like(picture))
-        self._buffers[place][...] = picture
-        return DecodedFrame(self._buffers[place])
+        if index == len(self._buffers):
+            self._buffers.append(np.empty_like(frame))
+        self._buffers[index][...] = frame
+        return DecodedFrame(self._buffers[index])
 
 
-def _nv12(picture):
-    luma, blue, red = (plane_rows(plane)[:, : plane.width] for plane in picture.planes)
+def _nv12(frame):
+    luma, blue, red = (plane_rows(plane)[:, : plane.width] for plane in frame.planes)
     return np.concatenate([luma, np.stack([blue, red], axis=-1).reshape(len(blue), -1)])
 
 

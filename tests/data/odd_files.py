@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from tests.data.videos import picture
+from tests.data.videos import numbered_frame
 
 SIZE = (160, 120)
 B_FRAMES = {"bf": "3", "x264-params": "b-adapt=0"}
@@ -37,7 +37,9 @@ def draw(
         context.gop_size, context.time_base = 12, tick or 1 / rate
         audio = container.add_stream(sound, rate=48_000) if sound else None
         for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(number, *SIZE), format="rgb24").reformat(format=pixel_format)
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number, *SIZE), format="rgb24").reformat(
+                format=pixel_format
+            )
             frame.pts, frame.time_base = round(time / context.time_base), context.time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -83,7 +85,7 @@ def draw_several(path: Path, streams: Sequence[tuple[str, int, int, Disposition 
                 made[-1].disposition = disposition
         for stream, (_, count, first, _) in zip(made, streams, strict=True):
             for number in range(count):
-                drawn = av.VideoFrame.from_ndarray(picture(first + number, *SIZE), format="rgb24")
+                drawn = av.VideoFrame.from_ndarray(numbered_frame(first + number, *SIZE), format="rgb24")
                 frame = drawn.reformat(format=stream.pix_fmt)
                 frame.pts, frame.time_base = number, Fraction(1, 25)
                 container.mux(stream.encode(frame))

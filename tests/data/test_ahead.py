@@ -19,7 +19,7 @@ CPU, CLIP = torch.device("cpu"), ClipFormat(num_frames=4, stride=2, short_side=4
 def requests(tmp_path_factory):
     """Of three videos; the last one is gone."""
     folder = tmp_path_factory.mktemp("videos")
-    videos = [describe(write_numbered(folder / f"{place}.webm", num_frames=20)) for place in range(3)]
+    videos = [describe(write_numbered(folder / f"{index}.webm", num_frames=20)) for index in range(3)]
     videos[2].path.unlink()
     return [SnippetRequest(videos[i % 3], i % 7, 0.5, 0.5, i % 4 == 0) for i in range(30)]
 

@@ -43,15 +43,15 @@ HOLDERS = {
 def test_what_is_held_is_not_overwritten_and_comes_back(holder):
     pool, living = counted()
     clips = pool.lend(SIZE)[1].fill_(7)
-    place = clips.data_ptr()
+    address = clips.data_ptr()
     held = HOLDERS[holder](clips)
     del clips
     others = [pool.lend(SIZE)[1].fill_(9) for _ in range(3)]
-    assert place not in {other.data_ptr() for other in others}
+    assert address not in {other.data_ptr() for other in others}
     assert len(living) == 4
     del held, others
     lent = [pool.lend(SIZE)[1] for _ in range(4)]
-    assert place in {one.data_ptr() for one in lent} and len(living) == 4
+    assert address in {one.data_ptr() for one in lent} and len(living) == 4
 
 
 def test_buffers_are_no_more_than_were_held_at_a_time():

@@ -12,7 +12,7 @@ from engine.data.layouts import read_layout
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from tests.data.listings import write
-from tests.data.videos import picture
+from tests.data.videos import numbered_frame
 
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 CLIP = "{}_000000_000010.mp4"
@@ -23,7 +23,7 @@ def sound(tmp_path_factory) -> list[bytes]:
     """Three videos that differ."""
     place = tmp_path_factory.mktemp("sound")
     for number in range(3):
-        write_video(place / f"{number}.mp4", (picture(number + k, 64, 48) for k in range(8)))
+        write_video(place / f"{number}.mp4", (numbered_frame(number + k, 64, 48) for k in range(8)))
     return [(place / f"{number}.mp4").read_bytes() for number in range(3)]
 
 
@@ -103,7 +103,7 @@ def test_of_equal_candidates_only_a_sound_one_is_taken(tmp_path, sound, contents
 
 def test_a_copy_that_was_cut_off_does_not_win(tmp_path, sound):
     root = tmp_path / "set"
-    write_video(tmp_path / "short.mp4", (picture(k, 64, 48) for k in range(5)))
+    write_video(tmp_path / "short.mp4", (numbered_frame(k, 64, 48) for k in range(5)))
     put(
         root / "train" / CLIP.format("aaa"), (tmp_path / "short.mp4").read_bytes()
     )  # where it should be, but 5 of 8 frames

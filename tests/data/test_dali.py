@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
-from tests.data.videos import describe, hide_pictures, numbers, remux, write_numbered
+from tests.data.videos import describe, hide_frames, numbers, remux, write_numbered
 
 CPU = torch.device("cpu")
 SQUARE = {"size": (128, 128)}  # whole frames fit the crop, so that their numbers can be read
@@ -71,18 +71,18 @@ def test_frames_are_those_asked_for(decoder, folder, name):
 
 
 @pytest.mark.parametrize("suffix", ["webm", "mkv"])
-def test_pictures_never_shown_are_not_counted(decoder, folder, suffix):
+def test_frames_never_shown_are_not_counted(decoder, folder, suffix):
     keys = write_numbered(folder / f"keys.{suffix}", num_frames=38, gop=0, **SQUARE)
-    path = hide_pictures(keys, folder / f"hidden.{suffix}", every=4)
+    path = hide_frames(keys, folder / f"hidden.{suffix}", every=4)
     with av.open(str(path)) as container:
         ends = [bytes(packet)[-1] for packet in container.demux(video=0) if packet.size]
-    assert sum(end & 0xE7 == 0xC1 for end in ends) == 9  # superframes of two pictures (VP9 specification, annex B)
+    assert sum(end & 0xE7 == 0xC1 for end in ends) == 9  # superframes of two frames (VP9 specification, annex B)
     video = describe(path)
     assert video.num_frames == 29
     assert shown(decoder, video, 1, 23) == [[1, 2, 4, 5, 6, 8], [30, 32, 33, 34, 36, 37]]
 
 
-def test_edit_list_hides_its_pictures(decoder, folder):
+def test_edit_list_hides_its_frames(decoder, folder):
     cut = describe(remux(write_numbered(folder / "long.mp4", **SQUARE), folder / "cut.mp4", first_pts=-5))
     assert cut.num_frames == 35
     assert shown(decoder, cut, 0, 20) == [[5, 6, 7, 8, 9, 10], [25, 26, 27, 28, 29, 30]]
@@ -122,7 +122,7 @@ def test_earlier_clips_outlive_later_batches(decoder, plain):
     assert torch.equal(first, before)
 
 
-def test_flip_mirrors_the_displayed_picture(decoder, plain):
+def test_flip_mirrors_the_displayed_frame(decoder, plain):
     for rotation in (0, 90, 180, 270):
         video = replace(plain, rotation=rotation)
         straight, mirrored = decoder.decode([whole(video, 4), whole(video, 4, flip=True)]).frames
@@ -139,7 +139,7 @@ def test_rotation_turns_clockwise(decoder, plain):
     assert torch.equal(left[:, :, 0].flip(dims=[1]), upright[:, 0])
 
 
-def test_crop_is_cut_at_whole_pixels_of_the_scaled_picture(dali, folder):
+def test_crop_is_cut_at_whole_pixels_of_the_scaled_frame(dali, folder):
     video = describe(write_numbered(folder / "wide.webm", size=(200, 120)))
     full = dali.DaliDecoder(ClipFormat(num_frames=2, short_side=60, crop=60), CPU, 1, 4)
     part = dali.DaliDecoder(ClipFormat(num_frames=2, short_side=60, crop=40), CPU, 1, 4)
@@ -169,7 +169,7 @@ def test_bad_sample_is_named_and_the_good_ones_are_decoded(decoder, plain, kind)
     decoded = decoder.decode(requests)
     assert list(decoded.failures) == [1]
     assert re.search(reason, decoded.failures[1])
-    assert [numbers(decoded.frames[place].numpy())[0] for place in (0, 2, 3, 4)] == [3, 7, 8, 9]
+    assert [numbers(decoded.frames[index].numpy())[0] for index in (0, 2, 3, 4)] == [3, 7, 8, 9]
     assert shown(decoder, plain, 12) == [[12, 13, 14, 15, 16, 17]]  # and it goes on
 
 
@@ -186,12 +186,12 @@ def test_broken_content_costs_rebuilds_which_are_counted(dali, plain, folder):
     junk.write_bytes(b"not a video " * 500)
     broken = replace(plain, path=junk, file_bytes=6000)
     decoder = dali.DaliDecoder(WHOLE, CPU, 2, 8)
-    requests = [whole(broken if place in (2, 5) else plain, place) for place in range(8)]
+    requests = [whole(broken if index in (2, 5) else plain, index) for index in range(8)]
     decoded = decoder.decode(requests)
     assert sorted(decoded.failures) == [2, 5]
     assert all("DALI cannot decode it" in reason for reason in decoded.failures.values())
-    good = [place for place in range(8) if place not in (2, 5)]
-    assert [numbers(decoded.frames[place].numpy())[0] for place in good] == good
+    good = [index for index in range(8) if index not in (2, 5)]
+    assert [numbers(decoded.frames[index].numpy())[0] for index in good] == good
     assert 3 <= decoder.num_rebuilds <= 7  # one for the batch, one for each half, quarter and sample at fault
     rebuilds = decoder.num_rebuilds
     assert not decoder.decode(requests[:2]).failures
@@ -203,7 +203,7 @@ def test_a_batch_is_decoded_in_parts_of_bytes_as_it_is_in_one(dali, plain, folde
     batches = importlib.import_module("engine.data.dali.batches")
     large = describe(write_numbered(folder / "large.avi", "mjpeg", pixel_format="yuvj420p", size=(512, 512)))
     gone = replace(plain, path=plain.path.with_name("gone.webm"))
-    requests = [whole((plain, large, gone)[place % 3], place) for place in range(9)]
+    requests = [whole((plain, large, gone)[index % 3], index) for index in range(9)]
     whole_one, parted = (dali.DaliDecoder(WHOLE, CPU, 2, 16) for _ in range(2))
     expected = whole_one.decode(requests)
     cost = batches.held_bytes(large, 6)
@@ -236,7 +236,7 @@ def test_only_bad_samples(decoder, plain):
     assert decoded.frames.shape == (2, 6, 64, 64, 3)
 
 
-def test_hidden_pictures_in_packets_of_their_own(dali, shared_data):
+def test_hidden_frames_in_packets_of_their_own(dali, shared_data):
     video = describe(shared_data / "decode_pack" / "androidx__media__roadtrip-vp92-10bit.webm")
     assert video.num_frames == 72  # in 80 packets
     decoder = dali.DaliDecoder(WHOLE, CPU, 1, 4)
@@ -295,6 +295,6 @@ def test_nvdec_goes_on_after_a_bad_sample(dali, folder):
     assert "DALI cannot decode it" in decoded.failures[1]
     assert "odd size" in decoded.failures[2]
     assert decoder.num_rebuilds >= 1
-    assert [numbers(decoded.frames[place].cpu().numpy())[0] for place in (0, 3)] == [1, 2]
+    assert [numbers(decoded.frames[index].cpu().numpy())[0] for index in (0, 3)] == [1, 2]
     assert shown(decoder, video, 12) == [[12, 13, 14, 15, 16, 17]]
     decoder.close()

@@ -156,11 +156,11 @@ def test_bad_pictures_are_named_and_the_others_are_decoded(pair, manifest, tmp_p
         "cannot decode this jpeg",
         "the file has changed since it was indexed",
     )
-    for place, words in enumerate(reasons, 1):
-        assert words in found.failures[place]
+    for index, words in enumerate(reasons, 1):
+        assert words in found.failures[index]
     expected = pair[0].decode([SnippetRequest(video, 0, 0.3, 0.8, False)]).frames[0].int()
-    for place in (0, 6):
-        assert (found.frames[place].int() - expected)[:, 1:-1, 1:-1].abs().max() <= 2
+    for index in (0, 6):
+        assert (found.frames[index].int() - expected)[:, 1:-1, 1:-1].abs().max() <= 2
 
 
 def test_no_video_is_for_pyav_where_all_are_stills(manifest, monkeypatch):

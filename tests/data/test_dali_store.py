@@ -1,6 +1,6 @@
 """DALI fed from a snippet store: only the groups that are needed, and the frames that were asked for.
 
-DALI's CPU backend has no H.264. Everything but NVDEC is run here nevertheless: stores of VP9 and JPEG pictures, written
+DALI's CPU backend has no H.264. Everything but NVDEC is run here nevertheless: stores of VP9 and JPEG frames, written
 and read by the store's own code, go through the same graph; and what is fed for H.264 is decoded by PyAV instead.
 """
 
@@ -30,15 +30,15 @@ from engine.data.store.index import StoreSettings, stored_path
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.reader import find_entry
 from engine.data.store.writer import StoreWriter
-from tests.data.videos import describe, numbers, picture, write_numbered
+from tests.data.videos import describe, numbered_frame, numbers, write_numbered
 from tests.rows import row
 
 CPU = torch.device("cpu")
 GOP = 8
 LENGTHS = (45, 16, 3, 1)
 CLIP = ClipFormat(num_frames=6, short_side=64, crop=64)
-DELIMITER = b"\x00\x00\x00\x01\x09"  # what tells the pictures of these stores apart too
-CODECS = {  # encoder, suffix, what wraps its pictures for DALI: both that stores use
+DELIMITER = b"\x00\x00\x00\x01\x09"  # what tells the frames of these stores apart too
+CODECS = {  # encoder, suffix, what wraps its frames for DALI: both that stores use
     "vp9": ("libvpx-vp9", "webm", functools.partial(to_matroska, codec_id="V_VP9")),
     "mjpeg": ("mjpeg", "avi", functools.partial(to_ivf, fourcc=b"MJPG")),
 }
@@ -49,9 +49,9 @@ def split_marked(data):
 
 
 def write_other_store(folder, codec, sizes, *, num_lines_hidden=0):
-    """A store of pictures of another codec: its manifest, and the plain files of the very same coded pictures.
+    """A store of frames of another codec: its manifest, and the plain files of the very same coded frames.
 
-    num_lines_hidden: rows and columns at the end of each coded picture that the store does not count.
+    num_lines_hidden: rows and columns at the end of each coded frame that the store does not count.
     """
     encoder, suffix, _ = CODECS[codec]
     rows, files, names = [], [], [f"{count}.{suffix}" for count in LENGTHS]
@@ -91,8 +91,8 @@ def test_frames_and_pixels_are_those_of_the_stored_bytes(dali, other, stride):
     manifest, files = other
     clip = ClipFormat(num_frames=4, stride=stride, short_side=64, crop=56)
     decoder, pyav = dali.DaliDecoder(clip, CPU, 1, 64), PyAVDecoder(clip, CPU, 1)
-    for place, file in enumerate(files):
-        video = manifest.video(place)
+    for index, file in enumerate(files):
+        video = manifest.video(index)
         starts = sorted({*range(min(video.num_frames, GOP + 2)), max(0, video.num_frames - 2), video.num_frames - 1})
         found, expected = (
             of.decode([SnippetRequest(which, start, 0.3, 0.8, bool(start % 2)) for start in starts])
@@ -106,7 +106,7 @@ def test_frames_and_pixels_are_those_of_the_stored_bytes(dali, other, stride):
     pyav.close()
 
 
-def test_what_is_coded_beyond_the_picture_is_not_shown(dali, tmp_path, monkeypatch):
+def test_what_is_coded_beyond_the_frame_is_not_shown(dali, tmp_path, monkeypatch):
     monkeypatch.setitem(bitstreams.STORED_CODECS, "mjpeg", plain("mjpeg", 8))
     manifest, files = write_other_store(tmp_path, "mjpeg", [(160, 128)] * 4, num_lines_hidden=8)
     assert (manifest.video(0).width, manifest.video(0).height) == (152, 120)
@@ -145,7 +145,7 @@ def test_stored_and_plain_videos_in_one_batch_and_a_damaged_one_is_named(dali, o
     found = decoder.decode(asked)
     assert sorted(found.failures) == [1]
     assert "there is no snippet store" in found.failures[1]
-    assert [numbers(found.frames[place].numpy())[0] for place in (0, 2)] == [0, 0]
+    assert [numbers(found.frames[index].numpy())[0] for index in (0, 2)] == [0, 0]
     assert decoder.num_rebuilds == 0
     decoder.close()
 
@@ -177,9 +177,9 @@ def test_training_batches_from_a_store_are_the_same_after_a_resume_and_replace_w
     both = concatenate([manifest, gone])
     stream, data = StreamPlan(3, 4, 0, 1, True), DataConfig(max_bad_share=0.9)
 
-    def load(steps, **place):
+    def load(steps, **position):
         decoder = dali.DaliDecoder(CLIP, CPU, 1, 4)
-        loader = ClipLoader(both, both.class_index, decoder, CLIP, stream, data, **place)
+        loader = ClipLoader(both, both.class_index, decoder, CLIP, stream, data, **position)
         batches = [next(loader) for _ in range(steps)]
         loader.close()
         return batches
@@ -190,10 +190,10 @@ def test_training_batches_from_a_store_are_the_same_after_a_resume_and_replace_w
     for batch, again in zip(whole[3:], resumed, strict=True):
         assert torch.equal(batch.frames, again.frames)
     for batch in whole:
-        for clip, place, start in zip(batch.frames.numpy(), batch.video.tolist(), batch.start.tolist(), strict=True):
+        for clip, index, start in zip(batch.frames.numpy(), batch.video.tolist(), batch.start.tolist(), strict=True):
             shown, mirrored = numbers(clip), numbers(clip[:, :, ::-1])
-            last = both.video(place).num_frames - 1
-            if place:  # the first is not square, so its stripe of bits is cut
+            last = both.video(index).num_frames - 1
+            if index:  # the first is not square, so its stripe of bits is cut
                 assert np.minimum(start + np.arange(6), last).tolist() in (shown, mirrored)
 
 
@@ -202,7 +202,9 @@ def ingested(root, codec):
     (root / "raw" / "x").mkdir(parents=True)
     for number, count in enumerate(LENGTHS):
         size = (170, 128) if number else (128, 128)
-        write_video(root / "raw" / "x" / f"{number}.mp4", (picture(frame, *size) for frame in range(count)), gop=30)
+        write_video(
+            root / "raw" / "x" / f"{number}.mp4", (numbered_frame(frame, *size) for frame in range(count)), gop=30
+        )
     index_folder(root / "raw", root / "raw.parquet")
     settings = StoreSettings(short_side=128, gop=GOP, preset="veryfast", codec=codec)
     ingest(Manifest.load(root / "raw.parquet"), root / "store", settings, WorkSettings())
@@ -228,7 +230,7 @@ def test_what_is_fed_decodes_to_the_frames_and_holds_no_more(coded, wanted, num_
     reader, entry = find_entry(video)
     with av.open(io.BytesIO(reader.read(entry, 0, len(entry.group_end) - 1)), format=video.codec) as container:
         expected = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
-    data, places, size = load_gops(video, wanted)
+    data, indices, size = load_gops(video, wanted)
     least = {"h264": 0, "hevc": 144}[video.codec]  # of either side, for NVDEC
     assert size == {45: (max(128, least), max(128, least)), 16: (176, max(128, least))}[num_frames]
     with av.open(io.BytesIO(data.tobytes())) as container:
@@ -238,14 +240,14 @@ def test_what_is_fed_decodes_to_the_frames_and_holds_no_more(coded, wanted, num_
         frames = list(container.decode(video=0))
     assert [frame.pts for frame in frames] == list(range(len(frames)))  # a stamp for each, in the order of showing
     assert {(frame.width, frame.height) for frame in frames} == {size}  # nothing is cropped in the stream
-    assert places[-1] == len(frames) - 1  # nothing after the last one wanted
+    assert indices[-1] == len(frames) - 1  # nothing after the last one wanted
     assert len(frames) <= wanted[-1] - wanted[0] // GOP * GOP + 1
-    for place, number in zip(places, wanted, strict=True):
-        shown = frames[place].to_ndarray(format="gray")[: video.height, : video.width]
+    for index, number in zip(indices, wanted, strict=True):
+        shown = frames[index].to_ndarray(format="gray")[: video.height, : video.width]
         assert np.array_equal(shown, expected[number])
 
 
-def test_a_group_that_lacks_pictures_is_named(h264, monkeypatch):
+def test_a_group_that_lacks_frames_is_named(h264, monkeypatch):
     short = StoredCodec(lambda data: split_frames(data)[:-1], lambda *size: size, CODECS["mjpeg"][2])
     monkeypatch.setitem(bitstreams.STORED_CODECS, "h264", short)
     with pytest.raises(BitstreamError, match=r"frame 0 is not in its group: see tools/ingest.py --verify"):
@@ -257,8 +259,8 @@ def test_a_group_that_lacks_pictures_is_named(h264, monkeypatch):
 def test_nvdec_reads_stores_like_pyav(dali, coded):
     gpu, clip = torch.device("cuda"), ClipFormat(num_frames=6, short_side=64, crop=56)
     one, other = PyAVDecoder(clip, gpu, 2), dali.DaliDecoder(clip, gpu, 8, 16)
-    for place in range(len(coded)):
-        video = coded.video(place)
+    for index in range(len(coded)):
+        video = coded.video(index)
         starts = sorted({*range(min(video.num_frames, 12)), video.num_frames - 1})
         asked = [SnippetRequest(video, start, 0.3, 0.8, bool(start % 2)) for start in starts]
         first, second = one.decode(asked), other.decode(asked)

@@ -30,11 +30,11 @@ def examine(path: Path, beside: Path) -> tuple[str, dict[int, str], float]:
     video, decoder, other = as_indexed(path), DaliDecoder(CLIP, CPU, 1, 4), PyAVDecoder(CLIP, CPU, 1)
     asked = [SnippetRequest(video, start, 0.3, 0.6, False) for start in (0, max(0, video.num_frames - 4))]
     found = decoder.decode([*asked, SnippetRequest(describe(beside), 3, 0.5, 0.5, False)])
-    good = [place for place in (0, 1) if place not in found.failures]
+    good = [index for index in (0, 1) if index not in found.failures]
     expected = other.decode(asked)
     decoder.close()
     other.close()
-    assert not set(good) & expected.failures.keys()  # never a picture where PyAV has none
+    assert not set(good) & expected.failures.keys()  # never a frame where PyAV has none
     difference = (found.frames[good].int() - expected.frames[good].int()).abs().float().mean(dim=(1, 2, 3, 4))
     return video.codec, found.failures, float(difference.max()) if good else 0.0
 

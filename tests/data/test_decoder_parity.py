@@ -25,7 +25,7 @@ KINDS = {  # several codecs, containers, sizes (up, down, odd, tall), chroma sam
     "colour_444.mp4": {"pixel_format": "yuv444p"},
     "full_range.webm": {"full_range": True},
 }
-REAL = {  # in the folder of real data: 10 bits, odd sizes, hidden pictures
+REAL = {  # in the folder of real data: 10 bits, odd sizes, hidden frames
     "androidx__media__roadtrip-vp92-10bit.webm",
     "androidx__media__bear-vp9-odd-dimensions.webm",
     "meta-pytorch__torchcodec__testsrc2_odd_height_and_width_vp9_10bit.mp4",

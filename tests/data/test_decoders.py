@@ -22,7 +22,7 @@ from engine.data.stills import StillDecoder
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
-from tests.data.videos import picture
+from tests.data.videos import numbered_frame
 from tests.rows import row
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -223,7 +223,7 @@ def store(tmp_path):
     """A function that makes a store of one video with so many B-frames, under that name."""
 
     def make(name, b_frames):
-        write_video(tmp_path / "raw" / "x" / "a.mp4", (picture(number, 64, 64) for number in range(20)))
+        write_video(tmp_path / "raw" / "x" / "a.mp4", (numbered_frame(number, 64, 64) for number in range(20)))
         index_folder(tmp_path / "raw", tmp_path / "raw.parquet")
         settings = StoreSettings(short_side=64, gop=8, preset="veryfast", b_frames=b_frames)
         ingest(Manifest.load(tmp_path / "raw.parquet"), tmp_path / name, settings, WorkSettings())
@@ -246,7 +246,7 @@ def test_a_snippet_store_goes_to_nvdec_unless_it_has_b_frames(monkeypatch, store
     whole = concatenate([plain, good, ordered_otherwise])
     choice = choose_decoder("auto", CUDA, [whole])
     assert "1 of 3 videos are for pyav alone (1 store with B-frames)" in choice.why
-    assert [choice.routes.takes(whole.video(place)) for place in range(3)] == [True, True, False]
+    assert [choice.routes.takes(whole.video(index)) for index in range(3)] == [True, True, False]
     assert choose_decoder("auto", CUDA, [ordered_otherwise]).name == "pyav"
     gone = Manifest.from_rows([row("store.index/a.mp4#0", "x")], Path("/s/k700"))
     with pytest.raises(InputError, match="no snippet store at '/s/k700'"):

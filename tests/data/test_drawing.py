@@ -44,16 +44,16 @@ def test_the_thing_stands_out_of_the_background(thing):
 
 
 @pytest.mark.parametrize("movement", MOVEMENTS)
-def test_the_thing_stays_in_the_picture(movement):
+def test_the_thing_stays_in_the_frame(movement):
     for seed in range(50):
         pose = draw_pose(movement, 32, np.random.default_rng(seed))
-        for place in (pose.x, pose.y):
-            assert place.min() > 0.2
-            assert place.max() < 0.8
+        for position in (pose.x, pose.y):
+            assert position.min() > 0.2
+            assert position.max() < 0.8
 
 
 def test_a_frame_does_not_tell_the_movement_but_sixteen_do():
-    """Nearest neighbours on the true pose, of which any picture shows at most as much."""
+    """Nearest neighbours on the true pose, of which any frame shows at most as much."""
     num_examples = 150
     single, sequence, labels = [], [], []
     for label, movement in enumerate(MOVEMENTS):

@@ -10,7 +10,7 @@ from engine.data.footage import Footage, file_identities, footage_identities, ro
 from engine.data.manifest import SCHEMA, Manifest, concatenate
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
-from tests.data.videos import picture
+from tests.data.videos import numbered_frame
 from tests.rows import row
 
 HASHES = {name: hash_ for hash_, name in enumerate("abcdef", start=-3)}
@@ -63,7 +63,7 @@ def stored(tmp_path_factory):
     root = tmp_path_factory.mktemp("stored")
     for count, name in enumerate(("a/x.mp4", "a/y.mp4", "b/z.mp4"), start=8):
         (root / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
-        write_video(root / "raw" / name, (picture(number, 96, 96) for number in range(count)))
+        write_video(root / "raw" / name, (numbered_frame(number, 96, 96) for number in range(count)))
     index_folder(root / "raw", root / "raw.parquet")
     raw = Manifest.load(root / "raw.parquet")
     for name, source in (("store", raw), ("turned", raw.select(np.array([2, 1, 0])))):

@@ -52,11 +52,11 @@ def damage(data: bytes, number: int) -> bytes:
         case 1:
             del changed[draw.randrange(len(changed)) :]
         case 2:
-            place = draw.choice((0, draw.randrange(len(changed)), len(changed)))
-            changed[place:place] = draw.randbytes(draw.choice((1, 100, 5000)))
+            offset = draw.choice((0, draw.randrange(len(changed)), len(changed)))
+            changed[offset:offset] = draw.randbytes(draw.choice((1, 100, 5000)))
         case 3:
-            place, length = draw.randrange(len(changed)), draw.choice((4, 64, 1000))
-            changed[place : place + length] = draw.choice((bytes(length), draw.randbytes(length)))
+            offset, length = draw.randrange(len(changed)), draw.choice((4, 64, 1000))
+            changed[offset : offset + length] = draw.choice((bytes(length), draw.randbytes(length)))
     return bytes(changed)
 
 

@@ -1,4 +1,4 @@
-"""The crop rule in stored coordinates, held against the plain way: turn the whole picture, then cut."""
+"""The crop rule in stored coordinates, held against the plain way: turn the whole frame, then cut."""
 
 import math
 from pathlib import Path
@@ -29,7 +29,7 @@ def offset(place: float, room: int) -> int:
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 @pytest.mark.parametrize("size", [(32, 18), (18, 32), (20, 20), (161, 121)])
 @pytest.mark.parametrize("flip", [False, True])
-def test_window_is_the_crop_of_the_displayed_picture(rotation, size, flip):
+def test_window_is_the_crop_of_the_displayed_frame(rotation, size, flip):
     source = video(width=size[0], height=size[1], rotation=rotation)
     width, height = scaled_size(*size, CLIP.short_side)
     stored = np.arange(height * width).reshape(height, width)  # every pixel knows where it came from
@@ -97,7 +97,7 @@ def test_shorter_side_is_exact_and_the_shape_is_kept(short_side):
         assert abs(max(scaled) - longer) <= 0.5
 
 
-def test_a_picture_of_the_right_size_is_left_alone():
+def test_a_frame_of_the_right_size_is_left_alone():
     assert scaled_size(171, 128, 128) == (171, 128)
 
 

@@ -25,8 +25,8 @@ def root(tmp_path):
     """Three square VP9 videos (which DALI reads on a CPU) of one class and size in bytes, indexed."""
     root = tmp_path / "set"
     (root / "walk").mkdir(parents=True)
-    for place, name in enumerate(NAMES):
-        write_numbered(root / "walk" / name, num_frames=12 + place, size=(128, 128))
+    for index, name in enumerate(NAMES):
+        write_numbered(root / "walk" / name, num_frames=12 + index, size=(128, 128))
         with (root / "walk" / name).open("ab") as file:
             file.truncate(60_000)  # demuxers do not mind zeros at the end
     index_folder(root, root / "m.parquet")

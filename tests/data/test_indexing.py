@@ -14,14 +14,14 @@ from engine.data.layouts import Entry, Listing, read_layout
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.errors import InputError
-from tests.data.videos import picture
+from tests.data.videos import numbered_frame
 
 SIZE, COUNT, FPS = (64, 48), 50, 25
 
 
 def write(path, count=COUNT, **settings):
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, (picture(number, *SIZE) for number in range(count)), **{"gop": 10, "fps": FPS, **settings})
+    write_video(path, (numbered_frame(number, *SIZE) for number in range(count)), **{"gop": 10, "fps": FPS, **settings})
     return path
 
 

@@ -20,22 +20,22 @@ from tests.data.videos import describe, write_numbered
 
 
 def claim(path, width, height):
-    """Write another picture size into every JPEG header (SOF0) of a file."""
+    """Write another frame size into every JPEG header (SOF0) of a file."""
     head = bytes.fromhex("ffc0001108")
-    start, *pictures = path.read_bytes().split(head)
-    assert pictures
-    path.write_bytes(start + b"".join(head + struct.pack(">HH", height, width) + rest[4:] for rest in pictures))
+    start, *frames = path.read_bytes().split(head)
+    assert frames
+    path.write_bytes(start + b"".join(head + struct.pack(">HH", height, width) + rest[4:] for rest in frames))
     return path
 
 
-def test_a_picture_that_claims_to_be_huge_is_refused_at_once(tmp_path):
+def test_a_frame_that_claims_to_be_huge_is_refused_at_once(tmp_path):
     path = write_numbered(tmp_path / "huge.avi", "mjpeg", num_frames=3, size=(64, 48), pixel_format="yuvj420p")
     for side in (16_000, 65_500):  # of the latter FFmpeg itself thinks that it cannot be
         claim(path, side, side)
         before = resident_bytes("VmHWM")
         with pytest.raises(ProbeError) as caught:
             probe(path)
-        assert resident_bytes("VmHWM") - before < 50e6  # one such picture has 384 MB
+        assert resident_bytes("VmHWM") - before < 50e6  # one such frame has 384 MB
         print(caught.value)
 
 
@@ -50,7 +50,7 @@ def test_limits_are_the_users_and_are_asked_again_when_they_change(tmp_path):
     report = index_dataset(listing, tmp_path / "videos", out, strict)
     assert report.bad == {"too-large": 1, "too-long": 1}
     assert {problem.path: problem.text for problem in report.files} == {
-        "walk/large.mp4": "it claims pictures of 160x120, the limit is 3072 pixels",
+        "walk/large.mp4": "it claims frames of 160x120, the limit is 3072 pixels",
         "walk/long.mkv": "its time stamps reach over 10.0 hours, the limit is 8",
     }
     assert index_dataset(listing, tmp_path / "videos", out, IndexSettings(max_hours=11)).num_videos == 3
@@ -60,7 +60,7 @@ def test_limits_are_the_users_and_are_asked_again_when_they_change(tmp_path):
         index_dataset(listing, tmp_path / "videos", out, IndexSettings(max_pixels=1))
 
 
-def test_decoder_and_normaliser_allocate_no_larger_picture_either(tmp_path, monkeypatch):
+def test_decoder_and_normaliser_allocate_no_larger_frame_either(tmp_path, monkeypatch):
     path = write_numbered(tmp_path / "x.webm", num_frames=6, size=(320, 240))
     request = SnippetRequest(describe(path), 0, 0.5, 0.5, False)
     for limit, fails in ((320 * 240, False), (1000, True)):

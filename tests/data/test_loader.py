@@ -27,11 +27,11 @@ class NumberDecoder(VideoDecoder):
     def decode(self, requests):
         frames = torch.zeros(len(requests), 4, 8, 8, 3, dtype=torch.uint8)
         failures = {}
-        for place, request in enumerate(requests):
+        for index, request in enumerate(requests):
             number = int(request.video.path.stem)
-            frames[place] = number
+            frames[index] = number
             if number in self.bad:
-                failures[place] = "broken on purpose"
+                failures[index] = "broken on purpose"
         return DecodedClips(frames, failures)
 
     def close(self):
@@ -101,7 +101,7 @@ def test_bad_samples_are_replaced_from_the_same_epoch_and_named():
     assert len(seen) == 20
     good = load(5)
     changed = [i for i, (a, b) in enumerate(zip(seen, videos(good), strict=True)) if a != b]
-    assert [videos(good)[i] for i in changed] == [7, 7]  # all other places are as without the failure
+    assert [videos(good)[i] for i in changed] == [7, 7]  # all other positions are as without the failure
     assert all(batch.frames[:, 0, 0, 0, 0].tolist() == batch.video.tolist() for batch in batches)
     assert videos(load(5, bad={7}, max_bad_share=0.5)) == seen
 

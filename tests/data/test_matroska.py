@@ -1,4 +1,4 @@
-"""Matroska in memory: FFmpeg reads back the pictures that went in, and takes their start codes for what they are."""
+"""Matroska in memory: FFmpeg reads back the frames that went in, and takes their start codes for what they are."""
 
 import io
 
@@ -20,15 +20,15 @@ def packets(data):
         return context.codec.canonical_name, (context.width, context.height), facts, after
 
 
-def test_pictures_come_back_as_they_are_each_with_its_place_in_time():
-    pictures = encode(168, 96, codec="hevc")
-    codec, size, facts, after = packets(to_matroska(pictures, 168, 96, codec_id="V_MPEGH/ISO/HEVC"))
+def test_frames_come_back_as_they_are_each_at_its_time():
+    frames = encode(168, 96, codec="hevc")
+    codec, size, facts, after = packets(to_matroska(frames, 168, 96, codec_id="V_MPEGH/ISO/HEVC"))
     assert (codec, size) == ("hevc", (168, 96))
-    assert facts == [(picture, place, place == 0) for place, picture in enumerate(pictures)]
-    assert after == pictures  # the filter that DALI puts Matroska through adds nothing
+    assert facts == [(frame, index, index == 0) for index, frame in enumerate(frames)]
+    assert after == frames  # the filter that DALI puts Matroska through adds nothing
 
 
-def test_more_pictures_than_a_cluster_has_times_for():
+def test_more_frames_than_a_cluster_has_times_for():
     assert len(to_matroska([b"x"] * 2**15, 16, 16, codec_id="V_MPEGH/ISO/HEVC")) > 2**15
-    with pytest.raises(ValueError, match="32769 pictures for one snippet"):
+    with pytest.raises(ValueError, match="32769 frames for one snippet"):
         to_matroska([b"x"] * (2**15 + 1), 16, 16, codec_id="V_MPEGH/ISO/HEVC")

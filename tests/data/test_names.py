@@ -20,7 +20,7 @@ from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.verify import verify
 from engine.inference import manifest_of_files
 from engine.results.table import Table
-from tests.data.videos import numbers, picture
+from tests.data.videos import numbered_frame, numbers
 
 NAMES = [
     b"caf\xe9", b"\xff\xfe", b"\xed\xa0\x80", "e\u0301".encode(), "\U0001f600".encode(), "\u2028".encode(), b"new\nline", b"cr\rx",
@@ -34,7 +34,7 @@ NAMES = [
 def folder(tmp_path_factory):
     """One video under all names, in a class folder: its manifest and the paths."""
     root = tmp_path_factory.mktemp("names")
-    write_video(root / "one.mp4", (picture(number, 96, 96) for number in range(5)))
+    write_video(root / "one.mp4", (numbered_frame(number, 96, 96) for number in range(5)))
     (root / "raw" / "run").mkdir(parents=True)
     for name in NAMES:
         shutil.copy(root / "one.mp4", root / "raw" / "run" / os.fsdecode(name + b".mp4"))

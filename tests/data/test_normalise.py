@@ -1,4 +1,4 @@
-"""Normalising: which pictures are taken at which rate, how large and how turned they become, in groups of which length."""
+"""Normalising: which frames are taken at which rate, how large and how turned they become, in groups of which length."""
 
 import io
 from dataclasses import replace
@@ -15,7 +15,7 @@ from engine.data.pyav.gops import GopDecoder, split_frames
 from engine.data.pyav.normalise import SourceVideo, even_size, normalise_file, output_rate
 from engine.data.pyav.probe import probe
 from engine.data.store.index import StoreSettings
-from tests.data.videos import numbers, picture
+from tests.data.videos import numbered_frame, numbers
 
 SETTINGS = StoreSettings(short_side=64, gop=8, preset="ultrafast")
 
@@ -28,7 +28,7 @@ def normalise(path, *, rotation=0, settings=SETTINGS):
 
 
 def rgb(made, codec="h264"):
-    """All pictures [T, H, W, 3], decoded in one go by FFmpeg's own reader of raw streams."""
+    """All frames [T, H, W, 3], decoded in one go by FFmpeg's own reader of raw streams."""
     with av.open(io.BytesIO(made.data), format=codec) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
@@ -55,7 +55,7 @@ def test_sizes_are_even_and_keep_the_shape():
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 24, 29])
 def test_groups_are_closed_and_full(tmp_path, count, codec, b_frames):
     path = tmp_path / "v.mp4"
-    write_video(path, (picture(number, 160, 120) for number in range(count)))
+    write_video(path, (numbered_frame(number, 160, 120) for number in range(count)))
     settings = StoreSettings(short_side=64, gop=8, b_frames=b_frames, tune="none", codec=codec)
     made = normalise(path, settings=settings)
     assert (made.num_frames, made.width, made.height, made.fps) == (count, 86, 64, 25)
@@ -72,8 +72,8 @@ def test_groups_are_closed_and_full(tmp_path, count, codec, b_frames):
 
 def test_a_variable_rate_stays_or_becomes_constant(tmp_path):
     path = tmp_path / "v.mp4"
-    times = [0, 0.04, 0.08, 0.4, 0.44, 0.48]  # six pictures in 0.52 s; the third stands still for 0.32 s
-    write_video(path, (picture(number, 160, 120) for number in range(6)), times=times)
+    times = [0, 0.04, 0.08, 0.4, 0.44, 0.48]  # six frames in 0.52 s; the third stands still for 0.32 s
+    write_video(path, (numbered_frame(number, 160, 120) for number in range(6)), times=times)
     assert numbers(rgb(normalise(path))) == list(range(6))
     made = normalise(path, settings=replace(SETTINGS, fps=25))
     assert numbers(rgb(made)) == [0, 1, *[2] * 8, 3, 4, 5]
@@ -82,7 +82,7 @@ def test_a_variable_rate_stays_or_becomes_constant(tmp_path):
 @pytest.mark.parametrize(("size", "shown"), [((160, 120), (86, 64)), ((120, 160), (64, 86)), ((640, 360), (114, 64))])
 def test_hevc_is_coded_as_large_as_nvdec_asks_and_shows_what_h264_shows(tmp_path, size, shown):
     path = tmp_path / "v.mp4"
-    write_video(path, (picture(number, *size) for number in range(12)))
+    write_video(path, (numbered_frame(number, *size) for number in range(12)))
     made = normalise(path, settings=StoreSettings(short_side=64, gop=8, codec="hevc", crf=8))
     assert (made.width, made.height) == shown
     assert np.abs(rgb(made, "hevc").astype(int) - rgb(normalise(path, settings=replace(SETTINGS, crf=8)))).mean() < 2
@@ -95,11 +95,13 @@ def test_hevc_is_coded_as_large_as_nvdec_asks_and_shows_what_h264_shows(tmp_path
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_pictures_are_turned_upright(tmp_path, rotation):
+def test_frames_are_turned_upright(tmp_path, rotation):
     path, plain = tmp_path / "v.mp4", tmp_path / "plain.mp4"
-    stored = [np.rot90(picture(number, 160, 120), rotation // 90).copy() for number in range(9)]  # counter-clockwise
+    stored = [
+        np.rot90(numbered_frame(number, 160, 120), rotation // 90).copy() for number in range(9)
+    ]  # counter-clockwise
     write_video(path, stored, rotation=rotation)
-    write_video(plain, [picture(number, 160, 120) for number in range(9)])
+    write_video(plain, [numbered_frame(number, 160, 120) for number in range(9)])
     made, upright = normalise(path, rotation=rotation), normalise(plain)
     assert (made.width, made.height) == (86, 64)
     assert numbers(rgb(made)) == list(range(9))
@@ -126,7 +128,7 @@ def test_colours_come_through(tmp_path, suffix, settings):
 
 def test_an_odd_size_and_a_size_that_changes(tmp_path, shared_data):
     path = tmp_path / "odd.mkv"
-    write_video(path, (picture(number, 67, 65) for number in range(5)), codec="libvpx-vp9")
+    write_video(path, (numbered_frame(number, 67, 65) for number in range(5)), codec="libvpx-vp9")
     made = normalise(path)
     assert (made.width, made.height, made.num_frames) == (66, 64, 5)
     changing = shared_data / "decode_pack" / "RomanArzumanyan__VALI__test_res_change.h264"
@@ -137,7 +139,7 @@ def test_an_odd_size_and_a_size_that_changes(tmp_path, shared_data):
 
 def test_what_cannot_be_used_is_named(tmp_path):
     good = tmp_path / "good.mp4"
-    write_video(good, (picture(number, 160, 120) for number in range(20)))
+    write_video(good, (numbered_frame(number, 160, 120) for number in range(20)))
     changed = normalise_file(SourceVideo("good.mp4", 25, 0, 7, 20), tmp_path, SETTINGS, 60)
     assert isinstance(changed, Failure)
     assert changed.kind == "changed"

@@ -19,7 +19,7 @@ from engine.data.store.index import StoreIndex, StoreSettings, split_stored_path
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from tests.data.fake_nvcodec import FakeModule
-from tests.data.videos import numbers, offset_counts, picture
+from tests.data.videos import numbered_frame, numbers, offset_counts
 from tests.rows import row
 
 CPU = torch.device("cpu")
@@ -38,7 +38,9 @@ def library(monkeypatch):
 def make_store(root, videos=VIDEOS, short_side=64, **settings):
     (root / "raw" / "x").mkdir(parents=True)
     for number, (count, size) in enumerate(videos):
-        write_video(root / "raw" / "x" / f"{number}.mp4", (picture(frame, *size) for frame in range(count)), gop=30)
+        write_video(
+            root / "raw" / "x" / f"{number}.mp4", (numbered_frame(frame, *size) for frame in range(count)), gop=30
+        )
     index_folder(root / "raw", root / "raw.parquet")
     settings = StoreSettings(short_side=short_side, gop=GOP, preset="veryfast", **settings)
     ingest(Manifest.load(root / "raw.parquet"), root / "s", settings, WorkSettings())
@@ -59,8 +61,8 @@ def h264(tmp_path_factory):
 def requests(manifest):
     """Every video from many starts, past the end too; corners and the middle, mirrored or not, turned every way."""
     asked = []
-    for place in range(len(manifest)):
-        video = manifest.video(place)
+    for index in range(len(manifest)):
+        video = manifest.video(index)
         for start in sorted(
             {*range(min(video.num_frames, GOP + 2)), video.num_frames - 2, video.num_frames - 1} - {-1}
         ):
@@ -128,7 +130,7 @@ def test_sessions_stay_open_one_for_a_coded_size(library, h264):
 
 def test_no_more_sessions_are_kept_than_there_may_be(library):
     sessions = Sessions(CPU, 2)
-    kinds = [("h264", 16 * place, 16) for place in range(1, 5)]
+    kinds = [("h264", 16 * index, 16) for index in range(1, 5)]
     for kind in kinds:
         with sessions.lend(kind):
             pass
@@ -167,18 +169,18 @@ def test_a_damaged_group_is_named_and_its_session_is_not_used_again(library, tmp
     asked = [SnippetRequest(video, start, 0, 0, False) for start in (0, 9, 20)]
     found = decoder.decode(asked)
     assert list(found.failures) == [1]
-    assert any(word in found.failures[1] for word in ("pictures came out", "cannot decode it", "not in its group"))
+    assert any(word in found.failures[1] for word in ("frames came out", "cannot decode it", "not in its group"))
     again = decoder.decode([asked[2], asked[0]])
     assert not again.failures
     assert torch.equal(again.frames, found.frames[[2, 0]])
     decoder.close()
 
 
-def test_pictures_of_the_last_snippet_that_come_out_later_are_noticed(monkeypatch, h264):
+def test_frames_of_the_last_snippet_that_come_out_later_are_noticed(monkeypatch, h264):
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", FakeModule(flushes=False))
     decoder = NvCodecDecoder(CUT, CPU, 1)
     found = decoder.decode([SnippetRequest(h264.video(0), 0, 0, 0, False)])
-    assert "pictures came out of the 6 that went in" in found.failures[0]
+    assert "frames came out of the 6 that went in" in found.failures[0]
     decoder.close()
 
 
@@ -204,7 +206,7 @@ def test_chosen_by_name_where_it_can_decode(library, monkeypatch, h264, tmp_path
     cuda, plain = torch.device("cuda", 0), Manifest.from_rows([row("a.mp4", "x")], tmp_path)
     choice = choose_decoder("nvcodec", cuda, [h264])
     assert (choice.name, choice.why) == ("nvcodec", "data.decoder is nvcodec")
-    assert all(choice.routes.takes(h264.video(place)) for place in range(len(h264)))
+    assert all(choice.routes.takes(h264.video(index)) for index in range(len(h264)))
     choice = choose_decoder("nvcodec", cuda, [h264, plain])
     assert "1 of 6 videos are for pyav alone (1 in no snippet store)" in choice.why
     assert not choice.routes.takes(plain.video(0))

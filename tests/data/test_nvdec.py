@@ -37,11 +37,11 @@ def test_fragmented_mp4_lists_no_samples_and_is_decoded(folder):
     assert verdict(path) is None
 
 
-def test_edit_list_that_hides_pictures_is_refused(folder):
+def test_edit_list_that_hides_frames_is_refused(folder):
     plain = write_numbered(folder / "whole.mp4", "libx264")
     cut = remux(plain, folder / "cut.mp4", first_pts=-5)
     assert describe(cut).num_frames == 35
-    assert "lists 40 pictures where 35 are shown" in verdict(cut)
+    assert "lists 40 frames where 35 are shown" in verdict(cut)
     assert "data.decoder=pyav" in verdict(cut)
 
 
@@ -50,7 +50,7 @@ def test_containers_without_presentation_stamps_are_refused(folder):
         assert "needs the time stamps" in verdict(write_numbered(folder / name, "libx264"))
 
 
-def test_codecs_with_pictures_never_shown_are_refused(folder):
+def test_codecs_with_frames_never_shown_are_refused(folder):
     assert row_refusal(describe(write_numbered(folder / "vp9.webm"))) == "codec vp9"
     assert row_refusal(describe(write_numbered(folder / "mpeg4.mp4", "mpeg4"))) == "codec mpeg4"
 
@@ -97,8 +97,8 @@ def test_damaged_headers_are_judged_and_never_raise(folder, name):
     said = set()
     for _ in range(1500):
         damaged = bytearray(data)
-        for place in random.integers(record, record + 40, size=2):
-            damaged[place] = random.integers(256)
+        for offset in random.integers(record, record + 40, size=2):
+            damaged[offset] = random.integers(256)
         said.add(refusal(video, memoryview(damaged)))
     assert {None, True} == {reason and "data.decoder=pyav" in reason for reason in said}
     assert any(reason and "interlaced" in reason for reason in said)
@@ -107,7 +107,7 @@ def test_damaged_headers_are_judged_and_never_raise(folder, name):
 def test_a_header_that_says_nothing_of_the_coding_is_refused(folder):
     path = write_numbered(folder / "hidden.mp4", "libx264")
     data = path.read_bytes().replace(b"avcC", b"free")
-    assert "does not say how its pictures are coded" in refusal(describe(path), memoryview(data))
+    assert "does not say how its frames are coded" in refusal(describe(path), memoryview(data))
 
 
 def test_truncated_and_nonsense_boxes_end_the_search(folder):

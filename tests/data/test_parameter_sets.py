@@ -1,4 +1,4 @@
-"""Cropping taken out of H.264 and HEVC pictures: FFmpeg then shows all that is coded, and nothing else has changed."""
+"""Cropping taken out of H.264 and HEVC frames: FFmpeg then shows all that is coded, and nothing else has changed."""
 
 from fractions import Fraction
 
@@ -17,11 +17,11 @@ from engine.data.dali.parameter_sets import (
 from engine.data.pyav.gops import split_frames
 from engine.data.pyav.normalise import build_encoder
 from engine.data.store.index import StoreSettings
-from tests.data.videos import picture
+from tests.data.videos import numbered_frame
 
 
 def encode(width, height, rate=Fraction(25), codec="h264", **options):
-    """A group of eight pictures, as a store holds it; `options` are x264's."""
+    """A group of eight frames, as a store holds it; `options` are x264's."""
     context = build_encoder(width, height, rate, StoreSettings(gop=8, preset="veryfast", codec=codec))
     if options:
         context = av.CodecContext.create("libx264", "w")
@@ -30,17 +30,19 @@ def encode(width, height, rate=Fraction(25), codec="h264", **options):
         context.options = {"aud": "1", "bf": "0"} | options
     packets = []
     for number in range(8):
-        frame = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24").reformat(format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(numbered_frame(number, width, height), format="rgb24").reformat(
+            format="yuv420p"
+        )
         frame.pts, frame.time_base = number, 1 / rate
         packets += context.encode(frame)
     return split_frames(b"".join(map(bytes, [*packets, *context.encode(None)])), codec)
 
 
-def decode(pictures, codec="h264"):
-    """Planes of the pictures, each as [height, width]."""
+def decode(coded_frames, codec="h264"):
+    """Planes of the frames, each as [height, width]."""
     context = av.CodecContext.create(codec, "r")
     context.options = {"err_detect": "explode"}
-    frames = [frame for data in [*map(av.Packet, pictures), None] for frame in context.decode(data)]
+    frames = [frame for data in [*map(av.Packet, coded_frames), None] for frame in context.decode(data)]
     return [
         [np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in frame.planes]
         for frame in frames
@@ -55,13 +57,13 @@ def test_what_stores_code():
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 def test_cropping_that_is_put_in_is_what_a_decoder_leaves_out(codec):
-    pictures = encode(170, 150, codec=codec)
-    cropped = [set_cropping(each, codec, 40, 22) for each in [drop_cropping(each, codec) for each in pictures]]
+    coded_frames = encode(170, 150, codec=codec)
+    cropped = [set_cropping(each, codec, 40, 22) for each in [drop_cropping(each, codec) for each in coded_frames]]
     right, bottom = {"h264": (176, 160), "hevc": (176, 152)}[codec]
-    for before, after in zip(decode(pictures, codec), decode(cropped, codec), strict=True):
+    for before, after in zip(decode(coded_frames, codec), decode(cropped, codec), strict=True):
         assert after[0].shape == (bottom - 22, right - 40)
         assert np.array_equal(after[0], before[0][: bottom - 22, : right - 40])
-    assert [drop_cropping(each, codec) for each in cropped] == [drop_cropping(each, codec) for each in pictures]
+    assert [drop_cropping(each, codec) for each in cropped] == [drop_cropping(each, codec) for each in coded_frames]
 
 
 SIZES = [(170, 128), (128, 228), (228, 128), (98, 66), (128, 130), (50, 50), (1918, 1080)]
@@ -69,24 +71,24 @@ SIZES = [(170, 128), (128, 228), (228, 128), (98, 66), (128, 130), (50, 50), (19
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_all_that_is_coded_is_shown_and_the_picture_is_its_upper_left_part(codec, size):
-    pictures = encode(*size, codec=codec)
-    plain = [drop_cropping(each, codec) for each in pictures]
+def test_all_that_is_coded_is_shown_and_the_frame_is_its_upper_left_part(codec, size):
+    coded_frames = encode(*size, codec=codec)
+    plain = [drop_cropping(each, codec) for each in coded_frames]
     block = {"h264": 16, "hevc": 8}[codec]
     width, height = (-(-side // block) * block for side in size)  # as the encoders code them, left to themselves
-    num_changed = int((width, height) != size)  # the key picture alone
-    assert sum(one != other for one, other in zip(pictures, plain, strict=True)) == num_changed
-    for before, after in zip(decode(pictures, codec), decode(plain, codec), strict=True):
+    num_changed = int((width, height) != size)  # the key frame alone
+    assert sum(one != other for one, other in zip(coded_frames, plain, strict=True)) == num_changed
+    for before, after in zip(decode(coded_frames, codec), decode(plain, codec), strict=True):
         assert after[0].shape == (height, width)
         for one, other in zip(before, after, strict=True):
             assert np.array_equal(one, other[: one.shape[0], : one.shape[1]])
 
 
 def test_whole_blocks_are_left_alone():
-    pictures = encode(176, 128)
-    assert [drop_cropping(each) for each in pictures] == pictures
-    pictures = encode(168, 120, codec="hevc")
-    assert [drop_cropping(each, "hevc") for each in pictures] == pictures
+    coded_frames = encode(176, 128)
+    assert [drop_cropping(each) for each in coded_frames] == coded_frames
+    coded_frames = encode(168, 120, codec="hevc")
+    assert [drop_cropping(each, "hevc") for each in coded_frames] == coded_frames
 
 
 @pytest.mark.parametrize(
@@ -100,10 +102,10 @@ def test_whole_blocks_are_left_alone():
 )
 @pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)])
 def test_parameter_sets_of_all_kinds(options, rate):
-    pictures = encode(170, 98, rate, **options)
-    after = decode([drop_cropping(each) for each in pictures])
+    coded_frames = encode(170, 98, rate, **options)
+    after = decode([drop_cropping(each) for each in coded_frames])
     assert {planes[0].shape for planes in after} == {(112, 176)}
-    assert np.array_equal(after[5][0][:98, :170], decode(pictures)[5][0])
+    assert np.array_equal(after[5][0][:98, :170], decode(coded_frames)[5][0])
 
 
 def test_bytes_that_look_like_a_start_code_are_kept_apart():
@@ -117,20 +119,20 @@ def test_bytes_that_look_like_a_start_code_are_kept_apart():
 
 def test_layers_of_hevc_are_refused():
     key, *_ = encode(170, 98, codec="hevc")
-    place = key.index(b"\x00\x00\x01\x42\x01") + 5
-    layered = key[:place] + bytes([key[place] | 0b0010]) + key[place + 1 :]  # sps_max_sub_layers_minus1
+    offset = key.index(b"\x00\x00\x01\x42\x01") + 5
+    layered = key[:offset] + bytes([key[offset] | 0b0010]) + key[offset + 1 :]  # sps_max_sub_layers_minus1
     with pytest.raises(ValueError, match="several temporal layers"):
         drop_cropping(layered, "hevc")
 
 
 @pytest.mark.parametrize("lists", ["jvt", "flat"])
 def test_scaling_lists_are_read_over(lists):
-    pictures = encode(170, 98, **{"x264-params": f"cqm={lists}"})
-    unit = next(iter(pictures[0].split(b"\x00\x00\x01\x67")[1:]))
+    coded_frames = encode(170, 98, **{"x264-params": f"cqm={lists}"})
+    unit = next(iter(coded_frames[0].split(b"\x00\x00\x01\x67")[1:]))
     assert read_h264_set(b"\x67" + unit) == StreamFacts(1, 8, True)
-    after = decode([drop_cropping(each) for each in pictures])
+    after = decode([drop_cropping(each) for each in coded_frames])
     assert {planes[0].shape for planes in after} == {(112, 176)}
-    assert np.array_equal(after[5][0][:98, :170], decode(pictures)[5][0])
+    assert np.array_equal(after[5][0][:98, :170], decode(coded_frames)[5][0])
 
 
 def bits(*numbers):
@@ -174,6 +176,6 @@ def test_what_is_no_configuration_record_is_said(record):
         read_configuration("h264", record)
 
 
-def test_interlaced_pictures_are_refused():
+def test_interlaced_frames_are_refused():
     with pytest.raises(ValueError, match="interlaced"):
         [drop_cropping(each) for each in encode(176, 96, **{"x264-params": "tff=1"})]

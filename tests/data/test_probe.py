@@ -10,7 +10,7 @@ import pytest
 from engine.data.pyav import packets
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.probe import REASONS, ProbeError, probe
-from tests.data.videos import hide_pictures, numbers, pack_rows, picture, remux
+from tests.data.videos import hide_frames, numbered_frame, numbers, pack_rows, remux
 
 COUNT, SIZE, GOP = 60, (96, 64), 12
 OPEN_GOP = {"bf": "3", "x264-params": "open-gop=1:b-pyramid=normal:scenecut=0"}
@@ -23,7 +23,7 @@ KINDS = {
     "open_gop.mp4": ({"options": OPEN_GOP}, True),
     "open_gop.mkv": ({"options": OPEN_GOP}, True),
     "hevc_open_gop.mp4": ({"codec": "libx265", "options": X265}, True),
-    "variable_rate.mp4": ({"times": [round(place**1.2 / 25, 3) for place in range(COUNT)]}, True),
+    "variable_rate.mp4": ({"times": [round(index**1.2 / 25, 3) for index in range(COUNT)]}, True),
     "ten_bit.mp4": ({"pixel_format": "yuv420p10le"}, True),
     "vp9.webm": ({"codec": "libvpx-vp9"}, True),
     "mjpeg.avi": ({"codec": "mjpeg", "pixel_format": "yuvj420p", "options": {"qmax": "5"}}, True),
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 
 
 def write(path, count=COUNT, **settings):
-    write_video(path, (picture(number, *SIZE) for number in range(count)), **{"gop": GOP, **settings})
+    write_video(path, (numbered_frame(number, *SIZE) for number in range(count)), **{"gop": GOP, **settings})
     return path
 
 
@@ -87,11 +87,11 @@ def test_counting_packets_finds_the_same_as_decoding(folder, name, monkeypatch):
 
 
 def test_packets_that_are_not_frames_are_never_counted(folder, monkeypatch):
-    """VP9 with hidden pictures, MPEG-4 part 2, edit lists and streams with no header count."""
+    """VP9 with hidden frames, MPEG-4 part 2, edit lists and streams with no header count."""
     monkeypatch.setattr(packets, "DECODE_BUDGET", 0)
     whole = write(folder / "keys_only.webm", codec="libvpx-vp9", gop=1)
     cut = remux(write(folder / "long.mp4", options={"bf": "2"}), folder / "cut.mp4", first_pts=-15)
-    for path in (hide_pictures(whole, folder / "hidden.webm", 5), write(folder / "x.avi", codec="mpeg4"), cut):
+    for path in (hide_frames(whole, folder / "hidden.webm", 5), write(folder / "x.avi", codec="mpeg4"), cut):
         found = probe(path)
         assert found.counted_by == "decoding"
         assert found.num_frames == len(sequential(path)) < COUNT + (path.name == "x.avi")
@@ -121,7 +121,7 @@ def test_intra_refresh_is_no_place_to_start_from(folder, monkeypatch):
 
 @pytest.mark.parametrize("codec", ["mpeg4", "libx265"])
 def test_packets_that_only_call_themselves_key_frames_are_found_out(folder, codec, monkeypatch):
-    """A start at them would show a picture without its past: with a decoding the picture differs, else its type does."""
+    """A start at them would show a frame without its past: with a decoding the frame differs, else its type does."""
     options = {"libx265": {"x265-params": "log-level=none:pools=none:bframes=0:scenecut=0"}}.get(codec, {})
     source, path = (
         write(folder / f"honest_{codec}.mp4", codec=codec, gop=100, options=options),
@@ -129,8 +129,8 @@ def test_packets_that_only_call_themselves_key_frames_are_found_out(folder, code
     )
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
         copy = new.add_stream_from_template(old.streams.video[0])
-        for place, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
-            packet.is_keyframe = place % 7 == 0
+        for index, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.is_keyframe = index % 7 == 0
             packet.stream = copy
             new.mux(packet)
     assert probe(source).key_frames == (0,)
@@ -156,8 +156,8 @@ def test_doubled_time_stamps_leave_no_key_frames(folder):
     source, path = write(folder / "plain.mp4", gop=1), folder / "doubled.mkv"
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
         copy = new.add_stream_from_template(old.streams.video[0])
-        for place, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
-            packet.pts = packet.dts = place // 2 * 512
+        for index, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            packet.pts = packet.dts = index // 2 * 512
             packet.stream = copy
             new.mux(packet)
     found = probe(path)
@@ -178,7 +178,7 @@ def test_fragmented_mp4_has_no_header_count(folder):
 
 
 def test_frame_rate_is_the_average_over_what_is_shown(folder):
-    times = [0.1 * place if place < 20 else 2 + 0.02 * (place - 20) for place in range(COUNT)]
+    times = [0.1 * index if index < 20 else 2 + 0.02 * (index - 20) for index in range(COUNT)]
     found = probe(write(folder / "two_rates.mp4", times=times))
     assert found.fps == pytest.approx((COUNT - 1) / times[-1], rel=1e-3)
     assert found.duration == pytest.approx(COUNT / found.fps)
@@ -211,7 +211,7 @@ def write_encrypted(path):
 
 
 def write_damaged(path):
-    """The second half of the pictures overwritten."""
+    """The second half of the frames overwritten."""
     content = bytearray(write(path).read_bytes())
     start = content.index(b"mdat")
     middle = (

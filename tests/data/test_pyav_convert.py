@@ -60,11 +60,11 @@ def stretched(plane, height, width, left=False):
     """Bilinear samples of a chroma plane at the luma pixels; chroma in the middle of them, or over the left one."""
     for axis, length in ((0, height), (1, width)):
         factor = length / plane.shape[axis]
-        place = np.arange(length) / factor if left and axis == 1 else (np.arange(length) + 0.5) / factor - 0.5
-        place = place.clip(0, plane.shape[axis] - 1)
-        low = np.floor(place).astype(int)
+        position = np.arange(length) / factor if left and axis == 1 else (np.arange(length) + 0.5) / factor - 0.5
+        position = position.clip(0, plane.shape[axis] - 1)
+        low = np.floor(position).astype(int)
         high = np.minimum(low + 1, plane.shape[axis] - 1)
-        part = np.expand_dims(place - low, 1 - axis)
+        part = np.expand_dims(position - low, 1 - axis)
         plane = plane.take(low, axis) * (1 - part) + plane.take(high, axis) * part
     return plane
 
@@ -161,7 +161,7 @@ def test_grey_files_are_grey(tmp_path):
     assert np.abs(found - luma[:, :, None]).mean() < 2
 
 
-def test_pictures_stored_bottom_up(tmp_path):
+def test_frames_stored_bottom_up(tmp_path):
     frame = written(tmp_path / "v.mp4")
     graph = av.filter.Graph()
     graph.link_nodes(
@@ -176,9 +176,9 @@ def test_pictures_stored_bottom_up(tmp_path):
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p"])
-def test_one_converter_serves_pictures_of_many_sizes(tmp_path, pixel_format):
+def test_one_converter_serves_frames_of_many_sizes(tmp_path, pixel_format):
     frame, convert_frame = written(tmp_path / "v.mp4"), FrameConverter()
     frames = [frame.reformat(64 + 2 * step, 48 + 2 * step, pixel_format) for step in range(20)]
-    for picture in frames + frames:
-        assert np.array_equal(convert_frame(picture, 50, 40), convert(picture, 50, 40))
+    for frame in frames + frames:
+        assert np.array_equal(convert_frame(frame, 50, 40), convert(frame, 50, 40))
     assert len(convert_frame._plans) <= 8

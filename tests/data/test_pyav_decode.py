@@ -17,7 +17,7 @@ from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.files import FileFrames
-from tests.data.videos import describe, hide_pictures, numbers, picture, remux
+from tests.data.videos import describe, hide_frames, numbered_frame, numbers, remux
 
 CPU = torch.device("cpu")
 NUM_FRAMES, GOP = 48, 12
@@ -33,7 +33,7 @@ KINDS = {
     "h264.avi": {"options": {"bf": "2"}},
     "h264_10bit.mp4": {"pixel_format": "yuv420p10le"},
     "h264_444_odd.mp4": {"pixel_format": "yuv444p", "size": (67, 65)},
-    "h264_variable_rate.mp4": {"times": [round(place**1.2 / 25, 3) for place in range(NUM_FRAMES)]},
+    "h264_variable_rate.mp4": {"times": [round(index**1.2 / 25, 3) for index in range(NUM_FRAMES)]},
     "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none:pools=none:bframes=3:open-gop=1"}},
     "mpeg4.avi": {"codec": "mpeg4"},
     "mpeg4_b.mp4": {"codec": "mpeg4", "options": {"bf": "2"}},
@@ -64,7 +64,7 @@ def decoder():
 def numbered(path, *, size=(64, 64), count=NUM_FRAMES, **settings):
     """A file whose frames carry their number, and its facts."""
     if not path.exists():
-        write_video(path, (picture(number, *size) for number in range(count)), **{"gop": GOP, **settings})
+        write_video(path, (numbered_frame(number, *size) for number in range(count)), **{"gop": GOP, **settings})
     return describe(path)
 
 
@@ -87,7 +87,7 @@ def test_frame_numbers_are_exact(folder, decoder, name):
     video = numbered(folder / name, **KINDS[name])
     assert video.num_frames == NUM_FRAMES
     starts = [0, 1, 9, 11, 12, 13, 23, 25, 35, 36, 40, 44, 46]
-    expected = [[min(start + place, NUM_FRAMES - 1) for place in range(4)] for start in starts]
+    expected = [[min(start + index, NUM_FRAMES - 1) for index in range(4)] for start in starts]
     alone = [read_numbers(decoder.decode(ask(video, start)))[0] for start in starts]  # each its own seek
     assert alone == expected
     assert read_numbers(decoder.decode(ask(video, *reversed(starts)))) == expected[::-1]  # one pass for all
@@ -118,9 +118,9 @@ def test_frames_cut_off_by_an_edit_list_do_not_count(folder, decoder, plain):
     assert read_numbers(decoder.decode(ask(video, 0, 20, 28))) == [[15, 16, 17, 18], [35, 36, 37, 38], [43, 44, 45, 46]]
 
 
-def test_hidden_pictures_do_not_count(folder, decoder):
+def test_hidden_frames_do_not_count(folder, decoder):
     intra = numbered(folder / "intra.webm", codec="libvpx-vp9", gop=1)
-    video = describe(hide_pictures(intra.path, folder / "hidden.webm", every=5))
+    video = describe(hide_frames(intra.path, folder / "hidden.webm", every=5))
     shown = [number for number in range(NUM_FRAMES) if number % 5 != 4]
     assert video.num_frames == len(shown)
     assert read_numbers(decoder.decode(ask(video, 0, 17, 30))) == [shown[start : start + 4] for start in (0, 17, 30)]
@@ -132,7 +132,7 @@ def test_wrong_key_frames_in_the_manifest_cost_time_and_no_exactness(decoder, pl
     late = (plain.key_pts[0], *plain.key_pts[2:], 10**9)  # every number belongs to the key frame after it
     for key_pts in (shifted, repeated, late):
         assert read_numbers(decoder.decode(ask(replace(plain, key_pts=key_pts), 0, 20, 41))) == [
-            [start + place for place in range(4)] for start in (0, 20, 41)
+            [start + index for index in range(4)] for start in (0, 20, 41)
         ]
 
 
@@ -193,16 +193,16 @@ def test_every_failure_has_its_reason_and_spares_the_others(folder, decoder, pla
         (other("sound.wav"), 0, "FFmpeg: no container of videos"),
         (replace(plain, num_frames=80, file_frames=80), 70, "only 48 frames decode, frame 70 was asked for (the manif"),
         (replace(plain, num_frames=80, file_frames=80), 10, None),
-        (replace(plain, width=128, height=96), 0, "its pictures are 64x64, the manifest says 128x96: index it again"),
+        (replace(plain, width=128, height=96), 0, "its frames are 64x64, the manifest says 128x96: index it again"),
         (replace(plain, path=folder, file_bytes=folder.stat().st_size), 0, "FFmpeg: Is a directory"),
         (plain, 30, None),
     ]
     decoded = decoder.decode([SnippetRequest(video, start, 0.5, 0.5, False) for video, start, _ in cases])
-    for place, (_, start, reason) in enumerate(cases):
+    for index, (_, start, reason) in enumerate(cases):
         if reason is None:
-            assert numbers(decoded.frames[place].numpy()) == [start, start + 1, start + 2, start + 3]
+            assert numbers(decoded.frames[index].numpy()) == [start, start + 1, start + 2, start + 3]
         else:
-            assert decoded.failures.pop(place).startswith(reason)
+            assert decoded.failures.pop(index).startswith(reason)
     assert not decoded.failures
 
 
@@ -240,7 +240,7 @@ def test_jobs_keep_a_file_together_unless_threads_would_idle(plain):
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_rotated_files_are_turned_once(folder, rotation):
     path = folder / f"turned_{rotation}.mp4"
-    write_video(path, [picture(number, 96, 64) for number in range(8)], rotation=rotation)
+    write_video(path, [numbered_frame(number, 96, 64) for number in range(8)], rotation=rotation)
     decoder = PyAVDecoder(replace(CLIP, short_side=64, crop=64), CPU, 1)
     video = describe(path)
     upright = decoder.decode([SnippetRequest(video, 2, 0, 0.5, False)]).frames

@@ -6,13 +6,13 @@ import pytest
 
 from engine.data.pyav.encode import write_video
 from engine.errors import InputError
-from tests.data.videos import numbers, picture
+from tests.data.videos import numbered_frame, numbers
 
 LOSSLESS = {"crf": "0", "preset": "ultrafast"}
 
 
 def frames(count=12, width=64, height=64):
-    return [picture(number, width, height) for number in range(count)]
+    return [numbered_frame(number, width, height) for number in range(count)]
 
 
 def read(path):
@@ -47,7 +47,7 @@ def test_every_codec_gives_back_the_frames(tmp_path, codec, suffix, pixel_format
         pixel_format.replace("yuv420p", "yuvj420p") if codec == "mjpeg" and "j" not in pixel_format else pixel_format
     )
     assert decoded[0].format.name == wanted
-    keys = [place for place, frame in enumerate(decoded) if frame.key_frame]
+    keys = [index for index, frame in enumerate(decoded) if frame.key_frame]
     assert keys == (list(range(12)) if codec == "mjpeg" else [0, 5, 10])
 
 
@@ -55,7 +55,7 @@ def test_frame_rate_and_own_times(tmp_path):
     write_video(tmp_path / "constant.mp4", frames(), fps=29.97)
     stream, decoded = read(tmp_path / "constant.mp4")
     assert float(stream.average_rate) == pytest.approx(29.97, abs=0.01)
-    assert [frame.time for frame in decoded] == pytest.approx([place / 29.97 for place in range(12)], abs=1e-3)
+    assert [frame.time for frame in decoded] == pytest.approx([index / 29.97 for index in range(12)], abs=1e-3)
 
     times = [0, 0.04, 0.05, 0.3, 0.31, 0.35, 1, 1.2, 1.25, 2, 2.01, 3.5]
     write_video(tmp_path / "variable.mp4", frames(), times=times)
@@ -87,7 +87,7 @@ def test_colour_tags_are_written_and_true(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_rotation_is_clockwise_and_changes_no_picture(tmp_path, suffix, rotation):
+def test_rotation_is_clockwise_and_changes_no_frame(tmp_path, suffix, rotation):
     write_video(tmp_path / f"plain{suffix}", frames(3))
     write_video(tmp_path / f"turned{suffix}", frames(3), rotation=rotation)
     _, plain = read(tmp_path / f"plain{suffix}")
@@ -98,7 +98,7 @@ def test_rotation_is_clockwise_and_changes_no_picture(tmp_path, suffix, rotation
 
 
 def test_equal_frames_give_equal_bytes_and_nothing_else_is_left(tmp_path):
-    """By x264's own defaults, pictures of 64 pixels give a dozen different files in 40 writes."""
+    """By x264's own defaults, frames of 64 pixels give a dozen different files in 40 writes."""
     random, written = np.random.default_rng(0), set()
     for _ in range(40):
         write_video(tmp_path / "v.mp4", frames(3))
@@ -135,7 +135,7 @@ def test_unfit_frames_are_input_errors(tmp_path):
     with pytest.raises(InputError, match="no frames"):
         write_video(path, [])
     with pytest.raises(InputError, match=r"frame 1 has shape \(32, 64, 3\)"):
-        write_video(path, [picture(0, 64, 64), picture(1, 64, 32)])
+        write_video(path, [numbered_frame(0, 64, 64), numbered_frame(1, 64, 32)])
     with pytest.raises(InputError, match="65x64"):
         write_video(path, frames(2, width=65))  # x264 cannot halve 65
     assert not list(tmp_path.iterdir())
@@ -146,5 +146,5 @@ def test_an_existing_file_survives_a_failed_write(tmp_path):
     write_video(path, frames(3))
     before = path.read_bytes()
     with pytest.raises(InputError):
-        write_video(path, [picture(0, 64, 64), picture(1, 64, 32)])
+        write_video(path, [numbered_frame(0, 64, 64), numbered_frame(1, 64, 32)])
     assert path.read_bytes() == before

@@ -15,7 +15,7 @@ from engine.data.pyav.files import FileFrames, Unusable
 from engine.data.pyav.in_order import InOrderDecoder
 from engine.data.pyav.probe import probe
 from engine.data.pyav.times import Timeline
-from tests.data.videos import describe, picture
+from tests.data.videos import describe, numbered_frame
 from tests.small_run import call_tool
 
 NUM_FRAMES, SIZE = 48, (160, 120)
@@ -36,7 +36,7 @@ KINDS = {
 
 
 def write(path, size=SIZE, **options):
-    write_video(path, (picture(number, *size) for number in range(NUM_FRAMES)), gop=12, **options)
+    write_video(path, (numbered_frame(number, *size) for number in range(NUM_FRAMES)), gop=12, **options)
     return describe(path)
 
 

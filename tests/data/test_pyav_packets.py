@@ -1,4 +1,4 @@
-"""Iterators of packets and pictures that are left before their end give back all memory."""
+"""Iterators of packets and frames that are left before their end give back all memory."""
 
 import ctypes
 import gc
@@ -12,7 +12,7 @@ import pytest
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.files import FileFrames
 from engine.data.pyav.packets import demux, read_frames
-from tests.data.videos import describe, picture
+from tests.data.videos import describe, numbered_frame
 
 
 def in_use() -> int:
@@ -45,11 +45,11 @@ def one_frame(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "use", [first_of(demux), first_of(read_frames), one_frame], ids=["packets", "pictures", "frames"]
+    "use", [first_of(demux), first_of(read_frames), one_frame], ids=["packets", "frames", "one_frame"]
 )
 def test_what_is_left_early_gives_back_all_memory(use, tmp_path):
     path, count = tmp_path / "video.mp4", 400
-    write_video(path, [picture(number, 64, 64) for number in range(24)], gop=12)
+    write_video(path, [numbered_frame(number, 64, 64) for number in range(24)], gop=12)
     for _ in range(200):
         use(path)
     before = in_use()

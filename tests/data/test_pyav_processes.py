@@ -22,8 +22,8 @@ def requests(tmp_path_factory):
     """Of six videos, several of each, in no order; the third is damaged, the fifth gone."""
     folder = tmp_path_factory.mktemp("videos")
     videos = [
-        describe(write_numbered(folder / f"{place}.webm", num_frames=20, size=(64 + 8 * place, 48)))
-        for place in range(6)
+        describe(write_numbered(folder / f"{index}.webm", num_frames=20, size=(64 + 8 * index, 48)))
+        for index in range(6)
     ]
     data = bytearray(videos[2].path.read_bytes())
     data[300:] = os.urandom(len(data) - 300)

@@ -1,4 +1,4 @@
-"""A snippet is the same whether its pictures are gathered or converted one by one, in whatever form and order they come."""
+"""A snippet is the same whether its frames are gathered or converted one by one, in whatever form and order they come."""
 
 import av
 import numpy as np
@@ -11,30 +11,30 @@ from engine.data.pyav.snippets import SnippetWriter, cut
 
 
 def noise(generator, width, height, name="yuv420p"):
-    picture = av.VideoFrame(width, height, name)
-    for plane in picture.planes:
+    frame = av.VideoFrame(width, height, name)
+    for plane in frame.planes:
         plane_rows(plane)[:] = generator.integers(0, 256, plane_rows(plane).shape)
-    return picture
+    return frame
 
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("quarter_turns", [0, 1])
 @pytest.mark.parametrize("forms", [["yuv420p"], ["yuv420p", "yuvj420p"], ["yuv444p", "yuv420p"], ["larger", "yuv420p"]])
-def test_gathered_and_single_pictures_agree(forms, quarter_turns, flip):
+def test_gathered_and_single_frames_agree(forms, quarter_turns, flip):
     generator, convert = np.random.default_rng(7), FrameConverter()
     window = CropWindow(40, 60, 3, 7, quarter_turns, flip)
     size = {"larger": (120, 80, "yuv420p")}
-    pictures = [noise(generator, *size.get(form, (60, 40, form))) for form in forms * 3]
-    clip = np.zeros((len(pictures), 32, 32, 3), np.uint8)
+    frames = [noise(generator, *size.get(form, (60, 40, form))) for form in forms * 3]
+    clip = np.zeros((len(frames), 32, 32, 3), np.uint8)
     writer = SnippetWriter(clip, window, convert)
-    for place in generator.permutation(len(pictures)).tolist():
-        writer.put(place, pictures[place], {})
+    for index in generator.permutation(len(frames)).tolist():
+        writer.put(index, frames[index], {})
     expected = np.zeros_like(clip)
-    for square, picture in zip(expected, pictures, strict=True):
-        cut(convert(picture, 60, 40), window, square)
+    for square, frame in zip(expected, frames, strict=True):
+        cut(convert(frame, 60, 40), window, square)
     assert expected.std() > 20
     assert np.array_equal(clip, expected)
     if flip:
         straight = np.zeros_like(expected[0])
-        cut(convert(pictures[0], 60, 40), CropWindow(40, 60, 3, 7, quarter_turns, False), straight)
+        cut(convert(frames[0], 60, 40), CropWindow(40, 60, 3, 7, quarter_turns, False), straight)
         assert np.array_equal(straight[:, ::-1], clip[0])

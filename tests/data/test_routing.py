@@ -163,7 +163,7 @@ def routed(first, second, routes):
 def test_a_share_is_spread_over_the_batch_and_no_row_is_moved(videos, share, expected):
     first, second = Fake("first", 1), Fake("second", 2)
     decoder = routed(first, second, Routes(lambda video: None, Share(share)))
-    found = decoder.decode([request(video, place) for place, video in enumerate(videos)])
+    found = decoder.decode([request(video, index) for index, video in enumerate(videos)])
     marks = found.frames[:, 1, 1, 1, 1].numpy()
     assert (marks == 1).sum() == expected
     assert set(marks) <= {1, 2}
@@ -195,7 +195,7 @@ def test_videos_stills_and_second_tries_come_back_in_their_rows(videos):
     second = Fake("second", 2, fails=lambda each: each.start in (5, 6))
     rule = lambda video: "odd name" if video.path.stem in ("4", "6") else None  # noqa: E731
     decoder = routed(first, second, Routes(rule))
-    asked = [request(video, place) for place, video in enumerate(videos[:8])] + [request(still, 8)]
+    asked = [request(video, index) for index, video in enumerate(videos[:8])] + [request(still, 8)]
     found = decoder.decode(asked)
     assert found.failures == {5: "second cannot", 6: "second cannot"}
     good = [0, 1, 2, 3, 4, 7, 8]
@@ -225,7 +225,7 @@ def test_few_failures_among_many_clips_change_nothing(videos):
     first, second = Fake("dali", 1, fails=lambda each: each.start % 4 == 0), Fake("pyav", 2)
     decoder = routed(first, second, Routes(lambda video: None, remember=False))
     for _ in range(20):
-        decoder.decode([request(video, place) for place, video in enumerate(videos)])
+        decoder.decode([request(video, index) for index, video in enumerate(videos)])
     assert sum(map(len, first.batches)) == 320
     assert not decoder.routes.share.news
     decoder.close()
@@ -238,7 +238,7 @@ def test_the_choice_by_rates_with_threads_and_a_loader_s_pace(videos, rates, val
     routes = Routes(lambda video: None, MeasuredShare("a", "b", probe_s=0.1))
     decoder, other = routed(first, second, routes), routed(Fake("a", 1), Fake("b", 2), routes)
     other.decode([request(video, 0) for video in videos])  # an evaluation beside it measures nothing
-    batches = ([request(video, place) for place, video in enumerate(videos)] for _ in range(200))
+    batches = ([request(video, index) for index, video in enumerate(videos)] for _ in range(200))
     for count, found in enumerate(decode_in_order(decoder, batches)):  # noqa: B007
         assert found.failures == {}
         assert found.frames[:, 0, 0, 0, 0].tolist() == list(range(16))  # what measures is as good as any

@@ -72,7 +72,7 @@ def test_stream_crosses_epochs_without_loss():
 def test_ranks_share_the_same_global_batch(world_size):
     whole = list(zip(*stream_slice(0, 6, 12, epoch_size=10), strict=True))
     parts = [whole[rank::world_size] for rank in range(world_size)]
-    assert sorted(place for part in parts for place in part) == whole
+    assert sorted(position for part in parts for position in part) == whole
 
 
 def test_evaluation_starts():
@@ -85,10 +85,10 @@ def test_evaluation_starts():
 
 
 def test_replacement_is_deterministic_and_in_the_epoch():
-    places = [replacement_position(0, 1, 2, attempt, 50) for attempt in range(20)]
-    assert places == [replacement_position(0, 1, 2, attempt, 50) for attempt in range(20)]
-    assert len(set(places)) > 5
-    assert all(0 <= place < 50 for place in places)
+    positions = [replacement_position(0, 1, 2, attempt, 50) for attempt in range(20)]
+    assert positions == [replacement_position(0, 1, 2, attempt, 50) for attempt in range(20)]
+    assert len(set(positions)) > 5
+    assert all(0 <= position < 50 for position in positions)
 
 
 def test_weights_say_how_often_a_video_comes():

@@ -61,8 +61,8 @@ def test_frames_show_the_squares_between_start_and_end(tmp_path, size):
     assert not decoded.failures
     width, height = size
     short = min(size)
-    for place, frame in enumerate(decoded.frames[0].numpy()):
-        share = place / 4
+    for number, frame in enumerate(decoded.frames[0].numpy()):
+        share = number / 4
         side = short * (1 - 0.5 * share)
         left, top = share * 0.5 * (width - short / 2), share * (height - short / 2)
         wanted = (left / width, (left + side) / width, top / height, (top + side) / height)
@@ -176,13 +176,15 @@ def mixed(tmp_path) -> Manifest:
     return concatenate([videos, index(tmp_path / "stills")])
 
 
-def load(manifest: Manifest, steps: int, **place: int) -> list:
+def load(manifest: Manifest, steps: int, **position: int) -> list:
     labels = manifest.class_index
-    stream = StreamPlan(seed=3, batch_size=4, rank=place.pop("rank", 0), world_size=place.pop("world", 1), flip=True)
+    stream = StreamPlan(
+        seed=3, batch_size=4, rank=position.pop("rank", 0), world_size=position.pop("world", 1), flip=True
+    )
     weights = np.where(manifest.is_still, 0.8, 2.0)
     decoder = build_decoder("pyav", CLIP, CPU, 2, 4)
     loader = ClipLoader(
-        manifest, labels, decoder, CLIP, stream, DataConfig(max_bad_share=0.5), weights=weights, **place
+        manifest, labels, decoder, CLIP, stream, DataConfig(max_bad_share=0.5), weights=weights, **position
     )
     try:
         return [next(loader) for _ in range(steps)]

@@ -27,7 +27,7 @@ from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.reader import StoreReader
 from engine.data.store.verify import verify
 from engine.errors import InputError
-from tests.data.videos import numbers, picture
+from tests.data.videos import numbered_frame, numbers
 from tests.rows import row
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def raw(tmp_path_factory):
     for name, count in LENGTHS.items():
         (root / name).parent.mkdir(exist_ok=True)
         size = (130, 98) if "odd" in name else (96, 96)
-        write_video(root / name, (picture(number, *size) for number in range(count)), gop=30)
+        write_video(root / name, (numbered_frame(number, *size) for number in range(count)), gop=30)
     (root / "diving" / "broken.mp4").write_text("<html>404</html>")
     index_folder(root, root / "manifest.parquet")
     return Manifest.load(root / "manifest.parquet")
@@ -93,8 +93,8 @@ def by_hand(frames, request, clip):
 def test_a_snippet_is_the_frames_of_the_normalised_video(store, clip):
     manifest = Manifest.load(store / "manifest.parquet")
     decoder = PyAVDecoder(clip, CPU, 2)
-    for place in range(len(manifest)):
-        video = manifest.video(place)
+    for index in range(len(manifest)):
+        video = manifest.video(index)
         frames = normalised_frames(store, video)
         assert len(frames) == video.num_frames
         requests = [SnippetRequest(video, start, 0.3, 0.8, bool(start % 2)) for start in range(video.num_frames)]
@@ -106,11 +106,11 @@ def test_a_snippet_is_the_frames_of_the_normalised_video(store, clip):
     decoder.close()
 
 
-def test_snippets_show_the_pictures_of_the_source(store, raw, decoder):
+def test_snippets_show_the_frames_of_the_source(store, raw, decoder):
     manifest = Manifest.load(store / "manifest.parquet")
-    for place in range(len(manifest)):
-        video, original = manifest.video(place), raw.video(place)
-        assert str(video.path).endswith(f"{original.path.relative_to(raw.root)}#{place}")
+    for index in range(len(manifest)):
+        video, original = manifest.video(index), raw.video(index)
+        assert str(video.path).endswith(f"{original.path.relative_to(raw.root)}#{index}")
         assert (video.num_frames, video.rotation, min(video.width, video.height)) == (original.num_frames, 0, 64)
         if original.width == original.height:
             starts = range(video.num_frames)
@@ -126,7 +126,7 @@ def test_the_manifest_is_the_source_s_with_other_facts(store, raw):
     assert manifest.classes == raw.classes
     for column in ("class_name", "split", "group", "num_frames", "first_frame", "fps"):
         assert manifest.table.column(column).to_pylist() == raw.table.column(column).to_pylist(), column
-    assert len({split_stored_path(manifest.video(place).path) for place in range(len(manifest))}) == len(LENGTHS)
+    assert len({split_stored_path(manifest.video(index).path) for index in range(len(manifest))}) == len(LENGTHS)
     assert load_source(SourceConfig(manifest=str(store / "manifest.parquet"), classes=["diving"])).classes == (
         "diving",
     )
@@ -157,7 +157,7 @@ def test_a_store_moves_as_a_folder_and_has_a_relative_name_too(raw, tmp_path, mo
     monkeypatch.chdir(tmp_path / "b")
     for manifest in (Manifest.load(tmp_path / "b" / "manifest.parquet"), Manifest.load(Path("manifest.parquet"))):
         found = decoder.decode(
-            [SnippetRequest(manifest.video(place), 0, 0, 0, False) for place in range(len(manifest))]
+            [SnippetRequest(manifest.video(index), 0, 0, 0, False) for index in range(len(manifest))]
         )
         assert not found.failures
 
@@ -185,7 +185,7 @@ def test_labelled_segments_of_one_file_share_its_video(raw, tmp_path, decoder):
     report = ingest(Manifest.from_rows(rows, raw.root), tmp_path / "s", SETTINGS, WorkSettings())
     assert (report.num_rows, report.num_videos) == (3, 1)
     manifest = Manifest.load(tmp_path / "s" / "manifest.parquet")
-    found = decoder.decode([SnippetRequest(manifest.video(place), 2, 0, 0, False) for place in range(3)])
+    found = decoder.decode([SnippetRequest(manifest.video(index), 2, 0, 0, False) for index in range(3)])
     assert [numbers(clip)[0] for clip in found.frames.numpy()] == [2, 12, 42]
     assert numbers(found.frames.numpy()[2]) == [42, 43, 44, 44, 44, 44]
 
@@ -195,7 +195,7 @@ def test_damage_is_found_and_fails_one_sample(raw, tmp_path, decoder):
     ingest(raw, out, SETTINGS, WorkSettings())
     assert verify(out, 99) == dataclasses.replace(verify(out, 99), num_videos=5, num_decoded=5, problems=[])
     manifest, shard = Manifest.load(out / "manifest.parquet"), out / "00000.h264"
-    requests = [SnippetRequest(manifest.video(place), 0, 0, 0, False) for place in range(len(manifest))]
+    requests = [SnippetRequest(manifest.video(index), 0, 0, 0, False) for index in range(len(manifest))]
     whole = shard.read_bytes()
     entry = StoreIndex(out / "store.index")[2]
     flipped = bytearray(whole)

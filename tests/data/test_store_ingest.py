@@ -13,7 +13,7 @@ from engine.data.store.ingest import WorkSettings, build_manifest, ingest
 from engine.data.store.verify import verify
 from engine.data.store.writer import StoredVideo, StoreWriter
 from engine.errors import InputError
-from tests.data.videos import pack_rows, picture
+from tests.data.videos import numbered_frame, pack_rows
 from tests.rows import row
 
 SETTINGS = StoreSettings(short_side=64, gop=8, preset="veryfast")
@@ -23,12 +23,12 @@ def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, c
     root, out = tmp_path / "raw", tmp_path / "s"
     for name, count in (("a/x.mp4", 12), ("a/y.mp4", 9)):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        write_video(root / name, (picture(number, 96, 96) for number in range(count)))
+        write_video(root / name, (numbered_frame(number, 96, 96) for number in range(count)))
     index_folder(root, root / "m.parquet")
     ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings())
     first = (out / "00000.h264").read_bytes()
-    write_video(root / "a/y.mp4", (picture(number, 96, 96) for number in range(20)))
-    write_video(root / "a/z.mp4", (picture(number, 96, 96) for number in range(5)))
+    write_video(root / "a/y.mp4", (numbered_frame(number, 96, 96) for number in range(20)))
+    write_video(root / "a/z.mp4", (numbered_frame(number, 96, 96) for number in range(5)))
     index_folder(root, root / "m.parquet")
     capsys.readouterr()
     report = ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings())
@@ -59,7 +59,7 @@ def test_a_store_of_before_with_other_frames_is_made_anew(tmp_path, capsys):
     """As earlier versions had it where stamps were of decoding, or the rate variable."""
     (tmp_path / "raw" / "a").mkdir(parents=True)
     for name, count in (("x", 12), ("y", 9)):
-        write_video(tmp_path / "raw" / "a" / f"{name}.mp4", (picture(number, 96, 96) for number in range(count)))
+        write_video(tmp_path / "raw" / "a" / f"{name}.mp4", (numbered_frame(number, 96, 96) for number in range(count)))
     index_folder(tmp_path / "raw", tmp_path / "m.parquet")
     source, out = Manifest.load(tmp_path / "m.parquet"), tmp_path / "s"
     ingest(source, out, SETTINGS, WorkSettings())
@@ -76,7 +76,7 @@ def test_a_file_that_changed_since_it_was_indexed_is_refused(tmp_path):
     root = tmp_path / "raw"
     for name, count in (("a/x.mp4", 12), ("a/y.mp4", 9)):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        write_video(root / name, (picture(number, 96, 96) for number in range(count)))
+        write_video(root / name, (numbered_frame(number, 96, 96) for number in range(count)))
     x, y = root / "a/x.mp4", root / "a/y.mp4"
     y.write_bytes(y.read_bytes().ljust(x.stat().st_size, b"\0"))
     index_folder(root, root / "m.parquet")

@@ -15,8 +15,8 @@ def test_on_a_cpu_nothing_is_copied_or_pinned():
 def test_its_memory_is_that_of_a_pool():
     copier = DeviceCopier(torch.device("cpu"))
     first = copier(copier.empty((5, 3), torch.int16))
-    place = first.data_ptr()
+    address = first.data_ptr()
     del first
     again = copier.empty((3, 5), torch.float16)
-    assert (again.shape, again.dtype, again.data_ptr()) == ((3, 5), torch.float16, place)
+    assert (again.shape, again.dtype, again.data_ptr()) == ((3, 5), torch.float16, address)
     assert copier.empty((0, 3), torch.uint8).shape == (0, 3)

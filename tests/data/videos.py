@@ -11,7 +11,7 @@ import numpy as np
 from engine.data.batch import ClipFormat, SnippetRequest, Video, VideoDecoder
 from engine.data.pyav.encode import write_video
 
-_BITS = 8  # the number's stripe: one block of light or dark for each bit, over the top quarter of the picture
+_BITS = 8  # the number's stripe: one block of light or dark for each bit, over the top quarter of the frame
 
 
 def pack_rows(shared_data: Path, max_frames: int | None = None) -> list[tuple[Path, dict[str, str]]]:
@@ -22,7 +22,7 @@ def pack_rows(shared_data: Path, max_frames: int | None = None) -> list[tuple[Pa
     return [(pack / row["file"], row) for row in rows if max_frames is None or float(row["frames"] or 0) <= max_frames]
 
 
-def picture(number: int, width: int, height: int) -> np.ndarray:
+def numbered_frame(number: int, width: int, height: int) -> np.ndarray:
     """uint8 [height, width, 3]: `number` written as blocks on top of coloured slopes and waves."""
     y, x = np.mgrid[0:height, 0:width]
     wave = 128 + 100 * np.sin((x + y) / 20 + number / 3)
@@ -68,7 +68,7 @@ def write_numbered(
         if full_range:
             context.color_range = av.video.reformatter.ColorRange.JPEG
         for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number, *size), format="rgb24")
             if full_range:
                 frame = frame.reformat(format=pixel_format, dst_color_range="JPEG")
             frame.pts = 40 * number if pts_ms is None else pts_ms[number]
@@ -79,13 +79,13 @@ def write_numbered(
 
 
 def offset_counts(build: Callable[[ClipFormat], VideoDecoder], video: Video) -> tuple[list[int], list[int]]:
-    """How often a decoder cuts at each offset, from above and from the left, for places spread evenly over [0, 1].
+    """How often a decoder cuts at each offset, from above and from the left, for indices spread evenly over [0, 1].
 
-    The offsets are found again in the whole picture, a square of at least 100. There are eleven; each should come twice.
+    The offsets are found again in the whole frame, a square of at least 100. There are eleven; each should come twice.
     """
-    side, room, places = video.width, 10, [(number + 0.5) / 22 for number in range(22)]
+    side, room, indices = video.width, 10, [(number + 0.5) / 22 for number in range(22)]
     shown = []
-    for crop, asked in ((side, [(0.5, 0.5)]), (side - room, [(y, 1 - y) for y in places])):
+    for crop, asked in ((side, [(0.5, 0.5)]), (side - room, [(y, 1 - y) for y in indices])):
         decoder = build(ClipFormat(num_frames=1, short_side=side, crop=crop))
         decoded = decoder.decode([SnippetRequest(video, 0, y, x, False) for y, x in asked])
         decoder.close()
@@ -106,7 +106,7 @@ def write_copies(root: Path, frames_of_class: dict[str, int], files_of_class: in
     """A folder a class, each of equal H.264 files of so many frames, 000.mp4 and on; returns the root."""
     for name, num_frames in frames_of_class.items():
         (root / name).mkdir(parents=True)
-        write_video(root / name / "000.mp4", (picture(number, 160, 120) for number in range(num_frames)))
+        write_video(root / name / "000.mp4", (numbered_frame(number, 160, 120) for number in range(num_frames)))
         content = (root / name / "000.mp4").read_bytes()
         for number in range(1, files_of_class):
             (root / name / f"{number:03d}.mp4").write_bytes(content)
@@ -116,7 +116,7 @@ def write_copies(root: Path, frames_of_class: dict[str, int], files_of_class: in
 def remux(source: Path, target: Path, *, first_pts: int = 0) -> Path:
     """Copy the packets so that the first has the time stamp `first_pts` (in frames); what lies before 0 is cut off.
 
-    MP4 keeps the cut-off pictures in the file and hides them by an edit list.
+    MP4 keeps the cut-off frames in the file and hides them by an edit list.
     """
     options = {"avoid_negative_ts": "disabled", "movflags": "negative_cts_offsets"}
     with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
@@ -131,10 +131,10 @@ def remux(source: Path, target: Path, *, first_pts: int = 0) -> Path:
     return target
 
 
-def hide_pictures(source: Path, target: Path, every: int) -> Path:
-    """Copy a VP9 file of key frames alone, each `every`-th marked as never shown (as alt-ref pictures are).
+def hide_frames(source: Path, target: Path, every: int) -> Path:
+    """Copy a VP9 file of key frames alone, each `every`-th marked as never shown (as alt-ref frames are).
 
-    The muxer joins it with the next one to a superframe, so a packet still holds one shown picture.
+    The muxer joins it with the next one to a superframe, so a packet still holds one shown frame.
     """
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = old.streams.video[0]
@@ -155,11 +155,11 @@ def describe(path: Path, **changes: object) -> Video:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         frames = [(frame.key_frame, frame.pts) for frame in container.decode(stream)]
-        keys = [(place, pts) for place, (is_key, pts) in enumerate(frames) if is_key]
+        keys = [(index, pts) for index, (is_key, pts) in enumerate(frames) if is_key]
         values: dict[str, object] = {
             "path": path, "num_frames": len(frames), "first_frame": 0, "file_frames": len(frames),
             "width": stream.codec_context.width, "height": stream.codec_context.height, "rotation": 0,
             "codec": stream.codec_context.codec.canonical_name, "file_bytes": path.stat().st_size,
-            "key_frames": tuple(place for place, _ in keys), "key_pts": tuple(pts for _, pts in keys),
+            "key_frames": tuple(index for index, _ in keys), "key_pts": tuple(pts for _, pts in keys),
         }  # fmt: skip
     return Video(**(values | changes))

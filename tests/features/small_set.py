@@ -8,7 +8,7 @@ import torch
 from engine.data.batch import ClipFormat
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
-from tests.data.videos import numbers, picture
+from tests.data.videos import numbered_frame, numbers
 from tests.small_run import run_tool
 
 CLIP = ClipFormat(num_frames=4, stride=2, short_side=64, crop=64)
@@ -35,7 +35,7 @@ def write_set(root: Path, lengths: dict[str, int] | None = None, first: int = 0)
     folder.mkdir(parents=True, exist_ok=True)
     for name, length in (lengths or LENGTHS).items():
         codec = "libvpx-vp9" if name.endswith(".webm") else "libx264"
-        write_video(folder / name, (picture(first + k, 64, 64) for k in range(length)), codec=codec, gop=12)
+        write_video(folder / name, (numbered_frame(first + k, 64, 64) for k in range(length)), codec=codec, gop=12)
     return index(root)
 
 

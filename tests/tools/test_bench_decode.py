@@ -40,10 +40,10 @@ def test_all_decode_the_same_snippets(tmp_path):
     assert set(readers) | set(missing) == {"PyAV", "decord2", "torchcodec", "video_reader-rs"}
     assert all(missing.values())
     for reader in readers.values():
-        for place, (row, start) in enumerate(prepared.snippets):
+        for index, (row, start) in enumerate(prepared.snippets):
             found = bench.read_clip(reader, prepared, prepared.mp4, row, start)
             # Another conversion and a centre that may be a pixel off; the neighbouring frame is further away.
-            assert np.abs(found - clips[1][place]).mean() < 12
+            assert np.abs(found - clips[1][index]).mean() < 12
 
 
 def test_results_are_printed_recorded_and_drawn(capsys, tmp_path):
@@ -72,7 +72,7 @@ def test_results_are_printed_recorded_and_drawn(capsys, tmp_path):
 
 def test_parameter_sets_are_found_also_where_the_search_ends_at_a_start_code():
     sets = b"\x00\x00\x00\x01\x67abc" + b"\x00\x00\x00\x01\x68de"
-    picture = b"\x00\x00\x01\x65" + bytes([9]) * (4096 - len(sets) - 7)
-    data = sets + picture + b"\x00\x00\x01\x41more"
+    frame = b"\x00\x00\x01\x65" + bytes([9]) * (4096 - len(sets) - 7)
+    data = sets + frame + b"\x00\x00\x01\x41more"
     assert data[4093:4096] == b"\x00\x00\x01"
     assert material._parameter_sets(data, "h264") == sets

@@ -16,7 +16,7 @@ from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.errors import InputError
 from tests.data.fake_nvcodec import FakeModule
-from tests.data.videos import picture, write_numbered
+from tests.data.videos import numbered_frame, write_numbered
 from tests.small_run import benchmark_options
 
 CPU = torch.device("cpu")
@@ -139,7 +139,7 @@ def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(here, v
     monkeypatch.setattr(
         gpu_contestants, "builders", lambda *_: {name: lambda runner=runner: runner for name, runner in runners.items()}
     )
-    with pytest.raises(InputError, match=r"'late' does not show the pictures.*'broken' AttributeError: no such"):
+    with pytest.raises(InputError, match=r"'late' does not show the frames.*'broken' AttributeError: no such"):
         bench.report(options(), material, CPU)
     assert set(recorded["results"]) == {"PyAV store"}
     assert set(recorded["skipped"]) == {"late", "broken"}
@@ -163,7 +163,7 @@ def test_who_takes_part(vp9, tmp_path, monkeypatch):
     unfit = "3 of 3 videos are not for NVDEC (codec, container or odd size)"
     assert gpu_contestants.dali_problem_of(vp9, CPU) == unfit
     (tmp_path / "x").mkdir()
-    write_video(tmp_path / "x" / "a.mp4", (picture(number, 64, 64) for number in range(20)))
+    write_video(tmp_path / "x" / "a.mp4", (numbered_frame(number, 64, 64) for number in range(20)))
     index_folder(tmp_path, tmp_path / "raw.parquet")
     assert gpu_contestants.dali_problem_of(Manifest.load(tmp_path / "raw.parquet"), CPU) is None
 
@@ -216,7 +216,7 @@ def test_no_round_begins_after_the_limit(here, vp9, recorded, monkeypatch, capsy
     assert recorded["n"] == 1 and "1 of 5 rounds are done" in capsys.readouterr().out
 
 
-def test_whole_pictures_of_other_libraries_are_cut_and_not_scaled(vp9):
+def test_whole_frames_of_other_libraries_are_cut_and_not_scaled(vp9):
     manifest, clip = vp9, ClipFormat(num_frames=2, short_side=96, crop=56)
     whole = torch.arange(2 * 96 * 128 * 3).view(2, 96, 128, 3)
     decode = gpu_contestants.cropped(

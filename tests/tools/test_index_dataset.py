@@ -8,7 +8,7 @@ import pytest
 
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
-from tests.data.videos import picture
+from tests.data.videos import numbered_frame
 from tests.small_run import call_tool, run_tool, start_tool
 
 NUM_VIDEOS = 160
@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("videos") / "set"
     for name, count in (("surfing", 30), ("archery", 45), ("diving", 60), ("juggling", 75)):
         (root / name).mkdir(parents=True)
-        write_video(root / name / "000.mp4", (picture(number, 96, 64) for number in range(count)), gop=10)
+        write_video(root / name / "000.mp4", (numbered_frame(number, 96, 64) for number in range(count)), gop=10)
         content = (root / name / "000.mp4").read_bytes()
         for number in range(1, NUM_VIDEOS // 4):
             (root / name / f"{number:03d}.mp4").write_bytes(content)

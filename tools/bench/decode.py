@@ -156,7 +156,7 @@ def decode_with_peer(material: Material, manifest: Manifest, reader: Reader) -> 
 
 
 def read_clip(reader: Reader, material: Material, manifest: Manifest, row: int, start: int) -> np.ndarray:
-    """A snippet by a peer; uint8 [T, crop, crop, 3], from the middle of the picture."""
+    """A snippet by a peer; uint8 [T, crop, crop, 3], from the middle of the frame."""
     clip, fps = material.clip, float(manifest.table.column("fps")[row].as_py())
     clip_thwc = reader(manifest.video(row).path, fps, start, clip.num_frames)
     height, width = clip_thwc.shape[1:3]
@@ -169,18 +169,18 @@ def read_clip(reader: Reader, material: Material, manifest: Manifest, row: int, 
 
 
 def _limit(material: Material) -> Contestant:
-    """Decodes the pictures from the group's first to the snippet's last; all bytes are in memory beforehand."""
-    pictures, gop = [], StoreIndex(split_stored_path(material.store.video(0).path)[0]).settings.gop
+    """Decodes the frames from the group's first to the snippet's last; all bytes are in memory beforehand."""
+    coded, gop = [], StoreIndex(split_stored_path(material.store.video(0).path)[0]).settings.gop
     for row, start in material.snippets:
         reader, entry = find_entry(material.store.video(row))
         last = start + material.clip.span - 1
         data = reader.read(entry, start // gop, last // gop)
-        pictures.append(b"".join(split_frames(data)[: last - start // gop * gop + 1]))
+        coded.append(b"".join(split_frames(data)[: last - start // gop * gop + 1]))
     decoder = GopDecoder()
 
     def decode(numbers: Sequence[int]) -> None:
         for number in numbers:
-            for _ in decoder.frames(pictures[number]):
+            for _ in decoder.frames(coded[number]):
                 pass
 
     return decode

@@ -5,7 +5,7 @@
 Nothing but decoding: no network runs. The same snippets (drawn once, random video and start) are decoded by every
 contestant, in turns, into uint8 clips on the GPU; before timing starts their pixels are compared.
 
-  DALI store            the engine: the groups of pictures that a snippet needs, through DALI on NVDEC
+  DALI store            the engine: the GOPs that a snippet needs, through DALI on NVDEC
   DALI store, 2         two such decoders with half the threads and half of each batch: one fills the other's gaps
   DALI mp4              DALI on MP4 files of the very same coded frames, fed whole
   DALI raw              DALI on the videos as they are, fed whole
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, append a record.
 
     Raises:
-        InputError: there is no GPU, an option is out of range, or a contestant failed or showed other pictures (the others
+        InputError: there is no GPU, an option is out of range, or a contestant failed or showed other frames (the others
             are recorded).
     """
     arguments.threads = default_threads() if arguments.threads is None else arguments.threads
@@ -110,7 +110,7 @@ def enter(
         expected = clips if expected is None else expected
         difference = float(np.abs(clips - expected).mean())
         if difference > _MOST_DIFFERENCE:
-            turns.drop(name, f"does not show the pictures of '{REFERENCE}': they differ by {difference:.1f}")
+            turns.drop(name, f"does not show the frames of '{REFERENCE}': they differ by {difference:.1f}")
         else:
             differences[name] = difference
     return differences

@@ -133,14 +133,14 @@ def dali_problem_of(manifest: Manifest, device: torch.device) -> str | None:
 
 
 def on(manifest: Manifest, decode: Decode) -> Contestant:
-    """The videos of a manifest decoded in a certain way, from the middle of the picture."""
+    """The videos of a manifest decoded in a certain way, from the middle of the frame."""
     return lambda snippets: decode(
         [SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in snippets]
     )
 
 
 def cropped(read: GpuReader, clip: ClipFormat) -> Decode:
-    """Whole pictures of a reader, cut; they must not have to be scaled."""
+    """Whole frames of a reader, cut; they must not have to be scaled."""
 
     def decode(requests: Sequence[SnippetRequest]) -> torch.Tensor:
         clips, windows = [], [crop_window(request, clip) for request in requests]

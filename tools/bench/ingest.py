@@ -4,7 +4,7 @@
 
 Two tables. Speed: all files normalised by the engine in one process, and by a plain FFmpeg transcode of the same files
 with the same filter, rate and encoder settings (decode, scale, x264, MP4), in turns. Settings: for each, bytes a frame,
-luma PSNR and SSIM against the pictures that went into the encoder (FFmpeg's `psnr` and `ssim` filters, against a
+luma PSNR and SSIM against the frames that went into the encoder (FFmpeg's `psnr` and `ssim` filters, against a
 lossless encoding), frames ingested a second, and clips decoded a second by the engine from two layouts: packed groups
 (the store) and an MP4 file a video. Seconds are computing time, which other load disturbs less.
 """
@@ -156,8 +156,8 @@ def transcode_plainly(source: SourceVideo, settings: StoreSettings, out: Path) -
             graph.add("format", "yuv420p"),
             graph.add("buffersink"),
         ).configure()
-        for picture in [*container.decode(decoded), None]:
-            graph.push(picture)
+        for frame in [*container.decode(decoded), None]:
+            graph.push(frame)
             while (scaled := _pull(graph)) is not None:
                 scaled.pict_type = 0
                 target.mux(encoder.encode(scaled))
@@ -213,7 +213,7 @@ def _quality(name: str, made: list[NormalisedVideo], exact: list[NormalisedVideo
             log = Path(folder) / "log"
             _run_filter(f"{name}", f"stats_file={log}", (video, codec), (reference, "h264"))
             values += [float(value) for value in re.findall(pattern, log.read_text())]
-    return float(np.mean(np.minimum(values, 100.0)))  # equal pictures: infinite dB
+    return float(np.mean(np.minimum(values, 100.0)))  # equal frames: infinite dB
 
 
 def _run_filter(name: str, options: str, *inputs: tuple[NormalisedVideo, str]) -> None:
@@ -229,9 +229,9 @@ def _run_filter(name: str, options: str, *inputs: tuple[NormalisedVideo, str]) -
     graph.configure()
     containers = [av.open(io.BytesIO(made.data), format=codec) for made, codec in inputs]
     for number, pair in enumerate(zip(*(container.decode(video=0) for container in containers), strict=True)):
-        for buffer, picture in zip(buffers, pair, strict=True):
-            picture.pts, picture.time_base = number, 1 / rate
-            buffer.push(picture)
+        for buffer, frame in zip(buffers, pair, strict=True):
+            frame.pts, frame.time_base = number, 1 / rate
+            buffer.push(frame)
         while _pull(graph) is not None:
             pass
     for container in containers:

@@ -116,8 +116,8 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
         stream.codec_context.options = {"x265-params": "log-level=none:pools=none"} if settings.codec == "hevc" else {}
         stream.codec_context.extradata = _parameter_sets(data, settings.codec)
         container.start_encoding()
-        for number, picture in enumerate(split_frames(data, settings.codec)):
-            packet = av.Packet(picture)
+        for number, frame in enumerate(split_frames(data, settings.codec)):
+            packet = av.Packet(frame)
             packet.stream, packet.time_base = stream, 1 / rate
             packet.pts = packet.dts = number
             packet.is_keyframe = number % settings.gop == 0
@@ -125,7 +125,7 @@ def write_mp4(store: Manifest, row: int, path: Path, settings: StoreSettings) ->
 
 
 def _parameter_sets(data: bytes, codec: str) -> bytes:
-    """The parameter sets (of sequence, picture and, in HEVC, video) before the first picture, each behind its start code."""
+    """The parameter sets (of sequence, picture and, in HEVC, video) before the first frame, each behind its start code."""
     units = [unit for unit in data[:4096].split(b"\x00\x00\x01")[1:] if unit]  # the cut may be at a start code
     if codec == "hevc":
         wanted = [unit for unit in units if unit[0] >> 1 & 63 in (32, 33, 34)]

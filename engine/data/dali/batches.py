@@ -24,7 +24,7 @@ from engine.data.dali.memory import OutputLender
 from engine.data.store.index import is_stored
 
 PART_BYTES = 2 << 30  # of the samples that are decoded at once
-_PICTURES_HELD = 8  # of a decoder, beside those it gives out
+_FRAMES_HELD = 8  # of a decoder, beside those it gives out
 # Pipelines of a process share DALI's pool of memory, each with a CUDA stream of its own. A video decoder gives its frames back
 # to the pool while their last copies are still queued on its stream (read in DALI's source, video_decoder_base.h and
 # frames_decoder_gpu.cc): another pipeline could write over them. So only one runs at a time; all is done when `run` returns.
@@ -45,11 +45,11 @@ Load = Callable[[Sequence[SnippetRequest]], Sequence[Sample | str]]
 def held_bytes(video: Video, num_frames_coded: int) -> int:
     """About what decoding a sample holds: what it is fed, the decoder's own frames and those it gives out, as RGB."""
     fed = 0 if is_stored(video.path) else video.file_bytes
-    return fed + 3 * video.width * video.height * (num_frames_coded + (0 if video.is_still else _PICTURES_HELD))
+    return fed + 3 * video.width * video.height * (num_frames_coded + (0 if video.is_still else _FRAMES_HELD))
 
 
 def split_parts(costs: Sequence[int], max_count: int, max_bytes: int) -> list[list[int]]:
-    """Places of the samples in order, in parts of at most so many, and of at most so many bytes unless one alone is more."""
+    """Indices of the samples in order, in parts of at most so many, and of at most so many bytes unless one alone is more."""
     parts: list[list[int]] = []
     room = 0
     for index, cost in enumerate(costs):
@@ -137,7 +137,7 @@ class BatchRunner:
     def _decode_parts(
         self, requests: Sequence[SnippetRequest], load: Load, failures: dict[int, str]
     ) -> Iterator[tuple[list[int], TensorListCPU | TensorListGPU]]:
-        """Places of requests and their clips, all together where possible; what fails is added to `failures`."""
+        """Indices of requests and their clips, all together where possible; what fails is added to `failures`."""
         num_frames_coded = 1 if self._of_stills else self._clip.num_frames
         costs = [held_bytes(request.video, num_frames_coded) for request in requests]
         order = list(range(len(requests)))

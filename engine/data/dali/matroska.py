@@ -28,7 +28,7 @@ def to_matroska(frames: Sequence[bytes], width: int, height: int, *, codec_id: s
         ValueError: there are more frames than one cluster has times for.
     """
     if len(frames) > _MOST_FRAMES:
-        raise ValueError(f"{len(frames)} pictures for one snippet: {_MOST_FRAMES} is the most")
+        raise ValueError(f"{len(frames)} frames for one snippet: {_MOST_FRAMES} is the most")
     head = _element(_DOC_TYPE, b"matroska") + _number(_DOC_TYPE_VERSION, 2) + _number(_DOC_TYPE_READ_VERSION, 2)
     video = _element(_VIDEO, _number(_PIXEL_WIDTH, width) + _number(_PIXEL_HEIGHT, height))
     track = _number(_TRACK_NUMBER, 1) + _number(_TRACK_UID, 1) + _number(_TRACK_TYPE, 1)

@@ -118,7 +118,7 @@ def _cropped(unit: bytes, codec: str, right: int, bottom: int) -> bytes:
 def _to_h264_cropping(bits: "_Bits") -> None:
     """Go to the flag of cropping (H.264, 7.3.2.1.1)."""
     if not _read_up_to_size(bits).is_progressive:
-        raise ValueError("a parameter set of interlaced pictures")
+        raise ValueError("a parameter set of interlaced frames")
     bits.skip(1)  # direct_8x8_inference_flag
 
 

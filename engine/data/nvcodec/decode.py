@@ -177,8 +177,8 @@ class _Batch:
         """uint8 [n, T, crop, crop, 3] of NV12 [n, T, 3 * H / 2, W], not yet turned."""
         indices = [window_places(window, self.clip.crop) for window in windows]
         axes = np.array([[axis.samples for axis in both] for both in indices])  # [n, 2, 3, crop]
-        of_pictures = torch.from_numpy(axes).to(self.device).repeat_interleave(nv12.shape[1], dim=0)
-        rgb = to_rgb(nv12.flatten(0, 1), of_pictures[:, 0], of_pictures[:, 1])
+        of_frames = torch.from_numpy(axes).to(self.device).repeat_interleave(nv12.shape[1], dim=0)
+        rgb = to_rgb(nv12.flatten(0, 1), of_frames[:, 0], of_frames[:, 1])
         return rgb.unflatten(0, nv12.shape[:2])
 
 

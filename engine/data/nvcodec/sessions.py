@@ -84,7 +84,7 @@ class Session:
                 torch.stack(found, out=target[copied:end])
             shown, copied = shown + len(frames), end
         if shown != len(coded):
-            raise SessionError(f"{shown} pictures came out of the {len(coded)} that went in: the store is damaged")
+            raise SessionError(f"{shown} frames came out of the {len(coded)} that went in: the store is damaged")
 
     def _packet(self, data: bytes) -> Any:
         packet = self._module.PacketData()

@@ -88,7 +88,7 @@ class PyAVDecoder(VideoDecoder):
             Row -> reason of the failed.
         """
         video = next(iter(requests.values())).video
-        indices: dict[int, list[tuple[int, int]]] = defaultdict(list)  # frame number -> rows and places it goes to
+        indices: dict[int, list[tuple[int, int]]] = defaultdict(list)  # frame number -> rows and indices it goes to
         for row, request in requests.items():
             for index, number in enumerate(snippet_frames(request.video, request.start, self._clip)):
                 indices[number].append((row, index))
@@ -133,7 +133,7 @@ def _fill(
     *,
     seek: bool,
 ) -> None:
-    """One pass through the file: every missing frame into its rows and places; what is done is missing no more."""
+    """One pass through the file: every missing frame into its rows and indices; what is done is missing no more."""
     try:
         for number, frame in source.frames(sorted(missing), seek=seek):
             converted: dict[tuple[int, int], np.ndarray] = {}

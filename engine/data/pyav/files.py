@@ -128,7 +128,7 @@ class FileFrames:
     def _check_size(self, frame: av.VideoFrame) -> None:
         if not self._size_known and (frame.width, frame.height) != (self._video.width, self._video.height):
             raise Unusable(
-                f"its pictures are {frame.width}x{frame.height}, the manifest says"
+                f"its frames are {frame.width}x{frame.height}, the manifest says"
                 f" {self._video.width}x{self._video.height}: index it again"
             )
         self._size_known = True

@@ -39,7 +39,7 @@ from engine.data.store.index import StoreSettings
 
 NORMALISE_REASONS = {
     "changed": "it changed since it was indexed",
-    "unencodable": "the encoder refuses its pictures",
+    "unencodable": "the encoder refuses its frames",
 }
 _BELIEVED_RATES = (1.0, 240.0)
 _FALLBACK_RATE = Fraction(25)
@@ -99,7 +99,7 @@ def normalise_file(
         if reason := change_since_index(path, source):
             return Failure("changed", reason)
         with open_video(path, time_limit_s=time_limit_s) as container:
-            taken = _taken(_pictures(container, source.num_frames, deadline), frames_taken(source, settings))
+            taken = _taken(_frames(container, source.num_frames, deadline), frames_taken(source, settings))
             pictures = map(_Canvas(settings.short_side, source.rotation), taken)
             return _encode(pictures, output_rate(source.fps, settings), settings)
     except _Refused as error:
@@ -176,7 +176,7 @@ class _Canvas:
         return turned
 
 
-def _pictures(container: InputContainer, num_frames: int, deadline: float) -> Iterator[av.VideoFrame]:
+def _frames(container: InputContainer, num_frames: int, deadline: float) -> Iterator[av.VideoFrame]:
     """All frames of the stream that the engine reads, in presentation order."""
     stream = video_stream(container)
     if stream is None or stream.codec_context is None:

@@ -29,7 +29,7 @@ _PROGRESSIVE = (0, 1)  # AVFieldOrder unknown and progressive; two fields of one
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame:
-    """A frame that decoding can start from: its place in presentation order and its time stamp."""
+    """A frame that decoding can start from: its index in presentation order and its time stamp."""
 
     frame: int
     pts: int
@@ -162,7 +162,7 @@ def doubt(container: InputContainer, stream: VideoStream, packets: Packets) -> s
     if None in packets.pts or len(set(packets.pts)) < count:
         return "time stamps"
     if not packets.is_key[0] or packets.pts[0] != min(packets.pts):
-        return "pictures before the first key frame"  # a decoder may drop them
+        return "frames before the first key frame"  # a decoder may drop them
     return None
 
 
@@ -185,7 +185,7 @@ def key_frames(packets: Packets, shown_pts: Sequence[int]) -> list[KeyFrame]:
     """The key frames among the frames shown (time stamps ascending) that a seek to their own time stamp finds.
 
     An open GOP is counted right: its leading frames have smaller time stamps and so smaller
-    places, and whoever starts at the key frame drops them.
+    indices, and whoever starts at the key frame drops them.
     """
     keys = [index for index, is_key in enumerate(packets.is_key) if is_key]
     following = [*(packets.dts[index] for index in keys[1:]), None][: len(keys)]  # there may be no key frame at all

@@ -106,7 +106,7 @@ def _checked_stream(container: InputContainer, max_pixels: int) -> VideoStream:
         raise ProbeError("encrypted", "the video stream is encrypted")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > max_pixels:
-        raise ProbeError("too-large", f"it claims pictures of {width}x{height}, the limit is {max_pixels} pixels")
+        raise ProbeError("too-large", f"it claims frames of {width}x{height}, the limit is {max_pixels} pixels")
     return stream
 
 

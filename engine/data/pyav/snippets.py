@@ -1,4 +1,4 @@
-"""Decoded frames into their places of one snippet: converted, cut, turned, mirrored."""
+"""Decoded frames into their indices of one snippet: converted, cut, turned, mirrored."""
 
 import av
 import cv2
@@ -22,7 +22,7 @@ class SnippetWriter:
         self._clip, self._window, self._convert = clip, window, convert
 
     def put(self, index: int, frame: av.VideoFrame, converted: dict[tuple[int, int], np.ndarray]) -> None:
-        """Take a frame, once for each place; `converted`: the frame by size, shared between snippets."""
+        """Take a frame, once for each index; `converted`: the frame by size, shared between snippets."""
         window, square, size = self._window, self._clip[index], (self._window.width, self._window.height)
         if size == (frame.width, frame.height) and not window.quarter_turns and is_planar_420(frame):
             convert_window(frame, window.top, window.left, square, flip=window.flip)
