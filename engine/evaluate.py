@@ -27,7 +27,6 @@ from engine.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.embedder import Embedder
 from engine.preemption import Preempted
 from engine.semantics.classes import ClassEmbeddings
-from kernels.clip_normalize import clip_normalize
 
 DECODE_AHEAD = 1  # decoded batches that wait while the model works on another; one more is finished, and one begun
 
@@ -106,7 +105,7 @@ class _FeaturesOnly(nn.Module):
         super().__init__()
         self.model = model
         self.features = model.features
-        self.clip_channels = model.clip_channels
+        self.normalisation = model.normalisation
         self.training = model.training  # `embed_videos` puts back what it finds
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
@@ -141,7 +140,7 @@ def _embed(
 def _features(model: Embedder, frames: torch.Tensor, how: Inference) -> torch.Tensor:
     frames = frames.to(how.device, non_blocking=True)
     with torch.autocast(how.device.type, how.dtype, enabled=how.dtype.itemsize < 4):
-        return model.features(clip_normalize(frames, how.dtype, channels=model.clip_channels)).float()
+        return model.features(model.normalisation(frames, how.dtype)).float()
 
 
 class _SnippetMeans:

@@ -110,7 +110,7 @@ def _beside_published(
         if bars:
             panels.append((test, bars, rows[-1][-1]))
     header = ["ours", "test set", "training classes", "splits", "candidates", "top-1", "top-5", "chance"]
-    network = f"{setup.base.model.backbone} of width {setup.base.model.width}"
+    network = str(setup.base.model)
     theirs = ["method", "features", "UCF101", "HMDB51", "ActivityNet"]
     tables = [
         Table(header, rows, f"Ours: {network}, shares; mean ± standard error over splits"),

@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
-from engine.models.backbone import Backbone, build_backbone
+from engine.models.backbone import Backbone, Normalisation, build_backbone
 from engine.models.weights import load_backbone_weights
 
 
 class Embedder(nn.Module):
-    """3-D CNN, mean over the snippets of a video, dropout, linear layer, optional unit length.
+    """Backbone, mean over the snippets of a video, dropout, linear layer, optional unit length.
 
     Args:
         backbone: float [N, 3, T, H, W] -> [N, F] with F = `backbone.feature_dim`.
@@ -51,9 +51,9 @@ class Embedder(nn.Module):
         self.train()
 
     @property
-    def clip_channels(self) -> int:
-        """Channels that clips had best come with (`clip_normalize`), as the backbone says."""
-        return self.backbone.clip_channels
+    def normalisation(self) -> Normalisation:
+        """How the frames come that the backbone takes."""
+        return self.backbone.normalisation
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

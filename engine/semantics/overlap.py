@@ -7,7 +7,8 @@ A classification task respects the zero-shot constraint if no class of D_s or D_
 D_t. Training classes (D_s) can be left out of the training; classes that pretrained weights have seen (D_p) cannot.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,20 @@ def overlapping(neighbours: Sequence[Neighbour], tau: float) -> list[Neighbour]:
     return [row for row in neighbours if row.distance <= tau]
 
 
+def nearest_of_any(training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words) -> list[Neighbour]:
+    """As `nearest_test_classes`, for classes that nobody chose, as ImageNet's with their Latin names.
+
+    Where averaged vectors lack words, these get random ones: only an equal name is near them.
+    """
+    try:
+        return nearest_test_classes(training, tests, words)
+    except MissingVectors:
+        section = words.config if isinstance(words, KeptVectors) else words
+        if section.source not in ("glove", "word2vec"):
+            raise
+        return nearest_test_classes(training, tests, dataclasses.replace(section, missing="random"))
+
+
 def remove_overlap(
     config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words
 ) -> tuple[list[str], list[str]]:
@@ -97,7 +112,7 @@ def remove_overlap(
     Raises:
         InputError: classes overlap and the config does not say what to do; names them. Or a class has no vector.
     """
-    near = _overlapping(config, training, tests, words)
+    near = _overlapping(config, training, tests, words, nearest_test_classes)
     notes = _random_words(config.words or words, [*training, *tests]) if tests else []
     if not near:
         return [], notes
@@ -130,7 +145,8 @@ def check_pretrained(
     Raises:
         InputError: classes overlap and `config.pretrained` does not allow it; names them. Or a class has no vector.
     """
-    near = _overlapping(config, [("pretrained weights", pretrained)], tests, words)
+    seen = [("pretrained weights", pretrained)]
+    near = _overlapping(config, seen, tests, words, nearest_of_any)
     if near and config.pretrained == "refuse":
         raise InputError(
             f"the weights were pretrained on {len(near)} classes that overlap with test classes (D_p of paper Eq. 3, "
@@ -147,10 +163,14 @@ def check_pretrained(
 
 
 def _overlapping(
-    config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words
+    config: OverlapConfig,
+    training: Sequence[NamedClasses],
+    tests: Sequence[NamedClasses],
+    words: Words,
+    nearest: Callable[[Sequence[NamedClasses], Sequence[NamedClasses], Words], list[Neighbour]],
 ) -> list[Neighbour]:
     try:
-        return overlapping(nearest_test_classes(training, tests, config.words or words), config.tau)
+        return overlapping(nearest(training, tests, config.words or words), config.tau)
     except MissingVectors as error:
         raise MissingVectors(
             f"{error}\n(asked for to hold training classes against test classes: train.exclude_overlap.words may name other "

@@ -14,6 +14,7 @@ from engine.data.sampler import epoch_length
 from engine.data.sources import class_lookup
 from engine.distributed import Ranks
 from engine.losses import build_loss
+from engine.models.backbone import Normalisation
 from engine.models.embedder import Embedder
 from engine.models.weights import checkpoint_classes
 from engine.network import is_compiled
@@ -29,7 +30,6 @@ from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
-from kernels.clip_normalize import clip_normalize
 
 
 class ZeroShot(Task):
@@ -45,7 +45,7 @@ class ZeroShot(Task):
         self.criterion = build_loss(config.loss, sets.classes.vectors)
         self.prior_classes = sets.prior_classes  # and those of the weights it starts from, see `begin`
         self.notes = list(sets.notes)
-        self.clip_channels = 3
+        self.normalisation = Normalisation()
 
     @classmethod
     def build(cls, config: Config, ranks: Ranks, precision: Precision) -> Self:
@@ -70,7 +70,7 @@ class ZeroShot(Task):
             self.sets.classes.dim,
             self.criterion,
         )
-        self.clip_channels = model.clip_channels
+        self.normalisation = model.normalisation
         self.notes += notes
         return model
 
@@ -93,12 +93,7 @@ class ZeroShot(Task):
 
     def points(self, network: nn.Module, batch: ClipBatch) -> torch.Tensor:
         """The batch as points of the word space [N, D]; its clips are normalised in one pass over memory on a GPU."""
-        clips = clip_normalize(
-            batch.frames,
-            self.precision.compute,
-            channels_last=self.config.train.channels_last,
-            channels=self.clip_channels,
-        )
+        clips = self.normalisation(batch.frames, self.precision.compute, channels_last=self.config.train.channels_last)
         with self.precision.autocast(self.ranks.device):
             return network(clips)
 
@@ -135,7 +130,7 @@ class ZeroShot(Task):
                 if each is not self.sets.held_out_videos
             ),
             f"class vectors: {self.sets.classes.description}",
-            f"model: {model.backbone}, width {model.width}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "
+            f"model: {model}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "
             f"{run.model.weights_from}, {self.precision.name}{compiled}",
             f"decoder: {self.sets.decoding}",
         ]

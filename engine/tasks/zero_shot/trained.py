@@ -51,8 +51,8 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
         model.load_state_dict(network_weights(weights))
     except RuntimeError as error:  # it lists every tensor
         raise InputError(
-            f"checkpoint '{file}' holds other weights than its config describes ({config.model.backbone} of width "
-            f"{config.model.width}): {' '.join(str(error).split())[:200]} ..."
+            f"checkpoint '{file}' holds other weights than its config describes ({config.model}): "
+            f"{' '.join(str(error).split())[:200]} ..."
         ) from error
     model.to(device).eval()
     prior = tuple(state.get("prior_classes", ()))
