@@ -253,9 +253,9 @@ def check_classes(dataset: DataSet, classes: ClassEmbeddings) -> None:
 
 def check_dimension(model: Embedder, classes: ClassEmbeddings) -> None:
     """Class vectors must live in the space the model embeds into; better said before hours of decoding."""
-    if model.linear.out_features != classes.vectors.shape[1]:
+    if model.embed_dim != classes.vectors.shape[1]:
         raise InputError(
-            f"the model embeds into {model.linear.out_features} dimensions, but the class vectors have "
+            f"the model embeds into {model.embed_dim} dimensions, but the class vectors have "
             f"{classes.vectors.shape[1]} ({classes.description}): take the word vectors it was trained with"
         )
 

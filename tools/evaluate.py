@@ -1,9 +1,10 @@
-"""Measure the zero-shot accuracy of a trained model on any number of test sets.
+"""Measure the zero-shot accuracy of a model on any number of test sets.
 
     python tools/evaluate.py runs/k664
     python tools/evaluate.py runs/k664 --data data/ucf101.parquet:test1 --data data/hmdb51.parquet
     python tools/evaluate.py runs/k664/checkpoints/best.pt --data data/ucf101.parquet --snippets 1 --words random
     torchrun --nproc-per-node 8 tools/evaluate.py runs/k664
+    python tools/evaluate.py --data data/ucf101.parquet --unlabelled data/mine.parquet     # nothing trained, see predict.py
 
 RUN is a run folder (then its best checkpoint is taken) or a checkpoint file. Test sets are manifests
 that tools/index_dataset.py wrote; without --data they are those of the run's own config.
@@ -33,6 +34,10 @@ classes_NAME.csv (per class: videos, top-1, most frequent wrong answer), predict
 five classes and their cosines), and with --report: report.html and tensorboard/. What an earlier evaluation left there is
 removed. docs/report.md has the fields of results.json.
 
+Without RUN (or with kinetics400[:FILE]) nothing is trained: the classes of published weights are mapped to those of the test
+sets, and --unlabelled names videos over which each class's scores are standardised, whatever they show. The test classes
+that the weights had seen are listed below the table. It is no result under the paper's protocol.
+
 With --words random the classes get random vectors: a control, which must come out at chance.
 """
 
@@ -58,8 +63,9 @@ from engine.distributed import Ranks, session
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos, score
 from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
-from engine.inference import inference_settings, load_model
+from engine.inference import class_vectors, inference_settings, load_model, seen_in_pretraining, unlabelled_points
 from engine.metrics import ZeroShotResult
+from engine.naming.untrained import is_untrained
 from engine.results import pictures
 from engine.results.figures import save_figure
 from engine.results.record import Results, file_name, replacing
@@ -90,13 +96,22 @@ def main(arguments: argparse.Namespace) -> None:
             check_out(output_folder(out, "--out"))
         datasets = test_sets(loaded)
         seen = None
+        if loaded.known and arguments.generalised:
+            raise InputError(f"--generalised needs training classes, and --model {loaded.path} has none")
+        if arguments.unlabelled and not loaded.known:
+            raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
         if arguments.generalised:
             source = None if arguments.generalised == "held-out" else parse_source(arguments.generalised)
             seen = seen_videos(loaded.config.data, loaded.train_classes, source)
         # All words first: a missing one should be told before the first hour of decoding.
-        classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
+        classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
+        if arguments.unlabelled:
+            points = unlabelled_points(loaded, parse_source(arguments.unlabelled), ranks.device)
+            classes = [class_vectors(loaded, dataset.classes, points) for dataset in datasets]
         reached, results, general = evaluate(loaded, datasets, classes, ranks, seen)
         if ranks.is_main:
+            if loaded.known:
+                print("\n" + seen_in_pretraining(loaded, [(each.name, each.classes) for each in datasets]))
             with replacing(out, reached):
                 write(out, results, datasets)
                 if arguments.report:
@@ -122,7 +137,10 @@ def parse_source(text: str) -> SourceConfig:
 
 
 def default_folder(run: Path) -> Path:
-    """Where results go: `evaluation/` in a run folder, or beside a checkpoint file a folder of its name."""
+    """Where results go: `evaluation/` in a run folder, or beside a checkpoint file a folder of its name; of a model that
+    was not trained in runs/."""
+    if is_untrained(run):
+        return Path("runs") / f"{str(run).partition(':')[0]}_evaluation"
     return run / "evaluation" if run.is_dir() else run.with_name(f"{run.stem}_evaluation")
 
 
@@ -178,7 +196,7 @@ def evaluate(
             seconds = time.perf_counter() - started
             known = seen_classes([*loaded.train_classes, *loaded.prior_classes], dataset.classes)
             if ranks.is_main:
-                warn(result, known)
+                warn(result, [] if loaded.known else known)
             result = dataclasses.replace(result, seen_classes=known, seconds=round(seconds, 2))
             if seen is not None:
                 pair = ((seen, seen_embedded), (dataset, embedded))
@@ -187,7 +205,8 @@ def evaluate(
             results.append(result)
     finally:
         decoder.close()
-    _say(ranks, "\n" + accuracy_table(results).text())
+    title = "\nWITHOUT TRAINING, not the paper's protocol:" if loaded.known else ""
+    _say(ranks, f"{title}\n{accuracy_table(results).text()}")
     if general:
         _say(ranks, "\n" + generalised_table(general).text())
     for result in results:

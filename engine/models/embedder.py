@@ -51,6 +51,11 @@ class Embedder(nn.Module):
         self.train()
 
     @property
+    def embed_dim(self) -> int:
+        """D, length of a point of the word space."""
+        return self.linear.out_features
+
+    @property
     def normalisation(self) -> Normalisation:
         """How the frames come that the backbone takes."""
         return self.backbone.normalisation

@@ -54,7 +54,9 @@ class WordSourceConfig:
     )
     prompt: str = option("{name}", "what a sentence encoder reads of a name", needs="text=name|both or undefined=name")
     definitions: list[str] = option(
-        [], "files of class definitions: JSON, CSV or TSV (engine/semantics/sentences.py)", needs="text=definition|both"
+        [],
+        "files of class definitions: JSON, CSV or TSV (engine/semantics/sentences.py), or imagenet",
+        needs="text=definition|both",
     )
     undefined: str = option(
         "error",

@@ -22,6 +22,7 @@ from engine.results.table import Table
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.embeddings import MissingVectors
+from engine.semantics.words import split_name
 from kernels.cosine_topk import cosine_topk, prepare_classes
 
 NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
@@ -213,6 +214,26 @@ def read_classes(text: str) -> NamedClasses:
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem
         return name, Manifest.load(path).classes
     return path.stem, read_class_names(path)
+
+
+def seen_before(tests: Sequence[NamedClasses], known: NamedClasses, words: Words, tau: float) -> Table:
+    """Test classes that a pretrained network was trained on, for people: each with the nearest name that it knows.
+
+    A class is among them if that name lies within `tau` of it (Eq. 3), or if a known name shares its last word or is made of
+    its words alone: 'playing piano' is no test of a network that knows 'grand piano', though 0.28 lies between the two.
+    """
+    rows = []
+    for test_set, names in tests:
+        nearest = {row.name: row for row in nearest_of_any([("", names)], [known], words)}
+        for name in names:
+            near, own = nearest[name], split_name(name, frozenset())
+            alike = [each for each in known[1] if (other := split_name(each, frozenset())) and
+                     (other[-1] == own[-1] or set(other) <= set(own))] if own else []  # fmt: skip
+            if near.distance <= tau or alike:
+                others = f", and {len(alike) - 3} more" if len(alike) > 3 else ""
+                rows.append([name, test_set, near.test_class, near.distance, ", ".join(alike[:3]) + others or "-"])
+    columns = ["class", "asked of", "nearest known", "distance", "known by the same word"]
+    return Table(columns, rows, f"seen in pretraining ({known[0]}, {len(known[1]):,} names): not unseen")
 
 
 def overlap_table(neighbours: Sequence[Neighbour], tau: float) -> Table:

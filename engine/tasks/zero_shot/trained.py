@@ -18,7 +18,11 @@ FIELDS = ("train_classes", "embed_dim")  # of a checkpoint, beside those that ev
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model ready for inference."""
+    """A model ready for inference.
+
+    prior_classes: that the weights it started from were trained on.
+    known: the classes that a point's places stand for, of a model that was not trained towards class vectors.
+    """
 
     model: Embedder
     config: Config
@@ -26,7 +30,8 @@ class LoadedModel:
     step: int
     epoch: int
     path: Path
-    prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on
+    prior_classes: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 def load_for_inference(path: Path, device: torch.device, weights: str | None = None) -> LoadedModel:
