@@ -13,9 +13,9 @@ from engine.config import Config
 from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
 from engine.data.pyav.probe import ProbeError, probe
-from engine.data.sources import load_tests
+from engine.data.sources import DataSet
 from engine.errors import InputError
-from engine.evaluate import Inference, embed_videos
+from engine.evaluate import EmbeddedVideos, Inference, embed_videos
 from engine.naming.known_classes import KnownClasses
 from engine.naming.untrained import is_untrained, load_untrained
 from engine.precision import choose_precision
@@ -89,14 +89,11 @@ def class_vectors(loaded: LoadedModel, names: Sequence[str], unlabelled: torch.T
     return build_class_embeddings(names, loaded.config.words)
 
 
-def unlabelled_points(loaded: LoadedModel, source: SourceConfig, device: torch.device) -> torch.Tensor:
-    """The points [U, D] of the videos of a data set; their labels are not read. Collective."""
-    (videos,) = load_tests([source])
-    decoder = choose_decoding(loaded.config, device, [videos.manifest]).open(loaded.config.evaluate.batch_size)
+def embed_source(loaded: LoadedModel, data: DataSet, device: torch.device) -> EmbeddedVideos:
+    """The videos of a data set as the model's points. Collective."""
+    decoder = choose_decoding(loaded.config, device, [data.manifest]).open(loaded.config.evaluate.batch_size)
     try:
-        return embed_videos(
-            loaded.model, videos.manifest, decoder, inference_settings(loaded.config, device)
-        ).embeddings
+        return embed_videos(loaded.model, data.manifest, decoder, inference_settings(loaded.config, device))
     finally:
         decoder.close()
 

@@ -63,7 +63,7 @@ from engine.distributed import Ranks, session
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos, score
 from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
-from engine.inference import class_vectors, inference_settings, load_model, seen_in_pretraining, unlabelled_points
+from engine.inference import class_vectors, embed_source, inference_settings, load_model, seen_in_pretraining
 from engine.metrics import ZeroShotResult
 from engine.naming.untrained import is_untrained
 from engine.results import pictures
@@ -106,7 +106,8 @@ def main(arguments: argparse.Namespace) -> None:
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
         if arguments.unlabelled:
-            points = unlabelled_points(loaded, parse_source(arguments.unlabelled), ranks.device)
+            (others,) = load_tests([parse_source(arguments.unlabelled)])  # their labels are not read
+            points = embed_source(loaded, others, ranks.device).embeddings
             classes = [class_vectors(loaded, dataset.classes, points) for dataset in datasets]
         reached, results, general = evaluate(loaded, datasets, classes, ranks, seen)
         if ranks.is_main:

@@ -78,6 +78,24 @@ def predict(about: str) -> argparse.Namespace:
     return arguments
 
 
+def untrained_splits(about: str) -> argparse.Namespace:
+    """Of untrained_splits.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of the labelled videos")
+    parser.add_argument("--model", default=INSTALLED, type=Path, help="installed (the default) or kinetics400[:FILE]")
+    parser.add_argument("--num-train", type=int, required=True, metavar="N", help="classes that a split leaves aside")
+    parser.add_argument("--splits", type=int, default=100, metavar="N", help="random class splits (default: 100)")
+    parser.add_argument("--definitions", action="append", default=[], metavar="FILE",
+                        help="class definitions, as words.definitions; repeat it for several")  # fmt: skip
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--record", action="store_true", help="append the rows to benchmarks/records/untrained.jsonl")
+    arguments = parser.parse_args()
+    for name in ("num_train", "splits"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+    return arguments
+
+
 def refit_head(about: str) -> argparse.Namespace:
     """Of refit_head.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)

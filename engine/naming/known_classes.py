@@ -14,15 +14,19 @@ one the other: with (root of scores, 1, 0) for a video and (cosines, offset, res
 classes to one length, the cosine is the sum but for one factor.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from engine.errors import InputError
+from engine.models.image_weights import imagenet_classes
+from engine.schema import MAX_SEED
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.embeddings import ClassEmbeddings
+from engine.semantics.sentences import IMAGENET
 
 NEAREST = 50  # known classes that speak for a class; fixed before anything was measured with it
 EXTRA = 2  # places behind those of the known classes
@@ -47,7 +51,7 @@ class KnownClasses:
         self, known: Sequence[str], words: WordsConfig | KeptVectors, unlabelled: torch.Tensor | None = None
     ) -> None:
         self.known = tuple(known)
-        self.words = words
+        self.words = words if isinstance(words, KeptVectors) else KeptVectors(words)
         self.unlabelled = unlabelled
         if unlabelled is not None and len(unlabelled) < 2:
             raise InputError(f"scores are standardised over at least 2 unlabelled videos, not {len(unlabelled)}")
@@ -55,8 +59,8 @@ class KnownClasses:
     def embed(self, names: Sequence[str]) -> ClassEmbeddings:
         """See `ClassVectorSource`."""
         asked = build_class_embeddings(tuple(names), self.words)
-        # Each list by itself: what a source does with one must not hang on the other.
-        cosines = asked.vectors.double() @ build_class_embeddings(self.known, self.words).vectors.double().T
+        known = _known_vectors(self.known, self.words.config)
+        cosines = asked.vectors.double() @ known.double().T
         nearest = cosines.topk(min(NEAREST, len(self.known)), dim=1)
         weights = torch.zeros_like(cosines).scatter(1, nearest.indices, nearest.values)
         bound = float(NEAREST)  # of the squared length of such a row: the same name has the same vector in any list
@@ -73,3 +77,17 @@ class KnownClasses:
         description = f"the {min(NEAREST, len(self.known))} nearest of {len(self.known)} known classes{how}; by {asked.description}"
         spoken_for = [[self.known[index] for index in row] for row in nearest.indices[:, :3].tolist()]
         return ClassEmbeddings.from_raw(names, np.asarray(vectors), description, spoken_for)
+
+
+def _known_vectors(known: tuple[str, ...], words: WordsConfig) -> torch.Tensor:
+    """The vectors [K, D] of a network's own classes, by the words that others are compared with.
+
+    What defines ImageNet's classes is known (WordNet); others are defined by the same files as the classes asked for, or else
+    by their names. Random words are drawn apart from those of the classes asked for: else equal names would meet.
+    """
+    if words.source == "sentence" and words.text != "name":
+        files = [IMAGENET] if known == imagenet_classes() else words.definitions
+        words = dataclasses.replace(words, definitions=files, undefined="name")
+    if words.source == "random":
+        words = dataclasses.replace(words, seed=MAX_SEED - words.seed)
+    return build_class_embeddings(known, words).vectors

@@ -18,7 +18,6 @@ from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel
 
 UNTRAINED = (INSTALLED, KINETICS400)
-_WORDS = {"source": "sentence", "centre": "no"}
 _SETTINGS = {  # how each sees a video
     INSTALLED: {
         "model": {"backbone": INSTALLED_NETWORK},
@@ -44,7 +43,7 @@ def load_untrained(name: str, device: torch.device) -> LoadedModel:
         InputError: its weights cannot be had, or do not fit.
     """
     kind, _, file = name.partition(":")
-    config = parse(Config, {**_SETTINGS[kind], "words": _WORDS})
+    config = parse(Config, {**_SETTINGS[kind], "words": {"source": "sentence"}})
     if kind == INSTALLED:
         if file:
             raise InputError(f"--model '{name}': the installed weights come from no file: --model {INSTALLED}")

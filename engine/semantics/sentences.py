@@ -35,7 +35,7 @@ from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, unit_rows
 from engine.semantics.words import class_words, name_key, split_name, user_replacement
 
-_IMAGENET = "imagenet"
+IMAGENET = "imagenet"
 _MANY = 500  # texts; Kinetics-400, whose mean centres others, is fewer
 _NAME_COLUMNS, _TEXT_COLUMNS = ("name", "class", "word", "label"), ("definition", "defn", "text", "description")
 
@@ -187,7 +187,7 @@ def read_definitions(path: Path) -> dict[str, str]:
     Raises:
         InputError: no such file, not of that form, or no text for a name.
     """
-    if str(path) == _IMAGENET and not path.is_file():
+    if str(path) == IMAGENET and not path.is_file():
         return dict(zip(imagenet_classes(), imagenet_definitions(), strict=True))
     try:
         if path.suffix == ".json":
