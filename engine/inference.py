@@ -22,6 +22,7 @@ from engine.precision import choose_precision
 from engine.schema import apply_override, parse, to_tree
 from engine.schema_keys import refuse_idle
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import NamedClasses, seen_before
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
@@ -102,7 +103,8 @@ def seen_in_pretraining(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> s
     """Which of the classes asked for an untrained model's weights had seen (D_p of paper Eq. 3), for people."""
     overlap = loaded.config.train.exclude_overlap
     known = (f"--model {loaded.path}", loaded.prior_classes)
-    table = seen_before(tests, known, overlap.words or loaded.config.words, overlap.tau)
+    own = loaded.config.words if loaded.config.words.source in ("glove", "word2vec", "sentence") else WordsConfig()
+    table = seen_before(tests, known, overlap.words or own, overlap.tau)
     none = f"no class of these was seen in pretraining ({known[0]}, {len(known[1]):,} names), by distance or by word"
     return table.text() if table.rows else none
 

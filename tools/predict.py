@@ -83,8 +83,9 @@ def main(arguments: argparse.Namespace) -> None:
         )
     elif any(answer.classes for answer in answers):
         print(answer_table(answers).text())
-        if loaded.known:
-            print("\n" + seen_in_pretraining(loaded, [("--classes", names)]))
+    if loaded.known:
+        said = seen_in_pretraining(loaded, [("--classes", names)])
+        print(f"\n{said}", file=sys.stderr if arguments.json else sys.stdout)
     failed = [answer for answer in answers if answer.error is not None]
     for answer in failed:
         print(f"error: {answer.video}: {answer.error}", file=sys.stderr)

@@ -82,12 +82,15 @@ class KnownClasses:
 def _known_vectors(known: tuple[str, ...], words: WordsConfig) -> torch.Tensor:
     """The vectors [K, D] of a network's own classes, by the words that others are compared with.
 
-    What defines ImageNet's classes is known (WordNet); others are defined by the same files as the classes asked for, or else
-    by their names. Random words are drawn apart from those of the classes asked for: else equal names would meet.
+    What defines ImageNet's classes is known (WordNet); others are defined by the same files as the classes asked for, or
+    else by their names. Words that averaged vectors lack (ImageNet's Latin) get random ones. Random words are drawn apart
+    from those of the classes asked for: else equal names would meet.
     """
     if words.source == "sentence" and words.text != "name":
         files = [IMAGENET] if known == imagenet_classes() else words.definitions
         words = dataclasses.replace(words, definitions=files, undefined="name")
+    if words.source in ("glove", "word2vec"):
+        words = dataclasses.replace(words, missing="random")
     if words.source == "random":
         words = dataclasses.replace(words, seed=MAX_SEED - words.seed)
     return build_class_embeddings(known, words).vectors
