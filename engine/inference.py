@@ -17,7 +17,7 @@ from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos, Inference, embed_videos
 from engine.naming.known_classes import KnownClasses
-from engine.naming.untrained import is_untrained, load_untrained
+from engine.naming.untrained import is_untrained, load_config_alone, load_untrained
 from engine.precision import choose_precision
 from engine.schema import apply_override, parse, to_tree
 from engine.schema_keys import refuse_idle
@@ -27,6 +27,7 @@ from engine.semantics.overlap import NamedClasses, seen_before
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 
+_CONFIGS = (".yaml", ".yml")
 _CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are
 
 
@@ -41,7 +42,8 @@ def load_model(
     """Load a run's model; its config with other word vectors, test sets and single keys where they are given.
 
     Args:
-        path: a run folder or a checkpoint file, or what `load_untrained` takes.
+        path: a run folder or a checkpoint file, or what `load_untrained` takes, or a config whose model needs no
+            training (`load_config_alone`).
         words: SOURCE or SOURCE:FILE of the class vectors, as in `words.source` and `words.path`; `words.also` is dropped.
         tests: the test sets, in place of the run's own.
         overrides: `section.key=value`, in order, after all else; only of the sections data, words and evaluate.
@@ -49,8 +51,11 @@ def load_model(
     Raises:
         InputError: no checkpoint, or a key or value that is not allowed or cannot matter.
     """
-    is_trained = not is_untrained(path)
-    loaded = load_for_inference(path, device) if is_trained else load_untrained(str(path), device)
+    is_trained = not is_untrained(path) and path.suffix not in _CONFIGS
+    if is_trained:
+        loaded = load_for_inference(path, device)
+    else:
+        loaded = load_config_alone(path, device) if path.suffix in _CONFIGS else load_untrained(str(path), device)
     tree = copy.deepcopy(to_tree(loaded.config))
     if words is not None:
         source, _, file = words.partition(":")

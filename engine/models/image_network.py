@@ -90,7 +90,7 @@ class ImageNetwork(Backbone):
 
     @classmethod
     def build(cls, config: ModelConfig, clip: ClipFormat) -> Self:
-        return cls(config.backbone, clip.num_frames, clip.crop, config.temporal)
+        return cls(config.backbone, clip.num_frames, clip.crop, config.temporal, with_classifier=not config.linear)
 
     @property
     def published(self) -> nn.Module:

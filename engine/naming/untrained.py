@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
-from engine.config import Config
+from engine.config import Config, load_config
 from engine.errors import InputError
+from engine.models.backbone import build_backbone
+from engine.models.embedder import Embedder
 from engine.models.image_network import ImageNetwork
 from engine.models.image_weights import INSTALLED_NETWORK, imagenet_classes
 from engine.models.weights import INSTALLED, KINETICS400, kinetics400_classes, load_backbone_weights, weights_classes
@@ -56,3 +58,21 @@ def load_untrained(name: str, device: torch.device) -> LoadedModel:
     load_backbone_weights(network, file or kind)
     model = Classifier(network).to(device).eval()
     return LoadedModel(model, config, (), 0, 0, Path(name), weights_classes(kind) or (), known)
+
+
+def load_config_alone(path: Path, device: torch.device) -> LoadedModel:
+    """The model of a config that has no layer of ours to train (`model.linear: false`), with its published weights.
+
+    Raises:
+        InputError: it has one, or names no weights; or they cannot be had.
+    """
+    config = load_config(path, [])
+    if config.model.linear or config.model.weights is None:
+        raise InputError(
+            f"'{path}' describes a model that has to be trained first: name its run, or a config with model.linear false and "
+            "model.weights, as configs/clip_zero_shot.yaml"
+        )
+    network = build_backbone(config.model, config.clip)
+    load_backbone_weights(network, config.model.weights)
+    model = Embedder(network, None, unit_norm=config.model.unit_norm).to(device).eval()
+    return LoadedModel(model, config, (), 0, 0, path, weights_classes(config.model.weights) or ())
