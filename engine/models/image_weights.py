@@ -11,6 +11,7 @@ from engine.errors import InputError
 from engine.models.image_network import ImageNetwork
 
 INSTALLED_NETWORK = "timm:tf_efficientnet_lite0"
+IMAGENET = "imagenet"  # its classes, wherever a user names a set of classes or of definitions
 _REACH_S = 10.0  # seconds to wait for the hub before its absence is told
 
 

@@ -21,12 +21,11 @@ import numpy as np
 import torch
 
 from engine.errors import InputError
-from engine.models.image_weights import imagenet_classes
+from engine.models.image_weights import IMAGENET, imagenet_classes
 from engine.schema import MAX_SEED
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.embeddings import ClassEmbeddings
-from engine.semantics.sentences import IMAGENET
 
 NEAREST = 50  # known classes that speak for a class; fixed before anything was measured with it
 EXTRA = 2  # places behind those of the known classes

@@ -17,6 +17,7 @@ import torch
 from engine.config import OverlapConfig
 from engine.data.manifest import Manifest
 from engine.errors import InputError
+from engine.models.image_weights import IMAGENET, imagenet_names
 from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.results.table import Table
 from engine.semantics.classes import KeptVectors, build_class_embeddings
@@ -199,7 +200,7 @@ def read_classes(text: str) -> NamedClasses:
     """A set of classes as a command line names it: (what it is called, class names).
 
     Args:
-        text: a manifest, a text file with a class name a line, or kinetics400; before it, if wanted, NAME=.
+        text: a manifest, a text file with a class name a line, kinetics400 or imagenet; before it, if wanted, NAME=.
 
     Raises:
         InputError: it cannot be read.
@@ -210,6 +211,8 @@ def read_classes(text: str) -> NamedClasses:
     path = Path(text)
     if text == KINETICS400 and not path.exists():
         return KINETICS400, kinetics400_classes()
+    if text == IMAGENET and not path.exists():
+        return IMAGENET, imagenet_names()
     if path.suffix == ".parquet":
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem
         return name, Manifest.load(path).classes

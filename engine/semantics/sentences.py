@@ -31,14 +31,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.errors import InputError
-from engine.models.image_weights import imagenet_classes, imagenet_definitions
+from engine.models.image_weights import IMAGENET, imagenet_classes, imagenet_definitions
 from engine.models.weights import kinetics400_classes
 from engine.semantics.clip_text import ClipTextEncoder, is_clip
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, unit_rows
 from engine.semantics.words import class_words, name_key, split_name, user_replacement
 
-IMAGENET = "imagenet"
 _MANY = 500  # texts; Kinetics-400, whose mean centres others, is fewer
 _NAME_COLUMNS, _TEXT_COLUMNS = ("name", "class", "word", "label"), ("definition", "defn", "text", "description")
 
