@@ -62,7 +62,7 @@ def main(arguments: argparse.Namespace) -> None:
     rate = len(embedded.rows) / (time.perf_counter() - started)
     print(f"{len(embedded.rows)} videos, {len(embedded.failures)} not decoded; {rate:.2f} videos/s")
     rows = [
-        *measure("five", splits, loaded, data, embedded, arguments.definitions),
+        *measure("splits", splits, loaded, data, embedded, arguments.definitions),
         *measure("all", [None] * _DRAWS, loaded, data, embedded, arguments.definitions),
     ]
     for part in dict.fromkeys(row["part"] for row in rows):
@@ -70,7 +70,7 @@ def main(arguments: argparse.Namespace) -> None:
     print("\n" + seen_in_pretraining(loaded, [(data.name, data.classes)]))
     if arguments.record:
         fields = {"data": data.name, "num_train": arguments.num_train, "videos_per_second": round(rate, 3)}
-        append_record("untrained", n=arguments.splits, model=str(loaded.path), results=rows, **fields)
+        append_record("untrained", n=arguments.splits, model=str(loaded.path), accuracy=rows, **fields)
 
 
 def measure(
@@ -133,7 +133,7 @@ def name_unseen(
 
 def table(rows: Sequence[dict[str, object]]) -> Table:
     """The rows of one part, for people."""
-    what = {"five": "unseen classes of random splits", "all": "all classes at once"}[str(rows[0]["part"])]
+    what = {"splits": "unseen classes of random splits", "all": "all classes at once"}[str(rows[0]["part"])]
     shown = [
         [row["method"], *(f"{row[key]:.3f} ± {row[f'{key}_sd']:.3f}" for key in ("top1", "mean_class")),
          row["chance_top1"], row["largest_class"]]

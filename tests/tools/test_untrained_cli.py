@@ -4,7 +4,9 @@ import json
 import socket
 
 import pytest
+from bench.publish import newest, read_records
 
+from engine.records import recording_into
 from engine.results.record import read_results
 from tests.encoded import fade, manifest_of, write_colors
 from tests.small_run import call_tool
@@ -91,18 +93,21 @@ def test_accuracy_of_an_untrained_model_stands_apart(folder, tmp_path, monkeypat
         assert call_tool("evaluate.py", "--data", mine, *option, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 2
 
 
-def test_splits_of_classes_beside_random_words(folder, monkeypatch, capsys):
+def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, capsys):
     mine = folder / "mine.parquet"
-    assert (
-        call_tool(
-            "untrained_splits.py", mine, "--num-train", 3, "--splits", 4, "--device", "cpu", monkeypatch=monkeypatch
-        )
-        == 0
-    )
+    options = ["--num-train", 3, "--splits", 4, "--device", "cpu", "--record"]
+    with recording_into(tmp_path):
+        assert call_tool("untrained_splits.py", mine, *options, monkeypatch=monkeypatch) == 0
     out = capsys.readouterr().out
     assert "10 videos, 0 not decoded" in out and out.count("WITHOUT TRAINING") == 2
     rows = [line.split("  ")[0] for line in out.splitlines() if "±" in line]
-    five = ["names", "names, standardised", "random words", "random words, standardised"]
-    assert rows == [*five, "names", "random words"]
+    methods = ["names", "names, standardised", "random words", "random words, standardised"]
+    assert rows == [*methods, "names", "random words"]
+    records = read_records(tmp_path)
+    (record,) = records["untrained"]
+    assert [row["method"] for row in record["accuracy"] if row["part"] == "splits"] == methods
+    chances = [row["chance_top1"] for row in record["accuracy"]]
+    assert chances == pytest.approx([0.5] * 4 + [0.2] * 2)
+    assert newest(records) == {}  # no benchmark: what makes pictures of these passes it by
     assert call_tool("untrained_splits.py", mine, "--num-train", 5, monkeypatch=monkeypatch) == 2
     assert "none would be unseen" in capsys.readouterr().err
