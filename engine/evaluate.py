@@ -27,7 +27,6 @@ from engine.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.embedder import Embedder
 from engine.preemption import Preempted
 from engine.semantics.classes import ClassEmbeddings
-from kernels.clip_normalize import clip_normalize
 
 DECODE_AHEAD = 1  # decoded batches that wait while the model works on another; one more is finished, and one begun
 
@@ -106,7 +105,7 @@ class _FeaturesOnly(nn.Module):
         super().__init__()
         self.model = model
         self.features = model.features
-        self.clip_channels = model.clip_channels
+        self.normalisation = model.normalisation
         self.training = model.training  # `embed_videos` puts back what it finds
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
@@ -142,7 +141,7 @@ def snippet_features(model: Embedder, frames: torch.Tensor, how: Inference) -> t
     """Snippets uint8 [N, T, H, W, C] on any device -> features float32 [N, F] before the linear layer."""
     frames = frames.to(how.device, non_blocking=True)
     with torch.autocast(how.device.type, how.dtype, enabled=how.dtype.itemsize < 4):
-        return model.features(clip_normalize(frames, how.dtype, channels=model.clip_channels)).float()
+        return model.features(model.normalisation(frames, how.dtype)).float()
 
 
 class _SnippetMeans:
@@ -255,9 +254,9 @@ def check_classes(dataset: DataSet, classes: ClassEmbeddings) -> None:
 
 def check_dimension(model: Embedder, classes: ClassEmbeddings) -> None:
     """Class vectors must live in the space the model embeds into; better said before hours of decoding."""
-    if model.linear.out_features != classes.vectors.shape[1]:
+    if model.embed_dim != classes.vectors.shape[1]:
         raise InputError(
-            f"the model embeds into {model.linear.out_features} dimensions, but the class vectors have "
+            f"the model embeds into {model.embed_dim} dimensions, but the class vectors have "
             f"{classes.vectors.shape[1]} ({classes.description}): take the word vectors it was trained with"
         )
 

@@ -1,4 +1,4 @@
-"""A trained model as its run's config describes it, with what a user of it changes."""
+"""A model as its run's config describes it, with what a user of it changes."""
 
 import copy
 import dataclasses
@@ -13,13 +13,21 @@ from engine.config import Config
 from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
 from engine.data.pyav.probe import ProbeError, probe
+from engine.data.sources import DataSet
 from engine.errors import InputError
-from engine.evaluate import Inference
+from engine.evaluate import EmbeddedVideos, Inference, embed_videos
+from engine.naming.known_classes import KnownClasses
+from engine.naming.untrained import is_untrained, load_config_alone, load_untrained
 from engine.precision import choose_precision
 from engine.schema import apply_override, parse, to_tree
 from engine.schema_keys import refuse_idle
+from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.config import WordsConfig
+from engine.semantics.overlap import NamedClasses, seen_before
+from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 
+_CONFIGS = (".yaml", ".yml")
 _CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are
 
 
@@ -34,7 +42,8 @@ def load_model(
     """Load a run's model; its config with other word vectors, test sets and single keys where they are given.
 
     Args:
-        path: a run folder or a checkpoint file.
+        path: a run folder or a checkpoint file, or what `load_untrained` takes, or a config whose model needs no
+            training (`load_config_alone`).
         words: SOURCE or SOURCE:FILE of the class vectors, as in `words.source` and `words.path`; `words.also` is dropped.
         tests: the test sets, in place of the run's own.
         overrides: `section.key=value`, in order, after all else; only of the sections data, words and evaluate.
@@ -42,13 +51,17 @@ def load_model(
     Raises:
         InputError: no checkpoint, or a key or value that is not allowed or cannot matter.
     """
-    loaded = load_for_inference(path, device)
+    is_trained = not is_untrained(path) and path.suffix not in _CONFIGS
+    if is_trained:
+        loaded = load_for_inference(path, device)
+    else:
+        loaded = load_config_alone(path, device) if path.suffix in _CONFIGS else load_untrained(str(path), device)
     tree = copy.deepcopy(to_tree(loaded.config))
     if words is not None:
         source, _, file = words.partition(":")
         tree["words"] |= {"source": source, "path": file or None, "also": None}
-        if source == "random":  # any length would do, but the model has one
-            tree["words"]["dim"] = loaded.model.linear.out_features
+        if source == "random" and is_trained:  # any length would do, but the model has one
+            tree["words"]["dim"] = loaded.model.embed_dim
     if tests:
         tree["data"]["tests"] = [to_tree(source) for source in tests]
     typed: dict[str, Any] = {}
@@ -63,9 +76,42 @@ def load_model(
         apply_override(typed, override)
     config = parse(Config, tree)
     refuse_idle(config, typed)
-    if config.evaluate.weights != loaded.config.evaluate.weights:
+    if is_trained and config.evaluate.weights != loaded.config.evaluate.weights:
         loaded = load_for_inference(path, device, config.evaluate.weights)
     return dataclasses.replace(loaded, config=config)
+
+
+def class_vectors(loaded: LoadedModel, names: Sequence[str], unlabelled: torch.Tensor | None = None) -> ClassEmbeddings:
+    """The vectors of classes in the space that a model puts videos into.
+
+    Args:
+        unlabelled: points of any videos, for a model that was not trained: each class's scores are standardised over them.
+
+    Raises:
+        InputError: a class has no vector.
+    """
+    if loaded.known:
+        return KnownClasses(loaded.known, loaded.config.words, unlabelled).embed(names)
+    return build_class_embeddings(names, loaded.config.words)
+
+
+def embed_source(loaded: LoadedModel, data: DataSet, device: torch.device) -> EmbeddedVideos:
+    """The videos of a data set as the model's points. Collective."""
+    decoder = choose_decoding(loaded.config, device, [data.manifest]).open(loaded.config.evaluate.batch_size)
+    try:
+        return embed_videos(loaded.model, data.manifest, decoder, inference_settings(loaded.config, device))
+    finally:
+        decoder.close()
+
+
+def seen_in_pretraining(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> str:
+    """Which of the classes asked for an untrained model's weights had seen (D_p of paper Eq. 3), for people."""
+    overlap = loaded.config.train.exclude_overlap
+    known = (f"--model {loaded.path}", loaded.prior_classes)
+    own = loaded.config.words if loaded.config.words.source in ("glove", "word2vec", "sentence") else WordsConfig()
+    table = seen_before(tests, known, overlap.words or own, overlap.tau)
+    none = f"no class of these was seen in pretraining ({known[0]}, {len(known[1]):,} names), by distance or by word"
+    return table.text() if table.rows else none
 
 
 def inference_settings(config: Config, device: torch.device, *, progress: bool = True) -> Inference:

@@ -10,6 +10,7 @@ from engine.errors import InputError
 from engine.precision import Precision
 from kernels.triton_support import can_use_triton
 
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # axes of a tensor -> its memory order
 CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")  # of torch.compile: they record CUDA graphs
 
 
@@ -25,9 +26,14 @@ def placed(model: nn.Module, config: Config, ranks: Ranks, precision: Precision)
             raise InputError(
                 "train.sync_bn needs GPUs (torch's SyncBatchNorm computes nowhere else): leave it off on CPUs"
             )
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    memory = torch.channels_last_3d if train.channels_last else torch.contiguous_format
-    return model.to(ranks.device, precision.weights, memory_format=memory)
+        from timm.layers import convert_sync_batchnorm  # torch's would drop the activations within timm's batch-norms
+
+        model = convert_sync_batchnorm(model)
+    model = model.to(ranks.device, precision.weights)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if train.channels_last and tensor.ndim in _CHANNELS_LAST:
+            tensor.data = tensor.data.contiguous(memory_format=_CHANNELS_LAST[tensor.ndim])
+    return model
 
 
 def is_compiled(config: Config, device: torch.device) -> bool:

@@ -6,6 +6,7 @@ Knows nothing of what is configured; `engine/config.py` has the sections.
 import contextlib
 import dataclasses
 import difflib
+import fnmatch
 import functools
 import math
 import types
@@ -27,7 +28,7 @@ MAX_SEED = 2**32 - 1  # numpy's RandomState takes no larger one
 class Meaning(TypedDict, total=False):
     """What a key says of itself, for `option`. The keys of a section inherit the last three where they do not say."""
 
-    choices: Sequence[str]
+    choices: Sequence[str]  # or patterns of them, as timm:*
     minimum: float  # of a number, or of each of a list
     maximum: float
     needs: str  # else it cannot matter: KEY=A|B, KEY!=A, KEY (not off), or several with " or "; dotted if of another section
@@ -248,7 +249,7 @@ def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
     choices, minimum, maximum = (metadata.get(name) for name in ("choices", "minimum", "maximum"))
     if value is None:
         return
-    if choices and value not in choices:
+    if choices and not matches(str(value), choices):
         close = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise InputError(f"'{where}' is {value!r}: {hint}it may be {', '.join(choices)}")
@@ -257,6 +258,11 @@ def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
             raise InputError(f"'{where}' is {part}: it must be at least {minimum:g}")
         if maximum is not None and not part <= maximum:
             raise InputError(f"'{where}' is {part}: it must be at most {maximum:g}")
+
+
+def matches(value: str, choices: Sequence[str]) -> bool:
+    """Whether a value is one of the choices, or fits one that is a pattern (timm:*)."""
+    return any(fnmatch.fnmatchcase(value, choice) for choice in choices)
 
 
 def to_tree(config: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from engine.errors import InputError
+from engine.schema import matches
 
 T = TypeVar("T")
 _INHERITED = (
@@ -168,7 +169,7 @@ def _missing(config: Any, key: Key, need: str) -> str | None:
     field = next(field for field in dataclasses.fields(section) if field.name == last)
     other = Key(named if parents else key.name.rpartition(".")[0] + "." + last, section, field, field.metadata)
     value = str(other.value)
-    if value in values.split("|") if sign == "=" else value != values if sign else other.value:
+    if matches(value, values.split("|")) if sign == "=" else value != values if sign else other.value:
         return _unmet(config, other)
     wanted = f"{values.replace('|', ' or ')} (here {value})" if sign == "=" else f"other than {values or value}"
     return f"{other.name} {wanted}"

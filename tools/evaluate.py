@@ -1,9 +1,10 @@
-"""Measure the zero-shot accuracy of a trained model on any number of test sets.
+"""Measure the zero-shot accuracy of a model on any number of test sets.
 
     python tools/evaluate.py runs/k664
     python tools/evaluate.py runs/k664 --data data/ucf101.parquet:test1 --data data/hmdb51.parquet
     python tools/evaluate.py runs/k664/checkpoints/best.pt --data data/ucf101.parquet --snippets 1 --words random
     torchrun --nproc-per-node 8 tools/evaluate.py runs/k664
+    python tools/evaluate.py --data data/ucf101.parquet --unlabelled data/mine.parquet     # nothing trained, see predict.py
 
 RUN is a run folder (then its best checkpoint is taken) or a checkpoint file. Test sets are manifests
 that tools/index_dataset.py wrote; without --data they are those of the run's own config.
@@ -35,6 +36,10 @@ classes_NAME.csv (per class: videos, top-1, most frequent wrong answer), predict
 five classes and their cosines), and with --report: report.html and tensorboard/. What an earlier evaluation left there is
 removed. docs/report.md has the fields of results.json.
 
+Without RUN (or with kinetics400[:FILE]) nothing is trained: the classes of published weights are mapped to those of the test
+sets, and --unlabelled names videos over which each class's scores are standardised, whatever they show. The test classes
+that the weights had seen are listed below the table. It is no result under the paper's protocol.
+
 With --words random the classes get random vectors. This is a control: its accuracy must be at chance.
 """
 
@@ -61,8 +66,9 @@ from engine.distributed import Ranks, session
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos, score
 from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
-from engine.inference import inference_settings, load_model
+from engine.inference import class_vectors, embed_source, inference_settings, load_model, seen_in_pretraining
 from engine.metrics import ZeroShotResult
+from engine.naming.untrained import is_untrained
 from engine.results import pictures
 from engine.results.figures import save_figure
 from engine.results.record import Results, file_name, replacing
@@ -94,6 +100,10 @@ def main(arguments: argparse.Namespace) -> None:
         if ranks.is_main:
             check_out(output_folder(out, "--out"))
         datasets = test_sets(loaded)
+        if loaded.known and arguments.generalised:
+            raise InputError(f"--generalised needs training classes, and --model {loaded.path} has none")
+        if arguments.unlabelled and not loaded.known:
+            raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
         if not arguments.generalised:  # else the training classes are candidates too
             check_candidates(datasets)
         footage, seen = read_footage(loaded, arguments.generalised, ranks), None
@@ -104,7 +114,11 @@ def main(arguments: argparse.Namespace) -> None:
                 print(note, file=sys.stderr)
         check_readable([*datasets, *([seen] if seen else [])], loaded.config.clip)
         # All words first: a missing one should be told before the first hour of decoding.
-        classes = [build_class_embeddings(dataset.classes, loaded.config.words) for dataset in datasets]
+        classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
+        if arguments.unlabelled:
+            (others,) = load_tests([parse_source(arguments.unlabelled)])  # their labels are not read
+            points = embed_source(loaded, others, ranks.device).embeddings
+            classes = [class_vectors(loaded, dataset.classes, points) for dataset in datasets]
         known = Known.of(loaded, footage)
         reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen)
         if ranks.is_main:
@@ -114,9 +128,14 @@ def main(arguments: argparse.Namespace) -> None:
                     if arguments.report:
                         write_report(out, loaded, reached, general, datasets, classes, known)
             finally:  # what hours have found is told whatever cannot be written
+                if loaded.known:
+                    print("\nWITHOUT TRAINING, not the paper's protocol:")
                 tell(results, general)
+            if loaded.known:
+                print("\n" + seen_in_pretraining(loaded, [(each.name, each.classes) for each in datasets]))
             print(f"\nwritten to {out}")
-        check_unseen(results)
+        if not loaded.known:  # of whose results none is said to be of unseen classes
+            check_unseen(results)
 
 
 def _settings(arguments: argparse.Namespace) -> list[str]:
@@ -137,7 +156,10 @@ def parse_source(text: str) -> SourceConfig:
 
 
 def default_folder(run: Path) -> Path:
-    """Where results go: `evaluation/` in a run folder, or beside a checkpoint file a folder of its name."""
+    """Where results go: `evaluation/` in a run folder, or beside a checkpoint file a folder of its name; of a model that
+    was not trained in runs/."""
+    if is_untrained(run):
+        return Path("runs") / f"{str(run).partition(':')[0]}_evaluation"
     return run / "evaluation" if run.is_dir() else run.with_name(f"{run.stem}_evaluation")
 
 
@@ -181,7 +203,8 @@ def evaluate(
     _say(ranks, f"{loaded.path}, step {loaded.step}; {how.num_snippets} snippets a video; decoder {decoder.name}")
     _say(ranks, f"class vectors: {classes[0].description}")
     results, general = [], []
-    for line in [line for dataset in datasets for line in known.warnings(dataset)] if ranks.is_main else ():
+    says = ranks.is_main and not loaded.known  # else `seen_in_pretraining` does, below the table
+    for line in [line for dataset in datasets for line in known.warnings(dataset)] if says else ():
         print(line, file=sys.stderr, flush=True)
     try:
         if seen is not None:
@@ -242,7 +265,7 @@ def read_footage(loaded: LoadedModel, generalised: str | None, ranks: Ranks) -> 
     except InputError as error:
         if generalised == "held-out":
             raise
-        if loaded.trained_data.train and ranks.is_main:
+        if loaded.trained_data is not None and loaded.trained_data.train and ranks.is_main:
             print(f"test videos are not held against those trained on: {error}", file=sys.stderr)
         return None
 

@@ -14,17 +14,22 @@ from engine.config import OverlapConfig
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 
+INSTALLED = Path("installed")  # the model of `predict` and `evaluate` where no run is named
+
 
 def evaluate(about: str) -> argparse.Namespace:
     """Of evaluate.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN",
+                        help="run folder, checkpoint file, installed (the default) or kinetics400[:FILE]")  # fmt: skip
     parser.add_argument("overrides", nargs="*", metavar="section.key=value",
                         help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
     parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
                         help="a test set; repeat it for several; default: data.tests of the run")  # fmt: skip
     parser.add_argument("--words", metavar="SOURCE[:FILE]",
                         help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
+    parser.add_argument("--unlabelled", metavar="MANIFEST[:SPLIT[,SPLIT]]",
+                        help="installed, kinetics400: videos to standardise each class's scores over")  # fmt: skip
     parser.add_argument("--generalised", metavar="SEEN",
                         help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
@@ -36,16 +41,22 @@ def evaluate(about: str) -> argparse.Namespace:
         "--report", action="store_true", help="also write report.html, and its pictures for TensorBoard"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation/ in the run folder")
-    return parser.parse_intermixed_args()
+    arguments = parser.parse_intermixed_args()
+    if arguments.run is not None and "=" in str(arguments.run) and not arguments.run.exists():
+        arguments.overrides.insert(0, str(arguments.run))
+        arguments.run = None
+    arguments.run = arguments.run or INSTALLED
+    return arguments
 
 
 def predict(about: str) -> argparse.Namespace:
     """Of predict.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files")
-    parser.add_argument("--model", required=True, type=Path, metavar="RUN", help="run folder or checkpoint file")
+    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="video files")
+    parser.add_argument("--model", default=INSTALLED, type=Path, metavar="RUN",
+                        help="run folder, checkpoint file, installed (the default) or kinetics400[:FILE]")  # fmt: skip
     named = parser.add_mutually_exclusive_group(required=True)
-    named.add_argument("--classes", metavar="'A, B, ...'", help="class names with commas between them")
+    named.add_argument("--classes", nargs="+", metavar="CLASS", help="class names, or several in one text with commas")
     named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each video (default 5)")
     parser.add_argument("--json", action="store_true", help="print JSON: a list with one entry for each video")
@@ -57,7 +68,32 @@ def predict(about: str) -> argparse.Namespace:
                         help="default: pyav, which reads the most formats")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
                         help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not arguments.videos and arguments.classes:  # --classes has taken what follows it
+        arguments.videos = [Path(text) for text in arguments.classes if Path(text).is_file()]
+        arguments.classes = [text for text in arguments.classes if not Path(text).is_file()]
+    if not arguments.videos:
+        parser.error("no VIDEO is named: name them before --classes")
+    arguments.classes = ",".join(arguments.classes) if arguments.classes else None
+    return arguments
+
+
+def untrained_splits(about: str) -> argparse.Namespace:
+    """Of untrained_splits.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of the labelled videos")
+    parser.add_argument("--model", default=INSTALLED, type=Path, help="installed (the default) or kinetics400[:FILE]")
+    parser.add_argument("--num-train", type=int, required=True, metavar="N", help="classes that a split leaves aside")
+    parser.add_argument("--splits", type=int, default=100, metavar="N", help="random class splits (default: 100)")
+    parser.add_argument("--definitions", action="append", default=[], metavar="FILE",
+                        help="class definitions, as words.definitions; repeat it for several")  # fmt: skip
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--record", action="store_true", help="append the rows to benchmarks/records/untrained.jsonl")
+    arguments = parser.parse_args()
+    for name in ("num_train", "splits"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+    return arguments
 
 
 def extract_features(about: str) -> argparse.Namespace:

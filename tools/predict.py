@@ -1,12 +1,19 @@
 """Classify your own videos into classes that you name on the spot.
 
+    python tools/predict.py clip.mp4 --classes "playing the cello" surfing archery
     python tools/predict.py clip.mp4 --model runs/k664 --classes "kayaking, surfing, diving off a cliff"
     python tools/predict.py holiday/*.mov --model runs/k664 --classes-file sports.txt --top 3 --json
 
-The model need not have been trained on these classes. Each name is turned into a vector by its words, and
-a video gets the class whose vector is nearest to its own by cosine. So you can name any class whose words
-the model's word vectors know. A word that they lack is reported with similar ones, and can be replaced:
-  --set words.replace='{parkour: jump roof}'
+Without --model nothing is trained and nothing is fetched: an installed network of ImageNet's thousand objects looks at 8
+frames of a video, and its objects are mapped to your classes through a sentence encoder (engine/naming/). Actions that
+people do with nothing in hand it cannot tell apart. --model kinetics400 does so with the 400 actions of torchvision's
+R(2+1)D, whose weights come from torch hub's cache or from --model kinetics400:FILE. Which of your classes such a network
+was trained on is printed: they are not unseen.
+
+With a run of yours, the classes need not be any that the model was trained on: each name is turned into a vector by its
+words, and a video belongs to the class whose vector is nearest to its own by cosine. So any class can
+be named whose words the model's word vectors know; a word that they lack is reported with near ones,
+and can be replaced:  --set words.replace='{parkour: jump roof}'
 
 Any format that FFmpeg reads will do. A video that cannot be used is reported with its reason; the
 others are classified all the same, and the exit status is then 1.
@@ -34,11 +41,17 @@ from engine.command_line import check_shown
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos
-from engine.inference import inference_settings, load_model, manifest_of_files
+from engine.inference import (
+    class_vectors,
+    inference_settings,
+    load_model,
+    manifest_of_files,
+    seen_in_pretraining,
+)
 from engine.metrics import check_finite
 from engine.results.table import Table
 from engine.screen import plain
-from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.words import name_key
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
@@ -63,7 +76,7 @@ def main(arguments: argparse.Namespace) -> None:
     settings = {"data.decoder": arguments.decoder, "evaluate.num_snippets": arguments.snippets}
     overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
     loaded = load_model(arguments.model, device, words=arguments.words, overrides=[*overrides, *arguments.set])
-    classes = build_class_embeddings(names, loaded.config.words)
+    classes = class_vectors(loaded, names)
     check_dimension(loaded.model, classes)
     answers = predict(loaded, classes, arguments.videos, arguments.top, device, progress=not arguments.json)
     if arguments.json:
@@ -72,6 +85,9 @@ def main(arguments: argparse.Namespace) -> None:
         )
     elif any(answer.classes for answer in answers):
         print(answer_table(answers).text())
+    if loaded.known:
+        said = seen_in_pretraining(loaded, [("--classes", names)])
+        print(f"\n{said}", file=sys.stderr if arguments.json else sys.stdout)
     failed = [answer for answer in answers if answer.error is not None]
     for answer in failed:
         print(plain(f"error: {answer.video}: {answer.error}"), file=sys.stderr)

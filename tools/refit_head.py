@@ -53,6 +53,8 @@ def main(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     overrides = [f"evaluate.num_snippets={arguments.snippets}"] if arguments.snippets is not None else []
     loaded = load_model(arguments.run, device, overrides=[*overrides, *arguments.set])
+    if loaded.known:
+        raise InputError(f"'{arguments.run}' has no last layer of ours to fit: name a run folder or a checkpoint file")
     out = arguments.out or loaded.path.parent.parent / "ridge"
     if out.resolve() == loaded.path.parent.parent.resolve():
         raise InputError(f"--out is the run's own folder '{out}': name another, its checkpoint is not to be lost")

@@ -111,7 +111,7 @@ def _beside_published(
             guessing = {row[-1] for row in rows if row[1] == test}
             panels.append((test, bars, guessing.pop() if len(guessing) == 1 else None))
     header = ["ours", "test set", "training classes", "splits", "candidates", "top-1", "top-5", "chance"]
-    network = f"{setup.base.model.backbone} of width {setup.base.model.width}"
+    network = str(setup.base.model)
     theirs = ["method", "features", "UCF101", "HMDB51", "ActivityNet"]
     tables = [
         Table(header, rows, f"Ours: {network}, shares; mean ± standard error over splits"),

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -11,6 +12,24 @@ from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.catalogue import BACKBONES
 from engine.models.recompute import recomputed
+from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """From decoded frames to the clips that a network takes.
+
+    channels: that clips had best come with; those past RGB are zero.
+    mean, std: of RGB in units of 0..1.
+    """
+
+    channels: int = 3
+    mean: tuple[float, ...] = KINETICS_MEAN
+    std: tuple[float, ...] = KINETICS_STD
+
+    def __call__(self, frames: torch.Tensor, dtype: torch.dtype, *, channels_last: bool = True) -> torch.Tensor:
+        """uint8 [N, T, H, W, 3] -> [N, channels, T, H, W] of the type, in one pass over memory on a GPU."""
+        return clip_normalize(frames, dtype, self.mean, self.std, channels_last=channels_last, channels=self.channels)
 
 
 class Backbone(nn.Module):
@@ -22,7 +41,9 @@ class Backbone(nn.Module):
         name, width: as `model.backbone` and `model.width` call them.
         feature_dim: length of a feature vector.
         classifier: modules of the published network that are not part of this one; their weights are left out.
+        published: the module whose state dict has the published names: this one, or one within it.
         clip_channels: channels that clips had best come with: those past RGB are zero (`clip_normalize`).
+        mean, std: of the pixels that the published weights were trained on.
         recompute: compute the stages again in the backward pass, instead of keeping their activations.
     """
 
@@ -31,7 +52,18 @@ class Backbone(nn.Module):
     feature_dim: int
     classifier: tuple[str, ...] = ()
     clip_channels = 3
+    mean: tuple[float, ...] = KINETICS_MEAN
+    std: tuple[float, ...] = KINETICS_STD
     recompute = False
+
+    @property
+    def published(self) -> nn.Module:
+        return self
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How the frames come that it takes."""
+        return Normalisation(self.clip_channels, self.mean, self.std)
 
     @classmethod
     def build(cls, config: ModelConfig, clip: ClipFormat) -> Self:
@@ -61,11 +93,12 @@ def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:
     """Build the backbone that a config names, with random weights.
 
     Args:
-        config: its `backbone`, `width` and `form`; `auto`, if nobody chose before, is `published`.
-        clip: size of the snippets it will see; the residual networks take any, C3D is bound to it.
+        config: its `backbone` and what belongs to it; the form `auto`, if nobody chose before, is `published`.
+        clip: size of the snippets it will see; the residual networks take any, others are bound to it.
 
     Raises:
-        InputError: the snippets are too small for the network.
+        InputError: no such network, or the snippets are too small for it.
     """
-    module, name = BACKBONES[config.backbone]
+    kind, colon, _ = config.backbone.partition(":")
+    module, name = BACKBONES[f"{kind}:*" if colon else kind]
     return getattr(importlib.import_module(module), name).build(config, clip)

@@ -89,6 +89,8 @@ def choose_form(
         precision: as `engine.precision.Precision.name`.
         is_compiled: by torch.compile, which on a CPU makes nothing of 2-D convolutions.
     """
+    if config.backbone.startswith("timm:"):
+        return "flat", "an image network is 2-D as it is"
     if all(convolution not in _FLAT for convolution in _CONVOLUTIONS.get(config.backbone, ())):
         return "published", f"{config.backbone} has no other"
     if config.form != "auto":

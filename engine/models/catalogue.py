@@ -8,4 +8,5 @@ BACKBONES = {  # name -> module and class
     "r3d_18": ("engine.models.backbones", "VideoResNet"),
     "mc3_18": ("engine.models.backbones", "VideoResNet"),
     "c3d": ("engine.models.c3d", "C3D"),
+    "timm:*": ("engine.models.image_network", "ImageNetwork"),  # any 2-D network of timm, by its name there
 }

@@ -8,16 +8,17 @@ from torch.nn import functional
 
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
-from engine.models.backbone import Backbone, build_backbone
+from engine.errors import InputError
+from engine.models.backbone import Backbone, Normalisation, build_backbone
 from engine.models.weights import load_backbone_weights
 
 
 class Embedder(nn.Module):
-    """3-D CNN, mean over the snippets of a video, dropout, linear layer, optional unit length.
+    """Backbone, mean over the snippets of a video, dropout, linear layer, optional unit length.
 
     Args:
         backbone: float [N, 3, T, H, W] -> [N, F] with F = `backbone.feature_dim`.
-        embed_dim: D, length of the class vectors.
+        embed_dim: D, length of the class vectors. None: no linear layer, the features are the points.
         dropout: probability before the linear layer.
         unit_norm: scale the output to length 1 (the authors' code does, Eq. 2 does not).
         freeze_backbone: train only the linear layer. Batch-norm keeps its statistics too, whatever `train()` is told;
@@ -30,7 +31,7 @@ class Embedder(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        embed_dim: int,
+        embed_dim: int | None,
         dropout: float = 0.0,
         unit_norm: bool = False,
         freeze_backbone: bool = False,
@@ -38,11 +39,13 @@ class Embedder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(backbone.feature_dim, embed_dim)
-        # Outputs start about as long as class vectors are. torch's default makes them ten times longer (300-d), and
-        # the first epoch is spent on shrinking them; the authors' unit-norm output never notices.
-        nn.init.normal_(self.linear.weight, std=(backbone.feature_dim * embed_dim) ** -0.5)
-        nn.init.zeros_(self.linear.bias)
+        self.linear: nn.Linear | None = None
+        if embed_dim is not None:
+            self.linear = nn.Linear(backbone.feature_dim, embed_dim)
+            # Outputs start about as long as class vectors are. torch's default makes them ten times longer (300-d), and
+            # the first epoch is spent on shrinking them; the authors' unit-norm output never notices.
+            nn.init.normal_(self.linear.weight, std=(backbone.feature_dim * embed_dim) ** -0.5)
+            nn.init.zeros_(self.linear.bias)
         self.unit_norm = unit_norm
         self.freeze_backbone = freeze_backbone
         self.weights_from = "random weights"  # for the log
@@ -51,9 +54,14 @@ class Embedder(nn.Module):
         self.train()
 
     @property
-    def clip_channels(self) -> int:
-        """Channels that clips had best come with (`clip_normalize`), as the backbone says."""
-        return self.backbone.clip_channels
+    def embed_dim(self) -> int:
+        """D, length of a point of the word space."""
+        return self.backbone.feature_dim if self.linear is None else self.linear.out_features
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How the frames come that the backbone takes."""
+        return self.backbone.normalisation
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -68,7 +76,9 @@ class Embedder(nn.Module):
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """Features [N, F] -> points in word space [N, D]."""
         with torch.autocast(features.device.type, enabled=False):
-            points = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
+            points = features.float() if features.dtype.itemsize < 4 else features
+            if self.linear is not None:
+                points = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
             return functional.normalize(points, dim=1) if self.unit_norm else points
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
@@ -80,11 +90,18 @@ def build_embedder(config: ModelConfig, clip: ClipFormat, embed_dim: int) -> Emb
     """Build the network of a run and load `model.weights`; `weights_from` says what was loaded.
 
     Raises:
-        InputError: the weights cannot be had or do not fit, or the snippets are too small.
+        InputError: the weights cannot be had or do not fit, the snippets are too small, or there is no linear layer between
+            features and class vectors of other lengths.
     """
     backbone = build_backbone(config, clip)
     loaded = load_backbone_weights(backbone, config.weights) if config.weights else None
-    embedder = Embedder(backbone, embed_dim, config.dropout, config.unit_norm, config.freeze_backbone)
+    if not config.linear and backbone.feature_dim != embed_dim:
+        raise InputError(
+            f"model.linear is false, and {backbone.name} gives {backbone.feature_dim} values, the class vectors have {embed_dim}: "
+            "take the words of the same model (words.path: the folder of its CLIP), or a linear layer"
+        )
+    dim = embed_dim if config.linear else None
+    embedder = Embedder(backbone, dim, config.dropout, config.unit_norm, config.freeze_backbone)
     if loaded:
         embedder.weights_from = loaded
     return embedder

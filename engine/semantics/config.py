@@ -15,8 +15,8 @@ class WordSourceConfig:
     source: str = option("glove", "where vectors come from", choices=("glove", "word2vec", "npz", "sentence", "random"))
     path: str | None = option(
         None,
-        "word2vec binary/text, GloVe text or .npz file, or a sentence encoder's folder; glove and sentence alone use the "
-        "installed GloVe-6B-50d and all-MiniLM-L6-v2",
+        "word2vec binary/text, GloVe text or .npz file, or the folder of a sentence encoder or of a CLIP; glove and "
+        "sentence alone use the installed GloVe-6B-50d and all-MiniLM-L6-v2",
         needs="source!=random",
     )
     max_words: int | None = option(
@@ -53,8 +53,15 @@ class WordSourceConfig:
         needs="source=sentence",
     )
     prompt: str = option("{name}", "what a sentence encoder reads of a name", needs="text=name|both or undefined=name")
+    prompts: list[str] = option(
+        [],
+        "several in its place, the unit vectors of all averaged, as CLIP is used",
+        needs="text=name|both or undefined=name",
+    )
     definitions: list[str] = option(
-        [], "files of class definitions: JSON, CSV or TSV (engine/semantics/sentences.py)", needs="text=definition|both"
+        [],
+        "files of class definitions: JSON, CSV or TSV (engine/semantics/sentences.py), or imagenet",
+        needs="text=definition|both",
     )
     undefined: str = option(
         "error",

@@ -7,7 +7,8 @@ A classification task respects the zero-shot constraint if no class of D_s or D_
 D_t. Training classes (D_s) can be left out of the training; classes that pretrained weights have seen (D_p) cannot.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,13 @@ import torch
 from engine.config import OverlapConfig
 from engine.data.manifest import Manifest
 from engine.errors import InputError
+from engine.models.image_weights import IMAGENET, imagenet_names
 from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.results.table import Table
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.embeddings import MissingVectors
+from engine.semantics.words import split_name
 from kernels.cosine_topk import cosine_topk, prepare_classes
 
 NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
@@ -83,6 +86,20 @@ def overlapping(neighbours: Sequence[Neighbour], tau: float) -> list[Neighbour]:
     return [row for row in neighbours if row.distance <= tau]
 
 
+def nearest_of_any(training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words) -> list[Neighbour]:
+    """As `nearest_test_classes`, for classes that nobody chose, as ImageNet's with their Latin names.
+
+    Where averaged vectors lack words, these get random ones: only an equal name is near them.
+    """
+    try:
+        return nearest_test_classes(training, tests, words)
+    except MissingVectors:
+        section = words.config if isinstance(words, KeptVectors) else words
+        if section.source not in ("glove", "word2vec"):
+            raise
+        return nearest_test_classes(training, tests, dataclasses.replace(section, missing="random"))
+
+
 def remove_overlap(
     config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words
 ) -> tuple[list[str], list[str]]:
@@ -97,7 +114,7 @@ def remove_overlap(
     Raises:
         InputError: classes overlap and the config does not say what to do; names them. Or a class has no vector.
     """
-    near = _overlapping(config, training, tests, words)
+    near = _overlapping(config, training, tests, words, nearest_test_classes)
     notes = _random_words(config.words or words, [*training, *tests]) if tests else []
     if not near:
         return [], notes
@@ -130,7 +147,8 @@ def check_pretrained(
     Raises:
         InputError: classes overlap and `config.pretrained` does not allow it; names them. Or a class has no vector.
     """
-    near = _overlapping(config, [("pretrained weights", pretrained)], tests, words)
+    seen = [("pretrained weights", pretrained)]
+    near = _overlapping(config, seen, tests, words, nearest_of_any)
     if near and config.pretrained == "refuse":
         raise InputError(
             f"the weights were pretrained on {len(near)} classes that overlap with test classes (D_p of paper Eq. 3, "
@@ -147,10 +165,14 @@ def check_pretrained(
 
 
 def _overlapping(
-    config: OverlapConfig, training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words
+    config: OverlapConfig,
+    training: Sequence[NamedClasses],
+    tests: Sequence[NamedClasses],
+    words: Words,
+    nearest: Callable[[Sequence[NamedClasses], Sequence[NamedClasses], Words], list[Neighbour]],
 ) -> list[Neighbour]:
     try:
-        return overlapping(nearest_test_classes(training, tests, config.words or words), config.tau)
+        return overlapping(nearest(training, tests, config.words or words), config.tau)
     except MissingVectors as error:
         raise MissingVectors(
             f"{error}\n(asked for to hold training classes against test classes: train.exclude_overlap.words may name other "
@@ -178,7 +200,7 @@ def read_classes(text: str) -> NamedClasses:
     """A set of classes as a command line names it: (what it is called, class names).
 
     Args:
-        text: a manifest, a text file with a class name a line, or kinetics400; before it, if wanted, NAME=.
+        text: a manifest, a text file with a class name a line, kinetics400 or imagenet; before it, if wanted, NAME=.
 
     Raises:
         InputError: it cannot be read.
@@ -189,10 +211,32 @@ def read_classes(text: str) -> NamedClasses:
     path = Path(text)
     if text == KINETICS400 and not path.exists():
         return KINETICS400, kinetics400_classes()
+    if text == IMAGENET and not path.exists():
+        return IMAGENET, imagenet_names()
     if path.suffix == ".parquet":
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem
         return name, Manifest.load(path).classes
     return path.stem, read_class_names(path)
+
+
+def seen_before(tests: Sequence[NamedClasses], known: NamedClasses, words: Words, tau: float) -> Table:
+    """Test classes that a pretrained network was trained on, for people: each with the nearest name that it knows.
+
+    A class is among them if that name lies within `tau` of it (Eq. 3), or if a known name shares its last word or is made of
+    its words alone: 'playing piano' is no test of a network that knows 'grand piano', though 0.28 lies between the two.
+    """
+    rows = []
+    for test_set, names in tests:
+        nearest = {row.name: row for row in nearest_of_any([("", names)], [known], words)}
+        for name in names:
+            near, own = nearest[name], split_name(name, frozenset())
+            alike = [each for each in known[1] if (other := split_name(each, frozenset())) and
+                     (other[-1] == own[-1] or set(other) <= set(own))] if own else []  # fmt: skip
+            if near.distance <= tau or alike:
+                others = f", and {len(alike) - 3} more" if len(alike) > 3 else ""
+                rows.append([name, test_set, near.test_class, near.distance, ", ".join(alike[:3]) + others or "-"])
+    columns = ["class", "asked of", "nearest known", "distance", "known by the same word"]
+    return Table(columns, rows, f"seen in pretraining ({known[0]}, {len(known[1]):,} names): not unseen")
 
 
 def overlap_table(neighbours: Sequence[Neighbour], tau: float) -> Table:

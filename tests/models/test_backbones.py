@@ -92,7 +92,7 @@ def test_memory_format_does_not_change_the_function():
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "timm:*"])
 def test_every_backbone_says_what_the_others_need_of_it(name):
     clip = ClipFormat(num_frames=16, short_side=16, crop=16)
     backbone = build_backbone(ModelConfig(backbone=name, width=2), clip).eval()

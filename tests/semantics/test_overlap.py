@@ -11,7 +11,7 @@ from engine.config import Config, OverlapConfig
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
-from engine.models.weights import kinetics400_classes
+from engine.models.weights import kinetics400_classes, weights_classes
 from engine.preemption import StopVote
 from engine.run import save_run
 from engine.schema import parse
@@ -23,6 +23,7 @@ from engine.semantics.overlap import (
     overlap_table,
     overlapping,
     read_class_names,
+    read_classes,
     remove_overlap,
 )
 from engine.tasks.zero_shot.control import random_vectors
@@ -144,6 +145,24 @@ def test_classes_of_kinetics400_weights_count_as_training_classes():
     allowed = check_pretrained(OverlapConfig(pretrained="allow"), kinetics400_classes(), tests, GLOVE)
     assert "near 1 test classes" in allowed[0]
     assert check_pretrained(OverlapConfig(), (), tests, GLOVE) == []
+
+
+def test_classes_of_the_installed_weights_count_too_whatever_words_their_names_hold():
+    """Many of ImageNet's names are Latin: what GloVe has no vector for is compared by its spelling."""
+    seen = weights_classes("installed")
+    with pytest.raises(InputError, match=r"pretrained on 1 classes .*'swing' is ucf 'Swing'"):
+        check_pretrained(OverlapConfig(), seen, [("ucf", ["Swing", "Archery"])], GLOVE)
+    allowed = check_pretrained(
+        OverlapConfig(pretrained="allow"), seen, [("mine", ["sway", "galeocerdo cuvieri"])], GLOVE
+    )
+    assert "'Galeocerdo cuvieri' is mine 'galeocerdo cuvieri' (0.000)" in allowed[0]
+    assert check_pretrained(OverlapConfig(), seen, [("ucf", ["Archery"])], GLOVE) == []
+
+
+def test_sets_of_classes_by_a_word():
+    assert read_classes("kinetics400") == ("kinetics400", kinetics400_classes())
+    called, names = read_classes("seen=imagenet")
+    assert called == "seen" and "violin" in names and len(names) == 1842
 
 
 def test_csv_and_list_of_names(tmp_path):

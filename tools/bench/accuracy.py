@@ -98,7 +98,7 @@ def default_run(*, is_trained: bool) -> Path:
 def _label(path: Path, loaded: LoadedModel) -> str:
     """A run by its folder, with the network."""
     folder = checkpoint_file(path).parent.parent.name
-    return f"{folder} ({loaded.config.model.backbone}, width {loaded.config.model.width})"
+    return f"{folder} ({loaded.config.model})"
 
 
 def measure(

@@ -133,7 +133,7 @@ def describe(config: Config) -> str:
     """The network and its batch, in one line."""
     model, clip = config.model, config.clip
     size = f"{clip.num_frames}x{clip.crop}x{clip.crop}"
-    return f"{model.backbone}, width {model.width}, {config.train.batch_size} clips of {size} a step"
+    return f"{model}, {config.train.batch_size} clips of {size} a step"
 
 
 def config_tree(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:

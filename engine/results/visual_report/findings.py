@@ -9,7 +9,7 @@ from engine.metrics import ZeroShotResult
 from engine.results.visual_report.contact_sheets import ContactSheet, contact_sheets
 from engine.results.visual_report.embedding_map import EmbeddingMap, embedding_map
 from engine.semantics.classes import ClassEmbeddings
-from engine.semantics.overlap import NamedClasses, Neighbour, Words, nearest_test_classes
+from engine.semantics.overlap import NamedClasses, Neighbour, Words, nearest_of_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def nearest_seen(classes: Sequence[str], seen: Sequence[NamedClasses], words: Wo
     Raises:
         InputError: a class has no vector.
     """
-    found: dict[str, Neighbour] = {row.name: row for row in nearest_test_classes([("", classes)], seen, words)}
+    found: dict[str, Neighbour] = {row.name: row for row in nearest_of_any([("", classes)], seen, words)}
     if not found:
         return ()
     rows = [found[name] for name in classes]

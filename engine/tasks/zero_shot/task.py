@@ -19,6 +19,7 @@ from engine.data.sources import DataSet, class_lookup
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.losses import build_loss
+from engine.models.backbone import Normalisation
 from engine.models.embedder import Embedder
 from engine.models.weights import checkpoint_classes, checkpoint_files, weights_files
 from engine.network import is_compiled
@@ -38,7 +39,6 @@ from engine.tasks.zero_shot.rehearsal import rehearse
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
-from kernels.clip_normalize import clip_normalize
 
 
 class ZeroShot(Task):
@@ -55,7 +55,7 @@ class ZeroShot(Task):
         self.prior_classes = sets.prior_classes  # and those of the weights it starts from, see `begin`
         self.files_before = np.zeros(0, np.int64)  # contents of the files that those weights were trained on
         self.notes = list(sets.notes)
-        self.clip_channels = 3
+        self.normalisation = Normalisation()
 
     @classmethod
     def build(cls, config: Config, ranks: Ranks, precision: Precision) -> Self:
@@ -80,7 +80,7 @@ class ZeroShot(Task):
             self.sets.classes.dim,
             self.criterion,
         )
-        self.clip_channels = model.clip_channels
+        self.normalisation = model.normalisation
         self.notes += notes
         return model
 
@@ -103,12 +103,7 @@ class ZeroShot(Task):
 
     def points(self, network: nn.Module, batch: ClipBatch) -> torch.Tensor:
         """The batch as points of the word space [N, D]; its clips are normalised in one pass over memory on a GPU."""
-        clips = clip_normalize(
-            batch.frames,
-            self.precision.compute,
-            channels_last=self.config.train.channels_last,
-            channels=self.clip_channels,
-        )
+        clips = self.normalisation(batch.frames, self.precision.compute, channels_last=self.config.train.channels_last)
         with self.precision.autocast(self.ranks.device):
             return network(clips)
 
@@ -154,7 +149,7 @@ class ZeroShot(Task):
             f"{run.total_steps} steps of {run.config.train.batch_size} snippets, {run.config.train.epochs} epochs",
             *(self._introduced(each.data) for each in self.sets.measured if each is not self.sets.held_out_videos),
             f"class vectors: {self.sets.classes.description}",
-            f"model: {model.backbone}, width {model.width}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "
+            f"model: {model}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "
             f"{run.model.weights_from}, {self.precision.name}{compiled}",
             f"decoder: {self.sets.decoding}",
         ]

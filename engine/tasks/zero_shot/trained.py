@@ -22,7 +22,13 @@ FIELDS = ("train_classes", "embed_dim")  # of a checkpoint, beside those that ev
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model ready for inference."""
+    """A model ready for inference.
+
+    prior_classes: that the weights it started from were trained on.
+    known: the classes that a point's places stand for, of a model that was not trained towards class vectors.
+    trained_data: of its training, whatever `config` names now; None of a model that was not trained here.
+    footage: the videos of its training, see `known_footage`; None of a run from before they were remembered.
+    """
 
     model: Embedder
     config: Config
@@ -30,11 +36,10 @@ class LoadedModel:
     step: int
     epoch: int
     path: Path
-    trained_data: DataConfig  # of its training, whatever `config` names now
-    prior_classes: tuple[str, ...] = ()  # that the weights it started from were trained on
-    footage: Footage | None = (
-        None  # its training data, see `known_footage`; None of a run from before they were remembered
-    )
+    prior_classes: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    trained_data: DataConfig | None = None
+    footage: Footage | None = None
 
 
 def load_for_inference(path: Path, device: torch.device, weights: str | None = None) -> LoadedModel:
@@ -59,22 +64,15 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
         model.load_state_dict(network_weights(weights))
     except RuntimeError as error:  # it lists every tensor
         raise InputError(
-            f"checkpoint '{file}' holds other weights than its config describes ({config.model.backbone} of width "
-            f"{config.model.width}): {' '.join(str(error).split())[:200]} ..."
+            f"checkpoint '{file}' holds other weights than its config describes ({config.model}): "
+            f"{' '.join(str(error).split())[:200]} ..."
         ) from error
     model.to(device).eval()
     prior = tuple(state.get("prior_classes", ()))
     return LoadedModel(
-        model,
-        config,
-        tuple(state["train_classes"]),
-        state["step"],
-        state["epoch"],
-        file,
-        config.data,
-        prior,
-        Footage.from_state(state),
-    )
+        model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file,
+        prior_classes=prior, trained_data=config.data, footage=Footage.from_state(state),
+    )  # fmt: skip
 
 
 def known_footage(loaded: LoadedModel) -> Footage:
@@ -87,6 +85,8 @@ def known_footage(loaded: LoadedModel) -> Footage:
     """
     if loaded.footage is not None:
         return loaded.footage
+    if loaded.trained_data is None:
+        raise InputError(f"'{loaded.path}' was not trained here: it has no training videos")
     trained, now = loaded.trained_data, loaded.config.data.train
     sources = list(trained.train)
     if len(now) == len(sources):  # its manifests may lie elsewhere by now

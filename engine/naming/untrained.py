@@ -1,0 +1,78 @@
+"""Models that name videos without any training of ours: `--model installed`, `--model kinetics400[:FILE]`.
+
+The classes that their weights were trained on are D_p of the paper (Eq. 3). Whatever such a model reaches is not
+comparable with the paper's protocol, and every result of it says which of the classes asked for it had seen.
+"""
+
+from pathlib import Path
+
+import torch
+
+from engine.config import Config, load_config
+from engine.errors import InputError
+from engine.models.backbone import build_backbone
+from engine.models.embedder import Embedder
+from engine.models.image_network import ImageNetwork
+from engine.models.image_weights import INSTALLED_NETWORK, imagenet_classes
+from engine.models.weights import INSTALLED, KINETICS400, kinetics400_classes, load_backbone_weights, weights_classes
+from engine.naming.classifier import Classifier, VideoClassifier
+from engine.schema import parse
+from engine.tasks.zero_shot.trained import LoadedModel
+
+UNTRAINED = (INSTALLED, KINETICS400)
+_SETTINGS = {  # how each sees a video
+    INSTALLED: {
+        "model": {"backbone": INSTALLED_NETWORK},
+        "clip": {"num_frames": 1, "short_side": 160, "crop": 160},
+        "evaluate": {"num_snippets": 8},
+    },
+    KINETICS400: {"model": {"backbone": "r2plus1d_18"}, "evaluate": {"num_snippets": 8, "batch_size": 8}},
+}
+
+
+def is_untrained(name: str | Path) -> bool:
+    """Whether a command line names a model of this kind; a run folder or file of that very name wins."""
+    return str(name).partition(":")[0] in UNTRAINED and not Path(name).exists()
+
+
+def load_untrained(name: str, device: torch.device) -> LoadedModel:
+    """The model that `name` stands for, in eval mode on `device`.
+
+    Args:
+        name: installed; kinetics400, whose weights come from torch hub's cache; or kinetics400:FILE.
+
+    Raises:
+        InputError: its weights cannot be had, or do not fit.
+    """
+    kind, _, file = name.partition(":")
+    config = parse(Config, {**_SETTINGS[kind], "words": {"source": "sentence"}})
+    if kind == INSTALLED:
+        if file:
+            raise InputError(f"--model '{name}': the installed weights come from no file: --model {INSTALLED}")
+        clip = config.clip
+        network = ImageNetwork(INSTALLED_NETWORK, clip.num_frames, clip.crop, with_classifier=True)
+        network.to(memory_format=torch.channels_last)
+        known = imagenet_classes()
+    else:
+        network, known = VideoClassifier(), kinetics400_classes()
+    load_backbone_weights(network, file or kind)
+    model = Classifier(network).to(device).eval()
+    return LoadedModel(model, config, (), 0, 0, Path(name), weights_classes(kind) or (), known)
+
+
+def load_config_alone(path: Path, device: torch.device) -> LoadedModel:
+    """The model of a config that has no layer of ours to train (`model.linear: false`), with its published weights.
+
+    Raises:
+        InputError: it has one, or names no weights; or they cannot be had.
+    """
+    config = load_config(path, [])
+    if config.model.linear or config.model.weights is None:
+        raise InputError(
+            f"'{path}' describes a model that has to be trained first: name its run, or a config with model.linear false and "
+            "model.weights, as configs/clip_zero_shot.yaml"
+        )
+    network = build_backbone(config.model, config.clip)
+    load_backbone_weights(network, config.model.weights)
+    model = Embedder(network, None, unit_norm=config.model.unit_norm).to(device).eval()
+    return LoadedModel(model, config, (), 0, 0, path, weights_classes(config.model.weights) or ())

@@ -1,0 +1,61 @@
+"""The text tower of a CLIP as an encoder of sentences, from a folder as transformers writes it. Nothing is downloaded.
+
+Beside the image tower of the same CLIP (`model.backbone: timm:..._clip_...`, `model.linear: false`) a video and a class name
+are points of one space without any training here: configs/clip_zero_shot.yaml.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.errors import InputError
+
+_MAX_TOKENS = 77  # that CLIP reads
+_KINDS = ("clip", "clip_text_model")
+
+
+def is_clip(folder: Path) -> bool:
+    """Whether a folder holds a CLIP, or its text tower alone."""
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") in _KINDS
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+class ClipTextEncoder:
+    """Texts -> float64 [N, D] in the space that CLIP shares with pictures. Each text by itself, and once."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoTokenizer, CLIPTextModelWithProjection
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        self.name = f"CLIP text tower {folder.name}"
+        self._known: dict[str, np.ndarray] = {}
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._model, loaded = CLIPTextModelWithProjection.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True
+            )
+        except Exception as error:  # of transformers, of its readers of files, or of a file that is missing
+            raise InputError(
+                f"words.path: the CLIP in '{folder}' cannot be read ({' '.join(str(error).split())[:160]}): it needs config.json, "
+                "model.safetensors and the tokenizer's files"
+            ) from error
+        if loaded["missing_keys"]:
+            names = sorted(loaded["missing_keys"])
+            raise InputError(
+                f"words.path: the CLIP in '{folder}' lacks {len(names)} weights of its text tower ({names[0]}, ...)"
+            )
+        self._model.eval()
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        for text in dict.fromkeys(texts):
+            if text not in self._known:
+                tokens = self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
+                with torch.inference_mode():
+                    self._known[text] = self._model(**tokens).text_embeds[0].double().numpy()
+        return np.array([self._known[text] for text in texts])

@@ -1,0 +1,113 @@
+"""predict.py, evaluate.py and untrained_splits.py with no run of ours: from the install alone, offline."""
+
+import json
+import socket
+
+import pytest
+from bench.publish import newest, read_records
+
+from engine.records import recording_into
+from engine.results.record import read_results
+from tests.encoded import fade, manifest_of, write_colors
+from tests.small_run import call_tool
+
+CLASSES = ("playing violin", "Swing", "surfing", "green meadow", "archery")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("asked for the network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Ten small videos of five classes, whatever they show."""
+    folder = tmp_path_factory.mktemp("untrained")
+    rows = []
+    for index, name in enumerate(CLASSES):
+        for i in range(2):
+            path = f"{name}/{i}.mp4"
+            write_colors(folder / path, fade((40 * index, 200 - 30 * i, 90), (10, 50 * index, 20 * i), 9))
+            rows.append((path, name, 9))
+    manifest_of(folder, rows).save(folder / "mine.parquet")
+    return folder
+
+
+def test_a_video_is_named_with_no_run_at_all(folder, monkeypatch, capsys):
+    video = folder / "surfing" / "0.mp4"
+    status = call_tool("predict.py", video, "--classes", "playing violin, swing", "sky", "--device", "cpu",
+                       monkeypatch=monkeypatch)  # fmt: skip
+    out = capsys.readouterr().out
+    table, seen = out.split("\n\n")
+    assert status == 0 and all(f"  {name} " in table for name in ("playing violin", "swing", "sky"))
+    assert "seen in pretraining (--model installed" in seen and "violin" in seen and "sky " not in seen
+
+
+def test_as_json_what_was_seen_goes_to_stderr(folder, monkeypatch, capsys):
+    video = folder / "surfing" / "0.mp4"
+    call_tool("predict.py", "--classes", "violin", "sky", video, "--json", monkeypatch=monkeypatch)  # in this order too
+    captured = capsys.readouterr()
+    assert {each["class"] for each in json.loads(captured.out)[0]["classes"]} == {"violin", "sky"}
+    assert "not unseen" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes", "a", "b"], "no VIDEO is named"),
+        (["{video}", "--classes", "a, b", "--words", "glove", "--set", "words.missing=maybe"], "words.missing"),
+        (["{video}", "--classes", "qwertzing, walking", "--words", "glove"], "qwertzing"),
+        (["{video}", "--classes", "a, b", "--model", "instaled"], "instaled"),
+        (["{video}", "--classes", "a, b", "--model", "kinetics400:none.pth"], "no file 'none.pth'"),
+    ],
+)
+def test_mistakes(folder, arguments, message, monkeypatch, capsys):
+    words = [each.format(video=folder / "surfing" / "0.mp4") for each in arguments]
+    assert call_tool("predict.py", *words, monkeypatch=monkeypatch) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures_is_no_video(folder, monkeypatch, capsys):
+    assert call_tool("predict.py", folder / "surfing", "--classes", "a, b", monkeypatch=monkeypatch) == 1
+    assert f"error: {folder / 'surfing'}: " in capsys.readouterr().err
+
+
+def test_accuracy_of_an_untrained_model_stands_apart(folder, tmp_path, monkeypatch, capsys):
+    mine = folder / "mine.parquet"
+    status = call_tool("evaluate.py", "evaluate.num_snippets=2", "--data", mine, "--unlabelled", mine, "--device", "cpu",
+                       "--out", tmp_path / "out", monkeypatch=monkeypatch)  # fmt: skip
+    out = capsys.readouterr().out
+    assert status == 0 and "WITHOUT TRAINING, not the paper's protocol:" in out and "2 snippets a video" in out
+    assert "standardised over 10 unlabelled videos" in out
+    assert [line.split("  ")[0] for line in out.partition("not unseen")[2].splitlines()[3:5]] == [
+        "Swing",
+        "playing violin",
+    ]
+    results = read_results(tmp_path / "out")
+    assert results.checkpoint == "installed" and results.tests["mine"].seen_classes == ["Swing"]
+    for option in (["--generalised", "held-out"], ["--words", "npz:none.npz"]):
+        assert call_tool("evaluate.py", "--data", mine, *option, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 2
+
+
+def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, capsys):
+    mine = folder / "mine.parquet"
+    options = ["--num-train", 3, "--splits", 4, "--device", "cpu", "--record"]
+    with recording_into(tmp_path):
+        assert call_tool("untrained_splits.py", mine, *options, monkeypatch=monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert "10 videos, 0 not decoded" in out and out.count("WITHOUT TRAINING") == 2
+    rows = [line.split("  ")[0] for line in out.splitlines() if "±" in line]
+    methods = ["names", "names, standardised", "random words", "random words, standardised"]
+    assert rows == [*methods, "names", "random words"]
+    records = read_records(tmp_path)
+    (record,) = records["untrained"]
+    assert [row["method"] for row in record["accuracy"] if row["part"] == "splits"] == methods
+    chances = [row["chance_top1"] for row in record["accuracy"]]
+    assert chances == pytest.approx([0.5] * 4 + [0.2] * 2)
+    assert newest(records) == {}  # no benchmark: what makes pictures of these passes it by
+    assert call_tool("untrained_splits.py", mine, "--num-train", 5, monkeypatch=monkeypatch) == 2
+    assert "none would be unseen" in capsys.readouterr().err

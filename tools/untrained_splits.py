@@ -1,0 +1,147 @@
+"""How well videos are named without any training, over random splits of the classes of a data set.
+
+    python tools/untrained_splits.py data/ucf15.parquet --num-train 10 --splits 100 --definitions ucf101_definitions.json
+
+Split s is RandomState(s).permutation over the sorted class names: the first --num-train classes are left aside, as a training
+would have them, and the videos of the others are named among these others. A row each for
+
+    names, definitions              what the sentence encoder compares with the names (definitions) of the known classes
+    ... standardised                each class's scores counted over the videos of the classes left aside, without labels
+    random words                    the control: random vectors in place of all words, drawn anew in every split
+
+and the same for all classes at once. Mean and standard deviation over the splits. Every video is decoded once.
+
+The classes that the weights have seen are listed below. This is no result under the paper's protocol.
+"""
+
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.untrained_splits, __doc__)
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from engine.data.config import ClassSplitConfig, SourceConfig
+from engine.data.sources import DataSet, load_tests, split_classes
+from engine.distributed import choose_device
+from engine.errors import InputError
+from engine.evaluate import EmbeddedVideos
+from engine.inference import embed_source, load_model, seen_in_pretraining
+from engine.metrics import evaluate_embeddings
+from engine.naming.known_classes import KnownClasses
+from engine.records import append_record
+from engine.results.accuracy import Accuracy
+from engine.results.table import Table
+from engine.semantics.classes import KeptVectors
+from engine.semantics.config import WordsConfig
+from engine.tasks.zero_shot.trained import LoadedModel
+
+_DRAWS = 20  # of random words, where all classes are one test
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Decode, name, print the tables; append a record if asked."""
+    device = choose_device(arguments.device)
+    loaded = load_model(arguments.model, device)
+    if not loaded.known:
+        raise InputError(f"--model '{loaded.path}' was trained: its splits are those of tools/experiments.py")
+    source = SourceConfig(manifest=str(arguments.manifest))
+    (data,) = load_tests([source])
+    splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
+    split_classes(data.classes, splits[0])  # too few classes are told before the videos are decoded
+    started = time.perf_counter()
+    embedded = embed_source(loaded, data, device)
+    rate = len(embedded.rows) / (time.perf_counter() - started)
+    print(f"{len(embedded.rows)} videos, {len(embedded.failures)} not decoded; {rate:.2f} videos/s")
+    rows = [
+        *measure("splits", splits, loaded, data, embedded, arguments.definitions),
+        *measure("all", [None] * _DRAWS, loaded, data, embedded, arguments.definitions),
+    ]
+    for part in dict.fromkeys(row["part"] for row in rows):
+        print("\n" + table([row for row in rows if row["part"] == part]).text())
+    print("\n" + seen_in_pretraining(loaded, [(data.name, data.classes)]))
+    if arguments.record:
+        fields = {"data": data.name, "num_train": arguments.num_train, "videos_per_second": round(rate, 3)}
+        append_record("untrained", n=arguments.splits, model=str(loaded.path), accuracy=rows, **fields)
+
+
+def measure(
+    part: str,
+    splits: Sequence[ClassSplitConfig | None],
+    loaded: LoadedModel,
+    data: DataSet,
+    embedded: EmbeddedVideos,
+    definitions: Sequence[str],
+) -> Iterator[dict[str, object]]:
+    """A row for each method: accuracies over the splits; the split None is all classes at once."""
+    words = loaded.config.words
+    methods: dict[str, KeptVectors | None] = {"names": KeptVectors(words)}
+    if definitions:
+        methods["definitions"] = KeptVectors(
+            dataclasses.replace(words, text="definition", definitions=list(definitions))
+        )
+    methods["random words"] = None
+    sides = [split_classes(data.classes, split) if split else {"train": [], "unseen": data.classes} for split in splits]
+    for name, kept in methods.items():
+        for standardised in (False, True) if splits[0] is not None else (False,):
+            found = [
+                name_unseen(loaded, data, embedded, kept or _random(seed), side, standardised=standardised)
+                for seed, side in enumerate(sides)
+            ]
+            row: dict[str, object] = {"part": part, "method": f"{name}, standardised" if standardised else name}
+            for measured in ("top1", "mean_class", "chance_top1"):
+                values = np.array([getattr(accuracy, measured) for accuracy, _ in found])
+                row |= {measured: float(values.mean()), f"{measured}_sd": float(values.std())}
+            yield row | {"largest_class": float(np.mean([largest for _, largest in found]))}
+
+
+def _random(seed: int) -> KeptVectors:
+    return KeptVectors(WordsConfig(source="random", seed=seed))
+
+
+def name_unseen(
+    loaded: LoadedModel,
+    data: DataSet,
+    embedded: EmbeddedVideos,
+    words: KeptVectors,
+    sides: dict[str, list[str]],
+    *,
+    standardised: bool,
+) -> tuple[Accuracy, float]:
+    """The accuracy on the unseen classes of a split, and what always naming the largest of them would give."""
+    place = {name: index for index, name in enumerate(data.manifest.classes)}
+
+    def videos(names: Sequence[str]) -> torch.Tensor:
+        return torch.isin(embedded.class_index, torch.tensor([place[name] for name in names], dtype=torch.int64))
+
+    unseen = list(sides["unseen"])
+    others = embedded.embeddings[videos(sides["train"])] if standardised else None
+    classes = KnownClasses(loaded.known, words, others).embed(unseen)
+    chosen = videos(unseen)
+    labels = torch.tensor([unseen.index(data.manifest.classes[i]) for i in embedded.class_index[chosen].tolist()])
+    result = evaluate_embeddings(data.name, embedded.embeddings[chosen], labels, unseen, classes.vectors)
+    return result.all_classes, float(labels.bincount().max() / len(labels))
+
+
+def table(rows: Sequence[dict[str, object]]) -> Table:
+    """The rows of one part, for people."""
+    what = {"splits": "unseen classes of random splits", "all": "all classes at once"}[str(rows[0]["part"])]
+    shown = [
+        [row["method"], *(f"{row[key]:.3f} ± {row[f'{key}_sd']:.3f}" for key in ("top1", "mean_class")),
+         row["chance_top1"], row["largest_class"]]
+        for row in rows
+    ]  # fmt: skip
+    header = ["method", "top-1", "mean-class", "chance", "largest class"]
+    return Table(header, shown, f"WITHOUT TRAINING, {what}: mean and standard deviation over splits")
+
+
+if __name__ == "__main__":
+    run_command(main, ARGUMENTS)
