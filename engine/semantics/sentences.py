@@ -67,6 +67,11 @@ class SentenceEncoder:
             self._known[text] = vector.astype(np.float64)
         return np.stack([self._known[text] for text in texts])
 
+    def token_states(self, text: str) -> np.ndarray:
+        """What the encoder holds of each token of a text before it pools them: float32 [tokens, D]."""
+        states = self._model.encode([text], output_value="token_embeddings", show_progress_bar=False)[0]
+        return states.float().cpu().numpy()
+
 
 @functools.cache
 def load_encoder(folder: str | None) -> SentenceEncoder:
