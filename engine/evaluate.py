@@ -130,7 +130,7 @@ def _embed(
             for index, reason in decoded.failures.items():
                 failed.setdefault((num_seen + index) // how.num_snippets, reason)
             num_seen += len(decoded.frames)
-            done = means.add(_features(model, decoded.frames, how))
+            done = means.add(snippet_features(model, decoded.frames, how))
             if len(done):
                 embeddings.append(model.project(done).float())
                 progress.advance(len(failed), len(done))
@@ -138,7 +138,8 @@ def _embed(
         return (torch.cat(embeddings).cpu() if embeddings else None), failed
 
 
-def _features(model: Embedder, frames: torch.Tensor, how: Inference) -> torch.Tensor:
+def snippet_features(model: Embedder, frames: torch.Tensor, how: Inference) -> torch.Tensor:
+    """Snippets uint8 [N, T, H, W, C] on any device -> features float32 [N, F] before the linear layer."""
     frames = frames.to(how.device, non_blocking=True)
     with torch.autocast(how.device.type, how.dtype, enabled=how.dtype.itemsize < 4):
         return model.features(clip_normalize(frames, how.dtype, channels=model.clip_channels)).float()

@@ -60,6 +60,29 @@ def predict(about: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def extract_features(about: str) -> argparse.Namespace:
+    """Of extract_features.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("manifest", type=Path, metavar="MANIFEST", help="of tools/index_dataset.py, or a store's manifest.parquet")
+    add("--model", required=True, help="a run's folder, a checkpoint file, or: installed")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="where the features go, or are already")
+    add("--window", metavar="L", help="length: frames (16) or seconds (2s); default: the frames that a clip covers")
+    add("--hop", metavar="H", help="from one window to the next, in the same unit; default: half a window")
+    add("--dtype", choices=("float16", "float32"), default="float16", help="as kept (default: %(default)s)")
+    add("--batch", type=int, default=32, metavar="N", help="windows in one pass of the network (default: %(default)s)")
+    add("--threads", type=int, default=0, metavar="N", help="videos decoded at a time (default: one a core)")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    add(
+        "--allow-outside", action="store_true", help="let paths of the manifest leave its root, as data.*.allow_outside"
+    )
+    arguments = parser.parse_args()
+    for name, low, high in (("batch", 1, 65536), ("threads", 0, 1024)):
+        if not low <= getattr(arguments, name) <= high:
+            raise InputError(f"--{name} is {getattr(arguments, name)}: it must be from {low} to {high}")
+    return arguments
+
+
 def refit_head(about: str) -> argparse.Namespace:
     """Of refit_head.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)

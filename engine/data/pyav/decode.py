@@ -47,7 +47,7 @@ class PyAVDecoder(VideoDecoder):
             raise ValueError(f"num_threads must be at least 1, not {num_threads}")
         self._clip, self._copy, self._time_limit_s = clip, DeviceCopier(device), time_limit_s
         self._num_threads = num_threads
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="pyav", initializer=_compute_alone)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="pyav", initializer=compute_alone)
         self._local = threading.local()
 
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
@@ -144,7 +144,7 @@ def _fill(
 _SETTING = threading.Lock()
 
 
-def _compute_alone() -> None:
+def compute_alone() -> None:
     """Have torch compute with one thread in the calling thread, and in it alone.
 
     Parallelism is over files: OpenMP threads of every decoding thread would wait for each other, spinning. Torch's number

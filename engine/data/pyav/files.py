@@ -55,6 +55,15 @@ class FileFrames:
         self._size_known = header == (video.width, video.height)
         self._video = video
 
+    @property
+    def start_s(self) -> float:
+        """The time stamp of the container's start, seconds: what a player shows as zero."""
+        return (self._container.start_time or 0) / av.time_base
+
+    def allow(self, seconds: float) -> None:
+        """Put the deadline off to so long from now."""
+        self._deadline = time.monotonic() + seconds
+
     def close(self) -> None:
         self._container.close()
 

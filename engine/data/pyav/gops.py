@@ -67,6 +67,10 @@ class StoredFrames:
         self._reader, self._entry = find_entry(video)
         self._decoder, self._deadline = decoder, deadline
 
+    def allow(self, seconds: float) -> None:
+        """Put the deadline off to so long from now."""
+        self._deadline = time.monotonic() + seconds
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -1,0 +1,262 @@
+"""The features of all windows of all videos in one memory-mapped array, and when each window is shown.
+
+    videos.parquet      a row for each video: its windows, its length, the file as it was; or why it has none. And the stamp
+    features-N.npy      float16 or float32 [windows of all videos, D]
+    spans-N.npy         float64 [windows of all videos, 2]: start and end in seconds
+    journal.jsonl       what `writer.py` goes on from;  report.json  what came of it
+
+Anything reads the arrays with `numpy.load(..., mmap_mode="r")`. N counts how often they were written anew without what is gone.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.atomic_file import atomic_write
+from engine.data.identity import change_since_index
+from engine.data.manifest import Manifest
+from engine.data.store.index import is_stored
+from engine.errors import InputError
+from engine.features.windows import WindowGrid
+
+VERSION = 1
+INDEX_NAME = "videos.parquet"
+_METADATA_KEY = b"unseen features"
+_AGAIN = "run tools/extract_features.py again"
+_SHOWN = 3  # videos named in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What made the features. All but `model` must be equal for two features to be of one kind.
+
+    model: what it was called. digest: of its weights and clip format. dtype: as kept, "float16" or "float32".
+    """
+
+    model: str
+    digest: str
+    width: int
+    normalised: bool
+    grid: WindowGrid
+    dtype: str
+
+    @classmethod
+    def of(cls, values: dict) -> "Stamp":
+        """From what `asdict` made."""
+        return cls(**{**values, "grid": WindowGrid(**values["grid"])})
+
+    def difference(self, other: "Stamp") -> str | None:
+        """In what the other is another kind, for the user; None if in nothing."""
+        for name, shown in (("digest", "model"), ("grid", "windows"), ("dtype", "dtype")):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs and name == "digest":
+                return f"of the model {self.model}, digest {mine[:12]} (now {other.model}, {theirs[:12]})"
+            if mine != theirs:
+                return f"of {shown} {mine} (now {theirs})"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CachedVideo:
+    """A video file whose features are kept: `num_windows` rows of the arrays from `first_window` on.
+
+    path: relative to the root, as in the manifest. duration_s: to the end of its last frame. The rest: the file as it was.
+    """
+
+    path: str
+    first_window: int
+    num_windows: int
+    duration_s: float
+    file_bytes: int
+    mtime_ns: int | None
+    content_hash: int | None
+    file_frames: int
+
+    @property
+    def identity(self) -> "Identity":
+        """What tells that the file is the same."""
+        return self.file_bytes, self.content_hash, self.file_frames
+
+
+Identity = tuple[int, int | None, int]  # of a file: its bytes, the hash of its contents (None: not known), its frames
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFeatures:
+    """What is read of one video: features [W, D], start_s and end_s float64 [W], and its length in seconds."""
+
+    features: np.ndarray
+    start_s: np.ndarray
+    end_s: np.ndarray
+    duration_s: float
+
+
+class FeatureCache:
+    """The features that tools/extract_features.py has written, read-only.
+
+    Args:
+        folder: of the cache.
+        digest: of the encoder that the features must be of.
+        manifest: whose videos they must be of; all of its files must be there, in the same state, or known to be bad.
+
+    Attributes:
+        stamp: what made them. videos: paths in the order of the array. failures: path -> why a video has no features.
+        features: [windows of all videos, D]. spans: float64 [windows, 2], seconds. video_of: int64 [windows], into `videos`.
+        root: what the paths are relative to.
+
+    Raises:
+        InputError: there is no finished cache, or it is of another model or of other videos.
+    """
+
+    def __init__(self, folder: Path, *, digest: str | None = None, manifest: Manifest | None = None) -> None:
+        self.folder = Path(folder)
+        self.stamp, self._index, self.failures, notes = read_index(self.folder)
+        self.root = Path(notes["root"])
+        self.videos = tuple(self._index)
+        if digest is not None and digest != self.stamp.digest:
+            raise InputError(
+                f"the features in '{folder}' are of the model {self.stamp.model}, digest {self.stamp.digest[:12]}, not of "
+                f"{digest[:12]}: take that model, or extract features with this one into another folder"
+            )
+        if manifest is not None:
+            self._check_videos(manifest, notes["videos_digest"])
+        self.features = _mapped(self.folder / f"features-{notes['generation']}.npy")
+        self.spans = _mapped(self.folder / f"spans-{notes['generation']}.npy")
+        counts = [video.num_windows for video in self._index.values()]
+        self.video_of = np.repeat(np.arange(len(counts)), counts)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __contains__(self, video: str) -> bool:
+        return video in self._index
+
+    def __getitem__(self, video: str) -> VideoFeatures:
+        """Of a video by its path; nothing is copied.
+
+        Raises:
+            InputError: it is not there, with the reason if that is known.
+        """
+        found = self._index.get(video)
+        if found is None:
+            reason = self.failures.get(video, f"not among the {len(self)} videos that it has: {_AGAIN}")
+            raise InputError(f"the features in '{self.folder}' have nothing of '{video}': {reason}")
+        rows = slice(found.first_window, found.first_window + found.num_windows)
+        return VideoFeatures(self.features[rows], self.spans[rows, 0], self.spans[rows, 1], found.duration_s)
+
+    def change(self, video: str) -> str | None:
+        """In what way the file is no longer the one whose features these are; None if it still is.
+
+        Raises:
+            OSError: the file is missing.
+        """
+        path = self.root / video
+        return None if is_stored(path) else change_since_index(path, self._index[video])
+
+    def means(self, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+        """A feature for each row of a manifest, for heads that classify videos: the mean over its windows.
+
+        Of a labelled segment those windows count whose middle lies within it (or the nearest one).
+
+        Returns:
+            rows: int64 [V], those rows that have features. features: float32 [V, D].
+        """
+        rows, means = [], np.empty((len(manifest), self.stamp.width), np.float32)
+        segments = (manifest.table.column(f"segment_{end}").to_pylist() for end in ("start", "end"))
+        for row, (path, start_s, end_s) in enumerate(zip(manifest.strings("path"), *segments, strict=True)):
+            if path not in self:
+                continue
+            found = self[path]
+            middle = (found.start_s + found.end_s) / 2
+            chosen = np.ones(len(middle), bool)
+            if start_s == start_s:  # not NaN: a segment
+                chosen = (middle >= start_s) & (middle < end_s)
+                chosen[np.abs(middle - (start_s + end_s) / 2).argmin()] = True
+            means[len(rows)] = found.features[chosen].mean(axis=0, dtype=np.float32)
+            rows.append(row)
+        return np.array(rows, np.int64), means[: len(rows)]
+
+    def _check_videos(self, manifest: Manifest, digest: str) -> None:
+        wanted = identities(manifest)
+        if videos_digest(wanted) == digest:
+            return
+        unknown = [path for path in wanted if path not in self._index and path not in self.failures]
+        changed = [path for path in wanted if path in self._index and self._index[path].identity != wanted[path]]
+        for paths, what in ((changed, "have changed since"), (unknown, "are not among them")):
+            if paths:
+                raise InputError(
+                    f"the features in '{self.folder}' are not those of '{manifest.source}': {len(paths)} of its videos {what} "
+                    f"({', '.join(paths[:_SHOWN])}{', ...' if len(paths) > _SHOWN else ''}): {_AGAIN}"
+                )
+
+
+def identities(manifest: Manifest) -> dict[str, Identity]:
+    """Path -> what tells that the file is the same, once for each file of a manifest, in its order."""
+    columns = ("path", "file_bytes", "content_hash", "file_frames")
+    rows = zip(*(manifest.table.column(name).to_pylist() for name in columns), strict=True)
+    return {path: tuple(identity) for path, *identity in rows}
+
+
+def videos_digest(wanted: dict[str, Identity]) -> str:
+    """64 bits of the files of a manifest, whatever their order."""
+    return hashlib.blake2b(json.dumps(sorted(wanted.items())).encode(), digest_size=8).hexdigest()
+
+
+def write_index(
+    path: Path, stamp: Stamp, videos: Sequence[CachedVideo], failures: dict[str, str], notes: dict[str, object]
+) -> None:
+    """Write the index at `path`, complete or not at all."""
+    fields = CachedVideo.__dataclass_fields__
+    columns = {name: [getattr(video, name) for video in videos] + [None] * len(failures) for name in fields}
+    columns["path"] = [*(video.path for video in videos), *failures]
+    columns["failure"] = [None] * len(videos) + list(failures.values())
+    types = {"path": pa.string(), "duration_s": pa.float64(), "failure": pa.string()}
+    arrays = {name: pa.array(values, types.get(name, pa.int64())) for name, values in columns.items()}
+    metadata = {"version": VERSION, "stamp": asdict(stamp), **notes}
+    table = pa.table(arrays).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
+    with atomic_write(path, durable=True) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, str], dict]:
+    """The stamp, the videos by path in the order of the array, the failures, and the notes of `write_index`.
+
+    Raises:
+        InputError: there is no index, or none of this version.
+    """
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        begun = (folder / "journal.jsonl").is_file()
+        why = "their extraction has not come to its end" if begun else "it has no videos.parquet"
+        raise InputError(f"no features in '{folder}' ({why}): run tools/extract_features.py{' again' if begun else ''}")
+    try:
+        table = pq.read_table(path)
+        notes = json.loads((table.schema.metadata or {})[_METADATA_KEY])
+        if notes["version"] != VERSION:
+            raise ValueError(f"version {notes['version']}")
+        stamp = Stamp.of(notes["stamp"])
+        rows = list(_rows(table))
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        raise InputError(
+            f"'{path}' is not an index of features of version {VERSION} ({error}): extract them anew"
+        ) from error
+    videos = {row["path"]: CachedVideo(**row) for row, failure in rows if failure is None}
+    return stamp, videos, {row["path"]: failure for row, failure in rows if failure is not None}, notes
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[dict, str | None]]:
+    for row in table.to_pylist():
+        yield row, row.pop("failure")
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{path}' cannot be read ({error}): copy the features again, or extract them anew") from error
