@@ -40,10 +40,12 @@ def main(config: Config) -> None:
     """Train, evaluate and report."""
     task = find_task(config.task)
     with session(config.run) as ranks, stop_on_signals() as stop:
-        if config.procedural is not None:
-            _write_videos(config, ranks)
+        earlier = task.before(config)
         try:
-            reached = train(config, ranks, stop)
+            for each in filter(None, (earlier, config)):
+                if each.procedural is not None:
+                    _write_videos(each, ranks)
+                reached = train(each, ranks, stop)
             beside = task.control(config, reached)
             control = train(beside, ranks, stop) if beside is not None else None
         except Preempted:  # exit status 0: a scheduler should not count it as a failure
