@@ -201,7 +201,7 @@ class Config:
     run: RunConfig = section(RunConfig, decides=False)
     procedural: ProceduralConfig | None = option(None, "", fixed=True)
     data: DataConfig = section(DataConfig)
-    moments: MomentsConfig | None = option(None, "", needs="task=moments")
+    moments: MomentsConfig | None = option(None, "", needs="task=moments", fixed=True)
     clip: ClipFormat = section(ClipFormat)
     model: ModelConfig = section(ModelConfig)
     words: WordsConfig = section(WordsConfig)

@@ -36,7 +36,7 @@ class MomentsConfig:
         None, "table of moments, written by tools/index_moments.py; default: of those that are drawn", fixed=False
     )
     train: list[str] = option(["train"], "splits that are trained on; empty: all")
-    tests: list[str] = option(["test"], "splits that are tested, each by itself")
+    tests: list[str] = option(["test"], "splits that are tested, each by itself", fixed=False)
     held_out: float = option(
         0.1, "share of the training videos that choose the best checkpoint", minimum=0, maximum=0.9
     )
@@ -69,13 +69,15 @@ class MomentsConfig:
         1.0, "of the second task, in or out for each segment; 0: start and end alone", minimum=0
     )
     frame_score: float = option(
-        1.0, "weight of its log-odds, summed, in the score of a moment", minimum=0, needs="frame_weight"
+        1.0, "weight of its log-odds, summed, in the score of a moment", minimum=0, needs="frame_weight", fixed=False
     )
     boundary_noise: float = option(
         0.0, "jitter training starts and ends by so many lengths of the moment (sigma), once for all", minimum=0
     )
     noise_seed: int = option(0, "seed of that jitter", minimum=0, maximum=MAX_SEED, needs="boundary_noise")
-    max_overlap: float = option(0.5, "IoU above which the lesser of two found moments is dropped", minimum=0, maximum=1)
+    max_overlap: float = option(
+        0.5, "IoU above which the lesser of two found moments is dropped", minimum=0, maximum=1, fixed=False
+    )
 
     def __post_init__(self) -> None:
         if self.annotations is None and self.drawn is None:
