@@ -1,6 +1,6 @@
 """CI-MHA (Yu et al. 2021, reconstructed): query and video attend to each other, two classifiers read what comes of it.
 
-    segments ──▶ linear + place ──▶ self-attention ──▶ V ◀──cross-attention──▶ Q ◀── self-attention ◀── tokens
+    segments ──▶ linear + place + neighbours ──▶ self-attention ──▶ V ◀──cross-attention──▶ Q ◀── self-attention ◀── tokens
                                                        │                       │
                                                        └──▶ [V'_t ; pool(Q')] ─┘──▶ start, end, in or out
 
@@ -17,6 +17,9 @@ from torch.nn import functional
 from engine.moments.config import MomentsConfig
 
 MULTIPLE = 16
+NEAR = (
+    7  # segments (or tokens) that each one sees in order before attention, which sees all but no order among neighbours
+)
 
 
 class Attention(nn.Module):
@@ -48,17 +51,20 @@ class Attention(nn.Module):
 
 
 class Side(nn.Module):
-    """One side before they meet: features in, their width and places given, self-attention."""
+    """One side before they meet: features in, their width and places given, a look at the neighbours, self-attention."""
 
     def __init__(self, features: int, config: MomentsConfig) -> None:
         super().__init__()
         self.norm, self.linear = nn.LayerNorm(features), nn.Linear(features, config.width)
         self.dropout = nn.Dropout(config.dropout)
+        self.near = nn.Parameter(0.3 * torch.randn(NEAR, config.width))
         self.layers = nn.ModuleList(Attention(config.width, config.heads, config.dropout) for _ in range(config.layers))
 
     def forward(self, x: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:
         x = self.linear(self.dropout(self.norm(x)))
         x = x + places(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        beside = functional.pad(x.masked_fill(~is_real[..., None], 0.0), (0, 0, NEAR // 2, NEAR // 2))
+        x = x + sum(weight * beside[:, k : k + x.shape[1]] for k, weight in enumerate(self.near))
         for layer in self.layers:
             x = layer(x, x, is_real)
         return x

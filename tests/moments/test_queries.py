@@ -75,7 +75,7 @@ def test_sources_of_classes_alone_are_refused(tmp_path):
 def test_token_states_of_the_sentence_encoder():
     queries = open_queries(WordSourceConfig(source="sentence"))
     tokens = queries.tokens("a person pours the milk")
-    assert tokens.dtype == np.float32 and tokens.shape == (7, queries.dim)  # with the encoder's own two
+    assert tokens.dtype == np.float32 and tokens.shape == (8, queries.dim)  # pour and ##s; and the two of its own
     np.testing.assert_array_equal(tokens, queries.tokens("a person pours the milk"))
     sentence = queries.sentence("a person pours the milk")
     mean = tokens.mean(axis=0)
