@@ -16,6 +16,7 @@ import yaml
 from engine.data.config import ClipFormat, DataConfig, ProceduralConfig
 from engine.errors import InputError
 from engine.models.catalogue import BACKBONES
+from engine.moments.config import MomentsConfig
 from engine.schema import MAX_SEED, apply_override, merged, option, parse, read_layers, section, to_tree
 from engine.schema_keys import idle, refuse_idle, without_idle
 from engine.semantics.config import WordsConfig
@@ -235,6 +236,7 @@ class Config:
     run: RunConfig = section(RunConfig, decides=False)
     procedural: ProceduralConfig | None = option(None, "", fixed=True)
     data: DataConfig = section(DataConfig)
+    moments: MomentsConfig | None = option(None, "", needs="task=moments", fixed=True)
     clip: ClipFormat = section(ClipFormat)
     model: ModelConfig = section(ModelConfig)
     words: WordsConfig = section(WordsConfig)

@@ -41,11 +41,13 @@ def main(config: Config) -> None:
     """Train, evaluate and report."""
     task = find_task(config.task)
     with session(config.run) as ranks, stop_on_signals() as stop:
-        if config.procedural is not None:
-            _write_videos(config, ranks)
-        reached = control = None
+        earlier, reached, control = task.before(config), None, None
         try:
-            reached = train(config, ranks, stop)
+            for each in filter(None, (earlier, config)):
+                if each.procedural is not None:
+                    _write_videos(each, ranks)
+                outcome = train(each, ranks, stop)
+            reached = outcome
             beside = task.control(config, reached)
             if beside is not None:
                 if ranks.is_main:

@@ -17,6 +17,7 @@ from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.evaluate import Inference, snippet_features
 from engine.models.embedder import Embedder, build_embedder
+from engine.models.image_weights import INSTALLED_NETWORK
 from engine.tasks.zero_shot.trained import load_for_inference
 
 
@@ -83,12 +84,6 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
 
 def _installed(device: torch.device) -> Encoder:
     """The image network whose weights a dependency carries, on four frames of a window, their features averaged."""
-    try:
-        from engine.models.image_weights import INSTALLED_NETWORK
-    except ImportError as error:
-        raise InputError(
-            f"--model installed: this version has no such network ({error}): name a run's folder or a checkpoint file"
-        ) from error
     clip = ClipFormat(num_frames=4, stride=4, short_side=160, crop=160)
     model = build_embedder(ModelConfig(backbone=INSTALLED_NETWORK, weights="installed"), clip, embed_dim=1)
     return BackboneEncoder(model.to(device).eval(), clip, "installed", INSTALLED_NETWORK, device)

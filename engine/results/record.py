@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from engine.errors import InputError
 from engine.results.accuracy import SetResult
@@ -62,6 +62,29 @@ class Results:
         return cls(**known | {"tests": tests, "seen": SetResult.from_dict(tree["seen"]) if tree.get("seen") else None})
 
 
+class Record(Protocol):
+    """What a task's results.json says."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        ...
+
+
+def read_tree(folder: Path) -> dict[str, Any]:
+    """The record of whatever task, as JSON.
+
+    Raises:
+        InputError: there is none, or it is no JSON object.
+    """
+    try:
+        tree = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{FILE} of '{folder}' cannot be read ({error})") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{FILE} of '{folder}' is not what a run writes at its end")
+    return tree
+
+
 def read_results(folder: Path) -> Results:
     """The record of a run or of an evaluation.
 
@@ -81,7 +104,7 @@ def _read(path: Path) -> Results:
 
 
 @contextmanager
-def replacing(folder: Path, results: Results) -> Iterator[None]:
+def replacing(folder: Path, results: Record) -> Iterator[None]:
     """Inside, the tables, pictures and events of an evaluation are written; those of the folder's older one are gone.
 
     results.json comes last: where it is, all else is there. What a kill leaves inside is removed by the next one.

@@ -92,6 +92,11 @@ class Encoder(Protocol):
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray: ...
 
+    def token_states(self, text: str) -> np.ndarray:
+        """What the encoder holds of each token of a text before it pools them: float32 [tokens, D]."""
+        states = self._model.encode([text], output_value="token_embeddings", show_progress_bar=False)[0]
+        return states.float().cpu().numpy()
+
 
 @functools.cache
 def load_encoder(folder: str | None) -> Encoder:

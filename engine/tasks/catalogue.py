@@ -3,10 +3,11 @@
 import difflib
 
 from engine.errors import InputError
+from engine.tasks.moments.task import Moments
 from engine.tasks.task import Task
 from engine.tasks.zero_shot.task import ZeroShot
 
-TASKS: dict[str, type[Task]] = {"zero_shot": ZeroShot}
+TASKS: dict[str, type[Task]] = {"zero_shot": ZeroShot, "moments": Moments}
 
 
 def find_task(name: str) -> type[Task]:

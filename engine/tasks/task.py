@@ -121,6 +121,11 @@ class Task(ABC):
         return None
 
     @staticmethod
+    def before(config: Config) -> Config | None:
+        """The config of a run that is trained first, because this one needs its model; None: there is none."""
+        return None
+
+    @staticmethod
     def control(config: Config, reached: Any) -> Config | None:
         """The config of a second run to hold the first against; None: there is none."""
         return None

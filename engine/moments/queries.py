@@ -1,0 +1,150 @@
+"""Queries -> tokens with vectors: words of GloVe or a word2vec file, or the token states of a sentence encoder.
+
+"a person pours the milk" ──▶ a, person, pour, the, milk ──▶ float32 [L, D]
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from engine.errors import InputError
+from engine.semantics.config import WordSourceConfig
+from engine.semantics.embeddings import unit_rows
+from engine.semantics.sentences import load_encoder
+from engine.semantics.vectors import load_word_vectors
+from engine.semantics.wordnet import verb_lemma
+from engine.semantics.words import word_tables
+
+MAX_TOKENS = 128  # of a query
+
+
+class QueryEncoder(Protocol):
+    """Gives a query its tokens, the same query always the same.
+
+    description: for the log and a checkpoint. dim: D.
+    """
+
+    description: str
+    dim: int
+
+    def tokens(self, query: str) -> np.ndarray:
+        """float32 [L, D], 1 <= L <= `MAX_TOKENS`.
+
+        Raises:
+            InputError: the query is empty, too long, or has no known word.
+        """
+        ...
+
+    def sentence(self, query: str) -> np.ndarray:
+        """The whole query as one unit vector float32 [D], as the vectors of classes are made: to compare windows with.
+
+        Raises:
+            InputError: as `tokens`.
+        """
+        ...
+
+
+def query_words(query: str) -> list[str]:
+    """The words of a query in lower case, in order; small ones stay: 'after' decides which moment is meant."""
+    text = re.sub(r"['’]s\b", "", query.lower())
+    return re.findall(r"[^\W_]+", re.sub(r"['’]", "", text))
+
+
+def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:
+    """Whether a query has a word with a vector. `source` none or sentence: any word.
+
+    Raises:
+        InputError: no such source, or the vectors cannot be read.
+    """
+    if source in ("none", "sentence"):
+        return lambda query: bool(query_words(query))
+    if source not in ("glove", "word2vec"):
+        raise InputError(
+            f"words '{source}' are not known here: take glove, glove:FILE, word2vec:FILE, sentence or none"
+        )
+    words = load_word_vectors(path)
+    return lambda query: any(words.find(word) is not None for word in query_words(query))
+
+
+class WordTokens:
+    """A `QueryEncoder`: a token a word, its vector at unit length, for GloVe after the vocabulary's mean is taken away."""
+
+    def __init__(self, config: WordSourceConfig) -> None:
+        self._words = load_word_vectors(config.path, config.max_words)
+        self._lemmatize = config.lemmatize
+        is_centred = config.centre == "yes" or (config.centre == "auto" and config.source == "glove")
+        self._mean = self._words.mean if is_centred else np.zeros(self._words.dim)
+        self._small = word_tables().plain.stop_words
+        self.dim = self._words.dim
+        self.description = f"words of {self._words.source}{', centred' if is_centred else ''}"
+
+    def tokens(self, query: str) -> np.ndarray:
+        return self._vectors(query, query_words(query)).astype(np.float32)
+
+    def sentence(self, query: str) -> np.ndarray:
+        words = query_words(query)
+        mean = self._vectors(query, [word for word in words if word not in self._small] or words).mean(axis=0)
+        return unit_rows(mean[None])[0][0].astype(np.float32)
+
+    def _vectors(self, query: str, words: list[str]) -> np.ndarray:
+        found = [entry for word in words if (entry := self._entry(word)) is not None]
+        _check_length(query, len(words))
+        if not found:
+            why = f"none of its words ({', '.join(words)}) is in {self._words.source}" if words else "it has no words"
+            raise InputError(f"query {query!r}: {why}: say it in other words")
+        return unit_rows(self._words.vectors(found) - self._mean)[0]
+
+    def _entry(self, word: str) -> str | None:
+        lemma = self._words.find(verb_lemma(word)) if self._lemmatize else None
+        return lemma or self._words.find(word)
+
+
+class EncodedTokens:
+    """A `QueryEncoder`: the states of a sentence encoder's tokens, which know of each other."""
+
+    def __init__(self, config: WordSourceConfig) -> None:
+        self._encoder = load_encoder(config.path)
+        self.dim = self.tokens("a person").shape[1]
+        self.description = f"token states of {self._encoder.name}"
+
+    def tokens(self, query: str) -> np.ndarray:
+        if not query_words(query):
+            raise InputError(f"query {query!r}: it has no words")
+        states = self._encoder.token_states(query)
+        _check_length(query, len(states))
+        return states
+
+    def sentence(self, query: str) -> np.ndarray:
+        return unit_rows(self._encoder([query]))[0][0].astype(np.float32)
+
+
+def _check_length(query: str, count: int) -> None:
+    if count > MAX_TOKENS:
+        raise InputError(f"query '{query[:60]} ...' has {count} words, a query at most {MAX_TOKENS}: name one moment")
+
+
+def open_queries(config: WordSourceConfig) -> QueryEncoder:
+    """What the `words` section of a config means for queries.
+
+    Raises:
+        InputError: a source that has vectors of classes only, or one that cannot be read.
+    """
+    if config.source in ("glove", "word2vec"):
+        return WordTokens(config)
+    if config.source == "sentence":
+        return EncodedTokens(config)
+    raise InputError(
+        f"words.source is {config.source}: queries need the vectors of any word: glove, word2vec or sentence"
+    )
+
+
+class KeptQueries:
+    """The tokens of queries that come again and again, as in training: each is made once."""
+
+    def __init__(self, encoder: QueryEncoder) -> None:
+        self.description, self.dim = encoder.description, encoder.dim
+        self.tokens = functools.cache(encoder.tokens)
+        self.sentence = functools.cache(encoder.sentence)

@@ -1,0 +1,200 @@
+"""Published files of moments, and one's own CSV, as `Noted` rows: nothing is judged here but the form.
+
+    Charades-STA            text lines `VIDEO start end##sentence`, seconds
+    ActivityNet Captions    JSON {VIDEO: {duration, timestamps, sentences}}, seconds
+    TACoS                   the same with fps and num_frames, timestamps in frames
+    QVHighlights            JSON lines (or a JSON list) of {vid, query, duration, relevant_windows}: several windows a query
+    own                     CSV or TSV with the columns video, start, end, query (a header may order them otherwise); a time is
+                            seconds or h:mm:ss.s; rows of one video and one query are the windows of one moment
+
+Which it is the content tells.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+
+_COLUMNS = ("video", "start", "end", "query")
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A query as a file has it.
+
+    place: file and line (or video) for people. windows: (start, end) in seconds, NaN where it is no time.
+    duration: of the video, seconds; NaN: the file does not say.
+    """
+
+    place: str
+    video: str
+    query: str
+    windows: Sequence[tuple[float, float]]
+    duration: float = math.nan
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A row that has not the form of its file."""
+
+    place: str
+    reason: str
+
+
+Row = Noted | Unreadable
+
+
+def read_moments(path: Path) -> list[Row]:
+    """All rows of a file, in its order.
+
+    Raises:
+        InputError: no such file, not text, or of none of the forms above.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"annotations '{path}' cannot be read: {error}") from error
+    lines = text.splitlines()
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if not first:
+        raise InputError(f"annotations '{path}' are empty")
+    if first[0] in "{[":
+        return list(_json(path, text, lines))
+    if "##" in first:
+        return [_charades_line(f"{path.name}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
+    return _table(path, lines)
+
+
+def seconds(value: Any) -> float:
+    """A number of seconds, or text as 12.5, 1:02.5 or 1:00:02.5; NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    if not isinstance(value, str):
+        return float(value)
+    try:
+        parts = [float(part) for part in value.strip().split(":")]
+    except ValueError:
+        return math.nan
+    if len(parts) > 3 or (len(parts) > 1 and min(parts) < 0):
+        return math.nan
+    return sum(part * 60**place for place, part in enumerate(reversed(parts)))
+
+
+def _charades_line(place: str, line: str) -> Row:
+    head, mark, query = line.partition("##")
+    words = head.rsplit(maxsplit=2)
+    if not mark or len(words) != 3:
+        return Unreadable(place, f"not of the form VIDEO start end##sentence: {line[:80]!r}")
+    return Noted(place, words[0], query, [(seconds(words[1]), seconds(words[2]))])
+
+
+def _json(path: Path, text: str, lines: Sequence[str]) -> Iterator[Row]:
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        whole = None
+    if isinstance(whole, dict) and "query" not in whole:
+        for video, entry in whole.items():
+            yield from _video_entry(f"{path.name}: {video}", video, entry)
+    elif whole is not None:
+        for number, entry in enumerate(whole if isinstance(whole, list) else [whole], 1):
+            yield _query_entry(f"{path.name}: entry {number}", entry)
+    else:
+        entries = [(number, line, _parsed(line)) for number, line in enumerate(lines, 1) if line.strip()]
+        if not any(isinstance(entry, dict) for _, _, entry in entries):
+            raise InputError(f"annotations '{path}' are neither JSON nor lines of it: is the file whole?")
+        for number, line, entry in entries:
+            place = f"{path.name}:{number}"
+            yield Unreadable(place, f"no JSON: {line[:80]!r}") if entry is None else _query_entry(place, entry)
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _video_entry(place: str, video: str, entry: Any) -> Iterator[Row]:
+    """The queries of one video, ActivityNet Captions' or TACoS'."""
+    try:
+        spans, sentences = entry["timestamps"], entry["sentences"]
+        is_frames = "duration" not in entry
+        unit = 1 / seconds(entry["fps"]) if is_frames else 1.0
+        duration = seconds(entry["num_frames"]) * unit if is_frames else seconds(entry["duration"])
+        count = max(len(spans), len(sentences))
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        yield Unreadable(place, f"needs timestamps and sentences, and a duration or fps and num_frames: {error!r}")
+        return
+    for number in range(count):
+        where = f"{place}, sentence {number + 1}"
+        if number >= min(len(spans), len(sentences)):
+            yield Unreadable(
+                where, f"{len(spans)} timestamps and {len(sentences)} sentences: this one has no other half"
+            )
+            continue
+        windows = [(start * unit, end * unit) for start, end in _windows([spans[number]])]
+        yield Noted(where, video, _text(sentences[number]), windows, duration)
+
+
+def _query_entry(place: str, entry: Any) -> Row:
+    """One query of QVHighlights, with all its windows."""
+    if (
+        not isinstance(entry, Mapping)
+        or not {"query", "relevant_windows"} <= entry.keys()
+        or not _text(entry.get("vid"))
+    ):
+        return Unreadable(place, "needs vid, query and relevant_windows (a test set without answers has none)")
+    windows = entry["relevant_windows"]
+    if not isinstance(windows, list):
+        return Unreadable(place, f"relevant_windows is no list: {windows!r:.80}")
+    duration = seconds(entry.get("duration"))
+    return Noted(place, _text(entry["vid"]), _text(entry["query"]), _windows(windows), duration)
+
+
+def _windows(values: Sequence[Any]) -> list[tuple[float, float]]:
+    pairs = [value if isinstance(value, list) and len(value) == 2 else (None, None) for value in values]
+    return [(seconds(start), seconds(end)) for start, end in pairs]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _table(path: Path, lines: Sequence[str]) -> list[Row]:
+    """CSV or TSV, with a header or video, start, end, query in this order."""
+    delimiter = max(",\t;", key=lines[0].count)
+    reader = csv.reader(lines, delimiter=delimiter)
+    rows, order = [], dict(zip(_COLUMNS, range(4), strict=True))
+    windows: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    try:
+        for cells in reader:
+            names = [cell.strip().lower() for cell in cells]
+            if not rows and set(_COLUMNS) <= set(names):
+                order = {name: names.index(name) for name in _COLUMNS}
+                continue
+            if not any(names):
+                continue
+            place = f"{path.name}:{reader.line_num}"
+            if len(cells) <= max(order.values()):
+                rows.append(Unreadable(place, f"{len(cells)} columns: it needs {', '.join(order)}"))
+                continue
+            video, query = cells[order["video"]].strip(), cells[order["query"]]
+            window = (seconds(cells[order["start"]]), seconds(cells[order["end"]]))
+            if (video, query) in windows:
+                windows[video, query].append(window)
+            else:
+                rows.append(Noted(place, video, query, windows.setdefault((video, query), [window])))
+    except csv.Error as error:
+        raise InputError(f"annotations '{path}', line {reader.line_num}: {error}") from error
+    if not windows:
+        raise InputError(
+            f"annotations '{path}' have no row of video,start,end,query, and are of no other known form "
+            "(Charades-STA, ActivityNet Captions, TACoS, QVHighlights)"
+        )
+    return rows

@@ -1,0 +1,54 @@
+"""Finding moments without training: how like each window is to the query, smoothed, and where that is high.
+
+cosine of window and query ──▶ mean over neighbours ──▶ above a threshold between its middle and its peak ──▶ moments
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.moments.decoding import merged
+
+SMOOTH = 5  # windows that a mean is over
+THRESHOLDS = (0.3, 0.5, 0.7)  # of the way from the curve's median to its peak
+
+
+def relevance(points: np.ndarray, query: np.ndarray, smooth: int = SMOOTH) -> np.ndarray:
+    """The smoothed cosine of each window with the query: float [W, D], [D] -> float64 [W]."""
+    points, query = np.asarray(points, np.float64), np.asarray(query, np.float64)
+    length = np.linalg.norm(points, axis=1) * np.linalg.norm(query)
+    cosine = points @ query / np.maximum(length, 1e-12)
+    width = min(smooth, len(cosine))
+    before, after = (width - 1) // 2, width // 2
+    total = np.cumsum([0.0, *cosine])
+    place = np.arange(len(cosine))
+    low, high = np.maximum(place - before, 0), np.minimum(place + after + 1, len(cosine))
+    return (total[high] - total[low]) / (high - low)
+
+
+def high_moments(
+    curve: np.ndarray,
+    edges: np.ndarray,
+    *,
+    count: int,
+    max_overlap: float,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> np.ndarray:
+    """The runs of windows above each threshold as moments, the best first: float64 [K, 3], start and end in seconds, score.
+
+    A run's score is how far its mean lies above the mean of all others, so that neither a single window nor the whole wins.
+
+    Args:
+        curve: float [W]. edges: float64 [W + 1], seconds.
+    """
+    middle, peak, total = float(np.median(curve)), float(curve.max()), float(curve.sum())
+    found = [(edges[0], edges[-1], 0.0)]
+    for share in thresholds:
+        is_high = np.concatenate([[False], curve >= middle + share * (peak - middle), [False]])
+        starts, ends = (np.flatnonzero(is_high[1:] & ~is_high[:-1]), np.flatnonzero(is_high[:-1] & ~is_high[1:]))
+        for start, end in zip(starts, ends, strict=True):
+            inside, others = float(curve[start:end].sum()), len(curve) - (end - start)
+            if others:
+                rest = (total - inside) / others
+                found.append((edges[start], edges[end], inside / (end - start) - rest))
+    return merged(np.array(found), count, max_overlap)

@@ -1,0 +1,175 @@
+"""What a moment run trains on and is measured on: queries with their true windows, beside the features of their videos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from engine.config import Config
+from engine.data.manifest import Manifest
+from engine.distributed import Ranks, barrier
+from engine.errors import InputError
+from engine.features.cache import FeatureCache
+from engine.features.encoder import Encoder, build_encoder
+from engine.features.extract import extract
+from engine.features.windows import parse_grid
+from engine.moments.annotations import Annotations, VideoNames
+from engine.moments.config import MomentsConfig
+from engine.moments.drawn import write_drawn_moments
+from engine.moments.queries import KeptQueries, open_queries
+from engine.moments.segments import Segments, cut_segments
+
+_VIDEOS_HELD = 1024  # in memory, cut into segments
+
+
+@dataclass(frozen=True)
+class MomentSet:
+    """Queries of one purpose.
+
+    name: of the split, or "held out". annotations: their videos named as the features are.
+    tokens: float32 [L, E] of each query.
+    """
+
+    name: str
+    annotations: Annotations
+    tokens: Sequence[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+
+@dataclass(frozen=True)
+class MomentData:
+    """All of a run's queries, and the features.
+
+    labels: the training set's windows as they are learnt, with `boundary_noise`. encoder: what the features came from, if the
+    run knows it. notes: lines for the log.
+    """
+
+    config: MomentsConfig
+    features: FeatureCache
+    queries: KeptQueries
+    train: MomentSet
+    labels: Sequence[np.ndarray]
+    held_out: MomentSet | None
+    tests: Sequence[MomentSet]
+    encoder: Encoder | None
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "segments", lru_cache(_VIDEOS_HELD)(self._segments))
+
+    def _segments(self, video: str) -> Segments:
+        try:
+            return cut_segments(self.features[video], self.config.segment_s)
+        except InputError as error:
+            raise InputError(f"'{video}': {error}") from error
+
+
+def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
+    """Draw and extract what the config asks for, on rank 0; read the annotations and the features.
+
+    Raises:
+        InputError: what cannot be read or had, a split without queries, features that have no video of them.
+    """
+    moments = config.moments
+    if moments is None:
+        raise InputError("task moments needs a section moments: see configs/moments_quickstart.yaml")
+    encoder = _encoder(config, ranks)
+    annotations, manifest = _drawn(moments, ranks)
+    if encoder is not None:
+        if ranks.is_main:
+            span = encoder.clip.num_frames * encoder.clip.stride
+            extract(
+                Manifest.load(manifest), encoder, Path(moments.features), parse_grid(moments.window, moments.hop, span)
+            )
+        barrier()
+    features = FeatureCache(Path(moments.features), digest=encoder.digest if encoder else None)
+    known, notes = _known(Annotations.load(annotations), features)
+    queries = KeptQueries(open_queries(config.words))
+    train = known.of_splits(moments.train)
+    is_held = _held_out(train.videos, moments.held_out)
+    held = _set("held out", train.select(is_held), queries) if is_held.any() else None
+    tests = [_set(split, known.of_splits([split]), queries) for split in moments.tests]
+    empty = [split for split, part in zip(moments.tests, tests, strict=True) if not len(part)]
+    if not (~is_held).any():
+        empty.insert(0, ", ".join(moments.train) or "all")
+    if empty:
+        there = ", ".join(sorted(set(known.splits)))
+        raise InputError(f"moments '{annotations}' have no query of the split {', '.join(empty)}: there are {there}")
+    shown = _set("training", train.select(~is_held), queries)
+    labels = jittered(shown.annotations, moments.boundary_noise, moments.noise_seed)
+    return MomentData(moments, features, queries, shown, labels, held, tests, encoder, notes)
+
+
+def jittered(annotations: Annotations, sigma: float, seed: int) -> list[np.ndarray]:
+    """The windows with starts and ends moved by normal noise of `sigma` lengths: as if other people had marked them.
+
+    Each is moved once and for all; it stays within the video and keeps at least a tenth of its length.
+    """
+    if not sigma:
+        return list(annotations.windows)
+    moved = []
+    for row, (windows, duration) in enumerate(zip(annotations.windows, annotations.durations, strict=True)):
+        length = windows[:, 1] - windows[:, 0]
+        noise = np.random.default_rng((seed, row)).normal(0, sigma, windows.shape) * length[:, None]
+        start, end = np.sort(windows + noise, axis=1).T
+        middle, half = (start + end) / 2, np.maximum(end - start, length / 10) / 2
+        limit = duration if np.isfinite(duration) else np.inf
+        middle = np.clip(middle, length / 20, limit - length / 20)
+        moved.append(np.stack([np.maximum(middle - half, 0), np.minimum(middle + half, limit)], axis=1))
+    return moved
+
+
+def _encoder(config: Config, ranks: Ranks) -> Encoder | None:
+    from engine.config import load_config
+
+    if config.moments.encoder is None:
+        return None
+    folder = load_config(Path(config.moments.encoder), []).run.folder
+    return build_encoder(folder, ranks.device)
+
+
+def _drawn(moments: MomentsConfig, ranks: Ranks) -> tuple[Path, Path | None]:
+    """The table of moments and the manifest, drawn first where the config says so."""
+    annotations, manifest = (Path(path) if path else None for path in (moments.annotations, moments.manifest))
+    if moments.drawn is not None:
+        folder = Path(moments.drawn.folder)
+        if ranks.is_main:
+            write_drawn_moments(moments.drawn)
+        barrier()
+        annotations = annotations or folder / "manifest.moments.parquet"
+        manifest = manifest or folder / "manifest.parquet"
+    return annotations, manifest
+
+
+def _known(annotations: Annotations, features: FeatureCache) -> tuple[Annotations, list[str]]:
+    """The queries whose videos have features, named as those are."""
+    names = VideoNames(features.videos)
+    found = [names.find(video) for video in annotations.videos]
+    has_one = np.array([len(each) == 1 for each in found], dtype=bool)
+    known = annotations.select(has_one)
+    videos = [next(iter(found[row])) for row in np.flatnonzero(has_one)]
+    durations = np.array([features[video].duration_s for video in videos], dtype=np.float64)
+    known = replace(known, videos=videos, durations=durations)
+    lacking = {video for video, one in zip(annotations.videos, has_one, strict=True) if not one}
+    if not len(known):
+        raise InputError(
+            f"the features in '{features.folder}' are of none of the videos that the moments name (the first: "
+            f"{next(iter(annotations.videos), 'there is none')}): extract the features of these videos"
+        )
+    return known, [f"left out: queries of {len(lacking)} videos without features"] if lacking else []
+
+
+def _held_out(videos: Sequence[str], share: float) -> np.ndarray:
+    """bool [N]: the queries of that share of the videos, the same in every run, seed and order."""
+    names = sorted(set(videos))
+    count = round(share * len(names))
+    held = set(np.array(names, dtype=object)[np.random.default_rng(0).permutation(len(names))[:count]])
+    return np.array([video in held for video in videos], dtype=bool)
+
+
+def _set(name: str, annotations: Annotations, queries: KeptQueries) -> MomentSet:
+    return MomentSet(name, annotations, [queries.tokens(query) for query in annotations.queries])

@@ -1,0 +1,69 @@
+"""A trained moment search, rebuilt from its checkpoint alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint
+from engine.config import Config
+from engine.ema import evaluated_weights
+from engine.errors import InputError
+from engine.features.cache import Stamp
+from engine.moments.network import MomentNetwork
+from engine.moments.queries import open_queries
+from engine.moments.search import MomentFinder
+from engine.precision import choose_precision
+from engine.schema import parse
+
+FIELDS = ("features", "features_digest", "video_dim", "query_dim")  # of a checkpoint, beside those that every one has
+
+
+@dataclass(frozen=True)
+class LoadedFinder:
+    """finder: ready to search. stamp: of the features that it was trained with. path: the checkpoint."""
+
+    finder: MomentFinder
+    stamp: Stamp
+    path: Path
+
+    def check(self, stamp: Stamp) -> None:
+        """Refuse features that are of another kind than those it was trained with.
+
+        Raises:
+            InputError: they are.
+        """
+        if stamp.digest != self.stamp.digest or stamp.width != self.stamp.width:
+            raise InputError(
+                f"'{self.path}' was trained with features of the model {self.stamp.model}, digest {self.stamp.digest[:12]}; "
+                f"these are features of another model, {stamp.model}, {stamp.digest[:12]}: extract them with that one"
+            )
+
+
+def load_finder(path: Path, device: torch.device) -> LoadedFinder:
+    """The model of a checkpoint, or of a run folder's best one, in eval mode on `device`.
+
+    Raises:
+        InputError: there is none, or it is of another task or version.
+    """
+    file = checkpoint_file(Path(path))
+    state = read_checkpoint(file)
+    try:
+        config = parse(Config, state["config"])
+    except InputError as error:
+        raise InputError(f"checkpoint '{file}' is of another version, its config is not understood: {error}") from error
+    if config.task != "moments" or config.moments is None:
+        raise InputError(f"checkpoint '{file}' is of the task '{config.task}': only a model of moments finds them")
+    check_fields(state, FIELDS, file)
+    queries = open_queries(config.words)
+    if queries.dim != state["query_dim"]:
+        raise InputError(
+            f"checkpoint '{file}' needs word vectors of {state['query_dim']} numbers, these have {queries.dim}"
+        )
+    network = MomentNetwork(state["video_dim"], state["query_dim"], config.moments)
+    try:
+        network.load_state_dict(network_weights(evaluated_weights(state, config.evaluate.weights, file)))
+    except RuntimeError as error:
+        raise InputError(f"checkpoint '{file}' holds other weights than its config describes: {error}") from error
+    finder = MomentFinder(network.to(device).eval(), queries, config.moments, device, choose_precision("fp32", device))
+    return LoadedFinder(finder, Stamp.of(state["features"]), file)

@@ -1,0 +1,150 @@
+"""Published forms of annotations and one's own, with what is wrong in them."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from engine.errors import InputError
+from engine.moments.annotations import Annotations, Report, VideoNames, check, joined
+from engine.moments.readers import Noted, Unreadable, read_moments, seconds
+
+
+def written(path, text):
+    path.write_text(text, encoding="utf-8")
+    return read_moments(path)
+
+
+def checked(rows, manifest=None, knows=lambda query: "xyzzy" not in query):
+    report = Report()
+    return check(rows, "train", manifest, knows, report), report
+
+
+def test_charades_lines(tmp_path):
+    rows = written(
+        tmp_path / "a.txt",
+        "AO8RW 0.0 6.9##a person puts a book on a shelf.\n\nno mark\nX 8.0 7.0##back ## wards\nY 1##one\nZ a b##c\n",
+    )
+    assert rows[0] == Noted("a.txt:1", "AO8RW", "a person puts a book on a shelf.", [(0.0, 6.9)], rows[0].duration)
+    assert math.isnan(rows[0].duration)
+    assert [row.place for row in rows if isinstance(row, Unreadable)] == ["a.txt:3", "a.txt:5"]
+    found, report = checked(rows)
+    assert found.queries == ("a person puts a book on a shelf.",)
+    assert report.counts == {"unreadable": 2, "not_a_time": 1, "ends_before_start": 1}
+    assert report.rows[1] == ("a.txt:4", "ends_before_start", "8 to 7 s")
+
+
+def test_captions_in_seconds_and_in_frames(tmp_path):
+    entries = {"v_1": {"duration": 50, "timestamps": [[0.5, 50.2], [3, 4], [7]], "sentences": ["A b. ", " c d"]},
+               "v_2": {"duration": 9}, "v_3": None}  # fmt: skip
+    rows = written(tmp_path / "captions.json", json.dumps(entries))
+    assert [type(row) for row in rows] == [Noted, Noted, Unreadable, Unreadable, Unreadable]
+    found, report = checked(rows)
+    assert found.queries == ("A b.", "c d")
+    np.testing.assert_array_equal(found.windows[0], [[0.5, 50.0]])
+    assert ("captions.json: v_1, sentence 1", "ends_after_video", "0.5 to 50.2 s of 50 s") in report.rows
+    assert report.counts == {"unreadable": 3, "ends_after_video": 1}
+    frames = {"s1.avi": {"fps": 25.0, "num_frames": 1000, "timestamps": [[50, 100]], "sentences": ["She takes out a kiwi"]},
+              "s2.avi": {"fps": 0, "num_frames": 9, "timestamps": [], "sentences": []}}  # fmt: skip
+    found, report = checked(written(tmp_path / "tacos.json", json.dumps(frames)))
+    assert found.videos == ("s1.avi",) and found.durations.tolist() == [40.0] and report.counts == {"unreadable": 1}
+    np.testing.assert_allclose(found.windows[0], [[2.0, 4.0]])
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_queries_of_several_windows(tmp_path, as_list):
+    entries = [
+        {
+            "qid": 1,
+            "query": "A girl cooks",
+            "duration": 150,
+            "vid": "x_210.0_360.0",
+            "relevant_windows": [[82, 150], [0, 2]],
+        },
+        {"qid": 2, "query": "no answer", "duration": 150, "vid": "y"},
+        {
+            "qid": 3,
+            "query": "parts",
+            "duration": 150,
+            "vid": "y",
+            "relevant_windows": [[1, 1], [5, 9], [160, 170], None],
+        },
+        {"qid": 4, "query": "nothing", "duration": 150, "vid": "y", "relevant_windows": []},
+        {"query": ["no", "text"], "duration": None, "vid": "y", "relevant_windows": [[0, 1]]},
+    ]
+    lines = "\n".join(map(json.dumps, entries))
+    text = json.dumps(entries) if as_list else lines + '\n{"torn": '
+    found, report = checked(written(tmp_path / "val.jsonl", text))
+    assert found.videos == ("x_210.0_360.0", "y")
+    assert [window.tolist() for window in found.windows] == [[[82, 150], [0, 2]], [[5, 9]]]
+    assert report.counts == {
+        "unreadable": 1 if as_list else 2, "no_query": 1, "no_window": 1, "not_a_time": 1, "no_length": 1, "after_video": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", [",", "\t", ";"])
+def test_ones_own_table(tmp_path, mark):
+    lines = [
+        ("Query", "video", "END", "start"),
+        ("the dog, barks", "a.mp4", "0:12.5", "2"),
+        ("the dog, barks", "a.mp4", "30", "0:00:20"),
+        ("xyzzy", "a.mp4", "3", "2"),
+        ("runs", "b.mp4", "-1", "-3"),
+        ("runs", "b.mp4", "4", "-3"),
+        ("short", "b.mp4"),
+    ]
+    text = "\r\n".join(mark.join(f'"{cell}"' for cell in line) for line in lines)
+    rows = written(tmp_path / "own.csv", "\ufeff" + text)
+    found, report = checked(rows)
+    assert found.queries == ("the dog, barks", "runs")
+    assert [window.tolist() for window in found.windows] == [[[2, 12.5], [20, 30]], [[0, 4]]]
+    assert report.counts == {"unreadable": 1, "no_known_word": 1, "ends_before_start": 1, "starts_before_video": 1}
+    bare = written(tmp_path / "bare.tsv", "a.mp4\t1\t2\tjumps\n")
+    assert bare == [Noted("bare.tsv:1", "a.mp4", "jumps", [(1.0, 2.0)], bare[0].duration)]
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "{torn", "what is this\nfile", "[1,", '"text"'])
+def test_what_is_no_annotation_is_refused(tmp_path, text):
+    with pytest.raises(InputError, match=r"annotations '.*moments"):
+        written(tmp_path / "moments", text)
+
+
+def test_no_file_and_no_text_are_refused(tmp_path):
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\x81")
+    for name in ("bytes", "absent", "."):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_moments(tmp_path / name)
+
+
+def test_times():
+    assert [seconds(v) for v in (3, "2.5", "1:02.5", "1:00:02", "-1")] == [3, 2.5, 62.5, 3602, -1]
+    assert all(math.isnan(seconds(v)) for v in ("", "a", "1:-2", "1:2:3:4", None, True, [1], "nan"))
+    assert checked([Noted("p", "v", "q", [(0.0, math.inf)])])[1].counts == {"not_a_time": 1}
+
+
+def test_videos_are_found_by_any_usual_name():
+    names = VideoNames(
+        ["a/AO8RW.mp4", "v_1.mkv", "b/x_210.0_360.0.mp4", "a/same.mp4", "b/same.mp4", "store/store.index/t.avi"]
+    )
+    assert names.find("AO8RW") == {"a/AO8RW.mp4"} == names.find("AO8RW.avi") == names.find("a/AO8RW")
+    assert names.find("x_210.0_360.0") == {"b/x_210.0_360.0.mp4"}
+    assert names.find("same") == {"a/same.mp4", "b/same.mp4"} and names.find("b/same.mp4") == {"b/same.mp4"}
+    assert names.find("t.mp4") == {"store/store.index/t.avi"}
+    assert names.find("x_210.0") == set() == names.find("")
+
+
+def test_a_table_comes_back_as_it_was(tmp_path):
+    rows = [Noted("p", "v", "q \n  r", [(0.25, 1.0), (3.0, 4.125)], 9.5), Noted("p", "w", "s", [(0.0, 2.0)])]
+    found = joined([checked(rows)[0], checked(rows[1:])[0]])
+    found.save(tmp_path / "deep" / "m.parquet")
+    again = Annotations.load(tmp_path / "deep" / "m.parquet")
+    assert (again.videos, again.queries, again.splits) == (["v", "w", "w"], ["q r", "s", "s"], ["train"] * 3)
+    np.testing.assert_array_equal(again.durations, [9.5, np.nan, np.nan])
+    assert [w.tolist() for w in again.windows] == [[[0.25, 1.0], [3.0, 4.125]], [[0, 2]], [[0, 2]]]
+    assert len(again.of_splits(["test"])) == 0 and len(again.of_splits([])) == 3
+    for path, text in ((tmp_path / "no.parquet", "no moments"), (tmp_path / "text.parquet", "no table of moments")):
+        if text != "no moments":
+            path.write_text("text")
+        with pytest.raises(InputError, match=text):
+            Annotations.load(path)

@@ -1,0 +1,285 @@
+"""Moment search as a task: drawn videos, real features, the engine's loop; resumed, distributed, measured beside its controls."""
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from engine.build import build_run
+from engine.config import Config, load_config
+from engine.data.manifest import Manifest
+from engine.distributed import Ranks
+from engine.errors import InputError
+from engine.features.cache import FeatureCache
+from engine.features.encoder import build_encoder
+from engine.features.extract import extract
+from engine.features.windows import WindowGrid
+from engine.moments.annotations import Annotations
+from engine.moments.config import DrawnMomentsConfig, MomentsConfig
+from engine.moments.drawn import write_drawn_moments
+from engine.moments.segments import Segments
+from engine.preemption import Preempted, StopVote
+from engine.schema import parse
+from engine.tasks.moments.batches import MomentBatches, as_batch, cut_sample
+from engine.tasks.moments.data import jittered
+from engine.tasks.moments.outcome import other_queries
+from engine.tasks.moments.task import Moments
+from engine.tasks.moments.trained import load_finder
+from engine.train import train
+from tests import jobs
+from tests.environment import ROOT
+from tests.jobs import losses, same_weights
+from tests.small_run import write_run
+from tests.test_step import StopAfter
+
+CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+DRAWN = {
+    "things": ["ball", "star", "house"], "movements": ["falling", "circling", "growing"], "num_unseen": 3, "videos": 10,
+    "tests": 4, "min_actions": 3, "max_actions": 4, "min_frames": 8, "max_frames": 14, "size": 32,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with a few drawn videos, their moments, and features of a network that nobody trained."""
+    folder = tmp_path_factory.mktemp("moments")
+    manifest, _ = write_drawn_moments(DrawnMomentsConfig(folder=str(folder / "videos"), **DRAWN))
+    write_run(folder / "network")
+    encoder = build_encoder(str(folder / "network"), CPU.device)
+    extract(Manifest.load(manifest), encoder, folder / "features", WindowGrid(4, 2))
+    return folder
+
+
+def tree(made: Path, folder: Path, **changed: dict) -> dict:
+    """A run of seconds; `changed` are single keys of its sections."""
+    sections = {
+        "run": {"folder": str(folder), "device": "cpu", "cpu_threads": 1},
+        "moments": {
+            "features": str(made / "features"), "annotations": str(made / "videos" / "manifest.moments.parquet"),
+            "held_out": 0.2, "width": 16, "heads": 2,
+        },
+        "train": {"epochs": 4, "batch_size": 4, "lr": 1e-3, "schedule": "constant", "grad_clip": 1.0},
+        "evaluate": {"every_epochs": 2},
+        "log": {"every_steps": 1},
+    }  # fmt: skip
+    return {"task": "moments", **{name: {**section, **changed.get(name, {})} for name, section in sections.items()}}
+
+
+def config(made: Path, folder: Path, **changed: dict) -> Config:
+    return parse(Config, tree(made, folder, **changed))
+
+
+def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
+    outcome = train(config(made, tmp_path), CPU, StopVote())
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert record == outcome.results.to_dict()
+    test = record["tests"]["test"]
+    queries = Annotations.load(made / "videos" / "manifest.moments.parquet").of_splits(["test"])
+    assert test["model"]["num_queries"] == len(queries) == test["wrong_queries"]["num_queries"]
+    assert test["untrained"] is None  # the features are no points of the word space
+    assert 0 < test["prior"]["R@1_IoU0.3"] <= 1 and test["model"]["mAP"] is None
+    assert list(losses(tmp_path)) == list(range(1, len(losses(tmp_path)) + 1))
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert len(board.Scalars("held_out/mean_IoU")) == 2
+    assert board.Scalars("test/model/R@1_IoU0.5")[-1].value == pytest.approx(test["model"]["R@1_IoU0.5"])
+    log = (tmp_path / "log.txt").read_text()
+    assert "chosen by held-out mean IoU" in log and "queries: words of GloVe" in log
+    again = train(config(made, tmp_path), CPU, StopVote())
+    assert again.results.to_dict() == record and len((tmp_path / "log.txt").read_text()) == len(log)  # nothing was done
+    Moments.show(again, None)
+
+
+def test_it_learns_what_it_is_shown(made, tmp_path):
+    options = {"moments": {"held_out": 0.0, "dropout": 0.0, "tests": ["train"]}, "train": {"epochs": 60, "lr": 5e-3}}
+    outcome = train(config(made, tmp_path, **options), CPU, StopVote())
+    result = outcome.results.tests["train"]
+    assert (
+        result["model"]["R@1_IoU0.5"] > max(result["prior"]["R@1_IoU0.5"], result["wrong_queries"]["R@1_IoU0.5"]) + 0.2
+    )
+
+
+def test_a_stopped_run_resumes_bit_for_bit(made, tmp_path):
+    train(config(made, tmp_path / "whole"), CPU, StopVote())
+    with pytest.raises(Preempted):
+        train(config(made, tmp_path / "cut"), CPU, StopAfter(11))
+    train(config(made, tmp_path / "cut"), CPU, StopVote())
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert same_weights(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_two_ranks_train_what_one_does(made, tmp_path):
+    for ranks in (1, 2):
+        changed = {"moments": {"dropout": 0.0}, "train": {"epochs": 2, "precision": "fp64"}}
+        path = tmp_path / f"{ranks}.yaml"
+        path.write_text(yaml.safe_dump(tree(made, tmp_path / str(ranks), **changed)))
+        jobs.run(path, ranks=ranks)
+    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
+    assert one.keys() == two.keys() and one == pytest.approx(two, rel=1e-6)
+    records = [json.loads((tmp_path / name / "results.json").read_text())["tests"] for name in ("1", "2")]
+    assert records[0] == records[1]  # each rank has found its share of the queries
+
+
+def test_a_resumed_run_must_have_the_same_features_and_options(made, tmp_path):
+    train(config(made, tmp_path, train={"epochs": 1}), CPU, StopVote())
+    with pytest.raises(InputError, match=r"another moments\.fusion \(cross there, late here\)"):
+        build_run(config(made, tmp_path, moments={"fusion": "late"}), CPU, StopVote())
+    with pytest.raises(InputError, match=r"another moments\.held_out"):
+        build_run(config(made, tmp_path, moments={"held_out": 0.5}), CPU, StopVote())
+    torch.manual_seed(1)
+    write_run(made / "another", words={"source": "random", "dim": 9}, embed_dim=9)
+    manifest = Manifest.load(made / "videos" / "manifest.parquet")
+    model = build_encoder(str(made / "another"), CPU.device)
+    model.digest = "0" * 32
+    extract(manifest, model, tmp_path / "others", WindowGrid(4, 2))
+    with pytest.raises(InputError, match="another model of the features"):
+        build_run(config(made, tmp_path, moments={"features": str(tmp_path / "others")}), CPU, StopVote())
+    found = load_finder(tmp_path, CPU.device)
+    with pytest.raises(InputError, match="features of another model"):
+        found.check(dataclasses.replace(found.stamp, digest="0" * 32))
+
+
+def test_a_trained_model_finds_moments_in_a_video_of_any_length(made, tmp_path):
+    train(config(made, tmp_path, moments={"segments": 16}, train={"epochs": 1}), CPU, StopVote())
+    found = load_finder(tmp_path, CPU.device)
+    cache = FeatureCache(made / "features")
+    found.check(cache.stamp)
+    for video in (cache[cache.videos[0]], repeated(cache[cache.videos[0]], 9)):
+        for moments in found.finder.find(video, ["ball falling", "the star circles after the house grows"], 3):
+            assert 1 <= len(moments) <= 3 and (np.diff(moments[:, 2]) <= 0).all()
+            assert (moments[:, 0] >= 0).all() and (moments[:, 0] < moments[:, 1]).all()
+            assert (moments[:, 1] <= video.duration_s + 1e-9).all()
+    for query, told in (("", "has no words"), ("qzxw vvkjq", "none of its words"), ("ball " * 129, "129 words")):
+        with pytest.raises(InputError, match=told):
+            found.finder.find(cache[cache.videos[0]], [query])
+
+
+def repeated(video, times):
+    starts = np.concatenate([video.start_s + k * video.duration_s for k in range(times)])
+    ends = np.concatenate([video.end_s + k * video.duration_s for k in range(times)])
+    return SimpleNamespace(
+        features=np.tile(video.features, (times, 1)), start_s=starts, end_s=ends, duration_s=video.duration_s * times
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"annotations": "none.parquet"}, "no moments at"),
+        ({"features": "nowhere"}, "no features in"),
+        ({"tests": ["tset"]}, "no query of the split tset: there are test, train"),
+        ({"train": ["x"]}, "no query of the split x"),
+    ],
+)
+def test_what_is_missing_is_told(made, tmp_path, changed, told):
+    with pytest.raises(InputError, match=told):
+        build_run(config(made, tmp_path, moments=changed), CPU, StopVote())
+
+
+def test_keys_that_do_not_fit_are_told(made, tmp_path):
+    for changed, told in (
+        ({"width": 10, "heads": 4}, "does not divide over 4 heads"),
+        ({"annotations": None}, "annotations are missing"),
+        ({"encoder": "x.yaml"}, "encoder needs the manifest"),
+    ):
+        with pytest.raises(InputError, match=told):
+            config(made, tmp_path, moments=changed)
+    with pytest.raises(InputError, match="needs a section moments"):
+        build_run(
+            parse(Config, {"task": "moments", "run": {"folder": str(tmp_path), "device": "cpu"}}), CPU, StopVote()
+        )
+
+
+def data_of(made: Path, folder: Path, **changed: object) -> Moments:
+    return build_run(config(made, folder, moments=changed), CPU, StopVote()).task
+
+
+def test_batches_are_a_function_of_seed_epoch_and_position(made, tmp_path):
+    task = data_of(made, tmp_path)
+
+    def rows(rank, world_size, start, count):
+        stream = MomentBatches(task.data, 5, 4, rank, world_size, CPU.device, torch.float32, start)
+        return [next(stream).video.tolist() for _ in range(count)]
+
+    size = task.epoch_size
+    whole = [row for batch in rows(0, 1, (0, 0), size) for row in batch]
+    assert all(sorted(whole[k * size : (k + 1) * size]) == list(range(size)) for k in range(4))
+    assert [row for batch in rows(0, 1, (1, 2), 3) for row in batch] == whole[size + 2 : size + 14]
+    shares = zip(rows(0, 2, (0, 0), 5), rows(1, 2, (0, 0), 5), strict=True)
+    assert [row for mine, theirs in shares for pair in zip(mine, theirs, strict=True) for row in pair] == whole[:20]
+    with pytest.raises(InputError, match="does not divide over 3 ranks"):
+        rows(0, 3, (0, 0), 1)
+
+
+def test_parts_of_long_videos_hold_the_moment_where_they_should(made, tmp_path):
+    task = data_of(made, tmp_path, segments=16)
+    data, count = task.data, 100
+    edges = np.arange(count + 1.0)
+    object.__setattr__(
+        data, "segments", lambda video: Segments(np.arange(count)[:, None] * np.ones((1, 3), np.float32), edges)
+    )
+    generator = np.random.default_rng(0)
+    for window in ([3.0, 9.0], [0.0, 1.0], [95.0, 100.0], [20.0, 70.0], [0.0, 100.0]):
+        data.labels[0] = np.array([window, [40.0, 45.0]])
+        for draw in generator.random((60, 3)):
+            sample = cut_sample(data, 0, draw)
+            offset = int(sample.segments.features[0, 0])
+            assert len(sample.segments) == 16 == len(sample.inside) and sample.segments.edges[0] == offset
+            start, end = window if draw[0] < 0.5 else (40.0, 45.0)
+            assert sample.has_moment == (start < offset + 16 and end > offset)
+            cells = offset + np.arange(16)
+            expected = [(window[0] <= cell < window[1]) or (40 <= cell < 45) for cell in cells]
+            assert sample.inside.tolist() == expected
+            if sample.has_moment:
+                assert (sample.first + offset, sample.last + offset) == (max(start, offset), min(end, offset + 16) - 1)
+            if draw[2] >= 0.2:
+                shared = min(end, offset + 16) - max(start, offset)
+                assert sample.has_moment and shared == min(end - start, 16)
+    batch = as_batch([cut_sample(data, 0, draw) for draw in generator.random((5, 3))], CPU.device, torch.float32)
+    parts = batch.chunk(2)
+    assert [len(part) for part in parts] == [3, 2] and torch.equal(parts[1].inside, batch.inside[3:])
+
+
+def test_boundary_noise_is_drawn_once_and_stays_in_the_video():
+    windows = [np.array([[10.0, 20.0], [0.0, 4.0]])] * 400
+    table = Annotations(["v"] * 400, ["q"] * 400, ["train"] * 400, np.full(400, 25.0), windows)
+    assert all(a is b for a, b in zip(jittered(table, 0.0, 0), windows, strict=True))
+    moved, again, other = jittered(table, 0.25, 0), jittered(table, 0.25, 0), jittered(table, 0.25, 1)
+    assert all(np.array_equal(a, b) for a, b in zip(moved, again, strict=True))
+    stacked = np.stack(moved)
+    assert not np.array_equal(stacked, np.stack(other))
+    assert (stacked >= 0).all() and (stacked <= 25).all()
+    length = stacked[..., 1] - stacked[..., 0]
+    assert (length[:, 0] >= 1 - 1e-9).all() and (length[:, 1] >= 0.2 - 1e-9).all()
+    assert stacked[:, 0].mean(axis=0) == pytest.approx([10, 20], abs=0.5) and stacked[:, 0, 0].std() == pytest.approx(
+        2.5, rel=0.1
+    )
+
+
+def test_wrong_queries_are_of_other_videos_and_each_is_used_once():
+    rng = np.random.default_rng(0)
+    for counts in ([3, 3], [1, 1, 1], [5, 2, 4, 1, 3], rng.integers(1, 9, 40).tolist()):
+        videos = [f"v{k}" for k, count in enumerate(counts) for _ in range(count)]
+        videos = [videos[i] for i in rng.permutation(len(videos))]
+        other = other_queries(videos)
+        if 2 * max(counts) > len(videos):
+            assert len(other) == 0
+            continue
+        assert sorted(other.tolist()) == list(range(len(videos)))
+        assert all(videos[row] != videos[k] for k, row in enumerate(other))
+
+
+def test_published_configs_parse():
+    for name in ("charades", "activitynet", "tacos", "qvhighlights"):
+        found = load_config(ROOT / "configs" / f"moments_{name}.yaml", [])
+        assert found.task == "moments" and isinstance(found.moments, MomentsConfig) and found.train.lr == 1e-4
+    assert Moments.before(found) is None
+    before = Moments.before(
+        load_config(ROOT / "configs" / "moments_quickstart.yaml", ["run.device=cpu", "run.cpu_threads=1"])
+    )
+    assert (before.task, before.run.device, before.run.cpu_threads) == ("zero_shot", "cpu", 1)

@@ -1,0 +1,37 @@
+"""tools/compare_moments.py: runs that differ in their seeds alone become one row with mean and spread."""
+
+import json
+
+from tests.small_run import call_tool
+
+
+def write(folder, recall, **options):
+    part = {"R@1_IoU0.3": 0.5, "R@1_IoU0.5": 0.4, "R@1_IoU0.7": recall, "R@5_IoU0.7": 0.6, "mean_IoU": 0.3, "mAP": None}
+    split = {"model": part, "wrong_queries": None, "untrained": None, "prior": {"R@1_IoU0.7": 0.1}}
+    tree = {
+        "task": "moments",
+        "options": options,
+        "test_queries": {"test": 9},
+        "features": {"digest": "a"},
+        "tests": {"test": split},
+    }
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(tree))
+    return folder
+
+
+def test_runs_of_one_kind_are_a_row(tmp_path, monkeypatch, capsys):
+    runs = [write(tmp_path / f"a{k}", 0.2 * k, fusion="cross", noise_seed=k) for k in (1, 2, 3)]
+    runs.append(write(tmp_path / "b", 0.7, fusion="late", noise_seed=0))
+    assert call_tool("compare_moments.py", *runs, monkeypatch=monkeypatch) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "cross test model 3 50.0 +- 0.0 40.0 +- 0.0 40.0 +- 20.0 60.0 +- 0.0 30.0 +- 0.0" in lines
+    assert "late test model 1 50.0 +- 0.0 40.0 +- 0.0 70.0 +- 0.0 60.0 +- 0.0 30.0 +- 0.0" in lines
+    assert "cross test no query 3 - - 10.0 +- 0.0 - -" in lines
+
+
+def test_another_run_is_refused(tmp_path, monkeypatch, capsys):
+    (tmp_path / "results.json").write_text('{"checkpoint": "best.pt"}')
+    assert call_tool("compare_moments.py", tmp_path, monkeypatch=monkeypatch) == 2
+    assert "is not one of moments" in capsys.readouterr().err
+    assert call_tool("compare_moments.py", tmp_path / "none", monkeypatch=monkeypatch) == 2

@@ -1,0 +1,53 @@
+"""tools/index_moments.py as a user runs it: annotations and a manifest in, a table and a report out."""
+
+import json
+
+from engine.data.manifest import Manifest
+from engine.moments.annotations import Annotations
+from tests.small_run import call_tool
+
+
+def run(monkeypatch, *words):
+    return call_tool("index_moments.py", *words, monkeypatch=monkeypatch)
+
+
+def test_annotations_become_a_table_beside_the_manifest(videos, tmp_path, monkeypatch, capsys):
+    raw, _ = videos
+    manifest = Manifest.load(raw)
+    path, duration = manifest.table.column("path")[0].as_py(), manifest.table.column("duration")[0].as_py()
+    stem = path.rpartition(".")[0]
+    (tmp_path / "my_train.txt").write_text(
+        f"{stem} 0.0 99##a person waves.\nabsent 0 1##a person waves\n{stem} 0 0.1##xqzw vvkj\n"
+    )
+    (tmp_path / "other.csv").write_text(f"video,start,end,query\n{path},0:00.1,0:00.4,somebody runs\n")
+    out = tmp_path / "moments.parquet"
+    words = ["--manifest", raw, "--out", out]
+    assert run(monkeypatch, tmp_path / "my_train.txt", f"mine={tmp_path / 'other.csv'}", *words) == 0
+    found = Annotations.load(out)
+    assert (list(found.videos), list(found.queries)) == ([path, path], ["a person waves.", "somebody runs"])
+    assert list(found.splits) == ["train", "mine"] and found.durations.tolist() == [duration] * 2
+    assert found.windows[0].tolist() == [[0, duration]] and found.windows[1].tolist() == [[0.1, 0.4]]
+    report = json.loads((tmp_path / "moments.parquet.report.json").read_text())
+    assert report["counts"] == {"missing_video": 1, "no_known_word": 1, "ends_after_video": 1}
+    assert [row["place"] for row in report["rows"]] == ["my_train.txt:1", "my_train.txt:2", "my_train.txt:3"]
+    said = capsys.readouterr().out
+    assert (
+        f"videos of the manifest without a query: {len(manifest) - 1}\n" in said
+        and "none of its words has a vector" in said
+    )
+
+
+def test_what_cannot_be_used_is_told_in_a_line(videos, tmp_path, monkeypatch, capsys):
+    raw, _ = videos
+    (tmp_path / "a.txt").write_text("absent 0 1##a person waves\n")
+    for words, told in (
+        ([tmp_path / "a.txt"], "--out is missing"),
+        ([tmp_path / "b.txt", "--manifest", raw], "'"),
+        ([tmp_path / "a.txt", "--manifest", raw, "--words", "glov"], "words 'glov' are not known here"),
+        ([tmp_path / "a.txt", "--manifest", raw, "--out", tmp_path / "t.parquet"], "no query of"),
+    ):
+        assert run(monkeypatch, *words) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "t.parquet").exists() and (tmp_path / "t.parquet.report.json").is_file()
+    assert run(monkeypatch, tmp_path / "a.txt", "--out", tmp_path / "t.parquet") == 0  # no manifest: any video
+    assert list(Annotations.load(tmp_path / "t.parquet").videos) == ["absent"]
