@@ -32,7 +32,9 @@ def sets(tmp_path_factory) -> dict[str, str]:
     here = tmp_path_factory.mktemp("sets")
     for number, name in enumerate(("running", "cooking", "archery", "swimming")):
         for clip in range(4):
-            write_colors(here / "videos" / name / f"{clip}.mp4", fade((60 * number, 0, 0), (60 * number, 250, 0), 8))
+            write_colors(
+                here / "videos" / name / f"{clip}.mp4", fade((60 * number, 0, 40 * clip), (60 * number, 250, 0), 8)
+            )
     generator = np.random.default_rng(0)
     for name in ("Archery", "fishing", "reading"):
         for picture in range(4):
