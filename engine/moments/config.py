@@ -48,10 +48,10 @@ class MomentsConfig:
         None, "the videos that features are extracted of; default: those that are drawn", needs="encoder", fixed=False
     )
     window: str | None = option(
-        None, "windows that features are made of: 16 (frames) or 2s; default: a clip", needs="encoder"
+        None, "windows that features are made of: 16 (frames) or 2s; default: a clip", needs="encoder", fixed=False
     )
     hop: str | None = option(
-        None, "from one window to the next, in the same unit; default: half a window", needs="encoder"
+        None, "from one window to the next, in the same unit; default: half a window", needs="encoder", fixed=False
     )
     segment_s: float = option(0.0, "mean the features over so many seconds each; 0: as they are", minimum=0)
     segments: int = option(128, "that the network sees at once; longer videos: in parts that overlap", minimum=16)
@@ -69,7 +69,7 @@ class MomentsConfig:
         1.0, "of the second task, in or out for each segment; 0: start and end alone", minimum=0
     )
     frame_score: float = option(
-        1.0, "weight of its log-odds, summed, in the score of a moment", minimum=0, needs="frame_weight", fixed=False
+        0.1, "weight of its log-odds, summed, in the score of a moment", minimum=0, needs="frame_weight", fixed=False
     )
     boundary_noise: float = option(
         0.0, "jitter training starts and ends by so many lengths of the moment (sigma), once for all", minimum=0

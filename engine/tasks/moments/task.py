@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from engine.config import Config, load_config
 from engine.distributed import Ranks
+from engine.features.cache import Stamp
 from engine.moments.measures import measure
 from engine.moments.network import MomentNetwork
 from engine.precision import Precision
@@ -19,6 +20,7 @@ from engine.schema_keys import with_keys
 from engine.tasks.moments.batches import MomentBatch, MomentBatches
 from engine.tasks.moments.data import MomentData, read_moment_data
 from engine.tasks.moments.outcome import MomentOutcome, conclude, find_all, recorded, show
+from engine.tasks.moments.trained import FIELDS
 from engine.tasks.task import Measured, Task
 from engine.telemetry import Telemetry, escaped
 
@@ -27,7 +29,7 @@ class Moments(Task):
     """A network learns which seconds of a video a sentence tells of; the best checkpoint is chosen on held-out training videos."""
 
     sections = ("words",)  # what of `moments` is fixed its keys say
-    fields = ("features_digest", "video_dim", "query_dim")
+    fields = FIELDS
     output = "features"
 
     def __init__(self, config: Config, ranks: Ranks, precision: Precision, data: MomentData) -> None:
@@ -140,6 +142,8 @@ class Moments(Task):
         stamp, changed = self.data.features.stamp, []
         if state["features_digest"] != stamp.digest:
             changed.append(f"model of the features ({stamp.model} here)")
+        elif Stamp.of(state["features"]).grid != stamp.grid:
+            changed.append(f"windows of the features ({stamp.grid} here)")
         if state["num_queries"] != len(self.data.train):
             changed.append("number of training queries")
         return changed
