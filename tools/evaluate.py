@@ -213,7 +213,6 @@ def evaluate(
             seen_embedded = embed_videos(loaded.model, seen.manifest, decoder, how)
         for dataset, vectors in zip(datasets, classes, strict=True):
             started = time.perf_counter()
-            check_dimension(loaded.model, vectors)
             embedded = embed_videos(loaded.model, dataset.manifest, decoder, how)
             result = score(dataset, embedded, vectors, ranks.device)
             seconds = time.perf_counter() - started

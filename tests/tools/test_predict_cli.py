@@ -137,5 +137,5 @@ def test_mistakes_are_told_with_status_2(folder, arguments, message, monkeypatch
 def test_help_teaches(monkeypatch, capsys):
     assert call_tool("predict.py", "--help", monkeypatch=monkeypatch) == 0
     said = capsys.readouterr().out
-    for word in ("--classes-file", "words.replace", "no probability", "exit status is then 1"):
+    for word in ("--classes-file", "words.replace", "not a probability", "exit status is then 1"):
         assert word in said
