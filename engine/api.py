@@ -2,8 +2,8 @@
 
     from engine.api import load, nearest
 
-    model = load()
-    model.name("clip.mp4", ["surfing", "archery", "playing the cello"])
+    namer = load()
+    namer.name("clip.mp4", ["surfing", "archery", "playing the cello"])
 
 What it prints for real clips: docs/python.md.
 """
