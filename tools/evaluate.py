@@ -230,7 +230,6 @@ def evaluate(
                 embedded_held = (*embedded_held, build_class_embeddings(held[1].classes, loaded.config.words))
         for dataset, vectors in zip(datasets, classes, strict=True):
             started = time.perf_counter()
-            check_dimension(loaded.model, vectors)
             embedded = embed_videos(loaded.model, dataset.manifest, decoder, how)
             result = score(dataset, embedded, vectors, ranks.device)
             seconds = time.perf_counter() - started
