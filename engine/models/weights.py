@@ -127,7 +127,7 @@ def checkpoint_files(content: Mapping[str, Any]) -> np.ndarray:
 
 def weights_files(weights: str) -> np.ndarray:
     """The same of what `model.weights` names; none of published weights, which do not say."""
-    content = {} if weights == KINETICS400 else _read(Path(weights))
+    content = {} if weights in (KINETICS400, INSTALLED, TIMM) else _read(Path(weights))
     is_ours = isinstance(content, Mapping) and "train_classes" in content
     return checkpoint_files(content if is_ours else {})
 

@@ -15,7 +15,7 @@ from engine.errors import InputError
 from engine.models.backbones import VideoResNet
 from engine.models.image_network import ImageNetwork
 from engine.models.image_weights import imagenet_classes, imagenet_definitions, imagenet_names, installed_file
-from engine.models.weights import load_backbone_weights, weights_classes
+from engine.models.weights import load_backbone_weights, weights_classes, weights_files
 
 LITE = "timm:tf_efficientnet_lite0"
 # (repeats, kernel, stride, expansion) of the seven stages, Tan and Le 2019; Lite0 has them unscaled.
@@ -179,3 +179,9 @@ def test_timms_weights_are_of_its_networks_and_no_file_names_all_kinds():
         load_backbone_weights(VideoResNet("r3d_18", 4), "timm")
     with pytest.raises(InputError, match=r"no file 'instaled' .*'kinetics400', 'installed', 'timm'"):
         load_backbone_weights(ImageNetwork(LITE, 1, 64), "instaled")
+
+
+@pytest.mark.parametrize("source", ["installed", "timm", "kinetics400"])
+def test_published_weights_remember_no_files_of_ours(source):
+    """So that a training can start from them: what they name is no path."""
+    assert len(weights_files(source)) == 0
