@@ -101,7 +101,7 @@ def extract_features(about: str) -> argparse.Namespace:
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("manifest", type=Path, metavar="MANIFEST", help="of tools/index_dataset.py, or a store's manifest.parquet")
-    add("--model", required=True, help="a run's folder, a checkpoint file, or: installed")
+    add("--model", required=True, help="a run's folder, a checkpoint file, or: installed, objects")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where the features go, or are already")
     add("--window", metavar="L", help="length: frames (16) or seconds (2s); default: the frames that a clip covers")
     add("--hop", metavar="H", help="from one window to the next, in the same unit; default: half a window")
@@ -118,6 +118,26 @@ def extract_features(about: str) -> argparse.Namespace:
     for name, low, high in (("batch", 1, 65536), ("threads", 0, 1024)):
         if not low <= getattr(arguments, name) <= high:
             raise InputError(f"--{name} is {getattr(arguments, name)}: it must be from {low} to {high}")
+    return arguments
+
+
+def find_moments(about: str) -> argparse.Namespace:
+    """Of find_moments.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add(
+        "videos", nargs="*", type=Path, metavar="VIDEO", help="files and folders; with --index default: all that it has"
+    )
+    add("--query", action="append", required=True, metavar="TEXT", help="what to look for; repeat it for several")
+    add("--index", type=Path, metavar="FOLDER", help="where the videos' features are kept; default: nowhere")
+    add("--top", type=int, default=5, metavar="N", help="moments of each query (default: %(default)s)")
+    add("--json", action="store_true", help="print JSON: a list with one entry for each moment")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    arguments = parser.parse_args()
+    if not arguments.videos and arguments.index is None:
+        parser.error("no VIDEO is named, and no --index")
+    if not 1 <= arguments.top <= 1000:
+        parser.error(f"--top is {arguments.top}: it must be from 1 to 1000")
     return arguments
 
 
