@@ -15,7 +15,8 @@ from engine.data.manifest import Manifest
 from engine.data.pyav.probe import ProbeError, probe
 from engine.data.sources import DataSet
 from engine.errors import InputError
-from engine.evaluate import EmbeddedVideos, Inference, embed_videos
+from engine.evaluate import EmbeddedVideos, Inference, check_dimension, embed_videos
+from engine.metrics import check_finite
 from engine.naming.known_classes import KnownClasses
 from engine.naming.untrained import is_untrained, load_config_alone, load_untrained
 from engine.precision import choose_precision
@@ -88,11 +89,52 @@ def class_vectors(loaded: LoadedModel, names: Sequence[str], unlabelled: torch.T
         unlabelled: points of any videos, for a model that was not trained: each class's scores are standardised over them.
 
     Raises:
-        InputError: a class has no vector.
+        InputError: a class has no vector, or has one in a space of another dimension.
     """
     if loaded.known:
-        return KnownClasses(loaded.known, loaded.config.words, unlabelled).embed(names)
-    return build_class_embeddings(names, loaded.config.words)
+        classes = KnownClasses(loaded.known, loaded.config.words, unlabelled).embed(names)
+    else:
+        classes = build_class_embeddings(names, loaded.config.words)
+    check_dimension(loaded.model, classes)
+    return classes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmbeddedFiles:
+    """Video files as a model's points.
+
+    embeddings: float32 [V, D] on the CPU, of the files that could be used. indices: their places in the list given.
+    failures: place of each other file -> the reason.
+    """
+
+    embeddings: torch.Tensor
+    indices: list[int]
+    failures: dict[int, str]
+
+
+def embed_files(loaded: LoadedModel, paths: Sequence[Path], device: torch.device, *, progress: bool) -> EmbeddedFiles:
+    """Probe and embed video files on the spot.
+
+    Raises:
+        InputError: the network gives points that are not finite.
+    """
+    manifest, failures = manifest_of_files(paths)
+    indices = [index for index in range(len(paths)) if index not in failures]  # of the manifest's rows
+    if manifest is None:
+        return EmbeddedFiles(torch.zeros(0, loaded.model.embed_dim), [], failures)
+    how = inference_settings(loaded.config, device, progress=progress)
+    decoder = choose_decoding(loaded.config, device, [manifest]).open(loaded.config.evaluate.batch_size)
+    try:
+        embedded = embed_videos(loaded.model, manifest, decoder, how)
+    finally:
+        decoder.close()
+    rows = embedded.rows.tolist()
+    undecoded = sorted(set(range(len(manifest))) - set(rows))
+    failures |= {indices[row]: failed.reason for row, failed in zip(undecoded, embedded.failures, strict=True)}
+    if not rows:
+        return EmbeddedFiles(torch.zeros(0, loaded.model.embed_dim), [], failures)
+    check_finite(embedded.embeddings, "the videos given")
+    return EmbeddedFiles(embedded.embeddings, [indices[row] for row in rows], failures)
 
 
 def embed_source(loaded: LoadedModel, data: DataSet, device: torch.device) -> EmbeddedVideos:

@@ -345,12 +345,29 @@ def test_the_tools_over_a_manifest_that_was_indexed_again(folder, monkeypatch, c
     said = capsys.readouterr().err
     content = json.loads((folder / "run" / "evaluation" / "results.json").read_text())["tests"]["combinations"]
     assert content["generalised"]["seen"]["num_videos"] == held
+    assert content["generalised"]["calibrated"] is None and "held out no whole classes" in said
     assert content["trained_videos"] == []
     assert ("not in" in said) == bool(gone.any())
     assert call_tool("refit_head.py", folder / "run", "--snippets", 1, monkeypatch=monkeypatch) == 0
     assert f"{trained} videos of 6 training classes" in capsys.readouterr().out
     again = load_for_inference(folder / "run" / "ridge", CPU.device).footage
     assert np.array_equal(again.rows, footage.rows) and np.array_equal(again.part, footage.part)
+
+
+def test_classes_that_the_run_held_out_choose_a_bias(folder, monkeypatch, capsys):
+    from engine.config import load_config
+    from engine.run import save_best
+
+    path = jobs.write_config(folder / "c.yaml", folder / "videos" / "manifest.parquet", folder / "held")
+    save_best(build_run(load_config(path, ["data.validation.num_classes=2"]), CPU, StopVote()))
+    assert not call_tool(
+        "evaluate.py", folder / "held", "--generalised", "held-out", "--snippets", 1, monkeypatch=monkeypatch
+    )
+    captured = capsys.readouterr()
+    content = json.loads((folder / "held" / "evaluation" / "results.json").read_text())["tests"]["combinations"]
+    calibrated = content["generalised"]["calibrated"]
+    assert len(calibrated["classes"]) == 2 and calibrated["num_videos"] > content["generalised"]["seen"]["num_videos"]
+    assert 0 <= content["generalised"]["area"] <= 1 and "AUSUC" in captured.out and "no bias" not in captured.err
 
 
 def test_test_videos_that_were_trained_on_are_named_under_any_name(folder, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from engine.data.manifest import Manifest
 from engine.data.sources import DataSet, load_held_out, load_training
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos
-from engine.generalised import evaluate_generalised, seen_videos
+from engine.generalised import calibration_videos, evaluate_generalised, seen_videos
 from engine.semantics.embeddings import ClassEmbeddings
 from tests.encoded import fade, manifest_of, write_colors
 from tests.rows import row
@@ -79,11 +79,62 @@ def test_held_out_videos_are_those_of_the_training(tmp_path):
     held = load_held_out(config, trained.train.classes, trained.footage).held_out_videos
     assert list(held.manifest.strings("path")) == list(trained.held_out_videos.manifest.strings("path"))
     assert len(held.classes) == 6
+    (again, whole), why_not = calibration_videos(config, trained.train.classes, trained.footage, None)
+    assert list(again.manifest.strings("path")) == list(held.manifest.strings("path")) and not why_not
+    assert len(whole.classes) == 2 and not set(whole.classes) & {*trained.train.classes, *without}
+    assert list(whole.manifest.strings("path")) == list(trained.held_out_classes.manifest.strings("path"))
+    no_classes = DataConfig(train=[source], validation=ValidationConfig(0.2))
+    kept = load_training(no_classes)
+    assert "held out no whole classes" in calibration_videos(no_classes, kept.train.classes, kept.footage, None)[1]
+    assert "nothing tells" in calibration_videos(config, trained.train.classes, None, None)[1]
     with pytest.raises(InputError, match="held out no videos"):
         none = load_training(DataConfig(train=[source], validation=ValidationConfig(0.0)), without=without)
         load_held_out(config, trained.train.classes, none.footage)
     with pytest.raises(InputError, match="was not trained on"):
         seen_videos(config, trained.train.classes, None, SourceConfig(str(tmp_path / "m.parquet")))
+
+
+def leaning(name: str, classes: tuple[str, ...], prefix: str, each: int = 4) -> tuple[DataSet, EmbeddedVideos]:
+    """Videos of seen classes (axes 0, 1) and unseen ones (3, 4) that all lie nearer to a seen class, unseen ones by less."""
+    rows = [
+        row(f"{prefix}{c}{i}.mp4", c, content_hash=1000 * ord(prefix) + 10 * n + i)
+        for n, c in enumerate(classes)
+        for i in range(each)
+    ]
+    manifest = Manifest.from_rows(rows, Path("/v"))
+    places = {"run": (10, 0, 8, 8, 0, 0), "walk": (0, 10, 0, 0, 8, 8), "dive": (10, 0, 0, 9, 0, 0), "fly": (0, 10, 0, 0, 9, 0),
+              "swim": (10, 0, 9, 0, 0, 0), "row": (0, 10, 0, 0, 0, 9)}  # fmt: skip
+    index = torch.from_numpy(manifest.class_index)
+    points = torch.tensor([places[manifest.classes[i]] for i in index.tolist()], dtype=torch.float32)
+    return DataSet(name, manifest), EmbeddedVideos(points, index, torch.arange(len(rows)), [])
+
+
+def test_held_out_classes_choose_the_bias_that_test_classes_need():
+    seen, unseen = leaning("seen", ("run", "walk"), "s"), leaning("test", ("dive", "fly"), "t")
+    held_classes = leaning("held", ("swim", "row"), "h"), classes(swim=2, row=5)
+    arguments = (seen, unseen, classes(run=0, walk=1), classes(dive=3, fly=4), CPU)
+    plain = evaluate_generalised(*arguments)
+    assert (plain.seen.mean_class, plain.unseen.mean_class, plain.harmonic_mean, plain.calibrated) == (1, 0, 0, None)
+    assert plain.area == pytest.approx(1.0)  # some bias tells all of them apart
+    found = evaluate_generalised(*arguments, held=(seen, *held_classes))
+    assert (found.calibrated.seen, found.calibrated.unseen, found.calibrated.harmonic_mean) == (1, 1, 1)
+    low, high = 1 / np.hypot(10, 9), 2 / np.sqrt(228)  # margins of unseen and of seen test videos
+    assert low < found.calibrated.bias < high and found.harmonic_mean == 0
+    assert (set(found.calibrated.classes), found.calibrated.num_videos) == ({"swim", "row"}, 16)
+    assert json.loads(json.dumps(found.to_dict()))["calibrated"]["harmonic_mean"] == 1
+
+
+def test_what_is_in_the_test_set_chooses_no_bias():
+    seen, unseen = leaning("seen", ("run", "walk"), "s"), leaning("test", ("dive", "fly"), "t")
+    arguments = (seen, unseen, classes(run=0, walk=1), classes(dive=3, fly=4), CPU)
+    for held, vectors in (
+        (leaning("held", ("dive", "fly"), "h"), classes(dive=2, fly=5)),  # a name
+        (leaning("held", ("swim", "row"), "h"), classes(swim=3, row=4)),  # a vector
+        ((DataSet("held", unseen[0].manifest), unseen[1]), classes(dive=2, fly=5)),  # the files
+    ):
+        assert evaluate_generalised(*arguments, held=(seen, held, vectors)).calibrated is None
+    one = leaning("held", ("swim", "dive"), "h"), classes(swim=2, dive=3)
+    assert evaluate_generalised(*arguments, held=(seen, *one)).calibrated.classes == ("swim",)
 
 
 def test_from_the_command_line(tmp_path, monkeypatch, capsys):

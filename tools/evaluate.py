@@ -17,7 +17,9 @@ linear layer. Its class is the one whose vector is nearest by cosine. Two protoc
                     deviation over the ten (Evaluation Protocol 1; compare it with the older papers)
 
 With --generalised the training classes are candidates too (generalised zero-shot): accuracy of seen and of
-unseen classes among all of them, and the harmonic mean of the two. Videos of seen classes are those that
+unseen classes among all of them, the harmonic mean of the two, and AUSUC, the area under the curve of the two for every bias
+against seen classes. Where the run held whole classes out (data.validation.num_classes), these and its held-out videos choose
+a bias, and the harmonic mean with it stands beside. Test videos never choose. Videos of seen classes are those that
 the run held out of its training (held-out), or those of a manifest of new videos of these classes.
 
 Accuracies are shares from 0 to 1. mean-class is the mean of the classes' own accuracies; chance is what
@@ -65,7 +67,13 @@ from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_videos, score
-from engine.generalised import GeneralisedResult, evaluate_generalised, generalised_table, seen_videos
+from engine.generalised import (
+    GeneralisedResult,
+    calibration_videos,
+    evaluate_generalised,
+    generalised_table,
+    seen_videos,
+)
 from engine.inference import class_vectors, embed_source, inference_settings, load_model, seen_in_pretraining
 from engine.metrics import ZeroShotResult
 from engine.naming.untrained import is_untrained
@@ -106,13 +114,15 @@ def main(arguments: argparse.Namespace) -> None:
             raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
         if not arguments.generalised:  # else the training classes are candidates too
             check_candidates(datasets)
-        footage, seen = read_footage(loaded, arguments.generalised, ranks), None
+        footage, seen, held = read_footage(loaded, arguments.generalised, ranks), None, None
         if arguments.generalised:
             source = None if arguments.generalised == "held-out" else parse_source(arguments.generalised)
             seen, notes = seen_videos(loaded.config.data, loaded.train_classes, footage, source)
-            for note in notes if ranks.is_main else ():
+            of_run = loaded.config.data, loaded.train_classes, footage
+            held, why_not = calibration_videos(*of_run, None if source else seen)
+            for note in [*notes, *filter(None, [why_not])] if ranks.is_main else ():
                 print(note, file=sys.stderr)
-        check_readable([*datasets, *([seen] if seen else [])], loaded.config.clip)
+        check_readable([*datasets, *([seen] if seen else []), *(held or ())], loaded.config.clip)
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
         if arguments.unlabelled:
@@ -120,7 +130,7 @@ def main(arguments: argparse.Namespace) -> None:
             points = embed_source(loaded, others, ranks.device).embeddings
             classes = [class_vectors(loaded, dataset.classes, points) for dataset in datasets]
         known = Known.of(loaded, footage)
-        reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen)
+        reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen, held)
         if ranks.is_main:
             try:
                 with replacing(out, reached):
@@ -194,6 +204,7 @@ def evaluate(
     ranks: Ranks,
     known: Known,
     seen: DataSet | None = None,
+    held: tuple[DataSet, DataSet] | None = None,
 ) -> tuple[Results, list[ZeroShotResult], list[GeneralisedResult]]:
     """Evaluate the test sets one after the other; what results.json will say first."""
     how = inference_settings(loaded.config, ranks.device)
@@ -202,7 +213,7 @@ def evaluate(
     )
     _say(ranks, f"{loaded.path}, step {loaded.step}; {how.num_snippets} snippets a video; decoder {decoder.name}")
     _say(ranks, f"class vectors: {classes[0].description}")
-    results, general = [], []
+    results, general, embedded_held = [], [], None
     says = ranks.is_main and not loaded.known  # else `seen_in_pretraining` does, below the table
     for line in [line for dataset in datasets for line in known.warnings(dataset)] if says else ():
         print(line, file=sys.stderr, flush=True)
@@ -211,9 +222,14 @@ def evaluate(
             train_vectors = build_class_embeddings(loaded.train_classes, loaded.config.words)
             check_dimension(loaded.model, train_vectors)
             seen_embedded = embed_videos(loaded.model, seen.manifest, decoder, how)
+            if held is not None:
+                embedded_held = tuple(
+                    (data, seen_embedded if data is seen else embed_videos(loaded.model, data.manifest, decoder, how))
+                    for data in held
+                )
+                embedded_held = (*embedded_held, build_class_embeddings(held[1].classes, loaded.config.words))
         for dataset, vectors in zip(datasets, classes, strict=True):
             started = time.perf_counter()
-            check_dimension(loaded.model, vectors)
             embedded = embed_videos(loaded.model, dataset.manifest, decoder, how)
             result = score(dataset, embedded, vectors, ranks.device)
             seconds = time.perf_counter() - started
@@ -222,7 +238,8 @@ def evaluate(
             result = dataclasses.replace(known.marked(result, dataset), seconds=round(seconds, 2))
             if seen is not None:
                 pair = ((seen, seen_embedded), (dataset, embedded))
-                general.append(evaluate_generalised(*pair, train_vectors, vectors, ranks.device, result.seen_classes))
+                among = (train_vectors, vectors, ranks.device, result.seen_classes)
+                general.append(evaluate_generalised(*pair, *among, embedded_held))
                 result = dataclasses.replace(result, generalised=general[-1].to_dict())
             results.append(result)
     finally:

@@ -40,20 +40,11 @@ import torch
 from engine.command_line import check_shown
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.evaluate import check_dimension, embed_videos
-from engine.inference import (
-    class_vectors,
-    inference_settings,
-    load_model,
-    manifest_of_files,
-    seen_in_pretraining,
-)
-from engine.metrics import check_finite
+from engine.inference import class_vectors, embed_files, load_model, seen_in_pretraining
 from engine.results.table import Table
 from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.words import name_key
-from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 from kernels.cosine_topk import MAX_K, cosine_topk
 
@@ -77,7 +68,6 @@ def main(arguments: argparse.Namespace) -> None:
     overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
     loaded = load_model(arguments.model, device, words=arguments.words, overrides=[*overrides, *arguments.set])
     classes = class_vectors(loaded, names)
-    check_dimension(loaded.model, classes)
     answers = predict(loaded, classes, arguments.videos, arguments.top, device, progress=not arguments.json)
     if arguments.json:
         print(
@@ -131,29 +121,14 @@ def predict(
 ) -> list[Answer]:
     """An answer for each path, in order."""
     answers = [Answer(str(path), []) for path in paths]
-    manifest, unreadable = manifest_of_files(paths)
-    for index, reason in unreadable.items():
+    embedded = embed_files(loaded, paths, device, progress=progress)
+    for index, reason in embedded.failures.items():
         answers[index].error = reason
-    positions = [index for index in range(len(paths)) if index not in unreadable]  # of the manifest's rows
-    if manifest is None:
-        return answers
-    how = inference_settings(loaded.config, device, progress=progress)
-    decoder = choose_decoding(loaded.config, device, [manifest]).open(loaded.config.evaluate.batch_size)
-    try:
-        embedded = embed_videos(loaded.model, manifest, decoder, how)
-    finally:
-        decoder.close()
-    rows = embedded.rows.tolist()
-    undecoded = sorted(set(range(len(manifest))) - set(rows))
-    for row, failure in zip(undecoded, embedded.failures, strict=True):
-        answers[positions[row]].error = failure.reason
-    if rows:
-        check_finite(embedded.embeddings, "the videos given")
+    if embedded.indices:
         vectors = classes.vectors.to(device)
         cosine, nearest = cosine_topk(embedded.embeddings.to(device), vectors, min(top, len(classes.names)))
-        for row, indices, values in zip(rows, nearest.tolist(), cosine.tolist(), strict=True):
-            named = [(classes.names[i], round(c, 4)) for i, c in zip(indices, values, strict=True)]
-            answers[positions[row]].classes = named
+        for index, places, values in zip(embedded.indices, nearest.tolist(), cosine.tolist(), strict=True):
+            answers[index].classes = [(classes.names[i], round(c, 4)) for i, c in zip(places, values, strict=True)]
     return answers
 
 

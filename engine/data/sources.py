@@ -259,6 +259,17 @@ def load_held_out(config: DataConfig, train_classes: Collection[str], remembered
     return data
 
 
+def load_held_out_classes(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> DataSet | None:
+    """The videos of the training sets' classes that a run held out whole, as far as they are still there; None if none."""
+    kept = remembered.only(HELD_OUT_CLASS)
+    if not len(kept.rows):
+        return None
+    sets = load_training_sets(config, undrawn=True)
+    if not {name for data in sets for name in data.classes} - set(train_classes):
+        return None
+    return load_training(config, without=train_classes, sets=sets, remembered=kept).held_out_classes
+
+
 def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
     """A warning for each set with videos that are trained on too: the same contents, whatever they are called."""
     notes, trained = [], {identity: row for row, identity in enumerate(file_identities(train.manifest).tolist())}

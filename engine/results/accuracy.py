@@ -131,6 +131,26 @@ class SetResult:
         total = sum(row.num_videos for row in rows)
         return sum(row.top1 * row.num_videos for row in rows) / total if total else None
 
+    @property
+    def doubts(self) -> list[str]:
+        """Why the set's accuracy may say nothing, for people: it lies at chance, or one class takes most answers."""
+        whole, told = self.all_classes, []
+        chance, videos = whole.chance_top1, whole.num_videos
+        error = (chance * (1 - chance) / videos) ** 0.5 if videos else 0.0
+        if videos and whole.num_classes > 1 and whole.top1 <= chance + 2 * error:
+            told.append(
+                f"top-1 {whole.top1:.3f} of {videos} videos is not above chance ({chance:.3f}) by more than two standard "
+                f"errors ({2 * error:.3f})"
+            )
+        if self.confusion.sum() and whole.num_classes > 1:
+            answers = self.confusion.sum(axis=0) / self.confusion.sum()
+            most = int(answers.argmax())
+            own = self.confusion[most].sum() / self.confusion.sum()
+            if answers[most] > 0.5 and answers[most] >= 2 * own:
+                name = self.per_class[most].name
+                told.append(f"'{name}' takes {answers[most]:.0%} of all answers, and has {own:.0%} of the videos")
+        return told
+
     def is_same_test(self, other: "SetResult | None") -> bool:
         """Whether another result is of the same classes and videos, as far as both tell."""
         if other is None or self.all_classes.num_videos != other.all_classes.num_videos:
@@ -150,6 +170,7 @@ class SetResult:
             "per_class": per_class,
             "confusion": self.confusion.tolist(),
             "failures": [{"path": str(failure.path), "reason": failure.reason} for failure in self.failures],
+            "doubts": self.doubts,
             **{name: getattr(self, name) for name in _EVALUATED},
         }
 

@@ -204,6 +204,9 @@ def _tell(outcome: Outcome, beside: Results | None) -> None:
     print("\n" + Table(["top-1 accuracy", "classes", "videos", "model", "chance", "control"], rows).text())
     if beside is not None:
         print("control: the same network trained towards random class vectors, which say nothing of an unseen class")
+    for result in filter(None, (results.seen, *results.tests.values())):
+        for doubt in result.doubts:
+            print(f"{result.name}: {doubt} (docs/tutorial.md: what to do)")
     if not results.tests:
         print(NO_TEST)
     if results.best["metric"] == NEWEST:

@@ -56,7 +56,7 @@ def report(found):
         facts=[("checkpoint", '"><img src=x onerror=alert(4)>'), ("steered", "\x1b[31mred\u202e")],
         findings=[found],
         tau=0.05,
-        generalised=[GeneralisedResult("<u>g</u>", 2, 3, accuracy, accuracy, 0.25, ())],
+        generalised=[GeneralisedResult("<u>g</u>", 2, 3, accuracy, accuracy, 0.25, (), 0.4)],
         run=RunFacts(
             provenance=[("command", "train <config>")],
             packages={"torch": "2.0"},
@@ -132,7 +132,7 @@ def test_tables_say_what_was_measured(page, found):
     whole = found.result.all_classes
     assert f"{100 * whole.top1:.1f} %" in text
     assert f"chance {100 / 3:.1f} % · control 31.0 %" in text
-    assert "2 + 3 50.0 % 50.0 % 50.0 % 25.0 %" in text
+    assert "2 + 3 50.0 % 50.0 % 50.0 % – – 0.400 25.0 %" in text
     for row in found.result.per_class:
         assert f"{100 * row.top1:.1f} %" in text
     for near in found.nearest_seen:

@@ -1,0 +1,101 @@
+"""engine/api.py as a notebook uses it."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from engine.api import load, nearest, prepare
+from engine.errors import InputError
+from tests.encoded import fade, write_colors
+from tests.environment import environment
+from tests.small_run import write_run
+from tests.tools.test_help import HEAVY
+
+COLORS = {
+    "sunset": ((240, 60, 0), (90, 0, 30)),
+    "meadow": ((0, 200, 40), (60, 250, 10)),
+    "sea": ((0, 40, 220), (10, 90, 160)),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run, three videos, and class vectors that lie where the model puts them."""
+    folder = tmp_path_factory.mktemp("api")
+    for name, (first, last) in COLORS.items():
+        write_colors(folder / f"{name}.mp4", fade(first, last, 12))
+    (folder / "notes.mp4").write_text("not a video")
+    write_run(folder / "run")
+    points = load(folder / "run", device="cpu").embed_videos([folder / f"{name}.mp4" for name in COLORS])
+    np.savez(folder / "own.npz", names=list(COLORS), vectors=points.numpy())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load(folder / "run", "words.source=npz", f"words.path={folder / 'own.npz'}", device="cpu")
+
+
+@pytest.mark.parametrize("name", COLORS)
+def test_a_video_is_named(model, folder, name):
+    found = model.name(str(folder / f"{name}.mp4"), list(COLORS))
+    assert len(found) == 3 and found[0][0] == name and found[0][1] == pytest.approx(1, abs=1e-5)
+    assert found == sorted(found, key=lambda pair: -pair[1])
+    assert model.name(folder / f"{name}.mp4", list(COLORS), k=1) == found[:1]
+
+
+def test_videos_and_names_are_points_of_one_space(model, folder):
+    videos = model.embed_videos([folder / "sea.mp4", folder / "sunset.mp4"])
+    names = model.embed_classes(["sunset", "sea"])
+    assert videos.shape == names.shape == (2, 12) and videos.dtype == names.dtype == torch.float32
+    torch.testing.assert_close(names.norm(dim=1), torch.ones(2))
+    for candidates in (names, prepare(names)):
+        scores, indices = nearest(videos, candidates, 2)
+        assert indices.tolist() == [[1, 0], [0, 1]]
+        torch.testing.assert_close(scores[:, 0], torch.ones(2))
+    assert nearest(names, videos, 1)[1].tolist() == [[1], [0]]
+
+
+def test_a_file_that_cannot_be_used_is_told_or_comes_last(model, folder):
+    paths = [folder / "notes.mp4", folder / "sea.mp4", folder / "missing.mp4"]
+    with pytest.raises(InputError, match=r"notes\.mp4' cannot be used \(and 1 more\)"):
+        model.embed_videos(paths)
+    points = model.embed_videos(paths, skip=True)
+    assert torch.isnan(points[[0, 2]]).all() and torch.isfinite(points[1]).all()
+    assert nearest(model.embed_classes(["sunset"]), points, 3)[1].tolist() == [[1, 0, 2]]
+    assert torch.isnan(model.embed_videos(paths[:1], skip=True)).all()
+
+
+def test_mistakes_are_told(model, folder):
+    video = folder / "sea.mp4"
+    for call, said in (
+        (lambda: model.embed_videos(str(video)), "given as a list"),
+        (lambda: model.embed_videos(video), "given as a list"),
+        (lambda: model.embed_classes("sea"), "given as a list"),
+        (lambda: model.embed_classes([]), "no class names"),
+        (lambda: model.name(video, "sea"), "given as a list"),
+        (lambda: model.name(video, []), "no class names"),
+        (lambda: model.name(video, ["sea", "fog"]), "fog"),
+        (lambda: model.name(video, ["sea"], k=0), "k is 0"),
+        (lambda: load(folder / "run", "model.width=8"), "only keys of the sections"),
+        (lambda: load(folder / "nowhere"), "nowhere"),
+    ):
+        with pytest.raises(InputError, match=said):
+            call()
+
+
+def test_words_of_another_dimension_are_told(folder):
+    other = load(folder / "run", "words.source=random", "words.dim=7", device="cpu")
+    with pytest.raises(InputError, match="12 dimensions, but the class vectors have 7"):
+        other.embed_classes(["sea"])
+
+
+def test_importing_the_package_alone_stays_light():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, engine; print(*sys.modules)"],
+        env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not HEAVY & {name.partition(".")[0] for name in done.stdout.split()}
