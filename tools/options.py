@@ -14,6 +14,7 @@ from engine.config import OverlapConfig
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 
+HEAD_NAMES = ("linear", "ridge", "aurl")  # engine/heads/catalogue.py, which imports torch
 INSTALLED = Path("installed")  # the model of `predict` and `evaluate` where no run is named
 
 
@@ -118,6 +119,26 @@ def extract_features(about: str) -> argparse.Namespace:
     for name, low, high in (("batch", 1, 65536), ("threads", 0, 1024)):
         if not low <= getattr(arguments, name) <= high:
             raise InputError(f"--{name} is {getattr(arguments, name)}: it must be from {low} to {high}")
+    return arguments
+
+
+def fit_head(about: str) -> argparse.Namespace:
+    """Of fit_head.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("features", type=Path, metavar="FEATURES", help="folder of tools/extract_features.py")
+    add("manifest", type=Path, metavar="MANIFEST", help="of their labelled videos")
+    add("--num-train", type=int, required=True, metavar="N", help="classes that a split sees")
+    add("--splits", type=int, default=20, metavar="N", help="random class splits (default: %(default)s)")
+    add("--heads", nargs="+", default=[], choices=HEAD_NAMES, metavar="HEAD",
+        help=f"{', '.join(HEAD_NAMES)} (default: all); differences are to the first")  # fmt: skip
+    add("--definitions", action="append", default=[], metavar="FILE",
+        help="class definitions, as words.definitions; repeat it for several")  # fmt: skip
+    add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")
+    arguments = parser.parse_args()
+    for name in ("num_train", "splits"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
     return arguments
 
 

@@ -1,0 +1,66 @@
+"""tools/fit_head.py as a user runs it, over features as tools/extract_features.py leaves them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.data.manifest import Manifest
+from engine.features.cache import INDEX_NAME, CachedVideo, Stamp, identities, videos_digest, write_index
+from engine.features.windows import WindowGrid
+from engine.records import recording_into
+from tests.rows import row
+from tests.small_run import call_tool
+
+NAMES = ("archery", "surfing", "skydiving", "swing", "juggling", "typing")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """m.parquet of four videos of each class and one that could not be read; features/ of two windows each."""
+    rows = [row(f"{name}/{i}.mp4", name, content_hash=100 * n + i) for n, name in enumerate(NAMES) for i in range(4)]
+    manifest = Manifest.from_rows([*rows, row("archery/bad.mp4", "archery", content_hash=9)], Path("/v"))
+    manifest.save(tmp_path / "m.parquet")
+    found = [path for path in manifest.strings("path") if "bad" not in path]
+    files = identities(manifest)
+    videos = [CachedVideo(path, 2 * i, 2, 1.0, files[path][0], None, *files[path][1:]) for i, path in enumerate(found)]
+    (tmp_path / "features").mkdir()
+    features = np.random.default_rng(0).standard_normal((2 * len(found), 6)).astype(np.float16)
+    np.save(tmp_path / "features" / "features-1.npy", features)
+    np.save(tmp_path / "features" / "spans-1.npy", np.tile([[0.0, 0.5], [0.5, 1.0]], (len(found), 1)))
+    stamp = Stamp("drawn", "0" * 32, 6, False, WindowGrid(4, 2), "float16")
+    notes = {"root": "/v", "generation": 1, "videos_digest": videos_digest(files)}
+    write_index(tmp_path / "features" / INDEX_NAME, stamp, videos, {"archery/bad.mp4": "cut off"}, notes)
+    return tmp_path
+
+
+def test_a_table_and_a_record(folder, monkeypatch, capsys):
+    options = ["--num-train", 4, "--splits", 2, "--record"]
+    with recording_into(folder):
+        status = call_tool("fit_head.py", folder / "features", folder / "m.parquet", *options, monkeypatch=monkeypatch)
+    out = capsys.readouterr().out
+    assert status == 0 and "24 of 25 videos, features of drawn, windows of 4 frames every 2" in out
+    assert [line.split()[0] for line in out.splitlines() if "±" in line] == ["linear", "ridge", "aurl"] * 2
+    assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class"') == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--num-train", 6], "none would be unseen"),
+        (["--num-train", 3, "--heads", "ridge"], "at least 4 are needed"),
+        (["--num-train", 0], "at least 1"),
+        (["--num-train", 4, "--heads", "lstm"], "invalid choice: 'lstm'"),
+    ],
+)
+def test_mistakes(folder, options, message, monkeypatch, capsys):
+    command = ["fit_head.py", folder / "features", folder / "m.parquet", *options]
+    assert call_tool(*command, monkeypatch=monkeypatch) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_features_of_other_videos_are_refused(folder, monkeypatch, capsys):
+    Manifest.from_rows([row("new.mp4", "typing", content_hash=5)], Path("/v")).save(folder / "m.parquet")
+    command = ["fit_head.py", folder / "features", folder / "m.parquet", "--num-train", 1]
+    assert call_tool(*command, monkeypatch=monkeypatch) == 2
+    assert "are not among them" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""How well heads over cached features name classes they were not fitted to, over random splits of a data set's classes.
+
+    python tools/extract_features.py data/ucf15.parquet --model installed --window 1s --hop 1s --out features/ucf15
+    python tools/fit_head.py features/ucf15 data/ucf15.parquet --num-train 10 --splits 20
+
+Split s is that of tools/untrained_splits.py: RandomState(s).permutation over the sorted class names, of which the first
+--num-train are seen. A head is fitted to the mean features of their videos and names the videos of the others among the
+others. Nothing is decoded, and no setting is chosen on the unseen classes:
+
+    linear    a linear layer to the class vectors, with the paper's loss
+    ridge     the same by ridge regression, its strength chosen on seen classes held out of it
+    aurl      a linear layer with alignment and uniformity (engine/losses.py)
+
+Class vectors are those of the installed sentence encoder, of names or of --definitions. Each head is also fitted with random
+class vectors, the control: it must be at chance. Mean and standard deviation over the splits; the difference is that of
+mean-class accuracy to the first head in the same split, with its standard error over splits (which share classes and videos).
+
+The features may come from weights that have seen classes of the data set (docs/pretrained.md); then this is no result under
+the paper's protocol.
+"""
+
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.fit_head, __doc__)
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from engine.data.config import ClassSplitConfig
+from engine.data.manifest import Manifest
+from engine.data.sources import split_classes
+from engine.errors import InputError
+from engine.features.cache import FeatureCache
+from engine.heads.catalogue import HEADS
+from engine.heads.splits import LabelledFeatures, measure, summarise
+from engine.records import append_record
+from engine.results.table import Table
+from engine.semantics.config import WordsConfig
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Fit, print the table; append a record if asked."""
+    manifest = Manifest.load(arguments.manifest)
+    cache = FeatureCache(arguments.features, manifest=manifest)
+    rows, features = cache.means(manifest)
+    if not len(rows):
+        raise InputError(f"the features in '{arguments.features}' have no video of '{arguments.manifest}'")
+    labelled = manifest.select(rows)
+    data = LabelledFeatures(torch.from_numpy(features), torch.from_numpy(labelled.class_index), labelled.classes)
+    heads = list(dict.fromkeys(arguments.heads or HEADS))
+    splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
+    split_classes(data.classes, splits[0])  # too few classes are told before anything is fitted
+    words = WordsConfig(source="sentence")
+    if arguments.definitions:
+        words = replace(words, text="definition", definitions=arguments.definitions)
+    found = list(measure(data, splits, heads, words))
+    table = list(summarise(found, heads[0]))
+    print(f"{len(rows)} of {len(manifest)} videos, features of {cache.stamp.model}, windows of {cache.stamp.grid}\n")
+    print(show(table, heads[0]).text())
+    if arguments.record:
+        kept = {"model": cache.stamp.model, "windows": str(cache.stamp.grid), "videos": len(rows)}
+        kept |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
+        append_record("heads", n=len(splits), accuracy=table, **kept)
+
+
+def show(rows: Sequence[Mapping[str, object]], baseline: str) -> Table:
+    """The rows of `summarise`, for people."""
+    shown = [
+        [row["head"], row["words"], *(f"{row[key]:.3f} ± {row[f'{key}_sd']:.3f}" for key in ("top1", "mean_class")),
+         row["chance"], f"{row['difference']:+.3f} ± {row['difference_se']:.3f}", row["fit_s"]]
+        for row in rows
+    ]  # fmt: skip
+    header = ["head", "class vectors", "top-1", "mean-class", "chance", f"less {baseline} (s.e.)", "seconds to fit"]
+    return Table(header, shown, "unseen classes of random splits: mean and standard deviation over splits")
+
+
+if __name__ == "__main__":
+    run_command(main, ARGUMENTS)
