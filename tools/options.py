@@ -102,7 +102,7 @@ def extract_features(about: str) -> argparse.Namespace:
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("manifest", type=Path, metavar="MANIFEST", help="of tools/index_dataset.py, or a store's manifest.parquet")
-    add("--model", required=True, help="a run's folder, a checkpoint file, or: installed")
+    add("--model", required=True, help="a run's folder, a checkpoint file, or: installed, objects")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where the features go, or are already")
     add("--window", metavar="L", help="length: frames (16) or seconds (2s); default: the frames that a clip covers")
     add("--hop", metavar="H", help="from one window to the next, in the same unit; default: half a window")
@@ -139,6 +139,26 @@ def fit_head(about: str) -> argparse.Namespace:
     for name in ("num_train", "splits"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+    return arguments
+
+
+def find_moments(about: str) -> argparse.Namespace:
+    """Of find_moments.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add(
+        "videos", nargs="*", type=Path, metavar="VIDEO", help="files and folders; with --index default: all that it has"
+    )
+    add("--query", action="append", required=True, metavar="TEXT", help="what to look for; repeat it for several")
+    add("--index", type=Path, metavar="FOLDER", help="where the videos' features are kept; default: nowhere")
+    add("--top", type=int, default=5, metavar="N", help="moments of each query (default: %(default)s)")
+    add("--json", action="store_true", help="print JSON: a list with one entry for each moment")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    arguments = parser.parse_args()
+    if not arguments.videos and arguments.index is None:
+        parser.error("no VIDEO is named, and no --index")
+    if not 1 <= arguments.top <= 1000:
+        parser.error(f"--top is {arguments.top}: it must be from 1 to 1000")
     return arguments
 
 

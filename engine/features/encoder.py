@@ -18,6 +18,7 @@ from engine.errors import InputError
 from engine.evaluate import Inference, snippet_features
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_weights import INSTALLED_NETWORK
+from engine.naming.untrained import load_untrained
 from engine.tasks.zero_shot.trained import load_for_inference
 
 
@@ -89,7 +90,30 @@ def _installed(device: torch.device) -> Encoder:
     return BackboneEncoder(model.to(device).eval(), clip, "installed", INSTALLED_NETWORK, device)
 
 
-_BUILDERS: Mapping[str, Callable[[torch.device], Encoder]] = {"installed": _installed}  # by what --model is
+class ObjectEncoder:
+    """The installed network's scores of ImageNet's classes: the root of their mean over a window's frames, which has length 1.
+
+    What words are held against without training: `engine.moments.objects`.
+    """
+
+    normalised = True
+
+    def __init__(self, device: torch.device) -> None:
+        self.clip, self.name = ClipFormat(num_frames=2, stride=8, short_side=160, crop=160), OBJECTS
+        network = load_untrained("installed", device).model
+        self._network, self.width = network, network.network.feature_dim
+        self.digest = digest_of(network.state_dict(), self.clip, OBJECTS)
+        self._how = Inference(self.clip, 1, 1, device, torch.float32, progress=False)
+
+    def __call__(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """See `Encoder`."""
+        with torch.inference_mode():
+            return snippet_features(self._network, torch.as_tensor(frames), self._how).sqrt()
+
+
+OBJECTS = "objects"
+# By what --model is.
+_BUILDERS: Mapping[str, Callable[[torch.device], Encoder]] = {"installed": _installed, OBJECTS: ObjectEncoder}
 
 
 def digest_of(weights: Mapping[str, torch.Tensor], clip: ClipFormat, architecture: str) -> str:

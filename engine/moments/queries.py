@@ -121,6 +121,18 @@ class EncodedTokens:
         return unit_rows(self._encoder([query]))[0][0].astype(np.float32)
 
 
+def check_query(query: str) -> None:
+    """Refuse a query without words, or one that is too long.
+
+    Raises:
+        InputError: it is.
+    """
+    words = query_words(query)
+    if not words:
+        raise InputError(f"query {query!r}: it has no words")
+    _check_length(query, len(words))
+
+
 def _check_length(query: str, count: int) -> None:
     if count > MAX_TOKENS:
         raise InputError(f"query '{query[:60]} ...' has {count} words, a query at most {MAX_TOKENS}: name one moment")

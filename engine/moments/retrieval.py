@@ -9,15 +9,18 @@ import numpy as np
 
 from engine.moments.decoding import merged
 
+_BLOCK = 4096
 SMOOTH = 5  # windows that a mean is over
 THRESHOLDS = (0.3, 0.5, 0.7)  # of the way from the curve's median to its peak
 
 
 def relevance(points: np.ndarray, query: np.ndarray, smooth: int = SMOOTH) -> np.ndarray:
     """The smoothed cosine of each window with the query: float [W, D], [D] -> float64 [W]."""
-    points, query = np.asarray(points, np.float64), np.asarray(query, np.float64)
-    length = np.linalg.norm(points, axis=1) * np.linalg.norm(query)
-    cosine = points @ query / np.maximum(length, 1e-12)
+    query, cosine = np.asarray(query, np.float64), np.empty(len(points))
+    for first in range(0, len(points), _BLOCK):  # the points of a long video may be on disk
+        some = np.asarray(points[first : first + _BLOCK], np.float64)
+        length = np.linalg.norm(some, axis=1) * np.linalg.norm(query)
+        cosine[first : first + _BLOCK] = some @ query / np.maximum(length, 1e-12)
     width = min(smooth, len(cosine))
     before, after = (width - 1) // 2, width // 2
     total = np.cumsum([0.0, *cosine])

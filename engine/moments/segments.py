@@ -55,8 +55,17 @@ def cut_segments(video: VideoFeatures, segment_s: float = 0.0) -> Segments:
         _, first, count = np.unique(place, return_index=True, return_counts=True)
         features = np.add.reduceat(features, first, axis=0) / count[:, None].astype(np.float32)
         middle = np.add.reduceat(middle, first) / count
+    return Segments(features, _edges(middle, duration))
+
+
+def cut_edges(video: VideoFeatures) -> np.ndarray:
+    """The edges of a video's segments, one a window, without a copy of its features: float64 [W + 1], seconds."""
+    return _edges((np.asarray(video.start_s, np.float64) + video.end_s) / 2, float(video.duration_s))
+
+
+def _edges(middle: np.ndarray, duration: float) -> np.ndarray:
     edges = np.concatenate([[0.0], (middle[:-1] + middle[1:]) / 2, [duration]])
-    return Segments(features, np.maximum.accumulate(np.minimum(edges, duration)))
+    return np.maximum.accumulate(np.minimum(edges, duration))
 
 
 def parts(count: int, length: int) -> list[tuple[int, int]]:
