@@ -105,7 +105,7 @@ def test_foreign_files_are_refused_and_run_nothing(tmp_path, capsys, write, says
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"width": 8}, "holds other weights than its config describes .r3d_18 of width 8.: Error"),
+        ({"width": 8}, "holds other weights than its config describes .r3d_18, width 8.: Error"),
         ({"colour": 1}, "is of another version, its config is not understood: unknown key 'model.colour'"),
     ],
 )

@@ -9,6 +9,7 @@ from engine.config import Config
 from engine.schema import Meaning, apply_override, parse, to_tree
 from engine.schema_help import sections
 from engine.schema_keys import changes, decisive, idle
+from engine.tasks.catalogue import TASKS
 
 TREE = {"data": {"train": [{"manifest": "a"}], "tests": [{"manifest": "b"}]}, "procedural": {"seed": 1}}
 SPEED = {
@@ -77,6 +78,7 @@ def test_every_need_names_a_key_and_values_that_it_may_have():
                 (named,) = (
                     each for each in dataclasses.fields(known[section] if section else cls) if each.name == last
                 )
-                assert set(values.split("|")) <= {*(named.metadata.get("choices") or ()), str(named.default), ""}, need
+                choices = TASKS if key == "task" else named.metadata.get("choices") or ()
+                assert set(values.split("|")) <= {*choices, str(named.default), ""}, need
                 count += 1
     assert count > 30

@@ -257,6 +257,6 @@ def _rows(table: pa.Table) -> Iterator[tuple[dict, str | None]]:
 
 def _mapped(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read ({error}): copy the features again, or extract them anew") from error

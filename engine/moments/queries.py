@@ -13,7 +13,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import unit_rows
-from engine.semantics.sentences import load_encoder
+from engine.semantics.sentences import SentenceEncoder, load_encoder
 from engine.semantics.vectors import load_word_vectors
 from engine.semantics.wordnet import verb_lemma
 from engine.semantics.words import word_tables
@@ -107,6 +107,10 @@ class EncodedTokens:
 
     def __init__(self, config: WordSourceConfig) -> None:
         self._encoder = load_encoder(config.path)
+        if not isinstance(self._encoder, SentenceEncoder):
+            raise InputError(
+                f"words.path: moment search reads tokens of a sentence encoder, and '{config.path}' is a CLIP"
+            )
         self.dim = self.tokens("a person").shape[1]
         self.description = f"token states of {self._encoder.name}"
 

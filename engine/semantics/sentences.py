@@ -84,6 +84,11 @@ class SentenceEncoder:
             self._known.update(zip(alike, vectors.astype(np.float64), strict=True))
         return np.array([self._known[text] for text in texts])
 
+    def token_states(self, text: str) -> np.ndarray:
+        """What the encoder holds of each token of a text before it pools them: float32 [tokens, D]."""
+        states = self._model.encode([text], output_value="token_embeddings", show_progress_bar=False)[0]
+        return states.float().cpu().numpy()
+
 
 class Encoder(Protocol):
     """Texts -> float64 [N, D]; `name` is for the log."""
@@ -91,11 +96,6 @@ class Encoder(Protocol):
     name: str
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray: ...
-
-    def token_states(self, text: str) -> np.ndarray:
-        """What the encoder holds of each token of a text before it pools them: float32 [tokens, D]."""
-        states = self._model.encode([text], output_value="token_embeddings", show_progress_bar=False)[0]
-        return states.float().cpu().numpy()
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from bench import windows as bench
 from engine.data.batch import ClipFormat
 from engine.data.manifest import Manifest
 from engine.errors import InputError
+from engine.features.reading import timed_videos
 from engine.features.windows import WindowGrid
 from engine.records import recording_into
 from tests.features.small_set import write_set
@@ -41,6 +42,6 @@ def test_the_limit_is_held(manifest, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("hop", [1, 3, 8, 20])
 def test_windows_by_seeks_are_those_in_order(manifest, hop):
-    videos = [(Manifest.load(manifest).video(row), 25.0) for row in range(3)]
+    videos = timed_videos(Manifest.load(manifest), range(3))
     clip, grid = ClipFormat(short_side=32, crop=32), WindowGrid(16, hop)
     assert bench.in_order(videos, clip, grid) == bench.by_seeks(videos, clip, grid, 5) > 2
