@@ -140,5 +140,6 @@ def test_the_curves_of_a_training_stay_when_its_results_are_replaced(tmp_path):
         ):
             writer.add_scalar("final/a_top1", 0.25 + turn)
     found = EventAccumulator(str(board)).Reload()
-    assert [point.value for point in found.Scalars("train/loss")] == [1.0, 0.0]
+    # By their steps: files of one second are read in the order of their names, where the tenth comes before the ninth.
+    assert {point.step: point.value for point in found.Scalars("train/loss")} == {0: 1.0, 1: 0.0}
     assert [point.value for point in found.Scalars("final/a_top1")] == [1.25]
