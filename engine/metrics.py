@@ -70,7 +70,7 @@ def evaluate_embeddings(
     return ZeroShotResult(
         name=name,
         classes=tuple(classes),
-        all_classes=_accuracy(predicted, answers, len(classes)),
+        all_classes=accuracy(predicted, answers, len(classes)),
         half_classes=_half_classes(embeddings, answers, classes, class_vectors),
         per_class=_per_class(classes, confusion),
         confusion=confusion,
@@ -122,7 +122,8 @@ def _nearest(embeddings: torch.Tensor, class_vectors: torch.Tensor) -> tuple[np.
     return indices.cpu().numpy().astype(np.int64), scores.float().cpu().numpy()
 
 
-def _accuracy(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> Accuracy:
+def accuracy(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> Accuracy:
+    """Of the classes named for each video, the nearest first, int64 [V, k up to 5], and the true ones, int64 [V]."""
     hits = predicted == labels[:, None]
     videos = np.bincount(labels, minlength=num_classes)
     correct = np.bincount(labels[hits[:, 0]], minlength=num_classes)
@@ -151,7 +152,7 @@ def _half_classes(
             queries = embeddings[torch.from_numpy(kept).to(embeddings.device)]
             candidates = class_vectors[torch.from_numpy(half).to(class_vectors.device)]
             predicted, _ = _nearest(queries, candidates)
-            splits.append(_accuracy(predicted, index[labels[kept]], len(half)))
+            splits.append(accuracy(predicted, index[labels[kept]], len(half)))
     return HalfClasses(tuple(splits))
 
 

@@ -1,8 +1,10 @@
 """A run folder with the checkpoint of a small untrained model, as `engine/train.py` leaves it."""
 
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,3 +72,17 @@ def start_tool(name: str, *arguments: object) -> Forked:
 def run_tool(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run tools/`name` to its end in a process of its own."""
     return Forked(ROOT / "tools" / name, *arguments, variables=environment(), merged=False, cwd=cwd).completed(180)
+
+
+def kill_when(path, num_lines, process):
+    """Kill a program as soon as its journal has so many lines."""
+    deadline = time.monotonic() + 300
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            if path.is_file() and path.read_bytes().count(b"\n") >= num_lines:
+                return
+            time.sleep(0.002)
+        raise AssertionError("the journal did not grow")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()

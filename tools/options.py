@@ -79,22 +79,32 @@ def predict(about: str) -> argparse.Namespace:
     return arguments
 
 
+def _class_splits(parser: Parser, splits: int, num_train: str) -> None:
+    """The options of what is measured over random splits of the classes."""
+    add = parser.add_argument
+    add("--num-train", type=int, required=True, metavar="N", help=num_train)
+    add("--splits", type=int, default=splits, metavar="N", help="random class splits (default: %(default)s)")
+    add("--definitions", action="append", default=[], metavar="FILE",
+        help="class definitions, as words.definitions; repeat it for several")  # fmt: skip
+
+
+def _at_least_one(parser: Parser, arguments: argparse.Namespace, *names: str) -> argparse.Namespace:
+    """Refuse a number below 1."""
+    for name in names:
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+    return arguments
+
+
 def untrained_splits(about: str) -> argparse.Namespace:
     """Of untrained_splits.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of the labelled videos")
     parser.add_argument("--model", default=INSTALLED, type=Path, help="installed (the default) or kinetics400[:FILE]")
-    parser.add_argument("--num-train", type=int, required=True, metavar="N", help="classes that a split leaves aside")
-    parser.add_argument("--splits", type=int, default=100, metavar="N", help="random class splits (default: 100)")
-    parser.add_argument("--definitions", action="append", default=[], metavar="FILE",
-                        help="class definitions, as words.definitions; repeat it for several")  # fmt: skip
+    _class_splits(parser, 100, "classes that a split leaves aside")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--record", action="store_true", help="append the rows to benchmarks/records/untrained.jsonl")
-    arguments = parser.parse_args()
-    for name in ("num_train", "splits"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
-    return arguments
+    return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
 
 
 def extract_features(about: str) -> argparse.Namespace:
@@ -128,18 +138,11 @@ def fit_head(about: str) -> argparse.Namespace:
     add = parser.add_argument
     add("features", type=Path, metavar="FEATURES", help="folder of tools/extract_features.py")
     add("manifest", type=Path, metavar="MANIFEST", help="of their labelled videos")
-    add("--num-train", type=int, required=True, metavar="N", help="classes that a split sees")
-    add("--splits", type=int, default=20, metavar="N", help="random class splits (default: %(default)s)")
+    _class_splits(parser, 20, "classes that a split sees")
     add("--heads", nargs="+", default=[], choices=HEAD_NAMES, metavar="HEAD",
         help=f"{', '.join(HEAD_NAMES)} (default: all); differences are to the first")  # fmt: skip
-    add("--definitions", action="append", default=[], metavar="FILE",
-        help="class definitions, as words.definitions; repeat it for several")  # fmt: skip
     add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")
-    arguments = parser.parse_args()
-    for name in ("num_train", "splits"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
-    return arguments
+    return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
 
 
 def find_moments(about: str) -> argparse.Namespace:

@@ -6,7 +6,6 @@ runner: another runner waits for that cell and takes its result.
 """
 
 import dataclasses
-import fcntl
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from engine.config import save_config
 from engine.experiments.cells import Cell, is_finished
 from engine.experiments.results import Point, results_path
+from engine.locks import try_lock
 from engine.machine import usable_cores
 
 _POLL_S = 0.2
@@ -209,9 +209,7 @@ def _lock(folder: Path) -> int | None:
     """An open file that holds the folder's lock, inherited by the process that works there; None if it is taken."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(handle):
         os.close(handle)
         return None
     return handle

@@ -7,7 +7,6 @@ opened again. Where videos were dropped or made anew, the arrays are written onc
 who reads meanwhile keeps what the index names.
 """
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from engine.command_line import output_folder
 from engine.errors import InputError
 from engine.features.cache import INDEX_NAME, VERSION, CachedVideo, Stamp, write_index
 from engine.json_lines import JsonLines, append_json_line, read_json_lines
+from engine.locks import try_lock
 
 JOURNAL_NAME = "journal.jsonl"
 _HEADER_BYTES = 128  # of an .npy file of two dimensions, with room for any number of rows
@@ -109,16 +109,14 @@ class FeatureWriter:
         self.folder, self.stamp = output_folder(folder, "--out"), stamp
         self._lock = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(self._lock):
+                raise InputError(f"another process is writing features into '{folder}': wait for it or stop it")
             self._generation, lines = self._begun()
             self._open_arrays()
             sizes = min(array.num_rows for array in self._arrays)
             # After a power cut the disk may have the journal's line and not the arrays' bytes.
             whole = [video for video in lines if video.first_window + video.num_windows <= sizes]
-        except OSError as error:
-            os.close(self._lock)
-            raise InputError(f"another process is writing features into '{folder}': wait for it or stop it") from error
-        except InputError:
+        except (OSError, InputError):
             os.close(self._lock)
             raise
         self.records = {video.path: video for video in whole}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from engine import metrics
 from engine.data.config import ClassSplitConfig
 from engine.data.sources import split_classes
 from engine.heads.catalogue import HEADS
@@ -78,9 +79,8 @@ def measure(
 
 def accuracy(scores: torch.Tensor, label: torch.Tensor) -> tuple[float, float]:
     """Top-1 and mean-class accuracy of scores [V, K] of videos of classes int64 [V]."""
-    right = (scores.argmax(dim=1) == label).double()
-    of_class = [right[label == index].mean() for index in label.unique()]
-    return float(right.mean()), float(torch.stack(of_class).mean())
+    found = metrics.accuracy(scores.argmax(dim=1, keepdim=True).numpy(), label.numpy(), scores.shape[1])
+    return found.top1, found.mean_class
 
 
 def summarise(found: Sequence[Measured], baseline: str) -> Iterator[Mapping[str, object]]:

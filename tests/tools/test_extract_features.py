@@ -1,7 +1,6 @@
 """tools/extract_features.py as a user runs it, and as a machine that fails runs it: killed in the middle, and again."""
 
 import signal
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from engine.features.encoder import build_encoder
 from engine.inference import inference_settings
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.data.videos import write_copies
-from tests.small_run import call_tool, run_tool, start_tool, write_run
+from tests.small_run import call_tool, kill_when, run_tool, start_tool, write_run
 
 NUM_VIDEOS = 40
 LENGTHS = dict(zip(("surfing", "archery", "diving", "juggling"), [30, 45, 60, 75], strict=True))
@@ -41,25 +40,12 @@ def journal_lines(out):
     return max(0, path.read_bytes().count(b"\n") - 1) if path.is_file() else 0
 
 
-def kill_when(out, num_videos, process):
-    deadline = time.monotonic() + 300
-    try:
-        while time.monotonic() < deadline and process.poll() is None:
-            if journal_lines(out) >= num_videos:
-                return
-            time.sleep(0.002)
-        raise AssertionError("the journal did not grow")
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-
-
 def test_killed_twice_and_gone_on_with_nothing_is_lost_or_doubled(home, tmp_path, monkeypatch, capsys):
     whole, out = tmp_path / "whole", tmp_path / "killed"
     assert call_tool(*arguments(home, whole, "--threads", 1), monkeypatch=monkeypatch) == 0
     for num_videos, how in ((6, ()), (18, ("--processes",))):
         process = start_tool(*arguments(home, out, "--threads", 2, *how))
-        kill_when(out, num_videos, process)
+        kill_when(out / "journal.jsonl", num_videos + 1, process)
         assert process.returncode == -signal.SIGKILL
         assert not (out / "videos.parquet").exists()
     known = journal_lines(out)

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from engine.data.manifest import Manifest
 from engine.data.store.index import StoreIndex
 from engine.data.store.reader import StoreReader
 from tests.data.videos import write_copies
-from tests.small_run import call_tool, run_tool, start_tool
+from tests.small_run import call_tool, kill_when, run_tool, start_tool
 
 NUM_VIDEOS = 40
 LENGTHS = [30, 45, 60, 75]
@@ -43,19 +42,6 @@ def stored_videos(store):
     assert used == sizes
     reader = StoreReader(index)
     return {path: reader.read(e, 0, len(e.group_end) - 1) for path, e in zip(paths, entries, strict=True)}
-
-
-def kill_when(path, num_lines, process):
-    deadline = time.monotonic() + 300
-    try:
-        while time.monotonic() < deadline and process.poll() is None:
-            if path.is_file() and path.read_bytes().count(b"\n") >= num_lines:
-                return
-            time.sleep(0.002)
-        raise AssertionError("the journal did not grow")
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
 
 
 def test_killed_twice_and_resumed_nothing_is_lost_or_doubled(folder, manifest, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,6 @@ A video counts once its line stands in the journal. What a kill left behind it i
 store is opened again. One process writes; others normalise.
 """
 
-import fcntl
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from engine.data.pyav.normalise import NormalisedVideo
 from engine.data.store.index import FIRST_CODEC, INDEX_NAME, MANIFEST_NAME, StoreSettings, shard_path, write_index
 from engine.errors import InputError
 from engine.json_lines import JsonLines, read_json_lines
+from engine.locks import try_lock
 
 _JOURNAL_NAME = "journal.jsonl"
 _VERSION = 1
@@ -84,12 +84,10 @@ class StoreWriter:
         except OSError as error:
             raise InputError(f"cannot write a store in '{folder}': {error.strerror}") from error
         try:
-            fcntl.flock(self._journal.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(self._journal.file):
+                raise InputError(f"another process is writing the store '{folder}': wait for it or stop it")
             self.records = self._resume(path)
-        except OSError as error:
-            self._journal.close()
-            raise InputError(f"another process is writing the store '{folder}': wait for it or stop it") from error
-        except InputError:
+        except (OSError, InputError):
             self._journal.close()
             raise
         self._shard, self._file = self._last_shard()
