@@ -18,9 +18,8 @@ import numpy as np
 import torch
 
 from engine.calibration import Contest, area_under_curve, best_bias, harmonic_mean, seen_accuracy, unseen_accuracy
-from engine.data.config import DataConfig, SourceConfig
-from engine.data.footage import Footage, file_identities
-from engine.data.sources import DataSet, load_held_out, load_held_out_classes, load_source
+from engine.data.footage import file_identities
+from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos
 from engine.metrics import ZeroShotResult, evaluate_embeddings
@@ -80,66 +79,6 @@ class GeneralisedResult:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {**dataclasses.asdict(self), "harmonic_mean": self.harmonic_mean}
-
-
-def seen_videos(
-    config: DataConfig, train_classes: Sequence[str], footage: Footage | None, source: SourceConfig | None = None
-) -> tuple[DataSet, list[str]]:
-    """Videos of seen classes that were not trained on: those of `source`, or those that the run itself held out.
-
-    Args:
-        footage: what the model was trained on and what was held out of it; None, with a `source`, where nothing tells.
-
-    Returns:
-        The videos, and lines that say what was left out of them.
-
-    Raises:
-        InputError: none were held out, all were trained on, or `source` has a class that was not trained on.
-    """
-    if source is None:
-        data = load_held_out(config, train_classes, footage)
-        seen, notes = data.held_out_videos, [f"warning: {change}: left out" for change in data.changes]
-    else:
-        seen, notes = load_source(source), []
-        unknown = sorted(set(seen.classes) - set(train_classes))
-        if unknown:
-            raise InputError(
-                f"videos of seen classes, '{seen.name}': the model was not trained on {', '.join(unknown)}"
-            )
-    if footage is None:
-        return seen, notes
-    trained = np.isin(file_identities(seen.manifest), footage.trained_files)
-    if trained.all():
-        raise InputError(f"videos of seen classes, '{seen.name}': all {len(trained)} were trained on: name new videos")
-    if trained.any():
-        notes.append(
-            f"warning: {trained.sum()} of {len(trained)} videos of '{seen.name}' were trained on, by their contents: left out"
-        )
-        seen = DataSet(seen.name, seen.manifest.select(~trained))
-    return seen, notes
-
-
-def calibration_videos(
-    config: DataConfig, train_classes: Sequence[str], footage: Footage | None, held_out: DataSet | None
-) -> tuple[tuple[DataSet, DataSet] | None, str]:
-    """Held-out videos of the training classes, and the videos of classes that were held out whole: they may choose a bias.
-
-    Args:
-        held_out: the former, where they are read already.
-
-    Returns:
-        Both sets, or None and why there are none.
-    """
-    why = "no bias is calibrated"
-    if footage is None:
-        return None, f"{why}: nothing tells what the run held out"
-    try:
-        classes = load_held_out_classes(config, train_classes, footage)
-        if classes is None:
-            return None, f"{why}: the run held out no whole classes (data.validation.num_classes)"
-        return (held_out or load_held_out(config, train_classes, footage).held_out_videos, classes), ""
-    except InputError as error:
-        return None, f"{why}: {error}"
 
 
 def evaluate_generalised(

@@ -18,11 +18,11 @@ from engine.data.manifest import Manifest
 from engine.data.sources import DataSet, load_trained
 from engine.distributed import Ranks
 from engine.errors import InputError
-from engine.generalised import seen_videos
 from engine.preemption import StopVote
 from engine.provenance import append_provenance
 from engine.run import Run, save_run
 from engine.schema import parse
+from engine.seen_side import seen_videos
 from engine.tasks.zero_shot.known import Known
 from engine.tasks.zero_shot.trained import known_footage, load_for_inference
 from tests import jobs
@@ -313,9 +313,9 @@ def test_videos_of_unknown_contents_are_not_passed_off_as_new(tmp_path):
     loaded = load_for_inference(saved(build(tmp_path, whole())), CPU.device)
     known = Known.of(loaded, loaded.footage)
     old = DataSet("old", Manifest.from_rows([row("x.mp4", "dive"), row("y.mp4", "fly", content_hash=-5)], tmp_path))
-    (line,) = known.warnings(old)
+    (line,) = known.look(old).warnings()
     assert line.startswith("'old': the manifest does not tell the contents of 1 videos")
-    assert Known.of(loaded, None).warnings(old) == []
+    assert Known.of(loaded, None).look(old).warnings() == []
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from engine.data.manifest import Manifest
 from engine.data.sources import DataSet, load_held_out, load_training
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos
-from engine.generalised import calibration_videos, evaluate_generalised, seen_videos
+from engine.generalised import evaluate_generalised
+from engine.seen_side import calibration_videos, seen_videos
 from engine.semantics.embeddings import ClassEmbeddings
 from tests.encoded import fade, manifest_of, write_colors
 from tests.rows import row

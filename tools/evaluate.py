@@ -66,14 +66,8 @@ from engine.data.footage import Footage
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
 from engine.errors import InputError
-from engine.evaluate import check_dimension, embed_videos, score
-from engine.generalised import (
-    GeneralisedResult,
-    calibration_videos,
-    evaluate_generalised,
-    generalised_table,
-    seen_videos,
-)
+from engine.evaluate import embed_videos, score
+from engine.generalised import GeneralisedResult, generalised_table
 from engine.inference import class_vectors, embed_source, inference_settings, load_model, seen_in_pretraining
 from engine.metrics import ZeroShotResult
 from engine.naming.untrained import is_untrained
@@ -85,7 +79,8 @@ from engine.results.visual_report.board import board_writer, show_results
 from engine.results.visual_report.page import look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
 from engine.screen import plain
-from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.seen_side import SeenSide
+from engine.semantics.classes import ClassEmbeddings
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.known import Known, check_unseen
 from engine.tasks.zero_shot.rehearsal import check_candidates, check_readable
@@ -101,7 +96,7 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.run,
             ranks.device,
             words=arguments.words,
-            tests=[parse_source(text) for text in arguments.data],
+            tests=[SourceConfig.parse(text) for text in arguments.data],
             overrides=_settings(arguments),
         )
         out = arguments.out or default_folder(arguments.run)
@@ -114,23 +109,21 @@ def main(arguments: argparse.Namespace) -> None:
             raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
         if not arguments.generalised:  # else the training classes are candidates too
             check_candidates(datasets)
-        footage, seen, held = read_footage(loaded, arguments.generalised, ranks), None, None
+        footage, seen = read_footage(loaded, arguments.generalised, ranks), None
         if arguments.generalised:
-            source = None if arguments.generalised == "held-out" else parse_source(arguments.generalised)
-            seen, notes = seen_videos(loaded.config.data, loaded.train_classes, footage, source)
-            of_run = loaded.config.data, loaded.train_classes, footage
-            held, why_not = calibration_videos(*of_run, None if source else seen)
-            for note in [*notes, *filter(None, [why_not])] if ranks.is_main else ():
+            source = None if arguments.generalised == "held-out" else SourceConfig.parse(arguments.generalised)
+            seen = SeenSide.read(loaded.config.data, loaded.train_classes, footage, source)
+            for note in seen.notes if ranks.is_main else ():
                 print(note, file=sys.stderr)
-        check_readable([*datasets, *([seen] if seen else []), *(held or ())], loaded.config.clip)
+        check_readable([*datasets, *(seen.datasets if seen else ())], loaded.config.clip)
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
         if arguments.unlabelled:
-            (others,) = load_tests([parse_source(arguments.unlabelled)])  # their labels are not read
+            (others,) = load_tests([SourceConfig.parse(arguments.unlabelled)])  # their labels are not read
             points = embed_source(loaded, others, ranks.device).embeddings
             classes = [class_vectors(loaded, dataset.classes, points) for dataset in datasets]
         known = Known.of(loaded, footage)
-        reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen, held)
+        reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen)
         if ranks.is_main:
             try:
                 with replacing(out, reached):
@@ -151,18 +144,6 @@ def main(arguments: argparse.Namespace) -> None:
 def _settings(arguments: argparse.Namespace) -> list[str]:
     named = {"evaluate.num_snippets": arguments.snippets, "data.decoder": arguments.decoder}
     return [*(f"{key}={value}" for key, value in named.items() if value is not None), *arguments.overrides]
-
-
-def parse_source(text: str) -> SourceConfig:
-    """`MANIFEST[:SPLIT[,SPLIT]]` as a data source; a file of that very name wins over reading a split."""
-    manifest, colon, splits = text.rpartition(":")
-    if not colon or Path(text).is_file():
-        manifest, splits = text, ""
-    path = Path(manifest)
-    name = path.resolve().parent.name if path.stem == "manifest" else path.stem
-    if not splits:
-        return SourceConfig(manifest=manifest, name=name)
-    return SourceConfig(manifest=manifest, splits=splits.split(","), name=f"{name}-{splits}")
 
 
 def default_folder(run: Path) -> Path:
@@ -203,8 +184,7 @@ def evaluate(
     classes: Sequence[ClassEmbeddings],
     ranks: Ranks,
     known: Known,
-    seen: DataSet | None = None,
-    held: tuple[DataSet, DataSet] | None = None,
+    seen: SeenSide | None = None,
 ) -> tuple[Results, list[ZeroShotResult], list[GeneralisedResult]]:
     """Evaluate the test sets one after the other; what results.json will say first."""
     how = inference_settings(loaded.config, ranks.device)
@@ -213,33 +193,25 @@ def evaluate(
     )
     _say(ranks, f"{loaded.path}, step {loaded.step}; {how.num_snippets} snippets a video; decoder {decoder.name}")
     _say(ranks, f"class vectors: {classes[0].description}")
-    results, general, embedded_held = [], [], None
+    results, general = [], []
+    looked = [known.look(dataset) for dataset in datasets]
     says = ranks.is_main and not loaded.known  # else `seen_in_pretraining` does, below the table
-    for line in [line for dataset in datasets for line in known.warnings(dataset)] if says else ():
+    for line in [line for before in looked for line in before.warnings()] if says else ():
         print(line, file=sys.stderr, flush=True)
     try:
         if seen is not None:
-            train_vectors = build_class_embeddings(loaded.train_classes, loaded.config.words)
-            check_dimension(loaded.model, train_vectors)
-            seen_embedded = embed_videos(loaded.model, seen.manifest, decoder, how)
-            if held is not None:
-                embedded_held = tuple(
-                    (data, seen_embedded if data is seen else embed_videos(loaded.model, data.manifest, decoder, how))
-                    for data in held
-                )
-                embedded_held = (*embedded_held, build_class_embeddings(held[1].classes, loaded.config.words))
-        for dataset, vectors in zip(datasets, classes, strict=True):
+            of_run = loaded.model, loaded.train_classes, loaded.config.words
+            seen_points = seen.embed(*of_run, decoder, how)
+        for dataset, vectors, before in zip(datasets, classes, looked, strict=True):
             started = time.perf_counter()
             embedded = embed_videos(loaded.model, dataset.manifest, decoder, how)
             result = score(dataset, embedded, vectors, ranks.device)
             seconds = time.perf_counter() - started
             if ranks.is_main:
                 warn_of_failures(result)
-            result = dataclasses.replace(known.marked(result, dataset), seconds=round(seconds, 2))
+            result = dataclasses.replace(before.mark(result), seconds=round(seconds, 2))
             if seen is not None:
-                pair = ((seen, seen_embedded), (dataset, embedded))
-                among = (train_vectors, vectors, ranks.device, result.seen_classes)
-                general.append(evaluate_generalised(*pair, *among, embedded_held))
+                general.append(seen_points.against((dataset, embedded), vectors, ranks.device, result.seen_classes))
                 result = dataclasses.replace(result, generalised=general[-1].to_dict())
             results.append(result)
     finally:

@@ -1,6 +1,8 @@
 """The sections of a config that say which videos there are and how they are read: `data`, `clip`, `procedural`."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 from engine.schema import MAX_SEED, option, section
 
@@ -45,6 +47,18 @@ class SourceConfig:
             raise ValueError(
                 "class_split needs a part, train or unseen, and a part needs a class_split (seed, num_train)"
             )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`MANIFEST[:SPLIT[,SPLIT]]`, as command lines have it; a file of that very name wins over reading a split."""
+        manifest, colon, splits = text.rpartition(":")
+        if not colon or Path(text).is_file():
+            manifest, splits = text, ""
+        path = Path(manifest)
+        name = path.resolve().parent.name if path.stem == "manifest" else path.stem
+        if not splits:
+            return cls(manifest=manifest, name=name)
+        return cls(manifest=manifest, splits=splits.split(","), name=f"{name}-{splits}")
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from evaluate import parse_source
 
 from bench.peaks import DTYPES
 from bench.rows import Row, table
 from bench.trainers import reduced_precision
 from engine.checkpoint import checkpoint_file
 from engine.data.batch import VideoDecoder
+from engine.data.config import SourceConfig
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import choose_device
 from engine.errors import InputError
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("--precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
     rows = []
     for path in runs:
-        loaded = load_model(path, device, tests=[parse_source(text) for text in arguments.data])
+        loaded = load_model(path, device, tests=[SourceConfig.parse(text) for text in arguments.data])
         rows += measure(
             loaded, _label(path, loaded), device, precisions, clips, arguments.max_videos, arguments.repeats
         )

@@ -56,32 +56,44 @@ class Known:
         files = None if footage is None else footage.trained_files
         return cls(classes, files, loaded.config.train.exclude_overlap, KeptVectors(loaded.config.words))
 
-    def warnings(self, data: DataSet) -> list[str]:
-        """Lines that name the classes and videos of a test set that are not unseen."""
-        classes, videos = self.classes_of(data), self.videos_of(data) or []
-        lines = []
-        unknown = data.manifest.table.column("content_hash").null_count
-        if self.files is not None and unknown:
+    def look(self, data: DataSet) -> "SeenBefore":
+        """What of a test set was trained on, looked for once."""
+        return SeenBefore(data, self.classes_of(data), self.videos_of(data))
+
+
+@dataclass(frozen=True)
+class SeenBefore:
+    """Classes and videos of a test set that a model was trained on; `videos`: None where that is not known."""
+
+    data: DataSet
+    classes: list[str]
+    videos: list[str] | None
+
+    def warnings(self) -> list[str]:
+        """Lines that name them."""
+        name, lines = self.data.name, []
+        unknown = self.data.manifest.table.column("content_hash").null_count
+        if self.videos is not None and unknown:
             lines.append(
-                f"'{data.name}': the manifest does not tell the contents of {unknown} videos, so they are held against those "
+                f"'{name}': the manifest does not tell the contents of {unknown} videos, so they are held against those "
                 "trained on by path and size alone (a store's by checksum): index, or ingest, them again"
             )
-        if videos:
+        if self.videos:
             lines.append(
-                f"warning: '{data.name}': the model was trained on {len(videos)} of these videos, by their contents under any "
-                f"name, so they are not unseen: {_some(videos, _SHOWN)}"
+                f"warning: '{name}': the model was trained on {len(self.videos)} of these videos, by their contents under any "
+                f"name, so they are not unseen: {_some(self.videos, _SHOWN)}"
             )
-        if classes:
+        if self.classes:
             lines.append(
-                f"warning: '{data.name}': the model was trained on {len(classes)} of these classes, so they are not unseen: "
-                f"{', '.join(map(repr, classes))}. Leave them out with data.tests.N.exclude_classes"
+                f"warning: '{name}': the model was trained on {len(self.classes)} of these classes, so they are not unseen: "
+                f"{', '.join(map(repr, self.classes))}. Leave them out with data.tests.N.exclude_classes"
             )
         return lines
 
-    def marked(self, result: ZeroShotResult, data: DataSet) -> ZeroShotResult:
-        """A result that says of which videos it is, and which of its classes and videos were trained on."""
-        classes, videos = self.classes_of(data), self.videos_of(data)
-        return dataclasses.replace(result, seen_classes=classes, trained_videos=videos, contents=digest(data.manifest))
+    def mark(self, result: ZeroShotResult) -> ZeroShotResult:
+        """A result of the set that says of which videos it is, and which of its classes and videos were trained on."""
+        contents = digest(self.data.manifest)
+        return dataclasses.replace(result, seen_classes=self.classes, trained_videos=self.videos, contents=contents)
 
 
 def videos_seen_before(files: np.ndarray, measured: Sequence[DataSet]) -> list[str]:

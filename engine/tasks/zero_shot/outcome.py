@@ -110,7 +110,9 @@ def conclude(run: Run, sets: Sets, known: Known, telemetry: Telemetry) -> Outcom
     how = inference(run, run.config.evaluate.num_snippets)
     try:
         seen = evaluate_set(run, sets.held_out_videos, decoder, how) if sets.held_out_videos else None
-        tests = {test.data.name: known.marked(evaluate_set(run, test, decoder, how), test.data) for test in sets.tests}
+        tests = {
+            test.data.name: known.look(test.data).mark(evaluate_set(run, test, decoder, how)) for test in sets.tests
+        }
         examples = []
         if run.ranks.is_main and sets.tests:
             first = sets.tests[0].data
