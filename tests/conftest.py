@@ -36,7 +36,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     is_whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == "not slow"
     if is_whole and not HAS_GPU and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
-        config.option.numprocesses, config.option.dist = 2, "loadfile"
+        config.option.numprocesses, config.option.dist, config.option.loadscopereorder = 2, "loadfile", False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Folders whose tests start whole programs come first: with short files at the end, both processes end together."""
+    items.sort(key=lambda item: item.path.parent.name not in ("tests", "tools", "kernels"))
 
 
 def pytest_report_header() -> str:

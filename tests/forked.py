@@ -22,7 +22,12 @@ from unittest import mock
 from tests.environment import ROOT, environment
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["pytest", "torch._dynamo", "torch.distributed.run", "engine.train", "tests.forked"])
+_CONTEXT.set_forkserver_preload(
+    [
+        *("pytest", "torch._dynamo", "torch.distributed.run", "matplotlib.pyplot", "pyarrow.dataset"),
+        *("engine.train", "tests.forked"),
+    ]
+)
 
 
 class Forked:
