@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.moments.index import open_index
+from engine.moments.index import FeatureKind, open_index
 from engine.moments.objects import find_moments, nearest_videos
 from tests.features.small_set import FrameReader, write_set
 
 
 class OtherReader(FrameReader):
     name, digest = "other", "f" * 16
+
+
+def opened(videos, folder, reader, **options):
+    """(features, videos, failures) of an index of this reader's features."""
+    index = open_index(videos, folder, FeatureKind(reader.digest, lambda: reader), **options)
+    return index.cache, index.videos, index.failures
 
 
 @pytest.fixture
@@ -25,35 +31,35 @@ def test_an_index_grows_takes_changed_files_anew_and_drops_what_is_gone(home):
     shown, out = home / "set" / "shown", home / "index"
     a, b = (str(shown / name) for name in ("a.mp4", "b.mp4"))
     (shown / "broken.mp4").write_bytes(b"no video")
-    cache, videos, bad = open_index([shown], out, FrameReader())
+    cache, videos, bad = opened([shown], out, FrameReader())
     assert videos == [a, b] and list(bad) == [str(shown / "broken.mp4")]
     assert cache[b].end_s[-1] == pytest.approx(2.0) and len(cache[b].features) == 4
     before = cache[b].features.copy()
     c = shown / "c.mp4"
     shutil.copy(shown / "a.mp4", c)
     reader = FrameReader()
-    cache, videos, bad = open_index([c], out, reader)
+    cache, videos, bad = opened([c], out, reader)
     assert videos == [str(c)] and set(cache.videos) == {a, b, str(c)} and not bad
     assert sum(reader.batches) == len(cache[str(c)].features)
     reader = FrameReader()
-    assert set(open_index([], out, reader)[1]) == {a, b, str(c)} and not reader.batches
+    assert set(opened([], out, reader)[1]) == {a, b, str(c)} and not reader.batches
     write_set(home, {"b.mp4": 40}, first=7)
     c.unlink()
-    cache, videos, _ = open_index([], out, FrameReader())
+    cache, videos, _ = opened([], out, FrameReader())
     assert set(videos) == {a, b}
     assert len(cache[b].features) == 4 and not np.array_equal(cache[b].features, before)
 
 
 def test_what_cannot_be_used_is_refused(home):
     shown, out = home / "set" / "shown", home / "index"
-    open_index([shown], out, FrameReader())
+    opened([shown], out, FrameReader())
     with pytest.raises(InputError, match="are of the model reader, digest 0123456789ab, not of ffffffffffff"):
-        open_index([shown], out, OtherReader())
+        opened([shown], out, OtherReader())
     (home / "empty.mp4").write_bytes(b"")
     with pytest.raises(InputError, match=r"none of the videos can be used: .*empty\.mp4"):
-        open_index([home / "empty.mp4"], home / "new", FrameReader())
+        opened([home / "empty.mp4"], home / "new", FrameReader())
     with pytest.raises(InputError, match="no video at"):
-        open_index([home / "nowhere.mp4"], out, FrameReader())
+        opened([home / "nowhere.mp4"], out, FrameReader())
 
 
 class ManyVideos:
