@@ -99,7 +99,7 @@ def render(page: MomentPage) -> str:
 def link(target: Path, page: Path, start_s: float | None = None, end_s: float | None = None) -> str:
     """The address of a file for a page: relative where it lies beside or below it, so that both can be moved together."""
     relative = os.path.relpath(target, page.parent)
-    is_below = not relative.startswith("..")
+    is_below = relative.split(os.sep, 1)[0] != ".."
     quoted = urllib.parse.quote(os.fsencode(relative if is_below else target.absolute()))
     fragment = "" if start_s is None else f"#t={start_s:.2f},{end_s:.2f}"
     return ("./" if is_below else "file://") + quoted + fragment

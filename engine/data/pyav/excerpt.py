@@ -62,10 +62,9 @@ def write_excerpt(video: Video, timeline: Timeline, start_s: float, end_s: float
                 return _write(video, first, times, partial, seek=True)
             except LostCount:
                 return _write(video, first, times, partial, seek=False)
-    except FileNotFoundError as error:
-        raise Unusable("the file is missing") from error
     except (av.FFmpegError, OSError, StoreError, ValueError) as error:
-        raise Unusable(reason_of(error)) from error
+        is_gone = not is_stored(video.path) and not video.path.exists()
+        raise Unusable("the file is missing" if is_gone else reason_of(error)) from error
 
 
 def _write(video: Video, first: int, times: np.ndarray, path: Path, *, seek: bool) -> bool:
@@ -159,8 +158,10 @@ def _blocks(
     length, position = round((end_s - start_s) * _RATE), 0
     for at_s, samples in _samples(container, stream, origin_s + start_s, layout):
         due = round((at_s - origin_s - start_s) * _RATE)
+        if due >= length:
+            return
         lost = due - position if not position or abs(due - position) > _LOST_S * _RATE else 0
-        silence = np.zeros((len(samples), min(max(0, lost), length - position)), np.float32)
+        silence = np.zeros((len(samples), max(0, lost)), np.float32)
         block = np.concatenate([silence, samples[:, max(0, -lost) :]], axis=1)[:, : length - position]
         if block.shape[1]:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), format="fltp", layout=layout)
