@@ -11,6 +11,7 @@ The features themselves have seen the held-out training classes (the backbone wa
 them is higher than on new classes; it serves to compare strengths.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ class _Solver:
 
     Minimises the sum over videos of q_v |W z_v + m - y_v|^2 plus strength |W|^2, with z the features standardised over these
     videos, y the class vector, m the mean of the class vectors, and q_v = 1 / (C times the videos of v's class): classes
-    count alike, and a strength means the same for any number of videos.
+    count alike, and a strength means the same for any number of videos. One decomposition serves all strengths.
     """
 
     def __init__(self, features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor) -> None:
@@ -53,14 +54,31 @@ class _Solver:
         self.scale = (share * (features - self.mean).square()).sum(dim=0).sqrt()
         self.scale = torch.where(self.scale > 1e-9 * self.scale.max(), self.scale, torch.inf)  # dead features: left out
         self.target_mean = vectors[classes].mean(dim=0)
-        z = (features - self.mean) / self.scale
-        self.values, self.basis = torch.linalg.eigh(z.T @ (share * z))
-        self.cross = self.basis.T @ (z.T @ (share * (vectors[label] - self.target_mean)))
+        weight = share.sqrt()
+        rows = weight * (features - self.mean) / self.scale
+        targets = weight * (vectors[label] - self.target_mean)
+        if len(rows) < rows.shape[1]:  # the kernel form: as many unknowns as videos
+            self.values, kernel_basis = torch.linalg.eigh(rows @ rows.T)
+            self.basis, self.cross = rows.T @ kernel_basis, kernel_basis.T @ targets
+        else:
+            self.values, self.basis = torch.linalg.eigh(rows.T @ rows)
+            self.cross = self.basis.T @ (rows.T @ targets)
+        self.values = self.values.clamp(min=0)
 
     def solve(self, strength: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight [D, F] and bias [D] for features as they are (not standardised)."""
-        weight = (self.basis @ (self.cross / (self.values.clamp(min=0) + strength)[:, None])).T / self.scale
+        weight = (self.basis @ (self.cross / (self.values + strength)[:, None])).T / self.scale
         return weight, self.target_mean - weight @ self.mean
+
+    def scores(self, features: torch.Tensor, candidates: torch.Tensor) -> Iterator[torch.Tensor]:
+        """For each of `STRENGTHS` the products [V, K] of the points of features [V, F] with candidates [K, D].
+
+        The weights, of F times D numbers, are not made: a video's place in the basis is the same for every strength.
+        """
+        places = ((features - self.mean) / self.scale) @ self.basis
+        cross, constant = self.cross @ candidates.T, candidates @ self.target_mean
+        for strength in STRENGTHS:
+            yield places @ (cross / (self.values + strength)[:, None]) + constant
 
 
 def fit_ridge(
@@ -125,9 +143,9 @@ def _held_out_accuracy(
     is_held = torch.isin(label, fold)
     solver = _Solver(features[~is_held], label[~is_held], vectors)
     candidates = functional.normalize(vectors[fold], dim=1)
-    accuracies = []
-    for strength in STRENGTHS:
-        weight, bias = solver.solve(strength)
-        points = features[is_held] @ weight.T + bias
-        accuracies.append((fold[(points @ candidates.T).argmax(dim=1)] == label[is_held]).double().mean())
-    return torch.stack(accuracies)
+    return torch.stack(
+        [
+            (fold[scores.argmax(dim=1)] == label[is_held]).double().mean()
+            for scores in solver.scores(features[is_held], candidates)
+        ]
+    )

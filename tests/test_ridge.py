@@ -1,5 +1,6 @@
 """The ridge head: against its definition, and on classes that neither it nor its strength has seen."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -35,9 +36,10 @@ def accuracy(
     )
 
 
-def test_ridge_solves_its_own_problem():
+@pytest.mark.parametrize("dims", [40, 300])  # fewer and more than videos: both forms
+def test_ridge_solves_its_own_problem(dims):
     """The gradient of the penalised, class-balanced squares is zero at the solution."""
-    features, label, vectors = problem(0.5)
+    features, label, vectors = problem(0.5, dims=dims)
     keep = torch.rand(len(label), generator=torch.Generator().manual_seed(1)) < 0.6  # classes of unequal size
     features, label = features[keep], label[keep]
     strength = 0.3
@@ -87,6 +89,41 @@ def test_strength_is_chosen_for_classes_that_were_held_out():
     assert chosen > 2 / 6
     again = choose_ridge(features[is_seen], label[is_seen], vectors[:16])
     assert torch.equal(again.weight, head.weight)
+
+
+@pytest.mark.parametrize("dims", [30, 200])
+def test_strengths_are_measured_as_by_a_regression_for_each(dims):
+    """Every fold and strength solved directly, with classes of unequal size; the accuracies are the same."""
+    features, label, vectors = problem(2.0, dims=dims)
+    keep = torch.rand(len(label), generator=torch.Generator().manual_seed(2)) < torch.linspace(0.3, 1, len(label))
+    features, label = features[keep], label[keep]
+    found = choose_ridge(features, label, vectors, seed=3)
+    draws = np.random.default_rng(3)
+    folds = [fold for _ in range(10) for fold in np.array_split(draws.permutation(len(vectors)), 5)]
+    for strength in list(found.scores)[::4]:
+        accuracies = []
+        for fold in map(torch.from_numpy, folds):
+            is_held = torch.isin(label, fold)
+            weight, bias = directly(features[~is_held], label[~is_held], vectors, strength)
+            named = fold[
+                ((features[is_held] @ weight.T + bias) @ functional.normalize(vectors[fold], dim=1).T).argmax(1)
+            ]
+            accuracies.append((named == label[is_held]).double().mean().item())
+        assert found.scores[strength] == pytest.approx(np.mean(accuracies), abs=1e-12)
+    weight, bias = directly(features, label, vectors, found.strength)
+    torch.testing.assert_close((found.weight, found.bias), (weight, bias), rtol=1e-7, atol=1e-9)
+
+
+def directly(features, label, vectors, strength):
+    """The normal equations of the balanced, standardised regression, solved as they stand."""
+    share = (1 / (len(label.unique()) * torch.bincount(label).double()))[label][:, None]
+    mean = (share * features).sum(0)
+    scale = (share * (features - mean).square()).sum(0).sqrt()
+    z = (features - mean) / scale
+    centre = (share * vectors[label]).sum(0)
+    moments = z.T @ (share * z) + strength * torch.eye(z.shape[1], dtype=z.dtype)
+    weight = torch.linalg.solve(moments, z.T @ (share * (vectors[label] - centre))).T / scale
+    return weight, centre - weight @ mean
 
 
 def test_too_few_classes():

@@ -14,7 +14,7 @@ from engine.config import OverlapConfig
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 
-HEAD_NAMES = ("linear", "ridge", "aurl")  # engine/heads/catalogue.py, which imports torch
+HEAD_NAMES = ("linear", "ridge", "aurl", "action2vec", "tarn", "after_url", "names", "names_standardised")
 INSTALLED = Path("installed")  # the model of `predict` and `evaluate` where no run is named
 
 
@@ -140,7 +140,7 @@ def fit_head(about: str) -> argparse.Namespace:
     add("manifest", type=Path, metavar="MANIFEST", help="of their labelled videos")
     _class_splits(parser, 20, "classes that a split sees")
     add("--heads", nargs="+", default=[], choices=HEAD_NAMES, metavar="HEAD",
-        help=f"{', '.join(HEAD_NAMES)} (default: all); differences are to the first")  # fmt: skip
+        help=f"{', '.join(HEAD_NAMES)} (default: all that these features serve); differences are to the first")  # fmt: skip
     add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")
     return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
 

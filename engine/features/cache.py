@@ -159,15 +159,15 @@ class FeatureCache:
         path = self.root / video
         return None if is_stored(path) else change_since_index(path, self._index[video])
 
-    def means(self, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
-        """A feature for each row of a manifest, for heads that classify videos: the mean over its windows.
+    def windows(self, manifest: Manifest) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The windows of each row of a manifest in order, for heads that classify videos.
 
-        Of a labelled segment those windows count whose middle lies within it (or the nearest one).
+        Of a labelled segment those whose middle lies within it (or the nearest one).
 
         Returns:
-            rows: int64 [V], those rows that have features. features: float32 [V, D].
+            rows: int64 [V], those rows that have features. windows: of each float32 [W, D], W at least 1.
         """
-        rows, means = [], np.empty((len(manifest), self.stamp.width), np.float32)
+        rows, windows = [], []
         segments = (manifest.table.column(f"segment_{end}").to_pylist() for end in ("start", "end"))
         for row, (path, start_s, end_s) in enumerate(zip(manifest.strings("path"), *segments, strict=True)):
             if path not in self:
@@ -178,9 +178,15 @@ class FeatureCache:
             if start_s == start_s:  # not NaN: a segment
                 chosen = (middle >= start_s) & (middle < end_s)
                 chosen[np.abs(middle - (start_s + end_s) / 2).argmin()] = True
-            means[len(rows)] = found.features[chosen].mean(axis=0, dtype=np.float32)
+            windows.append(found.features[chosen].astype(np.float32))
             rows.append(row)
-        return np.array(rows, np.int64), means[: len(rows)]
+        return np.array(rows, np.int64), windows
+
+    def means(self, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+        """Those rows of a manifest that have features, int64 [V], and of each the mean of its `windows`, float32 [V, D]."""
+        rows, windows = self.windows(manifest)
+        means = [each.mean(axis=0) for each in windows] or np.empty((0, self.stamp.width))
+        return rows, np.array(means, np.float32)
 
     def _check_videos(self, manifest: Manifest, digest: str) -> None:
         wanted = identities(manifest)

@@ -4,14 +4,16 @@ import torch
 from torch import nn
 
 from engine.config import LossConfig
-from engine.heads.head import Standard, batches
+from engine.heads.classes import Classes
+from engine.heads.head import Standard, batches, seeded
+from engine.heads.sequences import Sequences
 from engine.losses import build_loss
 
 _EPOCHS, _BATCH, _RATE, _DECAY = 30, 64, 1e-3, 1e-2
 
 
 class LinearHead:
-    """A `Head`: features standardised, a linear layer, one of the losses of engine/losses.py, AdamW.
+    """A `Head` over the mean of a video's windows: standardised, a linear layer, one of the losses of engine/losses.py, AdamW.
 
     Args:
         loss: squared (the paper's) or aurl, whose class centres are trained beside the layer.
@@ -20,11 +22,10 @@ class LinearHead:
     def __init__(self, loss: str) -> None:
         self.loss = LossConfig(name=loss)
 
-    def fit(self, features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor, seed: int) -> None:
+    def fit(self, videos: Sequences, label: torch.Tensor, classes: Classes, seed: int) -> None:
         """See `Head`."""
-        with torch.random.fork_rng(devices=[]):  # the layer's start, and the synthetic classes of AURL
-            torch.manual_seed(seed)
-            generator = torch.Generator().manual_seed(seed)
+        features, vectors = videos.means(), classes.vectors
+        with seeded(seed) as generator:  # the layer's start, and the synthetic classes of AURL
             self.standard = Standard.of(features)
             self.layer = nn.Linear(features.shape[1], vectors.shape[1])
             criterion = build_loss(self.loss, vectors)
@@ -38,6 +39,6 @@ class LinearHead:
                 optimiser.step()
 
     @torch.inference_mode()
-    def rank(self, features: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    def rank(self, videos: Sequences, classes: Classes) -> torch.Tensor:
         """See `Head`: cosines."""
-        return nn.functional.normalize(self.layer(self.standard(features)), dim=1) @ vectors.T
+        return nn.functional.normalize(self.layer(self.standard(videos.means())), dim=1) @ classes.vectors.T

@@ -3,21 +3,23 @@
 import torch
 from torch.nn import functional
 
+from engine.heads.classes import Classes
+from engine.heads.sequences import Sequences
 from engine.ridge import choose_ridge
 
 
 class RidgeHead:
-    """A `Head`."""
+    """A `Head` over the mean of a video's windows."""
 
-    def fit(self, features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor, seed: int) -> None:
+    def fit(self, videos: Sequences, label: torch.Tensor, classes: Classes, seed: int) -> None:
         """See `Head`.
 
         Raises:
             InputError: fewer than four seen classes.
         """
-        self.layer = choose_ridge(features, label, vectors, seed=seed)
+        self.layer = choose_ridge(videos.means(), label, classes.vectors, seed=seed)
 
-    def rank(self, features: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    def rank(self, videos: Sequences, classes: Classes) -> torch.Tensor:
         """See `Head`: cosines."""
-        points = features.double() @ self.layer.weight.T + self.layer.bias
-        return functional.normalize(points, dim=1) @ vectors.double().T
+        points = videos.means().double() @ self.layer.weight.T + self.layer.bias
+        return functional.normalize(points, dim=1) @ classes.vectors.double().T

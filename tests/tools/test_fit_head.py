@@ -40,8 +40,9 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
         status = call_tool("fit_head.py", folder / "features", folder / "m.parquet", *options, monkeypatch=monkeypatch)
     out = capsys.readouterr().out
     assert status == 0 and "24 of 25 videos, features of drawn, windows of 4 frames every 2" in out
-    assert [line.split()[0] for line in out.splitlines() if "±" in line] == ["linear", "ridge", "aurl"] * 2
-    assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class"') == 6
+    heads = ["linear", "ridge", "aurl", "action2vec", "tarn", "after_url"]  # the others need features of `installed`
+    assert [line.split()[0] for line in out.splitlines() if "±" in line] == heads * 2
+    assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class"') == 12
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,10 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
         (["--num-train", 3, "--heads", "ridge"], "at least 4 are needed"),
         (["--num-train", 0], "at least 1"),
         (["--num-train", 4, "--heads", "lstm"], "invalid choice: 'lstm'"),
+        (
+            ["--num-train", 4, "--heads", "ridge", "names"],
+            "names needs features of --model installed, and these are of drawn",
+        ),
     ],
 )
 def test_mistakes(folder, options, message, monkeypatch, capsys):
