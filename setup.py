@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+PROGRAMS = {"unseen_tools": "tools", "unseen_tools.bench": "tools/bench", "unseen_tools.configs": "configs"}
+
 setup(
     name="unseen",
     version="0.1.0",
@@ -12,8 +14,15 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
-    packages=find_packages(include=["engine", "engine.*", "kernels", "kernels.*"]),
-    package_data={"engine.semantics": ["tables/*"], "engine.results.visual_report": ["page.html", "page.css"]},
+    # The programs of tools/ and the configs come along, for the command `unseen`; in a checkout they are run where they lie.
+    packages=[*find_packages(include=["engine", "engine.*", "kernels", "kernels.*"]), *PROGRAMS],
+    package_dir=PROGRAMS,
+    package_data={
+        "engine.semantics": ["tables/*"],
+        "engine.results.visual_report": ["page.html", "page.css"],
+        "unseen_tools.configs": ["*.yaml", "methods/*.yaml"],
+    },
+    entry_points={"console_scripts": ["unseen = unseen_tools.unseen:main"]},
     install_requires=[
         "torch>=2.11,<2.16",
         "torchvision>=0.26,<0.30",
@@ -53,6 +62,8 @@ setup(
         ],
         # Features that others have published as HDF5: docs/features.md.
         "hdf5": ["h5py>=3.12,<4"],
+        # `tools/export.py --format onnx`, and the check of what it wrote.
+        "export": ["onnx>=1.23,<1.24", "onnxscript>=0.7,<0.8", "onnxruntime>=1.32,<1.33"],
         "test": ["pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"],
     },
 )

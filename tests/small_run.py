@@ -21,15 +21,16 @@ from tests.environment import ROOT, environment
 from tests.forked import Forked
 
 
-def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = None, embed_dim: int = 12) -> Config:
-    """Write `folder`/checkpoints/best.pt: r3d_18 of width 4, trained (it says) on the classes run, walk, red."""
+def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = None, embed_dim: int = 12,
+              model: dict | None = None) -> Config:  # fmt: skip
+    """Write `folder`/checkpoints/best.pt: r3d_18 of width 4 (or `model`), trained (it says) on the classes run, walk, red."""
     config = parse(
         Config,
         {
             "run": {"folder": str(folder), "device": "cpu"},
             "data": {"tests": list(tests), "decode_threads": 1},
             "clip": {"num_frames": 4, "short_side": 32, "crop": 32},
-            "model": {"backbone": "r3d_18", "width": 4},
+            "model": model or {"backbone": "r3d_18", "width": 4},
             "words": words or {"source": "random", "dim": embed_dim},
             "evaluate": {"num_snippets": 3, "batch_size": 4},
         },

@@ -79,6 +79,21 @@ def predict(about: str) -> argparse.Namespace:
     return arguments
 
 
+def export(about: str) -> argparse.Namespace:
+    """Of export.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder, checkpoint file, installed or kinetics400[:FILE]")
+    add("--format", required=True, choices=("torch.export", "onnx", "safetensors"), help="of the model, see above")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="where it goes: a new folder")
+    named = parser.add_mutually_exclusive_group()
+    named.add_argument("--classes", nargs="+", metavar="CLASS", help="class names, or several in one text with commas")
+    named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
+    add("--set", action="append", default=[], metavar="section.key=value",
+        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    return parser.parse_args()
+
+
 def _class_splits(parser: Parser, splits: int, num_train: str) -> None:
     """The options of what is measured over random splits of the classes."""
     add = parser.add_argument

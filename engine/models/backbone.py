@@ -44,6 +44,7 @@ class Backbone(nn.Module):
         published: the module whose state dict has the published names: this one, or one within it.
         clip_channels: channels that clips had best come with: those past RGB are zero (`clip_normalize`).
         mean, std: of the pixels that the published weights were trained on.
+        any_length: whether clips of any number of frames will do, whatever it was built for.
         recompute: compute the stages again in the backward pass, instead of keeping their activations.
     """
 
@@ -51,6 +52,7 @@ class Backbone(nn.Module):
     width: int
     feature_dim: int
     classifier: tuple[str, ...] = ()
+    any_length = True
     clip_channels = 3
     mean: tuple[float, ...] = KINETICS_MEAN
     std: tuple[float, ...] = KINETICS_STD

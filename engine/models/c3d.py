@@ -34,6 +34,7 @@ class C3D(Backbone):
     """
 
     classifier = ("fc7", "fc8")
+    any_length = False
 
     def __init__(self, num_frames: int = 16, crop: int = 112, width: int = 64) -> None:
         super().__init__()

@@ -85,6 +85,7 @@ class ImageNetwork(Backbone):
             raise InputError(
                 f"model.temporal {temporal} needs snippets of at least 2 frames, not clip.num_frames={num_frames}"
             )
+        self.any_length = temporal != "shift"
         if temporal == "shift":
             _shift_branches(self.network, num_frames, name)
 
@@ -118,7 +119,7 @@ class ImageNetwork(Backbone):
     def of_frames(self, clips: torch.Tensor) -> torch.Tensor:
         """Clips [N, 3, T, H, W] -> what the network says of each frame, [N, T, F]."""
         frames = clips.transpose(1, 2).flatten(0, 1)
-        return self.network(frames).unflatten(0, (len(clips), clips.shape[2]))
+        return self.network(frames).unflatten(0, (clips.shape[0], clips.shape[2]))
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
         """Of frames, [N, T, F] -> features [N, feature_dim]."""
@@ -128,7 +129,7 @@ class ImageNetwork(Backbone):
         return torch.cat([mean, functional.relu(x[:, 1:] - x[:, :-1]).mean(dim=1)], dim=1)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        if self.temporal == "shift" and clips.shape[2] != self.num_frames:
+        if not self.any_length and clips.shape[2] != self.num_frames:
             raise ValueError(f"this network was built for clips of {self.num_frames} frames, not {clips.shape[2]}")
         return super().forward(clips)
 

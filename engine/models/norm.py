@@ -23,8 +23,9 @@ class ClipBatchNorm(nn.BatchNorm3d):
     by_sums = False  # whether the training pass takes `kernels.channel_sums`
 
     def forward(self, x: Tensor) -> Tensor:
-        is_clips_last = x.is_contiguous(memory_format=torch.channels_last_3d)
-        if not is_clips_last or (x.device.type == "cpu" and not self.by_sums):
+        if x.device.type == "cpu" and not self.by_sums:
+            return super().forward(x)
+        if not x.is_contiguous(memory_format=torch.channels_last_3d):
             return super().forward(x)
         return batch_norm(x.flatten(2, 3), self).unflatten(2, x.shape[2:4])
 

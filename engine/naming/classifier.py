@@ -40,7 +40,8 @@ class Classifier(nn.Module):
         """Normalised clips float [N, 3, T, H, W] -> mean scores over their frames [N, K]; rows sum to 1."""
         for stage in self.network.stages():
             clips = stage(clips)
-        return self.network.pool(clips.float().softmax(dim=-1))
+        logits = clips.float() if clips.dtype.itemsize < 4 else clips
+        return self.network.pool(logits.softmax(dim=-1))
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """Mean scores of videos [V, K] -> their points [V, embed_dim]."""

@@ -33,7 +33,7 @@ EXTRA = 2  # places behind those of the known classes
 
 def video_points(roots: torch.Tensor) -> torch.Tensor:
     """Roots of mean scores [V, K] -> points [V, K + EXTRA] whose cosines with class vectors order them by score."""
-    ends = roots.new_tensor([1.0, 0.0]).expand(len(roots), -1)
+    ends = roots.new_tensor([1.0, 0.0]).expand(roots.shape[0], -1)
     return torch.cat([roots, ends], dim=1)
 
 

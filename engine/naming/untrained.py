@@ -57,7 +57,7 @@ def load_untrained(name: str, device: torch.device) -> LoadedModel:
         network, known = VideoClassifier(), kinetics400_classes()
     load_backbone_weights(network, file or kind)
     model = Classifier(network).to(device).eval()
-    return LoadedModel(model, config, (), 0, 0, Path(name), weights_classes(kind) or (), known)
+    return LoadedModel(model, config, (), 0, 0, Path(name), file or kind, weights_classes(kind) or (), known)
 
 
 def load_config_alone(path: Path, device: torch.device) -> LoadedModel:
@@ -75,4 +75,5 @@ def load_config_alone(path: Path, device: torch.device) -> LoadedModel:
     network = build_backbone(config.model, config.clip)
     load_backbone_weights(network, config.model.weights)
     model = Embedder(network, None, unit_norm=config.model.unit_norm).to(device).eval()
-    return LoadedModel(model, config, (), 0, 0, path, weights_classes(config.model.weights) or ())
+    weights = config.model.weights
+    return LoadedModel(model, config, (), 0, 0, path, weights, weights_classes(weights) or ())

@@ -24,6 +24,7 @@ FIELDS = ("train_classes", "embed_dim")  # of a checkpoint, beside those that ev
 class LoadedModel:
     """A model ready for inference.
 
+    began_from: `model.weights` or `train.init_from`, if it had either.
     prior_classes: that the weights it started from were trained on.
     known: the classes that a point's places stand for, of a model that was not trained towards class vectors.
     trained_data: of its training, whatever `config` names now; None of a model that was not trained here.
@@ -36,6 +37,7 @@ class LoadedModel:
     step: int
     epoch: int
     path: Path
+    began_from: str | None = None
     prior_classes: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     trained_data: DataConfig | None = None
@@ -52,6 +54,7 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
     state = read_checkpoint(file)
     try:
         config = parse(Config, state["config"])
+        began_from = config.model.weights or config.train.init_from
         config = with_keys(config, {"model.weights": None})  # all weights are in the checkpoint
     except InputError as error:
         raise InputError(f"checkpoint '{file}' is of another version, its config is not understood: {error}") from error
@@ -71,7 +74,7 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
     prior = tuple(state.get("prior_classes", ()))
     return LoadedModel(
         model, config, tuple(state["train_classes"]), state["step"], state["epoch"], file,
-        prior_classes=prior, trained_data=config.data, footage=Footage.from_state(state),
+        began_from=began_from, prior_classes=prior, trained_data=config.data, footage=Footage.from_state(state),
     )  # fmt: skip
 
 

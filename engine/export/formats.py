@@ -1,0 +1,105 @@
+"""An exported program as files, and how they are opened again without this package.
+
+torch.export   model.pt2            torch.export.load
+onnx           model.onnx           onnxruntime and others
+safetensors    model.safetensors    the tensors under the network's own names,
+               model.py             and the operations on them as Python that imports torch and safetensors alone
+"""
+
+import re
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from engine.errors import InputError
+
+_PREFIX = "model."  # of the names within `VideoModel`
+_ONE_FILE = 2**31 - 2**20  # bytes: of a protobuf, which an ONNX file is; larger weights lie beside it
+_PYTHON = '''"""From the frames of videos to their points, see README.md.
+
+The operations were written by torch.export; the tensors are in model.safetensors, under the names that the network gives them.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import device, inf, nan  # names that the operations below may use
+
+
+def load():
+    """The network: a function of clips."""
+    tensors = load_file(Path(__file__).with_name("model.safetensors"))
+    values = [tensors[name] for name in NAMES]
+    return lambda clips: operations(*values, clips)[0]
+
+
+NAMES = [
+{names}]
+
+
+{operations}
+'''
+LOADING = {  # the lines of the card; `clips` -> `points`
+    "torch.export": 'import numpy, torch\nmodel = torch.export.load("model.pt2").module()\npoints = model(clips).numpy()',
+    "onnx": (
+        'import numpy, onnxruntime\nmodel = onnxruntime.InferenceSession("model.onnx")\n'
+        'points = model.run(None, {"clips": clips})[0]'
+    ),
+    "safetensors": "import numpy\nfrom model import load\npoints = load()(clips).numpy()",
+}
+
+
+def write_model(program: ExportedProgram, folder: Path, form: str) -> Callable[[Tensor], Tensor]:
+    """Write a program in one of `LOADING`; returns what the files answer, opened as a user would open them.
+
+    Raises:
+        InputError: a package that the format needs is not installed.
+    """
+    if form == "torch.export":
+        torch.export.save(program, folder / "model.pt2")
+        return torch.export.load(folder / "model.pt2").module()
+    if form == "onnx":
+        return _write_onnx(program, folder / "model.onnx")
+    names, tensors = _tensors(program)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "model.py").write_text(_python(program, names), encoding="utf-8")
+    return runpy.run_path(str(folder / "model.py"))["load"]()
+
+
+def _write_onnx(program: ExportedProgram, file: Path) -> Callable[[Tensor], Tensor]:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch's exporter writes with it)
+    except ImportError as error:
+        raise InputError(f"--format onnx: {error.name} is not installed: pip install 'unseen[export]'") from error
+    size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(program)[1].values())
+    torch.onnx.export(
+        program, (), file, dynamo=True, external_data=size > _ONE_FILE, verbose=False,
+        input_names=["clips"], output_names=["points"],
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(file)
+    return lambda clips: torch.from_numpy(session.run(None, {"clips": clips.numpy()})[0])
+
+
+def _tensors(program: ExportedProgram) -> tuple[list[str], dict[str, Tensor]]:
+    """The tensors of a program by name, and the names in the order in which its operations take them."""
+    held = {**program.constants, **program.state_dict}
+    targets = [spec.target for spec in program.graph_signature.input_specs if spec.target is not None]
+    names = [target.removeprefix(_PREFIX) for target in targets]
+    return names, {
+        name: held[target].detach().clone().contiguous() for name, target in zip(names, targets, strict=True)
+    }
+
+
+def _python(program: ExportedProgram, names: list[str]) -> str:
+    """The source of model.py."""
+    source = program.graph.python_code("self").src.strip()
+    source = re.sub(r"def forward\(self, ", "def operations(", source, count=1)
+    listed = "".join(f'    "{name}",\n' for name in names)
+    return _PYTHON.format(names=listed, operations=source)

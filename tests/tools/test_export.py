@@ -1,0 +1,135 @@
+"""Exports are opened by the lines of their own card, in a process that cannot import this package."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from engine.evaluate import Inference, snippet_features
+from engine.export.program import sample_clips
+from engine.results.record import FILE
+from engine.tasks.zero_shot.trained import load_for_inference
+from tests.environment import environment
+from tests.results.test_record import results_of
+from tests.small_run import call_tool, write_run
+
+FORMATS = {
+    "torch.export": {"backbone": "mc3_18", "width": 4, "form": "flat"},
+    "onnx": {"backbone": "r3d_18", "width": 4, "unit_norm": True},
+    "safetensors": {"backbone": "timm:test_vit", "linear": False},
+}
+ALONE = """
+import sys, numpy
+for name in ("engine", "kernels"):
+    sys.modules[name] = None  # importing it is an error
+clips = numpy.load("clips.npy")
+if "onnxruntime" not in {code!r}:
+    import torch
+    clips = torch.from_numpy(clips)
+exec({code!r})
+numpy.save("points.npy", points)
+assert not [name for name, module in sys.modules.items() if module and name.startswith(("engine", "kernels"))]
+"""
+
+
+def finished_run(folder, model=None, embed_dim=12):
+    """A run with results, seen and unseen, and a control."""
+    write_run(folder, model=model, embed_dim=embed_dim)
+    results = results_of("new", step=7)
+    results = dataclasses.replace(results, seen=results_of("seen").tests["seen"])
+    (folder / FILE).write_text(json.dumps(results.to_dict()))
+    (folder / "control").mkdir()
+    (folder / "control" / FILE).write_text(json.dumps(results_of("new", step=7).to_dict()))
+    return folder
+
+
+def own_points(run, clips):
+    """What the run itself makes of clips uint8 [V, S, T, H, W, 3]."""
+    loaded = load_for_inference(run, torch.device("cpu"))
+    how = Inference(loaded.config.clip, clips.shape[1], 4, torch.device("cpu"))
+    with torch.inference_mode():
+        features = [snippet_features(loaded.model, video, how).mean(dim=0) for video in clips]
+        return loaded.model.project(torch.stack(features))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_card_opens_the_model_without_this_package(form, tmp_path, monkeypatch, capsys):
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    section, out = FORMATS[form], tmp_path / "out"
+    run = finished_run(tmp_path / "run", section, embed_dim=12 if section.get("linear", True) else 1000)
+    assert call_tool("export.py", run, "--format", form, "--out", out, monkeypatch=monkeypatch) == 0
+    assert "how to load it" in capsys.readouterr().out
+
+    card = (out / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    clips = torch.cat([sample_clips(6, 32, 5), sample_clips(6, 32, 5).flip(2).roll(1, -1)])
+    np.save(out / "clips.npy", clips.numpy())
+    # Neither this environment's path nor its folder: an editable install is shut out by the program itself.
+    clean = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE.format(code=code)], cwd=out, env=clean, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    points, own = torch.from_numpy(np.load(out / "points.npy")), own_points(run, clips)
+    allowed = float(re.search(r"([\d.e-]+) is allowed", card)[1])
+    assert allowed < 1e-4
+    assert (
+        (points - own).norm(dim=1) / own.norm(dim=1)
+    ).max() <= 2 * allowed  # other clips than those it was taken from
+    assert (own[0] - own[1]).norm() > 100 * allowed * own[0].norm()
+    classes = np.load(out / "classes.npz")
+    assert [*classes["names"]] == ["run", "walk", "red", "a", "b", "c", "d"]
+    assert done.stdout.split("'")[1::2] == [*classes["names"][(own.numpy() @ classes["vectors"].T).argmax(1)]]
+
+
+def test_the_card_says_what_the_records_say(tmp_path, monkeypatch):
+    run, out = finished_run(tmp_path / "mine"), tmp_path / "out"
+    words = ("--classes", "red, running")
+    assert call_tool("export.py", run, "--format", "safetensors", "--out", out, *words, monkeypatch=monkeypatch) == 0
+    card = (out / "README.md").read_text()
+    assert card.startswith("# mine\n") and "Classes: run, walk, red." in card and "to step 7 (epoch 2)" in card
+    results = json.loads((run / FILE).read_text())
+    top1, mean_class = (results["tests"]["new"]["all_classes"][name] for name in ("top1", "mean_class"))
+    assert f"| new | 4 | 12 | {top1:.3f} | {mean_class:.3f} | 0.250 | {top1:.3f} |" in card
+    assert f"| seen classes, new videos | 4 | 12 | {results['seen']['all_classes']['top1']:.3f} |" in card
+    assert "They began at random" in card and str(tmp_path) not in card
+    assert "backbone: r3d_18" in card and "lr:" not in card  # what is not the default
+    assert [*np.load(out / "classes.npz")["names"]] == ["red", "running"]
+
+
+def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
+    run = finished_run(tmp_path / "run")
+    half, cut, file = tmp_path / "half", tmp_path / "cut", tmp_path / "file"
+    write_run(half)
+    write_run(cut)
+    whole = (cut / "checkpoints" / "best.pt").read_bytes()
+    (cut / "checkpoints" / "best.pt").write_bytes(whole[: len(whole) // 2])
+    file.write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("x")
+    for given, form, out, said in (
+        (tmp_path / "nowhere", "onnx", "out", "nowhere"),
+        (tmp_path / "full", "onnx", "out", "holds no checkpoint"),
+        (half, "safetensors", "out", "finish the run, or name the checkpoint file"),
+        (cut, "safetensors", "out", "truncated"),
+        (run, "tensorrt", "out", "invalid choice: 'tensorrt'"),
+        (run, "safetensors", "file", "cannot write into"),
+        (run, "safetensors", "full", "is not empty"),
+        ("installed", "safetensors", "out", "name some with --classes"),
+    ):
+        status = call_tool("export.py", given, "--format", form, "--out", tmp_path / out, monkeypatch=monkeypatch)
+        told = capsys.readouterr().err
+        assert status == 2 and said in told and told.count("\n") == 1, told
+    assert not any((tmp_path / "out").iterdir())
+    checkpoint = half / "checkpoints" / "best.pt"  # of a run that is not finished, named by itself
+    out = tmp_path / "out"
+    assert call_tool("export.py", checkpoint, "--format", "torch.export", "--out", out, monkeypatch=monkeypatch) == 0
+    assert "Nothing was recorded of this checkpoint" in (out / "README.md").read_text()
+    assert [*np.load(out / "classes.npz")["names"]] == ["run", "walk", "red"]
