@@ -51,7 +51,8 @@ class ModelConfig:
 
     backbone: str = option(
         "r2plus1d_18",
-        "the 3-D CNN; or timm:NAME, a 2-D network of timm on each frame, averaged over time",
+        "a 3-D CNN; vit_tiny, vit_small or vit_base, a transformer over 2x16x16 patches; or timm:NAME, a 2-D network of timm on "
+        "each frame, averaged over time",
         choices=tuple(BACKBONES),
     )
     width: int = option(
@@ -77,7 +78,7 @@ class ModelConfig:
     )
     weights: str | None = option(
         None,
-        "weights to start from: a file; 'kinetics400' from torchvision's cache; of an image network 'installed', "
+        "weights to start from: a file or a run folder; 'kinetics400' from torchvision's cache; of an image network 'installed', "
         "EfficientNet-Lite0 of ImageNet, or 'timm', from timm's cache or downloaded",
     )
     freeze_backbone: bool = option(
@@ -95,6 +96,8 @@ class ModelConfig:
         """The network in a few words."""
         if self.backbone.startswith("timm:"):
             return f"{self.backbone}, temporal {self.temporal}"
+        if self.backbone.startswith("vit_"):
+            return self.backbone
         return f"{self.backbone}, width {self.width}"
 
 
@@ -154,6 +157,13 @@ class TrainConfig:
     lr: float = option(1e-3, "learning rate", minimum=0)
     weight_decay: float = option(0.0, "", minimum=0)
     momentum: float = option(0.9, "", minimum=0, maximum=1, needs="optimizer=sgd")
+    beta2: float = option(
+        0.999,
+        "decay of Adam's mean of squared gradients; transformers are pretrained with 0.95",
+        minimum=0,
+        maximum=0.999999,
+        needs="optimizer=adam|adamw",
+    )
     schedule: str = option("milestones", "", choices=("milestones", "cosine", "constant"))
     milestones: list[int] = option([60, 120], "epochs at which the rate drops", minimum=0, needs="schedule=milestones")
     gamma: float = option(0.1, "factor of a drop", minimum=0, needs="schedule=milestones")

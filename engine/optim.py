@@ -14,20 +14,26 @@ _WARMUP_START = 0.01  # share of the learning rate at which a warm-up begins
 def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD with momentum over the trainable parameters, fused (one pass over the memory).
 
-    Weight decay is for the weights of convolutions and linear layers; biases and the scale and shift of batch-norm
-    (every parameter of one axis) are spared. For `adam` it is added to the gradient, for `adamw` it is decoupled.
+    Weight decay is for the weights of convolutions and linear layers; biases, the scale and shift of batch-norm (every
+    parameter of one axis) and a transformer's `position` are spared. For `adam` it is added to the gradient, for `adamw` it
+    is decoupled.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    trainable = [parameter for _, parameter in named]
+    spared = [p.ndim <= 1 or name.rpartition(".")[2] == "position" for name, p in named]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p, is_spared in zip(trainable, spared, strict=True) if is_spared == other],
+            "weight_decay": decay,
+        }
+        for other, decay in ((False, config.weight_decay), (True, 0.0))
     ]
-    fused = device.type in ("cpu", "cuda")
+    fused, betas = device.type in ("cpu", "cuda"), (0.9, config.beta2)
     match config.optimizer:
         case "adam":
-            return torch.optim.Adam(groups, lr=config.lr, fused=fused)
+            return torch.optim.Adam(groups, lr=config.lr, betas=betas, fused=fused)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+            return torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=fused)
         case "sgd":
             optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
             # PyTorch's fused kernel leaves the momentum unset if the very first step is skipped (engine/finite.py).

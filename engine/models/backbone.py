@@ -84,11 +84,18 @@ class Backbone(nn.Module):
         """What the last stage gives, [N, C, T', H', W'] -> features [N, feature_dim]."""
         raise NotImplementedError
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        x = clips
-        for stage in self.stages():
+    def through(self, stages: Sequence[Callable[[torch.Tensor], torch.Tensor]], x: torch.Tensor) -> torch.Tensor:
+        """One stage after the other."""
+        for stage in stages:
             x = recomputed(stage, x) if self.recompute else stage(x)
-        return self.pool(x)
+        return x
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.through(self.stages(), clips))
+
+    def adapted(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of a file of weights as this network takes it, where it can follow the clip size; any other as it is."""
+        return tensor
 
 
 def build_backbone(config: ModelConfig, clip: ClipFormat) -> Backbone:

