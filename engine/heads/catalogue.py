@@ -1,13 +1,23 @@
-"""Name -> head. A new head is a file and a line here."""
+"""Name -> head. A new head is a file and a line here.
+
+Object heads stand on what the installed network was trained to name: they take its features alone.
+"""
 
 from collections.abc import Callable, Mapping
 
 from engine.heads.head import Head
 from engine.heads.linear import LinearHead
+from engine.heads.objects import KnownObjects, ObjectsHead, ObjectsRidgeHead, StandardisedObjectsHead
 from engine.heads.ridge import RidgeHead
 
 HEADS: Mapping[str, Callable[[], Head]] = {
     "linear": lambda: LinearHead("squared"),
     "ridge": RidgeHead,
     "aurl": lambda: LinearHead("aurl"),
+}
+
+OBJECT_HEADS: Mapping[str, Callable[[KnownObjects], Head]] = {
+    "objects": ObjectsHead,
+    "objects-standardised": StandardisedObjectsHead,
+    "objects-ridge": ObjectsRidgeHead,
 }

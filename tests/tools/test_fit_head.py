@@ -51,6 +51,7 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
         (["--num-train", 3, "--heads", "ridge"], "at least 4 are needed"),
         (["--num-train", 0], "at least 1"),
         (["--num-train", 4, "--heads", "lstm"], "invalid choice: 'lstm'"),
+        (["--num-train", 4, "--heads", "objects"], "features of --model installed, not of drawn"),
     ],
 )
 def test_mistakes(folder, options, message, monkeypatch, capsys):
