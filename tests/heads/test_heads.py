@@ -11,7 +11,7 @@ from engine.errors import InputError
 from engine.heads import splits as splits_module
 from engine.heads.action2vec import ranking
 from engine.heads.after_url import jensen_shannon
-from engine.heads.catalogue import HEADS, UNTRAINED
+from engine.heads.catalogue import HEADS
 from engine.heads.classes import Classes, NamedClasses, RandomClasses
 from engine.heads.head import Components, Standard, batches
 from engine.heads.sequences import Sequences
@@ -21,7 +21,6 @@ from engine.semantics.config import WordsConfig
 VERBS, THINGS, UNSEEN, DIM, WIDTH, EACH = 7, 6, 6, 12, 24, 8
 TOTAL = VERBS * THINGS
 SEEN = TOTAL - UNSEEN
-TRAINED = [name for name in HEADS if name not in UNTRAINED]
 
 
 def problem(seed: int = 0) -> tuple[Sequences, torch.Tensor, Classes]:
@@ -67,7 +66,7 @@ def test_the_command_line_knows_the_catalogue():
     assert tuple(HEADS) == options.HEAD_NAMES
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", HEADS)
 def test_unseen_classes_are_named_and_random_words_are_not(name):
     """Chance is a sixth. The control scatters by classes, not by videos: a class is found whole or not at all."""
     videos, label, classes = problem()
@@ -75,7 +74,7 @@ def test_unseen_classes_are_named_and_random_words_are_not(name):
     assert named(name, videos, label, classes) > 0.6 > 0.4 > sum(controls) / 2
 
 
-@pytest.fixture(scope="module", params=TRAINED)
+@pytest.fixture(scope="module", params=HEADS)
 def head(request):
     """A fitted head with its name, and the state of torch's generator before and after the fit."""
     torch.manual_seed(5)
@@ -190,11 +189,10 @@ def test_splits_are_those_of_all_tools_and_differences_are_paired():
 @pytest.mark.parametrize("name", HEADS)
 def test_unseen_videos_are_not_seen_before_they_are_named(name, monkeypatch):
     """Other features of the unseen videos change nothing of what was fitted: here what it says of videos of its own."""
-    width = 1280 if name in UNTRAINED else WIDTH
     generator = torch.Generator().manual_seed(0)
     label = torch.arange(8).repeat_interleave(6)
     lengths = torch.randint(1, 4, (48,), generator=generator)
-    videos = Sequences(torch.rand(int(lengths.sum()), width, generator=generator), lengths)
+    videos = Sequences(torch.rand(int(lengths.sum()), WIDTH, generator=generator), lengths)
     split, said = ClassSplitConfig(3, 5), []
     unseen = torch.isin(label, torch.tensor(np.random.RandomState(3).permutation(8)[5:]))
     probe = videos[unseen]

@@ -8,6 +8,7 @@ import pytest
 from engine.data.manifest import Manifest
 from engine.features.cache import INDEX_NAME, CachedVideo, Stamp, identities, videos_digest, write_index
 from engine.features.windows import WindowGrid
+from engine.json_lines import read_json_lines
 from engine.records import recording_into
 from tests.rows import row
 from tests.small_run import call_tool
@@ -45,6 +46,23 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
     assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class"') == 12
 
 
+def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, capsys):
+    (folder / "seen.txt").write_text("typing\njuggling\n")
+    also = ["--also", folder / "features", folder / "m.parquet"]
+    options = ["--num-train", 3, "--splits", 1, "--heads", "linear", "--always-seen", folder / "seen.txt", *also]
+    command = ["fit_head.py", folder / "features", folder / "m.parquet", *options, "--record"]
+    with recording_into(folder):
+        assert call_tool(*command, monkeypatch=monkeypatch) == 0
+    (record,) = read_json_lines(folder / "heads.jsonl")
+    assert (record["classes"], record["also_videos"], record["tau"]) == (4, [8, 24], 0.05)
+    assert [row["seen"] for row in record["accuracy"]] == [
+        3 + 2 + 5
+    ] * 2  # the unseen class is in --also too, and left out
+    (folder / "seen.txt").write_text("typing\nflying\n")
+    assert call_tool(*command, monkeypatch=monkeypatch) == 2
+    assert "has no class 'flying'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -53,8 +71,8 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
         (["--num-train", 0], "at least 1"),
         (["--num-train", 4, "--heads", "lstm"], "invalid choice: 'lstm'"),
         (
-            ["--num-train", 4, "--heads", "ridge", "names"],
-            "names needs features of --model installed, and these are of drawn",
+            ["--num-train", 4, "--heads", "ridge", "objects"],
+            "objects needs features of --model installed, and these are of drawn",
         ),
     ],
 )
