@@ -23,6 +23,10 @@ from engine.moments.word_space import find_network, open_space
 from engine.tasks.moments.trained import load_finder
 from kernels.cosine_topk import MAX_K
 
+_COSINE = (
+    20.0  # weight of the mean cosine beside the score, between videos: fixed on held-out queries (docs/moments.md)
+)
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -80,8 +84,8 @@ class ObjectFinder:
 
 
 class TrainedFinder:
-    """A trained model. In what order the moments of one video come is its word; in what order videos come is that of the
-    cosine of their moments with the query, where features and words can be compared, else that of its scores.
+    """A trained model. In what order the moments of one video come is its word. Between videos, the best of each first, its
+    score decides, and beside it the cosine of the moment with the query, where features and words can be compared.
 
     A score is the log-likelihood of start, end and what lies between, counted from chance: so that it compares between
     videos of different lengths.
@@ -131,7 +135,7 @@ class TrainedFinder:
     def _refined(
         self, cache: FeatureCache, videos: Sequence[str], query: str, vector: np.ndarray | None, top: int
     ) -> list[tuple[int, float, FoundMoment]]:
-        """The model's moments in some videos: place within the video, how far from the query, moment."""
+        """The model's moments in some videos: place within the video, the less the better, moment."""
         config, tokens = self._search.config, self._tokens(query)
         segments = [cut_segments(cache[video], config.segment_s) for video in videos]
         of_each = self._search.find_pairs([(each, tokens) for each in segments], top)
@@ -144,8 +148,8 @@ class TrainedFinder:
                 likely = score + chance
                 first = int(np.searchsorted(edges, start, "right")) - 1
                 behind = max(first + 1, int(np.searchsorted(edges, end)))
-                close = likely if near is None else float(near[first:behind].mean())
-                found.append((place, -close, FoundMoment(query, video, start, end, float(likely))))
+                close = 0.0 if near is None else _COSINE * float(near[first:behind].mean())
+                found.append((place, -(likely + close), FoundMoment(query, video, start, end, float(likely))))
         return found
 
     def curve(self, video: VideoFeatures, query: str) -> Curve:

@@ -13,6 +13,7 @@ from engine.data.journal import Failure, Journal
 from engine.data.layouts.listing import Entry
 from engine.data.layouts.walk import VideoFolder
 from engine.data.manifest import Manifest, path_of_text
+from engine.data.progress import say
 from engine.data.store.index import INDEX_NAME as STORE_NAME
 from engine.data.store.index import MANIFEST_NAME, is_stored, split_stored_name
 from engine.data.trust import check_inside
@@ -25,6 +26,7 @@ from engine.features.windows import WindowGrid
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute
+_PROBE_S = 3600.0  # for one file: the frames of hours of video may have to be counted
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
         raise InputError(
             f"no video: '{folder}' has none, and none is named" if not videos else "no video in the folders named"
         )
+    say(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
     manifest, failures = _described(list(wanted.values()), folder)
     if manifest is None:
         raise InputError(
@@ -173,7 +176,8 @@ def _described(paths: Sequence[str], folder: Path) -> tuple[Manifest | None, dic
     plain = [path for path in paths if not is_stored(path)]
     rows, failures = _stored_rows([path for path in paths if is_stored(path)])
     with Journal(folder / "videos.journal") as journal:
-        records = probe_files(plain, _ROOT, journal, IndexSettings(num_workers=min(4, len(plain)))) if plain else {}
+        settings = IndexSettings(num_workers=min(4, len(plain)), time_limit_s=_PROBE_S)
+        records = probe_files(plain, _ROOT, journal, settings) if plain else {}
     for path, record in records.items():
         if isinstance(record.found, Failure):
             failures[path] = record.found.text

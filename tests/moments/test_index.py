@@ -1,5 +1,6 @@
 """An index of one's own videos, and what is found in it."""
 
+import os
 import shutil
 
 import numpy as np
@@ -87,6 +88,18 @@ def test_a_manifest_or_store_is_searched_and_a_video_named_twice_counts_once(hom
     assert not lost and [video.num_frames for video, _ in footage.values()] == [50, 50]
     shutil.rmtree(home / "store")
     assert set(opened([], out, FrameReader())[1]) == {a, b}
+
+
+def test_names_that_are_no_text_are_searched_and_found_again(home):
+    shown, out = home / "set" / "shown", home / "index"
+    odd, broken = (str(shown / os.fsdecode(name)) for name in (b"caf\xe9\n.mp4", b"\xff.mp4"))
+    shutil.copy(shown / "a.mp4", odd)
+    (shown / os.fsdecode(b"\xff.mp4")).write_bytes(b"no video")
+    cache, videos, bad = opened([shown], out, FrameReader())
+    assert odd in videos and list(bad) == [broken]
+    reader = FrameReader()
+    cache, again, _ = opened([], out, reader)
+    assert set(again) == set(videos) and not reader.batches and len(cache[odd].features)
 
 
 def test_videos_of_a_manifest_that_are_gone_or_outside_are_told(home):
