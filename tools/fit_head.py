@@ -34,8 +34,9 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = run_command(options.fit_head, __doc__)
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -47,15 +48,15 @@ from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from engine.heads.catalogue import HEADS, UNTRAINED
 from engine.heads.sequences import Sequences
-from engine.heads.splits import LabelledFeatures, measure, summarise
+from engine.heads.splits import LabelledFeatures, Measured, measure, summarise
 from engine.models.weights import INSTALLED
-from engine.records import append_record
+from engine.records import GrowingRecord
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Fit, print the table; append a record if asked."""
+    """Fit, print the table; keep a record if asked."""
     manifest = Manifest.load(arguments.manifest)
     cache = FeatureCache(arguments.features, manifest=manifest)
     rows, windows = cache.windows(manifest)
@@ -70,14 +71,20 @@ def main(arguments: argparse.Namespace) -> None:
     words = WordsConfig(source="sentence")
     if arguments.definitions:
         words = replace(words, text="definition", definitions=arguments.definitions)
-    found = list(measure(data, splits, heads, words))
-    table = list(summarise(found, heads[0]))
+    record = GrowingRecord("heads") if arguments.record else None
+    about = {"model": cache.stamp.model, "windows": str(cache.stamp.grid), "videos": len(rows)}
+    about |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
+    found: list[Measured] = []
+    for each in measure(data, splits, heads, words):
+        found.append(each)
+        done, rest = divmod(len(found), 2 * len(heads))
+        if not rest:
+            print(f"{done} of {len(splits)} splits", file=sys.stderr)
+            table = list(summarise(found, heads[0]))
+            if record:  # of the splits so far: what was measured stays
+                record.write(n=done, accuracy=table, measured=[asdict(one) for one in found], **about)
     print(f"{len(rows)} of {len(manifest)} videos, features of {cache.stamp.model}, windows of {cache.stamp.grid}\n")
     print(show(table, heads[0]).text())
-    if arguments.record:
-        kept = {"model": cache.stamp.model, "windows": str(cache.stamp.grid), "videos": len(rows)}
-        kept |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
-        append_record("heads", n=len(splits), accuracy=table, **kept)
 
 
 def chosen_heads(asked: Sequence[str], model: str) -> list[str]:
