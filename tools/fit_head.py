@@ -42,8 +42,9 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = run_command(options.fit_head, __doc__)
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -55,16 +56,16 @@ from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.sequences import Sequences
-from engine.heads.splits import LabelledFeatures, measure, summarise
+from engine.heads.splits import LabelledFeatures, Measured, measure, summarise
 from engine.models.weights import INSTALLED
-from engine.records import append_record
+from engine.records import GrowingRecord
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import read_class_names
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Fit, print the table; append a record if asked."""
+    """Fit, print the table; keep a record if asked."""
     data, stamp = read(arguments.features, arguments.manifest)
     heads = chosen_heads(arguments.heads, stamp.model)
     data, also = further(arguments, data, stamp)
@@ -73,15 +74,20 @@ def main(arguments: argparse.Namespace) -> None:
     words = WordsConfig(source="sentence")
     if arguments.definitions:
         words = replace(words, text="definition", definitions=arguments.definitions)
-    found = list(measure(data, splits, heads, words, also, arguments.tau))
-    table = list(summarise(found, heads[0]))
+    record = GrowingRecord("heads") if arguments.record else None
+    about = {"model": stamp.model, "windows": str(stamp.grid), "videos": len(data.label), "classes": len(data.classes)}
+    about |= {"also_videos": [len(each.label) for each in also], "tau": arguments.tau} if also else {}
+    about |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
+    found: list[Measured] = []
+    for each in measure(data, splits, heads, words, also, arguments.tau):
+        found.append(each)
+        done, rest = divmod(len(found), 2 * len(heads))
+        if not rest:
+            print(f"{done} of {len(splits)} splits", file=sys.stderr)
+            table = list(summarise(found, heads[0]))
+            if record:  # of the splits so far: what was measured stays
+                record.write(n=done, accuracy=table, measured=[asdict(one) for one in found], **about)
     print("\n" + show(table, heads[0]).text())
-    if arguments.record:
-        kept = {"model": stamp.model, "windows": str(stamp.grid), "videos": len(data.label)}
-        kept |= {"classes": len(data.classes), "also_videos": [len(each.label) for each in also]}
-        kept |= {"tau": arguments.tau} if also else {}
-        kept |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
-        append_record("heads", n=len(splits), accuracy=table, **kept)
 
 
 def chosen_heads(asked: Sequence[str], model: str) -> list[str]:

@@ -1,5 +1,6 @@
 """tools/fit_head.py as a user runs it, over features as tools/extract_features.py leaves them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,10 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
     assert status == 0 and "24 of 25 videos, features of drawn, windows of 4 frames every 2" in out
     heads = ["linear", "ridge", "aurl", "action2vec", "tarn", "after_url"]  # the others need features of `installed`
     assert [line.split()[0] for line in out.splitlines() if "±" in line] == heads * 2
-    assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class"') == 12
+    assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class_sd"') == 12
+    (line,) = (folder / "heads.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record["n"] == 2 and len(record["measured"]) == 24
 
 
 def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, capsys):
