@@ -126,6 +126,18 @@ def test_sound_stays_with_its_pictures(tmp_path, name, starts_s, layout):
     assert write_excerpt(video, timeline, 0.0, 0.4, tmp_path / "early.mp4") is (starts_s == 0.0)
 
 
+def test_sound_is_found_where_a_seek_lands_within_a_packet_of_it(shared_data, tmp_path):
+    path = shared_data / "decode_pack" / "meta-pytorch__torchcodec__sine_stereo_mp2.mpg"
+    video, timeline = describe(path), probe(path).timeline
+    assert write_excerpt(video, timeline, 1.8, 2.6, tmp_path / "cut.mp4") is True
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert (
+        len(sound) / RATE == pytest.approx(0.84, abs=0.03)
+        and np.abs(sound[2400:-2400]).reshape(-1, 100).max(1).min() > 0.01
+    )
+
+
 def test_an_excerpt_of_a_stored_video(tmp_path):
     (tmp_path / "set" / "shown").mkdir(parents=True)
     write(tmp_path / "set" / "shown" / "a.mp4")
