@@ -89,7 +89,7 @@ def _write(video: Video, first: int, times: np.ndarray, path: Path, *, seek: boo
             container.mux(picture.encode(upright))
             for block in blocks:
                 container.mux(sound.encode(block))
-                if block.time >= shown / _TICKS:
+                if block.time >= gone / _TICKS:
                     break
         for stream in filter(None, (picture, sound)):
             container.mux(stream.encode(None))
