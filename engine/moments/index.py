@@ -26,6 +26,7 @@ from engine.features.windows import WindowGrid
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute
+_SHOWN = 3  # videos named in a message
 _PROBE_S = 3600.0  # for one file: the frames of hours of video may have to be counted
 
 
@@ -105,9 +106,8 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
     say(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
     manifest, failures = _described(list(wanted.values()), folder)
     if manifest is None:
-        raise InputError(
-            "none of the videos can be used: " + "; ".join(f"{path}: {text}" for path, text in failures.items())
-        )
+        told = [f"{path}: {text}" for path, text in list(failures.items())[:_SHOWN]]
+        raise InputError(f"none of the {len(wanted)} videos can be used: {'; '.join(told)}")
     if not _is_current(folder, manifest):
         extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
     cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)

@@ -126,6 +126,25 @@ def test_sound_stays_with_its_pictures(tmp_path, name, starts_s, layout):
     assert write_excerpt(video, timeline, 0.0, 0.4, tmp_path / "early.mp4") is (starts_s == 0.0)
 
 
+def test_sound_lasts_as_long_as_the_last_picture(tmp_path):
+    write_video(tmp_path / "slow.mp4", (numbered_frame(number, *SIZE) for number in range(3)), fps=1)
+    with_sound(tmp_path / "slow.mp4", tmp_path / "s.mp4")
+    video, timeline = describe(tmp_path / "s.mp4"), probe(tmp_path / "s.mp4").timeline
+    assert write_excerpt(video, timeline, 0.0, 2.0, tmp_path / "cut.mp4") is True
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) / RATE == pytest.approx(2.0, abs=0.03)
+
+
+def test_sound_is_found_where_a_seek_lands_within_a_packet_of_it(shared_data, tmp_path):
+    path = shared_data / "decode_pack" / "meta-pytorch__torchcodec__sine_stereo_mp2.mpg"
+    video, timeline = describe(path), probe(path).timeline
+    assert write_excerpt(video, timeline, 1.8, 2.6, tmp_path / "cut.mp4") is True
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert len(sound) / RATE == pytest.approx(0.84, abs=0.03)  # 21 frames show something of these seconds
+    assert all(np.abs(part).max() > 0.01 for part in np.array_split(sound[4800:-4800], 4))
+
+
 def test_an_excerpt_of_a_stored_video(tmp_path):
     (tmp_path / "set" / "shown").mkdir(parents=True)
     write(tmp_path / "set" / "shown" / "a.mp4")

@@ -62,7 +62,7 @@ def test_what_cannot_be_used_is_refused(home):
     with pytest.raises(InputError, match="are of the model reader, digest 0123456789ab, not of ffffffffffff"):
         opened([shown], out, OtherReader())
     (home / "empty.mp4").write_bytes(b"")
-    with pytest.raises(InputError, match=r"none of the videos can be used: .*empty\.mp4"):
+    with pytest.raises(InputError, match=r"none of the 1 videos can be used: .*empty\.mp4"):
         opened([home / "empty.mp4"], home / "new", FrameReader())
     with pytest.raises(InputError, match="no video at"):
         opened([home / "nowhere.mp4"], out, FrameReader())
@@ -109,7 +109,7 @@ def test_videos_of_a_manifest_that_are_gone_or_outside_are_told(home):
     assert videos == [str(shown / "b.mp4")] and "No such file" in bad[str(shown / "a.mp4")]
     (home / "b.mp4").symlink_to(shown / "b.mp4")
     (shown / "b.mp4").rename(home / "elsewhere.mp4")
-    with pytest.raises(InputError, match=r"none of the videos can be used: .*a\.mp4: .*b\.mp4: "):
+    with pytest.raises(InputError, match=r"none of the 2 videos can be used: .*a\.mp4: .*b\.mp4: "):
         opened([manifest], home / "new", FrameReader())
     (shown / "b.mp4").symlink_to(home / "elsewhere.mp4")
     with pytest.raises(InputError, match=r"names '.*b\.mp4', which leaves its root"):

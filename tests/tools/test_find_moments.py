@@ -84,7 +84,7 @@ def test_a_trained_run_finds_moments(home, tmp_path, monkeypatch, capsys):
         (("{v}", "--query", "a dog", "--model", "{v}/none"), "'{v}/none'"),
         (("{v}", "--query", "a dog", "--model", "{v}/../runs/network"), "only a model of moments finds them"),
         (("{v}", "--query", "qzxw vvkjq", "--model", "{v}/../runs/moments"), "none of its words (qzxw, vvkjq) is in"),
-        (("{v}/broken.mp4", "--query", "a dog", "--model", "{v}/../runs/moments"), "none of the videos can be used"),
+        (("{v}/broken.mp4", "--query", "a dog", "--model", "{v}/../runs/moments"), "none of the 1 videos can be used"),
     ],
 )
 def test_bad_input_is_one_line(home, words, told, monkeypatch, capsys):

@@ -9,7 +9,7 @@ Copied packets could begin at key frames only, seconds before the moment. Frames
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def _write(video: Video, first: int, times: np.ndarray, path: Path, *, seek: boo
             container.mux(picture.encode(upright))
             for block in blocks:
                 container.mux(sound.encode(block))
-                if block.time >= shown / _TICKS:
+                if block.time >= gone / _TICKS:
                     break
         for stream in filter(None, (picture, sound)):
             container.mux(stream.encode(None))
@@ -177,14 +177,22 @@ def _samples(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(seconds of the container, float32 [channels, n]) from a little before `from_s` on, as far as it decodes."""
     resampler = AudioResampler(format="fltp", layout=layout, rate=_RATE)
-    try:
+    with suppress(av.FFmpegError):  # what cannot be sought is read from its beginning; what ends damaged ends there
         if from_s > 1:
-            container.seek(int((from_s - 1) * av.time_base))
-        for frame in container.decode(stream):
-            if frame.pts is None or frame.time + frame.samples / frame.sample_rate <= from_s:
-                continue
-            samples = [part.to_ndarray() for part in resampler.resample(frame)]
-            if samples:
-                yield frame.time, np.concatenate(samples, axis=1)
-    except av.FFmpegError:
-        return
+            with suppress(av.FFmpegError):
+                container.seek(int((from_s - 1) * av.time_base))
+        for packet in container.demux(stream):
+            for frame in _decoded(packet):
+                if frame.pts is None or frame.time + frame.samples / frame.sample_rate <= from_s:
+                    continue
+                samples = [part.to_ndarray() for part in resampler.resample(frame)]
+                if samples:
+                    yield frame.time, np.concatenate(samples, axis=1)
+
+
+def _decoded(packet: av.Packet) -> list[av.AudioFrame]:
+    """Its frames; none of a damaged packet, or of the rest of one, where a seek may land."""
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:
+        return []

@@ -16,13 +16,8 @@ from engine.moments.search import MomentFinder
 from engine.precision import choose_precision
 from engine.schema import parse
 
-FIELDS = (
-    "features",
-    "features_digest",
-    "video_dim",
-    "query_dim",
-    "num_queries",
-)  # of a checkpoint, beside those that every one has
+# Of a checkpoint, beside those that every one has.
+FIELDS = ("features", "features_digest", "video_dim", "query_dim", "num_queries")
 
 
 @dataclass(frozen=True)
