@@ -175,6 +175,24 @@ def fit_head(about: str) -> argparse.Namespace:
     return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
 
 
+def moments_in_a_row(about: str) -> argparse.Namespace:
+    """Of moments_in_a_row.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add(
+        "features",
+        nargs="+",
+        type=Path,
+        metavar="FEATURES",
+        help="folders of extract_features.py, of clips in class folders",
+    )
+    add("--leave-out", nargs="+", default=[], metavar="CLASS", help="classes that are not used")
+    add("--halvings", type=int, default=10, metavar="N", help="halves of the classes (default: %(default)s)")
+    add("--videos", type=int, default=100, metavar="N", help="of each half, ten queries each (default: %(default)s)")
+    add("--record", action="store_true", help="append the shares to benchmarks/records/moments_in_a_row.jsonl")
+    return _at_least_one(parser, parser.parse_args(), "halvings", "videos")
+
+
 def find_moments(about: str) -> argparse.Namespace:
     """Of find_moments.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)

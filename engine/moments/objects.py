@@ -1,7 +1,9 @@
 """Finding moments of videos without any training: the objects that a network sees, held against a query's words.
 
-query ──sentence encoder──▶ cosines with ImageNet's class names, the 50 nearest ─┐
-window ──network──▶ root of the mean scores of these classes ────────────────────┴▶ cosine ──▶ candidates, then moments
+query ──sentence encoder──▶ cosines with ImageNet's classes, the 50 nearest, cubed ─┐
+window ──network──▶ root of the mean scores of these classes ───────────────────────┴▶ cosine ──means in shots──▶ moments
+
+A query's vector is moved towards the three nearest of Kinetics' action names, so that "jumping jacks" is no fruit and no tool.
 """
 
 import warnings
@@ -13,19 +15,25 @@ import torch
 
 from engine.features.cache import FeatureCache
 from engine.models.image_weights import imagenet_classes
+from engine.models.weights import kinetics400_classes
 from engine.moments.queries import check_query
-from engine.moments.retrieval import high_moments, relevance
+from engine.moments.retrieval import cosines, high_moments
 from engine.moments.segments import cut_edges
-from engine.naming.known_classes import KnownClasses
+from engine.moments.shots import find_shots, means_in_shots
+from engine.naming.known_classes import NEAREST
+from engine.semantics.classes import KeptVectors
 from engine.semantics.config import WordsConfig
 from kernels.cosine_topk import MAX_K, cosine_topk
 
 _MAX_OVERLAP = 0.5
+_ACTIONS = 3  # the nearest of Kinetics' names
+CONTEXT = 1.0  # the weight of their direction beside the query's
+_POWER = 3  # of the cosines with objects
 
 
 @dataclass(frozen=True)
 class FoundMoment:
-    """Seconds of a video. score: mean smoothed cosine of its windows with the query."""
+    """Seconds of a video. score: mean over its windows of `query_curve`."""
 
     query: str
     video: str
@@ -35,20 +43,34 @@ class FoundMoment:
 
 
 class ObjectQueries:
-    """Queries -> unit vectors over the classes of ImageNet. Loads the sentence encoder."""
+    """Queries -> unit vectors over the classes of ImageNet. Loads the sentence encoder, if that is what reads them."""
 
-    def __init__(self) -> None:
-        self._classes = KnownClasses(imagenet_classes(), WordsConfig(source="sentence"))
+    def __init__(self, words: WordsConfig | None = None, context: float = CONTEXT) -> None:
+        self._context = context
+        self._words = KeptVectors(words or WordsConfig(source="sentence"))
+        self._objects = self._words.embed(imagenet_classes()).vectors.double()
 
     def __call__(self, query: str) -> np.ndarray:
-        """float32 [1000].
+        """float32 [1000], of which 50 are not 0.
 
         Raises:
             InputError: the query has no words, or too many.
         """
         check_query(query)
-        vector = self._classes.embed([query]).vectors[0, : len(self._classes.known)].double()
-        return (vector / vector.norm()).float().numpy()
+        vector = self._words.embed([query]).vectors[0].double()
+        actions = self._words.embed(kinetics400_classes()).vectors.double()
+        near = (actions @ vector).clamp(min=0).topk(_ACTIONS)
+        context = near.values @ actions[near.indices]
+        vector = vector + self._context * context / context.norm().clamp(min=1e-12)
+        weights = (self._objects @ (vector / vector.norm())).clamp(min=0)
+        nearest = weights.topk(NEAREST)
+        weights = torch.zeros_like(weights).scatter(0, nearest.indices, nearest.values**_POWER)
+        return (weights / weights.norm().clamp(min=1e-12)).float().numpy()
+
+
+def query_curve(features: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """What moments are cut from: the cosine of each window with a query, a mean over its shot. float [W, D], [D] -> float64 [W]."""
+    return means_in_shots(cosines(features, vector), find_shots(features))
 
 
 def find_moments(
@@ -62,7 +84,7 @@ def find_moments(
     found = []
     for video in videos if len(videos) <= MAX_K else nearest_videos(cache, videos, vector):
         seen = cache[video]
-        curve = relevance(seen.features, vector)
+        curve = query_curve(seen.features, vector)
         edges = cut_edges(seen)
         for start, end, _ in high_moments(curve, edges, count=top, max_overlap=_MAX_OVERLAP):
             inside = curve[np.searchsorted(edges, start) : np.searchsorted(edges, end)]

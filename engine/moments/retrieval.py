@@ -16,17 +16,24 @@ THRESHOLDS = (0.3, 0.5, 0.7)  # of the way from the curve's median to its peak
 
 def relevance(points: np.ndarray, query: np.ndarray, smooth: int = SMOOTH) -> np.ndarray:
     """The smoothed cosine of each window with the query: float [W, D], [D] -> float64 [W]."""
+    return smoothed(cosines(points, query), min(smooth, len(points)), 0, len(points))
+
+
+def smoothed(curve: np.ndarray, width: int | np.ndarray, low: int | np.ndarray, high: int | np.ndarray) -> np.ndarray:
+    """The mean over `width` windows around each of the W, of those from `low` to before `high`: numbers, or one for each window."""
+    place, total = np.arange(len(curve)), np.cumsum([0.0, *curve])
+    first, last = np.maximum(place - (width - 1) // 2, low), np.minimum(place + width // 2 + 1, high)
+    return (total[last] - total[first]) / (last - first)
+
+
+def cosines(points: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """The cosine of each window with the query: float [W, D], [D] -> float64 [W]."""
     query, cosine = np.asarray(query, np.float64), np.empty(len(points))
     for first in range(0, len(points), _BLOCK):  # the points of a long video may be on disk
         some = np.asarray(points[first : first + _BLOCK], np.float64)
         length = np.linalg.norm(some, axis=1) * np.linalg.norm(query)
         cosine[first : first + _BLOCK] = some @ query / np.maximum(length, 1e-12)
-    width = min(smooth, len(cosine))
-    before, after = (width - 1) // 2, width // 2
-    total = np.cumsum([0.0, *cosine])
-    place = np.arange(len(cosine))
-    low, high = np.maximum(place - before, 0), np.minimum(place + after + 1, len(cosine))
-    return (total[high] - total[low]) / (high - low)
+    return cosine
 
 
 def high_moments(

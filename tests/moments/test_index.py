@@ -141,8 +141,10 @@ class ManyVideos:
     """A cache of 40 videos of 20 windows of half a second; video 33 shows the query from 4 to 7 seconds, 12 a little of it."""
 
     def __init__(self):
+        draws = np.random.default_rng(0)
         self.videos = tuple(f"{k}.mp4" for k in range(40))
-        self.features = np.random.default_rng(0).normal(size=(800, 16)).astype(np.float16)
+        scenes = np.repeat(draws.normal(size=(40, 16)), 20, axis=0)
+        self.features = (scenes + 0.3 * draws.normal(size=(800, 16))).astype(np.float16)
         self.video_of = np.repeat(np.arange(40), 20)
         self.vector = np.eye(16, dtype=np.float32)[0]
         self.features[33 * 20 + 8 : 33 * 20 + 14] = 4 * self.vector

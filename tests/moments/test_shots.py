@@ -1,0 +1,45 @@
+"""Where a video is cut into shots, and what a mean over them is."""
+
+import numpy as np
+import pytest
+
+from engine.moments.objects import query_curve
+from engine.moments.shots import find_shots, means_in_shots
+from tests.moments.test_index import ManyVideos
+
+
+def scenes(*lengths, noise=0.1, width=32, seed=0):
+    """float16 [W, width]: so many windows of each of several scenes, alike but for noise."""
+    draws = np.random.default_rng(seed)
+    shown = np.repeat(draws.normal(size=(len(lengths), width)), lengths, axis=0)
+    return (shown + noise * draws.normal(size=shown.shape)).astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    "lengths", [(1,), (2,), (40,), (5, 9), (4, 30, 4), (7, 12, 4, 60, 9), (3000, 2000, 4093, 4, 100)]
+)
+def test_shots_begin_where_the_scene_changes(lengths):
+    assert find_shots(scenes(*lengths)).tolist() == [0, *np.cumsum(lengths)]
+
+
+def test_what_changes_little_by_little_is_one_shot():
+    angle = np.linspace(0, np.pi, 200)[:, None]
+    ends = np.linalg.qr(np.random.default_rng(0).normal(size=(32, 2)))[0].T
+    drift = np.cos(angle) * ends[0] + np.sin(angle) * ends[1]
+    assert find_shots(drift).tolist() == [0, 200]
+    assert find_shots(np.zeros((50, 8), np.float16))[[0, -1]].tolist() == [0, 50]
+
+
+def test_a_mean_stays_in_its_shot_and_a_long_shot_is_smoothed():
+    curve = np.arange(40.0)
+    assert means_in_shots(curve, np.array([0, 3, 10, 40])).tolist() == [
+        *[1.0] * 3, *[6.0] * 7, 11.0, 11.5, *range(12, 38), 37.5, 38.0,
+    ]  # fmt: skip
+    whole = means_in_shots(curve, np.array([0, 20, 40]))
+    assert whole.tolist() == [9.5] * 20 + [29.5] * 20
+
+
+def test_a_curve_has_the_value_of_the_shot():
+    cache = ManyVideos()
+    curve = query_curve(cache["33.mp4"].features, cache.vector)
+    assert np.ptp(curve[8:14]) == 0 and curve[8] > 0.9 and curve[:8].max() < 0.8 and curve[14:].max() < 0.8

@@ -1,0 +1,65 @@
+"""tools/moments_in_a_row.py on clips whose features are made up: each shows one object of ImageNet."""
+
+import numpy as np
+import pytest
+from bench.publish import read_records
+
+from engine.features.cache import CachedVideo, Stamp, write_index
+from engine.features.windows import WindowGrid
+from engine.models.image_weights import imagenet_classes
+from engine.records import recording_into
+from tests.small_run import call_tool
+
+SHOWN = range(0, 1000, 48)  # 21 classes, of all kinds
+
+
+def write_clips(folder, model="objects"):
+    """Two clips a class, of 6 and of 4 seconds, in windows of a quarter of a second."""
+    videos, features, spans = [], [], []
+    for place in SHOWN:
+        name = imagenet_classes()[place].split(",")[0]
+        for count in (24, 16):
+            scores = np.random.default_rng((place, count)).uniform(0, 1, (count, 1000)) ** 8
+            scores /= 3 * scores.sum(axis=1, keepdims=True)
+            scores[:, place] += 1 - scores.sum(axis=1)
+            videos.append(CachedVideo(f"{name}/{count}.mp4", sum(map(len, features)), count, count / 4, 1, 1, 1, count))
+            features.append(np.sqrt(scores).astype(np.float16))
+            spans.append(np.stack([np.arange(count) / 4, np.arange(1, count + 1) / 4], axis=1))
+    folder.mkdir()
+    np.save(folder / "features-1.npy", np.concatenate(features))
+    np.save(folder / "spans-1.npy", np.concatenate(spans))
+    stamp = Stamp(model, "0" * 32, 1000, True, WindowGrid(0.25, 0.25, "seconds"), "float16")
+    write_index(
+        folder / "videos.parquet", stamp, videos, {}, {"root": "/", "videos_digest": "", "generation": 1, "version": 1}
+    )
+    return folder
+
+
+def test_objects_that_are_seen_are_found_and_random_words_find_nothing(tmp_path, monkeypatch, capsys):
+    clips = write_clips(tmp_path / "clips")
+    with recording_into(tmp_path):
+        assert call_tool(
+            "moments_in_a_row.py", clips, "--halvings", 2, "--videos", 3, "--record", monkeypatch=monkeypatch
+        ) == 0  # fmt: skip
+    assert "21 classes, 2 halvings" in capsys.readouterr().out
+    (record,) = read_records(tmp_path)["moments_in_a_row"]
+    shares = {name: np.mean(each) for name, each in record["shares"].items()}
+    assert min(shares["found"], shares["as it is"], shares["true shots"]) > 0.85
+    assert max(shares["random words"], shares["random tenth"]) < 0.35
+    assert record["queries"] == 30 and record["clips"] == 42 and len(record["settings"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        ("installed", (), "has features of installed: extract them with --model objects"),
+        ("objects", ("--leave-out", "rowing"), "--leave-out: no clip is of rowing"),
+        ("objects", ("--leave-out", "tench", "cock"), "19 classes: two halves of at least 10"),
+        ("objects", ("--halvings", 0), "--halvings is 0: it must be at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(tmp_path, model, options, told, monkeypatch, capsys):
+    clips = write_clips(tmp_path / "clips", model)
+    options = [imagenet_classes()[48].split(",")[0] if word == "cock" else word for word in options]
+    assert call_tool("moments_in_a_row.py", clips, *options, monkeypatch=monkeypatch) == 2
+    assert told in capsys.readouterr().err

@@ -1,0 +1,174 @@
+"""How often moment search without training is right: clips of ten classes in a row, and the query is the name of one.
+
+    python tools/index_dataset.py clips --layout folder --splits none --out data/clips.parquet
+    python tools/extract_features.py data/clips.parquet --model objects --window 0.25s --hop 0.25s --out features/clips
+    python tools/moments_in_a_row.py features/clips
+
+A clip's class is the name of its folder. Halving s is RandomState(s).permutation over the sorted class names: on the first half the
+settings are chosen, on the other they are measured. Each half has --videos videos of ten clips of different classes, and each clip
+is asked for by the name of its class. A video is put together of features: each half second has those of the two windows on the screen
+at its first and its third quarter.
+
+    found           the search of find_moments.py, with the settings of the halving
+    as it is        the same, with the settings that it has
+    no shots        the same, moments cut from a smoothed curve alone
+    true shots      the same, told where the clips begin: what better shots could bring
+    random words    random vectors in place of all words
+    random tenth    a tenth of the video, drawn anew for each query
+
+R@1 at IoU 0.5: mean, standard deviation, least and most over the halvings.
+"""
+
+import options
+
+from engine.errors import run_command
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    ARGUMENTS = run_command(options.moments_in_a_row, __doc__)
+
+import argparse
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.errors import InputError
+from engine.features.cache import FeatureCache, VideoFeatures
+from engine.features.encoder import OBJECTS
+from engine.moments.index import GRID
+from engine.moments.measures import measure
+from engine.moments.objects import CONTEXT, ObjectQueries
+from engine.moments.retrieval import cosines, high_moments
+from engine.moments.shots import ALIKE, find_shots, means_in_shots
+from engine.records import append_record
+from engine.results.table import Table
+from engine.semantics.config import WordsConfig
+from engine.semantics.words import split_name
+
+CLIPS = 10  # of a video
+IOU = 0.5
+SETTINGS = tuple(itertools.product((0.4, 0.5, 0.6), (0.0, 1.0)))  # likeness below which a shot ends, context of a query
+_NO_SHOTS = -2.0  # no cosine is below
+
+Vectors = Callable[[str], np.ndarray]  # of a query
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Clips in a row: classes and, float64 [CLIPS, 2], seconds of each. features [W, D]; edges float64 [W + 1], seconds."""
+
+    classes: Sequence[str]
+    true: np.ndarray
+    features: np.ndarray
+    edges: np.ndarray
+
+    @functools.cached_property
+    def true_shots(self) -> np.ndarray:
+        """The windows that clips begin with, and the number of windows."""
+        return np.searchsorted((self.edges[:-1] + self.edges[1:]) / 2, [0.0, *self.true[:, 1]])
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure each halving, print, append a record if asked."""
+    clips = clips_by_class(arguments.features, arguments.leave_out)
+    vectors = {
+        context: functools.cache(ObjectQueries(context=context)) for context in {CONTEXT, *(c for _, c in SETTINGS)}
+    }
+    found: dict[str, list[float]] = {}
+    chosen = []
+    for seed in range(arguments.halvings):
+        order = np.random.RandomState(seed).permutation(sorted(clips)).tolist()
+        draws = np.random.default_rng(seed)
+        fixing, test = (
+            [join(clips, side, draws) for _ in range(arguments.videos)]
+            for side in (order[: len(order) // 2], order[len(order) // 2 :])
+        )
+        best = max(SETTINGS, key=lambda each: share_found(fixing, vectors[each[1]], each[0]))
+        chosen.append(best)
+        unknown = ObjectQueries(WordsConfig(source="random", seed=seed))
+        shares = {
+            "found": share_found(test, vectors[best[1]], best[0]),
+            "as it is": share_found(test, vectors[CONTEXT], ALIKE),
+            "no shots": share_found(test, vectors[CONTEXT], _NO_SHOTS),
+            "true shots": share_found(test, vectors[CONTEXT], None),
+            "random words": share_found(test, lambda query: unknown(f"no {query}"), ALIKE),  # noqa: B023
+            "random tenth": share_at_random(test, draws),
+        }
+        print(f"halving {seed}: {best}", ", ".join(f"{name} {share:.3f}" for name, share in shares.items()), flush=True)
+        for name, share in shares.items():
+            found.setdefault(name, []).append(share)
+    rows = [[name, np.mean(each), np.std(each), min(each), max(each)] for name, each in found.items()]
+    header = ["method", "R@1 IoU 0.5", "sd", "least", "most"]
+    print(Table(header, rows, f"{len(clips)} classes, {arguments.halvings} halvings").text())
+    if arguments.record:
+        fields = {"classes": sorted(clips), "clips": sum(map(len, clips.values())), "queries": arguments.videos * CLIPS}
+        append_record("moments_in_a_row", n=arguments.halvings, settings=chosen, shares=found, **fields)
+
+
+def clips_by_class(folders: Sequence[Path], left_out: Sequence[str]) -> dict[str, list[VideoFeatures]]:
+    """The clips of all caches by the name of their folder.
+
+    Raises:
+        InputError: features of another kind, a class that is not there, or too few for two halves.
+    """
+    clips: dict[str, list[VideoFeatures]] = {}
+    for folder in folders:
+        cache = FeatureCache(folder)
+        if cache.stamp.model != OBJECTS:
+            raise InputError(f"'{folder}' has features of {cache.stamp.model}: extract them with --model {OBJECTS}")
+        for video in cache.videos:
+            clips.setdefault(Path(video).parent.name, []).append(cache[video])
+    unknown = [name for name in left_out if clips.pop(name, None) is None]
+    if unknown:
+        raise InputError(f"--leave-out: no clip is of {', '.join(unknown)}: there are {', '.join(sorted(clips))}")
+    if len(clips) < 2 * CLIPS:
+        raise InputError(f"{len(clips)} classes: two halves of at least {CLIPS} classes are needed")
+    return clips
+
+
+def join(clips: Mapping[str, Sequence[VideoFeatures]], classes: Sequence[str], draws: np.random.Generator) -> Joined:
+    """A video of one clip each of `CLIPS` classes."""
+    names = draws.permutation(classes)[:CLIPS].tolist()
+    shown = [clips[name][draws.integers(len(clips[name]))] for name in names]
+    ends = np.cumsum([clip.duration_s for clip in shown])
+    starts = np.concatenate([[0.0], ends[:-1]])
+    count = int(np.ceil(ends[-1] / GRID.hop))
+    moments = (np.arange(2 * count) + 0.5) * GRID.hop / 2  # of the two frames of each window
+    moments = np.minimum(moments, np.nextafter(ends[-1], 0))
+    frames = []
+    for moment, place in zip(moments, np.searchsorted(ends, moments, "right"), strict=True):
+        clip = shown[place]
+        frames.append(clip.features[np.abs((clip.start_s + clip.end_s) / 2 - (moment - starts[place])).argmin()])
+    scores = np.square(np.array(frames, np.float32)).reshape(count, 2, -1).mean(axis=1)
+    edges = np.minimum(np.arange(count + 1) * GRID.hop, ends[-1])
+    return Joined(names, np.stack([starts, ends], axis=1), np.sqrt(scores), edges)
+
+
+def share_found(videos: Sequence[Joined], vectors: Vectors, alike: float | None) -> float:
+    """R@1 of the search over all clips. alike: likeness below which a shot ends; None: shots are known."""
+    found = []
+    for video in videos:
+        shots = video.true_shots if alike is None else find_shots(video.features, alike)
+        for name in video.classes:
+            cosine = cosines(video.features, vectors(" ".join(split_name(name, frozenset()))))
+            curve = means_in_shots(cosine, shots)
+            found.append(high_moments(curve, video.edges, count=1, max_overlap=1))
+    return _share(videos, found)
+
+
+def share_at_random(videos: Sequence[Joined], draws: np.random.Generator) -> float:
+    """R@1 of a tenth of the video anywhere."""
+    starts = [video.edges[-1] * draws.uniform(0, 1 - 1 / CLIPS) for video in videos for _ in video.classes]
+    lengths = [video.edges[-1] / CLIPS for video in videos for _ in video.classes]
+    return _share(videos, [np.array([[s, s + length]]) for s, length in zip(starts, lengths, strict=True)])
+
+
+def _share(videos: Sequence[Joined], found: Sequence[np.ndarray]) -> float:
+    return measure(found, [span[None] for video in videos for span in video.true]).recall[1, IOU]
+
+
+if __name__ == "__main__":
+    run_command(main, ARGUMENTS)
