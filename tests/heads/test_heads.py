@@ -16,6 +16,9 @@ from engine.heads.classes import Classes, NamedClasses, RandomClasses
 from engine.heads.head import Components, Standard, batches
 from engine.heads.sequences import Sequences
 from engine.heads.splits import RANDOM, WORDS, LabelledFeatures, Measured, accuracy, measure, summarise
+from engine.models.image_weights import imagenet_classes
+from engine.naming.known_classes import KnownClasses
+from engine.naming.untrained import load_untrained
 from engine.semantics.config import WordsConfig
 
 VERBS, THINGS, UNSEEN, DIM, WIDTH, EACH = 7, 6, 6, 12, 24, 8
@@ -227,3 +230,24 @@ def test_a_summary_by_hand():
     assert (first["mean_class"], first["mean_class_sd"]) == (pytest.approx(0.3), pytest.approx(0.2 / 2**0.5))
     assert (second["difference"], second["largest"]) == (pytest.approx(0.2), pytest.approx(0.3))
     assert (second["difference_low"], second["difference_high"]) == (pytest.approx(0.1), pytest.approx(0.3))
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_names_are_those_of_the_untrained_model(standardised):
+    """Of windows of one frame each: the scores of the installed model, and the class vectors that its evaluation uses."""
+    model = load_untrained("installed", torch.device("cpu")).model
+    frames = torch.randn(3, 3, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        network = model.network.network
+        pooled = network.forward_head(network.forward_features(frames[:, :, 0]), pre_logits=True)
+        points = model.project(model.features(frames))
+    videos, source = Sequences(pooled, torch.ones(3, dtype=torch.int64)), NamedClasses(WordsConfig(source="glove"))
+    classes = source(["surfing", "playing cello"])
+    head = HEADS["names_standardised" if standardised else "names"]()
+    head.fit(videos, torch.zeros(3, dtype=torch.int64), source(["archery"]), 0)
+    known = KnownClasses(imagenet_classes(), source.source, points if standardised else None)
+    torch.testing.assert_close(head.rank(videos, classes), points @ known.embed(classes.names).vectors.T)
+    two = Sequences(pooled[:2], torch.tensor([2]))  # a video of two windows: their scores' mean
+    with torch.inference_mode():
+        mean = model.project(model.features(frames[:2]).mean(dim=0, keepdim=True))
+    torch.testing.assert_close(head.rank(two, classes), mean @ known.embed(classes.names).vectors.T)
