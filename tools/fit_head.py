@@ -13,9 +13,17 @@ decoded, and no setting is chosen on the unseen classes:
     action2vec    two LSTMs over the windows, attention, ranking loss and cross-entropy
     tarn          the windows in relation with the words of a class one by one, by GRUs and attention, in episodes
     after_url     parts that videos and class vectors share, by non-negative matrix factorisation
-    names, names_standardised   no training: ImageNet's classes compared with the names (features of --model installed)
+    objects       no training: what the installed network knows, held against the names (engine/naming/)
+    objects_standardised   each class's scores counted from their mean over the seen videos, in standard deviations
+    objects_ridge          the sum of those and of a ridge regression's, standardised in the same way
 
-The three in the middle follow published systems, in sizes for a CPU; what of them is published stands in engine/heads/.
+Action2Vec, TARN and URL are published systems, here in sizes for a CPU; what of them is published stands in engine/heads/. The
+last three take features of `--model installed` alone.
+
+--also FEATURES MANIFEST, repeated for several: further videos, features of the same kind, whose classes are seen in every
+split; --always-seen FILE: so are those classes of MANIFEST. Then every seen class, wherever it is from, is left out of a split
+in which it overlaps with an unseen one: no further than --tau in its words, or one name ends in the other's last word or is
+made of its words.
 
 Class vectors are those of the installed sentence encoder, of names or of --definitions. Each head is also fitted with random
 class vectors, the control: it must be at chance. Mean and standard deviation over the splits; the difference is that of
@@ -45,37 +53,33 @@ from engine.data.config import ClassSplitConfig
 from engine.data.manifest import Manifest
 from engine.data.sources import split_classes
 from engine.errors import InputError
-from engine.features.cache import FeatureCache
-from engine.heads.catalogue import HEADS, UNTRAINED
+from engine.features.cache import FeatureCache, Stamp
+from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.sequences import Sequences
 from engine.heads.splits import LabelledFeatures, Measured, measure, summarise
 from engine.models.weights import INSTALLED
 from engine.records import GrowingRecord
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
+from engine.semantics.overlap import read_class_names
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Fit, print the table; keep a record if asked."""
-    manifest = Manifest.load(arguments.manifest)
-    cache = FeatureCache(arguments.features, manifest=manifest)
-    rows, windows = cache.windows(manifest)
-    if not len(rows):
-        raise InputError(f"the features in '{arguments.features}' have no video of '{arguments.manifest}'")
-    labelled = manifest.select(rows)
-    videos = Sequences.of([torch.from_numpy(each) for each in windows])
-    data = LabelledFeatures(videos, torch.from_numpy(labelled.class_index), labelled.classes)
-    heads = chosen_heads(arguments.heads, cache.stamp.model)
+    data, stamp = read(arguments.features, arguments.manifest)
+    heads = chosen_heads(arguments.heads, stamp.model)
+    data, also = further(arguments, data, stamp)
     splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
     split_classes(data.classes, splits[0])  # too few classes are told before anything is fitted
     words = WordsConfig(source="sentence")
     if arguments.definitions:
         words = replace(words, text="definition", definitions=arguments.definitions)
     record = GrowingRecord("heads") if arguments.record else None
-    about = {"model": cache.stamp.model, "windows": str(cache.stamp.grid), "videos": len(rows)}
+    about = {"model": stamp.model, "windows": str(stamp.grid), "videos": len(data.label), "classes": len(data.classes)}
+    about |= {"also_videos": [len(each.label) for each in also], "tau": arguments.tau} if also else {}
     about |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
     found: list[Measured] = []
-    for each in measure(data, splits, heads, words):
+    for each in measure(data, splits, heads, words, also, arguments.tau):
         found.append(each)
         done, rest = divmod(len(found), 2 * len(heads))
         if not rest:
@@ -83,8 +87,7 @@ def main(arguments: argparse.Namespace) -> None:
             table = list(summarise(found, heads[0]))
             if record:  # of the splits so far: what was measured stays
                 record.write(n=done, accuracy=table, measured=[asdict(one) for one in found], **about)
-    print(f"{len(rows)} of {len(manifest)} videos, features of {cache.stamp.model}, windows of {cache.stamp.grid}\n")
-    print(show(table, heads[0]).text())
+    print("\n" + show(table, heads[0]).text())
 
 
 def chosen_heads(asked: Sequence[str], model: str) -> list[str]:
@@ -93,10 +96,52 @@ def chosen_heads(asked: Sequence[str], model: str) -> list[str]:
     Raises:
         InputError: one asked for that they do not.
     """
-    unfit = [] if model == INSTALLED else [name for name in UNTRAINED if name in asked or not asked]
-    if asked and unfit:
+    served = [*HEADS, *(OBJECT_HEADS if model == INSTALLED else ())]
+    if unfit := [name for name in asked if name not in served]:
         raise InputError(f"--heads {unfit[0]} needs features of --model {INSTALLED}, and these are of {model}")
-    return [name for name in dict.fromkeys(asked or HEADS) if name not in unfit]
+    return list(dict.fromkeys(asked or served))
+
+
+def read(folder: Path, file: Path) -> tuple[LabelledFeatures, Stamp]:
+    """The features of the videos of a manifest, and what made them; says how many there are.
+
+    Raises:
+        InputError: there are none, or they are of other videos.
+    """
+    manifest = Manifest.load(file)
+    cache = FeatureCache(folder, manifest=manifest)
+    rows, windows = cache.windows(manifest)
+    if not len(rows):
+        raise InputError(f"the features in '{folder}' have no video of '{file}'")
+    labelled = manifest.select(rows)
+    print(f"{len(rows)} of {len(manifest)} videos, features of {cache.stamp.model}, windows of {cache.stamp.grid}")
+    videos = Sequences.of([torch.from_numpy(each) for each in windows])
+    return LabelledFeatures(videos, torch.from_numpy(labelled.class_index), labelled.classes), cache.stamp
+
+
+def further(
+    arguments: argparse.Namespace, data: LabelledFeatures, stamp: Stamp
+) -> tuple[LabelledFeatures, list[LabelledFeatures]]:
+    """The data whose classes are split, and what is seen in every split.
+
+    Raises:
+        InputError: a class that is not there, or features of another kind.
+    """
+    also = []
+    if arguments.always_seen:
+        fixed = read_class_names(arguments.always_seen)
+        if unknown := [name for name in fixed if name not in data.classes]:
+            raise InputError(
+                f"--always-seen '{arguments.always_seen}': '{arguments.manifest}' has no class '{unknown[0]}'"
+            )
+        also.append(data.only(fixed))
+        data = data.only([name for name in data.classes if name not in fixed])
+    for folder, file in arguments.also:
+        other, its_stamp = read(Path(folder), Path(file))
+        if its_stamp.digest != stamp.digest:
+            raise InputError(f"--also '{folder}': features {stamp.difference(its_stamp)}: extract both with one model")
+        also.append(other)
+    return data, also
 
 
 def show(rows: Sequence[Mapping[str, object]], baseline: str) -> Table:
@@ -104,11 +149,11 @@ def show(rows: Sequence[Mapping[str, object]], baseline: str) -> Table:
     shown = [
         [row["head"], row["words"], *(f"{row[key]:.3f} ± {row[f'{key}_sd']:.3f}" for key in ("top1", "mean_class")),
          row["chance"], row["largest"],
-         f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})", row["fit_s"]]
+         f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})", row["seen"], row["fit_s"]]
         for row in rows
     ]  # fmt: skip
     header = ["head", "class vectors", "top-1", "mean-class", "chance", "largest class",
-              f"less {baseline} (95 %)", "seconds to fit"]  # fmt: skip
+              f"less {baseline} (95 %)", "seen", "seconds to fit"]  # fmt: skip
     return Table(header, shown, "unseen classes of random splits: mean and standard deviation over splits")
 
 

@@ -14,7 +14,15 @@ from engine.config import OverlapConfig
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 
-HEAD_NAMES = ("linear", "ridge", "aurl", "action2vec", "tarn", "after_url", "names", "names_standardised")
+OBJECT_HEAD_NAMES = ("objects", "objects_standardised", "objects_ridge")  # of features of the installed network
+HEAD_NAMES = (
+    "linear",
+    "ridge",
+    "aurl",
+    "action2vec",
+    "tarn",
+    "after_url",
+)  # engine/heads/catalogue.py, which imports torch
 INSTALLED = Path("installed")  # the model of `predict` and `evaluate` where no run is named
 
 
@@ -139,8 +147,15 @@ def fit_head(about: str) -> argparse.Namespace:
     add("features", type=Path, metavar="FEATURES", help="folder of tools/extract_features.py")
     add("manifest", type=Path, metavar="MANIFEST", help="of their labelled videos")
     _class_splits(parser, 20, "classes that a split sees")
-    add("--heads", nargs="+", default=[], choices=HEAD_NAMES, metavar="HEAD",
-        help=f"{', '.join(HEAD_NAMES)} (default: all that these features serve); differences are to the first")  # fmt: skip
+    add("--heads", nargs="+", default=[], choices=HEAD_NAMES + OBJECT_HEAD_NAMES, metavar="HEAD",
+        help=f"{', '.join(HEAD_NAMES + OBJECT_HEAD_NAMES)} (default: all that these features serve); "
+             "differences are to the first")  # fmt: skip
+    add("--always-seen", type=Path, metavar="FILE",
+        help="classes of MANIFEST that every split sees, one name a line; the others are split")  # fmt: skip
+    add("--also", nargs=2, action="append", default=[], metavar=("FEATURES", "MANIFEST"),
+        help="further videos whose classes are seen; repeat it for several")  # fmt: skip
+    add("--tau", type=float, default=OverlapConfig.tau, metavar="D",
+        help="with --also: distance up to which a seen class overlaps with an unseen one (default: %(default)s)")  # fmt: skip
     add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")
     return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
 

@@ -1,4 +1,7 @@
-"""Name -> head. A new head is a file and a line here."""
+"""Name -> head. A new head is a file and a line here.
+
+Object heads stand on what the installed network was trained to name: they take its features alone.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -6,7 +9,7 @@ from engine.heads.action2vec import Action2VecHead
 from engine.heads.after_url import AfterUrlHead
 from engine.heads.head import Head
 from engine.heads.linear import LinearHead
-from engine.heads.names import NamesHead
+from engine.heads.objects import KnownObjects, ObjectsHead, ObjectsRidgeHead, StandardisedObjectsHead
 from engine.heads.ridge import RidgeHead
 from engine.heads.tarn import TarnHead
 
@@ -17,7 +20,10 @@ HEADS: Mapping[str, Callable[[], Head]] = {
     "action2vec": Action2VecHead,
     "tarn": TarnHead,
     "after_url": AfterUrlHead,
-    "names": lambda: NamesHead(standardised=False),
-    "names_standardised": lambda: NamesHead(standardised=True),
 }
-UNTRAINED = ("names", "names_standardised")  # of features of `--model installed` alone
+
+OBJECT_HEADS: Mapping[str, Callable[[KnownObjects], Head]] = {
+    "objects": ObjectsHead,
+    "objects_standardised": StandardisedObjectsHead,
+    "objects_ridge": ObjectsRidgeHead,
+}

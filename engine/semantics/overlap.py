@@ -219,19 +219,23 @@ def read_classes(text: str) -> NamedClasses:
     return path.stem, read_class_names(path)
 
 
+def says_the_same(known: str, name: str) -> bool:
+    """Whether a known class's name ends in the same word as a name, or is made of its words alone."""
+    other, own = split_name(known, frozenset()), split_name(name, frozenset())
+    return bool(own and other) and (other[-1] == own[-1] or set(other) <= set(own))
+
+
 def seen_before(tests: Sequence[NamedClasses], known: NamedClasses, words: Words, tau: float) -> Table:
     """Test classes that a pretrained network was trained on, for people: each with the nearest name that it knows.
 
-    A class is among them if that name lies within `tau` of it (Eq. 3), or if a known name shares its last word or is made of
-    its words alone: 'playing piano' is no test of a network that knows 'grand piano', though 0.28 lies between the two.
+    A class is among them if that name lies within `tau` of it (Eq. 3), or if a known name says the same: 'playing piano' is
+    no test of a network that knows 'grand piano', though 0.28 lies between the two.
     """
     rows = []
     for test_set, names in tests:
         nearest = {row.name: row for row in nearest_of_any([("", names)], [known], words)}
         for name in names:
-            near, own = nearest[name], split_name(name, frozenset())
-            alike = [each for each in known[1] if (other := split_name(each, frozenset())) and
-                     (other[-1] == own[-1] or set(other) <= set(own))] if own else []  # fmt: skip
+            near, alike = nearest[name], [each for each in known[1] if says_the_same(each, name)]
             if near.distance <= tau or alike:
                 others = f", and {len(alike) - 3} more" if len(alike) > 3 else ""
                 rows.append([name, test_set, near.test_class, near.distance, ", ".join(alike[:3]) + others or "-"])

@@ -11,20 +11,16 @@ from engine.errors import InputError
 from engine.heads import splits as splits_module
 from engine.heads.action2vec import ranking
 from engine.heads.after_url import jensen_shannon
-from engine.heads.catalogue import HEADS, UNTRAINED
+from engine.heads.catalogue import HEADS
 from engine.heads.classes import Classes, NamedClasses, RandomClasses
 from engine.heads.head import Components, Standard, batches
 from engine.heads.sequences import Sequences
 from engine.heads.splits import RANDOM, WORDS, LabelledFeatures, Measured, accuracy, measure, summarise
-from engine.models.image_weights import imagenet_classes
-from engine.naming.known_classes import KnownClasses
-from engine.naming.untrained import load_untrained
 from engine.semantics.config import WordsConfig
 
 VERBS, THINGS, UNSEEN, DIM, WIDTH, EACH = 7, 6, 6, 12, 24, 8
 TOTAL = VERBS * THINGS
 SEEN = TOTAL - UNSEEN
-TRAINED = [name for name in HEADS if name not in UNTRAINED]
 
 
 def problem(seed: int = 0) -> tuple[Sequences, torch.Tensor, Classes]:
@@ -70,7 +66,7 @@ def test_the_command_line_knows_the_catalogue():
     assert tuple(HEADS) == options.HEAD_NAMES
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", HEADS)
 def test_unseen_classes_are_named_and_random_words_are_not(name):
     """Chance is a sixth. The control scatters by classes, not by videos: a class is found whole or not at all."""
     videos, label, classes = problem()
@@ -78,7 +74,7 @@ def test_unseen_classes_are_named_and_random_words_are_not(name):
     assert named(name, videos, label, classes) > 0.6 > 0.4 > sum(controls) / 2
 
 
-@pytest.fixture(scope="module", params=TRAINED)
+@pytest.fixture(scope="module", params=HEADS)
 def head(request):
     """A fitted head with its name, and the state of torch's generator before and after the fit."""
     torch.manual_seed(5)
@@ -193,11 +189,10 @@ def test_splits_are_those_of_all_tools_and_differences_are_paired():
 @pytest.mark.parametrize("name", HEADS)
 def test_unseen_videos_are_not_seen_before_they_are_named(name, monkeypatch):
     """Other features of the unseen videos change nothing of what was fitted: here what it says of videos of its own."""
-    width = 1280 if name in UNTRAINED else WIDTH
     generator = torch.Generator().manual_seed(0)
     label = torch.arange(8).repeat_interleave(6)
     lengths = torch.randint(1, 4, (48,), generator=generator)
-    videos = Sequences(torch.rand(int(lengths.sum()), width, generator=generator), lengths)
+    videos = Sequences(torch.rand(int(lengths.sum()), WIDTH, generator=generator), lengths)
     split, said = ClassSplitConfig(3, 5), []
     unseen = torch.isin(label, torch.tensor(np.random.RandomState(3).permutation(8)[5:]))
     probe = videos[unseen]
@@ -230,24 +225,3 @@ def test_a_summary_by_hand():
     assert (first["mean_class"], first["mean_class_sd"]) == (pytest.approx(0.3), pytest.approx(0.2 / 2**0.5))
     assert (second["difference"], second["largest"]) == (pytest.approx(0.2), pytest.approx(0.3))
     assert (second["difference_low"], second["difference_high"]) == (pytest.approx(0.1), pytest.approx(0.3))
-
-
-@pytest.mark.parametrize("standardised", [False, True])
-def test_names_are_those_of_the_untrained_model(standardised):
-    """Of windows of one frame each: the scores of the installed model, and the class vectors that its evaluation uses."""
-    model = load_untrained("installed", torch.device("cpu")).model
-    frames = torch.randn(3, 3, 1, 96, 96, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        network = model.network.network
-        pooled = network.forward_head(network.forward_features(frames[:, :, 0]), pre_logits=True)
-        points = model.project(model.features(frames))
-    videos, source = Sequences(pooled, torch.ones(3, dtype=torch.int64)), NamedClasses(WordsConfig(source="glove"))
-    classes = source(["surfing", "playing cello"])
-    head = HEADS["names_standardised" if standardised else "names"]()
-    head.fit(videos, torch.zeros(3, dtype=torch.int64), source(["archery"]), 0)
-    known = KnownClasses(imagenet_classes(), source.source, points if standardised else None)
-    torch.testing.assert_close(head.rank(videos, classes), points @ known.embed(classes.names).vectors.T)
-    two = Sequences(pooled[:2], torch.tensor([2]))  # a video of two windows: their scores' mean
-    with torch.inference_mode():
-        mean = model.project(model.features(frames[:2]).mean(dim=0, keepdim=True))
-    torch.testing.assert_close(head.rank(two, classes), mean @ known.embed(classes.names).vectors.T)

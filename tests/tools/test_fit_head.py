@@ -1,6 +1,5 @@
 """tools/fit_head.py as a user runs it, over features as tools/extract_features.py leaves them."""
 
-import json
 from pathlib import Path
 
 import fit_head
@@ -10,7 +9,8 @@ import pytest
 from engine.data.manifest import Manifest
 from engine.features.cache import INDEX_NAME, CachedVideo, Stamp, identities, videos_digest, write_index
 from engine.features.windows import WindowGrid
-from engine.heads.catalogue import HEADS
+from engine.heads.catalogue import HEADS, OBJECT_HEADS
+from engine.json_lines import read_json_lines
 from engine.records import recording_into
 from tests.rows import row
 from tests.small_run import call_tool
@@ -45,15 +45,31 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
     assert status == 0 and "24 of 25 videos, features of drawn, windows of 4 frames every 2" in out
     assert [line.split()[0] for line in out.splitlines() if "±" in line] == ["ridge", "linear", "after_url"] * 2
     assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class_sd"') == 6
-    (line,) = (folder / "heads.jsonl").read_text().splitlines()
-    record = json.loads(line)
+    (record,) = read_json_lines(folder / "heads.jsonl")
     assert record["n"] == 2 and len(record["measured"]) == 12
 
 
 def test_heads_that_features_serve():
-    assert fit_head.chosen_heads([], "installed") == list(HEADS)
-    assert fit_head.chosen_heads([], "k664/best.pt") == [name for name in HEADS if not name.startswith("names")]
+    assert fit_head.chosen_heads([], "installed") == [*HEADS, *OBJECT_HEADS]
+    assert fit_head.chosen_heads([], "k664/best.pt") == list(HEADS)
     assert fit_head.chosen_heads(["tarn", "linear", "tarn"], "installed") == ["tarn", "linear"]
+
+
+def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, capsys):
+    (folder / "seen.txt").write_text("typing\njuggling\n")
+    also = ["--also", folder / "features", folder / "m.parquet"]
+    options = ["--num-train", 3, "--splits", 1, "--heads", "linear", "--always-seen", folder / "seen.txt", *also]
+    command = ["fit_head.py", folder / "features", folder / "m.parquet", *options, "--record"]
+    with recording_into(folder):
+        assert call_tool(*command, monkeypatch=monkeypatch) == 0
+    (record,) = read_json_lines(folder / "heads.jsonl")
+    assert (record["classes"], record["also_videos"], record["tau"]) == (4, [8, 24], 0.05)
+    assert [row["seen"] for row in record["accuracy"]] == [
+        3 + 2 + 5
+    ] * 2  # the unseen class is in --also too, and left out
+    (folder / "seen.txt").write_text("typing\nflying\n")
+    assert call_tool(*command, monkeypatch=monkeypatch) == 2
+    assert "has no class 'flying'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -64,8 +80,8 @@ def test_heads_that_features_serve():
         (["--num-train", 0], "at least 1"),
         (["--num-train", 4, "--heads", "lstm"], "invalid choice: 'lstm'"),
         (
-            ["--num-train", 4, "--heads", "ridge", "names"],
-            "names needs features of --model installed, and these are of drawn",
+            ["--num-train", 4, "--heads", "ridge", "objects"],
+            "objects needs features of --model installed, and these are of drawn",
         ),
     ],
 )
