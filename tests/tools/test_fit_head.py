@@ -1,14 +1,15 @@
 """tools/fit_head.py as a user runs it, over features as tools/extract_features.py leaves them."""
 
-import json
 from pathlib import Path
 
+import fit_head
 import numpy as np
 import pytest
 
 from engine.data.manifest import Manifest
 from engine.features.cache import INDEX_NAME, CachedVideo, Stamp, identities, videos_digest, write_index
 from engine.features.windows import WindowGrid
+from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.json_lines import read_json_lines
 from engine.records import recording_into
 from tests.rows import row
@@ -37,17 +38,21 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_table_and_a_record(folder, monkeypatch, capsys):
-    options = ["--num-train", 4, "--splits", 2, "--record"]
+    options = ["--num-train", 4, "--splits", 2, "--record", "--heads", "ridge", "linear", "after_url"]
     with recording_into(folder):
         status = call_tool("fit_head.py", folder / "features", folder / "m.parquet", *options, monkeypatch=monkeypatch)
     out = capsys.readouterr().out
     assert status == 0 and "24 of 25 videos, features of drawn, windows of 4 frames every 2" in out
-    heads = ["linear", "ridge", "aurl", "action2vec", "tarn", "after_url"]  # the others need features of `installed`
-    assert [line.split()[0] for line in out.splitlines() if "±" in line] == heads * 2
-    assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class_sd"') == 12
-    (line,) = (folder / "heads.jsonl").read_text().splitlines()
-    record = json.loads(line)
-    assert record["n"] == 2 and len(record["measured"]) == 24
+    assert [line.split()[0] for line in out.splitlines() if "±" in line] == ["ridge", "linear", "after_url"] * 2
+    assert '"heads"' not in out and (folder / "heads.jsonl").read_text().count('"mean_class_sd"') == 6
+    (record,) = read_json_lines(folder / "heads.jsonl")
+    assert record["n"] == 2 and len(record["measured"]) == 12
+
+
+def test_heads_that_features_serve():
+    assert fit_head.chosen_heads([], "installed") == [*HEADS, *OBJECT_HEADS]
+    assert fit_head.chosen_heads([], "k664/best.pt") == list(HEADS)
+    assert fit_head.chosen_heads(["tarn", "linear", "tarn"], "installed") == ["tarn", "linear"]
 
 
 def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, capsys):
