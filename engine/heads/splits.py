@@ -17,6 +17,7 @@ import torch
 from engine import metrics
 from engine.data.config import ClassSplitConfig
 from engine.data.sources import split_classes
+from engine.errors import InputError
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.objects import KnownObjects
 from engine.models.image_weights import imagenet_classes, installed_classifier
@@ -76,7 +77,7 @@ def measure(
         tau: cosine distance of two names up to which they overlap, where there are further videos.
 
     Raises:
-        InputError: too few classes for the split or a head, or a class without a vector.
+        InputError: too few classes for the split or a head, all of them overlap, or a class without a vector.
     """
     kept_all = _vectors(words, [name for each in (data, *also) for name in each.classes])
     objects = _objects(words) if set(heads) & set(OBJECT_HEADS) else None
@@ -86,6 +87,10 @@ def measure(
         if also:
             seen = [(each, apart_from(unseen, names, kept_all, tau)) for each, names in seen]
         names = [name for _, each in seen for name in each]
+        if not names:
+            raise InputError(
+                f"split {split.seed}: every seen class overlaps with an unseen one at a distance of {tau:g}"
+            )
         features, label = together(seen)
         asked, truth = data.among(unseen)
         random = WordsConfig(source="random", seed=split.seed)
