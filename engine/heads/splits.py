@@ -17,6 +17,7 @@ import torch
 from engine import metrics
 from engine.data.config import ClassSplitConfig
 from engine.data.sources import split_classes
+from engine.errors import InputError
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.classes import NamedClasses, RandomClasses
 from engine.heads.objects import KnownObjects
@@ -80,7 +81,7 @@ def measure(
         tau: cosine distance of two names up to which they overlap, where there are further videos.
 
     Raises:
-        InputError: too few classes for the split or a head, or a class without a vector.
+        InputError: too few classes for the split or a head, all of them overlap, or a class without a vector.
     """
     named = NamedClasses(words)
     with_objects = bool(set(heads) & set(OBJECT_HEADS))
@@ -90,6 +91,10 @@ def measure(
         parts = [(data, sides["train"]), *((each, each.classes) for each in also)]
         if also:
             parts = [(each, apart_from(sides["unseen"], names, named, tau)) for each, names in parts]
+        if not any(names for _, names in parts):
+            raise InputError(
+                f"split {split.seed}: every seen class overlaps with an unseen one at a distance of {tau:g}"
+            )
         videos, label, names = together(parts)
         asked, truth = data.among(sides["unseen"])
         largest = float(truth.bincount().max()) / len(truth)

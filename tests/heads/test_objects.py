@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from engine.data.config import ClassSplitConfig
 from engine.data.sources import split_classes
+from engine.errors import InputError
 from engine.heads.catalogue import OBJECT_HEADS
 from engine.heads.classes import Classes, NamedClasses
 from engine.heads.objects import KnownObjects, ObjectsRidgeHead, Spread, StandardisedObjectsHead
@@ -122,6 +123,8 @@ def test_further_videos_are_seen_but_for_classes_that_overlap():
     overlap = {"archery": {"archery"}, "diving": {"cliff diving"}, "tennis swing": {"swing"}, "rope jumping": set()}
     left = set(more) - set().union(*(overlap[name] for name in unseen))
     assert [each.seen for each in found] == [2 + len(left)] * 2
+    with pytest.raises(InputError, match="split 0: every seen class overlaps"):
+        list(measure(own, [ClassSplitConfig(0, 2)], ["linear"], WordsConfig(source="random"), [also], 2.0))
 
 
 def test_names_apart_by_distance_and_by_words():
