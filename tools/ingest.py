@@ -17,6 +17,9 @@ files in hand are done again. The same command also adds what is new in SOURCE a
 that cannot be used are named with their reason in STORE/report.json. At the end a sample is read back:
 checksums, byte ranges, frames of every GOP.
 
+With --motion a store also keeps how fast the blocks of each frame move, read off the vectors of its own H.264. Given with the
+command of a store that is there already, it is added; nothing is encoded again.
+
 docs/data.md has the rules in full and what the settings cost.
 """
 
@@ -72,6 +75,9 @@ def parse_arguments() -> argparse.Namespace:
         "--tune", choices=("none", "fastdecode"), default=default.tune, help="of x264 or x265 (default: %(default)s)"
     )
     parser.add_argument(
+        "--motion", action="store_true", help="keep how fast each block of 16 x 16 pixels moves, for clip.motion"
+    )
+    parser.add_argument(
         "--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: one per core)"
     )
     parser.add_argument("--time-limit", type=float, default=3600.0, metavar="S", help="seconds for one file")
@@ -115,7 +121,7 @@ def _ingest(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     source = _indexed(arguments.source, out, arguments.workers) if arguments.source.is_dir() else arguments.source
     settings = StoreSettings(**{name: getattr(arguments, name) for name in StoreSettings.__dataclass_fields__})
-    work = WorkSettings(arguments.workers, arguments.time_limit, arguments.shard_mb * 2**20)
+    work = WorkSettings(arguments.workers, arguments.time_limit, arguments.shard_mb * 2**20, arguments.motion)
     report = ingest(Manifest.load(source), out, settings, work)
     print(f"\n{out} ({time.monotonic() - start:.1f} s)")
     for name, number, remark in (

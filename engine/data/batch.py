@@ -93,10 +93,12 @@ class DecodedClips:
     frames: uint8 [N, T, H, W, C] RGB, contiguous, on the decoder's device; rows named in `failures`
         hold no meaning.
     failures: index into the requests -> reason, for each request that could not be decoded.
+    motion: uint8 [N, T, h, w] as in `ClipBatch`, if the clip's format asks for it; None from a decoder that leaves it to others.
     """
 
     frames: torch.Tensor
     failures: dict[int, str] = field(default_factory=dict)
+    motion: torch.Tensor | None = None
 
 
 class VideoDecoder(Protocol):
@@ -162,6 +164,8 @@ class ClipBatch:
     start: int64 [N] on the CPU, its first frame, counted from the row's first frame.
     failures: what did not decode while this batch was made, stand-ins included.
     num_replaced: samples of the batch that have a stand-in.
+    motion: uint8 [N, T, h, w] on the training device, if `clip.motion` asks for it: how fast each block of 16 x 16 pixels of
+        the clip (h, w: sides over 16, rounded up) moves against the camera; see `engine/data/motion.py`.
     """
 
     frames: torch.Tensor
@@ -170,6 +174,7 @@ class ClipBatch:
     start: torch.Tensor
     failures: list[SampleFailure] = field(default_factory=list)
     num_replaced: int = 0
+    motion: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.frames.shape[0]
@@ -177,4 +182,8 @@ class ClipBatch:
     def chunk(self, parts: int) -> list["ClipBatch"]:
         """Micro-batches of N / parts snippets (views, in order); what failed is told of the whole batch alone."""
         columns = (self.frames, self.class_index, self.video, self.start)
-        return [ClipBatch(*part) for part in zip(*(column.chunk(parts) for column in columns), strict=True)]
+        chunks = [ClipBatch(*part) for part in zip(*(column.chunk(parts) for column in columns), strict=True)]
+        if self.motion is not None:
+            for chunk, motion in zip(chunks, self.motion.chunk(parts), strict=True):
+                chunk.motion = motion
+        return chunks

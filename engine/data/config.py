@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from engine.schema import MAX_SEED, option, section
 
+MOTION_BLOCK = 16  # pixels of the side of a block whose motion is one number
+
 
 @dataclass(frozen=True)
 class ClassSplitConfig:
@@ -103,6 +105,9 @@ class ClipFormat:
         0.5, "smallest crop of a still picture, share of its shorter side (Ken Burns)", minimum=0.05, maximum=1
     )
     flip: bool = option(True, "mirror half of the training snippets (the authors' code does; the paper is silent)")
+    motion: bool = option(
+        False, "also how fast each block of 16 x 16 pixels moves, from the codec's motion vectors (docs/data.md)"
+    )
 
     def __post_init__(self) -> None:
         if self.crop > self.short_side:
@@ -112,6 +117,12 @@ class ClipFormat:
     def span(self) -> int:
         """Source frames that one snippet reaches over."""
         return (self.num_frames - 1) * self.stride + 1
+
+    @property
+    def motion_shape(self) -> tuple[int, int, int]:
+        """(T, h, w) of a clip's motion."""
+        cells = -(-self.crop // MOTION_BLOCK)
+        return self.num_frames, cells, cells
 
 
 @dataclass(frozen=True)

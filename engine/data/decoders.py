@@ -1,6 +1,7 @@
 """Choosing the decoders of a run. The choice is made once, is stated in the log, and never changes silently."""
 
 import ctypes
+import functools
 import importlib
 import os
 from collections import Counter
@@ -9,13 +10,16 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.data.batch import ClipFormat, VideoDecoder
+from engine.data.batch import ClipFormat, Video, VideoDecoder
 from engine.data.manifest import Manifest
+from engine.data.motion import VECTOR_CODECS
 from engine.data.nvdec import NvdecRule, Rule, refusals
 from engine.data.routing import RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share
 from engine.data.stills import StillDecoder
-from engine.data.store.index import is_stored
+from engine.data.store.index import StoreIndex, is_stored, split_stored_path
+from engine.data.store.motion import WithStoredMotion
+from engine.data.store.reader import ADD_MOTION
 from engine.errors import InputError
 from engine.machine import usable_cores
 
@@ -51,7 +55,7 @@ class DecoderChoice:
 
 
 def choose_decoder(
-    name: str, device: torch.device, manifests: Sequence[Manifest] = (), *, by_rule: bool = False
+    name: str, device: torch.device, manifests: Sequence[Manifest] = (), *, by_rule: bool = False, motion: bool = False
 ) -> DecoderChoice:
     """Who decodes these videos on `device`, and why.
 
@@ -61,16 +65,20 @@ def choose_decoder(
 
     Args:
         by_rule: auto gives the accelerator all it takes, whatever is faster: then who decodes what depends on no timing.
+        motion: with the motion of the clips, which an accelerator has from stores alone.
 
     Raises:
-        InputError: an accelerator was asked for by name and cannot work here, or a store of `manifests` is not there.
+        InputError: an accelerator was asked for by name and cannot work here, a store of `manifests` is not there, or videos
+            have no motion to give.
     """
+    if motion:
+        refuse_motionless(manifests)
     if name == "pyav":
         return DecoderChoice("pyav", "data.decoder is pyav")
     if name != "auto":
         if problem := ACCELERATORS[name].problem(device):
             raise InputError(f"data.decoder is {name}, but {problem}; or set data.decoder=pyav")
-        return _beside_pyav(name, f"data.decoder is {name}", manifests, Share(), by_rule)
+        return _beside_pyav(name, f"data.decoder is {name}", manifests, Share(), by_rule, motion)
     if device.type != "cuda":
         return DecoderChoice("pyav", f"data.decoder is auto and the device is {device.type}")
     problems = {each: accelerator.problem(device) for each, accelerator in ACCELERATORS.items()}
@@ -79,14 +87,39 @@ def choose_decoder(
         return DecoderChoice("pyav", f"data.decoder is auto and {'; '.join(problems.values())}")
     if by_rule:
         why = f"data.decoder is auto, {device} has NVDEC, and run.deterministic forbids a choice by timing"
-        return _beside_pyav(found, why, manifests, Share(), by_rule)
+        return _beside_pyav(found, why, manifests, Share(), by_rule, motion)
     why = f"data.decoder is auto, {device} has NVDEC: {found}, pyav or both, by the rates of the first seconds"
-    return _beside_pyav(found, why, manifests, MeasuredShare(found, "pyav"), by_rule)
+    return _beside_pyav(found, why, manifests, MeasuredShare(found, "pyav"), by_rule, motion)
 
 
-def _beside_pyav(name: str, why: str, manifests: Sequence[Manifest], share: Share, by_rule: bool) -> DecoderChoice:
+def refuse_motionless(manifests: Sequence[Manifest]) -> None:
+    """Refuse videos whose motion cannot be told.
+
+    Raises:
+        InputError: of each codec, and each store without motion, how many there are, with the mend.
+    """
+    reasons = Counter(reason for manifest in manifests for reason in refusals(_motion_refusal, manifest) if reason)
+    if reasons:
+        listed = "; ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+        raise InputError(f"clip.motion is on, and some videos have no motion to give: {listed}")
+
+
+def _motion_refusal(video: Video) -> str | None:
+    if is_stored(video.path):
+        index = split_stored_path(video.path)[0]
+        return None if StoreIndex(index).has_motion else f"in the store '{index.parent}': {ADD_MOTION}"
+    if video.codec in VECTOR_CODECS:
+        return None
+    return f"{video.codec}, of which FFmpeg gives out no vectors: ingest them (tools/ingest.py --motion)"
+
+
+def _beside_pyav(
+    name: str, why: str, manifests: Sequence[Manifest], share: Share, by_rule: bool, motion: bool
+) -> DecoderChoice:
     """An accelerator with PyAV beside it; in the log, how many videos that one has to take and why."""
     rule = ACCELERATORS[name].rule(manifests)
+    if motion:
+        rule = functools.partial(_stored_rule, rule, "motion vectors are in the file")
     routes = Routes(rule, share, remember=not by_rule)
     reasons = Counter(reason for manifest in manifests for reason in refusals(rule, manifest) if reason)
     if not reasons:
@@ -147,12 +180,16 @@ def build_decoder(
     choice = choose_decoder(choice, device) if isinstance(choice, str) else choice
     pyav = _build_pyav(clip, device, num_threads, max_batch_size, in_processes)
     stills = StillDecoder(clip, device, num_threads)
+    motion_shape = clip.motion_shape if clip.motion else None
     if choice.routes is None:
-        return RoutedDecoder([pyav], [stills])
+        return RoutedDecoder([pyav], [stills], motion_shape=motion_shape)
     accelerator = ACCELERATORS[choice.name]
     first = accelerator.build(clip, device, num_threads, max_batch_size)
+    if clip.motion:
+        first = WithStoredMotion(first, clip, device)
     first_of_stills = accelerator.stills(clip, device, num_threads, max_batch_size)
-    return RoutedDecoder([first, pyav], [first_of_stills, stills] if first_of_stills else [stills], choice.routes)
+    both = [first_of_stills, stills] if first_of_stills else [stills]
+    return RoutedDecoder([first, pyav], both, choice.routes, motion_shape=motion_shape)
 
 
 def _build_pyav(
@@ -185,9 +222,13 @@ def _nvcodec_problem(device: torch.device) -> str | None:
     return nvcodec_problem(device)
 
 
+def _stored_rule(rule: Rule, why: str, video: Video) -> str | None:
+    """A rule for stored videos; others are not taken, and why."""
+    return rule(video) if is_stored(video.path) else why
+
+
 def _nvcodec_rule(manifests: Sequence[Manifest]) -> Rule:
-    stored = NvdecRule.of(manifests)
-    return lambda video: stored(video) if is_stored(video.path) else "in no snippet store"
+    return functools.partial(_stored_rule, NvdecRule.of(manifests), "in no snippet store")
 
 
 def _build_nvcodec(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:

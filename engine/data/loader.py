@@ -146,8 +146,10 @@ class ClipLoader:
             again = list(pending)
             replaced = self.decoder.decode([requests[i] for i in again])
             decoded.frames[again] = replaced.frames
+            if decoded.motion is not None:
+                decoded.motion[again] = replaced.motion
             pending = {again[j]: reason for j, reason in replaced.failures.items()}
-        return self._batch(decoded.frames, rows, requests, failures, len(decoded.failures))
+        return self._batch(decoded, rows, requests, failures)
 
     def _request(self, epoch: int, position: int) -> tuple[int, SnippetRequest]:
         plan = self._plan(epoch)
@@ -178,17 +180,17 @@ class ClipLoader:
 
     def _batch(
         self,
-        frames: torch.Tensor,
+        decoded: DecodedClips,
         rows: list[int],
         requests: list[SnippetRequest],
         failures: list[SampleFailure],
-        num_replaced: int,
     ) -> ClipBatch:
         if self._copy is None:
-            self._copy = DeviceCopier(frames.device)  # the decoder's device is known by what it decodes
+            self._copy = DeviceCopier(decoded.frames.device)  # the decoder's device is known by what it decodes
         labels = self._copy(torch.from_numpy(self.labels[rows]))
         starts = torch.tensor([request.start for request in requests])
-        return ClipBatch(frames, labels, torch.tensor(rows), starts, failures, num_replaced)
+        videos = torch.tensor(rows)
+        return ClipBatch(decoded.frames, labels, videos, starts, failures, len(decoded.failures), decoded.motion)
 
     def _check_bad_share(self, batch: ClipBatch) -> None:
         # Held against at least one epoch, so that one bad file among the first hundred stops nothing.

@@ -109,6 +109,7 @@ class RoutedDecoder(VideoDecoder):
     Args:
         videos: the accelerator, if there is one, and PyAV. stills: those of stills, in the order they are tried.
         routes: what the accelerator is given; needed where there is one.
+        motion_shape: of a clip's motion (T, h, w), if it is wanted. Decoders of stills give none: it is 0.
 
     Attributes:
         decoders: all of them by their names; those of stills by "stills" and, on a GPU, "dali stills".
@@ -116,10 +117,15 @@ class RoutedDecoder(VideoDecoder):
     """
 
     def __init__(
-        self, videos: Sequence[VideoDecoder], stills: Sequence[VideoDecoder], routes: Routes | None = None
+        self,
+        videos: Sequence[VideoDecoder],
+        stills: Sequence[VideoDecoder],
+        routes: Routes | None = None,
+        *,
+        motion_shape: tuple[int, int, int] | None = None,
     ) -> None:
         self.name = videos[0].name
-        self.routes = routes
+        self.routes, self._motion_shape = routes, motion_shape
         is_one = routes is None  # nothing to be measured or taken over: no threads beside those of the decoders
         self._videos = [Lane(decoder, is_waited_for=is_one) for decoder in videos]
         self._stills = [Lane(decoder, is_waited_for=is_one) for decoder in stills]
@@ -180,6 +186,7 @@ class RoutedDecoder(VideoDecoder):
     ) -> DecodedClips:
         parts = [(lane, rows, wait()) for lane, rows, wait in begun]
         frames, failures = self._put_together(len(requests), [(rows, part.frames) for _, rows, part in parts]), {}
+        motion = self._motion(len(requests), [(rows, part) for _, rows, part in parts])
         for lane, rows, part in parts:
             failures |= {rows[index]: reason for index, reason in part.failures.items()}
             self._note(lane, rows, requests, failures)
@@ -189,10 +196,23 @@ class RoutedDecoder(VideoDecoder):
             found = lane.submit([requests[row] for row in again])()
             ways = [way[1:] if row in again else way for row, way in enumerate(ways)]
             frames = self._put_together(len(requests), [(again, found.frames)], frames)
+            motion = self._motion(len(requests), [(again, found)], motion)
             failures = {row: reason for row, reason in failures.items() if row not in again}
             failures |= {again[index]: reason for index, reason in found.failures.items()}
             self._note(lane, again, requests, failures)
-        return DecodedClips(frames, dict(sorted(failures.items())))
+        return DecodedClips(frames, dict(sorted(failures.items())), motion)
+
+    def _motion(
+        self, count: int, parts: Sequence[tuple[list[int], DecodedClips]], into: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """That of the clips of each part, as `_Joiner` puts them together; None if nobody asks for it."""
+        if self._motion_shape is None:
+            return None
+        given = [
+            (rows, part.frames.new_zeros((len(rows), *self._motion_shape)) if part.motion is None else part.motion)
+            for rows, part in parts
+        ]
+        return self._put_together(count, given, into)
 
     def _note(
         self, lane: Lane, rows: Sequence[int], requests: Sequence[SnippetRequest], failures: Mapping[int, str]
@@ -215,7 +235,7 @@ class _Joiner:
     def __call__(
         self, count: int, parts: Sequence[tuple[list[int], torch.Tensor]], into: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """uint8 [count, T, H, W, C]: the clips of each part at its rows, the others as they are in `into`."""
+        """uint8 [count, ...]: the clips of each part at its rows, the others as they are in `into`."""
         if len(parts) == 1 and into is None:
             return parts[0][1]  # all rows, in order
         like = parts[0][1]

@@ -51,5 +51,6 @@ def choose_decoding(config: Config, device: torch.device, manifests: Sequence[Ma
     Raises:
         InputError: as `choose_decoder`.
     """
-    choice = choose_decoder(config.data.decoder, device, manifests, by_rule=config.run.deterministic)
+    by_rule, motion = config.run.deterministic, config.clip.motion
+    choice = choose_decoder(config.data.decoder, device, manifests, by_rule=by_rule, motion=motion)
     return Decoding(config, device, choice)

@@ -12,8 +12,9 @@ import os
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -21,12 +22,15 @@ import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import crop_window, snippet_frames
+from engine.data.motion import clip_cells
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable
 from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.opening import reason_of
 from engine.data.pyav.snippets import SnippetWriter
+from engine.data.pyav.vectors import MotionTrack
 from engine.data.store.index import is_stored
+from engine.data.store.motion import stored_motion
 from engine.data.store.reader import StoreError
 from engine.data.transfer import DeviceCopier
 from engine.machine import OUT_OF_FILES
@@ -58,31 +62,38 @@ class PyAVDecoder(VideoDecoder):
         shape = (len(requests), clip.num_frames, clip.crop, clip.crop, 3)
         host = self._copy.empty(shape, torch.uint8)
         clips = host.numpy()
+        motion = torch.zeros((len(requests), *clip.motion_shape), dtype=torch.uint8) if clip.motion else None
+        cells = None if motion is None else motion.numpy()
         jobs = deque(split_into_jobs(requests, self._num_threads))
         failures: dict[int, str] = {}
 
         def work() -> None:  # not a task for each job: a thread that waits for every one would be woken every time
             while rows := _take(jobs):
-                failures.update(self.decode_file({row: requests[row] for row in rows}, clips))
+                failures.update(self.decode_file({row: requests[row] for row in rows}, clips, cells))
 
         working = [self._pool.submit(work) for _ in range(min(self._num_threads, len(jobs)))]
 
         def wait() -> DecodedClips:
             for done in working:
                 done.result()
-            return DecodedClips(self._copy(host), dict(sorted(failures.items())))
+            return DecodedClips(
+                self._copy(host), dict(sorted(failures.items())), None if motion is None else self._copy(motion)
+            )
 
         return wait
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def decode_file(self, requests: dict[int, SnippetRequest], clips: np.ndarray) -> dict[int, str]:
+    def decode_file(
+        self, requests: dict[int, SnippetRequest], clips: np.ndarray, motion: np.ndarray | None = None
+    ) -> dict[int, str]:
         """Decode requests that all name one file, in the calling thread.
 
         Args:
             requests: by their row of `clips`.
             clips: uint8 [N, T, H, W, C], of which these rows are filled.
+            motion: uint8 [N, T, h, w], likewise, if the clip's format asks for it.
 
         Returns:
             Row -> reason of the failed.
@@ -94,25 +105,31 @@ class PyAVDecoder(VideoDecoder):
                 indices[number].append((row, index))
         missing, writers = dict(indices), self._writers(requests, clips)
         deadline = time.monotonic() + self._time_limit_s * len(requests)
+        speeds = None if motion is None or is_stored(video.path) else _Speeds(requests, indices, self._clip, motion)
         try:
+            if motion is not None and speeds is None:
+                for row, request in requests.items():
+                    motion[row] = stored_motion(request, self._clip)
             try:
-                _fill(self._source(video, deadline), missing, writers, seek=True)
+                _fill(self._source(video, deadline, speeds), missing, writers, speeds, seek=True)
             except (LostCount, av.FFmpegError) as error:  # a decoder that was sent between frames may fail there
-                if isinstance(error, LostCount):
+                if isinstance(error, LostCount) or speeds:
                     missing, writers = dict(indices), self._writers(requests, clips)
-                _fill(self._source(video, deadline), missing, writers, seek=False)
+                    speeds = speeds and _Speeds(requests, indices, self._clip, motion)
+                _fill(self._source(video, deadline, speeds), missing, writers, speeds, seek=False)
         except (av.FFmpegError, OSError, StoreError, Unusable) as error:
             failed = sorted({row for waiting in missing.values() for row, _ in waiting})
             reason = _explain(error)
             if len(requests) == 1 or reason == TOO_SLOW:
                 return dict.fromkeys(failed, reason)
-            alone = [self.decode_file({row: requests[row]}, clips) for row in failed]  # one may spoil it for all
+            # One may spoil it for all.
+            alone = [self.decode_file({row: requests[row]}, clips, motion) for row in failed]
             return {row: reason for failures in alone for row, reason in failures.items()}
         return {}
 
-    def _source(self, video: Video, deadline: float) -> FileFrames | StoredFrames:
+    def _source(self, video: Video, deadline: float, speeds: "_Speeds | None") -> FileFrames | StoredFrames:
         if not is_stored(video.path):
-            return FileFrames(video, deadline)
+            return FileFrames(video, deadline, speeds and speeds.track)
         if not hasattr(self._local, "groups"):
             self._local.groups = GopDecoder()
         return StoredFrames(video, self._local.groups, deadline)
@@ -130,17 +147,54 @@ def _fill(
     source: FileFrames | StoredFrames,
     missing: dict[int, list[tuple[int, int]]],
     writers: dict[int, SnippetWriter],
+    speeds: "_Speeds | None",
     *,
     seek: bool,
 ) -> None:
     """One pass through the file: every missing frame into its rows and indices; what is done is missing no more."""
+    numbers = sorted(missing)
     try:
-        for number, frame in source.frames(sorted(missing), seek=seek):
+        for number, frame in source.frames(speeds.with_later(numbers) if speeds else numbers, seek=seek):
             converted: dict[tuple[int, int], np.ndarray] = {}
-            for row, index in missing.pop(number):
+            for row, index in missing.pop(number, ()):
                 writers[row].put(index, frame, converted)
     finally:
         source.close()
+        if speeds:
+            speeds.put(at_end=True)
+
+
+class _Speeds:
+    """The motion of the frames of one file, on its way into the rows and indices that the frames go to."""
+
+    def __init__(
+        self,
+        requests: Mapping[int, SnippetRequest],
+        indices: Mapping[int, Sequence[tuple[int, int]]],
+        clip: ClipFormat,
+        motion: np.ndarray,
+    ) -> None:
+        video = next(iter(requests.values())).video
+        self.track = MotionTrack(video.codec, sorted(indices))
+        self._file_frames, self._indices, self._crop, self._motion = video.file_frames, indices, clip.crop, motion
+        self._windows = {row: crop_window(request, clip) for row, request in requests.items()}
+
+    def with_later(self, numbers: Sequence[int]) -> Iterator[int]:
+        """These numbers of frames, ascending, and in between those that the motion of the one before waits for."""
+        for number, following in pairwise([*numbers, self._file_frames]):
+            yield number
+            self.put()
+            for later in range(number + 1, following):
+                if not self.track.is_waiting:
+                    break
+                yield later
+                self.put()
+
+    def put(self, *, at_end: bool = False) -> None:
+        """Write what is known now."""
+        for number, (grid, size) in self.track.ready(at_end=at_end):
+            for row, index in self._indices[number]:
+                self._motion[row, index] = clip_cells(grid[None], size, self._windows[row], self._crop)[0]
 
 
 _SETTING = threading.Lock()

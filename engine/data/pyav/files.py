@@ -7,7 +7,7 @@ counted from there, and every key frame that comes by later confirms the count.
 import contextlib
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import av
@@ -18,6 +18,7 @@ from engine.data.batch import Video
 from engine.data.identity import change_since_index
 from engine.data.pyav.opening import open_video, video_stream
 from engine.data.pyav.packets import codec_name, read_frames
+from engine.data.pyav.vectors import EXPORT, MotionTrack
 
 TOO_SLOW = "decoding took longer than the time limit"
 _SEEK_GAIN = 4  # frames: a seek that saves fewer costs more than decoding on
@@ -32,18 +33,25 @@ class LostCount(Exception):
 
 
 class FileFrames:
-    """The frames of one open file, by their number in presentation order."""
+    """The frames of one open file, by their number in presentation order.
 
-    def __init__(self, video: Video, deadline: float) -> None:
+    Args:
+        deadline: on the monotonic clock, seconds.
+        track: sees all frames that are decoded, with their motion vectors.
+    """
+
+    def __init__(self, video: Video, deadline: float, track: MotionTrack | None = None) -> None:
         if reason := change_since_index(video.path, video):
             raise Unusable(reason)
         self._keys = () if len(set(video.key_pts)) < len(video.key_pts) else video.key_frames
         self._frame_of_pts = dict(zip(video.key_pts, video.key_frames, strict=True))
         self._pts_of_frame = dict(zip(video.key_frames, video.key_pts, strict=True))
-        self._deadline = deadline
+        self._deadline, self._track = deadline, track
         with contextlib.ExitStack() as opened:
             self._container = opened.enter_context(
-                open_video(video.path, time_limit_s=max(deadline - time.monotonic(), 0))
+                open_video(
+                    video.path, time_limit_s=max(deadline - time.monotonic(), 0), options=EXPORT if track else None
+                )
             )
             self._stream = _select_stream(self._container)
             if video.codec and codec_name(self._stream) != video.codec:  # another file of the same size
@@ -67,8 +75,8 @@ class FileFrames:
     def close(self) -> None:
         self._container.close()
 
-    def frames(self, numbers: Sequence[int], *, seek: bool) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The frames of these ascending numbers, with them.
+    def frames(self, numbers: Iterable[int], *, seek: bool) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames of these ascending numbers, with them; a number is asked for once the frame before is dealt with.
 
         Raises:
             LostCount: what was yielded may be wrong; ask again with `seek=False`.
@@ -82,6 +90,8 @@ class FileFrames:
             for frame in output:
                 if seek and self._pts_of_frame.get(position, frame.pts) != frame.pts:
                     raise LostCount
+                if self._track:
+                    self._track.see(position, frame)
                 position += 1
                 if position > number:
                     yield number, frame

@@ -6,7 +6,7 @@ and every frame begins with an access unit delimiter, so that one `bytes.split` 
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import av
 
@@ -26,9 +26,14 @@ def split_frames(data: bytes, codec: str = "h264") -> list[bytes]:
 
 
 class GopDecoder:
-    """A decoder of each codec that is used again and again. Not thread-safe: one for each thread."""
+    """A decoder of each codec that is used again and again. Not thread-safe: one for each thread.
 
-    def __init__(self) -> None:
+    Args:
+        options: FFmpeg's, for the decoder.
+    """
+
+    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+        self._options = options or {}
         self._contexts: dict[str, av.VideoCodecContext] = {}
 
     def frames(self, data: bytes, codec: str = "h264") -> Iterator[av.VideoFrame]:
@@ -38,7 +43,7 @@ class GopDecoder:
             av.FFmpegError: the bytes are damaged.
         """
         # A new context costs as much as decoding some frames; one that failed is not used again.
-        context = self._contexts.pop(codec, None) or _build_context(codec)
+        context = self._contexts.pop(codec, None) or _build_context(codec, self._options)
         try:
             for frame in split_frames(data, codec):
                 yield from context.decode(av.Packet(frame))
@@ -49,10 +54,10 @@ class GopDecoder:
         self._contexts[codec] = context
 
 
-def _build_context(codec: str) -> av.VideoCodecContext:
+def _build_context(codec: str, options: Mapping[str, str]) -> av.VideoCodecContext:
     context = av.CodecContext.create(codec, "r")
     context.thread_count, context.thread_type = 1, "NONE"
-    context.options = {"err_detect": "explode"}  # damage is an error, not a grey frame
+    context.options = {"err_detect": "explode", **options}  # damage is an error, not a grey frame
     return context
 
 

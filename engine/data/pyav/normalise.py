@@ -17,7 +17,7 @@ import math
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from engine.data.pyav.convert import ACCURATE, copy_planes
 from engine.data.pyav.opening import open_video, reason_of, video_stream
 from engine.data.pyav.packets import read_frames
 from engine.data.pyav.planar import is_full_range, plane_rows
+from engine.data.pyav.stored_motion import motion_of
 from engine.data.pyav.times import Timeline
 from engine.data.store.index import StoreSettings
 
@@ -72,6 +73,7 @@ class NormalisedVideo:
 
     data: Annex B, GOP after GOP, each frame behind an access unit delimiter.
     group_bytes: length of each GOP; all have `gop` frames but the last, which may have fewer.
+    motion: of its frames, as `store.motion` has it; None if nobody asked.
     """
 
     data: bytes
@@ -81,6 +83,7 @@ class NormalisedVideo:
     height: int
     fps: float
     crc32: int
+    motion: bytes | None = None
 
 
 class _Refused(Exception):
@@ -90,9 +93,9 @@ class _Refused(Exception):
 
 
 def normalise_file(
-    source: SourceVideo, root: Path, settings: StoreSettings, time_limit_s: float
+    source: SourceVideo, root: Path, settings: StoreSettings, time_limit_s: float, *, motion: bool = False
 ) -> NormalisedVideo | Failure:
-    """Decode a file from its start to its end and encode it anew, with one thread."""
+    """Decode a file from its start to its end and encode it anew, with one thread; `motion`: and read that off the result."""
     deadline = time.monotonic() + time_limit_s
     path = root / source.path
     try:
@@ -101,7 +104,10 @@ def normalise_file(
         with open_video(path, time_limit_s=time_limit_s) as container:
             taken = _taken(_frames(container, source.num_frames, deadline), frames_taken(source, settings))
             pictures = map(_Canvas(settings.short_side, source.rotation), taken)
-            return _encode(pictures, output_rate(source.fps, settings), settings)
+            video = _encode(pictures, output_rate(source.fps, settings), settings)
+        if motion:
+            video = replace(video, motion=motion_of(video.data, video.group_bytes, video.num_frames, deadline))
+        return video
     except _Refused as error:
         return error.failure
     except FileNotFoundError:

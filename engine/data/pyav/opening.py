@@ -1,5 +1,6 @@
 """How a video file is opened with FFmpeg for reading: the same for the probe, the decoder and the normaliser."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import av
@@ -18,12 +19,15 @@ _PICTURE_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp")
 MAX_PIXELS = 2**27  # of a frame; a larger one is a broken header or an attack on memory
 
 
-def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS) -> InputContainer:
+def open_video(
+    path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS, options: Mapping[str, str] | None = None
+) -> InputContainer:
     """Open a file for reading; its `video_stream` decodes with one thread, packets of all others are skipped.
 
     Args:
         time_limit_s: seconds after which FFmpeg gives up reading: it ends a demuxer that loops.
         max_pixels: FFmpeg allocates no larger frame. Asked again with every opening: a file may have changed.
+        options: more of FFmpeg's, for the decoder.
 
     Raises:
         av.FFmpegError: it cannot be opened.
@@ -45,7 +49,7 @@ def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS)
     if wanted is not None and wanted.codec_context is not None:
         wanted.codec_context.thread_count, wanted.codec_context.thread_type = 1, "NONE"  # parallelism is over files
         # With room for the margin that FFmpeg counts.
-        wanted.codec_context.options = {"max_pixels": str(2 * max_pixels + 2**16)}
+        wanted.codec_context.options = {"max_pixels": str(2 * max_pixels + 2**16), **(options or {})}
     return container
 
 

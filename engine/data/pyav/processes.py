@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ _PARTS = 2  # times the processes: of what waits, one part is the next share, so
 _LEAST = 8  # requests of a share while more is behind it: nobody need end together, and asking for the next takes time
 
 Job = dict[int, SnippetRequest]  # requests of one file, by their row
+Memory = TypeVar("Memory", np.ndarray, torch.Tensor)  # uint8
 
 
 class ProcessDecoder(VideoDecoder):
@@ -62,9 +64,9 @@ class ProcessDecoder(VideoDecoder):
             raise InputError("data.decode_processes needs Linux: leave it off here")
         self._device, self._time_limit_s, self._max_batch_size = torch.device(device), time_limit_s, max_batch_size
         self._copy = DeviceCopier(device)
-        self._shape = (clip.num_frames, clip.crop, clip.crop, 3)
+        self._room = _Room(clip, max_batch_size)
         self._blocks = BufferPool(_Block)
-        self._serve = _Serve(clip, self._shape, time_limit_s)
+        self._serve = _Serve(clip, self._room, time_limit_s)
         self._workers: list[Worker | None] = [None] * num_processes
         self._busy: dict[int, tuple[_Part, list[Job]]] = {}  # place of a worker -> what it decodes
         self._open: list[_Part] = []  # not done, oldest first
@@ -77,7 +79,7 @@ class ProcessDecoder(VideoDecoder):
             asked = requests[first : first + step]
             jobs = [{row: asked[row] for row in rows} for rows in split_into_jobs(asked, len(self._workers))]
             jobs.sort(key=len, reverse=True)
-            parts.append(_Part(first, len(asked), *self._blocks.lend(step * math.prod(self._shape)), deque(jobs)))
+            parts.append(_Part(first, len(asked), *self._blocks.lend(self._room.num_bytes), deque(jobs)))
         with self._lock:
             self._open += [part for part in parts if not part.is_done]  # of no requests
             self._give()
@@ -101,12 +103,13 @@ class ProcessDecoder(VideoDecoder):
                 self._take(ready)
                 self._give()
         failures = {part.first + row: reason for part in parts for row, reason in part.failures.items()}
-        clips = [part.memory.view(-1, *self._shape)[: part.num_requests] for part in parts]
+        clips, motion = zip(*(self._room.split(part.memory, part.num_requests) for part in parts), strict=True)
         clips = clips[0] if len(clips) == 1 else torch.cat(clips)
         if self._device.type == "cuda":
             pinned = self._copy.empty(clips.shape, torch.uint8)
             clips = self._copy(pinned.copy_(clips))
-        return DecodedClips(clips, dict(sorted(failures.items())))
+        motion = None if motion[0] is None else self._copy(torch.cat(motion))
+        return DecodedClips(clips, dict(sorted(failures.items())), motion)
 
     def _give(self) -> None:
         """Give every idle worker a share of the oldest part that has something left."""
@@ -190,6 +193,28 @@ class _Part:
         return not (self.waiting or self.alone or self.num_given)
 
 
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What lies where in the memory of one batch: the clips, and behind them their motion, if it is wanted."""
+
+    clip: ClipFormat
+    max_batch_size: int
+
+    @property
+    def num_bytes(self) -> int:
+        return self._of_clips + self.max_batch_size * math.prod(self.clip.motion_shape) * self.clip.motion
+
+    def split(self, memory: Memory, count: int | None = None) -> tuple[Memory, Memory | None]:
+        """Views of the bytes: clips [count, T, H, W, C] (default: all), and motion [count, T, h, w] or None."""
+        clip = self.clip
+        clips = memory[: self._of_clips].reshape(-1, clip.num_frames, clip.crop, clip.crop, 3)[:count]
+        return clips, memory[self._of_clips :].reshape(-1, *clip.motion_shape)[:count] if clip.motion else None
+
+    @property
+    def _of_clips(self) -> int:
+        return self.max_batch_size * self.clip.num_frames * self.clip.crop**2 * 3
+
+
 class _Block(Buffer):
     """Memory for one batch that other processes can map; the system takes it back when nobody does any more."""
 
@@ -209,10 +234,10 @@ class _Block(Buffer):
 class _Serve:
     """What a process does: decode files into shared memory. Builds its decoder with the first."""
 
-    def __init__(self, clip: ClipFormat, shape: tuple[int, ...], time_limit_s: float) -> None:
-        self._clip, self._shape, self._time_limit_s = clip, shape, time_limit_s
+    def __init__(self, clip: ClipFormat, room: _Room, time_limit_s: float) -> None:
+        self._clip, self._room, self._time_limit_s = clip, room, time_limit_s
         self._decoder: PyAVDecoder | None = None
-        self._mapped: dict[int, np.ndarray] = {}
+        self._mapped: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
 
     def __call__(self, item: tuple[int, str, list[Job]]) -> dict[int, str]:
         name, path, jobs = item
@@ -221,10 +246,10 @@ class _Serve:
             self._decoder = PyAVDecoder(self._clip, torch.device("cpu"), 1, time_limit_s=self._time_limit_s)
         if name not in self._mapped:
             file = os.open(path, os.O_RDWR)
-            self._mapped[name] = _mapped(file).reshape(-1, *self._shape)
+            self._mapped[name] = self._room.split(_mapped(file))
             os.close(file)
-        clips = self._mapped[name]
-        return {row: reason for job in jobs for row, reason in self._decoder.decode_file(job, clips).items()}
+        memory = self._mapped[name]
+        return {row: reason for job in jobs for row, reason in self._decoder.decode_file(job, *memory).items()}
 
 
 def _mapped(file: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
     store.index     magic, header (JSON: settings, places of the columns), columns
     00000.h264 ...  shards: videos one after another, each a run of closed GOPs (Annex B; HEVC: .hevc)
+    store.motion    if it was asked for: how fast each block of 16 x 16 pixels of each frame moves, uint8, in quarter pixels
+                    (`engine/data/motion.py`), videos one after another, [frames, rows, columns] each
 
 The columns are numpy arrays over a memory map: opening costs the same for ten videos and for a million, and
 processes on one machine share the pages. A video is named in manifests by a path *into* the index,
@@ -9,17 +11,20 @@ processes on one machine share the pages. A video is named in manifests by a pat
 """
 
 import json
+import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from engine.atomic_file import atomic_write
+from engine.data.motion import grid_size
 from engine.errors import InputError
 
 INDEX_NAME = "store.index"
+MOTION_NAME = "store.motion"
 MANIFEST_NAME = "manifest.parquet"
 FIRST_CODEC = "h264"  # of stores that do not say which
 _INSIDE = f"/{INDEX_NAME}/"
@@ -38,6 +43,11 @@ _COLUMNS = {
     "height": np.uint16,  # [V]
     "crc32": np.uint32,  # [V] of the video's bytes
 }
+_MOTION_COLUMNS = {  # of a store with motion
+    "motion_offset": np.uint64,  # [V] first byte in `store.motion`
+    "motion_crc32": np.uint32,  # [V] of the bytes there
+}
+_FACTS = ("shard", "offset", "num_frames", "width", "height", "crc32", *_MOTION_COLUMNS)  # as in `Entry`
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,7 @@ class Entry:
     """A video of a store: where its bytes are and what they hold.
 
     group_end: uint64 [GOPs], bytes from `offset` to the end of each GOP.
+    motion_offset, motion_crc32: of its motion; None in a store without.
     """
 
     shard: int
@@ -82,6 +93,8 @@ class Entry:
     width: int
     height: int
     crc32: int
+    motion_offset: int | None = None
+    motion_crc32: int | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -112,8 +125,13 @@ class StoreIndex:
         self.settings = StoreSettings(**header["settings"])
         self.columns = {
             name: np.frombuffer(data, dtype, count=header["columns"][name][1], offset=header["columns"][name][0])
-            for name, dtype in _COLUMNS.items()
+            for name, dtype in _dtypes(header["columns"]).items()
         }
+
+    @property
+    def has_motion(self) -> bool:
+        """Whether the motion of its videos is kept."""
+        return _has_motion(self.columns)
 
     def __len__(self) -> int:
         return len(self.columns["shard"])
@@ -121,15 +139,13 @@ class StoreIndex:
     def __getitem__(self, number: int) -> Entry:
         columns = self.columns
         first, last = columns["first_group"][number : number + 2].tolist()
-        facts = {
-            name: columns[name].item(number) for name in ("shard", "offset", "num_frames", "width", "height", "crc32")
-        }
+        facts = {name: columns[name].item(number) for name in _FACTS if name in columns}
         return Entry(group_end=columns["group_end"][first:last], **facts)
 
 
 def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.ndarray]) -> None:
-    """Write an index from its columns (`_COLUMNS` by name), complete or not at all."""
-    arrays = {name: np.ascontiguousarray(columns[name], dtype) for name, dtype in _COLUMNS.items()}
+    """Write an index from its columns (`_COLUMNS` by name, and those of motion or none of them), complete or not at all."""
+    arrays = {name: np.ascontiguousarray(columns[name], dtype) for name, dtype in _dtypes(columns).items()}
     table, offset = {}, _HEADER_BYTES
     for name, array in arrays.items():
         table[name] = (offset, len(array))
@@ -141,6 +157,11 @@ def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.nd
             file.seek(table[name][0])
             file.write(array.tobytes())
         file.truncate(offset)
+
+
+def motion_bytes(num_frames: int, width: int, height: int) -> int:
+    """Length of a video's motion in `store.motion`."""
+    return num_frames * math.prod(grid_size(width, height))
 
 
 def shard_path(folder: Path, shard: int, codec: str) -> Path:
@@ -170,6 +191,14 @@ def split_stored_name(name: str) -> tuple[str, int] | None:
 def is_stored(path: str | Path) -> bool:
     """Whether a manifest's path (absolute or relative to its root) leads into a store."""
     return _INSIDE in f"/{path}"
+
+
+def _has_motion(columns: Collection[str]) -> bool:
+    return "motion_offset" in columns
+
+
+def _dtypes(columns: Collection[str]) -> dict[str, type[np.generic]]:
+    return _COLUMNS | (_MOTION_COLUMNS if _has_motion(columns) else {})
 
 
 def _aligned(offset: int) -> int:

@@ -6,12 +6,14 @@
 The rows of the new manifest are those of the old one, in its order, with the facts of the normalised videos.
 """
 
+import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 
@@ -21,7 +23,9 @@ from engine.data.process_pool import Lost, run_isolated
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_taken, normalise_file
 from engine.data.pyav.probe import REASONS
-from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, stored_path
+from engine.data.pyav.stored_motion import CODEC as MOTION_CODEC
+from engine.data.pyav.stored_motion import motion_of
+from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, shard_path, stored_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
 from engine.errors import InputError
 
@@ -39,11 +43,13 @@ class WorkSettings:
     num_workers: processes; 0 works in this process, without protection against crashes and hangs.
     time_limit_s: seconds for one file.
     shard_bytes: a shard that has reached them is followed by the next.
+    motion: keep how fast the blocks of every frame move; a store that has it keeps it in any case.
     """
 
     num_workers: int = 0
     time_limit_s: float = 3600.0
     shard_bytes: int = 2**30
+    motion: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +87,13 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
             f"'{source.source}' does not say when the frames of its videos are shown (it was made before that was noted), which "
             "--fps needs: index the data set again, or ingest without --fps"
         )
+    if work.motion and settings.codec != MOTION_CODEC:
+        raise InputError(f"FFmpeg gives out no motion vectors of {settings.codec}: leave --motion out, or --codec")
     with StoreWriter(folder, settings, work.shard_bytes) as writer:
+        work = replace(work, motion=work.motion or any(_has_motion(record) for record in writer.records.values()))
         records = _normalise_all(videos, source, writer, work)
+        if work.motion:
+            _add_motion(records, writer, work)
         stored = [path for path, record in records.items() if isinstance(record.made, StoredVideo)]
         if not stored:
             failed = _summarise(records, settings, 0)
@@ -130,7 +141,13 @@ def _normalise_all(
     ]
     if len(pending) < len(videos):
         say(f"{len(videos) - len(pending)} of {len(videos)} files are in the store and unchanged")
-    task = partial(normalise_file, root=source.root, settings=writer.settings, time_limit_s=work.time_limit_s)
+    task = partial(
+        normalise_file,
+        root=source.root,
+        settings=writer.settings,
+        time_limit_s=work.time_limit_s,
+        motion=work.motion,
+    )
     outcomes = run_isolated(task, pending, work.num_workers, work.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
     num_frames = sum(video.num_frames for video in pending)
@@ -145,6 +162,43 @@ def _normalise_all(
                 writer.add(video.path, states[video.path], made)
             progress.advance(num_bad, video.num_frames)
     return {path: writer.records[path] for path in videos}
+
+
+def _has_motion(record: StoreRecord) -> bool:
+    return isinstance(record.made, StoredVideo) and record.made.has_motion
+
+
+def _add_motion(records: dict[str, StoreRecord], writer: StoreWriter, work: WorkSettings) -> None:
+    """Read the motion of videos that were stored without off what is stored of them."""
+    pending = {path: record.made for path, record in records.items() if isinstance(record.made, StoredVideo)}
+    pending = {path: video for path, video in pending.items() if not video.has_motion}
+    if not pending:
+        return
+    say(f"motion is added to {len(pending)} stored videos")
+    task = partial(_stored_motion, folder=writer.folder, settings=writer.settings, time_limit_s=work.time_limit_s)
+    outcomes = run_isolated(task, list(pending.items()), work.num_workers, work.time_limit_s + _KILL_MARGIN_S)
+    num_frames = sum(video.num_frames for video in pending.values())
+    with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
+        for (path, video), motion in outcomes:
+            if not isinstance(motion, bytes):
+                raise InputError(f"'{path}' in '{writer.folder}' does not decode in time: see tools/ingest.py --verify")
+            writer.add_motion(path, motion)
+            records[path] = writer.records[path]
+            progress.advance(0, video.num_frames)
+
+
+def _stored_motion(
+    item: tuple[str, StoredVideo], folder: Path, settings: StoreSettings, time_limit_s: float
+) -> bytes | None:
+    """The motion of a stored video; None if it does not decode in time."""
+    video = item[1]
+    try:
+        with shard_path(folder, video.shard, settings.codec).open("rb") as file:
+            file.seek(video.offset)
+            data = file.read(video.num_bytes)
+        return motion_of(data, video.group_bytes, video.num_frames, time.monotonic() + time_limit_s)
+    except (av.FFmpegError, OSError):
+        return None
 
 
 def _holds(record: StoreRecord | None, state: FileState, num_frames: int) -> bool:

@@ -4,11 +4,15 @@ import os
 import threading
 from pathlib import Path
 
+import numpy as np
+
 from engine.data.batch import Video
-from engine.data.store.index import Entry, StoreIndex, shard_path, split_stored_name
+from engine.data.motion import grid_size
+from engine.data.store.index import MOTION_NAME, Entry, StoreIndex, shard_path, split_stored_name
 from engine.errors import InputError
 from engine.machine import OUT_OF_FILES, file_limit
 
+ADD_MOTION = "add it by the command that made the store and --motion (tools/ingest.py)"
 _MOST_KEPT = file_limit() // 4  # shards of a store that stay open: a process needs files for other things too
 
 
@@ -21,7 +25,7 @@ class StoreReader:
 
     def __init__(self, index: StoreIndex) -> None:
         self.index = index
-        self._files: dict[int, int] = {}
+        self._files: dict[int | None, int] = {}
         self._lock = threading.Lock()
 
     def entry(self, number: int, video: Video) -> Entry:
@@ -43,17 +47,21 @@ class StoreReader:
             OSError: this process may open no more files.
         """
         start = int(entry.group_end[first_group - 1]) if first_group else 0
-        length = int(entry.group_end[last_group]) - start
-        try:
-            data = self._pread(entry.shard, length, entry.offset + start)
-        except OSError as error:
-            if error.errno in OUT_OF_FILES:
-                raise
-            raise StoreError(f"shard '{self._path(entry.shard)}' cannot be read: {error.strerror}") from error
-        if len(data) < length:
-            path = self._path(entry.shard)
-            raise StoreError(f"shard '{path}' is cut short: copy the store again, or ingest the videos again")
-        return data
+        return self._read(entry.shard, int(entry.group_end[last_group]) - start, entry.offset + start)
+
+    def read_motion(self, entry: Entry, first: int, last: int) -> np.ndarray:
+        """How fast the blocks of frames `first` to `last`, both included, move: uint8 [frames, rows, columns], quarter pixels.
+
+        Raises:
+            StoreError: the store was made without, or its file is missing or too short.
+            OSError: this process may open no more files.
+        """
+        if entry.motion_offset is None:
+            raise StoreError(f"the store '{self._folder}' was made without motion: {ADD_MOTION}")
+        rows, columns = grid_size(entry.width, entry.height)
+        of_frame = rows * columns
+        data = self._read(None, (last - first + 1) * of_frame, entry.motion_offset + first * of_frame)
+        return np.frombuffer(data, np.uint8).reshape(-1, rows, columns)
 
     def close(self) -> None:
         """Close the shards."""
@@ -66,10 +74,23 @@ class StoreReader:
     def _folder(self) -> Path:
         return self.index.path.parent
 
-    def _path(self, shard: int) -> Path:
-        return shard_path(self._folder, shard, self.index.settings.codec)
+    def _path(self, shard: int | None) -> Path:
+        """The file of a shard; None: that of the motion."""
+        folder = self._folder
+        return folder / MOTION_NAME if shard is None else shard_path(folder, shard, self.index.settings.codec)
 
-    def _pread(self, shard: int, length: int, offset: int) -> bytes:
+    def _read(self, shard: int | None, length: int, offset: int) -> bytes:
+        try:
+            data = self._pread(shard, length, offset)
+        except OSError as error:
+            if error.errno in OUT_OF_FILES:
+                raise
+            raise StoreError(f"'{self._path(shard)}' cannot be read: {error.strerror}") from error
+        if len(data) < length:
+            raise StoreError(f"'{self._path(shard)}' is cut short: copy the store again, or ingest the videos again")
+        return data
+
+    def _pread(self, shard: int | None, length: int, offset: int) -> bytes:
         file = self._files.get(shard)
         if file is None:
             with self._lock:

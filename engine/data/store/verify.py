@@ -12,7 +12,16 @@ import numpy as np
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress
 from engine.data.pyav.gops import GopDecoder
-from engine.data.store.index import INDEX_NAME, MANIFEST_NAME, Entry, StoreIndex, shard_path, split_stored_path
+from engine.data.store.index import (
+    INDEX_NAME,
+    MANIFEST_NAME,
+    MOTION_NAME,
+    Entry,
+    StoreIndex,
+    motion_bytes,
+    shard_path,
+    split_stored_path,
+)
 from engine.data.store.reader import StoreError, StoreReader
 
 
@@ -59,6 +68,8 @@ def check_video(reader: StoreReader, entry: Entry, decoder: GopDecoder) -> str |
     data = reader.read(entry, 0, len(entry.group_end) - 1)
     if crc32(data) != entry.crc32:
         return "its bytes are not those that were written (checksum)"
+    if reader.index.has_motion and crc32(reader.read_motion(entry, 0, entry.num_frames - 1)) != entry.motion_crc32:
+        return "its motion is not what was written (checksum)"
     start = 0
     for group, end in enumerate(entry.group_end.tolist()):
         expected = min(gop, entry.num_frames - group * gop)
@@ -84,10 +95,25 @@ def _check_ranges(index: StoreIndex, folder: Path) -> list[str]:
             problems.append(f"shard {path.name} is cut short: {path.stat().st_size} bytes of {end[rows].max()}")
         if (start[rows[1:]] < end[rows[:-1]]).any():
             problems.append(f"videos overlap in shard {path.name}")
+    if index.has_motion:
+        problems += _check_motion(index, folder / MOTION_NAME)
     groups = -(-columns["num_frames"].astype(np.int64) // index.settings.gop)
     if (np.diff(columns["first_group"].astype(np.int64)) != groups).any():
         problems.append("videos have other numbers of GOPs than their frames make")
     return problems
+
+
+def _check_motion(index: StoreIndex, path: Path) -> list[str]:
+    columns = index.columns
+    sizes = zip(*(columns[name].tolist() for name in ("num_frames", "width", "height")), strict=True)
+    start = columns["motion_offset"].astype(np.int64)
+    end = start + np.array([motion_bytes(*size) for size in sizes], np.int64)
+    order = np.argsort(start)
+    if not path.is_file():
+        return [f"{path.name} is missing, with the motion of {len(index)} videos"]
+    problems = ["the motion of videos overlaps"] if (start[order[1:]] < end[order[:-1]]).any() else []
+    size = path.stat().st_size
+    return problems + ([f"{path.name} is cut short: {size} bytes of {end.max()}"] if end.max() > size else [])
 
 
 def _check_manifest(index: StoreIndex, manifest: Manifest) -> list[str]:

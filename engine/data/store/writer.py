@@ -8,16 +8,26 @@ store is opened again. One process writes; others normalise.
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
+from zlib import crc32
 
 import numpy as np
 
 from engine.data.journal import Failure, FileState
 from engine.data.pyav.normalise import NormalisedVideo
-from engine.data.store.index import FIRST_CODEC, INDEX_NAME, MANIFEST_NAME, StoreSettings, shard_path, write_index
+from engine.data.store.index import (
+    FIRST_CODEC,
+    INDEX_NAME,
+    MANIFEST_NAME,
+    MOTION_NAME,
+    StoreSettings,
+    motion_bytes,
+    shard_path,
+    write_index,
+)
 from engine.errors import InputError
 from engine.json_lines import JsonLines, read_json_lines
 from engine.locks import try_lock
@@ -38,10 +48,21 @@ class StoredVideo:
     height: int
     fps: float
     crc32: int
+    motion_offset: int | None = None
+    motion_crc32: int | None = None
 
     @property
     def num_bytes(self) -> int:
         return sum(self.group_bytes)
+
+    @property
+    def has_motion(self) -> bool:
+        return self.motion_offset is not None
+
+    @property
+    def motion_end(self) -> int:
+        """First byte of `store.motion` behind its own."""
+        return self.motion_offset + motion_bytes(self.num_frames, self.width, self.height) if self.has_motion else 0
 
     @property
     def end(self) -> int:
@@ -75,6 +96,7 @@ class StoreWriter:
     def __init__(self, folder: Path, settings: StoreSettings, shard_bytes: int) -> None:
         self.folder, self.settings, self._shard_bytes = folder, settings, shard_bytes
         self._ends: dict[int, int] = {}  # shard -> first byte behind its finished videos
+        self._motion_path, self._motion_end = folder / MOTION_NAME, 0  # the same
         path = folder / _JOURNAL_NAME
         if (folder / MANIFEST_NAME).exists() and not path.exists():
             raise InputError(f"'{folder / MANIFEST_NAME}' is of no store and would be overwritten: name another --out")
@@ -91,18 +113,27 @@ class StoreWriter:
             self._journal.close()
             raise
         self._shard, self._file = self._last_shard()
+        self._motion: BinaryIO | None = None  # once there is something to write
 
     def add(self, path: str, state: FileState, video: NormalisedVideo) -> None:
         """Keep a normalised video; it is with the operating system when this returns."""
         if self._file.tell() >= self._shard_bytes:
-            self._close_shard()
+            _close(self._file)
             self._shard += 1
             self._file = self._path(self._shard).open("wb")
         offset = self._file.tell()
         self._file.write(video.data)
         self._file.flush()
         facts = {name: getattr(video, name) for name in StoredVideo.__dataclass_fields__ if hasattr(video, name)}
-        self._note(path, StoreRecord(state, StoredVideo(shard=self._shard, offset=offset, **facts)))
+        stored = StoredVideo(shard=self._shard, offset=offset, **facts)
+        if video.motion is not None:
+            stored = self._with_motion(stored, video.motion)
+        self._note(path, StoreRecord(state, stored))
+
+    def add_motion(self, path: str, motion: bytes) -> None:
+        """Keep the motion of a video that was stored without."""
+        record = self.records[path]
+        self._note(path, StoreRecord(record.state, self._with_motion(record.made, motion)))
 
     def add_failure(self, path: str, state: FileState, failure: Failure) -> None:
         """Keep why a file is not in the store."""
@@ -110,14 +141,18 @@ class StoreWriter:
 
     def finish(self, paths: Sequence[str]) -> None:
         """Write the index of these videos (all stored), numbered in this order."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        for file in self._open_files():
+            file.flush()
+            os.fsync(file.fileno())
         videos = [self.records[path].made for path in paths]
         counts = np.array([len(video.group_bytes) for video in videos], np.int64)
         columns = {
             name: np.array([getattr(video, name) for video in videos], np.uint64)
             for name in ("shard", "offset", "num_frames", "width", "height", "crc32")
         }
+        if all(video.has_motion for video in videos):
+            columns["motion_offset"] = np.array([video.motion_offset for video in videos], np.uint64)
+            columns["motion_crc32"] = np.array([video.motion_crc32 for video in videos], np.uint64)
         columns["first_group"] = np.concatenate([[0], np.cumsum(counts)])
         ends = [np.cumsum(np.array(video.group_bytes, np.uint64)) for video in videos]
         columns["group_end"] = np.concatenate(ends) if ends else np.empty(0, np.uint64)
@@ -129,13 +164,15 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close_shard()
+        for file in self._open_files():
+            _close(file)
         self._journal.close()
 
     def _note(self, path: str, record: StoreRecord) -> None:
         kind = "failure" if isinstance(record.made, Failure) else "video"
         state = {"bytes": record.state.num_bytes, "mtime_ns": record.state.mtime_ns}
-        self._journal.append({"path": path, **state, kind: asdict(record.made)})
+        made = {name: value for name, value in asdict(record.made).items() if value is not None}
+        self._journal.append({"path": path, **state, kind: made})
         self.records[path] = record
 
     def _resume(self, path: Path) -> dict[str, StoreRecord]:
@@ -149,17 +186,19 @@ class StoreWriter:
         else:
             self._check_settings(head)
         lines = [(value["path"], _record(value)) for value in values]
-        # After a power cut the disk may have the journal's line and not the shard's bytes.
+        # After a power cut the disk may have the journal's line and not the bytes of it.
         sizes = {shard: self._path(shard).stat().st_size for shard in self._shards()}
-        whole = [
-            (path, record)
-            for path, record in lines
-            if isinstance(record.made, Failure) or record.made.end <= sizes.get(record.made.shard, -1)
-        ]
+        of_motion = self._motion_path.stat().st_size if self._motion_path.exists() else 0
+
+        def is_whole(made: StoredVideo | Failure) -> bool:
+            return isinstance(made, Failure) or (made.end <= sizes.get(made.shard, -1) and made.motion_end <= of_motion)
+
+        whole = [(name, record) for name, record in lines if is_whole(record.made)]
         # Also of videos that were made anew later: the index of an earlier run may still show them.
         for _, record in whole:
             if isinstance(record.made, StoredVideo):
                 self._ends[record.made.shard] = max(self._ends.get(record.made.shard, 0), record.made.end)
+                self._motion_end = max(self._motion_end, record.made.motion_end)
         return dict(whole)
 
     def _check_settings(self, head: dict) -> None:
@@ -175,9 +214,7 @@ class StoreWriter:
     def _last_shard(self) -> tuple[int, BinaryIO]:
         """The shard to go on with, cut off behind its last finished video."""
         last = max(self._ends, default=0)
-        file = self._path(last).open("ab")
-        file.truncate(self._ends.get(last, 0))
-        file.seek(0, os.SEEK_END)
+        file = _open_at(self._path(last), self._ends.get(last, 0))
         for shard in self._shards():
             if shard > last:  # begun, with no finished video
                 self._path(shard).unlink()
@@ -189,10 +226,31 @@ class StoreWriter:
     def _path(self, shard: int) -> Path:
         return shard_path(self.folder, shard, self.settings.codec)
 
-    def _close_shard(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+    def _with_motion(self, video: StoredVideo, motion: bytes) -> StoredVideo:
+        """The video with its motion, which is with the operating system then."""
+        if self._motion is None:
+            self._motion = _open_at(self._motion_path, self._motion_end)
+        offset = self._motion.tell()
+        self._motion.write(motion)
+        self._motion.flush()
+        return replace(video, motion_offset=offset, motion_crc32=crc32(motion))
+
+    def _open_files(self) -> list[BinaryIO]:
+        return [self._file] if self._motion is None else [self._file, self._motion]
+
+
+def _open_at(path: Path, end: int) -> BinaryIO:
+    """A file to go on with, cut off there."""
+    file = path.open("ab")
+    file.truncate(end)
+    file.seek(0, os.SEEK_END)
+    return file
+
+
+def _close(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
 
 
 def _record(value: dict) -> StoreRecord:

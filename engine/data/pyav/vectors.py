@@ -1,0 +1,168 @@
+"""How fast the blocks of a frame move, read off the motion vectors that its codec has kept.
+
+Vectors come as the decoder of FFmpeg gives them out (`export_mvs`), with one thread: frame threads give wrong ones. They point
+from a block to where its content is taken from, in another frame before it (of P and B-frames) or behind it (of B-frames).
+
+Camera. It is the median over the area of the frame, for those that point back and those that point forward each by itself,
+  and is taken off. H.264 may refer to several frames, FFmpeg does not say to which: of a pan, a block that is taken from
+  three frames back has three times the camera's vector. So the camera's is the one that explains most of the frame by its
+  multiples, and a vector near a multiple counts from there.
+Time. Lengths are divided by the frames to the next one before or behind that is no B-frame: from there blocks are taken as
+  a rule. A block with vectors both ways has the mean of them.
+None. Blocks that are coded as pictures have speed 0, and so have those that the camera has just brought into view: their
+  vectors point at anything that is alike. A frame without vectors has those of the next one that has some within
+  16 frames, or of the last before it. So have B-frames whose vectors are all zero: FFmpeg has those of MPEG-4 so, always.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.video.frame import PictureType
+
+from engine.data.config import MOTION_BLOCK
+from engine.data.motion import grid_size
+
+EXPORT = {"flags2": "+export_mvs"}  # option of a codec context
+LOOK_AHEAD = 16  # frames: x264 codes no more B-frames in a row
+_CELL = 8  # pixels of the side of the smallest block that FFmpeg tells of
+_REFERENCES = {"h264": 4}  # frames that are told apart by the length of vectors; other codecs take the nearest alone
+_BETTER = 1.05  # times as much of the frame must be explained by a part of the median as by the median
+_NEAR = 1.0  # pixels between a vector and the multiple of the camera's that it is taken for
+
+Grid = tuple[np.ndarray, tuple[int, int]]  # float32 [rows, columns], pixels a frame; (width, height) of the frame
+
+
+@dataclass(eq=False, slots=True)
+class _Seen:
+    """A frame with vectors: its number, and they with its size until its grid is made."""
+
+    number: int
+    vectors: np.ndarray
+    size: tuple[int, int]
+    speeds: np.ndarray | None = None
+
+
+class MotionTrack:
+    """The grids of some frames of a video, made of the vectors of all frames that come by.
+
+    Args:
+        codec: FFmpeg's name of it.
+        wanted: the numbers of those frames, ascending.
+    """
+
+    def __init__(self, codec: str, wanted: Iterable[int]) -> None:
+        self._references = _REFERENCES.get(codec, 1)
+        self._wanted = deque(wanted)
+        self._anchors: deque[int] = deque()  # frames that are no B-frames, ascending
+        self._moved: deque[_Seen] = deque()  # frames with vectors, ascending
+        self._newest, self._size = -1, (1, 1)
+
+    def see(self, number: int, frame: av.VideoFrame) -> None:
+        """Take note of a frame; they come in order, from any frame on."""
+        self._newest, self._size = number, (frame.width, frame.height)
+        is_anchor = frame.pict_type != PictureType.B
+        if is_anchor:
+            self._anchors.append(number)
+        vectors = frame.side_data.get("MOTION_VECTORS")
+        vectors = None if vectors is None else vectors.to_ndarray()
+        if vectors is not None and (is_anchor or vectors["motion_x"].any() or vectors["motion_y"].any()):
+            self._moved.append(_Seen(number, vectors, self._size))
+        first = self._wanted[0] if self._wanted else number
+        while len(self._moved) > 1 and self._moved[1].number <= first:  # of those before it only the last is of use
+            self._moved.popleft()
+        while len(self._anchors) > 1 and self._anchors[1] < (self._moved[0].number if self._moved else first):
+            self._anchors.popleft()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a wanted frame has come by whose motion is not known without later ones; once `ready` is asked."""
+        return bool(self._wanted) and self._wanted[0] <= self._newest
+
+    def ready(self, *, at_end: bool = False) -> Iterator[tuple[int, Grid]]:
+        """Wanted frames with their grids, in order, each once: those that no frame to come can change.
+
+        Args:
+            at_end: no frame is to come.
+        """
+        while self._wanted and self._wanted[0] <= self._newest and (at_end or self._is_decided(self._wanted[0])):
+            yield self._wanted[0], self._grid(self._source(self._wanted[0]))
+            self._wanted.popleft()
+
+    def _is_decided(self, number: int) -> bool:
+        later = next((seen.number for seen in self._moved if seen.number >= number), None)
+        if later is None:
+            return self._newest >= number + LOOK_AHEAD
+        return self._anchors[-1] >= later or self._newest >= later + LOOK_AHEAD
+
+    def _source(self, number: int) -> _Seen | None:
+        """The frame whose vectors a frame has."""
+        later = next((seen for seen in self._moved if seen.number >= number), None)
+        before = next((seen for seen in reversed(self._moved) if seen.number < number), None)
+        is_near = later is not None and later.number <= number + LOOK_AHEAD
+        return later if is_near else before
+
+    def _grid(self, seen: _Seen | None) -> Grid:
+        if seen is None:
+            return np.zeros(grid_size(*self._size), np.float32), self._size
+        if seen.speeds is None:
+            before = next((seen.number - anchor for anchor in reversed(self._anchors) if anchor < seen.number), 1)
+            behind = next((anchor - seen.number for anchor in self._anchors if anchor > seen.number), 1)
+            seen.speeds = block_speeds(seen.vectors, seen.size, (before, behind), self._references)
+        return seen.speeds, seen.size
+
+
+def block_speeds(vectors: np.ndarray, size: tuple[int, int], distances: tuple[int, int], references: int) -> np.ndarray:
+    """The grid of a frame, float32 [rows, columns], pixels a frame.
+
+    Args:
+        vectors: FFmpeg's AVMotionVector.
+        size: (width, height) of the frame.
+        distances: frames that vectors point back and forward.
+        references: multiples of the camera's vector that are taken for it.
+    """
+    rows, columns = (blocks * MOTION_BLOCK // _CELL for blocks in grid_size(*size))
+    total, count = np.zeros(rows * columns), np.zeros(rows * columns)
+    for is_forward, distance in enumerate(distances):
+        some = vectors[(vectors["source"] > 0) == is_forward]
+        if not len(some):
+            continue
+        across, down = (np.maximum(some[side].astype(int) // _CELL, 1) for side in ("w", "h"))
+        left, top = some["dst_x"] - some["w"] // 2, some["dst_y"] - some["h"] // 2
+        moved = np.stack([some["motion_x"], some["motion_y"]], 1) / some["motion_scale"][:, None]
+        which = np.repeat(np.arange(len(some)), across * down)  # vector of each cell
+        camera = _camera(moved, which, references)
+        far = _lengths(moved, camera, references)
+        speeds = np.where(far.min(0) <= _NEAR, far.min(0), far[0]) / distance
+        speeds[~(_inside(left + camera[0], some["w"], columns) & _inside(top + camera[1], some["h"], rows))] = 0
+        place = np.arange(len(which)) - np.searchsorted(which, which)  # of the cell in its block
+        x = left[which] // _CELL + place % across[which]
+        y = top[which] // _CELL + place // across[which]
+        is_shown = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
+        cells = (y * columns + x)[is_shown]
+        total += np.bincount(cells, speeds[which][is_shown], rows * columns)
+        count += np.bincount(cells, minlength=rows * columns)
+    cells = (total / np.maximum(count, 1)).reshape(rows // 2, 2, columns // 2, 2)
+    return cells.mean((1, 3), dtype=np.float32)
+
+
+def _camera(moved: np.ndarray, which: np.ndarray, references: int) -> np.ndarray:
+    """The camera's of vectors [n, 2]: the median over cells, of which `which` names the vectors, or a part of it."""
+    camera, weights = np.median(moved[which], axis=0), np.bincount(which)
+    if references == 1 or not camera.any():
+        return camera
+    parts = [camera / multiple for multiple in range(1, references + 1)]
+    explained = [weights[_lengths(moved, part, references).min(0) <= _NEAR].sum() for part in parts]
+    return parts[np.argmax(explained)] if max(explained) > _BETTER * explained[0] else camera
+
+
+def _lengths(moved: np.ndarray, camera: np.ndarray, references: int) -> np.ndarray:
+    """Lengths of vectors [n, 2] against the multiples of the camera's, [references, n]."""
+    return np.hypot(*(moved - np.arange(1, references + 1)[:, None, None] * camera).transpose(2, 0, 1))
+
+
+def _inside(first: np.ndarray, length: np.ndarray, cells: int) -> np.ndarray:
+    """Whether blocks lie within a frame of so many cells, along one axis."""
+    return (first >= -_NEAR) & (first + length <= cells * _CELL + _NEAR)
