@@ -20,6 +20,7 @@ from engine.moments.config import MomentsConfig
 from engine.schema import MAX_SEED, apply_override, merged, option, parse, read_layers, section, to_tree
 from engine.schema_keys import idle, refuse_idle, without_idle
 from engine.semantics.config import WordsConfig
+from engine.tasks.masked.config import MaskedConfig
 
 # A config that a run has saved holds every key, those that cannot matter too. Nobody writes all of these sections by hand.
 _SAVED = ("run", "data", "clip", "model", "words", "loss", "train", "evaluate", "checkpoint", "log")
@@ -247,6 +248,7 @@ class Config:
     procedural: ProceduralConfig | None = option(None, "", fixed=True)
     data: DataConfig = section(DataConfig)
     moments: MomentsConfig | None = option(None, "", needs="task=moments", fixed=True)
+    masked: MaskedConfig = section(MaskedConfig, needs="task=masked", fixed=True)
     clip: ClipFormat = section(ClipFormat)
     model: ModelConfig = section(ModelConfig)
     words: WordsConfig = section(WordsConfig)

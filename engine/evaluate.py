@@ -123,7 +123,7 @@ def _embed(
     num_seen = 0
     requests = video_requests(manifest, rows, how.clip, how.num_snippets)
     with torch.inference_mode(), Progress(len(rows), "video", label="embed", is_shown=show) as progress:
-        for decoded in _decode_ahead(decoder, requests, how.batch_size):
+        for decoded in decode_ahead(decoder, requests, how.batch_size):
             if how.stop is not None and how.stop():
                 return None, {}
             for index, reason in decoded.failures.items():
@@ -174,7 +174,8 @@ def video_requests(
             yield SnippetRequest(video, int(start), crop_y=0.5, crop_x=0.5, flip=False)
 
 
-def _decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int) -> Iterator[DecodedClips]:
+def decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int) -> Iterator[DecodedClips]:
+    """The snippets in batches, decoded while the one before is in use."""
     decoded = Prefetcher(decode_in_order(decoder, in_batches(requests, batch_size)), DECODE_AHEAD, "evaluate-decode")
     try:
         yield from decoded

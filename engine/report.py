@@ -23,6 +23,13 @@ def introduce(run: Run, telemetry: Telemetry) -> None:
     telemetry.event("start", step=run.step, total_steps=run.total_steps, config=to_tree(run.config))
 
 
+def tell_beside_loss(run: Run, telemetry: Telemetry) -> None:
+    """What the task has to draw beside the loss. All ranks call it."""
+    values = run.task.beside_loss()
+    if values:
+        telemetry.scalars(run.step, values)
+
+
 def tell_news(run: Run, telemetry: Telemetry, *, sums: bool = False) -> None:
     """Say what the task has found out on this rank since the last time; with `sums`, what it has counted so far."""
     for line in run.task.news(sums=sums):

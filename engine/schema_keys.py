@@ -167,7 +167,9 @@ def _missing(config: Any, key: Key, need: str) -> str | None:
     *parents, last = named.split(".")
     section = functools.reduce(getattr, parents, config) if parents else key.section
     field = next(field for field in dataclasses.fields(section) if field.name == last)
-    other = Key(named if parents else key.name.rpartition(".")[0] + "." + last, section, field, field.metadata)
+    other = Key(
+        named if parents else f"{key.name.rpartition('.')[0]}.{last}".lstrip("."), section, field, field.metadata
+    )
     value = str(other.value)
     if matches(value, values.split("|")) if sign == "=" else value != values if sign else other.value:
         return _unmet(config, other)

@@ -154,6 +154,7 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
             run.average.update(run.step)
         shown = telemetry.step(run.step, loss, lr, waited_s, batch)
         if shown is not None:
+            report.tell_beside_loss(run, telemetry)
             report.tell_news(run, telemetry)
             report.tell_skipped(run, telemetry)
         if config.train.gc_every_steps and run.step % config.train.gc_every_steps == 0:

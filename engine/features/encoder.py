@@ -3,6 +3,7 @@
 A new kind of network is a function in `_BUILDERS`; it gives a `BackboneEncoder`, or anything else that is an `Encoder`.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -12,13 +13,15 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from engine.config import ModelConfig
+from engine.checkpoint import checkpoint_file, read_checkpoint
+from engine.config import Config, ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.evaluate import Inference, snippet_features
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_weights import INSTALLED_NETWORK
 from engine.naming.untrained import load_untrained
+from engine.schema import parse
 from engine.tasks.zero_shot.trained import load_for_inference
 
 
@@ -72,8 +75,11 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
         InputError: there is no such model.
     """
     if Path(model).exists():
-        loaded = load_for_inference(Path(model), device)
-        name = f"{loaded.path.resolve().parent.parent.name}/{loaded.path.name} (step {loaded.step})"
+        file = checkpoint_file(Path(model))
+        if read_checkpoint(file)["config"].get("task") == "masked":
+            return _pretrained(file, device)
+        loaded = load_for_inference(file, device)
+        name = _called(file, loaded.step)
         return BackboneEncoder(loaded.model, loaded.config.clip, name, loaded.config.model.backbone, device)
     if model not in _BUILDERS:
         others = ", ".join(_BUILDERS)
@@ -81,6 +87,21 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
             f"--model is '{model}': there is no run folder or checkpoint file of that name; other models: {others}"
         )
     return _BUILDERS[model](device)
+
+
+def _pretrained(file: Path, device: torch.device) -> Encoder:
+    """The encoder of a masked pretraining, without what filled in the hidden places."""
+    state = read_checkpoint(file)
+    config = parse(Config, state["config"])
+    model = build_embedder(dataclasses.replace(config.model, weights=str(file)), config.clip, embed_dim=1)
+    return BackboneEncoder(
+        model.to(device).eval(), config.clip, _called(file, state["step"]), config.model.backbone, device
+    )
+
+
+def _called(file: Path, step: int) -> str:
+    """A run's checkpoint for people."""
+    return f"{file.resolve().parent.parent.name}/{file.name} (step {step})"
 
 
 def _installed(device: torch.device) -> Encoder:

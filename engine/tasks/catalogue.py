@@ -3,11 +3,12 @@
 import difflib
 
 from engine.errors import InputError
+from engine.tasks.masked.task import Masked
 from engine.tasks.moments.task import Moments
 from engine.tasks.task import Task
 from engine.tasks.zero_shot.task import ZeroShot
 
-TASKS: dict[str, type[Task]] = {"zero_shot": ZeroShot, "moments": Moments}
+TASKS: dict[str, type[Task]] = {"zero_shot": ZeroShot, "moments": Moments, "masked": Masked}
 
 
 def find_task(name: str) -> type[Task]:

@@ -154,6 +154,10 @@ class Task(ABC):
         """Lines for the log on what has turned up since the last call; with `sums`, at an epoch's end, totals too."""
         return []
 
+    def beside_loss(self) -> dict[str, float]:
+        """Points for the curves beside the loss, of the steps since the last call. Collective: all ranks call it."""
+        return {}
+
     def loss_of_each(self, network: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """`loss`, and from the same forward pass the loss of each sample alone [N], to find a sample at fault."""
         loss = self.loss(network, batch)

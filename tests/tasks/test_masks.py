@@ -3,7 +3,11 @@
 import pytest
 import torch
 
+from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.pyav.decode import PyAVDecoder
 from engine.tasks.masked.masks import Masker, box_of, split_tokens
+from tests.data.moving import SIDE, draw_moving, write_moving
+from tests.data.videos import describe
 
 CPU = torch.device("cpu")
 KINDS = ("mgm", "smm", "tube", "random", "box")
@@ -83,6 +87,32 @@ def test_the_box_of_mgm_lies_on_what_moves_and_others_do_not(grid, noise):
     assert found["mgm"][0] > 0.98 and found["mgm"][1] > 0.98
     for kind in ("smm", "box"):
         assert found[kind][0] < 0.4 and found[kind][1] < 0.4, kind
+
+
+@pytest.mark.parametrize("form", ["h264", "h264 with B-frames", "mpeg4"])
+@pytest.mark.parametrize(("pan", "least"), [(0.0, 0.95), (2.0, 0.9)], ids=["still camera", "pan"])
+def test_the_box_of_mgm_hides_what_moves_in_encoded_clips(tmp_path, form, pan, least):
+    """The gates: 14x14 tokens a frame, a quarter hidden (7x7), a thing of 40 pixels."""
+    decoder = PyAVDecoder(ClipFormat(num_frames=16, short_side=224, crop=224, motion=True), CPU, 1)
+    drawn = [draw_moving(seed, pan=pan, size=(224, 224), num_frames=16) for seed in range(4)]
+    files = [write_moving(tmp_path, form, moving, name=f"{seed}") for seed, moving in enumerate(drawn)]
+    decoded = [decoder.decode([SnippetRequest(describe(file), 0, 0.5, 0.5, flip=False)]) for file in files]
+    decoder.close()
+    motion = torch.cat([each.motion for each in decoded])
+    middle = torch.tensor([moving.places for moving in drawn]).flip(2) + SIDE / 2  # [N, T, 2]: (y, x) in pixels
+    found = {}
+    for kind in ("mgm", "box", "smm"):
+        hidden = masks(kind, 4, (8, 14, 14), motion=motion).repeat_interleave(2, dim=1)
+        rows, columns = hidden.any(dim=3).byte().argmax(dim=2), hidden.any(dim=2).byte().argmax(dim=2)
+        corner = 16 * torch.stack([rows, columns], dim=2)
+        centre, nearest = corner + 56, middle.clamp(56, 224 - 56)  # as far as the border lets a box be
+        away = (centre - nearest).abs().amax(dim=2)
+        past = torch.maximum(corner - (middle - SIDE / 2), middle + SIDE / 2 - (corner + 112)).amax(dim=2)
+        found[kind] = [(is_so).float().mean().item() for is_so in (away <= SIDE / 2, past <= 0, past < SIDE / 2)]
+    on_thing, hidden_whole, holds_centre = found["mgm"]
+    assert on_thing >= least and hidden_whole >= least and holds_centre >= least, found
+    for kind in ("box", "smm"):
+        assert found[kind][0] < 0.4 and found[kind][1] < 0.5, found
 
 
 def test_where_nothing_moves_the_box_stays_or_wanders():

@@ -1,0 +1,105 @@
+"""What a pretraining run reached: results.json, pictures, and the closing table."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoint import checkpoint_file
+from engine.distributed import broadcast_from_main
+from engine.errors import InputError
+from engine.results.figures import save_figure
+from engine.results.record import FILE, read_tree, replacing
+from engine.results.table import Table
+from engine.run import Run
+from engine.tasks.masked.measuring import Filled, Measuring
+from engine.tasks.masked.pictures import filled_sheet
+from engine.telemetry import Telemetry
+
+PICTURE = "filled_in.png"
+_EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class MaskedResults:
+    """What results.json says. filled: of held-out videos; None if none are held out."""
+
+    facts: Mapping[str, Any]
+    filled: Mapping[str, Any] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {**self.facts, "held_out": self.filled}
+
+
+@dataclass(frozen=True)
+class MaskedOutcome:
+    """A finished run."""
+
+    folder: Path
+    results: MaskedResults
+
+
+def conclude(run: Run, held_out: Measuring | None, shown: Measuring, telemetry: Telemetry) -> MaskedOutcome:
+    """Measure the best checkpoint, draw what it fills in, write results.json. Collective."""
+    filled: Filled | None = None
+    if held_out is not None:
+        filled = held_out.filled(run.config.evaluate.num_snippets, None)
+        telemetry.message(f"held out: {filled}")
+    rates = telemetry.clips_per_second
+    facts = {**_facts(run), "clips_per_second": statistics.median(rates) if rates else None}
+    results = MaskedResults(facts, asdict(filled) if filled else None)
+    if run.ranks.is_main:
+        figure = filled_sheet(shown.examples(_EXAMPLES))
+        with replacing(run.folder, results):
+            save_figure(figure, run.folder / PICTURE)
+            if telemetry.writer is not None:
+                telemetry.writer.add_figure("filled_in", figure, run.step)
+    return MaskedOutcome(run.folder, results)
+
+
+def recorded(run: Run) -> MaskedOutcome | None:
+    """What an earlier start has concluded of this very run. Collective."""
+    found = None
+    if run.ranks.is_main and (run.folder / FILE).is_file() and (run.folder / PICTURE).is_file():
+        try:
+            tree = read_tree(run.folder)
+        except InputError:
+            tree = {}
+        if "held_out" in tree and all(tree.get(name) == value for name, value in _facts(run).items()):
+            filled = tree.pop("held_out")
+            found = MaskedOutcome(run.folder, MaskedResults(tree, filled))
+    return broadcast_from_main(found)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """What is evaluated."""
+    return {
+        "task": "masked",
+        "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
+        "step": run.best["step"],
+        "best": dict(run.best),
+        "trained_steps": run.step,
+        "backbone": run.config.model.backbone,
+        "masked": asdict(run.config.masked),
+        "training_videos": len(run.task.data.train.manifest),
+    }
+
+
+def show(outcome: MaskedOutcome) -> None:
+    """The closing table, and how to go on."""
+    facts, filled = outcome.results.facts, outcome.results.filled
+    checkpoint = checkpoint_file(outcome.folder)
+    told = ["nothing was held out"] if filled is None else [f"{filled['loss']:.4f}", f"{filled['constant']:.4f}"]
+    names = ["loss on held-out videos", "a constant's loss"]
+    mask = facts["masked"]
+    rows = [
+        ["masks", f"{mask['mask']}, ratio {mask['ratio']:g}"],
+        *([name, value] for name, value in zip(names, told, strict=False)),
+        ["checkpoint", f"{checkpoint} (step {facts['step']})"],
+        ["pictures", outcome.folder / PICTURE],
+        ["results", outcome.folder / FILE],
+        ["next", f"model.backbone={facts['backbone']} model.weights={outcome.folder} in a zero-shot run"],
+    ]
+    print("\n" + Table(["what", "value"], rows).text(), flush=True)

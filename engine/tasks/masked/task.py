@@ -1,0 +1,217 @@
+"""Masked pretraining as a task of the engine (see `Task`): `task: masked` in a config."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from engine.config import Config
+from engine.data.footage import Footage
+from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.sampler import epoch_length
+from engine.distributed import Ranks, mean_over_ranks
+from engine.errors import InputError
+from engine.models.backbone import Normalisation, build_backbone
+from engine.models.video_transformer import VideoTransformer, token_grid
+from engine.models.weights import (
+    checkpoint_classes,
+    checkpoint_files,
+    load_backbone_weights,
+    weights_classes,
+    weights_files,
+)
+from engine.network import is_compiled
+from engine.precision import Precision
+from engine.results.figures import save_figure
+from engine.run import Run
+from engine.tasks.masked.batches import MaskedBatch, MaskedBatches
+from engine.tasks.masked.data import MaskedData, read_data
+from engine.tasks.masked.filling import Filling
+from engine.tasks.masked.masks import Masker
+from engine.tasks.masked.measuring import Measuring
+from engine.tasks.masked.network import MaskedAutoencoder, constant_loss, empty_sums
+from engine.tasks.masked.outcome import MaskedOutcome, conclude, recorded, show
+from engine.tasks.masked.pictures import mask_sheet
+from engine.tasks.task import Measured, Task
+from engine.telemetry import Telemetry
+
+_SHOWN = 2  # clips whose masks are drawn
+
+
+class Masked(Task):
+    """A video transformer fills in what is hidden of clips; the best checkpoint is the one that does so best on held-out videos."""
+
+    fields = ("videos",)
+    output = "patches"
+
+    def __init__(self, config: Config, ranks: Ranks, precision: Precision, data: MaskedData) -> None:
+        super().__init__(config, ranks, precision)
+        self.data, self.notes = data, list(data.notes)
+        options = config.masked
+        masker = Masker(options.mask, options.ratio, token_grid(config.clip, config.model.backbone))
+        self.filling = Filling(masker, Normalisation(), precision, config.train.channels_last)
+        self.prior_classes: tuple[str, ...] = ()  # of the weights it starts from, and the contents of their videos
+        self.files_before = np.zeros(0, np.int64)
+        self._patches = empty_sums(ranks.device)  # of the steps since the last `beside_loss`
+
+    @classmethod
+    def build(cls, config: Config, ranks: Ranks, precision: Precision) -> Self:
+        """See `Task`.
+
+        Raises:
+            InputError: also of a network that cannot be trained so, and of masks that clips do not allow.
+        """
+        name, mask = config.model.backbone, config.masked.mask
+        if not name.startswith("vit_"):
+            raise InputError(f"task masked trains vit_tiny, vit_small or vit_base: set model.backbone (here {name})")
+        if config.model.freeze_backbone:
+            raise InputError("task masked trains the backbone: leave model.freeze_backbone out")
+        if mask == "mgm" and not config.clip.motion:
+            raise InputError("masked.mask mgm needs the motion of the clips: set clip.motion=true, or take smm")
+        _, rows, columns = token_grid(config.clip, name)
+        if rows * columns < 2:
+            raise InputError(
+                f"clip.crop={config.clip.crop} is a single token of 16x16: nothing could be seen beside it"
+            )
+        return cls(config, ranks, precision, read_data(config, ranks.device))
+
+    @cached_property
+    def epoch_size(self) -> int:
+        return epoch_length(self.data.weights, self.config.data.clips_per_epoch)
+
+    def build_model(self) -> MaskedAutoencoder:
+        config = self.config
+        backbone = build_backbone(config.model, config.clip)
+        assert isinstance(backbone, VideoTransformer)
+        if config.model.weights:
+            self.notes.append(f"the encoder starts from {load_backbone_weights(backbone, config.model.weights)}")
+        backbone.recompute = config.train.checkpoint_activations
+        return MaskedAutoencoder(backbone, config.masked)
+
+    def batches(self, run: Run, part: tuple[int, int] | None = None) -> MaskedBatches:
+        config, data = self.config, self.data
+        rank, world_size = part or (self.ranks.rank, self.ranks.world_size)
+        stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip)
+        epoch, position = run.stream_position
+        loader = ClipLoader(
+            data.train.manifest,
+            np.zeros(len(data.train.manifest), np.int64),
+            data.decoding.open(stream.batch_size // world_size),
+            config.clip,
+            stream,
+            config.data,
+            epoch=epoch,
+            position=position,
+            weights=data.weights,
+        )
+        return MaskedBatches(loader, self.filling.masker, run.step, rank, world_size)
+
+    def loss(self, network: nn.Module, batch: MaskedBatch) -> torch.Tensor:
+        return self._losses(network, batch).mean()
+
+    def loss_of_each(self, network: nn.Module, batch: MaskedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        each = self._losses(network, batch)
+        return each.mean(), each.detach()
+
+    def _losses(self, network: nn.Module, batch: MaskedBatch) -> torch.Tensor:
+        """Of each clip [N]."""
+        predicted, targets = self.filling(network, batch.clips.frames, batch.mask)
+        self._patches += targets.sums()
+        return targets.errors(predicted).mean(dim=1)
+
+    def beside_loss(self) -> dict[str, float]:
+        """What the best constant patch would have."""
+        value = constant_loss(mean_over_ranks(self._patches))
+        self._patches.zero_()
+        return {"train/constant_loss": value}
+
+    def measure(self, run: Run) -> Measured:
+        measuring = self._held_out(run)
+        if measuring is None:
+            return Measured({}, "nothing is held out (data.validation.video_share)", 0.0, "newest")
+        evaluate = run.config.evaluate
+        filled = measuring.filled(evaluate.during_snippets, evaluate.max_videos)
+        scalars = {"held_out/loss": filled.loss, "held_out/constant_loss": filled.constant}
+        return Measured(scalars, f"held out: {filled}", -filled.loss, "held-out loss")
+
+    def _held_out(self, run: Run) -> Measuring | None:
+        held = self.data.held_out
+        return None if held is None else Measuring(run, self.filling, self.data.decoding, held.manifest)
+
+    def conclude(self, run: Run, telemetry: Telemetry) -> MaskedOutcome:
+        held = self._held_out(run)
+        shown = held or Measuring(run, self.filling, self.data.decoding, self.data.train.manifest)
+        return conclude(run, held, shown, telemetry)
+
+    def recorded(self, run: Run) -> MaskedOutcome | None:
+        return recorded(run)
+
+    @staticmethod
+    def show(reached: MaskedOutcome, control: Any | None) -> None:
+        show(reached)
+
+    def introduce(self, run: Run) -> list[str]:
+        data, config, masker = self.data, self.config, self.filling.masker
+        held = f", {len(data.held_out.manifest)} held out" if data.held_out else ""
+        tokens = masker.grid[0] * masker.grid[1] * masker.grid[2]
+        hidden = masker.hidden * masker.grid[0]
+        compiled = ", compiled" if is_compiled(config, self.ranks.device) else ""
+        return [
+            f"pretraining without labels: {len(data.train.manifest)} videos ({data.train.name}){held}; "
+            f"{run.total_steps} steps of {config.train.batch_size} snippets, {config.train.epochs} epochs",
+            f"masks: {masker.kind}, {hidden} of {tokens} tokens hidden ({hidden / tokens:.3f})",
+            f"model: {config.model}, decoder of {config.masked.decoder_depth} blocks, "
+            f"{sum(p.numel() for p in run.model.parameters()):,} parameters, {self.precision.name}{compiled}",
+            f"decoder: {data.decoding}",
+        ]
+
+    def show_first(self, run: Run, batch: MaskedBatch, telemetry: Telemetry) -> None:
+        """The first clips under masks of every kind."""
+        if telemetry.writer is None:
+            return
+        sheet = mask_sheet(batch.clips, self.filling.masker, run.config.run.seed, _SHOWN)
+        save_figure(sheet, run.folder / "masks.png")
+        telemetry.writer.add_figure("masks", sheet, run.step)
+
+    def news(self, *, sums: bool) -> list[str]:
+        return self.data.decoding.news(sums=sums)
+
+    def sample_name(self, video: int, start: int) -> str:
+        return f"{self.data.train.manifest.paths[video]} from frame {start}"
+
+    def state(self) -> dict[str, Any]:
+        """No class was seen: what is trained from these weights is held against these videos alone."""
+        footage = self.data.footage
+        return {
+            "train_classes": [],
+            "prior_classes": list(self.prior_classes),
+            "videos": Footage(footage.rows, footage.files, footage.part, self.files_before).to_state(),
+        }
+
+    def changes(self, state: Mapping[str, Any]) -> list[str]:
+        gone, new = Footage.from_state(state).difference(self.data.footage)
+        return [f"set of videos ({gone} of its videos are gone, {new} others are there)"] if gone or new else []
+
+    def recall(self, state: Mapping[str, Any], folder: Path) -> list[str]:
+        remembered, ours = Footage.from_state(state), self.data.footage
+        is_same = np.array_equal(remembered.rows, ours.rows) and np.array_equal(remembered.part, ours.part)
+        is_drawn = any(source.video_share < 1 for source in self.config.data.train)
+        if is_same or (any(remembered.difference(ours)) and not is_drawn):
+            return []
+        self.data = read_data(self.config, self.ranks.device, remembered)
+        self.__dict__.pop("epoch_size", None)
+        return ["the manifests list the videos of this run in another order or by other names: it goes on as it was"]
+
+    def begin(self, resumed: Mapping[str, Any] | None, source: Mapping[str, Any] | None) -> list[str]:
+        weights = self.config.model.weights
+        if resumed is not None:
+            self.prior_classes, self.files_before = tuple(resumed["prior_classes"]), Footage.from_state(resumed).before
+        elif source is not None:
+            self.prior_classes, self.files_before = checkpoint_classes(source), checkpoint_files(source)
+        elif weights:
+            self.prior_classes, self.files_before = tuple(weights_classes(weights) or ()), weights_files(weights)
+        return []
