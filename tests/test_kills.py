@@ -157,7 +157,8 @@ def test_killed_in_ingest_the_store_holds_the_same_videos_once(raw, tmp_path):
     subprocess.run(tool("index_dataset.py", raw, "--out", source), check=True, env=jobs.environment())
     stores = tmp_path / "whole", tmp_path / "killed"
     commands = [
-        tool("ingest.py", source, "--out", store, "--preset", "ultrafast", "--short-side", 96) for store in stores
+        tool("ingest.py", source, "--out", store, "--preset", "ultrafast", "--short-side", 96, "--motion")
+        for store in stores
     ]
     subprocess.run(commands[0], check=True, env=jobs.environment())
     kill_while_it_grows(commands[1], stores[1] / "journal.jsonl", random.Random("ingest"))
@@ -169,8 +170,10 @@ def test_killed_in_ingest_the_store_holds_the_same_videos_once(raw, tmp_path):
     assert [content(one, row) for row in range(NUM_FILES)] == [content(other, row) for row in range(NUM_FILES)]
     sizes = [sum(shard.stat().st_size for shard in store.glob("*.h264")) for store in stores]
     assert sizes[0] == sizes[1]  # no byte of a half-written video is left, none is there twice
+    assert len({(store / "store.motion").stat().st_size for store in stores}) == 1
 
 
-def content(store: Manifest, row: int) -> bytes:
+def content(store: Manifest, row: int) -> tuple[bytes, bytes]:
     reader, entry = find_entry(store.video(row))
-    return reader.read(entry, 0, len(entry.group_end) - 1)
+    motion = reader.read_motion(entry, 0, entry.num_frames - 1).tobytes()
+    return reader.read(entry, 0, len(entry.group_end) - 1), motion

@@ -6,6 +6,7 @@ and read by the store's own code, go through the same graph; and what is fed for
 
 import functools
 import io
+import math
 import zlib
 
 import av
@@ -18,16 +19,19 @@ from engine.data.config import DataConfig
 from engine.data.dali import bitstreams
 from engine.data.dali.bitstreams import BitstreamError, StoredCodec, load_gops, to_ivf
 from engine.data.dali.matroska import to_matroska
+from engine.data.geometry import crop_window, snippet_frames
 from engine.data.indexing import index_folder
 from engine.data.journal import FileState
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest, concatenate
+from engine.data.motion import clip_cells, grid_size, restore
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.gops import split_frames
 from engine.data.pyav.normalise import NormalisedVideo
 from engine.data.store.index import StoreSettings, stored_path
 from engine.data.store.ingest import WorkSettings, ingest
+from engine.data.store.motion import WithStoredMotion
 from engine.data.store.reader import find_entry
 from engine.data.store.writer import StoreWriter
 from tests.data.videos import describe, numbered_frame, numbers, write_numbered
@@ -64,7 +68,10 @@ def write_other_store(folder, codec, sizes, *, num_lines_hidden=0):
                 marked = [DELIMITER + bytes(packet) for packet in container.demux(video=0) if packet.size]
             groups = [b"".join(marked[first : first + GOP]) for first in range(0, count, GOP)]
             data, (width, height) = b"".join(groups), (side - num_lines_hidden for side in size)
-            stored = NormalisedVideo(data, tuple(map(len, groups)), count, width, height, 25.0, zlib.crc32(data))
+            motion = np.arange(count * math.prod(grid_size(width, height)), dtype=np.uint8).tobytes()
+            stored = NormalisedVideo(
+                data, tuple(map(len, groups)), count, width, height, 25.0, zlib.crc32(data), motion
+            )
             writer.add(name, FileState(1, 1), stored)
             facts = {"num_frames": count, "file_frames": count, "width": width, "height": height}
             facts |= {"codec": codec, "file_bytes": len(data), "key_frames": [], "key_pts": []}
@@ -104,6 +111,24 @@ def test_frames_and_pixels_are_those_of_the_stored_bytes(dali, other, stride):
         assert (difference <= 8).float().mean() > 0.99
     decoder.close()
     pyav.close()
+
+
+def test_motion_of_the_frames_comes_from_the_store(dali, other):
+    clip = ClipFormat(num_frames=4, stride=3, short_side=64, crop=56, motion=True)
+    decoder, plain = WithStoredMotion(dali.DaliDecoder(clip, CPU, 1, 8), clip, CPU), dali.DaliDecoder(clip, CPU, 1, 8)
+    asked = [
+        SnippetRequest(other[0].video(index), start, 0.3, 0.8, bool(start % 2)) for index in (0, 1) for start in (0, 7)
+    ]
+    found = decoder.decode(asked)
+    assert not found.failures and torch.equal(found.frames, plain.decode(asked).frames)
+    for motion, request in zip(found.motion.numpy(), asked, strict=True):
+        size = (request.video.width, request.video.height)
+        rows, columns = grid_size(*size)
+        kept = np.arange(request.video.file_frames * rows * columns, dtype=np.uint8).reshape(-1, rows, columns)
+        numbers = snippet_frames(request.video, request.start, clip)
+        assert np.array_equal(motion, clip_cells(restore(kept[numbers]), size, crop_window(request, clip), clip.crop))
+    decoder.close()
+    plain.close()
 
 
 def test_what_is_coded_beyond_the_frame_is_not_shown(dali, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import StoreIndex, StoreSettings, split_stored_path
 from engine.data.store.ingest import WorkSettings, ingest
+from engine.data.store.motion import WithStoredMotion
 from engine.errors import InputError
 from tests.data.fake_nvcodec import FakeModule
 from tests.data.videos import numbered_frame, numbers, offset_counts
@@ -35,7 +36,7 @@ def library(monkeypatch):
     return module
 
 
-def make_store(root, videos=VIDEOS, short_side=64, **settings):
+def make_store(root, videos=VIDEOS, short_side=64, motion=False, **settings):
     (root / "raw" / "x").mkdir(parents=True)
     for number, (count, size) in enumerate(videos):
         write_video(
@@ -43,7 +44,7 @@ def make_store(root, videos=VIDEOS, short_side=64, **settings):
         )
     index_folder(root / "raw", root / "raw.parquet")
     settings = StoreSettings(short_side=short_side, gop=GOP, preset="veryfast", **settings)
-    ingest(Manifest.load(root / "raw.parquet"), root / "s", settings, WorkSettings())
+    ingest(Manifest.load(root / "raw.parquet"), root / "s", settings, WorkSettings(motion=motion))
     return Manifest.load(root / "s" / "manifest.parquet")
 
 
@@ -218,6 +219,21 @@ def test_chosen_by_name_where_it_can_decode(library, monkeypatch, h264, tmp_path
     assert "cannot be imported" in nvcodec_problem(cuda)
     with pytest.raises(InputError, match=r"pip install -e '\.\[nvdec\]'"):
         import_nvcodec()
+
+
+def test_motion_comes_from_the_store_beside_its_frames(library, tmp_path):
+    manifest, clip = make_store(tmp_path, motion=True), replace(CUT, motion=True)
+    asked = requests(manifest)[::5]
+    one, other = PyAVDecoder(clip, CPU, 2), WithStoredMotion(NvCodecDecoder(CUT, CPU, 2), clip, CPU)
+    expected, found = one.decode(asked), other.decode(asked)
+    assert not found.failures and torch.equal(found.frames, expected.frames)
+    assert torch.equal(found.motion, expected.motion) and found.motion.any()
+    one.close()
+    other.close()
+    plain = Manifest.from_rows([row("a.mp4", "x", codec="h264")], tmp_path)
+    choice = choose_decoder("nvcodec", torch.device("cuda", 0), [manifest, plain], motion=True)
+    assert choice.routes.takes(manifest.video(0)) and not choice.routes.takes(plain.video(0))
+    assert "1 motion vectors are in the file" in choice.why
 
 
 def needs_library():

@@ -15,6 +15,7 @@ from tests.small_run import call_tool, kill_when, run_tool, start_tool
 NUM_VIDEOS = 40
 LENGTHS = [30, 45, 60, 75]
 FAST = ("--preset", "ultrafast", "--short-side", 64, "--shard-mb", 1)
+MOTION = (*FAST, "--motion")
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,23 @@ def stored_videos(store):
     return {path: reader.read(e, 0, len(e.group_end) - 1) for path, e in zip(paths, entries, strict=True)}
 
 
+def stored_motion(store):
+    """Path -> the motion of its video, and that no byte of it belongs to none or to two."""
+    index, manifest = StoreIndex(store / "store.index"), Manifest.load(store / "manifest.parquet")
+    paths = [path.removeprefix("store.index/").rpartition("#")[0] for path in manifest.paths]
+    reader, entries = StoreReader(index), [index[number] for number in range(len(index))]
+    motion = [reader.read_motion(entry, 0, entry.num_frames - 1).tobytes() for entry in entries]
+    assert sum(map(len, motion)) == (store / "store.motion").stat().st_size
+    assert len({entry.motion_offset for entry in entries}) == len(entries)
+    return dict(zip(paths, motion, strict=True))
+
+
 def test_killed_twice_and_resumed_nothing_is_lost_or_doubled(folder, manifest, tmp_path, monkeypatch, capsys):
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    assert call_tool("ingest.py", manifest, "--out", whole, *FAST, "--workers", 1, monkeypatch=monkeypatch) == 0
+    assert call_tool("ingest.py", manifest, "--out", whole, *MOTION, "--workers", 1, monkeypatch=monkeypatch) == 0
     journal = out / "journal.jsonl"
     for num_lines in (8, 20):
-        process = start_tool("ingest.py", manifest, "--out", out, *FAST, "--workers", 2)
+        process = start_tool("ingest.py", manifest, "--out", out, *MOTION, "--workers", 2)
         kill_when(journal, num_lines, process)
         assert process.returncode == -signal.SIGKILL
         assert not (out / "manifest.parquet").exists()
@@ -58,14 +70,18 @@ def test_killed_twice_and_resumed_nothing_is_lost_or_doubled(folder, manifest, t
     assert 16 <= known < NUM_VIDEOS
     with sorted(out.glob("*.h264"))[-1].open("ab") as shard:
         shard.write(b"torn" * 100)
+    with (out / "store.motion").open("ab") as motion:
+        motion.write(b"torn" * 10)
     with journal.open("a") as file:
         file.write('{"path": "surfing/00')
-    resumed = run_tool("ingest.py", manifest, "--out", out, *FAST, "--workers", 2)
+    resumed = run_tool("ingest.py", manifest, "--out", out, *MOTION, "--workers", 2)
     assert resumed.returncode == 0, resumed.stderr
     said = [line for line in resumed.stderr.splitlines() if "are in the store and unchanged" in line]
     assert known - 2 <= int(said[0].split()[0]) <= known  # the kill may have torn the last line
     assert stored_videos(out) == stored_videos(whole)
     assert len(stored_videos(out)) == NUM_VIDEOS
+    motion = stored_motion(out)
+    assert motion == stored_motion(whole) and all(any(of_video) for of_video in motion.values())
     assert (out / "manifest.parquet").read_bytes() == (whole / "manifest.parquet").read_bytes()
     reports = [json.loads((store / "report.json").read_text()) for store in (out, whole)]
     assert {**reports[0], "num_shards": 0} == {**reports[1], "num_shards": 0}

@@ -11,6 +11,8 @@ a shared machine may be half cores.
   store         the engine on a snippet store made from the videos with the default settings
   engine mp4    the engine on MP4 files of the very same coded frames, one file a video
   engine raw    the engine on the videos as they are
+  ... with motion   the same with the motion of the clips (`clip.motion`): from the store, or by the vectors of the files,
+                where their codecs have any
   NAME mp4      a peer on those MP4 files, used as its documentation recommends: PyAV, decord2, torchcodec,
                 video_reader-rs (`pip install .[bench]`); one that is missing or does not load is named
   NAME raw      the same on the videos as they are
@@ -27,7 +29,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -41,6 +43,7 @@ from bench.turns import Turns
 from engine.data.ahead import decode_in_order, in_batches
 from engine.data.batch import SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
+from engine.data.motion import VECTOR_CODECS
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.gops import GopDecoder, split_frames
 from engine.data.pyav.processes import ProcessDecoder
@@ -72,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     check_counts(arguments, "num_videos", "snippets", "repeats", "threads")
     with tempfile.TemporaryDirectory() as folder, on_cores(arguments.threads), contextlib.ExitStack() as opened:
-        material = prepare(arguments, Path(folder))
+        material = prepare(arguments, Path(folder), motion=True)
         samples = [manifest.video(0).path for manifest in (material.mp4, material.raw)]
         readers, missing = find_readers(samples, material.clip.num_frames)
         runners = contestants(material, readers, arguments.threads, opened)
@@ -119,6 +122,10 @@ def contestants(
         "engine mp4": decode_with(engine(material, 1), material, material.mp4),
         "engine raw": decode_with(engine(material, 1), material, material.raw),
     }
+    with_motion = replace(material, clip=replace(material.clip, motion=True))
+    runners["store with motion"] = decode_with(engine(with_motion, 1), material, material.store)
+    if {material.raw.video(row).codec for row in range(len(material.raw))} <= set(VECTOR_CODECS):
+        runners["engine raw with motion"] = decode_with(engine(with_motion, 1), material, material.raw)
     for form, manifest in (("mp4", material.mp4), ("raw", material.raw)):
         for name, reader in readers.items():
             runners[f"{name} {form}"] = decode_with_peer(material, manifest, reader)
@@ -277,6 +284,10 @@ def ratios(results: dict[str, dict[str, float]], computing: dict[str, dict[str, 
         "engine / best peer on raw files": clock["engine raw"] / best("raw"),
         "store / raw files": clock["store"] / clock["engine raw"],
     }
+    for name in computing:
+        if name.endswith(" with motion"):
+            one = name.removesuffix(" with motion")
+            found[f"{name} / {one}"] = computing[name]["p50"] / computing[one]["p50"]
     for name, value in clock.items():
         one, _, several = name.partition(",")
         if several:

@@ -50,8 +50,10 @@ def check_counts(arguments: argparse.Namespace, *names: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {value}: it must be at least 1")
 
 
-def prepare(arguments: argparse.Namespace, folder: Path, settings: StoreSettings | None = None) -> Material:
-    """Choose the videos, ingest them (by the default settings), write the MP4 files, draw the snippets."""
+def prepare(
+    arguments: argparse.Namespace, folder: Path, settings: StoreSettings | None = None, *, motion: bool = False
+) -> Material:
+    """Choose the videos, ingest them (by the default settings; with their motion), write the MP4 files, draw the snippets."""
     clip = ClipFormat(short_side=arguments.short_side, crop=arguments.crop)
     generator = np.random.default_rng(arguments.seed)
     if arguments.manifest is None:
@@ -63,7 +65,7 @@ def prepare(arguments: argparse.Namespace, folder: Path, settings: StoreSettings
     if len(raw) == 0:
         raise InputError(f"'{raw.source}' lists no video of at least {clip.span} frames: name another --manifest")
     settings = settings or StoreSettings(short_side=arguments.short_side)
-    report = ingest(raw, folder / "store", settings, WorkSettings())
+    report = ingest(raw, folder / "store", settings, WorkSettings(motion=motion))
     if report.files:
         raise InputError(f"'{raw.source}' has files that cannot be ingested: {report.files[:3]}")
     store = Manifest.load(folder / "store" / MANIFEST_NAME)

@@ -11,7 +11,7 @@ Time. Lengths are divided by the frames to the next one before or behind that is
   a rule. A block with vectors both ways has the mean of them.
 None. Blocks that are coded as pictures have speed 0, and so have those that the camera has just brought into view: their
   vectors point at anything that is alike. A frame without vectors has those of the next one that has some within
-  16 frames, or of the last before it. So have B-frames whose vectors are all zero: FFmpeg has those of MPEG-4 so, always.
+  16 frames, or of the last before it that has come by. So have B-frames whose vectors are all zero: FFmpeg has those of MPEG-4 so, always.
 """
 
 from collections import deque
@@ -95,7 +95,7 @@ class MotionTrack:
         later = next((seen.number for seen in self._moved if seen.number >= number), None)
         if later is None:
             return self._newest >= number + LOOK_AHEAD
-        return self._anchors[-1] >= later or self._newest >= later + LOOK_AHEAD
+        return any(anchor >= later for anchor in self._anchors) or self._newest >= later + LOOK_AHEAD
 
     def _source(self, number: int) -> _Seen | None:
         """The frame whose vectors a frame has."""
