@@ -164,6 +164,7 @@ class TrainConfig:
         minimum=0,
         maximum=0.999999,
         needs="optimizer=adam|adamw",
+        fixed=True,
     )
     schedule: str = option("milestones", "", choices=("milestones", "cosine", "constant"))
     milestones: list[int] = option([60, 120], "epochs at which the rate drops", minimum=0, needs="schedule=milestones")

@@ -97,6 +97,11 @@ def _resume(run: Run, state: dict[str, Any], home: Path) -> None:
 
 
 def _load_weights(run: Run, start: dict[str, Any], source: Path) -> None:
+    task = start["config"].get("task", run.config.task)
+    if task != run.config.task:
+        raise InputError(
+            f"train.init_from: '{source}' is of the task {task}: take its backbone alone, with model.weights={source}"
+        )
     weights = network_weights(evaluated_weights(start, "auto", source))
     own = network_weights(run.model.state_dict())
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]

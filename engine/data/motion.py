@@ -8,11 +8,14 @@ A video without any vectors has speed 0 everywhere, and so has a still.
 """
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.data.config import MOTION_BLOCK
-from engine.data.geometry import CropWindow
+
+if TYPE_CHECKING:
+    from engine.data.geometry import CropWindow  # it imports torch, which tools import only after --help
 
 VECTOR_CODECS = (  # FFmpeg's names of those whose decoders give out motion vectors
     "h264", "mpeg4", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "rv10", "rv20",
@@ -35,7 +38,7 @@ def restore(kept: np.ndarray) -> np.ndarray:
     return kept.astype(np.float32) / _UNITS
 
 
-def clip_cells(grids: np.ndarray, size: tuple[int, int], window: CropWindow, crop: int) -> np.ndarray:
+def clip_cells(grids: np.ndarray, size: tuple[int, int], window: "CropWindow", crop: int) -> np.ndarray:
     """What the cells of a clip show of grids of the stored frame: each the mean over the pixels it covers.
 
     Args:
@@ -53,7 +56,7 @@ def clip_cells(grids: np.ndarray, size: tuple[int, int], window: CropWindow, cro
 
 
 @functools.lru_cache(256)
-def _shares(size: tuple[int, int], window: CropWindow, crop: int) -> tuple[np.ndarray, np.ndarray, float]:
+def _shares(size: tuple[int, int], window: "CropWindow", crop: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Shares of the grid's blocks in each cell, float32 [cells, rows] and [columns, cells], and how much larger a pixel became."""
     (width, height), flip = size, window.flip
     # Which way the clip runs along the stored picture's rows and columns, by quarter turns, as in `pyav/snippets.cut`.

@@ -93,10 +93,9 @@ def _pretrained(file: Path, device: torch.device) -> Encoder:
     """The encoder of a masked pretraining, without what filled in the hidden places."""
     state = read_checkpoint(file)
     config = parse(Config, state["config"])
-    model = build_embedder(dataclasses.replace(config.model, weights=str(file)), config.clip, embed_dim=1)
-    return BackboneEncoder(
-        model.to(device).eval(), config.clip, _called(file, state["step"]), config.model.backbone, device
-    )
+    clip = dataclasses.replace(config.clip, motion=False)
+    model = build_embedder(dataclasses.replace(config.model, weights=str(file)), clip, embed_dim=1)
+    return BackboneEncoder(model.to(device).eval(), clip, _called(file, state["step"]), config.model.backbone, device)
 
 
 def _called(file: Path, step: int) -> str:

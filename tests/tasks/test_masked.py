@@ -42,9 +42,9 @@ def tree(manifest: Path, folder: Path, **changed: dict) -> dict:
             "validation": {"video_share": 0.25},
             "decode_threads": 1,
         },
-        "clip": {"num_frames": 4, "short_side": 32, "crop": 32},
+        "clip": {"num_frames": 4, "short_side": 32, "crop": 32, "motion": True},
         "model": {"backbone": "vit_tiny"},
-        "masked": {"mask": "smm", "decoder_depth": 1},
+        "masked": {"mask": "mgm", "decoder_depth": 1},
         "train": {"epochs": 2, "batch_size": 4, "lr": 1e-3, "schedule": "constant", "optimizer": "adamw"},
         "evaluate": {"num_snippets": 2},
         "checkpoint": {"keep": 1},
@@ -68,7 +68,7 @@ def pretrained(videos, tmp_path_factory) -> Path:
 def test_a_run_is_trained_measured_and_recorded(pretrained, videos):
     record = json.loads((pretrained / "results.json").read_text())
     assert record["task"] == "masked" and record["trained_steps"] == 9 and record["training_videos"] == 18
-    assert record["masked"] == {"mask": "smm", "ratio": 0.75, "decoder_depth": 1, "decoder_width": 0}
+    assert record["masked"] == {"mask": "mgm", "ratio": 0.75, "decoder_depth": 1, "decoder_width": 0}
     assert record["held_out"]["clips"] == 12 and 0.5 < record["held_out"]["constant"] < 1
     assert (pretrained / "filled_in.png").is_file() and (pretrained / "masks.png").is_file()
     board = EventAccumulator(str(pretrained / "tensorboard")).Reload()
@@ -77,7 +77,7 @@ def test_a_run_is_trained_measured_and_recorded(pretrained, videos):
     assert len(constant) == 9 and all(0.3 < value < 1 for value in constant)
     assert [point.step for point in board.Scalars("held_out/loss")] == [9]
     log = (pretrained / "log.txt").read_text()
-    assert "masks: smm, 6 of 8 tokens hidden (0.750)" in log and "chosen by held-out loss" in log
+    assert "masks: mgm, 6 of 8 tokens hidden (0.750)" in log and "chosen by held-out loss" in log
     again = train(config(videos, pretrained), CPU, StopVote())
     assert again.results.to_dict() == record and (pretrained / "log.txt").read_text() == log  # nothing was done
 
@@ -222,7 +222,9 @@ def test_classes_are_not_needed(videos, tmp_path):
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_the_encoder_starts_a_zero_shot_run(pretrained, videos, tmp_path, freeze):
-    sections = tree(videos, tmp_path, clip={"num_frames": 8, "short_side": 48, "crop": 48}, train={"epochs": 1})
+    sections = tree(
+        videos, tmp_path, clip={"num_frames": 8, "short_side": 48, "crop": 48, "motion": False}, train={"epochs": 1}
+    )
     del sections["masked"]
     sections["model"] |= {"weights": str(pretrained), "freeze_backbone": freeze}
     sections["data"]["tests"] = [{"manifest": str(videos), "splits": ["unseen"], "name": "new"}]
@@ -236,7 +238,11 @@ def test_the_encoder_starts_a_zero_shot_run(pretrained, videos, tmp_path, freeze
     assert "resized to these clips position" in run.model.weights_from
     told = "\n".join(run.notes)
     assert "warning" not in told and "is not known" not in told  # no class was seen, nor a test video
-    if not freeze:
+    if freeze:
+        with pytest.raises(InputError, match=r"is of the task masked: take its backbone alone, with model\.weights="):
+            sections["train"] |= {"init_from": str(pretrained)}
+            build_run(parse(Config, sections), CPU, StopVote())
+    else:
         train(zero_shot, CPU, StopVote())
         moved = torch.load(tmp_path / "checkpoints" / "best.pt")["model"]["backbone.blocks.0.qkv.weight"]
         assert not torch.equal(moved, kept["backbone.blocks.0.qkv.weight"])
@@ -252,7 +258,7 @@ def test_what_cannot_be_pretrained_is_refused(videos, tmp_path):
     for section, values, message in (
         ("model", {"backbone": "r3d_18"}, r"trains vit_tiny, vit_small or vit_base: set model.backbone \(here r3d_18"),
         ("model", {"freeze_backbone": True}, "trains the backbone: leave model.freeze_backbone out"),
-        ("masked", {"mask": "mgm"}, "needs the motion of the clips: set clip.motion=true, or take smm"),
+        ("clip", {"motion": False}, "needs the motion of the clips: set clip.motion=true, or take smm"),
         ("clip", {"crop": 16}, "clip.crop=16 is a single token"),
         ("clip", {"crop": 24}, "takes clips of whole patches"),
     ):

@@ -81,8 +81,8 @@ class Targets:
 
     def sums(self) -> Tensor:
         """What `constant_loss` needs to know of these patches, float64 [1536 + 2]; it adds up over batches and ranks."""
-        squares, count = self.values.square().mean(dim=2).sum(), self.values.new_tensor(self.values[..., 0].numel())
-        return torch.cat([self.values.sum(dim=(0, 1)), squares[None], count[None]]).double()
+        squares, count = self.values.square().mean(dim=2).sum(), self.values.shape[0] * self.values.shape[1]
+        return torch.cat([self.values.sum(dim=(0, 1)), squares[None], self.values.new_full((1,), count)]).double()
 
     def pixels(self, predicted: Tensor) -> Tensor:
         """Predicted values as pixels, uint8 [N, M, 1536]."""

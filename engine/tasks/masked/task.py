@@ -171,9 +171,10 @@ class Masked(Task):
 
     def show_first(self, run: Run, batch: MaskedBatch, telemetry: Telemetry) -> None:
         """The first clips under masks of every kind."""
-        if telemetry.writer is None:
+        count = min(_SHOWN, self.config.log.sample_clips)
+        if telemetry.writer is None or not count:
             return
-        sheet = mask_sheet(batch.clips, self.filling.masker, run.config.run.seed, _SHOWN)
+        sheet = mask_sheet(batch.clips, self.filling.masker, run.config.run.seed, count)
         save_figure(sheet, run.folder / "masks.png")
         telemetry.writer.add_figure("masks", sheet, run.step)
 
