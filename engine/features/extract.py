@@ -90,7 +90,8 @@ def extract(
         gone = [path for path in writer.records if path not in wanted]
         extraction = _Extraction(manifest, encoder, writer, work)
         extraction.run(pending)
-        report, failures = extraction.report, extraction.failures
+        report = extraction.report
+        failures = {path: extraction.failures[path] for path in wanted if path in extraction.failures}
         report.num_dropped, report.seconds = len(gone), time.monotonic() - begun
         report.cpu_s = time.process_time() - computed_s + (report.decode_s if work.in_processes else 0.0)
         report.files = [{"path": path, "text": text} for path, text in failures.items()]
