@@ -1,18 +1,28 @@
-"""Find the moment: plain words in, the seconds of your own videos out. Nothing is trained and nothing is fetched.
+"""Find the moment: plain words in, the seconds of your own videos out. Nothing is fetched, and nothing need be trained.
 
     python tools/find_moments.py holiday.mp4 --query "someone plays the guitar"
-    python tools/find_moments.py ~/videos --index indexes/videos --query "a dog" --query "a bicycle" --top 10
-    python tools/find_moments.py --index indexes/videos --query "a boat" --json
+    python tools/find_moments.py ~/videos --index indexes/videos --query "a dog" --query "a bicycle" --html found.html
+    python tools/find_moments.py --index indexes/videos --query "a boat" --cut boats --json
+    python tools/find_moments.py ~/videos --model runs/moments --query "fish circling after the ball falls"
 
-An installed network of ImageNet's thousand objects looks at two frames of each half second; its objects are held against the
-words through a sentence encoder (engine/naming/). Actions that people do with nothing in hand it cannot tell apart.
+Without --model an installed network of ImageNet's thousand objects looks at two frames of each half second; its objects are
+held against the words through a sentence encoder (engine/naming/). Actions that people do with nothing in hand it cannot
+tell apart. With --model a run of task `moments` finds them: the videos' features are made by the network that the run's were
+made by, which is looked for by its name beside the run and in runs/, or is named with --encoder. Of more than 32 videos
+those are looked at that have the nearest windows of all.
 
-VIDEO is a file of any format that FFmpeg reads, or a folder; folders need no classes. With --index the features are kept: the
-same call again extracts only what is new or has changed, and without VIDEO all that is there is searched. An index of another
-model is refused. A video that cannot be used is reported with its reason; the others are searched all the same, and the exit
-status is then 1.
+VIDEO is a file of any format that FFmpeg reads, a folder (no classes are needed), a manifest of tools/index_dataset.py, or
+a snippet store. With --index the features are kept: the same call again extracts only what is new or has changed, and
+without VIDEO all that is there is searched. An index of another model is refused. A folder of tools/extract_features.py is
+an index too, to be searched as it is. A video that cannot be used is reported with its reason; the others are searched all
+the same, and the exit status is then 1.
 
-The score is a mean cosine: the best moment is named even if nothing fits.
+--html writes one page that needs nothing else: pictures of each moment, the curve over time, links that open your file at
+the second. --cut saves each moment as MP4 (H.264, with its sound), exact to the frame, named QUERY_RANK_VIDEO_START-END;
+no file is overwritten.
+
+Times are h:mm:ss.s, or seconds in JSON, as a player shows them. The score without --model is a mean cosine; with it, a
+log-likelihood counted from chance. The best moment is named even if nothing fits.
 """
 
 import options
@@ -26,50 +36,151 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.command_line import check_shown, output_folder
 from engine.distributed import choose_device
-from engine.features.encoder import OBJECTS, build_encoder
-from engine.moments.index import list_videos, open_index
-from engine.moments.objects import ObjectQueries, find_moments
+from engine.errors import InputError
+from engine.features.reading import TimedVideo
+from engine.moments.cuts import clock, cut_moment
+from engine.moments.finders import Finder, ObjectFinder, TrainedFinder
+from engine.moments.index import VideoIndex, list_videos, open_index
+from engine.moments.objects import FoundMoment
 from engine.moments.queries import check_query
+from engine.results.moment_page import MomentPage, Shown, ShownQuery, ShownVideo, link, pictures, write_moment_page
 from engine.results.table import Table
 from engine.screen import plain
 
 
+@dataclass
+class Found:
+    """A moment with its place among its query's, and the file that it was saved as."""
+
+    moment: FoundMoment
+    rank: int
+    cut: Path | None = None
+
+
 def main(arguments: argparse.Namespace) -> None:
-    """Search, print; exit status 1 if a video could not be used."""
-    for query in arguments.query:
+    """Search, show; exit status 1 if a video could not be used."""
+    queries = list(dict.fromkeys(arguments.query))
+    for query in queries:
         check_query(query)
-    list_videos(arguments.videos)  # what is not there, before the model is loaded
+    _try_places(arguments)
+    list_videos(arguments.videos, allow_outside=arguments.allow_outside)  # what is not there, before a model is loaded
+    device = choose_device(arguments.device)
+    finder = TrainedFinder(arguments.model, arguments.encoder, device) if arguments.model else ObjectFinder(device)
+    for query in queries:
+        finder.check(query)
     with tempfile.TemporaryDirectory() as unkept:
-        folder = output_folder(arguments.index, "--index") if arguments.index else Path(unkept)
-        encoder = build_encoder(OBJECTS, choose_device(arguments.device))
-        cache, videos, bad = open_index(arguments.videos, folder, encoder)
-        vectors = ObjectQueries()
+        folder = arguments.index or Path(unkept)
+        index = open_index(arguments.videos, folder, finder.kind, allow_outside=arguments.allow_outside)
         found = [
-            moment
-            for query in dict.fromkeys(arguments.query)
-            for moment in find_moments(cache, videos, query, vectors(query), arguments.top)
+            Found(moment, rank)
+            for query in queries
+            for rank, moment in enumerate(finder.find(index.cache, index.videos, query, arguments.top), 1)
         ]
-    if arguments.json:
-        print(json.dumps([asdict(moment) for moment in found]))
-    else:
-        rows = [[m.query, m.video, clock(m.start_s), clock(m.end_s), m.score] for m in found]
-        print(Table(["query", "video", "start", "end", "score"], rows).text())
-    for path, reason in bad.items():
-        print(plain(f"error: {path}: {reason}"), file=sys.stderr)
+        failures, footage = {str(index.path(video)): reason for video, reason in index.failures.items()}, {}
+        if arguments.cut or arguments.html:
+            footage, lost = index.footage({each.moment.video for each in found}, Path(unkept))
+            failures |= {str(index.path(video)): reason for video, reason in lost.items()}
+        problems = _cut(found, footage, arguments.cut) if arguments.cut else []
+        if arguments.html:
+            shown = [_shown_query(query, found, footage, index, finder, arguments.html) for query in queries]
+            write_moment_page(MomentPage(_facts(finder, index), finder.measure, shown, failures), arguments.html)
+        _print(found, index, finder, arguments)
+    for line in [*(f"{path}: {reason}" for path, reason in failures.items()), *problems]:
+        print(plain(f"error: {line}"), file=sys.stderr)
     check_shown()
-    if bad:
+    if failures or problems:
         sys.exit(1)
 
 
-def clock(seconds: float) -> str:
-    """h:mm:ss.s"""
-    tenths = round(seconds * 10)
-    return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
+def _try_places(arguments: argparse.Namespace) -> None:
+    """Whether results can be written, before the work."""
+    for option in ("index", "cut"):
+        if path := getattr(arguments, option):
+            output_folder(path, f"--{option}")
+    if page := arguments.html:
+        if page.suffix.lower() not in (".html", ".htm") or page.is_dir():
+            raise InputError(f"--html: '{page}' is no name of a page: give one that ends in .html")
+        output_folder(page.parent, "--html")
+
+
+def _cut(found: Sequence[Found], footage: Mapping[str, TimedVideo], folder: Path) -> list[str]:
+    """Save the moments; what went wrong."""
+    problems = []
+    for each in found:
+        if each.moment.video not in footage:
+            continue  # told already
+        try:
+            each.cut = cut_moment(each.moment, each.rank, footage, folder)
+        except InputError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _facts(finder: Finder, index: VideoIndex) -> list[tuple[str, str]]:
+    seconds = sum(index.cache[video].duration_s for video in index.videos)
+    return [*finder.facts, ("searched", f"{len(index.videos):,} videos, {clock(seconds)}")]
+
+
+def _shown_query(
+    query: str, found: Sequence[Found], footage: Mapping[str, TimedVideo], index: VideoIndex, finder: Finder, page: Path
+) -> ShownQuery:
+    mine = [each for each in found if each.moment.query == query]
+    videos = []
+    for video in dict.fromkeys(each.moment.video for each in mine):
+        seen, path = index.cache[video], index.path(video)
+        curve = finder.curve(seen, query)
+        moments = []
+        for each in mine:
+            moment = each.moment
+            if moment.video != video:
+                continue
+            times = (moment.start_s, moment.end_s)
+            frames, problem = pictures(footage[video], *times) if video in footage else ([], "it cannot be decoded")
+            href = link(path, page, *times) if path.is_file() else None
+            cut = link(each.cut, page) if each.cut else None
+            moments.append(Shown(each.rank, *map(clock, times), *times, moment.score, href, cut, frames, problem))
+        videos.append(ShownVideo(path, clock(seen.duration_s), seen.duration_s, curve.edges, curve.values, moments))
+    values = [float(value) for video in videos for value in (video.values.min(), video.values.max())]
+    low, high = (0.0, 1.0) if finder.measure == "probability" or not values else (min(values), max(values))
+    return ShownQuery(query, videos, low, high)
+
+
+def _print(found: Sequence[Found], index: VideoIndex, finder: Finder, arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print(json.dumps([_entry(each, index, finder) for each in found]))
+        return
+    rows = []
+    for each in found:
+        moment = each.moment
+        rows.append(
+            [moment.query, str(index.path(moment.video)), clock(moment.start_s), clock(moment.end_s), moment.score]
+        )
+    print(Table(["query", "video", "start", "end", "score"], rows).text())
+    if arguments.cut:
+        print(plain(f"\n{sum(each.cut is not None for each in found)} moments saved in '{arguments.cut}'"))
+    if arguments.html:
+        print(plain(f"\npage: '{arguments.html}'"))
+
+
+def _entry(each: Found, index: VideoIndex, finder: Finder) -> dict[str, object]:
+    """A moment for programs."""
+    moment = each.moment
+    return {
+        **asdict(moment),
+        "video": str(index.path(moment.video)),
+        "rank": each.rank,
+        "start": clock(moment.start_s),
+        "end": clock(moment.end_s),
+        "duration_s": index.cache[moment.video].duration_s,
+        "cut": str(each.cut) if each.cut else None,
+        "model": dict(finder.facts)["model"],
+    }
 
 
 if __name__ == "__main__":

@@ -167,15 +167,25 @@ def find_moments(about: str) -> argparse.Namespace:
     """Of find_moments.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add(
-        "videos", nargs="*", type=Path, metavar="VIDEO", help="files and folders; with --index default: all that it has"
-    )
+    add("videos", nargs="*", type=Path, metavar="VIDEO",
+        help="files, folders, manifests, snippet stores; with --index default: all that it has")  # fmt: skip
     add("--query", action="append", required=True, metavar="TEXT", help="what to look for; repeat it for several")
+    add("--model", type=Path, metavar="RUN", help="run of task moments, or its checkpoint; default: nothing trained")
+    add(
+        "--encoder",
+        metavar="MODEL",
+        help="the network of the run's features: run folder or checkpoint; default: looked for",
+    )
     add("--index", type=Path, metavar="FOLDER", help="where the videos' features are kept; default: nowhere")
     add("--top", type=int, default=5, metavar="N", help="moments of each query (default: %(default)s)")
     add("--json", action="store_true", help="print JSON: a list with one entry for each moment")
+    add("--html", type=Path, metavar="FILE", help="write a page with pictures, curves and links")
+    add("--cut", type=Path, metavar="FOLDER", help="save each moment as a file of its own")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    add("--allow-outside", action="store_true", help="let paths of a manifest leave its root")
     arguments = parser.parse_args()
+    if arguments.encoder and not arguments.model:
+        parser.error("--encoder is the network of a --model's features, and no --model is named")
     if not arguments.videos and arguments.index is None:
         parser.error("no VIDEO is named, and no --index")
     if not 1 <= arguments.top <= 1000:

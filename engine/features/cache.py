@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from engine.atomic_file import atomic_write
 from engine.data.identity import change_since_index
-from engine.data.manifest import Manifest
+from engine.data.manifest import Manifest, path_as_text, path_of_text
 from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.windows import WindowGrid
@@ -198,8 +198,8 @@ class FeatureCache:
 
 def identities(manifest: Manifest) -> dict[str, Identity]:
     """Path -> what tells that the file is the same, once for each file of a manifest, in its order."""
-    columns = ("path", "file_bytes", "content_hash", "file_frames")
-    rows = zip(*(manifest.table.column(name).to_pylist() for name in columns), strict=True)
+    columns = (manifest.table.column(name).to_pylist() for name in ("file_bytes", "content_hash", "file_frames"))
+    rows = zip(manifest.paths, *columns, strict=True)
     return {path: tuple(identity) for path, *identity in rows}
 
 
@@ -214,7 +214,7 @@ def write_index(
     """Write the index at `path`, complete or not at all."""
     fields = CachedVideo.__dataclass_fields__
     columns = {name: [getattr(video, name) for video in videos] + [None] * len(failures) for name in fields}
-    columns["path"] = [*(video.path for video in videos), *failures]
+    columns["path"] = [path_as_text(path) for path in (*(video.path for video in videos), *failures)]
     columns["failure"] = [None] * len(videos) + list(failures.values())
     types = {"path": pa.string(), "duration_s": pa.float64(), "failure": pa.string()}
     arrays = {name: pa.array(values, types.get(name, pa.int64())) for name, values in columns.items()}
@@ -252,7 +252,8 @@ def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, s
 
 def _rows(table: pa.Table) -> Iterator[tuple[dict, str | None]]:
     for row in table.to_pylist():
-        yield row, row.pop("failure")
+        failure = row.pop("failure")
+        yield row | {"path": path_of_text(row["path"])}, failure
 
 
 def _mapped(path: Path) -> np.ndarray:

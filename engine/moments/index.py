@@ -1,80 +1,218 @@
 """An index of one's own videos, in no class folders: their features, brought up to date before a search.
 
-files and folders ──▶ probe (journal) ──▶ changed or new? ──▶ `extract` ──▶ `FeatureCache`
+files, folders, manifests, stores ──▶ probe (journal) ──▶ changed or new? ──▶ `extract` ──▶ `FeatureCache`
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.data.indexing import IndexSettings, build_row, probe_files
 from engine.data.journal import Failure, Journal
 from engine.data.layouts.listing import Entry
 from engine.data.layouts.walk import VideoFolder
-from engine.data.manifest import Manifest
+from engine.data.manifest import Manifest, path_of_text
+from engine.data.progress import say
+from engine.data.store.index import INDEX_NAME as STORE_NAME
+from engine.data.store.index import MANIFEST_NAME, is_stored, split_stored_name
+from engine.data.trust import check_inside
 from engine.errors import InputError
 from engine.features.cache import INDEX_NAME, FeatureCache, identities, read_index, videos_digest
 from engine.features.encoder import Encoder
-from engine.features.extract import extract
+from engine.features.extract import Work, extract
+from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute
+_SHOWN = 3  # videos named in a message
+_PROBE_S = 3600.0  # for one file: the frames of hours of video may have to be counted
 
 
-def open_index(
-    videos: Sequence[Path], folder: Path, encoder: Encoder
-) -> tuple[FeatureCache, list[str], dict[str, str]]:
+@dataclass(frozen=True)
+class FeatureKind:
+    """Which features a search needs. digest: of the network. encoder: gives it, when there is something to extract."""
+
+    digest: str
+    encoder: Callable[[], Encoder]
+    grid: WindowGrid = GRID
+    dtype: str = Work().dtype
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """Videos ready to be searched.
+
+    cache: the features. videos: those that are searched, by their names in it. failures: name -> why a video is not.
+    manifest: of the videos, where it is known.
+    """
+
+    cache: FeatureCache
+    videos: list[str]
+    failures: dict[str, str]
+    manifest: Manifest | None = None
+
+    def path(self, video: str) -> Path:
+        """Where a video lies; of a stored one, a path into its store."""
+        return self.cache.root / video
+
+    def footage(self, videos: Iterable[str], folder: Path) -> tuple[dict[str, TimedVideo], dict[str, str]]:
+        """What decoders need to know of some of the videos, whole: by name; and why others cannot be decoded.
+
+        Args:
+            folder: for the journal of a probe, where no manifest is known.
+        """
+        of_path = {str(self.path(video)): video for video in videos}
+        manifest, failures = self.manifest, {}
+        if manifest is None and of_path:
+            manifest, failures = _described(list(of_path), folder)
+        paths = [] if manifest is None else [str(manifest.root / path) for path in manifest.paths]
+        rows = [row for row, path in enumerate(paths) if path in of_path]
+        whole = {
+            of_path[str(video.path)]: (replace(video, first_frame=0, num_frames=video.file_frames), timeline)
+            for video, timeline in (timed_videos(manifest, rows) if rows else ())
+        }
+        return whole, {of_path[path]: text for path, text in failures.items()}
+
+
+def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow_outside: bool = False) -> VideoIndex:
     """Bring an index up to date: `videos` are added, files that have changed are extracted anew, those that are gone dropped.
 
-    Returns:
-        The features; the paths of `videos` that have some (of all, if none is named); path -> why a video has none.
+    Features that tools/extract_features.py has made of a manifest are searched as they are, without those of changed files.
+
+    Args:
+        videos: see `list_videos`; none: all that the index has.
 
     Raises:
-        InputError: no video can be used, or the index is of another model or was not made here.
+        InputError: no video can be used, or the index is of another model, of other windows, or not to be added to.
     """
-    named, known = list_videos(videos), []
+    named, known = list_videos(videos, allow_outside=allow_outside), []
     if (folder / INDEX_NAME).is_file():
         stamp, found, _, notes = read_index(folder)
-        if stamp.digest != encoder.digest:
-            FeatureCache(folder, digest=encoder.digest)  # says so
+        cache = FeatureCache(folder, digest=kind.digest)
         if Path(notes["root"]) != _ROOT:
-            raise InputError(f"--index: '{folder}' was made of a manifest: choose another folder")
-        known = [path for path in found if Path(path).exists()]
-    wanted = list(dict.fromkeys([*known, *named]))
+            return _of_manifest(cache, named)
+        if stamp.grid != kind.grid:
+            raise InputError(
+                f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
+            )
+        known = [path for path in found if _is_there(path)]
+    wanted = _each_once([*known, *named])
     if not wanted:
         raise InputError(
             f"no video: '{folder}' has none, and none is named" if not videos else "no video in the folders named"
         )
-    with Journal(folder / "videos.journal") as journal:
-        records = probe_files(wanted, _ROOT, journal, IndexSettings(num_workers=min(4, len(wanted))))
-    bad = {path: record.found.text for path, record in records.items() if isinstance(record.found, Failure)}
-    rows = [build_row(Entry(path, ""), record) for path, record in records.items() if path not in bad]
-    if not rows:
-        raise InputError(
-            "none of the videos can be used: " + "; ".join(f"{path}: {text}" for path, text in bad.items())
-        )
-    manifest = Manifest.from_rows(rows, _ROOT)
+    say(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
+    manifest, failures = _described(list(wanted.values()), folder)
+    if manifest is None:
+        told = [f"{path}: {text}" for path, text in list(failures.items())[:_SHOWN]]
+        raise InputError(f"none of the {len(wanted)} videos can be used: {'; '.join(told)}")
     if not _is_current(folder, manifest):
-        extract(manifest, encoder, folder, GRID)
-    cache = FeatureCache(folder, digest=encoder.digest, manifest=manifest)
-    return cache, [path for path in named or cache.videos if path in cache], bad | cache.failures
+        extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
+    cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
+    asked = [wanted[os.path.realpath(path)] for path in named] or cache.videos
+    return VideoIndex(cache, [path for path in asked if path in cache], failures | cache.failures, manifest)
 
 
-def list_videos(videos: Sequence[Path]) -> list[str]:
-    """Absolute paths of files, and of the video files below folders, each once.
+def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> list[str]:
+    """Absolute paths of files, of the video files below folders, and of the videos of manifests and stores, each once.
+
+    A store is named by its folder, its index or its manifest; what is in it by paths into its index.
+
+    Args:
+        allow_outside: a manifest may name files that do not lie under its root.
 
     Raises:
-        InputError: a path is not there.
+        InputError: a path is not there, or is no manifest that can be read.
     """
-    found: dict[str, None] = {}
+    found: list[str] = []
     for video in videos:
         if not video.exists():
             raise InputError(f"no video at '{video}'")
-        path = video.absolute()
-        found |= (
-            dict.fromkeys(str(path / each) for each in VideoFolder(path).paths) if path.is_dir() else {str(path): None}
+        store = video.parent if video.name == STORE_NAME else video
+        if (store / STORE_NAME).is_file():
+            found += _listed(store / MANIFEST_NAME, allow_outside)
+        elif video.is_dir():
+            found += [str(video.absolute() / each) for each in VideoFolder(video).paths]
+        elif _is_manifest(video):
+            found += _listed(video, allow_outside)
+        else:
+            found.append(str(video.absolute()))
+    return list(_each_once(found).values())
+
+
+def _listed(path: Path, allow_outside: bool) -> list[str]:
+    """The absolute paths of a manifest's videos."""
+    manifest = Manifest.load(path)
+    if not allow_outside:
+        check_inside(manifest)
+    return [str(manifest.root.absolute() / each) for each in manifest.paths]
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return path.suffix == ".parquet" or file.read(4) == b"PAR1"
+    except OSError:  # whoever opens it as a video says why
+        return False
+
+
+def _each_once(paths: Iterable[str]) -> dict[str, str]:
+    """Real path -> the first of its names."""
+    found: dict[str, str] = {}
+    for path in paths:
+        found.setdefault(os.path.realpath(path), path)
+    return found
+
+
+def _is_there(path: str) -> bool:
+    stored = split_stored_name(path)
+    return Path(stored[0] if stored else path).exists()
+
+
+def _described(paths: Sequence[str], folder: Path) -> tuple[Manifest | None, dict[str, str]]:
+    """A manifest of these files and stored videos, None if none can be used; and why others cannot."""
+    plain = [path for path in paths if not is_stored(path)]
+    rows, failures = _stored_rows([path for path in paths if is_stored(path)])
+    with Journal(folder / "videos.journal") as journal:
+        settings = IndexSettings(num_workers=min(4, len(plain)), time_limit_s=_PROBE_S)
+        records = probe_files(plain, _ROOT, journal, settings) if plain else {}
+    for path, record in records.items():
+        if isinstance(record.found, Failure):
+            failures[path] = record.found.text
+        else:
+            rows.append(build_row(Entry(path, ""), record))
+    return Manifest.from_rows(rows, _ROOT) if rows else None, failures
+
+
+def _stored_rows(paths: Sequence[str]) -> tuple[list[dict[str, object]], dict[str, str]]:
+    """What the stores say of these videos of theirs, and why others are not to be had."""
+    rows: list[dict[str, object]] = []
+    failures = dict.fromkeys(paths, "its store has no such video")
+    for store in dict.fromkeys(Path(split_stored_name(path)[0]).parent for path in paths):
+        for row in Manifest.load(store / MANIFEST_NAME).table.to_pylist():
+            path = str(store / path_of_text(row["path"]))
+            if failures.pop(path, None) is not None:
+                rows.append(row | {"path": path})
+    return rows, failures
+
+
+def _of_manifest(cache: FeatureCache, named: Sequence[str]) -> VideoIndex:
+    """The features of a manifest's videos, which only tools/extract_features.py adds to."""
+    if named:
+        raise InputError(
+            f"--index: '{cache.folder}' was made of a manifest: name no VIDEO to search all of it, or choose another folder"
         )
-    return list(found)
+    failures = dict(cache.failures)
+    for video in cache.videos:
+        try:
+            change = cache.change(video)
+        except OSError:
+            change = "the file is missing"
+        if change:
+            failures[video] = f"{change.partition(':')[0]}: run tools/extract_features.py again"
+    return VideoIndex(cache, [video for video in cache.videos if video not in failures], failures)
 
 
 def _is_current(folder: Path, manifest: Manifest) -> bool:

@@ -59,12 +59,34 @@ class MomentFinder:
         return [merged(np.concatenate(each), count, self.config.max_overlap) for each in found]
 
     @torch.inference_mode()
-    def _search(self, pairs: Sequence[tuple[Segments, np.ndarray]], count: int) -> np.ndarray:
+    def relevance(self, segments: Segments, tokens: np.ndarray) -> np.ndarray:
+        """How likely each segment is in the moment, 0 to 1: float64 [T]; where parts overlap, the mean of both.
+
+        By the second task, or, in a model that has not learnt it, by start and end: begun, and not yet over.
+        """
+        total, times = np.zeros(len(segments)), np.zeros(len(segments))
+        cut = parts(len(segments), self.config.segments)
+        for begin in range(0, len(cut), _BATCH):
+            some = cut[begin : begin + _BATCH]
+            start, end, inside = self._logits([(segments.part(*part), tokens) for part in some])
+            begun, over = start.double().softmax(1).cumsum(1), end.double().softmax(1).flip(1).cumsum(1).flip(1)
+            likely = (inside.double().sigmoid() if self.config.frame_weight else begun * over).cpu().numpy()
+            for (first, last), row in zip(some, likely, strict=True):
+                total[first:last] += row[: last - first]
+                times[first:last] += 1
+        return total / times
+
+    def _logits(self, pairs: Sequence[tuple[Segments, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         video, is_segment = padded([seen.features for seen, _ in pairs], self.device, self.precision.weights)
         query, is_token = padded([tokens for _, tokens in pairs], self.device, self.precision.weights)
         with self.precision.autocast(self.device):
-            logits = self.network(video, is_segment, query, is_token)
-        edges = np.stack([np.pad(s.edges, (0, video.shape[1] + 1 - len(s.edges)), mode="edge") for s, _ in pairs])
+            return self.network(video, is_segment, query, is_token)
+
+    @torch.inference_mode()
+    def _search(self, pairs: Sequence[tuple[Segments, np.ndarray]], count: int) -> np.ndarray:
+        logits = self._logits(pairs)
+        width = logits[0].shape[1] + 1
+        edges = np.stack([np.pad(seen.edges, (0, width - len(seen.edges)), mode="edge") for seen, _ in pairs])
         scale = self.config.frame_score if self.config.frame_weight else 0.0
         how = {"frame_score": scale, "count": count, "max_overlap": self.config.max_overlap}
         return best_moments(logits, torch.from_numpy(edges).to(self.device), **how).cpu().numpy()

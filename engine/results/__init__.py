@@ -5,4 +5,5 @@ table      text, Markdown, CSV                           tables     of test sets
 figures    colours, sizes, PNG                           pictures   of results and clips      plots   of experiments
 labels     names beside points and titles that fit       scripts    names in any script in a PNG
 tsne       points on a plane                             visual_report   one HTML file, and the same in TensorBoard
+html_page  any page: escaped, self-contained             moment_page     found moments as one HTML file
 """

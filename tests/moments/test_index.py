@@ -1,18 +1,30 @@
 """An index of one's own videos, and what is found in it."""
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 
+from engine.data.manifest import Manifest
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
-from engine.moments.index import open_index
+from engine.features.extract import extract
+from engine.features.windows import WindowGrid
+from engine.moments.index import FeatureKind, open_index
 from engine.moments.objects import find_moments, likeliest_videos, nearest_videos
 from tests.features.small_set import FrameReader, write_set
 
 
 class OtherReader(FrameReader):
     name, digest = "other", "f" * 16
+
+
+def opened(videos, folder, reader, **options):
+    """(features, videos, failures) of an index of this reader's features."""
+    index = open_index(videos, folder, FeatureKind(reader.digest, lambda: reader), **options)
+    return index.cache, index.videos, index.failures
 
 
 @pytest.fixture
@@ -25,35 +37,104 @@ def test_an_index_grows_takes_changed_files_anew_and_drops_what_is_gone(home):
     shown, out = home / "set" / "shown", home / "index"
     a, b = (str(shown / name) for name in ("a.mp4", "b.mp4"))
     (shown / "broken.mp4").write_bytes(b"no video")
-    cache, videos, bad = open_index([shown], out, FrameReader())
+    cache, videos, bad = opened([shown], out, FrameReader())
     assert videos == [a, b] and list(bad) == [str(shown / "broken.mp4")]
     assert cache[b].end_s[-1] == pytest.approx(2.0) and len(cache[b].features) == 4
     before = cache[b].features.copy()
     c = shown / "c.mp4"
     shutil.copy(shown / "a.mp4", c)
     reader = FrameReader()
-    cache, videos, bad = open_index([c], out, reader)
+    cache, videos, bad = opened([c], out, reader)
     assert videos == [str(c)] and set(cache.videos) == {a, b, str(c)} and not bad
     assert sum(reader.batches) == len(cache[str(c)].features)
     reader = FrameReader()
-    assert set(open_index([], out, reader)[1]) == {a, b, str(c)} and not reader.batches
+    assert set(opened([], out, reader)[1]) == {a, b, str(c)} and not reader.batches
     write_set(home, {"b.mp4": 40}, first=7)
     c.unlink()
-    cache, videos, _ = open_index([], out, FrameReader())
+    cache, videos, _ = opened([], out, FrameReader())
     assert set(videos) == {a, b}
     assert len(cache[b].features) == 4 and not np.array_equal(cache[b].features, before)
 
 
 def test_what_cannot_be_used_is_refused(home):
     shown, out = home / "set" / "shown", home / "index"
-    open_index([shown], out, FrameReader())
+    opened([shown], out, FrameReader())
     with pytest.raises(InputError, match="are of the model reader, digest 0123456789ab, not of ffffffffffff"):
-        open_index([shown], out, OtherReader())
+        opened([shown], out, OtherReader())
     (home / "empty.mp4").write_bytes(b"")
-    with pytest.raises(InputError, match=r"none of the videos can be used: .*empty\.mp4"):
-        open_index([home / "empty.mp4"], home / "new", FrameReader())
+    with pytest.raises(InputError, match=r"none of the 1 videos can be used: .*empty\.mp4"):
+        opened([home / "empty.mp4"], home / "new", FrameReader())
     with pytest.raises(InputError, match="no video at"):
-        open_index([home / "nowhere.mp4"], out, FrameReader())
+        opened([home / "nowhere.mp4"], out, FrameReader())
+
+
+def test_a_manifest_or_store_is_searched_and_a_video_named_twice_counts_once(home):
+    shown, out = home / "set" / "shown", home / "index"
+    a, b = (str(shown / name) for name in ("a.mp4", "b.mp4"))
+    (home / "link.mp4").symlink_to(a)
+    ingest(Manifest.load(home / "videos.parquet"), home / "store", StoreSettings(short_side=64, gop=8), WorkSettings())
+    named = [home / "videos.parquet", shown, shown / ".." / "shown" / "a.mp4", home / "link.mp4"]
+    cache, videos, bad = opened(named, out, FrameReader())
+    assert videos == [a, b] and not bad and len(cache) == 2
+    for place in ("store", "store/store.index", "store/manifest.parquet"):
+        reader = FrameReader()
+        cache, stored, bad = opened([home / place, home / "store"], out, reader)
+        assert [path.rpartition("/")[2] for path in stored] == ["a.mp4#0", "b.mp4#1"] and not bad and len(cache) == 4
+        assert np.allclose(cache[stored[1]].features, cache[b].features)
+        assert bool(reader.batches) == (place == "store")
+    index = open_index([], out, FeatureKind(FrameReader.digest, FrameReader))
+    assert set(index.videos) == {a, b, *stored}
+    footage, lost = index.footage([b, stored[1]], home)
+    assert not lost and [video.num_frames for video, _ in footage.values()] == [50, 50]
+    shutil.rmtree(home / "store")
+    assert set(opened([], out, FrameReader())[1]) == {a, b}
+
+
+def test_names_that_are_no_text_are_searched_and_found_again(home):
+    shown, out = home / "set" / "shown", home / "index"
+    odd, broken = (str(shown / os.fsdecode(name)) for name in (b"caf\xe9\n.mp4", b"\xff.mp4"))
+    shutil.copy(shown / "a.mp4", odd)
+    (shown / os.fsdecode(b"\xff.mp4")).write_bytes(b"no video")
+    cache, videos, bad = opened([shown], out, FrameReader())
+    assert odd in videos and list(bad) == [broken]
+    reader = FrameReader()
+    cache, again, _ = opened([], out, reader)
+    assert set(again) == set(videos) and not reader.batches and len(cache[odd].features)
+
+
+def test_videos_of_a_manifest_that_are_gone_or_outside_are_told(home):
+    manifest, shown = home / "videos.parquet", home / "set" / "shown"
+    (shown / "a.mp4").unlink()
+    _, videos, bad = opened([manifest], home / "index", FrameReader())
+    assert videos == [str(shown / "b.mp4")] and "No such file" in bad[str(shown / "a.mp4")]
+    (home / "b.mp4").symlink_to(shown / "b.mp4")
+    (shown / "b.mp4").rename(home / "elsewhere.mp4")
+    with pytest.raises(InputError, match=r"none of the 2 videos can be used: .*a\.mp4: .*b\.mp4: "):
+        opened([manifest], home / "new", FrameReader())
+    (shown / "b.mp4").symlink_to(home / "elsewhere.mp4")
+    with pytest.raises(InputError, match=r"names '.*b\.mp4', which leaves its root"):
+        opened([manifest], home / "index", FrameReader())
+    assert opened([manifest], home / "index", FrameReader(), allow_outside=True)[1] == [str(shown / "b.mp4")]
+    (home / "no.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="is not a readable Parquet file"):
+        opened([home / "no.parquet"], home / "index", FrameReader())
+
+
+def test_features_of_a_manifest_are_searched_as_they_are(home):
+    out, shown = home / "features", home / "set" / "shown"
+    extract(Manifest.load(home / "videos.parquet"), FrameReader(), out, WindowGrid(8, 4))
+    with pytest.raises(InputError, match="was made of a manifest: name no VIDEO"):
+        opened([shown], out, FrameReader())
+    index = open_index([], out, FeatureKind(FrameReader.digest, FrameReader))
+    a, b = index.videos
+    assert not index.failures and index.path(b) == shown / "b.mp4"
+    footage, lost = index.footage([b], home)
+    assert not lost and footage[b][0].file_frames == 50
+    (shown / "a.mp4").unlink()
+    write_set(home, {"b.mp4": 40}, first=7)
+    write_set(home, {"a.mp4": 30})
+    index = open_index([], out, FeatureKind(FrameReader.digest, FrameReader))
+    assert index.videos == [a] and "run tools/extract_features.py again" in index.failures[b]
 
 
 class ManyVideos:

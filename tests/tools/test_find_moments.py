@@ -1,27 +1,70 @@
 """tools/find_moments.py as a user runs it."""
 
 import json
+import re
 
+import av
+import numpy as np
 import pytest
 
 from tests.encoded import fade, write_colors
+from tests.moments.small_finder import write_moment_run
 from tests.small_run import call_tool
 
 
-def test_moments_are_found_without_any_training(tmp_path, monkeypatch, capsys):
-    write_colors(tmp_path / "v" / "sea.mp4", fade((0, 40, 220), (10, 90, 160), 75))
-    (tmp_path / "v" / "broken.mp4").write_bytes(b"no video")
-    words = (tmp_path / "v", "--index", tmp_path / "i", "--query", "the open sea", "--query", "a dog")
-    assert call_tool("find_moments.py", *words, "--json", "--top", 2, monkeypatch=monkeypatch) == 1
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """v/: a video of the sea whose name is hostile, one without frames, one that is none; and a run of moments."""
+    root = tmp_path_factory.mktemp("find")
+    write_colors(root / "v" / "<b>sea #1.mp4", fade((0, 40, 220), (10, 90, 160), 75))
+    (root / "v" / "broken.mp4").write_bytes(b"no video")
+    with av.open(str(root / "v" / "sound.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 48_000
+        container.mux([*sound.encode(frame), *sound.encode(None)])
+    write_moment_run(root / "runs")
+    return root
+
+
+def test_moments_are_found_shown_and_cut_without_any_training(home, tmp_path, monkeypatch, capsys):
+    sea = home / "v" / "<b>sea #1.mp4"
+    words = ("--index", tmp_path / "i", "--query", "the open sea", "--query", "a dog", "--query", "a dog", "--top", 2)
+    results = ("--json", "--html", tmp_path / "out" / "p.html", "--cut", tmp_path / "cuts")
+    assert call_tool("find_moments.py", home / "v", sea, *words, *results, monkeypatch=monkeypatch) == 1
     shown = capsys.readouterr()
     found = json.loads(shown.out)
-    assert {moment["query"] for moment in found} == {"the open sea", "a dog"}
+    assert [moment["query"] for moment in found] == ["the open sea"] * 2 + ["a dog"] * 2
+    assert [moment["rank"] for moment in found] == [1, 2, 1, 2]
     for moment in found:
-        assert moment["video"] == str(tmp_path / "v" / "sea.mp4")
-        assert 0 <= moment["start_s"] < moment["end_s"] <= 3.01 and -1 < moment["score"] < 1
-    assert "broken.mp4: " in shown.err
-    assert call_tool("find_moments.py", *words[1:], monkeypatch=monkeypatch) == 0
+        assert moment["video"] == str(sea) and moment["duration_s"] == pytest.approx(3, abs=0.01)
+        assert 0 <= moment["start_s"] < moment["end_s"] <= moment["duration_s"] and -1 < moment["score"] < 1
+        assert re.fullmatch(r"0:00:0\d\.\d", moment["start"]) and "none" in moment["model"]
+        with av.open(moment["cut"]) as container:
+            frames = sum(1 for _ in container.decode(video=0))
+        assert frames == pytest.approx(25 * (moment["end_s"] - moment["start_s"]), abs=1.01)
+    assert sorted(path.name for path in (tmp_path / "cuts").iterdir())[0].startswith("a-dog_01_b-sea-1_0.00.0")
+    page = (tmp_path / "out" / "p.html").read_text(encoding="utf-8")
+    assert "<b>sea" not in page and page.count("<polyline") == 2 and f"#t={found[0]['start_s']:.2f}," in page
+    assert "/v/%3Cb%3Esea%20%231.mp4#t=" in page and page.count("data:image/jpeg") >= 4 and "2 videos were not" in page
+    for name in ("broken.mp4", "sound.mp4: only audio"):
+        assert name in shown.err and name.split(":")[0] in page
+    assert call_tool("find_moments.py", *words, monkeypatch=monkeypatch) == 0
     assert "0:00:0" in capsys.readouterr().out
+    trained = ("--index", tmp_path / "i", "--model", home / "runs" / "moments", "--query", "a dog")
+    assert call_tool("find_moments.py", *trained, monkeypatch=monkeypatch) == 2
+    assert "are of the model objects, digest" in capsys.readouterr().err
+
+
+def test_a_trained_run_finds_moments(home, tmp_path, monkeypatch, capsys):
+    sea = home / "v" / "<b>sea #1.mp4"
+    words = (sea, "--model", home / "runs" / "moments", "--query", "a boat on the sea", "--html", tmp_path / "p.html")
+    assert call_tool("find_moments.py", *words, "--json", "--top", 3, monkeypatch=monkeypatch) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found[0]["model"] == "moments/best.pt (step 5)" and [moment["rank"] for moment in found] == [1, 2, 3]
+    assert all(0 <= m["start_s"] < m["end_s"] <= m["duration_s"] and m["cut"] is None for m in found)
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "864 training queries of x.moments.parquet" in page and "probability, from 0.00 to 1.00" in page
 
 
 @pytest.mark.parametrize(
@@ -33,10 +76,19 @@ def test_moments_are_found_without_any_training(tmp_path, monkeypatch, capsys):
         (("--query", "a dog"), "no VIDEO is named, and no --index"),
         (("{v}", "--query", "a dog", "--top", "0"), "--top is 0: it must be from 1 to 1000"),
         (("{v}", "--query", "a dog", "--index", "/proc/index"), "--index: cannot write into '/proc/index'"),
+        (("{v}", "--query", "a dog", "--cut", "{v}/broken.mp4/cuts"), "--cut: cannot write into '{v}/broken.mp4/cuts'"),
+        (("{v}", "--query", "a dog", "--cut", "/proc/cuts"), "--cut: cannot write into '/proc/cuts'"),
+        (("{v}", "--query", "a dog", "--html", "/proc/p.html"), "--html: cannot write into '/proc'"),
+        (("{v}", "--query", "a dog", "--html", "{v}/broken.mp4"), "is no name of a page: give one that ends in .html"),
+        (("{v}", "--query", "a dog", "--encoder", "x"), "no --model is named"),
+        (("{v}", "--query", "a dog", "--model", "{v}/none"), "'{v}/none'"),
+        (("{v}", "--query", "a dog", "--model", "{v}/../runs/network"), "only a model of moments finds them"),
+        (("{v}", "--query", "qzxw vvkjq", "--model", "{v}/../runs/moments"), "none of its words (qzxw, vvkjq) is in"),
+        (("{v}/broken.mp4", "--query", "a dog", "--model", "{v}/../runs/moments"), "none of the 1 videos can be used"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, words, told, monkeypatch, capsys):
-    words = [word.format(v=tmp_path) for word in words]
+def test_bad_input_is_one_line(home, words, told, monkeypatch, capsys):
+    words = [word.format(v=home / "v") for word in words]
     assert call_tool("find_moments.py", *words, monkeypatch=monkeypatch) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and told.format(v=tmp_path) in error
+    assert error.startswith("error: ") and error.count("\n") == 1 and told.format(v=home / "v") in error

@@ -8,6 +8,7 @@ import contextlib
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import chain
 
 import av
@@ -59,6 +60,11 @@ class FileFrames:
     def start_s(self) -> float:
         """The time stamp of the container's start, seconds: what a player shows as zero."""
         return (self._container.start_time or 0) / av.time_base
+
+    @property
+    def pixel_shape(self) -> Fraction:
+        """Width over height of a pixel, as stored."""
+        return self._stream.sample_aspect_ratio or Fraction(1)
 
     def allow(self, seconds: float) -> None:
         """Put the deadline off to so long from now."""

@@ -100,7 +100,7 @@ def normalise_file(
             return Failure("changed", reason)
         with open_video(path, time_limit_s=time_limit_s) as container:
             taken = _taken(_frames(container, source.num_frames, deadline), frames_taken(source, settings))
-            pictures = map(_Canvas(settings.short_side, source.rotation), taken)
+            pictures = map(Canvas(settings.short_side, source.rotation), taken)
             return _encode(pictures, output_rate(source.fps, settings), settings)
     except _Refused as error:
         return error.failure
@@ -135,7 +135,7 @@ def even_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return (short_side, scaled) if width <= height else (scaled, short_side)
 
 
-class _Canvas:
+class Canvas:
     """Brings frames to the size of the first: scaled, yuv420p of limited range, turned upright."""
 
     def __init__(self, short_side: int, rotation: int) -> None:

@@ -28,16 +28,7 @@ def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS)
     Raises:
         av.FFmpegError: it cannot be opened.
     """
-    try:
-        container = av.open(
-            f"file:{path}",  # a name may hold a colon
-            # FFmpeg goes by the content: a playlist called x.mp4 would be played as the files that it names, on the network too.
-            container_options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
-            metadata_errors="replace",
-            timeout=time_limit_s,
-        )
-    except av.error.ArgumentError as error:  # how FFmpeg puts it that the format is not in the list
-        raise av.error.ArgumentError(error.errno, _NO_CONTAINER, error.filename) from error
+    container = open_container(path, time_limit_s=time_limit_s)
     wanted = video_stream(container)
     for stream in container.streams:
         if stream is not wanted:
@@ -47,6 +38,24 @@ def open_video(path: Path, *, time_limit_s: float, max_pixels: int = MAX_PIXELS)
         # With room for the margin that FFmpeg counts.
         wanted.codec_context.options = {"max_pixels": str(2 * max_pixels + 2**16)}
     return container
+
+
+def open_container(path: Path, *, time_limit_s: float) -> InputContainer:
+    """Open a file for reading, with all of its streams; see `open_video`.
+
+    Raises:
+        av.FFmpegError: it cannot be opened.
+    """
+    try:
+        return av.open(
+            f"file:{path}",  # a name may hold a colon
+            # FFmpeg goes by the content: a playlist called x.mp4 would be played as the files that it names, on the network too.
+            container_options={"protocol_whitelist": "file", "format_whitelist": _CONTAINERS},
+            metadata_errors="replace",
+            timeout=time_limit_s,
+        )
+    except av.error.ArgumentError as error:  # how FFmpeg puts it that the format is not in the list
+        raise av.error.ArgumentError(error.errno, _NO_CONTAINER, error.filename) from error
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:

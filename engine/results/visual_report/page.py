@@ -1,38 +1,23 @@
-"""The report as one HTML file: nothing is fetched, nothing runs, and every name in it is escaped.
+"""The report as one HTML file, see `html_page`."""
 
-Names of classes and files come from others. Jinja escapes whatever the template prints (autoescape), control
-characters are spelt out, and the page forbids scripts and every request by its Content-Security-Policy.
-"""
-
-import base64
-import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from PIL import Image
-
-from engine import __version__
-from engine.atomic_file import atomic_write
 from engine.config import OverlapConfig
 from engine.data.sources import DataSet
 from engine.generalised import GeneralisedResult
 from engine.results.accuracy import SetResult
+from engine.results.html_page import render_page, write_html
 from engine.results.record import Results
 from engine.results.visual_report import charts
 from engine.results.visual_report.findings import Findings, find
 from engine.results.visual_report.run_folder import RunFacts
-from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.overlap import NamedClasses, Words
 
-_FOLDER = Path(__file__).parent
-_JPEG_QUALITY = 85
+_TEMPLATE = Path(__file__).parent / "page.html"
 _MANY = 30  # classes from which on the table is folded
 
 
@@ -96,42 +81,17 @@ def look(
 
 def write_page(report: Report, path: Path) -> None:
     """Write the page to `path`, complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as partial:
-        partial.write_text(render(report), encoding="utf-8")
+    write_html(render(report), path)
 
 
 def render(report: Report) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalize,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "jpeg": _jpeg, "sorted_classes": _sorted_classes}
-    css = (_FOLDER / "page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
-        report=report, charts=charts, css=Markup(css), css_hash=digest, version=__version__, many=_MANY
-    )
-
-
-def _finalize(value: object) -> object:
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    filters = {"percent": _percent, "sorted_classes": _sorted_classes}
+    return render_page(_TEMPLATE, filters, report=report, charts=charts, many=_MANY)
 
 
 def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
-
-
-def _jpeg(frame: np.ndarray) -> str:
-    """A frame, uint8 [H, W, 3], as a data URI."""
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _sorted_classes(findings: Findings) -> list[dict[str, Any]]:

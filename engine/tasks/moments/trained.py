@@ -16,23 +16,34 @@ from engine.moments.search import MomentFinder
 from engine.precision import choose_precision
 from engine.schema import parse
 
-FIELDS = ("features", "features_digest", "video_dim", "query_dim")  # of a checkpoint, beside those that every one has
+# Of a checkpoint, beside those that every one has.
+FIELDS = ("features", "features_digest", "video_dim", "query_dim", "num_queries")
 
 
 @dataclass(frozen=True)
 class LoadedFinder:
-    """finder: ready to search. stamp: of the features that it was trained with. path: the checkpoint."""
+    """finder: ready to search. stamp: of the features that it was trained with. path: the checkpoint.
+
+    name, seen: what it is called, and what it was trained on, for the user.
+    """
 
     finder: MomentFinder
     stamp: Stamp
     path: Path
+    name: str
+    seen: str
 
     def check(self, stamp: Stamp) -> None:
-        """Refuse features that are of another kind than those it was trained with.
+        """Refuse features that are of another kind than those it was trained with: of another model, or of other windows.
 
         Raises:
             InputError: they are.
         """
+        if stamp.grid != self.stamp.grid and stamp.digest == self.stamp.digest:
+            raise InputError(
+                f"'{self.path}' was trained with features of windows {self.stamp.grid}; these are of {stamp.grid}: "
+                "extract them with those"
+            )
         if stamp.digest != self.stamp.digest or stamp.width != self.stamp.width:
             raise InputError(
                 f"'{self.path}' was trained with features of the model {self.stamp.model}, digest {self.stamp.digest[:12]}; "
@@ -66,4 +77,7 @@ def load_finder(path: Path, device: torch.device) -> LoadedFinder:
     except RuntimeError as error:
         raise InputError(f"checkpoint '{file}' holds other weights than its config describes: {error}") from error
     finder = MomentFinder(network.to(device).eval(), queries, config.moments, device, choose_precision("fp32", device))
-    return LoadedFinder(finder, Stamp.of(state["features"]), file)
+    name = f"{file.resolve().parent.parent.name}/{file.name} (step {state['step']})"
+    of = config.moments.annotations or (config.moments.drawn and f"videos drawn into {config.moments.drawn.folder}")
+    seen = f"{state['num_queries']:,} training queries of {of}"
+    return LoadedFinder(finder, Stamp.of(state["features"]), file, name, seen)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from engine.generalised import GeneralisedResult
 from engine.metrics import evaluate_embeddings
+from engine.results import html_page
 from engine.results.accuracy import Accuracy
 from engine.results.visual_report import charts
 from engine.results.visual_report.findings import Findings
@@ -178,7 +179,7 @@ def test_charts_keep_their_size_on_a_phone_and_ticks_have_a_legend(page):
 
 
 def page_css() -> str:
-    return Path(charts.__file__).with_name("page.css").read_text(encoding="utf-8")
+    return Path(html_page.__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 def test_a_chart_leaves_room_for_wide_signs():

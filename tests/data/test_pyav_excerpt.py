@@ -1,0 +1,172 @@
+"""Excerpts: exactly the frames of some seconds, at their times, upright, with the sound of these seconds, or nothing at all."""
+
+import itertools
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+
+from engine.data.batch import ClipFormat
+from engine.data.indexing import index_folder
+from engine.data.manifest import Manifest
+from engine.data.pyav.encode import write_video
+from engine.data.pyav.excerpt import write_excerpt
+from engine.data.pyav.files import Unusable
+from engine.data.pyav.in_order import InOrderDecoder
+from engine.data.pyav.probe import probe
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
+from engine.features.reading import timed_videos
+from tests.data.videos import describe, numbered_frame, numbers
+
+COUNT, SIZE, RATE = 60, (96, 64), 48_000
+CLIP = ClipFormat(num_frames=1, short_side=64, crop=64)
+UNEVEN = [round(0.04 * place + 0.015 * (place % 3), 3) for place in range(COUNT)]
+KINDS = {
+    "constant.mp4": {"options": {"bf": "3"}},
+    "variable.mp4": {"times": UNEVEN},
+    "variable.mkv": {"times": UNEVEN, "options": {"bf": "2"}},
+    "one_key.avi": {"gop": 250, "options": {"bf": "0"}},
+    "turned.mov": {"rotation": 90},
+    "upside_down.mp4": {"rotation": 180},
+    "full_range.mp4": {"full_range": True, "colorspace": "bt709"},
+    "odd.mkv": {"pixel_format": "yuv444p", "size": (97, 65)},
+    "ten_bits.mkv": {"pixel_format": "yuv420p10le"},
+}
+
+
+def write(path, size=SIZE, gop=12, **options):
+    write_video(path, (numbered_frame(number, *size) for number in range(COUNT)), gop=gop, **options)
+    return describe(path), probe(path).timeline
+
+
+def read(path):
+    """Each frame's start and the number it carries, the end, and the size."""
+    video, timeline = describe(path), probe(path).timeline
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return timeline.times(), numbers(np.stack(frames)), video.displayed_size
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_excerpt_has_the_frames_of_its_seconds_and_no_others(tmp_path, name):
+    video, timeline = write(tmp_path / name, **KINDS[name])
+    times = timeline.times()
+    start_s, end_s = times[17], times[41]
+    assert write_excerpt(video, timeline, start_s, end_s, tmp_path / "cut.mp4") is False
+    found, shown, size = read(tmp_path / "cut.mp4")
+    assert np.allclose(found, times[17:42] - times[17], atol=1e-3)
+    if video.rotation % 180 == 0:
+        assert size == tuple(side // 2 * 2 for side in video.displayed_size)
+        assert shown == list(range(17, 41)) or video.rotation
+    else:
+        assert size == (SIZE[1], SIZE[0])
+    pixels = [get() for _, _, get in itertools.islice(InOrderDecoder(CLIP).frames(video, timeline), 17, 41)]
+    cut = describe(tmp_path / "cut.mp4")
+    again = [get() for _, _, get in InOrderDecoder(CLIP).frames(cut, probe(cut.path).timeline)]
+    difference = np.abs(np.stack(pixels).astype(int) - np.stack(again))
+    assert len(pixels) == len(again) and difference.mean(axis=(1, 2, 3)).max() < 8
+    with av.open(str(cut.path)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        tag = container.streams.video[0].codec_context.colorspace
+    assert tag == (1 if "colorspace" in KINDS[name] else 2)
+
+
+def test_whatever_is_asked_lies_in_the_video_and_is_a_frame_at_least(tmp_path):
+    video, timeline = write(tmp_path / "a.mp4")
+    for (start_s, end_s), wanted in {
+        (0.0, 99.0): range(COUNT), (1.001, 1.002): [25], (2.39, 2.4): [59], (5.0, 6.0): [59], (0.0, 0.04): [0],
+    }.items():  # fmt: skip
+        write_excerpt(video, timeline, start_s, end_s, tmp_path / "cut.mp4")
+        assert read(tmp_path / "cut.mp4")[1] == list(wanted)
+
+
+def test_pixels_that_are_not_square_stay_so(tmp_path):
+    video, timeline = write(tmp_path / "a.mkv", options={"x264-params": "sar=4/3"})
+    for rotation, shape in ((0, (4, 3)), (90, (3, 4))):
+        write_excerpt(replace(video, rotation=rotation), timeline, 0, 1, tmp_path / "cut.mp4")
+        with av.open(str(tmp_path / "cut.mp4")) as container:
+            found = container.streams.video[0].sample_aspect_ratio
+        assert (found.numerator, found.denominator) == shape
+
+
+def with_sound(source, target, starts_s=0.0, layout="stereo"):
+    """The video with a tone that is loud from second 1.0 on; the sound begins at `starts_s`."""
+    moments = np.arange(int(2.4 * RATE)) / RATE
+    tone = np.where(moments >= 1.0, 0.8, 0.01) * np.sin(2 * np.pi * 440 * moments)
+    with av.open(str(source)) as pictures, av.open(str(target), "w") as container:
+        stream = pictures.streams.video[0]
+        copied = container.add_stream_from_template(stream)
+        sound = container.add_stream("aac", rate=RATE, layout=layout)
+        for packet in pictures.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copied
+                container.mux(packet)
+        samples = np.tile(tone.astype(np.float32), (2 if layout == "stereo" else 1, 1))[:, round(starts_s * RATE) :]
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
+        frame.sample_rate, frame.pts = RATE, round(starts_s * RATE)
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+
+
+@pytest.mark.parametrize(("name", "starts_s", "layout"), [("s.mp4", 0.0, "stereo"), ("s.mkv", 0.9, "mono")])
+def test_sound_stays_with_its_pictures(tmp_path, name, starts_s, layout):
+    write(tmp_path / "silent.mp4")
+    with_sound(tmp_path / "silent.mp4", tmp_path / name, starts_s, layout)
+    video, timeline = describe(tmp_path / name), probe(tmp_path / name).timeline
+    assert write_excerpt(video, timeline, 0.8, 1.6, tmp_path / "cut.mp4") is True
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        parts = [(frame.time, frame.to_ndarray()[0]) for frame in container.decode(audio=0)]
+    loud = [at_s + np.flatnonzero(np.abs(part) > 0.3)[0] / RATE for at_s, part in parts if np.abs(part).max() > 0.3]
+    assert loud[0] == pytest.approx(0.2, abs=0.03)
+    assert parts[-1][0] + len(parts[-1][1]) / RATE == pytest.approx(0.8, abs=0.03)
+    assert read(tmp_path / "cut.mp4")[1] == list(range(20, 40))
+    assert write_excerpt(video, timeline, 0.0, 0.4, tmp_path / "early.mp4") is (starts_s == 0.0)
+
+
+def test_sound_lasts_as_long_as_the_last_picture(tmp_path):
+    write_video(tmp_path / "slow.mp4", (numbered_frame(number, *SIZE) for number in range(3)), fps=1)
+    with_sound(tmp_path / "slow.mp4", tmp_path / "s.mp4")
+    video, timeline = describe(tmp_path / "s.mp4"), probe(tmp_path / "s.mp4").timeline
+    assert write_excerpt(video, timeline, 0.0, 2.0, tmp_path / "cut.mp4") is True
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) / RATE == pytest.approx(2.0, abs=0.03)
+
+
+def test_sound_is_found_where_a_seek_lands_within_a_packet_of_it(shared_data, tmp_path):
+    path = shared_data / "decode_pack" / "meta-pytorch__torchcodec__sine_stereo_mp2.mpg"
+    video, timeline = describe(path), probe(path).timeline
+    assert write_excerpt(video, timeline, 1.8, 2.6, tmp_path / "cut.mp4") is True
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        sound = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert len(sound) / RATE == pytest.approx(0.84, abs=0.03)  # 21 frames show something of these seconds
+    assert all(np.abs(part).max() > 0.01 for part in np.array_split(sound[4800:-4800], 4))
+
+
+def test_an_excerpt_of_a_stored_video(tmp_path):
+    (tmp_path / "set" / "shown").mkdir(parents=True)
+    write(tmp_path / "set" / "shown" / "a.mp4")
+    index_folder(tmp_path / "set", tmp_path / "set.parquet")
+    settings = StoreSettings(short_side=64, gop=8, preset="veryfast")
+    ingest(Manifest.load(tmp_path / "set.parquet"), tmp_path / "store", settings, WorkSettings(num_workers=0))
+    ((video, timeline),) = timed_videos(Manifest.load(tmp_path / "store" / "manifest.parquet"), [0])
+    assert write_excerpt(video, timeline, 0.8, 1.6, tmp_path / "cut.mp4") is False
+    assert read(tmp_path / "cut.mp4")[1] == list(range(20, 40))
+
+
+def test_what_cannot_be_cut_is_said_and_leaves_nothing(tmp_path):
+    video, timeline = write(tmp_path / "a.mp4")
+    place = tmp_path / "cuts"
+    place.mkdir()
+    with pytest.raises(Unusable, match="No such file or directory"):
+        write_excerpt(video, timeline, 0, 1, tmp_path / "nowhere" / "cut.mp4")
+    with (tmp_path / "a.mp4").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(Unusable, match="index it again"):
+        write_excerpt(video, timeline, 0, 1, place / "cut.mp4")
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(Unusable, match="the file is missing"):
+        write_excerpt(video, timeline, 0, 1, place / "cut.mp4")
+    assert not list(place.iterdir())
