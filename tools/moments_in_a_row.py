@@ -6,7 +6,7 @@
 
 A clip's class is the name of its folder. Halving s is RandomState(s).permutation over the sorted class names: on the first half the
 settings are chosen, on the other they are measured. Each half has --videos videos of ten clips of different classes, and each clip
-is asked for by the name of its class. A video is put together of features: each half second has those of the two windows on the screen
+is asked for by the name of its class. A video is put together of features: each half second has those of the windows on the screen
 at its first and its third quarter.
 
     found           the search of find_moments.py, with the settings of the halving
@@ -41,7 +41,7 @@ from engine.features.encoder import OBJECTS
 from engine.moments.index import GRID
 from engine.moments.measures import measure
 from engine.moments.objects import CONTEXT, ObjectQueries
-from engine.moments.retrieval import cosines, high_moments
+from engine.moments.retrieval import high_moments
 from engine.moments.shots import ALIKE, find_shots, means_in_shots
 from engine.records import append_record
 from engine.results.table import Table
@@ -153,8 +153,8 @@ def share_found(videos: Sequence[Joined], vectors: Vectors, alike: float | None)
     for video in videos:
         shots = video.true_shots if alike is None else find_shots(video.features, alike)
         for name in video.classes:
-            cosine = cosines(video.features, vectors(" ".join(split_name(name, frozenset()))))
-            curve = means_in_shots(cosine, shots)
+            cosines = video.features @ vectors(" ".join(split_name(name, frozenset())))  # both have length 1
+            curve = means_in_shots(cosines, shots)
             found.append(high_moments(curve, video.edges, count=1, max_overlap=1))
     return _share(videos, found)
 

@@ -16,7 +16,7 @@ from engine.errors import InputError
 from engine.features.cache import FeatureCache, VideoFeatures
 from engine.features.encoder import Encoder, ObjectEncoder
 from engine.moments.index import FeatureKind
-from engine.moments.objects import FoundMoment, ObjectQueries, find_moments, nearest_videos
+from engine.moments.objects import FoundMoment, ObjectQueries, find_moments, nearest_videos, query_curve
 from engine.moments.retrieval import relevance
 from engine.moments.segments import cut_edges, cut_segments
 from engine.moments.word_space import find_network, open_space
@@ -80,7 +80,7 @@ class ObjectFinder:
         return find_moments(cache, videos, query, self._vector(query), top)
 
     def curve(self, video: VideoFeatures, query: str) -> Curve:
-        return Curve(cut_edges(video), relevance(video.features, self._vector(query)))
+        return Curve(cut_edges(video), query_curve(video.features, self._vector(query)))
 
 
 class TrainedFinder:

@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.features.extract import extract
 from engine.features.windows import WindowGrid
 from engine.moments.index import FeatureKind, open_index
-from engine.moments.objects import find_moments, nearest_videos
+from engine.moments.objects import find_moments, likeliest_videos, nearest_videos
 from tests.features.small_set import FrameReader, write_set
 
 
@@ -149,6 +149,7 @@ class ManyVideos:
         self.vector = np.eye(16, dtype=np.float32)[0]
         self.features[33 * 20 + 8 : 33 * 20 + 14] = 4 * self.vector
         self.features[12 * 20 + 2 : 12 * 20 + 8] = 2 * self.vector + np.eye(16)[1]
+        self.features /= np.linalg.norm(self.features, axis=1, keepdims=True)
 
     def __getitem__(self, video):
         place = self.videos.index(video)
@@ -163,6 +164,9 @@ class ManyVideos:
 def test_the_nearest_windows_of_all_videos_lead_to_the_moment():
     cache = ManyVideos()
     assert nearest_videos(cache, cache.videos, cache.vector)[:2] == ["33.mp4", "12.mp4"]
+    likeliest = likeliest_videos(cache, cache.videos, cache.vector)
+    assert likeliest[:2] == ["33.mp4", "12.mp4"] and len(set(likeliest)) == 32
+    assert likeliest_videos(cache, cache.videos[:33], cache.vector)[0] == "12.mp4"
     best = find_moments(cache, cache.videos, "it", cache.vector, 3)
     assert best[0].video == "33.mp4" and best[0].score > 0.9 and len(best) == 3
     assert 3.5 <= best[0].start_s <= 4.75 and 6.25 <= best[0].end_s <= 7.5

@@ -184,6 +184,13 @@ def windows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
+def search(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py search`."""
+    parser.add_argument("--windows", type=int, default=1_000_000, help="that are searched (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=7, help="searches (default: %(default)s)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
 def compute(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py compute`."""
     backbones = dataclasses.fields(ModelConfig)[0].metadata["choices"]
@@ -268,6 +275,7 @@ BENCHMARKS = {  # each is a module of this folder
     "decode_gpu": decode_gpu,
     "ingest": ingest,
     "windows": windows,
+    "search": search,
     "compute": compute,
     "train": train,
     "kernels": kernels,
