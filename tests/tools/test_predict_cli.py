@@ -47,6 +47,14 @@ def call(folder, *arguments, monkeypatch):
     return call_tool("predict.py", *arguments, "--model", folder / "run", "--device", "cpu", monkeypatch=monkeypatch)
 
 
+def test_a_folder_in_place_of_a_video_is_told_with_the_mend(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "000001.jpg").write_bytes(b"x")
+    assert call(folder, tmp_path / "frames", "--classes", "run, walk", monkeypatch=monkeypatch) == 1
+    told = capsys.readouterr().err
+    assert "frames: unreadable: a folder and not a video file: name the files in it" in told and "ffmpeg" in told
+
+
 def test_each_video_goes_to_its_own_class_and_a_broken_one_stops_nothing(folder):
     done = run_tool(
         "predict.py", folder / "sunset.mp4", folder / "notes.mp4", folder / "meadow.webm", folder / "gone.mp4",

@@ -89,6 +89,12 @@ def refuse_unfit(path: Path) -> None:
         raise ProbeError(
             "missing" if isinstance(error, FileNotFoundError) else "unreadable", str(error.strerror)
         ) from error
+    if stat.S_ISDIR(info.st_mode):
+        raise ProbeError(
+            "unreadable",
+            "a folder and not a video file: name the files in it; pictures of one video become one by "
+            "`ffmpeg -framerate 25 -pattern_type glob -i 'FOLDER/*.jpg' clip.mp4`",
+        )
     if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for ever
         raise ProbeError("unreadable", "not a regular file")
     if info.st_size == 0:
