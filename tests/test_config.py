@@ -208,7 +208,8 @@ def test_saved_config_reads_back_equal(tmp_path):
     save_config(config, saved)
     assert load_config(saved, []) == config
     assert set(yaml.safe_load(saved.read_text())) == {
-        "task", "run", "procedural", "data", "moments", "clip", "model", "words", "loss", "train", "evaluate", "checkpoint", "log",
+        "task", "run", "procedural", "data", "moments", "masked", "clip", "model", "words", "loss", "train", "evaluate",
+        "checkpoint", "log",
     }  # fmt: skip
 
 

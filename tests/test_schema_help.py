@@ -34,7 +34,9 @@ def test_a_section_is_told_whole_with_what_lies_within_it():
             assert (key == "data.validation") != (f"  {key} =" in text), key
     assert dataclasses.fields(sections(Config)["clip"])[0].metadata["help"] in describe(Config, "clip")
     assert "clip.crop = 112\n      pixels of the square crop" in describe(Config, "clip")
-    assert "[r2plus1d_18 | r3d_18 | mc3_18 | c3d | timm:*]" in describe(Config, "model")
+    assert "[r2plus1d_18 | r3d_18 | mc3_18 | c3d | vit_tiny | vit_small | vit_base | timm:*]" in describe(
+        Config, "model"
+    )
     assert "all from one model; keys: data.train.N\n" in text
     assert "model." not in describe(Config, "run") and "keys: words" in describe(Config, "words")
     assert describe(Config, "data.validation") in text
