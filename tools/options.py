@@ -287,6 +287,7 @@ def soak(about: str) -> argparse.Namespace:
     decode.add_argument("--damaged", type=float, default=0.0, metavar="SHARE", help="of the files (default: 0)")
     decode.add_argument("--manifest", type=Path, help="of videos (or a store) to take in place of drawn ones")
     decode.add_argument("--side", type=int, default=64, metavar="PX", help="of drawn videos (default: 64)")
+    decode.add_argument("--motion", action="store_true", help="with the motion of the clips")
     train = parts.add_parser("train", parents=[common], help="engine/train.py until the time is up")
     train.add_argument("--minutes", type=float, default=60.0, metavar="N", help="default: 60")
     train.add_argument(

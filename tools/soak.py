@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
     return samples, {
         "decoder": arguments.decoder, "device_type": arguments.device, "threads": arguments.threads,
         "videos": num_videos, "side": None if arguments.manifest else arguments.side,
-        "damaged": arguments.damaged, "failed": counts[1],
+        "damaged": arguments.damaged, "motion": arguments.motion, "failed": counts[1],
     }  # fmt: skip
 
 
@@ -131,7 +131,8 @@ def draw_videos(arguments: argparse.Namespace, folder: Path) -> Path:
     if arguments.decoder == "store":
         if arguments.damaged:
             raise InputError("--damaged is for files: a store was made from what decodes")
-        ingest(Manifest.load(manifest), folder / "store", StoreSettings(short_side=arguments.side), WorkSettings())
+        work = WorkSettings(motion=arguments.motion)
+        ingest(Manifest.load(manifest), folder / "store", StoreSettings(short_side=arguments.side), work)
         manifest = folder / "store" / MANIFEST_NAME
     elif arguments.damaged:
         for path in sorted((raw / "drawn").iterdir())[: round(arguments.damaged * _NUM_VIDEOS)]:
@@ -146,6 +147,7 @@ def decode_for_long(arguments: argparse.Namespace, manifest_path: Path, counts: 
     manifest, generator = Manifest.load(manifest_path), np.random.default_rng(1)
     side = arguments.side // 8 * 7
     clip = ClipFormat(short_side=arguments.side, crop=side) if arguments.manifest is None else ClipFormat()
+    clip = replace(clip, motion=arguments.motion)
     decoder = build_decoder(_decoder_name(arguments), clip, choose_device(arguments.device), arguments.threads, _BATCH)
     while counts[0] < arguments.snippets:
         rows = generator.integers(len(manifest), size=_BATCH)

@@ -11,7 +11,8 @@ Time. Lengths are divided by the frames to the next one before or behind that is
   a rule. A block with vectors both ways has the mean of them.
 None. Blocks that are coded as pictures have speed 0, and so have those that the camera has just brought into view: their
   vectors point at anything that is alike. A frame without vectors has those of the next one that has some within
-  16 frames, or of the last before it that has come by. So have B-frames whose vectors are all zero: FFmpeg has those of MPEG-4 so, always.
+  16 frames, or of the last before it that has come by. So have B-frames whose vectors are all zero, as FFmpeg gives
+  those of MPEG-4 always.
 """
 
 from collections import deque
