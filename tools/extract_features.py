@@ -19,12 +19,12 @@ anew what has changed. Features of another model, clip, window or hop are refuse
 docs/features.md shows how to read them, and published features in their place.
 """
 
-import options
+import feature_options
 
 from engine.errors import run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.extract_features, __doc__)
+    ARGUMENTS = run_command(feature_options.extract_features, __doc__)
 
 import argparse
 

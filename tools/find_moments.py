@@ -25,12 +25,12 @@ Times are h:mm:ss.s, or seconds in JSON, as a player shows them. The score witho
 log-likelihood counted from chance. The best moment is named even if nothing fits.
 """
 
-import options
+import feature_options
 
 from engine.errors import run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.find_moments, __doc__)
+    ARGUMENTS = run_command(feature_options.find_moments, __doc__)
 
 import argparse
 import json

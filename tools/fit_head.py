@@ -34,12 +34,12 @@ The features may come from weights that have seen classes of the data set (docs/
 the paper's protocol.
 """
 
-import options
+import feature_options
 
 from engine.errors import run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.fit_head, __doc__)
+    ARGUMENTS = run_command(feature_options.fit_head, __doc__)
 
 import argparse
 import sys

@@ -19,12 +19,12 @@ at its first and its third quarter.
 R@1 at IoU 0.5: mean, standard deviation, least and most over the halvings.
 """
 
-import options
+import feature_options
 
 from engine.errors import run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.moments_in_a_row, __doc__)
+    ARGUMENTS = run_command(feature_options.moments_in_a_row, __doc__)
 
 import argparse
 import functools

@@ -14,12 +14,12 @@ and the same for all classes at once. Mean and standard deviation over the split
 The classes that the weights have seen are listed below. This is no result under the paper's protocol.
 """
 
-import options
+import feature_options
 
 from engine.errors import run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.untrained_splits, __doc__)
+    ARGUMENTS = run_command(feature_options.untrained_splits, __doc__)
 
 import argparse
 import dataclasses

@@ -1,7 +1,7 @@
 """Each head on a constructed problem: unseen classes are named where words mean something, at chance where they do not."""
 
+import feature_options
 import numpy as np
-import options
 import pytest
 import torch
 from torch.nn import functional
@@ -63,7 +63,7 @@ def named(name: str, videos, label, classes, seed: int = 0) -> float:
 
 
 def test_the_command_line_knows_the_catalogue():
-    assert tuple(HEADS) == options.HEAD_NAMES
+    assert tuple(HEADS) == feature_options.HEAD_NAMES
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -1,6 +1,6 @@
 """Heads that stand on what the network knows: by hand, alone and beside a regression, and where training helps or misleads."""
 
-import options
+import feature_options
 import pytest
 import torch
 from torch.nn import functional
@@ -55,7 +55,7 @@ def named(name: str, objects, features, label, vectors) -> float:
 
 
 def test_the_command_line_knows_them():
-    assert tuple(OBJECT_HEADS) == options.OBJECT_HEAD_NAMES
+    assert tuple(OBJECT_HEADS) == feature_options.OBJECT_HEAD_NAMES
 
 
 @pytest.mark.parametrize("name", OBJECT_HEADS)

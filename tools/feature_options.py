@@ -1,0 +1,144 @@
+"""The command lines of the programs over kept features and untrained models, as `options.py` has those of the others.
+
+Nothing is imported here that imports torch either.
+"""
+
+import argparse
+from pathlib import Path
+
+from options import INSTALLED
+
+from engine.command_line import Parser
+from engine.config import OverlapConfig
+from engine.errors import InputError
+
+OBJECT_HEAD_NAMES = ("objects", "objects_standardised", "objects_ridge")  # of features of the installed network
+HEAD_NAMES = (
+    "linear",
+    "ridge",
+    "aurl",
+    "action2vec",
+    "tarn",
+    "after_url",
+)  # engine/heads/catalogue.py, which imports torch
+
+
+def _class_splits(parser: Parser, splits: int, num_train: str) -> None:
+    """The options of what is measured over random splits of the classes."""
+    add = parser.add_argument
+    add("--num-train", type=int, required=True, metavar="N", help=num_train)
+    add("--splits", type=int, default=splits, metavar="N", help="random class splits (default: %(default)s)")
+    add("--definitions", action="append", default=[], metavar="FILE",
+        help="class definitions, as words.definitions; repeat it for several")  # fmt: skip
+
+
+def _at_least_one(parser: Parser, arguments: argparse.Namespace, *names: str) -> argparse.Namespace:
+    """Refuse a number below 1."""
+    for name in names:
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {getattr(arguments, name)}: it must be at least 1")
+    return arguments
+
+
+def untrained_splits(about: str) -> argparse.Namespace:
+    """Of untrained_splits.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of the labelled videos")
+    parser.add_argument("--model", default=INSTALLED, type=Path, help="installed (the default) or kinetics400[:FILE]")
+    _class_splits(parser, 100, "classes that a split leaves aside")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser.add_argument("--record", action="store_true", help="append the rows to benchmarks/records/untrained.jsonl")
+    return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
+
+
+def extract_features(about: str) -> argparse.Namespace:
+    """Of extract_features.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("manifest", type=Path, metavar="MANIFEST", help="of tools/index_dataset.py, or a store's manifest.parquet")
+    add("--model", required=True, help="a run's folder, a checkpoint file, or: installed, objects")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="where the features go, or are already")
+    add("--window", metavar="L", help="length: frames (16) or seconds (2s); default: the frames that a clip covers")
+    add("--hop", metavar="H", help="from one window to the next, in the same unit; default: half a window")
+    add("--dtype", choices=("float16", "float32"), default="float16", help="as kept (default: %(default)s)")
+    add("--batch", type=int, default=32, metavar="N", help="windows in one pass of the network (default: %(default)s)")
+    add("--threads", type=int, default=0, metavar="N", help="videos decoded at a time (default: one a core)")
+    add("--processes", action="store_true",
+        help="decode in as many processes: for many cores, and where a file crashes FFmpeg")  # fmt: skip
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    add(
+        "--allow-outside", action="store_true", help="let paths of the manifest leave its root, as data.*.allow_outside"
+    )
+    arguments = parser.parse_args()
+    for name, low, high in (("batch", 1, 65536), ("threads", 0, 1024)):
+        if not low <= getattr(arguments, name) <= high:
+            raise InputError(f"--{name} is {getattr(arguments, name)}: it must be from {low} to {high}")
+    return arguments
+
+
+def fit_head(about: str) -> argparse.Namespace:
+    """Of fit_head.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("features", type=Path, metavar="FEATURES", help="folder of tools/extract_features.py")
+    add("manifest", type=Path, metavar="MANIFEST", help="of their labelled videos")
+    _class_splits(parser, 20, "classes that a split sees")
+    add("--heads", nargs="+", default=[], choices=HEAD_NAMES + OBJECT_HEAD_NAMES, metavar="HEAD",
+        help=f"{', '.join(HEAD_NAMES + OBJECT_HEAD_NAMES)} (default: all that these features serve); "
+             "differences are to the first")  # fmt: skip
+    add("--always-seen", type=Path, metavar="FILE",
+        help="classes of MANIFEST that every split sees, one name a line; the others are split")  # fmt: skip
+    add("--also", nargs=2, action="append", default=[], metavar=("FEATURES", "MANIFEST"),
+        help="further videos whose classes are seen; repeat it for several")  # fmt: skip
+    add("--tau", type=float, default=OverlapConfig.tau, metavar="D",
+        help="with --also: distance up to which a seen class overlaps with an unseen one (default: %(default)s)")  # fmt: skip
+    add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")
+    return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
+
+
+def moments_in_a_row(about: str) -> argparse.Namespace:
+    """Of moments_in_a_row.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add(
+        "features",
+        nargs="+",
+        type=Path,
+        metavar="FEATURES",
+        help="folders of extract_features.py, of clips in class folders",
+    )
+    add("--leave-out", nargs="+", default=[], metavar="CLASS", help="classes that are not used")
+    add("--halvings", type=int, default=10, metavar="N", help="halves of the classes (default: %(default)s)")
+    add("--videos", type=int, default=100, metavar="N", help="of each half, ten queries each (default: %(default)s)")
+    add("--record", action="store_true", help="append the shares to benchmarks/records/moments_in_a_row.jsonl")
+    return _at_least_one(parser, parser.parse_args(), "halvings", "videos")
+
+
+def find_moments(about: str) -> argparse.Namespace:
+    """Of find_moments.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("videos", nargs="*", type=Path, metavar="VIDEO",
+        help="files, folders, manifests, snippet stores; with --index default: all that it has")  # fmt: skip
+    add("--query", action="append", required=True, metavar="TEXT", help="what to look for; repeat it for several")
+    add("--model", type=Path, metavar="RUN", help="run of task moments, or its checkpoint; default: nothing trained")
+    add(
+        "--encoder",
+        metavar="MODEL",
+        help="the network of the run's features: run folder or checkpoint; default: looked for",
+    )
+    add("--index", type=Path, metavar="FOLDER", help="where the videos' features are kept; default: nowhere")
+    add("--top", type=int, default=5, metavar="N", help="moments of each query (default: %(default)s)")
+    add("--json", action="store_true", help="print JSON: a list with one entry for each moment")
+    add("--html", type=Path, metavar="FILE", help="write a page with pictures, curves and links")
+    add("--cut", type=Path, metavar="FOLDER", help="save each moment as a file of its own")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    add("--allow-outside", action="store_true", help="let paths of a manifest leave its root")
+    arguments = parser.parse_args()
+    if arguments.encoder and not arguments.model:
+        parser.error("--encoder is the network of a --model's features, and no --model is named")
+    if not arguments.videos and arguments.index is None:
+        parser.error("no VIDEO is named, and no --index")
+    if not 1 <= arguments.top <= 1000:
+        parser.error(f"--top is {arguments.top}: it must be from 1 to 1000")
+    return arguments
