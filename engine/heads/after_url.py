@@ -17,12 +17,14 @@ from engine.heads.classes import Classes
 from engine.heads.head import Components, seeded
 from engine.heads.sequences import Sequences
 
+_WINDOWS = 4  # to a kernel, at least: one window alone would have no width
+
 
 class AfterUrlHead:
     """A `Head`.
 
     Args:
-        components: of a PCA before the kernels. kernels: M. parts: length of a code.
+        components: of a PCA before the kernels. kernels: M, fewer where windows are few. parts: length of a code.
         divergence: weight of the Jensen-Shannon divergence against the two reconstructions.
     """
 
@@ -76,7 +78,7 @@ class AfterUrlHead:
         """Centres among the windows [W, K], and one width: the mean distance of a window from its centre."""
         from sklearn.cluster import KMeans
 
-        number = min(self.kernels, len(points))
+        number = max(1, min(self.kernels, len(points) // _WINDOWS))
         found = KMeans(number, n_init=1, random_state=seed).fit(points.numpy())
         self.centres = torch.from_numpy(found.cluster_centers_).float()
         self.width = torch.cdist(points, self.centres).amin(dim=1).mean().clamp(min=1e-6)

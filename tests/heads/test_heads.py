@@ -225,3 +225,12 @@ def test_a_summary_by_hand():
     assert (first["mean_class"], first["mean_class_sd"]) == (pytest.approx(0.3), pytest.approx(0.2 / 2**0.5))
     assert (second["difference"], second["largest"]) == (pytest.approx(0.2), pytest.approx(0.3))
     assert (second["difference_low"], second["difference_high"]) == (pytest.approx(0.1), pytest.approx(0.3))
+
+
+def test_few_windows_still_tell_videos_apart():
+    """Three videos of four classes: fewer windows than kernels."""
+    videos, label, classes = problem()
+    few = (label < 4).nonzero()[:, 0][::3]
+    head = HEADS["after_url"]()
+    head.fit(videos[few], label[few], part(classes, slice(4)), 0)
+    assert head.rank(videos[label >= SEEN], part(classes, slice(SEEN, None))).std(dim=0).min() > 1e-3
