@@ -56,7 +56,7 @@ def _flat(plane: VideoPlane) -> np.ndarray:
 _MATRICES = {full_range: rgb_matrix(full_range) for full_range in (False, True)}
 
 
-def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile to machine code that runs without Python's lock; kept on disk for the next process."""
 
     def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +73,7 @@ def _compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., A
 _int16, _int32, _uint = np.int16, np.int32, np.uintp
 
 
-@_compiled()
+@compiled()
 def _gather(
     plane: np.ndarray,
     line: int,
@@ -106,7 +106,7 @@ def _gather(
             row[-1] = row[-2]
 
 
-@_compiled()
+@compiled()
 def _widen(samples: np.ndarray, wide: np.ndarray) -> None:
     """Chroma along its rows at luma pixels: uint8 [n] to int16 [2 * n], 4 times the level; at either end not filled."""
     before, own, after, inside = samples[:-2], samples[1:-1], samples[2:], wide[2:-2]
@@ -115,13 +115,13 @@ def _widen(samples: np.ndarray, wide: np.ndarray) -> None:
         inside[2 * k + 1] = _int16(3) * _int16(own[k]) + _int16(after[k])
 
 
-@_compiled()
+@compiled()
 def _to_level(value: int) -> int:
     """A level of 0 to 255 of a number with `MATRIX_BITS` of fraction."""
     return np.uint8(min(max(_int32(value >> _int32(MATRIX_BITS)), _int32(0)), _int32(255)))
 
 
-@_compiled()
+@compiled()
 def _mix(
     luma: np.ndarray,
     blue_near: np.ndarray,
@@ -150,7 +150,7 @@ _PLANE = numba.types.Array(numba.uint8, 1, "C", readonly=True)
 _PAIR = numba.types.UniTuple(numba.intp, 2)
 
 
-@_compiled(
+@compiled(
     numba.void(_PLANE, _PLANE, _PLANE, _PAIR, _PAIR, _PAIR, numba.int32[:, ::1], numba.boolean, numba.uint8[:, :, ::1])
 )
 def _convert(

@@ -15,6 +15,7 @@ None. Blocks that are coded as pictures have speed 0, and so have those that the
   those of MPEG-4 always.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from av.video.frame import PictureType
 
 from engine.data.config import MOTION_BLOCK
 from engine.data.motion import grid_size
+from engine.data.pyav.planar import compiled
 
 EXPORT = {"flags2": "+export_mvs"}  # option of a codec context
 LOOK_AHEAD = 16  # frames: x264 codes no more B-frames in a row
@@ -44,6 +46,15 @@ class _Seen:
     vectors: np.ndarray
     size: tuple[int, int]
     speeds: np.ndarray | None = None
+
+
+@compiled("UniTuple(f8, 2)(f8, f8, f8, f8, i8)")
+def _length(x: float, y: float, camera_x: float, camera_y: float, references: int) -> tuple[float, float]:
+    """Length of a vector against the camera's, and against the nearest multiple of it."""
+    far = near = math.hypot(x - camera_x, y - camera_y)
+    for multiple in range(2, references + 1):
+        near = min(near, math.hypot(x - multiple * camera_x, y - multiple * camera_y))
+    return far, near
 
 
 class MotionTrack:
@@ -125,45 +136,43 @@ def block_speeds(vectors: np.ndarray, size: tuple[int, int], distances: tuple[in
         references: multiples of the camera's vector that are taken for it.
     """
     rows, columns = (blocks * MOTION_BLOCK // _CELL for blocks in grid_size(*size))
-    total, count = np.zeros(rows * columns), np.zeros(rows * columns)
+    total, count = np.zeros((rows, columns)), np.zeros((rows, columns))
     for is_forward, distance in enumerate(distances):
         some = vectors[(vectors["source"] > 0) == is_forward]
-        if not len(some):
-            continue
-        across, down = (np.maximum(some[side].astype(int) // _CELL, 1) for side in ("w", "h"))
-        left, top = some["dst_x"] - some["w"] // 2, some["dst_y"] - some["h"] // 2
-        moved = np.stack([some["motion_x"], some["motion_y"]], 1) / some["motion_scale"][:, None]
-        which = np.repeat(np.arange(len(some)), across * down)  # vector of each cell
-        camera = _camera(moved, which, references)
-        far = _lengths(moved, camera, references)
-        speeds = np.where(far.min(0) <= _NEAR, far.min(0), far[0]) / distance
-        speeds[~(_inside(left + camera[0], some["w"], columns) & _inside(top + camera[1], some["h"], rows))] = 0
-        place = np.arange(len(which)) - np.searchsorted(which, which)  # of the cell in its block
-        x = left[which] // _CELL + place % across[which]
-        y = top[which] // _CELL + place // across[which]
-        is_shown = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
-        cells = (y * columns + x)[is_shown]
-        total += np.bincount(cells, speeds[which][is_shown], rows * columns)
-        count += np.bincount(cells, minlength=rows * columns)
+        if len(some):
+            blocks = np.stack([some[name] for name in ("dst_x", "dst_y", "w", "h")], axis=1, dtype=np.int64)
+            moved = np.stack([some["motion_x"], some["motion_y"]], axis=1) / some["motion_scale"][:, None]
+            _add_speeds(blocks, moved, float(distance), references, total, count)
     cells = (total / np.maximum(count, 1)).reshape(rows // 2, 2, columns // 2, 2)
     return cells.mean((1, 3), dtype=np.float32)
 
 
-def _camera(moved: np.ndarray, which: np.ndarray, references: int) -> np.ndarray:
-    """The camera's of vectors [n, 2]: the median over cells, of which `which` names the vectors, or a part of it."""
-    camera, weights = np.median(moved[which], axis=0), np.bincount(which)
-    if references == 1 or not camera.any():
-        return camera
-    parts = [camera / multiple for multiple in range(1, references + 1)]
-    explained = [weights[_lengths(moved, part, references).min(0) <= _NEAR].sum() for part in parts]
-    return parts[np.argmax(explained)] if max(explained) > _BETTER * explained[0] else camera
-
-
-def _lengths(moved: np.ndarray, camera: np.ndarray, references: int) -> np.ndarray:
-    """Lengths of vectors [n, 2] against the multiples of the camera's, [references, n]."""
-    return np.hypot(*(moved - np.arange(1, references + 1)[:, None, None] * camera).transpose(2, 0, 1))
-
-
-def _inside(first: np.ndarray, length: np.ndarray, cells: int) -> np.ndarray:
-    """Whether blocks lie within a frame of so many cells, along one axis."""
-    return (first >= -_NEAR) & (first + length <= cells * _CELL + _NEAR)
+@compiled("(i8[:,::1], f8[:,::1], f8, i8, f8[:,::1], f8[:,::1])")
+def _add_speeds(
+    blocks: np.ndarray, moved: np.ndarray, distance: float, references: int, total: np.ndarray, count: np.ndarray
+) -> None:
+    """Add the speeds of blocks [n, (centre x, y, width, height)] to the cells they cover, and how many did."""
+    areas = np.maximum(blocks[:, 2] // _CELL, 1) * np.maximum(blocks[:, 3] // _CELL, 1)
+    camera_x, camera_y = np.median(np.repeat(moved[:, 0], areas)), np.median(np.repeat(moved[:, 1], areas))
+    most, part = 0.0, 1
+    for multiple in range(1, references + 1):
+        explained = 0.0
+        for n in range(len(blocks)):
+            x, y = camera_x / multiple, camera_y / multiple
+            explained += areas[n] * (_length(moved[n, 0], moved[n, 1], x, y, references)[1] <= _NEAR)
+        if explained > most * (_BETTER if part == 1 else 1.0):
+            most, part = explained, multiple
+    camera_x, camera_y = camera_x / part, camera_y / part
+    rows, columns = total.shape
+    for n in range(len(blocks)):
+        across, down = max(blocks[n, 2] // _CELL, 1), max(blocks[n, 3] // _CELL, 1)
+        left, top = blocks[n, 0] - blocks[n, 2] // 2, blocks[n, 1] - blocks[n, 3] // 2
+        x, y = left + camera_x, top + camera_y
+        far, near = _length(moved[n, 0], moved[n, 1], camera_x, camera_y, references)
+        speed = (near if near <= _NEAR else far) / distance
+        if min(x, y) < -_NEAR or x + blocks[n, 2] > columns * _CELL + _NEAR or y + blocks[n, 3] > rows * _CELL + _NEAR:
+            speed = 0.0
+        for row in range(max(top // _CELL, 0), min(top // _CELL + down, rows)):
+            for column in range(max(left // _CELL, 0), min(left // _CELL + across, columns)):
+                total[row, column] += speed
+                count[row, column] += 1
