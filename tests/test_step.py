@@ -98,7 +98,7 @@ def test_cuda_graphs_are_refused_on_a_cpu(videos, tmp_path):
 def test_a_deterministic_run_asks_for_decoders_by_rule(videos, tmp_path, monkeypatch, deterministic):
     asked = []
 
-    def choose(name, device, manifests, *, by_rule):
+    def choose(name, device, manifests, *, by_rule, motion):
         asked.append((name, len(manifests) > 1, by_rule))
         raise InputError("enough")
 

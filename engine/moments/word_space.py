@@ -91,7 +91,7 @@ class WordSpace:
                         old.unlink()
             except OSError:  # a folder that may only be read
                 return Windows(points, cache.video_of, cache.videos)
-        return Windows(np.load(kept, mmap_mode="r"), cache.video_of, cache.videos)
+        return Windows(np.load(kept, mmap_mode="r", allow_pickle=False), cache.video_of, cache.videos)
 
 
 def open_space(stamp: Stamp, network: Encoder | None, queries: QueryEncoder) -> Space | None:

@@ -71,10 +71,10 @@ def test_clips_and_failures_are_those_of_single_batches(requests, in_processes):
 def test_a_thread_that_has_nothing_left_begins_the_next_batch(requests, monkeypatch):
     release, decode_file = threading.Event(), PyAVDecoder.decode_file
 
-    def slow(self, asked, clips):
+    def slow(self, asked, *into):
         if next(iter(asked.values())) is requests[0]:
             assert release.wait(60)
-        return decode_file(self, asked, clips)
+        return decode_file(self, asked, *into)
 
     monkeypatch.setattr(PyAVDecoder, "decode_file", slow)
     decoder = PyAVDecoder(CLIP, CPU, 2)

@@ -96,11 +96,13 @@ def test_memory_format_does_not_change_the_function():
 def test_every_backbone_says_what_the_others_need_of_it(name):
     clip = ClipFormat(num_frames=16, short_side=16, crop=16)
     backbone = build_backbone(ModelConfig(backbone=name, width=2), clip).eval()
-    assert isinstance(backbone, Backbone) and (backbone.name, backbone.width) == (name, 2)
+    assert isinstance(backbone, Backbone) and backbone.name == name
+    assert backbone.width == {"vit_tiny": 192, "vit_small": 384, "vit_base": 768}.get(name, 2)
     x = clips = torch.randn(2, backbone.clip_channels, 16, 16, 16)
     for stage in backbone.stages():
         x = stage(x)
     features = backbone.pool(x)
     assert features.shape == (2, backbone.feature_dim) and features.std() > 0
     assert torch.equal(backbone(clips), features)
-    assert not {name.split(".")[0] for name in backbone.state_dict()} & set(backbone.classifier) and backbone.classifier
+    assert not {name.split(".")[0] for name in backbone.state_dict()} & set(backbone.classifier)
+    assert backbone.classifier or name.startswith("vit_")  # of published weights; a transformer has none

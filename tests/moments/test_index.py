@@ -126,7 +126,7 @@ def test_features_of_a_manifest_are_searched_as_they_are(home):
     with pytest.raises(InputError, match="was made of a manifest: name no VIDEO"):
         opened([shown], out, FrameReader())
     index = open_index([], out, FeatureKind(FrameReader.digest, FrameReader))
-    a, b = index.videos
+    a, b = sorted(index.videos)
     assert not index.failures and index.path(b) == shown / "b.mp4"
     footage, lost = index.footage([b], home)
     assert not lost and footage[b][0].file_frames == 50

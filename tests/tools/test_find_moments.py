@@ -34,8 +34,8 @@ def test_moments_are_found_shown_and_cut_without_any_training(home, tmp_path, mo
     assert call_tool("find_moments.py", home / "v", sea, *words, *results, monkeypatch=monkeypatch) == 1
     shown = capsys.readouterr()
     found = json.loads(shown.out)
-    assert [moment["query"] for moment in found] == ["the open sea"] * 2 + ["a dog"] * 2
-    assert [moment["rank"] for moment in found] == [1, 2, 1, 2]
+    # One take has one moment here, for each query once, however often it is given.
+    assert [(moment["query"], moment["rank"]) for moment in found] == [("the open sea", 1), ("a dog", 1)]
     for moment in found:
         assert moment["video"] == str(sea) and moment["duration_s"] == pytest.approx(3, abs=0.01)
         assert 0 <= moment["start_s"] < moment["end_s"] <= moment["duration_s"] and -1 < moment["score"] < 1
@@ -90,5 +90,10 @@ def test_a_trained_run_finds_moments(home, tmp_path, monkeypatch, capsys):
 def test_bad_input_is_one_line(home, words, told, monkeypatch, capsys):
     words = [word.format(v=home / "v") for word in words]
     assert call_tool("find_moments.py", *words, monkeypatch=monkeypatch) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and told.format(v=home / "v") in error
+    *begun, error = capsys.readouterr().err.splitlines()
+    assert (
+        error.startswith("error: ")
+        and begun
+        in ([], ["1 videos: those that are new or have changed are looked at, then their features are extracted"])
+        and told.format(v=home / "v") in error
+    )
