@@ -176,18 +176,21 @@ class _Speeds:
     ) -> None:
         video = next(iter(requests.values())).video
         self.track = MotionTrack(video.codec, sorted(indices))
-        self._file_frames, self._indices, self._crop, self._motion = video.file_frames, indices, clip.crop, motion
+        self._video, self._indices, self._crop, self._motion = video, indices, clip.crop, motion
         self._windows = {row: crop_window(request, clip) for row, request in requests.items()}
 
     def with_later(self, numbers: Sequence[int]) -> Iterator[int]:
-        """These numbers of frames, ascending, and in between those that the motion of the one before waits for."""
-        for number, following in pairwise([*numbers, self._file_frames]):
+        """These numbers of frames, ascending, and between them those whose vectors they may have."""
+        end, reached = self._video.file_frames, -1
+        for number, following in pairwise([*numbers, end]):
+            if number == end - 1 and number in self._video.key_frames and reached < number - 1:
+                yield number - 1  # none comes behind it
             yield number
             self.put()
-            for later in range(number + 1, following):
-                if not self.track.is_waiting:
-                    break
-                yield later
+            reached = number
+            while self.track.is_waiting and reached + 1 < following:
+                reached += 1
+                yield reached
                 self.put()
 
     def put(self, *, at_end: bool = False) -> None:

@@ -11,7 +11,7 @@ Time. Lengths are divided by the frames to the next one before or behind that is
   a rule. A block with vectors both ways has the mean of them.
 None. Blocks that are coded as pictures have speed 0, and so have those that the camera has just brought into view: their
   vectors point at anything that is alike. A frame without vectors has those of the next one that has some within
-  16 frames, or of the last before it that has come by. So have B-frames whose vectors are all zero, as FFmpeg gives
+  16 frames, else of the last one within 16 before it. So have B-frames whose vectors are all zero, as FFmpeg gives
   those of MPEG-4 always.
 """
 
@@ -110,19 +110,21 @@ class MotionTrack:
         return any(anchor >= later for anchor in self._anchors) or self._newest >= later + LOOK_AHEAD
 
     def _source(self, number: int) -> _Seen | None:
-        """The frame whose vectors a frame has."""
-        later = next((seen for seen in self._moved if seen.number >= number), None)
-        before = next((seen for seen in reversed(self._moved) if seen.number < number), None)
-        is_near = later is not None and later.number <= number + LOOK_AHEAD
-        return later if is_near else before
+        """The frame whose vectors a frame has. Those that came by before a seek may be anywhere."""
+        near = [seen for seen in self._moved if abs(seen.number - number) <= LOOK_AHEAD]
+        later = next((seen for seen in near if seen.number >= number), None)
+        return later or (near[-1] if near else None)
 
     def _grid(self, seen: _Seen | None) -> Grid:
         if seen is None:
             return np.zeros(grid_size(*self._size), np.float32), self._size
         if seen.speeds is None:
-            before = next((seen.number - anchor for anchor in reversed(self._anchors) if anchor < seen.number), 1)
-            behind = next((anchor - seen.number for anchor in self._anchors if anchor > seen.number), 1)
-            seen.speeds = block_speeds(seen.vectors, seen.size, (before, behind), self._references)
+            steps = [anchor - seen.number for anchor in self._anchors if 0 < abs(anchor - seen.number) <= LOOK_AHEAD]
+            before, behind = (
+                max((step for step in steps if step < 0), default=-1),
+                min((step for step in steps if step > 0), default=1),
+            )
+            seen.speeds = block_speeds(seen.vectors, seen.size, (-before, behind), self._references)
         return seen.speeds, seen.size
 
 
