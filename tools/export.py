@@ -8,7 +8,7 @@ FOLDER gets the model, the vectors of the classes (classes.npz), and a card (REA
 to load it in three lines, what it was trained on, its accuracy beside chance and control, what was not unseen, licences.
 
     torch.export   model.pt2, opened by torch alone
-    onnx           model.onnx, for onnxruntime and others; to write it: pip install 'unseen[export]'
+    onnx           model.onnx, for onnxruntime and others; to write it: pip install onnx onnxscript onnxruntime
     safetensors    model.safetensors with the tensors under the network's own names (torchvision's, timm's), and model.py
                    with the operations on them as Python that imports torch and safetensors alone
 

@@ -77,7 +77,9 @@ def _write_onnx(program: ExportedProgram, file: Path) -> Callable[[Tensor], Tens
         import onnxruntime
         import onnxscript  # noqa: F401  (torch's exporter writes with it)
     except ImportError as error:
-        raise InputError(f"--format onnx: {error.name} is not installed: pip install 'unseen[export]'") from error
+        raise InputError(
+            f"--format onnx: {error.name} is not installed: pip install onnx onnxscript onnxruntime"
+        ) from error
     size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(program)[1].values())
     torch.onnx.export(
         program, (), file, dynamo=True, external_data=size > _ONE_FILE, verbose=False,
