@@ -19,7 +19,8 @@ setup(
     package_dir=PROGRAMS,
     package_data={
         "engine.semantics": ["tables/*"],
-        "engine.results.visual_report": ["page.html", "page.css"],
+        "engine.results": ["*.html", "*.css"],
+        "engine.results.visual_report": ["*.html"],
         "unseen_tools.configs": ["*.yaml", "methods/*.yaml"],
     },
     entry_points={"console_scripts": ["unseen = unseen_tools.unseen:main"]},

@@ -13,8 +13,8 @@ SOURCES = ("engine", "kernels", "tools", "configs", "setup.py", "pyproject.toml"
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A call of the installed command: its words -> status, output and errors."""
+def site(tmp_path_factory):
+    """The folder that a wheel was installed into."""
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("wheel")
     (folder / "source").mkdir()
@@ -24,13 +24,29 @@ def installed(tmp_path_factory):
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, "--target", folder / "site", folder / "source"], check=True, capture_output=True, timeout=120)
     shutil.rmtree(folder / "source")
+    return folder / "site"
 
-    def call(*words, cwd=folder):
-        command = [sys.executable, folder / "site" / "bin" / "unseen", *map(str, words)]
-        found = environment(PYTHONPATH=str(folder / "site"))
+
+@pytest.fixture(scope="module")
+def installed(site):
+    """A call of the installed command: its words -> status, output and errors."""
+
+    def call(*words, cwd=site.parent):
+        command = [sys.executable, site / "bin" / "unseen", *map(str, words)]
+        found = environment(PYTHONPATH=str(site))
         return subprocess.run(command, cwd=cwd, env=found, capture_output=True, text=True, check=False, timeout=120)
 
     return call
+
+
+def test_what_the_engine_reads_beside_its_code_comes_along(site):
+    read = [
+        path.relative_to(ROOT)
+        for path in (ROOT / "engine").rglob("*")
+        if path.suffix in (".html", ".css", ".yaml", ".gz")
+    ]
+    assert {"page.css", "page.html", "moment_page.html", "class_words.yaml"} <= {path.name for path in read}
+    assert [path for path in read if not (site / path).is_file()] == []
 
 
 def test_every_program_is_there_with_its_own_help(installed):
