@@ -63,8 +63,9 @@ class Screen:
             return
         self.failure = error
         with suppress(OSError, ValueError):  # of a stream that is no file, or closed
+            number = self._stream.fileno()
             null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())  # what is printed later, here or by others, goes nowhere
+            os.dup2(null, number)  # what is printed later, here or by others, goes nowhere
             os.close(null)
 
     def __getattr__(self, name: str) -> Any:

@@ -10,3 +10,10 @@ def environment(**more: str) -> dict[str, str]:
     """This process's own, with the checkout first on Python's path and one thread; what was on the path stays there."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **more}
+
+
+def lowest_free_file() -> int:
+    """The number that the next file to be opened gets: where it grows, files are left open."""
+    number = os.open(os.devnull, os.O_RDONLY)
+    os.close(number)
+    return number

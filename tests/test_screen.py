@@ -9,7 +9,7 @@ import pytest
 from engine.command_line import check_shown
 from engine.errors import InputError, run_command
 from engine.screen import Screen, lenient_screen, plain
-from tests.environment import ROOT, environment
+from tests.environment import ROOT, environment, lowest_free_file
 from tests.screens import STREAMS, break_screen, full_disk
 
 every_kind = pytest.mark.parametrize("kind", STREAMS)
@@ -18,6 +18,7 @@ every_kind = pytest.mark.parametrize("kind", STREAMS)
 @every_kind
 def test_work_goes_on_and_ends_well_whatever_becomes_of_its_output(kind, monkeypatch, tmp_path):
     break_screen(monkeypatch, kind)
+    before = lowest_free_file()
 
     def work() -> str:
         for number in range(3000):  # more than any buffer holds
@@ -28,6 +29,7 @@ def test_work_goes_on_and_ends_well_whatever_becomes_of_its_output(kind, monkeyp
 
     assert run_command(work) == "returned"
     assert (tmp_path / "result").read_text() == "done"
+    assert lowest_free_file() == before  # a lost line leaves no file open
     if kind != "closed stream":
         sys.stdout.flush()  # as Python does at its end: a failure here would be exit status 120
 
