@@ -12,15 +12,9 @@ from engine.command_line import Parser
 from engine.config import OverlapConfig
 from engine.errors import InputError
 
+# As in engine/heads/catalogue.py, which imports torch.
 OBJECT_HEAD_NAMES = ("objects", "objects_standardised", "objects_ridge")  # of features of the installed network
-HEAD_NAMES = (
-    "linear",
-    "ridge",
-    "aurl",
-    "action2vec",
-    "tarn",
-    "after_url",
-)  # engine/heads/catalogue.py, which imports torch
+HEAD_NAMES = ("linear", "ridge", "aurl", "action2vec", "tarn", "after_url")
 
 
 def _class_splits(parser: Parser, splits: int, num_train: str) -> None:

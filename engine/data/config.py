@@ -106,6 +106,11 @@ class DataConfig:
         0.01, "stop when more than this share of the samples could not be decoded", minimum=0, maximum=1
     )
 
+    @property
+    def draws_videos(self) -> bool:
+        """Whether a part of the videos of a training set is drawn at random."""
+        return any(source.video_share < 1 for source in self.train)
+
 
 @dataclass(frozen=True, slots=True)
 class ClipFormat:

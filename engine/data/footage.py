@@ -19,9 +19,9 @@ from engine.data.manifest import Manifest
 from engine.data.store.index import StoreIndex, split_stored_name
 from engine.errors import InputError
 
-TRAINED, HELD_OUT_VIDEO, HELD_OUT_CLASS, LEFT_OUT = range(
-    4
-)  # parts of the training data; LEFT_OUT: in none of the others
+# Parts of the training data; LEFT_OUT: in none of the others.
+TRAINED, HELD_OUT_VIDEO, HELD_OUT_CLASS, LEFT_OUT = range(4)
+REARRANGED = "the manifests list the videos of this run in another order or by other names: it goes on as it was"
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,15 @@ class Footage:
         """How many rows of this one the other has not, and how many of the other this one has not."""
         ours, theirs = Counter(self.rows.tolist()), Counter(other.rows.tolist())
         return (ours - theirs).total(), (theirs - ours).total()
+
+    def is_rearranged(self, now: "Footage", *, drawn: bool) -> bool:
+        """Whether a run must go by what it remembers, this, since its manifests list the same videos `now` in another way.
+
+        Args:
+            drawn: a part of the videos was drawn by their order, so that others may be there now.
+        """
+        is_same = np.array_equal(self.rows, now.rows) and np.array_equal(self.part, now.part)
+        return not is_same and (drawn or not any(self.difference(now)))
 
     def find(self, manifest: Manifest) -> np.ndarray:
         """int64 [V]: for each remembered row the row of `manifest` that it is now, -1 where it is gone; of equal ones in turn."""

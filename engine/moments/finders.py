@@ -23,9 +23,8 @@ from engine.moments.word_space import find_network, open_space
 from engine.tasks.moments.trained import load_finder
 from kernels.cosine_topk import MAX_K
 
-_COSINE = (
-    20.0  # weight of the mean cosine beside the score, between videos: fixed on held-out queries (docs/moments.md)
-)
+# Weight of the mean cosine beside the score, between videos: fixed on held-out queries (docs/moments.md).
+_COSINE = 20.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from engine.moments.queries import check_query
 from engine.moments.retrieval import cosines, high_moments
 from engine.moments.segments import cut_edges
 from engine.moments.shots import find_shots, means_in_shots
-from engine.naming.known_classes import NEAREST
+from engine.naming.known_classes import nearest_known
 from engine.semantics.classes import KeptVectors
 from engine.semantics.config import WordsConfig
 from kernels.cosine_topk import MAX_K, cosine_topk
@@ -63,9 +63,7 @@ class ObjectQueries:
         near = (actions @ vector).clamp(min=0).topk(_ACTIONS)
         context = near.values @ actions[near.indices]
         vector = vector + self._context * context / context.norm().clamp(min=1e-12)
-        weights = (self._objects @ (vector / vector.norm())).clamp(min=0)
-        nearest = weights.topk(NEAREST)
-        weights = torch.zeros_like(weights).scatter(0, nearest.indices, nearest.values**_POWER)
+        weights = nearest_known((vector / vector.norm())[None], self._objects)[0].clamp(min=0) ** _POWER
         return (weights / weights.norm().clamp(min=1e-12)).float().numpy()
 
 

@@ -25,9 +25,9 @@ _JPEG_QUALITY = 85
 
 
 def render_page(template: Path, filters: dict[str, Callable[..., Any]] | None = None, **values: Any) -> str:
-    """A template filled with values, as text; the template puts `css` into its style element."""
+    """A template filled with values, as text. It sets a `title` and includes page_head.html, where the policy stands."""
     environment = Environment(
-        loader=FileSystemLoader(template.parent),
+        loader=FileSystemLoader([template.parent, _STYLE.parent]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,

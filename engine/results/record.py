@@ -85,6 +85,15 @@ def read_tree(folder: Path) -> dict[str, Any]:
     return tree
 
 
+def read_tree_of(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of whatever task, as JSON, if there is one of these very facts."""
+    try:
+        tree = read_tree(folder)
+    except InputError:
+        return None
+    return tree if all(tree.get(name) == value for name, value in facts.items()) else None
+
+
 def read_results(folder: Path) -> Results:
     """The record of a run or of an evaluation.
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from engine.config import Config
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
+from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 
 
@@ -28,6 +30,35 @@ class Decoding:
         clip, data = self.config.clip, self.config.data
         return build_decoder(
             self.choice, clip, self.device, data.decode_threads, max_batch_size, in_processes=data.decode_processes
+        )
+
+    def training_clips(
+        self,
+        manifest: Manifest,
+        class_index: np.ndarray,
+        weights: np.ndarray | None,
+        part: tuple[int, int],
+        position: tuple[int, int],
+    ) -> ClipLoader:
+        """The endless batches of one rank.
+
+        Args:
+            class_index, weights: of each row of the manifest, as `ClipLoader` takes them.
+            part: rank and world size.
+            position: epoch, and place in it, of the first batch.
+        """
+        config, (rank, world_size), (epoch, first) = self.config, part, position
+        stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip)
+        return ClipLoader(
+            manifest,
+            class_index,
+            self.open(stream.batch_size // world_size),
+            config.clip,
+            stream,
+            config.data,
+            epoch=epoch,
+            position=first,
+            weights=weights,
         )
 
     def news(self, *, sums: bool) -> list[str]:

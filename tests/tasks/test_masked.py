@@ -20,8 +20,8 @@ from engine.models.video_transformer import VideoTransformer, from_patches, to_p
 from engine.preemption import Preempted, StopVote
 from engine.schema import parse
 from engine.tasks.masked.batches import MaskedBatches
-from engine.tasks.masked.config import MaskedConfig
-from engine.tasks.masked.masks import KINDS, Masker, split_tokens
+from engine.tasks.masked.config import KINDS, MaskedConfig
+from engine.tasks.masked.masks import Masker, split_tokens
 from engine.tasks.masked.network import MaskedAutoencoder, constant_loss, patch_targets
 from engine.tasks.masked.task import Masked
 from engine.train import train

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from engine.schema import option
 
+KINDS = ("mgm", "smm", "box", "tube", "random")
+
 
 @dataclass(frozen=True)
 class MaskedConfig:
@@ -13,7 +15,7 @@ class MaskedConfig:
         "mgm",
         "mgm: a box on the highest motion, followed through time; smm: a box that wanders at random; box: one that stays; tube: "
         "tokens at random, the same in all frames; random: anew in each",
-        choices=("mgm", "smm", "box", "tube", "random"),
+        choices=KINDS,
     )
     ratio: float = option(
         0.75, "share of the tokens that are hidden, the same in every clip", minimum=0.01, maximum=0.99

@@ -19,7 +19,6 @@ from torch.nn import functional
 
 from engine.models.video_transformer import PATCH, Grid
 
-KINDS = ("mgm", "smm", "box", "tube", "random")
 _TURN = math.pi / 2  # widest change of direction of smm's box from one frame of tokens to the next
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from engine.checkpoint import checkpoint_file
 from engine.distributed import broadcast_from_main
-from engine.errors import InputError
 from engine.results.figures import save_figure
-from engine.results.record import FILE, read_tree, replacing
+from engine.results.record import FILE, read_tree_of, replacing
 from engine.results.table import Table
 from engine.run import Run
 from engine.tasks.masked.measuring import Filled, Measuring
@@ -63,11 +62,8 @@ def recorded(run: Run) -> MaskedOutcome | None:
     """What an earlier start has concluded of this very run. Collective."""
     found = None
     if run.ranks.is_main and (run.folder / FILE).is_file() and (run.folder / PICTURE).is_file():
-        try:
-            tree = read_tree(run.folder)
-        except InputError:
-            tree = {}
-        if "held_out" in tree and all(tree.get(name) == value for name, value in _facts(run).items()):
+        tree = read_tree_of(run.folder, _facts(run)) or {}
+        if "held_out" in tree:
             filled = tree.pop("held_out")
             found = MaskedOutcome(run.folder, MaskedResults(tree, filled))
     return broadcast_from_main(found)

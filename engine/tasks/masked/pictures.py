@@ -11,7 +11,8 @@ from engine.data.batch import ClipBatch
 from engine.models.video_transformer import Grid, from_patches, to_patches
 from engine.results.figures import new_figure
 from engine.results.pictures import draw_strip
-from engine.tasks.masked.masks import KINDS, Masker
+from engine.tasks.masked.config import KINDS
+from engine.tasks.masked.masks import Masker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,17 +49,16 @@ def filled_sheet(examples: Sequence[Example]) -> "Figure":
 
 def mask_sheet(clips: ClipBatch, masker: Masker, numbers_seed: int, count: int) -> "Figure":
     """The first clips of a batch under masks of every kind (mgm where their motion is known)."""
+    masks = {}
+    for kind in KINDS if clips.motion is not None else [kind for kind in KINDS if kind != "mgm"]:
+        other = Masker(kind, masker.ratio, masker.grid)
+        masks[kind] = other(other.draw(numbers_seed, len(clips), clips.frames.device), clips.motion)
     strips = []
     for place in range(min(count, len(clips))):
         frames = clips.frames[place]
         strips.append((f"clip {place + 1}", frames.cpu().numpy()))
-        for kind in KINDS:
-            if kind == "mgm" and clips.motion is None:
-                continue
-            other = Masker(kind, masker.ratio, masker.grid)
-            numbers = other.draw(numbers_seed, len(clips), frames.device)
-            mask = other(numbers, clips.motion)[place]
-            hidden = mask.flatten().nonzero().squeeze(1)
+        for kind, mask in masks.items():
+            hidden = mask[place].flatten().nonzero().squeeze(1)
             strips.append((kind, example_of(frames, hidden, frames.new_zeros(()), masker.grid).seen))
     return _sheet(strips)
 

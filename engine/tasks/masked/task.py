@@ -1,6 +1,7 @@
 """Masked pretraining as a task of the engine (see `Task`): `task: masked` in a config."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -10,8 +11,7 @@ import torch
 from torch import nn
 
 from engine.config import Config
-from engine.data.footage import Footage
-from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.footage import REARRANGED, Footage
 from engine.data.sampler import epoch_length
 from engine.distributed import Ranks, mean_over_ranks
 from engine.errors import InputError
@@ -93,22 +93,10 @@ class Masked(Task):
         return MaskedAutoencoder(backbone, config.masked)
 
     def batches(self, run: Run, part: tuple[int, int] | None = None) -> MaskedBatches:
-        config, data = self.config, self.data
-        rank, world_size = part or (self.ranks.rank, self.ranks.world_size)
-        stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip)
-        epoch, position = run.stream_position
-        loader = ClipLoader(
-            data.train.manifest,
-            np.zeros(len(data.train.manifest), np.int64),
-            data.decoding.open(stream.batch_size // world_size),
-            config.clip,
-            stream,
-            config.data,
-            epoch=epoch,
-            position=position,
-            weights=data.weights,
-        )
-        return MaskedBatches(loader, self.filling.masker, run.step, rank, world_size)
+        data, part = self.data, part or (self.ranks.rank, self.ranks.world_size)
+        no_class = np.zeros(len(data.train.manifest), np.int64)
+        loader = data.decoding.training_clips(data.train.manifest, no_class, data.weights, part, run.stream_position)
+        return MaskedBatches(loader, self.filling.masker, run.step, *part)
 
     def loss(self, network: nn.Module, batch: MaskedBatch) -> torch.Tensor:
         return self._losses(network, batch).mean()
@@ -186,11 +174,10 @@ class Masked(Task):
 
     def state(self) -> dict[str, Any]:
         """No class was seen: what is trained from these weights is held against these videos alone."""
-        footage = self.data.footage
         return {
             "train_classes": [],
             "prior_classes": list(self.prior_classes),
-            "videos": Footage(footage.rows, footage.files, footage.part, self.files_before).to_state(),
+            "videos": replace(self.data.footage, before=self.files_before).to_state(),
         }
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
@@ -198,14 +185,12 @@ class Masked(Task):
         return [f"set of videos ({gone} of its videos are gone, {new} others are there)"] if gone or new else []
 
     def recall(self, state: Mapping[str, Any], folder: Path) -> list[str]:
-        remembered, ours = Footage.from_state(state), self.data.footage
-        is_same = np.array_equal(remembered.rows, ours.rows) and np.array_equal(remembered.part, ours.part)
-        is_drawn = any(source.video_share < 1 for source in self.config.data.train)
-        if is_same or (any(remembered.difference(ours)) and not is_drawn):
+        remembered = Footage.from_state(state)
+        if not remembered.is_rearranged(self.data.footage, drawn=self.config.data.draws_videos):
             return []
         self.data = read_data(self.config, self.ranks.device, remembered)
         self.__dict__.pop("epoch_size", None)
-        return ["the manifests list the videos of this run in another order or by other names: it goes on as it was"]
+        return [REARRANGED]
 
     def begin(self, resumed: Mapping[str, Any] | None, source: Mapping[str, Any] | None) -> list[str]:
         weights = self.config.model.weights

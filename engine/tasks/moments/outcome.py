@@ -10,12 +10,11 @@ import torch
 
 from engine.checkpoint import checkpoint_file
 from engine.distributed import broadcast_from_main, gather
-from engine.errors import InputError
 from engine.moments.measures import IOUS, RANKS, Measured, measure
 from engine.moments.prior import fit_prior
 from engine.moments.retrieval import high_moments, relevance
 from engine.moments.search import COUNT, MomentFinder
-from engine.results.record import FILE, read_tree, replacing
+from engine.results.record import FILE, read_tree_of, replacing
 from engine.results.table import Table
 from engine.run import Run
 from engine.tasks.moments.data import MomentData, MomentSet
@@ -139,12 +138,9 @@ def recorded(run: Run, data: MomentData) -> MomentOutcome | None:
     """What an earlier start has concluded of this very evaluation. Collective."""
     found = None
     if run.ranks.is_main and (run.folder / FILE).is_file():
-        try:
-            tree = read_tree(run.folder)
-        except InputError:
-            tree = {}
         wanted = facts(run, data)
-        if all(tree.get(name) == value for name, value in wanted.items()) and "tests" in tree:
+        tree = read_tree_of(run.folder, wanted) or {}
+        if "tests" in tree:
             found = MomentOutcome(run.folder, MomentResults(wanted, tree["tests"]))
     return broadcast_from_main(found)
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from engine.config import Config
 from engine.data.batch import ClipBatch
-from engine.data.footage import Footage
-from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.footage import REARRANGED, Footage
+from engine.data.loader import ClipLoader
 from engine.data.sampler import epoch_length
 from engine.data.sources import DataSet, class_lookup
 from engine.distributed import Ranks
@@ -85,21 +85,10 @@ class ZeroShot(Task):
         return model
 
     def batches(self, run: Run, part: tuple[int, int] | None = None) -> ClipLoader:
-        config, sets = self.config, self.sets
-        rank, world_size = part or (self.ranks.rank, self.ranks.world_size)
-        stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip)
-        epoch, position = run.stream_position
-        return ClipLoader(
-            sets.train.manifest,
-            class_lookup(sets.train.manifest, sets.train.classes),
-            sets.decoding.open(stream.batch_size // world_size),
-            config.clip,
-            stream,
-            config.data,
-            epoch=epoch,
-            position=position,
-            weights=sets.weights,
-        )
+        sets = self.sets
+        classes = class_lookup(sets.train.manifest, sets.train.classes)
+        part = part or (self.ranks.rank, self.ranks.world_size)
+        return sets.decoding.training_clips(sets.train.manifest, classes, sets.weights, part, run.stream_position)
 
     def points(self, network: nn.Module, batch: ClipBatch) -> torch.Tensor:
         """The batch as points of the word space [N, D]; its clips are normalised in one pass over memory on a GPU."""
@@ -213,14 +202,10 @@ class ZeroShot(Task):
             return []
         remembered, ours = Footage.from_state(state), self.sets.footage
         if remembered is not None:
-            is_same = np.array_equal(remembered.rows, ours.rows) and np.array_equal(remembered.part, ours.part)
-            is_drawn = any(source.video_share < 1 for source in self.config.data.train)
-            if is_same or (any(remembered.difference(ours)) and not is_drawn):
+            if not remembered.is_rearranged(ours, drawn=self.config.data.draws_videos):
                 return []
             self._put(read_sets(self.config, self.ranks.device, remembered))
-            return [
-                "the manifests list the videos of this run in another order or by other names: it goes on as it was"
-            ]
+            return [REARRANGED]
         self._put(read_sets(self.config, self.ranks.device, join_copies=False))
         reason = changed_manifest(folder, self.config.data.train)
         if reason and (folder / PROVENANCE).is_file():
