@@ -44,6 +44,7 @@ setup(
         "tensorboard>=2.19,<3",
         "matplotlib>=3.10,<4",
         "scikit-learn>=1.7,<1.10",
+        "scipy>=1.14,<2",
         "pyyaml>=6.0.2,<7",
         "tqdm>=4.67,<5",
         "jinja2>=3.1,<4",

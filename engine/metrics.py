@@ -134,6 +134,7 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> Acc
         top1=float(hits[:, 0].mean()),
         top5=float(hits.any(axis=1).mean()),
         mean_class=float((correct[present] / videos[present]).mean()),
+        largest_class=float(videos.max() / len(labels)),
     )
 
 

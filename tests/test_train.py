@@ -15,6 +15,8 @@ from engine.data.manifest import Manifest
 from engine.results.record import read_results
 from tests.jobs import EXACT, events, final_weights, losses, run, start, wait_for_step, write_config
 
+TABLE = "\naccuracy  "  # how the closing table begins
+
 
 def board(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder / "tensorboard")).Reload()
@@ -50,11 +52,11 @@ def test_torchrun_trains_evaluates_and_says_where_things_lie(finished):
 def test_the_control_is_announced_and_comes_after_all_of_the_run_itself(finished):
     printed = finished[2]
     announced = printed.index("then the control: about ")
-    table, report = printed.index("top-1 accuracy "), printed.index("report ", printed.index("top-1 accuracy "))
+    table, report = printed.index(TABLE), printed.index("report ", printed.index(TABLE))
     begins = printed.index("then the control, about ")
     of_control = printed.index("(the control: no meaning)")  # its class vectors
-    assert announced < table < report < begins < of_control < printed.rindex("top-1 accuracy ")
-    assert printed.count("top-1 accuracy ") == 2
+    assert announced < table < report < begins < of_control < printed.rindex(TABLE)
+    assert printed.count(TABLE) == 2
     assert "Ctrl-C loses nothing of the above" in printed
 
 
@@ -71,7 +73,7 @@ def test_a_control_that_is_broken_off_costs_nothing_and_is_gone_on_with(finished
     assert process.returncode == 130, printed
     assert "the run itself is finished, as told above" in printed
     assert "Traceback" not in printed
-    assert printed.index("top-1 accuracy ") < printed.index("then the control")
+    assert printed.index(TABLE) < printed.index("then the control")
     assert not re.search(r"control [\d.]+ %", (folder / "report.html").read_text(encoding="utf-8"))
     assert (folder / "result.png").stat().st_size > 0
     assert read_results(folder).tests.keys() == read_results(finished[1]).tests.keys()
@@ -98,7 +100,8 @@ def test_tensorboard_shows_what_the_readme_promises(finished):
     tags = shown.Tags()
     assert {
         "train/loss", "train/learning_rate", "speed/clips_per_second", "speed/data_wait_share", "data/bad_samples",
-        "seen/top1", "unseen/combinations/top1", "final/combinations_top1",
+        "seen/top1", "unseen/combinations/top1", "final/combinations_top1", "final/combinations_mean_class",
+        "unseen/combinations/mean_class",
     } <= set(tags["scalars"])  # fmt: skip
     assert {"training_snippets", "confusion/combinations", "tsne/combinations"} <= set(tags["images"])
     assert {"nearest_seen_class/combinations"} <= set(tags["images"])
@@ -117,7 +120,7 @@ def test_a_finished_run_started_again_says_the_same_and_touches_nothing(finished
     config, folder, printed = finished
     before = files(folder)
     again = run(config).stdout
-    assert again.strip() == printed[printed.rindex("top-1 accuracy") :].strip()  # the closing table, with the speed
+    assert again.strip() == printed[printed.rindex(TABLE) :].strip()  # the closing table, with the speed
     assert files(folder) == before
 
 

@@ -3,7 +3,7 @@
     python tools/bench_throughput.py compute --batch 64          # the step, beside two baselines
     python tools/bench_throughput.py compute --roofline          # where a step's time goes
     python tools/bench_throughput.py train --manifest stores/k700/manifest.parquet --config my.yaml
-    python tools/bench_throughput.py accuracy runs/k664          # top-1 and top-5 against videos a second
+    python tools/bench_throughput.py accuracy runs/k664          # accuracy against videos a second
     python tools/bench_throughput.py --suite cpu                 # all that says something about a CPU; also: gpu
     python tools/bench_throughput.py --suite gpu --part kernels --part compute
     python tools/bench_throughput.py --markdown                  # the newest records as tables for a document

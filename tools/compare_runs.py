@@ -4,9 +4,10 @@
     python tools/compare_runs.py runs/quickstart_seed* --record quickstart
 
 Reads each run folder's results.json (and its control's, where there is one), prints a table for each test set, and with
---record appends one JSON line to benchmarks/records/NAME.jsonl. Test sets are one if they have the same name and number of
-classes; where their classes or videos are others all the same (as over random class splits), that is said under the table, and
-so is whatever of them is not unseen.
+--record appends one JSON line to benchmarks/records/NAME.jsonl. Accuracies are mean-class; top-1 stands beside the share of the
+largest class, which one answer for all videos would reach. Test sets are one if they have the same name and number of classes;
+where their classes or videos are others all the same (as over random class splits), that is said under the table, and so is
+whatever of them is not unseen.
 """
 
 import argparse
@@ -21,10 +22,19 @@ from engine.errors import InputError, run_command
 from engine.records import append_record, summarise
 from engine.results.accuracy import SetResult
 from engine.results.record import FILE, Results, read_results
+from engine.results.spread import difference
 from engine.results.table import Table
 from engine.schema import read_yaml
 
-COLUMNS = ("seen", "unseen", "chance", "control", "clips_per_second")
+COLUMNS = {
+    "seen_mean_class": "seen",
+    "mean_class": "unseen",
+    "control_mean_class": "control",
+    "chance": "chance",
+    "top1": "unseen top-1",
+    "largest_class": "largest class",
+    "clips_per_second": "clips/s",
+}
 
 
 @dataclass(frozen=True)
@@ -41,10 +51,15 @@ class Tested:
         whole, seen = self.test.all_classes, self.results.seen
         return {
             "run": self.run,
-            "seen": seen.all_classes.top1 if seen else None,
-            "unseen": whole.top1,
+            "seen_mean_class": seen.all_classes.mean_class if seen else None,
+            "seen_top1": seen.all_classes.top1 if seen else None,
+            "mean_class": whole.mean_class,
+            "top1": whole.top1,
+            "top5": whole.top5,
             "chance": whole.chance_top1,
-            "control": self.control.all_classes.top1 if self.control else None,
+            "largest_class": whole.largest_class,
+            "control_mean_class": self.control.all_classes.mean_class if self.control else None,
+            "control_top1": self.control.all_classes.top1 if self.control else None,
             "clips_per_second": self.results.clips_per_second,
         }
 
@@ -59,8 +74,8 @@ def main() -> None:
     path = append_record(arguments.record, **record_fields(arguments.runs, tables)) if arguments.record else None
     for title, group in tables.items():
         rows = table_rows([tested.numbers() for tested in group])
-        table = Table(["run", "seen", "unseen", "chance", "control", "clips/s"], rows, title).text()
-        print("\n".join([table, *differences(group), *not_unseen(group), ""]))
+        table = Table(["run", *COLUMNS.values()], rows, title).text()
+        print("\n".join([table, *above_control(group), *differences(group), *not_unseen(group), ""]))
     if path is not None:
         print(f"recorded in {path}")
     check_shown()
@@ -89,6 +104,12 @@ def by_test(tested: Sequence[Tested]) -> dict[str, list[Tested]]:
     for each in tested:
         found.setdefault(f"{each.test.name}: {each.test.all_classes.num_classes} classes", []).append(each)
     return found
+
+
+def above_control(group: Sequence[Tested]) -> list[str]:
+    """How far the runs are above their controls, run by run: the mean of the paired differences with its interval."""
+    pairs = [(run.test.all_classes.mean_class, run.control.all_classes.mean_class) for run in group if run.control]
+    return [f"unseen less control, run by run (95 %): {difference(pairs)}"] if len(pairs) > 1 else []
 
 
 def differences(group: Sequence[Tested]) -> list[str]:
@@ -152,7 +173,7 @@ def record_fields(folders: Sequence[Path], tables: dict[str, list[Tested]]) -> d
 def _summaries(group: Sequence[Tested]) -> dict[str, Any]:
     runs = [tested.numbers() for tested in group]
     fields: dict[str, Any] = {"runs": runs, "notes": [*differences(group), *not_unseen(group)]}
-    for name in ("unseen", "control", "seen"):
+    for name in ("mean_class", "top1", "control_mean_class", "seen_mean_class"):
         values = [run[name] for run in runs if run[name] is not None]
         if values:
             spread = statistics.stdev(values) if len(values) > 1 else 0.0

@@ -91,6 +91,7 @@ def table2_report(setup: Setup, measured: Sequence[Measured]) -> Report:
 def _beside_published(
     setup: Setup, measured: Sequence[Measured], which: str, title: str, published: Sequence[Sequence[str]]
 ) -> Report:
+    header = ["ours", "test set", "training classes", "splits", "candidates", "mean-class", "chance", "top-1", "top-5"]
     rows, panels = [], []
     for test in tests_of(measured):
         bars = []
@@ -102,20 +103,20 @@ def _beside_published(
                 continue
             count = group[0].half_classes if which == "half" else group[0].num_classes
             prefix = "half_" if which == "half" else ""
-            top1 = mean_over_splits(group, f"{prefix}top1")
+            mean_class, top1 = (mean_over_splits(group, f"{prefix}{of}") for of in ("mean_class", "top1"))
             top5 = str(mean_over_splits(group, f"{prefix}top5")) if count > 5 else None
             splits = len({m.point.split for m in group})
-            rows.append([curve, test, group[0].point.classes, splits, count, str(top1), top5, 1 / count])
-            bars.append((curve, top1))
+            accuracy = [str(mean_class), 1 / count, str(top1), top5]
+            rows.append([curve, test, group[0].point.classes, splits, count, *accuracy])
+            bars.append((curve, mean_class))
         if bars:
-            guessing = {row[-1] for row in rows if row[1] == test}
+            guessing = {row[header.index("chance")] for row in rows if row[1] == test}
             panels.append((test, bars, guessing.pop() if len(guessing) == 1 else None))
-    header = ["ours", "test set", "training classes", "splits", "candidates", "top-1", "top-5", "chance"]
     network = str(setup.base.model)
     theirs = ["method", "features", "UCF101", "HMDB51", "ActivityNet"]
     tables = [
         Table(header, rows, f"Ours: {network}, shares; mean ± standard error over splits"),
-        Table(theirs, published, "Published, per cent"),
+        Table(theirs, published, "Published, top-1 (and top-5) in per cent"),
     ]
     figure = bars_figure(panels, f"Ours, {title}")
     return Report(f"Accuracy on {title}", [_CAVEAT], tables, single_values(measured), figure)
@@ -140,7 +141,7 @@ def table3_points(setup: Setup) -> list[Point]:
 
 
 def table3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
-    """Top-1 and top-5 under both protocols, a row for each part that is added."""
+    """Mean-class, top-1 and top-5 under both protocols, a row for each part that is added."""
     tables, panels = [], []
     for test in tests_of(measured):
         rows, bars = [], []
@@ -168,22 +169,19 @@ def table3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
 
 
 def _columns(first: Measured) -> list[str]:
-    columns = []
-    if first.half_classes is not None and first.half_classes > 1:
-        columns += [f"{first.half_classes} classes top-1"]
-        columns += [f"{first.half_classes} classes top-5"] if first.half_classes > 5 else []
-    columns += [f"{first.num_classes} classes top-1"]
-    return columns + ([f"{first.num_classes} classes top-5"] if first.num_classes > 5 else [])
+    return [f"{count} classes {name}" for count, name, _ in _shown(first)]
 
 
 def _accuracies(group: Sequence[Measured]) -> list[str]:
     """In the order of `_columns`."""
-    first, texts = group[0], []
-    if first.half_classes is not None and first.half_classes > 1:
-        texts.append(str(mean_over_splits(group, "half_top1")))
-        if first.half_classes > 5:
-            texts.append(str(mean_over_splits(group, "half_top5")))
-    texts.append(str(mean_over_splits(group)))
-    if first.num_classes > 5:
-        texts.append(str(mean_over_splits(group, "top5")))
-    return texts
+    return [str(mean_over_splits(group, of)) for _, _, of in _shown(group[0])]
+
+
+def _shown(first: Measured) -> list[tuple[int, str, str]]:
+    """Candidates, name of the measure, field of `Measured`: half of the classes where there are halves, then all."""
+    shown = []
+    for count, prefix in ((first.half_classes or 0, "half_"), (first.num_classes, "")):
+        if count > 1 or not prefix:
+            shown += [(count, "mean-class", f"{prefix}mean_class"), (count, "top-1", f"{prefix}top1")]
+            shown += [(count, "top-5", f"{prefix}top5")] if count > 5 else []
+    return shown

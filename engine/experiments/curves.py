@@ -8,7 +8,7 @@ import numpy as np
 from engine.config import Config
 from engine.errors import InputError
 from engine.experiments.cells import Cell
-from engine.experiments.results import Measured, Point, chance, mean_over_splits
+from engine.experiments.results import Measured, Point, chance, largest_class, mean_over_splits
 from engine.experiments.setup import (
     ClassPool,
     Setup,
@@ -217,19 +217,22 @@ def _report(title: str, measured: Sequence[Measured], figure: object, notes: lis
                 classes, videos = (np.mean([getattr(m.point, of) for m in group]) for of in ("classes", "videos"))
                 splits = len({m.point.split for m in group})
                 rows.append([test, curve, f"{x:g}", f"{classes:.0f}", f"{videos:.0f}", splits, len(group),
-                             str(mean_over_splits(group)), chance(measured, test)])  # fmt: skip
-    header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", "top-1", "chance"]
+                             str(mean_over_splits(group)), chance(measured, test),
+                             str(mean_over_splits(group, "top1")), largest_class(group)])  # fmt: skip
+    header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", "mean-class", "chance",
+              "top-1", "largest class"]  # fmt: skip
     return Report(title, notes, [Table(header, rows)], single_values(measured), figure)
 
 
 def single_values(measured: Sequence[Measured]) -> Table:
     """What the CSV holds: every single value, with the folder of its run."""
     header = ["test_set", "curve", "x", "split", "draw", "training_classes", "training_videos", "snippets",
-              "top1", "top5", "half_top1", "half_top5", "num_classes", "control_top1", "run"]  # fmt: skip
+              "mean_class", "top1", "top5", "half_mean_class", "half_top1", "half_top5", "num_classes", "largest_class",
+              "control_mean_class", "run"]  # fmt: skip
     rows = [
         [m.test, m.point.curve, f"{m.point.x:g}", m.point.split, m.point.draw, m.point.classes, m.point.videos,
-         m.point.snippets or m.point.cell.config.evaluate.num_snippets, m.top1, m.top5, m.half_top1, m.half_top5,
-         m.num_classes, m.control, m.folder.name]
+         m.point.snippets or m.point.cell.config.evaluate.num_snippets, m.mean_class, m.top1, m.top5, m.half_mean_class,
+         m.half_top1, m.half_top5, m.num_classes, m.largest_class, m.control, m.folder.name]
         for m in measured
     ]  # fmt: skip
     return Table(header, rows)

@@ -13,6 +13,7 @@ from engine.experiments.setup import Setup, class_pool, for_split, image_source,
 from engine.experiments.tables import Report, Table
 from engine.results.pictures import overlap_figure
 from engine.results.plots import Cloud, Steps, points_figure, steps_figure
+from engine.results.spread import rank_correlation
 from engine.results.tsne import FEWEST, tsne
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes, overlap_table, overlapping
@@ -42,7 +43,7 @@ class _ClassValue:
     name: str
     distance: float
     videos: int
-    top1: float
+    accuracy: float
 
 
 def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
@@ -55,30 +56,29 @@ def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             names = [name for name, _, _ in each.per_class]
             distances, nearest = distances_from_training(setup, each.point.split, names)
             values += [
-                _ClassValue(each.point.curve, each.point.split, name, distance, videos, top1)
-                for (name, videos, top1), distance in zip(each.per_class, distances, strict=True)
+                _ClassValue(each.point.curve, each.point.split, name, distance, videos, accuracy)
+                for (name, videos, accuracy), distance in zip(each.per_class, distances, strict=True)
             ]
         curves = []
         for curve in dict.fromkeys(value.curve for value in values):
             own = sorted((v for v in values if v.curve == curve), key=lambda v: v.distance)
-            thresholds, accuracy = cumulative_accuracy(own)
-            curves.append(Steps(curve, thresholds, accuracy, [v.distance for v in own], [v.top1 for v in own]))
+            away, accuracy = [v.distance for v in own], [v.accuracy for v in own]
+            curves.append(Steps(curve, *cumulative_accuracy(own), away, accuracy))
             half = len(own) // 2
-            near, far = (sum(v.videos * v.top1 for v in part) / max(1, sum(v.videos for v in part))
-                         for part in (own[:half], own[half:]))  # fmt: skip
-            order = rank_correlation([v.distance for v in own], [v.top1 for v in own])
+            near, far = (float(np.mean(part)) if part else None for part in (accuracy[:half], accuracy[half:]))
+            order = rank_correlation(away, accuracy)
             summary.append([test, curve, len(own), near, far, order])
         panels.append((test, curves))
-        rows += [[test, v.curve, v.split, v.name, v.distance, v.videos, v.top1] for v in values]
-    header = ["test set", "curve", "classes", "top-1, nearer half", "top-1, farther half", "rank correlation"]
+        rows += [[test, v.curve, v.split, v.name, v.distance, v.videos, v.accuracy] for v in values]
+    header = ["test set", "curve", "classes", "accuracy, nearer half", "accuracy, farther half", "rank correlation"]
     notes = [
         f"Distance of a test class: mean cosine distance to its {nearest} nearest training classes"
-        f"{'' if nearest == _NEIGHBOURS else ' (the paper takes 10 of 664)'}. Left: accuracy on the classes at least so far "
-        "away, over all splits together; right: each class of each split. Rank correlation: Spearman's, of distance and "
+        f"{'' if nearest == _NEIGHBOURS else ' (the paper takes 10 of 664)'}. Left: mean accuracy of the classes at least so "
+        "far away, over all splits together; right: each class of each split. Rank correlation: Spearman's, of distance and "
         "accuracy of the classes; below 0 where far classes are harder."
     ]
     figure = steps_figure(panels, f"mean distance to the {nearest} nearest training classes")
-    columns = ["test_set", "curve", "split", "class", "distance", "videos", "top1"]
+    columns = ["test_set", "curve", "split", "class", "distance", "videos", "accuracy"]
     title = "Accuracy as test classes move away from training (paper Figure 7)"
     return Report(title, notes, [Table(header, summary)], Table(columns, rows), figure)
 
@@ -98,26 +98,12 @@ def distances_from_training(setup: Setup, split: int, names: Sequence[str]) -> t
 
 
 def cumulative_accuracy(values: Sequence[_ClassValue]) -> tuple[list[float], list[float]]:
-    """For each distance (ascending) the accuracy on the videos of all classes that are at least so far away."""
+    """For each distance (ascending) the mean accuracy of all classes that are at least so far away."""
     thresholds = sorted({value.distance for value in values})
     accuracy = []
     for threshold in thresholds:
-        left = [value for value in values if value.distance >= threshold]
-        accuracy.append(sum(v.videos * v.top1 for v in left) / sum(v.videos for v in left))
+        accuracy.append(float(np.mean([value.accuracy for value in values if value.distance >= threshold])))
     return thresholds, accuracy
-
-
-def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    """Spearman's rank correlation; equal values share their mean rank. 0 where one of them does not vary."""
-
-    def ranks(values: Sequence[float]) -> np.ndarray:
-        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-        return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-
-    first, second = ranks(one), ranks(other)
-    if first.std() == 0 or second.std() == 0:
-        return 0.0
-    return float(np.corrcoef(first, second)[0, 1])
 
 
 def class_sets(setup: Setup) -> tuple[list[NamedClasses], list[NamedClasses]]:

@@ -17,10 +17,11 @@ from engine.config import load_config
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.curves import single_values, tests_of
-from engine.experiments.results import Measured, Point, chance, mean_of, split_means
+from engine.experiments.results import Measured, Point, chance, largest_class, mean_over_splits, split_means
 from engine.experiments.setup import Method, Setup, class_pool, for_split
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
+from engine.results.spread import difference, mean_of
 from engine.schema import option, parse, read_yaml
 
 
@@ -109,10 +110,10 @@ def methods_points(setup: Setup) -> list[Point]:
 
 
 def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
-    """Mean and spread of each method, and its paired difference to the reference with its standard error."""
+    """Mean and spread of each method, and its paired difference to the reference with its 95 % interval."""
     tables, panels = [], []
-    header = ["method", "splits", "unseen top-1", "standard deviation", f"difference to {setup.reference}",
-              "standard error", "larger than its standard error", "random-vector control"]  # fmt: skip
+    header = ["method", "splits", "unseen mean-class", "standard deviation", f"less {setup.reference} (95 %)",
+              "random-vector control", "top-1", "largest class"]  # fmt: skip
     for test in tests_of(measured):
         groups = {
             name: [m for m in measured if m.test == test and m.point.curve == name]
@@ -126,30 +127,21 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             own = split_means(group)
             mean = mean_of(list(own.values()))
             bars.append((name, mean))
-            rows.append([name, mean.count, mean.value, mean.std, *_difference(own, reference, name == setup.reference),
-                         _control(group)])  # fmt: skip
+            pairs = [(own[split], reference[split]) for split in own if split in reference]
+            less = str(difference(pairs)) if pairs and name != setup.reference else None
+            rows.append([name, mean.count, mean.value, mean.std, less, _control(group),
+                         mean_over_splits(group, "top1").value, largest_class(group)])  # fmt: skip
         guessing = chance(measured, test)
-        rows.append(["chance", None, guessing, None, None, None, None, None])
+        rows.append(["chance", None, guessing, *[None] * 5])
         tables.append(Table(header, rows, test))
         panels.append((test, bars, guessing))
     notes = [
-        "Differences are paired: split by split, the same unseen classes and videos. Yes: the mean difference is larger than "
-        "its standard error over the splits. The control is the same training towards random class vectors, which must come "
-        "out at chance."
+        "Differences are paired: split by split, the same unseen classes and videos; in brackets the 95 % interval of the mean "
+        "(Student's t over the splits): one that holds zero decides nothing. The control is the same training towards random "
+        "class vectors, which must come out at chance. Largest class: top-1 of one answer for all videos."
     ]
     figure = bars_figure(panels, f"Methods, {len(setup.splits)} class splits (mean ± standard error)")
     return Report("Methods", notes, tables, single_values(measured), figure)
-
-
-def _difference(own: dict[int, float], reference: dict[int, float], is_reference: bool) -> list[object]:
-    """Mean paired difference, its standard error, and whether the one is larger than the other."""
-    pairs = [own[split] - reference[split] for split in own if split in reference]
-    if is_reference or not pairs:
-        return [None, None, None]
-    difference = mean_of(pairs)
-    if difference.count < 2:
-        return [f"{difference.value:+.3f}", None, "one split says nothing"]
-    return [f"{difference.value:+.3f}", difference.error, "yes" if abs(difference.value) > difference.error else "no"]
 
 
 def _control(group: Sequence[Measured]) -> str | None:

@@ -1,6 +1,5 @@
 """What finished cells say: accuracies, grouped and averaged over splits."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.results.accuracy import SetResult
 from engine.results.record import FILE, read_results
+from engine.results.spread import Mean, mean_of
 
 
 @dataclass(frozen=True)
@@ -40,34 +40,18 @@ class Measured:
     num_classes: int
     top1: float
     top5: float
+    mean_class: float
+    largest_class: float | None
+    half_mean_class: float | None
     half_top1: float | None
     half_top5: float | None
     half_classes: int | None
-    per_class: tuple[tuple[str, int, float], ...]  # name, videos, top-1
-    control: float | None
+    per_class: tuple[tuple[str, int, float], ...]  # name, videos, accuracy
+    control: float | None  # its mean-class accuracy
     contents: str | None = None  # of the test set, see `SetResult`
 
 
-@dataclass(frozen=True)
-class Mean:
-    """A mean over splits and its standard error (0 of one split, where nothing is known of it)."""
-
-    value: float
-    error: float
-    std: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.error:.3f}" if self.count > 1 else f"{self.value:.3f}"
-
-
-def mean_of(values: Sequence[float]) -> Mean:
-    """Mean, standard error and sample standard deviation."""
-    std = statistics.stdev(values) if len(values) > 1 else 0.0
-    return Mean(statistics.mean(values), std / math.sqrt(len(values)), std, len(values))
-
-
-def split_means(measured: Sequence[Measured], of: str = "top1") -> dict[int, float]:
+def split_means(measured: Sequence[Measured], of: str = "mean_class") -> dict[int, float]:
     """Mean over the draws of each split: draws of one split share their test classes, so they are not independent."""
     values: dict[int, list[float]] = {}
     for each in measured:
@@ -75,15 +59,21 @@ def split_means(measured: Sequence[Measured], of: str = "top1") -> dict[int, flo
     return {split: statistics.mean(found) for split, found in sorted(values.items())}
 
 
-def mean_over_splits(measured: Sequence[Measured], of: str = "top1") -> Mean:
+def mean_over_splits(measured: Sequence[Measured], of: str = "mean_class") -> Mean:
     """Mean over splits of the mean over draws."""
     return mean_of(list(split_means(measured, of).values()))
 
 
 def chance(measured: Sequence[Measured], test: str) -> float | None:
-    """Top-1 of guessing on a test set; None where it is not the same for all that were measured."""
+    """Accuracy of guessing on a test set; None where it is not the same for all that were measured."""
     candidates = {each.num_classes for each in measured if each.test == test}
     return 1 / candidates.pop() if len(candidates) == 1 else None
+
+
+def largest_class(measured: Sequence[Measured]) -> float | None:
+    """Share of the videos that the largest class of a test has, mean over splits; None where a record did not keep it."""
+    known = all(each.largest_class is not None for each in measured)
+    return mean_over_splits(measured, "largest_class").value if known else None
 
 
 def results_path(folder: Path, snippets: int | None) -> Path:
@@ -92,7 +82,7 @@ def results_path(folder: Path, snippets: int | None) -> Path:
 
 
 def read_point(point: Point, folder: Path) -> list[Measured]:
-    """A result for each test set of a finished cell; a control's top-1 where there is one.
+    """A result for each test set of a finished cell, with its control's where there is one.
 
     Raises:
         InputError: the run had no test set.
@@ -133,10 +123,13 @@ def _measured(point: Point, folder: Path, test: SetResult, control: SetResult | 
         num_classes=whole.num_classes,
         top1=whole.top1,
         top5=whole.top5,
+        mean_class=whole.mean_class,
+        largest_class=whole.largest_class,
+        half_mean_class=half.mean("mean_class") if half else None,
         half_top1=half.mean("top1") if half else None,
         half_top5=half.mean("top5") if half else None,
         half_classes=half.splits[0].num_classes if half else None,
         per_class=tuple((row.name, row.num_videos, row.top1) for row in test.per_class if row.num_videos),
-        control=control.all_classes.top1 if control else None,
+        control=control.all_classes.mean_class if control else None,
         contents=test.contents,
     )

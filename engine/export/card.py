@@ -156,7 +156,7 @@ def _accuracy(loaded: LoadedModel, results: Results) -> list[str]:
         if test
         for note in (*([not_unseen(test)] if test is not results.seen and not_unseen(test) else []), *test.doubts)
     ]
-    header = ["videos of", "classes", "videos", "top-1", "mean-class", "chance", "control"]
+    header = ["videos of", "classes", "videos", "mean-class", "control", "chance", "top-1", "largest class"]
     table = Table(header, rows).markdown() if rows else "No test set was named."
     told = (
         f"With {results.num_snippets} snippets of each video; class vectors: {results.class_vectors}. Control: the same network "
@@ -175,8 +175,9 @@ def _control(loaded: LoadedModel, results: Results) -> Results | None:
 
 def _row(name: str, result: SetResult, control: SetResult | None) -> list[Any]:
     whole = result.all_classes
-    beside = control.all_classes.top1 if control and result.is_same_test(control) else None
-    return [name, whole.num_classes, whole.num_videos, whole.top1, whole.mean_class, whole.chance_top1, beside]
+    beside = control.all_classes.mean_class if control and result.is_same_test(control) else None
+    sizes = [name, whole.num_classes, whole.num_videos]
+    return [*sizes, whole.mean_class, beside, whole.chance_top1, whole.top1, whole.largest_class]
 
 
 def _licence(loaded: LoadedModel) -> str:

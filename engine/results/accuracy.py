@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 TOP = 5
+MEASURES = ("mean_class", "top1", "top5")  # in the order of tables
 _EVALUATED = ("seen_classes", "trained_videos", "contents", "seconds", "generalised")
 
 
@@ -19,8 +20,10 @@ _EVALUATED = ("seen_classes", "trained_videos", "contents", "seconds", "generali
 class Accuracy:
     """One evaluation of some videos against `num_classes` candidate classes.
 
+    mean_class: mean over the classes that have videos of their own top-1 (every class counts the same): the headline.
     top1, top5: share of the videos whose class is the nearest, or among the five nearest.
-    mean_class: mean over the classes that have videos of their own top-1 (every class counts the same).
+    largest_class: share of the videos that the largest class has, which is the top-1 of one answer for all; None of a
+        record made before it was kept.
     """
 
     num_classes: int
@@ -28,10 +31,11 @@ class Accuracy:
     top1: float
     top5: float
     mean_class: float
+    largest_class: float | None = None
 
     @property
     def chance_top1(self) -> float:
-        """Top-1 (and mean-class accuracy) of guessing."""
+        """Top-1 and mean-class accuracy of guessing."""
         return 1 / self.num_classes
 
     @property
@@ -42,7 +46,8 @@ class Accuracy:
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "Accuracy":
         """From JSON, which has more."""
-        return cls(**{each.name: tree[each.name] for each in dataclasses.fields(cls)})
+        needed = [each.name for each in dataclasses.fields(cls) if each.default is dataclasses.MISSING]
+        return cls(**{name: tree[name] for name in needed}, largest_class=tree.get("largest_class"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class HalfClasses:
     splits: tuple[Accuracy, ...]
 
     def mean(self, measure: str) -> float:
-        """Mean of "top1", "top5" or "mean_class" over the halves."""
+        """Mean of a field of `Accuracy` over the halves."""
         return float(np.mean([getattr(split, measure) for split in self.splits]))
 
     def std(self, measure: str) -> float:
@@ -67,7 +72,7 @@ class HalfClasses:
         """Means, standard deviations, chance, and the halves one by one."""
         first = self.splits[0]
         measures = {}
-        for measure in ("top1", "top5", "mean_class"):
+        for measure in MEASURES:
             measures[measure] = self.mean(measure)
             measures[f"{measure}_std"] = self.std(measure)
         chance = {"chance_top1": first.chance_top1, "chance_top5": first.chance_top5}
@@ -125,31 +130,39 @@ class SetResult:
     generalised: Mapping[str, Any] | None = None
 
     @property
-    def unseen_top1(self) -> float | None:
-        """Top-1 of the videos of classes that were not trained on, among all candidates; None where there is none."""
+    def unseen_mean_class(self) -> float | None:
+        """Mean accuracy of the classes that were not trained on, among all candidates; None where there is none."""
         rows = [row for row in self.per_class if row.num_videos and row.name not in (self.seen_classes or ())]
-        total = sum(row.num_videos for row in rows)
-        return sum(row.top1 * row.num_videos for row in rows) / total if total else None
+        return float(np.mean([row.top1 for row in rows])) if rows else None
 
     @property
     def doubts(self) -> list[str]:
-        """Why the set's accuracy may say nothing, for people: it lies at chance, or one class takes most answers."""
-        whole, told = self.all_classes, []
-        chance, videos = whole.chance_top1, whole.num_videos
-        error = (chance * (1 - chance) / videos) ** 0.5 if videos else 0.0
-        if videos and whole.num_classes > 1 and whole.top1 <= chance + 2 * error:
+        """Why the set's accuracy may say nothing, for people: it lies at chance, or one class or two take most answers."""
+        whole, videos = self.all_classes, self.confusion.sum(axis=1)
+        if whole.num_classes < 2 or not videos.any():
+            return []
+        told, chance, present = [], whole.chance_top1, videos[videos > 0]
+        error = (chance * (1 - chance) * (1 / present).sum()) ** 0.5 / len(present)
+        if whole.mean_class <= chance + 2 * error:
             told.append(
-                f"top-1 {whole.top1:.3f} of {videos} videos is not above chance ({chance:.3f}) by more than two standard "
-                f"errors ({2 * error:.3f})"
+                f"mean-class accuracy {whole.mean_class:.3f} of {whole.num_videos} videos is not above chance ({chance:.3f}) "
+                f"by more than two standard errors ({2 * error:.3f})"
             )
-        if self.confusion.sum() and whole.num_classes > 1:
-            answers = self.confusion.sum(axis=0) / self.confusion.sum()
-            most = int(answers.argmax())
-            own = self.confusion[most].sum() / self.confusion.sum()
-            if answers[most] > 0.5 and answers[most] >= 2 * own:
-                name = self.per_class[most].name
-                told.append(f"'{name}' takes {answers[most]:.0%} of all answers, and has {own:.0%} of the videos")
-        return told
+        return told + self._collapse(videos / videos.sum())
+
+    def _collapse(self, share: np.ndarray) -> list[str]:
+        """A line if one class or two take over half of all answers, and twice their `share` of the videos."""
+        answers = self.confusion.sum(axis=0) / self.confusion.sum()
+        most = (-answers).argsort(kind="stable")
+        for taken in (most[:1], most[:2]):
+            if answers[taken].sum() > 0.5 and answers[taken].sum() >= 2 * share[taken].sum():
+                names = " and ".join(f"'{self.per_class[index].name}'" for index in taken)
+                verbs = ("takes", "has") if len(taken) == 1 else ("take", "have")
+                return [
+                    f"{names} {verbs[0]} {answers[taken].sum():.0%} of all answers, and {verbs[1]} "
+                    f"{share[taken].sum():.0%} of the videos"
+                ]
+        return []
 
     def is_same_test(self, other: "SetResult | None") -> bool:
         """Whether another result is of the same classes and videos, as far as both tell."""
@@ -177,11 +190,14 @@ class SetResult:
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "SetResult":
         """From JSON."""
-        half = tree["half_classes"]
+        half, whole = tree["half_classes"], Accuracy.from_dict(tree["all_classes"])
+        if whole.largest_class is None and whole.num_videos:
+            most = max((row["num_videos"] for row in tree["per_class"]), default=0)
+            whole = dataclasses.replace(whole, largest_class=most / whole.num_videos)
         rows = [row | {"top1": float("nan") if row["top1"] is None else row["top1"]} for row in tree["per_class"]]
         return SetResult(
             name=tree["name"],
-            all_classes=Accuracy.from_dict(tree["all_classes"]),
+            all_classes=whole,
             half_classes=HalfClasses(tuple(map(Accuracy.from_dict, half["splits"]))) if half else None,
             per_class=tuple(ClassAccuracy(**row) for row in rows),
             confusion=np.array(tree["confusion"], dtype=np.int64),

@@ -100,7 +100,7 @@ def draw_label(axes: "Axes", label: Label, points: float) -> None:
 
 def accuracy_axis(axes: "Axes", title: str = "", inches: float = 5.0) -> None:
     """Axes with accuracy upwards, from zero, under a title of at most so many inches."""
-    axes.set_ylabel("top-1 accuracy, %")
+    axes.set_ylabel("mean-class accuracy, %")
     axes.set_ylim(bottom=0)
     axes.set_title(wrapped(title, inches, 10), fontsize=10, parse_math=False)
     open_frame(axes)

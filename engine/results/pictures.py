@@ -95,7 +95,7 @@ def class_accuracy_figure(result: ZeroShotResult) -> "Figure":
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 140)  # room for the notes beside full bars
     axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("top-1 accuracy, % (in brackets: videos; dashed: chance)")
+    axes.set_xlabel("accuracy, % (in brackets: videos; dashed: chance)")
     axes.set_title(wrapped(_headline(result), figure.get_figwidth() - 2.5, 12), parse_math=False)
     return figure
 
@@ -176,4 +176,4 @@ def draw_strip(axes: "Axes", frames: np.ndarray | None, title: str, num_shown: i
 
 def _headline(result: ZeroShotResult) -> str:
     whole = result.all_classes
-    return f"{result.name}: {whole.num_videos} videos, top-1 {whole.top1:.1%} (chance {whole.chance_top1:.1%})"
+    return f"{result.name}: {whole.num_videos} videos, mean over classes {whole.mean_class:.1%} (chance {whole.chance_top1:.1%})"

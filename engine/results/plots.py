@@ -158,7 +158,7 @@ class Steps:
     thresholds: Sequence[float]
     accuracy: Sequence[float]
     distances: Sequence[float]
-    top1: Sequence[float]
+    single: Sequence[float]
 
 
 _STEP_COLORS = (ORANGE, BLUE, GREEN, PINK, VERMILION, SKY, YELLOW)
@@ -175,7 +175,7 @@ def steps_figure(panels: Sequence[tuple[str, Sequence[Steps]]], xlabel: str) -> 
             color = _STEP_COLORS[index % len(_STEP_COLORS)]
             look = {"color": color, "label": curve.label, "clip_on": False}  # points at zero are whole
             left.plot(curve.thresholds, 100 * np.array(curve.accuracy), "o-", markersize=3, **look)
-            right.plot(curve.distances, 100 * np.array(curve.top1), "o", alpha=0.7, **look)
+            right.plot(curve.distances, 100 * np.array(curve.single), "o", alpha=0.7, **look)
         for axes, which in ((left, "classes at least so far away"), (right, "each class")):
             accuracy_axis(axes, f"{name}: {which}")
             axes.set_xlabel(xlabel)

@@ -5,28 +5,31 @@ from pathlib import Path
 
 from engine.data.sources import DataSet
 from engine.metrics import ZeroShotResult
+from engine.results.accuracy import MEASURES
 from engine.results.figures import save_figure
 from engine.results.pictures import confusion_figure
 from engine.results.record import file_name
 from engine.results.table import Table
 
+_WHERE = ("test set", "protocol", "classes", "videos")
+
 
 def accuracy_table(results: Sequence[ZeroShotResult]) -> Table:
     """Both protocols of every test set."""
-    measures = ("top1", "top5", "mean_class")
     rows = []
     for result in results:
         whole, halves = result.all_classes, result.half_classes
-        accuracy = [f"{getattr(whole, measure):.3f}" for measure in measures]
-        rows.append([result.name, "all classes", whole.num_classes, whole.num_videos, *accuracy, whole.chance_top1])
+        accuracy = [f"{getattr(whole, measure):.3f}" for measure in MEASURES]
+        beside = [whole.chance_top1, whole.largest_class]
+        rows.append([result.name, "all classes", whole.num_classes, whole.num_videos, *accuracy, *beside])
         if halves is None:
             continue
-        accuracy = [f"{halves.mean(measure):.3f} ± {halves.std(measure):.3f}" for measure in measures]
-        videos = round(halves.mean("num_videos"))
+        accuracy = [f"{halves.mean(measure):.3f} ± {halves.std(measure):.3f}" for measure in MEASURES]
+        beside = [halves.splits[0].chance_top1, halves.mean("largest_class")]
         rows.append(
-            ["", "random halves", halves.splits[0].num_classes, videos, *accuracy, halves.splits[0].chance_top1]
+            ["", "random halves", halves.splits[0].num_classes, round(halves.mean("num_videos")), *accuracy, *beside]
         )
-    return Table(["test set", "protocol", "classes", "videos", "top-1", "top-5", "mean-class", "chance"], rows)
+    return Table([*_WHERE, "mean-class", "top-1", "top-5", "chance", "largest class"], rows)
 
 
 def class_table(result: ZeroShotResult) -> Table:

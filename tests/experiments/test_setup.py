@@ -150,13 +150,16 @@ def test_figure7_measures_distances_to_training_classes_alone(setup):
     near, far = sorted(zip(distances, names, strict=True))
     per_class = ((near[1], 30, 0.5), (far[1], 10, 0.1))
     values = [
-        Measured(Point(curve, 0, 1, 0, method_cell(setup, "frozen", 1)), "unseen", Path("run"), 2, 0.4, 1.0, None, None, None,
-                 per_class, None)
+        Measured(
+            point=Point(curve, 0, 1, 0, method_cell(setup, "frozen", 1)), test="unseen", folder=Path("run"), num_classes=2,
+            mean_class=0.3, top1=0.4, top5=1.0, largest_class=0.75, half_mean_class=None, half_top1=None, half_top5=None,
+            half_classes=None, per_class=per_class, control=None,
+        )
         for curve in ("frozen", "end to end")
     ]  # fmt: skip
     report = figure7_report(setup, values)
     assert report.tables[0].rows[1] == ["unseen", "end to end", 2, 0.5, 0.1, pytest.approx(-1)]
     left = report.figure.axes[0].lines[0]
     assert left.get_xydata().tolist() == [
-        [pytest.approx(near[0]), pytest.approx(40)], [pytest.approx(far[0]), pytest.approx(10)],
+        [pytest.approx(near[0]), pytest.approx(30)], [pytest.approx(far[0]), pytest.approx(10)],
     ]  # fmt: skip

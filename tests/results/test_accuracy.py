@@ -11,10 +11,16 @@ def result(confusion):
     confusion = np.array(confusion)
     per_class = tuple(ClassAccuracy(f"class {i}", int(row.sum()), 0.0, "", 0) for i, row in enumerate(confusion))
     top1 = float(np.trace(confusion) / max(1, confusion.sum()))
-    whole = Accuracy(len(confusion), int(confusion.sum()), top1, 1.0, top1)
+    shares = [row[index] / row.sum() for index, row in enumerate(confusion) if row.sum()]
+    most = confusion.sum(axis=1).max() / max(1, confusion.sum())
+    mean_class = float(np.mean(shares)) if shares else float("nan")
+    whole = Accuracy(len(confusion), int(confusion.sum()), top1, 1.0, mean_class, float(most))
     return SetResult(
         name="x", all_classes=whole, half_classes=None, per_class=per_class, confusion=confusion, failures=()
     )
+
+
+TWO_TAKE_MOST = [[5, 5, 0, 0, 0, 0] for _ in range(6)]
 
 
 @pytest.mark.parametrize(
@@ -22,12 +28,14 @@ def result(confusion):
     [
         ([[9, 1, 0], [1, 8, 1], [0, 1, 9]], []),
         ([[4, 3, 3], [3, 4, 3], [3, 3, 4]], ["not above chance (0.333)"]),
-        ([[0, 9, 1], [1, 0, 9], [9, 1, 0]], ["top-1 0.000 of 30 videos"]),
+        ([[0, 9, 1], [1, 0, 9], [9, 1, 0]], ["mean-class accuracy 0.000 of 30 videos"]),
         ([[100, 0, 0], [55, 45, 0], [55, 0, 45]], ["'class 0' takes 70% of all answers, and has 33%"]),
         ([[10, 0], [10, 0]], ["not above chance", "'class 0' takes 100% of all answers, and has 50%"]),
         ([[80, 0, 0], [2, 8, 0], [2, 0, 8]], []),  # it has most of the videos
+        ([[90, 10], [10, 0]], ["mean-class accuracy 0.450 of 110 videos"]),  # top-1 is 0.818: one class's share
+        (TWO_TAKE_MOST, ["not above chance", "'class 0' and 'class 1' take 100% of all answers, and have 33%"]),
         ([[400, 300, 300], [300, 400, 300], [300, 300, 400]], []),  # the same shares, of many videos
-        ([[7, 3], [4, 6]], ["top-1 0.650 of 20 videos"]),
+        ([[7, 3], [4, 6]], ["mean-class accuracy 0.650 of 20 videos"]),
         ([[0, 0], [0, 0]], []),
         ([[5]], []),
     ],

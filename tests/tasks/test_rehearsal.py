@@ -132,7 +132,9 @@ def test_what_was_trained_on_is_not_called_unseen(tmp_path, capsys):
     mixed = result("a", 5, 0.6, seen_classes=["x", "y"], trained_videos=["p.mp4"])
     assert not_unseen(mixed) == "2 of 5 classes trained on, 1 of 20 videos trained on"
     assert not_unseen(result("a", 5, 0.6, seen_classes=[], trained_videos=None)) == ""
-    assert _title(reached(mixed)).startswith("a (2 of 5 classes trained on, 1 of 20 videos trained on): top-1 60%")
+    assert _title(reached(mixed)).startswith(
+        "a (2 of 5 classes trained on, 1 of 20 videos trained on): 60%, mean over classes"
+    )
     assert "5 classes the network never saw" in _title(reached(result("a", 5, 0.6)))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.pt").write_bytes(b"")

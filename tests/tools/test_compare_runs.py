@@ -14,8 +14,8 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "compare_runs.py"
 
 
 def write_run(folder: Path, unseen: float, control: float | None = None) -> Path:
-    def result(name: str, top1: float) -> SetResult:
-        accuracy = Accuracy(num_classes=5, num_videos=10, top1=top1, top5=1.0, mean_class=top1)
+    def result(name: str, mean_class: float) -> SetResult:
+        accuracy = Accuracy(5, 10, top1=mean_class + 0.1, top5=1.0, mean_class=mean_class, largest_class=0.3)
         confusion = np.zeros((5, 5), dtype=np.int64)
         return SetResult(
             name=name, all_classes=accuracy, half_classes=None, per_class=(), confusion=confusion, failures=()
@@ -39,14 +39,15 @@ def test_mean_and_sample_standard_deviation(tmp_path):
     folders = [write_run(tmp_path / f"split_{i}", unseen, 0.2) for i, unseen in enumerate((0.2, 0.4, 0.3))]
     printed = run(*folders).stdout.splitlines()
     mean, std = (next(line.split() for line in printed if line.startswith(name)) for name in ("mean", "std"))
-    assert mean == ["mean", "0.500", "0.300", "0.200", "0.200", "10.000"]
+    assert mean == ["mean", "0.500", "0.300", "0.200", "0.200", "0.400", "0.300", "10.000"]
     assert std[2] == "0.100"
+    assert "unseen less control, run by run (95 %): +0.100 (-0.148 to +0.348)" in printed  # 4.303 standard errors
 
 
 def test_runs_without_control_are_shown_without(tmp_path):
     folders = [write_run(tmp_path / "a", 0.2, 0.2), write_run(tmp_path / "b", 0.4)]
     printed = run(*folders).stdout
-    assert [line.split()[4] for line in printed.splitlines() if line[:2] in ("a ", "b ")] == ["0.200", "-"]
+    assert [line.split()[3] for line in printed.splitlines() if line[:2] in ("a ", "b ")] == ["0.200", "-"]
 
 
 @pytest.mark.parametrize("make", [lambda path: path / "nothing", lambda path: path])
@@ -65,9 +66,9 @@ def test_results_of_something_else_are_named(tmp_path, content):
     assert done.stderr.count("\n") == 1
 
 
-def result_of(name: str, classes: list[str], top1: float, **more: object) -> SetResult:
-    accuracy = Accuracy(num_classes=len(classes), num_videos=10, top1=top1, top5=1.0, mean_class=top1)
-    rows = tuple(ClassAccuracy(each, 2, top1, "", 0) for each in classes)
+def result_of(name: str, classes: list[str], mean_class: float, **more: object) -> SetResult:
+    accuracy = Accuracy(len(classes), 10, top1=mean_class + 0.1, top5=1.0, mean_class=mean_class)
+    rows = tuple(ClassAccuracy(each, 2, mean_class, "", 0) for each in classes)
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     return SetResult(
         name=name, all_classes=accuracy, half_classes=None, per_class=rows, confusion=confusion, failures=(), **more
@@ -87,7 +88,18 @@ def tables(printed: str) -> dict[str, dict[str, list[str]]]:
     found = {}
     for block in printed.strip().split("\n\n"):
         title, header, _, *rows = block.splitlines()
-        assert header.split() == ["run", "seen", "unseen", "chance", "control", "clips/s"]
+        assert header.split() == [
+            "run",
+            "seen",
+            "unseen",
+            "control",
+            "chance",
+            "unseen",
+            "top-1",
+            "largest",
+            "class",
+            "clips/s",
+        ]
         found[title] = {row.split()[0]: row.split()[1:] for row in rows if ":" not in row}
     return found
 
@@ -102,8 +114,10 @@ def test_every_test_set_has_a_table_of_its_own(tmp_path):
     done = run(*folders)
     found = tables(done.stdout)
     assert list(found) == ["a: 5 classes", "b: 2 classes"]
-    assert found["a: 5 classes"]["mean"][1:3] == ["0.300", "0.200"] and "three" not in found["a: 5 classes"]
-    assert found["b: 2 classes"]["mean"][1:3] == ["0.700", "0.500"]
+    assert (
+        found["a: 5 classes"]["mean"][1:5] == ["0.300", "-", "0.200", "0.400"] and "three" not in found["a: 5 classes"]
+    )
+    assert found["b: 2 classes"]["mean"][1:5] == ["0.700", "-", "0.500", "0.800"]
     assert "not the same" not in done.stdout
 
 
@@ -143,4 +157,4 @@ def test_other_snippets_and_what_is_not_unseen_are_told(tmp_path):
 def test_a_control_of_another_test_is_none(tmp_path):
     one = write_tests(tmp_path / "one", result_of("a", ["v", "w"], 0.2))
     write_tests(one / "control", result_of("a", ["v", "x"], 0.5))
-    assert tables(run(one).stdout)["a: 2 classes"]["one"][3] == "-"
+    assert tables(run(one).stdout)["a: 2 classes"]["one"][2] == "-"

@@ -72,11 +72,10 @@ def test_all_test_sets_of_the_run_in_one_call(folder, default):
 def test_tables_warnings_and_files(folder, default):
     lines = default.stdout.splitlines()
     header = next(line for line in lines if line.startswith("test set"))
-    assert header.split("  ")[-1].strip() == "chance"
+    assert header.split()[-6:] == ["mean-class", "top-1", "top-5", "chance", "largest", "class"]
     first = next(line for line in lines if line.startswith("first  "))
     halves = lines[lines.index(first) + 1]
-    assert first.split()[:6] == ["first", "all", "classes", "4", "12", *first.split()[5:6]]
-    assert first.endswith("0.250")
+    assert first.split()[:5] == ["first", "all", "classes", "4", "12"] and first.split()[-2:] == ["0.250", "0.250"]
     assert "random halves" in halves
     assert "±" in halves
     assert halves.endswith("0.500")
@@ -229,8 +228,8 @@ def test_the_report_calls_unseen_only_what_is(folder, monkeypatch):
     points = re.findall(r"<title>(\w+): \d+% of 3; nearest seen class", page)
     assert sorted(points) == ["blue", "green", "white"]
     videos = [row for row in read_rows(out / "predictions_first.csv") if row["class"] != "red"]
-    right = sum(int(row["correct"]) for row in videos) / len(videos)
-    assert f"videos of the unseen classes alone: {100 * right:.1f} %" in page
+    right = sum(int(row["correct"]) for row in videos) / len(videos)  # as many of each class
+    assert f"the unseen classes alone: {100 * right:.1f} %" in page
 
 
 def test_help_teaches(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Zero-shot accuracy of checkpoints against throughput: top-1 and top-5 over clips and videos a second.
+"""Zero-shot accuracy of checkpoints against throughput: mean-class, top-1 and top-5 over clips and videos a second.
 
     python tools/bench_throughput.py accuracy
     python tools/bench_throughput.py accuracy runs/k664 runs/k664_c3d --data data/ucf101.parquet --clips 1 --clips 25
@@ -31,6 +31,7 @@ from engine.errors import InputError
 from engine.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
 from engine.inference import inference_settings, load_model
 from engine.records import append_record, summarise
+from engine.results.accuracy import MEASURES
 from engine.results.record import FILE
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.tasks.decoding import choose_decoding
@@ -157,7 +158,6 @@ def evaluate(
     values = {
         "videos_per_s": videos_per_s,
         "clips_per_s": videos_per_s * how.num_snippets,
-        "top1": whole.top1,
-        "top5": whole.top5,
+        **{of: getattr(whole, of) for of in MEASURES},
     }
     return seconds, values, f"{whole.num_videos} videos, {whole.num_classes} classes, chance {whole.chance_top1:.1%}"

@@ -95,23 +95,24 @@ def _bars(
 
 
 def accuracy_figure(rows: Sequence[Row]) -> "Figure":
-    """Top-1 (full) and top-5 (dashed) over videos a second, log x; a line for each model, form and precision.
+    """Mean-class accuracy (full; top-1 of records without it) and top-5 (dashed) over videos a second, log x.
 
-    The points of a line are the numbers of clips a video; their label says how many.
+    A line for each model, form and precision. Its points are the numbers of clips a video; their label says how many.
     """
     figure = new_figure(9, 6.6)
     axes = figure.subplots()
     lines: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         lines.setdefault((row.case, row.precision), []).append(row)
+    main = "mean_class" if all("mean_class" in row.values for row in rows) else "top1"
     for colour, ((case, precision), points) in zip(series_colors(len(lines)), lines.items(), strict=True):
         speed = [row.values["videos_per_s"] for row in points]
-        for column, style in (("top1", "-"), ("top5", "--")):
+        for column, style in ((main, "-"), ("top5", "--")):
             share = [100 * row.values[column] for row in points]
             label = f"{case}, {precision}: {COLUMNS[column][0]}"
             axes.plot(speed, share, style, marker="o", markersize=4, color=colour, label=label)
         for row, x in zip(points, speed, strict=True):
-            point = (x, 100 * row.values["top1"])
+            point = (x, 100 * row.values[main])
             axes.annotate(row.variant.split()[0], point, (0, 6), textcoords="offset points", fontsize=8, ha="center")
     axes.set_xscale("log")
     axes.set_ylim(0, 104)

@@ -8,6 +8,7 @@ from engine.results.table import Table
 COLUMNS: dict[str, tuple[str, float]] = {  # value's name -> heading, factor
     "clips_per_s": ("clips/s", 1),
     "videos_per_s": ("videos/s", 1),
+    "mean_class": ("mean-class %", 100),
     "top1": ("top-1 %", 100),
     "top5": ("top-5 %", 100),
     "over_torchvision": ("x torchvision", 1),

@@ -15,7 +15,7 @@ class RunFacts:
     """All empty where the folder does not have them.
 
     provenance: (what, value) of the newest start. packages: name -> version, of that start.
-    config: as YAML. control: test set -> top-1 of the control run.
+    config: as YAML. control: test set -> mean-class accuracy of the control run.
     """
 
     provenance: Sequence[tuple[str, str]] = ()
@@ -43,7 +43,7 @@ def read_run_facts(checkpoint: Path, results: Results) -> RunFacts:
 
 
 def read_control(folder: Path, results: Results) -> dict[str, float]:
-    """Top-1 of the run's control (`control/results.json`) on the same test sets, by name; empty if there is none.
+    """Mean-class accuracy of the run's control (`control/results.json`) on the same test sets, by name; empty if there is none.
 
     A test set counts as the same if its name, classes, videos and number of snippets are.
     """
@@ -52,7 +52,7 @@ def read_control(folder: Path, results: Results) -> dict[str, float]:
     control = read_results(folder / "control")
 
     return {
-        name: control.tests[name].all_classes.top1
+        name: control.tests[name].all_classes.mean_class
         for name, test in results.tests.items()
         if control.num_snippets == results.num_snippets and test.is_same_test(control.tests.get(name))
     }

@@ -8,6 +8,7 @@ are measured and shown, but they choose nothing.
 from engine.data.batch import VideoDecoder
 from engine.evaluate import Inference, evaluate_source
 from engine.metrics import ZeroShotResult
+from engine.results.accuracy import MEASURES
 from engine.run import Run
 from engine.tasks.task import Measured
 from engine.tasks.zero_shot.sets import MeasuredSet, Sets
@@ -24,16 +25,14 @@ def measure(run: Run, sets: Sets) -> Measured:
         results = {each.key: evaluate_set(run, each, decoder, how, evaluate.max_videos) for each in sets.measured}
     finally:
         decoder.close()
-    scalars = {f"{key}/top1": result.all_classes.top1 for key, result in results.items()}
-    scalars |= {f"{key}/top5": result.all_classes.top5 for key, result in results.items()}
-    told = "  ".join(
-        f"{key} {r.all_classes.top1:.3f} (chance {r.all_classes.chance_top1:.3f})" for key, r in results.items()
-    )
+    wholes = {key: result.all_classes for key, result in results.items()}
+    scalars = {f"{key}/{of}": getattr(whole, of) for key, whole in wholes.items() for of in MEASURES}
+    told = "  ".join(f"{key} {whole.mean_class:.3f} (chance {whole.chance_top1:.3f})" for key, whole in wholes.items())
     held_out = (sets.held_out_classes, sets.held_out_videos)
     chooser = next((each.key for each in held_out if each is not None and len(each.classes) > 1), None)
     if chooser is None:
-        return Measured(scalars, f"top-1 {told}", 0.0, NEWEST)
-    return Measured(scalars, f"top-1 {told}", results[chooser].all_classes.top1, f"{chooser} top-1")
+        return Measured(scalars, f"mean-class {told}", 0.0, NEWEST)
+    return Measured(scalars, f"mean-class {told}", wholes[chooser].top1, f"{chooser} top-1")
 
 
 def inference(run: Run, num_snippets: int) -> Inference:

@@ -29,6 +29,8 @@ from engine.tasks.zero_shot.rehearsal import NO_TEST, NOTHING_HELD_OUT
 from engine.tasks.zero_shot.sets import Sets
 from engine.telemetry import Telemetry, duration, escaped
 
+_NUMBERS = ("mean-class", "control", "chance", "top-1", "largest class")  # of the closing table
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -140,9 +142,10 @@ def _write(run: Run, sets: Sets, known: Known, results: Results) -> Report | Non
         for test, result in zip(sets.tests, results.tests.values(), strict=True):
             write_set(run.folder, result, test.data)
         page = _look(run, sets, known, results) if run.config.log.report and sets.tests else None
-        metrics = {f"final/{escaped(name)}_top1": test.all_classes.top1 for name, test in results.tests.items()}
-        if results.seen is not None:
-            metrics["final/seen_top1"] = results.seen.all_classes.top1
+        sets = [(escaped(name), test) for name, test in results.tests.items()]
+        sets += [("seen", results.seen)] if results.seen is not None else []
+        metrics = {f"final/{name}_mean_class": each.all_classes.mean_class for name, each in sets}
+        metrics |= {f"final/{name}_top1": each.all_classes.top1 for name, each in sets}
         with board_writer(run.folder) as writer:
             show_results(list(results.tests.values()), page.findings if page else (), writer, run.step)
             show_settings(_flat(to_tree(run.config)), metrics, writer)
@@ -203,7 +206,7 @@ def _tell(outcome: Outcome, beside: Results | None) -> None:
     for name, result in results.tests.items():
         what = f"{name}: {told}" if (told := not_unseen(result)) else f"UNSEEN classes ({name})"
         rows.append([what, *_numbers(result, beside.tests.get(name) if beside else None)])
-    print("\n" + Table(["top-1 accuracy", "classes", "videos", "model", "chance", "control"], rows).text())
+    print("\n" + Table(["accuracy", "classes", "videos", *_NUMBERS], rows).text())
     if beside is not None:
         print("control: the same network trained towards random class vectors, which say nothing of an unseen class")
     for result in filter(None, (results.seen, *results.tests.values())):
@@ -227,9 +230,11 @@ def _tell(outcome: Outcome, beside: Results | None) -> None:
 
 
 def _numbers(result: SetResult, control: SetResult | None) -> list[object]:
-    accuracy = result.all_classes
-    beside = f"{control.all_classes.top1:.3f}" if control else "-"
-    return [accuracy.num_classes, accuracy.num_videos, accuracy.top1, accuracy.chance_top1, beside]
+    """In the order of `_NUMBERS`, after the numbers of classes and videos."""
+    whole = result.all_classes
+    beside = f"{control.all_classes.mean_class:.3f}" if control else "-"
+    sizes = [whole.num_classes, whole.num_videos]
+    return [*sizes, whole.mean_class, beside, whole.chance_top1, whole.top1, whole.largest_class]
 
 
 def _title(results: Results) -> str:
@@ -238,19 +243,19 @@ def _title(results: Results) -> str:
     name, result = next(iter(results.tests.items()))
     accuracy, told = result.all_classes, not_unseen(result)
     what = f"{name} ({told})" if told else f"{accuracy.num_classes} classes the network never saw"
-    return f"{what}: top-1 {accuracy.top1:.0%} (chance {accuracy.chance_top1:.0%})"
+    return f"{what}: {accuracy.mean_class:.0%}, mean over classes (chance {accuracy.chance_top1:.0%})"
 
 
 def _bars(results: Results, control: Results | None) -> list[Bar]:
-    """The accuracy of each set with its own control and chance beside it."""
+    """The mean-class accuracy of each set with its own control and chance beside it."""
     sets = [(name, test, control and control.tests.get(name)) for name, test in results.tests.items()]
     if results.seen is not None:
         sets.append(("seen classes", results.seen, control and control.seen))
     bars = []
     for name, result, beside in sets:
         accuracy = result.all_classes
-        bars.append(Bar(name, accuracy.top1))
+        bars.append(Bar(name, accuracy.mean_class))
         if beside is not None:
-            bars.append(Bar("control", beside.all_classes.top1, color=OTHER))
+            bars.append(Bar("control", beside.all_classes.mean_class, color=OTHER))
         bars.append(Bar(f"chance, {accuracy.num_classes} classes", accuracy.chance_top1, color=NEUTRAL))
     return bars

@@ -1,0 +1,58 @@
+"""What repeated measurements say: mean, standard error, the interval of a paired difference, rank correlation."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean, its standard error and the sample standard deviation (both 0 of one value, where nothing is known of them)."""
+
+    value: float
+    error: float
+    std: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.error:.3f}" if self.count > 1 else f"{self.value:.3f}"
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Of at least one value."""
+    std = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Mean(statistics.mean(values), std / math.sqrt(len(values)), std, len(values))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of paired differences and its 95 % interval (Student's t). One pair has no interval: low and high are None."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:+.3f} (one pair says nothing)"
+        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+
+def difference(pairs: Sequence[tuple[float, float]]) -> Difference:
+    """Of the first of each pair less the second; at least one pair, each measured on the same classes and videos."""
+    from scipy.stats import t
+
+    mean = mean_of([one - other for one, other in pairs])
+    if mean.count < 2:
+        return Difference(mean.value, None, None)
+    reach = mean.error * float(t.ppf(0.975, mean.count - 1))
+    return Difference(mean.value, mean.value - reach, mean.value + reach)
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Spearman's; equal values share their mean rank. 0 where one of them does not vary."""
+    from scipy.stats import spearmanr
+
+    varies = len(set(one)) > 1 and len(set(other)) > 1
+    return float(spearmanr(one, other).statistic) if varies else 0.0
