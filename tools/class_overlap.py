@@ -19,6 +19,12 @@ random vector of its own: it means nothing, but identical names are still at dis
 
 Into --out go class_overlap.csv (each training class with its nearest test class and the distance) and
 class_overlap.png (the nearest ones, as the paper's Fig. 3). In training, train.exclude_overlap does this.
+
+With --report also contamination.md, a page for a paper, and contamination.csv: for each test set and each training set how many
+test classes were known, by the same name, within tau, or by shared words, which they are, and, between two manifests, how
+many test videos lie among the training videos by their contents:
+
+    python tools/class_overlap.py --report --train data/k700.parquet --train imagenet --test data/ucf101.parquet --out runs/overlap
 """
 
 import options
@@ -34,6 +40,7 @@ from engine.command_line import output_folder
 from engine.results import figures, pictures
 from engine.results.table import Table
 from engine.schema import parse
+from engine.semantics import contamination
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import nearest_test_classes, overlap_table, overlapping, read_classes
@@ -62,7 +69,18 @@ def main(arguments: argparse.Namespace) -> None:
     print(
         f"\n{left} of {len(neighbours)} training classes are left: {len(near)} lie within {arguments.tau:g} of a test class"
     )
-    print(f"written to {arguments.out}: class_overlap.csv, class_overlap.png")
+    written = ["class_overlap.csv", "class_overlap.png"]
+    if arguments.report:
+        sides = [[contamination.ClassSet.read(text) for text in side] for side in (arguments.train, arguments.test)]
+        found = [
+            contamination.contamination(test, train, words, arguments.tau) for test in sides[1] for train in sides[0]
+        ]
+        page = contamination.page(found, arguments.tau, description)
+        (arguments.out / "contamination.md").write_text(page, encoding="utf-8")
+        contamination.class_rows(found).write_csv(arguments.out / "contamination.csv", decimals=6)
+        written += ["contamination.md", "contamination.csv"]
+        print("\n" + contamination.summary(found).text())
+    print(f"written to {arguments.out}: {', '.join(written)}")
 
 
 if __name__ == "__main__":

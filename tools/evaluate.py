@@ -7,7 +7,8 @@
     python tools/evaluate.py --data data/ucf101.parquet --unlabelled data/mine.parquet     # nothing trained, see predict.py
 
 RUN is a run folder (then its best checkpoint is taken) or a checkpoint file. Test sets are manifests
-that tools/index_dataset.py wrote; without --data they are those of the run's own config.
+that tools/index_dataset.py wrote; without --data they are those of the run's own config. Of published splits
+(--class-split, docs/data.md) the test classes alone are asked for.
 
 Each video is embedded once: the features of evenly spaced snippets are averaged and go through the
 linear layer. Its class is the one whose vector is nearest by cosine. Two protocols of the paper:
@@ -96,7 +97,7 @@ def main(arguments: argparse.Namespace) -> None:
             arguments.run,
             ranks.device,
             words=arguments.words,
-            tests=[SourceConfig.parse(text) for text in arguments.data],
+            tests=[SourceConfig.parse(text, arguments.class_split) for text in arguments.data],
             overrides=_settings(arguments),
         )
         out = arguments.out or default_folder(arguments.run)

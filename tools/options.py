@@ -11,6 +11,7 @@ from bench.runs import QUICKSTART
 
 from engine.command_line import Parser
 from engine.config import OverlapConfig
+from engine.data.config import PUBLISHED_SPLITS
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 
@@ -26,6 +27,8 @@ def evaluate(about: str) -> argparse.Namespace:
                         help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
     parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
                         help="a test set; repeat it for several; default: data.tests of the run")  # fmt: skip
+    parser.add_argument("--class-split", metavar="NAME", choices=PUBLISHED_SPLITS,
+                        help=f"of each --data only a published split's test classes: {', '.join(PUBLISHED_SPLITS)}")  # fmt: skip
     parser.add_argument("--words", metavar="SOURCE[:FILE]",
                         help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
     parser.add_argument("--unlabelled", metavar="MANIFEST[:SPLIT[,SPLIT]]",
@@ -45,6 +48,8 @@ def evaluate(about: str) -> argparse.Namespace:
     if arguments.run is not None and "=" in str(arguments.run) and not arguments.run.exists():
         arguments.overrides.insert(0, str(arguments.run))
         arguments.run = None
+    if arguments.class_split and not arguments.data:
+        parser.error("--class-split is of the test sets that --data names: name one, of the whole data set")
     arguments.run = arguments.run or INSTALLED
     return arguments
 
@@ -159,6 +164,8 @@ def class_overlap(about: str) -> argparse.Namespace:
     parser.add_argument(
         "--missing", default="error", choices=("error", "random"), help="as words.missing (default: error)"
     )
+    parser.add_argument("--report", action="store_true",
+                        help="also contamination.md and .csv: what of each test was known, by names and contents")  # fmt: skip
     parser.add_argument("--shown", type=int, default=60, metavar="N", help="classes in the picture (default: 60)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the table and picture go")
     arguments = parser.parse_args()

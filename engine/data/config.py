@@ -8,6 +8,8 @@ from engine.schema import MAX_SEED, option, section
 
 MOTION_BLOCK = 16  # pixels of the side of a block whose motion is one number
 
+PUBLISHED_SPLITS = ("truze-ucf101", "truze-hmdb51", "kinetics600-1", "kinetics600-2", "kinetics600-3")
+
 
 @dataclass(frozen=True)
 class ClassSplitConfig:
@@ -30,6 +32,9 @@ class SourceConfig:
     classes: list[str] = option([], "keep these classes; empty: all")
     exclude_classes: list[str] = option([], "leave these classes out")
     class_split: ClassSplitConfig | None = option(None, "split the classes at random into training and unseen ones")
+    published_split: str | None = option(
+        None, "split them as a publication did: its test classes are unseen, all others train", choices=PUBLISHED_SPLITS
+    )
     allow_outside: bool = option(
         False, "let its paths leave the root: absolute ones, .. and symbolic links", fixed=False
     )
@@ -37,7 +42,9 @@ class SourceConfig:
         2**27, "largest frame, in pixels; a manifest with a larger one is refused", minimum=1, fixed=False
     )
     max_hours: float = option(8.0, "longest file; a manifest with a longer one is refused", minimum=0, fixed=False)
-    part: str = option("all", "which part of class_split this is", choices=("all", "train", "unseen"))
+    part: str = option(
+        "all", "which part of class_split or published_split this is", choices=("all", "train", "unseen")
+    )
     video_share: float = option(1.0, "keep this share of each class's videos, drawn at random", minimum=0, maximum=1)
     video_seed: int = option(
         0, "seed of that draw; with one seed a smaller share is part of a larger one", minimum=0, maximum=MAX_SEED,
@@ -45,22 +52,33 @@ class SourceConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if (self.class_split is None) != (self.part == "all"):
+        if self.class_split is not None and self.published_split is not None:
+            raise ValueError("class_split and published_split are two ways to split the classes: leave one out")
+        if (self.class_split is None and self.published_split is None) != (self.part == "all"):
             raise ValueError(
-                "class_split needs a part, train or unseen, and a part needs a class_split (seed, num_train)"
+                "class_split and published_split need a part, train or unseen, and a part needs one of them (class_split: "
+                "seed, num_train)"
             )
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """`MANIFEST[:SPLIT[,SPLIT]]`, as command lines have it; a file of that very name wins over reading a split."""
+    def parse(cls, text: str, published_split: str | None = None) -> Self:
+        """`MANIFEST[:SPLIT[,SPLIT]]`, as command lines have it; a file of that very name wins over reading a split.
+
+        Args:
+            published_split: keep its test classes alone.
+        """
         manifest, colon, splits = text.rpartition(":")
         if not colon or Path(text).is_file():
             manifest, splits = text, ""
         path = Path(manifest)
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem
-        if not splits:
-            return cls(manifest=manifest, name=name)
-        return cls(manifest=manifest, splits=splits.split(","), name=f"{name}-{splits}")
+        return cls(
+            manifest=manifest,
+            name="-".join(filter(None, (name, splits, published_split))),
+            splits=splits.split(",") if splits else [],
+            published_split=published_split,
+            part="unseen" if published_split else "all",
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig
 from engine.data.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, LEFT_OUT, TRAINED, Footage, file_identities
 from engine.data.holding_out import draw_parts
 from engine.data.manifest import Manifest, concatenate
+from engine.data.published_splits import published_split
 from engine.data.trust import check_inside, check_limits
 from engine.errors import InputError
 
@@ -67,8 +68,12 @@ def load_source(config: SourceConfig) -> DataSet:
         manifest = manifest.select(
             ~np.isin(_checked(manifest, "class_name", config.exclude_classes, path), config.exclude_classes)
         )
-    if config.class_split is not None:
-        keep = split_classes(manifest.classes, config.class_split)[config.part]
+    if config.part != "all":
+        if config.published_split is not None:
+            sides = published_split(manifest.classes, config.published_split)
+        else:
+            sides = split_classes(manifest.classes, config.class_split)
+        keep = sides[config.part]
         manifest = manifest.select(np.isin(manifest.class_index, [manifest.classes.index(name) for name in keep]))
     if config.video_share < 1:
         manifest = manifest.select(draw_videos(manifest, config.video_share, config.video_seed))

@@ -176,7 +176,9 @@ def only_classes(config: Config, pool: ClassPool, names: Sequence[str]) -> list[
             wanted = pool.total * share
             weight = round(wanted / sum(counts[name] for name in kept), 4)
             chosen.append(
-                dataclasses.replace(source, classes=sorted(kept), class_split=None, part="all", weight=weight)
+                dataclasses.replace(
+                    source, classes=sorted(kept), class_split=None, published_split=None, part="all", weight=weight
+                )
             )
     return chosen
 
