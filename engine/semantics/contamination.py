@@ -130,7 +130,7 @@ def page(found: Sequence[Contamination], tau: float, vectors: str) -> str:
         f"Class names were compared by {vectors.partition(';')[0]}. *Same name*: the same words in the same order. *Within tau*: "
         f"cosine distance of the names' vectors at most {tau:g} (Eq. 3 and 4 of Brattoli et al. 2020). *Shared words*: the same "
         "last word, or all words of the one in the other. Each class counts once, under the first that holds. Whether a class of "
-        "shared words is the same action is for people to say. Files count as the same by a hash of their contents, under any name.",
+        "shared words is the same action is for people to say. Files count as the same by a hash of their contents.",
         summary(found).markdown(),
         *(each.sentence() for each in found),
     ]
