@@ -19,11 +19,12 @@ from engine.features.encoder import build_encoder
 from engine.models.video_transformer import VideoTransformer, from_patches, to_patches
 from engine.preemption import Preempted, StopVote
 from engine.schema import parse
-from engine.tasks.masked.batches import MaskedBatches
+from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.config import KINDS, MaskedConfig
 from engine.tasks.masked.masks import Masker, split_tokens
 from engine.tasks.masked.network import MaskedAutoencoder, constant_loss, patch_targets
 from engine.tasks.masked.task import Masked
+from engine.tasks.token_batches import TokenBatches
 from engine.train import train
 from tests import jobs
 from tests.jobs import losses, same_weights
@@ -140,7 +141,7 @@ def test_masks_of_a_step_do_not_depend_on_ranks_or_on_where_a_run_begins(kind):
 
     def masks(first: int, rank: int = 0, world_size: int = 1) -> list[torch.Tensor]:
         loader = Loader(slice(rank, None, world_size))
-        batches = MaskedBatches(loader, Masker(kind, 0.3, (2, 3, 3)), first, rank, world_size)
+        batches = TokenBatches(loader, Masker(kind, 0.3, (2, 3, 3)), MaskedBatch, first, rank, world_size)
         return [next(batches).mask for _ in range(3)]
 
     whole = masks(0)
@@ -148,7 +149,7 @@ def test_masks_of_a_step_do_not_depend_on_ranks_or_on_where_a_run_begins(kind):
     assert kind == "mgm" or not torch.equal(whole[0], whole[1])
     for rank in range(3):
         assert all(torch.equal(part, mask[rank::3]) for part, mask in zip(masks(0, rank, 3), whole, strict=True))
-    batch = next(MaskedBatches(Loader(slice(None)), Masker(kind, 0.3, (2, 3, 3)), 0, 0, 1))
+    batch = next(TokenBatches(Loader(slice(None)), Masker(kind, 0.3, (2, 3, 3)), MaskedBatch, 0, 0, 1))
     assert torch.equal(torch.cat([part.mask for part in batch.chunk(3)]), whole[0])
     assert torch.equal(torch.cat([part.video for part in batch.chunk(3)]), torch.arange(6))
 
