@@ -48,7 +48,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class TokensConfig:
-    """The tokens of a clip that a transformer is shown, in training and ever after; it reads nothing of the others."""
+    """The tokens of a clip that a transformer (vit_*) is shown, in training and ever after; it reads nothing of the others."""
 
     share: float = option(1.0, "share of the tokens, the same number of every clip; 1: all", minimum=0.001, maximum=1)
     by: str = option(
