@@ -8,11 +8,18 @@ import torch
 
 from engine.build import build_run
 from engine.config import Config, load_config
+from engine.data.batch import SnippetRequest
+from engine.data.manifest import Manifest
+from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.export.program import video_model
-from engine.inference import embed_files, load_model
+from engine.features.cache import FeatureCache
+from engine.features.encoder import BackboneEncoder, build_encoder
+from engine.features.extract import Work, extract
+from engine.features.windows import WindowGrid
+from engine.inference import embed_files, load_model, manifest_of_files
 from engine.preemption import Preempted, StopVote
 from engine.results.record import read_results
 from engine.schema import parse
@@ -103,6 +110,28 @@ def test_what_has_no_motion_is_refused_by_name(trained, tmp_path):
         return
     with pytest.raises(InputError, match=r"some videos have no motion to give: 1 hevc, .*ingest.py --motion"):
         embed_files(loaded, [tmp_path / "a.mp4"], CPU.device, progress=False)
+    manifest, _ = manifest_of_files([tmp_path / "a.mp4"])
+    with pytest.raises(InputError, match="some videos have no motion to give: 1 hevc"):
+        extract(manifest, build_encoder(str(folder), CPU.device), tmp_path / "features", WindowGrid(4, 4))
+
+
+@pytest.mark.parametrize("in_processes", [False, True])
+def test_features_of_windows_are_those_of_the_same_snippets(trained, videos, tmp_path, in_processes):
+    folder, by = trained
+    manifest, encoder = Manifest.load(videos).select(np.arange(3)), build_encoder(str(folder), CPU.device)
+    assert encoder.clip.motion == (by == "motion")
+    extract(manifest, encoder, tmp_path, WindowGrid(4, 4), Work(2, 2, in_processes, "float32"))
+    starts, video = (0, 4, 8), manifest.video(1)  # of twelve frames
+    decoder = PyAVDecoder(encoder.clip, CPU.device, 1)
+    clips = decoder.decode([SnippetRequest(video, start, 0.5, 0.5, flip=False) for start in starts])
+    decoder.close()
+    expected = encoder(clips.frames, clips.motion)
+    found = FeatureCache(tmp_path)[manifest.paths[1]].features
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    whole = load_for_inference(folder, CPU.device).model
+    whole.backbone.tokens = None
+    others = BackboneEncoder(whole, encoder.clip, "", "vit_tiny", CPU.device)
+    assert others.digest != encoder.digest and (others(clips.frames) - expected).abs().max() > 1e-3
 
 
 def test_a_program_of_the_network_alone_is_not_exported(trained):
