@@ -47,6 +47,19 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class TokensConfig:
+    """The tokens of a clip that a transformer (vit_*) is shown, in training and ever after; it reads nothing of the others."""
+
+    share: float = option(1.0, "share of the tokens, the same number of every clip; 1: all", minimum=0.001, maximum=1)
+    by: str = option(
+        "motion",
+        "motion: those that move most (needs clip.motion=true); random: any, drawn anew in each step, the control",
+        choices=("motion", "random"),
+        needs="share!=1.0",
+    )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Video -> point in word space: 3-D CNN or image network, mean over snippets, linear layer."""
 
@@ -92,13 +105,15 @@ class ModelConfig:
     )
     dropout: float = option(0.05, "dropout before the linear layer", minimum=0, maximum=0.95)
     unit_norm: bool = option(False, "scale the output to unit length (the authors' code does)")
+    tokens: TokensConfig = section(TokensConfig, needs="backbone=vit_tiny|vit_small|vit_base")
 
     def __str__(self) -> str:
         """The network in a few words."""
         if self.backbone.startswith("timm:"):
             return f"{self.backbone}, temporal {self.temporal}"
         if self.backbone.startswith("vit_"):
-            return self.backbone
+            tokens = self.tokens
+            return self.backbone + (f", {tokens.share:g} of the tokens by {tokens.by}" if tokens.share < 1 else "")
         return f"{self.backbone}, width {self.width}"
 
 

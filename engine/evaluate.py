@@ -105,7 +105,7 @@ class _FeaturesOnly(nn.Module):
         super().__init__()
         self.model = model
         self.features = model.features
-        self.normalisation = model.normalisation
+        self.normalisation, self.tokens = model.normalisation, model.tokens
         self.training = model.training  # `embed_videos` puts back what it finds
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
@@ -128,8 +128,8 @@ def _embed(
                 return None, {}
             for index, reason in decoded.failures.items():
                 failed.setdefault((num_seen + index) // how.num_snippets, reason)
+            done = means.add(snippet_features(model, decoded.frames, how, decoded.motion, num_seen))
             num_seen += len(decoded.frames)
-            done = means.add(snippet_features(model, decoded.frames, how))
             if len(done):
                 embeddings.append(model.project(done).float())
                 progress.advance(len(failed), len(done))
@@ -137,11 +137,21 @@ def _embed(
         return (torch.cat(embeddings).cpu() if embeddings else None), failed
 
 
-def snippet_features(model: Embedder, frames: torch.Tensor, how: Inference) -> torch.Tensor:
-    """Snippets uint8 [N, T, H, W, C] on any device -> features float32 [N, F] before the linear layer."""
+def snippet_features(
+    model: Embedder, frames: torch.Tensor, how: Inference, motion: torch.Tensor | None = None, first: int = 0
+) -> torch.Tensor:
+    """Snippets uint8 [N, T, H, W, C] on any device -> features float32 [N, F] before the linear layer.
+
+    Args:
+        motion, first: uint8 [N, T, h, w] of the snippets, and how many came before them: a model that is shown some tokens of a
+            clip selects them so.
+    """
     frames = frames.to(how.device, non_blocking=True)
+    shown = {}
+    if model.tokens is not None:
+        shown["visible"] = model.tokens.evaluated(first, len(frames), how.num_snippets, motion, how.device)
     with torch.autocast(how.device.type, how.dtype, enabled=how.dtype.itemsize < 4):
-        return model.features(model.normalisation(frames, how.dtype)).float()
+        return model.features(model.normalisation(frames, how.dtype), **shown).float()
 
 
 class _SnippetMeans:

@@ -166,6 +166,7 @@ class ClipBatch:
     num_replaced: samples of the batch that have a stand-in.
     motion: uint8 [N, T, h, w] on the training device, if `clip.motion` asks for it: how fast each block of 16 x 16 pixels of
         the clip (h, w: sides over 16, rounded up) moves against the camera; see `engine/data/motion.py`.
+    visible: int64 [N, K] on the training device, the tokens that the network is shown, if `model.tokens` selects some.
     """
 
     frames: torch.Tensor
@@ -175,6 +176,7 @@ class ClipBatch:
     failures: list[SampleFailure] = field(default_factory=list)
     num_replaced: int = 0
     motion: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.frames.shape[0]
@@ -183,7 +185,8 @@ class ClipBatch:
         """Micro-batches of N / parts snippets (views, in order); what failed is told of the whole batch alone."""
         columns = (self.frames, self.class_index, self.video, self.start)
         chunks = [ClipBatch(*part) for part in zip(*(column.chunk(parts) for column in columns), strict=True)]
-        if self.motion is not None:
-            for chunk, motion in zip(chunks, self.motion.chunk(parts), strict=True):
-                chunk.motion = motion
+        for name in ("motion", "visible"):
+            if (column := getattr(self, name)) is not None:
+                for chunk, part in zip(chunks, column.chunk(parts), strict=True):
+                    setattr(chunk, name, part)
         return chunks

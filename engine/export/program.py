@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
 
+from engine.errors import InputError
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder, build_embedder
 from engine.naming.classifier import Classifier
@@ -42,8 +43,17 @@ class VideoModel(nn.Module):
 
 
 def video_model(loaded: LoadedModel) -> VideoModel:
-    """The model of a run in fp32 on the CPU, in the published form, which computes the same from the same parameters."""
+    """The model of a run in fp32 on the CPU, in the published form, which computes the same from the same parameters.
+
+    Raises:
+        InputError: it is shown some tokens of a clip, and whoever runs the program would have to select them.
+    """
     model = loaded.model
+    if model.tokens is not None:
+        raise InputError(
+            f"'{loaded.path}' takes {loaded.config.model.tokens.share:g} of a clip's tokens (model.tokens), selected outside of "
+            "the network: a program of the network alone cannot be exported. Train one with model.tokens.share=1"
+        )
     if isinstance(model, Embedder):
         config = replace(loaded.config.model, form="published", weights=None)
         dim = model.linear.out_features if model.linear is not None else model.backbone.feature_dim

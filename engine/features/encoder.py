@@ -38,8 +38,14 @@ class Encoder(Protocol):
     name: str
     digest: str
 
-    def __call__(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Clips uint8 [N, T, H, W, 3], on any device -> features float32 [N, D] on the encoder's."""
+    def __call__(
+        self, frames: np.ndarray | torch.Tensor, motion: np.ndarray | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Clips uint8 [N, T, H, W, 3], on any device -> features float32 [N, D] on the encoder's.
+
+        Args:
+            motion: uint8 [N, T, h, w], given where `clip.motion` asks for it.
+        """
         ...
 
 
@@ -51,21 +57,25 @@ class BackboneEncoder:
 
     Args:
         model: on `device`, in eval mode.
-        architecture: tells backbones of equal weights apart, in the digest.
+        architecture: tells backbones of equal weights apart, in the digest; also by the tokens that they are shown.
     """
 
     normalised = False
 
     def __init__(self, model: Embedder, clip: ClipFormat, name: str, architecture: str, device: torch.device) -> None:
-        self.model, self.clip, self.name = model, clip, name
+        needs_motion = model.tokens is not None and model.tokens.by == "motion"
+        self.model, self.clip, self.name = model, dataclasses.replace(clip, motion=needs_motion), name
         self.width = model.backbone.feature_dim
         self.digest = digest_of(model.backbone.state_dict(), clip, architecture)
         self._how = Inference(clip, 1, 1, device, torch.float32, progress=False)
 
-    def __call__(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, frames: np.ndarray | torch.Tensor, motion: np.ndarray | torch.Tensor | None = None
+    ) -> torch.Tensor:
         """See `Encoder`."""
         with torch.inference_mode():
-            return snippet_features(self.model, torch.as_tensor(frames), self._how)
+            motion = None if motion is None else torch.as_tensor(motion)
+            return snippet_features(self.model, torch.as_tensor(frames), self._how, motion)
 
 
 def build_encoder(model: str, device: torch.device) -> Encoder:
@@ -80,7 +90,9 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
             return _pretrained(file, device)
         loaded = load_for_inference(file, device)
         name = _called(file, loaded.step)
-        return BackboneEncoder(loaded.model, loaded.config.clip, name, loaded.config.model.backbone, device)
+        own = loaded.config.model
+        architecture = own.backbone if loaded.model.tokens is None else str(own)
+        return BackboneEncoder(loaded.model, loaded.config.clip, name, architecture, device)
     if model not in _BUILDERS:
         others = ", ".join(_BUILDERS)
         raise InputError(
@@ -93,9 +105,10 @@ def _pretrained(file: Path, device: torch.device) -> Encoder:
     """The encoder of a masked pretraining, without what filled in the hidden places."""
     state = read_checkpoint(file)
     config = parse(Config, state["config"])
-    clip = dataclasses.replace(config.clip, motion=False)
-    model = build_embedder(dataclasses.replace(config.model, weights=str(file)), clip, embed_dim=1)
-    return BackboneEncoder(model.to(device).eval(), clip, _called(file, state["step"]), config.model.backbone, device)
+    model = build_embedder(dataclasses.replace(config.model, weights=str(file)), config.clip, embed_dim=1)
+    return BackboneEncoder(
+        model.to(device).eval(), config.clip, _called(file, state["step"]), config.model.backbone, device
+    )
 
 
 def _called(file: Path, step: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.batch import Video
-from engine.data.decoders import default_threads
+from engine.data.decoders import default_threads, refuse_motionless
 from engine.data.identity import change_since_index
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress, say, write_report
@@ -78,8 +78,11 @@ def extract(
     features of its own: its file is decoded once, whole (`FeatureCache.means` finds a segment's windows).
 
     Raises:
-        InputError: no video can be used, the folder cannot be written, or it has features of another kind.
+        InputError: no video can be used, the folder cannot be written, or it has features of another kind; the encoder asks for
+            motion that videos have not.
     """
+    if encoder.clip.motion:
+        refuse_motionless([manifest])
     work, begun, computed_s = work or Work(), time.monotonic(), time.process_time()
     wanted = identities(manifest)
     stamp = Stamp(encoder.name, encoder.digest, encoder.width, encoder.normalised, grid, work.dtype)
@@ -167,7 +170,7 @@ class _Extraction:
 
     def _take(self, pieces: Sequence[Piece], progress: Progress) -> None:
         """Compute the features of some pieces and put them where they belong, in order."""
-        features = self._features([piece.frames for piece in pieces if len(piece.frames)])
+        features = self._features([piece for piece in pieces if len(piece.frames)])
         for piece in pieces:
             self.report.decode_s += piece.decode_s
             own, features = features[: len(piece.frames)], features[len(piece.frames) :]
@@ -194,11 +197,15 @@ class _Extraction:
             if piece.is_last:
                 self._in_hand.pop(piece.video).spool.close()
 
-    def _features(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+    def _features(self, pieces: Sequence[Piece]) -> np.ndarray:
         """Clips -> features [n, D], as they are kept."""
         size = self._work.batch_size
-        clips = np.concatenate(frames) if frames else np.empty(0)
-        parts = [self._encoder(clips[first : first + size]).cpu().numpy() for first in range(0, len(clips), size)]
+        names = ("frames", "motion") if self._encoder.clip.motion else ("frames",)
+        given = [np.concatenate([getattr(piece, name) for piece in pieces]) for name in names] if pieces else [()]
+        parts = [
+            self._encoder(*(column[first : first + size] for column in given)).cpu().numpy()
+            for first in range(0, len(given[0]), size)
+        ]
         with np.errstate(over="ignore"):
             return np.concatenate(parts).astype(self._work.dtype) if parts else np.empty((0, self._encoder.width))
 

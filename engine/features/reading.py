@@ -36,6 +36,7 @@ class Piece:
     """Some windows of a video, in order; or its end.
 
     frames: uint8 [n, T, H, W, 3]. spans: float64 [n, 2], start and end in seconds.
+    motion: uint8 [n, T, h, w], if the clip's format asks for it.
     duration_s: of the whole video to the end of its last frame, in its last piece, which has no windows; else None.
     failure: why the video is of no use, in its last piece.
     decode_s: seconds of computing that the piece took.
@@ -44,6 +45,7 @@ class Piece:
 
     frames: np.ndarray
     spans: np.ndarray
+    motion: np.ndarray | None = None
     duration_s: float | None = None
     failure: str | None = None
     decode_s: float = 0.0
@@ -81,7 +83,6 @@ class PieceMaker:
 
     def __init__(self, clip: ClipFormat, grid: WindowGrid, piece_size: int) -> None:
         self._clip, self._grid, self._piece_size = clip, grid, piece_size
-        self._shape = (clip.num_frames, clip.crop, clip.crop, 3)
         self._decoder: InOrderDecoder | None = None  # with the first video: a maker is sent to processes
         self._begun: Iterator[Piece] = iter(())
 
@@ -115,9 +116,13 @@ class PieceMaker:
         yield replace(_END, duration_s=None if failure else end_s, failure=failure, decode_s=time.thread_time() - since)
 
     def _piece(self, windows: Sequence[Window], since: float) -> Piece:
-        frames = np.stack([frame for window in windows for frame in window.frames]).reshape(-1, *self._shape)
+        pictures = [picture for window in windows for picture in window.frames]
+        frames, motion = (
+            None if column[0] is None else np.stack(column).reshape(len(windows), -1, *column[0].shape)
+            for column in zip(*pictures, strict=True)
+        )
         spans = np.array([(window.start_s, window.end_s) for window in windows])
-        return Piece(frames, spans, decode_s=time.thread_time() - since)
+        return Piece(frames, spans, motion, decode_s=time.thread_time() - since)
 
 
 class WindowReader:

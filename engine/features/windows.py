@@ -10,10 +10,12 @@ import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from engine.errors import InputError
+
+if TYPE_CHECKING:
+    from engine.data.pyav.in_order import Picture  # it imports torch, which tools import only after --help
 
 FRAMES, SECONDS = "frames", "seconds"
 _MAX_OVERLAP = 256  # windows that one frame may lie in: what they need is held at the same time
@@ -86,11 +88,11 @@ def _quantity(option: str, text: str) -> tuple[float, str]:
 
 @dataclass(slots=True)
 class Window:
-    """A window: when it starts and ends, in seconds of the video, and its frames, uint8 [H, W, 3] each."""
+    """A window: when it starts and ends, in seconds of the video, and its frames."""
 
     start_s: float
     end_s: float
-    frames: list[np.ndarray]
+    frames: list["Picture"]
 
 
 @dataclass(slots=True)
@@ -115,9 +117,9 @@ class WindowCutter:
         self._num_opened = self._num_frames_seen = 0
         self._first_s = self._high = self._end_s = 0.0
         self._last_end = -math.inf  # of the last complete window, in the grid's unit
-        self._picture: Callable[[], np.ndarray] | None = None
+        self._picture: Callable[[], Picture] | None = None
 
-    def add(self, start_s: float, end_s: float, picture: Callable[[], np.ndarray]) -> list[Window]:
+    def add(self, start_s: float, end_s: float, picture: Callable[[], "Picture"]) -> list[Window]:
         """Take the next frame; gives the windows that are complete with it.
 
         Args:

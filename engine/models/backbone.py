@@ -12,6 +12,7 @@ from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.catalogue import BACKBONES
 from engine.models.recompute import recomputed
+from engine.models.token_selection import TokenSelection
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize
 
 
@@ -46,6 +47,7 @@ class Backbone(nn.Module):
         mean, std: of the pixels that the published weights were trained on.
         any_length: whether clips of any number of frames will do, whatever it was built for.
         recompute: compute the stages again in the backward pass, instead of keeping their activations.
+        tokens: which tokens of a clip it is shown: `forward` takes them beside the clips. None: it takes clips whole.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Backbone(nn.Module):
     mean: tuple[float, ...] = KINETICS_MEAN
     std: tuple[float, ...] = KINETICS_STD
     recompute = False
+    tokens: TokenSelection | None = None
 
     @property
     def published(self) -> nn.Module:

@@ -10,6 +10,7 @@ from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import Backbone, Normalisation, build_backbone
+from engine.models.token_selection import TokenSelection
 from engine.models.weights import load_backbone_weights
 
 
@@ -63,15 +64,24 @@ class Embedder(nn.Module):
         """How the frames come that the backbone takes."""
         return self.backbone.normalisation
 
+    @property
+    def tokens(self) -> TokenSelection | None:
+        """Which tokens of a clip are shown to it; None: it takes clips whole."""
+        return self.backbone.tokens
+
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.freeze_backbone:
             self.backbone.eval()
         return self
 
-    def features(self, clips: torch.Tensor) -> torch.Tensor:
-        """Normalised clips float [N, 3, T, H, W] -> features [N, F] of the backbone."""
-        return self.backbone(clips)
+    def features(self, clips: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised clips float [N, 3, T, H, W] -> features [N, F] of the backbone.
+
+        Args:
+            visible: int64 [N, K], the tokens that `tokens` selects.
+        """
+        return self.backbone(clips) if visible is None else self.backbone(clips, visible)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """Features [N, F] -> points in word space [N, D]."""
@@ -81,9 +91,9 @@ class Embedder(nn.Module):
                 points = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
             return functional.normalize(points, dim=1) if self.unit_norm else points
 
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Normalised clips float [N, 3, T, H, W] -> points in word space [N, D]."""
-        return self.project(self.features(clips))
+    def forward(self, clips: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised clips float [N, 3, T, H, W] -> points in word space [N, D]; `visible` as in `features`."""
+        return self.project(self.features(clips, visible))
 
 
 def build_embedder(config: ModelConfig, clip: ClipFormat, embed_dim: int) -> Embedder:

@@ -4,7 +4,7 @@
 
 L = T/2 * H/16 * W/16 tokens in the order time, row, column. The widths are those of DeiT (Touvron et al. 2021), the patches
 those of VideoMAE (Tong et al. 2022). For masked pretraining `encode` takes which tokens are visible: of the others it reads
-no pixel.
+no pixel. With `model.tokens` every clip is encoded so.
 """
 
 import math
@@ -20,14 +20,13 @@ from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import Backbone
+from engine.models.token_selection import Grid, TokenSelection
 
 PATCH = (2, 16, 16)  # frames, rows, columns
 PATCH_VALUES = math.prod(PATCH) * 3
 DEPTH = 12
 _WIDTHS = {"vit_tiny": 192, "vit_small": 384, "vit_base": 768}
 _HEAD = 64  # values of an attention head
-
-Grid = tuple[int, int, int]
 
 
 class VideoTransformer(Backbone):
@@ -53,7 +52,9 @@ class VideoTransformer(Backbone):
 
     @classmethod
     def build(cls, config: ModelConfig, clip: ClipFormat) -> Self:
-        return cls(config.backbone, token_grid(clip, config.backbone))
+        network = cls(config.backbone, token_grid(clip, config.backbone))
+        network.tokens = TokenSelection.of(config.tokens, clip, token_grid(clip, config.backbone))
+        return network
 
     def stages(self, visible: Tensor | None = None) -> Sequence[Callable[[Tensor], Tensor]]:
         return (partial(self.embed, visible=visible), *self.blocks, self.norm)
@@ -75,6 +76,11 @@ class VideoTransformer(Backbone):
                 on any pixel of the others. None: all.
         """
         return self.through(self.stages(visible), clips)
+
+    def forward(self, clips: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Normalised clips [N, 3, T, H, W] -> features [N, D], of the tokens that are `visible`, see `encode`."""
+        assert visible is not None or self.tokens is None, "which tokens of the clips are shown was not said"
+        return self.pool(self.encode(clips, visible))
 
     def pool(self, x: Tensor) -> Tensor:
         """Tokens [N, L, D] -> features [N, D]."""

@@ -22,6 +22,8 @@ class Classifier(nn.Module):
         network: a backbone with its classifier, whose last stage gives K logits.
     """
 
+    tokens = None  # it takes clips whole
+
     def __init__(self, network: Backbone) -> None:
         super().__init__()
         self.network = network

@@ -62,9 +62,9 @@ def test_an_excerpt_has_the_frames_of_its_seconds_and_no_others(tmp_path, name):
         assert shown == list(range(17, 41)) or video.rotation
     else:
         assert size == (SIZE[1], SIZE[0])
-    pixels = [get() for _, _, get in itertools.islice(InOrderDecoder(CLIP).frames(video, timeline), 17, 41)]
+    pixels = [get().pixels for _, _, get in itertools.islice(InOrderDecoder(CLIP).frames(video, timeline), 17, 41)]
     cut = describe(tmp_path / "cut.mp4")
-    again = [get() for _, _, get in InOrderDecoder(CLIP).frames(cut, probe(cut.path).timeline)]
+    again = [get().pixels for _, _, get in InOrderDecoder(CLIP).frames(cut, probe(cut.path).timeline)]
     difference = np.abs(np.stack(pixels).astype(int) - np.stack(again))
     assert len(pixels) == len(again) and difference.mean(axis=(1, 2, 3)).max() < 8
     with av.open(str(cut.path)) as container:

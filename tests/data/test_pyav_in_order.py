@@ -1,4 +1,4 @@
-"""Whole videos in order: every frame once, with the pixels that the snippet decoder gives and the time that was written."""
+"""Whole videos in order: every frame once, with the pixels and motion that the snippet decoder gives, and the time written."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.manifest import Manifest
+from engine.data.motion import VECTOR_CODECS
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.files import FileFrames, Unusable
@@ -40,15 +41,27 @@ def write(path, size=SIZE, **options):
     return describe(path)
 
 
+def assert_same_pictures(pictures, whole):
+    """Those of a video in order, and the snippet decoder's clip of all its frames; something moves."""
+    pixels, motion = zip(*pictures, strict=True)
+    assert np.array_equal(np.stack(pixels), whole.frames[0].numpy())
+    if whole.motion is None:
+        assert set(motion) == {None}
+    else:
+        assert np.array_equal(np.stack(motion), whole.motion[0].numpy()) and whole.motion.any()
+
+
 @pytest.mark.parametrize("name", KINDS)
-def test_pixels_are_those_of_the_snippet_decoder_and_times_those_written(tmp_path, name):
+def test_pixels_and_motion_are_those_of_the_snippet_decoder_and_times_those_written(tmp_path, name):
     video = write(tmp_path / name, **KINDS[name])
-    found = [(start, end, get()) for start, end, get in InOrderDecoder(CLIP).frames(video, probe(video.path).timeline)]
-    decoder = PyAVDecoder(CLIP, torch.device("cpu"), 1)
+    clip = replace(CLIP, motion=video.codec in VECTOR_CODECS)
+    found = [(start, end, get()) for start, end, get in InOrderDecoder(clip).frames(video, probe(video.path).timeline)]
+    decoder = PyAVDecoder(clip, torch.device("cpu"), 1)
     whole = decoder.decode([SnippetRequest(video, 0, 0.5, 0.5, flip=False)])
     decoder.close()
     assert not whole.failures
-    assert np.array_equal(np.stack([pixels for *_, pixels in found]), whole.frames[0].numpy())
+    assert_same_pictures([picture for *_, picture in found], whole)
+    assert clip.motion == (name != "vp9.webm")
     starts = np.array([start for start, *_ in found])
     wanted = np.array(KINDS[name].get("times", np.arange(NUM_FRAMES) / 25))
     assert np.allclose(starts, wanted - wanted[0], atol=2e-3)  # a file whose first frame is late begins with it
@@ -79,26 +92,25 @@ def test_a_stored_video_is_read_in_order_at_its_constant_rate(tmp_path, monkeypa
     (tmp_path / "set" / "a").mkdir(parents=True)
     write(tmp_path / "set" / "a" / "v.mp4")
     store = tmp_path / "store"
-    fast = ("--preset", "ultrafast", "--short-side", 64, "--gop", 5, "--workers", 1)
+    fast = ("--preset", "ultrafast", "--short-side", 64, "--gop", 5, "--workers", 1, "--motion")
     assert call_tool("ingest.py", tmp_path / "set", "--out", store, *fast, monkeypatch=monkeypatch) == 0
     manifest = Manifest.load(store / "manifest.parquet")
     monkeypatch.setattr("engine.data.pyav.in_order._STORED_RUN", 7)  # no multiple of the GOP
-    clip = replace(CLIP, crop=64)
+    clip = replace(CLIP, crop=64, motion=True)
     found = list(InOrderDecoder(clip).frames(manifest.video(0), CONSTANT))
     assert np.allclose([start for start, *_ in found], np.arange(NUM_FRAMES) / 25)
-    shown = np.stack([get() for *_, get in found])
-    assert len(shown) == NUM_FRAMES
+    assert len(found) == NUM_FRAMES
     decoder = PyAVDecoder(clip, torch.device("cpu"), 1)
-    whole = decoder.decode([SnippetRequest(manifest.video(0), 0, 0.5, 0.5, flip=False)]).frames[0].numpy()
+    whole = decoder.decode([SnippetRequest(manifest.video(0), 0, 0.5, 0.5, flip=False)])
     decoder.close()
-    assert np.array_equal(shown, whole)
+    assert_same_pictures([get() for *_, get in found], whole)
 
 
 def test_a_file_is_decoded_once_and_nothing_is_sought(tmp_path, monkeypatch):
     video = write(tmp_path / "a.mp4")
     monkeypatch.setattr(FileFrames, "_seek", None)
     clip = replace(CLIP, short_side=120, crop=120)
-    frames = [get() for *_, get in InOrderDecoder(clip).frames(video, CONSTANT)]
+    frames = [get().pixels for *_, get in InOrderDecoder(clip).frames(video, CONSTANT)]
     assert len(frames) == NUM_FRAMES
 
 

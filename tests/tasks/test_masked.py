@@ -16,14 +16,16 @@ from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.features.encoder import build_encoder
+from engine.models.token_selection import TokenSelection
 from engine.models.video_transformer import VideoTransformer, from_patches, to_patches
 from engine.preemption import Preempted, StopVote
 from engine.schema import parse
-from engine.tasks.masked.batches import MaskedBatches
+from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.config import KINDS, MaskedConfig
 from engine.tasks.masked.masks import Masker, split_tokens
 from engine.tasks.masked.network import MaskedAutoencoder, constant_loss, patch_targets
 from engine.tasks.masked.task import Masked
+from engine.tasks.token_batches import TokenBatches
 from engine.train import train
 from tests import jobs
 from tests.jobs import losses, same_weights
@@ -124,8 +126,12 @@ def test_two_ranks_train_what_one_does(videos, tmp_path):
     assert constants[0] == pytest.approx(constants[1], rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_masks_of_a_step_do_not_depend_on_ranks_or_on_where_a_run_begins(kind):
+CHOOSERS = {kind: Masker(kind, 0.3, (2, 3, 3)) for kind in KINDS}
+CHOOSERS |= {f"shown by {by}": TokenSelection(by, 7, (2, 3, 3)) for by in ("motion", "random")}
+
+
+@pytest.mark.parametrize("kind", CHOOSERS)
+def test_tokens_of_a_step_do_not_depend_on_ranks_or_on_where_a_run_begins(kind):
     motion = torch.randint(0, 40, (6, 4, 3, 3), dtype=torch.uint8)
 
     class Loader:
@@ -140,15 +146,15 @@ def test_masks_of_a_step_do_not_depend_on_ranks_or_on_where_a_run_begins(kind):
 
     def masks(first: int, rank: int = 0, world_size: int = 1) -> list[torch.Tensor]:
         loader = Loader(slice(rank, None, world_size))
-        batches = MaskedBatches(loader, Masker(kind, 0.3, (2, 3, 3)), first, rank, world_size)
+        batches = TokenBatches(loader, CHOOSERS[kind], MaskedBatch, first, rank, world_size)
         return [next(batches).mask for _ in range(3)]
 
     whole = masks(0)
     assert torch.equal(masks(1)[0], whole[1]) and torch.equal(masks(2)[0], whole[2])
-    assert kind == "mgm" or not torch.equal(whole[0], whole[1])
+    assert kind in ("mgm", "shown by motion") or not torch.equal(whole[0], whole[1])
     for rank in range(3):
         assert all(torch.equal(part, mask[rank::3]) for part, mask in zip(masks(0, rank, 3), whole, strict=True))
-    batch = next(MaskedBatches(Loader(slice(None)), Masker(kind, 0.3, (2, 3, 3)), 0, 0, 1))
+    batch = next(TokenBatches(Loader(slice(None)), CHOOSERS[kind], MaskedBatch, 0, 0, 1))
     assert torch.equal(torch.cat([part.mask for part in batch.chunk(3)]), whole[0])
     assert torch.equal(torch.cat([part.video for part in batch.chunk(3)]), torch.arange(6))
 
@@ -258,6 +264,7 @@ def test_what_cannot_be_pretrained_is_refused(videos, tmp_path):
     for section, values, message in (
         ("model", {"backbone": "r3d_18"}, r"trains vit_tiny, vit_small or vit_base: set model.backbone \(here r3d_18"),
         ("model", {"freeze_backbone": True}, "trains the backbone: leave model.freeze_backbone out"),
+        ("model", {"tokens": {"share": 0.5}}, r"what masked\.ratio leaves of the tokens: leave model\.tokens out"),
         ("clip", {"motion": False}, "needs the motion of the clips: set clip.motion=true, or take smm"),
         ("clip", {"crop": 16}, "clip.crop=16 is a single token"),
         ("clip", {"crop": 24}, "takes clips of whole patches"),

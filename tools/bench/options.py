@@ -213,6 +213,21 @@ def compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-record", action="store_true", help="print only")
 
 
+def tokens(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py tokens`."""
+    add = parser.add_argument
+    add("--shares", type=float, nargs="+", default=[1.0, 0.5, 0.25, 0.125], metavar="SHARE",
+        help="of the tokens (default: 1 0.5 0.25 0.125)")  # fmt: skip
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    add("--backbone", choices=("vit_tiny", "vit_small", "vit_base"), default="vit_tiny", help="default: vit_tiny")
+    add("--frames", type=int, default=8, help="of a clip (default: %(default)s)")
+    add("--crop", type=int, default=64, help="its side (default: %(default)s)")
+    add("--batch", type=int, default=8, help="clips of a step (default: %(default)s)")
+    add("--repeats", type=int, default=7, help="steps of each share (default: %(default)s)")
+    add("--compile", action="store_true", help="through torch.compile, in bf16 or fp16")
+    add("--no-record", action="store_true", help="print only")
+
+
 def train(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py train`."""
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="change keys of the config")
@@ -277,6 +292,7 @@ BENCHMARKS = {  # each is a module of this folder
     "windows": windows,
     "search": search,
     "compute": compute,
+    "tokens": tokens,
     "train": train,
     "kernels": kernels,
     "accuracy": accuracy,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.models.video_transformer import PATCH, Grid
+from engine.models.token_selection import Grid, token_motion
 
 _TURN = math.pi / 2  # widest change of direction of smm's box from one frame of tokens to the next
 
@@ -100,7 +100,7 @@ class Masker:
         counts squared: the many small vectors of a background that is not quite still weigh less than an object.
         """
         time, height, width = self.grid
-        (rows, columns), energy = self.box, motion.unflatten(1, (time, PATCH[0])).float().sum(dim=2).square()
+        (rows, columns), energy = self.box, token_motion(motion, time).square()
         sums = functional.avg_pool2d(energy, (rows, columns), stride=1)
         best = sums.flatten(2).argmax(dim=2)
         corner = torch.stack([best // sums.shape[3], best % sums.shape[3]], dim=2)

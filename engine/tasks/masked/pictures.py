@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipBatch
-from engine.models.video_transformer import Grid, from_patches, to_patches
+from engine.models.token_selection import Grid
+from engine.models.video_transformer import from_patches, to_patches
 from engine.results.figures import new_figure
 from engine.results.pictures import draw_strip
 from engine.tasks.masked.config import KINDS

@@ -28,7 +28,7 @@ from engine.network import is_compiled
 from engine.precision import Precision
 from engine.results.figures import save_figure
 from engine.run import Run
-from engine.tasks.masked.batches import MaskedBatch, MaskedBatches
+from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.data import MaskedData, read_data
 from engine.tasks.masked.filling import Filling
 from engine.tasks.masked.masks import Masker
@@ -37,6 +37,7 @@ from engine.tasks.masked.network import MaskedAutoencoder, constant_loss, empty_
 from engine.tasks.masked.outcome import MaskedOutcome, conclude, recorded, show
 from engine.tasks.masked.pictures import mask_sheet
 from engine.tasks.task import Measured, Task
+from engine.tasks.token_batches import TokenBatches
 from engine.telemetry import Telemetry
 
 _SHOWN = 2  # clips whose masks are drawn
@@ -70,6 +71,8 @@ class Masked(Task):
             raise InputError(f"task masked trains vit_tiny, vit_small or vit_base: set model.backbone (here {name})")
         if config.model.freeze_backbone:
             raise InputError("task masked trains the backbone: leave model.freeze_backbone out")
+        if config.model.tokens.share < 1:
+            raise InputError("task masked shows what masked.ratio leaves of the tokens: leave model.tokens out")
         if mask == "mgm" and not config.clip.motion:
             raise InputError("masked.mask mgm needs the motion of the clips: set clip.motion=true, or take smm")
         _, rows, columns = token_grid(config.clip, name)
@@ -92,11 +95,11 @@ class Masked(Task):
         backbone.recompute = config.train.checkpoint_activations
         return MaskedAutoencoder(backbone, config.masked)
 
-    def batches(self, run: Run, part: tuple[int, int] | None = None) -> MaskedBatches:
+    def batches(self, run: Run, part: tuple[int, int] | None = None) -> TokenBatches[MaskedBatch]:
         data, part = self.data, part or (self.ranks.rank, self.ranks.world_size)
         no_class = np.zeros(len(data.train.manifest), np.int64)
         loader = data.decoding.training_clips(data.train.manifest, no_class, data.weights, part, run.stream_position)
-        return MaskedBatches(loader, self.filling.masker, run.step, *part)
+        return TokenBatches(loader, self.filling.masker, MaskedBatch, run.step, *part)
 
     def loss(self, network: nn.Module, batch: MaskedBatch) -> torch.Tensor:
         return self._losses(network, batch).mean()

@@ -30,6 +30,7 @@ from engine.results import pictures
 from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.tasks.task import Measured, Task
+from engine.tasks.token_batches import TokenBatches
 from engine.tasks.zero_shot.control import control_config
 from engine.tasks.zero_shot.known import Known, videos_seen_before
 from engine.tasks.zero_shot.measuring import measure
@@ -84,17 +85,19 @@ class ZeroShot(Task):
         self.notes += notes
         return model
 
-    def batches(self, run: Run, part: tuple[int, int] | None = None) -> ClipLoader:
+    def batches(self, run: Run, part: tuple[int, int] | None = None) -> ClipLoader | TokenBatches[ClipBatch]:
         sets = self.sets
         classes = class_lookup(sets.train.manifest, sets.train.classes)
         part = part or (self.ranks.rank, self.ranks.world_size)
-        return sets.decoding.training_clips(sets.train.manifest, classes, sets.weights, part, run.stream_position)
+        loader = sets.decoding.training_clips(sets.train.manifest, classes, sets.weights, part, run.stream_position)
+        tokens = run.model.tokens
+        return loader if tokens is None else TokenBatches(loader, tokens, _with_visible, run.step, *part)
 
     def points(self, network: nn.Module, batch: ClipBatch) -> torch.Tensor:
         """The batch as points of the word space [N, D]; its clips are normalised in one pass over memory on a GPU."""
         clips = self.normalisation(batch.frames, self.precision.compute, channels_last=self.config.train.channels_last)
         with self.precision.autocast(self.ranks.device):
-            return network(clips)
+            return network(clips, batch.visible)
 
     def loss(self, network: nn.Module, batch: ClipBatch) -> torch.Tensor:
         return self.criterion(self.points(network, batch), self.targets, batch.class_index)
@@ -240,3 +243,7 @@ class ZeroShot(Task):
             *check_pretrained(overlap, self.prior_classes, self.sets.test_classes, self.sets.words),
             *videos_seen_before(self.files_before, [each.data for each in self.sets.measured]),
         ]
+
+
+def _with_visible(clips: ClipBatch, visible: torch.Tensor) -> ClipBatch:
+    return replace(clips, visible=visible)

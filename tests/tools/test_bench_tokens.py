@@ -1,0 +1,38 @@
+"""The benchmark of steps at shares of the tokens, at a small size."""
+
+import json
+
+import pytest
+from bench import tokens
+
+from engine.errors import InputError
+from engine.records import recording_into
+from tests.small_run import benchmark_options
+
+
+def test_steps_at_each_share_are_timed_and_recorded(tmp_path, capsys):
+    words = (
+        "--shares",
+        "1",
+        "0.25",
+        "--device",
+        "cpu",
+        "--frames",
+        "4",
+        "--crop",
+        "64",
+        "--batch",
+        "4",
+        "--repeats",
+        "3",
+    )
+    with recording_into(tmp_path):
+        tokens.run(benchmark_options("tokens", *words))
+    record = json.loads((tmp_path / "tokens.jsonl").read_text())
+    whole, quarter = record["results"]
+    assert (whole["case"], quarter["case"], record["n"]) == ("1 of the tokens", "0.25 of the tokens", 3)
+    assert quarter["seconds"]["p50"] < whole["seconds"]["p50"]
+    assert quarter["values"]["clips_per_s"] == pytest.approx(4 / quarter["seconds"]["p50"])
+    assert "0.25 of the tokens" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"--shares has 1\.5: each must be above 0"):
+        tokens.run(benchmark_options("tokens", "--shares", "1.5"))

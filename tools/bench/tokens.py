@@ -1,0 +1,94 @@
+"""A training step of a transformer that is shown a part of the tokens (model.tokens): the shares take turns.
+
+    python tools/bench_throughput.py tokens --shares 1 0.5 0.25 0.125
+
+The clips and their motion are random and on the device; the tokens are selected by motion in every step, as part of it. Nothing
+is decoded. On a CPU seconds are those that the process computed, so that other load does not count (those of its threads
+add up); on a GPU those that passed.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from bench.material import check_counts
+from bench.peaks import time_calls
+from bench.rows import Row, table
+from bench.trainers import Setting, bench_run, setting_config
+from bench.turns import Turns
+from engine.data.batch import ClipBatch
+from engine.distributed import choose_device
+from engine.errors import InputError
+from engine.records import append_record
+from engine.schema_keys import with_keys
+from engine.train import train_step
+
+_WARMUP_STEPS = 2
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print a table, append a record.
+
+    Raises:
+        InputError: an option out of range, or clips that the network does not take.
+    """
+    check_counts(arguments, "batch", "repeats")
+    if bad := [share for share in arguments.shares if not 0 < share <= 1]:
+        raise InputError(f"--shares has {bad[0]:g}: each must be above 0, and 1 at most")
+    device = choose_device(arguments.device)
+    sizes = {name: getattr(arguments, name) for name in ("backbone", "frames", "crop", "batch")}
+    setting = Setting("engine compiled" if arguments.compile else "engine", device.type, width=64, steps=0, **sizes)
+    with tempfile.TemporaryDirectory() as folder, Turns[Callable[[], float], float]() as turns:
+        for share in arguments.shares:
+            turns.enter(f"{share:g}", lambda share=share: _step(setting, share, Path(folder)), _warm_up)
+        for _ in turns.take(arguments.repeats, lambda step: step()):
+            pass
+    rows = [
+        Row(f"{name} of the tokens", "", "", seconds, {"clips_per_s": setting.batch / seconds["p50"]})
+        for name, seconds in turns.summaries(float).items()
+    ]
+    print(table(rows).text())
+    if not arguments.no_record:
+        results = [asdict(row) for row in rows]
+        append_record(
+            "tokens", n=arguments.repeats, device_type=device.type, compiled=arguments.compile, results=results, **sizes
+        )
+
+
+def _step(setting: Setting, share: float, folder: Path) -> Callable[[], float]:
+    """A step at one share; returns its seconds."""
+    config = with_keys(setting_config(setting, folder), {"clip.motion": True, "model.tokens.share": share})
+    run = bench_run(config, torch.device(setting.device))
+    frames, motion = (
+        torch.randint(0, 256, size, dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(setting.device)
+        for size in (
+            (setting.batch, setting.frames, setting.crop, setting.crop, 3),
+            (setting.batch, *config.clip.motion_shape),
+        )
+    )
+    nowhere = torch.zeros(setting.batch, dtype=torch.int64)
+    labels = torch.arange(setting.batch, device=frames.device) % len(run.task.targets)
+    batch, tokens = ClipBatch(frames, labels, video=nowhere, start=nowhere, motion=motion), run.model.tokens
+
+    def step() -> None:
+        visible = None if tokens is None else tokens(tokens.draw(run.step, setting.batch, frames.device), motion)
+        train_step(run, replace(batch, visible=visible))
+
+    def timed() -> float:
+        if frames.is_cuda:
+            return time_calls(step, frames.device, warmup=0, repeats=1)[0]
+        begun = time.process_time()
+        step()
+        return time.process_time() - begun
+
+    return timed
+
+
+def _warm_up(step: Callable[[], float]) -> None:
+    for _ in range(_WARMUP_STEPS):
+        step()
