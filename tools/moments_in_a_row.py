@@ -6,8 +6,8 @@
 
 A clip's class is the name of its folder. Halving s is RandomState(s).permutation over the sorted class names: on the first half the
 settings are chosen, on the other they are measured. Each half has --videos videos of ten clips of different classes, and each clip
-is asked for by the name of its class. A video is put together of features: each half second has those of the windows on the screen
-at its first and its third quarter.
+is asked for by the name of its class. Of fewer than 20 classes the videos have clips of all, and a half of them is asked for. A
+video is put together of features: each half second has those of the windows on the screen at its first and its third quarter.
 
     found           the search of find_moments.py, with the settings of the halving
     as it is        the same, with the settings that it has
@@ -58,17 +58,21 @@ Vectors = Callable[[str], np.ndarray]  # of a query
 
 @dataclass(frozen=True)
 class Joined:
-    """Clips in a row: classes and, float64 [CLIPS, 2], seconds of each. features [W, D]; edges float64 [W + 1], seconds."""
+    """Clips in a row. ends: float64 [CLIPS], seconds. features [W, D]; edges float64 [W + 1], seconds.
+
+    classes: those that are asked for, with the seconds of each, true, float64 [Q, 2].
+    """
 
     classes: Sequence[str]
     true: np.ndarray
+    ends: np.ndarray
     features: np.ndarray
     edges: np.ndarray
 
     @functools.cached_property
     def true_shots(self) -> np.ndarray:
         """The windows that clips begin with, and the number of windows."""
-        return np.searchsorted((self.edges[:-1] + self.edges[1:]) / 2, [0.0, *self.true[:, 1]])
+        return np.searchsorted((self.edges[:-1] + self.edges[1:]) / 2, [0.0, *self.ends])
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -78,16 +82,17 @@ def main(arguments: argparse.Namespace) -> None:
         context: functools.cache(ObjectQueries(context=context)) for context in {CONTEXT, *(c for _, c in SETTINGS)}
     }
     found: dict[str, list[float]] = {}
-    chosen = []
+    chosen, queries = [], []
     for seed in range(arguments.halvings):
         order = np.random.RandomState(seed).permutation(sorted(clips)).tolist()
         draws = np.random.default_rng(seed)
         fixing, test = (
-            [join(clips, side, draws) for _ in range(arguments.videos)]
+            [join(clips, order if len(order) < 2 * CLIPS else side, side, draws) for _ in range(arguments.videos)]
             for side in (order[: len(order) // 2], order[len(order) // 2 :])
         )
         best = max(SETTINGS, key=lambda each: share_found(fixing, vectors[each[1]], each[0]))
         chosen.append(best)
+        queries.append(sum(len(video.classes) for video in test))
         unknown = ObjectQueries(WordsConfig(source="random", seed=seed))
         shares = {
             "found": share_found(test, vectors[best[1]], best[0]),
@@ -104,7 +109,7 @@ def main(arguments: argparse.Namespace) -> None:
     header = ["method", "R@1 IoU 0.5", "sd", "least", "most"]
     print(Table(header, rows, f"{len(clips)} classes, {arguments.halvings} halvings").text())
     if arguments.record:
-        fields = {"classes": sorted(clips), "clips": sum(map(len, clips.values())), "queries": arguments.videos * CLIPS}
+        fields = {"classes": sorted(clips), "clips": sum(map(len, clips.values())), "queries": queries}
         append_record("moments_in_a_row", n=arguments.halvings, settings=chosen, shares=found, **fields)
 
 
@@ -124,13 +129,18 @@ def clips_by_class(folders: Sequence[Path], left_out: Sequence[str]) -> dict[str
     unknown = [name for name in left_out if clips.pop(name, None) is None]
     if unknown:
         raise InputError(f"--leave-out: no clip is of {', '.join(unknown)}: there are {', '.join(sorted(clips))}")
-    if len(clips) < 2 * CLIPS:
-        raise InputError(f"{len(clips)} classes: two halves of at least {CLIPS} classes are needed")
+    if len(clips) <= CLIPS:
+        raise InputError(f"{len(clips)} classes: a video has {CLIPS}, and there must be more to choose from")
     return clips
 
 
-def join(clips: Mapping[str, Sequence[VideoFeatures]], classes: Sequence[str], draws: np.random.Generator) -> Joined:
-    """A video of one clip each of `CLIPS` classes."""
+def join(
+    clips: Mapping[str, Sequence[VideoFeatures]],
+    classes: Sequence[str],
+    asked: Sequence[str],
+    draws: np.random.Generator,
+) -> Joined:
+    """A video of one clip each of `CLIPS` of the classes, and who of them is `asked` for."""
     names = draws.permutation(classes)[:CLIPS].tolist()
     shown = [clips[name][draws.integers(len(clips[name]))] for name in names]
     ends = np.cumsum([clip.duration_s for clip in shown])
@@ -144,7 +154,9 @@ def join(clips: Mapping[str, Sequence[VideoFeatures]], classes: Sequence[str], d
         frames.append(clip.features[np.abs((clip.start_s + clip.end_s) / 2 - (moment - starts[place])).argmin()])
     scores = np.square(np.array(frames, np.float32)).reshape(count, 2, -1).mean(axis=1)
     edges = np.minimum(np.arange(count + 1) * GRID.hop, ends[-1])
-    return Joined(names, np.stack([starts, ends], axis=1), np.sqrt(scores), edges)
+    chosen = [place for place, name in enumerate(names) if name in asked]
+    true = np.stack([starts, ends], axis=1)[chosen]
+    return Joined([names[place] for place in chosen], true, ends, np.sqrt(scores), edges)
 
 
 def share_found(videos: Sequence[Joined], vectors: Vectors, alike: float | None) -> float:

@@ -126,10 +126,12 @@ def _installed(device: torch.device) -> Encoder:
 class ObjectEncoder:
     """The installed network's scores of ImageNet's classes: the root of their mean over a window's frames, which has length 1.
 
-    What words are held against without training: `engine.moments.objects`.
+    What words are held against without training: `engine.moments.objects`. A CPU takes few clips in a pass: more leave its
+    caches, which costs time and memory.
     """
 
     normalised = True
+    _CPU_PASS = 4  # clips
 
     def __init__(self, device: torch.device) -> None:
         self.clip, self.name = ClipFormat(num_frames=2, stride=8, short_side=160, crop=160), OBJECTS
@@ -140,8 +142,10 @@ class ObjectEncoder:
 
     def __call__(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:
         """See `Encoder`."""
+        clips = torch.as_tensor(frames)
+        passes = clips.split(self._CPU_PASS) if self._how.device.type == "cpu" else (clips,)
         with torch.inference_mode():
-            return snippet_features(self._network, torch.as_tensor(frames), self._how).sqrt()
+            return torch.cat([snippet_features(self._network, some, self._how) for some in passes]).sqrt()
 
 
 OBJECTS = "objects"

@@ -24,6 +24,7 @@ from engine.moments.shots import find_shots, means_in_shots
 from engine.naming.known_classes import nearest_known
 from engine.semantics.classes import KeptVectors
 from engine.semantics.config import WordsConfig
+from engine.semantics.sentences import load_encoder
 from kernels.cosine_topk import MAX_K, cosine_topk
 
 _MAX_OVERLAP = 0.5
@@ -47,8 +48,9 @@ class ObjectQueries:
     """Queries -> unit vectors over the classes of ImageNet. Loads the sentence encoder, if that is what reads them."""
 
     def __init__(self, words: WordsConfig | None = None, context: float = CONTEXT) -> None:
-        self._context = context
-        self._words = KeptVectors(words or WordsConfig(source="sentence"))
+        self._context, words = context, words or WordsConfig(source="sentence")
+        self._encoder = load_encoder(words.path) if words.source == "sentence" else None
+        self._words = KeptVectors(words)
         self._objects = self._words.embed(imagenet_classes()).vectors.double()
 
     def __call__(self, query: str) -> np.ndarray:
@@ -57,7 +59,7 @@ class ObjectQueries:
         Raises:
             InputError: the query has no words, or too many.
         """
-        check_query(query)
+        check_query(query, self._encoder)
         vector = self._words.embed([query]).vectors[0].double()
         actions = self._words.embed(kinetics400_classes()).vectors.double()
         near = (actions @ vector).clamp(min=0).topk(_ACTIONS)

@@ -91,7 +91,7 @@ class WordTokens:
 
     def _vectors(self, query: str, words: list[str]) -> np.ndarray:
         found = [entry for word in words if (entry := self._entry(word)) is not None]
-        _check_length(query, len(words))
+        _check_length(query, len(words), "words")
         if not found:
             why = f"none of its words ({', '.join(words)}) is in {self._words.source}" if words else "it has no words"
             raise InputError(f"query {query!r}: {why}: say it in other words")
@@ -115,18 +115,17 @@ class EncodedTokens:
         self.description = f"token states of {self._encoder.name}"
 
     def tokens(self, query: str) -> np.ndarray:
-        if not query_words(query):
-            raise InputError(f"query {query!r}: it has no words")
+        check_query(query, self._encoder)
         states = self._encoder.token_states(query)
-        _check_length(query, len(states))
+        _check_length(query, len(states), "tokens")
         return states
 
     def sentence(self, query: str) -> np.ndarray:
         return unit_rows(self._encoder([query]))[0][0].astype(np.float32)
 
 
-def check_query(query: str) -> None:
-    """Refuse a query without words, or one that is too long.
+def check_query(query: str, encoder: SentenceEncoder | None = None) -> None:
+    """Refuse a query without words, or one that is too long: for all, or for the encoder that reads it.
 
     Raises:
         InputError: it is.
@@ -134,12 +133,14 @@ def check_query(query: str) -> None:
     words = query_words(query)
     if not words:
         raise InputError(f"query {query!r}: it has no words")
-    _check_length(query, len(words))
+    _check_length(query, len(words), "words")
+    if encoder is not None and not encoder.reads_all(query):
+        raise InputError(f"query '{query[:60]} ...': {encoder.name} does not read so many words: name one moment")
 
 
-def _check_length(query: str, count: int) -> None:
+def _check_length(query: str, count: int, what: str) -> None:
     if count > MAX_TOKENS:
-        raise InputError(f"query '{query[:60]} ...' has {count} words, a query at most {MAX_TOKENS}: name one moment")
+        raise InputError(f"query '{query[:60]} ...' has {count} {what}, a query at most {MAX_TOKENS}: name one moment")
 
 
 def open_queries(config: WordSourceConfig) -> QueryEncoder:

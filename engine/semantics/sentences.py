@@ -89,6 +89,11 @@ class SentenceEncoder:
         states = self._model.encode([text], output_value="token_embeddings", show_progress_bar=False)[0]
         return states.float().cpu().numpy()
 
+    def reads_all(self, text: str) -> bool:
+        """Whether a text is no longer than what the encoder looks at; it leaves the rest out."""
+        limit = self._model.max_seq_length
+        return limit is None or len(self._model.tokenizer(text)["input_ids"]) <= limit
+
 
 class Encoder(Protocol):
     """Texts -> float64 [N, D]; `name` is for the log."""

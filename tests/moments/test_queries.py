@@ -82,3 +82,6 @@ def test_token_states_of_the_sentence_encoder():
     np.testing.assert_allclose(sentence, mean / np.linalg.norm(mean), atol=1e-4)  # as the encoder pools them
     with pytest.raises(InputError, match="it has no words"):
         queries.tokens("  ")
+    for query, told in (("a " * 127, "has 129 tokens"), ("xylophonists " * 124, "does not read so many words")):
+        with pytest.raises(InputError, match=told):
+            queries.tokens(query)

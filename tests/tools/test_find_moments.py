@@ -72,6 +72,7 @@ def test_a_trained_run_finds_moments(home, tmp_path, monkeypatch, capsys):
     [
         (("{v}", "--query", " "), "query ' ': it has no words"),
         (("{v}", "--query", "word " * 129), "has 129 words, a query at most 128"),
+        (("{v}", "--query", "xylophonists " * 124), "all-MiniLM-L6-v2 does not read so many words: name one moment"),
         (("{v}/none", "--query", "a dog"), "no video at '{v}/none'"),
         (("--query", "a dog"), "no VIDEO is named, and no --index"),
         (("{v}", "--query", "a dog", "--top", "0"), "--top is 0: it must be from 1 to 1000"),

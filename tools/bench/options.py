@@ -191,6 +191,18 @@ def search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
+def long_video(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py long_video`."""
+    parser.add_argument("--manifest", type=Path, required=True, help="of clips that have classes")
+    parser.add_argument(
+        "--minutes", type=float, nargs="+", default=[15, 30, 120], metavar="M", help="default: 15 30 120"
+    )
+    parser.add_argument("--width", type=int, default=320, help="of the video, pixels (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=240, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the clips' order (default: 0)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
 def compute(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py compute`."""
     backbones = dataclasses.fields(ModelConfig)[0].metadata["choices"]
@@ -291,6 +303,7 @@ BENCHMARKS = {  # each is a module of this folder
     "ingest": ingest,
     "windows": windows,
     "search": search,
+    "long_video": long_video,
     "compute": compute,
     "tokens": tokens,
     "train": train,
