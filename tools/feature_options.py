@@ -14,6 +14,7 @@ from engine.errors import InputError
 
 # As in engine/heads/catalogue.py, which imports torch.
 OBJECT_HEAD_NAMES = ("objects", "objects_standardised", "objects_ridge")  # of features of the installed network
+TRAINED_HEAD_NAME = "trained"  # of features of a run, with --run
 HEAD_NAMES = ("linear", "ridge", "aurl", "action2vec", "tarn", "after_url")
 
 
@@ -73,13 +74,14 @@ def extract_features(about: str) -> argparse.Namespace:
 def fit_head(about: str) -> argparse.Namespace:
     """Of fit_head.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
+    add, names = parser.add_argument, (*HEAD_NAMES, *OBJECT_HEAD_NAMES, TRAINED_HEAD_NAME)
     add("features", type=Path, metavar="FEATURES", help="folder of tools/extract_features.py")
     add("manifest", type=Path, metavar="MANIFEST", help="of their labelled videos")
     _class_splits(parser, 20, "classes that a split sees")
-    add("--heads", nargs="+", default=[], choices=HEAD_NAMES + OBJECT_HEAD_NAMES, metavar="HEAD",
-        help=f"{', '.join(HEAD_NAMES + OBJECT_HEAD_NAMES)} (default: all that these features serve); "
-             "differences are to the first")  # fmt: skip
+    add("--heads", nargs="+", default=[], choices=names, metavar="HEAD",
+        help=f"{', '.join(names)} (default: all that these features serve); differences are to the first")  # fmt: skip
+    add("--run", type=Path, metavar="RUN",
+        help="the run whose features these are: its own layer is a head too (trained), its words are taken")  # fmt: skip
     add("--always-seen", type=Path, metavar="FILE",
         help="classes of MANIFEST that every split sees, one name a line; the others are split")  # fmt: skip
     add("--also", nargs=2, action="append", default=[], metavar=("FEATURES", "MANIFEST"),
@@ -87,7 +89,10 @@ def fit_head(about: str) -> argparse.Namespace:
     add("--tau", type=float, default=OverlapConfig.tau, metavar="D",
         help="with --also: distance up to which a seen class overlaps with an unseen one (default: %(default)s)")  # fmt: skip
     add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")
-    return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
+    arguments = _at_least_one(parser, parser.parse_args(), "num_train", "splits")
+    if arguments.run and arguments.definitions:
+        parser.error("--definitions does not go with --run: a run's words are those it was trained with")
+    return arguments
 
 
 def moments_in_a_row(about: str) -> argparse.Namespace:

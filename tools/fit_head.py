@@ -16,19 +16,20 @@ decoded, and no setting is chosen on the unseen classes:
     objects       no training: what the installed network knows, held against the names (engine/naming/)
     objects_standardised   each class's scores counted from their mean over the seen videos, in standard deviations
     objects_ridge          the sum of those and of a ridge regression's, standardised in the same way
+    trained       with --run RUN, over its features: the layer that it trained with its network; it is not fitted again
 
 Action2Vec, TARN and URL are published systems, here in sizes for a CPU; what of them is published stands in engine/heads/. The
-last three take features of `--model installed` alone.
+three with objects take features of `--model installed` alone. Classes and videos of MANIFEST that a run was trained on are named.
 
 --also FEATURES MANIFEST, repeated for several: further videos, features of the same kind, whose classes are seen in every
 split; --always-seen FILE: so are those classes of MANIFEST. Then every seen class, wherever it is from, is left out of a split
 in which it overlaps with an unseen one: no further than --tau in its words, or one name ends in the other's last word or is
 made of its words.
 
-Class vectors are those of the installed sentence encoder, of names or of --definitions. Each head is also fitted with random
-class vectors, the control: it must be at chance. Mean and standard deviation over the splits; the difference is that of
-mean-class accuracy to the first head in the same split, with its 95 % interval over splits (too narrow, for splits share
-classes and videos). Largest class: what naming every video by the largest of the classes would give.
+Class vectors are those of the installed sentence encoder, of names or of --definitions, or those of RUN. Each head is also
+fitted with random class vectors, the control: it must be at chance. Mean and standard deviation over the splits; the
+difference is that of mean-class accuracy to the first head in the same split, with its 95 % interval over splits (too
+narrow, for splits share classes and videos). Largest class: what naming every video by the largest of the classes would give.
 
 The features may come from weights that have seen classes of the data set (docs/pretrained.md); then this is no result under
 the paper's protocol.
@@ -49,29 +50,39 @@ from pathlib import Path
 
 import torch
 
-from engine.data.config import ClassSplitConfig
+from engine.data.config import ClassSplitConfig, SourceConfig
 from engine.data.manifest import Manifest
-from engine.data.sources import split_classes
+from engine.data.sources import load_tests, split_classes
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp
+from engine.features.encoder import encoder_of
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.sequences import Sequences
-from engine.heads.splits import LabelledFeatures, Measured, measure, summarise
+from engine.heads.splits import TRAINED, LabelledFeatures, Measured, measure, summarise
 from engine.models.weights import INSTALLED
 from engine.records import GrowingRecord
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import read_class_names
+from engine.tasks.zero_shot.known import Known
+from engine.tasks.zero_shot.trained import load_for_inference
+
+_CPU = torch.device("cpu")
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Fit, print the table; keep a record if asked."""
-    data, stamp = read(arguments.features, arguments.manifest)
-    heads = chosen_heads(arguments.heads, stamp.model)
+    run = load_for_inference(arguments.run, _CPU) if arguments.run else None
+    data, stamp = read(arguments.features, arguments.manifest, encoder_of(run, _CPU).digest if run else None)
+    heads = chosen_heads(arguments.heads, stamp.model, run is not None)
+    if run:
+        (labelled,) = load_tests([SourceConfig.parse(str(arguments.manifest))])
+        for line in Known.of(run, run.footage).look(labelled).warnings():
+            print(line, file=sys.stderr)
     data, also = further(arguments, data, stamp)
     splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
     split_classes(data.classes, splits[0])  # too few classes are told before anything is fitted
-    words = WordsConfig(source="sentence")
+    words = run.config.words if run else WordsConfig(source="sentence")
     if arguments.definitions:
         words = replace(words, text="definition", definitions=arguments.definitions)
     record = GrowingRecord("heads") if arguments.record else None
@@ -79,7 +90,7 @@ def main(arguments: argparse.Namespace) -> None:
     about |= {"also_videos": [len(each.label) for each in also], "tau": arguments.tau} if also else {}
     about |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
     found: list[Measured] = []
-    for each in measure(data, splits, heads, words, also, arguments.tau):
+    for each in measure(data, splits, heads, words, also, arguments.tau, run.model if run else None):
         found.append(each)
         done, rest = divmod(len(found), 2 * len(heads))
         if not rest:
@@ -90,26 +101,28 @@ def main(arguments: argparse.Namespace) -> None:
     print("\n" + show(table, heads[0]).text())
 
 
-def chosen_heads(asked: Sequence[str], model: str) -> list[str]:
+def chosen_heads(asked: Sequence[str], model: str, of_run: bool = False) -> list[str]:
     """The heads asked for, or all that features of this model serve.
 
     Raises:
         InputError: one asked for that they do not.
     """
-    served = [*HEADS, *(OBJECT_HEADS if model == INSTALLED else ())]
+    served = [*HEADS, *(OBJECT_HEADS if model == INSTALLED else ()), *([TRAINED] if of_run else ())]
+    if TRAINED in asked and not of_run:
+        raise InputError(f"--heads {TRAINED} is the layer of the run whose features these are: name it with --run")
     if unfit := [name for name in asked if name not in served]:
         raise InputError(f"--heads {unfit[0]} needs features of --model {INSTALLED}, and these are of {model}")
     return list(dict.fromkeys(asked or served))
 
 
-def read(folder: Path, file: Path) -> tuple[LabelledFeatures, Stamp]:
+def read(folder: Path, file: Path, digest: str | None = None) -> tuple[LabelledFeatures, Stamp]:
     """The features of the videos of a manifest, and what made them; says how many there are.
 
     Raises:
-        InputError: there are none, or they are of other videos.
+        InputError: there are none, or they are of other videos, or not of the network with this digest.
     """
     manifest = Manifest.load(file)
-    cache = FeatureCache(folder, manifest=manifest)
+    cache = FeatureCache(folder, digest=digest, manifest=manifest)
     rows, windows = cache.windows(manifest)
     if not len(rows):
         raise InputError(f"the features in '{folder}' have no video of '{file}'")

@@ -22,7 +22,7 @@ from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_weights import INSTALLED_NETWORK
 from engine.naming.untrained import load_untrained
 from engine.schema import parse
-from engine.tasks.zero_shot.trained import load_for_inference
+from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 
 
 class Encoder(Protocol):
@@ -88,11 +88,7 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
         file = checkpoint_file(Path(model))
         if read_checkpoint(file)["config"].get("task") == "masked":
             return _pretrained(file, device)
-        loaded = load_for_inference(file, device)
-        name = _called(file, loaded.step)
-        own = loaded.config.model
-        architecture = own.backbone if loaded.model.tokens is None else str(own)
-        return BackboneEncoder(loaded.model, loaded.config.clip, name, architecture, device)
+        return encoder_of(load_for_inference(file, device), device)
     if model not in _BUILDERS:
         others = ", ".join(_BUILDERS)
         raise InputError(
@@ -101,14 +97,27 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
     return _BUILDERS[model](device)
 
 
+def encoder_of(loaded: LoadedModel, device: torch.device) -> BackboneEncoder:
+    """The encoder of a trained model on `device`."""
+    name = _called(loaded.path, loaded.step)
+    return BackboneEncoder(loaded.model, loaded.config.clip, name, _architecture(loaded.config.model), device)
+
+
+def _architecture(config: ModelConfig) -> str:
+    """What the weights do not tell: with one temporal option or another, shown all tokens or some, they are the same."""
+    if config.tokens.share < 1:
+        return str(config)
+    return config.backbone if config.temporal == "none" else f"{config.backbone}, temporal {config.temporal}"
+
+
 def _pretrained(file: Path, device: torch.device) -> Encoder:
     """The encoder of a masked pretraining, without what filled in the hidden places."""
     state = read_checkpoint(file)
     config = parse(Config, state["config"])
-    model = build_embedder(dataclasses.replace(config.model, weights=str(file)), config.clip, embed_dim=1)
-    return BackboneEncoder(
-        model.to(device).eval(), config.clip, _called(file, state["step"]), config.model.backbone, device
-    )
+    clip = dataclasses.replace(config.clip, motion=False)
+    model = build_embedder(dataclasses.replace(config.model, weights=str(file)), clip, embed_dim=1)
+    name = _called(file, state["step"])
+    return BackboneEncoder(model.to(device).eval(), clip, name, _architecture(config.model), device)
 
 
 def _called(file: Path, step: int) -> str:

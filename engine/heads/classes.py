@@ -11,6 +11,7 @@ from engine.moments.queries import query_words
 from engine.semantics.classes import KeptVectors
 from engine.semantics.config import WordsConfig
 
+RANDOM_DIM = WordsConfig.dim
 _RANDOM_WORDS = 2  # of every class in the control: how many words a class has is a piece of meaning too
 
 
@@ -50,8 +51,8 @@ class NamedClasses:
 class RandomClasses:
     """The control: random vectors of classes and of their words, which no two classes share."""
 
-    def __init__(self, seed: int) -> None:
-        self.source = KeptVectors(WordsConfig(source="random", seed=seed))
+    def __init__(self, seed: int, dim: int = RANDOM_DIM) -> None:
+        self.source = KeptVectors(WordsConfig(source="random", seed=seed, dim=dim))
 
     def __call__(self, names: Sequence[str]) -> Classes:
         """Of any names."""

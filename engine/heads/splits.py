@@ -8,8 +8,9 @@ an unseen class of the split are left out of it: within `tau` by their words, or
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,15 +20,19 @@ from engine.data.config import ClassSplitConfig
 from engine.data.sources import split_classes
 from engine.errors import InputError
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
-from engine.heads.classes import NamedClasses, RandomClasses
+from engine.heads.classes import RANDOM_DIM, NamedClasses, RandomClasses
+from engine.heads.head import Head
 from engine.heads.objects import KnownObjects
 from engine.heads.sequences import Sequences
+from engine.heads.trained import TrainedHead
+from engine.models.embedder import Embedder
 from engine.models.image_weights import imagenet_classes, installed_classifier
 from engine.naming.known_classes import known_vectors
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import says_the_same
 
 WORDS, RANDOM = "words", "random words"
+TRAINED = "trained"  # the head that a run brings with it
 _DRAWS = 10_000  # of the splits, for an interval
 
 
@@ -73,12 +78,14 @@ def measure(
     words: WordsConfig,
     also: Sequence[LabelledFeatures] = (),
     tau: float = 0.05,
+    trained: Embedder | None = None,
 ) -> Iterator[Measured]:
     """Each head in each split, with the class vectors of `words` and with random ones.
 
     Args:
         also: further videos to learn from, of features of the same kind.
         tau: cosine distance of two names up to which they overlap, where there are further videos.
+        trained: the model whose features these are and whose words `words` are, for the head `TRAINED`.
 
     Raises:
         InputError: too few classes for the split or a head, all of them overlap, or a class without a vector.
@@ -98,16 +105,24 @@ def measure(
         videos, label, names = together(parts)
         asked, truth = data.among(sides["unseen"])
         largest = float(truth.bincount().max()) / len(truth)
-        for kind, source in ((WORDS, named), (RANDOM, RandomClasses(split.seed))):
+        dim = trained.embed_dim if trained else RANDOM_DIM
+        for kind, source in ((WORDS, named), (RANDOM, RandomClasses(split.seed, dim))):
             seen, unseen = source(names), source(sides["unseen"])
             known = objects if kind == WORDS or not with_objects else _objects(source.source.config)
+            makers = _makers(known, trained)
             for name in heads:
-                head = HEADS[name]() if name in HEADS else OBJECT_HEADS[name](known)
+                head = makers[name]()
                 started = time.perf_counter()
                 head.fit(videos, label, seen, split.seed)
                 seconds = time.perf_counter() - started
                 accuracies = accuracy(head.rank(asked, unseen), truth)
                 yield Measured(name, kind, split.seed, *accuracies, 1 / len(unseen), largest, seconds, len(seen))
+
+
+def _makers(known: KnownObjects | None, trained: Embedder | None) -> dict[str, Callable[[], Head]]:
+    """What makes each head, by name; of those only that what is at hand serves."""
+    of_objects = {name: partial(make, known) for name, make in OBJECT_HEADS.items()} if known else {}
+    return {**HEADS, **of_objects, **({TRAINED: partial(TrainedHead, trained)} if trained else {})}
 
 
 def apart_from(unseen: Sequence[str], names: Sequence[str], words: NamedClasses, tau: float) -> list[str]:

@@ -15,7 +15,7 @@ from engine.heads.catalogue import HEADS
 from engine.heads.classes import Classes, NamedClasses, RandomClasses
 from engine.heads.head import Components, Standard, batches
 from engine.heads.sequences import Sequences
-from engine.heads.splits import RANDOM, WORDS, LabelledFeatures, Measured, accuracy, measure, summarise
+from engine.heads.splits import RANDOM, TRAINED, WORDS, LabelledFeatures, Measured, accuracy, measure, summarise
 from engine.semantics.config import WordsConfig
 
 VERBS, THINGS, UNSEEN, DIM, WIDTH, EACH = 7, 6, 6, 12, 24, 8
@@ -63,7 +63,7 @@ def named(name: str, videos, label, classes, seed: int = 0) -> float:
 
 
 def test_the_command_line_knows_the_catalogue():
-    assert tuple(HEADS) == feature_options.HEAD_NAMES
+    assert tuple(HEADS) == feature_options.HEAD_NAMES and feature_options.TRAINED_HEAD_NAME == TRAINED
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -166,3 +166,12 @@ def test_another_model_and_paths_that_leave_the_root_are_refused(home, tmp_path,
     assert call_tool("extract_features.py", *words, monkeypatch=monkeypatch) == 2
     assert "which leaves its root" in capsys.readouterr().err
     assert call_tool("extract_features.py", *words, "--allow-outside", monkeypatch=monkeypatch) == 0
+
+
+def test_features_of_another_temporal_option_are_of_another_kind(tmp_path):
+    """Frozen weights are the same with each; the features are not."""
+    digests = set()
+    for temporal in ("none", "shift", "difference"):
+        write_run(tmp_path / temporal, model={"backbone": "timm:test_resnet", "temporal": temporal})
+        digests.add(build_encoder(str(tmp_path / temporal), torch.device("cpu")).digest)
+    assert len(digests) == 3

@@ -5,15 +5,20 @@ from pathlib import Path
 import fit_head
 import numpy as np
 import pytest
+import torch
 
 from engine.data.manifest import Manifest
-from engine.features.cache import INDEX_NAME, CachedVideo, Stamp, identities, videos_digest, write_index
+from engine.features.cache import INDEX_NAME, CachedVideo, Stamp, identities, read_index, videos_digest, write_index
+from engine.features.encoder import encoder_of
 from engine.features.windows import WindowGrid
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
+from engine.heads.splits import TRAINED
 from engine.json_lines import read_json_lines
 from engine.records import recording_into
+from engine.semantics.classes import build_class_embeddings
+from engine.tasks.zero_shot.trained import load_for_inference
 from tests.rows import row
-from tests.small_run import call_tool
+from tests.small_run import call_tool, write_run
 
 NAMES = ("archery", "surfing", "skydiving", "swing", "juggling", "typing")
 
@@ -37,6 +42,13 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
+def restamp(folder: Path, stamp: Stamp) -> None:
+    """As if another network had made them."""
+    _, videos, failures, notes = read_index(folder / "features")
+    del notes["stamp"]
+    write_index(folder / "features" / INDEX_NAME, stamp, list(videos.values()), failures, notes)
+
+
 def test_a_table_and_a_record(folder, monkeypatch, capsys):
     options = ["--num-train", 4, "--splits", 2, "--record", "--heads", "ridge", "linear"]
     with recording_into(folder):
@@ -53,6 +65,34 @@ def test_heads_that_features_serve():
     assert fit_head.chosen_heads([], "installed") == [*HEADS, *OBJECT_HEADS]
     assert fit_head.chosen_heads([], "k664/best.pt") == list(HEADS)
     assert fit_head.chosen_heads(["tarn", "linear", "tarn"], "installed") == ["tarn", "linear"]
+    assert fit_head.chosen_heads([], "k664/best.pt", True) == [*HEADS, TRAINED]
+
+
+def test_the_layer_of_a_run_over_its_own_features(folder, monkeypatch, capsys):
+    """It names the videos as the run does; features of another network are refused, and what it was trained on is named."""
+    config = write_run(folder / "run", words={"source": "random", "dim": 12})
+    run = load_for_inference(folder / "run", torch.device("cpu"))
+    digest, width = encoder_of(run, torch.device("cpu")).digest, run.model.backbone.feature_dim
+    features = np.random.default_rng(1).standard_normal((48, width)).astype(np.float16)
+    np.save(folder / "features" / "features-1.npy", features)
+    command = ["fit_head.py", folder / "features", folder / "m.parquet", "--num-train", 4, "--splits", 1, "--heads", "trained",
+               "linear", "--record", "--run", folder / "run"]  # fmt: skip
+    assert call_tool(*command, monkeypatch=monkeypatch) == 2
+    assert "are of the model drawn, digest 000000000000, not of" in capsys.readouterr().err
+    restamp(folder, Stamp("run", digest, width, False, WindowGrid(4, 2), "float16"))
+    rows = [row(f"{name}/{i}.mp4", name, content_hash=100 * n + i) for n, name in enumerate(NAMES) for i in range(4)]
+    with recording_into(folder):
+        assert call_tool(*command, monkeypatch=monkeypatch) == 0
+    (record,) = read_json_lines(folder / "heads.jsonl")
+    unseen = [sorted(NAMES)[i] for i in np.random.RandomState(0).permutation(6)[4:]]
+    with torch.inference_mode():
+        points = run.model.project(torch.from_numpy(features).float().unflatten(0, (24, 2)).mean(dim=1))
+    vectors = build_class_embeddings(unseen, config.words).vectors
+    asked = [index for index, each in enumerate(rows) if each["class_name"] in unseen]
+    named = [unseen[index] for index in (points[asked] @ vectors.T).argmax(dim=1).tolist()]
+    right = np.mean([name == rows[index]["class_name"] for name, index in zip(named, asked, strict=True)])
+    assert record["measured"][0]["head"] == "trained" and record["measured"][0]["top1"] == right
+    assert {each["words"] for each in record["measured"]} == {"words", "random words"}
 
 
 def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, capsys):
@@ -79,6 +119,9 @@ def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, ca
         (["--num-train", 3, "--heads", "ridge"], "at least 4 are needed"),
         (["--num-train", 0], "at least 1"),
         (["--num-train", 4, "--heads", "lstm"], "invalid choice: 'lstm'"),
+        (["--num-train", 4, "--heads", "trained"], "the run whose features these are: name it with --run"),
+        (["--num-train", 4, "--run", "r", "--definitions", "d.json"], "--definitions does not go with --run"),
+        (["--num-train", 4, "--run", "r"], "no checkpoint"),
         (
             ["--num-train", 4, "--heads", "ridge", "objects"],
             "objects needs features of --model installed, and these are of drawn",

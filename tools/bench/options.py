@@ -184,6 +184,14 @@ def windows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
+def names(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py names`."""
+    parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones)")
+    parser.add_argument("--num-videos", type=int, default=8, help="taken at random (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each part (default: %(default)s)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
 def search(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py search`."""
     parser.add_argument("--windows", type=int, default=1_000_000, help="that are searched (default: %(default)s)")
@@ -302,6 +310,7 @@ BENCHMARKS = {  # each is a module of this folder
     "decode_gpu": decode_gpu,
     "ingest": ingest,
     "windows": windows,
+    "names": names,
     "search": search,
     "long_video": long_video,
     "compute": compute,

@@ -1,0 +1,153 @@
+"""Names without training: from the start of tools/predict.py to a name; videos/s of naming, of features; the share of decoding.
+
+All by the installed network. Naming and features: one core each, by seconds of computing, which other programs on the
+machine hardly change. The start: a process of its own, with as many cores as there are, by the clock.
+
+    python tools/bench_throughput.py names --manifest data/videos.parquet --num-videos 20
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.material import check_counts, draw_videos
+from bench.turns import Turns
+from engine.data.indexing import index_folder
+from engine.data.manifest import Manifest
+from engine.errors import InputError
+from engine.evaluate import video_requests
+from engine.features.encoder import build_encoder
+from engine.features.extract import Work, extract
+from engine.features.windows import parse_grid
+from engine.inference import class_vectors, embed_files, load_model, manifest_of_files
+from engine.machine import resident_bytes
+from engine.models.weights import INSTALLED
+from engine.records import append_record, summarise
+from engine.results.table import Table
+from engine.tasks.decoding import choose_decoding
+from engine.tasks.zero_shot.trained import LoadedModel
+from kernels.cosine_topk import cosine_topk
+
+_CPU = torch.device("cpu")
+_CLASSES = ["playing the cello", "surfing", "archery", "skydiving", "jumping rope"]  # those of the README's line
+_PREDICT = Path(__file__).parents[1] / "predict.py"
+_POLL_S = 0.02
+NAMING, READING, FEATURES = "naming", "of it: reading", "features, 1 s windows"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print, record."""
+    check_counts(arguments, "num_videos", "repeats")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = _videos(arguments, Path(folder))
+            paths = [manifest.root / path for path in dict.fromkeys(manifest.strings("path"))]
+            command = [sys.executable, str(_PREDICT), str(paths[0]), "--classes", ", ".join(_CLASSES)]
+            starts = [from_start(command) for _ in range(arguments.repeats)]
+            turns, shares = _take_turns(manifest, paths, Path(folder), arguments.repeats)
+    finally:
+        torch.set_num_threads(threads)
+    start = {key: summarise([each[key] for each in starts]) for key in starts[0]}
+    rates = turns.summaries(float)
+    share = {NAMING: rates[NAMING]["p50"] / rates[READING]["p50"], FEATURES: float(np.median(shares))}
+    print(Table(["videos/s", "p20", "p50", "p80"], _rows(rates)).text())
+    print(Table(["a name, from the process's start", "p20", "p50", "p80"], _rows(start)).text())
+    print("share of decoding: " + ", ".join(f"{name} {each:.0%}" for name, each in share.items()))
+    if not arguments.no_record:
+        frames = int(manifest.num_frames.sum())
+        append_record("names", n=arguments.repeats, start=start, results=rates, decoding_share=share,
+                      videos=len(paths), frames=frames)  # fmt: skip
+
+
+def from_start(command: list[str]) -> dict[str, float]:
+    """Runs a program to its end: seconds by the clock and of computing, and the most memory it had resident, MB.
+
+    Raises:
+        InputError: it fails; with what it said.
+    """
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        most = 0
+        while process.poll() is None:
+            most = max(most, resident_bytes("VmHWM", process.pid))
+            time.sleep(_POLL_S)
+        seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+        if process.returncode:
+            said.seek(0)
+            raise InputError(f"'{command[1]}' ended with {process.returncode}: {said.read().decode().strip()}")
+    computing = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"clock_s": seconds, "computing_s": computing, "memory_mb": most / 1e6}
+
+
+def _take_turns(
+    manifest: Manifest, paths: list[Path], folder: Path, repeats: int
+) -> tuple[Turns[Callable[[], None], float], list[float]]:
+    """Videos a second of computing of each part, and decoding's shares in extracting features."""
+    loaded = load_model(Path(INSTALLED), _CPU, overrides=["data.decoder=pyav", "data.decode_threads=1"])
+    vectors = class_vectors(loaded, _CLASSES).vectors
+    encoder, shares = build_encoder(INSTALLED, _CPU), []
+    grid = parse_grid("1s", "1s", encoder.clip.span)
+
+    def features() -> None:
+        report = extract(manifest, encoder, Path(tempfile.mkdtemp(dir=folder)), grid, Work(num_threads=1))
+        shares.append(report.decode_share)
+
+    ways: dict[str, Callable[[], None]] = {
+        NAMING: lambda: _name(loaded, paths, vectors),
+        READING: lambda: _read(loaded, paths),
+        FEATURES: features,
+    }
+    for way in ways.values():  # warm-up
+        way()
+    shares.clear()
+    turns: Turns[Callable[[], None], float] = Turns(ways)
+    for name, rate in turns.take(repeats, lambda way: len(paths) / _computing_s(way)):
+        print(f"{name}: {rate:.2f} videos/s of computing", flush=True)
+    return turns, shares
+
+
+def _computing_s(way: Callable[[], None]) -> float:
+    """Of all threads."""
+    start = time.process_time()
+    way()
+    return time.process_time() - start
+
+
+def _name(loaded: LoadedModel, paths: list[Path], vectors: torch.Tensor) -> None:
+    embedded = embed_files(loaded, paths, _CPU, progress=False)
+    if embedded.failures:
+        raise InputError(f"videos that cannot be used: {embedded.failures}: name another --manifest")
+    cosine_topk(embedded.embeddings, vectors, len(vectors))
+
+
+def _read(loaded: LoadedModel, paths: list[Path]) -> None:
+    """Probe the files and decode the frames that naming looks at, and nothing else."""
+    how, (manifest, _) = loaded.config.evaluate, manifest_of_files(paths)
+    decoder = choose_decoding(loaded.config, _CPU, [manifest]).open(how.batch_size)
+    requests = list(video_requests(manifest, range(len(manifest)), loaded.config.clip, how.num_snippets))
+    for first in range(0, len(requests), how.batch_size):
+        decoder.decode(requests[first : first + how.batch_size])
+    decoder.close()
+
+
+def _rows(summaries: dict[str, dict[str, float | int]]) -> list[list[object]]:
+    return [[name, *(each[p] for p in ("p20", "p50", "p80"))] for name, each in summaries.items()]
+
+
+def _videos(arguments: argparse.Namespace, folder: Path) -> Manifest:
+    if arguments.manifest is None:
+        draw_videos(folder / "raw", np.random.default_rng(0))
+        index_folder(folder / "raw", folder / "raw.parquet")
+    manifest = Manifest.load(arguments.manifest or folder / "raw.parquet")
+    return manifest.select(np.sort(np.random.default_rng(0).permutation(len(manifest))[: arguments.num_videos]))
