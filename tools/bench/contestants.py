@@ -41,6 +41,9 @@ class Window:
     steps: int
 
 
+Pair = tuple[Window, Window]  # of one turn: fed by the loader, by the same batch
+
+
 class Contestant(ABC):
     """Someone who trains. `window` goes on from where it stopped; with `same_batch` it reads nothing."""
 
@@ -56,6 +59,10 @@ class Contestant(ABC):
         """Untimed steps, compilation among them. Returns the precision of its arithmetic."""
         self.window(steps, same_batch=False)
         return self.precision
+
+    def turn(self, steps: int) -> Pair:
+        """Timed steps fed by the loader, and as many by the same batch again and again."""
+        return self.window(steps, same_batch=False), self.window(steps, same_batch=True)
 
     def trace(self, path: str) -> None:
         """Write a profiler trace of three steps."""

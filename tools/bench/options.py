@@ -12,6 +12,7 @@ from engine.command_line import Parser
 from engine.config import ModelConfig
 from engine.errors import InputError
 from engine.records import RECORDS
+from engine.tasks.masked.config import KINDS
 
 KINETICS_700 = 541_624  # videos
 SHARED_BYTES = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448}  # that a block may have, by compute capability
@@ -43,6 +44,7 @@ SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each
         ("compute", "--roofline", "--device", "cuda", "--steps", "5"),
         ("decode_gpu", "--snippets", "512", "--repeats", "3", "--hevc", "--limit", "240"),
         ("train", "--device", "cuda", "--rounds", "2", "--steps", "20"),
+        ("pretrain", "--device", "cuda", "--rounds", "2", "--steps", "20"),
         (
             "accuracy",
             "--train",
@@ -270,6 +272,19 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-record", action="store_true", help="print only")
 
 
+def pretrain(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py pretrain`."""
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="change keys of the config")
+    parser.add_argument("--config", type=Path, help="of the pretraining (default: see above)")
+    parser.add_argument("--manifest", type=Path, help="of a store with motion (default: the config's, or drawn videos)")
+    parser.add_argument("--mask", choices=KINDS, action="append", help="only this; may be repeated")
+    parser.add_argument("--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the config's")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default: 3)")
+    parser.add_argument("--steps", type=int, default=None, help="timed in one turn (default: 30 on a GPU, 8 on a CPU)")
+    parser.add_argument("--no-record", action="store_true", help="print only")
+
+
 def kernels(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py kernels`."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
@@ -316,6 +331,7 @@ BENCHMARKS = {  # each is a module of this folder
     "compute": compute,
     "tokens": tokens,
     "train": train,
+    "pretrain": pretrain,
     "kernels": kernels,
     "accuracy": accuracy,
 }

@@ -17,6 +17,7 @@ COLUMNS: dict[str, tuple[str, float]] = {  # value's name -> heading, factor
     "compute_clips_per_s": ("clips/s same batch", 1),
     "saturation": ("saturation %", 100),
     "wait_share": ("waiting %", 100),
+    "motion_costs": ("motion %", 100),
     "time_share": ("% of the step", 100),
     "moved_mb": ("MB moved", 1),
     "gb_per_s": ("GB/s", 1),

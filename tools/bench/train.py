@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from bench.apart import Apart
-from bench.contestants import Entry, Window, build
+from bench.contestants import Entry, Pair, build
 from bench.material import draw_videos
 from bench.options import BASELINES, ENGINE
 from bench.rows import Row, line, table, with_ratios
@@ -49,9 +49,7 @@ from engine.schema import apply_override, parse, read_yaml
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _WARMUP_STEPS = 3
 _NEVER = 10**6  # epochs: what happens at the end of one is not part of the steps
-_EPOCH = 20_000  # clips: few videos come so often in an epoch that no end of one falls among the timed steps
-
-Pair = tuple[Window, Window]  # of one turn: fed by the loader, by the same batch
+EPOCH = 20_000  # clips: few videos come so often in an epoch that no end of one falls among the timed steps
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -90,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
                 precisions[entry] = turns.enter(str(entry), start, lambda each: each.call("warm_up", _WARMUP_STEPS))
                 if precisions[entry] is not None:
                     print(f"{entry}: warm after {turns.warmup_s[str(entry)]:.0f} s", flush=True)
-            for name, _ in turns.take(arguments.rounds, partial(two_windows, steps=steps)):
+            for name, _ in turns.take(arguments.rounds, lambda each: each.call("turn", steps)):
                 rows = rows_of(turns, precisions, config.train.batch_size)
                 print(line(rows[next(entry for entry in entries if str(entry) == name)]), flush=True)
                 if record is not None:
@@ -103,12 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError("; ".join(f"'{name}': {reason}" for name, reason in turns.failures.items()))
 
 
-def two_windows(contestant: Apart, steps: int) -> Pair:
-    """A turn: fed by the loader, and by the same batch again and again."""
-    return contestant.call("window", steps, same_batch=False), contestant.call("window", steps, same_batch=True)
-
-
-def rows_of(turns: Turns[Apart, Pair], precisions: Mapping[Entry, str | None], batch_size: int) -> dict[Entry, Row]:
+def rows_of(turns: Turns[Any, Pair], precisions: Mapping[Entry, str | None], batch_size: int) -> dict[Entry, Row]:
     """A row for each that has had a turn."""
     rows = {}
     for entry, precision in precisions.items():
@@ -175,7 +168,7 @@ def entries_of(arguments: argparse.Namespace, tree: dict[str, Any], folder: Path
         raise InputError(f"'{arguments.config}' names no training set (data.train): give one with --manifest")
     where = own or Path(sources[0].manifest)
     videos = Manifest.load(where)
-    weight = max(1.0, _EPOCH / len(videos)) if own else 1.0
+    weight = max(1.0, EPOCH / len(videos)) if own else 1.0
     # On a GPU the engine's default is bf16 anyway; on a CPU it is fp32, and the torchvision baseline's is not.
     # There both forms compile, so that the one that `model.form: auto` takes stands for the engine.
     ours = list(ENGINE) if choose_device(arguments.device).type == "cpu" else ["engine flat"]
@@ -185,8 +178,9 @@ def entries_of(arguments: argparse.Namespace, tree: dict[str, Any], folder: Path
     return entries if raw is None else entries + [Entry(name, "files", raw, weight) for name in (ours[0], *BASELINES)]
 
 
-def drawn_videos(tree: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    """Manifests of drawn videos: in a store, and as files. The quickstart's own where the config draws them."""
+def drawn_videos(tree: dict[str, Any], folder: Path, *, motion: bool = False) -> tuple[Path, Path]:
+    """Manifests of drawn videos: in a store (with their motion), and as files. The quickstart's own where the config draws
+    them."""
     clip = parse(Config, tree).clip
     if tree.get("procedural"):
         few = parse(ProceduralConfig, {**tree["procedural"], "folder": str(folder / "drawn"), "videos_per_class": 4})
@@ -195,7 +189,9 @@ def drawn_videos(tree: dict[str, Any], folder: Path) -> tuple[Path, Path]:
         draw_videos(folder / "raw", np.random.default_rng(0))
         raw = folder / "raw.parquet"
         index_folder(folder / "raw", raw)
-    report = ingest(Manifest.load(raw), folder / "store", StoreSettings(short_side=clip.short_side), WorkSettings())
+    report = ingest(
+        Manifest.load(raw), folder / "store", StoreSettings(short_side=clip.short_side), WorkSettings(motion=motion)
+    )
     if report.files:
         raise InputError(f"drawn videos could not be ingested: {report.files[:3]}")
     return folder / "store" / MANIFEST_NAME, raw
