@@ -38,6 +38,7 @@ from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.experiments.catalogue import EXPERIMENTS
 from engine.experiments.cells import differences
+from engine.experiments.cost import cell_costs, plan_table, told
 from engine.experiments.methods import read_methods
 from engine.experiments.results import Point, read_point, unequal_tests
 from engine.experiments.runner import Runner, gpus, plan_jobs, point_key
@@ -45,7 +46,6 @@ from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
 from engine.machine import usable_cores
 from engine.records import append_record, public_path
-from engine.results.table import Table
 from engine.semantics.overlap import read_classes
 
 
@@ -58,15 +58,15 @@ def main(arguments: argparse.Namespace) -> None:
     plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
     workers = arguments.workers or len(gpus()) or usable_cores()
     jobs = plan_jobs([point for points in plans.values() for point in points], arguments.out, workers)
+    costs = cell_costs([point for points in plans.values() for point in points], arguments.out)
     if arguments.only_plan:
-        rows = [[job.name, "yes" if job.is_done() else "no", job.folder.name] for job in jobs.values()]
-        print(Table(["cell", "finished", "folder"], rows).text())
-        print(f"\n{len(rows)} cells, {sum(row[1] == 'no' for row in rows)} to run")
+        print(f"{plan_table(costs).text()}\n\n{told(costs, workers, arguments.rate)}")
         check_shown()
         return
     if arguments.only_report:
         missing = [job for job in jobs.values() if not job.is_done()]
     else:
+        _say(told(costs, workers, arguments.rate))
         runner = Runner(list(jobs.values()), workers, _say)
         runner.run()
         missing = runner.failed
@@ -140,6 +140,7 @@ def _setup(arguments: argparse.Namespace) -> Setup:
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in defaults.items()}
     for name in ("train_classes", "test_classes"):
         lists[name] = tuple(read_classes(text) for text in getattr(arguments, name))
+    lists |= {"frozen_weights": arguments.frozen_weights, "cluster_images": arguments.cluster_images}
     setup = Setup(
         base, tuple(dict.fromkeys(arguments.splits)), arguments.images, reference=reference, methods=methods, **lists
     )
@@ -147,6 +148,10 @@ def _setup(arguments: argparse.Namespace) -> Setup:
         Manifest.load(Path(setup.images))  # a wrong one would fail every cell that pretrains
     if min(setup.splits) < 0:
         raise InputError(f"--splits has {min(setup.splits)}: they are seeds, from 0 upwards")
+    if setup.cluster_images and setup.images is None:
+        raise InputError("--cluster-images needs pictures: name their manifest with --images")
+    if arguments.rate is not None and arguments.rate <= 0:
+        raise InputError(f"--rate is {arguments.rate:g}: snippets a second are more than 0")
     if arguments.workers < 0:
         raise InputError(f"--workers is {arguments.workers}: it must be at least 1, or 0 for the default")
     if not all(0 < share <= 1 for share in setup.shares):

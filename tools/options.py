@@ -192,6 +192,15 @@ def experiments(about: str) -> argparse.Namespace:
     add("--class-counts", type=int, nargs="+", help="numbers of training classes (default: 2 4 6 8)")
     add("--clusters", type=int, nargs="+", help="numbers of clusters (default: 1 2 3 6)")
     add("--cluster-classes", type=int, help="training classes from a cluster (default: 6; paper: 50)")
+    add("--cluster-images", action="store_true", help="fig5: classes of --images are among those cut into clusters")
+    add("--frozen-weights", metavar="WEIGHTS",
+        help="features of the frozen method, as model.weights: kinetics400 for the paper's baseline")  # fmt: skip
+    add(
+        "--rate",
+        type=float,
+        metavar="R",
+        help="snippets a second of a worker, to tell hours (default: of finished cells)",
+    )
     for side in ("train", "test"):
         add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
             help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip

@@ -52,13 +52,13 @@ class SourceConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.class_split is not None and self.published_split is not None:
+        ways = [name for name in ("class_split", "published_split") if getattr(self, name) is not None]
+        if len(ways) == 2:
             raise ValueError("class_split and published_split are two ways to split the classes: leave one out")
-        if (self.class_split is None and self.published_split is None) != (self.part == "all"):
-            raise ValueError(
-                "class_split and published_split need a part, train or unseen, and a part needs one of them (class_split: "
-                "seed, num_train)"
-            )
+        if ways and self.part == "all":
+            raise ValueError(f"{ways[0]} needs a part, train or unseen")
+        if not ways and self.part != "all":
+            raise ValueError("a part needs a class_split (seed, num_train) or a published_split")
 
     @classmethod
     def parse(cls, text: str, published_split: str | None = None) -> Self:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from engine.experiments.curves import single_values, tests_of
 from engine.experiments.results import Measured, Point, mean_over_splits
-from engine.experiments.setup import Setup, class_pool, for_split, method_cell
+from engine.experiments.setup import Setup, class_pool, for_split, method_cell, whole_training
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
 
@@ -73,8 +73,7 @@ def comparison_points(setup: Setup) -> list[Point]:
             if setup.images is None and method in ("pretrained", "joint"):
                 continue
             cell = method_cell(setup, method, split)
-            pool = class_pool(cell.config)
-            points.append(Point(curve, 0, split, 0, cell, pool.total, len(pool.names)))
+            points.append(Point(curve, 0, split, 0, cell, whole_training(cell.config, class_pool(cell.config))))
     return points
 
 
@@ -131,12 +130,8 @@ def table3_points(setup: Setup) -> list[Point]:
             if setup.images is None and method in ("pretrained", "joint"):
                 continue
             cell = method_cell(setup, method, split)
-            if method == "joint":
-                pool_of = class_pool(cell.config)
-                videos, classes = pool_of.total, len(pool_of.names)
-            else:
-                videos, classes = pool.total, len(pool.names)
-            points.append(Point(curve, 0, split, 0, cell, videos, classes, None if is_multi else 1))
+            own = class_pool(cell.config) if method == "joint" else pool
+            points.append(Point(curve, 0, split, 0, cell, whole_training(cell.config, own), None if is_multi else 1))
     return points
 
 

@@ -28,7 +28,7 @@ from engine.semantics.classes import build_class_embeddings
 
 _STEPS = (
     "All runs take the same number of steps: of fewer videos each comes more often. Mean ± standard error over the class "
-    "splits (of the mean over random subsets within a split)."
+    "splits (of the mean over random subsets within a split), of a single split over its random subsets."
 )
 
 
@@ -45,10 +45,9 @@ def figure4_points(setup: Setup) -> list[Point]:
                     continue
                 for draw in range(setup.draws):
                     names = draw_classes(pool.names, count, (split, draw))
-                    sources = only_classes(config, pool, names)
-                    cell = method_cell(setup, method, split, sources, f"{count}classes-draw{draw}")
-                    videos = _videos(pool, names)
-                    points.append(Point(f"{method}, fewer classes", count, split, draw, cell, videos, count))
+                    training = only_classes(config, pool, names)
+                    cell = method_cell(setup, method, split, training.sources, f"{count}classes-draw{draw}")
+                    points.append(Point(f"{method}, fewer classes", count, split, draw, cell, training))
             whole = next(p for p in points if p.split == split and p.curve == f"{method}, fewer videos" and p.x == 1)
             points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=whole.classes))
     return points
@@ -59,8 +58,9 @@ def _share_points(setup: Setup, method: str, split: int, curve: str, pool: Class
     for share in sorted({*setup.shares, 1.0}):
         for draw in range(setup.draws if share < 1 else 1):
             label = "" if share == 1 else f"{share:g}videos-draw{draw}"
-            cell = method_cell(setup, method, split, share_of_videos(config, pool, share, draw), label)
-            yield Point(curve, share, split, draw, cell, round(share * pool.total), len(pool.names))
+            training = share_of_videos(config, pool, share, draw)
+            cell = method_cell(setup, method, split, training.sources, label)
+            yield Point(curve, share, split, draw, cell, training)
 
 
 def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list[str]:
@@ -68,10 +68,6 @@ def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     order = generator.permutation(len(names))
     return sorted(sorted(names)[index] for index in order[:count])
-
-
-def _videos(pool: ClassPool, names: Sequence[str]) -> int:
-    return sum(source.get(name, 0) for source in pool.videos for name in names)
 
 
 def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:
@@ -96,23 +92,22 @@ def figure5_points(setup: Setup) -> list[Point]:
     """Sets of as many classes each, drawn within one of 1, 2, 3, ... clusters of the class vectors (paper Sec. 5.2)."""
     points = []
     for split in setup.splits:
-        config = _with_images(setup, split)
+        config = _pool_of_clusters(setup, split)
         pool = class_pool(config)
         for clusters in setup.clusters:
             for draw in range(setup.draws):
                 names = classes_of_a_cluster(pool.names, config, clusters, setup.cluster_classes, (split, draw))
-                sources = only_classes(config, pool, names)
+                training = only_classes(config, pool, names)
                 name = f"e2e-split{split}-1of{clusters}clusters-draw{draw}"
-                cell = Cell(name, with_sources(config, sources))
-                curve = "end to end"
-                points.append(Point(curve, clusters, split, draw, cell, _videos(pool, names), len(names)))
+                cell = Cell(name, with_sources(config, training.sources))
+                points.append(Point("end to end", clusters, split, draw, cell, training))
     return points
 
 
-def _with_images(setup: Setup, split: int) -> Config:
-    """With the classes of the pictures too, where there are some: few training classes have no clusters."""
+def _pool_of_clusters(setup: Setup, split: int) -> Config:
+    """The config's own training classes, with `cluster_images` those of the pictures too: few classes have no clusters."""
     config = for_split(setup, split)
-    if setup.images is None:
+    if not setup.cluster_images:
         return config
     return leaving_out_overlap(with_sources(config, [*config.data.train, image_source(setup)]))
 

@@ -9,7 +9,7 @@ from engine.data.sources import load_source, load_tests, load_training_sets
 from engine.errors import InputError
 from engine.experiments.curves import tests_of
 from engine.experiments.results import Measured, Point
-from engine.experiments.setup import Setup, class_pool, for_split, image_source, method_cell
+from engine.experiments.setup import Setup, class_pool, for_split, image_source, method_cell, whole_training
 from engine.experiments.tables import Report, Table
 from engine.results.pictures import overlap_figure
 from engine.results.plots import Cloud, Steps, points_figure, steps_figure
@@ -32,7 +32,7 @@ def figure7_points(setup: Setup) -> list[Point]:
         for method, curve in _METHODS:
             if method != "pretrained" or setup.images is not None:
                 cell = method_cell(setup, method, split)
-                points.append(Point(curve, 0, split, 0, cell, pool.total, len(pool.names)))
+                points.append(Point(curve, 0, split, 0, cell, whole_training(cell.config, pool)))
     return points
 
 

@@ -18,7 +18,7 @@ from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.curves import single_values, tests_of
 from engine.experiments.results import Measured, Point, chance, largest_class, mean_over_splits, split_means
-from engine.experiments.setup import Method, Setup, class_pool, for_split
+from engine.experiments.setup import Method, Setup, class_pool, for_split, whole_training
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
 from engine.results.spread import difference, mean_of
@@ -104,8 +104,9 @@ def methods_points(setup: Setup) -> list[Point]:
         cells = method_cells(setup, split)
         for method in setup.methods:
             if method.is_shown:
-                pool = class_pool(cells[method.name].config)
-                points.append(Point(method.name, 0, split, 0, cells[method.name], pool.total, len(pool.names)))
+                config = cells[method.name].config
+                training = whole_training(config, class_pool(config))
+                points.append(Point(method.name, 0, split, 0, cells[method.name], training))
     return points
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.errors import InputError
 from engine.experiments.cells import Cell
+from engine.experiments.setup import Training
 from engine.results.accuracy import SetResult
 from engine.results.record import FILE, read_results
 from engine.results.spread import Mean, mean_of
@@ -16,7 +17,7 @@ from engine.results.spread import Mean, mean_of
 class Point:
     """One value of an experiment, before it is measured.
 
-    curve: the series or row it belongs to. x: where on that series. videos: it is trained on, classes: of those.
+    curve: the series or row it belongs to. x: where on that series. training: what the cell trains on.
     snippets: of a test video; None as the config says.
     """
 
@@ -25,9 +26,18 @@ class Point:
     split: int
     draw: int
     cell: Cell
-    videos: int = 0
-    classes: int = 0
+    training: Training
     snippets: int | None = None
+
+    @property
+    def videos(self) -> int:
+        """Videos that are trained on."""
+        return self.training.videos
+
+    @property
+    def classes(self) -> int:
+        """Of these videos."""
+        return self.training.classes
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,9 @@ def split_means(measured: Sequence[Measured], of: str = "mean_class") -> dict[in
 
 
 def mean_over_splits(measured: Sequence[Measured], of: str = "mean_class") -> Mean:
-    """Mean over splits of the mean over draws."""
+    """Mean over splits of the mean over draws; of one split, over its draws."""
+    if len({each.point.split for each in measured}) == 1:
+        return mean_of([getattr(each, of) for each in measured])
     return mean_of(list(split_means(measured, of).values()))
 
 

@@ -1,9 +1,12 @@
 """What all experiments share: the config they start from, the splits, and the methods they compare.
 
 end to end    the config as it is
-frozen        its features stay as they begin (random, or model.weights); only the linear layer learns (paper Sec. 3.2)
+frozen        its features stay as they begin (random, model.weights, or those of --frozen-weights); only the linear layer
+              learns (paper Sec. 3.2)
 pretrained    end to end from weights trained on moving crops of pictures (paper Sec. 3.4)
-joint         end to end on videos and pictures at the same time: more training classes
+joint         end to end on videos and pictures at the same time, half of each batch of either: more training classes
+
+All runs of one split take the same number of steps: what trains on less sees it more often.
 """
 
 import dataclasses
@@ -15,7 +18,9 @@ import numpy as np
 
 from engine.config import Config
 from engine.data.config import SourceConfig
-from engine.data.sources import DataSet, load_source, load_tests, load_training_sets, num_drawn
+from engine.data.footage import TRAINED
+from engine.data.sampler import epoch_length
+from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, num_drawn
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.schema_keys import with_keys
@@ -39,7 +44,8 @@ class Setup:
     """What an experiment is made with.
 
     base: the config of end-to-end training; splits: seeds of its class splits (or of the run, where it has none).
-    images: manifest of pictures to pretrain on, or None. draws: random subsets of each kind.
+    images: manifest of pictures to pretrain on, or None. frozen_weights: of the frozen method alone, as `model.weights`.
+    draws: random subsets of each kind. cluster_images: the classes of the pictures are among those cut into clusters.
     shares: of the training videos; class_counts: training classes; clusters: into which the training classes are cut;
     cluster_classes: training classes of a run within a cluster. train_classes, test_classes: lists for Figures 2 and 3 in
     place of the config's sets. methods: for the comparison of methods, with the name of the reference.
@@ -48,6 +54,8 @@ class Setup:
     base: Config
     splits: tuple[int, ...] = (0, 1, 2)
     images: str | None = None
+    frozen_weights: str | None = None
+    cluster_images: bool = False
     draws: int = 1
     shares: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
     class_counts: tuple[int, ...] = (2, 4, 6, 8)
@@ -63,18 +71,28 @@ class Setup:
 class ClassPool:
     """The training classes of a split, after overlapping ones are left out.
 
-    videos: for each source of the config, class name -> number of its videos.
+    videos: for each source of the config, class name -> number of its videos, those to be held out among them.
+    trained: videos of each source that a run with all of them trains on. epoch: snippets of its epochs, before
+        data.clips_per_epoch.
     """
 
     videos: tuple[dict[str, int], ...]
+    trained: tuple[int, ...]
+    epoch: int
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for source in self.videos for name in source))
 
-    @property
-    def total(self) -> int:
-        return sum(sum(source.values()) for source in self.videos)
+
+@dataclass(frozen=True)
+class Training:
+    """What a cell trains on. videos: without those held out. epoch: snippets of one of its epochs."""
+
+    sources: list[SourceConfig]
+    videos: int
+    classes: int
+    epoch: int
 
 
 def for_split(setup: Setup, split: int) -> Config:
@@ -103,17 +121,30 @@ def method_cell(
         config = with_sources(config, sources)
     name = "-".join(part for part in (_SHORT[method], f"split{split}", label) if part)
     if method == "frozen":
-        config = with_keys(config, {"model.freeze_backbone": True})
+        keys: dict[str, object] = {"model.freeze_backbone": True}
+        if setup.frozen_weights is not None:  # the paper's baseline has seen test classes (D_p of Eq. 3)
+            keys |= {"model.weights": setup.frozen_weights, "train.exclude_overlap.pretrained": "allow"}
+        config = with_keys(config, keys)
     if method == "pretrained":
         return Cell(name, config, pretraining_cell(setup, split))
     if method == "joint":
-        images = image_source(setup)
-        videos = sum(len(data.manifest) for data in load_training_sets(config.data))
-        weight = round(min(1.0, videos / len(load_source(images).manifest)), 2)  # half of a batch is videos
-        config = leaving_out_overlap(
-            with_sources(config, [*config.data.train, dataclasses.replace(images, weight=weight)])
-        )
+        config = _joint(setup, config)
     return Cell(name, config)
+
+
+def _joint(setup: Setup, config: Config) -> Config:
+    """With the pictures beside the videos: half of each batch of either, in as many steps as with the videos alone."""
+    alone = class_pool(config)
+    config = leaving_out_overlap(with_sources(config, [*config.data.train, image_source(setup)]))
+    pool = class_pool(config)
+    *videos, pictures = pool.trained
+    of_videos = sum(source.weight * count for source, count in zip(config.data.train[:-1], videos, strict=True))
+    halves = [alone.epoch / 2 / of_videos] * len(videos) + [alone.epoch / 2 / max(1, pictures)]
+    sources = [
+        dataclasses.replace(source, weight=_short(source.weight * share))
+        for source, share in zip(config.data.train, halves, strict=True)
+    ]
+    return with_sources(config, _as_long(config, pool, sources, alone.epoch).sources)
 
 
 def pretraining_cell(setup: Setup, split: int) -> Cell:
@@ -154,7 +185,17 @@ def class_pool(config: Config) -> ClassPool:
     removed, _ = remove_overlap(
         config.train.exclude_overlap, [(data.name, data.classes) for data in sets], tests, config.words
     )
-    return ClassPool(tuple(_count(data, set(removed)) for data in sets))
+    data = load_training(config.data, without=removed, sets=sets)
+    counts = tuple(_count(each, set(removed)) for each in sets)
+    ends = np.cumsum([sum(count.values()) for count in counts])[:-1]
+    trained = tuple(int((part == TRAINED).sum()) for part in np.split(data.footage.part, ends))
+    return ClassPool(counts, trained, epoch_length(data.weights))
+
+
+def whole_training(config: Config, pool: ClassPool) -> Training:
+    """All classes of the pool with all of their videos: what the config says."""
+    epoch = min(pool.epoch, config.data.clips_per_epoch or pool.epoch)
+    return Training(list(config.data.train), sum(pool.trained), len(pool.names), epoch)
 
 
 def _count(data: DataSet, without: set[str]) -> dict[str, int]:
@@ -162,7 +203,7 @@ def _count(data: DataSet, without: set[str]) -> dict[str, int]:
     return {name: count for name, count in zip(data.classes, counts, strict=True) if name not in without}
 
 
-def only_classes(config: Config, pool: ClassPool, names: Sequence[str]) -> list[SourceConfig]:
+def only_classes(config: Config, pool: ClassPool, names: Sequence[str]) -> Training:
     """The config's training sets with only these classes, in as many steps as with all of them.
 
     A set's videos come as often as makes its classes' share of an epoch as large as their share of the names; a class that
@@ -173,23 +214,42 @@ def only_classes(config: Config, pool: ClassPool, names: Sequence[str]) -> list[
         kept = [name for name in counts if name in set(names)]
         if kept:
             share = sum(1 / sum(name in other for other in pool.videos) for name in kept) / len(names)
-            wanted = pool.total * share
-            weight = round(wanted / sum(counts[name] for name in kept), 4)
+            weight = _short(pool.epoch * share / sum(counts[name] for name in kept))
             chosen.append(
                 dataclasses.replace(
                     source, classes=sorted(kept), class_split=None, published_split=None, part="all", weight=weight
                 )
             )
-    return chosen
+    return _as_long(config, pool, chosen, pool.epoch)
 
 
-def share_of_videos(config: Config, pool: ClassPool, share: float, seed: int) -> list[SourceConfig]:
+def share_of_videos(config: Config, pool: ClassPool, share: float, seed: int) -> Training:
     """The config's training sets with a share of each class's videos, in as many steps as with all of them."""
     if share == 1:
-        return list(config.data.train)
+        return whole_training(config, pool)
     chosen = []
     for source, counts in zip(config.data.train, pool.videos, strict=True):
         kept = sum(num_drawn(share, count) for count in counts.values())
-        weight = round(source.weight * sum(counts.values()) / max(1, kept), 4)
+        weight = _short(source.weight * sum(counts.values()) / max(1, kept))
         chosen.append(dataclasses.replace(source, video_share=share, video_seed=seed, weight=weight))
-    return chosen
+    return _as_long(config, pool, chosen, pool.epoch)
+
+
+def _as_long(config: Config, pool: ClassPool, sources: Sequence[SourceConfig], epoch: int) -> Training:
+    """The sources with their weights scaled so that an epoch has so many snippets, whatever is held out of them; where
+    `data.clips_per_epoch` cuts both to one length they stay as they are."""
+    sets = load_training_sets(with_sources(config, sources).data)
+    others = {name for data in sets for name in data.classes} - set(pool.names)
+    data = load_training(with_sources(config, sources).data, without=others, sets=sets)
+    cap = config.data.clips_per_epoch
+    if cap is None or min(epoch, epoch_length(data.weights)) < cap:
+        scale = epoch / data.weights.sum()
+        sources = [dataclasses.replace(source, weight=float(f"{source.weight * scale:.9g}")) for source in sources]
+        data = load_training(with_sources(config, sources).data, without=others, sets=sets)
+    length = epoch_length(data.weights, cap)
+    return Training(list(sources), len(data.train.manifest), len(data.train.classes), length)
+
+
+def _short(weight: float) -> float:
+    """A weight in four digits behind the point, but never 0."""
+    return round(weight, 4) or weight

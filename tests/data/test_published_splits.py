@@ -68,5 +68,5 @@ def test_a_part_of_a_data_set_is_refused_by_the_class_it_lacks(hmdb):
     {"published_split": "truze-hmdb51", "part": "unseen", "class_split": {"seed": 0, "num_train": 2}},
 ])  # fmt: skip
 def test_one_way_to_split_and_which_part_of_it(tree):
-    with pytest.raises(InputError, match="class_split"):
+    with pytest.raises(InputError, match="_split"):
         parse(SourceConfig, {"manifest": "x.parquet", **tree})

@@ -20,7 +20,7 @@ from engine.experiments.distances import (
 )
 from engine.experiments.methods import methods_report, read_methods
 from engine.experiments.results import Measured, Point, mean_over_splits, split_means
-from engine.experiments.setup import Method, Setup
+from engine.experiments.setup import Method, Setup, Training
 from engine.experiments.tables import Report, Table, write_report
 from engine.results.figures import figure_array
 from engine.schema import parse
@@ -32,7 +32,8 @@ CONFIG = parse(Config, {"data": {"train": [{"manifest": "a.parquet"}]}})
 
 def measured(curve: str, split: int, mean_class: float, draw: int = 0, x: float = 0, **values: object) -> Measured:
     """Every measure has another value, so that none can stand for another."""
-    point = Point(curve, x, split, draw, Cell("cell", CONFIG), int(values.pop("videos", 100)), 10)
+    training = Training([], int(values.pop("videos", 100)), 10, 100)
+    point = Point(curve, x, split, draw, Cell("cell", CONFIG), training)
     accuracy = {"mean_class": mean_class, "half_mean_class": mean_class + 0.1, "top1": mean_class + 0.2}
     accuracy |= {"half_top1": mean_class + 0.3, "top5": 1.0, "half_top5": None, "largest_class": 0.25}
     defaults = {"half_classes": 2, "per_class": (), "control": None}
@@ -46,6 +47,7 @@ def test_draws_are_averaged_within_their_split_first():
     assert mean.value == pytest.approx(0.4)
     assert mean.error == pytest.approx(math.sqrt(2) * 0.1 / math.sqrt(2))  # of two splits, not of four values
     assert str(mean) == "0.400 ± 0.100" and str(mean_over_splits(values[:1])) == "0.200"
+    assert str(mean_over_splits(values[:2])) == "0.300 ± 0.100"  # of a single split over its draws
 
 
 def test_figure4_puts_every_mean_at_its_number_of_videos():

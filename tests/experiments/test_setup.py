@@ -15,6 +15,7 @@ from engine.experiments.distances import distances_from_training, figure7_report
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import (
     Setup,
+    Training,
     class_pool,
     for_split,
     method_cell,
@@ -23,6 +24,7 @@ from engine.experiments.setup import (
     with_sources,
 )
 from engine.schema import parse
+from engine.schema_keys import with_keys
 from engine.semantics.classes import build_class_embeddings
 from tests.rows import row
 
@@ -57,29 +59,32 @@ def test_splits_move_every_class_split_or_else_the_seed(setup):
     assert for_split(plain, 5).run.seed == 5
 
 
-def test_subsets_take_as_many_steps_as_the_whole(setup):
-    config = for_split(setup, 1)
+@pytest.mark.parametrize("held_out", [0.0, 0.2])
+def test_subsets_take_as_many_steps_as_the_whole(setup, held_out):
+    config = with_keys(for_split(setup, 1), {"data.validation.video_share": held_out})
     pool = class_pool(config)
-    for sources in (
+    for training in (
         only_classes(config, pool, pool.names[:2]),
         share_of_videos(config, pool, 0.1, 0),
         share_of_videos(config, pool, 0.5, 1),
     ):
-        data = load_training(with_sources(config, sources).data)
-        assert epoch_length(data.weights) == pytest.approx(pool.total, abs=1)
-    two = load_training(with_sources(config, only_classes(config, pool, pool.names[:2])).data)
+        data = load_training(with_sources(config, training.sources).data)
+        assert epoch_length(data.weights) == training.epoch == pool.epoch
+        assert (len(data.train.manifest), len(data.train.classes)) == (training.videos, training.classes)
+    two = load_training(with_sources(config, only_classes(config, pool, pool.names[:2]).sources).data)
     assert two.train.classes == tuple(sorted(pool.names[:2]))
-    tenth = load_training(with_sources(config, share_of_videos(config, pool, 0.1, 0)).data)
-    assert set(tenth.train.classes) == set(pool.names) and len(tenth.train.manifest) < 0.15 * pool.total
+    tenth = load_training(with_sources(config, share_of_videos(config, pool, 0.1, 0).sources).data)
+    assert set(tenth.train.classes) == set(pool.names) and len(tenth.train.manifest) < 0.15 * pool.epoch
 
 
 def test_a_class_of_two_sets_counts_once(setup):
     split = next(s for s in range(50) if "archery" in class_pool(for_split(setup, s)).names)
     config = method_cell(setup, "joint", split).config
     pool = class_pool(config)
-    data = load_training(with_sources(config, only_classes(config, pool, ["archery", "reading"])).data)
+    training = only_classes(config, pool, ["archery", "reading"])
+    data = load_training(with_sources(config, training.sources).data)
     assert data.train.classes == ("archery", "reading")
-    assert epoch_length(data.weights) == pytest.approx(pool.total, abs=1)
+    assert epoch_length(data.weights) == pytest.approx(pool.epoch, abs=1)
 
 
 def test_methods_differ_in_what_they_are_called_for(setup):
@@ -128,7 +133,7 @@ def test_figures_share_their_cells(setup):
     assert {p.curve for p in four} == {
         f"{m}, fewer {w}" for m in ("end to end", "frozen") for w in ("videos", "classes")
     }
-    whole = {p.cell.digest for p in four if p.videos == class_pool(for_split(setup, p.split)).total}
+    whole = {p.cell.digest for p in four if p.videos == sum(class_pool(for_split(setup, p.split)).trained)}
     assert len(whole) == 4  # of each split and method one, on both of its curves
     assert {p.cell.digest for p in six if p.curve == "from scratch"} < {p.cell.digest for p in four}
     # two splits; 0.1 and 0.5 of the videos and 2 and 4 of the classes, drawn twice (6 are all of them); the whole; twice
@@ -151,7 +156,8 @@ def test_figure7_measures_distances_to_training_classes_alone(setup):
     per_class = ((near[1], 30, 0.5), (far[1], 10, 0.1))
     values = [
         Measured(
-            point=Point(curve, 0, 1, 0, method_cell(setup, "frozen", 1)), test="unseen", folder=Path("run"), num_classes=2,
+            point=Point(curve, 0, 1, 0, method_cell(setup, "frozen", 1), Training([], 0, 0, 0)),
+            test="unseen", folder=Path("run"), num_classes=2,
             mean_class=0.3, top1=0.4, top5=1.0, largest_class=0.75, half_mean_class=None, half_top1=None, half_top5=None,
             half_classes=None, per_class=per_class, control=None,
         )

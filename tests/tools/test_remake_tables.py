@@ -1,0 +1,147 @@
+"""Tables of pages are what their records give: those that are committed, and each kind of record by hand."""
+
+import json
+import sys
+
+import pytest
+
+from engine.results.spread import difference
+from tests.environment import ROOT
+from tests.small_run import call_tool
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+def test_every_committed_table_is_as_recorded(monkeypatch, capsys):
+    assert call_tool("remake_tables.py", "--check", monkeypatch=monkeypatch) == 0
+    assert "results.md: 3 tables, as recorded" in capsys.readouterr().out
+
+
+@pytest.fixture
+def remake(tmp_path, monkeypatch):
+    """A page whose table is made from a record; returns its rows, cells without spaces around them."""
+
+    def call(name, record, options="", below="| old |\n|---|\n| 1 |\n"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"time": "2026-01-02T03:04:05+00:00"} | record) + "\n")
+        page = tmp_path / "page.md"
+        page.write_text(f"before\n\n<!-- record: {name} 2026-01-02T03:04:05{options} -->\n{below}\nafter | it\n")
+        assert call_tool("remake_tables.py", page, "--records", tmp_path, "--check", monkeypatch=monkeypatch) == 1
+        assert call_tool("remake_tables.py", page, "--records", tmp_path, monkeypatch=monkeypatch) == 0
+        assert call_tool("remake_tables.py", page, "--records", tmp_path, "--check", monkeypatch=monkeypatch) == 0
+        first, *lines, last = page.read_text().splitlines()
+        assert first == "before" and last == "after | it" and "old" not in page.read_text()
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+    return call
+
+
+def head(name, words, value):
+    spread = {
+        "top1_sd": 0.1,
+        "mean_class_sd": 0.2,
+        "difference": 0.05,
+        "difference_low": -0.01,
+        "difference_high": 0.11,
+    }
+    return {
+        "head": name,
+        "words": words,
+        "top1": value,
+        "mean_class": value + 0.1,
+        "chance": 0.2,
+        "largest": 0.3,
+        **spread,
+    }
+
+
+def test_heads_stand_beside_their_controls(remake):
+    rows = [head(name, words, value) for words, value in (("words", 0.5), ("random words", 0.2)) for name in ("a", "b")]
+    table = remake("heads", {"accuracy": rows})
+    assert table[0][:4] == ["head", "mean-class", "less a (95 %)", "random words, mean-class"]
+    assert table[2][2] == "-" and table[3] == [
+        "b", "0.600 ± 0.200", "+0.050 (-0.010 to +0.110)", "0.300 ± 0.200", "0.200", "0.500 ± 0.100", "0.300"
+    ]  # fmt: skip
+
+
+def test_untrained_a_spread_only_where_there_is_one(remake):
+    row = {"part": "all", "method": "names", "top1": 0.4, "top1_sd": 1e-17, "mean_class": 0.5, "mean_class_sd": 0.1}
+    table = remake("untrained", {"accuracy": [row | {"chance_top1": 0.1, "largest_class": 0.2}]}, " part=all")
+    assert table[2] == ["names", "0.500 ± 0.100", "0.100", "0.400", "0.200"]
+
+
+HEADER = ("test_set", "curve", "x", "split", "draw", "training_classes", "training_videos", "snippets", "mean_class", "top1",
+          "half_mean_class", "half_top1", "num_classes", "control_mean_class", "run")  # fmt: skip
+
+
+def place(curve, split, draw, value, control=None):
+    return ["t", curve, "0.5", split, draw, 10, 100, 5, value, value + 0.1, value + 0.2, value + 0.3, 4, control, "r"]
+
+
+def test_curves_average_the_draws_of_a_split_first(remake):
+    rows = [place("a", 0, 0, 0.2), place("a", 0, 1, 0.4), place("a", 1, 0, 0.5)]
+    record = {"experiment": "fig4", "header": HEADER, "rows": rows}
+    table = remake("experiments", record, " experiment=fig4")
+    assert table[2] == ["t", "a", "0.5", "10", "100", "2", "3", "0.400 ± 0.100", "0.500 ± 0.100", "0.250"]
+    assert remake("experiments", record, " experiment=fig4 half=yes")[2][-3:] == [
+        "0.600 ± 0.100",
+        "0.700 ± 0.100",
+        "0.500",
+    ]
+
+
+def test_methods_are_paired_with_the_first(remake):
+    rows = [place("a", s, 0, v, 0.25) for s, v in ((0, 0.2), (3, 0.4))] + [
+        place("b", s, 0, v) for s, v in ((0, 0.3), (3, 0.6))
+    ]
+    table = remake("experiments", {"experiment": "methods", "header": HEADER, "rows": rows})
+    assert table[0] == ["method", "0", "3", "mean-class (sd)", "less a (95 %)", "control"]
+    assert table[2] == ["a", "0.200", "0.400", "0.300 ± 0.141", "-", "0.250 ± 0.000"]
+    assert table[3][4:] == [str(difference([(0.3, 0.2), (0.6, 0.4)])), "-"]
+
+
+def test_runs_of_today_and_of_before_mean_class(remake):
+    one = {
+        "run": "one",
+        "seen_mean_class": 0.5,
+        "mean_class": 0.4,
+        "top1": 0.6,
+        "chance": 0.2,
+        "control_mean_class": None,
+    }
+    table = remake("mine", {"runs": [one, one | {"run": "two", "mean_class": 0.2, "clips_per_second": 10.4}]})
+    assert table[0] == ["run", "seen", "unseen", "unseen top-1", "chance", "clips/s"]
+    assert table[2] == ["one", "0.500", "0.400", "0.600", "0.200", "-"]
+    assert table[4][:3] == ["mean", "0.500", "0.300"] and table[5][2] == "0.141"
+    old = {"run": "past", "seen": 0.5, "unseen": 0.4, "chance": 0.2, "control": 0.3, "clips_per_second": 10.4}
+    table = remake("mine", {"tests": {"t: 5 classes": {"runs": [old]}}}, " test=t:_5_classes")
+    assert table[0] == ["run", "seen top-1", "unseen top-1", "control top-1", "chance", "clips/s"]
+    assert table[2:] == [["past", "0.500", "0.400", "0.300", "0.200", "10"]]
+
+
+def test_moments_and_moments_in_a_row(remake):
+    numbers = {"R@1_IoU0.5": {"mean": 0.5, "std": 0.01}}
+    parts = {"model": numbers, "wrong_queries": numbers, "untrained": {}, "prior": numbers}
+    table = remake("moments", {"kinds": [{"options": "full", "runs": 3, "parts": parts}]})
+    assert table[2] == ["full", "3", "50.0 ± 1.0"] and table[4] == ["no training", "3", "-"] and len(table) == 6
+    assert remake("moments_in_a_row", {"shares": {"found": [0.4, 0.6]}})[2] == [
+        "found",
+        "0.500 ± 0.141",
+        "0.400",
+        "0.600",
+    ]
+
+
+@pytest.mark.parametrize(("marker", "told"), [
+    ("nothing 2026-01-02", "there is no"),
+    ("mine 2027", "has 0 of that time"),
+    ("mine 2026", "has 2 of that time"),
+    ("mine 2026-01-02", "'runs'"),
+])  # fmt: skip
+def test_a_record_that_is_not_there_is_named_with_its_page(marker, told, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.jsonl").write_text('{"time": "2026-01-02"}\n{"time": "2026-01-03"}\n')
+    page = tmp_path / "page.md"
+    page.write_text(f"<!-- record: {marker} -->\n| a |\n")
+    assert call_tool("remake_tables.py", page, "--records", tmp_path, monkeypatch=monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {page}: table of record '{marker}") and told in error
+    assert page.read_text().endswith("| a |\n")

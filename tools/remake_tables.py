@@ -1,0 +1,246 @@
+"""Make the tables of pages anew from benchmarks/records, so that a page shows what was recorded.
+
+    python tools/remake_tables.py                  # all pages of docs/
+    python tools/remake_tables.py --check          # changes nothing; exit status 1 where a table is not what its record gives
+    python tools/remake_tables.py docs/results.md
+
+A comment above a table names its record, by file and time, and where a record holds several tables which of them:
+
+    <!-- record: heads 2026-11-28T17:07:13 -->
+    <!-- record: experiments 2026-11-25T11:56:30 experiment=fig4 -->
+    <!-- record: untrained 2026-11-28T11:15:32 part=splits -->
+
+The table under it is replaced, whatever it has been. Tables of bench_throughput.py are printed by its --markdown.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.atomic_file import atomic_write
+from engine.command_line import Parser
+from engine.errors import InputError, run_command
+from engine.json_lines import read_json_lines
+from engine.records import RECORDS
+from engine.results.spread import Mean, difference, mean_of
+from engine.results.table import Table
+
+Record = Mapping[str, Any]
+Options = Mapping[str, str]  # of a marker
+
+_DOCS = Path(__file__).resolve().parents[1] / "docs"
+_MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.*\n)*)")
+
+
+def main() -> None:
+    """Read the command line; remake or check every page."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="Markdown files (default: docs/*.md)")
+    parser.add_argument("--check", action="store_true", help="change nothing, tell which pages would change")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="their folder (default: benchmarks/records)")
+    arguments = parser.parse_args()
+    stale = []
+    for page in arguments.pages or sorted(_DOCS.glob("*.md")):
+        before = _read(page)
+        after, count = remade(before, arguments.records, page)
+        if before != after:
+            stale.append(page)
+            if not arguments.check:
+                with atomic_write(page) as partial:
+                    partial.write_text(after, encoding="utf-8")
+        if count:
+            change = ("differs" if arguments.check else "remade") if before != after else "as recorded"
+            print(f"{page.name}: {count} tables, {change}")
+    if arguments.check and stale:
+        sys.exit(1)
+
+
+def _read(page: Path) -> str:
+    try:
+        return page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"page '{page}' cannot be read: {error}") from error
+
+
+def remade(text: str, records: Path, page: Path) -> tuple[str, int]:
+    """A page with its marked tables made from their records, and how many there are.
+
+    Raises:
+        InputError: a marker names no record, or one that has no such table; names the page.
+    """
+
+    def table(found: re.Match[str]) -> str:
+        marker, name, time, words, _ = found.groups()
+        options = dict(word.split("=", 1) for word in words.split())
+        try:
+            record = find_record(records, name, time, options)
+            return marker + make(name)(record, options).markdown() + "\n"
+        except (InputError, KeyError, ValueError) as error:
+            raise InputError(f"{page}: table of record '{name} {time}{words}': {error}") from error
+
+    return _MARKED.subn(table, text)
+
+
+def find_record(folder: Path, name: str, time: str, options: Options) -> Record:
+    """The record of that file that was begun at that time; with `experiment=`, that of the experiment.
+
+    Raises:
+        InputError: there is none, or several.
+    """
+    path = folder / f"{name}.jsonl"
+    if not path.is_file():
+        raise InputError(f"there is no '{path}'")
+    wanted = options.get("experiment")
+    found = [r for r in read_json_lines(path) if r["time"].startswith(time) and wanted in (None, r.get("experiment"))]
+    if len(found) != 1:
+        raise InputError(f"'{path}' has {len(found)} of that time: name its whole time, and of experiments which")
+    return found[0]
+
+
+def make(name: str) -> Callable[[Record, Options], Table]:
+    """What makes the table of a record of that name; runs side by side are recorded under names of their own."""
+    return {
+        "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row
+    }.get(name, runs)  # fmt: skip
+
+
+def _spread(row: Record, name: str) -> str:
+    """Mean and standard deviation, of a single value the value alone."""
+    spread = f" ± {row[f'{name}_sd']:.3f}" if row[f"{name}_sd"] > 1e-9 else ""
+    return f"{row[name]:.3f}{spread}"
+
+
+def heads(record: Record, options: Options) -> Table:
+    """Of tools/fit_head.py: a row for each head, its control in the last columns."""
+    rows = record["accuracy"]
+    control = {row["head"]: row for row in rows if row["words"] != "words"}
+    shown = [
+        [row["head"], _spread(row, "mean_class"),
+         f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})" if index else None,
+         _spread(control[row["head"]], "mean_class"), row["chance"], _spread(row, "top1"), row["largest"]]
+        for index, row in enumerate(row for row in rows if row["words"] == "words")
+    ]  # fmt: skip
+    less = f"less {rows[0]['head']} (95 %)"
+    return Table(["head", "mean-class", less, "random words, mean-class", "chance", "top-1", "largest class"], shown)
+
+
+def untrained(record: Record, options: Options) -> Table:
+    """Of tools/untrained_splits.py; `part`: splits, or all classes at once."""
+    shown = [
+        [row["method"], _spread(row, "mean_class"), row["chance_top1"], _spread(row, "top1"), row["largest_class"]]
+        for row in record["accuracy"]
+        if row["part"] == options["part"]
+    ]
+    return Table(["method", "mean-class", "chance", "top-1", "largest class"], shown)
+
+
+def experiment(record: Record, options: Options) -> Table:
+    """Of tools/experiments.py: the methods split by split, or a row for each place of each curve."""
+    rows = [dict(zip(record["header"], row, strict=True)) for row in record["rows"]]
+    return methods(rows, options) if record["experiment"] == "methods" else curves(rows, options)
+
+
+def curves(rows: Sequence[Record], options: Options) -> Table:
+    """Mean ± standard error over splits, draws of one averaged first. half=yes: of half of the classes."""
+    prefix = "half_" if options.get("half") else ""
+    measures = {"mean-class": f"{prefix}mean_class", "top-1": f"{prefix}top1"}
+    measures = {called: name for called, name in measures.items() if name in rows[0]}
+    shown = []
+    for key in dict.fromkeys((row["test_set"], row["curve"], row["x"]) for row in rows):
+        group = [row for row in rows if (row["test_set"], row["curve"], row["x"]) == key]
+        classes, videos = (
+            f"{mean_of([row[of] for row in group]).value:.0f}" for of in ("training_classes", "training_videos")
+        )
+        candidates = group[0]["num_classes"] // (2 if prefix else 1)
+        means = [str(over_splits(group, name)) for name in measures.values()]
+        splits = len({row["split"] for row in group})
+        shown.append([*key, classes, videos, splits, len(group), *means, 1 / candidates])
+    header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", *measures, "chance"]
+    return Table(header, shown)
+
+
+def over_splits(rows: Sequence[Record], name: str) -> Mean:
+    """Mean over splits of the mean over the draws of each."""
+    splits: dict[int, list[float]] = {}
+    for row in rows:
+        splits.setdefault(row["split"], []).append(row[name])
+    return mean_of([mean_of(values).value for values in splits.values()])
+
+
+def methods(rows: Sequence[Record], options: Options) -> Table:
+    """A column for each split; differences are to the first method."""
+    measure = "mean_class" if "mean_class" in rows[0] else "top1"
+    control = f"control_{measure}"
+    of: dict[str, dict[int, Record]] = {}
+    for row in rows:
+        of.setdefault(row["curve"], {})[row["split"]] = row
+    splits = sorted({row["split"] for row in rows})
+    reference, shown = next(iter(of.values())), []
+    for method, own in of.items():
+        values = [own[split][measure] if split in own else None for split in splits]
+        mean = mean_of([value for value in values if value is not None])
+        pairs = [(own[split][measure], reference[split][measure]) for split in own if split in reference]
+        controls = [row[control] for row in own.values() if row[control] is not None]
+        shown.append([method, *values, f"{mean.value:.3f} ± {mean.std:.3f}",
+                      str(difference(pairs)) if own is not reference else None,
+                      str(mean_of(controls)) if controls else None])  # fmt: skip
+    called = {"mean_class": "mean-class", "top1": "top-1"}[measure]
+    header = ["method", *map(str, splits), f"{called} (sd)", f"less {next(iter(of))} (95 %)", "control"]
+    return Table(header, shown)
+
+
+def runs(record: Record, options: Options) -> Table:
+    """Of tools/compare_runs.py: each run, mean and standard deviation. `test`: of several test sets which, _ for spaces."""
+    by_test = {title.replace(" ", "_"): group for title, group in record.get("tests", {}).items()}
+    listed = by_test[options["test"]]["runs"] if by_test else record["runs"]
+    names = {
+        "seen_mean_class": "seen", "mean_class": "unseen", "control_mean_class": "control", "top1": "unseen top-1",
+        "largest_class": "largest class", "seen": "seen top-1", "unseen": "unseen top-1", "control": "control top-1",
+        "chance": "chance", "clips_per_second": "clips/s",
+    }  # fmt: skip
+    columns = [name for name in names if any(run.get(name) is not None for run in listed)]
+    shown: list[list[object]] = [[run["run"], *(run.get(name) for name in columns)] for run in listed]
+    if len(listed) > 1:
+        means = {name: mean_of(found) for name in columns if None not in (found := [run.get(name) for run in listed])}
+        for label, of in (("mean", "value"), ("standard deviation", "std")):
+            shown.append([label, *(getattr(means[name], of) if name in means else None for name in columns)])
+    if columns[-1] == "clips_per_second":
+        shown = [[*row[:-1], None if row[-1] is None else f"{row[-1]:.0f}"] for row in shown]
+    return Table(["run", *(names[name] for name in columns)], shown)
+
+
+def moments(record: Record, options: Options) -> Table:
+    """Of tools/compare_moments.py, per cent: the model of each kind of runs, and what the first kind stands beside."""
+    parts = {
+        "model": "",
+        "wrong_queries": "queries of other videos",
+        "untrained": "no training",
+        "prior": "no query (prior)",
+    }
+    measures = list(record["kinds"][0]["parts"]["model"])
+    shown = []
+    for index, kind in enumerate(record["kinds"]):
+        for part in parts if not index else ("model",):
+            numbers = kind["parts"][part]
+            cells = [
+                f"{100 * n['mean']:.1f} ± {100 * n['std']:.1f}" if (n := numbers.get(of)) else None for of in measures
+            ]
+            shown.append([parts[part] or kind["options"], kind["runs"], *cells])
+    return Table(["what", "runs", *(name.replace("_", " ") for name in measures)], shown)
+
+
+def in_a_row(record: Record, options: Options) -> Table:
+    """Of tools/moments_in_a_row.py: a row for each way to find them, over the halvings."""
+    found = {name: mean_of(shares) for name, shares in record["shares"].items()}
+    shown = [
+        [name, f"{mean.value:.3f} ± {mean.std:.3f}", min(record["shares"][name]), max(record["shares"][name])]
+        for name, mean in found.items()
+    ]
+    return Table(["", "R@1, IoU 0.5", "least", "most"], shown)
+
+
+if __name__ == "__main__":
+    run_command(main)
