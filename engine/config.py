@@ -16,6 +16,7 @@ import yaml
 from engine.data.config import ClipFormat, DataConfig, ProceduralConfig
 from engine.errors import InputError
 from engine.models.catalogue import BACKBONES
+from engine.models.config import TokensConfig
 from engine.moments.config import MomentsConfig
 from engine.schema import MAX_SEED, apply_override, merged, option, parse, read_layers, section, to_tree
 from engine.schema_keys import idle, refuse_idle, without_idle
@@ -43,19 +44,6 @@ class RunConfig:
     )
     control: bool = option(
         False, "also train the same model on random class vectors: the control, which must be at chance"
-    )
-
-
-@dataclass(frozen=True)
-class TokensConfig:
-    """The tokens of a clip that a transformer (vit_*) is shown, in training and ever after; it reads nothing of the others."""
-
-    share: float = option(1.0, "share of the tokens, the same number of every clip; 1: all", minimum=0.001, maximum=1)
-    by: str = option(
-        "motion",
-        "motion: those that move most (needs clip.motion=true); random: any, drawn anew in each step, the control",
-        choices=("motion", "random"),
-        needs="share!=1.0",
     )
 
 
@@ -112,8 +100,7 @@ class ModelConfig:
         if self.backbone.startswith("timm:"):
             return f"{self.backbone}, temporal {self.temporal}"
         if self.backbone.startswith("vit_"):
-            tokens = self.tokens
-            return self.backbone + (f", {tokens.share:g} of the tokens by {tokens.by}" if tokens.share < 1 else "")
+            return f"{self.backbone}{self.tokens}"
         return f"{self.backbone}, width {self.width}"
 
 

@@ -10,9 +10,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from engine.config import TokensConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
+from engine.models.config import TokensConfig
 
 Grid = tuple[int, int, int]  # tokens of a clip in time, rows and columns
 
@@ -59,9 +59,8 @@ class TokenSelection:
         scores = numbers
         if self.by == "motion":
             assert motion is not None, "tokens by motion need the motion of the clips"
-            scores = (
-                token_motion(motion, self.grid[0]).flatten(1).double() + numbers
-            )  # motion is whole, numbers are below 1
+            moves = token_motion(motion, self.grid[0]).flatten(1)
+            scores = moves.double() + numbers  # motion is whole, numbers are below 1
         order = scores.argsort(dim=1, descending=True, stable=True)
         return order[:, : self.kept].sort(dim=1).values
 

@@ -176,4 +176,6 @@ def test_compiled_it_is_the_same_function():
     torch.manual_seed(0)
     model = placed(build_embedder(config.model, config.clip, 7), config, RANKS, Precision("fp32", None)).eval()
     x = clips((2, 2, 2)).contiguous(memory_format=torch.channels_last_3d)
-    torch.testing.assert_close(as_called(model, config, RANKS)(x), model(x), rtol=1e-4, atol=1e-5)
+    called = as_called(model, config, RANKS)
+    for visible in (None, torch.tensor([[0, 3, 7], [1, 2, 5]])):  # all tokens, and some
+        torch.testing.assert_close(called(x, visible), model(x, visible), rtol=1e-4, atol=1e-5)

@@ -12,14 +12,16 @@ from engine.data.batch import SnippetRequest
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
+from engine.data.sources import load_tests
 from engine.distributed import Ranks
 from engine.errors import InputError
+from engine.evaluate import score
 from engine.export.program import video_model
 from engine.features.cache import FeatureCache
 from engine.features.encoder import BackboneEncoder, build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import WindowGrid
-from engine.inference import embed_files, load_model, manifest_of_files
+from engine.inference import class_vectors, embed_files, embed_source, load_model, manifest_of_files
 from engine.preemption import Preempted, StopVote
 from engine.results.record import read_results
 from engine.schema import parse
@@ -27,14 +29,13 @@ from engine.schema_keys import with_keys
 from engine.tasks.zero_shot.trained import load_for_inference
 from engine.train import train
 from tests.jobs import losses, same_weights
-from tests.small_run import call_tool
 from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
 
 def config(manifest, folder, by, **model) -> Config:
-    """Nine steps; half of 2 x 2 x 2 tokens."""
+    """A few steps; half of 2 x 2 x 2 tokens."""
     source = {"manifest": str(manifest)}
     tree = {
         "run": {"folder": str(folder), "device": "cpu", "cpu_threads": 1},
@@ -47,7 +48,7 @@ def config(manifest, folder, by, **model) -> Config:
         "clip": {"num_frames": 4, "short_side": 32, "crop": 32, "motion": by == "motion"},
         "model": {"backbone": "vit_tiny", "dropout": 0.0, "tokens": {"share": 0.5, "by": by}, **model},
         "words": {"source": "random", "dim": 6},
-        "train": {"epochs": 2, "batch_size": 4, "lr": 1e-3, "schedule": "constant", "optimizer": "adamw"},
+        "train": {"epochs": 1, "batch_size": 4, "lr": 1e-3, "schedule": "constant", "optimizer": "adamw"},
         "evaluate": {"num_snippets": 3, "batch_size": 4},  # batches cut through videos
         "checkpoint": {"keep": 1},
         "log": {"every_steps": 1, "report": False},
@@ -72,23 +73,24 @@ def trained(request, runs):
 
 def test_a_stopped_run_resumes_bit_for_bit_and_draws_as_one_that_was_not(runs, videos, tmp_path):
     with pytest.raises(Preempted):
-        train(config(videos, tmp_path, "random"), CPU, StopAfter(5))
+        train(config(videos, tmp_path, "random"), CPU, StopAfter(2))
     train(config(videos, tmp_path, "random"), CPU, StopVote())
     assert losses(tmp_path) == losses(runs["random"]) and same_weights(tmp_path, runs["random"])
     assert "model: vit_tiny, 0.5 of the tokens by random" in (tmp_path / "log.txt").read_text()
 
 
-def test_it_is_evaluated_as_it_was_trained(trained, tmp_path, monkeypatch):
-    """tools/evaluate.py gives what the run itself measured, and with all tokens it would be something else."""
-    folder, _ = trained
-    assert load_for_inference(folder, CPU.device).model.tokens.kept == 4
-    arguments = ("evaluate.py", folder, "--device", "cpu", "--out", tmp_path)
-    assert call_tool(*arguments, monkeypatch=monkeypatch) == 0
-    own, again = (read_results(each).tests["new"].to_dict() for each in (folder, tmp_path))
+def test_it_is_evaluated_as_it_was_trained(trained):
+    """From the checkpoint alone, with the numbers that the run itself has recorded."""
+    loaded = load_model(trained[0], CPU.device)
+    assert loaded.model.tokens.kept == 4
+    (test,) = load_tests(loaded.config.data.tests)
+    vectors = class_vectors(loaded, test.classes)
+    again = score(test, embed_source(loaded, test, CPU.device), vectors, CPU.device).to_dict()
+    own = read_results(trained[0]).tests["new"].to_dict()
     for key in ("all_classes", "per_class", "confusion"):
         assert own[key] == again[key], key
     with pytest.raises(InputError, match="the model and its snippets are what they were in training"):
-        load_model(folder, CPU.device, overrides=["model.tokens.share=1"])
+        load_model(trained[0], CPU.device, overrides=["model.tokens.share=1"])
 
 
 def test_a_file_has_one_point_whatever_others_stand_beside_it(trained, videos):
