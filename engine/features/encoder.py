@@ -19,6 +19,7 @@ from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.evaluate import Inference, snippet_features
 from engine.models.embedder import Embedder, build_embedder
+from engine.models.image_network import fold_norms
 from engine.models.image_weights import INSTALLED_NETWORK
 from engine.naming.untrained import load_untrained
 from engine.schema import parse
@@ -147,6 +148,7 @@ class ObjectEncoder:
         network = load_untrained("installed", device).model
         self._network, self.width = network, network.network.feature_dim
         self.digest = digest_of(network.state_dict(), self.clip, OBJECTS)
+        fold_norms(network)
         self._how = Inference(self.clip, 1, 1, device, torch.float32, progress=False)
 
     def __call__(self, frames: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
@@ -203,3 +204,17 @@ def shift_in_time(x: torch.Tensor, num_frames: int) -> torch.Tensor:
     before, after = torch.cat([edge, before[:, :-1]], dim=1), torch.cat([after[:, 1:], edge], dim=1)
     shifted = torch.cat([before, after, still], dim=-1).flatten(0, 1)
     return shifted.permute(0, 3, 1, 2) if x.ndim == 4 else shifted
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Put each batch norm into the convolution that it follows, for inference: the same outputs but for rounding.
+
+    Of a module whose children are called in the order of their names, as in timm's EfficientNets.
+    """
+    for module in list(network.modules()):
+        conv = None
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and conv is not None:
+                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), child))
+                setattr(module, name, getattr(child, "act", nn.Identity()))  # timm's norms have the activation within
+            conv = name if isinstance(child, nn.Conv2d) else None

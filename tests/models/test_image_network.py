@@ -11,7 +11,7 @@ from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.models.backbone import Backbone, build_backbone
 from engine.models.embedder import Embedder, build_embedder
-from engine.models.image_network import ImageNetwork, shift_in_time
+from engine.models.image_network import ImageNetwork, fold_norms, shift_in_time
 from engine.network import as_called, placed
 from engine.precision import Precision
 from engine.schema import parse
@@ -197,3 +197,21 @@ def test_keys_that_belong_to_the_other_kind_of_network_are_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("model: {backbone: c3d}\n")
     with pytest.raises(InputError, match=r"'model.temporal' needs model.backbone timm:\* \(here c3d\)"):
         load_config(tmp_path / "a.yaml", ["model.temporal=shift"])
+
+
+def test_folded_norms_change_rounding_alone():
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as trained ones are, and not as they begin
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    pictures = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(pictures)
+        fold_norms(network)
+        after = network(pictures)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert before.std() > 1e-2
+    torch.testing.assert_close(after, before, atol=1e-4 * before.abs().max().item(), rtol=0)

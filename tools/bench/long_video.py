@@ -40,7 +40,7 @@ _TOOL = Path(__file__).parent.parent / "find_moments.py"
 
 @dataclass(frozen=True)
 class Searched:
-    """One video. peak_bytes: resident, of the program and its processes together, files that it maps among them.
+    """One video. peak_bytes: resident, of the program and its processes; what they share, and files that they map, count in each.
 
     first, any: share of the best moments, and of all, that are right. control: of the best, had another class been asked for.
     """
