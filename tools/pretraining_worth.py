@@ -18,7 +18,7 @@ probe's answers among the training classes, for videos of groups that data.train
 same with random class vectors, which must be at chance; of the fine-tuned the last mask with the largest share alone.
 
 Every training is a run folder in OUT like any other. What is finished is not done again: after an interrupt or kill -9 the same
-command goes on. First all encoders are made and probed, then they are fine-tuned, seed by seed.
+command goes on. First all encoders are made and probed, then they are fine-tuned, share after share.
 """
 
 import feature_options
@@ -108,7 +108,7 @@ def main(arguments: argparse.Namespace) -> None:
     study = read_study(arguments)
     cells = [partial(probe, study, seed, encoder) for seed in study.seeds for encoder in study.encoders]
     if "fine-tuned" in arguments.uses:
-        tried = [(seed, share, encoder) for seed in study.seeds for share in study.shares for encoder in study.encoders]
+        tried = [(seed, share, encoder) for share in study.shares for seed in study.seeds for encoder in study.encoders]
         cells += [partial(fine_tune, study, *each) for each in tried]
     record = GrowingRecord("pretraining_worth") if arguments.record else None
     about = {"pretraining": differences(study.pretraining), "labelled": differences(study.labelled)}
@@ -149,7 +149,11 @@ def read_study(arguments: argparse.Namespace) -> Study:
 
 
 def run(config: Config) -> None:
-    """Train as engine/train.py does, in this process; what is finished is only read. Its terminal is OUT's terminal.txt."""
+    """Train as engine/train.py does, in this process; what is finished is only read. What it prints goes to terminal.txt.
+
+    Raises:
+        InputError: of the training; or a signal asked it to stop.
+    """
     folder = Path(config.run.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "terminal.txt").open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
