@@ -22,7 +22,7 @@ setup(
         "engine.semantics": ["tables/*"],
         "engine.results": ["*.html", "*.css"],
         "engine.results.visual_report": ["*.html"],
-        "unseen_tools.configs": ["*.yaml", "methods/*.yaml"],
+        "unseen_tools.configs": ["*.yaml", "methods/*.yaml", "pretraining_worth/*.yaml"],
     },
     entry_points={"console_scripts": ["unseen = unseen_tools.unseen:main"]},
     install_requires=[

@@ -11,6 +11,8 @@ from options import INSTALLED
 from engine.command_line import Parser
 from engine.config import OverlapConfig
 from engine.errors import InputError
+from engine.schema import MAX_SEED
+from engine.tasks.masked.config import KINDS
 
 # As in engine/heads/catalogue.py, which imports torch.
 OBJECT_HEAD_NAMES = ("objects", "objects_standardised", "objects_ridge")  # of features of the installed network
@@ -140,4 +142,30 @@ def find_moments(about: str) -> argparse.Namespace:
         parser.error("no VIDEO is named, and no --index")
     if not 1 <= arguments.top <= 1000:
         parser.error(f"--top is {arguments.top}: it must be from 1 to 1000")
+    return arguments
+
+
+def pretraining_worth(about: str) -> argparse.Namespace:
+    """Of pretraining_worth.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("pretraining", type=Path, metavar="PRETRAINING", help="config of the task masked")
+    add("labelled", type=Path, metavar="LABELLED", help="config of the task zero_shot, of the same backbone")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="where the runs go, or are already")
+    add("--masks", nargs="+", default=["random", "tube", "smm", "mgm"], choices=KINDS, metavar="MASK",
+        help="differences are also to the first (default: %(default)s)")  # fmt: skip
+    add("--shares", nargs="+", type=float, default=[1.0, 0.25, 0.1], metavar="SHARE",
+        help="of each class's labelled videos (default: %(default)s)")  # fmt: skip
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED", help="default: %(default)s")
+    add("--uses", nargs="+", default=["probe", "fine-tuned"], choices=("probe", "fine-tuned"), metavar="USE",
+        help="probe alone leaves the trainings with labels out (default: %(default)s)")  # fmt: skip
+    add("--markdown", action="store_true", help="the table for a document")
+    add("--record", action="store_true", help="append the rows to benchmarks/records/pretraining_worth.jsonl")
+    arguments = parser.parse_args()
+    for name, ok in (("shares", lambda share: 0 < share <= 1), ("seeds", lambda seed: 0 <= seed <= MAX_SEED)):
+        for value in getattr(arguments, name):
+            if not ok(value):
+                parser.error(
+                    f"--{name} has {value}: " + ("above 0, at most 1" if name == "shares" else "seeds are from 0")
+                )
     return arguments

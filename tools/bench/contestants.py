@@ -34,11 +34,13 @@ _SETTLE_SAME_BATCH = 2  # untimed steps before a window, where nothing is read a
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A timed stretch of training. waited_s: of its seconds, those in which the loop waited for data."""
+    """A timed stretch of training. waited_s: of its seconds, those in which the loop waited for data. computed_s: of all
+    threads of this process."""
 
     seconds: float
     waited_s: float
     steps: int
+    computed_s: float
 
 
 Pair = tuple[Window, Window]  # of one turn: fed by the loader, by the same batch
@@ -101,7 +103,7 @@ class _Metered(Generic[T]):
     def __init__(self, source: Iterator[T], settle: int, steps: int, device: torch.device) -> None:
         self.source, self.settle, self.steps, self.device = source, settle, steps, device
         self.last: T | None = None
-        self._count, self._begun, self._waited_s = 0, 0.0, 0.0
+        self._count, self._begun, self._waited_s, self._computed_s = 0, 0.0, 0.0, 0.0
         self.result: Window | None = None
 
     def __iter__(self) -> "_Metered[T]":
@@ -110,10 +112,11 @@ class _Metered(Generic[T]):
     def __next__(self) -> T:
         if self._count == self.settle:
             self._synchronise()
-            self._begun, self._waited_s = time.perf_counter(), 0.0
+            self._begun, self._waited_s, self._computed_s = time.perf_counter(), 0.0, time.process_time()
         elif self._count == self.settle + self.steps:
             self._synchronise()
-            self.result = Window(time.perf_counter() - self._begun, self._waited_s, self.steps)
+            seconds, computed_s = time.perf_counter() - self._begun, time.process_time() - self._computed_s
+            self.result = Window(seconds, self._waited_s, self.steps, computed_s)
             raise _Enough
         self._count += 1
         asked = time.perf_counter()

@@ -6,8 +6,9 @@
 
 The engine runs engine/train.py's own loop with every mask, in turns. Each turn is timed twice: fed by the loader, and with one
 batch, masks and all, again and again in its place. All masks take part with the motion of the clips (`clip.motion`), which
-mgm needs, and those that need none also without. What motion costs is the median over the rounds of the time that a step of
-the same mask takes with it over that without, less one; `compute_clips_per_s` tells whether anything waited for data at all.
+mgm needs, and those that need none also without. What motion costs is the median over the rounds of the time that steps of
+the same mask take with it over that without, less one: time by the clock on a GPU; on a CPU computing time of all threads,
+which other load disturbs less.
 
 Without --manifest or --config videos are drawn and ingested with their motion, and the network is that of
 configs/mgm_quickstart.yaml with 4 clips a step; on a GPU that of configs/mgm_kinetics.yaml with 256.
@@ -67,7 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
             }  # fmt: skip
             rows: dict[Entry, Row] = {}
             for name, _ in turns.take(arguments.rounds, lambda each: each.turn(steps)):
-                rows = with_motion_costs(turns, rows_of(turns, precisions, config.train.batch_size))
+                rows = rows_of(turns, precisions, config.train.batch_size)
+                rows = with_motion_costs(turns, rows, "seconds" if device.type == "cuda" else "computed_s")
                 print(line(rows[next(entry for entry in entries if str(entry) == name)]), flush=True)
                 if record is not None:
                     rounds = max(len(pairs) for pairs in turns.samples.values())
@@ -109,13 +111,18 @@ def _variants(masks: list[str] | tuple[str, ...]) -> Iterator[tuple[str, str]]:
             yield mask, WITHOUT
 
 
-def with_motion_costs(turns: Turns[EngineContestant, Pair], rows: dict[Entry, Row]) -> dict[Entry, Row]:
-    """The rows of masks that had turns with and without motion with what it costs, as a share of the step without."""
+def with_motion_costs(turns: Turns[EngineContestant, Pair], rows: dict[Entry, Row], time: str) -> dict[Entry, Row]:
+    """The rows of masks that had turns with and without motion with what it costs, as a share of the step without.
+
+    Args:
+        time: the field of `Window` that is compared.
+    """
     found = dict(rows)
     for entry, row in rows.items():
         pairs = turns.samples[str(entry)]
         others = turns.samples.get(str(replace(entry, source=WITHOUT)), [])
         if entry.source == WITH and others:
-            ratios = [one.seconds / other.seconds for (one, _), (other, _) in zip(pairs, others, strict=False)]
+            fed = zip(pairs, others, strict=False)  # within a round one has had its turn and the other not yet
+            ratios = [getattr(one, time) / getattr(other, time) for (one, _), (other, _) in fed]
             found[entry] = replace(row, values=row.values | {"motion_costs": float(np.median(ratios)) - 1})
     return found
