@@ -164,7 +164,7 @@ class ClipFormat:
 
 @dataclass(frozen=True)
 class ProceduralConfig:
-    """A data set that the run draws and encodes itself (the quickstart): things x movements."""
+    """A data set that the run draws and encodes itself: things x movements, in varied scenes also x extras."""
 
     folder: str = option("runs/procedural", "where the videos and their manifest go", fixed=False)
     things: list[str] = option([], "names of the things; empty: the default set")
@@ -174,3 +174,18 @@ class ProceduralConfig:
     frames: int = option(32, "frames of a video", minimum=4)
     size: int = option(72, "pixels of its side", minimum=32)
     seed: int = option(0, "seed of the drawing and of which combinations are unseen", minimum=0, maximum=MAX_SEED)
+    scene: str = option(
+        "plain",
+        "plain: the quickstart's. varied: many more things and movements, at any turn, camera, light and coding vary",
+        choices=("plain", "varied"),
+    )
+    extras: list[str] = option([], "third words: red, tiny, near tower, ...; empty: none", needs="scene=varied")
+    variants: int = option(1, "extras that each thing and movement come with", minimum=1, needs="extras")
+    unseen_things: list[str] = option(
+        [], "things that are never trained: their classes are the split unseen_things", needs="scene=varied"
+    )
+    synonyms: bool = option(
+        False,
+        "also the split synonyms: unseen classes once more, their things under another word (ship for boat)",
+        needs="scene=varied",
+    )

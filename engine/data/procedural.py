@@ -3,61 +3,44 @@
     config ──▶ plan (which combination, which split) ──▶ draw ──▶ encode ──▶ folder per class ──▶ manifest
 
 Every thing and every movement is trained, and the unseen classes are new *combinations* of them, spread like
-a Latin square: they share things and movements with each other as little as can be.
+a Latin square: they share things and movements with each other as little as can be. Varied scenes have more:
+an extra word in each class, things that are never trained, and classes that are unseen ones under a synonym.
 """
 
 import difflib
-import json
 import math
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from engine.data.config import ProceduralConfig
-from engine.data.decoders import default_threads
 from engine.data.drawing import MOVEMENTS, THINGS, draw_clip
-from engine.data.indexing import IndexSettings, index_dataset
-from engine.data.layouts.listing import Entry, Listing
-from engine.data.pyav.encode import write_video
+from engine.data.drawn_set import write_drawn_set
+from engine.data.scenes import EXTRAS, SCENE_MOVEMENTS, SCENE_THINGS, SYNONYMS, draw_scene
 from engine.errors import InputError
 
 DRAWING_VERSION = 1  # raise it when drawn or encoded frames change: older sets are then written again
-MANIFEST_NAME = "manifest.parquet"
-_MARK_NAME = "procedural.json"  # what the folder holds; its presence makes the folder ours to write again
-_SPLITS = ("train", "unseen", "test")
-_KEY_FRAME_EVERY = 16  # frames: a snippet late in the video need not decode it from the start
-
-
-class DrawnVideo(Protocol):
-    """A video of a drawn set. path: relative to the folder of the set."""
-
-    split: str
-    class_name: str
-    number: int
-    path: str
-
-
-T = TypeVar("T", bound=DrawnVideo)
+_OF_SCENES = ("scene", "extras", "variants", "unseen_things", "synonyms")  # keys that plain drawings know nothing of
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedVideo:
-    """One video of the set: `number` counts within its class."""
+    """One video of the set: `number` counts within its class. extra: of `EXTRAS`, or ""."""
 
     split: str
     thing: str
     movement: str
     number: int
+    extra: str = ""
 
     @property
     def class_name(self) -> str:
-        return f"{self.thing} {self.movement}"
+        thing = SYNONYMS[self.thing] if self.split == "synonyms" else self.thing
+        action = f"{thing} {self.movement}"
+        return EXTRAS[self.extra].name(self.extra, action) if self.extra else action
 
     @property
     def path(self) -> str:
@@ -68,64 +51,88 @@ class PlannedVideo:
 def write_procedural_dataset(config: ProceduralConfig) -> Path:
     """Draw, encode and index the set, unless the folder holds it already. Interrupted writing is continued.
 
-    Videos are a pure function of the config: H.264 at `folder/{train,unseen}/CLASS/NNN.mp4`. A set of
+    Videos are a pure function of the config: H.264 at `folder/SPLIT/CLASS/NNN.mp4`. A set of
     another config in the folder is replaced.
 
     Returns:
-        The manifest, with splits "train" and "unseen".
+        The manifest, with splits "train" and "unseen", and in varied scenes "unseen_things" and "synonyms".
 
     Raises:
         InputError: unknown names, too many unseen combinations, or a folder that holds something else.
     """
+    videos, described = plan_videos(config), description(config, *_known(config))
+    if config.scene == "plain":
+        for key in _OF_SCENES:
+            del described[key]
 
     def draw(video: PlannedVideo) -> np.ndarray:
-        return draw_video(video, frames=config.frames, size=config.size, seed=config.seed)
+        drawn = draw_video if config.scene == "plain" else draw_scene_video
+        return drawn(video, frames=config.frames, size=config.size, seed=config.seed)
 
-    return write_drawn_set(Path(config.folder), "procedural", description(config), plan_videos(config), draw)
+    def coding(video: PlannedVideo) -> dict[str, str]:
+        rng = np.random.default_rng((*_scene_key(video, config.seed), 1))
+        return {} if config.scene == "plain" else {"crf": str(rng.integers(18, 33))}
 
-
-def write_drawn_set(
-    folder: Path,
-    key: str,
-    described: Mapping[str, object],
-    videos: Sequence[T],
-    draw: Callable[[T], np.ndarray],
-    fps: float = 25,
-) -> Path:
-    """Encode and index drawn videos at `folder`/`video.path`, as `write_procedural_dataset` says; returns the manifest.
-
-    Args:
-        key: the section of the config that asks for them. described: what decides the content of the folder, for JSON.
-        draw: gives the frames of a video, uint8 [T, H, W, 3].
-    """
-    manifest = folder / MANIFEST_NAME
-    _claim(folder, key, described)
-    missing = [video for video in videos if not (folder / video.path).is_file()]
-    if missing:
-        manifest.unlink(missing_ok=True)
-        _write_videos(missing, folder, draw, fps)
-    if not manifest.is_file():
-        _index(videos, folder, manifest)
-    return manifest
+    return write_drawn_set(Path(config.folder), "procedural", described, videos, draw, coding=coding)
 
 
 def plan_videos(config: ProceduralConfig) -> list[PlannedVideo]:
     """All videos of the set, training classes first.
 
     Raises:
-        InputError: unknown or doubled names, or too many unseen combinations.
+        InputError: unknown or doubled names, or too much that is unseen.
     """
-    things = chosen("procedural.things", config.things, THINGS)
-    movements = chosen("procedural.movements", config.movements, MOVEMENTS)
-    unseen = unseen_combinations(things, movements, config.num_unseen, config.seed)
-    seen = [(thing, movement) for thing in things for movement in movements if (thing, movement) not in unseen]
-    counts = {"train": config.videos_per_class, "unseen": max(1, config.videos_per_class // 2)}
+    known_things, known_movements = _known(config)
+    things = chosen("procedural.things", config.things, known_things)
+    movements = chosen("procedural.movements", config.movements, known_movements)
+    new = (
+        chosen("procedural.unseen_things", config.unseen_things, dict.fromkeys(things)) if config.unseen_things else []
+    )
+    trained = [thing for thing in things if thing not in new]
+    if not trained:
+        raise InputError("procedural.unseen_things names every thing: leave some to train on")
+    extras = _extras(config, things, movements)
+    unseen = unseen_combinations(trained, movements, config.num_unseen, config.seed)
+    combinations = {
+        "train": [(thing, movement) for thing in trained for movement in movements if (thing, movement) not in unseen],
+        "unseen": unseen,
+        "unseen_things": [(thing, movement) for thing in new for movement in movements],
+        "synonyms": [(thing, movement) for thing, movement in unseen if config.synonyms and thing in SYNONYMS],
+    }
+    untrained = set(config.extras) - {extra for pair in combinations["train"] for extra in extras[pair]}
+    if untrained:
+        raise InputError(
+            f"procedural.extras: '{min(untrained)}' would never be trained: fewer extras or unseen combinations, or "
+            "more variants"
+        )
+    less = max(1, config.videos_per_class // 2)
+    counts = {"unseen": less, "unseen_things": less}  # synonyms stand for training classes
     return [
-        PlannedVideo(split, *combination, number)
-        for split, combinations in zip(counts, (seen, unseen), strict=True)
-        for combination in combinations
-        for number in range(counts[split])
+        PlannedVideo(split, *pair, number, extra)
+        for split, pairs in combinations.items()
+        for pair in pairs
+        for extra in extras[pair]
+        for number in range(counts.get(split, config.videos_per_class))
     ]
+
+
+def _known(config: ProceduralConfig) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """The things and movements that the config's scene can show."""
+    return (THINGS, MOVEMENTS) if config.scene == "plain" else (SCENE_THINGS, SCENE_MOVEMENTS)
+
+
+def _extras(
+    config: ProceduralConfig, things: Sequence[str], movements: Sequence[str]
+) -> dict[tuple[str, str], list[str]]:
+    """The extras of each thing and movement, along the diagonals of their table: all of them come equally often."""
+    extras = chosen("procedural.extras", config.extras, EXTRAS) if config.extras else [""]
+    if config.variants > len(extras):
+        raise InputError(f"procedural.variants is {config.variants} of {len(extras)} extras: lower it, or add extras")
+    return {
+        (thing, movement): [extras[(row + column + step) % len(extras)] for step in range(config.variants)]
+        for row, thing in enumerate(things)
+        for column, movement in enumerate(movements)
+    }
 
 
 def unseen_combinations(
@@ -156,7 +163,19 @@ def draw_video(video: PlannedVideo, *, frames: int, size: int, seed: int) -> np.
     return draw_clip(video.thing, video.movement, frames=frames, size=size, rng=np.random.default_rng(key))
 
 
-def chosen(key: str, names: Sequence[str], known: dict[str, Callable[..., object]]) -> list[str]:
+def draw_scene_video(video: PlannedVideo, *, frames: int, size: int, seed: int) -> np.ndarray:
+    """As `draw_video`, in a varied scene."""
+    rng = np.random.default_rng((*_scene_key(video, seed), 0))
+    return draw_scene(video.thing, video.movement, video.extra, frames=frames, size=size, rng=rng)
+
+
+def _scene_key(video: PlannedVideo, seed: int) -> tuple[int, ...]:
+    names = ((SCENE_THINGS, video.thing), (SCENE_MOVEMENTS, video.movement), (["", *EXTRAS], video.extra))
+    indices = (list(known).index(name) for known, name in names)
+    return (seed, 4, *indices, int(video.split == "synonyms"), video.number)
+
+
+def chosen(key: str, names: Sequence[str], known: Mapping[str, object]) -> list[str]:
     """The names that a key of the config gives, or all that are known.
 
     Raises:
@@ -172,60 +191,11 @@ def chosen(key: str, names: Sequence[str], known: dict[str, Callable[..., object
     return list(names or known)
 
 
-def description(config: Any) -> dict[str, object]:
-    """What decides the content of the folder, with the default names spelt out."""
-    names = {"things": list(config.things or THINGS), "movements": list(config.movements or MOVEMENTS)}
+def description(
+    config: Any, things: Mapping[str, object] = THINGS, movements: Mapping[str, object] = MOVEMENTS
+) -> dict[str, object]:
+    """What decides the content of the folder, with the default names (all that are known) spelt out."""
+    names = {"things": list(config.things or things), "movements": list(config.movements or movements)}
     described = {**asdict(config), **names, "drawing_version": DRAWING_VERSION}
     del described["folder"]
     return described
-
-
-def _claim(folder: Path, key: str, described: Mapping[str, object]) -> None:
-    """Make the folder ours: new, or holding (part of) this very set, or emptied of another one."""
-    mark = folder / _MARK_NAME
-    if not mark.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(
-            f"{key}.folder '{folder}' holds something else than a procedural data set: name a new or empty folder"
-        )
-    if mark.is_file() and mark.read_text(encoding="utf-8") == _as_text(described):
-        for leftover in folder.glob("*/*/*.partial-*"):  # of a writing that was killed
-            leftover.unlink(missing_ok=True)
-        return
-    # The mark first says nothing and at last what is there: killed in between, the folder is emptied again.
-    folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text("", encoding="utf-8")
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    for split in _SPLITS:
-        shutil.rmtree(folder / split, ignore_errors=True)
-    mark.write_text(_as_text(described), encoding="utf-8")
-
-
-def _as_text(described: Mapping[str, object]) -> str:
-    return json.dumps(described, indent=1)
-
-
-def _write_videos(videos: Sequence[T], folder: Path, draw: Callable[[T], np.ndarray], fps: float) -> None:
-    """Draw and encode in threads: numpy and the encoder release the interpreter for most of the time."""
-
-    def write(video: T) -> None:
-        write_video(folder / video.path, draw(video), fps=fps, gop=_KEY_FRAME_EVERY)
-
-    for video in videos:
-        (folder / video.path).parent.mkdir(parents=True, exist_ok=True)
-    print(f"drawing {len(videos)} videos into {folder}", flush=True)
-    pool = ThreadPoolExecutor(default_threads())
-    try:
-        for _ in tqdm(pool.map(write, videos), total=len(videos), unit="video", disable=None):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C, or a full disk, ends it now
-
-
-def _index(videos: Sequence[DrawnVideo], folder: Path, manifest: Path) -> None:
-    """Probe every file as tools/index_dataset.py does: the manifest says what was encoded, not what was meant."""
-    entries = [Entry(video.path, video.class_name, video.split, group=f"{video.number:03d}") for video in videos]
-    report = index_dataset(Listing("procedural", entries), folder, manifest, IndexSettings())
-    if report.files:
-        manifest.unlink()
-        bad = report.files[0]
-        raise InputError(f"'{folder / bad.path}' cannot be read back ({bad.text}): delete '{folder}' and start again")

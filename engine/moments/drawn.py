@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.drawing import MOVEMENTS, THINGS, draw_clip
+from engine.data.drawn_set import write_drawn_set
 from engine.data.manifest import Manifest
-from engine.data.procedural import chosen, description, unseen_combinations, write_drawn_set
+from engine.data.procedural import chosen, description, unseen_combinations
 from engine.errors import InputError
 from engine.moments.annotations import Annotations, VideoNames
 from engine.moments.config import DrawnMomentsConfig

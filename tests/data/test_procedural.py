@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.config import Config, load_config
-from engine.data import procedural
+from engine.data import drawn_set
 from engine.data.config import ProceduralConfig
 from engine.data.drawing import MOVEMENTS, THINGS
 from engine.data.manifest import Manifest
@@ -70,7 +70,7 @@ def test_same_config_same_bytes_and_a_finished_set_is_left_alone(tmp_path):
 def test_interrupted_writing_is_continued(tmp_path, monkeypatch):
     whole, broken = _small(tmp_path / "whole"), _small(tmp_path / "broken")
     write_procedural_dataset(whole)
-    real, count = procedural.write_video, 0
+    real, count = drawn_set.write_video, 0
 
     def stops_at_the_fourth(path: Path, *arguments: object, **options: object) -> int:
         nonlocal count
@@ -80,14 +80,14 @@ def test_interrupted_writing_is_continued(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr(procedural, "default_threads", lambda: 1)
-    monkeypatch.setattr(procedural, "write_video", stops_at_the_fourth)
+    monkeypatch.setattr(drawn_set, "default_threads", lambda: 1)
+    monkeypatch.setattr(drawn_set, "write_video", stops_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         write_procedural_dataset(broken)
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "broken").glob("*/*/[0-9][0-9][0-9].mp4")}
     assert 3 <= len(done) < 7
     assert not (tmp_path / "broken" / "manifest.parquet").exists()
-    monkeypatch.setattr(procedural, "write_video", real)
+    monkeypatch.setattr(drawn_set, "write_video", real)
     manifest = Manifest.load(write_procedural_dataset(broken))
     assert len(manifest) == 7
     assert _bytes(tmp_path / "broken") == _bytes(tmp_path / "whole")  # and nothing half written is left

@@ -1,0 +1,120 @@
+"""Writes a set of drawn videos into a folder: drawn, encoded, indexed; marked, so that it is known again.
+
+A folder whose mark says the same is left alone or finished, one with another mark is emptied, and anything else refused.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from engine.data.decoders import default_threads
+from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.layouts.listing import Entry, Listing
+from engine.data.pyav.encode import write_video
+from engine.errors import InputError
+
+MANIFEST_NAME = "manifest.parquet"
+_MARK_NAME = "procedural.json"  # what the folder holds; its presence makes the folder ours to write again
+_SPLITS = ("train", "unseen", "unseen_things", "synonyms", "test")
+_KEY_FRAME_EVERY = 16  # frames: a snippet late in the video need not decode it from the start
+
+
+class DrawnVideo(Protocol):
+    """A video of a drawn set. path: relative to the folder of the set."""
+
+    split: str
+    class_name: str
+    number: int
+    path: str
+
+
+T = TypeVar("T", bound=DrawnVideo)
+
+
+def write_drawn_set(
+    folder: Path,
+    key: str,
+    described: Mapping[str, object],
+    videos: Sequence[T],
+    draw: Callable[[T], np.ndarray],
+    fps: float = 25,
+    coding: Callable[[T], Mapping[str, str]] = lambda video: {},
+) -> Path:
+    """Encode and index drawn videos at `folder`/`video.path`, as `write_procedural_dataset` says; returns the manifest.
+
+    Args:
+        key: the section of the config that asks for them. described: what decides the content of the folder, for JSON.
+        draw: gives the frames of a video, uint8 [T, H, W, 3]. coding: the encoder's options for it.
+    """
+    manifest = folder / MANIFEST_NAME
+    _claim(folder, key, described)
+    missing = [video for video in videos if not (folder / video.path).is_file()]
+    if missing:
+        manifest.unlink(missing_ok=True)
+        _write_videos(missing, folder, draw, fps, coding)
+    if not manifest.is_file():
+        _index(videos, folder, manifest)
+    return manifest
+
+
+def _claim(folder: Path, key: str, described: Mapping[str, object]) -> None:
+    """Make the folder ours: new, or holding (part of) this very set, or emptied of another one."""
+    mark = folder / _MARK_NAME
+    if not mark.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{key}.folder '{folder}' holds something else than a procedural data set: name a new or empty folder"
+        )
+    if mark.is_file() and mark.read_text(encoding="utf-8") == _as_text(described):
+        for leftover in folder.glob("*/*/*.partial-*"):  # of a writing that was killed
+            leftover.unlink(missing_ok=True)
+        return
+    # The mark first says nothing and at last what is there: killed in between, the folder is emptied again.
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text("", encoding="utf-8")
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    for split in _SPLITS:
+        shutil.rmtree(folder / split, ignore_errors=True)
+    mark.write_text(_as_text(described), encoding="utf-8")
+
+
+def _as_text(described: Mapping[str, object]) -> str:
+    return json.dumps(described, indent=1)
+
+
+def _write_videos(
+    videos: Sequence[T],
+    folder: Path,
+    draw: Callable[[T], np.ndarray],
+    fps: float,
+    coding: Callable[[T], Mapping[str, str]],
+) -> None:
+    """Draw and encode in threads: numpy and the encoder release the interpreter for most of the time."""
+
+    def write(video: T) -> None:
+        write_video(folder / video.path, draw(video), fps=fps, gop=_KEY_FRAME_EVERY, options=coding(video))
+
+    for video in videos:
+        (folder / video.path).parent.mkdir(parents=True, exist_ok=True)
+    print(f"drawing {len(videos)} videos into {folder}", flush=True)
+    pool = ThreadPoolExecutor(default_threads())
+    try:
+        for _ in tqdm(pool.map(write, videos), total=len(videos), unit="video", disable=None):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C, or a full disk, ends it now
+
+
+def _index(videos: Sequence[DrawnVideo], folder: Path, manifest: Path) -> None:
+    """Probe every file as tools/index_dataset.py does: the manifest says what was encoded, not what was meant."""
+    entries = [Entry(video.path, video.class_name, video.split, group=f"{video.number:03d}") for video in videos]
+    report = index_dataset(Listing("procedural", entries), folder, manifest, IndexSettings())
+    if report.files:
+        manifest.unlink()
+        bad = report.files[0]
+        raise InputError(f"'{folder / bad.path}' cannot be read back ({bad.text}): delete '{folder}' and start again")
