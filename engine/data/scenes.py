@@ -64,7 +64,7 @@ def _aspect(angle: Array | float) -> Array:
 
 SCENE_THINGS: dict[str, Shape] = {**drawing.THINGS, **MORE_THINGS}
 
-# Other words for the same drawings. Distances are cosine distances of GloVe's vectors (docs/data.md).
+# Other words for the same drawings. Distances are cosine distances of GloVe's vectors (docs/experiments.md).
 SYNONYMS = {
     "boat": "ship",
     "car": "vehicle",

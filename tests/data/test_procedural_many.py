@@ -78,7 +78,7 @@ def test_words_tell_all_classes_apart_but_synonyms():
     assert min(row.distance for row in rows if row.source == "train") > 0.075
     synonyms = [row for row in rows if row.source == "synonyms"]
     assert max(row.distance for row in synonyms) < 0.06
-    assert {row.name for row in overlapping(rows, 0.06)} == set(names["synonyms"])
+    assert {row.name for row in overlapping(rows, MANY.train.exclude_overlap.tau)} == set(names["synonyms"])
     assert 0 < len(overlapping(rows, 0.05)) < len(synonyms)  # the paper's threshold misses some
     meant = {
         name: dataclasses.replace(video, split="unseen").class_name for name, video in _classes()["synonyms"].items()
