@@ -13,7 +13,7 @@ and 80th percentile, the machine, the versions, the commit and the command), and
 benchmarks/pictures.
 """
 
-from bench import options
+from bench import options, suites
 
 from engine.errors import run_command
 
@@ -69,7 +69,7 @@ def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, ou
         InputError: naming the parts that failed, or no part of the suite is among those named.
     """
     failures, begun = [], _clocks()
-    suite = {words: options.part_name(words) for words in options.SUITES[name]}
+    suite = {words: suites.part_name(words) for words in suites.SUITES[name]}
     chosen = [words for words, part in suite.items() if (not parts or part in parts) and part not in (skipped or ())]
     if not chosen:
         raise InputError(f"--part, --skip: nothing is left of suite {name}, which has {', '.join(suite.values())}")

@@ -50,9 +50,10 @@ from pathlib import Path
 
 import torch
 
+from engine.data.class_splits import split_classes
 from engine.data.config import ClassSplitConfig, SourceConfig
 from engine.data.manifest import Manifest
-from engine.data.sources import load_tests, split_classes
+from engine.data.sources import load_tests
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp
 from engine.features.encoder import encoder_of

@@ -29,8 +29,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from engine.data.class_splits import split_classes
 from engine.data.config import ClassSplitConfig, SourceConfig
-from engine.data.sources import DataSet, load_tests, split_classes
+from engine.data.sources import DataSet, load_tests
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig
+from engine.data.class_splits import published_split, split_classes
+from engine.data.config import DataConfig, SourceConfig
 from engine.data.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, LEFT_OUT, TRAINED, Footage, file_identities
 from engine.data.holding_out import draw_parts
 from engine.data.manifest import Manifest, concatenate
-from engine.data.published_splits import published_split
 from engine.data.trust import check_inside, check_limits
 from engine.errors import InputError
 
@@ -69,11 +69,9 @@ def load_source(config: SourceConfig) -> DataSet:
             ~np.isin(_checked(manifest, "class_name", config.exclude_classes, path), config.exclude_classes)
         )
     if config.part != "all":
-        if config.published_split is not None:
-            sides = published_split(manifest.classes, config.published_split)
-        else:
-            sides = split_classes(manifest.classes, config.class_split)
-        keep = sides[config.part]
+        published = config.published_split is not None
+        split, by = (published_split, config.published_split) if published else (split_classes, config.class_split)
+        keep = split(manifest.classes, by)[config.part]
         manifest = manifest.select(np.isin(manifest.class_index, [manifest.classes.index(name) for name in keep]))
     if config.video_share < 1:
         manifest = manifest.select(draw_videos(manifest, config.video_share, config.video_seed))
@@ -113,20 +111,6 @@ def _checked(manifest: Manifest, column: str, wanted: Sequence[str], path: Path)
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, list[str]]:
-    """Class names of both sides: a RandomState permutation of the sorted names, the first num_train train."""
-    names = sorted(classes)
-    if split.num_train >= len(names):
-        raise InputError(
-            f"class_split.num_train is {split.num_train} but there are {len(names)} classes: none would be unseen"
-        )
-    order = np.random.RandomState(split.seed).permutation(len(names))
-    return {
-        "train": [names[i] for i in order[: split.num_train]],
-        "unseen": [names[i] for i in order[split.num_train :]],
-    }
 
 
 def draw_videos(manifest: Manifest, share: float, seed: int) -> np.ndarray:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from engine import metrics
+from engine.data.class_splits import split_classes
 from engine.data.config import ClassSplitConfig
-from engine.data.sources import split_classes
 from engine.errors import InputError
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.classes import RANDOM_DIM, NamedClasses, RandomClasses

@@ -7,7 +7,7 @@ import time
 import bench_throughput
 import pytest
 import torch
-from bench import options
+from bench import options, suites
 from bench.roofline import profile_call
 
 from engine.errors import InputError
@@ -130,7 +130,7 @@ def test_accuracy_without_a_run_says_what_to_do(program, tmp_path, monkeypatch):
 
 def test_a_suite_goes_on_after_a_failure_and_tells_it(tmp_path, monkeypatch, capsys):
     parts = (("accuracy", "--clips", "few"), ("manifest", "--rows", "2000", "--repeats", "1"))
-    monkeypatch.setitem(options.SUITES, "cpu", parts)
+    monkeypatch.setitem(suites.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["bench_throughput.py", "--suite", "cpu", "--out", "out"])
     with pytest.raises(InputError, match=r"1 of 2 parts failed, as told above:\naccuracy --clips few: exit status 2"):
@@ -156,7 +156,7 @@ def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
 
 def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
     parts = (("compute", "--roofline"), ("manifest", "--rows", "2000", "--repeats", "1"))
-    monkeypatch.setitem(options.SUITES, "cpu", parts)
+    monkeypatch.setitem(suites.SUITES, "cpu", parts)
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
@@ -178,5 +178,5 @@ def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
 
 def test_suites_name_what_there_is():
     parser = options.build_parser("")
-    named = {parser.parse_args(words).benchmark for suite in options.SUITES.values() for words in suite}
+    named = {parser.parse_args(words).benchmark for suite in suites.SUITES.values() for words in suite}
     assert {"manifest", "decode", "compute", "train", "kernels", "accuracy"} <= named

@@ -33,10 +33,10 @@ from typing import Any
 import torch
 
 from bench.apart import Apart, ContestantError
-from bench.options import CPU_TRAINERS, GPU_TRAINERS
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
 from bench.rows import Row, line, table, with_ratios
+from bench.suites import CPU_TRAINERS, GPU_TRAINERS
 from bench.trainers import Setting, Trainer, flop_per_clip, reduced_precision, setting_config
 from engine.distributed import choose_device
 from engine.errors import InputError

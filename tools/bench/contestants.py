@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from bench.loading import RandomSnippets, endless_batches
-from bench.options import BASELINES
+from bench.suites import BASELINES
 from bench.trainers import bench_run, build_baseline
 from engine.config import Config
 from engine.data.batch import ClipBatch

@@ -30,8 +30,8 @@ import torch
 from bench.apart import Apart
 from bench.contestants import Entry, Pair, build
 from bench.material import draw_videos
-from bench.options import BASELINES, ENGINE
 from bench.rows import Row, line, table, with_ratios
+from bench.suites import BASELINES, ENGINE
 from bench.turns import Turns
 from engine.config import Config
 from engine.data.config import ProceduralConfig

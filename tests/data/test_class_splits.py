@@ -4,9 +4,9 @@ import csv
 
 import pytest
 
+from engine.data.class_splits import published_split, published_tests
 from engine.data.config import PUBLISHED_SPLITS, SourceConfig
 from engine.data.manifest import Manifest
-from engine.data.published_splits import published_split, published_tests
 from engine.data.sources import load_source
 from engine.errors import InputError
 from engine.schema import parse

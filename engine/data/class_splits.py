@@ -1,15 +1,34 @@
-"""Published zero-shot splits of the classes of a data set, by name (`data.train.N.published_split`)."""
+"""The classes of a data set in two: those that train and those that are unseen.
+
+At random (`data.train.N.class_split`), or as a publication did (`data.train.N.published_split`).
+"""
 
 import difflib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.data.config import PUBLISHED_SPLITS
+import numpy as np
+
+from engine.data.config import PUBLISHED_SPLITS, ClassSplitConfig
 from engine.errors import InputError
 from engine.schema import read_yaml
 
 TABLE = Path(__file__).with_name("tables") / "published_splits.yaml"
+
+
+def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, list[str]]:
+    """Class names of both sides: a RandomState permutation of the sorted names, the first num_train train."""
+    names = sorted(classes)
+    if split.num_train >= len(names):
+        raise InputError(
+            f"class_split.num_train is {split.num_train} but there are {len(names)} classes: none would be unseen"
+        )
+    order = np.random.RandomState(split.seed).permutation(len(names))
+    return {
+        "train": [names[i] for i in order[: split.num_train]],
+        "unseen": [names[i] for i in order[split.num_train :]],
+    }
 
 
 @functools.cache
