@@ -1,6 +1,6 @@
 """Makes docs/figures/drawn.jpg: each thing, each extra and each movement of the drawn benchmark, as its videos show them.
 
-    python docs/figures/drawn_jpg.py docs/figures/drawn.jpg
+python docs/figures/drawn_jpg.py docs/figures/drawn.jpg
 """
 
 import sys
