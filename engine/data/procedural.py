@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -60,20 +60,20 @@ def write_procedural_dataset(config: ProceduralConfig) -> Path:
     Raises:
         InputError: unknown names, too many unseen combinations, or a folder that holds something else.
     """
-    videos, described = plan_videos(config), description(config, *_known(config))
-    if config.scene == "plain":
+    is_plain = config.scene == "plain"
+    described = description(config, *_known(config))
+    if is_plain:  # as before there were scenes: sets on disk are known again
         for key in _OF_SCENES:
             del described[key]
 
     def draw(video: PlannedVideo) -> np.ndarray:
-        drawn = draw_video if config.scene == "plain" else draw_scene_video
+        drawn = draw_video if is_plain else draw_scene_video
         return drawn(video, frames=config.frames, size=config.size, seed=config.seed)
 
     def coding(video: PlannedVideo) -> dict[str, str]:
-        rng = np.random.default_rng((*_scene_key(video, config.seed), 1))
-        return {} if config.scene == "plain" else {"crf": str(rng.integers(18, 33))}
+        return {} if is_plain else {"crf": str(scene_generator(video, config.seed, "coding").integers(18, 33))}
 
-    return write_drawn_set(Path(config.folder), "procedural", described, videos, draw, coding=coding)
+    return write_drawn_set(Path(config.folder), "procedural", described, plan_videos(config), draw, coding=coding)
 
 
 def plan_videos(config: ProceduralConfig) -> list[PlannedVideo]:
@@ -165,14 +165,15 @@ def draw_video(video: PlannedVideo, *, frames: int, size: int, seed: int) -> np.
 
 def draw_scene_video(video: PlannedVideo, *, frames: int, size: int, seed: int) -> np.ndarray:
     """As `draw_video`, in a varied scene."""
-    rng = np.random.default_rng((*_scene_key(video, seed), 0))
+    rng = scene_generator(video, seed, "drawing")
     return draw_scene(video.thing, video.movement, video.extra, frames=frames, size=size, rng=rng)
 
 
-def _scene_key(video: PlannedVideo, seed: int) -> tuple[int, ...]:
+def scene_generator(video: PlannedVideo, seed: int, use: Literal["drawing", "coding"]) -> np.random.Generator:
+    """The generator of one video of a varied set, another for each use."""
     names = ((SCENE_THINGS, video.thing), (SCENE_MOVEMENTS, video.movement), (["", *EXTRAS], video.extra))
-    indices = (list(known).index(name) for known, name in names)
-    return (seed, 4, *indices, int(video.split == "synonyms"), video.number)
+    indices = [list(known).index(name) for known, name in names]
+    return np.random.default_rng((seed, 4, *indices, video.split == "synonyms", video.number, use == "coding"))
 
 
 def chosen(key: str, names: Sequence[str], known: Mapping[str, object]) -> list[str]:

@@ -88,6 +88,9 @@ SCENE_MOVEMENTS: dict[str, Movement] = {
 }
 
 
+_DARK_LAYER = -1  # the last of the three colours, whether the first two are exchanged (1 - -1 = 2) or not
+
+
 def _striped(layers: Layers, u: Array) -> Layers:
     whole = np.minimum.reduce([distance for _, distance in layers])
     return [*layers, (_DARK_LAYER, np.maximum(whole, np.abs(u % 0.5 - 0.25) - 0.12))]
@@ -95,9 +98,6 @@ def _striped(layers: Layers, u: Array) -> Layers:
 
 def _hollow(layers: Layers, u: Array) -> Layers:
     return [(colour, np.abs(distance - 0.06) - 0.08) for colour, distance in layers]
-
-
-_DARK_LAYER = -1  # the last of the colours, whether the first two are exchanged (1 - -1 = 2) or not
 
 
 @dataclass(frozen=True)
@@ -164,21 +164,15 @@ def scene_pose(movement: str, frames: int, rng: np.random.Generator) -> Pose:
 def _paint_act(
     clip: Array, x: Array, y: Array, thing: str, movement: str, extra: Extra, rng: np.random.Generator
 ) -> None:
-    frames = len(clip)
+    """The thing, as often as the extra says, in front of what stands by. All draws come from `rng`."""
     if extra.standing:
-        angle = rng.uniform(0, 2 * np.pi)
-        there = rng.uniform(*drawing.TURN) / 2, rng.uniform(0.17, 0.23)
-        place = [
-            np.full(frames, value) for value in (0.5 + 0.36 * np.cos(angle), 0.5 + 0.36 * np.sin(angle), *there[::-1])
-        ]
-        still = Pose(*place, swap=np.zeros(frames, bool), aspect=np.ones(frames))
-        drawing.paint_thing(clip, x, y, extra.standing, still, drawing.two_colours(rng))
+        drawing.paint_thing(clip, x, y, extra.standing, _still_pose(len(clip), rng), drawing.two_colours(rng))
 
     def shape(u: Array, v: Array) -> Layers:
         layers = SCENE_THINGS[thing](u, v)
         return extra.pattern(layers, u) if extra.pattern else layers
 
-    pose, colours = scene_pose(movement, frames, rng), _colours(extra, rng)
+    pose, colours = scene_pose(movement, len(clip), rng), _colours(extra, rng)
     pose.size = pose.size * extra.scale
     angle = rng.uniform(0, 2 * np.pi)
     apart = 0.18 if extra.copies > 1 else 0.0
@@ -186,6 +180,13 @@ def _paint_act(
         way = apart * (1 - 2 * side)
         moved = replace(pose, x=pose.x + way * np.cos(angle), y=pose.y + way * np.sin(angle))
         drawing.paint_thing(clip, x, y, shape, moved, colours)
+
+
+def _still_pose(frames: int, rng: np.random.Generator) -> Pose:
+    """Of a second thing: away from the middle, and nearly upright."""
+    angle, tilt, size = rng.uniform(0, 2 * np.pi), rng.uniform(*drawing.TURN) / 2, rng.uniform(0.17, 0.23)
+    place = (0.5 + 0.36 * np.cos(angle), 0.5 + 0.36 * np.sin(angle), size, tilt)
+    return Pose(*(np.full(frames, value) for value in place), swap=np.zeros(frames, bool), aspect=np.ones(frames))
 
 
 def _colours(extra: Extra, rng: np.random.Generator) -> Array:
@@ -201,7 +202,7 @@ def _camera(frames: int, size: int, rng: np.random.Generator) -> tuple[Array, Ar
     """Where each pixel of each frame looks, in sides of the picture: float32 [T, size, size], twice."""
     time = np.arange(frames, dtype=np.float32)[:, None, None] - frames / 2
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-    zoom, roll = (np.exp(rng.uniform(-0.004, 0.004) * time), rng.uniform(-0.004, 0.004) * time)
+    zoom, roll = np.exp(rng.uniform(-0.004, 0.004) * time), rng.uniform(-0.004, 0.004) * time
     period, phase = rng.uniform(20, 40), rng.uniform(0, 2 * np.pi, 2)
     drift, sway = rng.uniform(-0.004, 0.004, 2), rng.uniform(-0.02, 0.02, 2)
     across, down = axis * np.cos(roll), axis[:, None] * np.cos(roll)

@@ -10,7 +10,13 @@ import pytest
 from engine.config import load_config
 from engine.data.config import ProceduralConfig
 from engine.data.manifest import Manifest
-from engine.data.procedural import PlannedVideo, draw_scene_video, plan_videos, write_procedural_dataset
+from engine.data.procedural import (
+    PlannedVideo,
+    draw_scene_video,
+    plan_videos,
+    scene_generator,
+    write_procedural_dataset,
+)
 from engine.data.scenes import EXTRAS, SCENE_MOVEMENTS, SCENE_THINGS, SYNONYMS
 from engine.errors import InputError
 from engine.semantics.config import WordsConfig
@@ -68,6 +74,12 @@ def test_extras_tell_neither_thing_nor_movement():
 def test_videos_are_drawn_from_generators_of_their_own():
     videos = plan_videos(SMALL)
     assert len({draw_scene_video(video, frames=2, size=32, seed=0).tobytes() for video in videos}) == len(videos)
+    firsts = [
+        scene_generator(video, 0, use).random()
+        for video in plan_videos(MANY.procedural)
+        for use in ("drawing", "coding")
+    ]
+    assert len(set(firsts)) == len(firsts) == 2 * 3648
 
 
 def test_words_tell_all_classes_apart_but_synonyms():
