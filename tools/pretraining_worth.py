@@ -42,7 +42,8 @@ import torch
 
 from engine.atomic_file import atomic_write
 from engine.config import Config, load_config
-from engine.data.drawn_set import MANIFEST_NAME, write_procedural_dataset
+from engine.data.drawn_set import MANIFEST_NAME
+from engine.data.procedural import write_procedural_dataset
 from engine.data.progress import Progress
 from engine.data.sources import DataSet, draw_videos, load_source, load_tests
 from engine.distributed import session
