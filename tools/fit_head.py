@@ -161,13 +161,13 @@ def further(
 def show(rows: Sequence[Mapping[str, object]], baseline: str) -> Table:
     """The rows of `summarise`, for people."""
     shown = [
-        [row["head"], row["words"], *(f"{row[key]:.3f} ± {row[f'{key}_sd']:.3f}" for key in ("top1", "mean_class")),
-         row["chance"], row["largest"],
-         f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})", row["seen"], row["fit_s"]]
+        [row["head"], row["words"], f"{row['mean_class']:.3f} ± {row['mean_class_sd']:.3f}",
+         f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})", row["chance"],
+         f"{row['top1']:.3f} ± {row['top1_sd']:.3f}", row["largest"], row["seen"], row["fit_s"]]
         for row in rows
     ]  # fmt: skip
-    header = ["head", "class vectors", "top-1", "mean-class", "chance", "largest class",
-              f"less {baseline} (95 %)", "seen", "seconds to fit"]  # fmt: skip
+    header = ["head", "class vectors", "mean-class", f"less {baseline} (95 %)", "chance", "top-1", "largest class", "seen",
+              "seconds to fit"]  # fmt: skip
     return Table(header, shown, "unseen classes of random splits: mean and standard deviation over splits")
 
 

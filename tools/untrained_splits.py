@@ -136,11 +136,11 @@ def table(rows: Sequence[dict[str, object]]) -> Table:
     """The rows of one part, for people."""
     what = {"splits": "unseen classes of random splits", "all": "all classes at once"}[str(rows[0]["part"])]
     shown = [
-        [row["method"], *(f"{row[key]:.3f} ± {row[f'{key}_sd']:.3f}" for key in ("top1", "mean_class")),
-         row["chance_top1"], row["largest_class"]]
+        [row["method"], f"{row['mean_class']:.3f} ± {row['mean_class_sd']:.3f}", row["chance_top1"],
+         f"{row['top1']:.3f} ± {row['top1_sd']:.3f}", row["largest_class"]]
         for row in rows
     ]  # fmt: skip
-    header = ["method", "top-1", "mean-class", "chance", "largest class"]
+    header = ["method", "mean-class", "chance", "top-1", "largest class"]
     return Table(header, shown, f"WITHOUT TRAINING, {what}: mean and standard deviation over splits")
 
 
