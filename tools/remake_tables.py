@@ -114,17 +114,32 @@ def _spread(row: Record, name: str) -> str:
 
 
 def heads(record: Record, options: Options) -> Table:
-    """Of tools/fit_head.py: a row for each head, its control in the last columns."""
+    """Of tools/fit_head.py: a row for each head, beside its control, with the paired difference (Student's t) to it."""
     rows = record["accuracy"]
     control = {row["head"]: row for row in rows if row["words"] != "words"}
+    single: dict[str, dict[int, dict[str, float]]] = {}
+    for each in record["measured"]:
+        single.setdefault(each["head"], {}).setdefault(each["split"], {})[each["words"]] = each["mean_class"]
     shown = [
         [row["head"], _spread(row, "mean_class"),
          f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})" if index else None,
-         _spread(control[row["head"]], "mean_class"), row["chance"], _spread(row, "top1"), row["largest"]]
+         _spread(control[row["head"]], "mean_class"),
+         str(difference([(split["words"], split["random words"]) for split in single[row["head"]].values()])),
+         row["chance"], _spread(row, "top1"), row["largest"]]
         for index, row in enumerate(row for row in rows if row["words"] == "words")
     ]  # fmt: skip
     less = f"less {rows[0]['head']} (95 %)"
-    return Table(["head", "mean-class", less, "random words, mean-class", "chance", "top-1", "largest class"], shown)
+    header = [
+        "head",
+        "mean-class",
+        less,
+        "random words",
+        "less random words (95 %)",
+        "chance",
+        "top-1",
+        "largest class",
+    ]
+    return Table(header, shown)
 
 
 def untrained(record: Record, options: Options) -> Table:

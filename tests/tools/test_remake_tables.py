@@ -56,10 +56,13 @@ def head(name, words, value):
 
 def test_heads_stand_beside_their_controls(remake):
     rows = [head(name, words, value) for words, value in (("words", 0.5), ("random words", 0.2)) for name in ("a", "b")]
-    table = remake("heads", {"accuracy": rows})
-    assert table[0][:4] == ["head", "mean-class", "less a (95 %)", "random words, mean-class"]
+    single = [{"head": name, "split": split, "words": words, "mean_class": value + split / 10}
+              for name in "ab" for words, value in (("words", 0.5), ("random words", 0.2)) for split in (0, 1)]  # fmt: skip
+    table = remake("heads", {"accuracy": rows, "measured": single})
+    assert table[0][:5] == ["head", "mean-class", "less a (95 %)", "random words", "less random words (95 %)"]
     assert table[2][2] == "-" and table[3] == [
-        "b", "0.600 ± 0.200", "+0.050 (-0.010 to +0.110)", "0.300 ± 0.200", "0.200", "0.500 ± 0.100", "0.300"
+        "b", "0.600 ± 0.200", "+0.050 (-0.010 to +0.110)", "0.300 ± 0.200", "+0.300 (+0.300 to +0.300)", "0.200", "0.500 ± 0.100",
+        "0.300",
     ]  # fmt: skip
 
 
