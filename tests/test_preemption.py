@@ -147,6 +147,7 @@ case $1 in show) echo 127.0.0.1 ;; requeue) echo $2 >> "$REQUEUED" ;; esac
 """
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_the_slurm_script_of_the_documentation_saves_and_requeues(videos, tmp_path):
     """With stand-ins for srun and scontrol: the signal to the script stops both ranks, and the job queues again."""

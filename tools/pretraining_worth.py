@@ -240,10 +240,10 @@ def fine_tune(study: Study, seed: int, share: float, encoder: str) -> list[Measu
     config = study.seeded(study.labelled, seed, folder)
     pool = class_pool(config)
     has_control = (share, encoder) == (max(study.shares), study.encoders[-1])
-    sources = share_of_videos(config, pool, share, seed)
+    training = share_of_videos(config, pool, share, seed)
     weights = study.weights(seed, encoder)
-    run(with_keys(config, {"data.train": sources, "model.weights": weights, "run.control": has_control}))
-    labels = class_pool(with_keys(config, {"data.train": sources})).total / len(pool.names)
+    run(with_keys(config, {"data.train": training.sources, "model.weights": weights, "run.control": has_control}))
+    labels = training.videos / training.classes
     (test,) = read_results(folder).tests.values()
     control = (
         next(iter(read_results(folder / "control").tests.values())).all_classes.mean_class if has_control else None
