@@ -23,7 +23,9 @@ from tests import jobs
 HAS_GPU = torch.cuda.is_available()
 REQUIRE_GPU = os.environ.get("REQUIRE_GPU") == "1"
 
-torch.set_num_threads(min(4, torch.get_num_threads()))  # the tests' tensors are small: more threads only wait
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+# The tests' tensors are small: more threads only wait, and those of two processes on two cores wait for each other.
+torch.set_num_threads(max(1, min(4, torch.get_num_threads()) // WORKERS))
 
 
 @pytest.hookimpl(tryfirst=True)
