@@ -23,9 +23,7 @@ from tests import jobs
 HAS_GPU = torch.cuda.is_available()
 REQUIRE_GPU = os.environ.get("REQUIRE_GPU") == "1"
 
-WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-# The tests' tensors are small: more threads only wait, and those of two processes on two cores wait for each other.
-torch.set_num_threads(max(1, min(4, torch.get_num_threads()) // WORKERS))
+torch.set_num_threads(min(4, torch.get_num_threads()))  # the tests' tensors are small: more threads only wait
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,6 +37,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     is_whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == "not slow"
     if is_whole and not HAS_GPU and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
         config.option.numprocesses, config.option.dist, config.option.loadscopereorder = 2, "loadfile", False
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # else the threads of the two wait for each other's
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
