@@ -86,4 +86,6 @@ def test_a_mistake_is_told_once_whichever_ranks_meet_it(tmp_path, who):
     script.write_text(MISTAKE)
     done = [rank.completed(60) for rank in jobs.fork_ranks(script, who, ranks=2, merged=True)]
     assert [each.returncode for each in done] == [2, 2]
-    assert "".join(each.stdout for each in done) == "error: wrong\n"
+    said = "".join(each.stdout for each in done)
+    # torch may warn of the store that is gone, where a rank still waits for it
+    assert [line for line in said.splitlines() if line.startswith(("error", "Traceback"))] == ["error: wrong"], said
