@@ -41,7 +41,7 @@ from engine.results import figures, pictures
 from engine.results.table import Table
 from engine.schema import parse
 from engine.semantics import contamination
-from engine.semantics.classes import build_class_embeddings
+from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import nearest_test_classes, overlap_table, overlapping, read_classes
 
@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> None:
     output_folder(arguments.out, "--out")
     source, _, path = arguments.words.partition(":")
     choices = {"rules": arguments.rules, "centre": arguments.centre, "missing": arguments.missing}
-    words = parse(WordsConfig, {"source": source, "path": path or None, **choices}, "words")
+    words = KeptVectors(parse(WordsConfig, {"source": source, "path": path or None, **choices}, "words"))
     training = [read_classes(text) for text in arguments.train]
     tests = [read_classes(text) for text in arguments.test]
     every_name = [name for _, names in (*training, *tests) for name in names]
@@ -71,10 +71,11 @@ def main(arguments: argparse.Namespace) -> None:
     )
     written = ["class_overlap.csv", "class_overlap.png"]
     if arguments.report:
-        sides = [[contamination.ClassSet.read(text) for text in side] for side in (arguments.train, arguments.test)]
-        found = [
-            contamination.contamination(test, train, words, arguments.tau) for test in sides[1] for train in sides[0]
-        ]
+        seen, asked = (
+            [contamination.ClassSet.of(*each) for each in zip(classes, texts, strict=True)]
+            for classes, texts in ((training, arguments.train), (tests, arguments.test))
+        )
+        found = [contamination.contamination(test, train, words, arguments.tau) for test in asked for train in seen]
         page = contamination.page(found, arguments.tau, description)
         (arguments.out / "contamination.md").write_text(page, encoding="utf-8")
         contamination.class_rows(found).write_csv(arguments.out / "contamination.csv", decimals=6)

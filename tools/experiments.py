@@ -56,17 +56,18 @@ def main(arguments: argparse.Namespace) -> None:
     if not arguments.only_plan:
         output_folder(arguments.out, "--out")
     plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
+    every_point = [point for points in plans.values() for point in points]
     workers = arguments.workers or len(gpus()) or usable_cores()
-    jobs = plan_jobs([point for points in plans.values() for point in points], arguments.out, workers)
-    costs = cell_costs([point for points in plans.values() for point in points], arguments.out)
     if arguments.only_plan:
+        costs = cell_costs(every_point, arguments.out)
         print(f"{plan_table(costs).text()}\n\n{told(costs, workers, arguments.rate)}")
         check_shown()
         return
+    jobs = plan_jobs(every_point, arguments.out, workers)
     if arguments.only_report:
         missing = [job for job in jobs.values() if not job.is_done()]
     else:
-        _say(told(costs, workers, arguments.rate))
+        _say(told(cell_costs(every_point, arguments.out), workers, arguments.rate))
         runner = Runner(list(jobs.values()), workers, _say)
         runner.run()
         missing = runner.failed

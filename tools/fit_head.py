@@ -62,6 +62,7 @@ from engine.heads.sequences import Sequences
 from engine.heads.splits import TRAINED, LabelledFeatures, Measured, measure, summarise
 from engine.models.weights import INSTALLED
 from engine.records import GrowingRecord
+from engine.results.spread import Difference
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import read_class_names
@@ -162,7 +163,7 @@ def show(rows: Sequence[Mapping[str, object]], baseline: str) -> Table:
     """The rows of `summarise`, for people."""
     shown = [
         [row["head"], row["words"], f"{row['mean_class']:.3f} ± {row['mean_class_sd']:.3f}",
-         f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})", row["chance"],
+         str(Difference(row["difference"], row["difference_low"], row["difference_high"])), row["chance"],
          f"{row['top1']:.3f} ± {row['top1_sd']:.3f}", row["largest"], row["seen"], row["fit_s"]]
         for row in rows
     ]  # fmt: skip

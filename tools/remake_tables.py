@@ -25,7 +25,7 @@ from engine.command_line import Parser
 from engine.errors import InputError, run_command
 from engine.json_lines import read_json_lines
 from engine.records import RECORDS
-from engine.results.spread import Mean, difference, mean_of
+from engine.results.spread import Difference, difference, mean_of, mean_over_splits
 from engine.results.table import Table
 
 Record = Mapping[str, Any]
@@ -122,7 +122,7 @@ def heads(record: Record, options: Options) -> Table:
         single.setdefault(each["head"], {}).setdefault(each["split"], {})[each["words"]] = each["mean_class"]
     shown = [
         [row["head"], _spread(row, "mean_class"),
-         f"{row['difference']:+.3f} ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})" if index else None,
+         str(Difference(row["difference"], row["difference_low"], row["difference_high"])) if index else None,
          _spread(control[row["head"]], "mean_class"),
          str(difference([(split["words"], split["random words"]) for split in single[row["head"]].values()])),
          row["chance"], _spread(row, "top1"), row["largest"]]
@@ -170,19 +170,11 @@ def curves(rows: Sequence[Record], options: Options) -> Table:
             f"{mean_of([row[of] for row in group]).value:.0f}" for of in ("training_classes", "training_videos")
         )
         candidates = group[0]["num_classes"] // (2 if prefix else 1)
-        means = [str(over_splits(group, name)) for name in measures.values()]
+        means = [str(mean_over_splits([(row["split"], row[name]) for row in group])) for name in measures.values()]
         splits = len({row["split"] for row in group})
         shown.append([*key, classes, videos, splits, len(group), *means, 1 / candidates])
     header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", *measures, "chance"]
     return Table(header, shown)
-
-
-def over_splits(rows: Sequence[Record], name: str) -> Mean:
-    """Mean over splits of the mean over the draws of each."""
-    splits: dict[int, list[float]] = {}
-    for row in rows:
-        splits.setdefault(row["split"], []).append(row[name])
-    return mean_of([mean_of(values).value for values in splits.values()])
 
 
 def methods(rows: Sequence[Record], options: Options) -> Table:

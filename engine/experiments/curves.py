@@ -12,6 +12,7 @@ from engine.experiments.results import Measured, Point, chance, largest_class, m
 from engine.experiments.setup import (
     ClassPool,
     Setup,
+    Training,
     class_pool,
     for_split,
     image_source,
@@ -38,29 +39,37 @@ def figure4_points(setup: Setup) -> list[Point]:
     for split in setup.splits:
         config = for_split(setup, split)
         pool = class_pool(config)
+        shares = _shares(setup, config, pool)
+        some = {
+            (count, draw): only_classes(config, pool, draw_classes(pool.names, count, (split, draw)))
+            for count in setup.class_counts if count < len(pool.names) for draw in range(setup.draws)
+        }  # fmt: skip
         for method in ("end to end", "frozen"):
-            points += _share_points(setup, method, split, f"{method}, fewer videos", pool)
-            for count in setup.class_counts:
-                if count >= len(pool.names):
-                    continue
-                for draw in range(setup.draws):
-                    names = draw_classes(pool.names, count, (split, draw))
-                    training = only_classes(config, pool, names)
-                    cell = method_cell(setup, method, split, training.sources, f"{count}classes-draw{draw}")
-                    points.append(Point(f"{method}, fewer classes", count, split, draw, cell, training))
+            points += _share_points(setup, method, split, f"{method}, fewer videos", shares)
+            for (count, draw), training in some.items():
+                cell = method_cell(setup, method, split, training.sources, f"{count}classes-draw{draw}")
+                points.append(Point(f"{method}, fewer classes", count, split, draw, cell, training))
             whole = next(p for p in points if p.split == split and p.curve == f"{method}, fewer videos" and p.x == 1)
             points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=whole.classes))
     return points
 
 
-def _share_points(setup: Setup, method: str, split: int, curve: str, pool: ClassPool) -> Iterator[Point]:
-    config = for_split(setup, split)
-    for share in sorted({*setup.shares, 1.0}):
-        for draw in range(setup.draws if share < 1 else 1):
-            label = "" if share == 1 else f"{share:g}videos-draw{draw}"
-            training = share_of_videos(config, pool, share, draw)
-            cell = method_cell(setup, method, split, training.sources, label)
-            yield Point(curve, share, split, draw, cell, training)
+def _shares(setup: Setup, config: Config, pool: ClassPool) -> dict[tuple[float, int], Training]:
+    """What is trained on with each share of the videos and each draw of it: the same for every method."""
+    return {
+        (share, draw): share_of_videos(config, pool, share, draw)
+        for share in sorted({*setup.shares, 1.0})
+        for draw in range(setup.draws if share < 1 else 1)
+    }
+
+
+def _share_points(
+    setup: Setup, method: str, split: int, curve: str, shares: dict[tuple[float, int], Training]
+) -> Iterator[Point]:
+    for (share, draw), training in shares.items():
+        label = "" if share == 1 else f"{share:g}videos-draw{draw}"
+        cell = method_cell(setup, method, split, training.sources, label)
+        yield Point(curve, share, split, draw, cell, training)
 
 
 def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list[str]:
@@ -157,9 +166,10 @@ def figure6_points(setup: Setup) -> list[Point]:
     """From random weights and from weights trained on pictures, over the number of training videos (paper Sec. 5.3)."""
     points: list[Point] = []
     for split in setup.splits:
-        pool = class_pool(for_split(setup, split))
+        config = for_split(setup, split)
+        shares = _shares(setup, config, class_pool(config))
         for method, curve in (("end to end", "from scratch"), ("pretrained", "pretrained on pictures")):
-            points += _share_points(setup, method, split, curve, pool)
+            points += _share_points(setup, method, split, curve, shares)
     return points
 
 

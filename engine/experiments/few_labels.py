@@ -1,14 +1,12 @@
 """What encoders give once they are told few labels: a row for each, with paired differences over the seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from engine.results.spread import Difference, difference
 from engine.results.table import Table
-
-# Of Student's t with 1, 2, ... degrees of freedom: the quantile at 0.975. More seeds take the last, which is a little too large.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 
 
 @dataclass(frozen=True)
@@ -50,20 +48,12 @@ def summarise(found: Sequence[Measured]) -> Iterator[Mapping[str, object]]:
                 row[name] = float(np.mean(values)) if values else None
                 row[f"{name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
             for other in list(by_encoder)[:2]:
-                gaps = [
-                    mine[seed].mean_class - its.mean_class for seed, its in by_encoder[other].items() if seed in mine
+                pairs = [
+                    (mine[seed].mean_class, its.mean_class) for seed, its in by_encoder[other].items() if seed in mine
                 ]
-                row[f"less_{other}"] = None if other == encoder else interval(gaps)
+                is_told = other != encoder and len(pairs) > 1
+                row[f"less_{other}"] = astuple(difference(pairs)) if is_told else None
             yield row
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float] | None:
-    """Mean and the ends of its 95 % interval by Student's t; None of fewer than two values."""
-    if len(values) < 2:
-        return None
-    half = _T[min(len(values) - 2, len(_T) - 1)] * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    mean = float(np.mean(values))
-    return mean, mean - half, mean + half
 
 
 def show(rows: Sequence[Mapping[str, object]]) -> Table:
@@ -74,13 +64,9 @@ def show(rows: Sequence[Mapping[str, object]]) -> Table:
         sd = row[f"{name}_sd"]
         return None if row[name] is None else f"{row[name]:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
 
-    def difference(row: Mapping[str, object], key: str) -> str | None:
-        gap = row.get(key)
-        return None if gap is None else "{:+.3f} ({:+.3f} to {:+.3f})".format(*gap)
-
     shown = [
         [row["use"], f"{row['labels']:.3g}", row["encoder"], row["seeds"], spread(row, "top1"), spread(row, "mean_class"),
-         *(difference(row, key) for key in others), spread(row, "seen"), spread(row, "control")]
+         *(str(Difference(*row[key])) if row.get(key) else None for key in others), spread(row, "seen"), spread(row, "control")]
         for row in rows
     ]  # fmt: skip
     header = ["use", "labels a class", "encoder", "seeds", "top-1", "mean-class",

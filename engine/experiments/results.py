@@ -1,6 +1,5 @@
 """What finished cells say: accuracies, grouped and averaged over splits."""
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,10 @@ from pathlib import Path
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.setup import Training
+from engine.results import spread
 from engine.results.accuracy import SetResult
 from engine.results.record import FILE, read_results
-from engine.results.spread import Mean, mean_of
+from engine.results.spread import Mean
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,13 @@ class Measured:
 
 
 def split_means(measured: Sequence[Measured], of: str = "mean_class") -> dict[int, float]:
-    """Mean over the draws of each split: draws of one split share their test classes, so they are not independent."""
-    values: dict[int, list[float]] = {}
-    for each in measured:
-        values.setdefault(each.point.split, []).append(getattr(each, of))
-    return {split: statistics.mean(found) for split, found in sorted(values.items())}
+    """Mean over the draws of each split."""
+    return spread.split_means((each.point.split, getattr(each, of)) for each in measured)
 
 
 def mean_over_splits(measured: Sequence[Measured], of: str = "mean_class") -> Mean:
     """Mean over splits of the mean over draws; of one split, over its draws."""
-    if len({each.point.split for each in measured}) == 1:
-        return mean_of([getattr(each, of) for each in measured])
-    return mean_of(list(split_means(measured, of).values()))
+    return spread.mean_over_splits([(each.point.split, getattr(each, of)) for each in measured])
 
 
 def chance(measured: Sequence[Measured], test: str) -> float | None:

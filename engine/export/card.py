@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.export.formats import LOADING
 from engine.inference import seen_in_pretraining
 from engine.models.weights import INSTALLED, KINETICS400, TIMM
-from engine.results.accuracy import SetResult
+from engine.results.accuracy import BESIDE_CONTROL, SetResult, beside_control
 from engine.results.record import FILE, Results, read_results
 from engine.results.table import Table
 from engine.schema import parse, to_tree
@@ -156,8 +156,7 @@ def _accuracy(loaded: LoadedModel, results: Results) -> list[str]:
         if test
         for note in (*([not_unseen(test)] if test is not results.seen and not_unseen(test) else []), *test.doubts)
     ]
-    header = ["videos of", "classes", "videos", "mean-class", "control", "chance", "top-1", "largest class"]
-    table = Table(header, rows).markdown() if rows else "No test set was named."
+    table = Table(["videos of", *BESIDE_CONTROL], rows).markdown() if rows else "No test set was named."
     told = (
         f"With {results.num_snippets} snippets of each video; class vectors: {results.class_vectors}. Control: the same network "
         "trained towards random class vectors."
@@ -174,10 +173,7 @@ def _control(loaded: LoadedModel, results: Results) -> Results | None:
 
 
 def _row(name: str, result: SetResult, control: SetResult | None) -> list[Any]:
-    whole = result.all_classes
-    beside = control.all_classes.mean_class if control and result.is_same_test(control) else None
-    sizes = [name, whole.num_classes, whole.num_videos]
-    return [*sizes, whole.mean_class, beside, whole.chance_top1, whole.top1, whole.largest_class]
+    return [name, *beside_control(result, control if result.is_same_test(control) else None)]
 
 
 def _licence(loaded: LoadedModel) -> str:

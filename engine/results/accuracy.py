@@ -204,3 +204,14 @@ class SetResult:
             failures=tuple(FailedVideo(Path(each["path"]), each["reason"]) for each in tree["failures"]),
             **{name: tree.get(name) for name in _EVALUATED},
         )
+
+
+BESIDE_CONTROL = ("classes", "videos", "mean-class", "control", "chance", "top-1", "largest class")
+
+
+def beside_control(result: SetResult, control: SetResult | None) -> list[object]:
+    """A row of a table, in the order of `BESIDE_CONTROL`; control: of the same test, None where there is none."""
+    whole = result.all_classes
+    beside = f"{control.all_classes.mean_class:.3f}" if control else "-"
+    sizes = [whole.num_classes, whole.num_videos]
+    return [*sizes, whole.mean_class, beside, whole.chance_top1, whole.top1, whole.largest_class]

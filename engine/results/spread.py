@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -23,6 +23,22 @@ def mean_of(values: Sequence[float]) -> Mean:
     """Of at least one value."""
     std = statistics.stdev(values) if len(values) > 1 else 0.0
     return Mean(statistics.mean(values), std / math.sqrt(len(values)), std, len(values))
+
+
+def split_means(values: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """Of values each with its split: the mean over the draws of each. Draws of one split share their test classes, so they are
+    not independent."""
+    found: dict[int, list[float]] = {}
+    for split, value in values:
+        found.setdefault(split, []).append(value)
+    return {split: statistics.mean(draws) for split, draws in sorted(found.items())}
+
+
+def mean_over_splits(values: Sequence[tuple[int, float]]) -> Mean:
+    """Mean over splits of the mean over draws; of one split, over its draws."""
+    if len({split for split, _ in values}) == 1:
+        return mean_of([value for _, value in values])
+    return mean_of(list(split_means(values).values()))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.data.manifest import Manifest
 from engine.results.table import Table
-from engine.semantics.overlap import NamedClasses, Words, nearest_of_any, read_classes, says_the_same
+from engine.semantics.overlap import NamedClasses, Words, named, nearest_of_any, says_the_same
 from engine.semantics.words import split_name
 
 SAME, NEAR, SHARED, CLEAR = "same name", "within tau", "shared words", "-"
@@ -28,14 +28,13 @@ class ClassSet:
     files: frozenset[int] | None = None
 
     @classmethod
-    def read(cls, text: str) -> "ClassSet":
-        """As `read_classes`.
+    def of(cls, classes: NamedClasses, text: str) -> "ClassSet":
+        """Classes that `read_classes` has read from this text, with the contents of the files beside them.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the manifest cannot be read.
         """
-        classes = read_classes(text)
-        path = Path(text if Path(text).exists() else text.partition("=")[2] or text)
+        path = Path(named(text)[1])
         if path.suffix != ".parquet":
             return cls(classes)
         hashes = Manifest.load(path).table.column("content_hash")

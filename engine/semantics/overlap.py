@@ -196,6 +196,12 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def named(text: str) -> tuple[str | None, str]:
+    """NAME=FILE in two; the name is None where there is none, or where a file is called so."""
+    called, equals, file = text.partition("=")
+    return (called, file) if equals and not Path(text).exists() else (None, text)
+
+
 def read_classes(text: str) -> NamedClasses:
     """A set of classes as a command line names it: (what it is called, class names).
 
@@ -205,8 +211,8 @@ def read_classes(text: str) -> NamedClasses:
     Raises:
         InputError: it cannot be read.
     """
-    called, equals, file = text.partition("=")
-    if equals and not Path(text).exists():
+    called, file = named(text)
+    if called is not None:
         return called, read_classes(file)[1]
     path = Path(text)
     if text == KINETICS400 and not path.exists():

@@ -5,11 +5,16 @@ import pytest
 from engine.data.manifest import Manifest
 from engine.semantics.config import WordsConfig
 from engine.semantics.contamination import CLEAR, NEAR, SAME, SHARED, ClassSet, class_rows, contamination, page, summary
+from engine.semantics.overlap import read_classes
 from tests.rows import row
 from tests.small_run import call_tool
 
 TRAINING = ("playing piano", "dunking basketball", "horse race", "riding a horse")
 TEST = ("PlayingPiano", "BasketballDunk", "HorseRiding", "knitting", "surfing", "race")
+
+
+def read(text):
+    return ClassSet.of(read_classes(text), text)
 
 
 def found(tau=0.05):
@@ -47,17 +52,17 @@ def manifests(tmp_path):
 
 
 def test_files_are_known_by_their_contents(manifests):
-    test, seen = (ClassSet.read(f"{name.upper()}={manifests / name}.parquet") for name in ("test", "seen"))
+    test, seen = (read(f"{name.upper()}={manifests / name}.parquet") for name in ("test", "seen"))
     both = contamination(test, seen, WordsConfig(), 0.05)
     assert (both.test, both.num_files, both.files) == ("TEST", 4, 2)
     assert both.sentence().endswith("Files of TEST (4) that are among those of SEEN: 2.")
-    names_alone = contamination(test, ClassSet.read("imagenet"), WordsConfig(), 0.05)
+    names_alone = contamination(test, read("imagenet"), WordsConfig(), 0.05)
     assert names_alone.files is None and names_alone.num_files == 4
 
 
 def test_a_manifest_of_before_has_no_contents(manifests):
     Manifest.from_rows([row("a.mp4", TEST[0])], manifests).save(manifests / "old.parquet")
-    assert ClassSet.read(str(manifests / "old.parquet")).files is None
+    assert read(str(manifests / "old.parquet")).files is None
 
 
 def test_the_tool_writes_it_beside_the_figure(manifests, monkeypatch, capsys):

@@ -10,11 +10,8 @@ an IoU of at least 0.5; the control holds the same moments against the clips of 
 import argparse
 import itertools
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,19 +19,17 @@ from pathlib import Path
 import numpy as np
 
 from bench.material import check_counts
-from bench.resources import process_tree
+from bench.resources import run_to_end
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.opening import open_video
 from engine.errors import InputError
-from engine.machine import resident_bytes
 from engine.moments.measures import iou
 from engine.records import append_record
 from engine.results.table import Table
 from engine.semantics.words import split_name
 
 _FPS, _IOU, _TOP = 25, 0.5, 5
-_POLL_S = 0.1
 _TOOL = Path(__file__).parent.parent / "find_moments.py"
 
 
@@ -81,7 +76,12 @@ def search_one(arguments: argparse.Namespace, minutes: float, folder: Path) -> S
     index = folder / f"{minutes:g}"
     queries = [word for name in classes for word in ("--query", " ".join(split_name(name, frozenset())))]
     words = [video, *queries, "--index", index, "--json", "--top", _TOP]
-    answer, *spent = _measured([sys.executable, _TOOL, *words], folder / "answer.json")
+    with (folder / "answer.json").open("w+") as said:
+        spent = run_to_end(list(map(str, [sys.executable, _TOOL, *words])), said)
+        if spent.status:
+            raise InputError(f"{_TOOL} ended with {spent.status}, as told above")
+        said.seek(0)
+        answer = json.load(said)
     moments = [
         np.array([(each["start_s"], each["end_s"]) for each in of_class])
         for _, of_class in itertools.groupby(answer, key=lambda each: each["query"])
@@ -89,7 +89,8 @@ def search_one(arguments: argparse.Namespace, minutes: float, folder: Path) -> S
     shares = judge(moments, [np.array([clip[1:] for clip in clips if clip[0] == name]) for name in classes])
     kept = sum(path.stat().st_size for path in index.glob("*.npy"))
     video.unlink()
-    found = Searched(frames / _FPS / 60, frames, len(clips), len(classes), *spent, kept, *shares)
+    cost = (spent.clock_s, spent.computing_s, spent.peak_bytes, kept)
+    found = Searched(frames / _FPS / 60, frames, len(clips), len(classes), *cost, *shares)
     _show(found)
     return found
 
@@ -133,21 +134,6 @@ def judge(moments: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> tuple[fl
     every = [iou(each, own).max(axis=1) >= _IOU for each, own in zip(moments, true, strict=True)]
     others = best[~np.eye(len(true), dtype=bool)]
     return float(np.diag(best).mean()), float(np.concatenate(every).mean()), float(others.mean())
-
-
-def _measured(command: Sequence[object], out: Path) -> tuple[list[dict], float, float, int]:
-    """What a program answers, its seconds by the clock and of computing, and the most memory that it had at a time."""
-    begun, peak = time.monotonic(), 0
-    with out.open("w") as file:
-        process = subprocess.Popen(list(map(str, command)), stdout=file)
-        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            peak = max(peak, sum(resident_bytes("VmHWM", pid) for pid in process_tree(process.pid)))
-            time.sleep(_POLL_S)
-    process.returncode = os.waitstatus_to_exitcode(ended[1])
-    if process.returncode:
-        raise InputError(f"{command[1]} ended with {process.returncode}, as told above")
-    cpu_s = ended[2].ru_utime + ended[2].ru_stime
-    return json.loads(out.read_text()), time.monotonic() - begun, cpu_s, peak
 
 
 def _show(found: Searched) -> None:

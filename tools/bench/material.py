@@ -56,10 +56,7 @@ def prepare(
     """Choose the videos, ingest them (by the default settings; with their motion), write the MP4 files, draw the snippets."""
     clip = ClipFormat(short_side=arguments.short_side, crop=arguments.crop)
     generator = np.random.default_rng(arguments.seed)
-    if arguments.manifest is None:
-        draw_videos(folder / "raw", generator)
-        index_folder(folder / "raw", folder / "raw.parquet")
-    raw = Manifest.load(arguments.manifest or folder / "raw.parquet")
+    raw = Manifest.load(arguments.manifest or drawn_manifest(folder, generator))
     rows = np.flatnonzero(raw.num_frames >= clip.span)
     raw = raw.select(np.sort(generator.permutation(rows)[: arguments.num_videos]))
     if len(raw) == 0:
@@ -90,6 +87,13 @@ def _mp4_files(store: Manifest, folder: Path, settings: StoreSettings) -> Manife
         write_mp4(store, row, folder / "mp4" / "all" / f"{row:06d}.mp4", settings)
     index_folder(folder / "mp4", folder / "mp4.parquet")
     return Manifest.load(folder / "mp4.parquet")
+
+
+def drawn_manifest(folder: Path, generator: np.random.Generator) -> Path:
+    """Draw a few videos into a folder and index them; returns their manifest."""
+    draw_videos(folder / "raw", generator)
+    index_folder(folder / "raw", folder / "raw.parquet")
+    return folder / "raw.parquet"
 
 
 def draw_videos(folder: Path, generator: np.random.Generator) -> None:

@@ -7,7 +7,6 @@ machine hardly change. The start: a process of its own, with as many cores as th
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.material import check_counts, draw_videos
+from bench.material import check_counts, drawn_manifest
+from bench.resources import run_to_end
 from bench.turns import Turns
-from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.evaluate import video_requests
@@ -28,7 +27,6 @@ from engine.features.encoder import build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import parse_grid
 from engine.inference import class_vectors, embed_files, load_model, manifest_of_files
-from engine.machine import resident_bytes
 from engine.models.weights import INSTALLED
 from engine.records import append_record, summarise
 from engine.results.table import Table
@@ -39,7 +37,6 @@ from kernels.cosine_topk import cosine_topk
 _CPU = torch.device("cpu")
 _CLASSES = ["playing the cello", "surfing", "archery", "skydiving", "jumping rope"]  # those of the README's line
 _PREDICT = Path(__file__).parents[1] / "predict.py"
-_POLL_S = 0.02
 NAMING, READING, FEATURES = "naming", "of it: reading", "features, 1 s windows"
 
 
@@ -75,19 +72,12 @@ def from_start(command: list[str]) -> dict[str, float]:
     Raises:
         InputError: it fails; with what it said.
     """
-    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
-        most = 0
-        while process.poll() is None:
-            most = max(most, resident_bytes("VmHWM", process.pid))
-            time.sleep(_POLL_S)
-        seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-        if process.returncode:
+        spent = run_to_end(command, subprocess.DEVNULL, said, every_s=0.02)
+        if spent.status:
             said.seek(0)
-            raise InputError(f"'{command[1]}' ended with {process.returncode}: {said.read().decode().strip()}")
-    computing = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"clock_s": seconds, "computing_s": computing, "memory_mb": most / 1e6}
+            raise InputError(f"'{command[1]}' ended with {spent.status}: {said.read().decode().strip()}")
+    return {"clock_s": spent.clock_s, "computing_s": spent.computing_s, "memory_mb": spent.peak_bytes / 1e6}
 
 
 def _take_turns(
@@ -146,8 +136,5 @@ def _rows(summaries: dict[str, dict[str, float | int]]) -> list[list[object]]:
 
 
 def _videos(arguments: argparse.Namespace, folder: Path) -> Manifest:
-    if arguments.manifest is None:
-        draw_videos(folder / "raw", np.random.default_rng(0))
-        index_folder(folder / "raw", folder / "raw.parquet")
-    manifest = Manifest.load(arguments.manifest or folder / "raw.parquet")
+    manifest = Manifest.load(arguments.manifest or drawn_manifest(folder, np.random.default_rng(0)))
     return manifest.select(np.sort(np.random.default_rng(0).permutation(len(manifest))[: arguments.num_videos]))

@@ -27,8 +27,8 @@ import torch
 
 from bench.contestants import EngineContestant, Entry, Pair
 from bench.material import check_counts
-from bench.rows import Row, line, table
-from bench.train import EPOCH, config_tree, describe, drawn_videos, entry_config, rows_of
+from bench.rows import Row, table
+from bench.train import EPOCH, config_tree, describe, drawn_videos, entry_config, rows_of, show_turn
 from bench.turns import Turns
 from engine.config import Config
 from engine.data.manifest import Manifest
@@ -70,10 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
             for name, _ in turns.take(arguments.rounds, lambda each: each.turn(steps)):
                 rows = rows_of(turns, precisions, config.train.batch_size)
                 rows = with_motion_costs(turns, rows, "seconds" if device.type == "cuda" else "computed_s")
-                print(line(rows[next(entry for entry in entries if str(entry) == name)]), flush=True)
-                if record is not None:
-                    rounds = max(len(pairs) for pairs in turns.samples.values())
-                    record.write(results=[asdict(row) for row in rows.values()], n=rounds, **fields)
+                show_turn(name, rows, turns, record, fields)
     print(table(list(rows.values())).text())
 
 

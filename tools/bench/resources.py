@@ -4,11 +4,13 @@ Read from /proc (Linux), GPU memory from nvidia-smi. A trend is a Theil-Sen line
 all pairs of samples: a peak now and then (an evaluation, a checkpoint) does not bend it.
 """
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -59,6 +61,31 @@ def process_tree(pid: int) -> list[int]:
         for task in Path(f"/proc/{found[-1]}/task").glob("*/children"):
             waiting += map(int, _read(task).split())
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A program that has ended: its exit status, seconds by the clock and of computing, and the most resident memory that it and
+    its processes had together at a time, files that they map among it."""
+
+    status: int
+    clock_s: float
+    computing_s: float
+    peak_bytes: int
+
+
+def run_to_end(
+    command: Sequence[str], stdout: int | IO[Any], stderr: IO[Any] | None = None, every_s: float = 0.1
+) -> Ended:
+    """Run a program to its end, and look at its memory every so many seconds."""
+    begun, peak = time.perf_counter(), 0
+    process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        peak = max(peak, sum(resident_bytes("VmHWM", pid) for pid in process_tree(process.pid)))
+        time.sleep(every_s)
+    process.returncode = os.waitstatus_to_exitcode(ended[1])
+    computing_s = ended[2].ru_utime + ended[2].ru_stime
+    return Ended(process.returncode, time.perf_counter() - begun, computing_s, peak)
 
 
 def held_by(pids: Sequence[int]) -> dict[str, float]:

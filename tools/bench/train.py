@@ -29,14 +29,13 @@ import torch
 
 from bench.apart import Apart
 from bench.contestants import Entry, Pair, build
-from bench.material import draw_videos
+from bench.material import drawn_manifest
 from bench.rows import Row, line, table, with_ratios
 from bench.suites import BASELINES, ENGINE
 from bench.turns import Turns
 from engine.config import Config
 from engine.data.config import ProceduralConfig
 from engine.data.decoders import default_threads
-from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.procedural import write_procedural_dataset
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored
@@ -80,7 +79,6 @@ def run(arguments: argparse.Namespace) -> None:
         fields |= {"drawn": arguments.manifest is None and arguments.config is None, "device_type": device.type}
         record = None if arguments.no_record else GrowingRecord("train")
         precisions: dict[Entry, str | None] = {}
-        rows: dict[Entry, Row] = {}
         with Turns[Apart, Pair](close=Apart.close) as turns:
             for index, entry in enumerate(entries):
                 own = entry_config(tree, entry, Path(folder) / str(index), device)
@@ -88,17 +86,29 @@ def run(arguments: argparse.Namespace) -> None:
                 precisions[entry] = turns.enter(str(entry), start, lambda each: each.call("warm_up", _WARMUP_STEPS))
                 if precisions[entry] is not None:
                     print(f"{entry}: warm after {turns.warmup_s[str(entry)]:.0f} s", flush=True)
+            rows: dict[Entry, Row] = {}
             for name, _ in turns.take(arguments.rounds, lambda each: each.call("turn", steps)):
                 rows = rows_of(turns, precisions, config.train.batch_size)
-                print(line(rows[next(entry for entry in entries if str(entry) == name)]), flush=True)
-                if record is not None:
-                    rounds = max(len(pairs) for pairs in turns.samples.values())
-                    record.write(results=[asdict(row) for row in rows.values()], n=rounds, **fields)
+                show_turn(name, rows, turns, record, fields)
             if arguments.trace is not None and turns.contestants:
                 next(iter(turns.contestants.values())).call("trace", str(arguments.trace.resolve()))
     print(table(list(rows.values())).text())
     if turns.failures:
         raise InputError("; ".join(f"'{name}': {reason}" for name, reason in turns.failures.items()))
+
+
+def show_turn(
+    name: str,
+    rows: Mapping[Entry, Row],
+    turns: Turns[Any, Pair],
+    record: GrowingRecord | None,
+    fields: Mapping[str, Any],
+) -> None:
+    """Print the row of the one that has just had its turn, and keep all rows so far."""
+    print(line(next(row for entry, row in rows.items() if str(entry) == name)), flush=True)
+    if record is not None:
+        rounds = max(len(pairs) for pairs in turns.samples.values())
+        record.write(results=[asdict(row) for row in rows.values()], n=rounds, **fields)
 
 
 def rows_of(turns: Turns[Any, Pair], precisions: Mapping[Entry, str | None], batch_size: int) -> dict[Entry, Row]:
@@ -186,9 +196,7 @@ def drawn_videos(tree: dict[str, Any], folder: Path, *, motion: bool = False) ->
         few = parse(ProceduralConfig, {**tree["procedural"], "folder": str(folder / "drawn"), "videos_per_class": 4})
         raw = write_procedural_dataset(few)
     else:
-        draw_videos(folder / "raw", np.random.default_rng(0))
-        raw = folder / "raw.parquet"
-        index_folder(folder / "raw", raw)
+        raw = drawn_manifest(folder, np.random.default_rng(0))
     report = ingest(
         Manifest.load(raw), folder / "store", StoreSettings(short_side=clip.short_side), WorkSettings(motion=motion)
     )

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.material import check_counts, draw_videos
+from bench.material import check_counts, drawn_manifest
 from bench.turns import Turns
 from engine.data.batch import ClipFormat, SnippetRequest, Video
-from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
@@ -96,9 +95,6 @@ def by_seeks(videos: Videos, clip: ClipFormat, grid: WindowGrid, together: int) 
 
 
 def _videos(arguments: argparse.Namespace, folder: Path) -> Videos:
-    if arguments.manifest is None:
-        draw_videos(folder / "raw", np.random.default_rng(arguments.seed))
-        index_folder(folder / "raw", folder / "raw.parquet")
-    manifest = Manifest.load(arguments.manifest or folder / "raw.parquet")
+    manifest = Manifest.load(arguments.manifest or drawn_manifest(folder, np.random.default_rng(arguments.seed)))
     rows = np.random.default_rng(arguments.seed).permutation(len(manifest))[: arguments.num_videos]
     return timed_videos(manifest, sorted(rows.tolist()))

@@ -13,7 +13,7 @@ from engine.data.footage import digest
 from engine.distributed import broadcast_from_main
 from engine.errors import InputError
 from engine.results import pictures
-from engine.results.accuracy import SetResult
+from engine.results.accuracy import BESIDE_CONTROL, beside_control
 from engine.results.figures import NEUTRAL, OTHER, Bar, save_figure
 from engine.results.record import FILE, Results, read_results, replacing
 from engine.results.table import Table
@@ -28,8 +28,6 @@ from engine.tasks.zero_shot.measuring import NEWEST, evaluate_set, inference
 from engine.tasks.zero_shot.rehearsal import NO_TEST, NOTHING_HELD_OUT
 from engine.tasks.zero_shot.sets import Sets
 from engine.telemetry import Telemetry, duration, escaped
-
-_NUMBERS = ("mean-class", "control", "chance", "top-1", "largest class")  # of the closing table
 
 
 @dataclass(frozen=True)
@@ -142,10 +140,9 @@ def _write(run: Run, sets: Sets, known: Known, results: Results) -> Report | Non
         for test, result in zip(sets.tests, results.tests.values(), strict=True):
             write_set(run.folder, result, test.data)
         page = _look(run, sets, known, results) if run.config.log.report and sets.tests else None
-        sets = [(escaped(name), test) for name, test in results.tests.items()]
-        sets += [("seen", results.seen)] if results.seen is not None else []
-        metrics = {f"final/{name}_mean_class": each.all_classes.mean_class for name, each in sets}
-        metrics |= {f"final/{name}_top1": each.all_classes.top1 for name, each in sets}
+        found = [(escaped(name), test.all_classes) for name, test in results.tests.items()]
+        found += [("seen", results.seen.all_classes)] if results.seen is not None else []
+        metrics = {f"final/{name}_{of}": getattr(whole, of) for of in ("mean_class", "top1") for name, whole in found}
         with board_writer(run.folder) as writer:
             show_results(list(results.tests.values()), page.findings if page else (), writer, run.step)
             show_settings(_flat(to_tree(run.config)), metrics, writer)
@@ -202,11 +199,11 @@ def _tell(outcome: Outcome, beside: Results | None) -> None:
     results, page = outcome.results, outcome.folder / "report.html"
     rows = []
     if results.seen is not None:
-        rows.append(["seen classes, new videos", *_numbers(results.seen, beside.seen if beside else None)])
+        rows.append(["seen classes, new videos", *beside_control(results.seen, beside.seen if beside else None)])
     for name, result in results.tests.items():
         what = f"{name}: {told}" if (told := not_unseen(result)) else f"UNSEEN classes ({name})"
-        rows.append([what, *_numbers(result, beside.tests.get(name) if beside else None)])
-    print("\n" + Table(["accuracy", "classes", "videos", *_NUMBERS], rows).text())
+        rows.append([what, *beside_control(result, beside.tests.get(name) if beside else None)])
+    print("\n" + Table(["accuracy", *BESIDE_CONTROL], rows).text())
     if beside is not None:
         print("control: the same network trained towards random class vectors, which say nothing of an unseen class")
     for result in filter(None, (results.seen, *results.tests.values())):
@@ -227,14 +224,6 @@ def _tell(outcome: Outcome, beside: Results | None) -> None:
         ["your own video", f'python tools/predict.py VIDEO --model {folder} --classes "one, another"'],
     ]
     print("\n" + Table(["what", "where"], rows).text(), flush=True)
-
-
-def _numbers(result: SetResult, control: SetResult | None) -> list[object]:
-    """In the order of `_NUMBERS`, after the numbers of classes and videos."""
-    whole = result.all_classes
-    beside = f"{control.all_classes.mean_class:.3f}" if control else "-"
-    sizes = [whole.num_classes, whole.num_videos]
-    return [*sizes, whole.mean_class, beside, whole.chance_top1, whole.top1, whole.largest_class]
 
 
 def _title(results: Results) -> str:
