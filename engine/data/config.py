@@ -169,7 +169,9 @@ class ProceduralConfig:
     folder: str = option("runs/procedural", "where the videos and their manifest go", fixed=False)
     things: list[str] = option([], "names of the things; empty: the default set")
     movements: list[str] = option([], "names of the movements; empty: the default set")
-    videos_per_class: int = option(24, "videos of a training class; an unseen class has half as many, or unseen_videos", minimum=1)
+    videos_per_class: int = option(
+        24, "videos of a training class; an unseen class has half as many, or unseen_videos", minimum=1
+    )
     unseen_videos: int = option(
         0, "videos of an unseen class; 0: half as many as of a training class", minimum=0, needs="scene=varied"
     )

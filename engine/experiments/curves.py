@@ -38,7 +38,7 @@ _STEPS = (
 def figure4_points(setup: Setup) -> list[Point]:
     """End to end and frozen: all classes with a share of their videos, and some classes with all of theirs (Sec. 5.2).
 
-    Where there are pictures, also features that were pretrained on them and then frozen.
+    Where there are pictures, and no `frozen_weights`, also features that were pretrained on them and then frozen.
     """
     points = []
     for split in setup.splits:
@@ -56,7 +56,7 @@ def figure4_points(setup: Setup) -> list[Point]:
                 points.append(Point(f"{method}, fewer classes", count, split, draw, cell, training))
             whole = next(p for p in points if p.split == split and p.curve == f"{method}, fewer videos" and p.x == 1)
             points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=whole.classes))
-        if setup.has_images:
+        if setup.has_images and setup.frozen_weights is None:
             points += _share_points(setup, "frozen pretrained", split, FROZEN_PRETRAINED, shares)
     return points
 
