@@ -95,19 +95,20 @@ def _report(name: str, setup: Setup, points: list[Point], out: Path) -> Report |
     report = dataclasses.replace(report, notes=[*unequal_tests(measured), *report.notes])
     written = write_report(report, out, name)
     print("\n".join(["", report.title, *unequal_tests(measured)]))
-    for table in report.tables:
+    for table in report.shown:
         print("\n" + table.text())
     print(f"\nwritten: {', '.join(map(str, written))}", flush=True)
     return report
 
 
 def _record(name: str, setup: Setup, report: Report) -> None:
-    """Keep every single value, and in which keys the configs differ from the defaults."""
+    """Keep every single value, what was found, and in which keys the configs differ from the defaults."""
     configs = {method.name: method.config for method in setup.methods} if name == "methods" else {"": setup.base}
     changed = {method: _public(differences(config)) for method, config in configs.items()}
     path = append_record(
         "experiments", experiment=name, splits=list(setup.splits), n=len(report.values.rows), configs=changed,
         header=list(report.values.header), rows=[list(row) for row in report.values.rows],
+        findings=[dataclasses.asdict(finding) for finding in report.findings],
     )  # fmt: skip
     print(f"recorded in {Path(os.path.relpath(path))}")
 

@@ -9,7 +9,7 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.experiments import claims
 from engine.experiments.cells import Cell
-from engine.experiments.claims import FROZEN_PRETRAINED, Finding, claims_table
+from engine.experiments.claims import FROZEN_PRETRAINED, Finding
 from engine.experiments.results import Measured, Point, by_x, chance, control, largest_class, mean_over_splits
 from engine.experiments.setup import (
     ClassPool,
@@ -230,8 +230,7 @@ def _report(
                              str(mean_over_splits(group, "top1")), largest_class(group)])  # fmt: skip
     header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", "mean-class", "chance",
               "control", "top-1", "largest class"]  # fmt: skip
-    tables = [Table(header, rows), claims_table(findings)]
-    return Report(title, notes, tables, single_values(measured), figure)
+    return Report(title, notes, [Table(header, rows)], single_values(measured), figure, findings)
 
 
 def single_values(measured: Sequence[Measured]) -> Table:

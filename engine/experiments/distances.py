@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.data.sources import load_source, load_tests, load_training_sets
 from engine.errors import InputError
-from engine.experiments.claims import Finding, claims_table
+from engine.experiments.claims import Finding
 from engine.experiments.curves import tests_of
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import Setup, class_pool, for_split, image_source, method_cell, whole_training
@@ -83,7 +83,7 @@ def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     figure = steps_figure(panels, f"mean distance to the {nearest} nearest training classes")
     columns = ["test_set", "curve", "split", "class", "distance", "videos", "accuracy"]
     title = "Accuracy as test classes move away from training (paper Figure 7)"
-    return Report(title, notes, [Table(header, summary), claims_table(findings)], Table(columns, rows), figure)
+    return Report(title, notes, [Table(header, summary)], Table(columns, rows), figure, findings)
 
 
 def _more_gained_far_away(values: Sequence[_ClassValue]) -> dict[int, float]:

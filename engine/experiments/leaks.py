@@ -7,7 +7,7 @@ import numpy as np
 from engine.data.sources import load_tests, load_training_sets
 from engine.errors import InputError
 from engine.experiments.cells import Cell
-from engine.experiments.claims import Finding, claims_table
+from engine.experiments.claims import Finding
 from engine.experiments.curves import single_values, tests_of
 from engine.experiments.results import Measured, Point, chance
 from engine.experiments.setup import (
@@ -75,9 +75,9 @@ def leak_report(setup: Setup, measured: Sequence[Measured]) -> Report:
         "the splits."
     ]
     header = ["test set", "test classes", "training", "splits", "mean-class"]
-    tables = [Table(header, rows), claims_table(findings)]
     figure = bars_figure(panels, "Overlapping classes left out and left in")
-    return Report("What overlapping classes give (paper Sec. 3.3)", notes, tables, single_values(measured), figure)
+    title = "What overlapping classes give (paper Sec. 3.3)"
+    return Report(title, notes, [Table(header, rows)], single_values(measured), figure, findings)
 
 
 def _accuracies(
