@@ -11,7 +11,7 @@ A comment above a table names its record, by file and time, and where a record h
     <!-- record: experiments 2026-11-28T22:30:00 experiment=fig4 part=claims -->
     <!-- record: untrained 2026-11-28T11:15:32 part=splits -->
 
-The table under it is replaced, whatever it has been. Tables of bench_throughput.py are printed by its --markdown.
+The table under it is replaced, whatever it has been.
 """
 
 import argparse
@@ -21,10 +21,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.publish import table_of
+
 from engine.atomic_file import atomic_write
 from engine.command_line import Parser
 from engine.errors import InputError, run_command
 from engine.experiments.claims import Finding, claims_table
+from engine.experiments.few_labels import show
 from engine.json_lines import read_json_lines
 from engine.records import RECORDS
 from engine.results.spread import Difference, difference, mean_of, mean_over_splits
@@ -33,6 +36,16 @@ from engine.results.table import Table
 Record = Mapping[str, Any]
 Options = Mapping[str, str]  # of a marker
 
+_BENCHMARKS = (
+    "compute",
+    "train",
+    "kernels",
+    "accuracy",
+    "roofline",
+    "manifest",
+    "decode",
+    "windows",
+)  # rows or percentiles
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.*\n)*)")
 
@@ -79,7 +92,8 @@ def remade(text: str, records: Path, page: Path) -> tuple[str, int]:
         options = dict(word.split("=", 1) for word in words.split())
         try:
             record = find_record(records, name, time, options)
-            return marker + make(name)(record, options).markdown() + "\n"
+            made = make(name)(record, options)
+            return marker + Table(made.header, made.rows).markdown() + "\n"
         except (InputError, KeyError, ValueError) as error:
             raise InputError(f"{page}: table of record '{name} {time}{words}': {error}") from error
 
@@ -105,8 +119,19 @@ def find_record(folder: Path, name: str, time: str, options: Options) -> Record:
 def make(name: str) -> Callable[[Record, Options], Table]:
     """What makes the table of a record of that name; runs side by side are recorded under names of their own."""
     return {
-        "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row
+        "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row,
+        "pretraining_worth": few_labels, **dict.fromkeys(_BENCHMARKS, benchmark),
     }.get(name, runs)  # fmt: skip
+
+
+def benchmark(record: Record, options: Options) -> Table:
+    """Of tools/bench_throughput.py, as it printed it."""
+    return table_of(dict(record))
+
+
+def few_labels(record: Record, options: Options) -> Table:
+    """Of tools/pretraining_worth.py: a row for each use, number of labels and encoder."""
+    return show(record["accuracy"])
 
 
 def _spread(row: Record, name: str) -> str:
