@@ -141,7 +141,7 @@ def _setup(arguments: argparse.Namespace) -> Setup:
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in defaults.items()}
     for name in ("train_classes", "test_classes"):
         lists[name] = tuple(read_classes(text) for text in getattr(arguments, name))
-    lists |= {"frozen_weights": arguments.frozen_weights, "cluster_images": arguments.cluster_images}
+    lists |= {name: getattr(arguments, name) for name in ("without_frozen", "frozen_weights", "cluster_images")}
     setup = Setup(
         base, tuple(dict.fromkeys(arguments.splits)), arguments.images, reference=reference, methods=methods, **lists
     )

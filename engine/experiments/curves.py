@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from engine.config import Config
+from engine.data.class_splits import draw_classes
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.results import Measured, Point, chance, largest_class, mean_over_splits
@@ -36,21 +37,22 @@ _STEPS = (
 def figure4_points(setup: Setup) -> list[Point]:
     """End to end and frozen: all classes with a share of their videos, and some classes with all of theirs (Sec. 5.2)."""
     points = []
-    for split in setup.splits:
+    pools = {split: class_pool(for_split(setup, split)) for split in setup.splits}
+    every = round(np.mean([len(pool.names) for pool in pools.values()]))  # overlap may leave a split more than another
+    for split, pool in pools.items():
         config = for_split(setup, split)
-        pool = class_pool(config)
         shares = _shares(setup, config, pool)
         some = {
             (count, draw): only_classes(config, pool, draw_classes(pool.names, count, (split, draw)))
             for count in setup.class_counts if count < len(pool.names) for draw in range(setup.draws)
         }  # fmt: skip
-        for method in ("end to end", "frozen"):
+        for method in ("end to end",) if setup.without_frozen else ("end to end", "frozen"):
             points += _share_points(setup, method, split, f"{method}, fewer videos", shares)
             for (count, draw), training in some.items():
                 cell = method_cell(setup, method, split, training.sources, f"{count}classes-draw{draw}")
                 points.append(Point(f"{method}, fewer classes", count, split, draw, cell, training))
             whole = next(p for p in points if p.split == split and p.curve == f"{method}, fewer videos" and p.x == 1)
-            points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=whole.classes))
+            points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=every))
     return points
 
 
@@ -72,13 +74,6 @@ def _share_points(
         yield Point(curve, share, split, draw, cell, training)
 
 
-def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list[str]:
-    """`count` of the names at random; of one key fewer are part of more."""
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    order = generator.permutation(len(names))
-    return sorted(sorted(names)[index] for index in order[:count])
-
-
 def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Two families of curves over the number of training videos."""
     styles = {
@@ -89,9 +84,9 @@ def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     for test in tests_of(measured):
         lines = []
         for curve, (color, style) in styles.items():
-            groups = _by_x(measured, test, curve)
-            marks = [f"{x:g}" for x in groups] if "classes" in curve else None
-            lines.append(_line(curve, groups, color, style, by_videos=True, marks=marks))
+            if groups := _by_x(measured, test, curve):
+                marks = [f"{x:g}" for x in groups] if "classes" in curve else None
+                lines.append(_line(curve, groups, color, style, by_videos=True, marks=marks))
         panels.append(Panel(test, "training videos", lines, chance(measured, test), log=True))
     figure = lines_figure(panels, "Fewer videos or fewer classes (numbers at the blue points: classes)")
     return _report("Number of training videos and classes (paper Figure 4)", measured, figure, [_STEPS])

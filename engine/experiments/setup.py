@@ -44,7 +44,8 @@ class Setup:
     """What an experiment is made with.
 
     base: the config of end-to-end training; splits: seeds of its class splits (or of the run, where it has none).
-    images: manifest of pictures to pretrain on, or None. frozen_weights: of the frozen method alone, as `model.weights`.
+    images: manifest of pictures to pretrain on, or None. without_frozen: Figure 4 end to end alone. frozen_weights: of the
+    frozen method alone, as `model.weights`.
     draws: random subsets of each kind. cluster_images: the classes of the pictures are among those cut into clusters.
     shares: of the training videos; class_counts: training classes; clusters: into which the training classes are cut;
     cluster_classes: training classes of a run within a cluster. train_classes, test_classes: lists for Figures 2 and 3 in
@@ -54,6 +55,7 @@ class Setup:
     base: Config
     splits: tuple[int, ...] = (0, 1, 2)
     images: str | None = None
+    without_frozen: bool = False
     frozen_weights: str | None = None
     cluster_images: bool = False
     draws: int = 1

@@ -55,15 +55,22 @@ class Difference:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def difference(pairs: Sequence[tuple[float, float]]) -> Difference:
-    """Of the first of each pair less the second; at least one pair, each measured on the same classes and videos."""
+def reach(mean: Mean) -> float | None:
+    """How far the 95 % interval of a mean reaches to either side (Student's t); None of one value."""
     from scipy.stats import t
 
+    return mean.error * float(t.ppf(0.975, mean.count - 1)) if mean.count > 1 else None
+
+
+def difference(pairs: Sequence[tuple[float, float]]) -> Difference:
+    """Of the first of each pair less the second; at least one pair, each measured on the same classes and videos."""
     mean = mean_of([one - other for one, other in pairs])
-    if mean.count < 2:
-        return Difference(mean.value, None, None)
-    reach = mean.error * float(t.ppf(0.975, mean.count - 1))
-    return Difference(mean.value, mean.value - reach, mean.value + reach)
+    far = reach(mean)
+    return (
+        Difference(mean.value, None, None)
+        if far is None
+        else Difference(mean.value, mean.value - far, mean.value + far)
+    )
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
