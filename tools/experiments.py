@@ -146,7 +146,8 @@ def _setup(arguments: argparse.Namespace) -> Setup:
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in defaults.items()}
     for name in ("train_classes", "test_classes"):
         lists[name] = tuple(read_classes(text) for text in getattr(arguments, name))
-    lists |= {"frozen_weights": arguments.frozen_weights, "cluster_images": arguments.cluster_images}
+    lists |= {name: getattr(arguments, name) for name in ("frozen_weights", "cluster_images")}
+    lists["without"] = tuple(arguments.without)
     setup = Setup(
         base, tuple(dict.fromkeys(arguments.splits)), arguments.images, reference=reference, methods=methods, **lists
     )
@@ -154,7 +155,7 @@ def _setup(arguments: argparse.Namespace) -> Setup:
         Manifest.load(Path(setup.images))  # a wrong one would fail every cell that pretrains
     if min(setup.splits) < 0:
         raise InputError(f"--splits has {min(setup.splits)}: they are seeds, from 0 upwards")
-    if setup.cluster_images and not setup.has_images:
+    if setup.cluster_images and not setup.uses("pretrained"):
         raise InputError("--cluster-images needs pictures: name their manifest with --images")
     if arguments.rate is not None and arguments.rate <= 0:
         raise InputError(f"--rate is {arguments.rate:g}: snippets a second are more than 0")

@@ -86,12 +86,26 @@ def fit_head(about: str) -> argparse.Namespace:
         help="the run whose features these are: its own layer is a head too (trained), its words are taken")  # fmt: skip
     add("--always-seen", type=Path, metavar="FILE",
         help="classes of MANIFEST that every split sees, one name a line; the others are split")  # fmt: skip
+    add("--joined", nargs=2, action="append", default=[], metavar=("FEATURES", "MANIFEST"),
+        help="further videos whose classes are split with those of MANIFEST; repeat it for several")  # fmt: skip
     add("--also", nargs=2, action="append", default=[], metavar=("FEATURES", "MANIFEST"),
         help="further videos whose classes are seen; repeat it for several")  # fmt: skip
-    add("--tau", type=float, default=OverlapConfig.tau, metavar="D",
-        help="with --also: distance up to which a seen class overlaps with an unseen one (default: %(default)s)")  # fmt: skip
+    add("--tau", type=float, metavar="D",
+        help="leave out seen classes that overlap with an unseen one: no further, or sharing words (default: with --also or "
+        f"--joined {OverlapConfig.tau}, else none is)")  # fmt: skip
+    add("--class-counts", type=int, nargs="+", default=[], metavar="N",
+        help="measure with so many of the seen classes, drawn at random, fewer part of more (default: with all)")  # fmt: skip
+    add("--apart", type=Path, metavar="FILE", help="classes, one name a line, told apart from the others as well")
+    add("--figure", type=Path, metavar="FILE", help="with --class-counts: write the curves with their bands, a PNG")
     add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")
     arguments = _at_least_one(parser, parser.parse_args(), "num_train", "splits")
+    if min(arguments.class_counts, default=1) < 1:
+        parser.error("--class-counts are at least 1")
+    arguments.class_counts = sorted(set(arguments.class_counts))
+    if arguments.figure and not arguments.class_counts:
+        parser.error("--figure shows accuracy over --class-counts, and none are given")
+    if arguments.tau is None and (arguments.also or arguments.joined):
+        arguments.tau = OverlapConfig.tau
     if arguments.run and arguments.definitions:
         parser.error("--definitions does not go with --run: a run's words are those it was trained with")
     return arguments

@@ -22,14 +22,19 @@ Action2Vec, TARN and URL are published systems, here in sizes for a CPU; what of
 three with objects take features of `--model installed` alone. Classes and videos of MANIFEST that a run was trained on are named.
 
 --also FEATURES MANIFEST, repeated for several: further videos, features of the same kind, whose classes are seen in every
-split; --always-seen FILE: so are those classes of MANIFEST. Then every seen class, wherever it is from, is left out of a split
-in which it overlaps with an unseen one: no further than --tau in its words, or one name ends in the other's last word or is
-made of its words.
+split; --always-seen FILE: so are those classes of MANIFEST; those of --joined FEATURES MANIFEST are split with its own, one
+name one class. With --tau every seen class, wherever it is from, is left out of a split in which it overlaps with an unseen
+one: no further than that in its words, or one name ends in the other's last word or is made of its words.
+
+--class-counts 5 10 20: accuracy over the number of seen classes, on the same unseen ones. Of those that a split has left,
+wherever they are from, so many are drawn at random, fewer a part of more. --figure FILE shows it.
 
 Class vectors are those of the installed sentence encoder, of names or of --definitions, or those of RUN. Each head is also
 fitted with random class vectors, the control: it must be at chance. Mean and standard deviation over the splits; the
-difference is that of mean-class accuracy to the first head in the same split, with its 95 % interval over splits (too
-narrow, for splits share classes and videos). Largest class: what naming every video by the largest of the classes would give.
+difference is that of mean-class accuracy to the first head in the same split, with its 95 % interval (Student's t over
+splits; too narrow, for splits share classes and videos). Largest class: what naming every video by the largest of the classes
+would give. --apart FILE: also on the videos of the unseen classes that it names and on those of the others, each still named
+among all unseen ones.
 
 The features may come from weights that have seen classes of the data set (docs/pretrained.md); then this is no result under
 the paper's protocol.
@@ -43,10 +48,12 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = run_command(feature_options.fit_head, __doc__)
 
 import argparse
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -59,15 +66,20 @@ from engine.features.cache import FeatureCache, Stamp
 from engine.features.encoder import encoder_of
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.sequences import Sequences
-from engine.heads.splits import TRAINED, LabelledFeatures, Measured, measure, summarise
+from engine.heads.splits import TRAINED, WORDS, LabelledFeatures, Measured, measure, summarise
 from engine.models.weights import INSTALLED
 from engine.records import GrowingRecord
-from engine.results.spread import Difference
+from engine.results.figures import save_figure, series_colors
+from engine.results.plots import Line, Panel, lines_figure
+from engine.results.spread import Difference, mean_of, reach
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import read_class_names
 from engine.tasks.zero_shot.known import Known
 from engine.tasks.zero_shot.trained import load_for_inference
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _CPU = torch.device("cpu")
 
@@ -89,18 +101,36 @@ def main(arguments: argparse.Namespace) -> None:
         words = replace(words, text="definition", definitions=arguments.definitions)
     record = GrowingRecord("heads") if arguments.record else None
     about = {"model": stamp.model, "windows": str(stamp.grid), "videos": len(data.label), "classes": len(data.classes)}
-    about |= {"also_videos": [len(each.label) for each in also], "tau": arguments.tau} if also else {}
+    about |= {"also_videos": [len(each.label) for each in also]} if also else {}
+    about |= {"tau": arguments.tau, "class_counts": arguments.class_counts}
     about |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
     found: list[Measured] = []
-    for each in measure(data, splits, heads, words, also, arguments.tau, run.model if run else None):
-        found.append(each)
-        done, rest = divmod(len(found), 2 * len(heads))
-        if not rest:
-            print(f"{done} of {len(splits)} splits", file=sys.stderr)
-            table = list(summarise(found, heads[0]))
-            if record:  # of the splits so far: what was measured stays
-                record.write(n=done, accuracy=table, measured=[asdict(one) for one in found], **about)
+    model, apart = run.model if run else None, kinds(arguments.apart, data.classes)
+    every = measure(data, splits, heads, words, also, arguments.tau, model, arguments.class_counts, apart)
+    for done, (_, of_split) in enumerate(itertools.groupby(every, lambda each: each.split), 1):
+        found += of_split
+        print(f"{done} of {len(splits)} splits", file=sys.stderr)
+        table = list(summarise(found, heads[0]))
+        if record:  # of the splits so far: what was measured stays
+            record.write(n=done, accuracy=table, measured=[asdict(one) for one in found], **about)
     print("\n" + show(table, heads[0]).text())
+    if arguments.figure:
+        save_figure(curves(found), arguments.figure)
+        print(f"\nwritten: {arguments.figure}")
+
+
+def kinds(file: Path | None, classes: Sequence[str]) -> dict[str, set[str]]:
+    """The classes that a file names, and those that it does not.
+
+    Raises:
+        InputError: it names one that is not there.
+    """
+    if file is None:
+        return {}
+    named = set(read_class_names(file))
+    if unknown := sorted(named - set(classes)):
+        raise InputError(f"--apart '{file}': no class is called '{unknown[0]}'")
+    return {file.stem: named, f"not {file.stem}": set(classes) - named}
 
 
 def chosen_heads(asked: Sequence[str], model: str, of_run: bool = False) -> list[str]:
@@ -142,6 +172,8 @@ def further(
     Raises:
         InputError: a class that is not there, or features of another kind.
     """
+    for folder, file in arguments.joined:
+        data = data.joined(_alike("--joined", folder, file, stamp))
     also = []
     if arguments.always_seen:
         fixed = read_class_names(arguments.always_seen)
@@ -151,25 +183,50 @@ def further(
             )
         also.append(data.only(fixed))
         data = data.only([name for name in data.classes if name not in fixed])
-    for folder, file in arguments.also:
-        other, its_stamp = read(Path(folder), Path(file))
-        if its_stamp.digest != stamp.digest:
-            raise InputError(f"--also '{folder}': features {stamp.difference(its_stamp)}: extract both with one model")
-        also.append(other)
+    also += [_alike("--also", folder, file, stamp) for folder, file in arguments.also]
     return data, also
+
+
+def _alike(option: str, folder: str, file: str, stamp: Stamp) -> LabelledFeatures:
+    other, its_stamp = read(Path(folder), Path(file))
+    if its_stamp.digest != stamp.digest:
+        raise InputError(f"{option} '{folder}': features {stamp.difference(its_stamp)}: extract both with one model")
+    return other
 
 
 def show(rows: Sequence[Mapping[str, object]], baseline: str) -> Table:
     """The rows of `summarise`, for people."""
     shown = [
-        [row["head"], row["words"], f"{row['mean_class']:.3f} ± {row['mean_class_sd']:.3f}",
+        [row["head"], row["words"], row["of"], f"{row['mean_class']:.3f} ± {row['mean_class_sd']:.3f}",
          str(Difference(row["difference"], row["difference_low"], row["difference_high"])), row["chance"],
          f"{row['top1']:.3f} ± {row['top1_sd']:.3f}", row["largest"], row["seen"], row["fit_s"]]
         for row in rows
     ]  # fmt: skip
-    header = ["head", "class vectors", "mean-class", f"less {baseline} (95 %)", "chance", "top-1", "largest class", "seen",
-              "seconds to fit"]  # fmt: skip
+    header = ["head", "class vectors", "unseen", "mean-class", f"less {baseline} (95 %)", "chance", "top-1", "largest class",
+              "seen", "seconds to fit"]  # fmt: skip
     return Table(header, shown, "unseen classes of random splits: mean and standard deviation over splits")
+
+
+def curves(found: Sequence[Measured]) -> "Figure":
+    """Mean-class accuracy over the seen classes: a panel for each kind of unseen classes, a line for each head, another for
+    its control; bands are 95 % intervals."""
+    heads = list(dict.fromkeys(each.head for each in found))
+    colors = dict(zip(heads, series_colors(len(heads)), strict=True))
+    panels = []
+    for of in dict.fromkeys(each.of for each in found):
+        lines = []
+        for words, head in dict.fromkeys((each.words, each.head) for each in found):
+            at: dict[int, list[float]] = {}
+            for each in found:
+                if (each.of, each.words, each.head) == (of, words, head):
+                    at.setdefault(each.seen, []).append(each.mean_class)
+            means = {seen: mean_of(values) for seen, values in at.items()}
+            values, reaches = [mean.value for mean in means.values()], [reach(mean) or 0.0 for mean in means.values()]
+            label, style = (head, "-") if words == WORDS else (f"{head}, {words}", ":")
+            lines.append(Line(label, list(means), values, reaches, colors[head], style, band=True))
+        chance = next(each.chance for each in found if each.of == of)
+        panels.append(Panel(f"{of} of the unseen classes", "seen classes", lines, chance, log=True))
+    return lines_figure(panels, "Unseen classes over the number of seen ones")
 
 
 if __name__ == "__main__":

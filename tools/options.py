@@ -193,6 +193,8 @@ def experiments(about: str) -> argparse.Namespace:
     add("--clusters", type=int, nargs="+", help="numbers of clusters (default: 1 2 3 6)")
     add("--cluster-classes", type=int, help="training classes from a cluster (default: 6; paper: 50)")
     add("--cluster-images", action="store_true", help="fig5: classes of --images are among those cut into clusters")
+    add("--without", nargs="+", default=[], choices=("frozen", "frozen pretrained", "pretrained", "joint"), metavar="METHOD",
+        help="methods to leave out: frozen, 'frozen pretrained', pretrained, joint")  # fmt: skip
     add("--frozen-weights", metavar="WEIGHTS",
         help="features of the frozen method, as model.weights: kinetics400 for the paper's baseline")  # fmt: skip
     add(

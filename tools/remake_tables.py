@@ -10,6 +10,7 @@ A comment above a table names its record, by file and time, and where a record h
     <!-- record: experiments 2026-11-25T11:56:30 experiment=fig4 -->
     <!-- record: experiments 2026-11-28T22:30:00 experiment=fig4 part=claims -->
     <!-- record: untrained 2026-11-28T11:15:32 part=splits -->
+    <!-- record: heads 2026-11-28T21:30:00 of=not_gym -->
 
 The table under it is replaced, whatever it has been.
 """
@@ -141,32 +142,39 @@ def _spread(row: Record, name: str) -> str:
 
 
 def heads(record: Record, options: Options) -> Table:
-    """Of tools/fit_head.py: a row for each head, beside its control, with the paired difference (Student's t) to it."""
-    rows = record["accuracy"]
-    control = {row["head"]: row for row in rows if row["words"] != "words"}
-    single: dict[str, dict[int, dict[str, float]]] = {}
+    """Of tools/fit_head.py: a row for each head (and number of seen classes), beside its control, with the paired difference
+    (Student's t) to it, and to the first number. `of`: the unseen classes whose videos these are, _ for spaces."""
+    of = options.get("of", "all").replace("_", " ")
+    rows = [row for row in record["accuracy"] if row.get("of", "all") == of]
+    counts = record.get("class_counts") or [None]
+    kept = {(row["head"], row["words"], row.get("count")): row for row in rows}
+    single: dict[tuple[str, str, int | None], dict[int, float]] = {}
     for each in record["measured"]:
-        single.setdefault(each["head"], {}).setdefault(each["split"], {})[each["words"]] = each["mean_class"]
-    shown = [
-        [row["head"], _spread(row, "mean_class"),
-         str(Difference(row["difference"], row["difference_low"], row["difference_high"])) if index else None,
-         _spread(control[row["head"]], "mean_class"),
-         str(difference([(split["words"], split["random words"]) for split in single[row["head"]].values()])),
-         row["chance"], _spread(row, "top1"), row["largest"]]
-        for index, row in enumerate(row for row in rows if row["words"] == "words")
-    ]  # fmt: skip
-    less = f"less {rows[0]['head']} (95 %)"
-    header = [
-        "head",
-        "mean-class",
-        less,
-        "random words",
-        "less random words (95 %)",
-        "chance",
-        "top-1",
-        "largest class",
-    ]
-    return Table(header, shown)
+        if each.get("of", "all") == of:
+            key = each["head"], each["words"], each.get("count")
+            single.setdefault(key, {})[each["split"]] = each["mean_class"]
+
+    def less(one: tuple[str, str, int | None], other: tuple[str, str, int | None]) -> str | None:
+        return (
+            None
+            if one == other
+            else str(difference([(single[one][split], single[other][split]) for split in single[one]]))
+        )
+
+    baseline, shown = rows[0]["head"], []
+    for (head, words, count), row in kept.items():
+        if words == "words":
+            control, mine = (head, "random words", count), (head, words, count)
+            gap = Difference(row["difference"], row["difference_low"], row["difference_high"])
+            shown.append(
+                [head, count, _spread(row, "mean_class"), str(gap) if head != baseline else None,
+                 less(mine, (head, words, counts[0])), _spread(kept[control], "mean_class"), less(mine, control),
+                 row["chance"], _spread(row, "top1"), row["largest"]]
+            )  # fmt: skip
+    header = ["head", "seen classes", "mean-class", f"less {baseline} (95 %)", f"less {counts[0]} seen (95 %)", "random words",
+              "less random words (95 %)", "chance", "top-1", "largest class"]  # fmt: skip
+    columns = [place for place in range(len(header)) if place not in ((1, 4) if counts == [None] else ())]
+    return Table([header[place] for place in columns], [[row[place] for place in columns] for row in shown])
 
 
 def untrained(record: Record, options: Options) -> Table:

@@ -31,6 +31,13 @@ def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, 
     }
 
 
+def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list[str]:
+    """`count` of the names at random; of one key fewer are part of more."""
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    order = generator.permutation(len(names))
+    return sorted(sorted(names)[index] for index in order[:count])
+
+
 @functools.cache
 def published_tests() -> dict[str, tuple[str, ...]]:
     """The test classes of each split, as their data set spells them."""

@@ -71,7 +71,7 @@ def comparison_points(setup: Setup) -> list[Point]:
     points = []
     for split in setup.splits:
         for method, curve in _METHODS:
-            if not setup.has_images and method in ("pretrained", "joint"):
+            if not setup.uses(method):
                 continue
             cell = method_cell(setup, method, split)
             points.append(Point(curve, 0, split, 0, cell, whole_training(cell.config, class_pool(cell.config))))
@@ -128,7 +128,7 @@ def table3_points(setup: Setup) -> list[Point]:
     for split in setup.splits:
         pool = class_pool(for_split(setup, split))
         for curve, method, is_multi in _ROWS:
-            if not setup.has_images and method in ("pretrained", "joint"):
+            if not setup.uses(method):
                 continue
             cell = method_cell(setup, method, split)
             own = class_pool(cell.config) if method == "joint" else pool

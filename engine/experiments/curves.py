@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from engine.config import Config
+from engine.data.class_splits import draw_classes
 from engine.errors import InputError
 from engine.experiments import claims
 from engine.experiments.cells import Cell
@@ -41,22 +42,23 @@ def figure4_points(setup: Setup) -> list[Point]:
     Where there are pictures, and no `frozen_weights`, also features that were pretrained on them and then frozen.
     """
     points = []
-    for split in setup.splits:
+    pools = {split: class_pool(for_split(setup, split)) for split in setup.splits}
+    every = round(np.mean([len(pool.names) for pool in pools.values()]))  # overlap may leave a split more than another
+    for split, pool in pools.items():
         config = for_split(setup, split)
-        pool = class_pool(config)
         shares = _shares(setup, config, pool)
         some = {
             (count, draw): only_classes(config, pool, draw_classes(pool.names, count, (split, draw)))
             for count in setup.class_counts if count < len(pool.names) for draw in range(setup.draws)
         }  # fmt: skip
-        for method in ("end to end", "frozen"):
+        for method in filter(setup.uses, ("end to end", "frozen")):
             points += _share_points(setup, method, split, f"{method}, fewer videos", shares)
             for (count, draw), training in some.items():
                 cell = method_cell(setup, method, split, training.sources, f"{count}classes-draw{draw}")
                 points.append(Point(f"{method}, fewer classes", count, split, draw, cell, training))
             whole = next(p for p in points if p.split == split and p.curve == f"{method}, fewer videos" and p.x == 1)
-            points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=whole.classes))
-        if setup.has_images and setup.frozen_weights is None:
+            points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=every))
+        if setup.uses("frozen pretrained") and setup.frozen_weights is None:
             points += _share_points(setup, "frozen pretrained", split, FROZEN_PRETRAINED, shares)
     return points
 
@@ -77,13 +79,6 @@ def _share_points(
         label = "" if share == 1 else f"{share:g}videos-draw{draw}"
         cell = method_cell(setup, method, split, training.sources, label)
         yield Point(curve, share, split, draw, cell, training)
-
-
-def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list[str]:
-    """`count` of the names at random; of one key fewer are part of more."""
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    order = generator.permutation(len(names))
-    return sorted(sorted(names)[index] for index in order[:count])
 
 
 def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:

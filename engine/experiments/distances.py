@@ -31,7 +31,7 @@ def figure7_points(setup: Setup) -> list[Point]:
     for split in setup.splits:
         pool = class_pool(for_split(setup, split))
         for method, curve in _METHODS:
-            if method != "pretrained" or setup.has_images:
+            if setup.uses(method):
                 cell = method_cell(setup, method, split)
                 points.append(Point(curve, 0, split, 0, cell, whole_training(cell.config, pool)))
     return points
@@ -132,7 +132,7 @@ def class_sets(setup: Setup) -> tuple[list[NamedClasses], list[NamedClasses]]:
         return list(setup.train_classes), list(setup.test_classes)
     config = for_split(setup, setup.splits[0])
     training = [(data.name, data.classes) for data in load_training_sets(config.data)]
-    if setup.has_images:
+    if setup.uses("pretrained"):
         images = load_source(image_source(setup, setup.splits[0]))
         training.append((images.name, images.classes))
     return training, [(test.name, test.classes) for test in load_tests(config.data.tests)]

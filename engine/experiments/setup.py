@@ -30,6 +30,8 @@ from engine.semantics.overlap import NamedClasses, remove_overlap
 _SHORT = {"end to end": "e2e", "frozen": "frozen", "frozen pretrained": "frozen-pretrained", "pretrained": "pretrained",
           "joint": "joint"}  # fmt: skip
 
+_OF_IMAGES = ("pretrained", "frozen pretrained", "joint")
+
 
 @dataclass(frozen=True)
 class Method:
@@ -47,7 +49,7 @@ class Setup:
 
     base: the config of end-to-end training; splits: seeds of its class splits (or of the run, where it has none), and of
     the videos that it draws. images: manifest of pictures to pretrain on; None: the stills that the config draws, if any.
-    frozen_weights: of the frozen method alone, as `model.weights`.
+    without: methods that are left out. frozen_weights: of the frozen method alone, as `model.weights`.
     draws: random subsets of each kind. cluster_images: the classes of the pictures are among those cut into clusters.
     shares: of the training videos; class_counts: training classes; clusters: into which the training classes are cut;
     cluster_classes: training classes of a run within a cluster. train_classes, test_classes: lists for Figures 2 and 3 in
@@ -57,6 +59,7 @@ class Setup:
     base: Config
     splits: tuple[int, ...] = (0, 1, 2)
     images: str | None = None
+    without: tuple[str, ...] = ()
     frozen_weights: str | None = None
     cluster_images: bool = False
     draws: int = 1
@@ -69,9 +72,10 @@ class Setup:
     reference: str = ""
     methods: tuple[Method, ...] = ()
 
-    @property
-    def has_images(self) -> bool:
-        return self.images is not None or drawn.has_stills(self.base)
+    def uses(self, method: str) -> bool:
+        """Whether a method is asked for, and has the pictures that it needs."""
+        has_images = self.images is not None or drawn.has_stills(self.base)
+        return method not in self.without and (has_images or method not in _OF_IMAGES)
 
 
 @dataclass(frozen=True)

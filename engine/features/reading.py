@@ -1,7 +1,8 @@
 """The windows of many videos, decoded beside the model: every video once, from its first frame to its last.
 
 A video is one thread's from beginning to end, or that of the process which the thread has: processes share no lock, and a file
-that crashes FFmpeg costs its own process. What waits for the model is bounded by windows, not by the length of videos.
+that crashes FFmpeg costs its own process. What waits for the model is bounded by windows, not by the length of videos. A picture
+is a video of one window, which shows nothing else.
 """
 
 import copy
@@ -9,20 +10,22 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from engine.data.batch import ClipFormat, Video
+from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.manifest import Manifest
 from engine.data.process_pool import Lost, Worker
 from engine.data.pyav.decode import compute_alone
 from engine.data.pyav.files import Unusable
-from engine.data.pyav.in_order import InOrderDecoder
+from engine.data.pyav.in_order import InOrderDecoder, Picture, TimedFrame
 from engine.data.pyav.times import Timeline
-from engine.features.windows import Window, WindowCutter, WindowGrid
+from engine.data.stills import StillDecoder
+from engine.features.windows import SECONDS, Window, WindowCutter, WindowGrid
 
 _WAIT_S = 0.1  # between looks at whether the reader was closed
 _LIMIT_S = 3600.0  # of a process for one piece: a file that yields no frame is given up long before
@@ -98,9 +101,10 @@ class PieceMaker:
         self._decoder = self._decoder or InOrderDecoder(self._clip)
         cutter, waiting, end_s = WindowCutter(self._grid, self._clip.num_frames), [], 0.0
         since = time.thread_time()
-        failure = "it is a picture: only videos have windows" if video.is_still else None
+        failure = None
         try:
-            for start_s, end_s, picture in () if video.is_still else self._decoder.frames(video, timeline):
+            frames = self._still(video) if video.is_still else self._decoder.frames(video, timeline)
+            for start_s, end_s, picture in frames:
                 waiting += cutter.add(start_s, end_s, picture)
                 if len(waiting) >= self._piece_size:
                     yield self._piece(waiting, since)
@@ -114,6 +118,17 @@ class PieceMaker:
         if not end_s:
             failure = failure or "it has no frames"
         yield replace(_END, duration_s=None if failure else end_s, failure=failure, decode_s=time.thread_time() - since)
+
+    def _still(self, video: Video) -> Iterator[TimedFrame]:
+        """A picture as a frame that is shown as long as a window lasts (a window in frames: a second)."""
+        if self._clip.motion:
+            raise Unusable("it is a picture: nothing moves in it, and the model looks at motion")
+        with closing(StillDecoder(self._clip, torch.device("cpu"), 1)) as decoder:
+            shown = decoder.submit([SnippetRequest(video, 0, crop_y=0.5, crop_x=0.5, flip=False)])()
+        if shown.failures:
+            raise Unusable(shown.failures[0])
+        length = self._grid.length if self._grid.unit == SECONDS else 1.0
+        yield 0.0, length, lambda: Picture(shown.frames[0, 0].numpy(), None)
 
     def _piece(self, windows: Sequence[Window], since: float) -> Piece:
         pictures = [picture for window in windows for picture in window.frames]

@@ -3,12 +3,14 @@
 The splits are those of `tools/untrained_splits.py`. In each split every head is fitted to the seen classes' videos twice: with
 the class vectors, and with random ones (the control, drawn anew in every split), which must stay at chance.
 
-Videos of further data sets may be learnt from in every split. Then all seen classes, wherever they are from, that overlap with
-an unseen class of the split are left out of it: within `tau` by their words, or saying the same (engine/semantics/overlap.py).
+Videos of further data sets may be learnt from in every split. With a `tau`, all seen classes, wherever they are from, that
+overlap with an unseen class of the split are left out of it: within `tau` by their words, or sharing words
+(engine/semantics/overlap.py). Of those that are left, some may be drawn: fewer are part of more, so that accuracy over the
+number of seen classes is measured on the same unseen ones.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,11 +18,11 @@ import numpy as np
 import torch
 
 from engine import metrics
-from engine.data.class_splits import split_classes
+from engine.data.class_splits import draw_classes, split_classes
 from engine.data.config import ClassSplitConfig
 from engine.errors import InputError
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
-from engine.heads.classes import RANDOM_DIM, NamedClasses, RandomClasses
+from engine.heads.classes import RANDOM_DIM, Classes, NamedClasses, RandomClasses
 from engine.heads.head import Head
 from engine.heads.objects import KnownObjects
 from engine.heads.sequences import Sequences
@@ -28,12 +30,13 @@ from engine.heads.trained import TrainedHead
 from engine.models.embedder import Embedder
 from engine.models.image_weights import imagenet_classes, installed_classifier
 from engine.naming.known_classes import known_vectors
+from engine.results.spread import difference
 from engine.semantics.config import WordsConfig
-from engine.semantics.overlap import says_the_same
+from engine.semantics.overlap import shares_words
 
 WORDS, RANDOM = "words", "random words"
 TRAINED = "trained"  # the head that a run brings with it
-_DRAWS = 10_000  # of the splits, for an interval
+ALL = "all"  # of the unseen classes
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,22 @@ class LabelledFeatures:
         """The videos of some classes."""
         return LabelledFeatures(*self.among(names), tuple(names))
 
+    def joined(self, other: "LabelledFeatures") -> "LabelledFeatures":
+        """Both as one data set: one name is one class."""
+        classes = tuple(dict.fromkeys((*self.classes, *other.classes)))
+        place = torch.tensor([classes.index(name) for name in other.classes])
+        videos = Sequences.joined([self.videos, other.videos])
+        return LabelledFeatures(videos, torch.cat([self.label, place[other.label]]), classes)
+
+
+Part = tuple[LabelledFeatures, Sequence[str]]  # and the classes of it that are learnt from
+Learnt = tuple[Sequences, torch.Tensor, list[str]]  # videos, the class of each as an index, what the classes are called
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A head in a split: accuracy among the unseen classes, chance, what always naming the largest of them would give, and
-    seconds of fitting."""
+    """A head in a split: accuracy on the videos of some of the unseen classes, named among all of these; chance; the share of
+    the largest of those; seconds of fitting; the classes learnt from."""
 
     head: str
     words: str
@@ -68,7 +82,9 @@ class Measured:
     chance: float
     largest: float
     fit_s: float
-    seen: int = 0  # classes learnt from
+    seen: int = 0
+    count: int | None = None  # as many of the seen classes were drawn; None: all
+    of: str = ALL  # the unseen classes whose videos these are
 
 
 def measure(
@@ -77,46 +93,95 @@ def measure(
     heads: Sequence[str],
     words: WordsConfig,
     also: Sequence[LabelledFeatures] = (),
-    tau: float = 0.05,
+    tau: float | None = None,
     trained: Embedder | None = None,
+    counts: Sequence[int] = (),
+    apart: Mapping[str, Collection[str]] | None = None,
 ) -> Iterator[Measured]:
     """Each head in each split, with the class vectors of `words` and with random ones.
 
     Args:
         also: further videos to learn from, of features of the same kind.
-        tau: cosine distance of two names up to which they overlap, where there are further videos.
+        tau: cosine distance of two names up to which they overlap; None: no seen class is left out.
         trained: the model whose features these are and whose words `words` are, for the head `TRAINED`.
+        counts: numbers of seen classes to draw, all measured; none: all that a split has.
+        apart: kinds of classes, by what they are called; the videos of those unseen are also measured by themselves.
 
     Raises:
-        InputError: too few classes for the split or a head, all of them overlap, or a class without a vector.
+        InputError: too few classes for the split, a count or a head, all of them overlap, or a class without a vector.
     """
     named = NamedClasses(words)
-    with_objects = bool(set(heads) & set(OBJECT_HEADS))
-    objects = _objects(words) if with_objects else None
-    for split in splits:
-        sides = split_classes(data.classes, split)
-        parts = [(data, sides["train"]), *((each, each.classes) for each in also)]
-        if also:
-            parts = [(each, apart_from(sides["unseen"], names, named, tau)) for each, names in parts]
-        if not any(names for _, names in parts):
+    objects = _objects(words) if set(heads) & set(OBJECT_HEADS) else None
+    sides = {split.seed: split_classes(data.classes, split) for split in splits}
+    sets = {seed: _left(data, also, side, named, tau, seed) for seed, side in sides.items()}
+    for seed, parts in sets.items():
+        if (most := max(counts, default=0)) > len(pool := _names(parts)):
             raise InputError(
-                f"split {split.seed}: every seen class overlaps with an unseen one at a distance of {tau:g}"
+                f"split {seed} has {len(pool)} seen classes without those that overlap: {most} are asked for"
             )
-        videos, label, names = together(parts)
-        asked, truth = data.among(sides["unseen"])
-        largest = float(truth.bincount().max()) / len(truth)
-        dim = trained.embed_dim if trained else RANDOM_DIM
-        for kind, source in ((WORDS, named), (RANDOM, RandomClasses(split.seed, dim))):
-            seen, unseen = source(names), source(sides["unseen"])
-            known = objects if kind == WORDS or not with_objects else _objects(source.source.config)
-            makers = _makers(known, trained)
-            for name in heads:
-                head = makers[name]()
-                started = time.perf_counter()
-                head.fit(videos, label, seen, split.seed)
-                seconds = time.perf_counter() - started
-                accuracies = accuracy(head.rank(asked, unseen), truth)
-                yield Measured(name, kind, split.seed, *accuracies, 1 / len(unseen), largest, seconds, len(seen))
+    for seed, side in sides.items():
+        asked, truth = data.among(side["unseen"])
+        kinds = {ALL: side["unseen"], **(apart or {})}
+        of_kind = {of: torch.tensor([name in names for name in side["unseen"]])[truth] for of, names in kinds.items()}
+        control = RandomClasses(seed, trained.embed_dim if trained else RANDOM_DIM)
+        for count in counts or [None]:
+            learnt = together(_drawn(sets[seed], count, seed))
+            for kind, source in ((WORDS, named), (RANDOM, control)):
+                known = objects if kind == WORDS or objects is None else _objects(source.source.config)
+                makers = _makers(known, trained)
+                for name in heads:
+                    scores, seconds = _fitted(makers[name](), learnt, source, seed, asked, side["unseen"])
+                    for of, rows in of_kind.items():
+                        if rows.any():
+                            got, seen = accuracy(scores[rows], truth[rows]), len(set(learnt[2]))
+                            shares = (got.top1, got.mean_class, 1 / len(side["unseen"]), got.largest_class)
+                            yield Measured(name, kind, seed, *shares, seconds, seen, count, of)
+
+
+def _fitted(
+    head: Head,
+    learnt: Learnt,
+    source: Callable[[Sequence[str]], Classes],
+    seed: int,
+    asked: Sequences,
+    unseen: list[str],
+) -> tuple[torch.Tensor, float]:
+    """The scores of the videos asked about, [V, K], by a head fitted to what is learnt; and seconds of fitting."""
+    videos, label, names = learnt
+    seen = source(names)
+    started = time.perf_counter()
+    head.fit(videos, label, seen, seed)
+    seconds = time.perf_counter() - started
+    return head.rank(asked, source(unseen)), seconds
+
+
+def _left(
+    data: LabelledFeatures,
+    also: Sequence[LabelledFeatures],
+    sides: Mapping[str, list[str]],
+    words: NamedClasses,
+    tau: float | None,
+    seed: int,
+) -> list[Part]:
+    """What a split may learn from: the seen classes of each set that overlap with no unseen one."""
+    parts: list[Part] = [(data, sides["train"]), *((each, each.classes) for each in also)]
+    if tau is not None:
+        parts = [(each, apart_from(sides["unseen"], names, words, tau)) for each, names in parts]
+    if not any(names for _, names in parts):
+        raise InputError(f"split {seed}: every seen class overlaps with an unseen one at a distance of {tau:g}")
+    return parts
+
+
+def _names(parts: Sequence[Part]) -> list[str]:
+    return list(dict.fromkeys(name for _, names in parts for name in names))
+
+
+def _drawn(parts: Sequence[Part], count: int | None, seed: int) -> Sequence[Part]:
+    """The parts with so many of their classes, drawn as tools/experiments.py draws them for its first subset."""
+    if count is None:
+        return parts
+    chosen = set(draw_classes(_names(parts), count, (seed, 0)))
+    return [(data, [name for name in names if name in chosen]) for data, names in parts]
 
 
 def _makers(known: KnownObjects | None, trained: Embedder | None) -> dict[str, Callable[[], Head]]:
@@ -131,12 +196,11 @@ def apart_from(unseen: Sequence[str], names: Sequence[str], words: NamedClasses,
     return [
         name
         for name, cosine in zip(names, near.tolist(), strict=True)
-        if 1 - cosine > tau
-        and not any(says_the_same(*pair) for other in unseen for pair in ((name, other), (other, name)))
+        if 1 - cosine > tau and not any(shares_words(name, other) for other in unseen)
     ]
 
 
-def together(parts: Sequence[tuple[LabelledFeatures, Sequence[str]]]) -> tuple[Sequences, torch.Tensor, list[str]]:
+def together(parts: Sequence[Part]) -> Learnt:
     """The videos of some classes of each set, their classes as indices, and what these are: all those names in turn.
 
     One name of two sets stays two classes.
@@ -155,28 +219,28 @@ def _objects(words: WordsConfig) -> KnownObjects:
     return KnownObjects(*installed_classifier(), known_vectors(imagenet_classes(), words))
 
 
-def accuracy(scores: torch.Tensor, label: torch.Tensor) -> tuple[float, float]:
-    """Top-1 and mean-class accuracy of scores [V, K] of videos of classes int64 [V]."""
-    found = metrics.accuracy(scores.argmax(dim=1, keepdim=True).numpy(), label.numpy(), scores.shape[1])
-    return found.top1, found.mean_class
+def accuracy(scores: torch.Tensor, label: torch.Tensor) -> metrics.Accuracy:
+    """Of scores [V, K] of videos of classes int64 [V]; mean-class over those that have videos."""
+    return metrics.accuracy(scores.argmax(dim=1, keepdim=True).numpy(), label.numpy(), scores.shape[1])
 
 
 def summarise(found: Sequence[Measured], baseline: str) -> Iterator[Mapping[str, object]]:
-    """A row for each head and kind of words: mean and standard deviation over the splits, and the paired difference.
+    """A row for each head, kind of words, number of seen classes and kind of unseen ones: mean and standard deviation over
+    the splits, and the paired difference.
 
-    difference: mean-class accuracy less that of `baseline` with the same words in the same split, mean over the splits;
-    difference_low and _high: its 95 % interval, by drawing splits again. Splits share classes and videos and are no
-    independent draws, so it is too narrow. One split has no interval: both are the difference.
+    difference: mean-class accuracy less that of `baseline` in the same split with all else the same, mean over the splits;
+    difference_low and _high: its 95 % interval (Student's t). Splits share classes and videos and are no independent draws,
+    so it is too narrow. One split has no interval: both are None.
     """
-    pairs = dict.fromkeys((each.head, each.words) for each in found)
-    for head, words in pairs:
-        mine = {each.split: each for each in found if (each.head, each.words) == (head, words)}
-        base = {each.split: each.mean_class for each in found if (each.head, each.words) == (baseline, words)}
-        row: dict[str, object] = {"head": head, "words": words, "splits": len(mine)}
+    values: dict[tuple[str, str, int | None, str], dict[int, Measured]] = {}
+    for each in found:
+        values.setdefault((each.head, each.words, each.count, each.of), {})[each.split] = each
+    for (head, *rest), mine in values.items():
+        base = values[baseline, *rest]
+        row: dict[str, object] = dict(zip(("head", "words", "count", "of"), (head, *rest), strict=True))
+        row["splits"] = len(mine)
         for name in ("top1", "mean_class", "chance", "largest", "fit_s", "seen"):
-            values = np.array([getattr(each, name) for each in mine.values()])
-            row |= {name: float(values.mean()), f"{name}_sd": float(values.std(ddof=len(values) > 1))}
-        gaps = np.array([each.mean_class - base[split] for split, each in mine.items()])
-        again = np.random.default_rng(0).integers(len(gaps), size=(_DRAWS, len(gaps)))
-        low, high = np.quantile(gaps[again].mean(axis=1), [0.025, 0.975])
-        yield row | {"difference": float(gaps.mean()), "difference_low": float(low), "difference_high": float(high)}
+            numbers = np.array([getattr(each, name) for each in mine.values()])
+            row |= {name: float(numbers.mean()), f"{name}_sd": float(numbers.std(ddof=len(numbers) > 1))}
+        gap = difference([(each.mean_class, base[split].mean_class) for split, each in mine.items()])
+        yield row | {"difference": gap.value, "difference_low": gap.low, "difference_high": gap.high}

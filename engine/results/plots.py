@@ -46,7 +46,8 @@ class Estimate(Protocol):
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: places, values and standard errors of one length. marks: texts at its points, which are then shaded."""
+    """A curve: places, values and standard errors of one length. marks: texts at its points, which are then shaded.
+    band: the errors (whatever they are) as a band, not as bars."""
 
     label: str
     x: Sequence[float]
@@ -55,6 +56,7 @@ class Line:
     color: str
     style: str = "-"
     marks: Sequence[str] | None = None
+    band: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,11 @@ def lines_figure(panels: Sequence[Panel], title: str) -> "Figure | None":
 
 def _draw_line(axes: "Axes", line: Line) -> None:
     y, error = 100 * np.array(line.y), 100 * np.array(line.error)
+    if line.band:
+        axes.fill_between(line.x, y - error, y + error, color=line.color, alpha=0.15, linewidth=0)
+    bars = None if line.band else error
     axes.errorbar(
-        line.x, y, yerr=error, color=line.color, linestyle=line.style, marker="" if line.marks else "o", capsize=3,
+        line.x, y, yerr=bars, color=line.color, linestyle=line.style, marker="" if line.marks else "o", capsize=3,
         markersize=5, linewidth=1.5, label=line.label,
     )  # fmt: skip
     if line.marks is None:

@@ -124,7 +124,8 @@ def remove_overlap(
             f"paper Eq. 3): {_list(near)}. Leave them out with train.exclude_overlap.training=remove, or train on them "
             "all the same with =allow"
         )
-    found = f"{len(near)} classes within {config.tau:g} of a test class: {'; '.join(map(str, near))}"
+    how = f"within {config.tau:g} of a test class" + (" or sharing its words" if config.same_words else "")
+    found = f"{len(near)} classes {how}: {'; '.join(map(str, near))}"
     if config.training == "allow":
         return [], [*notes, f"NOT ZERO-SHOT, as train.exclude_overlap allows: trained on {found}"]
     return sorted({row.name for row in near}), [*notes, f"left out {found}"]
@@ -171,13 +172,26 @@ def _overlapping(
     words: Words,
     nearest: Callable[[Sequence[NamedClasses], Sequence[NamedClasses], Words], list[Neighbour]],
 ) -> list[Neighbour]:
+    vectors = config.words or words
     try:
-        return overlapping(nearest(training, tests, config.words or words), config.tau)
+        rows = nearest(training, tests, vectors)
+        near = overlapping(rows, config.tau)
+        return [*near, *_sharing_words(rows[len(near) :], tests, vectors)] if config.same_words else near
     except MissingVectors as error:
         raise MissingVectors(
             f"{error}\n(asked for to hold training classes against test classes: train.exclude_overlap.words may name other "
             "vectors for that alone, and its key 'missing: random' does without them)"
         ) from error
+
+
+def _sharing_words(rows: Sequence[Neighbour], tests: Sequence[NamedClasses], words: Words) -> list[Neighbour]:
+    """Those of the training classes that share words with a test class, each with the nearest of these."""
+    kept = words if isinstance(words, KeptVectors) else KeptVectors(words)  # one look-up for all
+    found = []
+    for row in rows:
+        alike = [(test, [each for each in names if shares_words(row.name, each)]) for test, names in tests]
+        found += nearest_of_any([(row.source, [row.name])], alike, kept)
+    return found
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -229,6 +243,11 @@ def says_the_same(known: str, name: str) -> bool:
     """Whether a known class's name ends in the same word as a name, or is made of its words alone."""
     other, own = split_name(known, frozenset()), split_name(name, frozenset())
     return bool(own and other) and (other[-1] == own[-1] or set(other) <= set(own))
+
+
+def shares_words(one: str, other: str) -> bool:
+    """Whether either name says the same as the other."""
+    return says_the_same(one, other) or says_the_same(other, one)
 
 
 def seen_before(tests: Sequence[NamedClasses], known: NamedClasses, words: Words, tau: float) -> Table:

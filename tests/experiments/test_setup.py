@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from engine.config import Config
+from engine.data.class_splits import draw_classes
 from engine.data.manifest import Manifest
 from engine.data.sampler import epoch_length
 from engine.data.sources import load_tests, load_training
 from engine.errors import InputError
-from engine.experiments.curves import classes_of_a_cluster, draw_classes, figure4_points, figure5_points, figure6_points
+from engine.experiments.curves import classes_of_a_cluster, figure4_points, figure5_points, figure6_points
 from engine.experiments.distances import distances_from_training, figure7_report
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import (

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from engine.data.manifest import Manifest
 from engine.errors import InputError
@@ -14,7 +15,9 @@ from engine.features.cache import FeatureCache
 from engine.features.extract import Work, extract
 from engine.features.windows import SECONDS, WindowGrid
 from engine.features.writer import FeatureWriter
+from tests.data.videos import numbered_frame
 from tests.features.small_set import LENGTHS, FrameReader, expected, index, write_set
+from tests.small_run import run_tool
 
 GRID = WindowGrid(8, 4)
 WORK = Work(batch_size=3, num_threads=2)
@@ -158,13 +161,32 @@ def test_a_folder_of_bad_files_alone_is_an_error_that_names_them(root):
         run(root)
 
 
-def test_a_picture_and_a_video_without_frames_are_no_videos(root):
+def test_a_video_without_frames_is_none(root):
     table = Manifest.load(root / "videos.parquet").table.to_pylist()
-    table[0] |= {"codec": "image/png"}
     table[1] |= {"file_frames": 0, "num_frames": 0, "timed_frames": [], "frame_times": []}
     Manifest.from_rows(table, root / "set").save(root / "videos.parquet")
-    report = run(root)
-    assert [each["text"] for each in report.files] == ["it is a picture: only videos have windows", "it has no frames"]
+    assert [each["text"] for each in run(root).files] == ["it has no frames"]
+
+
+@pytest.mark.parametrize("grid", [GRID, WindowGrid(1, 1), WindowGrid(2.0, 0.5, SECONDS)])
+def test_a_picture_is_one_window_that_shows_it(root, grid):
+    """In whatever windows the videos are cut; its centre where it is no square, and a damaged one is named."""
+    shown = root / "set" / "shown"
+    wide = np.pad(numbered_frame(77, 64, 64), ((0, 0), (40, 40), (0, 0)))
+    Image.fromarray(wide).save(shown / "e.png")
+    Image.fromarray(wide).save(shown / "f.png")
+    done = run_tool("index_dataset.py", root / "set", "--layout", "images", "--out", root / "pictures.parquet")
+    assert done.returncode == 0, done.stderr
+    rows = [
+        each for name in ("videos", "pictures") for each in Manifest.load(root / f"{name}.parquet").table.to_pylist()
+    ]
+    Manifest.from_rows(rows, root / "set").save(root / "videos.parquet")
+    (shown / "f.png").write_bytes((shown / "f.png").read_bytes()[:-30])
+    report = run(root, grid=grid)
+    assert [each["path"] for each in report.files] == ["shown/f.png"]
+    found = FeatureCache(root / "features")["shown/e.png"]
+    assert found.features.tolist() == [[77, 77, 77, 77, 4 * 77]]
+    assert (found.start_s.tolist(), found.end_s.tolist()) == ([0.0], [2.0 if grid.unit == SECONDS else 1.0])
 
 
 def test_features_that_are_no_numbers_are_a_failure_of_their_video_alone(root):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from engine.data.class_splits import draw_classes, split_classes
 from engine.data.config import ClassSplitConfig
 from engine.errors import InputError
 from engine.heads import splits as splits_module
@@ -59,7 +60,7 @@ def fitted(name: str, videos, label, classes, seed: int = 0):
 
 def named(name: str, videos, label, classes, seed: int = 0) -> float:
     scores = fitted(name, videos, label, classes, seed).rank(videos[label >= SEEN], part(classes, slice(SEEN, None)))
-    return accuracy(scores, label[label >= SEEN] - SEEN)[1]
+    return accuracy(scores, label[label >= SEEN] - SEEN).mean_class
 
 
 def test_the_command_line_knows_the_catalogue():
@@ -128,7 +129,7 @@ def test_the_order_of_windows_counts_in_recurrent_heads(name):
     classes = RandomClasses(0)(["up", "down"])
     head = HEADS[name]()
     head.fit(videos, label, classes, 0)
-    assert accuracy(head.rank(videos, classes), label)[1] > 0.95
+    assert accuracy(head.rank(videos, classes), label).mean_class > 0.95
 
 
 def test_what_is_said_of_names():
@@ -168,7 +169,7 @@ def test_losses_by_hand():
 
 def test_accuracy_counts_classes_alike():
     scores = torch.eye(3)[[0, 0, 0, 1]]
-    assert accuracy(scores, torch.tensor([0, 0, 0, 2])) == (0.75, 0.5)
+    assert accuracy(scores, torch.tensor([0, 0, 0, 2])).mean_class == 0.5
 
 
 def test_splits_are_those_of_all_tools_and_differences_are_paired():
@@ -184,6 +185,56 @@ def test_splits_are_those_of_all_tools_and_differences_are_paired():
     assert [row["difference"] for row in rows if row["head"] == "ridge"] == [0, 0]
     with pytest.raises(InputError, match="none would be unseen"):
         list(measure(data, [ClassSplitConfig(0, TOTAL)], ["ridge"], WordsConfig(source="random")))
+
+
+def test_accuracy_over_the_number_of_seen_classes_is_on_the_same_unseen_ones(monkeypatch):
+    """Fewer are part of more, all of them are the split's; kinds of unseen classes make up the whole."""
+    videos, label, classes = problem()
+    data, fits = LabelledFeatures(videos, label, classes.names), []
+
+    class Asked:
+        def fit(self, videos, label, classes, seed) -> None:
+            fits.append((set(classes.names), len(videos)))
+            self.head = HEADS["ridge"]()
+            self.head.fit(videos, label, classes, seed)
+
+        def rank(self, videos, classes):
+            assert len(videos) == UNSEEN * EACH and len(classes) == UNSEEN
+            return self.head.rank(videos, classes)
+
+    monkeypatch.setattr(splits_module, "HEADS", {"ridge": Asked})
+    words, split = WordsConfig(source="random", dim=DIM), ClassSplitConfig(4, SEEN)
+    unseen = split_classes(classes.names, split)["unseen"]
+    apart = {"some": set(unseen[:2]), "others": set(classes.names) - set(unseen[:2]), "none": set()}
+    found = list(measure(data, [split], ["ridge"], words, counts=[5, 20, SEEN], apart=apart))
+    sets = [names for names, _ in fits[::2]]
+    assert [len(names) for names in sets] == [5, 20, SEEN] and sets[0] < sets[1] < sets[2]
+    assert sets[2] == set(classes.names) - set(unseen) and [num for _, num in fits[::2]] == [
+        EACH * len(s) for s in sets
+    ]
+    assert sets[0] == set(draw_classes(sorted(sets[2]), 5, (4, 0)))  # as tools/experiments.py draws them
+    assert [(m.words, m.count, m.seen, m.of) for m in found[:4]] == [
+        (WORDS, 5, 5, "all"), (WORDS, 5, 5, "some"), (WORDS, 5, 5, "others"), (RANDOM, 5, 5, "all"),
+    ]  # fmt: skip
+    for whole, some, others in zip(found[::3], found[1::3], found[2::3], strict=True):
+        assert whole.top1 == pytest.approx((2 * some.top1 + (UNSEEN - 2) * others.top1) / UNSEEN)
+        assert {some.chance, others.chance} == {1 / UNSEEN}
+    rows = list(summarise(found, "ridge"))
+    assert [(row["words"], row["count"], row["of"]) for row in rows] == [(m.words, m.count, m.of) for m in found]
+    assert rows[0]["difference_low"] is None  # of one split
+    with pytest.raises(InputError, match=f"split 4 has {SEEN} seen classes .*: {SEEN + 1} are asked for"):
+        list(measure(data, [split], ["ridge"], words, counts=[SEEN + 1]))
+
+
+def test_two_sets_as_one():
+    videos, label, classes = problem()
+    first = LabelledFeatures(videos[label < 3], label[label < 3], classes.names[:3])
+    second = LabelledFeatures(
+        videos[(label > 1) & (label < 4)], label[(label > 1) & (label < 4)] - 2, classes.names[2:4]
+    )
+    both = first.joined(second)
+    assert both.classes == classes.names[:4] and both.label.tolist() == [0] * 8 + [1] * 8 + [2] * 16 + [3] * 8
+    assert torch.equal(both.among(classes.names[3:4])[0].values, videos[label == 3].values)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -224,7 +275,8 @@ def test_a_summary_by_hand():
     first, second = summarise(found, "a")
     assert (first["mean_class"], first["mean_class_sd"]) == (pytest.approx(0.3), pytest.approx(0.2 / 2**0.5))
     assert (second["difference"], second["largest"]) == (pytest.approx(0.2), pytest.approx(0.3))
-    assert (second["difference_low"], second["difference_high"]) == (pytest.approx(0.1), pytest.approx(0.3))
+    reach = 12.7062 * 0.1  # Student's t of one degree of freedom, times the standard error
+    assert (second["difference_low"], second["difference_high"]) == pytest.approx((0.2 - reach, 0.2 + reach), abs=1e-4)
 
 
 def test_few_windows_still_tell_videos_apart():

@@ -128,6 +128,19 @@ def test_remove_refuse_allow():
     removed, notes = remove_overlap(OverlapConfig(training="allow"), training, tests, GLOVE)
     assert removed == []
     assert notes[0].startswith("NOT ZERO-SHOT")
+    # words that names share count where the config says so, each class once and with the nearest name
+    alike = OverlapConfig(tau=0.01, training="remove", same_words=True)
+    sets = [("t", ["kicking ball", "cooking", "push ups", "walking the dog"])], [
+        ("u", ["catching ball", "WalkingWithDog"]), ("v", ["throwing ball", "wall push ups", "sleeping"]),
+    ]  # fmt: skip
+    removed, notes = remove_overlap(alike, *sets, GLOVE)
+    assert removed == ["kicking ball", "push ups", "walking the dog"]
+    assert "left out 3 classes within 0.01 of a test class or sharing its words: 'walking the dog' is u" in notes[0]
+    nearest = nearest_test_classes(
+        [("t", ["kicking ball"])], [("u", ["catching ball"]), ("v", ["throwing ball"])], GLOVE
+    )
+    assert str(nearest[0]) in notes[0] and "'push ups' is v 'wall push ups'" in notes[0]
+    assert remove_overlap(OverlapConfig(tau=0.01, training="remove"), *sets, GLOVE)[0] == ["walking the dog"]
     # tau decides, and words of its own are used in place of the run's
     assert remove_overlap(OverlapConfig(tau=2.0, training="remove"), training, tests, GLOVE)[0] == [
         "cooking",

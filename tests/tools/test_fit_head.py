@@ -104,12 +104,34 @@ def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, ca
         assert call_tool(*command, monkeypatch=monkeypatch) == 0
     (record,) = read_json_lines(folder / "heads.jsonl")
     assert (record["classes"], record["also_videos"], record["tau"]) == (4, [8, 24], 0.05)
-    assert [row["seen"] for row in record["accuracy"]] == [
-        3 + 2 + 5
-    ] * 2  # the unseen class is in --also too, and left out
+    # the same five by name on both sides; the unseen class is in --also too, and left out
+    assert [row["seen"] for row in record["accuracy"]] == [5] * 2
     (folder / "seen.txt").write_text("typing\nflying\n")
     assert call_tool(*command, monkeypatch=monkeypatch) == 2
     assert "has no class 'flying'" in capsys.readouterr().err
+
+
+def test_a_curve_with_its_picture(folder, monkeypatch, capsys):
+    """Of two sets split together, one name one class; classes of a file are told apart too."""
+    (folder / "hands.txt").write_text("typing\njuggling\nknitting\n")
+    rows = [row(f"{name}/{i}.mp4", name, content_hash=100 * n + i) for n, name in enumerate(NAMES) for i in range(4)]
+    rows = [each | {"class_name": "knitting"} if each["class_name"] == "surfing" else each for each in rows]
+    Manifest.from_rows(rows, Path("/v")).save(folder / "other.parquet")
+    joined = ["--joined", folder / "features", folder / "other.parquet", "--apart", folder / "hands.txt"]
+    counts = ["--class-counts", 3, 2, 2, "--figure", folder / "curves.png"]
+    command = ["fit_head.py", folder / "features", folder / "m.parquet", "--num-train", 5, "--splits", 4, "--heads", "linear",
+               *joined, *counts, "--record"]  # fmt: skip
+    with recording_into(folder):
+        assert call_tool(*command, monkeypatch=monkeypatch) == 0
+    out = capsys.readouterr().out
+    (record,) = read_json_lines(folder / "heads.jsonl")
+    assert (record["classes"], record["videos"], record["class_counts"], record["tau"]) == (7, 48, [2, 3], 0.05)
+    assert {(each["count"], each["seen"]) for each in record["measured"]} == {(2, 2), (3, 3)}
+    assert {each["of"] for each in record["measured"]} == {"all", "hands", "not hands"}
+    assert (folder / "curves.png").read_bytes()[:4] == b"\x89PNG" and "written:" in out and "not hands" in out
+    (folder / "hands.txt").write_text("typing\nflying\n")
+    assert call_tool(*command, monkeypatch=monkeypatch) == 2
+    assert "no class is called 'flying'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -118,6 +140,9 @@ def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, ca
         (["--num-train", 6], "none would be unseen"),
         (["--num-train", 3, "--heads", "ridge"], "at least 4 are needed"),
         (["--num-train", 0], "at least 1"),
+        (["--num-train", 4, "--class-counts", 2, 0], "--class-counts are at least 1"),
+        (["--num-train", 4, "--class-counts", 5], "4 seen classes without those that overlap: 5 are asked for"),
+        (["--num-train", 4, "--figure", "a.png"], "--figure shows accuracy over --class-counts"),
         (["--num-train", 4, "--heads", "lstm"], "invalid choice: 'lstm'"),
         (["--num-train", 4, "--heads", "trained"], "the run whose features these are: name it with --run"),
         (["--num-train", 4, "--run", "r", "--definitions", "d.json"], "--definitions does not go with --run"),

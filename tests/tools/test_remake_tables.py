@@ -66,6 +66,28 @@ def test_heads_stand_beside_their_controls(remake):
     ]  # fmt: skip
 
 
+def test_heads_over_the_number_of_seen_classes(remake):
+    """Of the kind of unseen classes that is named; a row is paired with the first number of the same head."""
+    cases = [(of, name, count, words) for of in ("all", "not gym") for name in "ab" for count in (5, 10)
+             for words in ("words", "random words")]  # fmt: skip
+    value = {case: 0.1 * place for place, case in enumerate(cases)}
+    rows = [
+        head(name, words, value[of, name, count, words]) | {"of": of, "count": count}
+        for of, name, count, words in cases
+    ]
+    single = [
+        {"of": of, "head": name, "count": count, "words": words, "split": split, "mean_class": number + split}
+        for (of, name, count, words), number in value.items()
+        for split in (0, 1)
+    ]
+    table = remake("heads", {"accuracy": rows, "measured": single, "class_counts": [5, 10]}, " of=not_gym")
+    assert table[0][:5] == ["head", "seen classes", "mean-class", "less a (95 %)", "less 5 seen (95 %)"]
+    assert [row[:2] for row in table[2:]] == [["a", "5"], ["a", "10"], ["b", "5"], ["b", "10"]]
+    assert [row[4] for row in table[2:]] == ["-", "+0.200 (+0.200 to +0.200)"] * 2
+    assert {row[6] for row in table[2:]} == {"-0.100 (-0.100 to -0.100)"}
+    assert table[2][3] == "-" and table[4][3] == "+0.050 (-0.010 to +0.110)" and table[5][2] == "1.500 ± 0.200"
+
+
 def test_untrained_a_spread_only_where_there_is_one(remake):
     row = {"part": "all", "method": "names", "top1": 0.4, "top1_sd": 1e-17, "mean_class": 0.5, "mean_class_sd": 0.1}
     table = remake("untrained", {"accuracy": [row | {"chance_top1": 0.1, "largest_class": 0.2}]}, " part=all")
