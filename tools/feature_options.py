@@ -111,6 +111,20 @@ def fit_head(about: str) -> argparse.Namespace:
     return arguments
 
 
+def domain_shift(about: str) -> argparse.Namespace:
+    """Of domain_shift.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, names = parser.add_argument, (*HEAD_NAMES, *OBJECT_HEAD_NAMES)
+    add("--pair", nargs=4, action="append", required=True, metavar=("FEATURES", "MANIFEST", "FEATURES", "MANIFEST"),
+        help="a set, whose manifest has groups, and one of another source; repeat it for several")  # fmt: skip
+    add("--heads", nargs="+", default=["linear"], choices=names, metavar="HEAD",
+        help=f"{', '.join(names)} (default: linear)")  # fmt: skip
+    add("--tau", type=float, default=OverlapConfig.tau, metavar="D",
+        help="distance of two names up to which they are one class (default: %(default)s)")  # fmt: skip
+    add("--record", action="store_true", help="append the classes to benchmarks/records/domain_shift.jsonl")
+    return parser.parse_args()
+
+
 def moments_in_a_row(about: str) -> argparse.Namespace:
     """Of moments_in_a_row.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
