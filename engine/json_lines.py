@@ -1,5 +1,6 @@
 """Files of JSON objects, one a line, only ever appended to: what a kill tears is the last line, and that one is ignored."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,12 +11,16 @@ from typing import Any
 class JsonLines:
     """A file to append to, made if there is none (its folder must be there). `close` it.
 
+    Args:
+        allow_nan: NaN and infinity are written as Python reads them; else they are refused.
+
     Raises:
         OSError: it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("ab+")
+    def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
+        # Unbuffered: what a full disk refused would otherwise be tried, and fail, again with each line.
+        self.file, self._allow_nan = path.open("ab+", buffering=0), allow_nan
         self._may_be_torn = True
 
     def append(self, value: Mapping[str, Any]) -> None:
@@ -23,15 +28,17 @@ class JsonLines:
 
         Raises:
             ValueError: NaN or infinity is in it, which JSON has no word for.
+            OSError: it was not written, or only a part of it, which the next line does not go on from.
         """
-        line = json.dumps(value, allow_nan=False) + "\n"
+        line = (json.dumps(value, allow_nan=self._allow_nan) + "\n").encode("ascii")
         if self._may_be_torn and self.file.seek(0, os.SEEK_END):
             self.file.seek(-1, os.SEEK_END)
-            if self.file.read() != b"\n":
-                self.file.write(b"\n")  # what follows starts on a line of its own
+            if self.file.read(1) != b"\n":
+                line = b"\n" + line  # what follows starts on a line of its own
+        self._may_be_torn = True
+        if self.file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.file.name)
         self._may_be_torn = False
-        self.file.write(line.encode("ascii"))
-        self.file.flush()
 
     def restart(self, head: Mapping[str, Any]) -> None:
         """Forget all lines and begin with this one."""

@@ -5,7 +5,6 @@ off a GPU makes the host wait for it, so that happens once in `log.every_steps` 
 """
 
 import html
-import json
 import math
 import sys
 import time
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from engine.data.batch import Batch
 from engine.distributed import Ranks, gather, mean_over_ranks
+from engine.json_lines import JsonLines
 from engine.screen import plain
 
 
@@ -67,7 +67,7 @@ class Telemetry:
         self._untold: list[tuple[int, str, str]] = []  # of another rank: (step, path, reason)
         self.clips_per_second: list[float] = []
         self._text: BinaryIO | None = None
-        self._events: BinaryIO | None = None
+        self._events: JsonLines | None = None
         self._is_unwritable = False
         self._total_steps = total_steps
         self._steps_of_control, self._is_control_told = steps_of_control, False
@@ -75,9 +75,8 @@ class Telemetry:
             folder.mkdir(parents=True, exist_ok=True)
             # purge_step: a resumed run draws over what the killed one logged after its last checkpoint.
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else 0)
-            # Unbuffered: what a full disk refused would otherwise be tried, and fail, again with each line.
-            self._text = (folder / "log.txt").open("ab", buffering=0)
-            self._events = (folder / "log.jsonl").open("ab", buffering=0)
+            self._text = (folder / "log.txt").open("ab", buffering=0)  # unbuffered, as JsonLines is and for its reason
+            self._events = JsonLines(folder / "log.jsonl", allow_nan=True)
             if sys.stderr.isatty():
                 self._bar = tqdm(total=total_steps, initial=first_step, unit="step", desc="train", dynamic_ncols=True)
 
@@ -90,19 +89,19 @@ class Telemetry:
             self._bar.write(text)
         else:
             print(text, flush=True)
-        self._write(self._text, text)
+        if self._text is not None:
+            try:
+                self._text.write(f"{text}\n".encode())
+            except OSError as error:
+                self._say_unwritable(error)
 
     def event(self, kind: str, **values: Any) -> None:
         """A line for programs, in log.jsonl."""
-        self._write(self._events, json.dumps({"time": round(time.time(), 3), "event": kind, **values}))
-
-    def _write(self, file: BinaryIO | None, line: str) -> None:
-        if file is None:
-            return
-        try:
-            file.write(f"{line}\n".encode())
-        except OSError as error:
-            self._say_unwritable(error)
+        if self._events is not None:
+            try:
+                self._events.append({"time": round(time.time(), 3), "event": kind, **values})
+            except OSError as error:
+                self._say_unwritable(error)
 
     def _say_unwritable(self, error: OSError) -> None:
         """A log that cannot be written (a full disk) must not end the training: it is told once."""

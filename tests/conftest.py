@@ -7,18 +7,17 @@ GPU has no NVDEC, or the container does not show it, `-m "gpu and not nvdec"` as
 
 import functools
 import importlib
-import multiprocessing
 import os
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
-from unittest import mock
 
 import pytest
 import torch
 
 from engine.records import versions
 from tests import jobs
+from tests.forked import spawning_is_forking
 
 HAS_GPU = torch.cuda.is_available()
 REQUIRE_GPU = os.environ.get("REQUIRE_GPU") == "1"
@@ -75,14 +74,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session", autouse=True)
 def _fresh_processes_are_forked() -> Generator[None]:
-    """What the engine spawns from here is forked by the server of tests/forked.py, which has imported torch already.
-
-    Programs that tests start by their files spawn as they do for a user.
-    """
-    context = multiprocessing.get_context
-    with mock.patch.object(
-        multiprocessing, "get_context", lambda method=None: context("forkserver" if method == "spawn" else method)
-    ):
+    """What the engine spawns is forked by the server of tests/forked.py, which has imported torch already."""
+    with spawning_is_forking():
         yield
 
 

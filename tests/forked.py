@@ -3,7 +3,8 @@
 Importing torch, torchvision and the engine takes a process some four seconds of computing. The server (Python's own
 `multiprocessing.forkserver`) does it once a session; each program is then a fork of it, with its own arguments,
 environment, output, signals and exit status, as if it had been started by its file's name. That a file can be started
-so is tested in tests/tools/test_help.py, and by all that torchrun starts.
+so is tested in tests/tools/test_help.py, and by all that torchrun starts. The workers that a program spawns are forked by
+the same server (they print where it does); that they can be spawned is tested in tests/tools/test_compare_losses.py.
 """
 
 import multiprocessing
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -46,7 +48,15 @@ class Forked:
         with mock.patch.dict(os.environ, environment()):  # the server's, which must not compute with more threads
             forkserver.ensure_running()
         self._process = _CONTEXT.Process(
-            target=_become, args=(self.args, dict(variables), str(cwd), write_out, write_err)
+            target=_become,
+            args=(
+                self.args,
+                dict(variables),
+                str(cwd),
+                write_out,
+                write_err,
+                forkserver._forkserver._forkserver_address,
+            ),
         )
         self._process.start()
         for pipe in {write_out, write_err}:
@@ -102,7 +112,20 @@ class Forked:
         return subprocess.CompletedProcess(self.args, self.returncode, out, err)
 
 
-def _become(words: list[str], variables: dict[str, str], cwd: str, out: Connection, err: Connection) -> None:
+def spawning_is_forking(server: str | None = None) -> AbstractContextManager[object]:
+    """While inside, what this process spawns is forked: by its own server, or by that of another, at this address."""
+    context = multiprocessing.get_context
+    if server is not None:  # all else that connecting to it takes is inherited
+        forkserver._forkserver._forkserver_address = server
+        forkserver._forkserver.ensure_running = lambda: None
+    return mock.patch.object(
+        multiprocessing, "get_context", lambda method=None: context("forkserver" if method == "spawn" else method)
+    )
+
+
+def _become(
+    words: list[str], variables: dict[str, str], cwd: str, out: Connection, err: Connection, server: str
+) -> None:
     """In the fork: be that program."""
     for pipe, number in ((out, 1), (err, 2)):
         os.dup2(pipe.fileno(), number)
@@ -113,4 +136,5 @@ def _become(words: list[str], variables: dict[str, str], cwd: str, out: Connecti
     os.chdir(cwd)
     sys.argv, sys.orig_argv = words, [sys.executable, *words]
     sys.path.insert(0, str(Path(words[0]).parent))
-    runpy.run_path(words[0], run_name="__main__")
+    with spawning_is_forking(server):
+        runpy.run_path(words[0], run_name="__main__")

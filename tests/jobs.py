@@ -1,6 +1,5 @@
 """Real training jobs for tests: a tiny set of encoded videos, its config, and processes that train on it."""
 
-import json
 import re
 import signal
 import socket
@@ -17,6 +16,7 @@ import yaml
 from engine.checkpoint import read_checkpoint
 from engine.data.config import ProceduralConfig
 from engine.data.procedural import write_procedural_dataset
+from engine.json_lines import read_json_lines
 from tests.environment import ROOT as REPO
 from tests.environment import environment
 from tests.forked import Forked
@@ -154,9 +154,9 @@ def stop(process: Forked, number: signal.Signals) -> tuple[int, str, float]:
 
 
 def events(folder: Path, kind: str) -> list[dict]:
-    """The whole lines of one kind in a run's log.jsonl."""
-    lines = (folder / "log.jsonl").read_text().split("\n")[:-1]
-    return [event for event in map(json.loads, lines) if event["event"] == kind]
+    """The whole lines of one kind in a run's log.jsonl, which must be there."""
+    assert (folder / "log.jsonl").is_file(), f"{folder} has no log.jsonl"
+    return [event for event in read_json_lines(folder / "log.jsonl") if event["event"] == kind]
 
 
 def losses(folder: Path) -> dict[int, float]:

@@ -75,15 +75,15 @@ def run_tool(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.Comp
     return Forked(ROOT / "tools" / name, *arguments, variables=environment(), merged=False, cwd=cwd).completed(180)
 
 
-def kill_when(path, num_lines, process):
-    """Kill a program as soon as its journal has so many lines."""
+def kill_when(path: Path, num_lines: int, process: Forked) -> str:
+    """Kill a program as soon as its journal or record has so many whole lines; returns what it printed to stdout."""
     deadline = time.monotonic() + 300
     try:
-        while time.monotonic() < deadline and process.poll() is None:
-            if path.is_file() and path.read_bytes().count(b"\n") >= num_lines:
-                return
+        while not (path.is_file() and path.read_bytes().count(b"\n") >= num_lines):
+            assert process.poll() is None and time.monotonic() < deadline, f"{path} did not grow"
             time.sleep(0.002)
-        raise AssertionError("the journal did not grow")
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        printed, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+    return printed

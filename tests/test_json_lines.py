@@ -1,5 +1,7 @@
 """Lines that a kill may tear at any byte."""
 
+import resource
+
 import pytest
 
 from engine.json_lines import JsonLines, append_json_line, read_json_lines
@@ -31,3 +33,20 @@ def test_lines_are_there_at_once_and_can_begin_anew(tmp_path):
         lines.append({"n": float("nan")})
     assert path.read_text() == '{"version": 2}\n{"n": 1}\n'
     lines.close()
+
+
+def test_a_line_that_found_no_room_is_told_and_the_next_stands_by_itself(tmp_path):
+    """A limit of the file's size cuts the line in the middle, as a full disk does (EFBIG and not ENOSPC when none is left)."""
+    path, limits = tmp_path / "lines.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    lines = JsonLines(path)
+    lines.append({"n": 0})
+    for room in (5, 5, 0):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, limits[1]))
+        try:
+            with pytest.raises(OSError, match=r"No space left|File too large"):
+                lines.append({"n": 1})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    lines.append({"n": 2})
+    lines.close()
+    assert list(read_json_lines(path)) == [{"n": 0}, {"n": 2}] and path.read_text().endswith('\n{"n": 2}\n')

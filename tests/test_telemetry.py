@@ -48,6 +48,15 @@ def test_the_control_is_announced_once_and_its_time_is_in_the_time_left(tmp_path
     assert [line.split("  ")[-1] for line in lines[1:]] == ["02:08 left", "02:04 left", "02:00 left"]
 
 
+def test_a_line_that_a_kill_tore_costs_no_event_of_the_run_that_goes_on(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"event": "start", "step": 0}\n{"event": "scalars", "st')
+    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    told = Telemetry(tmp_path, ranks, every_steps=1, batch_size=8, total_steps=6, first_step=2)
+    told.event("start", step=2, loss=float("nan"))
+    told.close()
+    assert [event["step"] for event in events(tmp_path, "start")] == [0, 2] and events(tmp_path, "scalars") == []
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"), [(0.4, "0 s"), (89, "89 s"), (150, "2 min"), (5399, "90 min"), (9000, "2.5 h")]
 )

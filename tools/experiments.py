@@ -39,6 +39,7 @@ from engine.errors import InputError
 from engine.experiments.catalogue import EXPERIMENTS
 from engine.experiments.cells import differences
 from engine.experiments.cost import cell_costs, plan_table, told
+from engine.experiments.drawn import draw_sets
 from engine.experiments.methods import read_methods
 from engine.experiments.results import Point, read_point, unequal_tests
 from engine.experiments.runner import Runner, gpus, plan_jobs, point_key
@@ -55,6 +56,8 @@ def main(arguments: argparse.Namespace) -> None:
     setup = _setup(arguments)
     if not arguments.only_plan:
         output_folder(arguments.out, "--out")
+    if setup.base.procedural is not None:
+        draw_sets(setup.base, setup.splits, usable_cores())
     plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
     every_point = [point for points in plans.values() for point in points]
     workers = arguments.workers or len(gpus()) or usable_cores()
@@ -92,19 +95,20 @@ def _report(name: str, setup: Setup, points: list[Point], out: Path) -> Report |
     report = dataclasses.replace(report, notes=[*unequal_tests(measured), *report.notes])
     written = write_report(report, out, name)
     print("\n".join(["", report.title, *unequal_tests(measured)]))
-    for table in report.tables:
+    for table in report.shown:
         print("\n" + table.text())
     print(f"\nwritten: {', '.join(map(str, written))}", flush=True)
     return report
 
 
 def _record(name: str, setup: Setup, report: Report) -> None:
-    """Keep every single value, and in which keys the configs differ from the defaults."""
+    """Keep every single value, what was found, and in which keys the configs differ from the defaults."""
     configs = {method.name: method.config for method in setup.methods} if name == "methods" else {"": setup.base}
     changed = {method: _public(differences(config)) for method, config in configs.items()}
     path = append_record(
         "experiments", experiment=name, splits=list(setup.splits), n=len(report.values.rows), configs=changed,
         header=list(report.values.header), rows=[list(row) for row in report.values.rows],
+        findings=[dataclasses.asdict(finding) for finding in report.findings],
     )  # fmt: skip
     print(f"recorded in {Path(os.path.relpath(path))}")
 
@@ -132,10 +136,11 @@ def _setup(arguments: argparse.Namespace) -> Setup:
                 f"{arguments.config or arguments.methods}: a training of it names no test set (data.tests): there would be "
                 "nothing to compare"
             )
-    if base.procedural is not None:
-        raise InputError(
-            f"{arguments.config or arguments.methods}: an experiment takes manifests, not the quickstart's procedural videos"
-        )
+    for method in methods:
+        if method.config.procedural is not None:
+            raise InputError(
+                f"{arguments.methods}: method '{method.name}' draws its own videos: methods are compared on manifests, name one"
+            )
     defaults = {name: value for name in ("shares", "class_counts", "clusters", "cluster_classes", "draws")
                 if (value := getattr(arguments, name)) is not None}  # fmt: skip
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in defaults.items()}
@@ -149,7 +154,7 @@ def _setup(arguments: argparse.Namespace) -> Setup:
         Manifest.load(Path(setup.images))  # a wrong one would fail every cell that pretrains
     if min(setup.splits) < 0:
         raise InputError(f"--splits has {min(setup.splits)}: they are seeds, from 0 upwards")
-    if setup.cluster_images and setup.images is None:
+    if setup.cluster_images and not setup.has_images:
         raise InputError("--cluster-images needs pictures: name their manifest with --images")
     if arguments.rate is not None and arguments.rate <= 0:
         raise InputError(f"--rate is {arguments.rate:g}: snippets a second are more than 0")

@@ -8,10 +8,11 @@ A comment above a table names its record, by file and time, and where a record h
 
     <!-- record: heads 2026-11-28T17:07:13 -->
     <!-- record: experiments 2026-11-25T11:56:30 experiment=fig4 -->
+    <!-- record: experiments 2026-11-28T22:30:00 experiment=fig4 part=claims -->
     <!-- record: untrained 2026-11-28T11:15:32 part=splits -->
     <!-- record: heads 2026-11-28T21:30:00 of=not_gym -->
 
-The table under it is replaced, whatever it has been. Tables of bench_throughput.py are printed by its --markdown.
+The table under it is replaced, whatever it has been.
 """
 
 import argparse
@@ -21,9 +22,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.publish import table_of
+
 from engine.atomic_file import atomic_write
 from engine.command_line import Parser
 from engine.errors import InputError, run_command
+from engine.experiments.claims import Finding, claims_table
+from engine.experiments.few_labels import show
 from engine.json_lines import read_json_lines
 from engine.records import RECORDS
 from engine.results.spread import Difference, difference, mean_of, mean_over_splits
@@ -32,6 +37,16 @@ from engine.results.table import Table
 Record = Mapping[str, Any]
 Options = Mapping[str, str]  # of a marker
 
+_BENCHMARKS = (
+    "compute",
+    "train",
+    "kernels",
+    "accuracy",
+    "roofline",
+    "manifest",
+    "decode",
+    "windows",
+)  # rows or percentiles
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.*\n)*)")
 
@@ -78,7 +93,8 @@ def remade(text: str, records: Path, page: Path) -> tuple[str, int]:
         options = dict(word.split("=", 1) for word in words.split())
         try:
             record = find_record(records, name, time, options)
-            return marker + make(name)(record, options).markdown() + "\n"
+            made = make(name)(record, options)
+            return marker + Table(made.header, made.rows).markdown() + "\n"
         except (InputError, KeyError, ValueError) as error:
             raise InputError(f"{page}: table of record '{name} {time}{words}': {error}") from error
 
@@ -105,8 +121,18 @@ def make(name: str) -> Callable[[Record, Options], Table]:
     """What makes the table of a record of that name; runs side by side are recorded under names of their own."""
     return {
         "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row,
-        "domain_shift": shift,
+        "domain_shift": shift, "pretraining_worth": few_labels, **dict.fromkeys(_BENCHMARKS, benchmark),
     }.get(name, runs)  # fmt: skip
+
+
+def benchmark(record: Record, options: Options) -> Table:
+    """Of tools/bench_throughput.py, as it printed it."""
+    return table_of(dict(record))
+
+
+def few_labels(record: Record, options: Options) -> Table:
+    """Of tools/pretraining_worth.py: a row for each use, number of labels and encoder."""
+    return show(record["accuracy"])
 
 
 def _spread(row: Record, name: str) -> str:
@@ -169,7 +195,10 @@ def untrained(record: Record, options: Options) -> Table:
 
 
 def experiment(record: Record, options: Options) -> Table:
-    """Of tools/experiments.py: the methods split by split, or a row for each place of each curve."""
+    """Of tools/experiments.py: the methods split by split, or a row for each place of each curve; part=claims: what it decides."""
+    if options.get("part") == "claims":
+        gains = [(each, {int(split): gain for split, gain in each["gain"].items()}) for each in record["findings"]]
+        return claims_table([Finding(each["claim"], each["test"], gain) for each, gain in gains])
     rows = [dict(zip(record["header"], row, strict=True)) for row in record["rows"]]
     return methods(rows, options) if record["experiment"] == "methods" else curves(rows, options)
 
@@ -179,6 +208,7 @@ def curves(rows: Sequence[Record], options: Options) -> Table:
     prefix = "half_" if options.get("half") else ""
     measures = {"mean-class": f"{prefix}mean_class", "top-1": f"{prefix}top1"}
     measures = {called: name for called, name in measures.items() if name in rows[0]}
+    has_control = any(row.get("control_mean_class") is not None for row in rows) and not prefix
     shown = []
     for key in dict.fromkeys((row["test_set"], row["curve"], row["x"]) for row in rows):
         group = [row for row in rows if (row["test_set"], row["curve"], row["x"]) == key]
@@ -188,8 +218,13 @@ def curves(rows: Sequence[Record], options: Options) -> Table:
         candidates = group[0]["num_classes"] // (2 if prefix else 1)
         means = [str(mean_over_splits([(row["split"], row[name]) for row in group])) for name in measures.values()]
         splits = len({row["split"] for row in group})
-        shown.append([*key, classes, videos, splits, len(group), *means, 1 / candidates])
-    header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", *measures, "chance"]
+        controls = [
+            (row["split"], row["control_mean_class"]) for row in group if row.get("control_mean_class") is not None
+        ]
+        beside = [str(mean_over_splits(controls)) if controls else None] * has_control
+        shown.append([*key, classes, videos, splits, len(group), *means, *beside, 1 / candidates])
+    header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", *measures]
+    header += [*["control"] * has_control, "chance"]
     return Table(header, shown)
 
 

@@ -169,7 +169,12 @@ class ProceduralConfig:
     folder: str = option("runs/procedural", "where the videos and their manifest go", fixed=False)
     things: list[str] = option([], "names of the things; empty: the default set")
     movements: list[str] = option([], "names of the movements; empty: the default set")
-    videos_per_class: int = option(24, "videos of a training class; an unseen class has half as many", minimum=1)
+    videos_per_class: int = option(
+        24, "videos of a training class; an unseen class has half as many, or unseen_videos", minimum=1
+    )
+    unseen_videos: int = option(
+        0, "videos of an unseen class; 0: half as many as of a training class", minimum=0, needs="scene=varied"
+    )
     num_unseen: int = option(5, "combinations kept for the test", minimum=1)
     frames: int = option(32, "frames of a video", minimum=4)
     size: int = option(72, "pixels of its side", minimum=32)
@@ -187,5 +192,18 @@ class ProceduralConfig:
     synonyms: bool = option(
         False,
         "also the split synonyms: unseen classes once more, their things under another word (ship for boat)",
+        needs="scene=varied",
+    )
+    nuisance: float = option(
+        1.0,
+        "how much of what no class names varies (turn, camera, background, light, coding): 0 to 1",
+        minimum=0,
+        maximum=1,
+        needs="scene=varied",
+    )
+    stills: int = option(
+        0,
+        "also the split stills: so many pictures of each thing with each extra, for pretraining on moving crops of them",
+        minimum=0,
         needs="scene=varied",
     )

@@ -17,16 +17,17 @@ from engine.data.decoders import default_threads
 from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts.listing import Entry, Listing
 from engine.data.pyav.encode import write_video
+from engine.data.stills import write_picture
 from engine.errors import InputError
 
 MANIFEST_NAME = "manifest.parquet"
 _MARK_NAME = "procedural.json"  # what the folder holds; its presence makes the folder ours to write again
-_SPLITS = ("train", "unseen", "unseen_things", "synonyms", "test")
+_SPLITS = ("train", "unseen", "unseen_things", "synonyms", "stills", "test")
 _KEY_FRAME_EVERY = 16  # frames: a snippet late in the video need not decode it from the start
 
 
 class DrawnVideo(Protocol):
-    """A video of a drawn set. path: relative to the folder of the set."""
+    """A video of a drawn set, or a picture. path: relative to the folder of the set; ".png" of a picture."""
 
     split: str
     class_name: str
@@ -50,7 +51,7 @@ def write_drawn_set(
 
     Args:
         key: the section of the config that asks for them. described: what decides the content of the folder, for JSON.
-        draw: gives the frames of a video, uint8 [T, H, W, 3]. coding: the encoder's options for it.
+        draw: gives the frames of a video, uint8 [T, H, W, 3]; of a picture, one. coding: the encoder's options for it.
     """
     manifest = folder / MANIFEST_NAME
     _claim(folder, key, described)
@@ -97,7 +98,11 @@ def _write_videos(
     """Draw and encode in threads: numpy and the encoder release the interpreter for most of the time."""
 
     def write(video: T) -> None:
-        write_video(folder / video.path, draw(video), fps=fps, gop=_KEY_FRAME_EVERY, options=coding(video))
+        path, frames = folder / video.path, draw(video)
+        if path.suffix == ".png":
+            write_picture(path, frames[0])
+        else:
+            write_video(path, frames, fps=fps, gop=_KEY_FRAME_EVERY, options=coding(video))
 
     for video in videos:
         (folder / video.path).parent.mkdir(parents=True, exist_ok=True)

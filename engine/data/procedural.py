@@ -24,11 +24,12 @@ from engine.errors import InputError
 
 DRAWING_VERSION = 1  # raise it when drawn or encoded frames change: older sets are then written again
 _OF_SCENES = ("scene", "extras", "variants", "unseen_things", "synonyms")  # keys that plain drawings know nothing of
+STILLS = "stills"  # the split of pictures
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedVideo:
-    """One video of the set: `number` counts within its class. extra: of `EXTRAS`, or ""."""
+    """One video of the set: `number` counts within its class. extra: of `EXTRAS`, or "". Of stills the movement is ""."""
 
     split: str
     thing: str
@@ -39,13 +40,13 @@ class PlannedVideo:
     @property
     def class_name(self) -> str:
         thing = SYNONYMS[self.thing] if self.split == "synonyms" else self.thing
-        action = f"{thing} {self.movement}"
+        action = f"{thing} {self.movement}".rstrip()
         return EXTRAS[self.extra].name(self.extra, action) if self.extra else action
 
     @property
     def path(self) -> str:
         """Relative to the folder of the set."""
-        return f"{self.split}/{self.class_name}/{self.number:03d}.mp4"
+        return f"{self.split}/{self.class_name}/{self.number:03d}.{'png' if self.split == STILLS else 'mp4'}"
 
 
 def write_procedural_dataset(config: ProceduralConfig) -> Path:
@@ -55,7 +56,7 @@ def write_procedural_dataset(config: ProceduralConfig) -> Path:
     another config in the folder is replaced.
 
     Returns:
-        The manifest, with splits "train" and "unseen", and in varied scenes "unseen_things" and "synonyms".
+        The manifest, with splits "train" and "unseen", and in varied scenes "unseen_things", "synonyms" and "stills".
 
     Raises:
         InputError: unknown names, too many unseen combinations, or a folder that holds something else.
@@ -65,13 +66,19 @@ def write_procedural_dataset(config: ProceduralConfig) -> Path:
     if is_plain:  # as before there were scenes: sets on disk are known again
         for key in _OF_SCENES:
             del described[key]
+    for key, as_before in (("stills", 0), ("nuisance", 1.0), ("unseen_videos", 0)):  # as before there were these
+        if is_plain or described[key] == as_before:
+            del described[key]
 
     def draw(video: PlannedVideo) -> np.ndarray:
-        drawn = draw_video if is_plain else draw_scene_video
-        return drawn(video, frames=config.frames, size=config.size, seed=config.seed)
+        shape = {"frames": 1 if video.split == STILLS else config.frames, "size": config.size, "seed": config.seed}
+        return draw_video(video, **shape) if is_plain else draw_scene_video(video, **shape, nuisance=config.nuisance)
 
     def coding(video: PlannedVideo) -> dict[str, str]:
-        return {} if is_plain else {"crf": str(scene_generator(video, config.seed, "coding").integers(18, 33))}
+        if is_plain:
+            return {}
+        worse = scene_generator(video, config.seed, "coding").integers(15)
+        return {"crf": str(18 + round(config.nuisance * worse))}
 
     return write_drawn_set(Path(config.folder), "procedural", described, plan_videos(config), draw, coding=coding)
 
@@ -105,7 +112,7 @@ def plan_videos(config: ProceduralConfig) -> list[PlannedVideo]:
             f"procedural.extras: '{min(untrained)}' would never be trained: fewer extras or unseen combinations, or "
             "more variants"
         )
-    less = max(1, config.videos_per_class // 2)
+    less = config.unseen_videos or max(1, config.videos_per_class // 2)
     counts = {"unseen": less, "unseen_things": less}  # synonyms stand for training classes
     return [
         PlannedVideo(split, *pair, number, extra)
@@ -113,6 +120,11 @@ def plan_videos(config: ProceduralConfig) -> list[PlannedVideo]:
         for pair in pairs
         for extra in extras[pair]
         for number in range(counts.get(split, config.videos_per_class))
+    ] + [
+        PlannedVideo(STILLS, thing, "", number, extra)
+        for thing in things
+        for extra in config.extras or [""]
+        for number in range(config.stills)
     ]
 
 
@@ -163,15 +175,16 @@ def draw_video(video: PlannedVideo, *, frames: int, size: int, seed: int) -> np.
     return draw_clip(video.thing, video.movement, frames=frames, size=size, rng=np.random.default_rng(key))
 
 
-def draw_scene_video(video: PlannedVideo, *, frames: int, size: int, seed: int) -> np.ndarray:
-    """As `draw_video`, in a varied scene."""
+def draw_scene_video(video: PlannedVideo, *, frames: int, size: int, seed: int, nuisance: float = 1.0) -> np.ndarray:
+    """As `draw_video`, in a varied scene. A still is a frame of any movement."""
     rng = scene_generator(video, seed, "drawing")
-    return draw_scene(video.thing, video.movement, video.extra, frames=frames, size=size, rng=rng)
+    movement = video.movement or rng.choice(list(SCENE_MOVEMENTS))
+    return draw_scene(video.thing, movement, video.extra, frames=frames, size=size, rng=rng, nuisance=nuisance)
 
 
 def scene_generator(video: PlannedVideo, seed: int, use: Literal["drawing", "coding"]) -> np.random.Generator:
     """The generator of one video of a varied set, another for each use."""
-    names = ((SCENE_THINGS, video.thing), (SCENE_MOVEMENTS, video.movement), (["", *EXTRAS], video.extra))
+    names = ((SCENE_THINGS, video.thing), ([*SCENE_MOVEMENTS, ""], video.movement), (["", *EXTRAS], video.extra))
     indices = [list(known).index(name) for known, name in names]
     return np.random.default_rng((seed, 4, *indices, video.split == "synonyms", video.number, use == "coding"))
 

@@ -130,7 +130,9 @@ _PLAIN = Extra()
 _SCALE = 0.8  # of all sizes: the things are smaller than in the plain drawings, to leave room for huge ones
 
 
-def draw_scene(thing: str, movement: str, extra: str, *, frames: int, size: int, rng: np.random.Generator) -> Array:
+def draw_scene(
+    thing: str, movement: str, extra: str, *, frames: int, size: int, rng: np.random.Generator, nuisance: float = 1.0
+) -> Array:
     """Draw one clip.
 
     Args:
@@ -140,29 +142,32 @@ def draw_scene(thing: str, movement: str, extra: str, *, frames: int, size: int,
         size: pixels of the square picture's side.
         rng: everything about the clip is drawn from it; with equal generators clips of any two classes differ only
             where a thing covers the background.
+        nuisance: how much of what the class does not name varies, from 0 (a still camera, an upright thing of one aspect,
+            no blobs, even light) to 1.
 
     Returns:
         uint8 [T, size, size, 3] RGB.
     """
-    nuisance, act = rng.spawn(2)
-    x, y = _camera(frames, size, nuisance)
-    clip = _background(x, y, nuisance)
-    for _ in range(nuisance.integers(2, 6)):
-        drawing.paint(clip, drawing.distractor(x, y, nuisance) * size, drawing.random_colour(nuisance, *drawing.BRIGHT))
-    _paint_act(clip, x, y, thing, movement, EXTRAS.get(extra, _PLAIN), act)
-    return _light_and_noise(clip, nuisance)
+    beside, act = rng.spawn(2)
+    x, y = _camera(frames, size, beside, nuisance)
+    clip = _background(x, y, beside, nuisance)
+    for _ in range(round(nuisance * beside.integers(2, 6))):
+        drawing.paint(clip, drawing.distractor(x, y, beside) * size, drawing.random_colour(beside, *drawing.BRIGHT))
+    _paint_act(clip, x, y, thing, movement, EXTRAS.get(extra, _PLAIN), act, nuisance)
+    return _light_and_noise(clip, beside, nuisance)
 
 
-def scene_pose(movement: str, frames: int, rng: np.random.Generator) -> Pose:
+def scene_pose(movement: str, frames: int, rng: np.random.Generator, nuisance: float = 1.0) -> Pose:
     """One example of a movement as scenes have it: at any turn, and not always in the middle."""
     turn, angle, *away = rng.uniform([-np.pi, 0, -0.12, -0.12], [np.pi, 2 * np.pi, 0.12, 0.12])
-    pose = drawing.pose_of(SCENE_MOVEMENTS[movement], frames, rng, aspect=_aspect(angle))
+    turn, away = turn * nuisance, [way * nuisance for way in away]
+    pose = drawing.pose_of(SCENE_MOVEMENTS[movement], frames, rng, aspect=_aspect(angle) ** nuisance)
     pose.x, pose.y, pose.turn, pose.size = pose.x + away[0], pose.y + away[1], pose.turn + turn, pose.size * _SCALE
     return pose
 
 
 def _paint_act(
-    clip: Array, x: Array, y: Array, thing: str, movement: str, extra: Extra, rng: np.random.Generator
+    clip: Array, x: Array, y: Array, thing: str, movement: str, extra: Extra, rng: np.random.Generator, nuisance: float
 ) -> None:
     """The thing, as often as the extra says, in front of what stands by. All draws come from `rng`."""
     if extra.standing:
@@ -172,7 +177,7 @@ def _paint_act(
         layers = SCENE_THINGS[thing](u, v)
         return extra.pattern(layers, u) if extra.pattern else layers
 
-    pose, colours = scene_pose(movement, len(clip), rng), _colours(extra, rng)
+    pose, colours = scene_pose(movement, len(clip), rng, nuisance), _colours(extra, rng)
     pose.size = pose.size * extra.scale
     angle = rng.uniform(0, 2 * np.pi)
     apart = 0.18 if extra.copies > 1 else 0.0
@@ -198,20 +203,20 @@ def _colours(extra: Extra, rng: np.random.Generator) -> Array:
     return np.clip([*two, np.full(3, 20)], 0, 255).astype(np.float32)
 
 
-def _camera(frames: int, size: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def _camera(frames: int, size: int, rng: np.random.Generator, nuisance: float) -> tuple[Array, Array]:
     """Where each pixel of each frame looks, in sides of the picture: float32 [T, size, size], twice."""
-    time = np.arange(frames, dtype=np.float32)[:, None, None] - frames / 2
+    time = nuisance * (np.arange(frames, dtype=np.float32)[:, None, None] - frames / 2)
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     zoom, roll = np.exp(rng.uniform(-0.004, 0.004) * time), rng.uniform(-0.004, 0.004) * time
     period, phase = rng.uniform(20, 40), rng.uniform(0, 2 * np.pi, 2)
-    drift, sway = rng.uniform(-0.004, 0.004, 2), rng.uniform(-0.02, 0.02, 2)
+    drift, sway = rng.uniform(-0.004, 0.004, 2), nuisance * rng.uniform(-0.02, 0.02, 2)
     across, down = axis * np.cos(roll), axis[:, None] * np.cos(roll)
     across, down = across - axis[:, None] * np.sin(roll), down + axis * np.sin(roll)
     pan = [drift[i] * time + sway[i] * np.sin(2 * np.pi * time / period + phase[i]) for i in (0, 1)]
     return tuple((0.5 + zoom * seen + way).astype(np.float32) for seen, way in zip((across, down), pan, strict=True))
 
 
-def _background(x: Array, y: Array, rng: np.random.Generator) -> Array:
+def _background(x: Array, y: Array, rng: np.random.Generator, nuisance: float) -> Array:
     """Waves, or tiles or stripes over them, of any colours that are dark: float32 [T, size, size, 3]."""
     clip = drawing.background(x, y, rng)
     angle, fineness, tint = rng.uniform(0, np.pi), rng.uniform(12, 40), rng.uniform(-30, 30, 3).astype(np.float32)
@@ -219,13 +224,13 @@ def _background(x: Array, y: Array, rng: np.random.Generator) -> Array:
     along = np.sin(fineness * (x * np.cos(angle) + y * np.sin(angle)))
     across = np.sin(fineness * (y * np.cos(angle) - x * np.sin(angle)))
     field = (np.zeros_like(x), along, along * across)[kind]
-    return clip + np.clip(4 * field, -1, 1)[..., None] * tint
+    return clip + np.clip(4 * field, -1, 1)[..., None] * (np.float32(nuisance) * tint)
 
 
-def _light_and_noise(clip: Array, rng: np.random.Generator) -> Array:
+def _light_and_noise(clip: Array, rng: np.random.Generator, nuisance: float) -> Array:
     time = np.arange(len(clip), dtype=np.float32)
     swell, period, phase = rng.uniform(0, 0.08), rng.uniform(15, 60), rng.uniform(0, 2 * np.pi)
-    light = rng.uniform(0.8, 1.0) * (1 + swell * np.sin(2 * np.pi * time / period + phase))
+    light = rng.uniform(0.8, 1.0) * (1 + nuisance * swell * np.sin(2 * np.pi * time / period + phase))
     clip = clip * light.astype(np.float32)[:, None, None, None]
-    clip += rng.standard_normal(clip.shape, dtype=np.float32) * rng.uniform(2, 8)
+    clip += rng.standard_normal(clip.shape, dtype=np.float32) * (nuisance * rng.uniform(2, 8))
     return np.clip(np.rint(clip), 0, 255).astype(np.uint8)

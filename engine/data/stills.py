@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from engine.atomic_file import atomic_write
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import still_squares
 from engine.data.identity import change_since_index
@@ -40,6 +41,12 @@ _WHITES = (
 _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 262, 339
 # What the manifest's pixel_format adds to PIL's mode.
 MIRRORED, TRANSPARENT = " mirrored", " transparent"
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] RGB into a file whose suffix names the format; it appears complete or not at all."""
+    with atomic_write(path) as partial:
+        Image.fromarray(pixels).save(partial)
 
 
 class StillDecoder(VideoDecoder):

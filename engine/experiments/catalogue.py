@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.experiments import comparisons, curves, distances, methods
+from engine.experiments import comparisons, curves, distances, leaks, methods
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report
@@ -35,5 +35,6 @@ EXPERIMENTS = {
     "table1": Experiment(comparisons.comparison_points, comparisons.table1_report),
     "table2": Experiment(comparisons.comparison_points, comparisons.table2_report),
     "table3": Experiment(comparisons.table3_points, comparisons.table3_report),
+    "overlap": Experiment(leaks.leak_points, leaks.leak_report),
     "methods": Experiment(methods.methods_points, methods.methods_report),
 }

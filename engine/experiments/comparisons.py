@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from engine.experiments import claims
 from engine.experiments.curves import single_values, tests_of
 from engine.experiments.results import Measured, Point, mean_over_splits
 from engine.experiments.setup import Setup, class_pool, for_split, method_cell, whole_training
@@ -70,7 +71,7 @@ def comparison_points(setup: Setup) -> list[Point]:
     points = []
     for split in setup.splits:
         for method, curve in _METHODS:
-            if setup.images is None and method in ("pretrained", "joint"):
+            if not setup.has_images and method in ("pretrained", "joint"):
                 continue
             cell = method_cell(setup, method, split)
             points.append(Point(curve, 0, split, 0, cell, whole_training(cell.config, class_pool(cell.config))))
@@ -127,7 +128,7 @@ def table3_points(setup: Setup) -> list[Point]:
     for split in setup.splits:
         pool = class_pool(for_split(setup, split))
         for curve, method, is_multi in _ROWS:
-            if setup.images is None and method in ("pretrained", "joint"):
+            if not setup.has_images and method in ("pretrained", "joint"):
                 continue
             cell = method_cell(setup, method, split)
             own = class_pool(cell.config) if method == "joint" else pool
@@ -151,16 +152,17 @@ def table3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
         first = next(m for m in measured if m.test == test)
         tables.append(Table(["e2e", "augment", "multi", *_columns(first)], rows, f"{test}, {len(setup.splits)} splits"))
         panels.append((test, bars, 1 / first.num_classes))
+    many = setup.base.evaluate.num_snippets
     tables.append(Table(_TABLE3_HEADER, _TABLE3, "Published, UCF101, per cent"))
-    snippets = setup.base.evaluate.num_snippets
     notes = [
         "e2e: all of the network is trained (else only its linear layer, on features left as they began). augment: "
         "pretrained on moving crops of pictures; joint (not in the paper): trained on them and on videos at the same time. "
-        f"multi: {snippets} snippets of a test video averaged, else one. Mean ± standard error over the class splits.",
+        f"multi: {many} snippets of a test video averaged, else one. Mean ± standard error over the class splits.",
         _CAVEAT,
     ]
     figure = bars_figure(panels, "Ablation")
-    return Report("Ablation (paper Table 3)", notes, tables, single_values(measured), figure)
+    findings = [found for test in tests_of(measured) for found in claims.snippets(measured, test, many)]
+    return Report("Ablation (paper Table 3)", notes, tables, single_values(measured), figure, findings)
 
 
 def _columns(first: Measured) -> list[str]:

@@ -8,8 +8,10 @@ import numpy as np
 from engine.config import Config
 from engine.data.class_splits import draw_classes
 from engine.errors import InputError
+from engine.experiments import claims
 from engine.experiments.cells import Cell
-from engine.experiments.results import Measured, Point, chance, largest_class, mean_over_splits
+from engine.experiments.claims import FROZEN_PRETRAINED, Finding
+from engine.experiments.results import Measured, Point, by_x, chance, control, largest_class, mean_over_splits
 from engine.experiments.setup import (
     ClassPool,
     Setup,
@@ -35,7 +37,10 @@ _STEPS = (
 
 
 def figure4_points(setup: Setup) -> list[Point]:
-    """End to end and frozen: all classes with a share of their videos, and some classes with all of theirs (Sec. 5.2)."""
+    """End to end and frozen: all classes with a share of their videos, and some classes with all of theirs (Sec. 5.2).
+
+    Where there are pictures, and no `frozen_weights`, also features that were pretrained on them and then frozen.
+    """
     points = []
     pools = {split: class_pool(for_split(setup, split)) for split in setup.splits}
     every = round(np.mean([len(pool.names) for pool in pools.values()]))  # overlap may leave a split more than another
@@ -53,6 +58,8 @@ def figure4_points(setup: Setup) -> list[Point]:
                 points.append(Point(f"{method}, fewer classes", count, split, draw, cell, training))
             whole = next(p for p in points if p.split == split and p.curve == f"{method}, fewer videos" and p.x == 1)
             points.append(dataclasses.replace(whole, curve=f"{method}, fewer classes", x=every))
+        if setup.has_images and not setup.without_frozen and setup.frozen_weights is None:
+            points += _share_points(setup, "frozen pretrained", split, FROZEN_PRETRAINED, shares)
     return points
 
 
@@ -77,19 +84,20 @@ def _share_points(
 def figure4_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Two families of curves over the number of training videos."""
     styles = {
-        "end to end, fewer videos": (ORANGE, "-"), "frozen, fewer videos": (ORANGE, "--"),
+        "end to end, fewer videos": (ORANGE, "-"), "frozen, fewer videos": (ORANGE, "--"), FROZEN_PRETRAINED: (ORANGE, ":"),
         "end to end, fewer classes": (BLUE, "-"), "frozen, fewer classes": (BLUE, "--"),
     }  # fmt: skip
     panels = []
     for test in tests_of(measured):
         lines = []
         for curve, (color, style) in styles.items():
-            if groups := _by_x(measured, test, curve):
+            if groups := by_x(measured, test, curve):
                 marks = [f"{x:g}" for x in groups] if "classes" in curve else None
                 lines.append(_line(curve, groups, color, style, by_videos=True, marks=marks))
         panels.append(Panel(test, "training videos", lines, chance(measured, test), log=True))
     figure = lines_figure(panels, "Fewer videos or fewer classes (numbers at the blue points: classes)")
-    return _report("Number of training videos and classes (paper Figure 4)", measured, figure, [_STEPS])
+    findings = [finding for test in tests_of(measured) for finding in claims.amounts(measured, test)]
+    return _report("Number of training videos and classes (paper Figure 4)", measured, figure, [_STEPS], findings)
 
 
 def figure5_points(setup: Setup) -> list[Point]:
@@ -113,7 +121,7 @@ def _pool_of_clusters(setup: Setup, split: int) -> Config:
     config = for_split(setup, split)
     if not setup.cluster_images:
         return config
-    return leaving_out_overlap(with_sources(config, [*config.data.train, image_source(setup)]))
+    return leaving_out_overlap(with_sources(config, [*config.data.train, image_source(setup, split)]))
 
 
 def classes_of_a_cluster(
@@ -146,7 +154,7 @@ def figure5_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """A bar for each number of clusters."""
     panels = []
     for test in tests_of(measured):
-        groups = _by_x(measured, test, "end to end")
+        groups = by_x(measured, test, "end to end")
         bars = [(f"{x:g} cluster{'s' if x > 1 else ''}", mean_over_splits(group)) for x, group in groups.items()]
         panels.append((test, bars, chance(measured, test)))
     figure = bars_figure(panels, f"{setup.cluster_classes} training classes from one of so many clusters")
@@ -154,7 +162,8 @@ def figure5_report(setup: Setup, measured: Sequence[Measured]) -> Report:
         "More clusters: training classes that are more alike. k-means of the class vectors; a cluster and its classes are "
         "drawn at random. " + _STEPS
     ]
-    return _report("Diversity of the training classes (paper Figure 5)", measured, figure, notes)
+    findings = [finding for test in tests_of(measured) for finding in claims.diversity(measured, test)]
+    return _report("Diversity of the training classes (paper Figure 5)", measured, figure, notes, findings)
 
 
 def figure6_points(setup: Setup) -> list[Point]:
@@ -173,25 +182,18 @@ def figure6_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     panels = []
     for test in tests_of(measured):
         lines = [
-            _line(curve, _by_x(measured, test, curve), color, "-", by_videos=True)
+            _line(curve, by_x(measured, test, curve), color, "-", by_videos=True)
             for curve, color in (("from scratch", ORANGE), ("pretrained on pictures", BLUE))
         ]
         panels.append(Panel(test, "training videos", lines, chance(measured, test), log=True))
     figure = lines_figure(panels, "Pretraining on videos made from pictures")
-    return _report("Pretraining on moving crops of pictures (paper Figure 6)", measured, figure, [_STEPS])
+    findings = [finding for test in tests_of(measured) for finding in claims.pretraining(measured, test)]
+    return _report("Pretraining on moving crops of pictures (paper Figure 6)", measured, figure, [_STEPS], findings)
 
 
 def tests_of(measured: Sequence[Measured]) -> list[str]:
     """The test sets, each once."""
     return list(dict.fromkeys(each.test for each in measured))
-
-
-def _by_x(measured: Sequence[Measured], test: str, curve: str) -> dict[float, list[Measured]]:
-    groups: dict[float, list[Measured]] = {}
-    for each in measured:
-        if each.test == test and each.point.curve == curve:
-            groups.setdefault(each.point.x, []).append(each)
-    return dict(sorted(groups.items()))
 
 
 def _line(
@@ -208,20 +210,22 @@ def _line(
     return Line(label, xs, [m.value for m in means], [m.error for m in means], color, style, marks)
 
 
-def _report(title: str, measured: Sequence[Measured], figure: object, notes: list[str]) -> Report:
-    """A row for each place of each curve, and every single value as CSV."""
+def _report(
+    title: str, measured: Sequence[Measured], figure: object, notes: list[str], findings: Sequence[Finding]
+) -> Report:
+    """A row for each place of each curve, what is found, and every single value as CSV."""
     rows = []
     for test in tests_of(measured):
         for curve in dict.fromkeys(each.point.curve for each in measured):
-            for x, group in _by_x(measured, test, curve).items():
+            for x, group in by_x(measured, test, curve).items():
                 classes, videos = (np.mean([getattr(m.point, of) for m in group]) for of in ("classes", "videos"))
                 splits = len({m.point.split for m in group})
                 rows.append([test, curve, f"{x:g}", f"{classes:.0f}", f"{videos:.0f}", splits, len(group),
-                             str(mean_over_splits(group)), chance(measured, test),
+                             str(mean_over_splits(group)), chance(measured, test), control(group),
                              str(mean_over_splits(group, "top1")), largest_class(group)])  # fmt: skip
     header = ["test set", "curve", "at", "training classes", "training videos", "splits", "runs", "mean-class", "chance",
-              "top-1", "largest class"]  # fmt: skip
-    return Report(title, notes, [Table(header, rows)], single_values(measured), figure)
+              "control", "top-1", "largest class"]  # fmt: skip
+    return Report(title, notes, [Table(header, rows)], single_values(measured), figure, findings)
 
 
 def single_values(measured: Sequence[Measured]) -> Table:

@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.data.sources import load_source, load_tests, load_training_sets
 from engine.errors import InputError
+from engine.experiments.claims import Finding
 from engine.experiments.curves import tests_of
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import Setup, class_pool, for_split, image_source, method_cell, whole_training
@@ -30,7 +31,7 @@ def figure7_points(setup: Setup) -> list[Point]:
     for split in setup.splits:
         pool = class_pool(for_split(setup, split))
         for method, curve in _METHODS:
-            if method != "pretrained" or setup.images is not None:
+            if method != "pretrained" or setup.has_images:
                 cell = method_cell(setup, method, split)
                 points.append(Point(curve, 0, split, 0, cell, whole_training(cell.config, pool)))
     return points
@@ -48,7 +49,7 @@ class _ClassValue:
 
 def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Accuracy on the test classes at least so far from training, and class by class (paper Sec. 5.4)."""
-    panels, rows, summary = [], [], []
+    panels, rows, summary, findings = [], [], [], []
     nearest = 0
     for test in tests_of(measured):
         values: list[_ClassValue] = []
@@ -69,6 +70,8 @@ def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             order = rank_correlation(away, accuracy)
             summary.append([test, curve, len(own), near, far, order])
         panels.append((test, curves))
+        claim = "pretrained on pictures above end to end: by more on the farther half of the classes than on the nearer"
+        findings.append(Finding(claim, test, _more_gained_far_away(values)))
         rows += [[test, v.curve, v.split, v.name, v.distance, v.videos, v.accuracy] for v in values]
     header = ["test set", "curve", "classes", "accuracy, nearer half", "accuracy, farther half", "rank correlation"]
     notes = [
@@ -80,7 +83,22 @@ def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     figure = steps_figure(panels, f"mean distance to the {nearest} nearest training classes")
     columns = ["test_set", "curve", "split", "class", "distance", "videos", "accuracy"]
     title = "Accuracy as test classes move away from training (paper Figure 7)"
-    return Report(title, notes, [Table(header, summary)], Table(columns, rows), figure)
+    return Report(title, notes, [Table(header, summary)], Table(columns, rows), figure, findings)
+
+
+def _more_gained_far_away(values: Sequence[_ClassValue]) -> dict[int, float]:
+    """Split -> what pretraining on pictures adds on the farther half of the test classes, less what it adds on the nearer."""
+    more = {}
+    for split in dict.fromkeys(value.split for value in values):
+        own = sorted((v for v in values if v.split == split), key=lambda v: v.distance)
+        added = [
+            np.array([v.accuracy for v in own if v.curve == curve])
+            for curve in ("pretrained on pictures", "end to end")
+        ]
+        if len(added[0]) == len(added[1]) > 1:
+            gain, half = added[0] - added[1], len(added[0]) // 2
+            more[split] = float(gain[half:].mean() - gain[:half].mean())
+    return more
 
 
 def distances_from_training(setup: Setup, split: int, names: Sequence[str]) -> tuple[list[float], int]:
@@ -114,8 +132,8 @@ def class_sets(setup: Setup) -> tuple[list[NamedClasses], list[NamedClasses]]:
         return list(setup.train_classes), list(setup.test_classes)
     config = for_split(setup, setup.splits[0])
     training = [(data.name, data.classes) for data in load_training_sets(config.data)]
-    if setup.images is not None:
-        images = load_source(image_source(setup))
+    if setup.has_images:
+        images = load_source(image_source(setup, setup.splits[0]))
         training.append((images.name, images.classes))
     return training, [(test.name, test.classes) for test in load_tests(config.data.tests)]
 

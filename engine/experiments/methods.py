@@ -17,7 +17,7 @@ from engine.config import load_config
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.curves import single_values, tests_of
-from engine.experiments.results import Measured, Point, chance, largest_class, mean_over_splits, split_means
+from engine.experiments.results import Measured, Point, chance, control, largest_class, mean_over_splits, split_means
 from engine.experiments.setup import Method, Setup, class_pool, for_split, whole_training
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
@@ -130,7 +130,7 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             bars.append((name, mean))
             pairs = [(own[split], reference[split]) for split in own if split in reference]
             less = str(difference(pairs)) if pairs and name != setup.reference else None
-            rows.append([name, mean.count, mean.value, mean.std, less, _control(group),
+            rows.append([name, mean.count, mean.value, mean.std, less, control(group),
                          mean_over_splits(group, "top1").value, largest_class(group)])  # fmt: skip
         guessing = chance(measured, test)
         rows.append(["chance", None, guessing, *[None] * 5])
@@ -143,8 +143,3 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     ]
     figure = bars_figure(panels, f"Methods, {len(setup.splits)} class splits (mean ± standard error)")
     return Report("Methods", notes, tables, single_values(measured), figure)
-
-
-def _control(group: Sequence[Measured]) -> str | None:
-    values = [m.control for m in group if m.control is not None]
-    return str(mean_of(values)) if values else None

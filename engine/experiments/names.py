@@ -10,5 +10,6 @@ EXPERIMENTS = {
     "table1": "half of the test classes (Evaluation Protocol 1), beside published numbers",
     "table2": "all test classes (Evaluation Protocol 2), beside published numbers",
     "table3": "ablation: frozen, end to end, pretraining, joint training, several snippets",
+    "overlap": "what overlapping training classes give when they are left in",
     "methods": "the methods of a file (--methods) against one of them, with paired differences",
 }

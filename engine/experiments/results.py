@@ -71,6 +71,15 @@ def mean_over_splits(measured: Sequence[Measured], of: str = "mean_class") -> Me
     return spread.mean_over_splits([(each.point.split, getattr(each, of)) for each in measured])
 
 
+def by_x(measured: Sequence[Measured], test: str, curve: str) -> dict[float, list[Measured]]:
+    """What a curve has at each x, ascending."""
+    groups: dict[float, list[Measured]] = {}
+    for each in measured:
+        if each.test == test and each.point.curve == curve:
+            groups.setdefault(each.point.x, []).append(each)
+    return dict(sorted(groups.items()))
+
+
 def chance(measured: Sequence[Measured], test: str) -> float | None:
     """Accuracy of guessing on a test set; None where it is not the same for all that were measured."""
     candidates = {each.num_classes for each in measured if each.test == test}
@@ -81,6 +90,11 @@ def largest_class(measured: Sequence[Measured]) -> float | None:
     """Share of the videos that the largest class of a test has, mean over splits; None where a record did not keep it."""
     known = all(each.largest_class is not None for each in measured)
     return mean_over_splits(measured, "largest_class").value if known else None
+
+
+def control(measured: Sequence[Measured]) -> str | None:
+    """Mean-class accuracy of the controls, mean over splits; None where not every run had one."""
+    return str(mean_over_splits(measured, "control")) if all(each.control is not None for each in measured) else None
 
 
 def results_path(folder: Path, snippets: int | None) -> Path:

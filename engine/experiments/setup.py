@@ -22,11 +22,13 @@ from engine.data.footage import TRAINED
 from engine.data.sampler import epoch_length
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, num_drawn
 from engine.errors import InputError
+from engine.experiments import drawn
 from engine.experiments.cells import Cell
 from engine.schema_keys import with_keys
 from engine.semantics.overlap import NamedClasses, remove_overlap
 
-_SHORT = {"end to end": "e2e", "frozen": "frozen", "pretrained": "pretrained", "joint": "joint"}
+_SHORT = {"end to end": "e2e", "frozen": "frozen", "frozen pretrained": "frozen-pretrained", "pretrained": "pretrained",
+          "joint": "joint"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Method:
 class Setup:
     """What an experiment is made with.
 
-    base: the config of end-to-end training; splits: seeds of its class splits (or of the run, where it has none).
-    images: manifest of pictures to pretrain on, or None. without_frozen: Figure 4 end to end alone. frozen_weights: of the
-    frozen method alone, as `model.weights`.
+    base: the config of end-to-end training; splits: seeds of its class splits (or of the run, where it has none), and of
+    the videos that it draws. images: manifest of pictures to pretrain on; None: the stills that the config draws, if any.
+    without_frozen: Figure 4 end to end alone. frozen_weights: of the frozen method alone, as `model.weights`.
     draws: random subsets of each kind. cluster_images: the classes of the pictures are among those cut into clusters.
     shares: of the training videos; class_counts: training classes; clusters: into which the training classes are cut;
     cluster_classes: training classes of a run within a cluster. train_classes, test_classes: lists for Figures 2 and 3 in
@@ -67,6 +69,10 @@ class Setup:
     test_classes: tuple[NamedClasses, ...] = ()
     reference: str = ""
     methods: tuple[Method, ...] = ()
+
+    @property
+    def has_images(self) -> bool:
+        return self.images is not None or drawn.has_stills(self.base)
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class Training:
 
 def for_split(setup: Setup, split: int) -> Config:
     """The base config of one class split; where it has no random split of classes, of one seed."""
+    if setup.base.procedural is not None:
+        return drawn.of_split(setup.base, split)
     data = setup.base.data
     seeds = [
         f"data.{side}.{index}.class_split.seed"
@@ -122,22 +130,24 @@ def method_cell(
     if sources is not None:
         config = with_sources(config, sources)
     name = "-".join(part for part in (_SHORT[method], f"split{split}", label) if part)
-    if method == "frozen":
+    if method in ("frozen", "frozen pretrained"):
         keys: dict[str, object] = {"model.freeze_backbone": True}
-        if setup.frozen_weights is not None:  # the paper's baseline has seen test classes (D_p of Eq. 3)
+        if (
+            setup.frozen_weights is not None and method == "frozen"
+        ):  # the paper's baseline has seen test classes (D_p of Eq. 3)
             keys |= {"model.weights": setup.frozen_weights, "train.exclude_overlap.pretrained": "allow"}
         config = with_keys(config, keys)
-    if method == "pretrained":
+    if method in ("pretrained", "frozen pretrained"):
         return Cell(name, config, pretraining_cell(setup, split))
     if method == "joint":
-        config = _joint(setup, config)
+        config = _joint(setup, config, split)
     return Cell(name, config)
 
 
-def _joint(setup: Setup, config: Config) -> Config:
+def _joint(setup: Setup, config: Config, split: int) -> Config:
     """With the pictures beside the videos: half of each batch of either, in as many steps as with the videos alone."""
     alone = class_pool(config)
-    config = leaving_out_overlap(with_sources(config, [*config.data.train, image_source(setup)]))
+    config = leaving_out_overlap(with_sources(config, [*config.data.train, image_source(setup, split)]))
     pool = class_pool(config)
     *videos, pictures = pool.trained
     of_videos = sum(source.weight * count for source, count in zip(config.data.train[:-1], videos, strict=True))
@@ -146,22 +156,25 @@ def _joint(setup: Setup, config: Config) -> Config:
         dataclasses.replace(source, weight=_short(source.weight * share))
         for source, share in zip(config.data.train, halves, strict=True)
     ]
-    return with_sources(config, _as_long(config, pool, sources, alone.epoch).sources)
+    return with_sources(config, as_long(config, pool, sources, alone.epoch).sources)
 
 
 def pretraining_cell(setup: Setup, split: int) -> Cell:
     """Training on pictures alone, without those of the split's test classes (paper Sec. 3.4)."""
-    config = with_sources(for_split(setup, split), [image_source(setup)])
+    config = with_sources(for_split(setup, split), [image_source(setup, split)])
+    config = with_keys(config, {"run.control": False})  # no accuracy of it is shown
     return Cell(f"images-split{split}", leaving_out_overlap(config))
 
 
-def image_source(setup: Setup) -> SourceConfig:
-    """The set of pictures.
+def image_source(setup: Setup, split: int) -> SourceConfig:
+    """The set of pictures of a split.
 
     Raises:
         InputError: none is named.
     """
     if setup.images is None:
+        if drawn.has_stills(setup.base):
+            return drawn.stills_of(setup.base, split)
         raise InputError("this experiment pretrains on pictures: name their manifest with --images MANIFEST")
     return SourceConfig(manifest=setup.images, name=Path(setup.images).resolve().parent.name)
 
@@ -222,7 +235,7 @@ def only_classes(config: Config, pool: ClassPool, names: Sequence[str]) -> Train
                     source, classes=sorted(kept), class_split=None, published_split=None, part="all", weight=weight
                 )
             )
-    return _as_long(config, pool, chosen, pool.epoch)
+    return as_long(config, pool, chosen, pool.epoch)
 
 
 def share_of_videos(config: Config, pool: ClassPool, share: float, seed: int) -> Training:
@@ -234,10 +247,10 @@ def share_of_videos(config: Config, pool: ClassPool, share: float, seed: int) ->
         kept = sum(num_drawn(share, count) for count in counts.values())
         weight = _short(source.weight * sum(counts.values()) / max(1, kept))
         chosen.append(dataclasses.replace(source, video_share=share, video_seed=seed, weight=weight))
-    return _as_long(config, pool, chosen, pool.epoch)
+    return as_long(config, pool, chosen, pool.epoch)
 
 
-def _as_long(config: Config, pool: ClassPool, sources: Sequence[SourceConfig], epoch: int) -> Training:
+def as_long(config: Config, pool: ClassPool, sources: Sequence[SourceConfig], epoch: int) -> Training:
     """The sources with their weights scaled so that an epoch has so many snippets, whatever is held out of them; where
     `data.clips_per_epoch` cuts both to one length they stay as they are."""
     sets = load_training_sets(with_sources(config, sources).data)

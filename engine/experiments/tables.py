@@ -1,9 +1,11 @@
 """What an experiment yields: Markdown, CSV and a picture of one name."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.experiments.claims import Finding, claims_table
 from engine.results.figures import save_figure
 from engine.results.table import Table
 
@@ -13,19 +15,25 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report:
-    """Everything an experiment says. values: the CSV, a row for each single value."""
+    """Everything an experiment says. values: the CSV, a row for each single value. findings: what it decides."""
 
     title: str
     notes: list[str]
     tables: list[Table]
     values: Table
     figure: "Figure | None" = None
+    findings: Sequence[Finding] = field(default=())
+
+    @property
+    def shown(self) -> list[Table]:
+        """The tables for people, with that of the findings."""
+        return [*self.tables, *([claims_table(self.findings)] if self.findings else [])]
 
 
 def write_report(report: Report, folder: Path, name: str) -> list[Path]:
     """Write NAME.md, NAME.csv and NAME.png; returns what was written."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {report.title}", *(table.markdown() for table in report.tables), *report.notes]
+    parts = [f"# {report.title}", *(table.markdown() for table in report.shown), *report.notes]
     written = [folder / f"{name}.md", folder / f"{name}.csv"]
     if report.figure is not None:
         written.append(folder / f"{name}.png")

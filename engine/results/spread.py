@@ -55,22 +55,34 @@ class Difference:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def reach(mean: Mean) -> float | None:
-    """How far the 95 % interval of a mean reaches to either side (Student's t); None of one value."""
-    from scipy.stats import t
-
-    return mean.error * float(t.ppf(0.975, mean.count - 1)) if mean.count > 1 else None
-
-
 def difference(pairs: Sequence[tuple[float, float]]) -> Difference:
     """Of the first of each pair less the second; at least one pair, each measured on the same classes and videos."""
-    mean = mean_of([one - other for one, other in pairs])
-    far = reach(mean)
-    return (
-        Difference(mean.value, None, None)
-        if far is None
-        else Difference(mean.value, mean.value - far, mean.value + far)
-    )
+    return interval([one - other for one, other in pairs])
+
+
+def interval(values: Sequence[float]) -> Difference:
+    """The mean of at least one difference, and its interval."""
+    mean = mean_of(values)
+    if mean.count < 2:
+        return Difference(mean.value, None, None)
+    reach = mean.error * _quantile(mean.count)
+    return Difference(mean.value, mean.value - reach, mean.value + reach)
+
+
+def values_needed(values: Sequence[float], most: int) -> int | None:
+    """How many values of this mean and standard deviation have an interval without 0; None: more than `most`."""
+    mean = mean_of(values)
+    for count in range(2, most + 1):
+        if mean.std / math.sqrt(count) * _quantile(count) < abs(mean.value):
+            return count
+    return None
+
+
+def _quantile(count: int) -> float:
+    """Student's t of a two-sided 95 % interval of the mean of so many values."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, count - 1))
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:

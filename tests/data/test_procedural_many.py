@@ -5,7 +5,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from engine.config import load_config
 from engine.data.config import ProceduralConfig
@@ -112,6 +114,24 @@ def test_a_small_set_is_drawn_and_indexed(tmp_path):
         assert (tmp_path / "a" / video.path).read_bytes() == (tmp_path / "b" / video.path).read_bytes()
     write_procedural_dataset(dataclasses.replace(config, synonyms=False))
     assert not (tmp_path / "a" / "synonyms").exists()
+
+
+def test_stills_and_more_test_videos_leave_the_rest_as_it_was(tmp_path):
+    plain = dataclasses.replace(SMALL, folder=str(tmp_path / "a"), synonyms=False)
+    write_procedural_dataset(plain)
+    mark = json.loads((tmp_path / "a" / "procedural.json").read_text())
+    assert not {"stills", "nuisance", "unseen_videos"} & set(mark)  # as sets on disk have it
+    config = dataclasses.replace(plain, folder=str(tmp_path / "b"), stills=3, unseen_videos=4)
+    manifest = Manifest.load(write_procedural_dataset(config))
+    for video in plan_videos(plain):
+        assert (tmp_path / "a" / video.path).read_bytes() == (tmp_path / "b" / video.path).read_bytes()
+    names = Counter(zip(*(manifest.strings(name) for name in ("split", "class_name")), strict=True))
+    stills = {f"{extra} {thing}": 3 for extra in ("red", "tiny") for thing in SMALL.things}
+    assert {name: count for (split, name), count in names.items() if split == "stills"} == stills
+    assert {count for (split, _), count in names.items() if split.startswith("unseen")} == {4}
+    assert manifest.is_still.tolist() == [split == "stills" for split in manifest.strings("split")]
+    pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "b" / "stills").glob("*/*.png"))]
+    assert {picture.shape for picture in pictures} == {(32, 32, 3)} and len({p.tobytes() for p in pictures}) == 18
 
 
 @pytest.mark.parametrize(

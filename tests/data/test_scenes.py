@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from engine.data.drawing import BRIGHT, SIZE
+from engine.data.drawing import BRIGHT, SIZE, TURN
 from engine.data.procedural import PlannedVideo, draw_scene_video
 from engine.data.scenes import EXTRAS, SCENE_MOVEMENTS, SCENE_THINGS, SYNONYMS, draw_scene, scene_pose
 from tests.data.test_drawing import neighbours_accuracy
@@ -30,6 +30,20 @@ def test_the_scenes_stay_as_they_are():
     means = [draw_scene_video(video, frames=8, size=48, seed=7)[:, :, 12:36].mean() for video in videos]
     expected = [54.165, 27.519, 26.956, 110.705, 60.855, 43.596, 33.650, 85.476, 58.234, 95.939, 42.539]
     assert np.allclose(means, expected, atol=0.01)
+
+
+def test_without_nuisance_the_picture_stands_still():
+    """Waves behind and noiseless light are the same in every frame, the thing is upright and in the middle half."""
+    rng = np.random.default_rng
+    clip = draw_scene("star", "spinning", "", frames=8, size=48, rng=rng(2), nuisance=0.0).astype(int)
+    moved = (np.abs(np.diff(clip, axis=0)) > 0).any(axis=(0, 3))
+    assert 0 < moved.mean() < 0.5 and not moved[:6].any() and not moved[:, :6].any()
+    poses = [scene_pose("growing", 2, rng(seed), nuisance=0.0) for seed in range(20)]
+    assert max(abs(pose.turn).max() for pose in poses) <= TURN[1] and {1.0} == {
+        float(a) for p in poses for a in p.aspect
+    }
+    half = draw_scene("star", "spinning", "", frames=8, size=48, rng=rng(2), nuisance=0.5).astype(int)
+    assert (np.abs(np.diff(half, axis=0)) > 0).any(axis=(0, 3)).mean() > 0.9  # the camera moves and there is noise
 
 
 @pytest.mark.parametrize("movement", SCENE_MOVEMENTS)

@@ -72,6 +72,7 @@ def test_figure4_puts_every_mean_at_its_number_of_videos():
         2,
         "0.250 ± 0.050",
         0.2,
+        None,
         "0.450 ± 0.050",
         0.25,
     ] in (report.tables[0].rows)

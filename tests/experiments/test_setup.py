@@ -132,13 +132,15 @@ def test_classes_of_a_cluster_are_alike(setup):
 def test_figures_share_their_cells(setup):
     four, five, six = figure4_points(setup), figure5_points(setup), figure6_points(setup)
     assert {p.curve for p in four} == {
-        f"{m}, fewer {w}" for m in ("end to end", "frozen") for w in ("videos", "classes")
+        *(f"{m}, fewer {w}" for m in ("end to end", "frozen") for w in ("videos", "classes")),
+        "frozen after pictures, fewer videos",
     }
     whole = {p.cell.digest for p in four if p.videos == sum(class_pool(for_split(setup, p.split)).trained)}
-    assert len(whole) == 4  # of each split and method one, on both of its curves
+    assert len(whole) == 6  # of each split and method one, on both of its curves
     assert {p.cell.digest for p in six if p.curve == "from scratch"} < {p.cell.digest for p in four}
-    # two splits; 0.1 and 0.5 of the videos and 2 and 4 of the classes, drawn twice (6 are all of them); the whole; twice
-    assert len({p.cell.digest for p in four}) == 2 * 2 * (2 * 2 + 2 * 2 + 1)
+    # two splits; 0.1 and 0.5 of the videos and 2 and 4 of the classes, drawn twice (6 are all of them); the whole; twice, and
+    # once more the shares, on features frozen after pictures
+    assert len({p.cell.digest for p in four}) == 2 * 2 * (2 * 2 + 2 * 2 + 1) + 2 * (2 * 2 + 1)
     assert all(p.classes == 2 and len({n for s in p.cell.config.data.train for n in s.classes}) == 2 for p in five)
     assert len(five) == 2 * 2 * 2
 

@@ -68,7 +68,7 @@ def test_no_group_stands_on_both_sides_and_both_ways_learn_as_much():
 
 
 def test_what_cannot_be_measured():
-    with pytest.raises(InputError, match="no class of the one set lies within 0.05"):
+    with pytest.raises(InputError, match=r"no class of the one set lies within 0\.05"):
         shared_classes(NAMES, ["knitting"], WORDS, 0.05)
     with pytest.raises(InputError, match="class 'swing' has one group of videos alone"):
         measure_shift(source(NAMES), ["g0"] * EACH * 6, source(("swing",)), {"swing": "swing"}, RidgeHead, WORDS)

@@ -1,13 +1,18 @@
-"""Whether Triton kernels are interpreted in this process (TRITON_INTERPRET=1), and an interpreter that works.
+"""Whether Triton kernels are interpreted in this process (TRITON_INTERPRET=1), and an interpreter that works and is quick.
 
 Triton 3.6 makes an integer of an array with one element, for the bounds of a loop; NumPy from 2.5 on wants `item()`.
+For every call of a function within a kernel it goes through all members of its language again, to patch the built-in
+ones; which those are is looked up once here.
 """
 
+import functools
+import inspect
 import os
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import triton.language as tl
 from triton.runtime import interpreter
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -29,3 +34,19 @@ def _patch_tensors_for_any_numpy(tensor, scope):
 
 
 interpreter._patch_lang_tensor = _patch_tensors_for_any_numpy
+
+
+@functools.cache
+def _builtins(package: object) -> list[tuple[str, Any]]:
+    """(name, member) of the built-in members of a module or class of Triton's language, asked for before any is patched."""
+    return [(name, member) for name, member in inspect.getmembers(package) if tl.core.is_builtin(member)]
+
+
+def _patch_builtins_once(package, builder, scope):
+    for name, member in _builtins(package):
+        if getattr(package, name) is not member:
+            return  # an outer call has patched them, all of them
+        interpreter._patch_attr(package, name, member, builder, scope)
+
+
+interpreter._patch_builtin = _patch_builtins_once

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 
 import bench_throughput
 import pytest
@@ -12,7 +11,7 @@ from bench.roofline import profile_call
 
 from engine.errors import InputError
 from tests.bench_records import check_record, newest
-from tests.small_run import start_tool, write_run
+from tests.small_run import kill_when, start_tool, write_run
 
 STEP = ["--device", "cpu", "--width", "4", "--frames", "2", "--crop", "16", "--batch", "2", "--steps", "2"]
 
@@ -143,12 +142,7 @@ def test_a_suite_goes_on_after_a_failure_and_tells_it(tmp_path, monkeypatch, cap
 def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
     records = tmp_path / "out" / "records" / "compute.jsonl"
     words = ["--out", tmp_path / "out", "compute", *STEP, "--only", "engine", "--only", "paper recipe"]
-    process = start_tool("bench_throughput.py", *words)
-    deadline = time.monotonic() + 120
-    while not records.is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    out, _ = process.communicate()
+    out = kill_when(records, 1, start_tool("bench_throughput.py", *words))
     (row,) = json.loads(records.read_text())["results"]
     assert row["variant"] == "engine" and row["seconds"]["p50"] > 0
     assert "engine, fp32: " in out and "paper recipe" not in out

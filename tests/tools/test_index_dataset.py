@@ -1,15 +1,13 @@
 """tools/index_dataset.py as a user runs it, and as a machine that fails runs it: killed in the middle, and again."""
 
 import json
-import signal
-import time
 
 import pytest
 
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from tests.data.videos import numbered_frame
-from tests.small_run import call_tool, run_tool, start_tool
+from tests.small_run import call_tool, kill_when, run_tool, start_tool
 
 NUM_VIDEOS = 160
 
@@ -29,25 +27,11 @@ def folder(tmp_path_factory):
     return root
 
 
-def wait_for_lines(path, count, process):
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.is_file() and path.read_bytes().count(b"\n") >= count:
-            return
-        time.sleep(0.005)
-    raise AssertionError("the journal did not grow")
-
-
 def test_killed_and_resumed_is_as_if_nothing_had_happened(folder, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
     assert call_tool("index_dataset.py", folder, "--out", whole, "--workers", 2, monkeypatch=monkeypatch) == 0
     process = start_tool("index_dataset.py", folder, "--out", out, "--workers", 2)
-    try:
-        wait_for_lines(tmp_path / "killed.parquet.journal", 20, process)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    kill_when(tmp_path / "killed.parquet.journal", 20, process)
     assert not out.exists()
     known = (tmp_path / "killed.parquet.journal").read_text().count('"path"')
     assert 15 < known < NUM_VIDEOS

@@ -14,14 +14,14 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 def test_every_committed_table_is_as_recorded(monkeypatch, capsys):
     assert call_tool("remake_tables.py", "--check", monkeypatch=monkeypatch) == 0
-    assert "results.md: 3 tables, as recorded" in capsys.readouterr().out
+    assert "experiments.md: 1 tables, as recorded" in capsys.readouterr().out
 
 
 @pytest.fixture
 def remake(tmp_path, monkeypatch):
     """A page whose table is made from a record; returns its rows, cells without spaces around them."""
 
-    def call(name, record, options="", below="| old |\n|---|\n| 1 |\n"):
+    def call(name, record, options="", below="| stale |\n|---|\n| 1 |\n"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"time": "2026-01-02T03:04:05+00:00"} | record) + "\n")
         page = tmp_path / "page.md"
         page.write_text(f"before\n\n<!-- record: {name} 2026-01-02T03:04:05{options} -->\n{below}\nafter | it\n")
@@ -29,7 +29,7 @@ def remake(tmp_path, monkeypatch):
         assert call_tool("remake_tables.py", page, "--records", tmp_path, monkeypatch=monkeypatch) == 0
         assert call_tool("remake_tables.py", page, "--records", tmp_path, "--check", monkeypatch=monkeypatch) == 0
         first, *lines, last = page.read_text().splitlines()
-        assert first == "before" and last == "after | it" and "old" not in page.read_text()
+        assert first == "before" and last == "after | it" and "stale" not in page.read_text()
         return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
     return call
@@ -170,3 +170,24 @@ def test_a_record_that_is_not_there_is_named_with_its_page(marker, told, tmp_pat
     error = capsys.readouterr().err
     assert error.startswith(f"error: {page}: table of record '{marker}") and told in error
     assert page.read_text().endswith("| a |\n")
+
+
+def test_what_an_experiment_decided_is_judged_anew(remake):
+    findings = [{"claim": "more is better", "test": "unseen", "gain": {"1": 0.1, "2": 0.12, "3": 0.11}},
+                {"claim": "less is better", "test": "unseen", "gain": {"1": -0.1, "2": 0.12, "3": 0.1}}]  # fmt: skip
+    record = {"experiment": "fig4", "header": [], "rows": [], "findings": findings}
+    _, _, first, second = remake("experiments", record, " experiment=fig4 part=claims")
+    assert first == ["more is better", "unseen", "3", "+0.110 (+0.085 to +0.135)", "holds"]
+    assert second[-1].startswith("cannot be told; ") and second[-1].endswith(" splits would tell")
+
+
+def test_benchmarks_and_few_labels_are_shown_as_they_were_printed(remake):
+    timed = {"load, s": {"p20": 1, "p50": 2.5, "p80": 3}}
+    assert remake("manifest", {"results": timed})[2] == ["load, s", "1", "2.5", "3"]
+    row = {"use": "probe", "share": 1.0, "encoder": "none", "seeds": 2, "labels": 5, "less_none": None,
+           "less_mgm": [0.1, 0.05, 0.15],
+           **{name: value for name in ("top1", "mean_class", "chance", "largest", "seen", "control")
+              for name, value in ((name, 0.25), (f"{name}_sd", 0.5))}}  # fmt: skip
+    shown = remake("pretraining_worth", {"accuracy": [row]})[2]
+    spread = "0.250 ± 0.500"
+    assert shown == ["probe", "5", "none", "2", spread, spread, "-", "+0.100 (+0.050 to +0.150)", spread, spread]

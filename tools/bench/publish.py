@@ -45,7 +45,7 @@ def markdown(name: str, record: Record) -> str:
     commit = (record["commit"] or "no commit")[:7] + (" and changes" if record["dirty"] else "")
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     where = f"{record['time'][:10]}, {where_measured(record)}, n = {record.get('n', '?')}, commit {commit}; {versions}."
-    return "\n".join([f"`{record['command']}`  ", f"{name}: {where}", "", _table(record).markdown()])
+    return "\n".join([f"`{record['command']}`  ", f"{name}: {where}", "", table_of(record).markdown()])
 
 
 def where_measured(record: Record) -> str:
@@ -54,7 +54,8 @@ def where_measured(record: Record) -> str:
     return ", ".join(device["gpus"]) or f"{device['cpu']}, {device['cores']} cores"
 
 
-def _table(record: Record) -> Table:
+def table_of(record: Record) -> Table:
+    """The rows of a record as they were printed, or its percentiles."""
     if rows := rows_of(record):
         return table(rows)
     points = ("p20", "p50", "p80")

@@ -1,0 +1,119 @@
+"""What an experiment decides: for each of the paper's claims a difference over the splits, its interval, and a verdict."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.experiments.results import Measured, by_x, split_means
+from engine.results.spread import interval, values_needed
+from engine.results.table import Table
+
+FROZEN_PRETRAINED = "frozen after pictures, fewer videos"  # a curve of Figure 4
+_MOST_SPLITS = 1000  # that are ever said to be needed
+_EQUAL = 0.1  # numbers of videos that differ by less, relatively, count as equal
+
+Gain = Mapping[int, float]  # split -> how much more mean-class accuracy, draws averaged
+
+
+@dataclass(frozen=True)
+class Finding:
+    """claim: says that something is larger. gain: by how much it was, split by split."""
+
+    claim: str
+    test: str
+    gain: Gain
+
+    @property
+    def verdict(self) -> str:
+        """`holds` where the 95 % interval lies above 0, that the opposite holds, or how many splits of this spread would tell."""
+        values = list(self.gain.values())
+        found = interval(values)
+        if found.low is None or found.high is None:
+            return "cannot be told from one split"
+        if found.low > 0:
+            return "holds"
+        if found.high < 0:
+            return "does not hold: the opposite does"
+        needed = values_needed(values, _MOST_SPLITS)
+        return f"cannot be told; {f'over {_MOST_SPLITS}' if needed is None else needed} splits would tell"
+
+
+def claims_table(findings: Sequence[Finding]) -> Table:
+    """A row for each claim and test set that was measured on any split."""
+    rows = [
+        [each.claim, each.test, len(each.gain), str(interval(list(each.gain.values()))), each.verdict]
+        for each in findings
+        if each.gain
+    ]
+    return Table(["claim", "test set", "splits", "mean-class, difference (95 %)", "verdict"], rows, "What this decides")
+
+
+def amounts(measured: Sequence[Measured], test: str) -> Iterator[Finding]:
+    """Of Figure 4: end to end beside frozen; many classes beside many videos of each, where both are as many videos."""
+    ours, fewer = "end to end, fewer videos", "end to end, fewer classes"
+    for curve, what in (("frozen, fewer videos", "random"), (FROZEN_PRETRAINED, "pretrained")):
+        above = _gains(measured, test, ours, curve)
+        for x, gain in above.items():
+            yield Finding(f"end to end above frozen {what} features, {x:g} of the videos", test, gain)
+        if len(above) > 1:
+            least, *_, most = above
+            claim = f"end to end above frozen {what} features: by more with {most:g} of the videos than with {least:g}"
+            yield Finding(claim, test, _less(above[most], above[least]))
+    shares = {x: group for x, group in by_x(measured, test, ours).items() if x < 1}
+    for count, group in by_x(measured, test, fewer).items():
+        videos = _videos(group)
+        near = [x for x, other in shares.items() if abs(_videos(other) / videos - 1) < _EQUAL]
+        if near:
+            classes = shares[near[0]][0].point.classes
+            claim = f"{classes} classes above {count:g}, {videos:.0f} videos of either"
+            yield Finding(claim, test, _gain(measured, test, (ours, near[0]), (fewer, count)))
+
+
+def diversity(measured: Sequence[Measured], test: str) -> Iterator[Finding]:
+    """Of Figure 5: classes of one large cluster beside classes of one of many small ones."""
+    diverse, *more = by_x(measured, test, "end to end")
+    for alike in more:
+        claim = f"classes of one of {diverse:g} clusters above classes of one of {alike:g}"
+        yield Finding(claim, test, _gain(measured, test, ("end to end", diverse), ("end to end", alike)))
+
+
+def pretraining(measured: Sequence[Measured], test: str) -> Iterator[Finding]:
+    """Of Figure 6: with pictures before beside from scratch, and whether most so with few videos."""
+    above = _gains(measured, test, "pretrained on pictures", "from scratch")
+    for x, gain in above.items():
+        yield Finding(f"pretrained on pictures above from scratch, {x:g} of the videos", test, gain)
+    if len(above) > 1:
+        least, *_, most = above
+        claim = f"pretrained on pictures above from scratch: by more with {least:g} of the videos than with {most:g}"
+        yield Finding(claim, test, _less(above[least], above[most]))
+
+
+def snippets(measured: Sequence[Measured], test: str, many: int) -> Iterator[Finding]:
+    """Of Table 3: the average of several snippets of a video beside one."""
+    for one, several in (("e2e", "e2e + multi"), ("e2e + augment", "e2e + augment + multi")):
+        gain = _gain(measured, test, (several, 0), (one, 0))
+        yield Finding(f"{several}: {many} snippets of a video above one", test, gain)
+
+
+def _gain(measured: Sequence[Measured], test: str, one: tuple[str, float], other: tuple[str, float]) -> Gain:
+    """Of one place of a curve, (curve, x), over another, in the splits that have both."""
+    first, second = (
+        split_means([m for m in measured if m.test == test and (m.point.curve, m.point.x) == place])
+        for place in (one, other)
+    )
+    return _less(first, second)
+
+
+def _gains(measured: Sequence[Measured], test: str, one: str, other: str) -> dict[float, Gain]:
+    """Of one curve over another at each x that both have, ascending."""
+    both = by_x(measured, test, one).keys() & by_x(measured, test, other).keys()
+    return {x: _gain(measured, test, (one, x), (other, x)) for x in sorted(both)}
+
+
+def _less(one: Gain, other: Gain) -> Gain:
+    return {split: value - other[split] for split, value in one.items() if split in other}
+
+
+def _videos(group: Sequence[Measured]) -> float:
+    return float(np.mean([each.point.videos for each in group]))
