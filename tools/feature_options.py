@@ -91,8 +91,8 @@ def fit_head(about: str) -> argparse.Namespace:
     add("--also", nargs=2, action="append", default=[], metavar=("FEATURES", "MANIFEST"),
         help="further videos whose classes are seen; repeat it for several")  # fmt: skip
     add("--tau", type=float, metavar="D",
-        help="leave out seen classes that overlap with an unseen one: no further, or sharing words (default: with --also or "
-        f"--joined {OverlapConfig.tau}, else none is)")  # fmt: skip
+        help="leave out seen classes that overlap with an unseen one: no further, or sharing words (default: with further "
+        f"videos or --always-seen {OverlapConfig.tau}, else none is)")  # fmt: skip
     add("--class-counts", type=int, nargs="+", default=[], metavar="N",
         help="measure with so many of the seen classes, drawn at random, fewer part of more (default: with all)")  # fmt: skip
     add("--apart", type=Path, metavar="FILE", help="classes, one name a line, told apart from the others as well")
@@ -104,11 +104,25 @@ def fit_head(about: str) -> argparse.Namespace:
     arguments.class_counts = sorted(set(arguments.class_counts))
     if arguments.figure and not arguments.class_counts:
         parser.error("--figure shows accuracy over --class-counts, and none are given")
-    if arguments.tau is None and (arguments.also or arguments.joined):
+    if arguments.tau is None and (arguments.also or arguments.joined or arguments.always_seen):
         arguments.tau = OverlapConfig.tau
     if arguments.run and arguments.definitions:
         parser.error("--definitions does not go with --run: a run's words are those it was trained with")
     return arguments
+
+
+def domain_shift(about: str) -> argparse.Namespace:
+    """Of domain_shift.py."""
+    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, names = parser.add_argument, (*HEAD_NAMES, *OBJECT_HEAD_NAMES)
+    add("--pair", nargs=4, action="append", required=True, metavar=("FEATURES", "MANIFEST", "FEATURES", "MANIFEST"),
+        help="a set, whose manifest has groups, and one of another source; repeat it for several")  # fmt: skip
+    add("--heads", nargs="+", default=["linear"], choices=names, metavar="HEAD",
+        help=f"{', '.join(names)} (default: linear)")  # fmt: skip
+    add("--tau", type=float, default=OverlapConfig.tau, metavar="D",
+        help="distance of two names up to which they are one class (default: %(default)s)")  # fmt: skip
+    add("--record", action="store_true", help="append the classes to benchmarks/records/domain_shift.jsonl")
+    return parser.parse_args()
 
 
 def moments_in_a_row(about: str) -> argparse.Namespace:

@@ -71,7 +71,7 @@ from engine.models.weights import INSTALLED
 from engine.records import GrowingRecord
 from engine.results.figures import save_figure, series_colors
 from engine.results.plots import Line, Panel, lines_figure
-from engine.results.spread import Difference, mean_of, reach
+from engine.results.spread import Difference, interval
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import read_class_names
@@ -220,8 +220,9 @@ def curves(found: Sequence[Measured]) -> "Figure":
             for each in found:
                 if (each.of, each.words, each.head) == (of, words, head):
                     at.setdefault(each.seen, []).append(each.mean_class)
-            means = {seen: mean_of(values) for seen, values in at.items()}
-            values, reaches = [mean.value for mean in means.values()], [reach(mean) or 0.0 for mean in means.values()]
+            means = {seen: interval(values) for seen, values in at.items()}
+            values = [mean.value for mean in means.values()]
+            reaches = [0.0 if mean.high is None else mean.high - mean.value for mean in means.values()]
             label, style = (head, "-") if words == WORDS else (f"{head}, {words}", ":")
             lines.append(Line(label, list(means), values, reaches, colors[head], style, band=True))
         chance = next(each.chance for each in found if each.of == of)

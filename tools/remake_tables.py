@@ -121,7 +121,7 @@ def make(name: str) -> Callable[[Record, Options], Table]:
     """What makes the table of a record of that name; runs side by side are recorded under names of their own."""
     return {
         "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row,
-        "pretraining_worth": few_labels, **dict.fromkeys(_BENCHMARKS, benchmark),
+        "domain_shift": shift, "pretraining_worth": few_labels, **dict.fromkeys(_BENCHMARKS, benchmark),
     }.get(name, runs)  # fmt: skip
 
 
@@ -175,6 +175,13 @@ def heads(record: Record, options: Options) -> Table:
               "less random words (95 %)", "chance", "top-1", "largest class"]  # fmt: skip
     columns = [place for place in range(len(header)) if place not in ((1, 4) if counts == [None] else ())]
     return Table([header[place] for place in columns], [[row[place] for place in columns] for row in shown])
+
+
+def shift(record: Record, options: Options) -> Table:
+    """Of tools/domain_shift.py; `head`: which."""
+    from engine.heads.shift import Shifted, shift_table  # with torch
+
+    return shift_table(options["head"], [Shifted(**each) for each in record["heads"][options["head"]]])
 
 
 def untrained(record: Record, options: Options) -> Table:

@@ -184,6 +184,11 @@ def _drawn(parts: Sequence[Part], count: int | None, seed: int) -> Sequence[Part
     return [(data, [name for name in names if name in chosen]) for data, names in parts]
 
 
+def head_makers(heads: Sequence[str], words: WordsConfig) -> dict[str, Callable[[], Head]]:
+    """What makes each of these heads, by name, with the class vectors of `words`."""
+    return _makers(_objects(words) if set(heads) & set(OBJECT_HEADS) else None, None)
+
+
 def _makers(known: KnownObjects | None, trained: Embedder | None) -> dict[str, Callable[[], Head]]:
     """What makes each head, by name; of those only that what is at hand serves."""
     of_objects = {name: partial(make, known) for name, make in OBJECT_HEADS.items()} if known else {}

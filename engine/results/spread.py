@@ -55,11 +55,6 @@ class Difference:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def reach(mean: Mean) -> float | None:
-    """How far the 95 % interval of a mean reaches to either side (Student's t); None of one value."""
-    return mean.error * _quantile(mean.count) if mean.count > 1 else None
-
-
 def difference(pairs: Sequence[tuple[float, float]]) -> Difference:
     """Of the first of each pair less the second; at least one pair, each measured on the same classes and videos."""
     return interval([one - other for one, other in pairs])
@@ -68,12 +63,10 @@ def difference(pairs: Sequence[tuple[float, float]]) -> Difference:
 def interval(values: Sequence[float]) -> Difference:
     """The mean of at least one difference, and its interval."""
     mean = mean_of(values)
-    far = reach(mean)
-    return (
-        Difference(mean.value, None, None)
-        if far is None
-        else Difference(mean.value, mean.value - far, mean.value + far)
-    )
+    if mean.count < 2:
+        return Difference(mean.value, None, None)
+    reach = mean.error * _quantile(mean.count)
+    return Difference(mean.value, mean.value - reach, mean.value + reach)
 
 
 def values_needed(values: Sequence[float], most: int) -> int | None:

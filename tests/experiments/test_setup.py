@@ -1,5 +1,6 @@
 """Which training sets, weights and classes the cells of an experiment get."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from engine.data.manifest import Manifest
 from engine.data.sampler import epoch_length
 from engine.data.sources import load_tests, load_training
 from engine.errors import InputError
+from engine.experiments import curves
 from engine.experiments.curves import classes_of_a_cluster, figure4_points, figure5_points, figure6_points
 from engine.experiments.distances import distances_from_training, figure7_report
 from engine.experiments.results import Measured, Point
@@ -143,6 +145,25 @@ def test_figures_share_their_cells(setup):
     assert len({p.cell.digest for p in four}) == 2 * 2 * (2 * 2 + 2 * 2 + 1) + 2 * (2 * 2 + 1)
     assert all(p.classes == 2 and len({n for s in p.cell.config.data.train for n in s.classes}) == 2 for p in five)
     assert len(five) == 2 * 2 * 2
+
+
+def test_end_to_end_alone_and_splits_that_overlap_leaves_unequal(setup, monkeypatch):
+    """One place of the curve for all classes, whatever number of them a split has; and no frozen cell."""
+    whole_pool = curves.class_pool
+
+    def pool(config):
+        found = whole_pool(config)
+        first = config.data.train[0].class_split.seed == 0
+        kept = {name: count for name, count in found.videos[0].items() if not first or name != found.names[0]}
+        return dataclasses.replace(found, videos=(kept,))
+
+    monkeypatch.setattr(curves, "class_pool", pool)
+    alone = dataclasses.replace(setup, without=("frozen", "frozen pretrained"), splits=(0, 1, 2))
+    points = figure4_points(alone)
+    assert {p.curve for p in points} == {"end to end, fewer videos", "end to end, fewer classes"}
+    assert not any(p.cell.config.model.freeze_backbone for p in points)
+    assert [len(pool(for_split(setup, split)).names) for split in alone.splits] == [5, 6, 6]
+    assert {p.x for p in points if p.curve.endswith("classes")} == {2, 4, 6}
 
 
 def test_figure7_measures_distances_to_training_classes_alone(setup):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 
 from engine.results import figures, plots
 from tests.results.drawn import UGLY, apart, texts_within
@@ -27,11 +28,14 @@ def test_lines(log):
     lines = [
         plots.Line(UGLY[5], x, [0.1, 0.2, 0.31, 0.3], [0.02] * 4, figures.BLUE, marks=["1", "2", "3", "4"]),
         plots.Line(UGLY[0], x, [0.0, 0.0, 0.1, 0.2], [0.05] * 4, figures.ORANGE),
+        plots.Line(UGLY[1], x, [0.0, 0.0, 0.1, 0.2], [0.05] * 4, figures.GREEN, band=True),
     ]
     figure = plots.lines_figure([plots.Panel(UGLY[4] * 9, "videos", lines, 0.1, log) for _ in range(2)], UGLY[5])
     texts_within(figure)
     for axes in figure.axes:
         assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 33
+        (band,) = [each for each in axes.collections if isinstance(each, PolyCollection)]
+        assert band.get_datalim(axes.transData).y1 == pytest.approx(25)
         assert axes.get_legend().get_texts()[0].get_text() == "chance"
         stands_below(axes, figure)
 

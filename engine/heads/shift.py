@@ -1,0 +1,153 @@
+"""Domain shift, class by class: is a class that was learnt from one source known in the videos of another?
+
+    all classes of `here`, half of the groups of those that are shared ──────fit──▶ within ─┐
+    the same, but the shared classes' videos are as many of `there` ─────────fit──▶ across ─┴▶ the other half, named among all
+
+Both are asked about the same videos, and learn as many of every class, so that they differ in the source alone. A group (the
+clips of one video) never stands on both sides. Each half is asked about once.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from engine.errors import InputError
+from engine.heads.classes import NamedClasses
+from engine.heads.head import Head
+from engine.heads.sequences import Sequences
+from engine.heads.splits import LabelledFeatures
+from engine.results.spread import difference, mean_of
+from engine.results.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """A shared class: what it is called there, videos asked about, videos it was learnt from (mean of the halves), and the
+    share of those named right, learnt within the source and across; chance."""
+
+    name: str
+    there: str
+    videos: int
+    learnt: float
+    within: float
+    across: float
+    chance: float
+
+
+def shared_classes(here: Sequence[str], there: Sequence[str], words: NamedClasses, tau: float) -> dict[str, str]:
+    """Classes of `here` and what is the same of `there`: the nearest name, no further than tau.
+
+    Raises:
+        InputError: there is none.
+    """
+    nearest = (1 - words(here).vectors @ words(there).vectors.T).min(dim=1)
+    found = {
+        name: there[place]
+        for name, distance, place in zip(here, nearest.values.tolist(), nearest.indices.tolist(), strict=True)
+        if distance <= tau
+    }
+    if not found:
+        raise InputError(
+            f"no class of the one set lies within {tau:g} of a class of the other: nothing is learnt across"
+        )
+    return found
+
+
+def measure_shift(
+    here: LabelledFeatures,
+    groups: Sequence[str],
+    there: LabelledFeatures,
+    shared: Mapping[str, str],
+    make: Callable[[], Head],
+    words: NamedClasses,
+    seed: int = 0,
+) -> list[Shifted]:
+    """Each shared class, in videos of `here`.
+
+    Args:
+        groups: of each video of `here`.
+        shared: of `shared_classes`.
+        make: the head.
+
+    Raises:
+        InputError: a shared class has one group alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    half = _halves(here, groups, list(shared), generator)
+    names = words(here.classes)
+    asked: Counter[str] = Counter()
+    learnt: Counter[str] = Counter()
+    right = {"within": Counter[str](), "across": Counter[str]()}
+    for fold in (0, 1):
+        own, other, kept = [], [], (half < 0).nonzero()[:, 0]
+        for name, called in shared.items():
+            mine = _drawn(((here.label == here.classes.index(name)) & (half == 1 - fold)).nonzero()[:, 0], generator)
+            theirs = _drawn((there.label == there.classes.index(called)).nonzero()[:, 0], generator)
+            count = min(len(mine), len(theirs))
+            own.append(mine[:count])
+            other.append(theirs[:count])
+            learnt[name] += count
+        index = torch.cat(
+            [torch.full((len(rows),), here.classes.index(name)) for name, rows in zip(shared, own, strict=True)]
+        )
+        label = torch.cat([here.label[kept], index])
+        test = (half == fold).nonzero()[:, 0]
+        asked.update(here.classes[k] for k in here.label[test].tolist())
+        for kind, rest in (("within", here.videos[torch.cat(own)]), ("across", there.videos[torch.cat(other)])):
+            head = make()
+            head.fit(Sequences.joined([here.videos[kept], rest]), label, names, seed)
+            hits = head.rank(here.videos[test], names).argmax(dim=1) == here.label[test]
+            right[kind].update(here.classes[k] for k in here.label[test][hits].tolist())
+    chance = 1 / len(here.classes)
+    return [
+        Shifted(
+            name, called, asked[name], learnt[name] / 2, *(right[kind][name] / asked[name] for kind in right), chance
+        )
+        for name, called in shared.items()
+    ]
+
+
+def shift_table(head: str, found: Sequence[Shifted]) -> Table:
+    """A row for each class, and the mean with the paired difference."""
+    shown: list[list[object]] = [
+        [each.name, each.there, each.videos, f"{each.learnt:.0f}", each.within, each.across, f"{each.across - each.within:+.3f}",
+         each.chance]
+        for each in found
+    ]  # fmt: skip
+    means = [mean_of([getattr(each, of) for each in found]).value for of in ("within", "across", "chance")]
+    gap = difference([(each.across, each.within) for each in found])
+    shown.append(["mean", None, sum(each.videos for each in found), None, *means[:2], str(gap), means[2]])
+    header = [
+        "class",
+        "learnt as",
+        "videos",
+        "learnt from",
+        "within the source",
+        "across",
+        "less within (95 %)",
+        "chance",
+    ]
+    return Table(header, shown, head)
+
+
+def _drawn(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return rows[torch.randperm(len(rows), generator=generator)]
+
+
+def _halves(
+    here: LabelledFeatures, groups: Sequence[str], names: Sequence[str], generator: torch.Generator
+) -> torch.Tensor:
+    """Of each video of the classes its half, 0 or 1, whole groups alike; -1 of all others. int64 [V]."""
+    half = torch.full((len(here.label),), -1)
+    for name in names:
+        rows = (here.label == here.classes.index(name)).nonzero()[:, 0].tolist()
+        listed = sorted({groups[row] for row in rows})
+        if len(listed) < 2:
+            raise InputError(f"class '{name}' has one group of videos alone: none would be left to ask about")
+        order = torch.randperm(len(listed), generator=generator).tolist()
+        side = {group: place % 2 for group, place in zip(listed, order, strict=True)}
+        for row in rows:
+            half[row] = side[groups[row]]
+    return half

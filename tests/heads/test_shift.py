@@ -1,0 +1,74 @@
+"""Domain shift: what is learnt within a source, what across, and that nothing else differs."""
+
+import pytest
+import torch
+
+from engine.errors import InputError
+from engine.heads.classes import NamedClasses
+from engine.heads.ridge import RidgeHead
+from engine.heads.sequences import Sequences
+from engine.heads.shift import measure_shift, shared_classes, shift_table
+from engine.heads.splits import LabelledFeatures
+from engine.semantics.config import WordsConfig
+
+NAMES = ("archery", "diving", "juggling", "surfing", "swing", "typing")
+WORDS = NamedClasses(WordsConfig(source="glove"))
+WIDTH, EACH = 12, 12
+
+
+def source(names, moved=(), seed=0) -> LabelledFeatures:
+    """Videos near the place of their class; those of `moved` at the place of the class after it: another source."""
+    places = 3 * torch.randn(len(NAMES), WIDTH, generator=torch.Generator().manual_seed(1))
+    index = [(NAMES.index(name) + (name in moved)) % len(NAMES) for name in names]
+    label = torch.arange(len(names)).repeat_interleave(EACH)
+    noise = 0.1 * torch.randn(len(label), WIDTH, generator=torch.Generator().manual_seed(seed))
+    return LabelledFeatures(Sequences.of(list((places[index][label] + noise)[:, None])), label, tuple(names))
+
+
+GROUPS = [f"g{place // 3}" for place in range(EACH)] * len(NAMES)  # four of each class
+
+
+def test_a_source_that_looks_alike_loses_nothing_and_one_that_does_not_all():
+    here = source(NAMES)
+    there = source(("typing", "swing"), moved=("typing",), seed=2)
+    shared = shared_classes(here.classes, there.classes, WORDS, 0.05)
+    assert shared == {"swing": "swing", "typing": "typing"}
+    found = {each.name: each for each in measure_shift(here, GROUPS, there, shared, RidgeHead, WORDS)}
+    assert (found["swing"].within, found["swing"].across, found["typing"].within) == (1, 1, 1)
+    assert found["typing"].across < 0.2
+    assert {(each.videos, each.learnt, each.chance) for each in found.values()} == {(EACH, EACH / 2, 1 / len(NAMES))}
+    table = shift_table("ridge", list(found.values())).rows
+    assert [row[0] for row in table] == ["swing", "typing", "mean"] and table[0][6] == "+0.000"
+    assert table[2][4] == 1 and table[2][6].startswith("-0.") and "to" in table[2][6]
+
+
+def test_no_group_stands_on_both_sides_and_both_ways_learn_as_much():
+    here, there = source(NAMES), source(("typing",), seed=2)
+    there = LabelledFeatures(there.videos[torch.arange(4)], there.label[:4], there.classes)  # fewer than half
+    asked = []
+
+    class Asked(RidgeHead):
+        def fit(self, videos, label, classes, seed):
+            super().fit(videos, label, classes, seed)
+            self.learnt = (label.bincount().tolist(), {tuple(each.tolist()) for each in videos.values})
+
+        def rank(self, videos, classes):
+            asked.append((*self.learnt, {tuple(each.tolist()) for each in videos.values}))
+            return super().rank(videos, classes)
+
+    (found,) = measure_shift(here, GROUPS, there, {"typing": "typing"}, Asked, WORDS)
+    assert found.learnt == 4 and len(asked) == 4
+    assert all(counts == [EACH] * 5 + [4] and not learnt & tested for counts, learnt, tested in asked)
+    typing = here.videos.values[here.label == 5]
+    group_of = {tuple(each.tolist()): GROUPS[60 + place] for place, each in enumerate(typing)}
+    for _, learnt, tested in asked:
+        sides = [{group_of[each] for each in side if each in group_of} for side in (learnt, tested)]
+        assert not sides[0] & sides[1] and len(sides[1]) == 2
+    assert asked[0][2] == asked[1][2] and asked[0][2] | asked[2][2] == set(group_of)  # each half once
+
+
+def test_what_cannot_be_measured():
+    with pytest.raises(InputError, match=r"no class of the one set lies within 0\.05"):
+        shared_classes(NAMES, ["knitting"], WORDS, 0.05)
+    with pytest.raises(InputError, match="class 'swing' has one group of videos alone"):
+        measure_shift(source(NAMES), ["g0"] * EACH * 6, source(("swing",)), {"swing": "swing"}, RidgeHead, WORDS)
