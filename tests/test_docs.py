@@ -60,5 +60,5 @@ def test_files_are_there(page):
 def test_config_keys_exist(page):
     sections = "|".join(field.name for field in dataclasses.fields(Config) if field.name != "task")
     named = re.findall(rf"(?<![\w./-])(?:{sections})(?:\.\w+)+(?![./(-])", re.sub(r"\]\(.*?\)", "]", page.read_text()))
-    named = {re.sub(r"\.\d+\b", ".N", name) for name in named if not re.search(r"\.(py|md|json|yaml|csv|log)$", name)}
+    named = {re.sub(r"\.\d+\b", ".N", name) for name in named if not re.search(r"\.(py|md|jsonl?|yaml|csv|log)$", name)}
     assert not {name for name in named - keys(Config) if not name.startswith("words.replace.")} - {MISTYPED}
