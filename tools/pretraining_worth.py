@@ -51,7 +51,7 @@ from engine.errors import InputError
 from engine.evaluate import embed_videos
 from engine.experiments.cells import differences
 from engine.experiments.few_labels import Measured, show, summarise
-from engine.experiments.setup import Setup, class_pool, for_split, share_of_videos
+from engine.experiments.setup import class_pool, share_of_videos, with_split
 from engine.heads.splits import accuracy
 from engine.inference import inference_settings
 from engine.models.backbone import build_backbone
@@ -94,7 +94,7 @@ class Study:
 
     def seeded(self, config: Config, seed: int, folder: Path) -> Config:
         """One of the configs for a seed, to run in `folder`."""
-        config = with_keys(for_split(Setup(config), seed), {"run.seed": seed, "run.folder": str(folder)})
+        config = with_keys(with_split(config, seed), {"run.seed": seed, "run.folder": str(folder)})
         if config.procedural is None:
             return config
         videos = self.folder(seed, "videos")
@@ -202,12 +202,13 @@ def _probed(study: Study, config: Config, encoder: str) -> Iterator[Measured]:
             known, new = (build_class_embeddings(data.classes, words).vectors.double() for data in (whole, unseen))
             layer = choose_ridge(features[told], label[told], known, seed=seed)
             points, at_others = ((each.double() @ layer.weight.T + layer.bias) for each in (asked, features[others]))
-            seen = accuracy(at_others @ known.T, label[others])[1] if len(others) else None
-            found.append((*accuracy(points @ new.T, truth), seen))
-        (top1, mean_class, seen), (_, control, _) = found
+            seen = accuracy(at_others @ known.T, label[others]).mean_class if len(others) else None
+            found.append((accuracy(points @ new.T, truth), seen))
+        (reached, seen), (control, _) = found
         largest = float(truth.bincount().max()) / len(truth)
         labels = len(told) / len(whole.classes)
-        yield Measured("probe", encoder, share, labels, seed, top1, mean_class, 1 / len(new), largest, seen, control)
+        accuracies = (reached.top1, reached.mean_class, 1 / len(new), largest, seen, control.mean_class)
+        yield Measured("probe", encoder, share, labels, seed, *accuracies)
 
 
 def embedded(config: Config, weights: str | None, data: DataSet) -> torch.Tensor:

@@ -9,7 +9,6 @@ A comment above a table names its record, by file and time, and where a record h
     <!-- record: heads 2026-11-28T17:07:13 -->
     <!-- record: experiments 2026-11-25T11:56:30 experiment=fig4 -->
     <!-- record: experiments 2026-11-28T22:30:00 experiment=fig4 part=claims -->
-    <!-- record: untrained 2026-11-28T11:15:32 part=splits -->
     <!-- record: heads 2026-11-28T21:30:00 of=not_gym -->
 
 The table under it is replaced, whatever it has been.
@@ -22,13 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.publish import table_of
-
 from engine.atomic_file import atomic_write
 from engine.command_line import Parser
 from engine.errors import InputError, run_command
-from engine.experiments.claims import Finding, claims_table
-from engine.experiments.few_labels import show
 from engine.json_lines import read_json_lines
 from engine.records import RECORDS
 from engine.results.spread import Difference, difference, mean_of, mean_over_splits
@@ -127,11 +122,15 @@ def make(name: str) -> Callable[[Record, Options], Table]:
 
 def benchmark(record: Record, options: Options) -> Table:
     """Of tools/bench_throughput.py, as it printed it."""
+    from bench.publish import table_of
+
     return table_of(dict(record))
 
 
 def few_labels(record: Record, options: Options) -> Table:
     """Of tools/pretraining_worth.py: a row for each use, number of labels and encoder."""
+    from engine.experiments.few_labels import show
+
     return show(record["accuracy"])
 
 
@@ -155,11 +154,8 @@ def heads(record: Record, options: Options) -> Table:
             single.setdefault(key, {})[each["split"]] = each["mean_class"]
 
     def less(one: tuple[str, str, int | None], other: tuple[str, str, int | None]) -> str | None:
-        return (
-            None
-            if one == other
-            else str(difference([(single[one][split], single[other][split]) for split in single[one]]))
-        )
+        pairs = [(single[one][split], single[other][split]) for split in single[one]]
+        return str(difference(pairs)) if one != other else None
 
     baseline, shown = rows[0]["head"], []
     for (head, words, count), row in kept.items():
@@ -179,7 +175,7 @@ def heads(record: Record, options: Options) -> Table:
 
 def shift(record: Record, options: Options) -> Table:
     """Of tools/domain_shift.py; `head`: which."""
-    from engine.heads.shift import Shifted, shift_table  # with torch
+    from engine.heads.shift import Shifted, shift_table
 
     return shift_table(options["head"], [Shifted(**each) for each in record["heads"][options["head"]]])
 
@@ -197,6 +193,8 @@ def untrained(record: Record, options: Options) -> Table:
 def experiment(record: Record, options: Options) -> Table:
     """Of tools/experiments.py: the methods split by split, or a row for each place of each curve; part=claims: what it decides."""
     if options.get("part") == "claims":
+        from engine.experiments.claims import Finding, claims_table
+
         gains = [(each, {int(split): gain for split, gain in each["gain"].items()}) for each in record["findings"]]
         return claims_table([Finding(each["claim"], each["test"], gain) for each, gain in gains])
     rows = [dict(zip(record["header"], row, strict=True)) for row in record["rows"]]
@@ -283,9 +281,8 @@ def moments(record: Record, options: Options) -> Table:
     for index, kind in enumerate(record["kinds"]):
         for part in parts if not index else ("model",):
             numbers = kind["parts"][part]
-            cells = [
-                f"{100 * n['mean']:.1f} ± {100 * n['std']:.1f}" if (n := numbers.get(of)) else None for of in measures
-            ]
+            found = [numbers.get(of) for of in measures]
+            cells = [None if not n else f"{100 * n['mean']:.1f} ± {100 * n['std']:.1f}" for n in found]
             shown.append([parts[part] or kind["options"], kind["runs"], *cells])
     return Table(["what", "runs", *(name.replace("_", " ") for name in measures)], shown)
 

@@ -110,14 +110,19 @@ def for_split(setup: Setup, split: int) -> Config:
     """The base config of one class split; where it has no random split of classes, of one seed."""
     if setup.base.procedural is not None:
         return drawn.of_split(setup.base, split)
-    data = setup.base.data
+    return with_split(setup.base, split)
+
+
+def with_split(config: Config, split: int) -> Config:
+    """The config with another class split, or where it has none another seed."""
+    data = config.data
     seeds = [
         f"data.{side}.{index}.class_split.seed"
         for side, sources in (("train", data.train), ("tests", data.tests or ()))
         for index, source in enumerate(sources)
         if source.class_split is not None
     ]
-    return with_keys(setup.base, dict.fromkeys(seeds or ["run.seed"], split))
+    return with_keys(config, dict.fromkeys(seeds or ["run.seed"], split))
 
 
 def method_cell(
