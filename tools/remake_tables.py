@@ -276,8 +276,7 @@ def moments(record: Record, options: Options) -> Table:
         "untrained": "no training",
         "prior": "no query (prior)",
     }
-    measures = list(record["kinds"][0]["parts"]["model"])
-    shown = []
+    measures, shown = list(record["kinds"][0]["parts"]["model"]), []
     for index, kind in enumerate(record["kinds"]):
         for part in parts if not index else ("model",):
             numbers = kind["parts"][part]
