@@ -155,7 +155,7 @@ def _setup(arguments: argparse.Namespace) -> Setup:
         Manifest.load(Path(setup.images))  # a wrong one would fail every cell that pretrains
     if min(setup.splits) < 0:
         raise InputError(f"--splits has {min(setup.splits)}: they are seeds, from 0 upwards")
-    if setup.cluster_images and not setup.uses("pretrained"):
+    if setup.cluster_images and not setup.has_images:
         raise InputError("--cluster-images needs pictures: name their manifest with --images")
     if arguments.rate is not None and arguments.rate <= 0:
         raise InputError(f"--rate is {arguments.rate:g}: snippets a second are more than 0")

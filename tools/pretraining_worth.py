@@ -98,9 +98,7 @@ class Study:
         if config.procedural is None:
             return config
         videos = self.folder(seed, "videos")
-        sources = [f"train.{index}" for index in range(len(config.data.train))]
-        sources += [f"tests.{index}" for index in range(len(config.data.tests or ()))]
-        manifests = dict.fromkeys((f"data.{name}.manifest" for name in sources), str(videos / MANIFEST_NAME))
+        manifests = dict.fromkeys((f"{key}.manifest" for key in config.data.sources), str(videos / MANIFEST_NAME))
         return with_keys(config, {"procedural.seed": seed, "procedural.folder": str(videos), **manifests})
 
 

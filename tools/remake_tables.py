@@ -32,16 +32,8 @@ from engine.results.table import Table
 Record = Mapping[str, Any]
 Options = Mapping[str, str]  # of a marker
 
-_BENCHMARKS = (
-    "compute",
-    "train",
-    "kernels",
-    "accuracy",
-    "roofline",
-    "manifest",
-    "decode",
-    "windows",
-)  # rows or percentiles
+# Benchmarks whose results are rows or percentiles.
+_BENCHMARKS = ("compute", "train", "kernels", "accuracy", "roofline", "manifest", "decode", "windows")
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.*\n)*)")
 

@@ -125,6 +125,12 @@ class DataConfig:
     )
 
     @property
+    def sources(self) -> dict[str, SourceConfig]:
+        """The training and the test sets by their keys in the config, "data.train.0" the first."""
+        sides = (("train", self.train), ("tests", self.tests or ()))
+        return {f"data.{side}.{index}": each for side, sources in sides for index, each in enumerate(sources)}
+
+    @property
     def draws_videos(self) -> bool:
         """Whether a part of the videos of a training set is drawn at random."""
         return any(source.video_share < 1 for source in self.train)

@@ -23,7 +23,19 @@ from engine.data.scenes import EXTRAS, SCENE_MOVEMENTS, SCENE_THINGS, SYNONYMS, 
 from engine.errors import InputError
 
 DRAWING_VERSION = 1  # raise it when drawn or encoded frames change: older sets are then written again
-_OF_SCENES = ("scene", "extras", "variants", "unseen_things", "synonyms")  # keys that plain drawings know nothing of
+_LATER = {
+    "stills": 0,
+    "nuisance": 1.0,
+    "unseen_videos": 0,
+}  # keys that varied sets on disk may not know, and what they have
+_OF_SCENES = (
+    "scene",
+    "extras",
+    "variants",
+    "unseen_things",
+    "synonyms",
+    *_LATER,
+)  # keys that plain drawings know nothing of
 STILLS = "stills"  # the split of pictures
 
 
@@ -63,12 +75,9 @@ def write_procedural_dataset(config: ProceduralConfig) -> Path:
     """
     is_plain = config.scene == "plain"
     described = description(config, *_known(config))
-    if is_plain:  # as before there were scenes: sets on disk are known again
-        for key in _OF_SCENES:
-            del described[key]
-    for key, as_before in (("stills", 0), ("nuisance", 1.0), ("unseen_videos", 0)):  # as before there were these
-        if is_plain or described[key] == as_before:
-            del described[key]
+    as_before = [key for key, value in _LATER.items() if described[key] == value]
+    for key in _OF_SCENES if is_plain else as_before:  # as before there were these keys: sets on disk are known again
+        del described[key]
 
     def draw(video: PlannedVideo) -> np.ndarray:
         shape = {"frames": 1 if video.split == STILLS else config.frames, "size": config.size, "seed": config.seed}

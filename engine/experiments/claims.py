@@ -53,13 +53,7 @@ def amounts(measured: Sequence[Measured], test: str) -> Iterator[Finding]:
     """Of Figure 4: end to end beside frozen; many classes beside many videos of each, where both are as many videos."""
     ours, fewer = "end to end, fewer videos", "end to end, fewer classes"
     for curve, what in (("frozen, fewer videos", "random"), (FROZEN_PRETRAINED, "pretrained")):
-        above = _gains(measured, test, ours, curve)
-        for x, gain in above.items():
-            yield Finding(f"end to end above frozen {what} features, {x:g} of the videos", test, gain)
-        if len(above) > 1:
-            least, *_, most = above
-            claim = f"end to end above frozen {what} features: by more with {most:g} of the videos than with {least:g}"
-            yield Finding(claim, test, _less(above[most], above[least]))
+        yield from _above(f"end to end above frozen {what} features", measured, test, (ours, curve), most_with_all=True)
     shares = {x: group for x, group in by_x(measured, test, ours).items() if x < 1}
     for count, group in by_x(measured, test, fewer).items():
         videos = _videos(group)
@@ -80,13 +74,8 @@ def diversity(measured: Sequence[Measured], test: str) -> Iterator[Finding]:
 
 def pretraining(measured: Sequence[Measured], test: str) -> Iterator[Finding]:
     """Of Figure 6: with pictures before beside from scratch, and whether most so with few videos."""
-    above = _gains(measured, test, "pretrained on pictures", "from scratch")
-    for x, gain in above.items():
-        yield Finding(f"pretrained on pictures above from scratch, {x:g} of the videos", test, gain)
-    if len(above) > 1:
-        least, *_, most = above
-        claim = f"pretrained on pictures above from scratch: by more with {least:g} of the videos than with {most:g}"
-        yield Finding(claim, test, _less(above[least], above[most]))
+    curves = ("pretrained on pictures", "from scratch")
+    yield from _above("pretrained on pictures above from scratch", measured, test, curves, most_with_all=False)
 
 
 def snippets(measured: Sequence[Measured], test: str, many: int) -> Iterator[Finding]:
@@ -96,13 +85,28 @@ def snippets(measured: Sequence[Measured], test: str, many: int) -> Iterator[Fin
         yield Finding(f"{several}: {many} snippets of a video above one", test, gain)
 
 
+def _above(
+    claim: str, measured: Sequence[Measured], test: str, curves: tuple[str, str], *, most_with_all: bool
+) -> Iterator[Finding]:
+    """One curve above another with each share of the videos; and by more with the largest than with the smallest, or with
+    the smallest than with the largest."""
+    above = _gains(measured, test, *curves)
+    for x, gain in above.items():
+        yield Finding(f"{claim}, {x:g} of the videos", test, gain)
+    if len(above) > 1:
+        shares = list(above)
+        more, fewer = (shares[-1], shares[0]) if most_with_all else (shares[0], shares[-1])
+        by_more = f"{claim}: by more with {more:g} of the videos than with {fewer:g}"
+        yield Finding(by_more, test, less(above[more], above[fewer]))
+
+
 def _gain(measured: Sequence[Measured], test: str, one: tuple[str, float], other: tuple[str, float]) -> Gain:
     """Of one place of a curve, (curve, x), over another, in the splits that have both."""
     first, second = (
         split_means([m for m in measured if m.test == test and (m.point.curve, m.point.x) == place])
         for place in (one, other)
     )
-    return _less(first, second)
+    return less(first, second)
 
 
 def _gains(measured: Sequence[Measured], test: str, one: str, other: str) -> dict[float, Gain]:
@@ -111,7 +115,8 @@ def _gains(measured: Sequence[Measured], test: str, one: str, other: str) -> dic
     return {x: _gain(measured, test, (one, x), (other, x)) for x in sorted(both)}
 
 
-def _less(one: Gain, other: Gain) -> Gain:
+def less(one: Gain, other: Gain) -> Gain:
+    """The first less the second, in the splits that have both."""
     return {split: value - other[split] for split, value in one.items() if split in other}
 
 

@@ -132,7 +132,7 @@ def class_sets(setup: Setup) -> tuple[list[NamedClasses], list[NamedClasses]]:
         return list(setup.train_classes), list(setup.test_classes)
     config = for_split(setup, setup.splits[0])
     training = [(data.name, data.classes) for data in load_training_sets(config.data)]
-    if setup.uses("pretrained"):
+    if setup.has_images:
         images = load_source(image_source(setup, setup.splits[0]))
         training.append((images.name, images.classes))
     return training, [(test.name, test.classes) for test in load_tests(config.data.tests)]

@@ -31,12 +31,7 @@ def of_split(base: Config, split: int) -> Config:
     """The config of one split: its own set in place of the one that a run would draw, and its own seed."""
     drawn = f"{base.procedural.folder}/{MANIFEST_NAME}"
     store = f"{_folder(base, split)}/store/{MANIFEST_NAME}"
-    manifests = {
-        f"data.{side}.{index}.manifest": store
-        for side, sources in (("train", base.data.train), ("tests", base.data.tests or ()))
-        for index, source in enumerate(sources)
-        if source.manifest == drawn
-    }
+    manifests = {f"{key}.manifest": store for key, source in base.data.sources.items() if source.manifest == drawn}
     return with_keys(base, {"procedural": None, "run.seed": split, **manifests})
 
 

@@ -1,13 +1,13 @@
 """How much accuracy rises where training classes that overlap with test classes are left in (paper Sec. 3.3)."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from engine.data.sources import load_tests, load_training_sets
 from engine.errors import InputError
 from engine.experiments.cells import Cell
-from engine.experiments.claims import Finding
+from engine.experiments.claims import Finding, less
 from engine.experiments.curves import single_values, tests_of
 from engine.experiments.results import Measured, Point, chance
 from engine.experiments.setup import (
@@ -16,7 +16,6 @@ from engine.experiments.setup import (
     class_pool,
     for_split,
     leaving_out_overlap,
-    method_cell,
     whole_training,
     with_sources,
 )
@@ -24,7 +23,7 @@ from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
 from engine.results.spread import mean_of
 from engine.schema_keys import with_keys
-from engine.semantics.overlap import nearest_test_classes, overlapping
+from engine.semantics.overlap import near_classes
 
 _OUT, _IN = "overlap left out", "overlap left in"
 
@@ -46,8 +45,7 @@ def leak_points(setup: Setup) -> list[Point]:
                 "no training class of the config overlaps with a test class: there is nothing to leave in; add sets or splits to "
                 "data.train that have some, or raise train.exclude_overlap.tau"
             )
-        cell = method_cell(setup, "end to end", split, strict.data.train)
-        points.append(Point(_OUT, 0, split, 0, Cell(cell.name, strict), whole_training(strict, pool)))
+        points.append(Point(_OUT, 0, split, 0, Cell(f"e2e-split{split}", strict), whole_training(strict, pool)))
         training = as_long(lax, more, lax.data.train, points[-1].training.epoch)
         cell = Cell(f"overlap-split{split}", with_sources(lax, training.sources))
         points.append(Point(_IN, 0, split, 0, cell, training))
@@ -57,11 +55,17 @@ def leak_points(setup: Setup) -> list[Point]:
 def leak_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Accuracy on all test classes, on those that are trained under another name, and on the others."""
     rows, panels, findings = [], [], []
+    overlapped = {split: _overlapped(setup, split) for split in dict.fromkeys(each.point.split for each in measured)}
     for test in tests_of(measured):
         bars = []
         for which in ("all", "overlapping", "other"):
-            found = {curve: dict(_accuracies(setup, measured, test, curve, which)) for curve in (_OUT, _IN)}
-            gain = {split: value - found[_OUT][split] for split, value in found[_IN].items() if split in found[_OUT]}
+            found = {
+                curve: dict(
+                    _accuracies([m for m in measured if (m.test, m.point.curve) == (test, curve)], overlapped, which)
+                )
+                for curve in (_OUT, _IN)
+            }
+            gain = less(found[_IN], found[_OUT])
             findings.append(Finding(f"left in above left out, {which} test classes", test, gain))
             for curve, by_split in found.items():
                 if by_split:
@@ -81,19 +85,22 @@ def leak_report(setup: Setup, measured: Sequence[Measured]) -> Report:
 
 
 def _accuracies(
-    setup: Setup, measured: Sequence[Measured], test: str, curve: str, which: str
+    measured: Sequence[Measured], overlapped: Mapping[int, Collection[str]], which: str
 ) -> Iterator[tuple[int, float]]:
-    """Split -> mean accuracy of the test classes that are asked for, where there are some."""
+    """Split -> mean accuracy of the test classes that are asked for, where there are some.
+
+    Args:
+        overlapped: of each split the test classes that overlap.
+    """
     for each in measured:
-        if each.test == test and each.point.curve == curve:
-            near = _overlapped(setup, each.point.split)
-            values = [accuracy for name, _, accuracy in each.per_class if which in ("all", _kind(name, near))]
-            if values:
-                yield each.point.split, float(np.mean(values))
-
-
-def _kind(name: str, near: Collection[str]) -> str:
-    return "overlapping" if name in near else "other"
+        near = overlapped[each.point.split]
+        values = [
+            accuracy
+            for name, _, accuracy in each.per_class
+            if which in ("all", "overlapping" if name in near else "other")
+        ]
+        if values:
+            yield each.point.split, float(np.mean(values))
 
 
 def _overlapped(setup: Setup, split: int) -> set[str]:
@@ -101,6 +108,4 @@ def _overlapped(setup: Setup, split: int) -> set[str]:
     config = for_split(setup, split)
     training = [(data.name, data.classes) for data in load_training_sets(config.data)]
     tests = [(data.name, data.classes) for data in load_tests(config.data.tests)]
-    rule = config.train.exclude_overlap
-    neighbours = nearest_test_classes(training, tests, rule.words or config.words)
-    return {row.test_class for row in overlapping(neighbours, rule.tau)}
+    return {row.test_class for row in near_classes(config.train.exclude_overlap, training, tests, config.words)}

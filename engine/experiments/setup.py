@@ -72,10 +72,14 @@ class Setup:
     reference: str = ""
     methods: tuple[Method, ...] = ()
 
+    @property
+    def has_images(self) -> bool:
+        """Whether there are pictures to pretrain on."""
+        return self.images is not None or drawn.has_stills(self.base)
+
     def uses(self, method: str) -> bool:
         """Whether a method is asked for, and has the pictures that it needs."""
-        has_images = self.images is not None or drawn.has_stills(self.base)
-        return method not in self.without and (has_images or method not in _OF_IMAGES)
+        return method not in self.without and (self.has_images or method not in _OF_IMAGES)
 
 
 @dataclass(frozen=True)
@@ -115,13 +119,7 @@ def for_split(setup: Setup, split: int) -> Config:
 
 def with_split(config: Config, split: int) -> Config:
     """The config with another class split, or where it has none another seed."""
-    data = config.data
-    seeds = [
-        f"data.{side}.{index}.class_split.seed"
-        for side, sources in (("train", data.train), ("tests", data.tests or ()))
-        for index, source in enumerate(sources)
-        if source.class_split is not None
-    ]
+    seeds = [f"{key}.class_split.seed" for key, source in config.data.sources.items() if source.class_split is not None]
     return with_keys(config, dict.fromkeys(seeds or ["run.seed"], split))
 
 

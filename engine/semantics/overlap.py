@@ -114,7 +114,7 @@ def remove_overlap(
     Raises:
         InputError: classes overlap and the config does not say what to do; names them. Or a class has no vector.
     """
-    near = _overlapping(config, training, tests, words, nearest_test_classes)
+    near = near_classes(config, training, tests, words)
     notes = _random_words(config.words or words, [*training, *tests]) if tests else []
     if not near:
         return [], notes
@@ -149,7 +149,7 @@ def check_pretrained(
         InputError: classes overlap and `config.pretrained` does not allow it; names them. Or a class has no vector.
     """
     seen = [("pretrained weights", pretrained)]
-    near = _overlapping(config, seen, tests, words, nearest_of_any)
+    near = near_classes(config, seen, tests, words, nearest_of_any)
     if near and config.pretrained == "refuse":
         raise InputError(
             f"the weights were pretrained on {len(near)} classes that overlap with test classes (D_p of paper Eq. 3, "
@@ -165,13 +165,22 @@ def check_pretrained(
     ]
 
 
-def _overlapping(
+def near_classes(
     config: OverlapConfig,
     training: Sequence[NamedClasses],
     tests: Sequence[NamedClasses],
     words: Words,
-    nearest: Callable[[Sequence[NamedClasses], Sequence[NamedClasses], Words], list[Neighbour]],
+    nearest: Callable[[Sequence[NamedClasses], Sequence[NamedClasses], Words], list[Neighbour]] = nearest_test_classes,
 ) -> list[Neighbour]:
+    """The training classes that overlap with a test class as the config has it, each with that test class.
+
+    Args:
+        words: of the run; `config.words` wins.
+        nearest: finds for each training class its nearest test class.
+
+    Raises:
+        InputError: a class has no vector.
+    """
     vectors = config.words or words
     try:
         rows = nearest(training, tests, vectors)
