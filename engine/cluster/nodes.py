@@ -24,7 +24,7 @@ except ImportError as error:
 
 _ANSWER_LIMIT_S = 30.0  # for a cluster to answer; Ray itself would wait for minutes
 _LOOK_LIMIT_S = 120.0  # for a node to start a worker and to look around
-_NEWS_EVERY_S = 2.0
+_NEWS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,14 @@ class Nodes:
         share: what a piece takes: a GPU with its part of the node's cores, or a core where there is no GPU (or none is asked for).
     """
 
-    def __init__(self, *, uses_gpu: bool) -> None:
+    def __init__(self, device: str) -> None:
         self._known = self._alive()
         self._next_look = 0.0
         with_gpu = [each for each in self._known.values() if each["Resources"].get("GPU", 0) >= 1]
         self.share = Share(1, 0)
-        if uses_gpu and with_gpu:
+        if device == "cuda" and not with_gpu:
+            raise InputError(f"--cluster: no node has a GPU ({self}): leave --device out, or start Ray with --num-gpus")
+        if device != "cpu" and with_gpu:
             per_gpu = min(_count(each, "CPU") // _count(each, "GPU") for each in with_gpu)
             self.share = Share(max(1, per_gpu), 1)
 
@@ -74,9 +76,9 @@ class Nodes:
     def _alive() -> dict[str, dict[str, Any]]:
         return {each["NodeID"]: each for each in ray.nodes() if each["Alive"]}
 
-    def tell_news(self) -> None:
-        """Say which nodes have come or gone since the last call, at most every few seconds."""
-        if time.monotonic() < self._next_look:
+    def tell_news(self, *, now: bool = False) -> None:
+        """Say which nodes have come or gone since the last look; it looks once a second at most, or now."""
+        if not now and time.monotonic() < self._next_look:
             return
         before, self._known = self._known, self._alive()
         for node in before.keys() - self._known.keys():
@@ -129,13 +131,13 @@ def _name(node: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def joined(cluster: str, paths: Sequence[Path], *, uses_gpu: bool) -> Iterator[Nodes]:
+def joined(cluster: str, paths: Sequence[Path], device: str) -> Iterator[Nodes]:
     """The nodes of a cluster while this program is part of it.
 
     Args:
         cluster: `auto` (the variable RAY_ADDRESS, or the cluster that runs on this machine) or HOST:PORT.
         paths: what every node must see under the same names.
-        uses_gpu: a piece takes a GPU where there are any.
+        device: auto, cpu or cuda: a piece takes a GPU where there are any, none, or always.
 
     Raises:
         InputError: it does not answer, or a node is not fit.
@@ -144,7 +146,7 @@ def joined(cluster: str, paths: Sequence[Path], *, uses_gpu: bool) -> Iterator[N
     if is_ours:
         _join(cluster)
     try:
-        nodes = Nodes(uses_gpu=uses_gpu)
+        nodes = Nodes(device)
         say(f"cluster: {nodes} at {ray.get_runtime_context().gcs_address}, {nodes.slots} pieces at a time")
         nodes.check(paths)
         yield nodes

@@ -18,11 +18,14 @@ R = TypeVar("R")
 
 
 class Pool(Protocol):
-    """Applies a function to items. It is importable by name, and silent about its failures: an exception counts as a crash."""
+    """Applies a function to items. It is importable by name, and silent about its failures: an exception counts as a crash.
 
-    def run(
-        self, function: Callable[[T], R], items: Iterable[T], time_limit_s: float
-    ) -> Iterator[tuple[T, R | Lost]]:
+    cpus: cores that a piece has.
+    """
+
+    cpus: int
+
+    def run(self, function: Callable[[T], R], items: Iterable[T], time_limit_s: float) -> Iterator[tuple[T, R | Lost]]:
         """Yields (item, result) in the order in which they are done.
 
         Args:
@@ -39,25 +42,24 @@ class LocalPool:
     """
 
     num_workers: int
+    cpus: int = 1
 
-    def run(
-        self, function: Callable[[T], R], items: Iterable[T], time_limit_s: float
-    ) -> Iterator[tuple[T, R | Lost]]:
+    def run(self, function: Callable[[T], R], items: Iterable[T], time_limit_s: float) -> Iterator[tuple[T, R | Lost]]:
         """See `Pool`."""
         return run_isolated(function, items, self.num_workers, time_limit_s)
 
 
 @contextlib.contextmanager
-def open_pool(cluster: str | None, paths: Sequence[Path], *, uses_gpu: bool = False) -> Iterator[Pool | None]:
+def open_pool(cluster: str | None, paths: Sequence[Path], *, device: str = "cpu") -> Iterator[Pool | None]:
     """The pool that `--cluster` names, while it is open; None where it names none: the work is done on this machine.
 
     Args:
         cluster: `auto` or the address of a Ray cluster.
         paths: what every node must see under the same names.
-        uses_gpu: a piece takes a GPU where the cluster has any.
+        device: auto, cpu or cuda: a piece takes a GPU where the cluster has any, none, or always.
 
     Raises:
-        InputError: Ray is not installed, no cluster answers, or a node lacks a path or this version of the code.
+        InputError: Ray is not installed, no cluster answers, a node lacks a path or this version of the code, or none has a GPU.
     """
     if cluster is None:
         yield None
@@ -65,5 +67,5 @@ def open_pool(cluster: str | None, paths: Sequence[Path], *, uses_gpu: bool = Fa
     from engine.cluster.nodes import joined  # here, because it imports Ray
     from engine.cluster.ray_pool import RayPool
 
-    with joined(cluster, paths, uses_gpu=uses_gpu) as nodes:
+    with joined(cluster, paths, device) as nodes:
         yield RayPool(nodes)

@@ -28,12 +28,10 @@ class RayPool:
     """
 
     def __init__(self, nodes: Nodes) -> None:
-        self.nodes = nodes
+        self.nodes, self.cpus = nodes, nodes.share.cpus
 
-    def run(
-        self, function: Callable[[T], R], items: Iterable[T], time_limit_s: float
-    ) -> Iterator[tuple[T, R | Lost]]:
-        """See `Pool`. What a file costs is told as on one machine; a piece whose worker or node died `RETRIES` + 1 times is lost."""
+    def run(self, function: Callable[[T], R], items: Iterable[T], time_limit_s: float) -> Iterator[tuple[T, R | Lost]]:
+        """See `Pool`. A piece that ends its process is told as on one machine; one whose worker or node died too often is lost."""
         do = ray.remote(do_piece).options(max_retries=RETRIES, **self.nodes.share.options)
         job, work, folder = uuid.uuid4().hex, ray.put(function), os.getcwd()  # noqa: PTH109
         under_way: dict[ray.ObjectRef, Any] = {}
@@ -44,12 +42,13 @@ class RayPool:
                 for item in itertools.islice(left, max(0, room)):
                     under_way[do.remote(job, work, item, time_limit_s, folder)] = item
                 if not under_way:
-                    return
+                    break
                 self.nodes.tell_news()
                 for ref in _done(list(under_way)):
                     result = _result(ref)
                     yield under_way.pop(ref), result
                     del ref, result  # the object store may forget it
+            self.nodes.tell_news(now=True)
         finally:
             for ref in under_way:
                 ray.cancel(ref, force=True)
