@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.runs import QUICKSTART
 
-from engine.command_line import Parser
+from engine.command_line import Parser, cluster_option
 from engine.config import OverlapConfig
 from engine.data.config import PUBLISHED_SPLITS
 from engine.errors import InputError
@@ -207,6 +207,7 @@ def experiments(about: str) -> argparse.Namespace:
         add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
             help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip
     add("--workers", type=int, default=0, help="cells at a time (default: one for each GPU, else for each core)")
+    cluster_option(parser, "run the cells")
     add("--record", action="store_true", help="append the values to benchmarks/records/experiments.jsonl")
     add("--only-report", action="store_true", help="run nothing: show what the finished cells say")
     add("--only-plan", action="store_true", help="list the cells and which are finished")

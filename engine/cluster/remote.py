@@ -17,9 +17,11 @@ from typing import Any
 
 import engine
 from engine.data.process_pool import Lost, Worker
+from engine.locks import lock_file
 
 _ROOT = Path(engine.__file__).resolve().parents[1]
 _POLL_S = 0.5
+_LOCK_LIMIT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +91,20 @@ def do_piece(job: str, function: Callable[[Any], Any], item: Any, time_limit_s: 
     return result
 
 
-def run_program(
-    command: Sequence[str], log: str, lock: Callable[[], int], variables: Mapping[str, str], folder: str
-) -> int:
+def run_program(command: Sequence[str], log: str, lock: str, variables: Mapping[str, str], folder: str) -> int:
     """Run a program to its end and return its exit status; SIGTERM for it when this worker is told to stop, or dies.
 
     Args:
         log: the file that what it prints is added to.
-        lock: waits until no other process works on it, and returns an open file that the program is to inherit.
+        lock: a file that it keeps locked. Where its node died another program may still be saving its state under it.
         variables: of the environment, beside the node's own.
         folder: where it is started.
     """
-    file = lock()
+    until = time.monotonic() + _LOCK_LIMIT_S
+    while (file := lock_file(Path(lock))) is None:
+        if time.monotonic() > until:
+            raise TimeoutError(f"another process has held '{lock}' for {_LOCK_LIMIT_S:g} s: stop it")
+        time.sleep(_POLL_S)
     try:
         with Path(log).open("ab") as output:
             process = subprocess.Popen(
