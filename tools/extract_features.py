@@ -35,14 +35,10 @@ from engine.command_line import output_folder
 from engine.data.manifest import Manifest
 from engine.data.trust import check_inside
 from engine.distributed import choose_device
-from engine.features.encoder import Encoder, build_encoder
+from engine.features.encoder import build_encoder
 from engine.features.extract import REPORT_NAME, Work, extract
+from engine.features.pooled import encoder_on
 from engine.features.windows import parse_grid
-
-
-def build_on(model: str, device: str) -> Encoder:
-    """The encoder in a worker of a cluster."""
-    return build_encoder(model, choose_device(device))
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -57,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
     work = Work(arguments.batch, arguments.threads, arguments.processes, arguments.dtype)
     model = [Path(arguments.model)] if Path(arguments.model).exists() else []
     with open_pool(arguments.cluster, [manifest.root, *model], device=arguments.device) as pool:
-        placed = None if pool is None else (pool, partial(build_on, arguments.model, arguments.device))
+        placed = None if pool is None else (pool, partial(encoder_on, arguments.model, arguments.device))
         report = extract(manifest, encoder, arguments.out, grid, work, placed)
     lines = {
         "videos": f"{report.num_videos:,} ({report.num_new:,} new, {report.num_dropped:,} dropped, {len(report.files):,} bad)",

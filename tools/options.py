@@ -37,6 +37,7 @@ def evaluate(about: str) -> argparse.Namespace:
                         help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    cluster_option(parser, "embed the videos")
     parser.add_argument(
         "--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the run's data.decoder"
     )

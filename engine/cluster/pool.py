@@ -16,6 +16,8 @@ from engine.data.process_pool import Lost, run_isolated
 T = TypeVar("T")
 R = TypeVar("R")
 
+LONG_PIECE_S = 6 * 3600.0  # for some videos and a network, of which one may be very long
+
 
 class Pool(Protocol):
     """Applies a function to items. It is importable by name, and silent about its failures: an exception counts as a crash.

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.cluster.pool import Pool
+from engine.cluster.pool import LONG_PIECE_S, Pool
 from engine.data.process_pool import Lost
 from engine.data.progress import Progress
+from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.features.cache import CachedVideo, Stamp
-from engine.features.encoder import Encoder
+from engine.features.encoder import Encoder, build_encoder
 from engine.features.extraction import Extraction, ExtractionReport, Work
 from engine.features.reading import TimedVideo
 from engine.features.writer import FeatureWriter, Spool
@@ -24,9 +25,13 @@ _MOST_VIDEOS, _MOST_FRAMES = (
     16,
     20_000,
 )  # of a piece: enough to fill the network's batches, few enough to share out evenly
-_LIMIT_S = 6 * 3600.0  # for a piece, which may be one long video
 
 Chunk = tuple[tuple[str, TimedVideo], ...]  # videos by the manifest's paths
+
+
+def encoder_on(model: str, device: str) -> Encoder:
+    """The encoder that --model and --device name, in a worker."""
+    return build_encoder(model, choose_device(device))
 
 
 @dataclass(slots=True)
@@ -92,7 +97,7 @@ class PooledExtraction:
         with Progress(sum(video.file_frames for video, _ in videos), "frame", label="features") as progress:
             while chunks:
                 alone: list[Chunk] = []
-                for chunk, done in self._pool.run(self._piece, chunks, _LIMIT_S):
+                for chunk, done in self._pool.run(self._piece, chunks, LONG_PIECE_S):
                     if not isinstance(done, Lost):
                         self._keep(done)
                     elif len(chunk) > 1:
