@@ -9,6 +9,7 @@ import torch
 from engine.cluster.pool import LocalPool
 from engine.data.manifest import Manifest
 from engine.embedding_pool import embed_by
+from engine.errors import InputError
 from engine.evaluate import embed_videos
 from engine.inference import inference_settings, load_model
 from engine.tasks.decoding import choose_decoding
@@ -53,10 +54,14 @@ def test_they_are_those_of_one_process(folder):
     assert pooled.failures == alone.failures and pooled.failures[0].path.name == "7.mp4"
 
 
+def leave(device):
+    os._exit(3)
+
+
 def test_a_worker_that_dies_costs_its_videos(folder):
     loaded = load_model(folder / "run", CPU)
     manifest = Manifest.load(folder / "set" / "manifest.parquet").select(torch.arange(2).numpy())
-    pooled = embed_by(LocalPool(1), partial(os._exit, 3), loaded, "cpu", manifest)
+    pooled = embed_by(LocalPool(1), leave, loaded, "cpu", manifest)
     assert len(pooled.rows) == 0
     assert ["exit code 3" in failure.reason for failure in pooled.failures] == [True, True]
 

@@ -50,19 +50,20 @@ class Tied:
     """The function, in a process that ends when the one that started it has: Ray's worker may be killed at any time."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function, self._parent = function, os.getpid()
+        self._function = function
         self._is_watched = False
 
     def __call__(self, item: Any) -> Any:
         if not self._is_watched:
             self._is_watched = True
-            threading.Thread(target=self._watch, daemon=True).start()
+            threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         return self._function(item)
 
-    def _watch(self) -> None:
-        while os.getppid() == self._parent:
-            time.sleep(_POLL_S)
-        os._exit(1)
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    os._exit(1)
 
 
 _working: tuple[object, Worker] | None = None  # the process of this worker, and what it was started for

@@ -129,7 +129,7 @@ def test_few_of_very_many_items_are_under_way(folder, cluster):
 
 
 def test_what_is_missing_is_said_in_one_line(folder, cluster, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="node 127.0.0.2 .* does not see '.*not there'"), \
+    with pytest.raises(InputError, match=r"node 127.0.0.2 .* does not see '.*not there'"), \
             open_pool(cluster.address, [tmp_path / "not there"]):  # fmt: skip
         pass
     with pytest.raises(InputError, match="no node has a GPU"), open_pool(cluster.address, [tmp_path], device="cuda"):
@@ -138,7 +138,7 @@ def test_what_is_missing_is_said_in_one_line(folder, cluster, tmp_path, monkeypa
     with pytest.raises(InputError, match="has another version of this package"), open_pool(cluster.address, [tmp_path]):
         pass
     monkeypatch.setattr(nodes_module, "_ANSWER_LIMIT_S", 4.0)
-    with pytest.raises(InputError, match="no Ray cluster answers at 127.0.0.2:1 within 4 s"), \
+    with pytest.raises(InputError, match=r"no Ray cluster answers at 127.0.0.2:1 within 4 s"), \
             open_pool("127.0.0.2:1", [tmp_path]):  # fmt: skip
         pass
     for wrong in ("ray://127.0.0.2:10001", "here"):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +50,7 @@ def worker():
 
 
 def test_the_process_of_a_worker_stays_for_a_job_and_a_gpu(worker, tmp_path, monkeypatch):
-    folder = os.getcwd()
+    folder = str(Path.cwd())
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def piece(job: str, text: str, limit_s: float = 60.0):
