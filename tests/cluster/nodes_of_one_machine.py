@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # Ray's 15 waits for all else that runs on this machine
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray waits for all else on this machine)
 
 _SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 # Not 127.0.0.1, which Ray takes for another name of the machine's address in its network.

@@ -123,6 +123,14 @@ def ingest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", type=int, help="settings tried (default: all)")
 
 
+def cluster(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py cluster`."""
+    parser.add_argument("--workers", type=int, default=2, help="of either (default: %(default)s)")
+    parser.add_argument("--num-videos", type=int, default=48, help="of five seconds (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each (default: %(default)s)")
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
 def windows(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py windows`."""
     parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones, groups of 250 frames)")
@@ -273,6 +281,7 @@ BENCHMARKS = {  # each is a module of this folder
     "decode": decode,
     "decode_gpu": decode_gpu,
     "ingest": ingest,
+    "cluster": cluster,
     "windows": windows,
     "names": names,
     "search": search,
