@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.batch import Video
-from engine.data.decoders import default_threads, refuse_motionless
+from engine.data.decoders import refuse_motionless
 from engine.data.identity import change_since_index
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress, say, write_report
@@ -24,6 +24,7 @@ from engine.features.encoder import Encoder
 from engine.features.reading import Piece, PieceMaker, WindowReader, timed_videos
 from engine.features.windows import WindowGrid
 from engine.features.writer import FeatureWriter, Spool
+from engine.machine import rank_cores
 
 REPORT_NAME = "report.json"
 
@@ -148,7 +149,7 @@ class _Extraction:
         videos = timed_videos(self._manifest, rows)
         num_frames = sum(video.file_frames for video, _ in videos)
         maker = PieceMaker(self._encoder.clip, self._writer.stamp.grid, self._work.batch_size)
-        threads = self._work.num_threads or default_threads()
+        threads = self._work.num_threads or rank_cores()
         reading = WindowReader(videos, maker, threads, in_processes=self._work.in_processes)
         try:
             with reading, Progress(num_frames, "frame", label="features") as progress:
