@@ -163,4 +163,5 @@ def test_a_mistake_does_not_start_for_ever(tmp_path):
         ["bash", "docs/cluster/node.sh", "configs/quickstart.yaml", "train.lrr=1"], cwd=jobs.REPO, text=True,
         env=with_python(tmp_path, PORT=str(jobs.free_port()), **words), capture_output=True, timeout=120,
     )  # fmt: skip
-    assert done.returncode == 1 and done.stderr.count("\nerror: ") + done.stderr.startswith("error: ") == 2, done.stderr
+    assert (done.returncode, done.stderr.count("engine/train.py FAILED")) == (1, 2), done.stderr
+    assert "unknown key 'train.lrr'" in done.stderr

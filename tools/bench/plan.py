@@ -31,12 +31,13 @@ from engine.records import GrowingRecord, summarise
 _LATENCIES_MS, _IN_FLIGHT, _TAIL = (5, 20, 80), (2, 8, 32), 4.0  # of the settings that are measured
 _STEP = {"batch": 16, "step_s": 0.02}
 _RUN_S = 5.0  # of one measurement
+_LEAST_STEPS = 12  # of a simulated cluster
 _STEPS = 400  # simulated beside a measurement
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and simulate, then calculate; print and record each part as it comes."""
-    check_counts(arguments, "repeats", "videos", "steps")
+    check_counts(arguments, "repeats", "videos", "clips", "frames")
     record = None if arguments.no_record else GrowingRecord("plan")
     values: dict[str, Any] = {"n": arguments.repeats, "results": [], "tail": arguments.tail}
     known = figures(arguments)
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     for gpus in arguments.gpus:
         for latency_ms in arguments.latency_ms:
             values["simulated"].append(
-                simulated(known, gpus, Latency(latency_ms / 1e3, arguments.tail), arguments.steps)
+                simulated(known, gpus, Latency(latency_ms / 1e3, arguments.tail), arguments.clips)
             )
     if not arguments.no_measure:
         values["results"] = [asdict(row) for row in measured(arguments.repeats)]
@@ -58,16 +59,17 @@ def run(arguments: argparse.Namespace) -> None:
         record.write(**values)
 
 
-def simulated(known: Mapping[str, Figure], gpus: int, latency: Latency, steps: int) -> dict[str, Any]:
+def simulated(known: Mapping[str, Figure], gpus: int, latency: Latency, clips: int) -> dict[str, Any]:
     """What so many GPUs do with reads of that latency: the least limit by formula, and all limits together by simulation: as
     it is, with twice the reads in flight that the GPUs need by Little's law, and with so many batches begun that they last
-    through the slowest read of a step."""
+    through the slowest read of a hundred steps."""
     cluster = cluster_of(known, gpus, latency)
     bounds = limits(cluster)
     first = min(bounds, key=bounds.__getitem__)
     needed = known["gpu"].value * (latency.mean_s + cluster.decode_s)
     threads = replace(cluster, in_flight=max(cluster.in_flight, ceil(2 * needed)))
-    slowest_s = latency.slowest_s(cluster.nodes * cluster.ranks_per_node * cluster.batch)
+    of_step = cluster.nodes * cluster.ranks_per_node * cluster.batch
+    steps, slowest_s = max(_LEAST_STEPS, clips // of_step), latency.slowest_s(100 * of_step)
     ahead = replace(threads, begun=cluster.begun + int(slowest_s / cluster.step_s))
     rates = {"default": simulate(cluster, steps), "threads": simulate(threads, steps), "ahead": simulate(ahead, steps)}
     return {

@@ -42,7 +42,7 @@ def plan(parser: argparse.ArgumentParser) -> None:
         default = f"{assumed:g}" if assumed else "the cores of a GPU"
         words = f"{what}{', ' if unit else ''}{unit} (default: {default}, assumed)"
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(assumed), metavar="N", help=words)
-    parser.add_argument("--steps", type=int, default=12, help="of a simulation that count (default: %(default)s)")
+    parser.add_argument("--clips", type=int, default=400_000, help="of a simulation, at least (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each setting (default: %(default)s)")
     parser.add_argument(
         "--no-measure", action="store_true", help="do not hold the simulation against a measurement first"

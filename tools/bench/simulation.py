@@ -81,13 +81,13 @@ class _Rank:
 
 
 class _Simulation:
-    """Two events for each clip: its first byte is there (>= 0: its rank), and it is decoded; and one for each step's end."""
+    """Two events for each clip: its first byte is there (its batch as -1 - batch), and it is decoded; and one for each step's end."""
 
     def __init__(self, cluster: Cluster, seed: int) -> None:
         self._of, self._random = cluster, Random(seed)
         self._ranks = [_Rank(cluster) for _ in range(cluster.nodes * cluster.ranks_per_node)]
         self._node_free, self._store_free = [0.0] * cluster.nodes, 0.0
-        self._events: list[tuple[float, int, int, int]] = []  # when, rank (-1: the step's end), batch or -1, number
+        self._events: list[tuple[float, int, int, int]] = []  # when, number, rank (-1: the step's end), batch
         self._number = 0  # of events, so that equal times stay in order
         self._taken, self._running = 0, False  # steps begun; whether one runs
         self._waiting_for = len(self._ranks)  # ranks without their next batch
@@ -98,7 +98,7 @@ class _Simulation:
         for rank in range(len(self._ranks)):
             self._feed(rank, 0.0)
         while True:
-            now, rank, batch, _ = heapq.heappop(self._events)
+            now, _, rank, batch = heapq.heappop(self._events)
             if rank < 0:
                 self._running = False
                 if self._taken == warm:
@@ -113,7 +113,7 @@ class _Simulation:
 
     def _push(self, when: float, rank: int, batch: int) -> None:
         self._number += 1
-        heapq.heappush(self._events, (when, rank, batch, self._number))
+        heapq.heappush(self._events, (when, self._number, rank, batch))
 
     def _feed(self, number: int, now: float) -> None:
         """Idle threads take clips of the batches that may be begun: the last but one is done, and has a place to wait."""
