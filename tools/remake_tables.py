@@ -108,7 +108,7 @@ def make(name: str) -> Callable[[Record, Options], Table]:
     """What makes the table of a record of that name; runs side by side are recorded under names of their own."""
     return {
         "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row,
-        "domain_shift": shift, "pretraining_worth": few_labels, **dict.fromkeys(_BENCHMARKS, benchmark),
+        "domain_shift": shift, "pretraining_worth": few_labels, "plan": plan, **dict.fromkeys(_BENCHMARKS, benchmark),
     }.get(name, runs)  # fmt: skip
 
 
@@ -117,6 +117,13 @@ def benchmark(record: Record, options: Options) -> Table:
     from bench.publish import table_of
 
     return table_of(dict(record))
+
+
+def plan(record: Record, options: Options) -> Table:
+    """Of tools/bench_throughput.py plan; `part`: measured, figures, needs or simulated."""
+    from bench.plan_tables import table_of_part
+
+    return table_of_part(record, options["part"])
 
 
 def few_labels(record: Record, options: Options) -> Table:
