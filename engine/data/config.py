@@ -120,6 +120,12 @@ class DataConfig:
     clips_per_epoch: int | None = option(
         None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1
     )
+    plan: str = option(
+        "auto",
+        "drawn: an epoch's snippets at once; computed: each by itself, for any number of videos; auto: from 2,000,000 computed",
+        choices=("auto", "drawn", "computed"),
+        fixed=True,
+    )
     max_bad_share: float = option(
         0.01, "stop when more than this share of the samples could not be decoded", minimum=0, maximum=1
     )

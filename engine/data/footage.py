@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from engine.data.keyed import mixed
 from engine.data.manifest import Manifest
 from engine.data.store.index import StoreIndex, split_stored_name
 from engine.errors import InputError
@@ -132,7 +133,7 @@ def digest(manifest: Manifest) -> str:
 def row_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
     """int64 [V]: file, segment and class of each row; equal for what shows the same under the same name of a class."""
     of_class = np.array([_digest(name) for name in manifest.classes], np.int64)
-    return _mixed(footage_identities(manifest, files), of_class[manifest.class_index])
+    return mixed(footage_identities(manifest, files), of_class[manifest.class_index])
 
 
 def footage_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
@@ -146,23 +147,15 @@ def footage_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
     }
     in_seconds = ~(np.isnan(column["segment_start"]) & np.isnan(column["segment_end"]))
     is_whole = ~in_seconds & (column["first_frame"] == 0) & (column["num_frames"] == column["file_frames"])
-    mixed = files
+    found = files
     for frames, seconds in (("first_frame", "segment_start"), ("num_frames", "segment_end")):
         bits = column[seconds].astype(np.float32).view(np.int32).astype(np.int64)
         place = np.where(in_seconds, bits + 1, -1 - column[frames].astype(np.int64))
-        mixed = _mixed(mixed, np.where(is_whole, 0, place))
-    return mixed
+        found = mixed(found, np.where(is_whole, 0, place))
+    return found
 
 
 def _digest(text: str) -> int:
     return int.from_bytes(
         hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little", signed=True
     )
-
-
-def _mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Two numbers as one of 64 bits (the finaliser of SplitMix64, by which each bit of both counts)."""
-    mixed = (one.astype(np.int64) * 3).view(np.uint64) + other.astype(np.int64).view(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return (mixed ^ (mixed >> np.uint64(31))).view(np.int64)

@@ -100,6 +100,18 @@ class Manifest:
         """A string column as a numpy object array of length V."""
         return np.asarray(self.paths if column == "path" else self.table.column(column).to_pylist(), dtype=object)
 
+    def frames_of(self, rows: np.ndarray) -> np.ndarray:
+        """int32 [N]: frames of some rows, int64 [N]."""
+        return self.num_frames[rows]
+
+    def classes_of(self, rows: np.ndarray) -> np.ndarray:
+        """int64 [N]: the classes of some rows, int64 [N], as indices into `classes`."""
+        return self.class_index[rows]
+
+    def path(self, row: int) -> str:
+        """The path of one row, as in `paths`."""
+        return path_of_text(self.table.column("path")[row].as_py())
+
     def video(self, row: int) -> Video:
         """What a decoder needs to know of one row."""
         values = {name: column[row].as_py() for name, column in self._video_columns.items()}

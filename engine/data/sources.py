@@ -14,6 +14,7 @@ from engine.data.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, LEFT_OUT, TRAINE
 from engine.data.holding_out import draw_parts
 from engine.data.manifest import Manifest, concatenate
 from engine.data.trust import check_inside, check_limits
+from engine.data.weights import RowWeights
 from engine.errors import InputError
 
 
@@ -34,7 +35,7 @@ class TrainingData:
     """What trains, and what is held out of it.
 
     train: the videos trained on; `train.classes` is the order of the class vectors.
-    weights: float64 [V], how often each of its videos comes in an epoch.
+    weights: how often each of its videos comes in an epoch.
     held_out_videos: videos of those same classes. held_out_classes: all videos of training classes that are held out
     whole, to choose a checkpoint by zero-shot accuracy. None if there are none. Neither is ever the test.
     footage: all of these rows in the manifests' order, as the run is going to remember them.
@@ -44,7 +45,7 @@ class TrainingData:
     train: DataSet
     held_out_videos: DataSet | None
     held_out_classes: DataSet | None
-    weights: np.ndarray
+    weights: RowWeights
     footage: Footage
     changes: tuple[str, ...] = ()
 
@@ -172,14 +173,14 @@ def load_training(
         data.name if source.weight == 1 else f"{source.weight:g} x {data.name}"
         for data, source in zip(sets, config.train, strict=True)
     )
-    weights = np.concatenate(
-        [np.full(len(data.manifest), source.weight) for data, source in zip(sets, config.train, strict=True)]
+    weights = RowWeights.of_sets(
+        [(source.weight, len(data.manifest)) for data, source in zip(sets, config.train, strict=True)]
     )
     manifest = sets[0].manifest if len(sets) == 1 else concatenate([data.manifest for data in sets])
     if without:
         names = np.array(manifest.classes, dtype=object)
         keep = ~np.isin(names, list(without))[manifest.class_index]
-        manifest, weights = manifest.select(keep), weights[keep]
+        manifest, weights = manifest.select(keep), weights.select(keep)
         if len(manifest) == 0:
             raise InputError(
                 f"no training class is left: all {len(names)} overlap with test classes (train.exclude_overlap)"
@@ -191,7 +192,7 @@ def load_training(
         rows = remembered.find(manifest)
         changes = _changes(config, len(rows), int((rows < 0).sum()), int(len(manifest) - (rows >= 0).sum()))
         part, rows = remembered.part[rows >= 0], rows[rows >= 0]
-        manifest, weights = manifest.select(rows), weights[rows]
+        manifest, weights = manifest.select(rows), weights.select(rows)
 
     def held_out(which: int, what: str) -> DataSet | None:
         return DataSet(f"{name} (held-out {what})", manifest.select(part == which)) if (part == which).any() else None
@@ -200,7 +201,7 @@ def load_training(
         train=DataSet(name, manifest.select(part == TRAINED)),
         held_out_videos=held_out(HELD_OUT_VIDEO, "videos"),
         held_out_classes=held_out(HELD_OUT_CLASS, "classes"),
-        weights=weights[part == TRAINED],
+        weights=weights.select(part == TRAINED),
         footage=Footage.of(manifest, part),
         changes=changes,
     )
@@ -276,10 +277,10 @@ def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
 
 
 def _path(data: DataSet, row: int) -> str:
-    return data.manifest.paths[row]
+    return data.manifest.path(row)
 
 
 def class_lookup(manifest: Manifest, classes: Iterable[str]) -> np.ndarray:
-    """int64 [V]: each video's class as an index into `classes` (all must be there)."""
+    """int64 [C]: each class of a manifest as an index into `classes` (all must be there)."""
     indices = {name: index for index, name in enumerate(classes)}
-    return np.array([indices[name] for name in manifest.classes], dtype=np.int64)[manifest.class_index]
+    return np.array([indices[name] for name in manifest.classes], dtype=np.int64)
