@@ -95,7 +95,7 @@ def test_a_run_keeps_the_plan_that_it_began_with(tmp_path, monkeypatch):
     first.step = 2
     path = tmp_path / "run" / "checkpoints" / "step_00000002.pt"
     save_run(first, path)
-    monkeypatch.setattr("engine.data.plans.MANY_VIDEOS", 5)
+    monkeypatch.setattr("engine.data.plans.MANY_ROWS", 5)
     assert build(tmp_path, "other").task.plan == 2
     assert build(tmp_path).task.plan == 1
     state = read_checkpoint(path)

@@ -23,7 +23,9 @@ class ClassSplitConfig:
 class SourceConfig:
     """A data set, or a part of one."""
 
-    manifest: str = option(..., "Parquet file written by tools/index_dataset.py", fixed=False)
+    manifest: str = option(
+        ..., "Parquet file written by tools/index_dataset.py, or folder by tools/join_manifests.py", fixed=False
+    )
     name: str = option("", "what it is called in tables; default: the manifest's folder", fixed=False)
     root: str | None = option(None, "where its videos lie, if not where they were indexed", fixed=False)
     weight: float = option(1.0, "how often each of its videos comes in a training epoch", minimum=0.001)
@@ -68,7 +70,7 @@ class SourceConfig:
             published_split: keep its test classes alone.
         """
         manifest, colon, splits = text.rpartition(":")
-        if not colon or Path(text).is_file():
+        if not colon or Path(text).exists():
             manifest, splits = text, ""
         path = Path(manifest)
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem

@@ -7,6 +7,9 @@ first `size` (Black and Rogaway 2002, Ciphers with arbitrary finite domains). Al
 
 import numpy as np
 
+ORDER, REST, HOLD_OUT, SHARE_OF_VIDEOS = range(
+    4
+)  # purposes: of an epoch; of what a weight has after the point; of sources.py
 ROUNDS = 8  # of the Feistel cipher
 _LEAST_BITS = 2  # of a half: a cipher over fewer than 16 numbers has too few permutations
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))

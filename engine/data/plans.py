@@ -12,18 +12,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from engine.data.keyed import ROUNDS, keys, permuted, uniform_words
-from engine.data.manifest import Manifest
+from engine.data.keyed import ORDER, REST, ROUNDS, keys, permuted, uniform_words
+from engine.data.manifest import MANY_ROWS, Manifest
 from engine.data.sampler import EpochPlan, epoch_length, num_copies, plan_epoch
 from engine.data.weights import RowWeights
 
-MANY_VIDEOS = 2_000_000  # from here on `data.plan` auto is plan 2; plan 1 keeps up to two epochs of 49 bytes a video
-_ORDER, _REST = range(2)  # what keys are for
-
 
 def plan_version(chosen: str, num_videos: int) -> int:
-    """The plan of a new run: what `data.plan` says of so many videos."""
-    return 2 if chosen == "computed" or (chosen == "auto" and num_videos >= MANY_VIDEOS) else 1
+    """The plan of a new run: what `data.plan` says of so many videos; plan 1 keeps up to two epochs of 49 bytes a video."""
+    return 2 if chosen == "computed" or (chosen == "auto" and num_videos >= MANY_ROWS) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ class ComputedPlan(Plan):
             (*divmod(num_copies(weight, count), count), count, *weights.runs_of(weight)) for weight, count in counts
         ]
         self._num_copies = epoch_length(weights)
-        self._keys = lru_cache(maxsize=4)(lambda epoch: keys(draw.seed, epoch, count=ROUNDS + 1, purpose=_ORDER))
+        self._keys = lru_cache(maxsize=4)(lambda epoch: keys(draw.seed, epoch, count=ROUNDS + 1, purpose=ORDER))
 
     def of_epoch(self, epoch: int, positions: np.ndarray) -> EpochPlan:
         key, draw = self._keys(epoch), self.draw
@@ -116,7 +113,7 @@ class ComputedPlan(Plan):
             place = copies[mine] - first
             if rest:
                 of_rest = place >= whole * count
-                rounds = keys(self.draw.seed, epoch, index, count=ROUNDS, purpose=_REST)
+                rounds = keys(self.draw.seed, epoch, index, count=ROUNDS, purpose=REST)
                 place[of_rest] = permuted(place[of_rest] - whole * count, count, rounds)
             place %= count
             run = np.searchsorted(ends, place, side="right")

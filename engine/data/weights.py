@@ -42,10 +42,15 @@ class RowWeights:
 
     def select(self, rows: np.ndarray) -> Self:
         """Of the rows named by an index or boolean array, in that order."""
-        if len(self.values) == 1:
-            count = np.count_nonzero(rows) if rows.dtype == bool else len(rows)
-            return type(self)(self.values[: min(count, 1)], np.array([count] * min(count, 1), np.int64))
-        return self.of_rows(self.each()[rows])
+        if rows.dtype != bool and len(self.values) > 1:
+            return self.of_rows(self.each()[rows])
+        is_mask = rows.dtype == bool
+        starts = np.append(0, self.ends[:-1])
+        counts = (
+            [np.count_nonzero(rows[a:b]) for a, b in zip(starts, self.ends, strict=True)] if is_mask else [len(rows)]
+        )
+        kept = np.array(counts, np.int64)
+        return type(self)(self.values[kept > 0], np.cumsum(kept)[kept > 0])
 
     def counts(self) -> list[tuple[float, int]]:
         """Each weight that there is, ascending, and how many rows have it."""

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.manifest import Manifest
-from engine.data.plans import MANY_VIDEOS, PLANS, ComputedPlan, Draw, plan_version
+from engine.data.manifest import MANY_ROWS, Manifest
+from engine.data.plans import PLANS, ComputedPlan, Draw, plan_version
 from engine.data.sampler import EpochPlan, epoch_length, stream_slice
 from engine.data.weights import RowWeights
 from tests.rows import row
@@ -192,8 +192,8 @@ def test_a_computed_plan_takes_no_memory_of_its_videos():
 
 
 def test_a_set_of_millions_is_computed_unless_the_config_says_otherwise():
-    assert [plan_version("auto", count) for count in (10, MANY_VIDEOS - 1, MANY_VIDEOS)] == [1, 1, 2]
-    assert [plan_version(name, count) for name in ("drawn", "computed") for count in (10, MANY_VIDEOS)] == [1, 1, 2, 2]
+    assert [plan_version("auto", count) for count in (10, MANY_ROWS - 1, MANY_ROWS)] == [1, 1, 2]
+    assert [plan_version(name, count) for name in ("drawn", "computed") for count in (10, MANY_ROWS)] == [1, 1, 2, 2]
 
 
 def test_weights_are_kept_by_runs():

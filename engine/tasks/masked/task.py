@@ -188,8 +188,10 @@ class Masked(Task):
         }
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
-        gone, new = Footage.from_state(state).difference(self.data.footage)
-        return [f"set of videos ({gone} of its videos are gone, {new} others are there)"] if gone or new else []
+        remembered = Footage.from_state(state)
+        gone, new = remembered.difference(self.data.footage)
+        what = remembered.unit or " videos"
+        return [f"set of videos ({gone} of its{what} are gone, {new} others are there)"] if gone or new else []
 
     def recall(self, state: Mapping[str, Any], folder: Path) -> list[str]:
         remembered = Footage.from_state(state)

@@ -122,7 +122,8 @@ class ZeroShot(Task):
         return conclude(run, self.sets, self._known(), telemetry)
 
     def _known(self) -> Known:
-        trained = np.unique(np.concatenate([self.sets.footage.trained_files, self.files_before]))
+        footage = self.sets.footage
+        trained = None if footage.is_large else np.unique(np.concatenate([footage.trained_files, self.files_before]))
         named = [("training", self.sets.train.classes), ("pretrained weights", self.prior_classes)]
         return Known(named, trained, self.config.train.exclude_overlap, self.sets.words)
 
@@ -194,7 +195,7 @@ class ZeroShot(Task):
             where = " and ".join(source.manifest for source in self.config.data.train)
             if gone or new:
                 changed.append(
-                    f"set of videos ({gone} of its {len(remembered.rows)} are not in {where}, {new} others are)"
+                    f"set of videos ({gone} of its {len(remembered.rows)}{remembered.unit} are not in {where}, {new} others are)"
                 )
         elif len(self.sets.train.manifest) != state["num_videos"]:
             changed.append("number of training videos")
