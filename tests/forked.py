@@ -144,9 +144,9 @@ class ForkedCell:
         self._process.join()
         return self.poll()
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def terminate(self) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            os.kill(self.pid, signal.SIGTERM)
 
 
 class _KeptFile:

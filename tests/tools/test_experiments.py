@@ -47,7 +47,7 @@ def place(tmp_path_factory) -> Path:
 def forked_cells(monkeypatch):
     """Cells that are started in this process; the tool that is killed starts them as a user's does."""
     streams = {"STDOUT": subprocess.STDOUT, "DEVNULL": subprocess.DEVNULL}
-    monkeypatch.setattr("engine.experiments.runner.subprocess", Mock(Popen=ForkedCell, **streams))
+    monkeypatch.setattr("engine.cluster.programs.subprocess", Mock(Popen=ForkedCell, **streams))
 
 
 def words(place: Path, name: str = "fig6") -> list[str]:
