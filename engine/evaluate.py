@@ -208,7 +208,7 @@ def merge_parts(
     order = np.argsort(rows)
     return EmbeddedVideos(
         embeddings=torch.cat(embeddings)[torch.from_numpy(order)] if embeddings else torch.zeros(0, 0),
-        class_index=torch.from_numpy(manifest.class_index[rows[order]]),
+        class_index=torch.from_numpy(manifest.classes_of(rows[order])),
         rows=torch.from_numpy(rows[order]),
         failures=[SampleFailure(manifest.video(row).path, failures[row]) for row in sorted(failures)],
     )
@@ -244,7 +244,7 @@ def evaluate_source(
 def score(dataset: DataSet, embedded: EmbeddedVideos, classes: ClassEmbeddings, device: torch.device) -> ZeroShotResult:
     """The accuracy of embeddings that were computed before; other class vectors cost no second decoding."""
     check_classes(dataset, classes)
-    labels = class_lookup(dataset.manifest, classes.names)[embedded.rows.numpy()]
+    labels = class_lookup(dataset.manifest, classes.names)[dataset.manifest.classes_of(embedded.rows.numpy())]
     return evaluate_embeddings(
         dataset.name,
         embedded.embeddings.to(device),

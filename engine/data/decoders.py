@@ -3,8 +3,6 @@
 import ctypes
 import functools
 import importlib
-import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +11,7 @@ import torch
 from engine.data.batch import ClipFormat, Video, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.motion import VECTOR_CODECS
-from engine.data.nvdec import NvdecRule, Rule, refusals
+from engine.data.nvdec import NvdecRule, Rule, refusal_counts
 from engine.data.routing import RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share
 from engine.data.stills import StillDecoder
@@ -21,7 +19,7 @@ from engine.data.store.index import StoreIndex, is_stored, split_stored_path
 from engine.data.store.motion import WithStoredMotion
 from engine.data.store.reader import ADD_MOTION
 from engine.errors import InputError
-from engine.machine import usable_cores
+from engine.machine import rank_cores
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
 _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]' for V100 and older drivers)"
@@ -98,7 +96,7 @@ def refuse_motionless(manifests: Sequence[Manifest]) -> None:
     Raises:
         InputError: of each codec, and each store without motion, how many there are, with the mend.
     """
-    reasons = Counter(reason for manifest in manifests for reason in refusals(_motion_refusal, manifest) if reason)
+    reasons = refusal_counts(_motion_refusal, manifests)
     if reasons:
         listed = "; ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
         raise InputError(f"clip.motion is on, and some videos have no motion to give: {listed}")
@@ -121,10 +119,10 @@ def _beside_pyav(
     if motion:
         rule = functools.partial(_stored_rule, rule, "motion vectors are in the file")
     routes = Routes(rule, share, remember=not by_rule)
-    reasons = Counter(reason for manifest in manifests for reason in refusals(rule, manifest) if reason)
+    reasons = refusal_counts(rule, manifests)
     if not reasons:
         return DecoderChoice(name, why, routes)
-    total = sum(int((~manifest.is_still).sum()) for manifest in manifests)
+    total = sum(count for manifest in manifests for video, count in manifest.kind_counts() if not video.is_still)
     listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
     told = f"{reasons.total():,} of {total:,} videos are for pyav alone ({listed})"
     if reasons.total() == total and isinstance(share, MeasuredShare):
@@ -147,11 +145,6 @@ def dali_problem(device: torch.device) -> str | None:
     return None
 
 
-def default_threads() -> int:
-    """The CPU cores this process may use, shared among the ranks of this machine; at least 1."""
-    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 def build_decoder(
     choice: DecoderChoice | str,
     clip: ClipFormat,
@@ -169,14 +162,14 @@ def build_decoder(
         choice: of `choose_decoder`, or what that is asked ("auto", "dali", "nvcodec", "pyav"), for any videos.
         clip: the shape of a snippet.
         device: where the clips are wanted.
-        num_threads: videos decoded at the same time; 0: `default_threads()`.
+        num_threads: videos decoded at the same time; 0: `rank_cores()`.
         max_batch_size: requests of one `decode` call at most (DALI and processes reserve room for them).
         in_processes: PyAV decodes in `num_threads` processes instead of threads.
 
     Raises:
         InputError: as `choose_decoder`.
     """
-    num_threads = num_threads or default_threads()
+    num_threads = num_threads or rank_cores()
     choice = choose_decoder(choice, device) if isinstance(choice, str) else choice
     pyav = _build_pyav(clip, device, num_threads, max_batch_size, in_processes)
     stills = StillDecoder(clip, device, num_threads)

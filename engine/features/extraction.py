@@ -11,13 +11,13 @@ from typing import Protocol
 import numpy as np
 
 from engine.data.batch import Video
-from engine.data.decoders import default_threads
 from engine.data.progress import Progress
 from engine.data.pyav.times import Timeline
 from engine.features.cache import CachedVideo, Stamp
 from engine.features.encoder import Encoder
 from engine.features.reading import Piece, PieceMaker, TimedVideo, WindowReader
 from engine.features.writer import Spool
+from engine.machine import rank_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Extraction:
         self._paths = paths
         num_frames = sum(video.file_frames for video, _ in videos)
         maker = PieceMaker(self._encoder.clip, self._writer.stamp.grid, self._work.batch_size)
-        threads = self._work.num_threads or default_threads()
+        threads = self._work.num_threads or rank_cores()
         reading = WindowReader(videos, maker, threads, in_processes=self._work.in_processes)
         try:
             with reading, Progress(num_frames, "frame", label="features", is_shown=is_shown) as progress:

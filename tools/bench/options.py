@@ -8,6 +8,7 @@ import ast
 import dataclasses
 from pathlib import Path
 
+from bench.plan_options import plan
 from bench.suites import BASELINES, CPU_TRAINERS, ENGINE, GPU_TRAINERS, SUITES, part_name
 from engine.command_line import Parser
 from engine.config import ModelConfig
@@ -81,6 +82,13 @@ def _material(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int
 def manifest(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py manifest`."""
     parser.add_argument("--rows", type=int, default=KINETICS_700, help="videos in the manifest (default: Kinetics-700)")
+    parser.add_argument(
+        "--distinct", type=int, default=16, metavar="N",
+        help="of 2,000,000 rows and more: files of a million rows that are written; the others are links to them (default: 16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", type=Path, help="where such a manifest is written meanwhile (default: the system's)"
+    )
     parser.add_argument("--repeats", type=int, default=7, help="fresh processes (default: 7)")
     parser.add_argument("--ranks", type=int, default=8, help="ranks the epoch is shared over (default: 8)")
     parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
@@ -292,4 +300,5 @@ BENCHMARKS = {  # each is a module of this folder
     "pretrain": pretrain,
     "kernels": kernels,
     "accuracy": accuracy,
+    "plan": plan,
 }
