@@ -43,6 +43,8 @@ Without RUN (or with kinetics400[:FILE]) nothing is trained: the classes of publ
 sets, and --unlabelled names videos over which each class's scores are standardised, whatever they show. The test classes
 that the weights had seen are listed below the table. It is no result under the paper's protocol.
 
+With --cluster the nodes of a Ray cluster embed the videos (docs/cluster_ray.md).
+
 With --words random the classes get random vectors. This is a control: its accuracy must be at chance.
 """
 
@@ -128,8 +130,6 @@ def main(arguments: argparse.Namespace) -> None:
         classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
         if arguments.unlabelled:
             (others,) = load_tests([SourceConfig.parse(arguments.unlabelled)])  # their labels are not read
-            if arguments.cluster:
-                raise InputError("--cluster and --unlabelled do not go together: leave one out")
             points = embed_source(loaded, others, ranks.device).embeddings
             classes = [class_vectors(loaded, dataset.classes, points) for dataset in datasets]
         known = Known.of(loaded, footage)

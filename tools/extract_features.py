@@ -16,6 +16,8 @@ videos.parquet (which windows are whose) and report.json (what could not be used
 The same command again goes on after a kill, also by kill -9, adds what is new in MANIFEST, drops what is gone, and extracts
 anew what has changed. Features of another model, clip, window or hop are refused, never mixed.
 
+With --cluster the nodes of a Ray cluster do the work (docs/cluster_ray.md).
+
 docs/features.md shows how to read them, and published features in their place.
 """
 

@@ -26,6 +26,8 @@ Every file below FOLDER and every row of a list is in the manifest or in the rep
 The first lines say what was guessed. Labels that are numbers get the names of --class-names, or of
 a file of class names beside the list.
 
+With --cluster the nodes of a Ray cluster do the work (docs/cluster_ray.md).
+
 docs/data.md explains how to get each data set, and what the columns of the manifest mean.
 """
 

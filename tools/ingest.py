@@ -20,6 +20,8 @@ checksums, byte ranges, frames of every GOP.
 With --motion a store also keeps how fast the blocks of each frame move, read off the vectors of its own H.264. Given with the
 command of a store that is there already, it is added; nothing is encoded again.
 
+With --cluster the nodes of a Ray cluster do the work (docs/cluster_ray.md).
+
 docs/data.md has the rules in full and what the settings cost.
 """
 

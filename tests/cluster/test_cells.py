@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ import pytest
 from engine.experiments.runner import Job, Runner
 from engine.json_lines import read_json_lines
 from tests.cluster.nodes_of_one_machine import two_nodes
+from tests.environment import environment
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -90,6 +92,34 @@ def test_the_cells_of_a_dead_node_go_on_elsewhere(cluster_and_second, tmp_path, 
     for each in found:  # every step once, in order: the one on the dead node had saved its state
         assert [line["step"] for line in each] == list(range(1, STEPS + 1))
     assert "is gone; 1 nodes, 1 cores" in capsys.readouterr().err
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from engine.cluster.programs import open_programs
+from engine.experiments.runner import Runner
+from tests.cluster.test_cells import job
+folder = Path(sys.argv[2])
+with open_programs(sys.argv[1], 0, [folder], "cpu") as programs:
+    Runner([job(folder / f"cell{number}") for number in range(2)], programs, lambda text: None).run()
+"""
+
+
+def test_the_cells_of_a_dead_driver_stop_and_its_next_start_goes_on(cluster_and_second, tmp_path):
+    cluster, _ = cluster_and_second
+    folders = [tmp_path / f"cell{number}" for number in range(2)]
+    command = [sys.executable, "-c", DRIVER, cluster.address, str(tmp_path)]
+    driver = subprocess.Popen(command, env=environment())
+    wait_until(lambda: all(len(lines(each)) >= 10 for each in folders))
+    driver.kill()
+    driver.wait()
+    wait_until(lambda: all((each / "state").is_file() for each in folders), 30.0)
+    assert not any((each / "done").exists() for each in folders)
+    subprocess.run(command, env=environment(), check=True, timeout=180)
+    for each in folders:  # every step once, in order, by two processes
+        assert [line["step"] for line in lines(each)] == list(range(1, STEPS + 1))
+        assert len({line["pid"] for line in lines(each)}) == 2
 
 
 def test_an_interrupt_stops_the_cells_which_save_their_state(cluster_and_second, tmp_path):

@@ -82,7 +82,7 @@ def _measure(source: Manifest, folder: Path, workers: int, repeats: int) -> Turn
         raise InputError("this benchmark needs Ray: pip install 'unseen[cluster]'") from error
     ray.init(
         num_cpus=workers, object_store_memory=_OBJECT_STORE, include_dashboard=False,
-        log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.1",
+        log_to_driver=False, logging_level="ERROR", _node_ip_address="127.0.0.2",
     )  # fmt: skip
     stores = iter(range(10**6))
 
