@@ -113,8 +113,9 @@ class Runner:
         try:
             while self._waiting or self._running:
                 self._collect()
+                slots = self._programs.slots  # of a cluster: as it is now
                 for job in list(self._waiting):
-                    self._consider(job)
+                    self._consider(job, slots)
                 time.sleep(_POLL_S)
         finally:
             for running in self._running:
@@ -122,13 +123,13 @@ class Runner:
             for running in self._running:
                 running.program.wait()
 
-    def _consider(self, job: Job) -> None:
+    def _consider(self, job: Job, slots: int) -> None:
         """Start a job if it can be started now."""
         if any(need in self.failed for need in job.needs):
             self._fail(job, f"{job.name} is left out: what it needs failed")
             return
         unfinished = [*self._waiting, *(running.job for running in self._running)]
-        if len(self._running) >= self._programs.slots or any(need in unfinished for need in job.needs):
+        if len(self._running) >= slots or any(need in unfinished for need in job.needs):
             return
         if job in self._told and job.is_done():
             self._waiting.remove(job)
