@@ -24,10 +24,13 @@ def keys(*numbers: int, count: int, purpose: int) -> np.ndarray:
 
 def mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Two int64 (or uint64) arrays as one int64 (the finaliser of SplitMix64, by which each bit of both counts)."""
-    found = one.astype(np.int64).view(np.uint64) * np.uint64(3) + other.astype(np.int64).view(np.uint64)
+    found = one.astype(np.int64, copy=False).view(np.uint64) * np.uint64(3)
+    found += other.astype(np.int64, copy=False).view(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        found = (found ^ (found >> np.uint64(shift))) * np.uint64(factor)
-    return (found ^ (found >> np.uint64(31))).view(np.int64)
+        found ^= found >> np.uint64(shift)
+        found *= np.uint64(factor)
+    found ^= found >> np.uint64(31)
+    return found.view(np.int64)
 
 
 def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:

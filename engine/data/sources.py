@@ -136,7 +136,7 @@ def draw_videos(manifest: Manifest, share: float, seed: int) -> np.ndarray:
     classes are near to it.
     """
     if isinstance(manifest, LargeManifest):
-        return manifest.shares(seed, SHARE_OF_VIDEOS) < share
+        return manifest.is_drawn(share, seed, SHARE_OF_VIDEOS)
     kept = np.zeros(len(manifest), dtype=bool)
     for index, name in enumerate(manifest.classes):
         rows = np.flatnonzero(manifest.class_index == index)
