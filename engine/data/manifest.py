@@ -194,6 +194,10 @@ class Manifest:
             InputError: no such file, not a manifest, or one of another version.
         """
         path = Path(path)
+        if path.is_dir():
+            raise InputError(
+                f"'{path}' is a folder: where it is a large manifest, name the files that it was joined of"
+            )
         if not path.is_file():
             raise InputError(
                 f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {shlex.quote(str(path))}`"
