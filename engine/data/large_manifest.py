@@ -284,12 +284,16 @@ def read_part(file: Path, folder: Path, root: Path | None = None) -> Part:
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        table.validate()
+        if table.num_rows == 0 or table.column(0).num_chunks != 1:
+            raise ValueError("it is not one batch of rows")
         notes = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
         if notes.get("version") != FORMAT:
             raise ValueError("another tool or version wrote it")
         found = dict(zip(table.column_names, table.schema.types, strict=True))
         wanted = {field.name: field.type for field in SCHEMA if field.name in found or field.name not in LATER}
         wrong = [name for name, kind in (wanted | {SOURCE: pa.int64()}).items() if found.get(name) != kind]
+        wrong += [name for name in found if name not in LATER and table.column(name).null_count]
         if wrong:
             raise ValueError(f"missing or wrong columns: {', '.join(wrong)}")
         kinds = tuple((int(place), int(count)) for place, count in notes["kinds"])

@@ -137,7 +137,7 @@ class Manifest:
         """bool [V]: whether a row's value of a column of names is one of these."""
         wanted = set(names)
         parts = [np.array([name in wanted for name in known], bool)[codes] for codes, known in self.coded(column)]
-        return np.concatenate(parts)
+        return np.concatenate([np.zeros(0, bool), *parts])
 
     def kind_counts(self) -> list[tuple[Video, int]]:
         """An example of each kind of video, and how many there are."""

@@ -13,7 +13,6 @@ from engine.data.config import DataConfig, SourceConfig
 from engine.data.footage import (
     HELD_OUT_CLASS,
     HELD_OUT_VIDEO,
-    LEFT_OUT,
     TRAINED,
     Footage,
     file_identities,
@@ -262,51 +261,6 @@ def _changes(config: DataConfig, num_remembered: int, num_gone: int, num_new: in
     new = f"{num_new} videos in {where} are not of the run"
     is_drawn = any(source.video_share < 1 for source in config.train)  # then there always are others
     return (*([gone] if num_gone else []), *([new] if num_new and not is_drawn else []))
-
-
-def load_trained(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> TrainingData:
-    """The training data of a run that is over: which videos it trained on and which of those classes it held out.
-
-    Rows that the run does not remember are in neither; a held-out video of equal contents with one trained on is left out.
-
-    Args:
-        train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
-    """
-    sets = load_training_sets(config, undrawn=not remembered.is_large)
-    others = {name for data in sets for name in data.classes} - set(train_classes)
-    kept = remembered.only(TRAINED, HELD_OUT_VIDEO)
-    is_seen = (kept.part == HELD_OUT_VIDEO) & np.isin(kept.files, kept.trained_files)
-    kept = dataclasses.replace(kept, part=np.where(is_seen, LEFT_OUT, kept.part).astype(np.uint8))
-    return load_training(config, without=others, sets=sets, remembered=kept)
-
-
-def load_held_out(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> TrainingData:
-    """As `load_trained`, where there must be held-out videos.
-
-    Raises:
-        InputError: the run held no videos out, or none of them is there any more.
-    """
-    data = load_trained(config, train_classes, remembered)
-    if data.held_out_videos is None:
-        if (remembered.part == HELD_OUT_VIDEO).any():
-            raise InputError(
-                f"no video that the run held out can be measured: {'; '.join(data.changes) or 'all are trained on'}"
-            )
-        raise InputError(
-            "the run held out no videos of its training classes (data.validation.video_share): name a set of other videos"
-        )
-    return data
-
-
-def load_held_out_classes(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> DataSet | None:
-    """The videos of the training sets' classes that a run held out whole, as far as they are still there; None if none."""
-    kept = remembered.only(HELD_OUT_CLASS)
-    if not len(kept.part):
-        return None
-    sets = load_training_sets(config, undrawn=True)
-    if not {name for data in sets for name in data.classes} - set(train_classes):
-        return None
-    return load_training(config, without=train_classes, sets=sets, remembered=kept).held_out_classes
 
 
 def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:

@@ -38,7 +38,8 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
     assert changed == ["linear.weight", "linear.bias"]
 
     # from the engine's own parts, called directly
-    from engine.data.sources import class_lookup, load_trained
+    from engine.data.sources import class_lookup
+    from engine.data.trained import load_trained
     from engine.evaluate import embed_features
     from engine.inference import inference_settings
     from engine.semantics.classes import build_class_embeddings
