@@ -193,6 +193,7 @@ def load_training(
         [(source.weight, len(data.manifest)) for data, source in zip(sets, config.train, strict=True)]
     )
     manifest = sets[0].manifest if len(sets) == 1 else join([data.manifest for data in sets])
+    whole = manifest
     if without:
         keep, count = ~manifest.is_one_of("class_name", without), len(manifest.classes)
         manifest, weights = manifest.select(keep), weights.select(keep)
@@ -200,8 +201,9 @@ def load_training(
             raise InputError(
                 f"no training class is left: all {count} overlap with test classes (train.exclude_overlap)"
             )
-    if isinstance(manifest, LargeManifest):
-        return _large_training(config, name, manifest, weights, remembered)
+    if isinstance(whole, LargeManifest):
+        footage = Footage.of_large([part.digest for part in whole.parts])
+        return _large_training(config, DataSet(name, manifest), weights, footage, remembered)
     changes: tuple[str, ...] = ()
     if remembered is None:
         part = draw_parts(manifest, config.validation, join_copies=join_copies)
@@ -225,15 +227,14 @@ def load_training(
 
 
 def _large_training(
-    config: DataConfig, name: str, manifest: LargeManifest, weights: RowWeights, remembered: Footage | None
+    config: DataConfig, data: DataSet, weights: RowWeights, footage: Footage, remembered: Footage | None
 ) -> TrainingData:
     """As `load_training`. What is held out is drawn again: it is a function of the manifests and the config.
 
     Raises:
         InputError: the manifests are not those of the run.
     """
-    footage = Footage.of_large([part.digest for part in manifest.parts])
-    validation = config.validation
+    validation, manifest = config.validation, data.manifest
     if remembered is not None:
         if any(remembered.difference(footage)):
             raise InputError(
@@ -241,12 +242,12 @@ def _large_training(
             )
         validation = dataclasses.replace(validation, num_classes=0)  # those that it held out are among the left out
     if not validation.video_share and not validation.num_classes:
-        return TrainingData(DataSet(name, manifest), None, None, weights, footage)
+        return TrainingData(data, None, None, weights, footage)
     part = draw_large_parts(manifest, validation)
 
     def taken(which: int, what: str = "") -> DataSet | None:
         chosen = manifest.select(part == which)
-        return DataSet(f"{name}{what}", chosen.settled()) if len(chosen) else None
+        return DataSet(f"{data.name}{what}", chosen.settled()) if len(chosen) else None
 
     train = taken(TRAINED)
     if train is None:

@@ -148,6 +148,17 @@ def test_held_out_sources_are_whole_and_the_draw_is_the_same_again(folder):
         training(folder, 1.0)
 
 
+def test_what_a_run_trained_on_is_found_though_whole_files_of_rows_are_of_other_classes(tmp_path):
+    """As in manifests that are sorted by class."""
+    rows = sorted(rows_of(400), key=lambda each: each["class_name"])
+    write_large([Manifest.from_rows(rows, tmp_path / "videos")], tmp_path / "sorted")
+    config, data = training(tmp_path / "sorted", 0.2, 2)
+    later = load_trained(config, data.train.classes, data.footage)
+    assert len(data.footage.rows) == 8 and len(data.train.classes) == 3
+    assert all_of(later.train.manifest) == all_of(data.train.manifest)
+    assert all_of(later.held_out_videos.manifest) == all_of(data.held_out_videos.manifest)
+
+
 def test_nothing_held_out_is_the_manifest_itself(folder):
     _, data = training(folder, 0)
     assert [part.places for part in data.train.manifest.parts] == [None] * 5

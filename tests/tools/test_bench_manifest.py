@@ -75,7 +75,7 @@ def test_a_hundred_million_rows(tmp_path):
     options = Namespace(rows=100_000_000, repeats=1, ranks=8, distinct=2, folder=tmp_path, no_record=False)
     with recording_into(tmp_path):
         bench.run(options)
-    results = json.loads((tmp_path / "manifest.jsonl").read_text())["results"]
+    results = json.loads((tmp_path / "many_rows.jsonl").read_text())["results"]
     assert len(results) == 2 * 2 * len(many_rows.MEANING)
     for way in ("held out 0, cold", "held out 0, warm"):
         assert results[f"{way}: ready_s"]["p50"] < 5

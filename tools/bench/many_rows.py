@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace, template: Manifest) -> None:
             "distinct": arguments.distinct * PART_ROWS,
             "bytes_a_row": round(size / arguments.rows),
         }
-        path = append_record("manifest", n=arguments.repeats, results=results, limits=LIMITS, **fields)
+        path = append_record("many_rows", n=arguments.repeats, results=results, limits=LIMITS, **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
 
 
