@@ -20,12 +20,13 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.config import SourceConfig
-from engine.data.decoders import dali_problem, default_threads
+from engine.data.decoders import dali_problem
 from engine.data.identity import change_since_index
 from engine.data.sources import load_source
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError, find_entry
 from engine.errors import InputError
+from engine.machine import rank_cores
 from engine.semantics.config import WordsConfig
 
 _DISK_BYTES = 64 * 2**20
@@ -128,7 +129,7 @@ def check_video() -> Finding:
         decoder.close()
     if failures or count != 12:
         return Finding("video", "blocker", f"{count} of 12 frames, {failures}", "pip install --force-reinstall av")
-    return Finding("video", "ok", f"PyAV encodes and decodes; {default_threads()} decoding threads for each rank")
+    return Finding("video", "ok", f"PyAV encodes and decodes; {rank_cores()} decoding threads for each rank")
 
 
 def check_disk(folder: Path) -> Finding:

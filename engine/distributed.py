@@ -7,6 +7,7 @@ when there are several.
 import json
 import os
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from torch import nn
 
 from engine.config import RunConfig
 from engine.errors import InputError
-from engine.machine import usable_cores
+from engine.machine import core_mask, rank_cores, share_cores
 
 _MOMENT_S = 2.0
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "NCCL")
@@ -69,8 +70,6 @@ def session(run: RunConfig) -> Iterator[Ranks]:
     device = choose_device(run.device, local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(run.cpu_threads or max(1, usable_cores() // local_world_size))
     gloo = store = None
     if world_size > 1:
         # Twice the time after which a watchdog names the rank at fault, so that it is the first to speak.
@@ -80,10 +79,16 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
         gloo = dist.new_group(backend="gloo", timeout=timeout)
+        machines: list[Any] = [None] * world_size
+        dist.all_gather_object(machines, (socket.gethostname(), core_mask()), gloo)
+        share_cores([mask for host, mask in machines if host == socket.gethostname()])
+    if device.type == "cpu":
+        torch.set_num_threads(run.cpu_threads or rank_cores())
     try:
         with _told_once(store, rank, world_size):
             yield Ranks(rank, world_size, local_rank, local_world_size, device, gloo, store)
     finally:
+        share_cores(None)
         if dist.is_initialized():
             dist.destroy_process_group()
 

@@ -83,14 +83,14 @@ def embed_videos(
     was_training = model.training
     model.eval()
     try:
-        embeddings, failed = _embed(model, manifest, mine, decoder, how, show=how.progress and rank == 0)
+        embeddings, failed = embed_rows(model, manifest, mine, decoder, how, show=how.progress and rank == 0)
     finally:
         model.train(was_training)
     is_stopped = how.stop is not None and how.stop()
     parts = gather((mine, embeddings, failed, is_stopped))
     if any(stopped for *_, stopped in parts):
         raise Preempted("asked to stop while videos were embedded")
-    return _merge(manifest, [part for *part, _ in parts])
+    return merge_parts(manifest, [part for *part, _ in parts])
 
 
 def embed_features(model: Embedder, manifest: Manifest, decoder: VideoDecoder, how: Inference) -> EmbeddedVideos:
@@ -113,7 +113,7 @@ class _FeaturesOnly(nn.Module):
         return features
 
 
-def _embed(
+def embed_rows(
     model: Embedder, manifest: Manifest, rows: np.ndarray, decoder: VideoDecoder, how: Inference, *, show: bool
 ) -> tuple[torch.Tensor | None, dict[int, str]]:
     """Embeddings [len(rows), D] on the CPU (None for no rows) and why places in `rows` failed; theirs hold no meaning."""
@@ -193,7 +193,7 @@ def decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batc
         decoded.close()
 
 
-def _merge(
+def merge_parts(
     manifest: Manifest, parts: Sequence[tuple[np.ndarray, torch.Tensor | None, dict[int, str]]]
 ) -> EmbeddedVideos:
     """What all ranks embedded, in the order of the manifest."""

@@ -3,10 +3,13 @@
 import errno
 import os
 import resource
+from collections.abc import Sequence, Set
+from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: "QUOTA PERIOD" in microseconds, or "max PERIOD" (cgroup v2)
+_masks: Sequence[Set[int]] | None = None  # of the ranks of this machine
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)  # what the system says to a process that has opened too many
 
 
@@ -16,14 +19,36 @@ def file_limit() -> int:
     return 2**20 if soft == resource.RLIM_INFINITY else soft
 
 
+def core_mask() -> frozenset[int]:
+    """The CPU cores that this process may run on, by number."""
+    return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+
+
 def usable_cores() -> int:
     """CPU cores this process may keep busy: what its affinity mask and its container's CPU quota leave of the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(core_mask())
     try:
         quota, period = _QUOTA.read_text().split()
     except (OSError, ValueError):  # no such limit here
         return cores
     return cores if quota == "max" else max(1, min(cores, ceil(int(quota) / int(period))))
+
+
+def share_cores(masks: Sequence[Set[int]] | None) -> None:
+    """Tell this process the core masks of all ranks of its machine, its own among them; None: they are not known (any more)."""
+    global _masks
+    _masks = masks
+
+
+def rank_cores() -> int:
+    """The usable cores of this rank, at least 1: each core of its mask divided among the ranks whose masks have it, and a quota
+    among all of this machine. Before the ranks know each other's masks, the usable cores over `LOCAL_WORLD_SIZE`."""
+    if _masks is None:
+        return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    own = core_mask()
+    share = sum(Fraction(1, max(1, sum(core in mask for mask in _masks))) for core in own)
+    usable = usable_cores()
+    return max(1, int(share if usable == len(own) else min(share, Fraction(usable, len(_masks)))))
 
 
 def resident_bytes(field: str = "VmRSS", pid: int | str = "self") -> int:

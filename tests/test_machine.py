@@ -19,6 +19,36 @@ def test_cores_are_those_of_the_mask_and_of_the_quota(quota, cores, tmp_path, mo
     assert machine.usable_cores() == cores
 
 
+@pytest.mark.parametrize(
+    ("own", "others", "quota", "cores"),
+    [
+        (range(96), [range(96)] * 7, None, 12),  # torchrun: eight ranks, one mask
+        (
+            range(12, 24),
+            [range(12 * n, 12 * n + 12) for n in (0, 2, 3)],
+            None,
+            12,
+        ),  # srun --cpus-per-task: each its own
+        (range(48), [range(48)] * 3 + [range(48, 96)] * 4, None, 12),  # a mask for each NUMA node
+        (range(8), [range(4)], None, 6),  # one has only half
+        (range(2), [range(2)] * 5, None, 1),
+        (range(96), [range(96)] * 3, "1600000 100000", 4),  # a container's quota is of all its ranks
+        (range(4), [range(4, 96)], "9900000 100000", 4),  # a quota that leaves more than the mask
+    ],
+)
+def test_a_rank_shares_only_the_cores_that_others_have_too(own, others, quota, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(own), raising=False)
+    monkeypatch.setattr(machine, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(machine, "_masks", None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(1 + len(others)))
+    if quota:
+        machine._QUOTA.write_text(f"{quota}\n")
+    machine.share_cores([set(own), *map(set, others)])
+    assert machine.rank_cores() == cores
+    machine.share_cores(None)
+    assert machine.rank_cores() == max(1, machine.usable_cores() // (1 + len(others)))
+
+
 @pytest.mark.skipif(not machine.resident_bytes(), reason="needs Linux's /proc")
 def test_memory_in_use_and_its_peak():
     before = machine.resident_bytes()

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import importlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from engine.data.store.index import StoreIndex, is_stored, split_stored_path
 from engine.data.store.motion import WithStoredMotion
 from engine.data.store.reader import ADD_MOTION
 from engine.errors import InputError
-from engine.machine import usable_cores
+from engine.machine import rank_cores
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support
 _INSTALL = "pip install -e '.[cuda13]' (or '.[cuda12]' for V100 and older drivers)"
@@ -146,11 +145,6 @@ def dali_problem(device: torch.device) -> str | None:
     return None
 
 
-def default_threads() -> int:
-    """The CPU cores this process may use, shared among the ranks of this machine; at least 1."""
-    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 def build_decoder(
     choice: DecoderChoice | str,
     clip: ClipFormat,
@@ -168,14 +162,14 @@ def build_decoder(
         choice: of `choose_decoder`, or what that is asked ("auto", "dali", "nvcodec", "pyav"), for any videos.
         clip: the shape of a snippet.
         device: where the clips are wanted.
-        num_threads: videos decoded at the same time; 0: `default_threads()`.
+        num_threads: videos decoded at the same time; 0: `rank_cores()`.
         max_batch_size: requests of one `decode` call at most (DALI and processes reserve room for them).
         in_processes: PyAV decodes in `num_threads` processes instead of threads.
 
     Raises:
         InputError: as `choose_decoder`.
     """
-    num_threads = num_threads or default_threads()
+    num_threads = num_threads or rank_cores()
     choice = choose_decoder(choice, device) if isinstance(choice, str) else choice
     pyav = _build_pyav(clip, device, num_threads, max_batch_size, in_processes)
     stills = StillDecoder(clip, device, num_threads)

@@ -13,12 +13,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from engine.data.decoders import default_threads
 from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts.listing import Entry, Listing
 from engine.data.pyav.encode import write_video
 from engine.data.stills import write_picture
 from engine.errors import InputError
+from engine.machine import rank_cores
 
 MANIFEST_NAME = "manifest.parquet"
 _MARK_NAME = "procedural.json"  # what the folder holds; its presence makes the folder ours to write again
@@ -107,7 +107,7 @@ def _write_videos(
     for video in videos:
         (folder / video.path).parent.mkdir(parents=True, exist_ok=True)
     print(f"drawing {len(videos)} videos into {folder}", flush=True)
-    pool = ThreadPoolExecutor(default_threads())
+    pool = ThreadPoolExecutor(rank_cores())
     try:
         for _ in tqdm(pool.map(write, videos), total=len(videos), unit="video", disable=None):
             pass

@@ -11,7 +11,7 @@ import torch
 
 from engine.data import decoders
 from engine.data.batch import ClipFormat
-from engine.data.decoders import build_decoder, choose_decoder, default_threads
+from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest, concatenate
 from engine.data.nvdec import NvdecRule, refusals, unfit_videos
@@ -22,6 +22,7 @@ from engine.data.stills import StillDecoder
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
+from engine.machine import rank_cores
 from tests.data.videos import numbered_frame
 from tests.rows import row
 
@@ -130,11 +131,11 @@ def test_building_them(name):
 
 
 def test_threads_are_the_cores_shared_among_the_ranks(monkeypatch):
-    monkeypatch.setattr("engine.data.decoders.usable_cores", lambda: 12)
+    monkeypatch.setattr("engine.machine.usable_cores", lambda: 12)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert default_threads() == 12
+    assert rank_cores() == 12
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
-    assert default_threads() == 1
+    assert rank_cores() == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     decoder = build_decoder("pyav", CLIP, CPU, 0, 2)
     assert decoder.decoders["pyav"]._num_threads == 3

@@ -80,7 +80,7 @@ def test_interrupted_writing_is_continued(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(path, *arguments, **options)
 
-    monkeypatch.setattr(drawn_set, "default_threads", lambda: 1)
+    monkeypatch.setattr(drawn_set, "rank_cores", lambda: 1)
     monkeypatch.setattr(drawn_set, "write_video", stops_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
         write_procedural_dataset(broken)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.plan_figure import plan_figure
 from bench.rows import COLUMNS, Row, number
 from engine.records import RECORDS
 from engine.results.figures import NEUTRAL, RIGHT, legend_below, new_figure, open_frame, save_figure, series_colors
@@ -29,6 +30,8 @@ def draw(
         return accuracy_figure(rows)
     if name == "roofline":
         return roofline_figure(record)
+    if name == "plan":
+        return plan_figure(record)
     title = f"{name}: {record.get('title') or record['command'].removeprefix('python tools/bench_throughput.py ')}"
     if any(row.values for row in rows):
         return _row_bars(title, rows)

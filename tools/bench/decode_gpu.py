@@ -34,8 +34,8 @@ from bench.apart import Apart
 from bench.gpu_contestants import HEVC, OTHERS, OURS, PEER, REFERENCE, Contender, Run, names
 from bench.material import Material, add_hevc, check_counts, prepare
 from bench.turns import Turns
-from engine.data.decoders import default_threads
 from engine.errors import InputError
+from engine.machine import rank_cores
 from engine.records import GrowingRecord
 from engine.results.table import Table
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: there is no GPU, an option is out of range, or a contestant failed or showed other frames (the others
             are recorded).
     """
-    arguments.threads = default_threads() if arguments.threads is None else arguments.threads
+    arguments.threads = rank_cores() if arguments.threads is None else arguments.threads
     check_counts(arguments, "num_videos", "snippets", "batch", "repeats", "threads")
     if not torch.cuda.is_available():
         raise InputError("decode_gpu needs an NVIDIA GPU, and torch sees none: `decode` measures CPU cores")

@@ -8,6 +8,7 @@ import ast
 import dataclasses
 from pathlib import Path
 
+from bench.plan_options import plan
 from bench.suites import BASELINES, CPU_TRAINERS, ENGINE, GPU_TRAINERS, SUITES, part_name
 from engine.command_line import Parser
 from engine.config import ModelConfig
@@ -290,4 +291,5 @@ BENCHMARKS = {  # each is a module of this folder
     "pretrain": pretrain,
     "kernels": kernels,
     "accuracy": accuracy,
+    "plan": plan,
 }

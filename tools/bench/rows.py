@@ -7,6 +7,8 @@ from engine.results.table import Table
 
 COLUMNS: dict[str, tuple[str, float]] = {  # value's name -> heading, factor
     "clips_per_s": ("clips/s", 1),
+    "simulated_clips_per_s": ("simulated clips/s", 1),
+    "over_simulated": ("x simulated", 1),
     "videos_per_s": ("videos/s", 1),
     "mean_class": ("mean-class %", 100),
     "top1": ("top-1 %", 100),

@@ -35,13 +35,13 @@ from bench.suites import BASELINES, ENGINE
 from bench.turns import Turns
 from engine.config import Config
 from engine.data.config import ProceduralConfig
-from engine.data.decoders import default_threads
 from engine.data.manifest import Manifest
 from engine.data.procedural import write_procedural_dataset
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.distributed import choose_device
 from engine.errors import InputError
+from engine.machine import rank_cores
 from engine.records import GrowingRecord, summarise
 from engine.schema import apply_override, parse, read_yaml
 
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     device = choose_device(arguments.device)
     steps = arguments.steps or (30 if device.type == "cuda" else 12)
-    workers = default_threads() if arguments.workers is None else arguments.workers
+    workers = rank_cores() if arguments.workers is None else arguments.workers
     for name, value, least in (("rounds", arguments.rounds, 1), ("steps", steps, 1), ("workers", workers, 0)):
         if value < least:
             raise InputError(f"--{name} is {value}: it must be at least {least}")
