@@ -10,7 +10,8 @@ import torch
 from engine.data.config import DataConfig, SourceConfig
 from engine.data.footage import Footage, file_identities
 from engine.data.manifest import Manifest
-from engine.data.sources import DataSet, load_held_out, load_held_out_classes, load_source
+from engine.data.sources import DataSet, load_source
+from engine.data.trained import load_held_out, load_held_out_classes
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos, check_dimension
 from engine.generalised import Embedded, GeneralisedResult, evaluate_generalised

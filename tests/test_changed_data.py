@@ -15,7 +15,8 @@ from engine.config import Config
 from engine.data.config import SourceConfig
 from engine.data.footage import file_identities
 from engine.data.manifest import Manifest
-from engine.data.sources import DataSet, load_trained
+from engine.data.sources import DataSet
+from engine.data.trained import load_trained
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.preemption import StopVote

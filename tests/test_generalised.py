@@ -9,7 +9,8 @@ import torch
 
 from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifest import Manifest
-from engine.data.sources import DataSet, load_held_out, load_training
+from engine.data.sources import DataSet, load_training
+from engine.data.trained import load_held_out
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos
 from engine.generalised import evaluate_generalised

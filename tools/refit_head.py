@@ -35,7 +35,8 @@ import torch
 from engine.checkpoint import checkpoint_file, network_weights, read_checkpoint, save_checkpoint
 from engine.command_line import output_folder
 from engine.config import save_config
-from engine.data.sources import class_lookup, load_trained
+from engine.data.sources import class_lookup
+from engine.data.trained import load_trained
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_features

@@ -45,9 +45,8 @@ def draw_large_parts(manifest: LargeManifest, config: ValidationConfig) -> np.nd
     group, or of files of equal contents where they have no group, are always on one side.
     """
     held_classes = hold_out_classes(manifest.classes, config)
-    part = np.where(manifest.shares(config.seed, HOLD_OUT) < config.video_share, HELD_OUT_VIDEO, TRAINED).astype(
-        np.uint8
-    )
+    part = np.full(len(manifest), TRAINED, np.uint8)
+    part[manifest.is_drawn(config.video_share, config.seed, HOLD_OUT)] = HELD_OUT_VIDEO
     if held_classes:
         part[manifest.is_one_of("class_name", held_classes)] = HELD_OUT_CLASS
     return part

@@ -1,17 +1,15 @@
 """Random numbers and permutations that are computed for a place: nothing is drawn before it, and nothing is kept.
 
 `uniform_words`: Philox4x32-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3), a generator keyed by a counter.
-`permuted`: a Feistel cipher over the numbers of an even number of bits, walked along its cycles until it is back among the
-first `size` (Black and Rogaway 2002, Ciphers with arbitrary finite domains). All work on arrays of places at once.
+`permuted`: a Feistel cipher over the numbers of so many bits, walked along its cycles until it is back among the first `size`
+(Black and Rogaway 2002, Ciphers with arbitrary finite domains). All work on arrays of places at once.
 """
 
 import numpy as np
 
-ORDER, REST, HOLD_OUT, SHARE_OF_VIDEOS = range(
-    4
-)  # purposes: of an epoch; of what a weight has after the point; of sources.py
-ROUNDS = 8  # of the Feistel cipher
-_LEAST_BITS = 2  # of a half: a cipher over fewer than 16 numbers has too few permutations
+ORDER, REST, HOLD_OUT, SHARE_OF_VIDEOS = range(4)  # purposes of keys; REST: of what weights have after the point
+ROUNDS = 8  # of the Feistel cipher; even, so that the halves end as they began
+_LEAST_BITS = 4  # a cipher over fewer than 16 numbers has too few permutations
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW, _WORD = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -24,10 +22,13 @@ def keys(*numbers: int, count: int, purpose: int) -> np.ndarray:
 
 def mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Two int64 (or uint64) arrays as one int64 (the finaliser of SplitMix64, by which each bit of both counts)."""
-    found = one.astype(np.int64).view(np.uint64) * np.uint64(3) + other.astype(np.int64).view(np.uint64)
+    found = one.astype(np.int64, copy=False).view(np.uint64) * np.uint64(3)
+    found += other.astype(np.int64, copy=False).view(np.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        found = (found ^ (found >> np.uint64(shift))) * np.uint64(factor)
-    return (found ^ (found >> np.uint64(31))).view(np.int64)
+        found ^= found >> np.uint64(shift)
+        found *= np.uint64(factor)
+    found ^= found >> np.uint64(31)
+    return found.view(np.int64)
 
 
 def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
@@ -61,20 +62,22 @@ def permuted(places: np.ndarray, size: int, rounds: np.ndarray) -> np.ndarray:
     Args:
         rounds: uint64 [ROUNDS], the keys that the permutation is of.
     """
-    half = np.uint64(max(_LEAST_BITS, -(-(size - 1).bit_length() // 2)))
+    bits = max(_LEAST_BITS, (size - 1).bit_length())
     values, found = places.astype(np.uint64), np.zeros(len(places), np.int64)
     waiting = np.arange(len(places))
     while len(waiting):
-        values = _enciphered(values, half, rounds)
+        values = _enciphered(values, bits, rounds)
         is_inside = values < size
         found[waiting[is_inside]] = values[is_inside]
         waiting, values = waiting[~is_inside], values[~is_inside]
     return found
 
 
-def _enciphered(values: np.ndarray, half: np.uint64, rounds: np.ndarray) -> np.ndarray:
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    left, right = values >> half, values & mask
-    for key in rounds:
-        left, right = right, left ^ (mixed(right, key).view(np.uint64) & mask)
-    return (left << half) | right
+def _enciphered(values: np.ndarray, bits: int, rounds: np.ndarray) -> np.ndarray:
+    """A permutation of all numbers of so many bits; of an odd number one half has one more, in turns the left and the right."""
+    low = np.uint64(bits - bits // 2)
+    masks = [np.uint64((1 << bits // 2) - 1), np.uint64((1 << int(low)) - 1)]
+    left, right = values >> low, values & masks[1]
+    for turn, key in enumerate(rounds):
+        left, right = right, left ^ (mixed(right, key).view(np.uint64) & masks[turn % 2])
+    return (left << low) | right

@@ -26,6 +26,7 @@ from engine.data.manifest import LATER, METADATA_KEY, SCHEMA, Manifest, concaten
 from engine.data.trust import check_inside, check_limits, check_row
 from engine.errors import InputError
 
+_AT_ONCE = 2**15  # rows of a part that are gone over at a time, so that they stay in the processor's cache
 FEW_ROWS = 200_000  # so many are taken into memory
 FORMAT = "large manifest 1"
 PATTERN = "part-*.arrow"
@@ -75,7 +76,12 @@ class Part:
         names = self.names("class_name")
         if self.places is None:
             return names
-        return [names[index] for index in np.flatnonzero(np.bincount(self.taken(self.codes), minlength=len(names)))]
+        is_there = np.zeros(len(names), bool)
+        for first in range(0, len(self.places), _AT_ONCE):
+            is_there[self.codes[self.places[first : first + _AT_ONCE]]] = True
+            if is_there.all():  # as after the first thousands of most
+                break
+        return [name for name, found in zip(names, is_there.tolist(), strict=True) if found]
 
     def taken(self, values: np.ndarray) -> np.ndarray:
         """Of values of the whole file those of the rows that are taken."""
@@ -228,11 +234,20 @@ class LargeManifest(Manifest):
             if "content_hash" in part.columns:
                 yield first, part.taken(part.columns["content_hash"].fill_null(0).to_numpy())
 
-    def shares(self, seed: int, purpose: int) -> np.ndarray:
-        """float32 [V] in [0, 1): a number for each row, drawn for its source, so that rows of one have the same."""
+    def is_drawn(self, share: float, seed: int, purpose: int) -> np.ndarray:
+        """bool [V]: true with the chance `share`, drawn for each source, so that it is the same for all rows of one.
+
+        Args:
+            seed, purpose: what the draw is a function of, see `keys`; the rows of a smaller share are among those of a larger.
+        """
         (key,) = keys(seed, count=1, purpose=purpose)
-        drawn = (mixed(part.taken(part.numbers(SOURCE)), key).view(np.uint64) for part in self.parts)
-        return np.concatenate([(each >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24) for each in drawn])
+        found = np.empty(len(self), bool)
+        for part, start in zip(self.parts, self._starts.tolist(), strict=True):
+            sources = part.taken(part.numbers(SOURCE))
+            for first in range(0, len(sources), _AT_ONCE):
+                drawn = mixed(sources[first : first + _AT_ONCE], key).view(np.uint64) >> np.uint64(11)
+                found[start + first : start + first + len(drawn)] = drawn < round(share * 2**53)
+        return found
 
 
 def read_manifest(path: Path, root: Path | None = None) -> Manifest:
@@ -269,12 +284,16 @@ def read_part(file: Path, folder: Path, root: Path | None = None) -> Part:
     """
     try:
         table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        table.validate()
+        if table.num_rows == 0 or table.column(0).num_chunks != 1:
+            raise ValueError("it is not one batch of rows")
         notes = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
         if notes.get("version") != FORMAT:
             raise ValueError("another tool or version wrote it")
         found = dict(zip(table.column_names, table.schema.types, strict=True))
         wanted = {field.name: field.type for field in SCHEMA if field.name in found or field.name not in LATER}
         wrong = [name for name, kind in (wanted | {SOURCE: pa.int64()}).items() if found.get(name) != kind]
+        wrong += [name for name in found if name not in LATER and table.column(name).null_count]
         if wrong:
             raise ValueError(f"missing or wrong columns: {', '.join(wrong)}")
         kinds = tuple((int(place), int(count)) for place, count in notes["kinds"])

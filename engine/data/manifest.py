@@ -137,7 +137,7 @@ class Manifest:
         """bool [V]: whether a row's value of a column of names is one of these."""
         wanted = set(names)
         parts = [np.array([name in wanted for name in known], bool)[codes] for codes, known in self.coded(column)]
-        return np.concatenate(parts)
+        return np.concatenate([np.zeros(0, bool), *parts])
 
     def kind_counts(self) -> list[tuple[Video, int]]:
         """An example of each kind of video, and how many there are."""
@@ -194,6 +194,10 @@ class Manifest:
             InputError: no such file, not a manifest, or one of another version.
         """
         path = Path(path)
+        if path.is_dir():
+            raise InputError(
+                f"'{path}' is a folder: where it is a large manifest, name the files that it was joined of"
+            )
         if not path.is_file():
             raise InputError(
                 f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {shlex.quote(str(path))}`"

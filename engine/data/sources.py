@@ -13,7 +13,6 @@ from engine.data.config import DataConfig, SourceConfig
 from engine.data.footage import (
     HELD_OUT_CLASS,
     HELD_OUT_VIDEO,
-    LEFT_OUT,
     TRAINED,
     Footage,
     file_identities,
@@ -136,7 +135,7 @@ def draw_videos(manifest: Manifest, share: float, seed: int) -> np.ndarray:
     classes are near to it.
     """
     if isinstance(manifest, LargeManifest):
-        return manifest.shares(seed, SHARE_OF_VIDEOS) < share
+        return manifest.is_drawn(share, seed, SHARE_OF_VIDEOS)
     kept = np.zeros(len(manifest), dtype=bool)
     for index, name in enumerate(manifest.classes):
         rows = np.flatnonzero(manifest.class_index == index)
@@ -194,6 +193,7 @@ def load_training(
         [(source.weight, len(data.manifest)) for data, source in zip(sets, config.train, strict=True)]
     )
     manifest = sets[0].manifest if len(sets) == 1 else join([data.manifest for data in sets])
+    whole = manifest
     if without:
         keep, count = ~manifest.is_one_of("class_name", without), len(manifest.classes)
         manifest, weights = manifest.select(keep), weights.select(keep)
@@ -201,8 +201,9 @@ def load_training(
             raise InputError(
                 f"no training class is left: all {count} overlap with test classes (train.exclude_overlap)"
             )
-    if isinstance(manifest, LargeManifest):
-        return _large_training(config, name, manifest, weights, remembered)
+    if isinstance(whole, LargeManifest):
+        footage = Footage.of_large([part.digest for part in whole.parts])
+        return _large_training(config, DataSet(name, manifest), weights, footage, remembered)
     changes: tuple[str, ...] = ()
     if remembered is None:
         part = draw_parts(manifest, config.validation, join_copies=join_copies)
@@ -226,15 +227,14 @@ def load_training(
 
 
 def _large_training(
-    config: DataConfig, name: str, manifest: LargeManifest, weights: RowWeights, remembered: Footage | None
+    config: DataConfig, data: DataSet, weights: RowWeights, footage: Footage, remembered: Footage | None
 ) -> TrainingData:
     """As `load_training`. What is held out is drawn again: it is a function of the manifests and the config.
 
     Raises:
         InputError: the manifests are not those of the run.
     """
-    footage = Footage.of_large([part.digest for part in manifest.parts])
-    validation = config.validation
+    validation, manifest = config.validation, data.manifest
     if remembered is not None:
         if any(remembered.difference(footage)):
             raise InputError(
@@ -242,12 +242,12 @@ def _large_training(
             )
         validation = dataclasses.replace(validation, num_classes=0)  # those that it held out are among the left out
     if not validation.video_share and not validation.num_classes:
-        return TrainingData(DataSet(name, manifest), None, None, weights, footage)
+        return TrainingData(data, None, None, weights, footage)
     part = draw_large_parts(manifest, validation)
 
     def taken(which: int, what: str = "") -> DataSet | None:
         chosen = manifest.select(part == which)
-        return DataSet(f"{name}{what}", chosen.settled()) if len(chosen) else None
+        return DataSet(f"{data.name}{what}", chosen.settled()) if len(chosen) else None
 
     train = taken(TRAINED)
     if train is None:
@@ -262,51 +262,6 @@ def _changes(config: DataConfig, num_remembered: int, num_gone: int, num_new: in
     new = f"{num_new} videos in {where} are not of the run"
     is_drawn = any(source.video_share < 1 for source in config.train)  # then there always are others
     return (*([gone] if num_gone else []), *([new] if num_new and not is_drawn else []))
-
-
-def load_trained(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> TrainingData:
-    """The training data of a run that is over: which videos it trained on and which of those classes it held out.
-
-    Rows that the run does not remember are in neither; a held-out video of equal contents with one trained on is left out.
-
-    Args:
-        train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
-    """
-    sets = load_training_sets(config, undrawn=not remembered.is_large)
-    others = {name for data in sets for name in data.classes} - set(train_classes)
-    kept = remembered.only(TRAINED, HELD_OUT_VIDEO)
-    is_seen = (kept.part == HELD_OUT_VIDEO) & np.isin(kept.files, kept.trained_files)
-    kept = dataclasses.replace(kept, part=np.where(is_seen, LEFT_OUT, kept.part).astype(np.uint8))
-    return load_training(config, without=others, sets=sets, remembered=kept)
-
-
-def load_held_out(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> TrainingData:
-    """As `load_trained`, where there must be held-out videos.
-
-    Raises:
-        InputError: the run held no videos out, or none of them is there any more.
-    """
-    data = load_trained(config, train_classes, remembered)
-    if data.held_out_videos is None:
-        if (remembered.part == HELD_OUT_VIDEO).any():
-            raise InputError(
-                f"no video that the run held out can be measured: {'; '.join(data.changes) or 'all are trained on'}"
-            )
-        raise InputError(
-            "the run held out no videos of its training classes (data.validation.video_share): name a set of other videos"
-        )
-    return data
-
-
-def load_held_out_classes(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> DataSet | None:
-    """The videos of the training sets' classes that a run held out whole, as far as they are still there; None if none."""
-    kept = remembered.only(HELD_OUT_CLASS)
-    if not len(kept.part):
-        return None
-    sets = load_training_sets(config, undrawn=True)
-    if not {name for data in sets for name in data.classes} - set(train_classes):
-        return None
-    return load_training(config, without=train_classes, sets=sets, remembered=kept).held_out_classes
 
 
 def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:

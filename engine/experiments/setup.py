@@ -207,6 +207,10 @@ def class_pool(config: Config) -> ClassPool:
         config.train.exclude_overlap, [(data.name, data.classes) for data in sets], tests, config.words
     )
     data = load_training(config.data, without=removed, sets=sets)
+    if data.footage.is_large:
+        raise InputError(
+            "experiments count each class's videos, and take no manifest of millions of rows: name a smaller one"
+        )
     counts = tuple(_count(each, set(removed)) for each in sets)
     ends = np.cumsum([sum(count.values()) for count in counts])[:-1]
     trained = tuple(int((part == TRAINED).sum()) for part in np.split(data.footage.part, ends))

@@ -13,7 +13,8 @@ from engine.data.joining import join, write_large
 from engine.data.large_manifest import LargeManifest, open_large, read_manifest
 from engine.data.manifest import Manifest, concatenate
 from engine.data.nvdec import NvdecRule, refusal_counts, refusals
-from engine.data.sources import class_lookup, load_held_out, load_source, load_trained, load_training, same_videos
+from engine.data.sources import class_lookup, load_source, load_training, same_videos
+from engine.data.trained import load_held_out, load_trained
 from engine.errors import InputError
 from tests.rows import row
 
@@ -147,6 +148,17 @@ def test_held_out_sources_are_whole_and_the_draw_is_the_same_again(folder):
         training(folder, 1.0)
 
 
+def test_what_a_run_trained_on_is_found_though_whole_files_of_rows_are_of_other_classes(tmp_path):
+    """As in manifests that are sorted by class."""
+    rows = sorted(rows_of(400), key=lambda each: each["class_name"])
+    write_large([Manifest.from_rows(rows, tmp_path / "videos")], tmp_path / "sorted")
+    config, data = training(tmp_path / "sorted", 0.2, 2)
+    later = load_trained(config, data.train.classes, data.footage)
+    assert len(data.footage.rows) == 8 and len(data.train.classes) == 3
+    assert all_of(later.train.manifest) == all_of(data.train.manifest)
+    assert all_of(later.held_out_videos.manifest) == all_of(data.held_out_videos.manifest)
+
+
 def test_nothing_held_out_is_the_manifest_itself(folder):
     _, data = training(folder, 0)
     assert [part.places for part in data.train.manifest.parts] == [None] * 5
@@ -277,7 +289,7 @@ def test_large_ones_are_joined_again(folder, small, tmp_path):
         write_large([more], tmp_path / "more")
 
 
-@pytest.mark.parametrize("harm", ["cut", "other", "version", "columns", "empty"])
+@pytest.mark.parametrize("harm", ["cut", "other", "version", "columns", "nulls", "batches", "empty"])
 def test_what_is_no_large_manifest_is_told(folder, harm, tmp_path):
     file = folder / "part-00002.arrow"
     if harm == "cut":
@@ -292,10 +304,13 @@ def test_what_is_no_large_manifest_is_told(folder, harm, tmp_path):
         notes = json.loads(table.schema.metadata[b"unseen"])
         if harm == "version":
             table = table.replace_schema_metadata({b"unseen": json.dumps(notes | {"version": "2"}).encode()})
-        else:
+        elif harm == "columns":
             table = table.drop_columns(["num_frames"])
+        elif harm == "nulls":
+            place = table.schema.get_field_index("num_frames")
+            table = table.set_column(place, table.schema.field(place), pa.nulls(len(table), pa.int32()))
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+            writer.write_table(table, max_chunksize=20 if harm == "batches" else None)
     with pytest.raises(
         InputError, match="is no large manifest" if harm == "empty" else r"part-00002.arrow' is no part of"
     ):

@@ -6,7 +6,9 @@ from argparse import Namespace
 import numpy as np
 import pytest
 from bench import manifest as bench
+from bench import many_rows
 
+from engine.data.large_manifest import open_large
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.records import recording_into
@@ -47,3 +49,36 @@ def test_the_program_wants_one_benchmark_or_a_suite(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("error: name one benchmark")
     assert call_tool("bench_throughput.py", "--help", monkeypatch=monkeypatch) == 0
     assert "manifest" in capsys.readouterr().out
+
+
+def test_many_rows_go_the_way_of_a_training(tmp_path, monkeypatch):
+    for name, count in (("large_manifest.FEW_ROWS", 300), ("plans.MANY_ROWS", 300), ("joining.PART_ROWS", 500)):
+        monkeypatch.setattr(f"engine.data.{name}", count)
+    folder = tmp_path / "large"
+    size = many_rows.write_synthetic(bench.synthetic_manifest(500), 3300, 2, folder)
+    files = sorted(folder.iterdir())
+    assert len(files) == 7 and size == sum(file.stat().st_size for file in files)
+    assert len({file.stat().st_ino for file in files}) == 3  # two that were drawn, and a shorter one
+    manifest = open_large(folder)
+    assert len(manifest) == 3300 and len(set(map(manifest.path, range(3300)))) == 500 * 2 + 300
+    assert many_rows.PART_ROWS == 2**20
+    monkeypatch.setattr(many_rows, "POSITIONS", 64)
+    for share in many_rows.HELD_OUT:
+        found = many_rows.measure(folder, share)
+        assert set(found) == set(many_rows.MEANING) and 0 < found["load_s"] < found["ready_s"] < 5
+        assert 0 < found["own_mb"] <= found["peak_mb"] and found["plan_ms"] > 0
+
+
+@pytest.mark.slow
+def test_a_hundred_million_rows(tmp_path):
+    """A manifest of real size; all of its 96 files but two are links."""
+    options = Namespace(rows=100_000_000, repeats=1, ranks=8, distinct=2, folder=tmp_path, no_record=False)
+    with recording_into(tmp_path):
+        bench.run(options)
+    results = json.loads((tmp_path / "many_rows.jsonl").read_text())["results"]
+    assert len(results) == 2 * 2 * len(many_rows.MEANING)
+    for way in ("held out 0, cold", "held out 0, warm"):
+        assert results[f"{way}: ready_s"]["p50"] < 5
+        assert results[f"{way}: own_mb"]["p50"] < 1000 and results[f"{way}: peak_mb"]["p50"] < 1500
+        assert results[f"{way}: plan_ms"]["p50"] < 10
+    assert results["held out 0.1, warm: own_mb"]["p50"] < 1200

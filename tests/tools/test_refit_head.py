@@ -38,7 +38,8 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
     assert changed == ["linear.weight", "linear.bias"]
 
     # from the engine's own parts, called directly
-    from engine.data.sources import class_lookup, load_trained
+    from engine.data.sources import class_lookup
+    from engine.data.trained import load_trained
     from engine.evaluate import embed_features
     from engine.inference import inference_settings
     from engine.semantics.classes import build_class_embeddings
@@ -51,7 +52,7 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
     embedded = embed_features(loaded.model, data.manifest, decoder, how)
     decoder.close()
     assert not loaded.model.training and embedded.embeddings.shape == (18, loaded.model.backbone.feature_dim)
-    label = torch.from_numpy(class_lookup(data.manifest, loaded.train_classes))
+    label = torch.from_numpy(class_lookup(data.manifest, loaded.train_classes)[data.manifest.class_index])
     head = choose_ridge(
         embedded.embeddings, label, build_class_embeddings(loaded.train_classes, loaded.config.words).vectors
     )
