@@ -63,6 +63,8 @@ setup(
             "video-reader-rs>=0.4.5,<0.5",
             "PyNvVideoCodec>=2.2,<3; sys_platform == 'linux'",
         ],
+        # `--cluster`: work that is many pieces, on an existing Ray cluster.
+        "cluster": ["ray>=2.60,<2.61"],
         # Features that others have published as HDF5: docs/features.md.
         "hdf5": ["h5py>=3.12,<4"],
         # `tools/export.py --format onnx`, and the check of what it wrote.

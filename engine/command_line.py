@@ -29,6 +29,20 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
+def cluster_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """The option that every program has whose work is many independent pieces.
+
+    Args:
+        what: the pieces, as its help calls them.
+    """
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help=f"{what} on a Ray cluster: auto (the one of RAY_ADDRESS, or that runs on this machine) or HOST:PORT;"
+        " default: on this machine",
+    )
+
+
 def output_folder(path: Path, option: str) -> Path:
     """Make a folder that results go to, and try to write in it: now, and not after hours of work.
 

@@ -83,14 +83,14 @@ def embed_videos(
     was_training = model.training
     model.eval()
     try:
-        embeddings, failed = _embed(model, manifest, mine, decoder, how, show=how.progress and rank == 0)
+        embeddings, failed = embed_rows(model, manifest, mine, decoder, how, show=how.progress and rank == 0)
     finally:
         model.train(was_training)
     is_stopped = how.stop is not None and how.stop()
     parts = gather((mine, embeddings, failed, is_stopped))
     if any(stopped for *_, stopped in parts):
         raise Preempted("asked to stop while videos were embedded")
-    return _merge(manifest, [part for *part, _ in parts])
+    return merge_parts(manifest, [part for *part, _ in parts])
 
 
 def embed_features(model: Embedder, manifest: Manifest, decoder: VideoDecoder, how: Inference) -> EmbeddedVideos:
@@ -113,7 +113,7 @@ class _FeaturesOnly(nn.Module):
         return features
 
 
-def _embed(
+def embed_rows(
     model: Embedder, manifest: Manifest, rows: np.ndarray, decoder: VideoDecoder, how: Inference, *, show: bool
 ) -> tuple[torch.Tensor | None, dict[int, str]]:
     """Embeddings [len(rows), D] on the CPU (None for no rows) and why places in `rows` failed; theirs hold no meaning."""
@@ -193,7 +193,7 @@ def decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batc
         decoded.close()
 
 
-def _merge(
+def merge_parts(
     manifest: Manifest, parts: Sequence[tuple[np.ndarray, torch.Tensor | None, dict[int, str]]]
 ) -> EmbeddedVideos:
     """What all ranks embedded, in the order of the manifest."""
@@ -208,7 +208,7 @@ def _merge(
     order = np.argsort(rows)
     return EmbeddedVideos(
         embeddings=torch.cat(embeddings)[torch.from_numpy(order)] if embeddings else torch.zeros(0, 0),
-        class_index=torch.from_numpy(manifest.class_index[rows[order]]),
+        class_index=torch.from_numpy(manifest.classes_of(rows[order])),
         rows=torch.from_numpy(rows[order]),
         failures=[SampleFailure(manifest.video(row).path, failures[row]) for row in sorted(failures)],
     )
@@ -244,7 +244,7 @@ def evaluate_source(
 def score(dataset: DataSet, embedded: EmbeddedVideos, classes: ClassEmbeddings, device: torch.device) -> ZeroShotResult:
     """The accuracy of embeddings that were computed before; other class vectors cost no second decoding."""
     check_classes(dataset, classes)
-    labels = class_lookup(dataset.manifest, classes.names)[embedded.rows.numpy()]
+    labels = class_lookup(dataset.manifest, classes.names)[dataset.manifest.classes_of(embedded.rows.numpy())]
     return evaluate_embeddings(
         dataset.name,
         embedded.embeddings.to(device),

@@ -1,6 +1,8 @@
 """One process at a time writes a folder."""
 
 import fcntl
+import os
+from pathlib import Path
 from typing import IO
 
 
@@ -11,3 +13,13 @@ def try_lock(file: int | IO) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def lock_file(path: Path) -> int | None:
+    """The file, made if need be, open and locked, for a process that inherits it; None if another has the lock. `os.close` it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_CREAT | os.O_RDWR)
+    if try_lock(handle):
+        return handle
+    os.close(handle)
+    return None

@@ -75,6 +75,7 @@ def _resume(run: Run, state: dict[str, Any], home: Path) -> None:
         wrong = [f"task ({saved.task} there)"]  # which may have none of the fields of this one
     else:
         check_fields(state, run.task.fields, run.folder)
+        run.task.plan = state.get("plan", 1)  # checkpoints of before do not say: there was one
         run.notes += run.task.recall(state, home)
         of_task = run.task.changes(state)
         wrong += of_task

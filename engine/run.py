@@ -92,6 +92,7 @@ def save_run(run: Run, path: Path) -> None:
             "epoch_size": run.epoch_size,
             "step": run.step,
             "epoch": epoch,
+            "plan": run.task.plan,
             "position": position,
             "best": run.best,
             "measured": run.measured,

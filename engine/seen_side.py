@@ -1,18 +1,18 @@
 """The seen side of a generalised evaluation: videos of the training classes, and those that may choose a bias."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
 
-from engine.data.batch import VideoDecoder
 from engine.data.config import DataConfig, SourceConfig
 from engine.data.footage import Footage, file_identities
+from engine.data.manifest import Manifest
 from engine.data.sources import DataSet, load_held_out, load_held_out_classes, load_source
 from engine.errors import InputError
-from engine.evaluate import Inference, check_dimension, embed_videos
+from engine.evaluate import EmbeddedVideos, check_dimension
 from engine.generalised import Embedded, GeneralisedResult, evaluate_generalised
 from engine.models.embedder import Embedder
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
@@ -46,22 +46,23 @@ class SeenSide:
         return [self.videos, *(self.held or ())]
 
     def embed(
-        self, model: Embedder, train_classes: Sequence[str], words: WordsConfig, decoder: VideoDecoder, how: Inference
+        self,
+        model: Embedder,
+        train_classes: Sequence[str],
+        words: WordsConfig,
+        embed: Callable[[Manifest], EmbeddedVideos],
     ) -> "EmbeddedSeenSide":
-        """Each video once.
+        """Each video once, by `embed`.
 
         Raises:
             InputError: the class vectors are not of the model's dimension.
         """
         classes = build_class_embeddings(train_classes, words)
         check_dimension(model, classes)
-        videos = self.videos, embed_videos(model, self.videos.manifest, decoder, how)
+        videos = self.videos, embed(self.videos.manifest)
         held = None
         if self.held is not None:
-            ours, others = (
-                videos if data is self.videos else (data, embed_videos(model, data.manifest, decoder, how))
-                for data in self.held
-            )
+            ours, others = (videos if data is self.videos else (data, embed(data.manifest)) for data in self.held)
             held = ours, others, build_class_embeddings(self.held[1].classes, words)
         return EmbeddedSeenSide(videos, classes, held)
 

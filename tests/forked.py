@@ -8,17 +8,19 @@ the same server (they print where it does); that they can be spawned is tested i
 """
 
 import multiprocessing
+import operator
 import os
 import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
+from typing import IO
 from unittest import mock
 
 from tests.environment import ROOT, environment
@@ -112,6 +114,51 @@ class Forked:
         return subprocess.CompletedProcess(self.args, self.returncode, out, err)
 
 
+class ForkedCell:
+    """What `subprocess.Popen` gives for these arguments, where the command runs a Python file: forked by the server.
+
+    Args:
+        command: this Python, a file and its words.
+        stdout: an open file; stderr goes there too.
+        pass_fds: stay open in the process, by other numbers.
+    """
+
+    def __init__(self, command: Sequence[str], *, stdout: IO[bytes], env: Mapping[str, str], pass_fds: Sequence[int],
+                 **options: object) -> None:  # fmt: skip
+        assert command[0] == sys.executable
+        assert options == {"stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "start_new_session": True}
+        kept = [_KeptFile(number) for number in (stdout.fileno(), *pass_fds)]
+        with mock.patch.dict(os.environ, environment()):
+            forkserver.ensure_running()
+        server = forkserver._forkserver._forkserver_address
+        self._process = _CONTEXT.Process(
+            target=_become_cell, args=(command[1:], dict(env), str(Path.cwd()), kept, server)
+        )
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int:
+        self._process.join()
+        return self.poll()
+
+    def terminate(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+
+
+class _KeptFile:
+    """An open file that a forked process is given: on the way it turns into the number that the file has there."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return operator.methodcaller("detach"), (reduction.DupFd(self.number),)
+
+
 def spawning_is_forking(server: str | None = None) -> AbstractContextManager[object]:
     """While inside, what this process spawns is forked: by its own server, or by that of another, at this address."""
     context = multiprocessing.get_context
@@ -123,6 +170,14 @@ def spawning_is_forking(server: str | None = None) -> AbstractContextManager[obj
     )
 
 
+def _become_cell(words: list[str], variables: dict[str, str], cwd: str, kept: list[int], server: str) -> None:
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for opened, number in ((nothing, 0), (kept[0], 1), (kept[0], 2)):
+        os.dup2(opened, number)
+    _be(words, variables, cwd, server)
+
+
 def _become(
     words: list[str], variables: dict[str, str], cwd: str, out: Connection, err: Connection, server: str
 ) -> None:
@@ -131,6 +186,10 @@ def _become(
         os.dup2(pipe.fileno(), number)
     for pipe in {out, err}:
         pipe.close()
+    _be(words, variables, cwd, server)
+
+
+def _be(words: list[str], variables: dict[str, str], cwd: str, server: str) -> None:
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(cwd)

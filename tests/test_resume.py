@@ -24,7 +24,11 @@ def build(here: Path, folder: str = "run", width: int = 4, dim: int = 8, **secti
     Manifest.from_rows([row(f"{name}{i}.mp4", name) for name in "ab" for i in range(6)], here).save(manifest)
     tree = {
         "run": {"folder": str(here / folder), "device": "cpu", **sections.pop("run", {})},
-        "data": {"train": [{"manifest": str(manifest)}], "validation": {"video_share": 0}},
+        "data": {
+            "train": [{"manifest": str(manifest)}],
+            "validation": {"video_share": 0},
+            **sections.pop("data", {}),
+        },
         "clip": {"num_frames": 2, "short_side": 16, "crop": 16},
         "model": {"backbone": "r3d_18", "width": width},
         "words": {"source": "random", "dim": dim},
@@ -57,6 +61,7 @@ def test_a_checkpoint_from_before_there_were_tasks_is_read(tmp_path):
     save_run(first, tmp_path / "new.pt")
     state = read_checkpoint(tmp_path / "new.pt")
     assert state.pop("videos")["rows"].shape == (12,)  # since then
+    assert state.pop("plan") == 1  # since then
     assert set(state) == {
         "format", "model", "optimizer", "scaler", "config", "train_classes", "prior_classes", "embed_dim", "num_videos",
         "epoch_size", "step", "epoch", "position", "best", "measured", "skipped_steps",
@@ -80,6 +85,27 @@ def test_a_checkpoint_from_before_there_were_tasks_is_read(tmp_path):
         del state["config"]["words"]
         save_checkpoint(old, state | {"train_classes": ["a"], "num_videos": 3})
         build(tmp_path)
+
+
+def test_a_run_keeps_the_plan_that_it_began_with(tmp_path, monkeypatch):
+    """Though the same config would begin another one with so many videos; from before there were two it has the first."""
+    assert build(tmp_path).task.plan == 1
+    assert build(tmp_path, data={"plan": "computed"}).task.plan == 2
+    first = build(tmp_path)
+    first.step = 2
+    path = tmp_path / "run" / "checkpoints" / "step_00000002.pt"
+    save_run(first, path)
+    monkeypatch.setattr("engine.data.plans.MANY_ROWS", 5)
+    assert build(tmp_path, "other").task.plan == 2
+    assert build(tmp_path).task.plan == 1
+    state = read_checkpoint(path)
+    for kept, plan in ((2, 2), (None, 1)):
+        save_checkpoint(
+            path, {name: value for name, value in state.items() if name != "plan"} | ({"plan": kept} if kept else {})
+        )
+        assert build(tmp_path).task.plan == plan
+    with pytest.raises(InputError, match=r"data.plan \(auto there, drawn here\)"):
+        build(tmp_path, data={"plan": "drawn"})
 
 
 def test_what_may_change_in_a_resumed_run_is_told(tmp_path):

@@ -57,17 +57,21 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from engine.cluster.pool import open_pool
 from engine.command_line import output_folder
 from engine.config import RunConfig
 from engine.data.config import SourceConfig
 from engine.data.footage import Footage
+from engine.data.manifest import Manifest
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import Ranks, session
+from engine.embedding_pool import embed_by
 from engine.errors import InputError
-from engine.evaluate import embed_videos, score
+from engine.evaluate import EmbeddedVideos, embed_videos, score
 from engine.generalised import GeneralisedResult, generalised_table
 from engine.inference import class_vectors, embed_source, inference_settings, load_model, seen_in_pretraining
 from engine.metrics import ZeroShotResult
@@ -93,13 +97,16 @@ SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate every test set, write and print the results."""
     with session(RunConfig(device=arguments.device)) as ranks:
-        loaded = load_model(
+        if arguments.cluster and ranks.world_size > 1:
+            raise InputError("--cluster is for one process, which has its workers on the nodes: leave torchrun out")
+        load = partial(
+            load_model,
             arguments.run,
-            ranks.device,
             words=arguments.words,
             tests=[SourceConfig.parse(text, arguments.class_split) for text in arguments.data],
             overrides=_settings(arguments),
         )
+        loaded = load(ranks.device)
         out = arguments.out or default_folder(arguments.run)
         if ranks.is_main:
             check_out(output_folder(out, "--out"))
@@ -121,10 +128,16 @@ def main(arguments: argparse.Namespace) -> None:
         classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
         if arguments.unlabelled:
             (others,) = load_tests([SourceConfig.parse(arguments.unlabelled)])  # their labels are not read
+            if arguments.cluster:
+                raise InputError("--cluster and --unlabelled do not go together: leave one out")
             points = embed_source(loaded, others, ranks.device).embeddings
             classes = [class_vectors(loaded, dataset.classes, points) for dataset in datasets]
         known = Known.of(loaded, footage)
-        reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen)
+        model = [arguments.run] if arguments.run.exists() else []
+        roots = [data.manifest.root for data in (*datasets, *(seen.datasets if seen else ()))]
+        with open_pool(arguments.cluster, [*model, *roots], device=arguments.device) as pool:
+            embed = None if pool is None else partial(embed_by, pool, load, loaded, arguments.device)
+            reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen, embed)
         if ranks.is_main:
             try:
                 with replacing(out, reached):
@@ -186,14 +199,20 @@ def evaluate(
     ranks: Ranks,
     known: Known,
     seen: SeenSide | None = None,
+    embed: Callable[[Manifest], EmbeddedVideos] | None = None,
 ) -> tuple[Results, list[ZeroShotResult], list[GeneralisedResult]]:
-    """Evaluate the test sets one after the other; what results.json will say first."""
+    """Evaluate the test sets one after the other; what results.json will say first.
+
+    Args:
+        embed: a manifest's videos by other workers; default: by this process.
+    """
     how = inference_settings(loaded.config, ranks.device)
     decoder = choose_decoding(loaded.config, ranks.device, [dataset.manifest for dataset in datasets]).open(
         loaded.config.evaluate.batch_size
     )
     _say(ranks, f"{loaded.path}, step {loaded.step}; {how.num_snippets} snippets a video; decoder {decoder.name}")
     _say(ranks, f"class vectors: {classes[0].description}")
+    embed = embed or (lambda manifest: embed_videos(loaded.model, manifest, decoder, how))
     results, general = [], []
     looked = [known.look(dataset) for dataset in datasets]
     says = ranks.is_main and not loaded.known  # else `seen_in_pretraining` does, below the table
@@ -202,10 +221,10 @@ def evaluate(
     try:
         if seen is not None:
             of_run = loaded.model, loaded.train_classes, loaded.config.words
-            seen_points = seen.embed(*of_run, decoder, how)
+            seen_points = seen.embed(*of_run, embed)
         for dataset, vectors, before in zip(datasets, classes, looked, strict=True):
             started = time.perf_counter()
-            embedded = embed_videos(loaded.model, dataset.manifest, decoder, how)
+            embedded = embed(dataset.manifest)
             result = score(dataset, embedded, vectors, ranks.device)
             seconds = time.perf_counter() - started
             if ranks.is_main:

@@ -10,7 +10,8 @@ everything that decides the result. A finished cell is not run again, so after a
 continues. A cell that fails is named with the end of its log; the others go on, and the exit status is 1.
 
 --splits are seeds of data.*.class_split; in a config without one (all classes of a data set train) they are seeds of the run.
-On a machine with GPUs each worker has a GPU of its own; otherwise the workers share the CPU cores.
+On a machine with GPUs each worker has a GPU of its own; otherwise the workers share the CPU cores. With --cluster the cells run
+on the nodes of a Ray cluster, each with a GPU, or with a core where there is none (docs/cluster_ray.md).
 
 Into OUT go NAME.md, NAME.csv (every single value, with the folder of its run) and NAME.png; with --record the values are also
 appended to benchmarks/records/experiments.jsonl. docs/experiments.md has the commands behind its figures.
@@ -32,6 +33,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from engine.cluster.programs import LocalPrograms, open_programs
 from engine.command_line import check_shown, output_folder
 from engine.config import load_config
 from engine.data.manifest import Manifest
@@ -42,7 +44,7 @@ from engine.experiments.cost import cell_costs, plan_table, told
 from engine.experiments.drawn import draw_sets
 from engine.experiments.methods import read_methods
 from engine.experiments.results import Point, read_point, unequal_tests
-from engine.experiments.runner import Runner, gpus, plan_jobs, point_key
+from engine.experiments.runner import ROOT, Job, JobKey, Runner, plan_jobs, point_key
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
 from engine.machine import usable_cores
@@ -60,20 +62,12 @@ def main(arguments: argparse.Namespace) -> None:
         draw_sets(setup.base, setup.splits, usable_cores())
     plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
     every_point = [point for points in plans.values() for point in points]
-    workers = arguments.workers or len(gpus()) or usable_cores()
     if arguments.only_plan:
         costs = cell_costs(every_point, arguments.out)
-        print(f"{plan_table(costs).text()}\n\n{told(costs, workers, arguments.rate)}")
+        print(f"{plan_table(costs).text()}\n\n{told(costs, LocalPrograms(arguments.workers).slots, arguments.rate)}")
         check_shown()
         return
-    jobs = plan_jobs(every_point, arguments.out, workers)
-    if arguments.only_report:
-        missing = [job for job in jobs.values() if not job.is_done()]
-    else:
-        _say(told(cell_costs(every_point, arguments.out), workers, arguments.rate))
-        runner = Runner(list(jobs.values()), workers, _say)
-        runner.run()
-        missing = runner.failed
+    jobs, missing = _run(arguments, setup, every_point)
     for name, points in plans.items():
         report = _report(
             name, setup, [point for point in points if jobs[point_key(point)] not in missing], arguments.out
@@ -84,6 +78,22 @@ def main(arguments: argparse.Namespace) -> None:
         why = "are not finished" if arguments.only_report else "failed"
         _say(f"\n{len(missing)} cells {why} and are missing from the above: {', '.join(job.name for job in missing)}")
         sys.exit(1)
+
+
+def _run(arguments: argparse.Namespace, setup: Setup, points: list[Point]) -> tuple[dict[JobKey, Job], list[Job]]:
+    """Run the cells of all points, or with --only-report none: the jobs, and those that are not finished."""
+    if arguments.only_report:
+        jobs = plan_jobs(points, arguments.out, LocalPrograms(arguments.workers))
+        return jobs, [job for job in jobs.values() if not job.is_done()]
+    configs = [method.config for method in setup.methods] or [setup.base]
+    device = "cpu" if all(config.run.device == "cpu" for config in configs) else "auto"
+    needed = [arguments.out, ROOT, Path(sys.executable)]
+    with open_programs(arguments.cluster, arguments.workers, needed, device) as programs:
+        jobs = plan_jobs(points, arguments.out, programs)
+        _say(told(cell_costs(points, arguments.out), programs.slots, arguments.rate))
+        runner = Runner(list(jobs.values()), programs, _say)
+        runner.run()
+    return jobs, runner.failed
 
 
 def _report(name: str, setup: Setup, points: list[Point], out: Path) -> Report | None:

@@ -27,13 +27,17 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = run_command(feature_options.extract_features, __doc__)
 
 import argparse
+from functools import partial
+from pathlib import Path
 
+from engine.cluster.pool import open_pool
 from engine.command_line import output_folder
 from engine.data.manifest import Manifest
 from engine.data.trust import check_inside
 from engine.distributed import choose_device
 from engine.features.encoder import build_encoder
 from engine.features.extract import REPORT_NAME, Work, extract
+from engine.features.pooled import encoder_on
 from engine.features.windows import parse_grid
 
 
@@ -47,18 +51,24 @@ def main(arguments: argparse.Namespace) -> None:
     encoder = build_encoder(arguments.model, choose_device(arguments.device))
     grid = parse_grid(arguments.window, arguments.hop, encoder.clip.num_frames * encoder.clip.stride)
     work = Work(arguments.batch, arguments.threads, arguments.processes, arguments.dtype)
-    report = extract(manifest, encoder, arguments.out, grid, work)
+    model = [Path(arguments.model)] if Path(arguments.model).exists() else []
+    with open_pool(arguments.cluster, [manifest.root, *model], device=arguments.device) as pool:
+        placed = None if pool is None else (pool, partial(encoder_on, arguments.model, arguments.device))
+        report = extract(manifest, encoder, arguments.out, grid, work, placed)
     lines = {
         "videos": f"{report.num_videos:,} ({report.num_new:,} new, {report.num_dropped:,} dropped, {len(report.files):,} bad)",
         "windows": f"{report.num_windows:,} of {grid}, each {encoder.width} x {work.dtype}",
         "model": f"{encoder.name}, digest {encoder.digest[:12]}",
     }
     if report.num_new:
+        lines["speed"] = (
+            f"{report.num_new / report.seconds:.2f} videos/s, {report.video_s / report.seconds:.1f} times real time"
+        )
+    if report.num_new and not arguments.cluster:
         waiting = report.waited_s / report.seconds
-        lines |= {
-            "speed": f"{report.num_new / report.seconds:.2f} videos/s, {report.video_s / report.seconds:.1f} times real time",
-            "decoding": f"{report.decode_share:.0%} of the CPU's work; the network waited for frames {waiting:.0%} of the time",
-        }
+        lines["decoding"] = (
+            f"{report.decode_share:.0%} of the CPU's work; the network waited for frames {waiting:.0%} of the time"
+        )
     print(f"features in '{arguments.out}'")
     for name, text in lines.items():
         print(f"  {name:9} {text}")

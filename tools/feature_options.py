@@ -8,7 +8,7 @@ from pathlib import Path
 
 from options import INSTALLED
 
-from engine.command_line import Parser
+from engine.command_line import Parser, cluster_option
 from engine.config import OverlapConfig
 from engine.errors import InputError
 from engine.schema import MAX_SEED
@@ -62,6 +62,7 @@ def extract_features(about: str) -> argparse.Namespace:
     add("--threads", type=int, default=0, metavar="N", help="videos decoded at a time (default: one a core)")
     add("--processes", action="store_true",
         help="decode in as many processes: for many cores, and where a file crashes FFmpeg")  # fmt: skip
+    cluster_option(parser, "extract")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     add(
         "--allow-outside", action="store_true", help="let paths of the manifest leave its root, as data.*.allow_outside"

@@ -33,7 +33,7 @@ import argparse
 import time
 from pathlib import Path
 
-from engine.command_line import Parser
+from engine.command_line import Parser, cluster_option
 from engine.errors import InputError, run_command
 from engine.machine import usable_cores
 
@@ -71,6 +71,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="files read at once (default: one per core)",
     )
+    cluster_option(parser, "read the files")
     parser.add_argument(
         "--full-decode",
         action="store_true",
@@ -95,6 +96,7 @@ def main() -> None:
     if not arguments.time_limit > 0:
         raise InputError(f"--time-limit is {arguments.time_limit:g}: it must be more than 0 seconds")
     # Here, because the processes that probe import this file too.
+    from engine.cluster.pool import open_pool
     from engine.data.indexing import IndexSettings, index_dataset
     from engine.data.layouts import read_layout
 
@@ -113,7 +115,8 @@ def main() -> None:
     settings = IndexSettings(
         arguments.workers, arguments.full_decode, arguments.time_limit, arguments.max_pixels, arguments.max_hours
     )
-    report = index_dataset(listing, arguments.folder, out, settings)
+    with open_pool(arguments.cluster, [arguments.folder]) as pool:
+        report = index_dataset(listing, arguments.folder, out, settings, pool)
     print_summary(report, out, time.monotonic() - start)
 
 

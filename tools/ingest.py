@@ -26,10 +26,14 @@ docs/data.md has the rules in full and what the settings cost.
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from engine.command_line import Parser
+from engine.command_line import Parser, cluster_option
 from engine.errors import InputError, run_command
 from engine.machine import usable_cores
+
+if TYPE_CHECKING:
+    from engine.cluster.pool import Pool
 
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -80,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: one per core)"
     )
+    cluster_option(parser, "normalise the videos")
     parser.add_argument("--time-limit", type=float, default=3600.0, metavar="S", help="seconds for one file")
     parser.add_argument("--shard-mb", type=int, default=1024, metavar="MB", help="size of a shard (default: 1024)")
     return parser.parse_args()
@@ -113,16 +118,20 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _ingest(arguments: argparse.Namespace) -> None:
     # Here, because the processes that normalise import this file too.
+    from engine.cluster.pool import open_pool
     from engine.data.manifest import Manifest
     from engine.data.store.index import StoreSettings
     from engine.data.store.ingest import INGEST_REASONS, REPORT_NAME, WorkSettings, ingest
 
     start = time.monotonic()
     out: Path = arguments.out
-    source = _indexed(arguments.source, out, arguments.workers) if arguments.source.is_dir() else arguments.source
     settings = StoreSettings(**{name: getattr(arguments, name) for name in StoreSettings.__dataclass_fields__})
     work = WorkSettings(arguments.workers, arguments.time_limit, arguments.shard_mb * 2**20, arguments.motion)
-    report = ingest(Manifest.load(source), out, settings, work)
+    known = None if arguments.source.is_dir() else Manifest.load(arguments.source)
+    stored = [out] if arguments.motion and out.is_dir() else []  # motion is read off what is there already
+    with open_pool(arguments.cluster, [known.root if known is not None else arguments.source, *stored]) as pool:
+        source = known if known is not None else Manifest.load(_indexed(arguments.source, out, arguments.workers, pool))
+        report = ingest(source, out, settings, work, pool)
     print(f"\n{out} ({time.monotonic() - start:.1f} s)")
     for name, number, remark in (
         ("videos", report.num_videos, f"in {report.num_shards:,} shards"),
@@ -141,7 +150,7 @@ def _ingest(arguments: argparse.Namespace) -> None:
         print(f"each with its reason: {out / REPORT_NAME}")
 
 
-def _indexed(folder: Path, out: Path, num_workers: int) -> Path:
+def _indexed(folder: Path, out: Path, num_workers: int, pool: "Pool | None") -> Path:
     """The manifest of a folder, made within the store."""
     from engine.data.indexing import IndexSettings, index_dataset
     from engine.data.layouts import read_layout
@@ -150,7 +159,7 @@ def _indexed(folder: Path, out: Path, num_workers: int) -> Path:
     for note in listing.notes:
         print(note, flush=True)
     manifest = out / "source.parquet"
-    index_dataset(listing, folder, manifest, IndexSettings(num_workers))
+    index_dataset(listing, folder, manifest, IndexSettings(num_workers), pool)
     return manifest
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.runs import QUICKSTART
 
-from engine.command_line import Parser
+from engine.command_line import Parser, cluster_option
 from engine.config import OverlapConfig
 from engine.data.config import PUBLISHED_SPLITS
 from engine.errors import InputError
@@ -37,6 +37,7 @@ def evaluate(about: str) -> argparse.Namespace:
                         help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    cluster_option(parser, "embed the videos")
     parser.add_argument(
         "--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the run's data.decoder"
     )
@@ -207,6 +208,7 @@ def experiments(about: str) -> argparse.Namespace:
         add(f"--{side}-classes", action="append", default=[], metavar="[NAME=]CLASSES",
             help="fig2, fig3: classes in place of the config's, as tools/class_overlap.py takes them")  # fmt: skip
     add("--workers", type=int, default=0, help="cells at a time (default: one for each GPU, else for each core)")
+    cluster_option(parser, "run the cells")
     add("--record", action="store_true", help="append the values to benchmarks/records/experiments.jsonl")
     add("--only-report", action="store_true", help="run nothing: show what the finished cells say")
     add("--only-plan", action="store_true", help="list the cells and which are finished")

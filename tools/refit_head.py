@@ -99,7 +99,7 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
         embedded = embed_features(loaded.model, data.manifest, decoder, inference_settings(config, device))
     finally:
         decoder.close()
-    label = class_lookup(data.manifest, loaded.train_classes)[embedded.rows.numpy()]
+    label = class_lookup(data.manifest, loaded.train_classes)[data.manifest.classes_of(embedded.rows.numpy())]
     return embedded.embeddings, torch.from_numpy(label), classes.vectors
 
 

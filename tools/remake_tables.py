@@ -156,13 +156,17 @@ def heads(record: Record, options: Options) -> Table:
         pairs = [(single[one][split], single[other][split]) for split in single[one]]
         return str(difference(pairs)) if one != other else None
 
+    def learns(head: str) -> bool:
+        """Whether the number of seen classes matters to a head at all."""
+        return any(single[head, "words", count] != single[head, "words", counts[0]] for count in counts)
+
     baseline, shown = rows[0]["head"], []
     for (head, words, count), row in kept.items():
-        if words == "words":
+        if words == "words" and (count == counts[0] or learns(head)):
             control, mine = (head, "random words", count), (head, words, count)
             gap = Difference(row["difference"], row["difference_low"], row["difference_high"])
             shown.append(
-                [head, count, _spread(row, "mean_class"), str(gap) if head != baseline else None,
+                [head, count if learns(head) else "any", _spread(row, "mean_class"), str(gap) if head != baseline else None,
                  less(mine, (head, words, counts[0])), _spread(kept[control], "mean_class"), less(mine, control),
                  row["chance"], _spread(row, "top1"), row["largest"]]
             )  # fmt: skip

@@ -23,7 +23,9 @@ class ClassSplitConfig:
 class SourceConfig:
     """A data set, or a part of one."""
 
-    manifest: str = option(..., "Parquet file written by tools/index_dataset.py", fixed=False)
+    manifest: str = option(
+        ..., "Parquet file written by tools/index_dataset.py, or folder by tools/join_manifests.py", fixed=False
+    )
     name: str = option("", "what it is called in tables; default: the manifest's folder", fixed=False)
     root: str | None = option(None, "where its videos lie, if not where they were indexed", fixed=False)
     weight: float = option(1.0, "how often each of its videos comes in a training epoch", minimum=0.001)
@@ -68,7 +70,7 @@ class SourceConfig:
             published_split: keep its test classes alone.
         """
         manifest, colon, splits = text.rpartition(":")
-        if not colon or Path(text).is_file():
+        if not colon or Path(text).exists():
             manifest, splits = text, ""
         path = Path(manifest)
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem
@@ -119,6 +121,12 @@ class DataConfig:
     prefetch_batches: int = option(2, "batches decoded ahead", minimum=1, decides=False)
     clips_per_epoch: int | None = option(
         None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1
+    )
+    plan: str = option(
+        "auto",
+        "drawn: an epoch's snippets at once; computed: each by itself, for any number of videos; auto: from 2,000,000 computed",
+        choices=("auto", "drawn", "computed"),
+        fixed=True,
     )
     max_bad_share: float = option(
         0.01, "stop when more than this share of the samples could not be decoded", minimum=0, maximum=1

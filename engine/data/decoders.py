@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import importlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import torch
 from engine.data.batch import ClipFormat, Video, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.motion import VECTOR_CODECS
-from engine.data.nvdec import NvdecRule, Rule, refusals
+from engine.data.nvdec import NvdecRule, Rule, refusal_counts
 from engine.data.routing import RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share
 from engine.data.stills import StillDecoder
@@ -97,7 +96,7 @@ def refuse_motionless(manifests: Sequence[Manifest]) -> None:
     Raises:
         InputError: of each codec, and each store without motion, how many there are, with the mend.
     """
-    reasons = Counter(reason for manifest in manifests for reason in refusals(_motion_refusal, manifest) if reason)
+    reasons = refusal_counts(_motion_refusal, manifests)
     if reasons:
         listed = "; ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
         raise InputError(f"clip.motion is on, and some videos have no motion to give: {listed}")
@@ -120,10 +119,10 @@ def _beside_pyav(
     if motion:
         rule = functools.partial(_stored_rule, rule, "motion vectors are in the file")
     routes = Routes(rule, share, remember=not by_rule)
-    reasons = Counter(reason for manifest in manifests for reason in refusals(rule, manifest) if reason)
+    reasons = refusal_counts(rule, manifests)
     if not reasons:
         return DecoderChoice(name, why, routes)
-    total = sum(int((~manifest.is_still).sum()) for manifest in manifests)
+    total = sum(count for manifest in manifests for video, count in manifest.kind_counts() if not video.is_still)
     listed = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
     told = f"{reasons.total():,} of {total:,} videos are for pyav alone ({listed})"
     if reasons.total() == total and isinstance(share, MeasuredShare):

@@ -6,7 +6,7 @@ manifest, indexed again ──▶ row identities ──▶ which row is which of
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from engine.data.keyed import mixed
 from engine.data.manifest import Manifest
 from engine.data.store.index import StoreIndex, split_stored_name
 from engine.errors import InputError
@@ -30,6 +31,9 @@ class Footage:
 
     rows: int64 [V], file, segment and class of each row. files: int64 [V], the contents of its file. part: uint8 [V].
     before: int64 [P], contents of the files that the weights it started from were trained on.
+
+    Of a large manifest `rows` are digests of its files of rows, and `files` and `part` are empty: what it trained on and held
+    out follows from these and the config.
     """
 
     rows: np.ndarray
@@ -44,6 +48,11 @@ class Footage:
         return cls(row_identities(manifest, files), files, part.astype(np.uint8), np.zeros(0, np.int64))
 
     @classmethod
+    def of_large(cls, digests: Sequence[int]) -> Self:
+        """Of a large manifest, by the digests of its parts in their order."""
+        return cls(np.array(digests, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64))
+
+    @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self | None:
         """What a checkpoint remembers; None of a run from before runs did."""
         kept = state.get("videos")
@@ -54,17 +63,34 @@ class Footage:
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in vars(self).items()}
 
     @property
+    def is_large(self) -> bool:
+        """Whether it remembers files of rows, and not each row."""
+        return len(self.part) < len(self.rows)
+
+    @property
+    def unit(self) -> str:
+        """What its rows, and their `difference`, count."""
+        return " files of rows" if self.is_large else ""
+
+    @property
     def trained_files(self) -> np.ndarray:
         """int64, ascending: contents of all files that the weights have seen."""
         return np.unique(np.concatenate([self.files[self.part == TRAINED], self.before]))
 
     def only(self, *parts: int) -> "Footage":
-        """Without the rows of the other parts."""
+        """Without the rows of the other parts, where it knows rows."""
+        if self.is_large:
+            return self
         kept = np.isin(self.part, parts)
         return Footage(self.rows[kept], self.files[kept], self.part[kept], self.before)
 
     def difference(self, other: "Footage") -> tuple[int, int]:
-        """How many rows of this one the other has not, and how many of the other this one has not."""
+        """How many rows of this one the other has not, and how many of the other this one has not.
+
+        Of large manifests all of them where their order is another: nothing tells which row is now where.
+        """
+        if self.is_large and sorted(self.rows) == sorted(other.rows) and not np.array_equal(self.rows, other.rows):
+            return len(self.rows), len(other.rows)
         ours, theirs = Counter(self.rows.tolist()), Counter(other.rows.tolist())
         return (ours - theirs).total(), (theirs - ours).total()
 
@@ -74,6 +100,8 @@ class Footage:
         Args:
             drawn: a part of the videos was drawn by their order, so that others may be there now.
         """
+        if self.is_large or now.is_large:
+            return False
         is_same = np.array_equal(self.rows, now.rows) and np.array_equal(self.part, now.part)
         return not is_same and (drawn or not any(self.difference(now)))
 
@@ -102,7 +130,7 @@ def file_identities(manifest: Manifest) -> np.ndarray:
     root, indices = str(manifest.root.absolute()), {}
     for place, path, size in zip(unknown, *(column.to_pylist() for column in part.columns), strict=True):
         name = f"{root.rstrip('/')}/{path}" if not path.startswith("/") else path
-        identities[place] = _digest(_stored_bytes(name, indices) or f"file {size} {name}")
+        identities[place] = digest_of(_stored_bytes(name, indices) or f"file {size} {name}")
     return identities
 
 
@@ -123,6 +151,21 @@ def _stored_bytes(name: str, indices: dict[str, StoreIndex | None]) -> str | Non
     return f"store {entry.crc32} {entry.num_bytes} {entry.num_frames} {entry.width} {entry.height}"
 
 
+def rows_of_files(manifest: Manifest, files: np.ndarray) -> np.ndarray:
+    """int64, ascending: the rows whose files have one of these contents; of a large manifest those whose contents it tells."""
+    if not len(files):
+        return np.zeros(0, np.int64)
+    if not manifest.is_large:
+        return np.flatnonzero(np.isin(file_identities(manifest), files))
+    may_be, low = np.zeros(2**20, bool), 2**20 - 1  # by the lowest bits, which rules out most rows at once
+    may_be[files & low] = True
+    found = []
+    for first, contents in manifest.known_contents():
+        places = np.flatnonzero(may_be[contents & low])
+        found.append(first + places[np.isin(contents[places], files) & (contents[places] != 0)])
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
 def digest(manifest: Manifest) -> str:
     """Of all rows in any order: equal for the same videos, segments and classes."""
     rows = np.sort(row_identities(manifest, file_identities(manifest)))
@@ -131,8 +174,8 @@ def digest(manifest: Manifest) -> str:
 
 def row_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
     """int64 [V]: file, segment and class of each row; equal for what shows the same under the same name of a class."""
-    of_class = np.array([_digest(name) for name in manifest.classes], np.int64)
-    return _mixed(footage_identities(manifest, files), of_class[manifest.class_index])
+    of_class = np.array([digest_of(name) for name in manifest.classes], np.int64)
+    return mixed(footage_identities(manifest, files), of_class[manifest.class_index])
 
 
 def footage_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
@@ -146,23 +189,16 @@ def footage_identities(manifest: Manifest, files: np.ndarray) -> np.ndarray:
     }
     in_seconds = ~(np.isnan(column["segment_start"]) & np.isnan(column["segment_end"]))
     is_whole = ~in_seconds & (column["first_frame"] == 0) & (column["num_frames"] == column["file_frames"])
-    mixed = files
+    found = files
     for frames, seconds in (("first_frame", "segment_start"), ("num_frames", "segment_end")):
         bits = column[seconds].astype(np.float32).view(np.int32).astype(np.int64)
         place = np.where(in_seconds, bits + 1, -1 - column[frames].astype(np.int64))
-        mixed = _mixed(mixed, np.where(is_whole, 0, place))
-    return mixed
+        found = mixed(found, np.where(is_whole, 0, place))
+    return found
 
 
-def _digest(text: str) -> int:
+def digest_of(text: str) -> int:
+    """A text as a number of 64 bits."""
     return int.from_bytes(
         hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little", signed=True
     )
-
-
-def _mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Two numbers as one of 64 bits (the finaliser of SplitMix64, by which each bit of both counts)."""
-    mixed = (one.astype(np.int64) * 3).view(np.uint64) + other.astype(np.int64).view(np.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return (mixed ^ (mixed >> np.uint64(31))).view(np.int64)

@@ -14,6 +14,8 @@ from engine.data.footage import (
     file_identities,
     footage_identities,
 )
+from engine.data.keyed import HOLD_OUT
+from engine.data.large_manifest import LargeManifest
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 
@@ -33,6 +35,21 @@ def draw_parts(manifest: Manifest, config: ValidationConfig, *, join_copies: boo
     part[rest[hold_out_videos(manifest.select(rest), config, join_copies=join_copies)]] = HELD_OUT_VIDEO
     shown = footage_identities(manifest, file_identities(manifest))
     part[(part != TRAINED) & np.isin(shown, shown[part == TRAINED])] = LEFT_OUT
+    return part
+
+
+def draw_large_parts(manifest: LargeManifest, config: ValidationConfig) -> np.ndarray:
+    """uint8 [V]: as `draw_parts`, for so many rows that each is drawn by itself.
+
+    A source is held out with the chance `video_share`, so what it is of each class is no more than near to it. Rows of one
+    group, or of files of equal contents where they have no group, are always on one side.
+    """
+    held_classes = hold_out_classes(manifest.classes, config)
+    part = np.where(manifest.shares(config.seed, HOLD_OUT) < config.video_share, HELD_OUT_VIDEO, TRAINED).astype(
+        np.uint8
+    )
+    if held_classes:
+        part[manifest.is_one_of("class_name", held_classes)] = HELD_OUT_CLASS
     return part
 
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from engine.cluster.pool import LocalPool, Pool
 from engine.data.copies import candidates, choose_copies, same_contents
 from engine.data.identity import content_hash
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
 from engine.data.layouts.listing import IMAGE_SUFFIXES, counted, printable
-from engine.data.process_pool import Lost, run_isolated
+from engine.data.process_pool import Lost
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.opening import MAX_PIXELS
 from engine.data.pyav.probe import (
@@ -81,12 +82,17 @@ class IndexReport:
     unused: list[Problem]
 
 
-def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettings) -> IndexReport:
+def index_dataset(
+    listing: Listing, root: Path, out: Path, settings: IndexSettings, pool: Pool | None = None
+) -> IndexReport:
     """Write the manifest of a listed data set to `out`, and a report to `out` + ".report.json".
 
     What is found out is kept in `out` + ".journal": after a kill, and when a data set is indexed again,
     only files that are new or changed are probed. The manifest is written at once or not at all, and is the
     same whatever the number of workers and however often the run was interrupted.
+
+    Args:
+        pool: where files are probed; default: by `settings.num_workers` processes of this machine.
 
     Raises:
         InputError: no file can be used, or `out` cannot be written.
@@ -98,7 +104,7 @@ def index_dataset(listing: Listing, root: Path, out: Path, settings: IndexSettin
 
     told_before = len(listing.notes)
     with Journal(out.with_name(out.name + ".journal")) as journal:
-        records = probe_files(candidates(listing), root, journal, settings)
+        records = probe_files(candidates(listing), root, journal, settings, pool)
     listing = choose_copies(listing, records)
     rows, problems = [], listing.problems
     for entry in listing.entries:
@@ -132,7 +138,9 @@ def index_folder(folder: Path, out: Path) -> IndexReport:
     return index_dataset(read_layout("folder", folder), folder, out, IndexSettings())
 
 
-def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: IndexSettings) -> dict[str, Record]:
+def probe_files(
+    paths: Sequence[str], root: Path, journal: Journal, settings: IndexSettings, pool: Pool | None = None
+) -> dict[str, Record]:
     """Path -> what is known of it, for all paths in their order; what is not known yet is probed."""
     states = {path: FileState.of(root / path) for path in paths}
     known = {path: journal.records[path] for path in paths if _holds(journal.records.get(path), states[path], settings)}
@@ -140,7 +148,8 @@ def probe_files(paths: Sequence[str], root: Path, journal: Journal, settings: In
     if known:
         say(f"{len(known)} of {len(paths)} files are known and unchanged")
     work = partial(_probe_one, root=root, settings=settings)
-    outcomes = run_isolated(work, pending, settings.num_workers, settings.time_limit_s + _KILL_MARGIN_S)
+    pool = pool or LocalPool(settings.num_workers)
+    outcomes = pool.run(work, pending, settings.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
     with Progress(len(pending), "file", log=journal.path.with_suffix(".log.jsonl")) as progress:
         for path, outcome in outcomes:

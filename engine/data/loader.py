@@ -24,8 +24,10 @@ from engine.data.batch import (
 )
 from engine.data.config import DataConfig
 from engine.data.manifest import Manifest
-from engine.data.sampler import EpochPlan, epoch_length, plan_epoch, replacement_position, stream_slice
+from engine.data.plans import PLANS, Draw
+from engine.data.sampler import replacement_position, stream_slice
 from engine.data.transfer import DeviceCopier
+from engine.data.weights import RowWeights
 from engine.errors import InputError
 
 MAX_REPLACEMENTS = 10  # in a row for one sample; more means that the data set is not there
@@ -33,13 +35,14 @@ MAX_REPLACEMENTS = 10  # in a row for one sample; more means that the data set i
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """What the stream of one rank is a function of, besides the manifest."""
+    """What the stream of one rank is a function of, besides the manifest. plan: its version, see `plans.py`."""
 
     seed: int
     batch_size: int  # snippets of a step over all ranks
     rank: int
     world_size: int
     flip: bool
+    plan: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size % self.world_size:
@@ -63,11 +66,11 @@ class ClipLoader:
 
     Args:
         manifest: the training videos.
-        labels: int64 [V], class index of each.
+        labels: int64 [C], the label of each class of the manifest.
         decoder: decodes onto the training device.
         clip, stream, data: what to decode, in which order, and the `data` section.
         epoch, position: where to start (the two integers of a checkpoint).
-        weights: float [V], how often each video comes in an epoch (default: once).
+        weights: how often each video comes in an epoch (default: once).
     """
 
     def __init__(
@@ -81,15 +84,15 @@ class ClipLoader:
         *,
         epoch: int = 0,
         position: int = 0,
-        weights: np.ndarray | None = None,
+        weights: RowWeights | None = None,
     ) -> None:
-        self.manifest, self.labels, self.decoder, self.clip = manifest, labels, decoder, clip
+        self.manifest, self.labels, self.decoder = manifest, labels, decoder
         self.stream, self.data = stream, data
-        self.weights = np.ones(len(manifest)) if weights is None else weights
-        self.epoch_size = epoch_length(self.weights, data.clips_per_epoch)
+        draw = Draw(stream.seed, clip.span, stream.flip, data.clips_per_epoch)
+        self.plan = PLANS[stream.plan](manifest, weights or RowWeights.of_sets([(1.0, len(manifest))]), draw)
+        self.epoch_size = self.plan.epoch_size
         self.num_samples = self.num_replaced = 0
         self._next = (epoch, position)
-        self._plans: dict[int, EpochPlan] = {}
         self._copy: DeviceCopier | None = None
         self._batches = Prefetcher(self._decode(), data.prefetch_batches, "clip-loader")
 
@@ -125,8 +128,7 @@ class ClipLoader:
         self._next = (int(ahead[0][-1]), int(ahead[1][-1]))
         mine = slice(self.stream.rank, None, self.stream.world_size)
         indices = list(zip(epochs[mine].tolist(), positions[mine].tolist(), strict=True))
-        rows, requests = zip(*(self._request(*index) for index in indices), strict=True)
-        return _Planned(indices, list(rows), list(requests))
+        return _Planned(indices, *self._requests(epochs[mine], positions[mine]))
 
     def _finish(self, planned: _Planned, decoded: DecodedClips) -> ClipBatch:
         """The batch, with stand-ins for what did not decode."""
@@ -142,7 +144,7 @@ class ClipLoader:
             for i in pending:
                 epoch, position = indices[i]
                 stand_in = replacement_position(self.stream.seed, epoch, position, attempt, self.epoch_size)
-                rows[i], requests[i] = self._request(epoch, stand_in)
+                (rows[i],), (requests[i],) = self._requests(np.array([epoch]), np.array([stand_in]))
             again = list(pending)
             replaced = self.decoder.decode([requests[i] for i in again])
             decoded.frames[again] = replaced.frames
@@ -151,32 +153,25 @@ class ClipLoader:
             pending = {again[j]: reason for j, reason in replaced.failures.items()}
         return self._batch(decoded, rows, requests, failures)
 
-    def _request(self, epoch: int, position: int) -> tuple[int, SnippetRequest]:
-        plan = self._plan(epoch)
-        row = int(plan.video[position])
-        video = self.manifest.video(row)
-        return row, SnippetRequest(
-            video,
-            start=int(plan.start[position]),
-            crop_y=float(plan.crop_y[position]),
-            crop_x=float(plan.crop_x[position]),
-            flip=bool(plan.flip[position]),
-            motion=CropMotion(*plan.motion[position].tolist()) if video.is_still else None,
+    def _requests(self, epochs: np.ndarray, positions: np.ndarray) -> tuple[list[int], list[SnippetRequest]]:
+        """The rows at some places of the stream, and what to decode of them."""
+        plan = self.plan.at(epochs, positions)
+        rows = plan.video.tolist()
+        drawn = zip(
+            plan.start, plan.crop_y, plan.crop_x, plan.flip, plan.motion, map(self.manifest.video, rows), strict=True
         )
-
-    def _plan(self, epoch: int) -> EpochPlan:
-        if epoch not in self._plans:
-            self._plans = {old: plan for old, plan in self._plans.items() if old == epoch - 1}
-            self._plans[epoch] = plan_epoch(
-                self.manifest.num_frames,
-                seed=self.stream.seed,
-                epoch=epoch,
-                span=self.clip.span,
-                flip=self.stream.flip,
-                clips_per_epoch=self.data.clips_per_epoch,
-                weights=self.weights,
+        requests = [
+            SnippetRequest(
+                video,
+                start=int(start),
+                crop_y=float(crop_y),
+                crop_x=float(crop_x),
+                flip=bool(flip),
+                motion=CropMotion(*motion.tolist()) if video.is_still else None,
             )
-        return self._plans[epoch]
+            for start, crop_y, crop_x, flip, motion, video in drawn
+        ]
+        return rows, requests
 
     def _batch(
         self,
@@ -187,7 +182,7 @@ class ClipLoader:
     ) -> ClipBatch:
         if self._copy is None:
             self._copy = DeviceCopier(decoded.frames.device)  # the decoder's device is known by what it decodes
-        labels = self._copy(torch.from_numpy(self.labels[rows]))
+        labels = self._copy(torch.from_numpy(self.labels[self.manifest.classes_of(np.array(rows))]))
         starts = torch.tensor([request.start for request in requests])
         videos = torch.tensor(rows)
         return ClipBatch(decoded.frames, labels, videos, starts, failures, len(decoded.failures), decoded.motion)

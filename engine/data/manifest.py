@@ -8,7 +8,7 @@ import functools
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from engine.data.store.index import INDEX_NAME
 from engine.errors import InputError
 
 FORMAT_VERSION = 1
-_METADATA_KEY = b"unseen"
+MANY_ROWS = 2_000_000  # from here on nothing is kept, or gone over, for each row (`large_manifest.py`, `plans.py`)
+METADATA_KEY = b"unseen"
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 
 SCHEMA = pa.schema(
@@ -54,7 +55,7 @@ SCHEMA = pa.schema(
         ("oddity", _NAMES),  # why only FFmpeg is sure to show what was indexed, in few words; "" where others do too
     ]
 )
-_LATER = ("mtime_ns", "content_hash", "timed_frames", "frame_times", "oddity")  # not in manifests of before: null
+LATER = ("mtime_ns", "content_hash", "timed_frames", "frame_times", "oddity")  # not in manifests of before: null
 
 
 def path_as_text(path: str) -> str:
@@ -69,6 +70,8 @@ def path_of_text(text: str) -> str:
 
 class Manifest:
     """An immutable table of videos. Row order is the order of the file; `select` takes a part of it."""
+
+    is_large = False  # whether rows are read one by one, and nothing is known of all
 
     def __init__(self, table: pa.Table, root: Path, source: Path | None = None) -> None:
         self.table = table
@@ -100,16 +103,48 @@ class Manifest:
         """A string column as a numpy object array of length V."""
         return np.asarray(self.paths if column == "path" else self.table.column(column).to_pylist(), dtype=object)
 
+    def frames_of(self, rows: np.ndarray) -> np.ndarray:
+        """int32 [N]: frames of some rows, int64 [N]."""
+        return self.num_frames[rows]
+
+    def classes_of(self, rows: np.ndarray) -> np.ndarray:
+        """int64 [N]: the classes of some rows, int64 [N], as indices into `classes`."""
+        return self.class_index[rows]
+
+    def path(self, row: int) -> str:
+        """The path of one row, as in `paths`."""
+        return path_of_text(self.table.column("path")[row].as_py())
+
     def video(self, row: int) -> Video:
         """What a decoder needs to know of one row."""
-        values = {name: column[row].as_py() for name, column in self._video_columns.items()}
-        path = self.root / path_of_text(values.pop("path"))
-        keys = {name: tuple(values.pop(name)) for name in ("key_frames", "key_pts")}
-        return Video(path=path, **values, **keys)
+        return video_of(self._video_columns, self.root, row)
 
     @functools.cached_property
     def _video_columns(self) -> dict[str, pa.Array]:  # looking them up for every video would take most of its time
         return {name: self.table.column(name).combine_chunks() for name in _VIDEO_COLUMNS}
+
+    def coded(self, column: str) -> Iterator[tuple[np.ndarray, list[str]]]:
+        """A column of names by parts of its rows: int32 [N] codes, and the names that they are indices into."""
+        values = self.table.column(column).combine_chunks()
+        yield values.indices.to_numpy(), values.dictionary.to_pylist()
+
+    def names(self, column: str) -> set[str]:
+        """The different values of a column of names."""
+        parts = self.coded(column)
+        return {names[code] for codes, names in parts for code in np.flatnonzero(np.bincount(codes)).tolist()}
+
+    def is_one_of(self, column: str, names: Collection[str]) -> np.ndarray:
+        """bool [V]: whether a row's value of a column of names is one of these."""
+        wanted = set(names)
+        parts = [np.array([name in wanted for name in known], bool)[codes] for codes, known in self.coded(column)]
+        return np.concatenate(parts)
+
+    def kind_counts(self) -> list[tuple[Video, int]]:
+        """An example of each kind of video, and how many there are."""
+        examples, kind = self.kinds()
+        return [
+            (self.video(row), count) for row, count in zip(examples.tolist(), np.bincount(kind).tolist(), strict=True)
+        ]
 
     def kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows that are examples of each kind of video, int64 [K], and the kind of each row, int64 [V].
@@ -136,10 +171,14 @@ class Manifest:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         return Manifest(self.table.take(pa.array(rows)), self.root, self.source)
 
+    def settled(self) -> "Manifest":
+        """Itself: see `LargeManifest`."""
+        return self
+
     def save(self, path: Path, **metadata: str) -> None:
         """Write to `path` at once or not at all; `metadata` is kept beside the root in the file."""
         notes = {"version": FORMAT_VERSION, "root": str(self.root), **metadata}
-        table = self.table.replace_schema_metadata({_METADATA_KEY: json.dumps(notes).encode()})
+        table = self.table.replace_schema_metadata({METADATA_KEY: json.dumps(notes).encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             atomic_write(path, durable=True) as partial,
@@ -175,7 +214,7 @@ class Manifest:
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, object]], root: Path) -> "Manifest":
         """Build from dictionaries keyed by the column names of `SCHEMA`; those that came later may be missing."""
-        columns = {name: [row.get(name) if name in _LATER else row[name] for row in rows] for name in SCHEMA.names}
+        columns = {name: [row.get(name) if name in LATER else row[name] for row in rows] for name in SCHEMA.names}
         columns["path"] = [path_as_text(path) for path in columns["path"]]
         arrays = [pa.array(columns[f.name], type=pa.string() if f.type == _NAMES else f.type) for f in SCHEMA]
         arrays = [a.dictionary_encode() if f.type == _NAMES else a for a, f in zip(arrays, SCHEMA, strict=True)]
@@ -189,18 +228,18 @@ def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
         InputError: `path` is a Parquet file of something else, or lists nothing.
     """
     try:
-        notes = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        notes = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
         reason = "" if notes.get("version") == FORMAT_VERSION else "another tool or version wrote it"
         root = Path(notes.get("root", ""))
-        missing = [name for name in SCHEMA.names if name not in (*table.schema.names, *_LATER)]
+        missing = [name for name in SCHEMA.names if name not in (*table.schema.names, *LATER)]
         if missing:
             reason = f"columns missing: {', '.join(missing)}"
         else:
-            for name in _LATER:
+            for name in LATER:
                 if name not in table.schema.names:
                     table = table.append_column(name, pa.nulls(len(table)))
             table = table.select(SCHEMA.names).cast(SCHEMA)
-            empty = [name for name in SCHEMA.names if name not in _LATER and table.column(name).null_count]
+            empty = [name for name in SCHEMA.names if name not in LATER and table.column(name).null_count]
             reason = reason or (f"values missing in: {', '.join(empty)}" if empty else "")
     except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         reason = f"{error}"
@@ -209,6 +248,14 @@ def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
     if not table.num_rows:
         raise InputError(f"manifest '{path}' lists no video: index the data set again")
     return table, root
+
+
+def video_of(columns: Mapping[str, pa.Array], root: Path, row: int) -> Video:
+    """One row of a manifest's columns; those of `LATER` may be missing."""
+    values = {name: columns[name][row].as_py() for name in _VIDEO_COLUMNS if name in columns}
+    path = root / path_of_text(values.pop("path"))
+    keys = {name: tuple(values.pop(name)) for name in ("key_frames", "key_pts")}
+    return Video(path=path, **values, **keys)
 
 
 _VIDEO_COLUMNS = (

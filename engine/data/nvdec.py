@@ -24,6 +24,7 @@ What a manifest's row tells is in `NvdecRule`; what only the file tells, in `ref
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ class NvdecRule:
         Raises:
             InputError: a store that a manifest names is not there.
         """
-        kinds = [manifest.video(row) for manifest in manifests for row in manifest.kinds()[0].tolist()]
+        kinds = [video for manifest in manifests for video, _ in manifest.kind_counts()]
         kinds = [video for video in kinds if row_refusal(video) is None]  # which no still is
         stores = {split_stored_path(video.path)[0] for video in kinds if is_stored(video.path)}
         unordered = frozenset(index for index in sorted(stores) if StoreIndex(index).settings.b_frames)
@@ -152,6 +153,16 @@ def _coding_refusal(codec: str, records: Sequence[bytes]) -> str | None:
 def unfit_videos(manifest: Manifest) -> np.ndarray:
     """bool [V]: videos that `NvdecRule` turns away where these are all there are. Stills are none of them."""
     return np.array([reason is not None for reason in refusals(NvdecRule.of([manifest]), manifest)], bool)
+
+
+def refusal_counts(rule: Rule, manifests: Sequence[Manifest]) -> Counter[str]:
+    """Why a decoder with this rule is not given so many videos; none are counted that it is given, and no stills."""
+    found: Counter[str] = Counter()
+    for manifest in manifests:
+        for video, count in manifest.kind_counts():
+            reason = None if video.is_still else rule(video)
+            found.update({reason: count} if reason else {})
+    return found
 
 
 def refusals(rule: Rule, manifest: Manifest) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Which snippet is shown when: a pure function of (seed, epoch, position).
 
 All randomness of the data (order, start, crop, flip) is drawn here for a whole epoch at once, from a
-generator keyed by (seed, epoch). Ranks, workers and decoders only read it, so the snippets are the
-same whatever their number, and the state to resume from is two integers: epoch and position.
+generator keyed by (seed, epoch), or, where there are millions of videos, computed for each position (`plans.py`).
+Ranks, workers and decoders only read it, so the snippets are the same whatever their number, and the state to resume
+from is two integers: epoch and position.
 
 Epochs follow each other in one endless stream and a batch may straddle two of them: every batch is
 full (static shapes), every video appears exactly once per epoch, and nothing is dropped.
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.data.batch import CropMotion
+from engine.data.weights import RowWeights
 
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """The snippets of one epoch in order; arrays of length `len(plan)`.
+    """The snippets of one epoch in order, or of some of its positions; arrays of length `len(plan)`.
 
     video: int64, row of the data set. start: int64, first frame, counted from the row's first frame.
     crop_y, crop_x: float32 in [0, 1). flip: bool. motion: float32 [len, 6] in [0, 1), for stills: the fields
@@ -72,15 +74,14 @@ def plan_epoch(
     return EpochPlan(video, start, crop[0], crop[1], flips, motion)
 
 
-def epoch_length(weights: np.ndarray, clips_per_epoch: int | None = None) -> int:
-    """Snippets of an epoch of `plan_epoch`."""
-    total = sum(
-        _copies(weight, int(count)) for weight, count in zip(*np.unique(weights, return_counts=True), strict=True)
-    )
+def epoch_length(weights: RowWeights, clips_per_epoch: int | None = None) -> int:
+    """Snippets of an epoch, of whatever plan."""
+    total = sum(num_copies(weight, count) for weight, count in weights.counts())
     return min(total, clips_per_epoch or total)
 
 
-def _copies(weight: float, count: int) -> int:
+def num_copies(weight: float, count: int) -> int:
+    """How often the `count` videos of a weight come in an epoch, all together."""
     return max(1, round(weight * count))
 
 
@@ -89,7 +90,7 @@ def _repeated(generator: np.random.Generator, weights: np.ndarray) -> np.ndarray
     parts = []
     for weight in np.unique(weights):
         rows = np.flatnonzero(weights == weight)
-        whole, rest = divmod(_copies(weight, len(rows)), len(rows))
+        whole, rest = divmod(num_copies(weight, len(rows)), len(rows))
         parts += [rows] * whole
         if rest:
             parts.append(generator.permutation(rows)[:rest])

@@ -10,10 +10,22 @@ import numpy as np
 
 from engine.data.class_splits import published_split, split_classes
 from engine.data.config import DataConfig, SourceConfig
-from engine.data.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, LEFT_OUT, TRAINED, Footage, file_identities
-from engine.data.holding_out import draw_parts
-from engine.data.manifest import Manifest, concatenate
+from engine.data.footage import (
+    HELD_OUT_CLASS,
+    HELD_OUT_VIDEO,
+    LEFT_OUT,
+    TRAINED,
+    Footage,
+    file_identities,
+    rows_of_files,
+)
+from engine.data.holding_out import draw_large_parts, draw_parts
+from engine.data.joining import join
+from engine.data.keyed import SHARE_OF_VIDEOS
+from engine.data.large_manifest import LargeManifest, read_manifest
+from engine.data.manifest import Manifest
 from engine.data.trust import check_inside, check_limits
+from engine.data.weights import RowWeights
 from engine.errors import InputError
 
 
@@ -34,7 +46,7 @@ class TrainingData:
     """What trains, and what is held out of it.
 
     train: the videos trained on; `train.classes` is the order of the class vectors.
-    weights: float64 [V], how often each of its videos comes in an epoch.
+    weights: how often each of its videos comes in an epoch.
     held_out_videos: videos of those same classes. held_out_classes: all videos of training classes that are held out
     whole, to choose a checkpoint by zero-shot accuracy. None if there are none. Neither is ever the test.
     footage: all of these rows in the manifests' order, as the run is going to remember them.
@@ -44,7 +56,7 @@ class TrainingData:
     train: DataSet
     held_out_videos: DataSet | None
     held_out_classes: DataSet | None
-    weights: np.ndarray
+    weights: RowWeights
     footage: Footage
     changes: tuple[str, ...] = ()
 
@@ -57,22 +69,27 @@ def load_source(config: SourceConfig) -> DataSet:
             or videos over the limits.
     """
     path = Path(config.manifest)
-    manifest = Manifest.load(path, Path(config.root) if config.root else None)
-    check_limits(manifest, config)
-    if not config.allow_outside:
-        check_inside(manifest)
+    manifest = read_manifest(path, Path(config.root) if config.root else None)
+    if isinstance(manifest, LargeManifest):
+        manifest = manifest.limited(config)
+    else:
+        check_limits(manifest, config)
+        if not config.allow_outside:
+            check_inside(manifest)
     for column, wanted in (("split", config.splits), ("group", config.groups), ("class_name", config.classes)):
         if wanted:
-            manifest = manifest.select(np.isin(_checked(manifest, column, wanted, path), wanted))
+            _check_names(manifest, column, wanted, path)
+            manifest = manifest.select(manifest.is_one_of(column, wanted))
     if config.exclude_classes:
-        manifest = manifest.select(
-            ~np.isin(_checked(manifest, "class_name", config.exclude_classes, path), config.exclude_classes)
-        )
+        _check_names(manifest, "class_name", config.exclude_classes, path)
+        manifest = manifest.select(~manifest.is_one_of("class_name", config.exclude_classes))
     if config.part != "all":
         published = config.published_split is not None
         split, by = (published_split, config.published_split) if published else (split_classes, config.class_split)
         keep = split(manifest.classes, by)[config.part]
-        manifest = manifest.select(np.isin(manifest.class_index, [manifest.classes.index(name) for name in keep]))
+        manifest = manifest.select(manifest.is_one_of("class_name", keep))
+    if isinstance(manifest, LargeManifest) and len(manifest):
+        manifest = manifest.settled()
     if config.video_share < 1:
         manifest = manifest.select(draw_videos(manifest, config.video_share, config.video_seed))
     if len(manifest) == 0:
@@ -94,9 +111,8 @@ def load_tests(sources: Sequence[SourceConfig] | None) -> list[DataSet]:
     return datasets
 
 
-def _checked(manifest: Manifest, column: str, wanted: Sequence[str], path: Path) -> np.ndarray:
-    values = manifest.strings(column)
-    present = set(values)
+def _check_names(manifest: Manifest, column: str, wanted: Sequence[str], path: Path) -> None:
+    present = manifest.names(column)
     for name in wanted:
         if name not in present:
             if present == {""}:
@@ -106,7 +122,6 @@ def _checked(manifest: Manifest, column: str, wanted: Sequence[str], path: Path)
                 "near: " + _quoted(close) if close else "it has " + _quoted(others[:10]) + ", ..." * (len(others) > 10)
             )
             raise InputError(f"manifest '{path}' has no {column} '{name}'; {known}")
-    return values
 
 
 def _quoted(names: Sequence[str]) -> str:
@@ -117,8 +132,11 @@ def draw_videos(manifest: Manifest, share: float, seed: int) -> np.ndarray:
     """bool [V]: a random share of the videos of each class, rounded, at least one (the data set sizes of paper Fig. 4).
 
     The draw of a class is keyed by (seed, class name): whatever other classes there are, and for one seed the videos of a
-    smaller share are among those of a larger.
+    smaller share are among those of a larger. Of a large manifest each source of videos is drawn by itself, so the shares of
+    classes are near to it.
     """
+    if isinstance(manifest, LargeManifest):
+        return manifest.shares(seed, SHARE_OF_VIDEOS) < share
     kept = np.zeros(len(manifest), dtype=bool)
     for index, name in enumerate(manifest.classes):
         rows = np.flatnonzero(manifest.class_index == index)
@@ -172,18 +190,19 @@ def load_training(
         data.name if source.weight == 1 else f"{source.weight:g} x {data.name}"
         for data, source in zip(sets, config.train, strict=True)
     )
-    weights = np.concatenate(
-        [np.full(len(data.manifest), source.weight) for data, source in zip(sets, config.train, strict=True)]
+    weights = RowWeights.of_sets(
+        [(source.weight, len(data.manifest)) for data, source in zip(sets, config.train, strict=True)]
     )
-    manifest = sets[0].manifest if len(sets) == 1 else concatenate([data.manifest for data in sets])
+    manifest = sets[0].manifest if len(sets) == 1 else join([data.manifest for data in sets])
     if without:
-        names = np.array(manifest.classes, dtype=object)
-        keep = ~np.isin(names, list(without))[manifest.class_index]
-        manifest, weights = manifest.select(keep), weights[keep]
+        keep, count = ~manifest.is_one_of("class_name", without), len(manifest.classes)
+        manifest, weights = manifest.select(keep), weights.select(keep)
         if len(manifest) == 0:
             raise InputError(
-                f"no training class is left: all {len(names)} overlap with test classes (train.exclude_overlap)"
+                f"no training class is left: all {count} overlap with test classes (train.exclude_overlap)"
             )
+    if isinstance(manifest, LargeManifest):
+        return _large_training(config, name, manifest, weights, remembered)
     changes: tuple[str, ...] = ()
     if remembered is None:
         part = draw_parts(manifest, config.validation, join_copies=join_copies)
@@ -191,7 +210,7 @@ def load_training(
         rows = remembered.find(manifest)
         changes = _changes(config, len(rows), int((rows < 0).sum()), int(len(manifest) - (rows >= 0).sum()))
         part, rows = remembered.part[rows >= 0], rows[rows >= 0]
-        manifest, weights = manifest.select(rows), weights[rows]
+        manifest, weights = manifest.select(rows), weights.select(rows)
 
     def held_out(which: int, what: str) -> DataSet | None:
         return DataSet(f"{name} (held-out {what})", manifest.select(part == which)) if (part == which).any() else None
@@ -200,10 +219,41 @@ def load_training(
         train=DataSet(name, manifest.select(part == TRAINED)),
         held_out_videos=held_out(HELD_OUT_VIDEO, "videos"),
         held_out_classes=held_out(HELD_OUT_CLASS, "classes"),
-        weights=weights[part == TRAINED],
+        weights=weights.select(part == TRAINED),
         footage=Footage.of(manifest, part),
         changes=changes,
     )
+
+
+def _large_training(
+    config: DataConfig, name: str, manifest: LargeManifest, weights: RowWeights, remembered: Footage | None
+) -> TrainingData:
+    """As `load_training`. What is held out is drawn again: it is a function of the manifests and the config.
+
+    Raises:
+        InputError: the manifests are not those of the run.
+    """
+    footage = Footage.of_large([part.digest for part in manifest.parts])
+    validation = config.validation
+    if remembered is not None:
+        if any(remembered.difference(footage)):
+            raise InputError(
+                f"{', '.join(source.manifest for source in config.train)}: not what the run was trained on"
+            )
+        validation = dataclasses.replace(validation, num_classes=0)  # those that it held out are among the left out
+    if not validation.video_share and not validation.num_classes:
+        return TrainingData(DataSet(name, manifest), None, None, weights, footage)
+    part = draw_large_parts(manifest, validation)
+
+    def taken(which: int, what: str = "") -> DataSet | None:
+        chosen = manifest.select(part == which)
+        return DataSet(f"{name}{what}", chosen.settled()) if len(chosen) else None
+
+    train = taken(TRAINED)
+    if train is None:
+        raise InputError("data.validation holds out all training videos: hold out less")
+    videos, classes = taken(HELD_OUT_VIDEO, " (held-out videos)"), taken(HELD_OUT_CLASS, " (held-out classes)")
+    return TrainingData(train, videos, classes, weights.select(part == TRAINED), footage)
 
 
 def _changes(config: DataConfig, num_remembered: int, num_gone: int, num_new: int) -> tuple[str, ...]:
@@ -222,7 +272,7 @@ def load_trained(config: DataConfig, train_classes: Collection[str], remembered:
     Args:
         train_classes: of the run, as its checkpoint has them (without overlapping and held-out classes).
     """
-    sets = load_training_sets(config, undrawn=True)
+    sets = load_training_sets(config, undrawn=not remembered.is_large)
     others = {name for data in sets for name in data.classes} - set(train_classes)
     kept = remembered.only(TRAINED, HELD_OUT_VIDEO)
     is_seen = (kept.part == HELD_OUT_VIDEO) & np.isin(kept.files, kept.trained_files)
@@ -251,7 +301,7 @@ def load_held_out(config: DataConfig, train_classes: Collection[str], remembered
 def load_held_out_classes(config: DataConfig, train_classes: Collection[str], remembered: Footage) -> DataSet | None:
     """The videos of the training sets' classes that a run held out whole, as far as they are still there; None if none."""
     kept = remembered.only(HELD_OUT_CLASS)
-    if not len(kept.rows):
+    if not len(kept.part):
         return None
     sets = load_training_sets(config, undrawn=True)
     if not {name for data in sets for name in data.classes} - set(train_classes):
@@ -261,9 +311,12 @@ def load_held_out_classes(config: DataConfig, train_classes: Collection[str], re
 
 def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
     """A warning for each set with videos that are trained on too: the same contents, whatever they are called."""
-    notes, trained = [], {identity: row for row, identity in enumerate(file_identities(train.manifest).tolist())}
-    for other in others:
-        files = file_identities(other.manifest).tolist()
+    others = [other for other in others if not other.manifest.is_large]
+    contents = [file_identities(other.manifest) for other in others]
+    rows = rows_of_files(train.manifest, np.concatenate([*contents, np.zeros(0, np.int64)]))
+    known = file_identities(train.manifest.select(rows).settled()).tolist() if len(rows) else []
+    notes, trained = [], dict(zip(known, rows.tolist(), strict=True))
+    for other, files in zip(others, (each.tolist() for each in contents), strict=True):
         found = [(row, trained[identity]) for row, identity in enumerate(files) if identity in trained]
         if found:
             shown = "; ".join(f"{_path(other, row)} = {_path(train, same)}" for row, same in found[:3])
@@ -276,10 +329,10 @@ def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
 
 
 def _path(data: DataSet, row: int) -> str:
-    return data.manifest.paths[row]
+    return data.manifest.path(row)
 
 
 def class_lookup(manifest: Manifest, classes: Iterable[str]) -> np.ndarray:
-    """int64 [V]: each video's class as an index into `classes` (all must be there)."""
+    """int64 [C]: each class of a manifest as an index into `classes` (all must be there)."""
     indices = {name: index for index, name in enumerate(classes)}
-    return np.array([indices[name] for name in manifest.classes], dtype=np.int64)[manifest.class_index]
+    return np.array([indices[name] for name in manifest.classes], dtype=np.int64)

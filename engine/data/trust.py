@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from engine.data.batch import Video
 from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
 from engine.errors import InputError
@@ -34,6 +35,32 @@ def check_limits(manifest: Manifest, config: SourceConfig) -> None:
             )
 
 
+def check_row(video: Video, seconds: float, source: Path, root: Path, config: SourceConfig) -> None:
+    """Refuse one row of a manifest that is too large to be gone over as a whole; as `check_limits` and `check_inside`.
+
+    Args:
+        seconds: how long its file is. source, root: of the manifest.
+    """
+    for key, value, limit in (
+        ("max_pixels", video.width * video.height, config.max_pixels),
+        ("max_hours", seconds / 3600, config.max_hours),
+    ):
+        if value > limit:
+            raise InputError(
+                f"manifest '{source}': '{video.path}' with {value:.6g} is over {key} = {limit:g}: "
+                f"index again without, or raise {key} of the source"
+            )
+    if config.allow_outside:
+        return
+    path = str(video.path)
+    if not video.path.is_relative_to(root):
+        _refuse(source, root, path, "it is absolute")
+    if ".." in video.path.parts[len(root.parts) :]:
+        _refuse(source, root, path, "it goes up by ..")
+    if not _is_under(video.path, os.path.realpath(root)):
+        _refuse(source, root, path, "a symbolic link leads out")
+
+
 def check_inside(manifest: Manifest) -> None:
     """Refuse a manifest with a path that leaves its root: absolute, by `..`, or by a symbolic link.
 
@@ -45,17 +72,19 @@ def check_inside(manifest: Manifest) -> None:
     folders: dict[str, list[str]] = defaultdict(list)
     for path in manifest.paths:
         if path.startswith("/") or (".." in path and ".." in PurePath(path).parts):
-            _refuse(manifest, path, "it is absolute" if path.startswith("/") else "it goes up by ..")
+            _refuse(
+                manifest.source, manifest.root, path, "it is absolute" if path.startswith("/") else "it goes up by .."
+            )
         folder, _, name = path.rpartition("/")
         folders[folder].append(name)
     root = os.path.realpath(manifest.root)
     for folder, names in folders.items():
         directory = Path(root, folder)
         if not _is_under(directory, root):
-            _refuse(manifest, str(PurePath(folder, names[0])), "a symbolic link leads out")
+            _refuse(manifest.source, manifest.root, str(PurePath(folder, names[0])), "a symbolic link leads out")
         for name in _links(directory).intersection(names):
             if not _is_under(directory / name, root):
-                _refuse(manifest, str(PurePath(folder, name)), "a symbolic link leads out")
+                _refuse(manifest.source, manifest.root, str(PurePath(folder, name)), "a symbolic link leads out")
 
 
 def _links(folder: Path) -> set[str]:
@@ -71,12 +100,12 @@ def _is_under(path: Path, root: str) -> bool:
     return real == root or os.path.commonpath([real, root]) == root
 
 
-def _refuse(manifest: Manifest, path: str, why: str) -> None:
+def _refuse(source: Path | None, root: Path, path: str, why: str) -> None:
     raise InputError(
-        f"manifest '{manifest.source}' names '{path}', which leaves its root '{manifest.root}' ({why}): "
+        f"manifest '{source}' names '{path}', which leaves its root '{root}' ({why}): "
         "if you trust the manifest, set allow_outside: true in its source"
     )
 
 
 def _path(manifest: Manifest, row: int) -> str:
-    return manifest.paths[row]
+    return manifest.path(row)

@@ -1,14 +1,11 @@
 """Runs cells as processes of their own, several at a time, each once.
 
 Nothing is kept but the run folders: a runner that is killed is started again with the same command, finished cells are
-not run again, begun ones go on from their checkpoint. A running cell holds a lock on its folder, which outlives a killed
-runner: another runner waits for that cell and takes its result.
+not run again, begun ones go on from their checkpoint. A running cell holds a lock on its folder: where it outlives a killed
+runner, the next one waits for it and takes its result.
 """
 
 import dataclasses
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,17 +14,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from engine.cluster.programs import Program, Programs
 from engine.config import save_config
 from engine.experiments.cells import Cell, is_finished
 from engine.experiments.results import Point, results_path
-from engine.locks import try_lock
-from engine.machine import usable_cores
 
 _POLL_S = 0.2
 _LOG_LINES = 8  # of a failed cell's log
 JobKey = tuple[str, int | None]  # digest of a cell, number of snippets where it is not the config's
-_ROOT = Path(__file__).resolve().parents[2]
-TRAIN, EVALUATE = _ROOT / "engine" / "train.py", _ROOT / "tools" / "evaluate.py"
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN, EVALUATE = ROOT / "engine" / "train.py", ROOT / "tools" / "evaluate.py"
 
 
 @dataclass(eq=False)
@@ -48,12 +44,11 @@ class Job:
 @dataclass(eq=False)
 class _Running:
     job: Job
-    process: subprocess.Popen[bytes]
-    slot: int
+    program: Program
     started: float
 
 
-def plan_jobs(points: Sequence[Point], out: Path, workers: int) -> dict[JobKey, Job]:
+def plan_jobs(points: Sequence[Point], out: Path, programs: Programs) -> dict[JobKey, Job]:
     """The jobs behind some points, each once, what is needed before what needs it."""
     jobs: dict[JobKey, Job] = {}
 
@@ -65,7 +60,7 @@ def plan_jobs(points: Sequence[Point], out: Path, workers: int) -> dict[JobKey, 
             config = folder / "cell.yaml"
             jobs[key] = Job(
                 cell.name, folder, [sys.executable, str(TRAIN), str(config)],
-                lambda: is_finished(cell, folder), lambda: _write_config(cell, folder, out, workers), needs,
+                lambda: is_finished(cell, folder), lambda: _write_config(cell, folder, out, programs), needs,
             )  # fmt: skip
         return jobs[key]
 
@@ -88,35 +83,24 @@ def point_key(point: Point) -> JobKey:
     return (point.cell.digest, point.snippets)
 
 
-def _write_config(cell: Cell, folder: Path, out: Path, workers: int) -> None:
+def _write_config(cell: Cell, folder: Path, out: Path, programs: Programs) -> None:
     config = cell.located(out)
-    threads = max(1, usable_cores() // workers)
-    data = dataclasses.replace(config.data, decode_threads=threads)
-    run = config.run if gpus() else dataclasses.replace(config.run, cpu_threads=threads)
+    data = dataclasses.replace(config.data, decode_threads=programs.cpus)
+    run = config.run if programs.has_gpus else dataclasses.replace(config.run, cpu_threads=programs.cpus)
     config = dataclasses.replace(config, run=run, data=data)
     save_config(config, folder / "cell.yaml")
 
 
-def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    return visible.split(",")[:count] if visible else [str(index) for index in range(count)]
-
-
 class Runner:
-    """Runs jobs on a number of workers; on a machine with GPUs worker i has GPU i (modulo their number).
+    """Runs jobs, as many at a time as there are slots.
 
     Failed jobs are named with the end of their log, those that need them are left out, the others go on.
     """
 
-    def __init__(self, jobs: Sequence[Job], workers: int, say: Callable[[str], None]) -> None:
+    def __init__(self, jobs: Sequence[Job], programs: Programs, say: Callable[[str], None]) -> None:
         self.failed: list[Job] = []
-        self._workers = workers
+        self._programs = programs
         self._say = say
-        self._gpus = gpus()
         self._waiting = [job for job in jobs if not job.is_done()]
         self._running: list[_Running] = []
         self._told: list[Job] = []
@@ -134,9 +118,9 @@ class Runner:
                 time.sleep(_POLL_S)
         finally:
             for running in self._running:
-                running.process.send_signal(signal.SIGTERM)
+                running.program.terminate()
             for running in self._running:
-                running.process.wait()
+                running.program.wait()
 
     def _consider(self, job: Job) -> None:
         """Start a job if it can be started now."""
@@ -144,39 +128,26 @@ class Runner:
             self._fail(job, f"{job.name} is left out: what it needs failed")
             return
         unfinished = [*self._waiting, *(running.job for running in self._running)]
-        if len(self._running) >= self._workers or any(need in unfinished for need in job.needs):
+        if len(self._running) >= self._programs.slots or any(need in unfinished for need in job.needs):
             return
-        lock = _lock(job.folder)
-        if lock is None:  # another runner's, or one that was killed left it running
-            if job not in self._told:
-                self._told.append(job)
-                self._say(f"{job.name}: another process is at work on it; waiting for its end")
-            return
-        try:
+        if job in self._told and job.is_done():
             self._waiting.remove(job)
-            if job.is_done():
-                self._tell(f"{job.name}: finished by another process")
-            else:
-                self._start(job, lock)
-        finally:
-            os.close(lock)  # the process has its own
-
-    def _start(self, job: Job, lock: int) -> None:
-        job.prepare()
-        slot = min(set(range(self._workers)) - {running.slot for running in self._running})
-        environment = dict(os.environ)
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
-        with _log(job).open("ab") as log:
-            process = subprocess.Popen(
-                job.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env=environment, pass_fds=[lock], start_new_session=True,
-            )  # fmt: skip
-        self._running.append(_Running(job, process, slot, time.monotonic()))
+            self._tell(f"{job.name}: finished by another process")
+            return
+        if job not in self._told:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            job.prepare()
+        program = self._programs.start(job.command, _log(job), job.folder / "lock")
+        if program is not None:
+            self._waiting.remove(job)
+            self._running.append(_Running(job, program, time.monotonic()))
+        elif job not in self._told:  # of a runner that was killed
+            self._told.append(job)
+            self._say(f"{job.name}: another process is at work on it; waiting for its end")
 
     def _collect(self) -> None:
         for running in list(self._running):
-            status = running.process.poll()
+            status = running.program.poll()
             if status is None:
                 continue
             self._running.remove(running)
@@ -203,13 +174,3 @@ class Runner:
 
 def _log(job: Job) -> Path:
     return job.folder / "cell.log"
-
-
-def _lock(folder: Path) -> int | None:
-    """An open file that holds the folder's lock, inherited by the process that works there; None if it is taken."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
-    if not try_lock(handle):
-        os.close(handle)
-        return None
-    return handle

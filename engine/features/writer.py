@@ -86,6 +86,17 @@ class Spool:
         self.spans.write(spans.tobytes())
         self.num_windows += len(features)
 
+    def read(self, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """All windows so far: features [n, width], spans float64 [n, 2]."""
+        contents = []
+        for file in (self.features, self.spans):
+            file.seek(0)
+            contents.append(file.read())
+        return (
+            np.frombuffer(contents[0], self._dtype).reshape(-1, width),
+            np.frombuffer(contents[1]).reshape(-1, 2),
+        )
+
     def close(self) -> None:
         self.features.close()
         self.spans.close()

@@ -11,6 +11,7 @@ from engine.data.batch import VideoDecoder
 from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
+from engine.data.weights import RowWeights
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,25 @@ class Decoding:
     def training_clips(
         self,
         manifest: Manifest,
-        class_index: np.ndarray,
-        weights: np.ndarray | None,
+        labels: np.ndarray,
+        weights: RowWeights | None,
         part: tuple[int, int],
         position: tuple[int, int],
+        plan: int,
     ) -> ClipLoader:
         """The endless batches of one rank.
 
         Args:
-            class_index, weights: of each row of the manifest, as `ClipLoader` takes them.
+            labels, weights: as `ClipLoader` takes them.
             part: rank and world size.
             position: epoch, and place in it, of the first batch.
+            plan: the version of the stream, see `engine/data/plans.py`.
         """
         config, (rank, world_size), (epoch, first) = self.config, part, position
-        stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip)
+        stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip, plan)
         return ClipLoader(
             manifest,
-            class_index,
+            labels,
             self.open(stream.batch_size // world_size),
             config.clip,
             stream,

@@ -51,12 +51,14 @@ class Task(ABC):
     fields: of a checkpoint, that this task cannot do without (it adds them in `state`).
     output: what the model's output is, where weights with another length of it are refused.
     notes: what to tell the user when logging starts.
+    plan: the version of what `batches` streams, which a checkpoint keeps (`engine/data/plans.py`).
     """
 
     sections: tuple[str, ...] = ("model", "clip")
     fields: tuple[str, ...] = ()
     output: str = "outputs"
     notes: Sequence[str] = ()
+    plan: int = 1
 
     def __init__(self, config: Config, ranks: Ranks, precision: Precision) -> None:
         self.config, self.ranks, self.precision = config, ranks, precision

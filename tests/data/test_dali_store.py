@@ -204,7 +204,7 @@ def test_training_batches_from_a_store_are_the_same_after_a_resume_and_replace_w
 
     def load(steps, **position):
         decoder = dali.DaliDecoder(CLIP, CPU, 1, 4)
-        loader = ClipLoader(both, both.class_index, decoder, CLIP, stream, data, **position)
+        loader = ClipLoader(both, np.arange(len(both.classes)), decoder, CLIP, stream, data, **position)
         batches = [next(loader) for _ in range(steps)]
         loader.close()
         return batches

@@ -1,5 +1,6 @@
 """The loader: full batches, the same snippets over any ranks and resumes, bad samples replaced and counted."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from engine.data.batch import ClipFormat, DecodedClips, VideoDecoder
 from engine.data.config import DataConfig
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
+from engine.data.plans import PLANS
 from engine.errors import InputError
 from tests.rows import row
 
@@ -38,14 +40,23 @@ class NumberDecoder(VideoDecoder):
         self.closed = True
 
 
+@pytest.fixture(autouse=True, params=PLANS)
+def plan(request, monkeypatch):
+    """All holds for both plans: what `load` takes."""
+    monkeypatch.setattr(sys.modules[__name__], "PLAN", request.param)
+
+
+PLAN = 1
+
+
 def load(num_steps, *, batch_size=4, rank=0, world_size=1, bad=(), epoch=0, position=0, **data):
     manifest = Manifest.from_rows([row(f"{i}.mp4", f"c{i % 3}", num_frames=10 + i) for i in range(10)], Path("/v"))
     loader = ClipLoader(
         manifest,
-        manifest.class_index,
+        np.arange(3),
         NumberDecoder(bad),
         CLIP,
-        StreamPlan(0, batch_size, rank, world_size, flip=True),
+        StreamPlan(0, batch_size, rank, world_size, flip=True, plan=PLAN),
         DataConfig(**data),
         epoch=epoch,
         position=position,

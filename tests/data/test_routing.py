@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,7 +117,7 @@ def test_what_dali_fails_goes_to_pyav_before_it_is_replaced_and_is_not_tried_aga
 def test_training_sees_the_same_snippets_whoever_decodes_them(dali, manifest):
     def load(decoder):
         stream, data = StreamPlan(3, 4, 0, 1, True), DataConfig(max_bad_share=0.0)
-        loader = ClipLoader(manifest, manifest.class_index, decoder, CLIP, stream, data)
+        loader = ClipLoader(manifest, np.arange(len(manifest.classes)), decoder, CLIP, stream, data)
         batches = [next(loader) for _ in range(5)]
         loader.close()
         return batches

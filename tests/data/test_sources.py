@@ -107,7 +107,7 @@ def test_training_data_are_disjoint(path):
 
 def test_class_lookup_maps_by_name():
     manifest = Manifest.from_rows([row("1", "b"), row("2", "c")], Path("/v"))
-    assert class_lookup(manifest, ("c", "a", "b")).tolist() == [2, 0]
+    assert class_lookup(manifest, ("c", "a", "b"))[manifest.classes_of(np.array([1, 0, 1]))].tolist() == [0, 2, 0]
 
 
 def test_two_test_sets_of_one_name_are_refused(path):
@@ -129,8 +129,8 @@ def test_weights_of_several_sets_follow_their_videos(path, tmp_path):
     )
     assert data.train.name == "2 x ten + 0.5 x stills"
     assert len(data.weights) == len(data.train.manifest)
-    assert np.array_equal(data.weights == 0.5, data.train.manifest.is_still)
-    assert set(data.weights) <= {2.0, 0.5}
+    assert np.array_equal(data.weights.each() == 0.5, data.train.manifest.is_still)
+    assert set(data.weights.each()) <= {2.0, 0.5}
     assert not {"class a", "class b"} & {
         *data.train.classes,
         *data.held_out_classes.classes,

@@ -19,6 +19,7 @@ from engine.data.manifest import Manifest, concatenate
 from engine.data.nvdec import unfit_videos
 from engine.data.pyav.probe import ProbeError
 from engine.data.stills import StillDecoder, probe_still
+from engine.data.weights import RowWeights
 from engine.errors import InputError
 from tests.encoded import fade, manifest_of, write_colors
 
@@ -177,11 +178,11 @@ def mixed(tmp_path) -> Manifest:
 
 
 def load(manifest: Manifest, steps: int, **position: int) -> list:
-    labels = manifest.class_index
+    labels = np.arange(len(manifest.classes))
     stream = StreamPlan(
         seed=3, batch_size=4, rank=position.pop("rank", 0), world_size=position.pop("world", 1), flip=True
     )
-    weights = np.where(manifest.is_still, 0.8, 2.0)
+    weights = RowWeights.of_rows(np.where(manifest.is_still, 0.8, 2.0))
     decoder = build_decoder("pyav", CLIP, CPU, 2, 4)
     loader = ClipLoader(
         manifest, labels, decoder, CLIP, stream, DataConfig(max_bad_share=0.5), weights=weights, **position

@@ -140,7 +140,9 @@ def test_training_sees_the_same_snippets_from_the_store_as_from_the_raw_files(st
     clip, batches = ClipFormat(num_frames=4, short_side=64, crop=56), []
     for manifest in (raw, Manifest.load(store / "manifest.parquet")):
         decoder = PyAVDecoder(clip, CPU, 2)
-        loader = ClipLoader(manifest, manifest.class_index, decoder, clip, StreamPlan(0, 8, 0, 1, True), DataConfig())
+        loader = ClipLoader(
+            manifest, np.arange(len(manifest.classes)), decoder, clip, StreamPlan(0, 8, 0, 1, True), DataConfig()
+        )
         batches.append([next(loader) for _ in range(4)])
         loader.close()
     for ours, theirs in zip(*batches, strict=True):

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from engine.experiments import runner as runner_module
+from engine.cluster import programs
+from engine.cluster.programs import LocalPrograms
 from engine.experiments.runner import Job, Runner
 
 
@@ -27,11 +28,11 @@ def test_needs_come_first_and_what_is_done_is_not_run_again(tmp_path):
     first = job(tmp_path / "first", f"time.sleep(0.3); {DONE}")
     second = job(tmp_path / "second", DONE, [first])
     said: list[str] = []
-    Runner([second, first], 2, said.append).run()
+    Runner([second, first], LocalPrograms(2), said.append).run()
     assert float((tmp_path / "first" / "done").read_text()) < float((tmp_path / "second" / "done").read_text())
     assert len(said) == 2 and said[-1].startswith("[2/2] second: ") and said[-1].endswith("about 00:00 left")
     said.clear()
-    Runner([second, first], 2, said.append).run()
+    Runner([second, first], LocalPrograms(2), said.append).run()
     assert said == ["2 of 2 cells are finished already"]
     assert len((tmp_path / "first" / "done").read_text().split()) == 1
 
@@ -39,17 +40,17 @@ def test_needs_come_first_and_what_is_done_is_not_run_again(tmp_path):
 def test_workers_are_the_most_at_a_time(tmp_path):
     body = "t = time.time(); time.sleep(0.4); open('done', 'w').write(f'{t} {time.time()}')"
     jobs = [job(tmp_path / f"job{number}", body) for number in range(4)]
-    Runner(jobs, 2, lambda text: None).run()
+    Runner(jobs, LocalPrograms(2), lambda text: None).run()
     spans = [tuple(map(float, (j.folder / "done").read_text().split())) for j in jobs]
     overlaps = [sum(start <= moment < end for start, end in spans) for moment, _ in spans]
     assert max(overlaps) == 2
 
 
 def test_every_worker_has_a_gpu_to_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner_module, "gpus", lambda: ["2", "5"])
+    monkeypatch.setattr(programs, "gpus", lambda: ["2", "5"])
     body = "time.sleep(0.4); open('done', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
     jobs = [job(tmp_path / f"job{number}", body) for number in range(2)]
-    Runner(jobs, 2, lambda text: None).run()
+    Runner(jobs, LocalPrograms(2), lambda text: None).run()
     assert {(j.folder / "done").read_text() for j in jobs} == {"2", "5"}
 
 
@@ -59,7 +60,7 @@ def test_a_failed_job_is_named_with_its_log_and_the_others_go_on(tmp_path):
     silent = job(tmp_path / "silent", "pass")  # status 0, but no result
     good = job(tmp_path / "good", DONE)
     said: list[str] = []
-    runner = Runner([bad, lost, silent, good], 1, said.append)
+    runner = Runner([bad, lost, silent, good], LocalPrograms(1), said.append)
     runner.run()
     assert {failed.name for failed in runner.failed} == {"bad", "lost", "silent"}
     assert good.is_done() and not lost.is_done()
@@ -84,7 +85,7 @@ def test_a_job_that_another_process_has_in_hand_is_waited_for(tmp_path):
             pass_fds=[lock.fileno()],
         )
     said: list[str] = []
-    Runner([mine], 1, said.append).run()
+    Runner([mine], LocalPrograms(1), said.append).run()
     orphan.wait()
     assert (folder / "done").read_text() == "0 "  # the orphan's; ours was not run
     assert "another process is at work on it" in said[0]
@@ -101,9 +102,8 @@ def test_an_interrupt_stops_the_running_jobs(tmp_path):
     def say(text: str) -> None:
         raise Stop
 
-    runner = Runner(
-        [slow, job(tmp_path / "quick", f"\nwhile not os.path.exists('../slow/up'): time.sleep(0.01)\n{DONE}")], 2, say
-    )
+    quick = job(tmp_path / "quick", f"\nwhile not os.path.exists('../slow/up'): time.sleep(0.01)\n{DONE}")
+    runner = Runner([slow, quick], LocalPrograms(2), say)
     started = time.monotonic()
     with contextlib.suppress(Stop):
         runner.run()

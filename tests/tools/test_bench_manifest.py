@@ -28,7 +28,7 @@ def test_the_synthetic_manifest_is_a_manifest(tmp_path):
 
 def test_results_are_printed_and_recorded(tmp_path, capsys):
     with recording_into(tmp_path):
-        bench.run(Namespace(rows=2000, repeats=2, ranks=8, no_record=False))
+        bench.run(Namespace(rows=2000, repeats=2, ranks=8, distinct=1, no_record=False))
     recorded = json.loads((tmp_path / "manifest.jsonl").read_text())
     text = capsys.readouterr().out
     assert "2,000 rows" in text
@@ -39,7 +39,7 @@ def test_results_are_printed_and_recorded(tmp_path, capsys):
     assert recorded["results"]["load_s"]["p50"] < 1
     assert recorded["results"]["peak_mb"]["p50"] >= recorded["results"]["resident_mb"]["p50"]
     with pytest.raises(InputError, match="--rows is 0"):
-        bench.run(Namespace(rows=0, repeats=1, ranks=8, no_record=True))
+        bench.run(Namespace(rows=0, repeats=1, ranks=8, distinct=1, no_record=True))
 
 
 def test_the_program_wants_one_benchmark_or_a_suite(monkeypatch, capsys):

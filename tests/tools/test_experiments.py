@@ -6,9 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
 from engine.records import recording_into
 from tests import jobs
+from tests.forked import Forked, ForkedCell
 from tests.small_run import ROOT, call_tool
 
 
@@ -42,6 +43,13 @@ def place(tmp_path_factory) -> Path:
     return here
 
 
+@pytest.fixture(autouse=True)
+def forked_cells(monkeypatch):
+    """Cells that are started in this process; the tool that is killed starts them as a user's does."""
+    streams = {"STDOUT": subprocess.STDOUT, "DEVNULL": subprocess.DEVNULL}
+    monkeypatch.setattr("engine.cluster.programs.subprocess", Mock(Popen=ForkedCell, **streams))
+
+
 def words(place: Path, name: str = "fig6") -> list[str]:
     return [name, "--config", str(place / "config.yaml"), "--images", str(place / "photos" / "manifest.parquet"),
             "--out", str(place / "out"), "--splits", "3", "--shares", "1", "--workers", "2"]  # fmt: skip
@@ -59,8 +67,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_killed_it_goes_on_and_finished_cells_are_shared(place, monkeypatch, capsys):
     """kill -9 of the tool and of its training; the same command then resumes that cell and runs the rest once."""
-    tool = subprocess.Popen([sys.executable, str(ROOT / "tools" / "experiments.py"), *words(place)],
-                            env=jobs.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    tool = Forked(ROOT / "tools" / "experiments.py", *words(place), variables=jobs.environment(), merged=True)
     while not list((place / "out" / "cells").glob("e2e-*")) and tool.poll() is None:
         time.sleep(0.02)
     began = folder(place, "e2e")

@@ -1,7 +1,8 @@
 """A manifest as large as Kinetics-700: how long it takes to load, how much memory, how long an epoch's plan.
 
 The manifest is synthetic (paths, classes, frame counts and key frames distributed like those of Kinetics):
-the data set itself is not needed. Each repetition is a fresh process: what a training rank sees.
+the data set itself is not needed. Each repetition is a fresh process: what a training rank sees. Millions of rows are measured as
+a large manifest (`many_rows.py`).
 """
 
 import argparse
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from engine.data.manifest import SCHEMA, Manifest
+from engine.data.joining import PART_ROWS
+from engine.data.manifest import MANY_ROWS, SCHEMA, Manifest
 from engine.data.sampler import plan_epoch
 from engine.errors import InputError
 from engine.machine import resident_bytes
@@ -38,9 +40,14 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: an option out of range.
     """
-    for name in ("rows", "repeats", "ranks"):
+    for name in ("rows", "repeats", "ranks", "distinct"):
         if getattr(arguments, name) < 1:
             raise InputError(f"--{name} is {getattr(arguments, name)}: it must be at least 1")
+    if arguments.rows >= MANY_ROWS:
+        from bench import many_rows  # not where this file is itself a fresh process
+
+        many_rows.run(arguments, synthetic_manifest(min(arguments.rows, PART_ROWS)))
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.parquet"
         synthetic_manifest(arguments.rows).save(path)

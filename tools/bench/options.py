@@ -82,6 +82,13 @@ def _material(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int
 def manifest(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py manifest`."""
     parser.add_argument("--rows", type=int, default=KINETICS_700, help="videos in the manifest (default: Kinetics-700)")
+    parser.add_argument(
+        "--distinct", type=int, default=16, metavar="N",
+        help="of 2,000,000 rows and more: files of a million rows that are written; the others are links to them (default: 16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", type=Path, help="where such a manifest is written meanwhile (default: the system's)"
+    )
     parser.add_argument("--repeats", type=int, default=7, help="fresh processes (default: 7)")
     parser.add_argument("--ranks", type=int, default=8, help="ranks the epoch is shared over (default: 8)")
     parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")

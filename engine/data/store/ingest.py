@@ -17,9 +17,10 @@ import av
 import numpy as np
 import pyarrow as pa
 
+from engine.cluster.pool import LocalPool, Pool
 from engine.data.journal import Failure, FileState
 from engine.data.manifest import SCHEMA, Manifest, path_as_text
-from engine.data.process_pool import Lost, run_isolated
+from engine.data.process_pool import Lost
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_taken, normalise_file
 from engine.data.pyav.probe import REASONS
@@ -72,16 +73,21 @@ class IngestReport:
     files: list[dict[str, str]]
 
 
-def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSettings) -> IngestReport:
+def ingest(
+    source: Manifest, folder: Path, settings: StoreSettings, work: WorkSettings, pool: Pool | None = None
+) -> IngestReport:
     """Bring all videos of a manifest into the store in `folder`, and write its index, manifest and report.
 
     What was finished before a kill, or in an earlier run, is kept; index and manifest appear complete or not
     at all, and say the same whatever the number of workers and however often the run was interrupted.
 
+    Args:
+        pool: where files are normalised; default: by `work.num_workers` processes of this machine.
+
     Raises:
         InputError: no video can be used, the source is a store itself or lists frames, or `folder` cannot be used.
     """
-    videos = _source_videos(source)
+    pool, videos = pool or LocalPool(work.num_workers), _source_videos(source)
     if settings.fps and not all(video.timed_frames for video in videos.values()):
         raise InputError(
             f"'{source.source}' does not say when the frames of its videos are shown (it was made before that was noted), which "
@@ -91,9 +97,9 @@ def ingest(source: Manifest, folder: Path, settings: StoreSettings, work: WorkSe
         raise InputError(f"FFmpeg gives out no motion vectors of {settings.codec}: leave --motion out, or --codec")
     with StoreWriter(folder, settings, work.shard_bytes) as writer:
         work = replace(work, motion=work.motion or any(_has_motion(record) for record in writer.records.values()))
-        records = _normalise_all(videos, source, writer, work)
+        records = _normalise_all(videos, source, writer, work, pool)
         if work.motion:
-            _add_motion(records, writer, work)
+            _add_motion(records, writer, work, pool)
         stored = [path for path, record in records.items() if isinstance(record.made, StoredVideo)]
         if not stored:
             failed = _summarise(records, settings, 0)
@@ -130,7 +136,7 @@ def _source_videos(source: Manifest) -> dict[str, SourceVideo]:
 
 
 def _normalise_all(
-    videos: Mapping[str, SourceVideo], source: Manifest, writer: StoreWriter, work: WorkSettings
+    videos: Mapping[str, SourceVideo], source: Manifest, writer: StoreWriter, work: WorkSettings, pool: Pool
 ) -> dict[str, StoreRecord]:
     """Path -> what is in the store of it, for all files in their order; what is not there yet is normalised."""
     states = {path: FileState.of(source.root / path) for path in videos}
@@ -148,7 +154,7 @@ def _normalise_all(
         time_limit_s=work.time_limit_s,
         motion=work.motion,
     )
-    outcomes = run_isolated(task, pending, work.num_workers, work.time_limit_s + _KILL_MARGIN_S)
+    outcomes = pool.run(task, pending, work.time_limit_s + _KILL_MARGIN_S)
     num_bad = 0
     num_frames = sum(video.num_frames for video in pending)
     with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
@@ -168,7 +174,7 @@ def _has_motion(record: StoreRecord) -> bool:
     return isinstance(record.made, StoredVideo) and record.made.has_motion
 
 
-def _add_motion(records: dict[str, StoreRecord], writer: StoreWriter, work: WorkSettings) -> None:
+def _add_motion(records: dict[str, StoreRecord], writer: StoreWriter, work: WorkSettings, pool: Pool) -> None:
     """Read the motion of videos that were stored without off what is stored of them."""
     pending = {path: record.made for path, record in records.items() if isinstance(record.made, StoredVideo)}
     pending = {path: video for path, video in pending.items() if not video.has_motion}
@@ -176,7 +182,7 @@ def _add_motion(records: dict[str, StoreRecord], writer: StoreWriter, work: Work
         return
     say(f"motion is added to {len(pending)} stored videos")
     task = partial(_stored_motion, folder=writer.folder, settings=writer.settings, time_limit_s=work.time_limit_s)
-    outcomes = run_isolated(task, list(pending.items()), work.num_workers, work.time_limit_s + _KILL_MARGIN_S)
+    outcomes = pool.run(task, list(pending.items()), work.time_limit_s + _KILL_MARGIN_S)
     num_frames = sum(video.num_frames for video in pending.values())
     with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
         for (path, video), motion in outcomes:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from engine.config import Config
 from engine.data.footage import Footage
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
+from engine.data.weights import RowWeights
 from engine.tasks.decoding import Decoding, choose_decoding
 
 
@@ -15,12 +15,12 @@ from engine.tasks.decoding import Decoding, choose_decoding
 class MaskedData:
     """What is trained on, and what is held out of it.
 
-    weights: float64 [V], how often each video comes in an epoch. held_out: None if nothing is.
+    weights: how often each video comes in an epoch. held_out: None if nothing is.
     footage: the training data row by row, as checkpoints remember them. notes: lines for the log.
     """
 
     train: DataSet
-    weights: np.ndarray
+    weights: RowWeights
     held_out: DataSet | None
     decoding: Decoding
     footage: Footage

@@ -12,6 +12,7 @@ from torch import nn
 
 from engine.config import Config
 from engine.data.footage import REARRANGED, Footage
+from engine.data.plans import plan_version
 from engine.data.sampler import epoch_length
 from engine.distributed import Ranks, mean_over_ranks
 from engine.errors import InputError
@@ -55,6 +56,7 @@ class Masked(Task):
         options = config.masked
         masker = Masker(options.mask, options.ratio, token_grid(config.clip, config.model.backbone))
         self.filling = Filling(masker, Normalisation(), precision, config.train.channels_last)
+        self.plan = plan_version(config.data.plan, len(data.train.manifest))
         self.prior_classes: tuple[str, ...] = ()  # of the weights it starts from, and the contents of their videos
         self.files_before = np.zeros(0, np.int64)
         self._patches = empty_sums(ranks.device)  # of the steps since the last `beside_loss`
@@ -97,8 +99,10 @@ class Masked(Task):
 
     def batches(self, run: Run, part: tuple[int, int] | None = None) -> TokenBatches[MaskedBatch]:
         data, part = self.data, part or (self.ranks.rank, self.ranks.world_size)
-        no_class = np.zeros(len(data.train.manifest), np.int64)
-        loader = data.decoding.training_clips(data.train.manifest, no_class, data.weights, part, run.stream_position)
+        no_class = np.zeros(len(data.train.classes), np.int64)
+        loader = data.decoding.training_clips(
+            data.train.manifest, no_class, data.weights, part, run.stream_position, self.plan
+        )
         return TokenBatches(loader, self.filling.masker, MaskedBatch, run.step, *part)
 
     def loss(self, network: nn.Module, batch: MaskedBatch) -> torch.Tensor:
@@ -173,7 +177,7 @@ class Masked(Task):
         return self.data.decoding.news(sums=sums)
 
     def sample_name(self, video: int, start: int) -> str:
-        return f"{self.data.train.manifest.paths[video]} from frame {start}"
+        return f"{self.data.train.manifest.path(video)} from frame {start}"
 
     def state(self) -> dict[str, Any]:
         """No class was seen: what is trained from these weights is held against these videos alone."""
@@ -184,8 +188,10 @@ class Masked(Task):
         }
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
-        gone, new = Footage.from_state(state).difference(self.data.footage)
-        return [f"set of videos ({gone} of its videos are gone, {new} others are there)"] if gone or new else []
+        remembered = Footage.from_state(state)
+        gone, new = remembered.difference(self.data.footage)
+        what = remembered.unit or " videos"
+        return [f"set of videos ({gone} of its{what} are gone, {new} others are there)"] if gone or new else []
 
     def recall(self, state: Mapping[str, Any], folder: Path) -> list[str]:
         remembered = Footage.from_state(state)

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from engine.config import OverlapConfig
-from engine.data.footage import Footage, digest, file_identities
+from engine.data.footage import Footage, digest, rows_of_files
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult
@@ -53,7 +53,7 @@ class Known:
     def of(cls, loaded: LoadedModel, footage: Footage | None) -> Self:
         """Of a trained model; its footage where it is known."""
         classes = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
-        files = None if footage is None else footage.trained_files
+        files = None if footage is None or footage.is_large else footage.trained_files
         return cls(classes, files, loaded.config.train.exclude_overlap, KeptVectors(loaded.config.words))
 
     def look(self, data: DataSet) -> "SeenBefore":
@@ -108,9 +108,7 @@ def videos_seen_before(files: np.ndarray, measured: Sequence[DataSet]) -> list[s
 
 
 def _paths_of(data: DataSet, files: np.ndarray) -> list[str]:
-    rows = np.flatnonzero(np.isin(file_identities(data.manifest), files))
-    paths = data.manifest.paths
-    return [paths[row] for row in rows.tolist()]
+    return [data.manifest.path(row) for row in rows_of_files(data.manifest, files).tolist()]
 
 
 def _some(names: Sequence[str], shown: int) -> str:

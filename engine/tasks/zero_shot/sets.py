@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from engine.config import Config
 from engine.data.footage import LEFT_OUT, Footage
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
+from engine.data.weights import RowWeights
 from engine.models.weights import weights_classes
 from engine.semantics.classes import ClassEmbeddings, KeptVectors, build_class_embeddings
 from engine.semantics.overlap import NamedClasses, read_class_names, remove_overlap
@@ -31,7 +31,7 @@ class MeasuredSet:
 class Sets:
     """All of a run's videos, read and checked once, each set with its class vectors.
 
-    train: the videos trained on. weights: float64 [V], how often each comes in an epoch.
+    train: the videos trained on. weights: how often each comes in an epoch.
     classes: of `train`, in the order of the labels.
     held_out_videos: of those same classes. held_out_classes: videos of training classes that are held out whole.
     words: what gave all of them their vectors.
@@ -41,7 +41,7 @@ class Sets:
     """
 
     train: DataSet
-    weights: np.ndarray
+    weights: RowWeights
     classes: ClassEmbeddings
     held_out_videos: MeasuredSet | None
     held_out_classes: MeasuredSet | None

@@ -14,6 +14,7 @@ from engine.config import Config
 from engine.data.batch import ClipBatch
 from engine.data.footage import REARRANGED, Footage
 from engine.data.loader import ClipLoader
+from engine.data.plans import plan_version
 from engine.data.sampler import epoch_length
 from engine.data.sources import DataSet, class_lookup
 from engine.distributed import Ranks
@@ -52,6 +53,7 @@ class ZeroShot(Task):
     def __init__(self, config: Config, ranks: Ranks, precision: Precision, sets: Sets) -> None:
         super().__init__(config, ranks, precision)
         self.sets = sets
+        self.plan = plan_version(config.data.plan, len(sets.train.manifest))
         self.criterion = build_loss(config.loss, sets.classes.vectors)
         self.prior_classes = sets.prior_classes  # and those of the weights it starts from, see `begin`
         self.files_before = np.zeros(0, np.int64)  # contents of the files that those weights were trained on
@@ -89,7 +91,9 @@ class ZeroShot(Task):
         sets = self.sets
         classes = class_lookup(sets.train.manifest, sets.train.classes)
         part = part or (self.ranks.rank, self.ranks.world_size)
-        loader = sets.decoding.training_clips(sets.train.manifest, classes, sets.weights, part, run.stream_position)
+        loader = sets.decoding.training_clips(
+            sets.train.manifest, classes, sets.weights, part, run.stream_position, self.plan
+        )
         tokens = run.model.tokens
         return loader if tokens is None else TokenBatches(loader, tokens, _with_visible, run.step, *part)
 
@@ -118,7 +122,8 @@ class ZeroShot(Task):
         return conclude(run, self.sets, self._known(), telemetry)
 
     def _known(self) -> Known:
-        trained = np.unique(np.concatenate([self.sets.footage.trained_files, self.files_before]))
+        footage = self.sets.footage
+        trained = None if footage.is_large else np.unique(np.concatenate([footage.trained_files, self.files_before]))
         named = [("training", self.sets.train.classes), ("pretrained weights", self.prior_classes)]
         return Known(named, trained, self.config.train.exclude_overlap, self.sets.words)
 
@@ -168,7 +173,8 @@ class ZeroShot(Task):
 
     def sample_name(self, video: int, start: int) -> str:
         manifest = self.sets.train.manifest
-        return f"{manifest.paths[video]} from frame {start}: {manifest.classes[manifest.class_index[video]]}"
+        (of_class,) = manifest.classes_of(np.array([video]))
+        return f"{manifest.path(video)} from frame {start}: {manifest.classes[of_class]}"
 
     def state(self) -> dict[str, Any]:
         return {
@@ -189,7 +195,7 @@ class ZeroShot(Task):
             where = " and ".join(source.manifest for source in self.config.data.train)
             if gone or new:
                 changed.append(
-                    f"set of videos ({gone} of its {len(remembered.rows)} are not in {where}, {new} others are)"
+                    f"set of videos ({gone} of its {len(remembered.rows)}{remembered.unit} are not in {where}, {new} others are)"
                 )
         elif len(self.sets.train.manifest) != state["num_videos"]:
             changed.append("number of training videos")

@@ -1,0 +1,67 @@
+"""Videos embedded by a pool are those of one process, bit for bit, failures with their reasons."""
+
+import os
+from functools import partial
+
+import pytest
+import torch
+
+from engine.cluster.pool import LocalPool
+from engine.data.manifest import Manifest
+from engine.embedding_pool import embed_by
+from engine.evaluate import embed_videos
+from engine.inference import inference_settings, load_model
+from engine.tasks.decoding import choose_decoding
+from tests.encoded import fade, manifest_of, write_colors
+from tests.small_run import write_run
+
+CPU = torch.device("cpu")
+NUM_VIDEOS = 40  # more than a piece
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run, another one with other weights, and videos of which one is cut off."""
+    folder = tmp_path_factory.mktemp("embed")
+    rows = []
+    for number in range(NUM_VIDEOS):
+        path = f"red/{number}.mp4"
+        write_colors(folder / "set" / path, fade((6 * number, 50, 20), (20, 240 - 6 * number, 90), 8))
+        rows.append((path, "red", 8))
+    broken = folder / "set" / "red/7.mp4"
+    broken.write_bytes(broken.read_bytes()[:300])
+    manifest_of(folder / "set", rows, split="a").save(folder / "set" / "manifest.parquet")
+    write_run(folder / "run")
+    write_run(folder / "other", model={"backbone": "r3d_18", "width": 8})
+    return folder
+
+
+def test_they_are_those_of_one_process(folder):
+    loaded, manifest = load_model(folder / "run", CPU), Manifest.load(folder / "set" / "manifest.parquet")
+    decoder = choose_decoding(loaded.config, CPU, [manifest]).open(4)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = embed_videos(loaded.model, manifest, decoder, inference_settings(loaded.config, CPU, progress=False))
+    finally:
+        decoder.close()
+        torch.set_num_threads(threads)
+    pooled = embed_by(LocalPool(1), partial(load_model, folder / "run"), loaded, "cpu", manifest)
+    assert torch.equal(pooled.embeddings, alone.embeddings)
+    assert len(pooled.embeddings.unique(dim=0)) == NUM_VIDEOS - 1
+    assert torch.equal(pooled.rows, alone.rows) and torch.equal(pooled.class_index, alone.class_index)
+    assert pooled.failures == alone.failures and pooled.failures[0].path.name == "7.mp4"
+
+
+def test_a_worker_that_dies_costs_its_videos(folder):
+    loaded = load_model(folder / "run", CPU)
+    manifest = Manifest.load(folder / "set" / "manifest.parquet").select(torch.arange(2).numpy())
+    pooled = embed_by(LocalPool(1), partial(os._exit, 3), loaded, "cpu", manifest)
+    assert len(pooled.rows) == 0
+    assert ["exit code 3" in failure.reason for failure in pooled.failures] == [True, True]
+
+
+def test_other_weights_on_a_node_are_refused(folder):
+    loaded, manifest = load_model(folder / "run", CPU), Manifest.load(folder / "set" / "manifest.parquet")
+    with pytest.raises(InputError, match="other weights under the same name"):
+        embed_by(LocalPool(0), partial(load_model, folder / "other"), loaded, "cpu", manifest)

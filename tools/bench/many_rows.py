@@ -1,0 +1,188 @@
+"""A manifest of many millions of rows: from the config to the first batch, and what a rank needs for it.
+
+The manifest is synthetic and its files are real; those over --distinct are hard links to earlier ones, so that a hundred
+million rows fit on a disk. Each repetition is a fresh process that goes the way of a training (`load_training`, `ClipLoader`)
+with a decoder that decodes nothing, once with the files out of the page cache and once after it.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
+from engine.data.config import DataConfig, SourceConfig, ValidationConfig
+from engine.data.joining import PART_ROWS, write_large
+from engine.data.large_manifest import PATTERN, SOURCE, open_large
+from engine.data.loader import ClipLoader, StreamPlan
+from engine.data.manifest import Manifest
+from engine.data.plans import plan_version
+from engine.data.sources import class_lookup, load_training
+from engine.machine import resident_bytes
+from engine.records import append_record, summarise
+from engine.results.table import Table
+
+LIMITS = {"ready_s": 5.0, "plan_ms": 10.0, "peak_mb": 1000.0}
+MEANING = {
+    "ready_s": "config to first batch, s",
+    "load_s": "of this load_training, s",
+    "plan_ms": "1,024 positions of the plan, ms",
+    "peak_mb": "the process at its peak, MB",
+    "own_mb": "of this its own memory, MB",
+}
+BATCH, POSITIONS, HELD_OUT = 64, 1024, (0.0, 0.1)
+_ID = 11  # letters of a video's name
+
+
+def run(arguments: argparse.Namespace, template: Manifest) -> None:
+    """Write the manifest, measure, print a table, append a record.
+
+    Args:
+        template: the rows of a file, of which the names, classes, lengths and contents are drawn anew for each.
+    """
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as made:
+        folder = Path(made) / "large"
+        size = write_synthetic(template, arguments.rows, arguments.distinct, folder)
+        samples: dict[str, list[dict[str, float]]] = {}
+        for _ in range(arguments.repeats):
+            for share in HELD_OUT:
+                for cache in ("cold", "warm"):
+                    if cache == "cold":
+                        _forget(folder)
+                    samples.setdefault(f"held out {share:g}, {cache}", []).append(_in_fresh_process(folder, share))
+    results = {
+        f"{way}: {name}": summarise([sample[name] for sample in found])
+        for way, found in samples.items()
+        for name in MEANING
+    }
+    print(
+        f"{arguments.rows:,} rows in files of {size / arguments.rows:.0f} bytes a row, {arguments.repeats} fresh processes a line"
+    )
+    rows = []
+    for name, quantiles in results.items():
+        way, _, key = name.rpartition(": ")
+        limit = LIMITS.get(key)
+        met = "" if limit is None else "yes" if quantiles["p80"] < limit else "NO"
+        rows.append(
+            [way, MEANING[key], *(quantiles[p] for p in ("p20", "p50", "p80")), f"< {limit:g}" if limit else "", met]
+        )
+    print(Table(["", "", "p20", "p50", "p80", "limit", "met"], rows).text())
+    if not arguments.no_record:
+        fields = {
+            "rows": arguments.rows,
+            "distinct": arguments.distinct * PART_ROWS,
+            "bytes_a_row": round(size / arguments.rows),
+        }
+        path = append_record("manifest", n=arguments.repeats, results=results, limits=LIMITS, **fields)
+        print(f"recorded in {Path(os.path.relpath(path))}")
+
+
+def write_synthetic(template: Manifest, rows: int, distinct: int, folder: Path) -> int:
+    """Write a large manifest; returns the bytes of its files, as if none were a link."""
+    write_large([template], folder)
+    first = folder / PATTERN.replace("*", "00000")
+    table, count = pa.ipc.open_file(first).read_all(), -(-rows // len(template))
+    for number in range(1, count):
+        file = folder / PATTERN.replace("*", f"{number:05d}")
+        left = rows - number * len(template)
+        if number < distinct or left < len(template):
+            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(
+                    _drawn_anew(table.slice(0, left).combine_chunks(), number), max_chunksize=len(template)
+                )
+        else:
+            file.hardlink_to(folder / PATTERN.replace("*", f"{number % distinct:05d}"))
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _drawn_anew(table: pa.Table, number: int) -> pa.Table:
+    generator, count = np.random.default_rng(number), len(table)
+    letters = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", np.uint8)
+    path = np.empty((count, _ID + 9), np.uint8)
+    path[:, :5], path[:, -4:] = np.frombuffer(f"{number:04d}/".encode(), np.uint8), np.frombuffer(b".mp4", np.uint8)
+    path[:, 5:-4] = letters[generator.integers(0, 64, (count, _ID), dtype=np.uint8)]
+    offsets = pa.py_buffer(np.arange(count + 1, dtype=np.int32) * path.shape[1])
+    names = table.column("class_name").chunk(0).dictionary
+    classes = pa.array(generator.integers(0, len(names), count, dtype=np.int32))
+    contents = generator.integers(-(2**63), 2**63 - 1, count)
+    drawn = {
+        "path": pa.StringArray.from_buffers(count, offsets, pa.py_buffer(path)),
+        "class_name": pa.DictionaryArray.from_arrays(classes, names),
+        "content_hash": pa.array(contents),
+        SOURCE: pa.array(contents),
+    }
+    for name, column in drawn.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), column)
+    return table
+
+
+def _forget(folder: Path) -> None:
+    """Put the files out of the page cache."""
+    for file in folder.iterdir():
+        handle = os.open(file, os.O_RDONLY)
+        os.fsync(handle)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
+
+
+def _in_fresh_process(folder: Path, share: float) -> dict[str, float]:
+    command = [sys.executable, __file__, str(folder), str(share)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+class _NoDecoder(VideoDecoder):
+    """Decodes nothing, at once."""
+
+    name = "none"
+
+    def decode(self, requests: list[SnippetRequest]) -> DecodedClips:
+        import torch
+
+        return DecodedClips(torch.zeros(len(requests), 1, 1, 1, 3, dtype=torch.uint8))
+
+    def close(self) -> None:
+        pass
+
+
+def measure(folder: Path, share: float) -> dict[str, float]:
+    """One start, in this process, by the names of `MEANING`; MB are 1e6 bytes."""
+    start = time.perf_counter()
+    config = DataConfig([SourceConfig(str(folder))], validation=ValidationConfig(share))
+    data = load_training(config)
+    load_s = time.perf_counter() - start
+    manifest = data.train.manifest
+    stream = StreamPlan(0, BATCH, 0, 1, flip=True, plan=plan_version(config.plan, len(manifest)))
+    labels = class_lookup(manifest, data.train.classes)
+    loader = ClipLoader(manifest, labels, _NoDecoder(), ClipFormat(), stream, config, weights=data.weights)
+    batch = next(loader)
+    ready_s = time.perf_counter() - start
+    peak, own = resident_bytes("VmHWM"), resident_bytes("RssAnon")
+    loader.close()
+    if len(set(batch.video.tolist())) != BATCH or abs(len(manifest) / len(open_large(folder)) - 1 + share) > 0.01:
+        raise AssertionError("these are no rows of the manifest")
+    taken = []
+    for turn in range(9):  # elsewhere in the epoch each time
+        places = np.arange(POSITIONS) + turn * (loader.epoch_size // 10)
+        start = time.perf_counter()
+        loader.plan.at(np.full(POSITIONS, turn), places)
+        taken.append(1e3 * (time.perf_counter() - start))
+    return {
+        "ready_s": ready_s,
+        "load_s": load_s,
+        "plan_ms": float(np.median(taken)),
+        "peak_mb": peak / 1e6,
+        "own_mb": own / 1e6,
+    }
+
+
+if __name__ == "__main__":  # a fresh process of `_in_fresh_process`
+    print(json.dumps(measure(Path(sys.argv[1]), float(sys.argv[2]))))
