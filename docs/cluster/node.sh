@@ -13,11 +13,14 @@ node=${NODE:-$JOB_COMPLETION_INDEX}
 
 stop() {  # the ranks save and end; so does this node, and whoever sent the signal starts it again
   trap '' TERM INT HUP
-  # not to torchrun, which would end at once, and let the other nodes' wait for it (300 s)
-  kill -USR1 $(< "/proc/$agent/task/$agent/children") 2> /dev/null
-  wait "$agent"
+  if [[ $agent ]]; then
+    # To the ranks, if there are any yet: torchrun would end at once, and let the other nodes' wait for it (300 s)
+    kill -USR1 $(< "/proc/$agent/task/$agent/children") 2> /dev/null || kill -TERM "$agent"
+    wait "$agent"
+  fi
   exit 143
 }
+agent=
 trap stop TERM INT HUP
 
 for ((try = 0; try < ${TRIES:-20}; try++)); do
@@ -28,5 +31,6 @@ for ((try = 0; try < ${TRIES:-20}; try++)); do
     ${ADDRESS:+--local-addr "$ADDRESS"} engine/train.py "$@" "run.folder=$RUN" &
   agent=$!
   wait "$agent"
+  agent=
 done
 [[ -f $RUN/results.json ]]

@@ -137,6 +137,10 @@ def test_the_program_records_its_parts_and_draws_them(program, tmp_path):
     assert (tmp_path / "out" / "pictures" / "plan_cpu.png").stat().st_size > 10_000
     status, out = program("plan", "--gpus", "2", "--node-gbit", "0")
     assert status == 2 and "--node-gbit is 0: it must be more than 0" in out
+    status, out = program("plan", "--gpus", "12")
+    assert status == 2 and "--gpus 12: give at most --gpus-per-node 8, or a multiple of it" in out
+    status, out = program("plan", "--tail", "0.5")
+    assert status == 2 and "--tail at least 1" in out
     status, out = program("plan", "--batch", "7")
     assert status == 2 and "no record of `compute` on a GPU with 7 clips a step: give --gpu-rate" in out
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.plan_options import ASSUMED
+from bench.plan_options import ASSUMED, GIGABIT, OF_RECORDS
 from bench.publish import Record, where_measured
 from bench.simulation import Cluster, Latency
 from engine.config import ModelConfig
@@ -15,7 +15,6 @@ from engine.json_lines import read_json_lines
 from engine.models.embedder import build_embedder
 from engine.records import RECORDS
 
-GIGABIT = 1e9 / 8  # bytes
 _TRAINER = "engine flat compiled"  # what model.form and train.compile `auto` take on a GPU
 _WORD_DIM = 300  # of word2vec and GloVe, as published
 _GRADIENT_BYTES = 4  # of a parameter: gradients are fp32 in every precision
@@ -38,31 +37,21 @@ def figures(arguments: argparse.Namespace) -> dict[str, Figure]:
         InputError: no record and no option has it.
     """
     batch = arguments.batch or ASSUMED["batch"][0]
-    given = {
-        name: getattr(arguments, name)
-        for name in ("gpu_rate", "core_rate", "nvdec_rate", "snippet_bytes", "parameters")
-    }
+    given = {name: getattr(arguments, name) for name in (*OF_RECORDS, *ASSUMED)}
     for name, value in given.items():
         if value is not None and value <= 0:
             raise InputError(f"--{name.replace('_', '-')} is {value:g}: it must be more than 0")
     found = {
-        "gpu": _figure(
-            "clips/s a GPU trains",
-            given["gpu_rate"],
-            "clips/s",
-            lambda: _gpu_rate(batch),
-        ),
+        "gpu": _figure("clips/s a GPU trains", given["gpu_rate"], "clips/s", lambda: _gpu_rate(batch)),
         "core": _figure("clips/s a core decodes", given["core_rate"], "clips/s", _core_rate),
         "nvdec": _figure("clips/s a GPU's NVDEC decodes", given["nvdec_rate"], "clips/s", _nvdec_rate),
         "bytes": _figure("bytes a snippet", given["snippet_bytes"], "bytes", lambda: _snippet_bytes(arguments.frames)),
         "parameters": _figure("parameters", given["parameters"], "", _parameters),
     }
     for name, (assumed, called, unit) in ASSUMED.items():
-        value = getattr(arguments, name)
-        if value is not None and value <= 0:
-            raise InputError(f"--{name.replace('_', '-')} is {value:g}: it must be more than 0")
+        value = given[name]
         found[name] = Figure(called, assumed if value is None else value, unit, "assumed" if value is None else "given")
-    if arguments.in_flight is None:
+    if given["in_flight"] is None:
         threads = max(1, int(found["cores_per_node"].value / found["gpus_per_node"].value))
         found["in_flight"] = replace(
             found["in_flight"], value=threads, source="derived (data.decode_threads: a thread a core)"

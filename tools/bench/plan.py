@@ -21,10 +21,12 @@ from typing import Any
 from bench.delayed import drawn_store, measure
 from bench.material import check_counts
 from bench.needs import Figure, cluster_of, figures, limits, needs
+from bench.plan_options import ASSUMED
 from bench.plan_tables import PARTS, table_of_part
 from bench.rows import Row, line, number
 from bench.simulation import Cluster, Latency, simulate
 from engine.data.manifest import Manifest
+from engine.errors import InputError
 from engine.machine import usable_cores
 from engine.records import GrowingRecord, summarise
 
@@ -38,6 +40,7 @@ _STEPS = 400  # simulated beside a measurement
 def run(arguments: argparse.Namespace) -> None:
     """Measure and simulate, then calculate; print and record each part as it comes."""
     check_counts(arguments, "repeats", "videos", "clips", "frames")
+    _check(arguments)
     record = None if arguments.no_record else GrowingRecord("plan")
     values: dict[str, Any] = {"n": arguments.repeats, "results": [], "tail": arguments.tail}
     known = figures(arguments)
@@ -57,6 +60,20 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"\n{part}\n{table_of_part(values, part).text()}", flush=True)
     if record is not None:
         record.write(**values)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what no cluster can be made of.
+
+    Raises:
+        InputError: naming the option.
+    """
+    per_node = arguments.gpus_per_node or ASSUMED["gpus_per_node"][0]
+    for gpus in arguments.gpus:
+        if gpus < 1 or (gpus > per_node and gpus % per_node):
+            raise InputError(f"--gpus {gpus}: give at most --gpus-per-node {per_node}, or a multiple of it")
+    if arguments.tail < 1 or min(arguments.latency_ms) <= 0:
+        raise InputError("--latency-ms must be more than 0, and --tail at least 1")
 
 
 def simulated(known: Mapping[str, Figure], gpus: int, latency: Latency, clips: int) -> dict[str, Any]:

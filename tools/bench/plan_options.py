@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+GIGABIT = 1e9 / 8  # bytes
+OF_RECORDS = ("gpu_rate", "core_rate", "nvdec_rate", "snippet_bytes", "parameters")  # options that win over records
 ASSUMED = {  # of `plan`: option -> (value without it, what it is, unit)
     "gpus_per_node": (8, "GPUs a node", ""),
     "cores_per_node": (96, "cores a node", ""),

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bench.plan_options import GIGABIT
 from bench.rows import Row, number, table
 from engine.results.table import Table
 
 PARTS = ("measured", "figures", "needs", "simulated")
-_GIGABIT = 1e9 / 8  # bytes
 
 
 def table_of_part(record: Mapping[str, Any], part: str) -> Table:
@@ -22,7 +22,7 @@ def table_of_part(record: Mapping[str, Any], part: str) -> Table:
                   "gradients, MB a step and node", "their share of the line, %", "store, Gbit/s", "hours an epoch"]  # fmt: skip
         names = ("gpus", "nodes", "clips_per_s", "cores", "read_rate", "gradient_rate", "gradient_bytes", "gradient_share",
                  "store_rate", "epoch_s")  # fmt: skip
-        units = {"read_rate": _GIGABIT, "gradient_rate": _GIGABIT, "store_rate": _GIGABIT, "gradient_bytes": 1e6,
+        units = {"read_rate": GIGABIT, "gradient_rate": GIGABIT, "store_rate": GIGABIT, "gradient_bytes": 1e6,
                  "gradient_share": 0.01, "epoch_s": 3600.0}  # fmt: skip
         rows = [[number(each[name] / units.get(name, 1.0)) for name in names] for each in record["needs"]]
         return Table(header, rows)

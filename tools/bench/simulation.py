@@ -81,7 +81,7 @@ class _Rank:
 
 
 class _Simulation:
-    """Two events for each clip: its first byte is there (its batch as -1 - batch), and it is decoded; and one for each step's end."""
+    """Two events for each clip: its first byte is there (-1 - its batch), and it is decoded; and one for each step's end."""
 
     def __init__(self, cluster: Cluster, seed: int) -> None:
         self._of, self._random = cluster, Random(seed)
