@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from engine.data.batch import DecodedClips, SnippetRequest, VideoDecoder
 
-_BEGUN = 2  # batches that a decoder has at a time: while the last files of one end, idle threads begin the next
+BEGUN = 2  # batches that a decoder has at a time: while the last files of one end, idle threads begin the next
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def decode_in_order(decoder: VideoDecoder, batches: Iterable[Sequence[SnippetReq
     begun: deque[Callable[[], DecodedClips]] = deque()
     for requests in batches:
         begun.append(decoder.submit(requests))
-        if len(begun) == _BEGUN:
+        if len(begun) == BEGUN:
             yield begun.popleft()()
     while begun:
         yield begun.popleft()()
