@@ -195,6 +195,7 @@ def decode_ahead(
         yield from decoded
     finally:
         decoded.close()
+        batches.close()
 
 
 def merge_parts(

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
@@ -77,6 +77,8 @@ class Prefetcher(Generic[T]):
                 self._ready.put(item)
                 del item  # its memory is its user's alone while the next is made
                 if self._stop.is_set():
+                    if isinstance(self._items, Generator):
+                        self._items.close()  # now, and not when its memory is looked through
                     return
             reason: BaseException = StopIteration()
         except BaseException as error:

@@ -7,6 +7,7 @@ depends on nothing but (seed, epoch, position), and reported with the batch.
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,9 +121,9 @@ class ClipLoader:
                 planned.append(self._plan_batch())
                 yield planned[-1].requests
 
-        ahead = read_ahead(requests(), self.clip, BEGUN)
-        for decoded in decode_in_order(self.decoder, ahead):
-            yield self._finish(planned.popleft(), decoded)
+        with closing(read_ahead(requests(), self.clip, BEGUN)) as batches:
+            for decoded in decode_in_order(self.decoder, batches):
+                yield self._finish(planned.popleft(), decoded)
 
     def _plan_batch(self) -> _Planned:
         epochs, positions = stream_slice(*self._next, self.stream.batch_size, self.epoch_size)

@@ -130,6 +130,8 @@ def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None =
         except (FileNotFoundError, InputError):
             raise
         except Exception as error:  # every file system has errors of its own
+            if stop is not None and stop.is_set():
+                raise SourceGone(f"'{url}' is not wanted any more") from None
             if _is_refused(error):
                 raise SourceGone(
                     f"'{url}' is refused ({_reason(error)}): give credentials that may (docs/data.md)"
@@ -140,8 +142,6 @@ def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None =
                     f"'{url}' cannot be read ({_reason(error)}), tried for {waited:.0f} s (data.remote.patience_s): see that the "
                     "store is there and can be reached, and give the same command again"
                 ) from None
-            if stop is not None and stop.is_set():
-                raise SourceGone(f"'{url}' is not wanted any more") from None
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
