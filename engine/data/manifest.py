@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from engine.atomic_file import atomic_write
 from engine.data.batch import STILL_CODEC, Video
-from engine.data.remote.addresses import as_path, shown, url_of
+from engine.data.remote.addresses import as_path, on_disk, shown, url_of
 from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
 
@@ -195,23 +195,16 @@ class Manifest:
             InputError: no such file, not a manifest, or one of another version.
         """
         path = as_path(path)
-        url = url_of(path)
-        if url is not None:
-            return cls._fetched(path, url, root)
+        if url := url_of(path):
+            try:
+                return cls._read(on_disk(path), path, root)
+            except FileNotFoundError:
+                raise InputError(f"no manifest at '{url}': make a store there with `python tools/ingest.py`") from None
         if not path.is_file():
             raise InputError(
                 f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {shlex.quote(str(path))}`"
             )
         return cls._read(path, path, root)
-
-    @classmethod
-    def _fetched(cls, path: Path, url: str, root: Path | None) -> "Manifest":
-        from engine.data.remote.objects import local_copy  # only where there is something remote
-
-        try:
-            return cls._read(local_copy(url), path, root)
-        except FileNotFoundError:
-            raise InputError(f"no manifest at '{url}': make a store there with `python tools/ingest.py`") from None
 
     @classmethod
     def _read(cls, file: Path, path: Path, root: Path | None) -> "Manifest":

@@ -64,7 +64,12 @@ def server(store):
 def stream(manifest, steps):
     """Frames and videos of the first batches, and that no sample was replaced."""
     loader = ClipLoader(
-        manifest, np.arange(2), PyAVDecoder(CLIP, torch.device("cpu"), 2), CLIP, StreamPlan(0, 4, 0, 1, True), DataConfig()
+        manifest,
+        np.arange(2),
+        PyAVDecoder(CLIP, torch.device("cpu"), 2),
+        CLIP,
+        StreamPlan(0, 4, 0, 1, True),
+        DataConfig(),
     )
     try:
         found = []
@@ -122,7 +127,7 @@ def test_a_store_that_is_gone_ends_the_stream_by_its_name(server, tmp_path):
 
 def test_nothing_is_held_once_a_stream_is_closed(server):
     stream(remote_manifest(server), 2)
-    (_, reader), = reader_module._READERS.values()
+    ((_, reader),) = reader_module._READERS.values()
     assert reader.ranges._held and not any(reader.ranges._held.values())
 
 
@@ -141,7 +146,11 @@ def test_what_is_not_there(server):
 
 @pytest.mark.parametrize(
     "address",
-    ["s3://KEY:SECRET@bucket/manifest.parquet", "https://host/m.parquet?X-Amz-Signature=SECRET", "https://u:SECRET@h/m"],
+    [
+        "s3://KEY:SECRET@bucket/manifest.parquet",
+        "https://host/m.parquet?X-Amz-Signature=SECRET",
+        "https://u:SECRET@h/m",
+    ],
 )
 def test_credentials_in_an_address_are_refused_and_not_shown(address):
     for ask in (lambda: SourceConfig(manifest=address), lambda: Manifest.load(address), lambda: as_path(Path(address))):
@@ -165,7 +174,9 @@ def test_addresses():
 def test_a_manifest_of_any_file_system(store):
     memory = fsspec.filesystem("memory")
     memory.put(str(store), "/bucket/k", recursive=True)
-    manifest = concatenate([Manifest.load("memory://bucket/k/manifest.parquet"), Manifest.load(store / "manifest.parquet")])
+    manifest = concatenate(
+        [Manifest.load("memory://bucket/k/manifest.parquet"), Manifest.load(store / "manifest.parquet")]
+    )
     remote, local = np.arange(6), np.arange(6, 12)
     assert torch.equal(stream(manifest.select(remote), 3)[0], stream(manifest.select(local), 3)[0])
 

@@ -60,10 +60,13 @@ def test_a_store_is_written_to_and_read_from_s3(s3, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "verified: all 6 byte ranges" in done.stdout and "s3://bucket/k 1" in done.stdout
     assert run_ingest(root / "manifest.parquet", "--out", tmp_path / "local", *options).returncode == 0
-    remote, local = Manifest.load("s3://bucket/k 1/manifest.parquet"), Manifest.load(tmp_path / "local/manifest.parquet")
+    remote, local = (
+        Manifest.load("s3://bucket/k 1/manifest.parquet"),
+        Manifest.load(tmp_path / "local/manifest.parquet"),
+    )
     found, expected = stream(remote, 6), stream(local, 6)
     assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
-    with pytest.raises(InputError, match="no manifest at 's3://bucket/none/manifest.parquet'"):
+    with pytest.raises(InputError, match=r"no manifest at 's3://bucket/none/manifest\.parquet'"):
         Manifest.load("s3://bucket/none/manifest.parquet")
     with pytest.raises(InputError, match="s3://absent/"):
         Manifest.load("s3://absent/manifest.parquet")

@@ -21,7 +21,7 @@ import numpy as np
 
 from engine.atomic_file import atomic_write
 from engine.data.motion import grid_size
-from engine.data.remote.addresses import shown, url_of
+from engine.data.remote.addresses import on_disk, shown
 from engine.errors import InputError
 
 INDEX_NAME = "store.index"
@@ -112,7 +112,7 @@ class StoreIndex:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            file_of_it = _on_disk(path)
+            file_of_it = on_disk(path)
             with file_of_it.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # ValueError: empty
@@ -196,16 +196,6 @@ def split_stored_name(name: str) -> tuple[str, int] | None:
 def is_stored(path: str | Path) -> bool:
     """Whether a manifest's path (absolute or relative to its root) leads into a store."""
     return _INSIDE in f"/{path}"
-
-
-def _on_disk(path: Path) -> Path:
-    """The file of this machine with an index's bytes; of a remote one a copy."""
-    url = url_of(path)
-    if url is None:
-        return path
-    from engine.data.remote.objects import local_copy
-
-    return local_copy(url)
 
 
 def _has_motion(columns: Collection[str]) -> bool:
