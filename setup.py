@@ -48,6 +48,7 @@ setup(
         "scipy>=1.14,<2",
         "pyyaml>=6.0.2,<7",
         "tqdm>=4.67,<5",
+        "fsspec>=2025.3,<2027",
         "jinja2>=3.1,<4",
     ],
     extras_require={
@@ -65,6 +66,8 @@ setup(
         ],
         # `--cluster`: work that is many pieces, on an existing Ray cluster.
         "cluster": ["ray>=2.60,<2.61"],
+        # Stores in object storage: s3://, gs://, https://.
+        "remote": ["s3fs>=2025.3,<2027", "gcsfs>=2025.3,<2027", "aiohttp>=3.11,<4"],
         # Features that others have published as HDF5: docs/features.md.
         "hdf5": ["h5py>=3.12,<4"],
         # `tools/export.py --format onnx`, and the check of what it wrote.

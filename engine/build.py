@@ -7,6 +7,7 @@ import torch
 
 from engine.command_line import output_folder
 from engine.config import Config
+from engine.data.remote.settings import use
 from engine.distributed import Ranks
 from engine.ema import build_average
 from engine.finite import FiniteGuard
@@ -32,6 +33,7 @@ def build_run(config: Config, ranks: Ranks, stop: StopVote) -> Run:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in another order
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not config.run.deterministic  # tries cuDNN's algorithms once for each shape
+    use(config.data.remote)
     precision = choose_precision(config.train.precision, ranks.device)
     task = find_task(config.task).build(config, ranks, precision)
     torch.manual_seed(config.run.seed)

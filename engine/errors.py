@@ -42,6 +42,10 @@ class InputError(Exception):
     is_of_this_rank = False
 
 
+class SourceGone(InputError):
+    """An object store that has not answered for as long as it may, or refuses. No video is to blame."""
+
+
 def run_command(command: Callable[..., T], *arguments: Any) -> T:
     """Run a command line's `command`, whatever becomes of what it prints (`engine.screen`).
 

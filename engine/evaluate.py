@@ -15,10 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from engine.data.ahead import Prefetcher, decode_in_order, in_batches
+from engine.data.ahead import BEGUN, Prefetcher, decode_in_order, in_batches
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress
+from engine.data.remote.ahead import read_ahead
 from engine.data.sampler import evaluation_motions, evaluation_starts
 from engine.data.sources import DataSet, class_lookup
 from engine.distributed import gather
@@ -123,7 +124,7 @@ def embed_rows(
     num_seen = 0
     requests = video_requests(manifest, rows, how.clip, how.num_snippets)
     with torch.inference_mode(), Progress(len(rows), "video", label="embed", is_shown=show) as progress:
-        for decoded in decode_ahead(decoder, requests, how.batch_size):
+        for decoded in decode_ahead(decoder, requests, how.batch_size, how.clip):
             if how.stop is not None and how.stop():
                 return None, {}
             for index, reason in decoded.failures.items():
@@ -184,13 +185,17 @@ def video_requests(
             yield SnippetRequest(video, int(start), crop_y=0.5, crop_x=0.5, flip=False)
 
 
-def decode_ahead(decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int) -> Iterator[DecodedClips]:
+def decode_ahead(
+    decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int, clip: ClipFormat
+) -> Iterator[DecodedClips]:
     """The snippets in batches, decoded while the one before is in use."""
-    decoded = Prefetcher(decode_in_order(decoder, in_batches(requests, batch_size)), DECODE_AHEAD, "evaluate-decode")
+    batches = read_ahead(in_batches(requests, batch_size), clip, BEGUN)
+    decoded = Prefetcher(decode_in_order(decoder, batches), DECODE_AHEAD, "evaluate-decode")
     try:
         yield from decoded
     finally:
         decoded.close()
+        batches.close()
 
 
 def merge_parts(

@@ -18,6 +18,7 @@ import torch
 from engine.config import Config
 from engine.data.config import SourceConfig
 from engine.data.large_manifest import open_large
+from engine.data.remote.addresses import on_disk
 from engine.distributed import Ranks
 from engine.json_lines import append_json_line, read_json_lines
 from engine.records import device, git_state
@@ -83,7 +84,10 @@ def changed_manifest(folder: Path, sources: Sequence[SourceConfig]) -> str | Non
         return f"'{folder}' has no {FILE}, which would say what its manifests held"
     for source in sources:
         known = recorded.get(source.manifest, {digest for digests in recorded.values() for digest in digests})
-        is_same = Path(source.manifest).exists() and file_hash(Path(source.manifest)) in known
+        try:
+            is_same = file_hash(Path(source.manifest)) in known
+        except FileNotFoundError:
+            is_same = False
         if not is_same or (source.manifest in recorded and len(known) > 1):
             return f"manifest '{source.manifest}' is not the one that the run was trained with (see {folder / FILE})"
     return None
@@ -94,5 +98,5 @@ def file_hash(path: Path) -> str:
     if path.is_dir():
         digests = [part.digest for part in open_large(path).parts]
         return hashlib.sha256(" ".join(map(str, digests)).encode()).hexdigest()
-    with path.open("rb") as file:
+    with on_disk(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,7 @@ from engine.build import build_run
 from engine.config import Config, save_config
 from engine.data.batch import Batch
 from engine.distributed import Ranks, barrier, broadcast_buffers, session
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 from engine.garbage import collected_by_hand
 from engine.optim import learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
@@ -140,7 +140,12 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
             raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
         run.watchdog.beat(run.step, "waiting for data")
-        batch = next(batches)
+        try:
+            batch = next(batches)
+        except SourceGone:
+            _save(run, save_newest, telemetry, is_needed=True)
+            telemetry.message(f"the videos are gone after step {run.step}, which is saved")
+            raise
         run.watchdog.beat(run.step, "computing")
         waited_s = time.perf_counter() - waiting
         if run.step == 0:

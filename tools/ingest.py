@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
 
     default = StoreSettings()
     parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help="a manifest, or a folder of videos")
-    parser.add_argument("--out", type=Path, metavar="STORE", help="the folder of the store")
+    parser.add_argument("--out", type=Path, metavar="STORE", help="the folder of the store, or s3://BUCKET/STORE")
     parser.add_argument("--verify", type=Path, metavar="STORE", help="only check this store")
     parser.add_argument(
         "--sample", type=int, default=200, metavar="N", help="videos decoded when checking (default: 200; -1: all)"
@@ -122,11 +122,16 @@ def _ingest(arguments: argparse.Namespace) -> None:
     # Here, because the processes that normalise import this file too.
     from engine.cluster.pool import open_pool
     from engine.data.manifest import Manifest
+    from engine.data.remote.addresses import as_path, shown, url_of
+    from engine.data.remote.upload import staging_folder, upload_store
     from engine.data.store.index import StoreSettings
     from engine.data.store.ingest import INGEST_REASONS, REPORT_NAME, WorkSettings, ingest
 
     start = time.monotonic()
-    out: Path = arguments.out
+    out, target = as_path(arguments.out), None
+    if url_of(out):
+        out, target = staging_folder(out), out
+        print(f"the store is made in '{out}' and then uploaded", flush=True)
     settings = StoreSettings(**{name: getattr(arguments, name) for name in StoreSettings.__dataclass_fields__})
     work = WorkSettings(arguments.workers, arguments.time_limit, arguments.shard_mb * 2**20, arguments.motion)
     known = None if arguments.source.is_dir() else Manifest.load(arguments.source)
@@ -134,7 +139,9 @@ def _ingest(arguments: argparse.Namespace) -> None:
     with open_pool(arguments.cluster, [known.root if known is not None else arguments.source, *stored]) as pool:
         source = known if known is not None else Manifest.load(_indexed(arguments.source, out, arguments.workers, pool))
         report = ingest(source, out, settings, work, pool)
-    print(f"\n{out} ({time.monotonic() - start:.1f} s)")
+    if target is not None:
+        upload_store(out, target)
+    print(f"\n{shown(target or out)} ({time.monotonic() - start:.1f} s)")
     for name, number, remark in (
         ("videos", report.num_videos, f"in {report.num_shards:,} shards"),
         ("rows", report.num_rows, "of the manifest"),

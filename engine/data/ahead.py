@@ -3,14 +3,14 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
 from engine.data.batch import DecodedClips, SnippetRequest, VideoDecoder
 
-_BEGUN = 2  # batches that a decoder has at a time: while the last files of one end, idle threads begin the next
+BEGUN = 2  # batches that a decoder has at a time: while the last files of one end, idle threads begin the next
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def decode_in_order(decoder: VideoDecoder, batches: Iterable[Sequence[SnippetReq
     begun: deque[Callable[[], DecodedClips]] = deque()
     for requests in batches:
         begun.append(decoder.submit(requests))
-        if len(begun) == _BEGUN:
+        if len(begun) == BEGUN:
             yield begun.popleft()()
     while begun:
         yield begun.popleft()()
@@ -77,6 +77,8 @@ class Prefetcher(Generic[T]):
                 self._ready.put(item)
                 del item  # its memory is its user's alone while the next is made
                 if self._stop.is_set():
+                    if isinstance(self._items, Generator):
+                        self._items.close()  # now, and not when its memory is looked through
                     return
             reason: BaseException = StopIteration()
         except BaseException as error:

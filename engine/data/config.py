@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from engine.data.remote.addresses import check_no_secrets
 from engine.schema import MAX_SEED, option, section
 
 MOTION_BLOCK = 16  # pixels of the side of a block whose motion is one number
@@ -54,6 +55,8 @@ class SourceConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        for text in filter(None, (self.manifest, self.root)):
+            check_no_secrets(text)
         ways = [name for name in ("class_split", "published_split") if getattr(self, name) is not None]
         if len(ways) == 2:
             raise ValueError("class_split and published_split are two ways to split the classes: leave one out")
@@ -70,7 +73,7 @@ class SourceConfig:
             published_split: keep its test classes alone.
         """
         manifest, colon, splits = text.rpartition(":")
-        if not colon or Path(text).exists():
+        if not colon or splits.startswith("/") or Path(text).exists():  # the colon of s3://
             manifest, splits = text, ""
         path = Path(manifest)
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem
@@ -92,6 +95,18 @@ class ValidationConfig:
     )
     num_classes: int = option(0, "training classes held out entirely, to choose by zero-shot accuracy", minimum=0)
     seed: int = option(0, "seed of what is held out", minimum=0, maximum=MAX_SEED, needs="video_share or num_classes")
+
+
+@dataclass(frozen=True)
+class RemoteConfig:
+    """How stores in object storage (s3://, gs://, https://) are read. Credentials are never here: docs/data.md."""
+
+    reads_in_flight: int = option(64, "ranges read at the same time, ahead of the decoders", minimum=1, decides=False)
+    patience_s: float = option(
+        600.0, "seconds that a store may be away before the run saves a checkpoint and ends", minimum=0, decides=False
+    )
+    cache_folder: str = option("", "copies on a local disk; default: ~/.cache/unseen", decides=False)
+    cache_gb: float = option(0.0, "of that, ranges of videos, the last read; 0: none", minimum=0, decides=False)
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,7 @@ class DataConfig:
         decides=False,
     )
     prefetch_batches: int = option(2, "batches decoded ahead", minimum=1, decides=False)
+    remote: RemoteConfig = section(RemoteConfig)
     clips_per_epoch: int | None = option(
         None, "cap on an epoch's snippets (the authors' code: about 100,000)", minimum=1
     )

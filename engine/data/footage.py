@@ -7,7 +7,6 @@ manifest, indexed again ──▶ row identities ──▶ which row is which of
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +17,7 @@ import torch
 from engine.data.keyed import mixed
 from engine.data.manifest import Manifest
 from engine.data.store.index import StoreIndex, split_stored_name
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 
 # Parts of the training data; LEFT_OUT: in none of the others.
 TRAINED, HELD_OUT_VIDEO, HELD_OUT_CLASS, LEFT_OUT = range(4)
@@ -142,8 +141,12 @@ def _stored_bytes(name: str, indices: dict[str, StoreIndex | None]) -> str | Non
     folder, number = stored
     if folder not in indices:
         indices[folder] = None
-        with suppress(InputError):
+        try:
             indices[folder] = StoreIndex(Path(folder))
+        except SourceGone:
+            raise
+        except InputError:
+            pass
     index = indices[folder]
     if index is None or number >= len(index):
         return None

@@ -7,12 +7,13 @@ depends on nothing but (seed, epoch, position), and reported with the batch.
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from engine.data.ahead import Prefetcher, decode_in_order
+from engine.data.ahead import BEGUN, Prefetcher, decode_in_order
 from engine.data.batch import (
     ClipBatch,
     ClipFormat,
@@ -25,6 +26,7 @@ from engine.data.batch import (
 from engine.data.config import DataConfig
 from engine.data.manifest import Manifest
 from engine.data.plans import PLANS, Draw
+from engine.data.remote.ahead import read_ahead
 from engine.data.sampler import replacement_position, stream_slice
 from engine.data.transfer import DeviceCopier
 from engine.data.weights import RowWeights
@@ -87,7 +89,7 @@ class ClipLoader:
         weights: RowWeights | None = None,
     ) -> None:
         self.manifest, self.labels, self.decoder = manifest, labels, decoder
-        self.stream, self.data = stream, data
+        self.stream, self.data, self.clip = stream, data, clip
         draw = Draw(stream.seed, clip.span, stream.flip, data.clips_per_epoch)
         self.plan = PLANS[stream.plan](manifest, weights or RowWeights.of_sets([(1.0, len(manifest))]), draw)
         self.epoch_size = self.plan.epoch_size
@@ -119,8 +121,9 @@ class ClipLoader:
                 planned.append(self._plan_batch())
                 yield planned[-1].requests
 
-        for decoded in decode_in_order(self.decoder, requests()):
-            yield self._finish(planned.popleft(), decoded)
+        with closing(read_ahead(requests(), self.clip, BEGUN)) as batches:
+            for decoded in decode_in_order(self.decoder, batches):
+                yield self._finish(planned.popleft(), decoded)
 
     def _plan_batch(self) -> _Planned:
         epochs, positions = stream_slice(*self._next, self.stream.batch_size, self.epoch_size)

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from engine.atomic_file import atomic_write
 from engine.data.batch import STILL_CODEC, Video
-from engine.data.store.index import INDEX_NAME
+from engine.data.remote.addresses import as_path, on_disk, shown, url_of
+from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
 
 FORMAT_VERSION = 1
@@ -193,7 +194,12 @@ class Manifest:
         Raises:
             InputError: no such file, not a manifest, or one of another version.
         """
-        path = Path(path)
+        path = as_path(path)
+        if url := url_of(path):
+            try:
+                return cls._read(on_disk(path), path, root)
+            except FileNotFoundError:
+                raise InputError(f"no manifest at '{url}': make a store there with `python tools/ingest.py`") from None
         if path.is_dir():
             raise InputError(
                 f"'{path}' is a folder: where it is a large manifest, name the files that it was joined of"
@@ -202,18 +208,29 @@ class Manifest:
             raise InputError(
                 f"no manifest at '{path}': make one with `python tools/index_dataset.py FOLDER --out {shlex.quote(str(path))}`"
             )
+        return cls._read(path, path, root)
+
+    @classmethod
+    def _read(cls, file: Path, path: Path, root: Path | None) -> "Manifest":
+        """The manifest of a file of this machine that was found at `path`."""
         try:
-            with path.open("rb") as file:
-                table = pq.read_table(file)
+            with file.open("rb") as opened:
+                table = pq.read_table(opened)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
-                f"manifest '{path}' is not a readable Parquet file ({error}): index the data set again"
+                f"manifest '{shown(path)}' is not a readable Parquet file ({error}): index the data set again"
             ) from error
         table, home = _checked(table, path)
-        home = Path(root) if root is not None else home
+        home = as_path(root if root is not None else home)
         if not home.is_absolute():
             home = path.parent / home
-        return cls(table, home, path)
+        manifest = cls(table, home, path)
+        if url_of(home) and (plain := next((name for name in manifest.paths if not is_stored(name)), None)):
+            raise InputError(
+                f"manifest '{shown(path)}' lists plain files in object storage (the first is '{plain}'), which are not read "
+                "from there: ingest them into a snippet store (tools/ingest.py --out), and name its manifest"
+            )
+        return manifest
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, object]], root: Path) -> "Manifest":
@@ -248,9 +265,11 @@ def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
     except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         reason = f"{error}"
     if reason:
-        raise InputError(f"'{path}' is not a manifest of version {FORMAT_VERSION} ({reason}): index the data set again")
+        raise InputError(
+            f"'{shown(path)}' is not a manifest of version {FORMAT_VERSION} ({reason}): index the data set again"
+        )
     if not table.num_rows:
-        raise InputError(f"manifest '{path}' lists no video: index the data set again")
+        raise InputError(f"manifest '{shown(path)}' lists no video: index the data set again")
     return table, root
 
 

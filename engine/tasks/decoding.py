@@ -11,6 +11,7 @@ from engine.data.batch import VideoDecoder
 from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
+from engine.data.remote.settings import use
 from engine.data.weights import RowWeights
 
 
@@ -29,6 +30,7 @@ class Decoding:
     def open(self, max_batch_size: int) -> VideoDecoder:
         """Decoders of that choice for batches of at most `max_batch_size` snippets."""
         clip, data = self.config.clip, self.config.data
+        use(data.remote)
         return build_decoder(
             self.choice, clip, self.device, data.decode_threads, max_batch_size, in_processes=data.decode_processes
         )

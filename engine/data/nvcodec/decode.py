@@ -22,7 +22,7 @@ from engine.data.geometry import CropWindow, crop_window, snippet_frames
 from engine.data.nvcodec.convert import scaled_crop, to_rgb, window_places
 from engine.data.nvcodec.sessions import Kind, SessionError, Sessions, import_nvcodec
 from engine.data.store.index import is_stored
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 
 _SESSIONS_PER_THREAD = 4  # kept open: sizes differ from video to video
 _CONVERTED_AT_ONCE = 16  # snippets: what lies between NV12 and RGB takes ten times the room of the clips
@@ -141,6 +141,8 @@ class _Batch:
                 session.decode(frames, wanted, self._nv12[kind][self._places[row]])
                 if session.stream:
                     self._decoded.append(session.stream.record_event())
+        except SourceGone:
+            raise
         except (BitstreamError, SessionError) as error:
             self.failures[row] = str(error)
         except Exception as error:  # the library has no type for what a damaged stream brings about

@@ -90,7 +90,9 @@ class StoredFrames:
         for wanted in split_runs(numbers, gop):
             if wanted[-1] >= self._entry.num_frames:
                 raise StoreError(f"frame {wanted[-1]} was asked for, the store has {self._entry.num_frames}")
+            waiting_since = time.monotonic()
             data = self._reader.read(self._entry, wanted[0] // gop, wanted[-1] // gop)
+            self._deadline += time.monotonic() - waiting_since  # a store that is away makes no video slow
             waiting = iter(wanted)
             next_wanted = next(waiting)
             with contextlib.closing(self._decoder.frames(data, codec)) as decoded:

@@ -26,6 +26,7 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDec
 from engine.data.buffers import Buffer, BufferPool
 from engine.data.process_pool import POLL_S, START_LIMIT_S, Lost, Worker
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
+from engine.data.remote.addresses import url_of
 from engine.data.transfer import DeviceCopier
 from engine.errors import InputError
 
@@ -74,6 +75,8 @@ class ProcessDecoder(VideoDecoder):
 
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
         """See `VideoDecoder`."""
+        if any(url_of(request.video.path) for request in requests):
+            raise InputError("data.decode_processes does not read ahead from object storage: leave it off there")
         step, parts = self._max_batch_size, []
         for first in range(0, max(1, len(requests)), step):
             asked = requests[first : first + step]

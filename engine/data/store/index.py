@@ -21,6 +21,7 @@ import numpy as np
 
 from engine.atomic_file import atomic_write
 from engine.data.motion import grid_size
+from engine.data.remote.addresses import on_disk, shown
 from engine.errors import InputError
 
 INDEX_NAME = "store.index"
@@ -111,17 +112,21 @@ class StoreIndex:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            file_of_it = on_disk(path)
+            with file_of_it.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # ValueError: empty
             raise InputError(
-                f"no snippet store at '{path.parent}' ({error}): make one with tools/ingest.py, or set the source's root"
+                f"no snippet store at '{shown(path.parent)}' ({error}): make one with tools/ingest.py, or set the source's root"
             ) from error
         if data[: len(_MAGIC)] != _MAGIC:
-            raise InputError(f"'{path}' is not the index of a snippet store of this version: ingest the videos again")
+            raise InputError(
+                f"'{shown(path)}' is not the index of a snippet store of this version: ingest the videos again"
+            )
         header = json.loads(data[len(_MAGIC) : _HEADER_BYTES])
         if len(data) != header["num_bytes"]:
-            raise InputError(f"'{path}' has {len(data)} bytes of {header['num_bytes']}: copy the store again")
+            raise InputError(f"'{shown(path)}' has {len(data)} bytes of {header['num_bytes']}: copy the store again")
+        self.state = file_of_it.stem  # of a remote one: another once it changes
         self.settings = StoreSettings(**header["settings"])
         self.columns = {
             name: np.frombuffer(data, dtype, count=header["columns"][name][1], offset=header["columns"][name][0])

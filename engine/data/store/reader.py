@@ -1,16 +1,23 @@
 """Bytes out of a snippet store: one contiguous read for the GOPs that a snippet touches."""
 
+import math
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.data.batch import Video
 from engine.data.motion import grid_size
+from engine.data.remote.addresses import shown, url_of
 from engine.data.store.index import MOTION_NAME, Entry, StoreIndex, shard_path, split_stored_name
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 from engine.machine import OUT_OF_FILES, file_limit
+
+if TYPE_CHECKING:
+    from engine.data.remote.ranges import HeldRange
 
 ADD_MOTION = "add it by the command that made the store and --motion (tools/ingest.py)"
 _MOST_KEPT = file_limit() // 4  # shards of a store that stay open: a process needs files for other things too
@@ -36,7 +43,9 @@ class StoreReader:
         """
         entry = self.index[number] if number < len(self.index) else None
         if entry is None or (entry.num_bytes, entry.num_frames) != (video.file_bytes, video.file_frames):
-            raise StoreError(f"the store has changed since this manifest was written: use the one in '{self._folder}'")
+            raise StoreError(
+                f"the store has changed since this manifest was written: use the one in '{shown(self._folder)}'"
+            )
         return entry
 
     def read(self, entry: Entry, first_group: int, last_group: int) -> bytes:
@@ -46,8 +55,8 @@ class StoreReader:
             StoreError: the shard is missing or too short.
             OSError: this process may open no more files.
         """
-        start = int(entry.group_end[first_group - 1]) if first_group else 0
-        return self._read(entry.shard, int(entry.group_end[last_group]) - start, entry.offset + start)
+        start, end = _group_range(entry, first_group, last_group)
+        return self._read(entry.shard, end - start, start)
 
     def read_motion(self, entry: Entry, first: int, last: int) -> np.ndarray:
         """How fast the blocks of frames `first` to `last`, both included, move: uint8 [frames, rows, columns], quarter pixels.
@@ -57,10 +66,10 @@ class StoreReader:
             OSError: this process may open no more files.
         """
         if entry.motion_offset is None:
-            raise StoreError(f"the store '{self._folder}' was made without motion: {ADD_MOTION}")
+            raise StoreError(f"the store '{shown(self._folder)}' was made without motion: {ADD_MOTION}")
         rows, columns = grid_size(entry.width, entry.height)
-        of_frame = rows * columns
-        data = self._read(None, (last - first + 1) * of_frame, entry.motion_offset + first * of_frame)
+        start, end = _motion_range(entry, first, last)
+        data = self._read(None, end - start, start)
         return np.frombuffer(data, np.uint8).reshape(-1, rows, columns)
 
     def close(self) -> None:
@@ -85,9 +94,13 @@ class StoreReader:
         except OSError as error:
             if error.errno in OUT_OF_FILES:
                 raise
-            raise StoreError(f"'{self._path(shard)}' cannot be read: {error.strerror}") from error
+            raise StoreError(
+                f"'{shown(self._path(shard))}' cannot be read: {error.strerror or 'it is not there'}"
+            ) from error
         if len(data) < length:
-            raise StoreError(f"'{self._path(shard)}' is cut short: copy the store again, or ingest the videos again")
+            raise StoreError(
+                f"'{shown(self._path(shard))}' is cut short: copy the store again, or ingest the videos again"
+            )
         return data
 
     def _pread(self, shard: int | None, length: int, offset: int) -> bytes:
@@ -106,7 +119,51 @@ class StoreReader:
         return os.pread(file, length, offset)
 
 
+class RemoteReader(StoreReader):
+    """Reads a store in object storage; what is planned can be begun before it is asked for."""
+
+    def __init__(self, index: StoreIndex) -> None:
+        super().__init__(index)
+        from engine.data.remote.ranges import Ranges  # only where there is something remote
+
+        self.ranges = Ranges(index.state)
+
+    def begin(self, entry: Entry, numbers: Sequence[int], *, motion: bool) -> "list[HeldRange]":
+        """Begin the reads for these ascending frames of a video; `self.ranges.release` them."""
+        gop, last = self.index.settings.gop, entry.num_frames - 1
+        groups = sorted({min(number, last) // gop for number in numbers})
+        wanted = [(self._url(entry.shard), *_group_range(entry, group, group)) for group in groups]
+        if motion and entry.motion_offset is not None:
+            wanted.append((self._url(None), *_motion_range(entry, min(numbers[0], last), min(numbers[-1], last))))
+        return self.ranges.begin(wanted)
+
+    def _pread(self, shard: int | None, length: int, offset: int) -> bytes:
+        return self.ranges.read(self._url(shard), offset, length)
+
+    def _url(self, shard: int | None) -> str:
+        return url_of(self._path(shard))
+
+
+def open_reader(index: StoreIndex) -> StoreReader:
+    """The reader of a store, wherever it lies."""
+    return RemoteReader(index) if url_of(index.path) else StoreReader(index)
+
+
+def _group_range(entry: Entry, first: int, last: int) -> tuple[int, int]:
+    """First byte of GOPs `first` to `last`, both included, in their shard, and the byte behind them."""
+    start = int(entry.group_end[first - 1]) if first else 0
+    return entry.offset + start, entry.offset + int(entry.group_end[last])
+
+
+def _motion_range(entry: Entry, first: int, last: int) -> tuple[int, int]:
+    """The same of the motion of frames `first` to `last`."""
+    of_frame = math.prod(grid_size(entry.width, entry.height))
+    return entry.motion_offset + first * of_frame, entry.motion_offset + (last + 1) * of_frame
+
+
 _READERS: dict[str, tuple[tuple[int, int], StoreReader]] = {}  # index -> its state when it was opened
+
+_OPENING = threading.Lock()  # an index is opened (and fetched) once
 
 
 def find_entry(video: Video) -> tuple[StoreReader, Entry]:
@@ -120,13 +177,26 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
         raise StoreError("its path does not lead into a snippet store")
     index, number = found
     try:
-        info = os.stat(index)  # noqa: PTH116 (a `Path` costs ten times that). A store that was added to has a new index
         state, reader = _READERS.get(index, (None, None))
-        if state != (info.st_ino, info.st_mtime_ns):
-            reader = StoreReader(StoreIndex(Path(index)))
-            _READERS[index] = ((info.st_ino, info.st_mtime_ns), reader)
+        found = _index_state(index)
+        if reader is None or state != found:
+            with _OPENING:
+                state, reader = _READERS.get(index, (None, None))
+                if reader is None or state != found:
+                    reader = open_reader(StoreIndex(Path(index)))
+                    _READERS[index] = (found, reader)
     except FileNotFoundError as error:
-        raise StoreError(f"there is no snippet store at '{Path(index).parent}'") from error
+        raise StoreError(f"there is no snippet store at '{shown(Path(index).parent)}'") from error
+    except SourceGone:
+        raise
     except InputError as error:
         raise StoreError(str(error)) from error
     return reader, reader.entry(number, video)
+
+
+def _index_state(index: str) -> tuple[int, int]:
+    """Another for a store that was added to; of a remote one the same as long as the process lives."""
+    if url_of(index):
+        return 0, 0
+    info = os.stat(index)  # noqa: PTH116 (a `Path` costs ten times that)
+    return info.st_ino, info.st_mtime_ns

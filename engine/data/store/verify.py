@@ -12,6 +12,7 @@ import numpy as np
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress
 from engine.data.pyav.gops import GopDecoder
+from engine.data.remote.addresses import as_path, url_of
 from engine.data.store.index import (
     INDEX_NAME,
     MANIFEST_NAME,
@@ -22,7 +23,7 @@ from engine.data.store.index import (
     shard_path,
     split_stored_path,
 )
-from engine.data.store.reader import StoreError, StoreReader
+from engine.data.store.reader import StoreError, StoreReader, open_reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,13 @@ def verify(folder: Path, num_sampled: int) -> VerifyReport:
     Raises:
         InputError: there is no store, or no manifest.
     """
+    folder = as_path(folder)
     index = StoreIndex(folder / INDEX_NAME)
     manifest = Manifest.load(folder / MANIFEST_NAME)
     problems = [*_check_ranges(index, folder), *_check_manifest(index, manifest)]
     names = _names(index, manifest)
     numbers = np.random.default_rng(0).permutation(len(index))[:num_sampled]
-    reader, decoder = StoreReader(index), GopDecoder()
+    reader, decoder = open_reader(index), GopDecoder()
     with contextlib.closing(reader), Progress(len(numbers), "video", label="verify") as progress:
         for number in sorted(numbers.tolist()):
             try:
@@ -89,10 +91,11 @@ def _check_ranges(index: StoreIndex, folder: Path) -> list[str]:
     for shard in np.unique(columns["shard"]).tolist():
         path, rows = shard_path(folder, shard, index.settings.codec), np.flatnonzero(columns["shard"] == shard)
         rows = rows[np.argsort(start[rows])]
-        if not path.is_file():
+        size = _size(path)
+        if size is None:
             problems.append(f"shard {path.name} is missing, with {len(rows)} videos")
-        elif end[rows].max() > path.stat().st_size:
-            problems.append(f"shard {path.name} is cut short: {path.stat().st_size} bytes of {end[rows].max()}")
+        elif end[rows].max() > size:
+            problems.append(f"shard {path.name} is cut short: {size} bytes of {end[rows].max()}")
         if (start[rows[1:]] < end[rows[:-1]]).any():
             problems.append(f"videos overlap in shard {path.name}")
     if index.has_motion:
@@ -109,11 +112,24 @@ def _check_motion(index: StoreIndex, path: Path) -> list[str]:
     start = columns["motion_offset"].astype(np.int64)
     end = start + np.array([motion_bytes(*size) for size in sizes], np.int64)
     order = np.argsort(start)
-    if not path.is_file():
+    size = _size(path)
+    if size is None:
         return [f"{path.name} is missing, with the motion of {len(index)} videos"]
     problems = ["the motion of videos overlaps"] if (start[order[1:]] < end[order[:-1]]).any() else []
-    size = path.stat().st_size
     return problems + ([f"{path.name} is cut short: {size} bytes of {end.max()}"] if end.max() > size else [])
+
+
+def _size(path: Path) -> int | None:
+    """Length of a file, wherever it lies; None if it is not there."""
+    url = url_of(path)
+    if url is None:
+        return path.stat().st_size if path.is_file() else None
+    from engine.data.remote.objects import size_of
+
+    try:
+        return size_of(url)
+    except FileNotFoundError:
+        return None
 
 
 def _check_manifest(index: StoreIndex, manifest: Manifest) -> list[str]:

@@ -89,7 +89,7 @@ class Measuring:
         requests = video_requests(self.manifest, rows, config.clip, num_snippets)
         decoder = self.decoding.open(config.evaluate.batch_size)
         try:
-            for decoded in decode_ahead(decoder, requests, config.evaluate.batch_size):
+            for decoded in decode_ahead(decoder, requests, config.evaluate.batch_size, config.clip):
                 mine, seeds = seeds[: len(decoded.frames)], seeds[len(decoded.frames) :]
                 numbers = torch.cat([masker.draw(seed, 1, device) for seed in mine])
                 good = [index for index in range(len(mine)) if index not in decoded.failures]

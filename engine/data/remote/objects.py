@@ -1,0 +1,218 @@
+"""Bytes of objects through `fsspec`: ranges and whole files, tried again until patience ends.
+
+An outage is no fault of a video: while a store does not answer, reads wait, and the stream stays what it is. Only when the
+patience of `data.remote.patience_s` ends, `SourceGone` ends the work.
+"""
+
+import functools
+import hashlib
+import os
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from engine.atomic_file import atomic_write
+from engine.data.progress import say
+from engine.data.remote.addresses import check_no_secrets
+from engine.data.remote.settings import cache_folder, settings
+from engine.errors import InputError, SourceGone
+
+T = TypeVar("T")
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_TOLD_AFTER_S = 3.0  # a failure now and then is not worth a line
+_SHORT_READS = 5  # of one range, one after the other: the object itself is too short
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "GoogleAuthError")
+_OPTIONS = {  # of the file systems: an answer that does not come is an error, and trying again is done here
+    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}},
+}
+
+
+class _Outage:
+    """Tells once that a store does not answer, and once that it does again."""
+
+    def __init__(self) -> None:
+        self._lock, self._since, self._is_told = threading.Lock(), 0.0, False
+
+    def failed(self, url: str, error: Exception) -> float:
+        """Take note. Returns for how many seconds nothing has been answered."""
+        with self._lock:
+            now = time.monotonic()
+            self._since = self._since or now
+            lasted = now - self._since
+            if self._is_told or lasted < _TOLD_AFTER_S:
+                return lasted
+            self._is_told = True
+        say(
+            f"warning: '{url}' cannot be read ({_reason(error)}): waiting for it, for {settings().patience_s:g} s at most"
+        )
+        return lasted
+
+    def answered(self) -> None:
+        if not self._since:
+            return
+        with self._lock:
+            since, is_told = self._since, self._is_told
+            self._since, self._is_told = 0.0, False
+        if is_told:
+            say(f"the object store answers again, after {time.monotonic() - since:.0f} s")
+
+
+_OUTAGES: dict[str, _Outage] = defaultdict(_Outage)  # by the bucket or server
+
+
+def read_range(url: str, start: int, length: int, stop: threading.Event | None = None) -> bytes:
+    """These bytes of an object, fewer where it ends before; given up where they fail once `stop` is set.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        SourceGone: it cannot be read, and patience is over.
+    """
+    shorts = 0
+
+    def attempt() -> bytes:
+        nonlocal shorts
+        data = file_system(url).cat_file(_key(url), start=start, end=start + length)
+        if len(data) > length:
+            raise InputError(
+                f"the server of '{url}' does not read ranges: use one that does, or copy the store to a disk"
+            )
+        if len(data) < length and shorts < _SHORT_READS:
+            shorts += 1
+            raise ConnectionError(f"{len(data)} bytes of {length}")
+        return data
+
+    return patiently(attempt, url, stop)
+
+
+def size_of(url: str) -> int:
+    """Length of an object in bytes. Raises as `read_range`."""
+    return int(_info(url)["size"])
+
+
+def local_copy(url: str) -> Path:
+    """A whole object as a file of the local cache, fetched once in each state (its ETag, time and size). Raises as `read_range`."""
+    check_no_secrets(url)
+    info = _info(url)
+    state = [str(info.get(key)) for key in ("size", "ETag", "etag", "mtime", "LastModified", "created", "url")]
+    name = hashlib.blake2b("\0".join([url, *state]).encode(), digest_size=16).hexdigest()
+    path = cache_folder() / "files" / f"{name}{Path(url).suffix}"
+    if not path.exists():
+        data = patiently(lambda: _whole(url, info["size"]), url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, durable=True) as partial:
+            partial.write_bytes(data)
+    return path
+
+
+def upload(path: Path, url: str) -> None:
+    """Put a file to an object, complete or not at all. Raises as `read_range`."""
+    patiently(lambda: file_system(url).put_file(str(path), _key(url)), url)
+
+
+def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None = None) -> T:
+    """What `attempt` returns, tried again after what may pass, until `stop` is set.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        SourceGone: it is refused, or patience is over.
+    """
+    began, pause, outage = time.monotonic(), _FIRST_PAUSE_S, _OUTAGES["/".join(url.split("/", 3)[:3])]
+    while True:
+        try:
+            result = attempt()
+        except (FileNotFoundError, InputError):
+            raise
+        except Exception as error:  # every file system has errors of its own
+            if stop is not None and stop.is_set():
+                raise SourceGone(f"'{url}' is not wanted any more") from None
+            if _is_refused(error):
+                raise SourceGone(
+                    f"'{url}' is refused ({_reason(error)}): give credentials that may (docs/data.md)"
+                ) from None
+            waited = max(time.monotonic() - began, outage.failed(url, error))
+            if waited + pause > settings().patience_s:
+                raise SourceGone(
+                    f"'{url}' cannot be read ({_reason(error)}), tried for {waited:.0f} s (data.remote.patience_s): see that the "
+                    "store is there and can be reached, and give the same command again"
+                ) from None
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        else:
+            outage.answered()
+            return result
+
+
+def file_system(url: str) -> Any:
+    """The `fsspec` file system of a URL, one for each process.
+
+    Raises:
+        InputError: its package is not installed.
+    """
+    return _file_system(url.partition("://")[0], os.getpid())
+
+
+@functools.cache
+def _file_system(scheme: str, _process: int) -> Any:
+    options = dict(_OPTIONS.get(scheme, {}))
+    if scheme.startswith("http"):
+        try:
+            import aiohttp
+        except ImportError:
+            raise _missing(scheme) from None
+        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)}
+    try:
+        return fsspec.filesystem(scheme, **options)
+    except ImportError:
+        raise _missing(scheme) from None
+
+
+def _missing(scheme: str) -> InputError:
+    return InputError(f"{scheme}:// needs the package {_PACKAGES[scheme]}: pip install -e '.[remote]'")
+
+
+def _info(url: str) -> dict[str, Any]:
+    def attempt() -> dict[str, Any]:
+        fs = file_system(url)
+        fs.invalidate_cache()
+        try:
+            info = fs.info(_key(url))
+        except FileNotFoundError as error:  # of HTTP: also what is refused, or does not answer
+            cause = error.__cause__
+            if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) in (404, 410):
+                raise
+            raise cause from None
+        if info.get("type") == "directory":
+            raise FileNotFoundError(url)
+        return info
+
+    return patiently(attempt, url)
+
+
+def _whole(url: str, size: int | None) -> bytes:
+    data = file_system(url).cat_file(_key(url))
+    if size is not None and len(data) != size:
+        raise ConnectionError(f"{len(data)} bytes of {size}")
+    return data
+
+
+def _key(url: str) -> str:
+    return url if url.startswith("http") else url.partition("://")[2]
+
+
+def _is_refused(error: Exception) -> bool:
+    is_http = getattr(error, "status", None) in (401, 403)
+    return is_http or isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
+
+
+def _reason(error: Exception) -> str:
+    """Its kind, and of its words no address, which may be a signed one."""
+    status = getattr(error, "status", None)
+    told = f" {status}" if status else (f": {error}" if type(error) is ConnectionError else "")
+    return f"{type(error).__name__}{told}"

@@ -1,0 +1,98 @@
+"""Ranges of the objects of one store: begun before they are asked for, kept in the cache if there is one.
+
+planned snippets ──begin──▶ threads: cache, else one range read ──▶ held ──read──▶ decoders
+"""
+
+import functools
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from engine.data.remote.cache import RangeCache
+from engine.data.remote.objects import read_range
+from engine.data.remote.settings import cache_folder, settings
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class HeldRange:
+    """Bytes of an object that are read, or being read."""
+
+    url: str
+    start: int
+    end: int
+    stop: threading.Event  # set: nobody wants them
+    data: "Future[bytes]"
+
+
+class Ranges:
+    """Reads ranges of objects. Threads may share one.
+
+    Args:
+        state: changes with the contents of the objects, so that no cache gives those of before.
+    """
+
+    def __init__(self, state: str) -> None:
+        self._state = state
+        self._held: dict[str, list[HeldRange]] = defaultdict(list)
+
+    def begin(self, wanted: Iterable[tuple[str, int, int]]) -> list[HeldRange]:
+        """Begin to read these bytes, (url, start, end); overlapping or adjacent ones are one read. `release` them."""
+        begun = []
+        for each in _merged(wanted):
+            stop = threading.Event()
+            begun.append(HeldRange(*each, stop, _threads().submit(self._fetch, *each, stop)))
+        for each in begun:
+            self._held[each.url] = [
+                *self._held[each.url],
+                each,
+            ]  # a new list: others may be looking through the old one
+        return begun
+
+    def release(self, held: HeldRange) -> None:
+        """Forget a range that was begun."""
+        held.stop.set()
+        held.data.cancel()
+        self._held[held.url] = [each for each in self._held[held.url] if each is not held]
+
+    def read(self, url: str, start: int, length: int) -> bytes:
+        """These bytes; fewer where the object ends before. Raises as `read_range`."""
+        end = start + length
+        for held in self._held.get(url, ()):
+            if held.start <= start and end <= held.end and not held.data.cancelled():
+                return held.data.result()[start - held.start : end - held.start]
+        return self._fetch(url, start, end)
+
+    def _fetch(self, url: str, start: int, end: int, stop: threading.Event | None = None) -> bytes:
+        cache = _cache(cache_folder() / "ranges", int(settings().cache_gb * 1e9)) if settings().cache_gb else None
+        name = f"{url} {self._state} {start} {end}"
+        data = cache.get(name) if cache else None
+        if data is None:
+            data = read_range(url, start, end - start, stop)
+            if cache and len(data) == end - start:
+                cache.put(name, data)
+        return data
+
+
+_cache = functools.cache(RangeCache)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return _threads_of(os.getpid(), settings().reads_in_flight)
+
+
+@functools.cache
+def _threads_of(_process: int, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="range")
+
+
+def _merged(wanted: Iterable[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    merged: list[tuple[str, int, int]] = []
+    for url, start, end in sorted(wanted):
+        if merged and merged[-1][0] == url and start <= merged[-1][2]:
+            merged[-1] = (url, merged[-1][1], max(end, merged[-1][2]))
+        else:
+            merged.append((url, start, end))
+    return merged
