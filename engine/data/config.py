@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from engine.data.remote.addresses import check_no_secrets
+from engine.data.remote.config import RemoteConfig
 from engine.schema import MAX_SEED, option, section
 
 MOTION_BLOCK = 16  # pixels of the side of a block whose motion is one number
@@ -95,18 +96,6 @@ class ValidationConfig:
     )
     num_classes: int = option(0, "training classes held out entirely, to choose by zero-shot accuracy", minimum=0)
     seed: int = option(0, "seed of what is held out", minimum=0, maximum=MAX_SEED, needs="video_share or num_classes")
-
-
-@dataclass(frozen=True)
-class RemoteConfig:
-    """How stores in object storage (s3://, gs://, https://) are read. Credentials are never here: docs/data.md."""
-
-    reads_in_flight: int = option(64, "ranges read at the same time, ahead of the decoders", minimum=1, decides=False)
-    patience_s: float = option(
-        600.0, "seconds that a store may be away before the run saves a checkpoint and ends", minimum=0, decides=False
-    )
-    cache_folder: str = option("", "copies on a local disk; default: ~/.cache/unseen", decides=False)
-    cache_gb: float = option(0.0, "of that, ranges of videos, the last read; 0: none", minimum=0, decides=False)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from engine.atomic_file import atomic_write
 from engine.data.batch import STILL_CODEC, Video
-from engine.data.remote.addresses import as_path, on_disk, shown, url_of
+from engine.data.remote.addresses import as_path, shown, url_of
+from engine.data.remote.copied import on_disk
 from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
 

@@ -32,7 +32,7 @@ def run(command: list[str]) -> str:
 
 
 def ingest_of(source: Path, store: Path, *more: object) -> list[str]:
-    return tool("ingest.py", source, "--out", store, "--preset", "ultrafast", "--short-side", 48, *more)
+    return tool("ingest.py", source, "--out", store, "--preset", "ultrafast", "--short-side", 64, *more)
 
 
 @pytest.fixture(scope="module")

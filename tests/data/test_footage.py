@@ -63,11 +63,11 @@ def stored(tmp_path_factory):
     root = tmp_path_factory.mktemp("stored")
     for count, name in enumerate(("a/x.mp4", "a/y.mp4", "b/z.mp4"), start=8):
         (root / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
-        write_video(root / "raw" / name, (numbered_frame(number, 96, 96) for number in range(count)))
+        write_video(root / "raw" / name, (numbered_frame(number, 128, 128) for number in range(count)))
     index_folder(root / "raw", root / "raw.parquet")
     raw = Manifest.load(root / "raw.parquet")
     for name, source in (("store", raw), ("turned", raw.select(np.array([2, 1, 0])))):
-        ingest(source, root / name, StoreSettings(short_side=32), WorkSettings())
+        ingest(source, root / name, StoreSettings(short_side=64), WorkSettings())
     return raw, *(Manifest.load(root / name / "manifest.parquet") for name in ("store", "turned"))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from engine.data.batch import ClipFormat
-from engine.data.config import DataConfig, RemoteConfig, SourceConfig
+from engine.data.config import DataConfig, SourceConfig
 from engine.data.indexing import index_folder
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest, concatenate
@@ -19,6 +19,7 @@ from engine.data.pyav.encode import write_video
 from engine.data.remote import objects
 from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.cache import RangeCache
+from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import use
 from engine.data.sources import load_source
 from engine.data.store import reader as reader_module

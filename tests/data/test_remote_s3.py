@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from engine.data.config import RemoteConfig
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
+from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import use
 from engine.data.store import reader as reader_module
 from engine.errors import InputError

@@ -56,18 +56,3 @@ def check_no_secrets(text: str) -> None:
 def shown(path: str | Path) -> str:
     """A path as a user knows it."""
     return url_of(path) or str(path)
-
-
-def on_disk(path: Path) -> Path:
-    """The file of this machine with the bytes of a file: itself, or of a remote one a copy.
-
-    Raises:
-        FileNotFoundError: there is no such object.
-        SourceGone: it cannot be read.
-    """
-    url = url_of(path)
-    if url is None:
-        return path
-    from engine.data.remote.objects import local_copy  # only where there is something remote
-
-    return local_copy(url)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from engine.data.config import RemoteConfig
+from engine.data.remote.config import RemoteConfig
 
 _current = [RemoteConfig()]
 

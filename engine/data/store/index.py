@@ -21,7 +21,8 @@ import numpy as np
 
 from engine.atomic_file import atomic_write
 from engine.data.motion import grid_size
-from engine.data.remote.addresses import on_disk, shown
+from engine.data.remote.addresses import shown
+from engine.data.remote.copied import on_disk
 from engine.errors import InputError
 
 INDEX_NAME = "store.index"

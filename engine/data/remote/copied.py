@@ -1,0 +1,20 @@
+"""Small remote files (manifests, the indices of stores) as files of this machine."""
+
+from pathlib import Path
+
+from engine.data.remote.addresses import url_of
+
+
+def on_disk(path: Path) -> Path:
+    """The file of this machine with the bytes of a file: itself, or of a remote one a copy.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        SourceGone: it cannot be read.
+    """
+    url = url_of(path)
+    if url is None:
+        return path
+    from engine.data.remote.objects import local_copy  # only where there is something remote
+
+    return local_copy(url)
