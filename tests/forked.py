@@ -7,11 +7,13 @@ so is tested in tests/tools/test_help.py, and by all that torchrun starts. The w
 the same server (they print where it does); that they can be spawned is tested in tests/tools/test_compare_losses.py.
 """
 
+import errno
 import multiprocessing
 import operator
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,17 @@ _CONTEXT.set_forkserver_preload(
         *("engine.train", "tests.forked"),
     ]
 )
+
+
+def _received_fds(connection: socket.socket, count: int) -> list[int]:
+    """In the server, which would end with an EOFError: a program that is killed as it asks for a process asks for none."""
+    try:
+        return _RECEIVE_FDS(connection, count)
+    except EOFError as error:
+        raise ConnectionAbortedError(errno.ECONNABORTED, "who asked is gone") from error
+
+
+_RECEIVE_FDS, reduction.recvfds = reduction.recvfds, _received_fds
 
 
 class Forked:

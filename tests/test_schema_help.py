@@ -28,10 +28,10 @@ def test_the_outline_names_every_key_once_with_its_default():
 
 def test_a_section_is_told_whole_with_what_lies_within_it():
     text = describe(Config, "data")
-    for part in ("data", "data.train.N", "data.train.N.class_split", "data.validation"):
+    for part in ("data", "data.train.N", "data.train.N.class_split", "data.validation", "data.remote"):
         for field in dataclasses.fields(sections(Config)[part]):
             key = f"{part}.{field.name}"
-            assert (key == "data.validation") != (f"  {key} =" in text), key
+            assert (key in ("data.validation", "data.remote")) != (f"  {key} =" in text), key
     assert dataclasses.fields(sections(Config)["clip"])[0].metadata["help"] in describe(Config, "clip")
     assert "clip.crop = 112\n      pixels of the square crop" in describe(Config, "clip")
     assert "[r2plus1d_18 | r3d_18 | mc3_18 | c3d | vit_tiny | vit_small | vit_base | timm:*]" in describe(
@@ -49,6 +49,7 @@ def test_every_section_together_tells_every_key():
     every = {f"{name}.{field.name}" for name, cls in sections(Config).items() for field in dataclasses.fields(cls)}
     assert every - set(told) == {
         "data.validation",
+        "data.remote",
         "model.tokens",
         "train.exclude_overlap",
     }  # these are told as sections

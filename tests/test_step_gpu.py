@@ -44,7 +44,12 @@ def make_run(
         },
     )
     chosen = choose_precision(config.train.precision, device)
-    task = ZeroShot(config, ranks, chosen, SimpleNamespace(classes=make_classes(), prior_classes=(), notes=[]))
+    task = ZeroShot(
+        config,
+        ranks,
+        chosen,
+        SimpleNamespace(classes=make_classes(), prior_classes=(), notes=[], train=SimpleNamespace(manifest=())),
+    )
     torch.manual_seed(config.run.seed)
     model = placed(task.build_model(), config, ranks, chosen)
     return SimpleNamespace(

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+pytest.importorskip("ray")  # before what imports it
 from engine.cluster import nodes as nodes_module
 from engine.cluster.pool import open_pool
 from engine.data.manifest import Manifest
@@ -19,7 +20,6 @@ from tests.encoded import fade, manifest_of, write_colors
 from tests.environment import ROOT, environment
 from tests.small_run import write_run
 
-pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 

@@ -13,10 +13,11 @@ from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import use
 from engine.data.store import reader as reader_module
 from engine.errors import InputError
-from tests.data.test_remote import stream
 from tests.data.videos import numbered_frame
 
-pytest.importorskip("s3fs")
+pytest.importorskip("s3fs")  # and with it aiohttp, without which the next import ends
+from tests.data.test_remote import stream
+
 moto_server = pytest.importorskip("moto.server")
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench.needs import Figure, cluster_of, gradient_bytes, limits, needs
+from bench.needs import Quantity, cluster_of, gradient_bytes, limits, needs
 from bench.simulation import Cluster, Latency, simulate
 
 from tests.bench_records import newest
@@ -96,7 +96,7 @@ def known(**more):
         "gpu": 800.0, "core": 400.0, "nvdec": 0.0, "bytes": 2e4, "parameters": 3e7, "gpus_per_node": 8, "cores_per_node": 96,
         "node_gbit": 200.0, "store_gbit": 100.0, "in_flight": 12, "batch": 64,
     }  # fmt: skip
-    return {name: Figure(name, value, "", "given") for name, value in (values | more).items()}
+    return {name: Quantity(name, value, "", "given") for name, value in (values | more).items()}
 
 
 def test_needs_by_hand():

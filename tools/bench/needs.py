@@ -21,7 +21,7 @@ _GRADIENT_BYTES = 4  # of a parameter: gradients are fp32 in every precision
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Quantity:
     """A number of the plan. source: "measured (...)", "derived (...)", "assumed" or "given" (an option)."""
 
     name: str
@@ -30,7 +30,7 @@ class Figure:
     source: str
 
 
-def figures(arguments: argparse.Namespace) -> dict[str, Figure]:
+def figures(arguments: argparse.Namespace) -> dict[str, Quantity]:
     """Every figure by its short name; options win over records.
 
     Raises:
@@ -50,7 +50,9 @@ def figures(arguments: argparse.Namespace) -> dict[str, Figure]:
     }
     for name, (assumed, called, unit) in ASSUMED.items():
         value = given[name]
-        found[name] = Figure(called, assumed if value is None else value, unit, "assumed" if value is None else "given")
+        found[name] = Quantity(
+            called, assumed if value is None else value, unit, "assumed" if value is None else "given"
+        )
     if given["in_flight"] is None:
         threads = max(1, int(found["cores_per_node"].value / found["gpus_per_node"].value))
         found["in_flight"] = replace(
@@ -59,7 +61,7 @@ def figures(arguments: argparse.Namespace) -> dict[str, Figure]:
     return found
 
 
-def cluster_of(known: Mapping[str, Figure], gpus: int, latency: Latency) -> Cluster:
+def cluster_of(known: Mapping[str, Quantity], gpus: int, latency: Latency) -> Cluster:
     """So many GPUs, in whole nodes or in one that is smaller."""
     per_node = min(gpus, int(known["gpus_per_node"].value))
     cores = max(1, int(known["cores_per_node"].value / known["gpus_per_node"].value))
@@ -88,12 +90,12 @@ def limits(cluster: Cluster) -> dict[str, float]:
     }
 
 
-def gradient_bytes(known: Mapping[str, Figure], nodes: int) -> float:
+def gradient_bytes(known: Mapping[str, Quantity], nodes: int) -> float:
     """That leave a node in a step: a ring over the nodes sends each gradient 2 (n - 1) / n times; within a node is NVLink."""
     return 2 * (nodes - 1) / nodes * known["parameters"].value * _GRADIENT_BYTES
 
 
-def needs(known: Mapping[str, Figure], gpus: int, videos: int) -> dict[str, Any]:
+def needs(known: Mapping[str, Quantity], gpus: int, videos: int) -> dict[str, Any]:
     """What keeps so many GPUs busy: clips/s, cores a GPU beside NVDEC, bytes/s of a node's line and of the store's, and the
     seconds of an epoch."""
     per_node = min(gpus, int(known["gpus_per_node"].value))
@@ -108,11 +110,11 @@ def needs(known: Mapping[str, Figure], gpus: int, videos: int) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _figure(name: str, given: float | None, unit: str, find: Any) -> Figure:
+def _figure(name: str, given: float | None, unit: str, find: Any) -> Quantity:
     if given is not None:
-        return Figure(name, given, unit, "given")
+        return Quantity(name, given, unit, "given")
     value, source = find()
-    return Figure(name, value, unit, source)
+    return Quantity(name, value, unit, source)
 
 
 def _newest(name: str) -> Iterator[Record]:

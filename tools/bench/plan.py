@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.delayed import drawn_store, measure
 from bench.material import check_counts
-from bench.needs import Figure, cluster_of, figures, limits, needs
+from bench.needs import Quantity, cluster_of, figures, limits, needs
 from bench.plan_options import ASSUMED
 from bench.plan_tables import PARTS, table_of_part
 from bench.rows import Row, line, number
@@ -76,7 +76,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--latency-ms must be more than 0, and --tail at least 1")
 
 
-def simulated(known: Mapping[str, Figure], gpus: int, latency: Latency, clips: int) -> dict[str, Any]:
+def simulated(known: Mapping[str, Quantity], gpus: int, latency: Latency, clips: int) -> dict[str, Any]:
     """What so many GPUs do with reads of that latency: the least limit by formula, and all limits together by simulation: as
     it is, with twice the reads in flight that the GPUs need by Little's law, and with so many batches begun that they last
     through the slowest read of a hundred steps."""
