@@ -34,7 +34,9 @@ def run_of(config, ranks):
     precision = choose_precision("fp64", ranks.device)
     vectors = torch.randn(4, 5, generator=torch.Generator().manual_seed(9)).numpy()
     classes = ClassEmbeddings.from_raw("abcd", vectors, "random", [()] * 4)
-    task = ZeroShot(config, ranks, precision, SimpleNamespace(classes=classes, prior_classes=(), notes=[], train=SimpleNamespace(manifest=())))
+    nothing = SimpleNamespace(manifest=())
+    sets = SimpleNamespace(classes=classes, prior_classes=(), notes=[], train=nothing)
+    task = ZeroShot(config, ranks, precision, sets)
     torch.manual_seed(config.run.seed)
     model = placed(task.build_model(), config, ranks, precision)
     return SimpleNamespace(
