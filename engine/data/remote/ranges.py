@@ -8,12 +8,13 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from engine.data.remote.cache import RangeCache
 from engine.data.remote.objects import read_range
 from engine.data.remote.settings import cache_folder, settings
+from engine.errors import SourceGone
 
 
 @dataclass(eq=False, frozen=True, slots=True)
@@ -61,8 +62,13 @@ class Ranges:
         """These bytes; fewer where the object ends before. Raises as `read_range`."""
         end = start + length
         for held in self._held.get(url, ()):
-            if held.start <= start and end <= held.end and not held.data.cancelled():
-                return held.data.result()[start - held.start : end - held.start]
+            if held.start <= start and end <= held.end:
+                try:
+                    return held.data.result()[start - held.start : end - held.start]
+                except (CancelledError, SourceGone):
+                    if not held.stop.is_set():
+                        raise
+                    break  # who began it has released it meanwhile
         return self._fetch(url, start, end)
 
     def _fetch(self, url: str, start: int, end: int, stop: threading.Event | None = None) -> bytes:
