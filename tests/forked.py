@@ -44,6 +44,13 @@ def _received_fds(connection: socket.socket, count: int) -> list[int]:
         raise ConnectionAbortedError(errno.ECONNABORTED, "who asked is gone") from error
 
 
+def _running_server() -> str:
+    """The address of the server, which is started if need be."""
+    with mock.patch.dict(os.environ, environment()):  # the server's, which must not compute with more threads
+        forkserver.ensure_running()
+    return forkserver._forkserver._forkserver_address
+
+
 _RECEIVE_FDS, reduction.recvfds = reduction.recvfds, _received_fds
 
 
@@ -60,8 +67,7 @@ class Forked:
         self.args = [str(program), *map(str, words)]
         read_out, write_out = _CONTEXT.Pipe(duplex=False)
         read_err, write_err = (None, write_out) if merged else _CONTEXT.Pipe(duplex=False)
-        with mock.patch.dict(os.environ, environment()):  # the server's, which must not compute with more threads
-            forkserver.ensure_running()
+        server = _running_server()
         self._process = _CONTEXT.Process(
             target=_become,
             args=(
@@ -70,7 +76,7 @@ class Forked:
                 str(cwd),
                 write_out,
                 write_err,
-                forkserver._forkserver._forkserver_address,
+                server,
             ),
         )
         self._process.start()
@@ -141,9 +147,7 @@ class ForkedCell:
         assert command[0] == sys.executable
         assert options == {"stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "start_new_session": True}
         kept = [_KeptFile(number) for number in (stdout.fileno(), *pass_fds)]
-        with mock.patch.dict(os.environ, environment()):
-            forkserver.ensure_running()
-        server = forkserver._forkserver._forkserver_address
+        server = _running_server()
         self._process = _CONTEXT.Process(
             target=_become_cell, args=(command[1:], dict(env), str(Path.cwd()), kept, server)
         )

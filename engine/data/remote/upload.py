@@ -32,7 +32,7 @@ def upload_store(folder: Path, out: Path) -> None:
     files = [folder / name for name in names if (folder / name).exists()]
     target = url_of(out)
     journal_path = folder / _JOURNAL_NAME
-    done = {line["name"]: line["state"] for line in read_json_lines(journal_path)} if journal_path.exists() else {}
+    done = {line["name"]: line["state"] for line in read_json_lines(journal_path)}
     states = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
     pending = [path for path in files if done.get(path.name) != states[path.name]]
     journal = JsonLines(journal_path)
