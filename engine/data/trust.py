@@ -5,6 +5,7 @@ A manifest may come from someone else, and every path in it will be opened.
 
 import os
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -57,8 +58,15 @@ def check_row(video: Video, seconds: float, source: Path, root: Path, config: So
         _refuse(source, root, path, "it is absolute")
     if ".." in video.path.parts[len(root.parts) :]:
         _refuse(source, root, path, "it goes up by ..")
-    if not _is_under(video.path, os.path.realpath(root)):
+    if not _folder_is_under(video.path.parent, root) or (
+        video.path.is_symlink() and not _is_under(video.path, os.path.realpath(root))
+    ):
         _refuse(source, root, path, "a symbolic link leads out")
+
+
+@lru_cache(maxsize=2**14)
+def _folder_is_under(folder: Path, root: Path) -> bool:  # many rows are of one folder
+    return _is_under(folder, os.path.realpath(root))
 
 
 def check_inside(manifest: Manifest) -> None:

@@ -21,7 +21,8 @@ import pyarrow as pa
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.config import DataConfig, SourceConfig, ValidationConfig
 from engine.data.joining import PART_ROWS, write_large
-from engine.data.large_manifest import PATTERN, SOURCE, open_large
+from engine.data.large_manifest import PATTERN, open_large
+from engine.data.large_part import SOURCE
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 from engine.data.plans import plan_version
