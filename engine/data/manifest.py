@@ -82,7 +82,7 @@ class Manifest:
         self.source = source  # the file it was read from
         names = table.column("class_name").combine_chunks()
         dictionary = names.dictionary.to_pylist()
-        present = sorted({dictionary[i] for i in np.unique(names.indices.to_numpy())})
+        present = sorted({dictionary[i] for i in np.flatnonzero(np.bincount(names.indices.to_numpy()))})
         rank = {name: index for index, name in enumerate(present)}
         self.classes: tuple[str, ...] = tuple(present)
         lookup = np.array([rank.get(name, -1) for name in dictionary], dtype=np.int64)
@@ -100,10 +100,14 @@ class Manifest:
     @functools.cached_property
     def paths(self) -> list[str]:
         """The path of each row, as files are opened by it."""
-        return [path_of_text(text) for text in self.table.column("path").to_pylist()]
+        texts = self.table.column("path").to_pylist()
+        return [path_of_text(text) if "\0" in text else text for text in texts]
 
     def strings(self, column: str) -> np.ndarray:
         """A string column as a numpy object array of length V."""
+        if pa.types.is_dictionary(self.table.schema.field(column).type) and not self.table.column(column).null_count:
+            ((codes, names),) = self.coded(column)
+            return np.asarray(names, dtype=object)[codes]
         return np.asarray(self.paths if column == "path" else self.table.column(column).to_pylist(), dtype=object)
 
     def frames_of(self, rows: np.ndarray) -> np.ndarray:
