@@ -50,8 +50,8 @@ def draw_large_parts(manifest: LargeManifest, config: ValidationConfig) -> list[
     (key,) = keys(config.seed, count=1, purpose=HOLD_OUT)
 
     def side_of(part: Part) -> np.ndarray:
-        sides = np.full(len(part), TRAINED, np.uint8)
-        sides[part.is_drawn(config.video_share, key)] = HELD_OUT_VIDEO
+        is_held = part.is_drawn(config.video_share, key)
+        sides = np.where(is_held, np.uint8(HELD_OUT_VIDEO), np.uint8(TRAINED))
         if held_classes:
             codes, names = part.coded("class_name")
             sides[np.array([name in held_classes for name in names], bool)[codes]] = HELD_OUT_CLASS

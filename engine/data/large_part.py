@@ -23,7 +23,7 @@ from engine.data.row_set import RowSet
 from engine.data.trust import check_inside, check_limits, check_row
 from engine.errors import InputError
 
-_AT_ONCE = 2**15  # rows that are gone over at a time, so that they stay in the processor's cache
+_AT_ONCE = 2**16  # rows that are gone over at a time, so that they stay in the processor's cache
 _ENDS = 2**16  # bytes at either end of a file, where its schema, names and the places of its columns are
 FORMAT = "large manifest 1"
 SOURCE = "source_hash"  # int64: equal for rows of one source of videos: its group, or else the contents of its file
@@ -128,8 +128,8 @@ class Part:
         """bool [len(self)]: see `LargeManifest.is_drawn`."""
         found, first = np.empty(len(self), bool), 0
         for sources in self.blocks(SOURCE):
-            drawn = mixed(sources, key).view(np.uint64) >> np.uint64(11)
-            found[first : first + len(drawn)] = drawn < round(share * 2**53)
+            drawn = mixed(sources, key).view(np.uint64)
+            found[first : first + len(drawn)] = drawn < round(share * 2**53) * 2**11  # of each its highest 53 bits
             first += len(drawn)
         return found
 

@@ -1,8 +1,8 @@
 """A manifest of many millions of rows: from the config to the first batch, and what a rank needs for it.
 
 The manifest is synthetic and its files are real; those over --distinct are hard links to earlier ones, which spares a disk but
-lets a cold start read less than it would. Each repetition is a fresh process that goes the way of a training (`load_training`, `ClipLoader`)
-with a decoder that decodes nothing, once with the files out of the page cache and once after it.
+lets a cold start read less than it would. Each repetition is a fresh process that goes the way of a training (`load_training`,
+`ClipLoader`) with a decoder that decodes nothing, once with the files out of the page cache and once after it.
 """
 
 import argparse
@@ -13,7 +13,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +92,21 @@ def run(arguments: argparse.Namespace, template: Manifest) -> None:
         }
         path = append_record("many_rows", n=arguments.repeats, results=results, limits=LIMITS, **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
+
+
+def table_of_record(record: Mapping[str, Any]) -> Table:
+    """A record as a table: medians of each way, and in brackets the 80th percentile."""
+    from bench.rows import number  # not where this file is itself a fresh process
+
+    results = record["results"]
+    ways = list(dict.fromkeys(name.rpartition(": ")[0] for name in results))
+    rows = []
+    for key, meaning in MEANING.items():
+        values = [results[f"{way}: {key}"] for way in ways if f"{way}: {key}" in results]
+        limit = f"< {record['limits'][key]:g}" if key in record["limits"] else ""
+        if values:
+            rows.append([meaning, limit, *(f"{number(value['p50'])} ({number(value['p80'])})" for value in values)])
+    return Table(["", "wanted", *ways], rows)
 
 
 def write_synthetic(template: Manifest, rows: int, distinct: int, folder: Path) -> int:
