@@ -186,7 +186,7 @@ def check_data(path: Path) -> Finding:
     except InputError as error:
         return Finding(name, "blocker", str(error), "see docs/data.md")
     rows = np.unique(np.linspace(0, len(manifest) - 1, _SAMPLED_VIDEOS).astype(int))
-    videos = [manifest.video(int(row)) for row in rows]
+    videos = manifest.videos([int(row) for row in rows])
     changed = [video.path for video in videos if not _is_as_indexed(video)]
     good = f"{len(videos) - len(changed)} of {len(videos)} looked at are as indexed"
     text = f"{len(manifest)} videos of {len(manifest.classes)} classes; {good}"

@@ -291,7 +291,7 @@ def middle_snippets(
 
     Videos that cannot be decoded are not among them.
     """
-    videos = [manifest.video(int(row)) for row in rows]
+    videos = manifest.videos([int(row) for row in rows])
     starts = [int(evaluation_starts(video.num_frames, 1, clip.span)[0]) for video in videos]
     requests = [SnippetRequest(v, start, 0.5, 0.5, flip=False) for v, start in zip(videos, starts, strict=True)]
     decoded = decoder.decode(requests)

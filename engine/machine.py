@@ -19,6 +19,14 @@ def file_limit() -> int:
     return 2**20 if soft == resource.RLIM_INFINITY else soft
 
 
+def allow_files(count: int) -> None:
+    """Raise `ulimit -n` by so many, as far as the system lets this process: for files that stay open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def core_mask() -> frozenset[int]:
     """The CPU cores that this process may run on, by number."""
     return frozenset(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))

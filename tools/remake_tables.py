@@ -33,7 +33,17 @@ Record = Mapping[str, Any]
 Options = Mapping[str, str]  # of a marker
 
 # Benchmarks whose results are rows or percentiles.
-_BENCHMARKS = ("compute", "train", "kernels", "accuracy", "roofline", "manifest", "decode", "windows")
+_BENCHMARKS = (
+    "compute",
+    "train",
+    "kernels",
+    "accuracy",
+    "roofline",
+    "manifest",
+    "cluster",
+    "decode",
+    "windows",
+)
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.*\n)*)")
 
@@ -108,7 +118,8 @@ def make(name: str) -> Callable[[Record, Options], Table]:
     """What makes the table of a record of that name; runs side by side are recorded under names of their own."""
     return {
         "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row,
-        "domain_shift": shift, "pretraining_worth": few_labels, "plan": plan, **dict.fromkeys(_BENCHMARKS, benchmark),
+        "domain_shift": shift, "pretraining_worth": few_labels, "plan": plan, "many_rows": many_rows,
+        **dict.fromkeys(_BENCHMARKS, benchmark),
     }.get(name, runs)  # fmt: skip
 
 
@@ -124,6 +135,13 @@ def plan(record: Record, options: Options) -> Table:
     from bench.plan_tables import table_of_part
 
     return table_of_part(record, options["part"])
+
+
+def many_rows(record: Record, options: Options) -> Table:
+    """Of tools/bench_throughput.py manifest with millions of rows."""
+    from bench.many_rows import table_of_record
+
+    return table_of_record(record)
 
 
 def few_labels(record: Record, options: Options) -> Table:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -33,14 +34,14 @@ class RayPool:
     def run(self, function: Callable[[T], R], items: Iterable[T], time_limit_s: float) -> Iterator[tuple[T, R | Lost]]:
         """See `Pool`. A piece that ends its process is told as on one machine; one whose worker or node died too often is lost."""
         do = ray.remote(do_piece).options(max_retries=RETRIES, **self.nodes.share.options)
-        job, work, folder = uuid.uuid4().hex, ray.put(function), os.getcwd()  # noqa: PTH109
+        job, work, folder = uuid.uuid4().hex, ray.put(pickle.dumps(function)), os.getcwd()  # noqa: PTH109
         under_way: dict[ray.ObjectRef, Any] = {}
         left = iter(items)
         try:
             while True:
                 room = self._most() - len(under_way)
                 for item in itertools.islice(left, max(0, room)):
-                    under_way[do.remote(job, work, item, time_limit_s, folder)] = item
+                    under_way[do.remote(job, work, pickle.dumps(item), time_limit_s, folder)] = item
                 if not under_way:
                     break
                 self.nodes.tell_news()
@@ -69,7 +70,8 @@ def _done(refs: list["ray.ObjectRef"]) -> list["ray.ObjectRef"]:
 
 def _result(ref: "ray.ObjectRef") -> Any:
     try:
-        return ray.get(ref)
+        result = ray.get(ref)
+        return pickle.loads(result) if isinstance(result, bytes) else result
     except ray.exceptions.RayTaskError as error:  # not of the piece: it is done by a process apart
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"--cluster: a node cannot do its work: {reason}") from error

@@ -6,6 +6,7 @@ the worker tells how it ended. Ray hears only of workers and nodes that die, and
 
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -47,17 +48,20 @@ def code_digest() -> str:
 
 
 class Tied:
-    """The function, in a process that ends when the one that started it has: Ray's worker may be killed at any time."""
+    """The function, in a process that ends when the one that started it has: Ray's worker may be killed at any time.
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
-        self._is_watched = False
+    Function, items and results are pickled: the one that started it hands them on, and imports nothing that they are made of.
+    """
 
-    def __call__(self, item: Any) -> Any:
-        if not self._is_watched:
-            self._is_watched = True
+    def __init__(self, function: bytes) -> None:
+        self._pickled = function
+        self._function: Callable[[Any], Any] | None = None
+
+    def __call__(self, item: bytes) -> bytes:
+        if self._function is None:
             threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        return self._function(item)
+            self._function = pickle.loads(self._pickled)
+        return pickle.dumps(self._function(pickle.loads(item)))
 
 
 def _end_with(parent: int) -> None:
@@ -69,8 +73,8 @@ def _end_with(parent: int) -> None:
 _working: tuple[object, Worker] | None = None  # the process of this worker, and what it was started for
 
 
-def do_piece(job: str, function: Callable[[Any], Any], item: Any, time_limit_s: float, folder: str) -> Any:
-    """Apply the function to an item in this worker's own process; `Lost` if that dies or takes too long.
+def do_piece(job: str, function: bytes, item: bytes, time_limit_s: float, folder: str) -> bytes | Lost:
+    """Apply the function to an item in this worker's own process, all three pickled; `Lost` if that dies or takes too long.
 
     Args:
         job: the process stays for all items of one job, and with it what the function keeps (a model).

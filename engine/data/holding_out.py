@@ -14,8 +14,9 @@ from engine.data.footage import (
     file_identities,
     footage_identities,
 )
-from engine.data.keyed import HOLD_OUT
+from engine.data.keyed import HOLD_OUT, keys
 from engine.data.large_manifest import LargeManifest
+from engine.data.large_part import Part
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 
@@ -38,18 +39,25 @@ def draw_parts(manifest: Manifest, config: ValidationConfig, *, join_copies: boo
     return part
 
 
-def draw_large_parts(manifest: LargeManifest, config: ValidationConfig) -> np.ndarray:
-    """uint8 [V]: as `draw_parts`, for so many rows that each is drawn by itself.
+def draw_large_parts(manifest: LargeManifest, config: ValidationConfig) -> list[list[Part]]:
+    """The rows of TRAINED, HELD_OUT_VIDEO and HELD_OUT_CLASS as shares of each part: as `draw_parts`, for so many rows that each is
+    drawn by itself.
 
     A source is held out with the chance `video_share`, so what it is of each class is no more than near to it. Rows of one
     group, or of files of equal contents where they have no group, are always on one side.
     """
-    held_classes = hold_out_classes(manifest.classes, config)
-    part = np.full(len(manifest), TRAINED, np.uint8)
-    part[manifest.is_drawn(config.video_share, config.seed, HOLD_OUT)] = HELD_OUT_VIDEO
-    if held_classes:
-        part[manifest.is_one_of("class_name", held_classes)] = HELD_OUT_CLASS
-    return part
+    held_classes = set(hold_out_classes(manifest.classes, config))
+    (key,) = keys(config.seed, count=1, purpose=HOLD_OUT)
+
+    def side_of(part: Part) -> np.ndarray:
+        is_held = part.is_drawn(config.video_share, key)
+        sides = np.where(is_held, np.uint8(HELD_OUT_VIDEO), np.uint8(TRAINED))
+        if held_classes:
+            codes, names = part.coded("class_name")
+            sides[np.array([name in held_classes for name in names], bool)[codes]] = HELD_OUT_CLASS
+        return sides
+
+    return manifest.divided(side_of, 1 + max(TRAINED, HELD_OUT_VIDEO, HELD_OUT_CLASS))
 
 
 def hold_out_classes(classes: Sequence[str], config: ValidationConfig) -> list[str]:

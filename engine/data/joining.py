@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from engine.atomic_file import atomic_write
 from engine.data.footage import digest_of, file_identities, row_identities
-from engine.data.large_manifest import FORMAT, PATTERN, SOURCE, LargeManifest, Part
+from engine.data.large_manifest import PATTERN, LargeManifest
+from engine.data.large_part import FORMAT, SOURCE, Part
 from engine.data.manifest import METADATA_KEY, SCHEMA, Manifest, concatenate
 from engine.errors import InputError
 

@@ -24,10 +24,11 @@ def mixed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Two int64 (or uint64) arrays as one int64 (the finaliser of SplitMix64, by which each bit of both counts)."""
     found = one.astype(np.int64, copy=False).view(np.uint64) * np.uint64(3)
     found += other.astype(np.int64, copy=False).view(np.uint64)
+    shifted = np.empty_like(found)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        found ^= found >> np.uint64(shift)
+        found ^= np.right_shift(found, np.uint64(shift), out=shifted)
         found *= np.uint64(factor)
-    found ^= found >> np.uint64(31)
+    found ^= np.right_shift(found, np.uint64(31), out=shifted)
     return found.view(np.int64)
 
 

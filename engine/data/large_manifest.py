@@ -2,123 +2,41 @@
 
     Parquet manifests ──tools/join_manifests.py──▶ FOLDER/part-00000.arrow, ... ──▶ `LargeManifest` (`open_large`)
 
-Each file holds up to a million rows in the columns of a manifest, with what would else be found by reading them all: the
-names that there are, the kinds of its videos, and a digest of its rows. Where few rows are left of it, it becomes a manifest
-like any other.
+What has to look at all rows does so file by file (`large_part.py`), several at a time. Where few rows are left of it, it becomes a
+manifest like any other.
 """
 
 import dataclasses
 import functools
-import json
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from engine.data.batch import Video
 from engine.data.config import SourceConfig
-from engine.data.keyed import keys, mixed
-from engine.data.manifest import LATER, METADATA_KEY, SCHEMA, Manifest, concatenate, path_of_text, video_of
-from engine.data.trust import check_inside, check_limits, check_row
+from engine.data.keyed import keys
+from engine.data.large_part import Part, read_part
+from engine.data.manifest import Manifest, concatenate, path_of_text, video_of
+from engine.data.row_set import RowSet
 from engine.errors import InputError
+from engine.machine import allow_files
 
-_AT_ONCE = 2**15  # rows of a part that are gone over at a time, so that they stay in the processor's cache
 FEW_ROWS = 200_000  # so many are taken into memory
-FORMAT = "large manifest 1"
 PATTERN = "part-*.arrow"
-SOURCE = "source_hash"  # int64: equal for rows of one source of videos: its group, or else the contents of its file
+_THREADS = 8  # that read files; more than most disks need to be busy
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
-@dataclass(frozen=True)
-class Part:
-    """Some rows of one file of a large manifest.
-
-    table: all of its rows, a chunk a column. digest: of them. kinds: a row of each kind of video, and how many there are.
-    places: uint32, ascending: the rows that are taken; None: all. limits: what each row is held against when it is read.
-    """
-
-    table: pa.Table
-    root: Path
-    source: Path
-    digest: int
-    kinds: tuple[tuple[int, int], ...]
-    places: np.ndarray | None = None
-    limits: SourceConfig | None = None
-
-    def __len__(self) -> int:
-        return self.table.num_rows if self.places is None else len(self.places)
-
-    @functools.cached_property
-    def columns(self) -> dict[str, pa.Array]:
-        """The columns of the whole file; those that no row had are missing."""
-        return {name: self.table.column(name).chunk(0) for name in self.table.column_names}
-
-    def numbers(self, name: str) -> np.ndarray:
-        """A column of numbers of the whole file, without a copy."""
-        return self.columns[name].to_numpy()
-
-    def names(self, name: str) -> list[str]:
-        """The different values of a column of names."""
-        return self.columns[name].dictionary.to_pylist()
-
-    @functools.cached_property
-    def codes(self) -> np.ndarray:
-        """int32: the class of each row of the whole file, as an index into its `names`."""
-        return self.columns["class_name"].indices.to_numpy()
-
-    @functools.cached_property
-    def classes(self) -> list[str]:
-        """Of the rows that are taken."""
-        names = self.names("class_name")
-        if self.places is None:
-            return names
-        is_there = np.zeros(len(names), bool)
-        for first in range(0, len(self.places), _AT_ONCE):
-            is_there[self.codes[self.places[first : first + _AT_ONCE]]] = True
-            if is_there.all():  # as after the first thousands of most
-                break
-        return [name for name, found in zip(names, is_there.tolist(), strict=True) if found]
-
-    def taken(self, values: np.ndarray) -> np.ndarray:
-        """Of values of the whole file those of the rows that are taken."""
-        return values if self.places is None else values[self.places]
-
-    def select(self, is_kept: np.ndarray) -> Self:
-        """Those of its rows where bool [len(self)] is true."""
-        if is_kept.all():
-            return self
-        places = np.flatnonzero(is_kept).astype(np.uint32)
-        return dataclasses.replace(self, places=places if self.places is None else self.places[places])
-
-    def video(self, place: int) -> Video:
-        """A row of the whole file.
-
-        Raises:
-            InputError: it is over the limits, or leaves its root.
-        """
-        video = video_of(self.columns, self.root, place)
-        if self.limits is not None:
-            check_row(video, self.columns["duration"][place].as_py(), self.source, self.root, self.limits)
-        return video
-
-    def loaded(self) -> Manifest:
-        """The rows that are taken, in memory; checked where they are to be."""
-        table = self.table if self.places is None else self.table.take(pa.array(self.places))
-        table = pa.table([_column(table, field) for field in SCHEMA], schema=SCHEMA)
-        manifest = Manifest(table.combine_chunks(), self.root, self.source)
-        if self.limits is not None:
-            check_limits(manifest, self.limits)
-            if not self.limits.allow_outside:
-                check_inside(manifest)
-        return manifest
-
-
-def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
-    return table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+def _of_each(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    """What a function gives for each of several files, or parts; some at a time."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, items))
 
 
 class LargeManifest(Manifest):
@@ -130,9 +48,10 @@ class LargeManifest(Manifest):
     def __init__(self, parts: Sequence[Part], source: Path | None) -> None:
         self.parts = tuple(part for part in parts if len(part))
         self.source = source
-        self._ends = np.cumsum([len(part) for part in self.parts])
-        self._starts = self._ends - [len(part) for part in self.parts]
-        self.classes = tuple(sorted({name for part in self.parts for name in part.classes}))
+        self.ends = np.cumsum([len(part) for part in self.parts])  # int64 [P]: the row behind the last of each part
+        self._starts = self.ends - [len(part) for part in self.parts]
+        names = _of_each(lambda part: part.classes, self.parts)
+        self.classes = tuple(sorted({name for each in names for name in each}))
         rank = {name: index for index, name in enumerate(self.classes)}
         self._class_of_code = [
             np.array([rank.get(name, -1) for name in part.names("class_name")], np.int64) for part in self.parts
@@ -141,7 +60,7 @@ class LargeManifest(Manifest):
         self.root = roots.pop() if len(roots) == 1 else Path("/")
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if self.parts else 0
+        return int(self.ends[-1]) if self.parts else 0
 
     def settled(self) -> Manifest:
         """Itself, or where few rows are left a manifest in memory.
@@ -165,34 +84,57 @@ class LargeManifest(Manifest):
 
     @functools.cached_property
     def num_frames(self) -> np.ndarray:
-        return np.concatenate([part.taken(part.numbers("num_frames")) for part in self.parts])
+        return np.concatenate([part.taken(part.whole("num_frames").to_numpy()) for part in self.parts])
 
     @functools.cached_property
     def class_index(self) -> np.ndarray:
         pairs = zip(self.parts, self._class_of_code, strict=True)
-        return np.concatenate([lookup[part.taken(part.codes)] for part, lookup in pairs])
-
-    def _places(self, rows: np.ndarray) -> Iterator[tuple[int, int]]:
-        """The part of each row, and its place in the whole file of it."""
-        which = np.searchsorted(self._ends, rows, side="right")
-        for index, place in zip(which.tolist(), (rows - self._starts[which]).tolist(), strict=True):
-            places = self.parts[index].places
-            yield index, place if places is None else int(places[place])
-
-    def frames_of(self, rows: np.ndarray) -> np.ndarray:
-        views = self._frames
-        return np.array([views[index][place] for index, place in self._places(rows)], np.int32)
+        return np.concatenate([lookup[part.coded("class_name")[0]] for part, lookup in pairs])
 
     @functools.cached_property
-    def _frames(self) -> list[np.ndarray]:
-        return [part.numbers("num_frames") for part in self.parts]
+    def _kept(self) -> tuple[np.ndarray, RowSet | None]:
+        """Its rows as numbers, ascending, of which each part has its own: the first of each part, int64 [P], and which numbers
+        are rows; None: all."""
+        if all(part.kept is None for part in self.parts):
+            return self._starts, None
+        kept = [RowSet.of(np.ones(len(part), bool)) if part.kept is None else part.kept for part in self.parts]
+        return np.cumsum([0, *(each.room for each in kept[:-1])]), RowSet.joined(kept)
+
+    def _find(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [N] each: the part of each row, and its place in the whole file of it."""
+        firsts, kept = self._kept
+        numbers = rows if kept is None else kept.at(rows)
+        which = np.searchsorted(firsts, numbers, side="right") - 1
+        return which, numbers - firsts[which]
+
+    def _by_part(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Each part that has some of these rows: their places in the whole file of it, and in `rows`."""
+        which, places = self._find(rows)
+        order = np.argsort(which, kind="stable")
+        first = np.flatnonzero(np.diff(which[order], prepend=-1))
+        for mine in np.split(order, first[1:]) if len(rows) else ():
+            yield int(which[mine[0]]), places[mine], mine
+
+    def frames_of(self, rows: np.ndarray) -> np.ndarray:
+        lengths, found = self._lengths, np.empty(len(rows), np.int32)
+        for index, places, mine in self._by_part(rows):
+            found[mine] = lengths[index][places]
+        return found
+
+    @functools.cached_property
+    def _lengths(self) -> list[np.ndarray]:
+        for part in self.parts:
+            part.whole("num_frames")  # the disk has all to do before the first is waited for
+        return [part.lengths for part in self.parts]
 
     def classes_of(self, rows: np.ndarray) -> np.ndarray:
-        found = [self._class_of_code[index][self.parts[index].codes[place]] for index, place in self._places(rows)]
-        return np.array(found, np.int64)
+        found = np.empty(len(rows), np.int64)
+        for index, places, mine in self._by_part(rows):
+            found[mine] = self._class_of_code[index][self.parts[index].codes[places]]
+        return found
 
     def path(self, row: int) -> str:
-        ((index, place),) = self._places(np.array([row]))
+        ((index, place),) = np.transpose(self._find(np.array([row]))).tolist()
         part = self.parts[index]
         path = path_of_text(part.columns["path"][place].as_py())
         return path if part.root == self.root else str(part.root / path)
@@ -203,12 +145,25 @@ class LargeManifest(Manifest):
         Raises:
             InputError: the row is over the limits of its source, or leaves its root.
         """
-        ((index, place),) = self._places(np.array([row]))
-        return self.parts[index].video(place)
+        return self.videos([row])[0]
+
+    def videos(self, rows: Sequence[int]) -> list[Video]:
+        """See `Manifest`.
+
+        Raises:
+            InputError: a row is over the limits of its source, or leaves its root.
+        """
+        which, places = self._find(np.asarray(rows, np.int64))
+        found = [(self.parts[index], place) for index, place in zip(which.tolist(), places.tolist(), strict=True)]
+        for part, place in found:
+            part.expect(place)
+        for part, place in found:
+            part.expect_lists(place)
+        return [part.video(place) for part, place in found]
 
     def coded(self, column: str) -> Iterator[tuple[np.ndarray, list[str]]]:
         for part in self.parts:
-            yield part.taken(part.columns[column].indices.to_numpy()), part.names(column)
+            yield part.coded(column)
 
     def kind_counts(self) -> list[tuple[Video, int]]:
         """As of a manifest; of a part of which not all rows are taken, the counts are those of all."""
@@ -221,8 +176,22 @@ class LargeManifest(Manifest):
                 raise ValueError("rows of a large manifest are taken in their order")
             indices, rows = rows, np.zeros(len(self), bool)
             rows[indices] = True
-        spans = zip(self.parts, self._starts.tolist(), self._ends.tolist(), strict=True)
-        return LargeManifest([part.select(rows[start:end]) for part, start, end in spans], self.source)
+        spans = zip(self.parts, self._starts.tolist(), self.ends.tolist(), strict=True)
+        chosen = _of_each(lambda span: span[0].select(rows[span[1] : span[2]]), list(spans))
+        return LargeManifest(chosen, self.source)
+
+    def divided(self, side_of: Callable[[Part], np.ndarray], count: int) -> list[list[Part]]:
+        """For each of so many sides its share of each part, in their order; a share may have no row.
+
+        Args:
+            side_of: gives the side of each row of a part, uint8 [len(part)].
+        """
+
+        def shares(part: Part) -> list[Part]:
+            sides = side_of(part)
+            return [part.select(sides == side) for side in range(count)]
+
+        return [list(side) for side in zip(*_of_each(shares, self.parts), strict=True)]
 
     def limited(self, limits: SourceConfig) -> "LargeManifest":
         """The same, each row held against the limits of a source when it is read."""
@@ -232,7 +201,7 @@ class LargeManifest(Manifest):
         """Part by part its first row, and the contents of the files of its rows, int64; 0 where they are not known."""
         for first, part in zip(self._starts.tolist(), self.parts, strict=True):
             if "content_hash" in part.columns:
-                yield first, part.taken(part.columns["content_hash"].fill_null(0).to_numpy())
+                yield first, part.taken(part.whole("content_hash").fill_null(0).to_numpy())
 
     def is_drawn(self, share: float, seed: int, purpose: int) -> np.ndarray:
         """bool [V]: true with the chance `share`, drawn for each source, so that it is the same for all rows of one.
@@ -241,13 +210,7 @@ class LargeManifest(Manifest):
             seed, purpose: what the draw is a function of, see `keys`; the rows of a smaller share are among those of a larger.
         """
         (key,) = keys(seed, count=1, purpose=purpose)
-        found = np.empty(len(self), bool)
-        for part, start in zip(self.parts, self._starts.tolist(), strict=True):
-            sources = part.taken(part.numbers(SOURCE))
-            for first in range(0, len(sources), _AT_ONCE):
-                drawn = mixed(sources[first : first + _AT_ONCE], key).view(np.uint64) >> np.uint64(11)
-                found[start + first : start + first + len(drawn)] = drawn < round(share * 2**53)
-        return found
+        return np.concatenate(_of_each(lambda part: part.is_drawn(share, key), self.parts))
 
 
 def read_manifest(path: Path, root: Path | None = None) -> Manifest:
@@ -273,31 +236,5 @@ def open_large(folder: Path, root: Path | None = None) -> LargeManifest:
         raise InputError(
             f"'{folder}' is no large manifest (no {PATTERN}): name a file, or make one with tools/join_manifests.py"
         )
-    return LargeManifest([read_part(file, folder, root) for file in files], folder)
-
-
-def read_part(file: Path, folder: Path, root: Path | None = None) -> Part:
-    """One file of a large manifest, mapped into memory.
-
-    Raises:
-        InputError: it cannot be read, or is something else.
-    """
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-        table.validate()
-        if table.num_rows == 0 or table.column(0).num_chunks != 1:
-            raise ValueError("it is not one batch of rows")
-        notes = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-        if notes.get("version") != FORMAT:
-            raise ValueError("another tool or version wrote it")
-        found = dict(zip(table.column_names, table.schema.types, strict=True))
-        wanted = {field.name: field.type for field in SCHEMA if field.name in found or field.name not in LATER}
-        wrong = [name for name, kind in (wanted | {SOURCE: pa.int64()}).items() if found.get(name) != kind]
-        wrong += [name for name in found if name not in LATER and table.column(name).null_count]
-        if wrong:
-            raise ValueError(f"missing or wrong columns: {', '.join(wrong)}")
-        kinds = tuple((int(place), int(count)) for place, count in notes["kinds"])
-        digest, home = int(notes["digest"]), Path(root or notes["root"])
-    except (ValueError, KeyError, TypeError, pa.ArrowException, OSError) as error:
-        raise InputError(f"'{file}' is no part of a large manifest ({error}): join the manifests again") from error
-    return Part(table, Path(os.path.normpath(folder.resolve() / home)), folder, digest, kinds)
+    allow_files(2 * len(files))  # each stays open, and so does its map
+    return LargeManifest(_of_each(lambda file: read_part(file, folder, root), files), folder)

@@ -161,7 +161,7 @@ class ClipLoader:
         plan = self.plan.at(epochs, positions)
         rows = plan.video.tolist()
         drawn = zip(
-            plan.start, plan.crop_y, plan.crop_x, plan.flip, plan.motion, map(self.manifest.video, rows), strict=True
+            plan.start, plan.crop_y, plan.crop_x, plan.flip, plan.motion, self.manifest.videos(rows), strict=True
         )
         requests = [
             SnippetRequest(

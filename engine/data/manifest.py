@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -81,7 +82,7 @@ class Manifest:
         self.source = source  # the file it was read from
         names = table.column("class_name").combine_chunks()
         dictionary = names.dictionary.to_pylist()
-        present = sorted({dictionary[i] for i in np.unique(names.indices.to_numpy())})
+        present = sorted({dictionary[i] for i in np.flatnonzero(np.bincount(names.indices.to_numpy()))})
         rank = {name: index for index, name in enumerate(present)}
         self.classes: tuple[str, ...] = tuple(present)
         lookup = np.array([rank.get(name, -1) for name in dictionary], dtype=np.int64)
@@ -99,10 +100,14 @@ class Manifest:
     @functools.cached_property
     def paths(self) -> list[str]:
         """The path of each row, as files are opened by it."""
-        return [path_of_text(text) for text in self.table.column("path").to_pylist()]
+        texts = self.table.column("path").to_pylist()
+        return [path_of_text(text) if "\0" in text else text for text in texts]
 
     def strings(self, column: str) -> np.ndarray:
         """A string column as a numpy object array of length V."""
+        if pa.types.is_dictionary(self.table.schema.field(column).type) and not self.table.column(column).null_count:
+            ((codes, names),) = self.coded(column)
+            return np.asarray(names, dtype=object)[codes]
         return np.asarray(self.paths if column == "path" else self.table.column(column).to_pylist(), dtype=object)
 
     def frames_of(self, rows: np.ndarray) -> np.ndarray:
@@ -121,9 +126,17 @@ class Manifest:
         """What a decoder needs to know of one row."""
         return video_of(self._video_columns, self.root, row)
 
+    def videos(self, rows: Sequence[int]) -> list[Video]:
+        """The same of several rows, in less time for each."""
+        some = pa.array(rows, pa.int64())
+        columns = [column.take(some).to_pylist() for column in self._video_columns.values()]
+        return [
+            _video(dict(zip(VIDEO_COLUMNS, values, strict=True)), self.root) for values in zip(*columns, strict=True)
+        ]
+
     @functools.cached_property
     def _video_columns(self) -> dict[str, pa.Array]:  # looking them up for every video would take most of its time
-        return {name: self.table.column(name).combine_chunks() for name in _VIDEO_COLUMNS}
+        return {name: self.table.column(name).combine_chunks() for name in VIDEO_COLUMNS}
 
     def coded(self, column: str) -> Iterator[tuple[np.ndarray, list[str]]]:
         """A column of names by parts of its rows: int32 [N] codes, and the names that they are indices into."""
@@ -276,13 +289,16 @@ def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
 
 def video_of(columns: Mapping[str, pa.Array], root: Path, row: int) -> Video:
     """One row of a manifest's columns; those of `LATER` may be missing."""
-    values = {name: columns[name][row].as_py() for name in _VIDEO_COLUMNS if name in columns}
+    return _video({name: columns[name][row].as_py() for name in VIDEO_COLUMNS if name in columns}, root)
+
+
+def _video(values: dict[str, Any], root: Path) -> Video:
     path = root / path_of_text(values.pop("path"))
     keys = {name: tuple(values.pop(name)) for name in ("key_frames", "key_pts")}
     return Video(path=path, **values, **keys)
 
 
-_VIDEO_COLUMNS = (
+VIDEO_COLUMNS = (
     "path", "num_frames", "first_frame", "file_frames", "width", "height", "rotation", "codec", "pixel_format",
     "file_bytes", "key_frames", "key_pts", "mtime_ns", "content_hash", "oddity",
 )  # fmt: skip

@@ -243,17 +243,18 @@ def _large_training(
         validation = dataclasses.replace(validation, num_classes=0)  # those that it held out are among the left out
     if not validation.video_share and not validation.num_classes:
         return TrainingData(data, None, None, weights, footage)
-    part = draw_large_parts(manifest, validation)
+    sides = draw_large_parts(manifest, validation)
 
     def taken(which: int, what: str = "") -> DataSet | None:
-        chosen = manifest.select(part == which)
+        chosen = LargeManifest(sides[which], manifest.source)
         return DataSet(f"{data.name}{what}", chosen.settled()) if len(chosen) else None
 
     train = taken(TRAINED)
     if train is None:
         raise InputError("data.validation holds out all training videos: hold out less")
     videos, classes = taken(HELD_OUT_VIDEO, " (held-out videos)"), taken(HELD_OUT_CLASS, " (held-out classes)")
-    return TrainingData(train, videos, classes, weights.select(part == TRAINED), footage)
+    weights = weights.thinned(manifest.ends, [len(part) for part in sides[TRAINED]])
+    return TrainingData(train, videos, classes, weights, footage)
 
 
 def _changes(config: DataConfig, num_remembered: int, num_gone: int, num_new: int) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ A manifest may come from someone else, and every path in it will be opened.
 """
 
 import os
-from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
+import pyarrow.compute as pc
 
 from engine.data.batch import Video
 from engine.data.config import SourceConfig
@@ -57,8 +58,15 @@ def check_row(video: Video, seconds: float, source: Path, root: Path, config: So
         _refuse(source, root, path, "it is absolute")
     if ".." in video.path.parts[len(root.parts) :]:
         _refuse(source, root, path, "it goes up by ..")
-    if not _is_under(video.path, os.path.realpath(root)):
+    if not _folder_is_under(video.path.parent, root) or (
+        video.path.is_symlink() and not _is_under(video.path, os.path.realpath(root))
+    ):
         _refuse(source, root, path, "a symbolic link leads out")
+
+
+@lru_cache(maxsize=2**14)
+def _folder_is_under(folder: Path, root: Path) -> bool:  # many rows are of one folder
+    return _is_under(folder, os.path.realpath(root))
 
 
 def check_inside(manifest: Manifest) -> None:
@@ -69,22 +77,23 @@ def check_inside(manifest: Manifest) -> None:
     Raises:
         InputError: naming the first such path.
     """
-    folders: dict[str, list[str]] = defaultdict(list)
-    for path in manifest.paths:
-        if path.startswith("/") or (".." in path and ".." in PurePath(path).parts):
-            _refuse(
-                manifest.source, manifest.root, path, "it is absolute" if path.startswith("/") else "it goes up by .."
-            )
-        folder, _, name = path.rpartition("/")
-        folders[folder].append(name)
-    root = os.path.realpath(manifest.root)
-    for folder, names in folders.items():
+    texts, paths = manifest.table.column("path"), manifest.paths
+    may_leave = pc.or_(pc.starts_with(texts, "/"), pc.match_substring(texts, ".."))
+    for row in np.flatnonzero(may_leave.to_numpy()).tolist():
+        if paths[row].startswith("/"):
+            _refuse(manifest.source, manifest.root, paths[row], "it is absolute")
+        if ".." in PurePath(paths[row]).parts:
+            _refuse(manifest.source, manifest.root, paths[row], "it goes up by ..")
+    root, links = os.path.realpath(manifest.root), set[str]()
+    for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
         directory = Path(root, folder)
         if not _is_under(directory, root):
-            _refuse(manifest.source, manifest.root, str(PurePath(folder, names[0])), "a symbolic link leads out")
-        for name in _links(directory).intersection(names):
-            if not _is_under(directory / name, root):
-                _refuse(manifest.source, manifest.root, str(PurePath(folder, name)), "a symbolic link leads out")
+            inside = next(path for path in paths if path.rpartition("/")[0] == folder)
+            _refuse(manifest.source, manifest.root, inside, "a symbolic link leads out")
+        links.update(f"{folder}/{name}" if folder else name for name in _links(directory))
+    for path in links.intersection(paths) if links else ():
+        if not _is_under(Path(root, path), root):
+            _refuse(manifest.source, manifest.root, path, "a symbolic link leads out")
 
 
 def _links(folder: Path) -> set[str]:

@@ -52,6 +52,11 @@ class RowWeights:
         kept = np.array(counts, np.int64)
         return type(self)(self.values[kept > 0], np.cumsum(kept)[kept > 0])
 
+    def thinned(self, ends: np.ndarray, kept: Sequence[int]) -> Self:
+        """Of fewer rows: of each stretch of them, up to `ends`, int64 [P], within a run, so many are kept."""
+        counts = np.bincount(np.searchsorted(self.ends, ends), kept, len(self.values)).astype(np.int64)
+        return type(self)(self.values[counts > 0], np.cumsum(counts)[counts > 0])
+
     def counts(self) -> list[tuple[float, int]]:
         """Each weight that there is, ascending, and how many rows have it."""
         lengths = np.diff(self.ends, prepend=0)

@@ -1,6 +1,7 @@
 """What `--cluster` means where there is no cluster, and what a node's worker does with a piece."""
 
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def test_the_process_of_a_worker_stays_for_a_job_and_a_gpu(worker, tmp_path, mon
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def piece(job: str, text: str, limit_s: float = 60.0):
-        return remote.do_piece(job, eval, text, limit_s, folder)
+        done = remote.do_piece(job, pickle.dumps(eval), pickle.dumps(text), limit_s, folder)
+        return pickle.loads(done) if isinstance(done, bytes) else done
 
     pid = "__import__('os').getpid()"
     first = piece("one", pid)

@@ -64,6 +64,11 @@ def test_it_has_the_rows_it_was_joined_of(folder, small):
     assert large.frames_of(rows).tolist() == small.frames_of(rows).tolist()
     assert large.classes_of(rows).tolist() == small.classes_of(rows).tolist()
     assert [large.path(each) for each in rows.tolist()] == [small.path(each) for each in rows.tolist()]
+    assert large.videos(rows[:70].tolist()) == [small.video(each) for each in rows[:70].tolist()]
+    assert (
+        small.videos(rows[:70].tolist()) == large.videos(rows[:70].tolist())
+        and small.videos([]) == large.videos([]) == []
+    )
     assert large.num_frames.tolist() == small.num_frames.tolist()
     assert str(large.table.to_pylist()) == str(small.table.to_pylist())  # nan is not equal to nan
     for name in ("class_name", "split", "group"):
@@ -76,7 +81,7 @@ def test_it_has_the_rows_it_was_joined_of(folder, small):
 def test_what_is_read_is_mapped_and_not_copied(folder):
     before = pa.total_allocated_bytes()
     large = open_large(folder)
-    [large.video(each) for each in range(0, 230, 7)]
+    large.videos(list(range(0, 230, 7)))
     assert pa.total_allocated_bytes() - before < 5000  # bookkeeping; the five files have some 60,000 bytes
 
 
@@ -91,6 +96,9 @@ def test_parts_of_it_have_the_same_rows(folder, small):
         assert part.is_large and all_of(part) == all_of(other) and part.classes == other.classes
         assert part.class_index.tolist() == other.class_index.tolist() == part.classes_of(np.arange(len(part))).tolist()
         assert part.names("group") == other.names("group")
+        rows = generator.integers(0, len(other), 300)
+        assert part.frames_of(rows).tolist() == other.frames_of(rows).tolist()
+        assert part.frames_of(rows[:0]).tolist() == []
     one = large.select(np.arange(230) % 3 == 0).settled()  # 77 rows: still many
     assert one.is_large
     few = large.select(small.is_one_of("class_name", ["class 2"])).settled()
@@ -161,7 +169,7 @@ def test_what_a_run_trained_on_is_found_though_whole_files_of_rows_are_of_other_
 
 def test_nothing_held_out_is_the_manifest_itself(folder):
     _, data = training(folder, 0)
-    assert [part.places for part in data.train.manifest.parts] == [None] * 5
+    assert [part.kept for part in data.train.manifest.parts] == [None] * 5
     assert data.held_out_videos is data.held_out_classes is None and len(data.weights.values) == 1
 
 

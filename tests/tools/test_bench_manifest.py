@@ -77,8 +77,11 @@ def test_a_hundred_million_rows(tmp_path):
         bench.run(options)
     results = json.loads((tmp_path / "many_rows.jsonl").read_text())["results"]
     assert len(results) == 2 * 2 * len(many_rows.MEANING)
-    for way in ("held out 0, cold", "held out 0, warm"):
-        assert results[f"{way}: ready_s"]["p50"] < 5
-        assert results[f"{way}: own_mb"]["p50"] < 1000 and results[f"{way}: peak_mb"]["p50"] < 1500
-        assert results[f"{way}: plan_ms"]["p50"] < 10
-    assert results["held out 0.1, warm: own_mb"]["p50"] < 1200
+    for share, own_mb in zip(many_rows.HELD_OUT, (450, 650), strict=True):
+        for way in (
+            f"held out {share:g}, cold",
+            f"held out {share:g}, warm",
+        ):  # what others on this machine do not change
+            assert 0 < results[f"{way}: cpu_s"]["p50"] < 5
+            assert results[f"{way}: own_mb"]["p50"] < own_mb and results[f"{way}: peak_mb"]["p50"] < 1500
+            assert 0 < results[f"{way}: first_cpu_ms"]["p50"] < 10 and 0 < results[f"{way}: plan_cpu_ms"]["p50"] < 10

@@ -184,6 +184,9 @@ def test_what_an_experiment_decided_is_judged_anew(remake):
 def test_benchmarks_and_few_labels_are_shown_as_they_were_printed(remake):
     timed = {"load, s": {"p20": 1, "p50": 2.5, "p80": 3}}
     assert remake("manifest", {"results": timed})[2] == ["load, s", "1", "2.5", "3"]
+    assert remake("cluster", {"results": timed})[2] == ["load, s", "1", "2.5", "3"]
+    rows = {f"held out {share}, cold: ready_s": {"p50": share, "p80": 2} for share in (0.5, 1)}
+    assert remake("many_rows", {"results": rows, "limits": {"ready_s": 5}})[2][1:] == ["< 5", "0.5 (2)", "1 (2)"]
     row = {"use": "probe", "share": 1.0, "encoder": "none", "seeds": 2, "labels": 5, "less_none": None,
            "less_mgm": [0.1, 0.05, 0.15],
            **{name: value for name in ("top1", "mean_class", "chance", "largest", "seen", "control")

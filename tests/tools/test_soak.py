@@ -4,6 +4,7 @@ import json
 import mmap
 import multiprocessing
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -57,6 +58,22 @@ def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(tmp_path)
         asked = resources.held_by([os.getpid()])["memory"]
     assert abs(mapped - before) < 0.1 * size / 1e6
     assert asked - mapped == pytest.approx(size / 1e6, rel=0.1)
+
+
+def test_computing_of_a_tree_counts_children_that_live_and_those_that_ended():
+    burn = "import time\nwhile time.process_time() < 0.4: pass\n"
+    command = [sys.executable, "-S", "-c", burn + "print(flush=True); input()"]
+    before = resources.computing_s(resources.process_tree(os.getpid()))
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        of_child = resources.computing_s([child.pid])
+        with_living = resources.computing_s(resources.process_tree(os.getpid())) - before
+        child.communicate(b"\n")
+    with_ended = resources.computing_s(resources.process_tree(os.getpid())) - before
+    tick = 0.05  # and its like: what is counted is rounded for each process
+    assert of_child > 0.4 - tick and with_living > of_child - tick and with_ended > with_living - tick
+    assert with_ended < of_child + 1
+    assert resources.computing_s([child.pid]) == 0
 
 
 def test_a_short_soak_watches_the_process_it_started(monkeypatch, tmp_path, capsys):

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: an option out of range.
     """
     for name in ("rows", "repeats", "ranks", "distinct"):
-        if getattr(arguments, name) < 1:
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise InputError(f"--{name} is {getattr(arguments, name)}: it must be at least 1")
     if arguments.rows >= MANY_ROWS:
         from bench import many_rows  # not where this file is itself a fresh process

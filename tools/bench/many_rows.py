@@ -1,8 +1,8 @@
 """A manifest of many millions of rows: from the config to the first batch, and what a rank needs for it.
 
-The manifest is synthetic and its files are real; those over --distinct are hard links to earlier ones, so that a hundred
-million rows fit on a disk. Each repetition is a fresh process that goes the way of a training (`load_training`, `ClipLoader`)
-with a decoder that decodes nothing, once with the files out of the page cache and once after it.
+The manifest is synthetic and its files are real; those over --distinct are hard links to earlier ones, which spares a disk but
+lets a cold start read less than it would. Each repetition is a fresh process that goes the way of a training (`load_training`,
+`ClipLoader`) with a decoder that decodes nothing, once with the files out of the page cache and once after it.
 """
 
 import argparse
@@ -13,7 +13,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +23,8 @@ import pyarrow as pa
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.config import DataConfig, SourceConfig, ValidationConfig
 from engine.data.joining import PART_ROWS, write_large
-from engine.data.large_manifest import PATTERN, SOURCE, open_large
+from engine.data.large_manifest import PATTERN, open_large
+from engine.data.large_part import SOURCE
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 from engine.data.plans import plan_version
@@ -36,6 +39,7 @@ MEANING = {
     "load_s": "of this load_training, s",
     "cpu_s": "processor's time until then, of all threads, s",
     "first_ms": "1,024 positions of the plan at first, ms",
+    "first_cpu_ms": "of this processor's time, ms",
     "plan_ms": "the same after 30,000 others, ms",
     "plan_cpu_ms": "of this processor's time, ms",
     "own_mb": "its own memory at its peak, MB",
@@ -53,7 +57,9 @@ def run(arguments: argparse.Namespace, template: Manifest) -> None:
     """
     with tempfile.TemporaryDirectory(dir=arguments.folder) as made:
         folder = Path(made) / "large"
-        size = write_synthetic(template, arguments.rows, arguments.distinct, folder)
+        files = -(-arguments.rows // len(template))
+        distinct = min(arguments.distinct or files, files)
+        size = write_synthetic(template, arguments.rows, distinct, folder)
         samples: dict[str, list[dict[str, float]]] = {}
         for _ in range(arguments.repeats):
             for share in HELD_OUT:
@@ -81,11 +87,26 @@ def run(arguments: argparse.Namespace, template: Manifest) -> None:
     if not arguments.no_record:
         fields = {
             "rows": arguments.rows,
-            "distinct": arguments.distinct * PART_ROWS,
+            "distinct": min(distinct * PART_ROWS, arguments.rows),
             "bytes_a_row": round(size / arguments.rows),
         }
         path = append_record("many_rows", n=arguments.repeats, results=results, limits=LIMITS, **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
+
+
+def table_of_record(record: Mapping[str, Any]) -> Table:
+    """A record as a table: medians of each way, and in brackets the 80th percentile."""
+    from bench.rows import number  # not where this file is itself a fresh process
+
+    results = record["results"]
+    ways = list(dict.fromkeys(name.rpartition(": ")[0] for name in results))
+    rows = []
+    for key, meaning in MEANING.items():
+        values = [results[f"{way}: {key}"] for way in ways if f"{way}: {key}" in results]
+        limit = f"< {record['limits'][key]:g}" if key in record["limits"] else ""
+        if values:
+            rows.append([meaning, limit, *(f"{number(value['p50'])} ({number(value['p80'])})" for value in values)])
+    return Table(["", "wanted", *ways], rows)
 
 
 def write_synthetic(template: Manifest, rows: int, distinct: int, folder: Path) -> int:
@@ -206,6 +227,7 @@ def measure(folder: Path, share: float) -> dict[str, float]:
         "load_s": load_s,
         "cpu_s": cpu_s,
         "first_ms": float(np.median(taken[:3])),
+        "first_cpu_ms": float(np.median(of_cpu[:3])),
         "plan_ms": float(np.median(taken[30:])),
         "plan_cpu_ms": float(np.median(of_cpu[30:])),
         "peak_mb": peak / 1e6,

@@ -83,8 +83,8 @@ def manifest(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py manifest`."""
     parser.add_argument("--rows", type=int, default=KINETICS_700, help="videos in the manifest (default: Kinetics-700)")
     parser.add_argument(
-        "--distinct", type=int, default=16, metavar="N",
-        help="of 2,000,000 rows and more: files of a million rows that are written; the others are links to them (default: 16)",
+        "--distinct", type=int, metavar="N",
+        help="of 2,000,000 rows and more: files of a million rows that are written; the others are links to them (default: all)",
     )  # fmt: skip
     parser.add_argument(
         "--folder", type=Path, help="where such a manifest is written meanwhile (default: the system's)"

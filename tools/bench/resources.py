@@ -7,7 +7,7 @@ all pairs of samples: a peak now and then (an evaluation, a checkpoint) does not
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,6 +61,15 @@ def process_tree(pid: int) -> list[int]:
         for task in Path(f"/proc/{found[-1]}/task").glob("*/children"):
             waiting += map(int, _read(task).split())
     return found
+
+
+def computing_s(pids: Iterable[int]) -> float:
+    """Seconds that processes have computed, and with them their children that have ended; of one that is gone none."""
+    ticks = 0
+    for pid in pids:
+        after_name = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+        ticks += sum(map(int, after_name[11:15]))  # utime, stime, cutime, cstime of proc(5)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
