@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+from engine.data.remote import direct, objects
 from engine.data.remote.cache import RangeCache
 from engine.data.remote.objects import read_range
 from engine.data.remote.settings import cache_folder, settings
@@ -44,7 +46,7 @@ class Ranges:
         begun = []
         for each in _merged(wanted):
             stop = threading.Event()
-            begun.append(HeldRange(*each, stop, _threads().submit(self._fetch, *each, stop)))
+            begun.append(HeldRange(*each, stop, self._begin(*each, stop)))
         for each in begun:
             self._held[each.url] = [
                 *self._held[each.url],
@@ -70,6 +72,31 @@ class Ranges:
                         raise
                     break  # who began it has released it meanwhile
         return self._fetch(url, start, end)
+
+    def _begin(self, url: str, start: int, end: int, stop: threading.Event) -> "Future[bytes]":
+        """Directly if that is possible, and where that fails, or else, by a thread that waits."""
+        reading = None if settings().cache_gb else direct.read(url, start, end, settings().reads_in_flight)
+        if reading is None:
+            return _threads().submit(self._fetch, url, start, end, stop)
+        data: Future[bytes] = Future()
+
+        def ended(reading: "Future[bytes]") -> None:
+            if not data.set_running_or_notify_cancel():
+                return
+            if reading.exception() is None and len(reading.result()) == end - start:
+                objects.answered(url)
+                data.set_result(reading.result())
+            else:
+                _threads().submit(self._fetch_into, data, url, start, end, stop)
+
+        reading.add_done_callback(ended)
+        return data
+
+    def _fetch_into(self, data: "Future[bytes]", *wanted: Any) -> None:
+        try:
+            data.set_result(self._fetch(*wanted))
+        except BaseException as error:
+            data.set_exception(error)
 
     def _fetch(self, url: str, start: int, end: int, stop: threading.Event | None = None) -> bytes:
         cache = _cache(cache_folder() / "ranges", int(settings().cache_gb * 1e9)) if settings().cache_gb else None
