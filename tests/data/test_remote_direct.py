@@ -1,5 +1,6 @@
 """Ranges by libcurl: the bytes that were asked for, or one of two errors; what it declines is read through the file system."""
 
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -34,12 +35,22 @@ def server(tmp_path):
         yield server
 
 
+def begin(url, start, end, connections=4):
+    """A future of what came; None where nothing was begun."""
+    found = Future()
+
+    def ended(what):
+        (found.set_result if isinstance(what, bytes) else found.set_exception)(what)
+
+    return found if direct.begin(url, start, end, connections, ended) else None
+
+
 def test_many_ranges_over_few_connections(server):
     url = f"{server.url}/a b/ä+1.bin"
     wanted = [(start, start + 1 + 700 * start % 90_000) for start in range(0, 200_000, 3000)]
-    found = [direct.read(url, start, end, 4) for start, end in wanted]
+    found = [begin(url, start, end) for start, end in wanted]
     assert [each.result(20) for each in found] == [DATA[start:end] for start, end in wanted]
-    assert direct.read(url, 255_990, 256_100, 4).result(20) == DATA[255_990:]
+    assert begin(url, 255_990, 256_100).result(20) == DATA[255_990:]
     assert server.num_gets == len(wanted) + 1
 
 
@@ -49,25 +60,25 @@ def test_many_ranges_over_few_connections(server):
 def test_answers_that_pass_and_those_that_do_not(server, status, error, rests):
     url, server.status = f"{server.url}/a b/ä+1.bin", status
     with pytest.raises(error, match=str(status)):
-        direct.read(url, 0, 10, 4).result(20)
+        begin(url, 0, 10).result(20)
     server.status = None
     if rests:
-        assert direct.read(url, 0, 10, 4) is None
+        assert begin(url, 0, 10) is None
         assert objects.read_range(url, 3, 10) == DATA[3:13]  # through the file system
     else:
-        assert direct.read(url, 0, 10, 4).result(20) == DATA[:10]
+        assert begin(url, 0, 10).result(20) == DATA[:10]
 
 
 def test_a_server_that_is_away_is_no_answer(server):
     server.stop()
     with pytest.raises(Unanswered):
-        direct.read(f"{server.url}/a b/ä+1.bin", 0, 10, 4).result(20)
+        begin(f"{server.url}/a b/ä+1.bin", 0, 10).result(20)
 
 
 def test_a_server_that_reads_no_ranges_is_named(server):
     url, server.reads_ranges = f"{server.url}/a b/ä+1.bin", False
     with pytest.raises(Declined, match="status 200"):
-        direct.read(url, 0, 10, 4).result(20)
+        begin(url, 0, 10).result(20)
     with pytest.raises(InputError, match="does not read ranges"):
         objects.read_range(url, 0, 10)
 
@@ -105,5 +116,5 @@ def test_a_thread_that_ends_by_a_defect_leaves_nobody_waiting(server, monkeypatc
     monkeypatch.setattr(connections, "_collect", broken)
     url = f"{server.url}/a b/ä+1.bin"
     with pytest.raises(Declined, match="a defect"):
-        direct.read(url, 0, 10, 3).result(20)
+        begin(url, 0, 10).result(20)
     assert objects.read_range(url, 0, 10) == DATA[:10]

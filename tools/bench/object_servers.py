@@ -5,6 +5,7 @@ path like another, and signatures are not looked at, so that s3:// reads here to
 """
 
 import asyncio
+import functools
 import os
 import random
 import re
@@ -118,12 +119,17 @@ class _Connection(asyncio.Protocol):
             first, last = int(asked[1]), min(last, int(asked[2] or last))
             if first > last:
                 return _head(416, 0)
-        tag, changed = f"{facts.st_mtime_ns:x}-{facts.st_size:x}", formatdate(facts.st_mtime, usegmt=True)
-        more = f'ETag: "{tag}"\r\nLast-Modified: {changed}\r\nAccept-Ranges: bytes\r\n'
+        more = _facts(facts.st_mtime_ns, facts.st_size)
         if asked:
             more += f"Content-Range: bytes {first}-{last}/{facts.st_size}\r\n"
         answer = _head(206 if asked else 200, last + 1 - first, more)
         return answer if method == b"HEAD" else answer + os.pread(number, last + 1 - first, first)
+
+
+@functools.cache
+def _facts(changed_ns: int, size: int) -> str:
+    changed = formatdate(changed_ns // 10**9, usegmt=True)
+    return f'ETag: "{changed_ns:x}-{size:x}"\r\nLast-Modified: {changed}\r\nAccept-Ranges: bytes\r\n'
 
 
 def _head(status: int, length: int, more: str = "") -> bytes:

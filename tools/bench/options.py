@@ -156,7 +156,7 @@ def storage(parser: argparse.ArgumentParser) -> None:
     add("--batches", type=int, default=40, help="timed in one turn (default: %(default)s)")
     add("--batch", type=int, default=64, help="snippets of one (default: %(default)s)")
     add("--threads", type=int, default=usable_cores(), help="that decode (default: this process's cores)")
-    add("--num-videos", type=int, default=256, help="drawn, of 64 frames (default: %(default)s)")
+    add("--num-videos", type=int, default=192, help="drawn, of 64 frames (default: %(default)s)")
     add("--snippets", type=int, default=0, metavar="N",
         help="then read so many in one stream; memory after a tenth of them and at the end (default: 0, none)")  # fmt: skip
     add("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")

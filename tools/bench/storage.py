@@ -211,10 +211,9 @@ def _draw_store(folder: Path, num_videos: int) -> dict[str, float]:
         texture = np.zeros((height, width, 3))
         texture[: coarse.shape[0], : coarse.shape[1]] = 0.85 * coarse
         texture += 0.15 * fine[:height, :width]
+        picture = texture.astype(np.uint8)
         steps = draws.integers(-2, 3, (_NUM_FRAMES, 2)).cumsum(axis=0).tolist()
-        write_video(
-            raw / "drawn" / f"{number}.mp4", (np.roll(texture, step, (0, 1)).astype(np.uint8) for step in steps)
-        )
+        write_video(raw / "drawn" / f"{number}.mp4", (np.roll(picture, step, (0, 1)) for step in steps))
     index_folder(raw, raw / "manifest.parquet")
     settings = StoreSettings()
     report = ingest(Manifest.load(raw / "manifest.parquet"), folder, settings, WorkSettings(shard_bytes=_SHARD_BYTES))

@@ -18,6 +18,7 @@ from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import use
+from engine.garbage import collected_by_hand
 from engine.machine import resident_bytes
 
 
@@ -59,8 +60,8 @@ class Reader:
         return found.hexdigest()
 
     def turn(self, batches: int) -> Turn:
-        """Time so many batches, after those that are read ahead."""
-        with self._loader() as loader:
+        """Time so many batches, after those that are read ahead; garbage is collected as in a training, not meanwhile."""
+        with collected_by_hand(), self._loader() as loader:
             for _ in range(self._data.prefetch_batches + BEGUN + 1):
                 next(loader)
             begun, cpu = time.perf_counter(), time.process_time()

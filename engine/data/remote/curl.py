@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -33,21 +32,27 @@ class Unanswered(ConnectionError):
 
 
 class Declined(Exception):
-    """Not the bytes that were asked for."""
+    """Not the bytes that were asked for.
+
+    rests: the server will give none in this way.
+    """
+
+    def __init__(self, status: int, what: str = "") -> None:
+        super().__init__(what or f"status {status}")
+        self.rests = status not in _OF_THE_OBJECT
 
 
 @dataclass(slots=True)
 class Range:
-    """Bytes `first` to `last` of an address, and what comes of them.
+    """Bytes `first` to `last` of an address.
 
-    refused: called before `Declined` is raised, if the server will give no range in this way.
+    ended: called once in the thread, with the bytes (fewer where the object ends before), `Unanswered` or `Declined`.
     """
 
     address: str
     first: int
     last: int
-    refused: Callable[[], None]
-    data: "Future[bytes]" = field(default_factory=Future)
+    ended: Callable[[bytes | Exception], None]
     body: BytesIO = field(default_factory=BytesIO)
 
 
@@ -87,9 +92,7 @@ class Connections:
 
     def _decline_all(self) -> None:
         for wanted in (*self._read.values(), *self._waiting):
-            if not wanted.data.done():
-                wanted.refused()
-                wanted.data.set_exception(Declined(self._broken))
+            wanted.ended(Declined(0, self._broken))
         self._read.clear()
         self._waiting.clear()
 
@@ -124,8 +127,6 @@ class Connections:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
     def _start(self, wanted: Range) -> None:
-        if not wanted.data.set_running_or_notify_cancel():
-            return
         handle = self._idle.pop()
         handle.setopt(pycurl.URL, wanted.address)
         handle.setopt(pycurl.RANGE, f"{wanted.first}-{wanted.last}")
@@ -144,7 +145,8 @@ class Connections:
             ):
                 self._multi.remove_handle(handle)
                 self._idle.append(handle)
-                _tell(self._read.pop(handle), error, handle.getinfo(pycurl.RESPONSE_CODE))
+                wanted = self._read.pop(handle)
+                wanted.ended(_found(wanted, error, handle.getinfo(pycurl.RESPONSE_CODE)))
 
 
 def _handle() -> pycurl.Curl:
@@ -160,15 +162,12 @@ def _handle() -> pycurl.Curl:
     return handle
 
 
-def _tell(wanted: Range, error: int, status: int) -> None:
+def _found(wanted: Range, error: int, status: int) -> bytes | Exception:
     data = wanted.body.getvalue()
     if not error and status == 206 and len(data) <= wanted.last + 1 - wanted.first:
-        wanted.data.set_result(data)
-    elif status in _PASSING:
-        wanted.data.set_exception(Unanswered(f"status {status}"))
-    elif error and error not in _FINAL:
-        wanted.data.set_exception(Unanswered(f"libcurl's error {error}"))
-    else:
-        if status not in _OF_THE_OBJECT:
-            wanted.refused()
-        wanted.data.set_exception(Declined(f"status {status}, libcurl's error {error}"))
+        return data
+    if status in _PASSING:
+        return Unanswered(f"status {status}")
+    if error and error not in _FINAL:
+        return Unanswered(f"libcurl's error {error}")
+    return Declined(status)

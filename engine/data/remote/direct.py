@@ -6,8 +6,9 @@ about a tenth of it. An object of S3 is read by an address that its file system 
 
 import functools
 import os
+import queue
 import time
-from concurrent.futures import Future
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -21,19 +22,38 @@ _RESTING: dict[str, float] = {}  # buckets and servers, until when
 _SIGNED: dict[str, tuple[str, float]] = {}  # of objects of S3 the address, and until when it is used
 
 
-def read(url: str, start: int, end: int, connections: int) -> "Future[bytes] | None":
-    """Begin to read these bytes, start < end; fewer come where the object ends before. None: ask the file system.
+def begin(url: str, start: int, end: int, connections: int, ended: Callable[[bytes | Exception], None]) -> bool:
+    """Begin to read these bytes, start < end, and call `ended` with what came, as `curl.Range` does, but in any thread.
 
-    The future raises `curl.Unanswered` or `curl.Declined`.
+    Returns whether it was begun; else the file system is to be asked.
     """
     address = _address(url)
     if address is None:
-        return None
-    from engine.data.remote.curl import Range
+        return False
+    from engine.data.remote.curl import Declined, Range
 
-    wanted = Range(address, start, end - 1, functools.partial(_rest, url))
-    _connections(os.getpid(), connections).begin(wanted)
-    return wanted.data
+    def tell(found: bytes | Exception) -> None:
+        if isinstance(found, Declined) and found.rests:
+            _rest(url)
+        ended(found)
+
+    _connections(os.getpid(), connections).begin(Range(address, start, end - 1, tell))
+    return True
+
+
+def read(url: str, start: int, end: int, connections: int) -> bytes | None:
+    """The same, waited for; None where the file system is to be asked.
+
+    Raises:
+        ConnectionError: no answer, or one that says to come again.
+    """
+    done: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+    if start >= end or not begin(url, start, end, connections, done.put):
+        return None
+    found = done.get()
+    if isinstance(found, ConnectionError):
+        raise found
+    return found if isinstance(found, bytes) else None
 
 
 def server_of(url: str) -> str:
@@ -49,12 +69,17 @@ def _rest(url: str) -> None:
 
 def _address(url: str) -> str | None:
     """Where libcurl finds an object; None where it should not look."""
-    scheme, _, rest = url.partition("://")
+    scheme = url.partition("://")[0]
     if scheme not in ("http", "https", "s3") or not _has_curl() or "#" in url:
         return None
     if _RESTING.get(server_of(url), 0.0) > time.monotonic():
         return None
-    return _signed(url) if scheme == "s3" else f"{scheme}://{quote(rest, safe=_AS_IT_IS)}"
+    return _signed(url) if scheme == "s3" else _quoted(url)
+
+
+@functools.lru_cache(4096)  # shards
+def _quoted(url: str) -> str:
+    return quote(url, safe=_AS_IT_IS)
 
 
 def _signed(url: str) -> str | None:

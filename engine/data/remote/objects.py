@@ -79,7 +79,7 @@ def read_range(url: str, start: int, length: int, stop: threading.Event | None =
 
     def attempt() -> bytes:
         nonlocal shorts
-        data = _directly(url, start, start + length)
+        data = direct.read(url, start, start + length, settings().reads_in_flight)
         if data is None:
             data = file_system(url).cat_file(_key(url), start=start, end=start + length)
         if len(data) > length:
@@ -92,17 +92,6 @@ def read_range(url: str, start: int, length: int, stop: threading.Event | None =
         return data
 
     return patiently(attempt, url, stop)
-
-
-def _directly(url: str, start: int, end: int) -> bytes | None:
-    """These bytes without the file system; None: it is to be asked."""
-    reading = direct.read(url, start, end, settings().reads_in_flight) if start < end else None
-    if reading is None:
-        return None
-    error = reading.exception()
-    if isinstance(error, ConnectionError):
-        raise error
-    return reading.result() if error is None else None
 
 
 def answered(url: str) -> None:
