@@ -33,7 +33,7 @@ Record = Mapping[str, Any]
 Options = Mapping[str, str]  # of a marker
 
 # Benchmarks whose results are rows or percentiles.
-_BENCHMARKS = ("compute", "train", "kernels", "accuracy", "roofline", "manifest", "decode", "windows")
+_BENCHMARKS = ("compute", "train", "kernels", "accuracy", "roofline", "manifest", "decode", "windows", "storage")
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.*\n)*)")
 
