@@ -67,11 +67,11 @@ setup(
         # `--cluster`: work that is many pieces, on an existing Ray cluster.
         "cluster": ["ray>=2.60,<2.61"],
         # Stores in object storage: s3://, gs://, https://.
-        "remote": ["s3fs>=2025.3,<2027", "gcsfs>=2025.3,<2027", "aiohttp>=3.11,<4"],
+        "remote": ["s3fs>=2025.3,<2027", "gcsfs>=2025.3,<2027", "aiohttp>=3.11,<4", "pycurl>=7.45.3,<8"],
         # Features that others have published as HDF5: docs/features.md.
         "hdf5": ["h5py>=3.12,<4"],
         # `tools/export.py --format onnx`, and the check of what it wrote.
         "export": ["onnx>=1.23,<1.24", "onnxscript>=0.7,<0.8", "onnxruntime>=1.32,<1.33"],
-        "test": ["aiohttp>=3.11,<4", "pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"],
+        "test": ["aiohttp>=3.11,<4", "pycurl>=7.45.3,<8", "pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"],
     },
 )

@@ -16,12 +16,14 @@ class ObjectServer:
 
     Attributes:
         status: if set, the answer to every request.
+        reads_ranges: else it sends whole files.
         num_gets: ranges and files that were asked for.
     """
 
     def __init__(self, folder: Path, *, latency_s: float = 0.0, failures: float = 0.0) -> None:
         self.folder, self.latency_s, self.failures = folder, latency_s, failures
         self.status: int | None = None
+        self.reads_ranges = True
         self.num_gets = 0
         self.port = 0
         self._chance = random.Random(0)
@@ -75,7 +77,7 @@ class ObjectServer:
                 if outer._server is None:  # away: also for those that are connected
                     self.close_connection = True
                     return
-                path = outer.folder / unquote(self.path).lstrip("/")
+                path = outer.folder / unquote(self.path.partition("?")[0]).lstrip("/")
                 if outer.status or outer._chance.random() < outer.failures:
                     self._send(outer.status or 503, b"", {})
                 elif not path.is_file():
@@ -87,7 +89,7 @@ class ObjectServer:
                 size, asked = path.stat().st_size, self.headers.get("Range")
                 headers = {"ETag": f'"{path.stat().st_mtime_ns:x}-{size:x}"', "Accept-Ranges": "bytes"}
                 first, last, status = 0, size - 1, 200
-                if asked:
+                if asked and outer.reads_ranges:
                     first, last = (int(text) for text in asked.removeprefix("bytes=").split("-"))
                     last, status = min(last, size - 1), 206
                     headers["Content-Range"] = f"bytes {first}-{last}/{size}"

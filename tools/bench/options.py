@@ -13,6 +13,7 @@ from bench.suites import BASELINES, CPU_TRAINERS, ENGINE, GPU_TRAINERS, SUITES, 
 from engine.command_line import Parser
 from engine.config import ModelConfig
 from engine.errors import InputError
+from engine.machine import usable_cores
 from engine.records import RECORDS
 from engine.tasks.masked.config import KINDS
 
@@ -137,6 +138,28 @@ def cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-videos", type=int, default=48, help="of five seconds (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each (default: %(default)s)")
     parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
+def storage(parser: argparse.ArgumentParser) -> None:
+    """The options of `bench_throughput.py storage`."""
+    add = parser.add_argument
+    add("--latency", type=float, default=50.0, metavar="MS", help="of every answer (default: 50)")
+    add("--failures", type=float, default=0.01, metavar="SHARE", help="of the requests that fail (default: 0.01)")
+    add("--reads", type=int, default=64, help="in flight: data.remote.reads_in_flight (default: %(default)s)")
+    add(
+        "--only",
+        choices=("http", "s3", "moto"),
+        action="append",
+        help="beside local files; may be repeated (default: all)",
+    )
+    add("--rounds", type=int, default=7, help="turns of each contestant (default: %(default)s)")
+    add("--batches", type=int, default=40, help="timed in one turn (default: %(default)s)")
+    add("--batch", type=int, default=64, help="snippets of one (default: %(default)s)")
+    add("--threads", type=int, default=usable_cores(), help="that decode (default: this process's cores)")
+    add("--num-videos", type=int, default=192, help="drawn, of 64 frames (default: %(default)s)")
+    add("--snippets", type=int, default=0, metavar="N",
+        help="then read so many in one stream; memory after a tenth of them and at the end (default: 0, none)")  # fmt: skip
+    add("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def windows(parser: argparse.ArgumentParser) -> None:
@@ -290,6 +313,7 @@ BENCHMARKS = {  # each is a module of this folder
     "decode_gpu": decode_gpu,
     "ingest": ingest,
     "cluster": cluster,
+    "storage": storage,
     "windows": windows,
     "names": names,
     "search": search,

@@ -19,6 +19,7 @@ import fsspec
 
 from engine.atomic_file import atomic_write
 from engine.data.progress import say
+from engine.data.remote import direct
 from engine.data.remote.addresses import check_no_secrets
 from engine.data.remote.settings import cache_folder, settings
 from engine.errors import InputError, SourceGone
@@ -78,7 +79,9 @@ def read_range(url: str, start: int, length: int, stop: threading.Event | None =
 
     def attempt() -> bytes:
         nonlocal shorts
-        data = file_system(url).cat_file(_key(url), start=start, end=start + length)
+        data = direct.read(url, start, start + length, settings().reads_in_flight)
+        if data is None:
+            data = file_system(url).cat_file(_key(url), start=start, end=start + length)
         if len(data) > length:
             raise InputError(
                 f"the server of '{url}' does not read ranges: use one that does, or copy the store to a disk"
@@ -89,6 +92,15 @@ def read_range(url: str, start: int, length: int, stop: threading.Event | None =
         return data
 
     return patiently(attempt, url, stop)
+
+
+def answered(url: str) -> None:
+    """Take note that the store of this object answers."""
+    _outage(url).answered()
+
+
+def _outage(url: str) -> _Outage:
+    return _OUTAGES[direct.server_of(url)]
 
 
 def size_of(url: str) -> int:
@@ -123,7 +135,7 @@ def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None =
         FileNotFoundError: there is no such object.
         SourceGone: it is refused, or patience is over.
     """
-    began, pause, outage = time.monotonic(), _FIRST_PAUSE_S, _OUTAGES["/".join(url.split("/", 3)[:3])]
+    began, pause, outage = time.monotonic(), _FIRST_PAUSE_S, _outage(url)
     while True:
         try:
             result = attempt()

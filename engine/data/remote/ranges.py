@@ -1,6 +1,6 @@
 """Ranges of the objects of one store: begun before they are asked for, kept in the cache if there is one.
 
-planned snippets ──begin──▶ threads: cache, else one range read ──▶ held ──read──▶ decoders
+planned snippets ──begin──▶ libcurl, else threads: cache, else one range read ──▶ held ──read──▶ decoders
 """
 
 import functools
@@ -9,8 +9,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from engine.data.remote import direct, objects
 from engine.data.remote.cache import RangeCache
 from engine.data.remote.objects import read_range
 from engine.data.remote.settings import cache_folder, settings
@@ -24,8 +25,8 @@ class HeldRange:
     url: str
     start: int
     end: int
-    stop: threading.Event  # set: nobody wants them
-    data: "Future[bytes]"
+    data: "Future[bytes]" = field(default_factory=Future)
+    stop: threading.Event = field(default_factory=threading.Event)  # set: nobody wants them
 
 
 class Ranges:
@@ -37,31 +38,26 @@ class Ranges:
 
     def __init__(self, state: str) -> None:
         self._state = state
-        self._held: dict[str, list[HeldRange]] = defaultdict(list)
+        self._held: dict[str, dict[HeldRange, None]] = defaultdict(dict)
 
     def begin(self, wanted: Iterable[tuple[str, int, int]]) -> list[HeldRange]:
         """Begin to read these bytes, (url, start, end); overlapping or adjacent ones are one read. `release` them."""
-        begun = []
-        for each in _merged(wanted):
-            stop = threading.Event()
-            begun.append(HeldRange(*each, stop, _threads().submit(self._fetch, *each, stop)))
+        begun = [HeldRange(*each) for each in _merged(wanted)]
         for each in begun:
-            self._held[each.url] = [
-                *self._held[each.url],
-                each,
-            ]  # a new list: others may be looking through the old one
+            self._held[each.url][each] = None
+            self._begin(each)
         return begun
 
     def release(self, held: HeldRange) -> None:
         """Forget a range that was begun."""
         held.stop.set()
         held.data.cancel()
-        self._held[held.url] = [each for each in self._held[held.url] if each is not held]
+        self._held[held.url].pop(held, None)
 
     def read(self, url: str, start: int, length: int) -> bytes:
         """These bytes; fewer where the object ends before. Raises as `read_range`."""
         end = start + length
-        for held in self._held.get(url, ()):
+        for held in tuple(self._held[url]) if url in self._held else ():  # others begin and release meanwhile
             if held.start <= start and end <= held.end:
                 try:
                     return held.data.result()[start - held.start : end - held.start]
@@ -70,6 +66,31 @@ class Ranges:
                         raise
                     break  # who began it has released it meanwhile
         return self._fetch(url, start, end)
+
+    def _begin(self, held: HeldRange) -> None:
+        """Directly if that is possible; where it fails, or is not, by a thread that may wait."""
+
+        def ended(found: bytes | Exception) -> None:
+            if isinstance(found, bytes) and len(found) == held.end - held.start:
+                objects.answered(held.url)
+                if held.data.set_running_or_notify_cancel():
+                    held.data.set_result(found)
+            else:
+                _threads().submit(self._wait, held)
+
+        is_direct = not settings().cache_gb and direct.begin(
+            held.url, held.start, held.end, settings().reads_in_flight, ended
+        )
+        if not is_direct:
+            _threads().submit(self._wait, held)
+
+    def _wait(self, held: HeldRange) -> None:
+        if not held.data.set_running_or_notify_cancel():
+            return
+        try:
+            held.data.set_result(self._fetch(held.url, held.start, held.end, held.stop))
+        except BaseException as error:
+            held.data.set_exception(error)
 
     def _fetch(self, url: str, start: int, end: int, stop: threading.Event | None = None) -> bytes:
         cache = _cache(cache_folder() / "ranges", int(settings().cache_gb * 1e9)) if settings().cache_gb else None

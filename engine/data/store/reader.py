@@ -127,12 +127,14 @@ class RemoteReader(StoreReader):
         from engine.data.remote.ranges import Ranges  # only where there is something remote
 
         self.ranges = Ranges(index.state)
+        self._urls: dict[int | None, str] = {}
 
     def begin(self, entry: Entry, numbers: Sequence[int], *, motion: bool) -> "list[HeldRange]":
         """Begin the reads for these ascending frames of a video; `self.ranges.release` them."""
         gop, last = self.index.settings.gop, entry.num_frames - 1
         groups = sorted({min(number, last) // gop for number in numbers})
-        wanted = [(self._url(entry.shard), *_group_range(entry, group, group)) for group in groups]
+        url = self._url(entry.shard)
+        wanted = [(url, *_group_range(entry, group, group)) for group in groups]
         if motion and entry.motion_offset is not None:
             wanted.append((self._url(None), *_motion_range(entry, min(numbers[0], last), min(numbers[-1], last))))
         return self.ranges.begin(wanted)
@@ -141,7 +143,9 @@ class RemoteReader(StoreReader):
         return self.ranges.read(self._url(shard), offset, length)
 
     def _url(self, shard: int | None) -> str:
-        return url_of(self._path(shard))
+        if shard not in self._urls:
+            self._urls[shard] = url_of(self._path(shard))
+        return self._urls[shard]
 
 
 def open_reader(index: StoreIndex) -> StoreReader:

@@ -1,0 +1,173 @@
+"""Ranges by libcurl: many at a time in one thread, over connections that stay open.
+
+Only the answer that was asked for is taken. Whatever else comes is one of two errors: `Unanswered` may pass, and is for
+who waits (`objects.patiently`); after `Declined` the file system is asked, which knows what to make of it.
+"""
+
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import pycurl
+
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses
+_OF_THE_OBJECT = (200, 404, 410, 416)  # of which nothing follows for others
+_FINAL = (  # errors that time does not mend
+    pycurl.E_FILESIZE_EXCEEDED, pycurl.E_TOO_MANY_REDIRECTS, pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT,
+    pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE,
+)  # fmt: skip
+_BUFFER = 256 * 1024  # bytes
+
+
+class Unanswered(ConnectionError):
+    """No answer, or one that says to come again."""
+
+
+class Declined(Exception):
+    """Not the bytes that were asked for.
+
+    rests: the server will give none in this way.
+    """
+
+    def __init__(self, status: int, what: str = "") -> None:
+        super().__init__(what or f"status {status}")
+        self.rests = status not in _OF_THE_OBJECT
+
+
+@dataclass(slots=True)
+class Range:
+    """Bytes `first` to `last` of an address.
+
+    ended: called once in the thread, with the bytes (fewer where the object ends before), `Unanswered` or `Declined`.
+    """
+
+    address: str
+    first: int
+    last: int
+    ended: Callable[[bytes | Exception], None]
+    body: BytesIO = field(default_factory=BytesIO)
+
+
+class Connections:
+    """A thread that reads over so many connections."""
+
+    def __init__(self, count: int) -> None:
+        self._waiting: deque[Range] = deque()
+        self._read: dict[Any, Range] = {}  # by the handle that reads it
+        self._idle = [_handle() for _ in range(count)]
+        self._is_awake, self._broken = False, ""
+        self._wakes, self._woken = socket.socketpair()
+        self._selector, self._due = selectors.DefaultSelector(), None
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, count)
+        threading.Thread(target=self._run, name="ranges", daemon=True).start()
+
+    def begin(self, wanted: Range) -> None:
+        """Read as soon as a connection is idle."""
+        self._waiting.append(wanted)
+        if self._broken:
+            self._decline_all()
+        elif not self._is_awake:
+            self._is_awake = True
+            self._wakes.send(b"\0")
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._go_on()
+        except Exception as error:  # a defect: nobody may wait for this thread
+            self._broken = repr(error)
+            self._decline_all()
+
+    def _decline_all(self) -> None:
+        for wanted in (*self._read.values(), *self._waiting):
+            wanted.ended(Declined(0, self._broken))
+        self._read.clear()
+        self._waiting.clear()
+
+    def _go_on(self) -> None:
+        for key, events in self._selector.select(None if self._due is None else max(0.0, self._due - time.monotonic())):
+            if key.fileobj is self._woken:
+                self._woken.recv(4096)
+                self._is_awake = False
+            else:
+                reads = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
+                writes = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
+                self._multi.socket_action(key.fd, reads | writes)
+        if self._due is not None and self._due <= time.monotonic():
+            self._due = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._collect()
+        while self._waiting and self._idle:
+            self._start(self._waiting.popleft())
+
+    def _watch(self, what: int, file: int, multi: object, data: object) -> None:
+        """libcurl says what it waits for."""
+        known = file in self._selector.get_map()
+        if what != pycurl.POLL_REMOVE:
+            reads = selectors.EVENT_READ if what & pycurl.POLL_IN else 0
+            writes = selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
+            (self._selector.modify if known else self._selector.register)(file, reads | writes)
+        elif known:
+            self._selector.unregister(file)
+
+    def _set_timer(self, milliseconds: int) -> None:
+        """libcurl says when it wants to be called."""
+        self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+
+    def _start(self, wanted: Range) -> None:
+        handle = self._idle.pop()
+        handle.setopt(pycurl.URL, wanted.address)
+        handle.setopt(pycurl.RANGE, f"{wanted.first}-{wanted.last}")
+        handle.setopt(pycurl.MAXFILESIZE, wanted.last + 1 - wanted.first)  # a server may send the whole object
+        handle.setopt(pycurl.WRITEDATA, wanted.body)
+        self._read[handle] = wanted
+        self._multi.add_handle(handle)
+
+    def _collect(self) -> None:
+        left = 1
+        while left:
+            left, ended, failed = self._multi.info_read()
+            for handle, error in (
+                *((handle, 0) for handle in ended),
+                *((handle, error) for handle, error, _ in failed),
+            ):
+                self._multi.remove_handle(handle)
+                self._idle.append(handle)
+                wanted = self._read.pop(handle)
+                wanted.ended(_found(wanted, error, handle.getinfo(pycurl.RESPONSE_CODE)))
+
+
+def _handle() -> pycurl.Curl:
+    handle, trusted = pycurl.Curl(), ssl.get_default_verify_paths()
+    for option, value in (
+        (pycurl.NOSIGNAL, 1), (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1), (pycurl.BUFFERSIZE, _BUFFER),
+        (pycurl.FOLLOWLOCATION, 1), (pycurl.MAXREDIRS, 5), (pycurl.USERAGENT, "unseen"),
+        (pycurl.CONNECTTIMEOUT, 10), (pycurl.LOW_SPEED_LIMIT, 1), (pycurl.LOW_SPEED_TIME, 30),  # seconds without a byte
+        (pycurl.CAINFO, os.environ.get("AWS_CA_BUNDLE") or trusted.cafile), (pycurl.CAPATH, trusted.capath),
+    ):  # fmt: skip
+        if value is not None:
+            handle.setopt(option, value)
+    return handle
+
+
+def _found(wanted: Range, error: int, status: int) -> bytes | Exception:
+    data = wanted.body.getvalue()
+    if not error and status == 206 and len(data) <= wanted.last + 1 - wanted.first:
+        return data
+    if status in _PASSING:
+        return Unanswered(f"status {status}")
+    if error and error not in _FINAL:
+        return Unanswered(f"libcurl's error {error}")
+    return Declined(status)

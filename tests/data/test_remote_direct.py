@@ -1,0 +1,120 @@
+"""Ranges by libcurl: the bytes that were asked for, or one of two errors; what it declines is read through the file system."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+
+from engine.data.remote import direct, objects
+from engine.data.remote.config import RemoteConfig
+from engine.data.remote.settings import use
+from engine.errors import InputError, SourceGone
+from tests.object_server import ObjectServer
+
+pytest.importorskip("aiohttp")
+pytest.importorskip("pycurl")
+from engine.data.remote.curl import Declined, Unanswered
+
+DATA = bytes(range(256)) * 1000
+
+
+@pytest.fixture(autouse=True)
+def _defaults(monkeypatch):
+    monkeypatch.setattr(direct, "_RESTING", {})
+    monkeypatch.setattr(direct, "_SIGNED", {})
+    use(RemoteConfig(patience_s=5))
+    yield
+    use(RemoteConfig())
+
+
+@pytest.fixture
+def server(tmp_path):
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "ä+1.bin").write_bytes(DATA)
+    with ObjectServer(tmp_path) as server:
+        yield server
+
+
+def begin(url, start, end, connections=4):
+    """A future of what came; None where nothing was begun."""
+    found = Future()
+
+    def ended(what):
+        (found.set_result if isinstance(what, bytes) else found.set_exception)(what)
+
+    return found if direct.begin(url, start, end, connections, ended) else None
+
+
+def test_many_ranges_over_few_connections(server):
+    url = f"{server.url}/a b/ä+1.bin"
+    wanted = [(start, start + 1 + 700 * start % 90_000) for start in range(0, 200_000, 3000)]
+    found = [begin(url, start, end) for start, end in wanted]
+    assert [each.result(20) for each in found] == [DATA[start:end] for start, end in wanted]
+    assert begin(url, 255_990, 256_100).result(20) == DATA[255_990:]
+    assert server.num_gets == len(wanted) + 1
+
+
+@pytest.mark.parametrize(("status", "error", "rests"), [
+    (503, Unanswered, False), (429, Unanswered, False), (404, Declined, False), (403, Declined, True), (400, Declined, True),
+])  # fmt: skip
+def test_answers_that_pass_and_those_that_do_not(server, status, error, rests):
+    url, server.status = f"{server.url}/a b/ä+1.bin", status
+    with pytest.raises(error, match=str(status)):
+        begin(url, 0, 10).result(20)
+    server.status = None
+    if rests:
+        assert begin(url, 0, 10) is None
+        assert objects.read_range(url, 3, 10) == DATA[3:13]  # through the file system
+    else:
+        assert begin(url, 0, 10).result(20) == DATA[:10]
+
+
+def test_a_server_that_is_away_is_no_answer(server):
+    server.stop()
+    with pytest.raises(Unanswered):
+        begin(f"{server.url}/a b/ä+1.bin", 0, 10).result(20)
+
+
+def test_a_server_that_reads_no_ranges_is_named(server):
+    url, server.reads_ranges = f"{server.url}/a b/ä+1.bin", False
+    with pytest.raises(Declined, match="status 200"):
+        begin(url, 0, 10).result(20)
+    with pytest.raises(InputError, match="does not read ranges"):
+        objects.read_range(url, 0, 10)
+
+
+def test_an_address_of_s3_is_signed_once_and_again_after_a_refusal(server, monkeypatch):
+    signed = []
+
+    def sign(key, expiration):
+        signed.append(key)
+        return f"{server.url}/a%20b/%C3%A4%2B1.bin?X-Amz-Signature=HIDDEN{len(signed)}"
+
+    def refused(key, start, end):
+        raise PermissionError(key)
+
+    monkeypatch.setattr(objects, "file_system", lambda url: SimpleNamespace(sign=sign, cat_file=refused))
+    for start in range(3):
+        assert objects.read_range("s3://bucket/key", start, 9) == DATA[start : start + 9]
+    assert signed == ["bucket/key"]
+    server.status = 403
+    with pytest.raises(SourceGone, match="'s3://bucket/key' is refused") as told:
+        objects.read_range("s3://bucket/key", 0, 9)
+    assert "HIDDEN" not in str(told.value) and not direct._SIGNED
+    server.status = None
+    direct._RESTING.clear()
+    assert objects.read_range("s3://bucket/key", 0, 9) == DATA[:9] and len(signed) == 2
+
+
+def test_a_thread_that_ends_by_a_defect_leaves_nobody_waiting(server, monkeypatch):
+    connections = direct._connections(0, 3)  # of no other test
+
+    def broken():
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(direct, "_connections", lambda process, count: connections)
+    monkeypatch.setattr(connections, "_collect", broken)
+    url = f"{server.url}/a b/ä+1.bin"
+    with pytest.raises(Declined, match="a defect"):
+        begin(url, 0, 10).result(20)
+    assert objects.read_range(url, 0, 10) == DATA[:10]
