@@ -25,6 +25,7 @@ from engine import report
 from engine.build import build_run
 from engine.config import Config, save_config
 from engine.data.batch import Batch
+from engine.data.remote.settings import given_up_when
 from engine.distributed import Ranks, barrier, broadcast_buffers, session
 from engine.errors import InputError, SourceGone
 from engine.garbage import collected_by_hand
@@ -40,7 +41,7 @@ from engine.telemetry import Telemetry
 def main(config: Config) -> None:
     """Train, evaluate and report."""
     task = find_task(config.task)
-    with session(config.run) as ranks, stop_on_signals() as stop:
+    with session(config.run) as ranks, stop_on_signals() as stop, given_up_when(stop.requested):
         earlier, reached, control = task.before(config), None, None
         try:
             for each in filter(None, (earlier, config)):
@@ -53,7 +54,9 @@ def main(config: Config) -> None:
                 if ranks.is_main:
                     task.show_before_control(reached)
                 control = train(beside, ranks, stop)
-        except Preempted:  # exit status 0: a scheduler should not count it as a failure
+        except (Preempted, SourceGone) as ended:  # exit status 0: a scheduler should not count it as a failure
+            if isinstance(ended, SourceGone) and not stop.requested():
+                raise
             if reached is not None and ranks.is_main:
                 print("the run itself is finished, as told above: only its control is not", flush=True)
             if stop.signal_name == "SIGINT":  # but what a user breaks off is not done
@@ -131,6 +134,7 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
 
     Raises:
         Preempted: it was asked to stop; what was done is saved.
+        SourceGone: the store of the videos does not come back; what was done is saved.
     """
     config = run.config
     run.network.train()
@@ -144,6 +148,8 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
             batch = next(batches)
         except SourceGone:
             _save(run, save_newest, telemetry, is_needed=True)
+            if run.stop.requested():
+                raise Preempted(f"stopped after step {run.step}, waiting for videos") from None
             telemetry.message(f"the videos are gone after step {run.step}, which is saved")
             raise
         run.watchdog.beat(run.step, "computing")

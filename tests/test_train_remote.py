@@ -1,5 +1,6 @@
 """Training from object storage that goes away: for a while the run waits, for good it saves, ends, and goes on later."""
 
+import signal
 import time
 
 import pytest
@@ -63,6 +64,25 @@ def test_a_store_that_is_gone_leaves_a_checkpoint_to_go_on_from(served, expected
         assert done.stderr.count("error:") == 1 and f"'{server.url}/k/00000.h264' cannot be read" in done.stderr
         steps = max(jobs.losses(tmp_path / "run"))
         assert f"gone after step {steps}" in done.stdout
+        server.start()
+        again = jobs.run(config)
+    assert f"step {steps}" in again.stdout
+    assert jobs.losses(tmp_path / "run") == jobs.losses(expected)
+    assert jobs.same_weights(tmp_path / "run", expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_store_is_away_saves_and_ends_at_once(served, expected, tmp_path, number):
+    with ObjectServer(served, latency_s=0.02) as server:
+        config = config_of(server, tmp_path, 600)
+        process = jobs.start(config)
+        jobs.wait_for_step(tmp_path / "run", 3, process)
+        server.stop()
+        time.sleep(6)  # what was read ahead is used up, and the pauses between tries are seconds
+        status, printed, seconds = jobs.stop(process, number)
+        assert (status, seconds < 10) == (130 if number == signal.SIGINT else 0, True), printed
+        steps = max(jobs.losses(tmp_path / "run"))
+        assert f"stopped after step {steps} as asked" in printed and "error:" not in printed
         server.start()
         again = jobs.run(config)
     assert f"step {steps}" in again.stdout
