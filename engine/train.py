@@ -29,6 +29,7 @@ from engine.data.remote.settings import given_up_when
 from engine.distributed import Ranks, barrier, broadcast_buffers, session
 from engine.errors import InputError, SourceGone
 from engine.garbage import collected_by_hand
+from engine.in_hand import next_batch
 from engine.optim import learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.provenance import append_provenance
@@ -143,16 +144,15 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
             _save(run, save_newest, telemetry, is_needed=True)
             raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
-        run.watchdog.beat(run.step, "waiting for data")
         try:
-            batch = next(batches)
-        except SourceGone:
+            batch = next_batch(run, batches)
+        except (Preempted, SourceGone) as ended:
             _save(run, save_newest, telemetry, is_needed=True)
-            if run.stop.requested():
-                raise Preempted(f"stopped after step {run.step}, waiting for videos") from None
-            telemetry.message(f"the videos are gone after step {run.step}, which is saved")
+            if isinstance(ended, SourceGone):
+                telemetry.message(f"the videos are gone after step {run.step}, which is saved")
+            if config.data.is_remote:
+                barrier()  # whoever ends first has the launcher end the others
             raise
-        run.watchdog.beat(run.step, "computing")
         waited_s = time.perf_counter() - waiting
         if run.step == 0:
             run.task.show_first(run, batch, telemetry)
