@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from engine.screen import lenient_screen, plain
@@ -28,6 +30,7 @@ _REFUSALS = {
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 _AFTER_RANK_0_S = 3.0
+_was_interrupted = [False]
 
 
 class InputError(Exception):
@@ -52,6 +55,9 @@ def run_command(command: Callable[..., T], *arguments: Any) -> T:
     An `InputError`, or what the machine refuses (a full disk, no right to a file, too few open files), is one line on stderr
     and exit status 2; Ctrl-C is exit status 130.
     """
+    _was_interrupted[0] = False
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     with lenient_screen():
         try:
             return command(*arguments)
@@ -65,6 +71,16 @@ def run_command(command: Callable[..., T], *arguments: Any) -> T:
             if _is_rank_0():
                 print("interrupted", file=sys.stderr, flush=True)
             sys.exit(130)
+
+
+def is_interrupted() -> bool:
+    """Whether Ctrl-C has ended the command, whose threads may not know it yet."""
+    return _was_interrupted[0]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _was_interrupted[0] = True
+    signal.default_int_handler(number, frame)
 
 
 def told(error: OSError) -> str:

@@ -23,7 +23,7 @@ from engine.data.remote.ahead import read_ahead
 from engine.data.sampler import evaluation_motions, evaluation_starts
 from engine.data.sources import DataSet, class_lookup
 from engine.distributed import gather
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 from engine.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.embedder import Embedder
 from engine.preemption import Preempted
@@ -124,16 +124,21 @@ def embed_rows(
     num_seen = 0
     requests = video_requests(manifest, rows, how.clip, how.num_snippets)
     with torch.inference_mode(), Progress(len(rows), "video", label="embed", is_shown=show) as progress:
-        for decoded in decode_ahead(decoder, requests, how.batch_size, how.clip):
+        try:
+            for decoded in decode_ahead(decoder, requests, how.batch_size, how.clip):
+                if how.stop is not None and how.stop():
+                    return None, {}
+                for index, reason in decoded.failures.items():
+                    failed.setdefault((num_seen + index) // how.num_snippets, reason)
+                done = means.add(snippet_features(model, decoded.frames, how, decoded.motion, num_seen))
+                num_seen += len(decoded.frames)
+                if len(done):
+                    embeddings.append(model.project(done).float())
+                    progress.advance(len(failed), len(done))
+        except SourceGone:  # also of a store that is not waited for any more
             if how.stop is not None and how.stop():
                 return None, {}
-            for index, reason in decoded.failures.items():
-                failed.setdefault((num_seen + index) // how.num_snippets, reason)
-            done = means.add(snippet_features(model, decoded.frames, how, decoded.motion, num_seen))
-            num_seen += len(decoded.frames)
-            if len(done):
-                embeddings.append(model.project(done).float())
-                progress.advance(len(failed), len(done))
+            raise
         # One copy at the end: a copy per batch would make the host wait for the GPU each time.
         return (torch.cat(embeddings).cpu() if embeddings else None), failed
 

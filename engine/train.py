@@ -25,9 +25,11 @@ from engine import report
 from engine.build import build_run
 from engine.config import Config, save_config
 from engine.data.batch import Batch
+from engine.data.remote.settings import given_up_when
 from engine.distributed import Ranks, barrier, broadcast_buffers, session
 from engine.errors import InputError, SourceGone
 from engine.garbage import collected_by_hand
+from engine.in_hand import next_batch
 from engine.optim import learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.provenance import append_provenance
@@ -40,7 +42,7 @@ from engine.telemetry import Telemetry
 def main(config: Config) -> None:
     """Train, evaluate and report."""
     task = find_task(config.task)
-    with session(config.run) as ranks, stop_on_signals() as stop:
+    with session(config.run) as ranks, stop_on_signals() as stop, given_up_when(stop.requested):
         earlier, reached, control = task.before(config), None, None
         try:
             for each in filter(None, (earlier, config)):
@@ -53,7 +55,9 @@ def main(config: Config) -> None:
                 if ranks.is_main:
                     task.show_before_control(reached)
                 control = train(beside, ranks, stop)
-        except Preempted:  # exit status 0: a scheduler should not count it as a failure
+        except (Preempted, SourceGone) as ended:  # exit status 0: a scheduler should not count it as a failure
+            if isinstance(ended, SourceGone) and not stop.requested():
+                raise
             if reached is not None and ranks.is_main:
                 print("the run itself is finished, as told above: only its control is not", flush=True)
             if stop.signal_name == "SIGINT":  # but what a user breaks off is not done
@@ -131,6 +135,7 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
 
     Raises:
         Preempted: it was asked to stop; what was done is saved.
+        SourceGone: the store of the videos does not come back; what was done is saved.
     """
     config = run.config
     run.network.train()
@@ -139,14 +144,15 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
             _save(run, save_newest, telemetry, is_needed=True)
             raise Preempted(f"stopped after step {run.step}")
         waiting = time.perf_counter()
-        run.watchdog.beat(run.step, "waiting for data")
         try:
-            batch = next(batches)
-        except SourceGone:
+            batch = next_batch(run, batches)
+        except (Preempted, SourceGone) as ended:
             _save(run, save_newest, telemetry, is_needed=True)
-            telemetry.message(f"the videos are gone after step {run.step}, which is saved")
+            if isinstance(ended, SourceGone):
+                telemetry.message(f"the videos are gone after step {run.step}, which is saved")
+            if config.data.is_remote:
+                barrier()  # whoever ends first has the launcher end the others
             raise
-        run.watchdog.beat(run.step, "computing")
         waited_s = time.perf_counter() - waiting
         if run.step == 0:
             run.task.show_first(run, batch, telemetry)

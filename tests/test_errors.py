@@ -1,10 +1,11 @@
 """How a command line ends where the user erred, and where the user breaks off."""
 
 import json
+import signal
 
 import pytest
 
-from engine.errors import InputError, run_command
+from engine.errors import InputError, is_interrupted, run_command
 
 
 def mistake() -> None:
@@ -24,6 +25,18 @@ def test_one_line_and_a_status(main, status, line, capsys, monkeypatch):
         run_command(main)
     assert ended.value.code == status
     assert capsys.readouterr() == ("", line)
+
+
+def test_the_threads_of_a_command_learn_of_ctrl_c(capsys):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit):
+            run_command(signal.raise_signal, signal.SIGINT)
+        assert is_interrupted()
+        run_command(int)
+        assert not is_interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_torchrun_is_told_too(tmp_path, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """Training from object storage that goes away: for a while the run waits, for good it saves, ends, and goes on later."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -8,6 +10,8 @@ from engine.data.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from tests import jobs
+from tests.environment import environment
+from tests.forked import Forked
 from tests.object_server import ObjectServer
 
 pytest.importorskip("aiohttp")
@@ -68,3 +72,63 @@ def test_a_store_that_is_gone_leaves_a_checkpoint_to_go_on_from(served, expected
     assert f"step {steps}" in again.stdout
     assert jobs.losses(tmp_path / "run") == jobs.losses(expected)
     assert jobs.same_weights(tmp_path / "run", expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_store_is_away_saves_and_ends_at_once(served, expected, tmp_path, number):
+    with ObjectServer(served, latency_s=0.02) as server:
+        config = config_of(server, tmp_path, 600)
+        process = jobs.start(config)
+        jobs.wait_for_step(tmp_path / "run", 3, process)
+        server.stop()
+        time.sleep(6)  # what was read ahead is used up, and the pauses between tries are seconds
+        status, printed, seconds = jobs.stop(process, number)
+        assert (status, seconds < 10) == (130 if number == signal.SIGINT else 0, True), printed
+        steps = max(jobs.losses(tmp_path / "run"))
+        assert f"stopped after step {steps} as asked" in printed and "error:" not in printed
+        server.start()
+        again = jobs.run(config)
+    assert f"step {steps}" in again.stdout
+    assert jobs.losses(tmp_path / "run") == jobs.losses(expected)
+    assert jobs.same_weights(tmp_path / "run", expected)
+
+
+ONE_RANK_ELSEWHERE = """
+import os, runpy, sys
+
+program, other = sys.argv[1:3]
+sys.argv[:3] = [program]
+if os.environ["RANK"] == "1":
+    sys.argv.append(f"data.train.0.manifest={other}/k/manifest.parquet")
+runpy.run_path(program, run_name="__main__")
+"""
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_one_rank_that_loses_its_videos_or_waits_for_them_keeps_no_step_of_rank_0(served, tmp_path, is_lost):
+    """Its store does not come back; or it is away, and Ctrl-C reaches both ranks."""
+    folder = tmp_path / "run"
+    (tmp_path / "program.py").write_text(ONE_RANK_ELSEWHERE)
+    with ObjectServer(served, latency_s=0.02) as server, ObjectServer(served, latency_s=0.02) as other:
+        config = config_of(server, tmp_path, 2 if is_lost else 600)
+        words = ("--standalone", "--nproc-per-node", 2, tmp_path / "program.py", jobs.TRAIN, other.url, config)
+        process = Forked(jobs.TORCHRUN, *words, variables=environment(), merged=True)
+        jobs.wait_for_step(folder, 3, process)
+        other.stop()
+        if not is_lost:
+            time.sleep(6)
+            for pid in jobs.workers(process).values():
+                os.kill(pid, signal.SIGINT)
+        printed = process.completed(100).stdout
+        steps = max(jobs.losses(folder))
+        assert steps < 18 and (folder / "checkpoints" / f"step_{steps:08d}.pt").is_file(), printed
+        lines = [line for line in printed.splitlines() if line.startswith("error:")]
+        if is_lost:
+            assert len(lines) == 1 and f"error: '{other.url}/k/00000.h264' cannot be read" in lines[0], printed
+            assert lines[0].endswith("(rank 1 of 2)") and f"gone after step {steps}, which is saved" in printed
+        else:
+            assert not lines and f"stopped after step {steps} as asked" in printed, printed
+        again = jobs.run(config, ranks=2)
+    assert f"step {steps}" in again.stdout
+    assert max(jobs.losses(folder)) == 18

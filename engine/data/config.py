@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from engine.data.remote.addresses import check_no_secrets
+from engine.data.remote.addresses import check_no_secrets, url_of
 from engine.data.remote.config import RemoteConfig
 from engine.schema import MAX_SEED, option, section
 
@@ -142,6 +142,11 @@ class DataConfig:
         """The training and the test sets by their keys in the config, "data.train.0" the first."""
         sides = (("train", self.train), ("tests", self.tests or ()))
         return {f"data.{side}.{index}": each for side, sources in sides for index, each in enumerate(sources)}
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether videos come from object storage."""
+        return any(url_of(text) for each in self.sources.values() for text in (each.manifest, each.root or ""))
 
     @property
     def draws_videos(self) -> bool:

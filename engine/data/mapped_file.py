@@ -52,14 +52,18 @@ class MappedFile:
     def expect(self, first: int, length: int) -> None:
         """Let the system read so many bytes from `first` on, while this process goes on."""
         for start in range(first, first + length, _STEP):
-            os.posix_fadvise(self._handle, start, min(_STEP, first + length - start), os.POSIX_FADV_WILLNEED)
+            self._advise(start, min(_STEP, first + length - start))
 
     def expect_page(self, place: int) -> None:
         """The same for the page of a byte, unless it was asked for before."""
         page = place // mmap.PAGESIZE
         if not self._is_expected[page]:
             self._is_expected[page] = True
-            os.posix_fadvise(self._handle, page * mmap.PAGESIZE, mmap.PAGESIZE, os.POSIX_FADV_WILLNEED)
+            self._advise(page * mmap.PAGESIZE, mmap.PAGESIZE)
+
+    def _advise(self, first: int, length: int) -> None:
+        if hasattr(os, "posix_fadvise"):  # which macOS lacks: there a page is read when it is come to
+            os.posix_fadvise(self._handle, first, length, os.POSIX_FADV_WILLNEED)
 
     def touch(self, first: int, length: int) -> None:
         """Map so many bytes from `first` on now, which else costs microseconds for each page that is come to."""

@@ -21,7 +21,7 @@ from engine.data.remote import direct, objects, ranges
 from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.cache import RangeCache
 from engine.data.remote.config import RemoteConfig
-from engine.data.remote.settings import use
+from engine.data.remote.settings import given_up_when, use
 from engine.data.sources import load_source
 from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreSettings
@@ -128,6 +128,17 @@ def test_a_store_that_is_gone_ends_the_stream_by_its_name(server, tmp_path):
     server.stop()
     with pytest.raises(SourceGone, match=rf"'{server.url}/a store/0000\d.h264' cannot be read .*patience_s"):
         stream(manifest, 12)
+
+
+def test_a_store_is_not_waited_for_once_the_process_wants_to_end(server):
+    manifest, asked = remote_manifest(server), threading.Event()
+    stream(manifest, 1)
+    server.stop()
+    threading.Timer(0.5, asked.set).start()
+    began = time.monotonic()
+    with given_up_when(asked.is_set), pytest.raises(SourceGone, match="not wanted any more"):
+        stream(manifest, 12)
+    assert time.monotonic() - began < 10  # of a patience of 20 s
 
 
 def test_nothing_is_held_once_a_stream_is_closed(server):

@@ -21,13 +21,14 @@ from engine.atomic_file import atomic_write
 from engine.data.progress import say
 from engine.data.remote import direct
 from engine.data.remote.addresses import check_no_secrets
-from engine.data.remote.settings import cache_folder, settings
+from engine.data.remote.settings import cache_folder, is_given_up, settings
 from engine.errors import InputError, SourceGone
 
 T = TypeVar("T")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _TOLD_AFTER_S = 3.0  # a failure now and then is not worth a line
+_LOOK_UP_S = 0.2  # while waiting: whether anybody still wants it
 _SHORT_READS = 5  # of one range, one after the other: the object itself is too short
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "GoogleAuthError")
 _OPTIONS = {  # of the file systems: an answer that does not come is an error, and trying again is done here
@@ -129,11 +130,11 @@ def upload(path: Path, url: str) -> None:
 
 
 def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None = None) -> T:
-    """What `attempt` returns, tried again after what may pass, until `stop` is set.
+    """What `attempt` returns, tried again after what may pass, until `stop` is set or the process wants to end.
 
     Raises:
         FileNotFoundError: there is no such object.
-        SourceGone: it is refused, or patience is over.
+        SourceGone: it is refused, not wanted any more, or patience is over.
     """
     began, pause, outage = time.monotonic(), _FIRST_PAUSE_S, _outage(url)
     while True:
@@ -142,8 +143,7 @@ def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None =
         except (FileNotFoundError, InputError):
             raise
         except Exception as error:  # every file system has errors of its own
-            if stop is not None and stop.is_set():
-                raise SourceGone(f"'{url}' is not wanted any more") from None
+            _check_wanted(url, stop)
             if _is_refused(error):
                 raise SourceGone(
                     f"'{url}' is refused ({_reason(error)}): give credentials that may (docs/data.md)"
@@ -154,11 +154,23 @@ def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None =
                     f"'{url}' cannot be read ({_reason(error)}), tried for {waited:.0f} s (data.remote.patience_s): see that the "
                     "store is there and can be reached, and give the same command again"
                 ) from None
-            time.sleep(pause * random.uniform(0.5, 1))
+            _sleep(pause * random.uniform(0.5, 1))
+            _check_wanted(url, stop)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
             outage.answered()
             return result
+
+
+def _check_wanted(url: str, stop: threading.Event | None) -> None:
+    if is_given_up() or (stop is not None and stop.is_set()):
+        raise SourceGone(f"'{url}' is not wanted any more") from None
+
+
+def _sleep(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not is_given_up() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_UP_S))
 
 
 def file_system(url: str) -> Any:

@@ -1,11 +1,15 @@
 """How this process reads object storage: what the section `data.remote` of its config says, else the defaults."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.data.remote.config import RemoteConfig
+from engine.errors import is_interrupted
 
 _current = [RemoteConfig()]
+_is_given_up: list[Callable[[], bool]] = []
 
 
 def use(config: RemoteConfig) -> None:
@@ -16,6 +20,21 @@ def use(config: RemoteConfig) -> None:
 def settings() -> RemoteConfig:
     """What `use` was given last."""
     return _current[0]
+
+
+@contextmanager
+def given_up_when(asked: Callable[[], bool]) -> Iterator[None]:
+    """While inside, no store that is away is waited for once `asked` says so (by a flag: a lock could meet a signal)."""
+    _is_given_up.append(asked)
+    try:
+        yield
+    finally:
+        _is_given_up.remove(asked)
+
+
+def is_given_up() -> bool:
+    """Whether this process wants to end, and waits for no store that is away."""
+    return is_interrupted() or any(asked() for asked in _is_given_up)
 
 
 def cache_folder() -> Path:

@@ -8,7 +8,7 @@ import torch
 
 from engine.data.manifest import Manifest
 from engine.distributed import gather
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 from engine.evaluate import decode_ahead, video_requests
 from engine.preemption import Preempted
 from engine.run import Run
@@ -48,16 +48,21 @@ class Measuring:
         run = self.run
         rows = self._spread(max_videos)[run.ranks.rank :: run.ranks.world_size]
         total, patches, is_stopped = torch.zeros(2, dtype=torch.float64), empty_sums(run.ranks.device), False
-        for frames, mask in self._clips(rows, num_snippets):
-            run.watchdog.beat(run.step, "evaluating")
+        try:
+            for frames, mask in self._clips(rows, num_snippets):
+                run.watchdog.beat(run.step, "evaluating")
+                is_stopped = run.stop.requested()
+                if is_stopped:
+                    break
+                with torch.inference_mode():
+                    predicted, targets = self.filling(run.evaluated, frames, mask)
+                loss = targets.errors(predicted).double().mean(dim=1).sum().item()
+                total += torch.tensor([loss, len(frames)], dtype=torch.float64)
+                patches += targets.sums()
+        except SourceGone:  # also of a store that is not waited for any more
             is_stopped = run.stop.requested()
-            if is_stopped:
-                break
-            with torch.inference_mode():
-                predicted, targets = self.filling(run.evaluated, frames, mask)
-            loss = targets.errors(predicted).double().mean(dim=1).sum().item()
-            total += torch.tensor([loss, len(frames)], dtype=torch.float64)
-            patches += targets.sums()
+            if not is_stopped:
+                raise
         parts = gather((total, patches.cpu(), is_stopped))
         if any(stopped for *_, stopped in parts):
             raise Preempted("asked to stop while the model was measured")
