@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from engine.data.remote import direct, objects
+from engine.data.remote import direct, file_systems, objects
 from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import use
 from engine.errors import InputError, SourceGone
@@ -93,7 +93,7 @@ def test_an_address_of_s3_is_signed_once_and_again_after_a_refusal(server, monke
     def refused(key, start, end):
         raise PermissionError(key)
 
-    monkeypatch.setattr(objects, "file_system", lambda url: SimpleNamespace(sign=sign, cat_file=refused))
+    monkeypatch.setattr(file_systems, "file_system", lambda url: SimpleNamespace(sign=sign, cat_file=refused))
     for start in range(3):
         assert objects.read_range("s3://bucket/key", start, 9) == DATA[start : start + 9]
     assert signed == ["bucket/key"]

@@ -34,7 +34,7 @@ def s3(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(reader_module, "_READERS", {})
     use(RemoteConfig(patience_s=20))
-    from engine.data.remote.objects import file_system
+    from engine.data.remote.file_systems import file_system
 
     file_system("s3://bucket").mkdir("bucket")
     yield

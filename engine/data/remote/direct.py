@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from engine.data.remote import file_systems
+
 if TYPE_CHECKING:
     from engine.data.remote.curl import Connections
 
@@ -85,10 +87,8 @@ def _quoted(url: str) -> str:
 def _signed(url: str) -> str | None:
     address, until = _SIGNED.get(url, ("", 0.0))
     if time.monotonic() >= until:
-        from engine.data.remote.objects import file_system
-
         try:
-            address = file_system(url).sign(url.partition("://")[2], expiration=_SIGNED_FOR_S)
+            address = file_systems.file_system(url).sign(url.partition("://")[2], expiration=_SIGNED_FOR_S)
         except Exception:  # in botocore's own words: the file system will say so, where it is asked
             _rest(url)
             return None

@@ -4,9 +4,7 @@ An outage is no fault of a video: while a store does not answer, reads wait, and
 patience of `data.remote.patience_s` ends, `SourceGone` ends the work.
 """
 
-import functools
 import hashlib
-import os
 import random
 import threading
 import time
@@ -15,25 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-
 from engine.atomic_file import atomic_write
 from engine.data.progress import say
-from engine.data.remote import direct
+from engine.data.remote import direct, file_systems
 from engine.data.remote.addresses import check_no_secrets
 from engine.data.remote.settings import cache_folder, is_given_up, settings
 from engine.errors import InputError, SourceGone
 
 T = TypeVar("T")
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _TOLD_AFTER_S = 3.0  # a failure now and then is not worth a line
 _LOOK_UP_S = 0.2  # while waiting: whether anybody still wants it
 _SHORT_READS = 5  # of one range, one after the other: the object itself is too short
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "GoogleAuthError")
-_OPTIONS = {  # of the file systems: an answer that does not come is an error, and trying again is done here
-    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}},
-}
 
 
 class _Outage:
@@ -82,7 +74,7 @@ def read_range(url: str, start: int, length: int, stop: threading.Event | None =
         nonlocal shorts
         data = direct.read(url, start, start + length, settings().reads_in_flight)
         if data is None:
-            data = file_system(url).cat_file(_key(url), start=start, end=start + length)
+            data = file_systems.file_system(url).cat_file(_key(url), start=start, end=start + length)
         if len(data) > length:
             raise InputError(
                 f"the server of '{url}' does not read ranges: use one that does, or copy the store to a disk"
@@ -126,7 +118,7 @@ def local_copy(url: str) -> Path:
 
 def upload(path: Path, url: str) -> None:
     """Put a file to an object, complete or not at all. Raises as `read_range`."""
-    patiently(lambda: file_system(url).put_file(str(path), _key(url)), url)
+    patiently(lambda: file_systems.file_system(url).put_file(str(path), _key(url)), url)
 
 
 def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None = None) -> T:
@@ -173,37 +165,9 @@ def _sleep(seconds: float) -> None:
         time.sleep(min(left, _LOOK_UP_S))
 
 
-def file_system(url: str) -> Any:
-    """The `fsspec` file system of a URL, one for each process.
-
-    Raises:
-        InputError: its package is not installed.
-    """
-    return _file_system(url.partition("://")[0], os.getpid())
-
-
-@functools.cache
-def _file_system(scheme: str, _process: int) -> Any:
-    options = dict(_OPTIONS.get(scheme, {}))
-    if scheme.startswith("http"):
-        try:
-            import aiohttp
-        except ImportError:
-            raise _missing(scheme) from None
-        options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30)}
-    try:
-        return fsspec.filesystem(scheme, **options)
-    except ImportError:
-        raise _missing(scheme) from None
-
-
-def _missing(scheme: str) -> InputError:
-    return InputError(f"{scheme}:// needs the package {_PACKAGES[scheme]}: pip install -e '.[remote]'")
-
-
 def _info(url: str) -> dict[str, Any]:
     def attempt() -> dict[str, Any]:
-        fs = file_system(url)
+        fs = file_systems.file_system(url)
         fs.invalidate_cache()
         try:
             info = fs.info(_key(url))
@@ -220,7 +184,7 @@ def _info(url: str) -> dict[str, Any]:
 
 
 def _whole(url: str, size: int | None) -> bytes:
-    data = file_system(url).cat_file(_key(url))
+    data = file_systems.file_system(url).cat_file(_key(url))
     if size is not None and len(data) != size:
         raise ConnectionError(f"{len(data)} bytes of {size}")
     return data
