@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.data.remote.addresses import url_of
 from engine.errors import InputError
 
 
@@ -52,6 +53,7 @@ def output_folder(path: Path, option: str) -> Path:
     Raises:
         InputError: it is a file, or nothing can be written there.
     """
+    check_local(path, option)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path, buffering=0) as file:
@@ -59,6 +61,18 @@ def output_folder(path: Path, option: str) -> Path:
     except OSError as error:
         raise InputError(f"{option}: cannot write into '{path}' ({error.strerror}): choose another folder") from error
     return path
+
+
+def check_local(path: Path, option: str) -> None:
+    """Refuse an address where results are written as files.
+
+    Raises:
+        InputError: it is one.
+    """
+    if url := url_of(path):
+        raise InputError(
+            f"{option}: '{url}' is in object storage, where only tools/ingest.py writes: name a folder here"
+        )
 
 
 def check_shown() -> None:

@@ -13,6 +13,7 @@ from engine.config import Config
 from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
 from engine.data.pyav.probe import ProbeError, probe
+from engine.data.remote.addresses import url_of
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos, Inference, check_dimension, embed_videos
@@ -116,8 +117,13 @@ def embed_files(loaded: LoadedModel, paths: Sequence[Path], device: torch.device
     """Probe and embed video files on the spot.
 
     Raises:
-        InputError: the network gives points that are not finite.
+        InputError: the network gives points that are not finite, or a path is an address.
     """
+    if url := next(filter(None, map(url_of, paths)), None):
+        raise InputError(
+            f"'{url}': single videos are read as files of this machine: copy it here, or ingest it into a store "
+            "(tools/ingest.py), which evaluate.py, extract_features.py and find_moments.py read there"
+        )
     manifest, failures = manifest_of_files(paths)
     indices = [index for index in range(len(paths)) if index not in failures]  # of the manifest's rows
     if manifest is None:

@@ -12,10 +12,10 @@ made by, which is looked for by its name beside the run and in runs/, or is name
 those are looked at that have the nearest windows of all.
 
 VIDEO is a file of any format that FFmpeg reads, a folder (no classes are needed), a manifest of tools/index_dataset.py, or
-a snippet store. With --index the features are kept: the same call again extracts only what is new or has changed, and
-without VIDEO all that is there is searched. An index of another model is refused. A folder of tools/extract_features.py is
-an index too, to be searched as it is. A video that cannot be used is reported with its reason; the others are searched all
-the same, and the exit status is then 1.
+a snippet store, also in object storage (s3://...). With --index the features are kept: the same call again extracts only
+what is new or has changed, and without VIDEO all that is there is searched. An index of another model is refused. A folder
+of tools/extract_features.py is an index too, to be searched as it is. A video that cannot be used is reported with its
+reason; the others are searched all the same, and the exit status is then 1.
 
 --html writes one page that needs nothing else: pictures of each moment, the curve over time, links that open your file at
 the second. --cut saves each moment as MP4 (H.264, with its sound), exact to the frame, named QUERY_RANK_VIDEO_START-END;
@@ -41,6 +41,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.command_line import check_shown, output_folder
+from engine.data.remote.addresses import shown as address
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.features.reading import TimedVideo
@@ -82,10 +83,10 @@ def main(arguments: argparse.Namespace) -> None:
             for query in queries
             for rank, moment in enumerate(finder.find(index.cache, index.videos, query, arguments.top), 1)
         ]
-        failures, footage = {str(index.path(video)): reason for video, reason in index.failures.items()}, {}
+        failures, footage = {address(index.path(video)): reason for video, reason in index.failures.items()}, {}
         if arguments.cut or arguments.html:
             footage, lost = index.footage({each.moment.video for each in found}, Path(unkept))
-            failures |= {str(index.path(video)): reason for video, reason in lost.items()}
+            failures |= {address(index.path(video)): reason for video, reason in lost.items()}
         problems = _cut(found, footage, arguments.cut) if arguments.cut else []
         if arguments.html:
             shown = [_shown_query(query, found, footage, index, finder, arguments.html) for query in queries]
@@ -159,7 +160,7 @@ def _print(found: Sequence[Found], index: VideoIndex, finder: Finder, arguments:
     for each in found:
         moment = each.moment
         rows.append(
-            [moment.query, str(index.path(moment.video)), clock(moment.start_s), clock(moment.end_s), moment.score]
+            [moment.query, address(index.path(moment.video)), clock(moment.start_s), clock(moment.end_s), moment.score]
         )
     print(Table(["query", "video", "start", "end", "score"], rows).text())
     if arguments.cut:
@@ -173,7 +174,7 @@ def _entry(each: Found, index: VideoIndex, finder: Finder) -> dict[str, object]:
     moment = each.moment
     return {
         **asdict(moment),
-        "video": str(index.path(moment.video)),
+        "video": address(index.path(moment.video)),
         "rank": each.rank,
         "start": clock(moment.start_s),
         "end": clock(moment.end_s),

@@ -35,7 +35,7 @@ import argparse
 import time
 from pathlib import Path
 
-from engine.command_line import Parser, cluster_option
+from engine.command_line import Parser, check_local, cluster_option
 from engine.errors import InputError, run_command
 from engine.machine import usable_cores
 
@@ -97,6 +97,8 @@ def main() -> None:
         raise InputError(f"--workers is {arguments.workers}: it must be at least 1")
     if not arguments.time_limit > 0:
         raise InputError(f"--time-limit is {arguments.time_limit:g}: it must be more than 0 seconds")
+    if arguments.out:
+        check_local(arguments.out, "--out")
     # Here, because the processes that probe import this file too.
     from engine.cluster.pool import open_pool
     from engine.data.indexing import IndexSettings, index_dataset

@@ -173,13 +173,14 @@ def _indexed(folder: Path, out: Path, num_workers: int, pool: "Pool | None") -> 
 
 
 def _verify(store: Path, num_sampled: int) -> None:
+    from engine.data.remote.addresses import shown as as_told
     from engine.data.store.verify import verify
 
     report = verify(store, num_sampled if num_sampled >= 0 else 2**62)
     if report.problems:
         shown = "; ".join(report.problems[:5]) + ("; ..." if len(report.problems) > 5 else "")
         raise InputError(
-            f"store '{store}' is damaged in {len(report.problems)} places: {shown}; copy it again, or remove it and ingest"
+            f"store '{as_told(store)}' is damaged in {len(report.problems)} places: {shown}; copy it again, or remove it and ingest"
         )
     print(f"verified: all {report.num_videos:,} byte ranges; checksums and frames of {report.num_decoded:,} videos")
 

@@ -10,7 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from engine.command_line import Parser
+from engine.command_line import Parser, check_local
 from engine.errors import run_command
 
 
@@ -32,6 +32,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Join, and print what came of it."""
     arguments = parse_arguments()
+    check_local(arguments.out, "--out")
     from engine.data.joining import write_large
     from engine.data.large_manifest import read_manifest
 

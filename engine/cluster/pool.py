@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from engine.data.process_pool import Lost, run_isolated
+from engine.data.remote.addresses import url_of
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,7 +58,7 @@ def open_pool(cluster: str | None, paths: Sequence[Path], *, device: str = "cpu"
 
     Args:
         cluster: `auto` or the address of a Ray cluster.
-        paths: what every node must see under the same names.
+        paths: what every node must see under the same names. Addresses are not tried.
         device: auto, cpu or cuda: a piece takes a GPU where the cluster has any, none, or always.
 
     Raises:
@@ -69,5 +70,5 @@ def open_pool(cluster: str | None, paths: Sequence[Path], *, device: str = "cpu"
     from engine.cluster.nodes import joined  # here, because it imports Ray
     from engine.cluster.ray_pool import RayPool
 
-    with joined(cluster, paths, device) as nodes:
+    with joined(cluster, [path for path in paths if not url_of(path)], device) as nodes:
         yield RayPool(nodes)

@@ -74,7 +74,7 @@ class SourceConfig:
             published_split: keep its test classes alone.
         """
         manifest, colon, splits = text.rpartition(":")
-        if not colon or splits.startswith("/") or Path(text).exists():  # the colon of s3://
+        if not colon or Path(text).exists() or (url_of(text) and "/" in splits):  # the colon of s3:// or of a port
             manifest, splits = text, ""
         path = Path(manifest)
         name = path.resolve().parent.name if path.stem == "manifest" else path.stem

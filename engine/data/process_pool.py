@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
+from engine.errors import SourceGone
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -36,7 +38,7 @@ def run_isolated(
 
     Args:
         function: importable by name (it is sent to fresh processes), and silent about its failures:
-            an exception that escapes it counts as a crash.
+            an exception that escapes it counts as a crash, but for `SourceGone`, which is raised here.
         num_workers: processes; 0 works in this very process, without any protection.
         time_limit_s: a worker that takes longer for an item is killed.
     """
@@ -98,13 +100,19 @@ class Worker:
             return
 
     def take_within(self, time_limit_s: float) -> Any:
-        """The result of the item, or why there is none; waits until `time_limit_s` after it was given."""
+        """The result of the item, or why there is none; waits until `time_limit_s` after it was given.
+
+        Raises:
+            SourceGone: the function could not read its source. Nothing is wrong with the item or the process.
+        """
         if not self.connection.poll(max(0.0, self.since + time_limit_s - time.monotonic())):
             self.stop()
             return Lost(True, f"stopped after {time_limit_s:g} s")
         try:
             answer = self.connection.recv()
             self.has_answered = True
+            if isinstance(answer, SourceGone):
+                raise answer
             return answer
         except (EOFError, ConnectionResetError):
             self.process.join()
@@ -136,4 +144,8 @@ def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
             item = connection.recv()
         except EOFError:  # the parent is gone, however it went
             return
-        connection.send(function(item))
+        try:
+            answer = function(item)
+        except SourceGone as error:
+            answer = error
+        connection.send(answer)

@@ -23,6 +23,7 @@ from engine.data.joining import join
 from engine.data.keyed import SHARE_OF_VIDEOS
 from engine.data.large_manifest import LargeManifest, read_manifest
 from engine.data.manifest import Manifest
+from engine.data.remote.addresses import shown
 from engine.data.trust import check_inside, check_limits
 from engine.data.weights import RowWeights
 from engine.errors import InputError
@@ -92,7 +93,9 @@ def load_source(config: SourceConfig) -> DataSet:
     if config.video_share < 1:
         manifest = manifest.select(draw_videos(manifest, config.video_share, config.video_seed))
     if len(manifest) == 0:
-        raise InputError(f"data source '{path}': no video is left after its splits, groups and classes are applied")
+        raise InputError(
+            f"data source '{shown(path)}': no video is left after its splits, groups and classes are applied"
+        )
     return DataSet(config.name or path.resolve().parent.name, manifest)
 
 
@@ -115,12 +118,12 @@ def _check_names(manifest: Manifest, column: str, wanted: Sequence[str], path: P
     for name in wanted:
         if name not in present:
             if present == {""}:
-                raise InputError(f"manifest '{path}' knows no {column}s: leave '{name}' out of the config")
+                raise InputError(f"manifest '{shown(path)}' knows no {column}s: leave '{name}' out of the config")
             close, others = difflib.get_close_matches(name, present, n=3), sorted(present)
             known = (
                 "near: " + _quoted(close) if close else "it has " + _quoted(others[:10]) + ", ..." * (len(others) > 10)
             )
-            raise InputError(f"manifest '{path}' has no {column} '{name}'; {known}")
+            raise InputError(f"manifest '{shown(path)}' has no {column} '{name}'; {known}")
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from engine.data.batch import Video
 from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
+from engine.data.remote.addresses import shown
 from engine.errors import InputError
 
 
@@ -31,7 +32,7 @@ def check_limits(manifest: Manifest, config: SourceConfig) -> None:
         over = np.flatnonzero(values > limit)
         if len(over):
             raise InputError(
-                f"manifest '{manifest.source}': {len(over)} video(s) over {key} = {limit:g}, the first is "
+                f"manifest '{shown(manifest.source)}': {len(over)} video(s) over {key} = {limit:g}, the first is "
                 f"'{_path(manifest, over[0])}' with {values[over[0]]:.6g}: index again without, or raise {key} of the source"
             )
 
@@ -48,7 +49,7 @@ def check_row(video: Video, seconds: float, source: Path, root: Path, config: So
     ):
         if value > limit:
             raise InputError(
-                f"manifest '{source}': '{video.path}' with {value:.6g} is over {key} = {limit:g}: "
+                f"manifest '{shown(source)}': '{video.path}' with {value:.6g} is over {key} = {limit:g}: "
                 f"index again without, or raise {key} of the source"
             )
     if config.allow_outside:
@@ -111,7 +112,7 @@ def _is_under(path: Path, root: str) -> bool:
 
 def _refuse(source: Path | None, root: Path, path: str, why: str) -> None:
     raise InputError(
-        f"manifest '{source}' names '{path}', which leaves its root '{root}' ({why}): "
+        f"manifest '{shown(source)}' names '{path}', which leaves its root '{shown(root)}' ({why}): "
         "if you trust the manifest, set allow_outside: true in its source"
     )
 

@@ -14,6 +14,8 @@ from engine.data.layouts.listing import Entry
 from engine.data.layouts.walk import VideoFolder
 from engine.data.manifest import Manifest, path_of_text
 from engine.data.progress import say
+from engine.data.remote.addresses import as_path, shown, url_of
+from engine.data.remote.copied import is_there
 from engine.data.store.index import INDEX_NAME as STORE_NAME
 from engine.data.store.index import MANIFEST_NAME, is_stored, split_stored_name
 from engine.data.trust import check_inside
@@ -118,7 +120,7 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
 def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> list[str]:
     """Absolute paths of files, of the video files below folders, and of the videos of manifests and stores, each once.
 
-    A store is named by its folder, its index or its manifest; what is in it by paths into its index.
+    A store is named by its folder, its index or its manifest, also in object storage; what is in it by paths into its index.
 
     Args:
         allow_outside: a manifest may name files that do not lie under its root.
@@ -127,7 +129,10 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> list[
         InputError: a path is not there, or is no manifest that can be read.
     """
     found: list[str] = []
-    for video in videos:
+    for video in map(as_path, videos):
+        if url_of(video):
+            found += _listed(_remote_manifest(video), allow_outside)
+            continue
         if not video.exists():
             raise InputError(f"no video at '{video}'")
         store = video.parent if video.name == STORE_NAME else video
@@ -150,6 +155,22 @@ def _listed(path: Path, allow_outside: bool) -> list[str]:
     return [str(manifest.root.absolute() / each) for each in manifest.paths]
 
 
+def _remote_manifest(path: Path) -> Path:
+    """The manifest that an address names, by itself or by its store.
+
+    Raises:
+        InputError: there is none.
+    """
+    store = path.parent if path.name == STORE_NAME else path
+    found = path if path.suffix == ".parquet" else store / MANIFEST_NAME
+    if not is_there(found):
+        raise InputError(
+            f"'{shown(path)}' is no manifest and no snippet store, and single videos are not read from object storage: "
+            "copy the video here, or ingest it into a store (tools/ingest.py)"
+        )
+    return found
+
+
 def _is_manifest(path: Path) -> bool:
     try:
         with path.open("rb") as file:
@@ -168,7 +189,7 @@ def _each_once(paths: Iterable[str]) -> dict[str, str]:
 
 def _is_there(path: str) -> bool:
     stored = split_stored_name(path)
-    return Path(stored[0] if stored else path).exists()
+    return is_there(Path(stored[0] if stored else path))
 
 
 def _described(paths: Sequence[str], folder: Path) -> tuple[Manifest | None, dict[str, str]]:

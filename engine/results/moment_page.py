@@ -11,6 +11,7 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import build_decoder
+from engine.data.remote.addresses import shown
 from engine.features.reading import TimedVideo
 from engine.results.html_page import render_page, write_html
 
@@ -50,6 +51,11 @@ class ShownVideo:
     edges: np.ndarray
     values: np.ndarray
     moments: Sequence[Shown]
+
+    @property
+    def folder(self) -> str:
+        """Where it lies, as a user knows it."""
+        return shown(self.path.parent)
 
     def points(self, low: float, high: float) -> str:
         """The curve as points of a polyline in a box 1000 wide and 100 high; of neighbours too close to tell the highest."""

@@ -5,7 +5,10 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from engine.data.process_pool import Lost, run_isolated
+from engine.errors import SourceGone
 
 
 def test_every_item_gives_its_own_result():
@@ -27,6 +30,12 @@ def test_a_crash_costs_one_item():
     assert found[crash] == Lost(False, "the process that read it died (exit code 3)")
     assert "SIGSEGV" in found[fault].text
     assert isinstance(found["1 / 0"], Lost)
+
+
+def test_a_source_that_is_gone_is_no_fault_of_an_item():
+    gone = "(_ for _ in ()).throw(__import__('engine.errors').errors.SourceGone('the store is away'))"
+    with pytest.raises(SourceGone, match="the store is away"):
+        list(run_isolated(eval, ["1", gone], 1, 60))
 
 
 def test_a_hang_is_stopped():

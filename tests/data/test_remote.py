@@ -214,6 +214,10 @@ def test_addresses():
     source = SourceConfig.parse("s3://b/k/manifest.parquet:train,test")
     assert (source.manifest, source.splits) == ("s3://b/k/manifest.parquet", ["train", "test"])
     assert SourceConfig.parse("s3://b/k/manifest.parquet").splits == []
+    source = SourceConfig.parse("http://host:8080/k/manifest.parquet")
+    assert (source.manifest, source.splits) == ("http://host:8080/k/manifest.parquet", [])
+    source = SourceConfig.parse("http://host:8080/k/manifest.parquet:test")
+    assert (source.manifest, source.splits) == ("http://host:8080/k/manifest.parquet", ["test"])
 
 
 def test_a_manifest_of_any_file_system(store):

@@ -14,38 +14,27 @@ from engine.data.remote.settings import use
 from engine.data.store import reader as reader_module
 from engine.errors import InputError
 from tests.data.videos import numbered_frame
+from tests.s3 import SECRET, s3_server
 
 pytest.importorskip("s3fs")  # and with it aiohttp, without which the next import ends
 from tests.data.test_remote import stream
 
-moto_server = pytest.importorskip("moto.server")
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def s3(tmp_path, monkeypatch):
-    server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "name", "AWS_SECRET_ACCESS_KEY": "HIDDEN",
-        "AWS_DEFAULT_REGION": "us-east-1", "XDG_CACHE_HOME": str(tmp_path / "cache"),
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr(reader_module, "_READERS", {})
     use(RemoteConfig(patience_s=20))
-    from engine.data.remote.file_systems import file_system
-
-    file_system("s3://bucket").mkdir("bucket")
-    yield
-    server.stop()
+    with s3_server(tmp_path, monkeypatch):
+        yield
 
 
 def run_ingest(*arguments):
     done = subprocess.run(
         [sys.executable, "tools/ingest.py", *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
-    assert "HIDDEN" not in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
     return done
 
 

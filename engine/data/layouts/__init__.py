@@ -30,6 +30,7 @@ from engine.data.layouts.something import SOMETHING
 from engine.data.layouts.table import TABLE
 from engine.data.layouts.ucf101 import UCF101
 from engine.data.layouts.walk import VideoFolder
+from engine.data.remote.addresses import url_of
 from engine.errors import InputError
 
 __all__ = ["LAYOUTS", "LISTING_REASONS", "Entry", "Listing", "Problem", "detect_layout", "read_layout"]
@@ -63,6 +64,11 @@ def read_layout(
     Raises:
         InputError: what was given is not such a data set.
     """
+    if url := url_of(root):
+        raise InputError(
+            f"'{url}': videos are indexed where they are files: copy the folder here, index it, and give the store that "
+            "tools/ingest.py makes of it to the others"
+        )
     if not root.is_dir():
         raise InputError(f"'{root}' is not a folder")
     for path, what in ((annotations, "annotations"), (class_names, "class names")):

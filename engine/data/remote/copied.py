@@ -5,6 +5,20 @@ from pathlib import Path
 from engine.data.remote.addresses import url_of
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file, here or in object storage.
+
+    Raises:
+        SourceGone: it cannot be looked at.
+    """
+    if url_of(path) is None:
+        return path.exists()
+    try:
+        return on_disk(path).exists()
+    except FileNotFoundError:
+        return False
+
+
 def on_disk(path: Path) -> Path:
     """The file of this machine with the bytes of a file: itself, or of a remote one a copy.
 

@@ -26,6 +26,7 @@ from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_ta
 from engine.data.pyav.probe import REASONS
 from engine.data.pyav.stored_motion import CODEC as MOTION_CODEC
 from engine.data.pyav.stored_motion import motion_of
+from engine.data.remote.addresses import shown
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, shard_path, stored_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
 from engine.errors import InputError
@@ -129,7 +130,7 @@ def _source_videos(source: Manifest) -> dict[str, SourceVideo]:
     for path, *facts, timed, times in zip(source.paths, *values, strict=True):
         if is_stored(path):
             raise InputError(
-                f"'{source.source}' is the manifest of a store already: ingest the original videos' manifest"
+                f"'{shown(source.source)}' is the manifest of a store already: ingest the original videos' manifest"
             )
         videos.setdefault(path, SourceVideo(path, *facts, timed or (), times or ()))
     return videos
