@@ -21,11 +21,13 @@ def s3_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "AWS_DEFAULT_REGION": "us-east-1", "XDG_CACHE_HOME": str(folder / "cache"),
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    from engine.data.remote import objects
+    from engine.data.remote import direct, file_systems
 
-    objects._file_system.cache_clear()  # of another test's server
-    objects.fsspec.get_filesystem_class("s3").clear_instance_cache()
-    files = objects.file_system("s3://bucket")
+    file_systems._file_system.cache_clear()  # of another test's server
+    file_systems.fsspec.get_filesystem_class("s3").clear_instance_cache()
+    monkeypatch.setattr(direct, "_SIGNED", {})
+    monkeypatch.setattr(direct, "_RESTING", {})
+    files = file_systems.file_system("s3://bucket")
     if files.exists("bucket"):  # all servers of a process keep their buckets in one place
         files.rm("bucket", recursive=True)
     files.mkdir("bucket")
