@@ -92,6 +92,9 @@ def test_bad_input_is_one_line(home, words, told, monkeypatch, capsys):
     words = [word.format(v=home / "v") for word in words]
     assert call_tool("find_moments.py", *words, monkeypatch=monkeypatch) == 2
     *begun, error = capsys.readouterr().err.splitlines()
+    begun = [
+        line for line in begun if " left, " not in line
+    ]  # the progress, on a machine that takes seconds for one file
     assert (
         error.startswith("error: ")
         and begun
