@@ -39,6 +39,7 @@ import torch
 from bench.charts import save_bars
 from bench.material import Material, check_counts, prepare
 from bench.readers import Reader, find_readers
+from bench.resources import computing_s
 from bench.turns import Turns
 from engine.data.ahead import decode_in_order, in_batches
 from engine.data.batch import SnippetRequest, VideoDecoder
@@ -232,11 +233,7 @@ def measure(material: Material, runners: dict[str, Contestant], repeats: int, co
 
 def _computing() -> float:
     """Seconds that this process and its children have computed so far."""
-    ticks = 0
-    for child in multiprocessing.active_children():
-        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])  # in user and in system mode (proc(5): fields 14 and 15)
-    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + computing_s(child.pid for child in multiprocessing.active_children())
 
 
 def _forget(material: Material) -> None:

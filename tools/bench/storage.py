@@ -14,7 +14,7 @@ import argparse
 import os
 import statistics
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(table(rows).text())
     if not arguments.no_record:
         path = append_record(
-            "storage", n=arguments.rounds, results=[_as_json(row) for row in rows], memory_mb=memory, **store,
+            "storage", n=arguments.rounds, results=[asdict(row) for row in rows], memory_mb=memory, **store,
             **{key: getattr(arguments, key) for key in ("latency", "failures", "reads", "batch", "batches", "snippets")},
         )  # fmt: skip
         print(f"recorded in {Path(os.path.relpath(path))}")
@@ -193,10 +193,6 @@ def _rows(turns: Turns[Contestant, tuple[Turn, float]], arguments: argparse.Name
         }  # fmt: skip
         rows.append(Row(name, "", "", summarise([turn.seconds / arguments.batches for turn, _ in samples]), values))
     return rows
-
-
-def _as_json(row: Row) -> dict[str, object]:
-    return {name: getattr(row, name) for name in Row.__dataclass_fields__}
 
 
 def _draw_store(folder: Path, num_videos: int) -> dict[str, float]:
