@@ -194,7 +194,9 @@ def decode_ahead(
     decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int, clip: ClipFormat
 ) -> Iterator[DecodedClips]:
     """The snippets in batches, decoded while the one before is in use."""
-    batches = read_ahead(in_batches(requests, batch_size), clip, BEGUN)
+    batches = in_batches(requests, batch_size)
+    if decoder.reads_here:
+        batches = read_ahead(batches, clip, BEGUN)
     decoded = Prefetcher(decode_in_order(decoder, batches), DECODE_AHEAD, "evaluate-decode")
     try:
         yield from decoded

@@ -128,15 +128,17 @@ def main(arguments: argparse.Namespace) -> None:
         check_readable([*datasets, *(seen.datasets if seen else ())], loaded.config.clip)
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
-        if arguments.unlabelled:
-            (others,) = load_tests([SourceConfig.parse(arguments.unlabelled)])  # their labels are not read
-            points = embed_source(loaded, others, ranks.device).embeddings
-            classes = [class_vectors(loaded, dataset.classes, points) for dataset in datasets]
+        others = load_tests(
+            [SourceConfig.parse(arguments.unlabelled)] if arguments.unlabelled else []
+        )  # labels are not read
         known = Known.of(loaded, footage)
         model = [arguments.run] if arguments.run.exists() else []
-        roots = [data.manifest.root for data in (*datasets, *(seen.datasets if seen else ()))]
+        roots = [data.manifest.root for data in (*datasets, *others, *(seen.datasets if seen else ()))]
         with open_pool(arguments.cluster, [*model, *roots], device=arguments.device) as pool:
             embed = None if pool is None else partial(embed_by, pool, load, loaded, arguments.device)
+            for each in others:
+                points = embed(each.manifest) if embed else embed_source(loaded, each, ranks.device)
+                classes = [class_vectors(loaded, dataset.classes, points.embeddings) for dataset in datasets]
             reached, results, general = evaluate(loaded, datasets, classes, ranks, known, seen, embed)
         if ranks.is_main:
             try:

@@ -20,12 +20,16 @@ checksums, byte ranges, frames of every GOP.
 With --motion a store also keeps how fast the blocks of each frame move, read off the vectors of its own H.264. Given with the
 command of a store that is there already, it is added; nothing is encoded again.
 
+A STORE in object storage (s3://...) is made in ~/.cache/unseen/ingest: each shard is uploaded when it is full and its file
+here removed, index and manifest go last.
+
 With --cluster the nodes of a Ray cluster do the work (docs/cluster_ray.md).
 
 docs/data.md has the rules in full and what the settings cost.
 """
 
 import argparse
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +55,9 @@ def parse_arguments() -> argparse.Namespace:
     default = StoreSettings()
     parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help="a manifest, or a folder of videos")
     parser.add_argument("--out", type=Path, metavar="STORE", help="the folder of the store, or s3://BUCKET/STORE")
+    parser.add_argument(
+        "--keep-local", action="store_true", help="of a store in object storage: keep its shards on this machine too"
+    )
     parser.add_argument("--verify", type=Path, metavar="STORE", help="only check this store")
     parser.add_argument(
         "--sample", type=int, default=200, metavar="N", help="videos decoded when checking (default: 200; -1: all)"
@@ -123,25 +130,31 @@ def _ingest(arguments: argparse.Namespace) -> None:
     from engine.cluster.pool import open_pool
     from engine.data.manifest import Manifest
     from engine.data.remote.addresses import as_path, shown, url_of
-    from engine.data.remote.upload import staging_folder, upload_store
+    from engine.data.remote.upload import Uploads, staging_folder
     from engine.data.store.index import StoreSettings
     from engine.data.store.ingest import INGEST_REASONS, REPORT_NAME, WorkSettings, ingest
 
     start = time.monotonic()
-    out, target = as_path(arguments.out), None
+    out, uploads = as_path(arguments.out), None
     if url_of(out):
         out, target = staging_folder(out), out
-        print(f"the store is made in '{out}' and then uploaded", flush=True)
+        uploads = Uploads(out, target, keep=arguments.keep_local)
+        print(f"the store is made in '{out}', and shards are uploaded as they are full", flush=True)
+    elif arguments.keep_local:
+        raise InputError("--keep-local is for a store in object storage: leave it out")
     settings = StoreSettings(**{name: getattr(arguments, name) for name in StoreSettings.__dataclass_fields__})
     work = WorkSettings(arguments.workers, arguments.time_limit, arguments.shard_mb * 2**20, arguments.motion)
     known = None if arguments.source.is_dir() else Manifest.load(arguments.source)
     stored = [out] if arguments.motion and out.is_dir() else []  # motion is read off what is there already
-    with open_pool(arguments.cluster, [known.root if known is not None else arguments.source, *stored]) as pool:
+    with (
+        uploads or contextlib.nullcontext(),
+        open_pool(arguments.cluster, [known.root if known is not None else arguments.source, *stored]) as pool,
+    ):
         source = known if known is not None else Manifest.load(_indexed(arguments.source, out, arguments.workers, pool))
-        report = ingest(source, out, settings, work, pool)
-    if target is not None:
-        upload_store(out, target)
-    print(f"\n{shown(target or out)} ({time.monotonic() - start:.1f} s)")
+        report = ingest(source, out, settings, work, pool, uploads)
+        if uploads is not None:
+            uploads.finish()
+    print(f"\n{shown(uploads.target if uploads else out)} ({time.monotonic() - start:.1f} s)")
     for name, number, remark in (
         ("videos", report.num_videos, f"in {report.num_shards:,} shards"),
         ("rows", report.num_rows, "of the manifest"),

@@ -51,8 +51,6 @@ def evaluate(about: str) -> argparse.Namespace:
         arguments.run = None
     if arguments.class_split and not arguments.data:
         parser.error("--class-split is of the test sets that --data names: name one, of the whole data set")
-    if arguments.cluster and arguments.unlabelled:
-        parser.error("--cluster and --unlabelled do not go together: leave one out")
     arguments.run = arguments.run or INSTALLED
     return arguments
 

@@ -107,9 +107,12 @@ class VideoDecoder(Protocol):
     One thread submits; what it was given may be waited for in another one, in order, while it submits more.
 
     A decoder defines one of `decode` and `submit`, and has the other from here.
+
+    reads_here: whether this process reads for it, so that what is planned can be read ahead of it.
     """
 
     name: str
+    reads_here: bool = True
 
     def decode(self, requests: Sequence[SnippetRequest]) -> DecodedClips:
         """Decode all requests.

@@ -121,7 +121,9 @@ class ClipLoader:
                 planned.append(self._plan_batch())
                 yield planned[-1].requests
 
-        with closing(read_ahead(requests(), self.clip, BEGUN)) as batches:
+        planning = requests()
+        ahead = read_ahead(planning, self.clip, BEGUN) if self.decoder.reads_here else planning
+        with closing(ahead) as batches:
             for decoded in decode_in_order(self.decoder, batches):
                 yield self._finish(planned.popleft(), decoded)
 

@@ -124,7 +124,7 @@ class RoutedDecoder(VideoDecoder):
         *,
         motion_shape: tuple[int, int, int] | None = None,
     ) -> None:
-        self.name = videos[0].name
+        self.name, self.reads_here = videos[0].name, any(decoder.reads_here for decoder in videos)
         self.routes, self._motion_shape = routes, motion_shape
         is_one = routes is None  # nothing to be measured or taken over: no threads beside those of the decoders
         self._videos = [Lane(decoder, is_waited_for=is_one) for decoder in videos]

@@ -13,11 +13,14 @@ from engine.cluster import nodes as nodes_module
 from engine.cluster.pool import open_pool
 from engine.data.manifest import Manifest
 from engine.data.process_pool import Lost
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from tests.cluster.nodes_of_one_machine import two_nodes
 from tests.encoded import fade, manifest_of, write_colors
 from tests.environment import ROOT, environment
+from tests.object_server import ObjectServer
 from tests.small_run import write_run
 
 pytestmark = pytest.mark.slow
@@ -66,6 +69,36 @@ def test_an_evaluation_is_the_same(folder, cluster):
     assert len(here["tests"]["set"]["failures"]) == 1
     tables = [(folder / name / "predictions_set.csv").read_bytes() for name in ("here", "there")]
     assert tables[0] == tables[1]
+
+
+def test_scores_standardised_over_unlabelled_videos_are_the_same(folder, cluster):
+    """Of an untrained model, whose points of those videos come from the nodes too."""
+    for out, more in (("u_here", ()), ("u_there", ("--cluster", cluster.address))):
+        words = ("evaluate.num_snippets=1", "--data", folder / "set.parquet", "--unlabelled", folder / "set.parquet")
+        printed = tool("evaluate.py", *words, "--device", "cpu", "--out", folder / out, *more)
+        assert "standardised over 69 unlabelled videos" in printed
+    here, there = (json.loads((folder / name / "results.json").read_text()) for name in ("u_here", "u_there"))
+    for each in (here, there):
+        del each["tests"]["set"]["seconds"]
+    assert there["tests"] == here["tests"]
+    tables = [(folder / name / "predictions_set.csv").read_bytes() for name in ("u_here", "u_there")]
+    assert tables[0] == tables[1] and len(tables[0].splitlines()) == 70
+
+
+def test_nodes_read_a_store_in_object_storage(folder, cluster, tmp_path):
+    ingest(
+        Manifest.load(folder / "set.parquet"), tmp_path / "store", StoreSettings(short_side=32, gop=4), WorkSettings()
+    )
+    found = []
+    with ObjectServer(tmp_path) as server:
+        for store, more in ((tmp_path, ()), (server.url, ("--cluster", cluster.address))):
+            out = tmp_path / str(len(found))
+            words = ("--data", f"{store}/store/manifest.parquet", "--device", "cpu", "--out", out, *more)
+            tool("evaluate.py", folder / "run", *words)
+            (tested,) = json.loads((out / "results.json").read_text())["tests"].values()
+            found.append({**tested, "seconds": 0})
+        assert server.num_gets > 69
+    assert found[0] == found[1] and not found[0]["failures"]
 
 
 def test_features_are_the_same(folder, cluster):

@@ -17,6 +17,7 @@ from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest, concatenate
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
+from engine.data.pyav.processes import ProcessDecoder
 from engine.data.remote import direct, objects, ranges
 from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.cache import RangeCache
@@ -63,12 +64,12 @@ def server(store):
         yield server
 
 
-def stream(manifest, steps):
+def stream(manifest, steps, decoder=None):
     """Frames and videos of the first batches, and that no sample was replaced."""
     loader = ClipLoader(
         manifest,
         np.arange(2),
-        PyAVDecoder(CLIP, torch.device("cpu"), 2),
+        decoder or PyAVDecoder(CLIP, torch.device("cpu"), 2),
         CLIP,
         StreamPlan(0, 4, 0, 1, True),
         DataConfig(),
@@ -128,6 +129,41 @@ def test_a_store_that_is_gone_ends_the_stream_by_its_name(server, tmp_path):
     server.stop()
     with pytest.raises(SourceGone, match=rf"'{server.url}/a store/0000\d.h264' cannot be read .*patience_s"):
         stream(manifest, 12)
+
+
+@pytest.mark.slow
+def test_processes_read_for_themselves_and_wait_too(store, server, tmp_path):
+    def processes(patience_s=20):
+        use(RemoteConfig(cache_folder=str(tmp_path / "cache"), patience_s=patience_s, reads_in_flight=8))
+        return ProcessDecoder(CLIP, torch.device("cpu"), 2, 4, time_limit_s=0.5)  # a snippet; an outage does not count
+
+    server.failures, server.latency_s = 0.1, 0.01
+    manifest = remote_manifest(server)
+    local = stream(Manifest.load(store / "manifest.parquet"), 12)
+    assert torch.equal(stream(manifest, 12, processes())[0], local[0])
+    server.failures = 0
+    for away_s in (3, None):
+        threading.Thread(target=_take_away, args=(server, server.num_gets + 10, away_s)).start()
+        if away_s:
+            assert torch.equal(stream(manifest, 12, processes())[0], local[0])
+            continue
+        with pytest.raises(SourceGone, match=rf"'{server.url}/a store/0000\d.h264' cannot be read .*patience_s"):
+            stream(manifest, 400, processes(1))
+    asked, began = threading.Event(), time.monotonic()
+    threading.Timer(8, asked.set).start()
+    with given_up_when(asked.is_set), pytest.raises(SourceGone, match="not wanted any more"):
+        stream(manifest, 12, processes(60))
+    assert time.monotonic() - began < 30
+
+
+def _take_away(server, num_gets, seconds):
+    """Once so much was asked for, be away for a while, or for good."""
+    while server.num_gets < num_gets:
+        time.sleep(0.001)
+    server.stop()
+    if seconds:
+        time.sleep(seconds)
+        server.start()
 
 
 def test_a_store_is_not_waited_for_once_the_process_wants_to_end(server):

@@ -15,7 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -27,8 +28,11 @@ from engine.data.buffers import Buffer, BufferPool
 from engine.data.process_pool import POLL_S, START_LIMIT_S, Lost, Worker
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.remote.addresses import url_of
+from engine.data.remote.ahead import read_ahead
+from engine.data.remote.config import RemoteConfig
+from engine.data.remote.settings import is_given_up, settings, use
 from engine.data.transfer import DeviceCopier
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 
 _PARTS = 2  # times the processes: of what waits, one part is the next share, so that shares shrink and all end together
 _LEAST = 8  # requests of a share while more is behind it: nobody need end together, and asking for the next takes time
@@ -38,17 +42,17 @@ Memory = TypeVar("Memory", np.ndarray, torch.Tensor)  # uint8
 
 
 class ProcessDecoder(VideoDecoder):
-    """`PyAVDecoder` in processes.
+    """`PyAVDecoder` in processes. Each has readers of its own; what it is given from object storage it reads at the same time.
 
     Args:
         clip: the shape every snippet is brought to.
         device: where the clips are wanted.
         num_processes: files decoded at the same time; each holds some 350 MB.
         max_batch_size: requests decoded at once; more are decoded in several parts.
-        time_limit_s: seconds that one snippet may take.
+        time_limit_s: seconds that one snippet may take, without what a store that is away takes.
     """
 
-    name = "pyav"
+    name, reads_here = "pyav", False
 
     def __init__(
         self,
@@ -67,7 +71,10 @@ class ProcessDecoder(VideoDecoder):
         self._copy = DeviceCopier(device)
         self._room = _Room(clip, max_batch_size)
         self._blocks = BufferPool(_Block)
-        self._serve = _Serve(clip, self._room, time_limit_s)
+        reads = max(1, settings().reads_in_flight // num_processes)
+        self._remote = replace(settings(), reads_in_flight=reads)
+        self._is_remote = False  # whether anything was in object storage
+        self._serve = _Serve(clip, self._room, time_limit_s, self._remote)
         self._workers: list[Worker | None] = [None] * num_processes
         self._busy: dict[int, tuple[_Part, list[Job]]] = {}  # place of a worker -> what it decodes
         self._open: list[_Part] = []  # not done, oldest first
@@ -75,8 +82,7 @@ class ProcessDecoder(VideoDecoder):
 
     def submit(self, requests: Sequence[SnippetRequest]) -> Callable[[], DecodedClips]:
         """See `VideoDecoder`."""
-        if any(url_of(request.video.path) for request in requests):
-            raise InputError("data.decode_processes does not read ahead from object storage: leave it off there")
+        self._is_remote = self._is_remote or any(url_of(request.video.path) for request in requests)
         step, parts = self._max_batch_size, []
         for first in range(0, max(1, len(requests)), step):
             asked = requests[first : first + step]
@@ -101,6 +107,8 @@ class ProcessDecoder(VideoDecoder):
         while not all(part.is_done for part in parts):
             if not self._busy:
                 raise RuntimeError("the decoder was closed before it had decoded this batch")
+            if self._is_remote and is_given_up():  # the processes do not know it
+                raise SourceGone("the videos are not wanted any more")
             ready = wait([self._worker(index).connection for index in tuple(self._busy)], POLL_S)
             with self._lock:
                 self._take(ready)
@@ -154,6 +162,8 @@ class ProcessDecoder(VideoDecoder):
             worker, limit_s = self._worker(index), self._time_limit_s * sum(map(len, jobs))
             if not worker.has_answered:
                 limit_s += START_LIMIT_S
+            if self._is_remote:  # it ends by itself when patience does, and an outage may come twice
+                limit_s += 2 * self._remote.patience_s
             if worker.connection not in ready and time.monotonic() < worker.since + limit_s:
                 continue
             answer = worker.take_within(limit_s)
@@ -237,8 +247,8 @@ class _Block(Buffer):
 class _Serve:
     """What a process does: decode files into shared memory. Builds its decoder with the first."""
 
-    def __init__(self, clip: ClipFormat, room: _Room, time_limit_s: float) -> None:
-        self._clip, self._room, self._time_limit_s = clip, room, time_limit_s
+    def __init__(self, clip: ClipFormat, room: _Room, time_limit_s: float, remote: RemoteConfig) -> None:
+        self._clip, self._room, self._time_limit_s, self._remote = clip, room, time_limit_s, remote
         self._decoder: PyAVDecoder | None = None
         self._mapped: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
 
@@ -246,13 +256,18 @@ class _Serve:
         name, path, jobs = item
         if self._decoder is None:
             torch.set_num_threads(1)  # the other cores have processes of their own
+            use(self._remote)
             self._decoder = PyAVDecoder(self._clip, torch.device("cpu"), 1, time_limit_s=self._time_limit_s)
         if name not in self._mapped:
             file = os.open(path, os.O_RDWR)
             self._mapped[name] = self._room.split(_mapped(file))
             os.close(file)
-        memory = self._mapped[name]
-        return {row: reason for job in jobs for row, reason in self._decoder.decode_file(job, *memory).items()}
+        memory, failures = self._mapped[name], {}
+        with closing(read_ahead([[request for job in jobs for request in job.values()]], self._clip, 1)) as begun:
+            for _ in begun:
+                for job in jobs:
+                    failures |= self._decoder.decode_file(job, *memory)
+        return failures
 
 
 def _mapped(file: int) -> np.ndarray:

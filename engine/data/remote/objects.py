@@ -101,6 +101,12 @@ def size_of(url: str) -> int:
     return int(_info(url)["size"])
 
 
+def state_of(url: str) -> tuple[int, str]:
+    """Length of an object in bytes, and its ETag without quotes, "" where the store gives none. Raises as `read_range`."""
+    info = _info(url)
+    return int(info["size"]), str(info.get("ETag") or info.get("etag") or "").strip('"')
+
+
 def local_copy(url: str) -> Path:
     """A whole object as a file of the local cache, fetched once in each state (its ETag, time and size). Raises as `read_range`."""
     check_no_secrets(url)

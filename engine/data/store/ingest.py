@@ -6,14 +6,13 @@
 The rows of the new manifest are those of the old one, in its order, with the facts of the normalised videos.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 import pyarrow as pa
 
@@ -25,17 +24,18 @@ from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_taken, normalise_file
 from engine.data.pyav.probe import REASONS
 from engine.data.pyav.stored_motion import CODEC as MOTION_CODEC
-from engine.data.pyav.stored_motion import motion_of
 from engine.data.remote.addresses import shown
-from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, shard_path, stored_path
+from engine.data.store.adding_motion import KILL_MARGIN_S, LOG_NAME, add_motion, has_motion
+from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, stored_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
 from engine.errors import InputError
 
+if TYPE_CHECKING:
+    from engine.data.remote.upload import Uploads
+
 INGEST_REASONS = {**REASONS, **NORMALISE_REASONS}
 REPORT_NAME = "report.json"
-LOG_NAME = "log.jsonl"
 _TRY_AGAIN = ("too-slow", "crashed", "missing", "changed")  # may be mended without a new modification time
-_KILL_MARGIN_S = 30.0  # a process is killed only if the limit within it did not work
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,12 @@ class IngestReport:
 
 
 def ingest(
-    source: Manifest, folder: Path, settings: StoreSettings, work: WorkSettings, pool: Pool | None = None
+    source: Manifest,
+    folder: Path,
+    settings: StoreSettings,
+    work: WorkSettings,
+    pool: Pool | None = None,
+    uploads: "Uploads | None" = None,
 ) -> IngestReport:
     """Bring all videos of a manifest into the store in `folder`, and write its index, manifest and report.
 
@@ -84,6 +89,7 @@ def ingest(
 
     Args:
         pool: where files are normalised; default: by `work.num_workers` processes of this machine.
+        uploads: of a store that goes to object storage: full shards leave `folder`. `uploads.finish` puts the rest.
 
     Raises:
         InputError: no video can be used, the source is a store itself or lists frames, or `folder` cannot be used.
@@ -96,11 +102,11 @@ def ingest(
         )
     if work.motion and settings.codec != MOTION_CODEC:
         raise InputError(f"FFmpeg gives out no motion vectors of {settings.codec}: leave --motion out, or --codec")
-    with StoreWriter(folder, settings, work.shard_bytes) as writer:
-        work = replace(work, motion=work.motion or any(_has_motion(record) for record in writer.records.values()))
+    with StoreWriter(folder, settings, work.shard_bytes, uploads) as writer:
+        work = replace(work, motion=work.motion or any(has_motion(record) for record in writer.records.values()))
         records = _normalise_all(videos, source, writer, work, pool)
         if work.motion:
-            _add_motion(records, writer, work, pool)
+            add_motion(records, writer, pool, work.time_limit_s)
         stored = [path for path, record in records.items() if isinstance(record.made, StoredVideo)]
         if not stored:
             failed = _summarise(records, settings, 0)
@@ -155,7 +161,7 @@ def _normalise_all(
         time_limit_s=work.time_limit_s,
         motion=work.motion,
     )
-    outcomes = pool.run(task, pending, work.time_limit_s + _KILL_MARGIN_S)
+    outcomes = pool.run(task, pending, work.time_limit_s + KILL_MARGIN_S)
     num_bad = 0
     num_frames = sum(video.num_frames for video in pending)
     with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
@@ -169,43 +175,6 @@ def _normalise_all(
                 writer.add(video.path, states[video.path], made)
             progress.advance(num_bad, video.num_frames)
     return {path: writer.records[path] for path in videos}
-
-
-def _has_motion(record: StoreRecord) -> bool:
-    return isinstance(record.made, StoredVideo) and record.made.has_motion
-
-
-def _add_motion(records: dict[str, StoreRecord], writer: StoreWriter, work: WorkSettings, pool: Pool) -> None:
-    """Read the motion of videos that were stored without off what is stored of them."""
-    pending = {path: record.made for path, record in records.items() if isinstance(record.made, StoredVideo)}
-    pending = {path: video for path, video in pending.items() if not video.has_motion}
-    if not pending:
-        return
-    say(f"motion is added to {len(pending)} stored videos")
-    task = partial(_stored_motion, folder=writer.folder, settings=writer.settings, time_limit_s=work.time_limit_s)
-    outcomes = pool.run(task, list(pending.items()), work.time_limit_s + _KILL_MARGIN_S)
-    num_frames = sum(video.num_frames for video in pending.values())
-    with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
-        for (path, video), motion in outcomes:
-            if not isinstance(motion, bytes):
-                raise InputError(f"'{path}' in '{writer.folder}' does not decode in time: see tools/ingest.py --verify")
-            writer.add_motion(path, motion)
-            records[path] = writer.records[path]
-            progress.advance(0, video.num_frames)
-
-
-def _stored_motion(
-    item: tuple[str, StoredVideo], folder: Path, settings: StoreSettings, time_limit_s: float
-) -> bytes | None:
-    """The motion of a stored video; None if it does not decode in time."""
-    video = item[1]
-    try:
-        with shard_path(folder, video.shard, settings.codec).open("rb") as file:
-            file.seek(video.offset)
-            data = file.read(video.num_bytes)
-        return motion_of(data, video.group_bytes, video.num_frames, time.monotonic() + time_limit_s)
-    except (av.FFmpegError, OSError):
-        return None
 
 
 def _holds(record: StoreRecord | None, state: FileState, num_frames: int) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from zlib import crc32
 
 import numpy as np
@@ -31,6 +31,9 @@ from engine.data.store.index import (
 from engine.errors import InputError
 from engine.json_lines import JsonLines, read_json_lines
 from engine.locks import try_lock
+
+if TYPE_CHECKING:
+    from engine.data.remote.upload import Uploads
 
 _JOURNAL_NAME = "journal.jsonl"
 _VERSION = 1
@@ -85,6 +88,7 @@ class StoreWriter:
         folder: of the store.
         settings: must be those that the store was begun with.
         shard_bytes: a shard that has reached them is followed by the next.
+        uploads: where full shards go; those that are up are not added to.
 
     Attributes:
         records: source path -> what became of it, from earlier runs too.
@@ -93,8 +97,11 @@ class StoreWriter:
         InputError: the folder cannot be written, has another store, or is being written by another process.
     """
 
-    def __init__(self, folder: Path, settings: StoreSettings, shard_bytes: int) -> None:
-        self.folder, self.settings, self._shard_bytes = folder, settings, shard_bytes
+    def __init__(
+        self, folder: Path, settings: StoreSettings, shard_bytes: int, uploads: "Uploads | None" = None
+    ) -> None:
+        self.folder, self.settings, self._shard_bytes, self.uploads = folder, settings, shard_bytes, uploads
+        self._sealed = uploads.sealed if uploads is not None else {}
         self._ends: dict[int, int] = {}  # shard -> first byte behind its finished videos
         self._motion_path, self._motion_end = folder / MOTION_NAME, 0  # the same
         path = folder / _JOURNAL_NAME
@@ -119,6 +126,7 @@ class StoreWriter:
         """Keep a normalised video; it is with the operating system when this returns."""
         if self._file.tell() >= self._shard_bytes:
             _close(self._file)
+            self._upload(self._shard)
             self._shard += 1
             self._file = self._path(self._shard).open("wb")
         offset = self._file.tell()
@@ -187,7 +195,7 @@ class StoreWriter:
             self._check_settings(head)
         lines = [(value["path"], _record(value)) for value in values]
         # After a power cut the disk may have the journal's line and not the bytes of it.
-        sizes = {shard: self._path(shard).stat().st_size for shard in self._shards()}
+        sizes = {shard: self._path(shard).stat().st_size for shard in self._shards()} | self._sealed
         of_motion = self._motion_path.stat().st_size if self._motion_path.exists() else 0
 
         def is_whole(made: StoredVideo | Failure) -> bool:
@@ -213,12 +221,20 @@ class StoreWriter:
 
     def _last_shard(self) -> tuple[int, BinaryIO]:
         """The shard to go on with, cut off behind its last finished video."""
-        last = max(self._ends, default=0)
+        last = max([*self._ends, *self._sealed], default=0)
+        if last in self._sealed:
+            last += 1
         file = _open_at(self._path(last), self._ends.get(last, 0))
         for shard in self._shards():
             if shard > last:  # begun, with no finished video
                 self._path(shard).unlink()
+            elif shard < last and shard not in self._sealed:
+                self._upload(shard)
         return last, file
+
+    def _upload(self, shard: int) -> None:
+        if self.uploads is not None:
+            self.uploads.begin(self._path(shard))
 
     def _shards(self) -> list[int]:
         return sorted(int(file.stem) for file in self.folder.glob(f"*.{self.settings.codec}"))

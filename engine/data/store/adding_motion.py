@@ -1,0 +1,78 @@
+"""Motion for the videos of a store that was made without: read off the vectors of what is stored."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+import av
+
+from engine.cluster.pool import Pool
+from engine.data.progress import Progress, say
+from engine.data.pyav.stored_motion import motion_of
+from engine.data.remote.addresses import url_of
+from engine.data.store.index import StoreSettings, shard_path
+from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
+from engine.errors import InputError
+
+LOG_NAME = "log.jsonl"
+KILL_MARGIN_S = 30.0  # a process is killed only if the limit within it did not work
+
+
+def has_motion(record: StoreRecord) -> bool:
+    """Whether it is a stored video with its motion."""
+    return isinstance(record.made, StoredVideo) and record.made.has_motion
+
+
+def add_motion(records: dict[str, StoreRecord], writer: StoreWriter, pool: Pool, time_limit_s: float) -> None:
+    """Read the motion of videos that were stored without off what is stored of them.
+
+    Args:
+        time_limit_s: seconds for one video.
+
+    Raises:
+        InputError: one does not decode in time.
+    """
+    pending = {path: record.made for path, record in records.items() if isinstance(record.made, StoredVideo)}
+    pending = {path: video for path, video in pending.items() if not video.has_motion}
+    if not pending:
+        return
+    say(f"motion is added to {len(pending)} stored videos")
+    target = None
+    if writer.uploads is not None:
+        writer.uploads.wait()  # a shard is here or there
+        target = writer.uploads.target
+    task = partial(
+        _stored_motion, folder=writer.folder, target=target, settings=writer.settings, time_limit_s=time_limit_s
+    )
+    outcomes = pool.run(task, list(pending.items()), time_limit_s + KILL_MARGIN_S)
+    num_frames = sum(video.num_frames for video in pending.values())
+    with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
+        for (path, video), motion in outcomes:
+            if not isinstance(motion, bytes):
+                raise InputError(f"'{path}' in '{writer.folder}' does not decode in time: see tools/ingest.py --verify")
+            writer.add_motion(path, motion)
+            records[path] = writer.records[path]
+            progress.advance(0, video.num_frames)
+
+
+def _stored_motion(
+    item: tuple[str, StoredVideo], folder: Path, target: Path | None, settings: StoreSettings, time_limit_s: float
+) -> bytes | None:
+    """The motion of a stored video, whose shard is here or at `target`; None if it does not decode in time."""
+    video = item[1]
+    try:
+        data = _stored_bytes(video, folder, target, settings.codec)
+        return motion_of(data, video.group_bytes, video.num_frames, time.monotonic() + time_limit_s)
+    except (av.FFmpegError, OSError):
+        return None
+
+
+def _stored_bytes(video: StoredVideo, folder: Path, target: Path | None, codec: str) -> bytes:
+    path = shard_path(folder, video.shard, codec)
+    if target is not None and not path.exists():
+        from engine.data.remote.objects import read_range  # only where there is something remote
+
+        return read_range(url_of(shard_path(target, video.shard, codec)), video.offset, video.num_bytes)
+    with path.open("rb") as file:
+        file.seek(video.offset)
+        return file.read(video.num_bytes)
