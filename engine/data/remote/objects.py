@@ -201,8 +201,11 @@ def _key(url: str) -> str:
 
 
 def _is_refused(error: Exception) -> bool:
-    is_http = getattr(error, "status", None) in (401, 403)
-    return is_http or isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
+    is_http = any(getattr(error, name, None) in (401, 403) for name in ("status", "code"))
+    is_google = isinstance(error, OSError) and str(error).startswith(
+        "Forbidden: "
+    )  # gcsfs has no kind of its own for 403
+    return is_http or is_google or isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
 
 
 def _reason(error: Exception) -> str:
