@@ -46,7 +46,7 @@ class InputError(Exception):
 
 
 class SourceGone(InputError):
-    """An object store that has not answered for as long as it may, or refuses. No video is to blame."""
+    """An object store that has not answered for as long as it may, refuses, or has another object now. No video is to blame."""
 
 
 def run_command(command: Callable[..., T], *arguments: Any) -> T:

@@ -1,5 +1,6 @@
 """A web server of a folder that reads ranges, is slow, fails now and then, and can be away, on 127.0.0.1."""
 
+import os
 import random
 import threading
 import time
@@ -17,14 +18,16 @@ class ObjectServer:
     Attributes:
         status: if set, the answer to every request.
         reads_ranges: else it sends whole files.
-        num_gets: ranges and files that were asked for.
+        etags: "strong" (and heeds If-Match), "ignored" (the same, and does not), "weak" or "none".
+        num_gets: ranges and files that were asked for. num_refused: of them, for another ETag.
     """
 
     def __init__(self, folder: Path, *, latency_s: float = 0.0, failures: float = 0.0) -> None:
         self.folder, self.latency_s, self.failures = folder, latency_s, failures
         self.status: int | None = None
         self.reads_ranges = True
-        self.num_gets = 0
+        self.etags = "strong"
+        self.num_gets = self.num_refused = 0
         self.port = 0
         self._chance = random.Random(0)
         self._server: ThreadingHTTPServer | None = None
@@ -32,6 +35,14 @@ class ObjectServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put other bytes in the place of a file, at once."""
+        beside = self.folder / "put"
+        beside.write_bytes(data)
+        info = (self.folder / name).stat()
+        os.utime(beside, ns=(info.st_atime_ns, info.st_mtime_ns + 10**9))
+        beside.replace(self.folder / name)
 
     def start(self) -> None:
         """Be there, at the port of before."""
@@ -86,16 +97,23 @@ class ObjectServer:
                     self._send_file(path, with_body)
 
             def _send_file(self, path: Path, with_body: bool) -> None:
-                size, asked = path.stat().st_size, self.headers.get("Range")
-                headers = {"ETag": f'"{path.stat().st_mtime_ns:x}-{size:x}"', "Accept-Ranges": "bytes"}
-                first, last, status = 0, size - 1, 200
-                if asked and outer.reads_ranges:
-                    first, last = (int(text) for text in asked.removeprefix("bytes=").split("-"))
-                    last, status = min(last, size - 1), 206
-                    headers["Content-Range"] = f"bytes {first}-{last}/{size}"
                 with path.open("rb") as file:
+                    info = os.fstat(file.fileno())
+                    size, asked = info.st_size, self.headers.get("Range")
+                    headers = _headers(outer.etags, info)
+                    must = self.headers.get("If-Match") if outer.etags in ("strong", "weak") else None
+                    if must not in (None, headers.get("ETag") if outer.etags == "strong" else ""):
+                        outer.num_refused += 1
+                        return self._send(412, b"", headers)
+                    first, last, status = 0, size - 1, 200
+                    if asked and outer.reads_ranges:
+                        first, last = (int(text) for text in asked.removeprefix("bytes=").split("-"))
+                        last, status = min(last, size - 1), 206
+                        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+                        if first >= size:
+                            return self._send(416, b"", {"Content-Range": f"bytes */{size}"})
                     file.seek(first)
-                    self._send(status, file.read(last + 1 - first), headers, with_body=with_body)
+                    return self._send(status, file.read(last + 1 - first), headers, with_body=with_body)
 
             def _send(self, status: int, data: bytes, headers: dict[str, str], *, with_body: bool = True) -> None:
                 self.send_response(status)
@@ -106,3 +124,9 @@ class ObjectServer:
                     self.wfile.write(data)
 
         return Handler
+
+
+def _headers(etags: str, info: os.stat_result) -> dict[str, str]:
+    tag = f'"{info.st_mtime_ns:x}-{info.st_size:x}"'
+    headers = {"Accept-Ranges": "bytes", "X-Goog-Generation": str(info.st_mtime_ns)}
+    return headers if etags == "none" else {"ETag": f"W/{tag}" if etags == "weak" else tag, **headers}

@@ -1,6 +1,7 @@
 """Training from object storage that goes away: for a while the run waits, for good it saves, ends, and goes on later."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -33,13 +34,13 @@ def expected(served, tmp_path_factory):
     return here / "run"
 
 
-def config_of(server, here, patience_s):
+def config_of(server, here, patience_s, **data):
     sources = {
         "train": [{"manifest": f"{server.url}/k/manifest.parquet", "splits": ["train"]}],
         "tests": [{"manifest": f"{server.url}/k/manifest.parquet", "splits": ["unseen"], "name": "combinations"}],
         "remote": {"patience_s": patience_s, "reads_in_flight": 2, "cache_folder": str(here / "cache")},
     }
-    return jobs.write_config(here / "config.yaml", "", here / "run", data=sources)
+    return jobs.write_config(here / "config.yaml", "", here / "run", data={**sources, **data})
 
 
 def test_a_store_that_is_away_for_20_s_costs_nothing_but_time(served, expected, tmp_path):
@@ -68,6 +69,31 @@ def test_a_store_that_is_gone_leaves_a_checkpoint_to_go_on_from(served, expected
         steps = max(jobs.losses(tmp_path / "run"))
         assert f"gone after step {steps}" in done.stdout
         server.start()
+        again = jobs.run(config)
+    assert f"step {steps}" in again.stdout
+    assert jobs.losses(tmp_path / "run") == jobs.losses(expected)
+    assert jobs.same_weights(tmp_path / "run", expected)
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_shard_that_is_replaced_is_the_one_error_and_no_bad_sample(served, expected, tmp_path, processes):
+    shutil.copytree(served, tmp_path / "served")
+    shard = tmp_path / "served" / "k" / "00000.h264"
+    old, info = shard.read_bytes(), shard.stat()
+    with ObjectServer(tmp_path / "served", latency_s=0.02) as server:
+        config = config_of(server, tmp_path, 120, decode_processes=processes)
+        process = jobs.start(config, merged=False)
+        jobs.wait_for_step(tmp_path / "run", 3, process)
+        server.replace("k/00000.h264", old[:1000] + bytes(len(old) - 1000))
+        done = process.completed(100)
+        assert done.returncode == 2
+        assert done.stderr.count("error:") == 1, done.stderr
+        assert f"error: '{server.url}/k/00000.h264' was replaced while it was read (" in done.stderr
+        steps = max(jobs.losses(tmp_path / "run"))
+        assert steps < 18 and f"gone after step {steps}, which is saved" in done.stdout
+        assert "replaced a sample" not in done.stdout
+        shard.write_bytes(old)
+        os.utime(shard, ns=(info.st_atime_ns, info.st_mtime_ns))
         again = jobs.run(config)
     assert f"step {steps}" in again.stdout
     assert jobs.losses(tmp_path / "run") == jobs.losses(expected)

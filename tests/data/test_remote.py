@@ -188,7 +188,7 @@ def test_a_range_that_is_released_while_another_reads_it_is_read_again(monkeypat
     """An evaluation and the training's reads ahead share the ranges of a store."""
     asked, is_released = [], threading.Event()
 
-    def read(url, start, length, stop=None):
+    def read(url, start, length, stop, states):
         asked.append(start)
         if stop is not None and start == 0:  # what was begun; one that waits behind it is cancelled instead
             assert is_released.wait(10)

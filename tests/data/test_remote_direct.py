@@ -8,6 +8,7 @@ import pytest
 from engine.data.remote import direct, file_systems, objects
 from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import use
+from engine.data.remote.states import Answer
 from engine.errors import InputError, SourceGone
 from tests.object_server import ObjectServer
 
@@ -40,7 +41,10 @@ def begin(url, start, end, connections=4):
     found = Future()
 
     def ended(what):
-        (found.set_result if isinstance(what, bytes) else found.set_exception)(what)
+        if isinstance(what, Answer):
+            found.set_result(what.data)
+        else:
+            found.set_exception(what)
 
     return found if direct.begin(url, start, end, connections, ended) else None
 
@@ -90,10 +94,11 @@ def test_an_address_of_s3_is_signed_once_and_again_after_a_refusal(server, monke
         signed.append(key)
         return f"{server.url}/a%20b/%C3%A4%2B1.bin?X-Amz-Signature=HIDDEN{len(signed)}"
 
-    def refused(key, start, end):
-        raise PermissionError(key)
+    def refused(url, start, end, if_match):
+        raise PermissionError(url)
 
-    monkeypatch.setattr(file_systems, "file_system", lambda url: SimpleNamespace(sign=sign, cat_file=refused))
+    monkeypatch.setattr(file_systems, "file_system", lambda url: SimpleNamespace(sign=sign))
+    monkeypatch.setattr(file_systems, "read_range", refused)
     for start in range(3):
         assert objects.read_range("s3://bucket/key", start, 9) == DATA[start : start + 9]
     assert signed == ["bucket/key"]

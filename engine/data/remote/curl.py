@@ -5,6 +5,7 @@ who waits (`objects.patiently`); after `Declined` the file system is asked, whic
 """
 
 import os
+import re
 import selectors
 import socket
 import ssl
@@ -18,13 +19,17 @@ from typing import Any
 
 import pycurl
 
+from engine.data.remote.states import Answer, State
+
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses
-_OF_THE_OBJECT = (200, 404, 410, 416)  # of which nothing follows for others
+_OF_THE_OBJECT = (200, 404, 410, 412, 416)  # of which nothing follows for others
 _FINAL = (  # errors that time does not mend
     pycurl.E_FILESIZE_EXCEEDED, pycurl.E_TOO_MANY_REDIRECTS, pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT,
     pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE,
 )  # fmt: skip
 _BUFFER = 256 * 1024  # bytes
+_ETAG = re.compile(rb"\netag:[ \t]*([^\r\n]*)", re.IGNORECASE)  # of headers, which follow a line of their own
+_TOTAL = re.compile(rb"\ncontent-range:[^\r\n]*/(\d+)", re.IGNORECASE)
 
 
 class Unanswered(ConnectionError):
@@ -47,13 +52,16 @@ class Range:
     """Bytes `first` to `last` of an address.
 
     ended: called once in the thread, with the bytes (fewer where the object ends before), `Unanswered` or `Declined`.
+    if_match: if not "", the ETag that the object must have.
     """
 
     address: str
     first: int
     last: int
-    ended: Callable[[bytes | Exception], None]
+    ended: Callable[[Answer | Exception], None]
+    if_match: str = ""
     body: BytesIO = field(default_factory=BytesIO)
+    headers: BytesIO = field(default_factory=BytesIO)  # of all answers, where one led elsewhere
 
 
 class Connections:
@@ -132,6 +140,10 @@ class Connections:
         handle.setopt(pycurl.RANGE, f"{wanted.first}-{wanted.last}")
         handle.setopt(pycurl.MAXFILESIZE, wanted.last + 1 - wanted.first)  # a server may send the whole object
         handle.setopt(pycurl.WRITEDATA, wanted.body)
+        handle.setopt(pycurl.WRITEHEADER, wanted.headers)
+        handle.unsetopt(pycurl.HTTPHEADER)  # an empty list would leave what was set before
+        if wanted.if_match:
+            handle.setopt(pycurl.HTTPHEADER, [f"If-Match: {wanted.if_match}"])
         self._read[handle] = wanted
         self._multi.add_handle(handle)
 
@@ -162,12 +174,19 @@ def _handle() -> pycurl.Curl:
     return handle
 
 
-def _found(wanted: Range, error: int, status: int) -> bytes | Exception:
+def _found(wanted: Range, error: int, status: int) -> Answer | Exception:
     data = wanted.body.getvalue()
     if not error and status == 206 and len(data) <= wanted.last + 1 - wanted.first:
-        return data
+        return Answer(data, _state(wanted.headers.getvalue()))
     if status in _PASSING:
         return Unanswered(f"status {status}")
     if error and error not in _FINAL:
         return Unanswered(f"libcurl's error {error}")
     return Declined(status)
+
+
+def _state(headers: bytes) -> State:
+    """What the last answer tells."""
+    last = headers.rstrip().rpartition(b"\r\n\r\n")[2]
+    etag, total = _ETAG.search(last), _TOTAL.search(last)
+    return State(etag[1].decode("latin-1").rstrip() if etag else "", int(total[1]) if total else None)

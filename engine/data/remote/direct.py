@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from engine.data.remote import file_systems
+from engine.data.remote.states import Answer
 
 if TYPE_CHECKING:
     from engine.data.remote.curl import Connections
@@ -24,8 +25,12 @@ _RESTING: dict[str, float] = {}  # buckets and servers, until when
 _SIGNED: dict[str, tuple[str, float]] = {}  # of objects of S3 the address, and until when it is used
 
 
-def begin(url: str, start: int, end: int, connections: int, ended: Callable[[bytes | Exception], None]) -> bool:
+def begin(
+    url: str, start: int, end: int, connections: int, ended: Callable[[Answer | Exception], None], if_match: str = ""
+) -> bool:
     """Begin to read these bytes, start < end, and call `ended` with what came, as `curl.Range` does, but in any thread.
+
+    `If-Match` is no part of what is signed for S3: host and `x-amz-` headers must be, others need not.
 
     Returns whether it was begun; else the file system is to be asked.
     """
@@ -34,28 +39,28 @@ def begin(url: str, start: int, end: int, connections: int, ended: Callable[[byt
         return False
     from engine.data.remote.curl import Declined, Range
 
-    def tell(found: bytes | Exception) -> None:
+    def tell(found: Answer | Exception) -> None:
         if isinstance(found, Declined) and found.rests:
             _rest(url)
         ended(found)
 
-    _connections(os.getpid(), connections).begin(Range(address, start, end - 1, tell))
+    _connections(os.getpid(), connections).begin(Range(address, start, end - 1, tell, if_match))
     return True
 
 
-def read(url: str, start: int, end: int, connections: int) -> bytes | None:
+def read(url: str, start: int, end: int, connections: int, if_match: str = "") -> Answer | None:
     """The same, waited for; None where the file system is to be asked.
 
     Raises:
         ConnectionError: no answer, or one that says to come again.
     """
-    done: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-    if start >= end or not begin(url, start, end, connections, done.put):
+    done: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
+    if start >= end or not begin(url, start, end, connections, done.put, if_match):
         return None
     found = done.get()
     if isinstance(found, ConnectionError):
         raise found
-    return found if isinstance(found, bytes) else None
+    return found if isinstance(found, Answer) else None
 
 
 def server_of(url: str) -> str:

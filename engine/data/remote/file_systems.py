@@ -1,4 +1,4 @@
-"""The file systems of object storage, as `fsspec` has them."""
+"""The file systems of object storage, as `fsspec` has them, and ranges through them with what came along: the object's state."""
 
 import functools
 import logging
@@ -6,9 +6,12 @@ import os
 from typing import Any
 
 import fsspec
+import fsspec.asyn
 
+from engine.data.remote.states import Answer, State, replaced, state_in
 from engine.errors import InputError
 
+_REFUSED = "it does not have the ETag of before"
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 _OPTIONS = {  # of the file systems: an answer that does not come is an error, and trying again is done here
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}},
@@ -44,6 +47,73 @@ def _file_system(scheme: str, _process: int) -> Any:
         return fsspec.filesystem(scheme, **options)
     except ImportError:
         raise _missing(scheme) from None
+
+
+def key_of(url: str) -> str:
+    """What a file system calls an object."""
+    return url if url.startswith("http") else url.partition("://")[2]
+
+
+def read_range(url: str, start: int, end: int, if_match: str = "") -> Answer:
+    """These bytes; fewer where the object ends before.
+
+    Args:
+        if_match: if not "", the ETag that the object must have, where the file system can ask for it.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        SourceGone: it has another ETag.
+        Exception: what the file system raises.
+    """
+    read, fs = _READS.get(url.partition("://")[0]), file_system(url)
+    if start >= end or read is None:
+        return Answer(fs.cat_file(key_of(url), start=start, end=end), State())
+    return fsspec.asyn.sync(fs.loop, read, fs, url, start, end, if_match)
+
+
+async def _read_http(fs: Any, url: str, start: int, end: int, if_match: str) -> Answer:
+    options = dict(fs.kwargs)
+    headers = {**options.pop("headers", {}), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+    if if_match:
+        headers["If-Match"] = if_match
+    session = await fs.set_session()
+    async with session.get(fs.encode_url(url), headers=headers, **options) as answer:
+        if answer.status == 412 and if_match:
+            raise replaced(url, _REFUSED)
+        if answer.status == 404:
+            raise FileNotFoundError(url)
+        if answer.status == 416:
+            return Answer(b"", state_in(answer.headers))
+        answer.raise_for_status()
+        return Answer(await answer.read(), state_in(answer.headers))
+
+
+async def _read_s3(fs: Any, url: str, start: int, end: int, if_match: str) -> Answer:
+    bucket, key, _ = fs.split_path(key_of(url))
+    condition = {"IfMatch": if_match} if if_match else {}
+    try:
+        found = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **condition)
+    except OSError as error:
+        facts = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {})
+        if facts.get("HTTPStatusCode") == 412 and if_match:
+            raise replaced(url, _REFUSED) from None
+        if facts.get("HTTPStatusCode") == 416:
+            return Answer(b"", state_in(facts.get("HTTPHeaders", {})))
+        raise
+    async with found["Body"] as body:
+        return Answer(await body.read(), state_in(found["ResponseMetadata"]["HTTPHeaders"]))
+
+
+async def _read_gs(fs: Any, url: str, start: int, end: int, _if_match: str) -> Answer:
+    """Its number of a generation tells what an ETag does, which there changes with notes on the object too."""
+    is_zonal = getattr(fs, "_is_zonal_bucket", None)  # of newer versions: such a bucket is read by another protocol
+    if is_zonal and await is_zonal(key_of(url).partition("/")[0]):
+        return Answer(await fs._cat_file(key_of(url), start=start, end=end), State())
+    headers, data = await fs._call("GET", fs.url(key_of(url)), headers={"Range": f"bytes={start}-{end - 1}"})
+    return Answer(data, state_in(headers, "x-goog-generation"))
+
+
+_READS = {"http": _read_http, "https": _read_http, "s3": _read_s3, "gs": _read_gs}
 
 
 def _missing(scheme: str) -> InputError:

@@ -18,6 +18,7 @@ from engine.data.progress import say
 from engine.data.remote import direct, file_systems
 from engine.data.remote.addresses import check_no_secrets
 from engine.data.remote.settings import cache_folder, is_given_up, settings
+from engine.data.remote.states import States
 from engine.errors import InputError, SourceGone
 
 T = TypeVar("T")
@@ -61,24 +62,31 @@ class _Outage:
 _OUTAGES: dict[str, _Outage] = defaultdict(_Outage)  # by the bucket or server
 
 
-def read_range(url: str, start: int, length: int, stop: threading.Event | None = None) -> bytes:
+def read_range(
+    url: str, start: int, length: int, stop: threading.Event | None = None, states: States | None = None
+) -> bytes:
     """These bytes of an object, fewer where it ends before; given up where they fail once `stop` is set.
+
+    Args:
+        states: the object must be the one that these have seen.
 
     Raises:
         FileNotFoundError: there is no such object.
-        SourceGone: it cannot be read, and patience is over.
+        SourceGone: it cannot be read, and patience is over; or it was replaced, which is not tried again.
     """
     shorts = 0
 
     def attempt() -> bytes:
         nonlocal shorts
-        data = direct.read(url, start, start + length, settings().reads_in_flight)
-        if data is None:
-            data = file_systems.file_system(url).cat_file(_key(url), start=start, end=start + length)
+        if_match = states.if_match(url) if states else ""
+        answer = direct.read(url, start, start + length, settings().reads_in_flight, if_match)
+        data, state = answer or file_systems.read_range(url, start, start + length, if_match)
         if len(data) > length:
             raise InputError(
                 f"the server of '{url}' does not read ranges: use one that does, or copy the store to a disk"
             )
+        if states:
+            states.check(url, state)
         if len(data) < length and shorts < _SHORT_READS:
             shorts += 1
             raise ConnectionError(f"{len(data)} bytes of {length}")
@@ -124,7 +132,7 @@ def local_copy(url: str) -> Path:
 
 def upload(path: Path, url: str) -> None:
     """Put a file to an object, complete or not at all. Raises as `read_range`."""
-    patiently(lambda: file_systems.file_system(url).put_file(str(path), _key(url)), url)
+    patiently(lambda: file_systems.file_system(url).put_file(str(path), file_systems.key_of(url)), url)
 
 
 def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None = None) -> T:
@@ -176,7 +184,7 @@ def _info(url: str) -> dict[str, Any]:
         fs = file_systems.file_system(url)
         fs.invalidate_cache()
         try:
-            info = fs.info(_key(url))
+            info = fs.info(file_systems.key_of(url))
         except FileNotFoundError as error:  # of HTTP: also what is refused, or does not answer
             cause = error.__cause__
             if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) in (404, 410):
@@ -190,14 +198,10 @@ def _info(url: str) -> dict[str, Any]:
 
 
 def _whole(url: str, size: int | None) -> bytes:
-    data = file_systems.file_system(url).cat_file(_key(url))
+    data = file_systems.file_system(url).cat_file(file_systems.key_of(url))
     if size is not None and len(data) != size:
         raise ConnectionError(f"{len(data)} bytes of {size}")
     return data
-
-
-def _key(url: str) -> str:
-    return url if url.startswith("http") else url.partition("://")[2]
 
 
 def _is_refused(error: Exception) -> bool:

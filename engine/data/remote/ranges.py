@@ -15,6 +15,7 @@ from engine.data.remote import direct, objects
 from engine.data.remote.cache import RangeCache
 from engine.data.remote.objects import read_range
 from engine.data.remote.settings import cache_folder, settings
+from engine.data.remote.states import Answer, States
 from engine.errors import SourceGone
 
 
@@ -30,14 +31,14 @@ class HeldRange:
 
 
 class Ranges:
-    """Reads ranges of objects. Threads may share one.
+    """Reads ranges of objects, each the same from the first to the last. Threads may share one.
 
     Args:
-        state: changes with the contents of the objects, so that no cache gives those of before.
+        state: changes with what else tells of the objects, so that no cache gives what lay there before.
     """
 
     def __init__(self, state: str) -> None:
-        self._state = state
+        self._state, self._states = state, States()
         self._held: dict[str, dict[HeldRange, None]] = defaultdict(dict)
 
     def begin(self, wanted: Iterable[tuple[str, int, int]]) -> list[HeldRange]:
@@ -70,19 +71,28 @@ class Ranges:
     def _begin(self, held: HeldRange) -> None:
         """Directly if that is possible; where it fails, or is not, by a thread that may wait."""
 
-        def ended(found: bytes | Exception) -> None:
-            if isinstance(found, bytes) and len(found) == held.end - held.start:
-                objects.answered(held.url)
-                if held.data.set_running_or_notify_cancel():
-                    held.data.set_result(found)
+        def ended(found: Answer | Exception) -> None:
+            if isinstance(found, Answer) and len(found.data) == held.end - held.start:
+                self._take(held, found)
             else:
                 _threads().submit(self._wait, held)
 
         is_direct = not settings().cache_gb and direct.begin(
-            held.url, held.start, held.end, settings().reads_in_flight, ended
+            held.url, held.start, held.end, settings().reads_in_flight, ended, self._states.if_match(held.url)
         )
         if not is_direct:
             _threads().submit(self._wait, held)
+
+    def _take(self, held: HeldRange, found: Answer) -> None:
+        objects.answered(held.url)
+        if not held.data.set_running_or_notify_cancel():
+            return
+        try:
+            self._states.check(held.url, found.state)
+        except SourceGone as error:
+            held.data.set_exception(error)
+        else:
+            held.data.set_result(found.data)
 
     def _wait(self, held: HeldRange) -> None:
         if not held.data.set_running_or_notify_cancel():
@@ -94,13 +104,17 @@ class Ranges:
 
     def _fetch(self, url: str, start: int, end: int, stop: threading.Event | None = None) -> bytes:
         cache = _cache(cache_folder() / "ranges", int(settings().cache_gb * 1e9)) if settings().cache_gb else None
-        name = f"{url} {self._state} {start} {end}"
-        data = cache.get(name) if cache else None
+        is_seen = self._states.of(url) is not None  # else the first read tells what is there now
+        data = cache.get(self._name(url, start, end)) if cache and is_seen else None
         if data is None:
-            data = read_range(url, start, end - start, stop)
+            data = read_range(url, start, end - start, stop, self._states)
             if cache and len(data) == end - start:
-                cache.put(name, data)
+                cache.put(self._name(url, start, end), data)
         return data
+
+    def _name(self, url: str, start: int, end: int) -> str:
+        """Of a range in the cache."""
+        return f"{url} {self._state} {self._states.of(url)} {start} {end}"
 
 
 _cache = functools.cache(RangeCache)
