@@ -205,7 +205,7 @@ def _whole(url: str, size: int | None) -> bytes:
 
 
 def _is_refused(error: Exception) -> bool:
-    is_http = any(getattr(error, name, None) in (401, 403) for name in ("status", "code"))
+    is_http = getattr(error, "status", None) in (401, 403)
     is_google = isinstance(error, OSError) and str(error).startswith(
         "Forbidden: "
     )  # gcsfs has no kind of its own for 403
