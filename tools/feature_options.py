@@ -15,7 +15,7 @@ from engine.schema import MAX_SEED
 from engine.tasks.masked.config import KINDS
 
 # As in engine/heads/catalogue.py, which imports torch.
-OBJECT_HEAD_NAMES = ("objects", "objects_standardised", "objects_ridge")  # of features of the installed network
+OBJECT_HEAD_NAMES = ("objects", "objects_standardised", "objects_ridge")  # of features of an installed network
 TRAINED_HEAD_NAME = "trained"  # of features of a run, with --run
 HEAD_NAMES = ("linear", "ridge", "aurl", "action2vec", "tarn", "after_url")
 
@@ -41,7 +41,9 @@ def untrained_splits(about: str) -> argparse.Namespace:
     """Of untrained_splits.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of the labelled videos")
-    parser.add_argument("--model", default=INSTALLED, type=Path, help="installed (the default) or kinetics400[:FILE]")
+    parser.add_argument(
+        "--model", default=INSTALLED, type=Path, help="installed (the default), installed:lite2 or kinetics400[:FILE]"
+    )
     _class_splits(parser, 100, "classes that a split leaves aside")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     parser.add_argument("--record", action="store_true", help="append the rows to benchmarks/records/untrained.jsonl")
@@ -53,7 +55,9 @@ def extract_features(about: str) -> argparse.Namespace:
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("manifest", type=Path, metavar="MANIFEST", help="of tools/index_dataset.py, or a store's manifest.parquet")
-    add("--model", required=True, help="a run's folder, a checkpoint file, or: installed, objects")
+    add(
+        "--model", required=True, help="a run's folder, a checkpoint file, or: installed, objects, each with :lite2 too"
+    )
     add("--out", type=Path, required=True, metavar="FOLDER", help="where the features go, or are already")
     add("--window", metavar="L", help="length: frames (16) or seconds (2s); default: the frames that a clip covers")
     add("--hop", metavar="H", help="from one window to the next, in the same unit; default: half a window")
@@ -151,7 +155,12 @@ def find_moments(about: str) -> argparse.Namespace:
     add("videos", nargs="*", type=Path, metavar="VIDEO",
         help="files, folders, manifests, snippet stores; with --index default: all that it has")  # fmt: skip
     add("--query", action="append", required=True, metavar="TEXT", help="what to look for; repeat it for several")
-    add("--model", type=Path, metavar="RUN", help="run of task moments, or its checkpoint; default: nothing trained")
+    add(
+        "--model",
+        type=Path,
+        metavar="RUN",
+        help="run of task moments, or its checkpoint; installed (the default) or installed:lite2: nothing trained",
+    )
     add(
         "--encoder",
         metavar="MODEL",

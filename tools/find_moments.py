@@ -7,7 +7,9 @@
 
 Without --model an installed network of ImageNet's thousand objects looks at two frames of each half second; its objects are
 held against the words through a sentence encoder (engine/naming/). Actions that people do with nothing in hand it cannot
-tell apart. With --model a run of task `moments` finds them: the videos' features are made by the network that the run's were
+tell apart. --model installed:lite2 takes a larger and slower network (pip install 'unseen[large]').
+
+With --model RUN, a run of task `moments`, that finds them: the videos' features are made by the network that the run's were
 made by, which is looked for by its name beside the run and in runs/, or is named with --encoder. Of more than 32 videos
 those are looked at that have the nearest windows of all.
 
@@ -21,7 +23,7 @@ reason; the others are searched all the same, and the exit status is then 1.
 the second. --cut saves each moment as MP4 (H.264, with its sound), exact to the frame, named QUERY_RANK_VIDEO_START-END;
 no file is overwritten.
 
-Times are h:mm:ss.s, or seconds in JSON, as a player shows them. The score without --model is a mean cosine; with it, a
+Times are h:mm:ss.s, or seconds in JSON, as a player shows them. The score without a run is a mean cosine; with one, a
 log-likelihood counted from chance. The best moment is named even if nothing fits.
 """
 
@@ -46,7 +48,7 @@ from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.features.reading import TimedVideo
 from engine.moments.cuts import clock, cut_moment
-from engine.moments.finders import Finder, ObjectFinder, TrainedFinder
+from engine.moments.finders import Finder, open_finder
 from engine.moments.index import VideoIndex, list_videos, open_index
 from engine.moments.objects import FoundMoment
 from engine.moments.queries import check_query
@@ -72,7 +74,7 @@ def main(arguments: argparse.Namespace) -> None:
     _try_places(arguments)
     list_videos(arguments.videos, allow_outside=arguments.allow_outside)  # what is not there, before a model is loaded
     device = choose_device(arguments.device)
-    finder = TrainedFinder(arguments.model, arguments.encoder, device) if arguments.model else ObjectFinder(device)
+    finder = open_finder(arguments.model, arguments.encoder, device)
     for query in queries:
         finder.check(query)
     with tempfile.TemporaryDirectory() as unkept:

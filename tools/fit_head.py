@@ -13,13 +13,14 @@ decoded, and no setting is chosen on the unseen classes:
     action2vec    two LSTMs over the windows, attention, ranking loss and cross-entropy
     tarn          the windows in relation with the words of a class one by one, by GRUs and attention, in episodes
     after_url     parts that videos and class vectors share, by non-negative matrix factorisation
-    objects       no training: what the installed network knows, held against the names (engine/naming/)
+    objects       no training: what the network of the features knows, held against the names (engine/naming/)
     objects_standardised   each class's scores counted from their mean over the seen videos, in standard deviations
     objects_ridge          the sum of those and of a ridge regression's, standardised in the same way
     trained       with --run RUN, over its features: the layer that it trained with its network; it is not fitted again
 
 Action2Vec, TARN and URL are published systems, here in sizes for a CPU; what of them is published stands in engine/heads/. The
-three with objects take features of `--model installed` alone. Classes and videos of MANIFEST that a run was trained on are named.
+three with objects take features of `--model installed` or `installed:lite2` alone. Classes and videos of MANIFEST that a run
+was trained on are named.
 
 --also FEATURES MANIFEST, repeated for several: further videos, features of the same kind, whose classes are seen in every
 split; --always-seen FILE: so are those classes of MANIFEST; those of --joined FEATURES MANIFEST are split with its own, one
@@ -67,7 +68,7 @@ from engine.features.encoder import encoder_of
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.sequences import Sequences
 from engine.heads.splits import TRAINED, WORDS, LabelledFeatures, Measured, measure, summarise
-from engine.models.weights import INSTALLED
+from engine.models.image_weights import INSTALLED, installed_names
 from engine.records import GrowingRecord
 from engine.results.figures import save_figure, series_colors
 from engine.results.plots import Line, Panel, lines_figure
@@ -106,7 +107,7 @@ def main(arguments: argparse.Namespace) -> None:
     about |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
     found: list[Measured] = []
     model, apart = run.model if run else None, kinds(arguments.apart, data.classes)
-    every = measure(data, splits, heads, words, also, arguments.tau, model, arguments.class_counts, apart)
+    every = measure(data, splits, heads, words, also, arguments.tau, model, arguments.class_counts, apart, stamp.model)
     for done, (_, of_split) in enumerate(itertools.groupby(every, lambda each: each.split), 1):
         found += of_split
         print(f"{done} of {len(splits)} splits", file=sys.stderr)
@@ -139,7 +140,7 @@ def chosen_heads(asked: Sequence[str], model: str, of_run: bool = False) -> list
     Raises:
         InputError: one asked for that they do not.
     """
-    served = [*HEADS, *(OBJECT_HEADS if model == INSTALLED else ()), *([TRAINED] if of_run else ())]
+    served = [*HEADS, *(OBJECT_HEADS if model in installed_names() else ()), *([TRAINED] if of_run else ())]
     if TRAINED in asked and not of_run:
         raise InputError(f"--heads {TRAINED} is the layer of the run whose features these are: name it with --run")
     if unfit := [name for name in asked if name not in served]:

@@ -38,6 +38,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, VideoFeatures
 from engine.features.encoder import OBJECTS
+from engine.models.image_weights import installed_names
 from engine.moments.index import GRID
 from engine.moments.measures import measure
 from engine.moments.objects import CONTEXT, ObjectQueries
@@ -109,7 +110,12 @@ def main(arguments: argparse.Namespace) -> None:
     header = ["method", "R@1 IoU 0.5", "sd", "least", "most"]
     print(Table(header, rows, f"{len(clips)} classes, {arguments.halvings} halvings").text())
     if arguments.record:
-        fields = {"classes": sorted(clips), "clips": sum(map(len, clips.values())), "queries": queries}
+        fields = {
+            "model": FeatureCache(arguments.features[0]).stamp.model,
+            "classes": sorted(clips),
+            "clips": sum(map(len, clips.values())),
+            "queries": queries,
+        }
         append_record("moments_in_a_row", n=arguments.halvings, settings=chosen, shares=found, **fields)
 
 
@@ -120,10 +126,14 @@ def clips_by_class(folders: Sequence[Path], left_out: Sequence[str]) -> dict[str
         InputError: features of another kind, a class that is not there, or too few for two halves.
     """
     clips: dict[str, list[VideoFeatures]] = {}
+    first = None
     for folder in folders:
         cache = FeatureCache(folder)
-        if cache.stamp.model != OBJECTS:
+        if cache.stamp.model not in installed_names(OBJECTS):
             raise InputError(f"'{folder}' has features of {cache.stamp.model}: extract them with --model {OBJECTS}")
+        first = first or cache.stamp
+        if cache.stamp.digest != first.digest:
+            raise InputError(f"'{folder}': features {first.difference(cache.stamp)}: extract all with one model")
         for video in cache.videos:
             clips.setdefault(Path(video).parent.name, []).append(cache[video])
     unknown = [name for name in left_out if clips.pop(name, None) is None]

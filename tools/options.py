@@ -22,7 +22,7 @@ def evaluate(about: str) -> argparse.Namespace:
     """Of evaluate.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN",
-                        help="run folder, checkpoint file, installed (the default) or kinetics400[:FILE]")  # fmt: skip
+                        help="run folder or file, installed (default; larger: installed:lite2), kinetics400[:FILE]")  # fmt: skip
     parser.add_argument("overrides", nargs="*", metavar="section.key=value",
                         help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
     parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
@@ -60,7 +60,7 @@ def predict(about: str) -> argparse.Namespace:
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="video files")
     parser.add_argument("--model", default=INSTALLED, type=Path, metavar="RUN",
-                        help="run folder, checkpoint file, installed (the default) or kinetics400[:FILE]")  # fmt: skip
+                        help="run folder or file, installed (default; larger: installed:lite2), kinetics400[:FILE]")  # fmt: skip
     named = parser.add_mutually_exclusive_group(required=True)
     named.add_argument("--classes", nargs="+", metavar="CLASS", help="class names, or several in one text with commas")
     named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
@@ -88,7 +88,7 @@ def export(about: str) -> argparse.Namespace:
     """Of export.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="run folder, checkpoint file, installed or kinetics400[:FILE]")
+    add("run", type=Path, metavar="RUN", help="run folder, checkpoint file, installed[:lite2] or kinetics400[:FILE]")
     add("--format", required=True, choices=("torch.export", "onnx", "safetensors"), help="of the model, see above")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where it goes: a new folder")
     named = parser.add_mutually_exclusive_group()

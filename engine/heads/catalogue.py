@@ -1,6 +1,6 @@
 """Name -> head. A new head is a file and a line here.
 
-Object heads stand on what the installed network was trained to name: they take its features alone.
+Object heads stand on what an installed network was trained to name: they take features of such a network alone.
 """
 
 from collections.abc import Callable, Mapping

@@ -28,7 +28,7 @@ from engine.heads.objects import KnownObjects
 from engine.heads.sequences import Sequences
 from engine.heads.trained import TrainedHead
 from engine.models.embedder import Embedder
-from engine.models.image_weights import imagenet_classes, installed_classifier
+from engine.models.image_weights import INSTALLED, imagenet_classes, installed_network
 from engine.naming.known_classes import known_vectors
 from engine.results.spread import difference
 from engine.semantics.config import WordsConfig
@@ -97,6 +97,7 @@ def measure(
     trained: Embedder | None = None,
     counts: Sequence[int] = (),
     apart: Mapping[str, Collection[str]] | None = None,
+    model: str = INSTALLED,
 ) -> Iterator[Measured]:
     """Each head in each split, with the class vectors of `words` and with random ones.
 
@@ -106,12 +107,13 @@ def measure(
         trained: the model whose features these are and whose words `words` are, for the head `TRAINED`.
         counts: numbers of seen classes to draw, all measured; none: all that a split has.
         apart: kinds of classes, by what they are called; the videos of those unseen are also measured by themselves.
+        model: of the features, as their stamp has it; asked for by object heads alone.
 
     Raises:
         InputError: too few classes for the split, a count or a head, all of them overlap, or a class without a vector.
     """
     named = NamedClasses(words)
-    objects = _objects(words) if set(heads) & set(OBJECT_HEADS) else None
+    objects = _objects(words, model) if set(heads) & set(OBJECT_HEADS) else None
     sides = {split.seed: split_classes(data.classes, split) for split in splits}
     sets = {seed: _left(data, also, side, named, tau, seed) for seed, side in sides.items()}
     for seed, parts in sets.items():
@@ -127,7 +129,7 @@ def measure(
         for count in counts or [None]:
             learnt = together(_drawn(sets[seed], count, seed))
             for kind, source in ((WORDS, named), (RANDOM, control)):
-                known = objects if kind == WORDS or objects is None else _objects(source.source.config)
+                known = objects if kind == WORDS or objects is None else _objects(source.source.config, model)
                 makers = _makers(known, trained)
                 for name in heads:
                     scores, seconds = _fitted(makers[name](), learnt, source, seed, asked, side["unseen"])
@@ -184,9 +186,9 @@ def _drawn(parts: Sequence[Part], count: int | None, seed: int) -> Sequence[Part
     return [(data, [name for name in names if name in chosen]) for data, names in parts]
 
 
-def head_makers(heads: Sequence[str], words: WordsConfig) -> dict[str, Callable[[], Head]]:
-    """What makes each of these heads, by name, with the class vectors of `words`."""
-    return _makers(_objects(words) if set(heads) & set(OBJECT_HEADS) else None, None)
+def head_makers(heads: Sequence[str], words: WordsConfig, model: str) -> dict[str, Callable[[], Head]]:
+    """What makes each of these heads over features of `model`, by name, with the class vectors of `words`."""
+    return _makers(_objects(words, model) if set(heads) & set(OBJECT_HEADS) else None, None)
 
 
 def _makers(known: KnownObjects | None, trained: Embedder | None) -> dict[str, Callable[[], Head]]:
@@ -219,9 +221,9 @@ def together(parts: Sequence[Part]) -> Learnt:
     return Sequences.joined(videos), torch.cat(labels), names
 
 
-def _objects(words: WordsConfig) -> KnownObjects:
-    """What the installed network knows, named in `words`."""
-    return KnownObjects(*installed_classifier(), known_vectors(imagenet_classes(), words))
+def _objects(words: WordsConfig, model: str) -> KnownObjects:
+    """What the installed network of that name knows, named in `words`."""
+    return KnownObjects(*installed_network(model).classifier(), known_vectors(imagenet_classes(), words))
 
 
 def accuracy(scores: torch.Tensor, label: torch.Tensor) -> metrics.Accuracy:

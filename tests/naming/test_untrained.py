@@ -73,10 +73,12 @@ def test_kinetics400_from_a_file(tmp_path):
 
 def test_names_of_models(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert is_untrained("installed") and is_untrained("kinetics400:x.pth") and not is_untrained("runs/k664")
+    assert all(map(is_untrained, ("installed", "installed:lite2", "kinetics400:x.pth"))) and not is_untrained(
+        "runs/k664"
+    )
     (tmp_path / "installed").mkdir()
     assert not is_untrained("installed")  # a run folder of that very name
-    with pytest.raises(InputError, match="the installed weights come from no file"):
+    with pytest.raises(InputError, match="no installed network is called so: there are installed, installed:lite2"):
         load_model(Path("installed:x.pth"), CPU)
     (tmp_path / "installed").rmdir()
     with pytest.raises(InputError, match="only keys of the sections data, words, evaluate"):

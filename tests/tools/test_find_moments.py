@@ -82,6 +82,8 @@ def test_a_trained_run_finds_moments(home, tmp_path, monkeypatch, capsys):
         (("{v}", "--query", "a dog", "--html", "/proc/p.html"), "--html: cannot write into '/proc'"),
         (("{v}", "--query", "a dog", "--html", "{v}/broken.mp4"), "is no name of a page: give one that ends in .html"),
         (("{v}", "--query", "a dog", "--encoder", "x"), "no --model is named"),
+        (("{v}", "--query", "a dog", "--model", "installed", "--encoder", "x"), "--model 'installed' is no run"),
+        (("{v}", "--query", "a dog", "--model", "installed:lite9"), "called so: there are installed, installed:lite2"),
         (("{v}", "--query", "a dog", "--model", "{v}/none"), "'{v}/none'"),
         (("{v}", "--query", "a dog", "--model", "{v}/../runs/network"), "only a model of moments finds them"),
         (("{v}", "--query", "qzxw vvkjq", "--model", "{v}/../runs/moments"), "none of its words (qzxw, vvkjq) is in"),

@@ -63,6 +63,7 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
 
 def test_heads_that_features_serve():
     assert fit_head.chosen_heads([], "installed") == [*HEADS, *OBJECT_HEADS]
+    assert fit_head.chosen_heads([], "installed:lite2") == [*HEADS, *OBJECT_HEADS]
     assert fit_head.chosen_heads([], "k664/best.pt") == list(HEADS)
     assert fit_head.chosen_heads(["tarn", "linear", "tarn"], "installed") == ["tarn", "linear"]
     assert fit_head.chosen_heads([], "k664/best.pt", True) == [*HEADS, TRAINED]

@@ -35,7 +35,7 @@ def write_clips(folder, model="objects"):
     folder.mkdir()
     np.save(folder / "features-1.npy", np.concatenate(features))
     np.save(folder / "spans-1.npy", np.concatenate(spans))
-    stamp = Stamp(model, "0" * 32, 1000, True, WindowGrid(0.25, 0.25, "seconds"), "float16")
+    stamp = Stamp(model, f"{len(model):032}", 1000, True, WindowGrid(0.25, 0.25, "seconds"), "float16")
     write_index(
         folder / "videos.parquet", stamp, videos, {}, {"root": "/", "videos_digest": "", "generation": 1, "version": 1}
     )
@@ -53,7 +53,12 @@ def test_objects_that_are_seen_are_found_and_random_words_find_nothing(tmp_path,
     shares = {name: np.mean(each) for name, each in record["shares"].items()}
     assert min(shares["found"], shares["as it is"], shares["true shots"]) > 0.85
     assert max(shares["random words"], shares["random tenth"]) < 0.35
-    assert record["queries"] == [30, 30] and record["clips"] == 42 and len(record["settings"]) == 2
+    assert (
+        record["model"] == "objects"
+        and record["queries"] == [30, 30]
+        and record["clips"] == 42
+        and len(record["settings"]) == 2
+    )
 
 
 def test_of_few_classes_videos_have_all_and_a_half_is_asked_for(tmp_path, monkeypatch):
@@ -83,3 +88,10 @@ def test_what_cannot_be_measured_is_one_line(tmp_path, model, options, told, mon
     clips = write_clips(tmp_path / "clips", model)
     assert call_tool("moments_in_a_row.py", clips, *options, monkeypatch=monkeypatch) == 2
     assert told in capsys.readouterr().err
+
+
+def test_clips_of_two_networks_are_not_mixed(tmp_path, monkeypatch, capsys):
+    folders = write_clips(tmp_path / "a"), write_clips(tmp_path / "b", "objects:lite2")
+    assert call_tool("moments_in_a_row.py", *folders, "--halvings", 2, monkeypatch=monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert "of the model objects, digest" in error and "now objects:lite2" in error and "with one model" in error
