@@ -15,11 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from engine.data.ahead import BEGUN, Prefetcher, decode_in_order, in_batches
+from engine.data.ahead import Prefetcher, decode_in_order, in_batches
 from engine.data.batch import ClipFormat, DecodedClips, SampleFailure, SnippetRequest, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.progress import Progress
-from engine.data.remote.ahead import read_ahead
+from engine.data.remote.ahead import read_ahead_of
 from engine.data.sampler import evaluation_motions, evaluation_starts
 from engine.data.sources import DataSet, class_lookup
 from engine.distributed import gather
@@ -194,9 +194,7 @@ def decode_ahead(
     decoder: VideoDecoder, requests: Iterator[SnippetRequest], batch_size: int, clip: ClipFormat
 ) -> Iterator[DecodedClips]:
     """The snippets in batches, decoded while the one before is in use."""
-    batches = in_batches(requests, batch_size)
-    if decoder.reads_here:
-        batches = read_ahead(batches, clip, BEGUN)
+    batches = read_ahead_of(decoder, in_batches(requests, batch_size), clip)
     decoded = Prefetcher(decode_in_order(decoder, batches), DECODE_AHEAD, "evaluate-decode")
     try:
         yield from decoded

@@ -11,7 +11,6 @@ import pytest
 @contextmanager
 def gcs_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """While inside, gs:// leads there; copies are kept in `folder`/cache. Skips the test where emulator or gcsfs is missing."""
-    pytest.importorskip("gcsfs")
     emulator = pytest.importorskip("gcp_storage_emulator.server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -22,7 +21,8 @@ def gcs_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def point_to(address: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """gs:// leads to this address."""
+    """gs:// leads to this address. Skips the test where gcsfs is missing."""
+    pytest.importorskip("gcsfs")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     from engine.data.remote import file_systems

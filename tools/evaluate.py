@@ -129,9 +129,8 @@ def main(arguments: argparse.Namespace) -> None:
         check_readable([*datasets, *(seen.datasets if seen else ())], loaded.config.clip)
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
-        others = load_tests(
-            [SourceConfig.parse(arguments.unlabelled)] if arguments.unlabelled else []
-        )  # labels are not read
+        unlabelled = [SourceConfig.parse(arguments.unlabelled)] if arguments.unlabelled else []
+        others = load_tests(unlabelled)  # their labels are not read
         known = Known.of(loaded, footage)
         model = [arguments.run] if arguments.run.exists() else []
         roots = [data.manifest.root for data in (*datasets, *others, *(seen.datasets if seen else ()))]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.data.ahead import BEGUN, Prefetcher, decode_in_order
+from engine.data.ahead import Prefetcher, decode_in_order
 from engine.data.batch import (
     ClipBatch,
     ClipFormat,
@@ -26,7 +26,7 @@ from engine.data.batch import (
 from engine.data.config import DataConfig
 from engine.data.manifest import Manifest
 from engine.data.plans import PLANS, Draw
-from engine.data.remote.ahead import read_ahead
+from engine.data.remote.ahead import read_ahead_of
 from engine.data.sampler import replacement_position, stream_slice
 from engine.data.transfer import DeviceCopier
 from engine.data.weights import RowWeights
@@ -121,9 +121,7 @@ class ClipLoader:
                 planned.append(self._plan_batch())
                 yield planned[-1].requests
 
-        planning = requests()
-        ahead = read_ahead(planning, self.clip, BEGUN) if self.decoder.reads_here else planning
-        with closing(ahead) as batches:
+        with closing(read_ahead_of(self.decoder, requests(), self.clip)) as batches:
             for decoded in decode_in_order(self.decoder, batches):
                 yield self._finish(planned.popleft(), decoded)
 

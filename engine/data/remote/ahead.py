@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.ahead import BEGUN
+from engine.data.batch import ClipFormat, SnippetRequest, VideoDecoder
 from engine.data.geometry import snippet_frames
 from engine.data.remote.addresses import url_of
 from engine.data.remote.settings import settings
@@ -33,6 +34,11 @@ def read_ahead(batches: Iterable[Batch], clip: ClipFormat, num_begun: int) -> It
     finally:
         for releases in (*in_hand, *(releases for _, releases in planned)):
             _release(releases)
+
+
+def read_ahead_of(decoder: VideoDecoder, batches: Iterator[Batch], clip: ClipFormat) -> Iterator[Batch]:
+    """`read_ahead` of what `decode_in_order` has in hand, where this process reads for the decoder; else the batches alone."""
+    return read_ahead(batches, clip, BEGUN) if decoder.reads_here else batches
 
 
 def _hand_out(planned: deque, in_hand: deque, num_begun: int) -> Batch:

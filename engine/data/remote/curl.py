@@ -5,7 +5,6 @@ who waits (`objects.patiently`); after `Declined` the file system is asked, whic
 """
 
 import os
-import re
 import selectors
 import socket
 import ssl
@@ -19,7 +18,7 @@ from typing import Any
 
 import pycurl
 
-from engine.data.remote.states import Answer, State
+from engine.data.remote.states import Answer, State, state_in
 
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses
 _OF_THE_OBJECT = (200, 404, 410, 412, 416)  # of which nothing follows for others
@@ -28,8 +27,6 @@ _FINAL = (  # errors that time does not mend
     pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE,
 )  # fmt: skip
 _BUFFER = 256 * 1024  # bytes
-_ETAG = re.compile(rb"\netag:[ \t]*([^\r\n]*)", re.IGNORECASE)  # of headers, which follow a line of their own
-_TOTAL = re.compile(rb"\ncontent-range:[^\r\n]*/(\d+)", re.IGNORECASE)
 
 
 class Unanswered(ConnectionError):
@@ -187,6 +184,6 @@ def _found(wanted: Range, error: int, status: int) -> Answer | Exception:
 
 def _state(headers: bytes) -> State:
     """What the last answer tells."""
-    last = headers.rstrip().rpartition(b"\r\n\r\n")[2]
-    etag, total = _ETAG.search(last), _TOTAL.search(last)
-    return State(etag[1].decode("latin-1").rstrip() if etag else "", int(total[1]) if total else None)
+    last = headers.rstrip().rpartition(b"\r\n\r\n")[2].decode("latin-1")
+    lines = (line.partition(":") for line in last.splitlines())
+    return state_in({name.lower(): value.strip() for name, _, value in lines})

@@ -18,7 +18,7 @@ from engine.data.progress import say
 from engine.data.remote import direct, file_systems
 from engine.data.remote.addresses import check_no_secrets
 from engine.data.remote.settings import cache_folder, is_given_up, settings
-from engine.data.remote.states import States
+from engine.data.remote.states import State, States
 from engine.errors import InputError, SourceGone
 
 T = TypeVar("T")
@@ -109,10 +109,10 @@ def size_of(url: str) -> int:
     return int(_info(url)["size"])
 
 
-def state_of(url: str) -> tuple[int, str]:
-    """Length of an object in bytes, and its ETag without quotes, "" where the store gives none. Raises as `read_range`."""
+def state_of(url: str) -> State:
+    """Length of an object, and its ETag where the store tells it. Raises as `read_range`."""
     info = _info(url)
-    return int(info["size"]), str(info.get("ETag") or info.get("etag") or "").strip('"')
+    return State(str(info.get("ETag") or info.get("etag") or ""), int(info["size"]))
 
 
 def local_copy(url: str) -> Path:
@@ -206,9 +206,9 @@ def _whole(url: str, size: int | None) -> bytes:
 
 def _is_refused(error: Exception) -> bool:
     is_http = getattr(error, "status", None) in (401, 403)
-    is_google = isinstance(error, OSError) and str(error).startswith(
-        "Forbidden: "
-    )  # gcsfs has no kind of its own for 403
+    # gcsfs: an error of its own with a code, but for 403
+    is_google = type(error).__name__ == "HttpError" and getattr(error, "code", None) == 401
+    is_google = is_google or (isinstance(error, OSError) and str(error).startswith("Forbidden: "))
     return is_http or is_google or isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
 
 

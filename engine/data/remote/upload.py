@@ -13,6 +13,7 @@ from engine.data.progress import Progress
 from engine.data.remote.addresses import url_of
 from engine.data.remote.objects import read_range, state_of, upload
 from engine.data.remote.settings import cache_folder
+from engine.data.remote.states import State
 from engine.data.store.index import INDEX_NAME, MANIFEST_NAME, MOTION_NAME
 from engine.errors import InputError, SourceGone
 from engine.json_lines import JsonLines, read_json_lines
@@ -117,12 +118,12 @@ class Uploads:
 def is_up(path: Path, url: str) -> bool:
     """Whether an object has the bytes of a file: by its length, and its ETag where that is an MD5, else by reading it."""
     state = _state(url)
-    if state is None or state[0] != path.stat().st_size:
+    if state is None or state.length != path.stat().st_size:
         return False
-    return state[1] in _etags(path) or _is_equal(path, url)
+    return state.etag.strip('"') in _etags(path) or _is_equal(path, url)
 
 
-def _state(url: str) -> tuple[int, str] | None:
+def _state(url: str) -> State | None:
     try:
         return state_of(url)
     except FileNotFoundError:

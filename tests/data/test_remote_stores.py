@@ -1,0 +1,99 @@
+"""A store in S3 and in Google's, of servers on this machine: written by ingest, checked, and read as the files it was made of."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from engine.data.indexing import index_folder
+from engine.data.manifest import Manifest
+from engine.data.pyav.encode import write_video
+from engine.data.remote.config import RemoteConfig
+from engine.data.remote.objects import size_of
+from engine.data.remote.settings import use
+from engine.data.store import reader as reader_module
+from engine.errors import InputError, SourceGone
+from tests.data.videos import numbered_frame
+from tests.gcs import gcs_server, point_to
+from tests.s3 import SECRET, s3_server
+
+pytest.importorskip("aiohttp")  # without which the next import ends
+from tests.data.test_remote import stream
+
+SERVERS = {"s3": s3_server, "gs": gcs_server}
+
+
+@pytest.fixture(params=SERVERS)
+def scheme(request, tmp_path, monkeypatch):
+    """Of a server with a bucket `bucket`."""
+    monkeypatch.setattr(reader_module, "_READERS", {})
+    use(RemoteConfig(patience_s=20))
+    with SERVERS[request.param](tmp_path, monkeypatch):
+        yield request.param
+
+
+def run_ingest(*arguments):
+    done = subprocess.run(
+        [sys.executable, "tools/ingest.py", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert SECRET not in done.stdout + done.stderr
+    assert "bucket type" not in done.stderr  # gcsfs's guess at a zonal bucket
+    return done
+
+
+@pytest.mark.slow
+def test_a_store_is_written_to_and_read_from_object_storage(scheme, tmp_path):
+    root = tmp_path / "raw"
+    for number in range(6):
+        (root / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
+        frames = (numbered_frame(7 * number + frame, 96, 96) for frame in range(30))
+        write_video(root / f"class{number % 2}" / f"{number}.mp4", frames, gop=30)
+    index_folder(root, root / "manifest.parquet")
+    options = ("--short-side", 64, "--gop", 8, "--preset", "veryfast", "--workers", 1)
+    done = run_ingest(root / "manifest.parquet", "--out", f"{scheme}://bucket/k 1", *options)
+    assert done.returncode == 0, done.stderr
+    assert "verified: all 6 byte ranges" in done.stdout and f"{scheme}://bucket/k 1" in done.stdout
+    assert run_ingest(root / "manifest.parquet", "--out", tmp_path / "local", *options).returncode == 0
+    remote, local = (
+        Manifest.load(f"{scheme}://bucket/k 1/manifest.parquet"),
+        Manifest.load(tmp_path / "local/manifest.parquet"),
+    )
+    found, expected = stream(remote, 6), stream(local, 6)
+    assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
+    with pytest.raises(InputError, match=rf"no manifest at '{scheme}://bucket/none/manifest\.parquet'"):
+        Manifest.load(f"{scheme}://bucket/none/manifest.parquet")
+    with pytest.raises(InputError, match=f"{scheme}://absent/"):
+        Manifest.load(f"{scheme}://absent/manifest.parquet")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_google_refuses_is_not_waited_for(tmp_path, monkeypatch, status):
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"error": {"code": %d, "message": "no access for you"}}' % status
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    use(RemoteConfig(patience_s=60))
+    server, sleep = ThreadingHTTPServer(("127.0.0.1", 0), Refuses), asyncio.sleep
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    point_to(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
+    monkeypatch.setattr(asyncio, "sleep", lambda _seconds: sleep(0))  # gcsfs tries 401 six times, half a minute
+    began = time.monotonic()
+    try:
+        with pytest.raises(SourceGone, match=r"'gs://bucket/a\.bin' is refused \(.*\): give credentials"):
+            size_of("gs://bucket/a.bin")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert time.monotonic() - began < 20
