@@ -104,7 +104,7 @@ class ObjectServer:
                     must = self.headers.get("If-Match") if outer.etags in ("strong", "weak") else None
                     if must not in (None, headers.get("ETag") if outer.etags == "strong" else ""):
                         outer.num_refused += 1
-                        return self._send(412, b"", headers)
+                        return self._send(412, 20 * b"<Error/>", headers)  # S3 says so at length
                     first, last, status = 0, size - 1, 200
                     if asked and outer.reads_ranges:
                         first, last = (int(text) for text in asked.removeprefix("bytes=").split("-"))

@@ -24,6 +24,7 @@ WAYS = ["libcurl", "fsspec"]
 def _defaults(monkeypatch):
     monkeypatch.setattr(direct, "_RESTING", {})
     monkeypatch.setattr(direct, "_SIGNED", {})
+    monkeypatch.setattr(direct, "_INSISTS", {})
     use(RemoteConfig(patience_s=20))
     yield
     use(RemoteConfig())
@@ -106,7 +107,44 @@ def test_what_one_request_insists_on_is_not_asked_of_the_next(server):
         assert store.read(f"{server.url}/{NAME}", 0, 9) == OLD[:9]
         assert store.read(f"{server.url}/other", 0, 9) == NEW[:9]
     assert Ranges("").read(f"{server.url}/other", 5, 9) == NEW[5:14]
-    assert not direct._RESTING and server.num_gets == 5
+    assert not direct._RESTING and server.num_gets == 5 + 1 and server.num_refused == 1  # asked whether it insists
+    assert [store.read(f"{server.url}/{name}", 3, 9) for name in (NAME, "other")] == [OLD[3:12], NEW[3:12]]
+    assert server.num_gets == 8
+
+
+@pytest.mark.parametrize(("etags", "insists"), [("strong", True), ("ignored", False)])
+def test_headers_are_read_unless_the_server_insists(server, monkeypatch, etags, insists):
+    pytest.importorskip("pycurl")
+    use(RemoteConfig(patience_s=20, reads_in_flight=2))
+    server.etags, store, url = etags, Ranges(""), f"{server.url}/{NAME}"
+    told, take = [], Ranges._take
+    monkeypatch.setattr(Ranges, "_take", lambda self, held, found: (told.append(found.state), take(self, held, found)))
+    for start in range(6):
+        assert planned(store, url, start, start + 9) == OLD[start : start + 9]
+        while start == 1 and (server.num_gets < 3 or direct._INSISTS[server.url] != insists):
+            time.sleep(0.01)  # the question goes beside the reads
+    assert [state == State() for state in told] == [False, False, *(4 * [insists])]
+    assert {server.url: insists} == direct._INSISTS and server.num_gets == 7
+    server.replace(NAME, NEW)
+    with pytest.raises(SourceGone, match="ETag"):
+        planned(store, url, 9, 18)
+
+
+def test_whether_a_server_insists_is_asked_until_it_says(server):
+    curl = pytest.importorskip("engine.data.remote.curl", exc_type=ImportError)
+    known, asked = [], []
+
+    class Reads:
+        def begin(self, wanted):
+            asked.append(wanted)
+
+    for found in (curl.Unanswered("status 503"), curl.Declined(403), curl.Declined(412)):
+        assert not direct._insists(server.url, server.url, Reads())
+        assert not direct._insists(server.url, server.url, Reads())  # one question at a time
+        asked[-1].ended(found)
+        known.append(dict(direct._INSISTS))
+    assert known == [{}, {}, {server.url: True}] and len(asked) == 3
+    assert direct._insists(server.url, server.url, Reads()) and {each.if_match for each in asked} == {'"of-nothing"'}
 
 
 def test_kept_ranges_are_those_of_one_object(server, tmp_path):
@@ -114,7 +152,7 @@ def test_kept_ranges_are_those_of_one_object(server, tmp_path):
     url = f"{server.url}/{NAME}"
     first = Ranges("index")
     assert [first.read(url, start, 9) for start in (0, 9, 0)] == [OLD[:9], OLD[9:18], OLD[:9]]
-    assert server.num_gets == 2
+    assert server.num_gets - server.num_refused == 2  # and once whether it insists
     server.replace(NAME, NEW)
     assert first.read(url, 9, 9) == OLD[9:18]  # still of the object that was there
     with pytest.raises(SourceGone, match="replaced"):

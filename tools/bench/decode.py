@@ -28,7 +28,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +37,7 @@ import numpy as np
 import torch
 
 from bench.charts import save_bars
+from bench.cores import first_cores, on_cores
 from bench.material import Material, check_counts, prepare
 from bench.readers import Reader, find_readers
 from bench.resources import computing_s
@@ -75,7 +76,11 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: an option out of range, or more threads than cores.
     """
     check_counts(arguments, "num_videos", "snippets", "repeats", "threads")
-    with tempfile.TemporaryDirectory() as folder, on_cores(arguments.threads), contextlib.ExitStack() as opened:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        on_cores(first_cores(arguments.threads)),
+        contextlib.ExitStack() as opened,
+    ):
         material = prepare(arguments, Path(folder), motion=True)
         samples = [manifest.video(0).path for manifest in (material.mp4, material.raw)]
         readers, missing = find_readers(samples, material.clip.num_frames)
@@ -99,19 +104,6 @@ def run(arguments: argparse.Namespace) -> None:
         picture = path.parents[1] / "pictures" / f"decode_{'cold' if arguments.cold else 'warm'}.png"
         save_bars(picture, title, "clips/s, median", list(results), medians, notes, ours="store")
         print(f"recorded in {Path(os.path.relpath(path))}, picture in {Path(os.path.relpath(picture.parent))}")
-
-
-@contextlib.contextmanager
-def on_cores(count: int) -> Iterator[None]:
-    """Keep this process and its threads on `count` cores, so that "one core" is one."""
-    before = os.sched_getaffinity(0)
-    if count > len(before):
-        raise InputError(f"--threads is {count}, but this process may use {len(before)} cores")
-    os.sched_setaffinity(0, sorted(before)[:count])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def contestants(

@@ -19,11 +19,13 @@ from typing import Any
 from urllib.parse import unquote
 
 _RANGE = re.compile(rb"\r\nrange: *bytes=(\d+)-(\d*)", re.IGNORECASE)
+_IF_MATCH = re.compile(rb"\r\nif-match: *([^\r]+)", re.IGNORECASE)
 _REASONS = {
     200: "OK",
     206: "Partial Content",
     404: "Not Found",
     405: "Method Not Allowed",
+    412: "Precondition Failed",
     416: "Range Not Satisfiable",
     503: "Slow Down",
 }
@@ -119,7 +121,9 @@ class _Connection(asyncio.Protocol):
             first, last = int(asked[1]), min(last, int(asked[2] or last))
             if first > last:
                 return _head(416, 0)
-        more = _facts(facts.st_mtime_ns, facts.st_size)
+        more, wanted = _facts(facts.st_mtime_ns, facts.st_size), _IF_MATCH.search(head)
+        if wanted and f"ETag: {wanted[1].decode()}\r\n" not in more:
+            return _head(412, 0)
         if asked:
             more += f"Content-Range: bytes {first}-{last}/{facts.st_size}\r\n"
         answer = _head(206 if asked else 200, last + 1 - first, more)

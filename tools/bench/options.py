@@ -13,7 +13,6 @@ from bench.suites import BASELINES, CPU_TRAINERS, ENGINE, GPU_TRAINERS, SUITES, 
 from engine.command_line import Parser
 from engine.config import ModelConfig
 from engine.errors import InputError
-from engine.machine import usable_cores
 from engine.records import RECORDS
 from engine.tasks.masked.config import KINDS
 
@@ -155,7 +154,9 @@ def storage(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=7, help="turns of each contestant (default: %(default)s)")
     add("--batches", type=int, default=40, help="timed in one turn (default: %(default)s)")
     add("--batch", type=int, default=64, help="snippets of one (default: %(default)s)")
-    add("--threads", type=int, default=usable_cores(), help="that decode (default: this process's cores)")
+    add("--threads", type=int, help="that decode (default: the cores that the readers have)")
+    add("--apart", action="store_true",
+        help="servers on the last core and readers on the others, as if the servers were other machines (Linux)")  # fmt: skip
     add("--num-videos", type=int, default=192, help="drawn, of 64 frames (default: %(default)s)")
     add("--snippets", type=int, default=0, metavar="N",
         help="then read so many in one stream; memory after a tenth of them and at the end (default: 0, none)")  # fmt: skip

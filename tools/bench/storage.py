@@ -1,19 +1,22 @@
 """Snippets from object storage beside the same from local files: clips/s, computing of client and server, bits, memory.
 
     python tools/bench_throughput.py storage                       # 50 ms latency, 1 % failures, 64 reads in flight
+    python tools/bench_throughput.py storage --apart               # servers on a core of their own, as if on other machines
     python tools/bench_throughput.py storage --only http --snippets 20000
 
 A drawn store of the usual size (short side 128, groups of 16 frames) is read by the engine's own loader in turns: from files; over
 HTTP with ranges; from S3 at the same cheap server, which does not look at signatures (what s3:// costs the client); from S3 at
 moto's, if that is installed (its server computes more than the client). Each remote one also with neither latency nor failures.
-Servers and clients are processes of their own; what each computes is told apart, since on one machine they share the cores. The
-first batches must equal the local ones bit by bit.
+Servers and clients are processes of their own; what each computes is told apart, since on one machine they share the cores, but for
+--apart: then the servers have the last core, and the readers the others. The first batches must equal the local ones bit by bit.
 """
 
 import argparse
 import os
 import statistics
 import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.apart import Apart, ContestantError
+from bench.cores import on_cores, usable_numbers
 from bench.material import check_counts
 from bench.object_servers import Manners, MotoServer, RangeServer
 from bench.rows import Row, table
@@ -32,12 +36,15 @@ from engine.data.pyav.encode import write_video
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
+from engine.machine import usable_cores
 from engine.records import append_record, summarise
 
 _SIZE, _NUM_FRAMES = (228, 128), 64  # of a drawn video
 _SHARD_BYTES = 2**20  # moto reads a whole object for each of its ranges
 _LIMIT_S = 300.0
 _COMPARED = 8  # batches
+_RECORDED = ("latency", "failures", "reads", "batch", "batches", "snippets", "threads", "apart")  # options
+_READERS, _SERVERS = slice(-1), slice(-1, None)  # cores of --apart
 _UNSIGNED = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -50,7 +57,7 @@ class Contestant:
     manners: Manners
 
     def turn(self, batches: int) -> tuple[Turn, float]:
-        """One stretch of reading, and the seconds that the server computed in it."""
+        """One stretch of reading, and the seconds that the server computed for it and for what was taken before."""
         if self.server is None:
             return self.reader.call("turn", batches), 0.0
         self.server.call("behave", self.manners)
@@ -64,6 +71,10 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: an option out of range, a missing package, or a stream that is not the local one.
     """
+    if arguments.apart and len(usable_numbers()) < 2:
+        raise InputError("--apart needs two cores: one for the servers, the others for who reads")
+    if arguments.threads is None:
+        arguments.threads = usable_cores() - arguments.apart
     check_counts(arguments, "reads", "batch", "batches", "rounds", "num_videos", "threads")
     if not 0 <= arguments.failures < 1 or arguments.latency < 0 or arguments.snippets < 0:
         raise InputError("--failures is a share from 0 to 1; --latency and --snippets are not negative")
@@ -86,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.no_record:
         path = append_record(
             "storage", n=arguments.rounds, results=[asdict(row) for row in rows], memory_mb=memory, **store,
-            **{key: getattr(arguments, key) for key in ("latency", "failures", "reads", "batch", "batches", "snippets")},
+            **{option: getattr(arguments, option) for option in _RECORDED},
         )  # fmt: skip
         print(f"recorded in {Path(os.path.relpath(path))}")
 
@@ -94,9 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _contestants(arguments: argparse.Namespace, folder: Path, started: list[Apart]) -> dict[str, Contestant]:
     """By name. Every process is noted in `started`."""
 
-    def begin(*build: object) -> Apart:
-        started.append(Apart(*build, limit_s=_LIMIT_S))
-        return started[-1]
+    begin = _beginner(arguments, started)
 
     def reader(store: str, **environment: str) -> Apart:
         cache = str(folder / f"cache{len(started)}")
@@ -130,6 +139,18 @@ def _contestants(arguments: argparse.Namespace, folder: Path, started: list[Apar
     return found
 
 
+def _beginner(arguments: argparse.Namespace, started: list[Apart]) -> Callable[..., Apart]:
+    """What starts a process, on its part of the cores, and notes it in `started`."""
+
+    def begin(build: Callable[..., object], *values: object) -> Apart:
+        part = _READERS if build is Reader else _SERVERS
+        with on_cores(usable_numbers()[part]) if arguments.apart else nullcontext():  # it keeps those of who starts it
+            started.append(Apart(build, *values, limit_s=_LIMIT_S))
+        return started[-1]
+
+    return begin
+
+
 def _check_equal(contestants: dict[str, Contestant]) -> None:
     """Hold the first batches of each against those of local files.
 
@@ -157,9 +178,14 @@ def _measure(
         for name, (turn, server_s) in turns.take(arguments.rounds, lambda each: each.turn(arguments.batches)):
             print(
                 f"{name}: {turn.clips / turn.seconds:.0f} clips/s; computing a snippet: client "
-                f"{1e3 * turn.cpu_s / turn.clips:.2f} ms, server {1e3 * server_s / turn.clips:.2f} ms", flush=True,
+                f"{1e3 * turn.cpu_s / turn.clips:.2f} ms, server {1e3 * _served(turn, server_s):.2f} ms", flush=True,
             )  # fmt: skip
     return turns
+
+
+def _served(turn: Turn, server_s: float) -> float:
+    """Seconds that the server computed for a clip."""
+    return server_s / (turn.clips + turn.untimed)
 
 
 def _memory(contestants: dict[str, Contestant], arguments: argparse.Namespace) -> dict[str, list[float]]:
@@ -189,7 +215,7 @@ def _rows(turns: Turns[Contestant, tuple[Turn, float]], arguments: argparse.Name
             "of_local": statistics.median(ours.seconds / turn.seconds for ours, (turn, _) in zip(local, samples, strict=False)),
             "of_local_cpu": statistics.median(ours.cpu_s / turn.cpu_s for ours, (turn, _) in zip(local, samples, strict=False)),
             "client_cpu_s": statistics.median(turn.cpu_s / clips for turn, _ in samples),
-            "server_cpu_s": statistics.median(server_s / clips for _, server_s in samples),
+            "server_cpu_s": statistics.median(_served(turn, server_s) for turn, server_s in samples),
         }  # fmt: skip
         rows.append(Row(name, "", "", summarise([turn.seconds / arguments.batches for turn, _ in samples]), values))
     return rows

@@ -24,11 +24,15 @@ from engine.machine import resident_bytes
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A timed stretch. cpu_s: of all threads of the process."""
+    """A timed stretch.
+
+    cpu_s: of all threads of the process. untimed: clips that were taken before.
+    """
 
     clips: int
     seconds: float
     cpu_s: float
+    untimed: int = 0
 
 
 class Reader:
@@ -62,12 +66,14 @@ class Reader:
     def turn(self, batches: int) -> Turn:
         """Time so many batches, after those that are read ahead; garbage is collected as in a training, not meanwhile."""
         with collected_by_hand(), self._loader() as loader:
-            for _ in range(self._data.prefetch_batches + BEGUN + 1):
+            untimed = self._data.prefetch_batches + BEGUN + 1
+            for _ in range(untimed):
                 next(loader)
             begun, cpu = time.perf_counter(), time.process_time()
             for _ in range(batches):
                 next(loader)
-            return Turn(batches * self._batch, time.perf_counter() - begun, time.process_time() - cpu)
+            seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
+            return Turn(batches * self._batch, seconds, cpu_s, untimed * self._batch)
 
     def memory_mb(self, batches: int) -> float:
         """MB resident after so many batches more."""

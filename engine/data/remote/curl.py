@@ -5,13 +5,14 @@ who waits (`objects.patiently`); after `Declined` the file system is asked, whic
 """
 
 import os
-import selectors
+import select
 import socket
 import ssl
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -41,7 +42,7 @@ class Declined(Exception):
 
     def __init__(self, status: int, what: str = "") -> None:
         super().__init__(what or f"status {status}")
-        self.rests = status not in _OF_THE_OBJECT
+        self.status, self.rests = status, status not in _OF_THE_OBJECT
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class Range:
 
     ended: called once in the thread, with the bytes (fewer where the object ends before), `Unanswered` or `Declined`.
     if_match: if not "", the ETag that the object must have.
+    tells_state: whether the answer has a `State`, which takes time: a callback a line of its headers.
     """
 
     address: str
@@ -57,6 +59,7 @@ class Range:
     last: int
     ended: Callable[[Answer | Exception], None]
     if_match: str = ""
+    tells_state: bool = True
     body: BytesIO = field(default_factory=BytesIO)
     headers: BytesIO = field(default_factory=BytesIO)  # of all answers, where one led elsewhere
 
@@ -67,11 +70,11 @@ class Connections:
     def __init__(self, count: int) -> None:
         self._waiting: deque[Range] = deque()
         self._read: dict[Any, Range] = {}  # by the handle that reads it
-        self._idle = [_handle() for _ in range(count)]
+        self._count, self._idle = count, {tells_state: list[Any]() for tells_state in (True, False)}
         self._is_awake, self._broken = False, ""
         self._wakes, self._woken = socket.socketpair()
-        self._selector, self._due = selectors.DefaultSelector(), None
-        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._poll, self._due = select.poll(), None
+        self._poll.register(self._woken, select.POLLIN)
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -102,42 +105,46 @@ class Connections:
         self._waiting.clear()
 
     def _go_on(self) -> None:
-        for key, events in self._selector.select(None if self._due is None else max(0.0, self._due - time.monotonic())):
-            if key.fileobj is self._woken:
+        waits = None if self._due is None else max(0.0, 1000 * (self._due - time.monotonic()))
+        for file, events in self._poll.poll(waits):
+            if file == self._woken.fileno():
                 self._woken.recv(4096)
                 self._is_awake = False
+            elif events & select.POLLNVAL:  # closed: it would be told again and again
+                self._poll.unregister(file)
             else:
-                reads = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
-                writes = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
-                self._multi.socket_action(key.fd, reads | writes)
+                reads = pycurl.CSELECT_IN if events & ~select.POLLOUT else 0  # what is broken, it sees by reading
+                writes = pycurl.CSELECT_OUT if events & select.POLLOUT else 0
+                self._multi.socket_action(file, reads | writes)
         if self._due is not None and self._due <= time.monotonic():
             self._due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
-        while self._waiting and self._idle:
+        while self._waiting and len(self._read) < self._count:
             self._start(self._waiting.popleft())
 
     def _watch(self, what: int, file: int, multi: object, data: object) -> None:
         """libcurl says what it waits for."""
-        known = file in self._selector.get_map()
-        if what != pycurl.POLL_REMOVE:
-            reads = selectors.EVENT_READ if what & pycurl.POLL_IN else 0
-            writes = selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
-            (self._selector.modify if known else self._selector.register)(file, reads | writes)
-        elif known:
-            self._selector.unregister(file)
+        if what == pycurl.POLL_REMOVE:
+            with suppress(KeyError):
+                self._poll.unregister(file)
+        else:
+            reads = select.POLLIN if what & pycurl.POLL_IN else 0
+            self._poll.register(file, reads | (select.POLLOUT if what & pycurl.POLL_OUT else 0))
 
     def _set_timer(self, milliseconds: int) -> None:
         """libcurl says when it wants to be called."""
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
     def _start(self, wanted: Range) -> None:
-        handle = self._idle.pop()
+        idle = self._idle[wanted.tells_state]
+        handle = idle.pop() if idle else _handle()
         handle.setopt(pycurl.URL, wanted.address)
         handle.setopt(pycurl.RANGE, f"{wanted.first}-{wanted.last}")
         handle.setopt(pycurl.MAXFILESIZE, wanted.last + 1 - wanted.first)  # a server may send the whole object
         handle.setopt(pycurl.WRITEDATA, wanted.body)
-        handle.setopt(pycurl.WRITEHEADER, wanted.headers)
+        if wanted.tells_state:  # to unset it would break the handle
+            handle.setopt(pycurl.WRITEHEADER, wanted.headers)
         handle.unsetopt(pycurl.HTTPHEADER)  # an empty list would leave what was set before
         if wanted.if_match:
             handle.setopt(pycurl.HTTPHEADER, [f"If-Match: {wanted.if_match}"])
@@ -153,8 +160,8 @@ class Connections:
                 *((handle, error) for handle, error, _ in failed),
             ):
                 self._multi.remove_handle(handle)
-                self._idle.append(handle)
                 wanted = self._read.pop(handle)
+                self._idle[wanted.tells_state].append(handle)
                 wanted.ended(_found(wanted, error, handle.getinfo(pycurl.RESPONSE_CODE)))
 
 
@@ -174,7 +181,7 @@ def _handle() -> pycurl.Curl:
 def _found(wanted: Range, error: int, status: int) -> Answer | Exception:
     data = wanted.body.getvalue()
     if not error and status == 206 and len(data) <= wanted.last + 1 - wanted.first:
-        return Answer(data, _state(wanted.headers.getvalue()))
+        return Answer(data, _state(wanted.headers.getvalue()) if wanted.tells_state else State())
     if status in _PASSING:
         return Unanswered(f"status {status}")
     if error and error not in _FINAL:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 _SIGNED_FOR_S, _KEPT_FOR_S = 3600, 600  # what a signature allows, and how long it is used
 _RESTS_FOR_S = 600.0  # a bucket or server, after it has declined
+_NO_ETAG = '"of-nothing"'
 _AS_IT_IS = "/:%~!$&'()*+,;=@[]"  # in an address, beside letters and digits
 _RESTING: dict[str, float] = {}  # buckets and servers, until when
 _SIGNED: dict[str, tuple[str, float]] = {}  # of objects of S3 the address, and until when it is used
+_INSISTS: dict[str, bool] = {}  # buckets and servers: whether they refuse what `If-Match` does not name
 
 
 def begin(
@@ -30,7 +32,8 @@ def begin(
 ) -> bool:
     """Begin to read these bytes, start < end, and call `ended` with what came, as `curl.Range` does, but in any thread.
 
-    `If-Match` is no part of what is signed for S3: host and `x-amz-` headers must be, others need not.
+    `If-Match` is no part of what is signed for S3: host and `x-amz-` headers must be, others need not. Where the server insists
+    on it, the answer tells no state: there is no other than `if_match` says.
 
     Returns whether it was begun; else the file system is to be asked.
     """
@@ -44,7 +47,9 @@ def begin(
             _rest(url)
         ended(found)
 
-    _connections(os.getpid(), connections).begin(Range(address, start, end - 1, tell, if_match))
+    reads = _connections(os.getpid(), connections)
+    tells_state = not (if_match and _insists(url, address, reads))
+    reads.begin(Range(address, start, end - 1, tell, if_match, tells_state))
     return True
 
 
@@ -66,6 +71,24 @@ def read(url: str, start: int, end: int, connections: int, if_match: str = "") -
 def server_of(url: str) -> str:
     """The server or bucket of an address."""
     return "/".join(url.split("/", 3)[:3])
+
+
+def _insists(url: str, address: str, reads: "Connections") -> bool:
+    """Whether the server has shown that it refuses an object with another ETag; asked once, beside the reading."""
+    from engine.data.remote.curl import Declined, Range
+
+    server = server_of(url)
+    if server not in _INSISTS:
+        _INSISTS[server] = False  # until it answers
+
+        def told(found: Answer | Exception) -> None:
+            if isinstance(found, Declined) and found.status == 412:
+                _INSISTS[server] = True
+            elif not isinstance(found, Answer):
+                del _INSISTS[server]  # no answer to this: it is asked again
+
+        reads.begin(Range(address, 0, 0, told, if_match=_NO_ETAG))
+    return _INSISTS[server]
 
 
 def _rest(url: str) -> None:

@@ -61,7 +61,7 @@ class States:
         Raises:
             SourceGone: it is of another object than the one that was seen first.
         """
-        if self._seen.get(url) == state:
+        if url in self._seen and state in (self._seen[url], State()):
             return
         with self._lock:
             seen = self._seen.get(url, State())
