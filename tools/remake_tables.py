@@ -9,6 +9,7 @@ A comment above a table names its record, by file and time, and where a record h
     <!-- record: heads 2026-11-28T17:07:13 -->
     <!-- record: experiments 2026-11-25T11:56:30 experiment=fig4 -->
     <!-- record: experiments 2026-11-28T22:30:00 experiment=fig4 part=claims -->
+    <!-- record: experiments 2026-11-28T22:30:00 experiment=fig4 part=claims and=2026-11-29T13:00:00 -->   (splits of both)
     <!-- record: heads 2026-11-28T21:30:00 of=not_gym -->
 
 The table under it is replaced, whatever it has been.
@@ -82,6 +83,8 @@ def remade(text: str, records: Path, page: Path) -> tuple[str, int]:
         options = dict(word.split("=", 1) for word in words.split())
         try:
             record = find_record(records, name, time, options)
+            if "and" in options:
+                record = joined(record, find_record(records, name, options["and"], options))
             made = make(name)(record, options)
             return marker + Table(made.header, made.rows).markdown() + "\n"
         except (InputError, KeyError, ValueError) as error:
@@ -104,6 +107,25 @@ def find_record(folder: Path, name: str, time: str, options: Options) -> Record:
     if len(found) != 1:
         raise InputError(f"'{path}' has {len(found)} of that time: name its whole time, and of experiments which")
     return found[0]
+
+
+def joined(record: Record, other: Record) -> Record:
+    """An experiment over the splits of two records, of what both have.
+
+    Raises:
+        InputError: they share splits, or their rows have other columns.
+    """
+    if record["header"] != other["header"] or set(record["splits"]) & set(other["splits"]):
+        raise InputError("only records of other splits with the same columns can be joined")
+    gains = {(each["claim"], each["test"]): each["gain"] for each in other["findings"]}
+    findings = [
+        each | {"gain": each["gain"] | gains[key]}
+        for each in record["findings"]
+        if (key := (each["claim"], each["test"])) in gains
+    ]
+    places = [{tuple(row[:3]) for row in each["rows"]} for each in (record, other)]
+    rows = [row for row in [*record["rows"], *other["rows"]] if all(tuple(row[:3]) in each for each in places)]
+    return {**record, "rows": rows, "findings": findings}
 
 
 def make(name: str) -> Callable[[Record, Options], Table]:

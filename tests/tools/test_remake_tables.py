@@ -4,7 +4,9 @@ import json
 import sys
 
 import pytest
+import remake_tables
 
+from engine.errors import InputError
 from engine.results.spread import difference
 from tests.environment import ROOT
 from tests.small_run import call_tool
@@ -179,6 +181,21 @@ def test_what_an_experiment_decided_is_judged_anew(remake):
     _, _, first, second = remake("experiments", record, " experiment=fig4 part=claims")
     assert first == ["more is better", "unseen", "3", "+0.110 (+0.085 to +0.135)", "holds"]
     assert second[-1].startswith("cannot be told; ") and second[-1].endswith(" splits would tell")
+
+
+def test_splits_of_two_records_are_joined():
+    def record(splits, gain, header=("test_set", "curve", "x", "split"), more=()):
+        rows = [["unseen", "more", "1", split] for split in splits] + [["unseen", "fewer", "1", each] for each in more]
+        findings = [{"claim": "more", "test": "unseen", "gain": {str(split): gain for split in splits}}]
+        findings += [{"claim": "fewer", "test": "unseen", "gain": {str(split): gain for split in more}}] * bool(more)
+        return {"splits": list(splits), "header": list(header), "rows": rows, "findings": findings}
+
+    both = remake_tables.joined(record([1, 2], 0.1, more=[1, 2]), record([3], 0.2))
+    assert both["findings"] == [{"claim": "more", "test": "unseen", "gain": {"1": 0.1, "2": 0.1, "3": 0.2}}]
+    assert [row[3] for row in both["rows"]] == [1, 2, 3] and {row[1] for row in both["rows"]} == {"more"}
+    for other in (record([2, 3], 0.1), record([3], 0.1, ["else"])):
+        with pytest.raises(InputError, match="only records of other splits"):
+            remake_tables.joined(record([1, 2], 0.1), other)
 
 
 def test_benchmarks_and_few_labels_are_shown_as_they_were_printed(remake):
