@@ -6,7 +6,7 @@ import sys
 import bench_throughput
 import pytest
 import torch
-from bench import options, suites
+from bench import charts, options, suites
 from bench.roofline import profile_call
 
 from engine.errors import InputError
@@ -174,3 +174,24 @@ def test_suites_name_what_there_is():
     parser = options.build_parser("")
     named = {parser.parse_args(words).benchmark for suite in suites.SUITES.values() for words in suite}
     assert {"manifest", "decode", "compute", "train", "kernels", "accuracy"} <= named
+
+
+def test_what_has_other_units_has_another_axis():
+    middle = {"p20": 1.0, "p50": 2.0, "p80": 4.0}
+    names = ("cold: ready_s", "cold: own_mb", "warm: ready_s", "one / other: own_mb", "first_ms", "anything")
+    figure = charts.draw("many_rows", {"command": "x"}, [], {name: middle for name in names})
+    panels = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
+    assert panels == [
+        ["cold: ready_s", "warm: ready_s"],
+        ["cold: own_mb"],
+        ["one / other: own_mb"],
+        ["first_ms"],
+        ["anything"],
+    ]
+    units = ["s, median", "MB, median", "ratio, median", "ms, median", "median"]
+    assert [axes.get_xlabel() for axes in figure.axes] == [f"{unit} (20th to 80th percentile)" for unit in units]
+    for axes in figure.axes:
+        low, high = sorted(axes.get_ylim())
+        assert (
+            all(low < tick < high for tick in axes.get_yticks()) and axes.get_ylim()[0] > axes.get_ylim()[1]
+        )  # first at the top

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PICTURES = RECORDS.parent / "pictures"
 OURS = ("engine", "kernel")  # variants that are coloured begin so
 _BARS_OF = ("clips_per_s", "roofline_share")  # what the bars of rows show: the first that they have
+_UNITS = {"_ms": "ms", "_mb": "MB", "_s": "s"}  # by how the names of results end
 _LEAST_SHARE = 0.001  # of a step: what takes less is no point of the roofline
 
 
@@ -52,11 +53,28 @@ def _row_bars(title: str, rows: Sequence[Row]) -> "Figure":
 
 
 def _quantile_bars(title: str, quantiles: Mapping[str, Mapping[str, float]]) -> "Figure":
-    values = [q["p50"] for q in quantiles.values()]
-    notes = [f"{number(q['p50'])} ({number(q['p20'])} to {number(q['p80'])})" for q in quantiles.values()]
-    reach = [(q["p50"] - q["p20"], q["p80"] - q["p50"]) for q in quantiles.values()]
-    heading = "median (20th to 80th percentile)"
-    return _bars(title, heading, list(quantiles), values, notes, [RIGHT] * len(values), reach)
+    """A panel for each unit: milliseconds and megabytes have no axis in common."""
+    panels: dict[str, dict[str, Mapping[str, float]]] = {}
+    for label, values in quantiles.items():
+        panels.setdefault(_unit_of(label), {})[label] = values
+    figure = new_figure(9, 0.5 + 0.7 * len(panels) + 0.42 * len(quantiles))
+    heights = {"height_ratios": [len(each) + 0.5 for each in panels.values()]}
+    axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw=heights)[:, 0]
+    for one, (unit, each) in zip(axes, panels.items(), strict=True):
+        values = [q["p50"] for q in each.values()]
+        notes = [f"{number(q['p50'])} ({number(q['p20'])} to {number(q['p80'])})" for q in each.values()]
+        reach = [(q["p50"] - q["p20"], q["p80"] - q["p50"]) for q in each.values()]
+        heading = f"{unit}, median (20th to 80th percentile)".lstrip(", ")
+        _draw_bars(one, heading, list(each), values, notes, [RIGHT] * len(values), reach)
+    axes[0].set_title(wrapped(title, 6, 10), fontsize=10, parse_math=False)
+    return figure
+
+
+def _unit_of(label: str) -> str:
+    """The unit of what a benchmark calls so; "" where the name does not tell."""
+    if " / " in label:
+        return "ratio"
+    return next((unit for end, unit in _UNITS.items() if label.endswith(end)), "")
 
 
 def save_bars(
@@ -69,17 +87,26 @@ def save_bars(
 
 
 def _bars(
-    title: str,
+    title: str, unit: str, labels: Sequence[str], values: Sequence[float], notes: Sequence[str], colours: Sequence[str]
+) -> "Figure":
+    """Horizontal bars with their numbers beside them."""
+    figure = new_figure(9, 1.2 + 0.42 * len(labels))
+    axes = figure.subplots()
+    _draw_bars(axes, unit, labels, values, notes, colours)
+    axes.set_title(wrapped(title, 6, 10), fontsize=10, parse_math=False)
+    return figure
+
+
+def _draw_bars(
+    axes: "Axes",
     unit: str,
     labels: Sequence[str],
     values: Sequence[float],
     notes: Sequence[str],
     colours: Sequence[str],
     reach: Sequence[tuple[float, float]] = (),
-) -> "Figure":
-    """Horizontal bars with their numbers beside them; reach: how far below and above each value its error bar goes."""
-    figure = new_figure(9, 1.2 + 0.42 * len(labels))
-    axes = figure.subplots()
+) -> None:
+    """reach: how far below and above each value its error bar goes."""
     indices = range(len(labels))
     axes.barh(indices, values, color=colours, height=0.7)
     ends = list(values)
@@ -89,12 +116,10 @@ def _bars(
     for index, end, note in zip(indices, ends, notes, strict=True):
         axes.text(end, index, f" {note}", va="center", fontsize=8, parse_math=False)
     axes.set_yticks(indices, labels, fontsize=9, parse_math=False)
-    axes.invert_yaxis()
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(0, 1.4 * max([*ends, 1e-9]))  # room for the notes
     axes.set_xlabel(unit)
-    axes.set_title(wrapped(title, 6, 10), fontsize=10, parse_math=False)
     open_frame(axes)
-    return figure
 
 
 def accuracy_figure(rows: Sequence[Row]) -> "Figure":
