@@ -179,7 +179,7 @@ def test_suites_name_what_there_is():
 def test_what_has_other_units_has_another_axis():
     middle = {"p20": 1.0, "p50": 2.0, "p80": 4.0}
     names = ("cold: ready_s", "cold: own_mb", "warm: ready_s", "one / other: own_mb", "first_ms", "anything")
-    figure = charts.draw("many_rows", {"command": "x"}, [], {name: middle for name in names})
+    figure = charts.draw("many_rows", {"command": "x"}, [], dict.fromkeys(names, middle))
     panels = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
     assert panels == [
         ["cold: ready_s", "warm: ready_s"],
