@@ -35,7 +35,7 @@ Options = Mapping[str, str]  # of a marker
 
 # Benchmarks whose results are rows or percentiles.
 _BENCHMARKS = (
-    "compute", "train", "kernels", "accuracy", "roofline", "manifest", "cluster", "decode", "windows", "storage",
+    "compute", "train", "kernels", "accuracy", "roofline", "manifest", "cluster", "decode", "windows", "storage", "pretrain",
 )  # fmt: skip
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.*\n)*)")
