@@ -1,6 +1,8 @@
-"""The environment of the processes that tests start."""
+"""The environment of the processes that tests start, and waiting for them."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,3 +19,11 @@ def lowest_free_file() -> int:
     number = os.open(os.devnull, os.O_RDONLY)
     os.close(number)
     return number
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 120.0) -> None:
+    """Look again and again until it holds."""
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

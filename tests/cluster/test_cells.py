@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from engine.experiments.runner import Job, Runner
 from engine.json_lines import read_json_lines
 from tests.cluster.nodes_of_one_machine import two_nodes
-from tests.environment import environment
+from tests.environment import environment, wait_until
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -48,13 +47,6 @@ def job(folder: Path, steps: int = STEPS) -> Job:
 
 def lines(folder: Path) -> list[dict]:
     return list(read_json_lines(folder / "log.jsonl")) if (folder / "log.jsonl").is_file() else []
-
-
-def wait_until(condition, limit_s: float = 120.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture

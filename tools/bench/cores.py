@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from engine.errors import InputError
+from engine.machine import core_mask
 
 
 @contextmanager
 def on_cores(cores: Sequence[int]) -> Iterator[None]:
     """Keep this process, its threads and the processes that it starts meanwhile on these cores."""
-    before = os.sched_getaffinity(0)
+    before = core_mask()
     os.sched_setaffinity(0, cores)
     try:
         yield
@@ -38,4 +39,4 @@ def usable_numbers() -> list[int]:
     """
     if not hasattr(os, "sched_getaffinity"):
         raise InputError("this measurement keeps processes to some cores, which this system cannot: run it on Linux")
-    return sorted(os.sched_getaffinity(0))
+    return sorted(core_mask())
