@@ -53,6 +53,6 @@ def precision_notes(precision: Precision, device: torch.device, form: str) -> li
         )
     if torch.backends.cpu.get_cpu_capability() == "AVX2":
         notes.append(
-            "train.precision bf16 on a CPU that does not compute in it (no AVX-512): fp32 was four to six times as fast on such a one"
+            "train.precision bf16 on a CPU that does not compute in it (no AVX-512): fp32 was four to six times as fast on one"
         )
     return notes
