@@ -8,6 +8,7 @@
 What it prints for real clips: docs/python.md.
 """
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.inference import class_vectors, embed_files, load_model, seen_in_pretraining
+from engine.inference import EmbeddedFiles, class_vectors, embed_files, load_model, seen_in_pretraining
 from engine.tasks.zero_shot.trained import LoadedModel
+from engine.transductive import WithFeatures, check_together, nearest_classes
 from kernels.cosine_topk import MAX_K, PreparedClasses, cosine_topk, prepare_classes
 
 __all__ = ["Model", "load", "nearest", "prepare"]
@@ -61,11 +63,32 @@ class Model:
         Raises:
             InputError: the video cannot be used, a class has no vector, or k is not in 1 .. 32.
         """
-        if k < 1 or k > MAX_K:
-            raise InputError(f"k is {k}: it must be from 1 to {MAX_K}")
+        _check_k(k)
         vectors = self.embed_classes(classes)
         scores, indices = nearest(self.embed_videos([video]), vectors, min(k, len(classes)))
         return [(classes[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
+
+    def name_together(
+        self, videos: Sequence[str | os.PathLike[str]], classes: Sequence[str], k: int = 5
+    ) -> list[list[tuple[str, float]]]:
+        """For each video the k classes with the largest shares, largest first: those that look alike get the same name.
+
+        Right more often than `name` where each of the classes is shown by some of the videos, wrong more often where most are
+        not. A video's shares of all classes sum to 1.
+
+        Raises:
+            InputError: as `name`; fewer videos than classes.
+        """
+        _check_k(k)
+        paths = [Path(video) for video in _listed(videos, "videos")]
+        vectors = self.embed_classes(classes)
+        check_together(len(paths), len(classes), "videos")
+        model = WithFeatures(self.loaded.model).eval()
+        embedded = embed_files(dataclasses.replace(self.loaded, model=model), paths, self.device, progress=False)
+        _check_used(embedded, paths, "Leave it out")
+        scores, indices = nearest_classes(embedded.embeddings, vectors, min(k, len(classes)), embedded.features)
+        rows = zip(indices.tolist(), scores.tolist(), strict=True)
+        return [[(classes[i], score) for i, score in zip(*row, strict=True)] for row in rows]
 
     def embed_videos(self, videos: Sequence[str | os.PathLike[str]], *, skip: bool = False) -> Tensor:
         """Video files -> their points, float32 [V, D] on the CPU, in their order.
@@ -78,12 +101,8 @@ class Model:
         """
         paths = [Path(video) for video in _listed(videos, "videos")]
         embedded = embed_files(self.loaded, paths, self.device, progress=False)
-        if embedded.failures and not skip:
-            first = min(embedded.failures)
-            others = f" (and {len(embedded.failures) - 1} more)" if len(embedded.failures) > 1 else ""
-            raise InputError(
-                f"'{paths[first]}' cannot be used{others}: {embedded.failures[first]}. Leave it out, or give skip=True"
-            )
+        if not skip:
+            _check_used(embedded, paths, "Leave it out, or give skip=True")
         points = torch.full((len(paths), self.loaded.model.embed_dim), torch.nan)
         points[embedded.indices] = embedded.embeddings
         return points
@@ -117,6 +136,19 @@ def nearest(queries: Tensor, candidates: Tensor | PreparedClasses, k: int = 5) -
         ValueError: shapes, types, devices or k are not as above.
     """
     return cosine_topk(queries, candidates, k)
+
+
+def _check_k(k: int) -> None:
+    if not 1 <= k <= MAX_K:
+        raise InputError(f"k is {k}: it must be from 1 to {MAX_K}")
+
+
+def _check_used(embedded: EmbeddedFiles, paths: Sequence[Path], mend: str) -> None:
+    """Raises InputError where a file cannot be used; names the first of them."""
+    if embedded.failures:
+        first = min(embedded.failures)
+        others = f" (and {len(embedded.failures) - 1} more)" if len(embedded.failures) > 1 else ""
+        raise InputError(f"'{paths[first]}' cannot be used{others}: {embedded.failures[first]}. {mend}")
 
 
 def _listed(given: Sequence, what: str) -> list:

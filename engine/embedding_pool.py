@@ -104,7 +104,7 @@ def embed_by(
                 num_failed += len(failed)
                 progress.advance(num_failed, len(piece.rows))
             if not alone:
-                return merge_parts(manifest, parts)
+                return merge_parts(manifest, parts, loaded.model)
             pieces = (_piece(manifest, each) for each in alone)
 
 

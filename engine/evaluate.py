@@ -28,6 +28,7 @@ from engine.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.embedder import Embedder
 from engine.preemption import Preempted
 from engine.semantics.classes import ClassEmbeddings
+from engine.transductive import WithFeatures
 
 DECODE_AHEAD = 1  # decoded batches that wait while the model works on another; one more is finished, and one begun
 
@@ -39,12 +40,14 @@ class EmbeddedVideos:
     embeddings: float32 [V, D] on the CPU. class_index: int64 [V], into the manifest's classes.
     rows: int64 [V], ascending rows of the manifest: those asked for, less the failures.
     failures: videos of which a snippet could not be decoded. They have no embedding.
+    features: float32 [V, F], what the videos are compared by, of a model `WithFeatures`.
     """
 
     embeddings: torch.Tensor
     class_index: torch.Tensor
     rows: torch.Tensor
     failures: list[SampleFailure]
+    features: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def embed_videos(
     parts = gather((mine, embeddings, failed, is_stopped))
     if any(stopped for *_, stopped in parts):
         raise Preempted("asked to stop while videos were embedded")
-    return merge_parts(manifest, [part for *part, _ in parts])
+    return merge_parts(manifest, [part for *part, _ in parts], model)
 
 
 def embed_features(model: Embedder, manifest: Manifest, decoder: VideoDecoder, how: Inference) -> EmbeddedVideos:
@@ -204,9 +207,9 @@ def decode_ahead(
 
 
 def merge_parts(
-    manifest: Manifest, parts: Sequence[tuple[np.ndarray, torch.Tensor | None, dict[int, str]]]
+    manifest: Manifest, parts: Sequence[tuple[np.ndarray, torch.Tensor | None, dict[int, str]]], model: nn.Module
 ) -> EmbeddedVideos:
-    """What all ranks embedded, in the order of the manifest."""
+    """What all ranks embedded with a model, in the order of the manifest."""
     good_rows, embeddings, failures = [], [], {}
     for rows, part, failed in parts:
         good = np.array([index for index in range(len(rows)) if index not in failed], dtype=np.int64)
@@ -216,11 +219,15 @@ def merge_parts(
             embeddings.append(part[torch.from_numpy(good)])
     rows = np.concatenate(good_rows) if good_rows else np.zeros(0, dtype=np.int64)
     order = np.argsort(rows)
+    points, features = torch.cat(embeddings)[torch.from_numpy(order)] if embeddings else torch.zeros(0, 0), None
+    if isinstance(model, WithFeatures):
+        points, features = model.apart(points)
     return EmbeddedVideos(
-        embeddings=torch.cat(embeddings)[torch.from_numpy(order)] if embeddings else torch.zeros(0, 0),
+        embeddings=points,
         class_index=torch.from_numpy(manifest.classes_of(rows[order])),
         rows=torch.from_numpy(rows[order]),
         failures=[SampleFailure(manifest.video(row).path, failures[row]) for row in sorted(failures)],
+        features=features,
     )
 
 
@@ -252,7 +259,10 @@ def evaluate_source(
 
 
 def score(dataset: DataSet, embedded: EmbeddedVideos, classes: ClassEmbeddings, device: torch.device) -> ZeroShotResult:
-    """The accuracy of embeddings that were computed before; other class vectors cost no second decoding."""
+    """The accuracy of embeddings that were computed before; other class vectors cost no second decoding.
+
+    Videos with features are named together (engine/transductive.py).
+    """
     check_classes(dataset, classes)
     labels = class_lookup(dataset.manifest, classes.names)[dataset.manifest.classes_of(embedded.rows.numpy())]
     return evaluate_embeddings(
@@ -263,6 +273,7 @@ def score(dataset: DataSet, embedded: EmbeddedVideos, classes: ClassEmbeddings, 
         torch.as_tensor(classes.vectors, dtype=torch.float32, device=device),
         rows=embedded.rows,
         failures=embedded.failures,
+        features=None if embedded.features is None else embedded.features.to(device),
     )
 
 

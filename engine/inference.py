@@ -28,6 +28,7 @@ from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import NamedClasses, seen_before
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
+from engine.transductive import WithFeatures
 
 _CONFIGS = (".yaml", ".yml")
 _CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are
@@ -40,6 +41,7 @@ def load_model(
     words: str | None = None,
     tests: Sequence[SourceConfig] = (),
     overrides: Sequence[str] = (),
+    transductive: bool = False,
 ) -> LoadedModel:
     """Load a run's model; its config with other word vectors, test sets and single keys where they are given.
 
@@ -49,6 +51,7 @@ def load_model(
         words: SOURCE or SOURCE:FILE of the class vectors, as in `words.source` and `words.path`; `words.also` is dropped.
         tests: the test sets, in place of the run's own.
         overrides: `section.key=value`, in order, after all else; only of the sections data, words and evaluate.
+        transductive: what it embeds comes with features, to be named together (engine/transductive.py).
 
     Raises:
         InputError: no checkpoint, or a key or value that is not allowed or cannot matter.
@@ -80,7 +83,8 @@ def load_model(
     refuse_idle(config, typed)
     if is_trained and config.evaluate.weights != loaded.config.evaluate.weights:
         loaded = load_for_inference(path, device, config.evaluate.weights)
-    return dataclasses.replace(loaded, config=config)
+    model = WithFeatures(loaded.model).eval() if transductive else loaded.model
+    return dataclasses.replace(loaded, config=config, model=model)
 
 
 def class_vectors(loaded: LoadedModel, names: Sequence[str], unlabelled: torch.Tensor | None = None) -> ClassEmbeddings:
@@ -105,12 +109,13 @@ class EmbeddedFiles:
     """Video files as a model's points.
 
     embeddings: float32 [V, D] on the CPU, of the files that could be used. indices: their places in the list given.
-    failures: place of each other file -> the reason.
+    failures: place of each other file -> the reason. features: [V, F] of the same files, as `EmbeddedVideos` has them.
     """
 
     embeddings: torch.Tensor
     indices: list[int]
     failures: dict[int, str]
+    features: torch.Tensor | None = None
 
 
 def embed_files(loaded: LoadedModel, paths: Sequence[Path], device: torch.device, *, progress: bool) -> EmbeddedFiles:
@@ -140,7 +145,7 @@ def embed_files(loaded: LoadedModel, paths: Sequence[Path], device: torch.device
     if not rows:
         return EmbeddedFiles(torch.zeros(0, loaded.model.embed_dim), [], failures)
     check_finite(embedded.embeddings, "the videos given")
-    return EmbeddedFiles(embedded.embeddings, [indices[row] for row in rows], failures)
+    return EmbeddedFiles(embedded.embeddings, [indices[row] for row in rows], failures, embedded.features)
 
 
 def embed_source(loaded: LoadedModel, data: DataSet, device: torch.device) -> EmbeddedVideos:

@@ -1,7 +1,8 @@
 """How well embeddings of videos find their class among the class vectors: both protocols of the paper.
 
 Pure functions of embeddings that were computed once. Every comparison is the nearest class by cosine
-(paper Eq. 1) through the one kernel `cosine_topk`. All accuracies are shares in [0, 1].
+(paper Eq. 1) through the one kernel `cosine_topk`, except where videos are named together (engine/transductive.py). All
+accuracies are shares in [0, 1].
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 from engine.data.batch import SampleFailure
 from engine.errors import InputError
 from engine.results.accuracy import TOP, Accuracy, ClassAccuracy, FailedVideo, HalfClasses, SetResult
-from kernels.cosine_topk import cosine_topk
+from engine.transductive import check_together, nearest_classes
 
 HALF_SEEDS = tuple(range(10))  # Evaluation Protocol 1 repeats ten times
 
@@ -26,7 +27,7 @@ class ZeroShotResult(SetResult):
     rows: int64 [V], which video (row of the manifest) each prediction is of.
     labels: int64 [V], the true class.
     predicted: int64 [V, k], the k = min(5, C) nearest classes, nearest first.
-    cosine: float32 [V, k], their cosine similarity.
+    cosine: float32 [V, k], their cosine similarity; of videos that were named together their shares.
     embeddings: float32 [V, D], the videos as points in word space.
     """
 
@@ -47,6 +48,7 @@ def evaluate_embeddings(
     *,
     rows: torch.Tensor | None = None,
     failures: Sequence[SampleFailure] = (),
+    features: torch.Tensor | None = None,
 ) -> ZeroShotResult:
     """Both evaluation protocols, the per-class table and the confusion matrix of one test set.
 
@@ -58,20 +60,23 @@ def evaluate_embeddings(
         class_vectors: float32 [C, D] on the device of the embeddings.
         rows: int64 [V], the videos' rows in their manifest; default 0..V-1.
         failures: videos left out, to be reported with the result.
+        features: float32 [V, F] on the device of the embeddings: name the videos of a test together by these.
 
     Raises:
-        InputError: no video, or embeddings that are not finite.
+        InputError: no video, or embeddings that are not finite; fewer videos than classes, where they are named together.
     """
     _check(name, embeddings, failures)
+    if features is not None:
+        check_together(len(features), len(classes), f"test set '{name}'")
     answers = labels.cpu().numpy()
-    predicted, cosine = _nearest(embeddings, class_vectors)
+    predicted, cosine = _nearest(embeddings, class_vectors, features)
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, (answers, predicted[:, 0]), 1)
     return ZeroShotResult(
         name=name,
         classes=tuple(classes),
         all_classes=accuracy(predicted, answers, len(classes)),
-        half_classes=_half_classes(embeddings, answers, classes, class_vectors),
+        half_classes=_half_classes(embeddings, answers, classes, class_vectors, features),
         per_class=_per_class(classes, confusion),
         confusion=confusion,
         rows=np.arange(len(answers)) if rows is None else rows.cpu().numpy(),
@@ -80,6 +85,7 @@ def evaluate_embeddings(
         cosine=cosine,
         embeddings=embeddings.float().cpu().numpy(),
         failures=tuple(FailedVideo(failure.path, failure.reason) for failure in failures),
+        transductive=features is not None,
     )
 
 
@@ -117,8 +123,10 @@ def check_finite(embeddings: torch.Tensor, what: str) -> None:
         )
 
 
-def _nearest(embeddings: torch.Tensor, class_vectors: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    scores, indices = cosine_topk(embeddings, class_vectors, min(TOP, len(class_vectors)))
+def _nearest(
+    embeddings: torch.Tensor, class_vectors: torch.Tensor, features: torch.Tensor | None
+) -> tuple[np.ndarray, np.ndarray]:
+    scores, indices = nearest_classes(embeddings, class_vectors, min(TOP, len(class_vectors)), features)
     return indices.cpu().numpy().astype(np.int64), scores.float().cpu().numpy()
 
 
@@ -139,7 +147,11 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> Acc
 
 
 def _half_classes(
-    embeddings: torch.Tensor, labels: np.ndarray, classes: Sequence[str], class_vectors: torch.Tensor
+    embeddings: torch.Tensor,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    class_vectors: torch.Tensor,
+    features: torch.Tensor | None,
 ) -> HalfClasses | None:
     if len(classes) < 4:
         return None
@@ -149,12 +161,12 @@ def _half_classes(
         index = np.full(len(classes), -1, dtype=np.int64)
         index[half] = np.arange(len(half))
         kept = np.flatnonzero(index[labels] >= 0)
-        if len(kept):
-            queries = embeddings[torch.from_numpy(kept).to(embeddings.device)]
+        if len(kept) >= (1 if features is None else len(half)):
+            rows = torch.from_numpy(kept).to(embeddings.device)
             candidates = class_vectors[torch.from_numpy(half).to(class_vectors.device)]
-            predicted, _ = _nearest(queries, candidates)
+            predicted, _ = _nearest(embeddings[rows], candidates, None if features is None else features[rows])
             splits.append(accuracy(predicted, index[labels[kept]], len(half)))
-    return HalfClasses(tuple(splits))
+    return HalfClasses(tuple(splits)) if splits else None
 
 
 def _per_class(classes: Sequence[str], confusion: np.ndarray) -> tuple[ClassAccuracy, ...]:

@@ -30,6 +30,10 @@ contents under any name. Where nothing else was tested the exit status is 2; a t
 be decoded, is refused.
 Videos that cannot be decoded are left out, counted and listed.
 
+With --transductive the videos of a test set (of a half of its classes, where halves are measured) are named together: those that
+look alike get the same name. It is right more often where each class is shown by some of them, as in a test set, and it is no
+result under the paper's protocol, in which every video is named by itself.
+
 With --report one HTML file is also written: the tables, the confusion picture, each class with the nearest
 class that was trained on, the best and worst videos frame by frame, t-SNE of the videos among the class names. The
 same pictures go to TensorBoard (`tensorboard --logdir RUN`).
@@ -93,6 +97,7 @@ from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.known import Known, check_unseen
 from engine.tasks.zero_shot.rehearsal import check_candidates, check_readable
 from engine.tasks.zero_shot.trained import LoadedModel, known_footage
+from engine.transductive import check_together
 
 SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 
@@ -108,6 +113,7 @@ def main(arguments: argparse.Namespace) -> None:
             words=arguments.words,
             tests=[SourceConfig.parse(text, arguments.class_split) for text in arguments.data],
             overrides=_settings(arguments),
+            transductive=arguments.transductive,
         )
         loaded = load(ranks.device)
         out = arguments.out or default_folder(arguments.run)
@@ -118,6 +124,8 @@ def main(arguments: argparse.Namespace) -> None:
             raise InputError(f"--generalised needs training classes, and --model {loaded.path} has none")
         if arguments.unlabelled and not loaded.known:
             raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
+        for dataset in datasets if arguments.transductive else ():
+            check_together(len(dataset.manifest), len(dataset.classes), f"test set '{dataset.name}'")
         if not arguments.generalised:  # else the training classes are candidates too
             check_candidates(datasets)
         footage, seen = read_footage(loaded, arguments.generalised, ranks), None
@@ -254,6 +262,8 @@ def evaluate(
 
 def tell(results: Sequence[ZeroShotResult], general: Sequence[GeneralisedResult]) -> None:
     """The tables, for people."""
+    if any(result.transductive for result in results):
+        print("\nTRANSDUCTIVE, the videos of a test named together, not the paper's protocol:")
     tables = [accuracy_table(results), *([generalised_table(general)] if general else [])]
     tables += [class_table(result) for result in results if len(result.classes) <= SHOWN_CLASSES]
     for table in tables:

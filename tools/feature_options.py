@@ -100,6 +100,7 @@ def fit_head(about: str) -> argparse.Namespace:
         f"videos or --always-seen {OverlapConfig.tau}, else none is)")  # fmt: skip
     add("--class-counts", type=int, nargs="+", default=[], metavar="N",
         help="measure with so many of the seen classes, drawn at random, fewer part of more (default: with all)")  # fmt: skip
+    add("--transductive", action="store_true", help="each head also with the videos of a split named together")
     add("--apart", type=Path, metavar="FILE", help="classes, one name a line, told apart from the others as well")
     add("--figure", type=Path, metavar="FILE", help="with --class-counts: write the curves with their bands, a PNG")
     add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")

@@ -27,6 +27,9 @@ split; --always-seen FILE: so are those classes of MANIFEST; those of --joined F
 name one class. With --tau every seen class, wherever it is from, is left out of a split in which it overlaps with an unseen
 one: no further than that in its words, or one name ends in the other's last word or is made of its words.
 
+--transductive: behind each head a row of what it answers when the unseen classes' videos of a split are named together
+(engine/transductive.py).
+
 --class-counts 5 10 20: accuracy over the number of seen classes, on the same unseen ones. Of those that a split has left,
 wherever they are from, so many are drawn at random, fewer a part of more. --figure FILE shows it.
 
@@ -107,7 +110,8 @@ def main(arguments: argparse.Namespace) -> None:
     about |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
     found: list[Measured] = []
     model, apart = run.model if run else None, kinds(arguments.apart, data.classes)
-    every = measure(data, splits, heads, words, also, arguments.tau, model, arguments.class_counts, apart, stamp.model)
+    how = (also, arguments.tau, model, arguments.class_counts, apart, stamp.model)
+    every = measure(data, splits, heads, words, *how, transductive=arguments.transductive)
     for done, (_, of_split) in enumerate(itertools.groupby(every, lambda each: each.split), 1):
         found += of_split
         print(f"{done} of {len(splits)} splits", file=sys.stderr)

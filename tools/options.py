@@ -33,6 +33,8 @@ def evaluate(about: str) -> argparse.Namespace:
                         help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
     parser.add_argument("--unlabelled", metavar="MANIFEST[:SPLIT[,SPLIT]]",
                         help="installed, kinetics400: videos to standardise each class's scores over")  # fmt: skip
+    parser.add_argument("--transductive", action="store_true",
+                        help="name a test set's videos together; takes each class to be shown by some of them")  # fmt: skip
     parser.add_argument("--generalised", metavar="SEEN",
                         help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
@@ -51,8 +53,21 @@ def evaluate(about: str) -> argparse.Namespace:
         arguments.run = None
     if arguments.class_split and not arguments.data:
         parser.error("--class-split is of the test sets that --data names: name one, of the whole data set")
+    if arguments.transductive:
+        _refuse_beside_transductive(parser, arguments)
     arguments.run = arguments.run or INSTALLED
     return arguments
+
+
+def _refuse_beside_transductive(parser: Parser, arguments: argparse.Namespace) -> None:
+    reasons = {
+        "generalised": "compares each video by itself with seen classes too",
+        "unlabelled": "counts scores over other videos, where these are counted over the test's own",
+        "report": "shows each video by itself",
+    }
+    for name, reason in reasons.items():
+        if getattr(arguments, name):
+            parser.error(f"--{name} {reason}: leave it out, or --transductive")
 
 
 def predict(about: str) -> argparse.Namespace:
@@ -65,6 +80,8 @@ def predict(about: str) -> argparse.Namespace:
     named.add_argument("--classes", nargs="+", metavar="CLASS", help="class names, or several in one text with commas")
     named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each video (default 5)")
+    parser.add_argument("--transductive", action="store_true",
+                        help="name the videos together; takes each class to be shown by some of them")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON: a list with one entry for each video")
     parser.add_argument("--words", metavar="SOURCE[:FILE]",
                         help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE; default: the run's")  # fmt: skip

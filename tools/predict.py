@@ -16,6 +16,10 @@ words, and a video belongs to the class whose vector is nearest to its own by co
 be named whose words the model's word vectors know; a word that they lack is reported with near ones,
 and can be replaced:  --set words.replace='{parkour: jump roof}'
 
+With --transductive the videos are named together: those that look alike get the same name. This is right far more often where
+each of the classes is shown by some of the videos, and wrong more often where most of them are not (docs/pretrained.md). In
+place of cosines there are shares then, which sum to 1 over all the classes.
+
 Any format that FFmpeg reads will do. A video that cannot be used is reported with its reason; the
 others are classified all the same, and the exit status is then 1.
 
@@ -47,12 +51,13 @@ from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.words import name_key
 from engine.tasks.zero_shot.trained import LoadedModel
-from kernels.cosine_topk import MAX_K, cosine_topk
+from engine.transductive import check_together, nearest_classes
+from kernels.cosine_topk import MAX_K
 
 
 @dataclass
 class Answer:
-    """What is said of one video: its nearest classes with their cosine, nearest first, or why nothing can be."""
+    """What is said of one video: its nearest classes with their cosine or share, nearest first, or why nothing can be."""
 
     video: str
     classes: list[tuple[str, float]]
@@ -67,15 +72,21 @@ def main(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     settings = {"data.decoder": arguments.decoder, "evaluate.num_snippets": arguments.snippets}
     overrides = [f"{key}={value}" for key, value in settings.items() if value is not None]
-    loaded = load_model(arguments.model, device, words=arguments.words, overrides=[*overrides, *arguments.set])
+    if arguments.transductive:
+        check_together(len(arguments.videos), len(names), "VIDEO")
+    asked = {
+        "words": arguments.words,
+        "overrides": [*overrides, *arguments.set],
+        "transductive": arguments.transductive,
+    }
+    loaded = load_model(arguments.model, device, **asked)
     classes = class_vectors(loaded, names)
     answers = predict(loaded, classes, arguments.videos, arguments.top, device, progress=not arguments.json)
+    scored = "share" if arguments.transductive else "cosine"
     if arguments.json:
-        print(
-            json.dumps([{**asdict(a), "classes": [{"class": c, "cosine": s} for c, s in a.classes]} for a in answers])
-        )
+        print(json.dumps([{**asdict(a), "classes": [{"class": c, scored: s} for c, s in a.classes]} for a in answers]))
     elif any(answer.classes for answer in answers):
-        print(answer_table(answers).text())
+        print(answer_table(answers, scored).text())
     if loaded.known:
         said = seen_in_pretraining(loaded, [("--classes", names)])
         print(f"\n{said}", file=sys.stderr if arguments.json else sys.stdout)
@@ -126,21 +137,25 @@ def predict(
     for index, reason in embedded.failures.items():
         answers[index].error = reason
     if embedded.indices:
-        vectors = classes.vectors.to(device)
-        cosine, nearest = cosine_topk(embedded.embeddings.to(device), vectors, min(top, len(classes.names)))
-        for index, places, values in zip(embedded.indices, nearest.tolist(), cosine.tolist(), strict=True):
+        features = embedded.features
+        if features is not None:
+            check_together(len(features), len(classes.names), "of the videos that can be used")
+            features = features.to(device)
+        points, vectors = embedded.embeddings.to(device), classes.vectors.to(device)
+        scores, nearest = nearest_classes(points, vectors, min(top, len(classes.names)), features)
+        for index, places, values in zip(embedded.indices, nearest.tolist(), scores.tolist(), strict=True):
             answers[index].classes = [(classes.names[i], round(c, 4)) for i, c in zip(places, values, strict=True)]
     return answers
 
 
-def answer_table(answers: Sequence[Answer]) -> Table:
-    """The nearest classes of each video, one a line; the video's name stands on the first."""
+def answer_table(answers: Sequence[Answer], scored: str) -> Table:
+    """The nearest classes of each video, one a line; the video's name stands on the first. scored: by what they are."""
     rows = [
-        [answer.video if rank == 1 else "", rank, name, cosine]
+        [answer.video if rank == 1 else "", rank, name, score]
         for answer in answers
-        for rank, (name, cosine) in enumerate(answer.classes, start=1)
+        for rank, (name, score) in enumerate(answer.classes, start=1)
     ]
-    return Table(["video", "rank", "class", "cosine"], rows)
+    return Table(["video", "rank", "class", scored], rows)
 
 
 if __name__ == "__main__":

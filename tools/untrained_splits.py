@@ -7,6 +7,7 @@ would have them, and the videos of the others are named among these others. A ro
 
     names, definitions              what the sentence encoder compares with the names (definitions) of the known classes
     ... standardised                each class's scores counted over the videos of the classes left aside, without labels
+    ... transductive                the videos named together (engine/transductive.py): a name depends on the other videos
     random words                    the control: random vectors in place of all words, drawn anew in every split
 
 and the same for all classes at once. Mean and standard deviation over the splits. Every video is decoded once.
@@ -51,7 +52,7 @@ _DRAWS = 20  # of random words, where all classes are one test
 def main(arguments: argparse.Namespace) -> None:
     """Decode, name, print the tables; append a record if asked."""
     device = choose_device(arguments.device)
-    loaded = load_model(arguments.model, device)
+    loaded = load_model(arguments.model, device, transductive=True)
     if not loaded.known:
         raise InputError(f"--model '{loaded.path}' was trained: its splits are those of tools/experiments.py")
     source = SourceConfig(manifest=str(arguments.manifest))
@@ -92,12 +93,11 @@ def measure(
     methods["random words"] = None
     sides = [split_classes(data.classes, split) if split else {"train": [], "unseen": data.classes} for split in splits]
     for name, kept in methods.items():
-        for standardised in (False, True) if splits[0] is not None else (False,):
+        for way in ("", "standardised", "transductive") if splits[0] is not None else ("", "transductive"):
             found = [
-                name_unseen(loaded, data, embedded, kept or _random(seed), side, standardised=standardised)
-                for seed, side in enumerate(sides)
+                name_unseen(loaded, data, embedded, kept or _random(seed), side, way) for seed, side in enumerate(sides)
             ]
-            row: dict[str, object] = {"part": part, "method": f"{name}, standardised" if standardised else name}
+            row: dict[str, object] = {"part": part, "method": f"{name}, {way}" if way else name}
             for measured in ("top1", "mean_class", "chance_top1"):
                 values = np.array([getattr(accuracy, measured) for accuracy, _ in found])
                 row |= {measured: float(values.mean()), f"{measured}_sd": float(values.std())}
@@ -114,21 +114,26 @@ def name_unseen(
     embedded: EmbeddedVideos,
     words: KeptVectors,
     sides: dict[str, list[str]],
-    *,
-    standardised: bool,
+    way: str,
 ) -> tuple[Accuracy, float]:
-    """The accuracy on the unseen classes of a split, and what always naming the largest of them would give."""
+    """The accuracy on the unseen classes of a split, and what always naming the largest of them would give.
+
+    Args:
+        way: standardised, transductive, or neither.
+    """
     place = {name: index for index, name in enumerate(data.manifest.classes)}
 
     def videos(names: Sequence[str]) -> torch.Tensor:
         return torch.isin(embedded.class_index, torch.tensor([place[name] for name in names], dtype=torch.int64))
 
     unseen = list(sides["unseen"])
-    others = embedded.embeddings[videos(sides["train"])] if standardised else None
+    others = embedded.embeddings[videos(sides["train"])] if way == "standardised" else None
     classes = KnownClasses(loaded.known, words, others).embed(unseen)
     chosen = videos(unseen)
     labels = torch.tensor([unseen.index(data.manifest.classes[i]) for i in embedded.class_index[chosen].tolist()])
-    result = evaluate_embeddings(data.name, embedded.embeddings[chosen], labels, unseen, classes.vectors)
+    features = embedded.features[chosen] if way == "transductive" else None
+    points = embedded.embeddings[chosen]
+    result = evaluate_embeddings(data.name, points, labels, unseen, classes.vectors, features=features)
     return result.all_classes, float(labels.bincount().max() / len(labels))
 
 

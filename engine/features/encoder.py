@@ -157,7 +157,7 @@ class ObjectEncoder:
         side, self.name = INSTALLED_NETWORKS[variant].side, installed_name(OBJECTS, variant)
         self.clip = ClipFormat(num_frames=2, stride=8, short_side=side, crop=side)
         network = load_untrained(installed_name(INSTALLED, variant), device).model
-        self._network, self.width = network, network.network.feature_dim
+        self._network, self.width = network, network.num_known
         self.digest = digest_of(network.state_dict(), self.clip, self.name)
         fold_norms(network)
         self._how = Inference(self.clip, 1, 1, device, torch.float32, progress=False)
@@ -167,7 +167,8 @@ class ObjectEncoder:
         clips = torch.as_tensor(frames)
         passes = clips.split(self._CPU_PASS) if self._how.device.type == "cpu" else (clips,)
         with torch.inference_mode():
-            return torch.cat([snippet_features(self._network, some, self._how) for some in passes]).sqrt()
+            seen = [snippet_features(self._network, some, self._how) for some in passes]
+            return torch.cat(seen)[:, : self.width].sqrt()
 
 
 OBJECTS = "objects"

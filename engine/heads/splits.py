@@ -9,6 +9,7 @@ overlap with an unseen class of the split are left out of it: within `tau` by th
 number of seen classes is measured on the same unseen ones.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from engine.naming.known_classes import known_vectors
 from engine.results.spread import difference
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import shares_words
+from engine.transductive import name_together
 
 WORDS, RANDOM = "words", "random words"
 TRAINED = "trained"  # the head that a run brings with it
@@ -98,6 +100,8 @@ def measure(
     counts: Sequence[int] = (),
     apart: Mapping[str, Collection[str]] | None = None,
     model: str = INSTALLED,
+    *,
+    transductive: bool = False,
 ) -> Iterator[Measured]:
     """Each head in each split, with the class vectors of `words` and with random ones.
 
@@ -108,6 +112,7 @@ def measure(
         counts: numbers of seen classes to draw, all measured; none: all that a split has.
         apart: kinds of classes, by what they are called; the videos of those unseen are also measured by themselves.
         model: of the features, as their stamp has it; asked for by object heads alone.
+        transductive: behind each head also its answers when it names the videos of a split together.
 
     Raises:
         InputError: too few classes for the split, a count or a head, all of them overlap, or a class without a vector.
@@ -133,11 +138,14 @@ def measure(
                 makers = _makers(known, trained)
                 for name in heads:
                     scores, seconds = _fitted(makers[name](), learnt, source, seed, asked, side["unseen"])
-                    for of, rows in of_kind.items():
+                    answers = {name: scores}
+                    if transductive:
+                        answers[f"{name}, transductive"] = name_together(asked.means(), scores)
+                    for (way, given), (of, rows) in itertools.product(answers.items(), of_kind.items()):
                         if rows.any():
-                            got, seen = accuracy(scores[rows], truth[rows]), len(set(learnt[2]))
+                            got, seen = accuracy(given[rows], truth[rows]), len(set(learnt[2]))
                             shares = (got.top1, got.mean_class, 1 / len(side["unseen"]), got.largest_class)
-                            yield Measured(name, kind, seed, *shares, seconds, seen, count, of)
+                            yield Measured(way, kind, seed, *shares, seconds, seen, count, of)
 
 
 def _fitted(

@@ -91,6 +91,10 @@ class Embedder(nn.Module):
                 points = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
             return functional.normalize(points, dim=1) if self.unit_norm else points
 
+    def compared(self, features: torch.Tensor) -> torch.Tensor:
+        """Features of videos [V, F] -> what videos are compared by: the same."""
+        return features
+
     def forward(self, clips: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
         """Normalised clips float [N, 3, T, H, W] -> points in word space [N, D]; `visible` as in `features`."""
         return self.project(self.features(clips, visible))

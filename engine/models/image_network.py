@@ -122,6 +122,16 @@ class ImageNetwork(Backbone):
         frames = clips.transpose(1, 2).flatten(0, 1)
         return self.network(frames).unflatten(0, (clips.shape[0], clips.shape[2]))
 
+    def before_classifier(self, clips: torch.Tensor) -> torch.Tensor:
+        """Clips [N, 3, T, H, W] -> what the layer behind the pooled features sees of each frame, [N, T, F]."""
+        frames = clips.transpose(1, 2).flatten(0, 1)
+        seen = self.network.forward_head(self.network.forward_features(frames), pre_logits=True)
+        return seen.unflatten(0, (clips.shape[0], clips.shape[2]))
+
+    def classify(self, seen: torch.Tensor) -> torch.Tensor:
+        """What that layer makes of it, [..., feature_dim]."""
+        return self.network.get_classifier()(seen)
+
     def pool(self, x: torch.Tensor) -> torch.Tensor:
         """Of frames, [N, T, F] -> features [N, feature_dim]."""
         mean = x.mean(dim=1)

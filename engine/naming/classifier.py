@@ -1,11 +1,13 @@
 """A network that was trained to tell named classes apart, over videos: its scores are what a video is described by.
 
     snippets ──▶ network ──▶ softmax ──mean over frames and snippets──▶ square root [V, K] ──▶ known_classes.py
+                    └─ what its last layer sees ──mean──▶ [V, F], what videos are compared by ──▶ engine/transductive.py
 
 The root of a distribution has length 1, and keeps a few large scores from drowning all others.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -15,23 +17,47 @@ from engine.models.backbone import Backbone, Normalisation
 from engine.naming.known_classes import EXTRA, video_points
 
 
+class Labelling(Protocol):
+    """A backbone with its classifier, whose features are K logits."""
+
+    feature_dim: int
+    normalisation: Normalisation
+
+    def before_classifier(self, clips: torch.Tensor) -> torch.Tensor:
+        """Normalised clips float [N, 3, T, H, W] -> what the classifier sees, of clips [N, F] or of frames [N, T, F]."""
+        ...
+
+    def classify(self, seen: torch.Tensor) -> torch.Tensor:
+        """That -> logits [..., K]."""
+        ...
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """Of clips as they are, of frames their mean: [N, ...]."""
+        ...
+
+
 class Classifier(nn.Module):
     """What `embed_videos` asks of a model.
 
     Args:
-        network: a backbone with its classifier, whose last stage gives K logits.
+        network: of K classes.
     """
 
     tokens = None  # it takes clips whole
 
-    def __init__(self, network: Backbone) -> None:
+    def __init__(self, network: Labelling) -> None:
         super().__init__()
         self.network = network
 
     @property
+    def num_known(self) -> int:
+        """K."""
+        return self.network.feature_dim
+
+    @property
     def embed_dim(self) -> int:
         """Length of a video's point."""
-        return self.network.feature_dim + EXTRA
+        return self.num_known + EXTRA
 
     @property
     def normalisation(self) -> Normalisation:
@@ -39,15 +65,21 @@ class Classifier(nn.Module):
         return self.network.normalisation
 
     def features(self, clips: torch.Tensor) -> torch.Tensor:
-        """Normalised clips float [N, 3, T, H, W] -> mean scores over their frames [N, K]; rows sum to 1."""
-        for stage in self.network.stages():
-            clips = stage(clips)
-        logits = clips.float() if clips.dtype.itemsize < 4 else clips
-        return self.network.pool(logits.softmax(dim=-1))
+        """Normalised clips float [N, 3, T, H, W] -> [N, K + F]: mean scores over their frames, whose sum is 1, and behind them
+        the mean of what the classifier sees."""
+        seen = self.network.before_classifier(clips)
+        logits = self.network.classify(seen)
+        logits = logits.float() if logits.dtype.itemsize < 4 else logits
+        means = self.network.pool(logits.softmax(dim=-1)), self.network.pool(seen)
+        return torch.cat([means[0], means[1].to(logits.dtype)], dim=1)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
-        """Mean scores of videos [V, K] -> their points [V, embed_dim]."""
-        return video_points(features.sqrt())
+        """Features of videos [V, K + F] -> their points [V, embed_dim], of the scores alone."""
+        return video_points(features[:, : self.num_known].sqrt())
+
+    def compared(self, features: torch.Tensor) -> torch.Tensor:
+        """Features of videos [V, K + F] -> what videos are compared by, [V, F]."""
+        return features[:, self.num_known :]
 
 
 class VideoClassifier(Backbone):
@@ -65,6 +97,17 @@ class VideoClassifier(Backbone):
 
     def stages(self) -> Sequence[nn.Module]:
         return (self.network,)
+
+    def before_classifier(self, clips: torch.Tensor) -> torch.Tensor:
+        """See `Labelling`: of clips."""
+        x = self.network.stem(clips)
+        for layer in (self.network.layer1, self.network.layer2, self.network.layer3, self.network.layer4):
+            x = layer(x)
+        return self.network.avgpool(x).flatten(1)
+
+    def classify(self, seen: torch.Tensor) -> torch.Tensor:
+        """See `Labelling`."""
+        return self.network.fc(seen)
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
         """The logits as they are."""

@@ -13,7 +13,7 @@ import numpy as np
 
 TOP = 5
 MEASURES = ("mean_class", "top1", "top5")  # in the order of tables
-_EVALUATED = ("seen_classes", "trained_videos", "contents", "seconds", "generalised")
+_EVALUATED = ("seen_classes", "trained_videos", "contents", "seconds", "generalised", "transductive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class SetResult:
     seen_classes: of this test set, that the model was trained on. trained_videos: paths of its videos that were trained
         on, by their contents; None where that is not known. contents: a digest of its videos and their classes, equal for
         equal test sets by any name. seconds: that it took. generalised: seen and unseen classes
-        together, as `GeneralisedResult` has it. The last two of tools/evaluate.py alone.
+        together, as `GeneralisedResult` has it. The last two of tools/evaluate.py alone. transductive: whether the videos
+        were named together (engine/transductive.py); None of a record made before that could be.
     """
 
     name: str
@@ -128,6 +129,7 @@ class SetResult:
     contents: str | None = None
     seconds: float | None = None
     generalised: Mapping[str, Any] | None = None
+    transductive: bool | None = None
 
     @property
     def unseen_mean_class(self) -> float | None:

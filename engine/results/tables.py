@@ -61,11 +61,12 @@ def write_set(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None:
 
 
 def predictions(result: ZeroShotResult, dataset: DataSet) -> Table:
-    """A row for each video: path, true class, whether it was found, the nearest classes with their cosines."""
+    """A row for each video: path, true class, whether it was found, the nearest classes with their cosines or shares."""
     paths = dataset.manifest.strings("path")
     rows = []
     for row, label, nearest, cosine in zip(result.rows, result.labels, result.predicted, result.cosine, strict=True):
         answers = [part for i, c in zip(nearest, cosine, strict=True) for part in (result.classes[i], f"{c:.4f}")]
         rows.append([paths[row], result.classes[label], int(nearest[0] == label), *answers])
     ranks = range(1, result.predicted.shape[1] + 1)
-    return Table(["path", "class", "correct", *(f for k in ranks for f in (f"predicted_{k}", f"cosine_{k}"))], rows)
+    scored = "share" if result.transductive else "cosine"
+    return Table(["path", "class", "correct", *(f for k in ranks for f in (f"predicted_{k}", f"{scored}_{k}"))], rows)
