@@ -47,6 +47,20 @@ def test_a_video_is_named(model, folder, name):
     assert model.name(folder / f"{name}.mp4", list(COLORS), k=1) == found[:1]
 
 
+def test_videos_are_named_together(model, folder):
+    videos = [folder / f"{name}.mp4" for name in COLORS]
+    named = model.name_together(videos, list(COLORS), k=2)
+    assert [row[0][0] for row in named] == list(COLORS) and all(
+        len(row) == 2 and row[0][1] > row[1][1] for row in named
+    )
+    shares = [sum(share for _, share in row) for row in model.name_together(videos, list(COLORS))]
+    assert shares == pytest.approx([1.0] * 3, abs=1e-5)
+    with pytest.raises(InputError, match="videos: 1 video and 3 classes"):
+        model.name_together(videos[:1], list(COLORS))
+    with pytest.raises(InputError, match="notes.mp4' cannot be used: .* Leave it out$"):
+        model.name_together([*videos, folder / "notes.mp4"], list(COLORS))
+
+
 def test_videos_and_names_are_points_of_one_space(model, folder):
     videos = model.embed_videos([folder / "sea.mp4", folder / "sunset.mp4"])
     names = model.embed_classes(["sunset", "sea"])

@@ -37,8 +37,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_they_are_those_of_one_process(folder):
-    loaded, manifest = load_model(folder / "run", CPU), Manifest.load(folder / "set" / "manifest.parquet")
+@pytest.mark.parametrize("is_transductive", [False, True])
+def test_they_are_those_of_one_process(folder, is_transductive):
+    load = partial(load_model, folder / "run", transductive=is_transductive)
+    loaded, manifest = load(CPU), Manifest.load(folder / "set" / "manifest.parquet")
     decoder = choose_decoding(loaded.config, CPU, [manifest]).open(4)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -47,8 +49,15 @@ def test_they_are_those_of_one_process(folder):
     finally:
         decoder.close()
         torch.set_num_threads(threads)
-    pooled = embed_by(LocalPool(1), partial(load_model, folder / "run"), loaded, "cpu", manifest)
+    pooled = embed_by(LocalPool(1), load, loaded, "cpu", manifest)
     assert torch.equal(pooled.embeddings, alone.embeddings)
+    if is_transductive:
+        assert (
+            torch.equal(pooled.features, alone.features)
+            and alone.features.shape[1] == loaded.model.model.backbone.feature_dim
+        )
+    else:
+        assert pooled.features is None and alone.features is None
     assert len(pooled.embeddings.unique(dim=0)) == NUM_VIDEOS - 1
     assert torch.equal(pooled.rows, alone.rows) and torch.equal(pooled.class_index, alone.class_index)
     assert pooled.failures == alone.failures and pooled.failures[0].path.name == "7.mp4"

@@ -11,10 +11,19 @@ from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sampler import evaluation_starts
 from engine.data.sources import DataSet
 from engine.errors import InputError
-from engine.evaluate import Inference, choose_rows, embed_videos, evaluate_source, middle_snippets, score
+from engine.evaluate import (
+    Inference,
+    choose_rows,
+    embed_features,
+    embed_videos,
+    evaluate_source,
+    middle_snippets,
+    score,
+)
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
 from engine.semantics.classes import ClassEmbeddings
+from engine.transductive import WithFeatures
 from kernels.clip_normalize import clip_normalize
 from tests import jobs
 from tests.encoded import fade, manifest_of, write_colors
@@ -74,6 +83,14 @@ def manifest(tmp_path_factory):
     for name, _, colors in VIDEOS:
         write_colors(root / name, colors)
     return manifest_of(root, [(name, label, len(colors)) for name, label, colors in VIDEOS])
+
+
+def test_a_model_with_features_gives_them_beside_the_same_points(model, manifest, decoder):
+    plain, features = embed_videos(model, manifest, decoder, HOW), embed_features(model, manifest, decoder, HOW)
+    both = embed_videos(WithFeatures(model), manifest, decoder, HOW)
+    assert torch.equal(both.embeddings, plain.embeddings) and plain.features is None
+    assert torch.equal(both.features, features.embeddings) and both.features.shape == (4, 6)
+    assert model.training  # as it was before
 
 
 def test_features_are_averaged_before_the_linear_layer(model, manifest, decoder):

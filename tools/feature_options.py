@@ -101,12 +101,16 @@ def fit_head(about: str) -> argparse.Namespace:
     add("--class-counts", type=int, nargs="+", default=[], metavar="N",
         help="measure with so many of the seen classes, drawn at random, fewer part of more (default: with all)")  # fmt: skip
     add("--transductive", action="store_true", help="each head also with the videos of a split named together")
+    add("--occurring", type=int, metavar="N",
+        help="ask about videos of N of a split's unseen classes alone (default: of all)")  # fmt: skip
     add("--apart", type=Path, metavar="FILE", help="classes, one name a line, told apart from the others as well")
     add("--figure", type=Path, metavar="FILE", help="with --class-counts: write the curves with their bands, a PNG")
     add("--record", action="store_true", help="append the rows to benchmarks/records/heads.jsonl")
     arguments = _at_least_one(parser, parser.parse_args(), "num_train", "splits")
     if min(arguments.class_counts, default=1) < 1:
         parser.error("--class-counts are at least 1")
+    if arguments.occurring is not None and arguments.occurring < 1:
+        parser.error(f"--occurring is {arguments.occurring}: it must be at least 1")
     arguments.class_counts = sorted(set(arguments.class_counts))
     if arguments.figure and not arguments.class_counts:
         parser.error("--figure shows accuracy over --class-counts, and none are given")

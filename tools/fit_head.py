@@ -28,7 +28,8 @@ name one class. With --tau every seen class, wherever it is from, is left out of
 one: no further than that in its words, or one name ends in the other's last word or is made of its words.
 
 --transductive: behind each head a row of what it answers when the unseen classes' videos of a split are named together
-(engine/transductive.py).
+(engine/transductive.py). With --occurring N only videos of N of its unseen classes are asked about, while all of these can be
+answered: what the row is worth where not every class is shown by some video.
 
 --class-counts 5 10 20: accuracy over the number of seen classes, on the same unseen ones. Of those that a split has left,
 wherever they are from, so many are drawn at random, fewer a part of more. --figure FILE shows it.
@@ -106,12 +107,15 @@ def main(arguments: argparse.Namespace) -> None:
     record = GrowingRecord("heads") if arguments.record else None
     about = {"model": stamp.model, "windows": str(stamp.grid), "videos": len(data.label), "classes": len(data.classes)}
     about |= {"also_videos": [len(each.label) for each in also]} if also else {}
+    about |= {"occurring": arguments.occurring} if arguments.occurring else {}
     about |= {"tau": arguments.tau, "class_counts": arguments.class_counts}
     about |= {"num_train": arguments.num_train, "definitions": [Path(file).name for file in arguments.definitions]}
     found: list[Measured] = []
     model, apart = run.model if run else None, kinds(arguments.apart, data.classes)
     how = (also, arguments.tau, model, arguments.class_counts, apart, stamp.model)
-    every = measure(data, splits, heads, words, *how, transductive=arguments.transductive)
+    every = measure(
+        data, splits, heads, words, *how, transductive=arguments.transductive, occurring=arguments.occurring
+    )
     for done, (_, of_split) in enumerate(itertools.groupby(every, lambda each: each.split), 1):
         found += of_split
         print(f"{done} of {len(splits)} splits", file=sys.stderr)

@@ -102,6 +102,7 @@ def measure(
     model: str = INSTALLED,
     *,
     transductive: bool = False,
+    occurring: int | None = None,
 ) -> Iterator[Measured]:
     """Each head in each split, with the class vectors of `words` and with random ones.
 
@@ -113,6 +114,7 @@ def measure(
         apart: kinds of classes, by what they are called; the videos of those unseen are also measured by themselves.
         model: of the features, as their stamp has it; asked for by object heads alone.
         transductive: behind each head also its answers when it names the videos of a split together.
+        occurring: ask about the videos of so many of a split's unseen classes, the first ones; all stay candidates.
 
     Raises:
         InputError: too few classes for the split, a count or a head, all of them overlap, or a class without a vector.
@@ -128,6 +130,8 @@ def measure(
             )
     for seed, side in sides.items():
         asked, truth = data.among(side["unseen"])
+        if occurring is not None:
+            asked, truth = asked[truth < occurring], truth[truth < occurring]
         kinds = {ALL: side["unseen"], **(apart or {})}
         of_kind = {of: torch.tensor([name in names for name in side["unseen"]])[truth] for of, names in kinds.items()}
         control = RandomClasses(seed, trained.embed_dim if trained else RANDOM_DIM)

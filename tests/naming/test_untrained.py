@@ -9,6 +9,8 @@ from torchvision.models.video import r2plus1d_18
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.inference import class_vectors, embed_source, load_model, manifest_of_files, seen_in_pretraining
+from engine.models.image_network import ImageNetwork
+from engine.models.weights import load_backbone_weights
 from engine.naming.untrained import is_untrained
 from tests.encoded import fade, write_colors
 
@@ -23,6 +25,22 @@ def test_installed_describes_a_video_by_the_roots_of_its_mean_scores(tmp_path):
     assert point.shape == (1, 1002) and loaded.model.embed_dim == 1002
     torch.testing.assert_close(point[0, :1000].square().sum(), torch.tensor(1.0))
     assert point[0, 1000:].tolist() == [1.0, 0.0]
+
+
+def test_videos_are_compared_by_the_features_that_are_extracted():
+    loaded = load_model(Path("installed"), CPU)
+    network = ImageNetwork(loaded.config.model.backbone, 1, 160)
+    load_backbone_weights(network, "installed")
+    clips = torch.randn(2, 3, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = loaded.model.features(clips)
+        wanted, scores = network.eval()(clips), loaded.model.network(clips)
+    assert features.shape == (2, 1000 + 1280)
+    torch.testing.assert_close(loaded.model.compared(features), wanted)
+    frames = clips.transpose(1, 2).flatten(0, 1)[:, :, None]
+    assert (scores - loaded.model.network(frames).unflatten(0, (2, 3)).mean(dim=1)).abs().max() < 1e-4
+    alone = loaded.model.network(frames).softmax(dim=1).unflatten(0, (2, 3)).mean(dim=1)
+    torch.testing.assert_close(features[:, :1000], alone, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["PlayingCello", "Surfing", "PlayingPiano", "Archery"])
@@ -59,7 +77,10 @@ def test_kinetics400_from_a_file(tmp_path):
     manifest, _ = manifest_of_files([path])
     point = embed_source(loaded, DataSet("x", manifest), CPU).embeddings[0]
     clips = torch.randn(1, 3, 4, 32, 32)
-    torch.testing.assert_close(loaded.model.features(clips), network.eval()(clips).softmax(dim=1))
+    features = loaded.model.features(clips)
+    torch.testing.assert_close(features[:, :400], network.eval()(clips).softmax(dim=1))
+    compared = loaded.model.compared(features)
+    torch.testing.assert_close(network.fc(compared), network(clips))
     assert point.shape == (402,) and point[:400].square().sum() == pytest.approx(1, abs=1e-5)
     assert len(loaded.known) == 400 and "archery" in loaded.prior_classes
     classes = class_vectors(loaded, ["Archery", "playing cello"])

@@ -61,6 +61,23 @@ def test_a_table_and_a_record(folder, monkeypatch, capsys):
     assert record["n"] == 2 and len(record["measured"]) == 8
 
 
+def test_named_together_too_and_where_classes_are_missing(folder, monkeypatch, capsys):
+    options = ["--num-train", 4, "--splits", 2, "--heads", "ridge", "--transductive", "--record"]
+    for occurring in ([], ["--occurring", 1]):
+        with recording_into(folder / f"occurring{len(occurring)}"):
+            call = folder / "features", folder / "m.parquet", *options, *occurring
+            assert call_tool("fit_head.py", *call, monkeypatch=monkeypatch) == 0
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines() if "±" in line]
+    assert rows == ["ridge", "ridge, transductive"] * 4
+    (whole,) = read_json_lines(folder / "occurring0" / "heads.jsonl")
+    (some,) = read_json_lines(folder / "occurring2" / "heads.jsonl")
+    assert "occurring" not in whole and some["occurring"] == 1
+    assert {each["largest"] for each in some["measured"]} == {1.0} and {
+        each["chance"] for each in some["measured"]
+    } == {0.5}
+    assert call_tool("fit_head.py", *call[:2], *options, "--occurring", 0, monkeypatch=monkeypatch) == 2
+
+
 def test_heads_that_features_serve():
     assert fit_head.chosen_heads([], "installed") == [*HEADS, *OBJECT_HEADS]
     assert fit_head.chosen_heads([], "installed:lite2") == [*HEADS, *OBJECT_HEADS]

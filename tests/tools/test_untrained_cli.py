@@ -47,6 +47,19 @@ def test_a_video_is_named_with_no_run_at_all(folder, monkeypatch, capsys):
     assert "seen in pretraining (--model installed" in seen and "violin" in seen and "sky " not in seen
 
 
+def test_videos_named_together_have_shares(folder, monkeypatch, capsys):
+    videos = [folder / name / f"{i}.mp4" for name in CLASSES[:3] for i in range(2)]
+    command = ["predict.py", *videos, "--classes", "violin, sky, archery", "--transductive", "--device", "cpu"]
+    assert call_tool(*command, monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["video", "rank", "class", "share"]
+    call_tool(*command, "--json", monkeypatch=monkeypatch)
+    answers = json.loads(capsys.readouterr().out)
+    shares = [[each["share"] for each in answer["classes"]] for answer in answers]
+    assert [round(sum(row), 3) for row in shares] == [1.0] * 6 and max(map(max, shares)) > 0.4
+    assert call_tool("predict.py", *videos[:2], *command[-5:], monkeypatch=monkeypatch) == 2
+    assert "VIDEO: 2 videos and 3 classes: named together (--transductive), each class must" in capsys.readouterr().err
+
+
 def test_as_json_what_was_seen_goes_to_stderr(folder, monkeypatch, capsys):
     video = folder / "surfing" / "0.mp4"
     call_tool("predict.py", "--classes", "violin", "sky", video, "--json", monkeypatch=monkeypatch)  # in this order too
@@ -93,6 +106,18 @@ def test_accuracy_of_an_untrained_model_stands_apart(folder, tmp_path, monkeypat
         assert call_tool("evaluate.py", "--data", mine, *option, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 2
 
 
+def test_a_test_set_named_together_says_so(folder, tmp_path, monkeypatch, capsys):
+    command = ["evaluate.py", "--data", folder / "mine.parquet", "--transductive", "--device", "cpu", "--snippets", 1]
+    assert call_tool(*command, "--out", tmp_path / "out", monkeypatch=monkeypatch) == 0
+    assert "TRANSDUCTIVE, the videos of a test named together, not the paper's protocol:" in capsys.readouterr().out
+    assert read_results(tmp_path / "out").tests["mine"].transductive is True
+    header = (tmp_path / "out" / "predictions_mine.csv").read_text().splitlines()[0]
+    assert header.startswith("path,class,correct,predicted_1,share_1,") and "cosine" not in header
+    for option in (["--generalised", "held-out"], ["--unlabelled", folder / "mine.parquet"], ["--report"]):
+        assert call_tool(*command, *option, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 2
+        assert f"{option[0]} " in capsys.readouterr().err
+
+
 def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, capsys):
     mine = folder / "mine.parquet"
     options = ["--num-train", 3, "--splits", 4, "--device", "cpu", "--record"]
@@ -101,13 +126,14 @@ def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, ca
     out = capsys.readouterr().out
     assert "10 videos, 0 not decoded" in out and out.count("WITHOUT TRAINING") == 2
     rows = [line.split("  ")[0] for line in out.splitlines() if "±" in line]
-    methods = ["names", "names, standardised", "random words", "random words, standardised"]
-    assert rows == [*methods, "names", "random words"]
+    ways = ("", ", standardised", ", transductive")
+    methods = [f"{words}{way}" for words in ("names", "random words") for way in ways]
+    assert rows == [*methods, *(name for name in methods if "standardised" not in name)]
     records = read_records(tmp_path)
     (record,) = records["untrained"]
     assert [row["method"] for row in record["accuracy"] if row["part"] == "splits"] == methods
     chances = [row["chance_top1"] for row in record["accuracy"]]
-    assert chances == pytest.approx([0.5] * 4 + [0.2] * 2)
+    assert chances == pytest.approx([0.5] * 6 + [0.2] * 4)
     assert newest(records) == {}  # no benchmark: what makes pictures of these passes it by
     assert call_tool("untrained_splits.py", mine, "--num-train", 5, monkeypatch=monkeypatch) == 2
     assert "none would be unseen" in capsys.readouterr().err
