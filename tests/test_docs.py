@@ -39,6 +39,11 @@ def test_readme_fits_on_a_page():
     assert len((REPO / "README.md").read_text().splitlines()) < 100
 
 
+@pytest.mark.parametrize("page", [*PAGES, REPO / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_no_page_has_marks_of_a_merge(page):
+    assert not re.search(r"^(<{7} |>{7} |={7}$)", page.read_text(), re.MULTILINE)
+
+
 @pages
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", CODE.sub("", page.read_text()))
