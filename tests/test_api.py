@@ -57,7 +57,7 @@ def test_videos_are_named_together(model, folder):
     assert shares == pytest.approx([1.0] * 3, abs=1e-5)
     with pytest.raises(InputError, match="videos: 1 video and 3 classes"):
         model.name_together(videos[:1], list(COLORS))
-    with pytest.raises(InputError, match="notes.mp4' cannot be used: .* Leave it out$"):
+    with pytest.raises(InputError, match=r"notes.mp4' cannot be used: .* Leave it out$"):
         model.name_together([*videos, folder / "notes.mp4"], list(COLORS))
 
 
