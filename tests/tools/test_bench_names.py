@@ -17,14 +17,18 @@ from tests.small_run import write_run
 def measure(tmp_path, monkeypatch):
     manifest = write_set(tmp_path / "videos", {"a.mp4": 9, "b.mp4": 16, "c.mp4": 41})
     write_run(tmp_path / "run")
-    monkeypatch.setattr(bench, "INSTALLED", str(tmp_path / "run"))
+    model = str(tmp_path / "run")
     program = tmp_path / "predict.py"
     monkeypatch.setattr(bench, "_PREDICT", program)
 
     def run(text, **changes):
         program.write_text(text)
         with recording_into(tmp_path / "records"):
-            bench.run(Namespace(**{"manifest": manifest, "num_videos": 2, "repeats": 2} | changes, no_record=False))
+            bench.run(
+                Namespace(
+                    **{"manifest": manifest, "num_videos": 2, "repeats": 2, "model": model} | changes, no_record=False
+                )
+            )
         return json.loads((tmp_path / "records" / "names.jsonl").read_text())
 
     return run
@@ -34,7 +38,9 @@ def test_every_part_is_measured_and_recorded(measure, capsys):
     record = measure(
         "import sys, time; assert sys.argv[1].endswith('.mp4'); held = bytearray(90_000_000); time.sleep(0.3)"
     )
-    assert (record["videos"], record["n"]) == (2, 2) and set(record["results"]) == {
+    assert (record["videos"], record["n"], record["model"].endswith("run")) == (2, 2, True) and set(
+        record["results"]
+    ) == {
         bench.NAMING,
         bench.READING,
         bench.FEATURES,

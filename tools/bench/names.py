@@ -1,6 +1,6 @@
 """Names without training: from the start of tools/predict.py to a name; videos/s of naming, of features; the share of decoding.
 
-All by the installed network. Naming and features: one core each, by seconds of computing, which other programs on the
+All by an installed network (--model). Naming and features: one core each, by seconds of computing, which other programs on the
 machine hardly change. The start: a process of its own, with as many cores as there are, by the clock.
 
     python tools/bench_throughput.py names --manifest data/videos.parquet --num-videos 20
@@ -27,7 +27,6 @@ from engine.features.encoder import build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import parse_grid
 from engine.inference import class_vectors, embed_files, load_model, manifest_of_files
-from engine.models.weights import INSTALLED
 from engine.records import append_record, summarise
 from engine.results.table import Table
 from engine.tasks.decoding import choose_decoding
@@ -49,9 +48,17 @@ def run(arguments: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             manifest = _videos(arguments, Path(folder))
             paths = [manifest.root / path for path in dict.fromkeys(manifest.strings("path"))]
-            command = [sys.executable, str(_PREDICT), str(paths[0]), "--classes", ", ".join(_CLASSES)]
+            command = [
+                sys.executable,
+                str(_PREDICT),
+                str(paths[0]),
+                "--classes",
+                ", ".join(_CLASSES),
+                "--model",
+                arguments.model,
+            ]
             starts = [from_start(command) for _ in range(arguments.repeats)]
-            turns, shares = _take_turns(manifest, paths, Path(folder), arguments.repeats)
+            turns, shares = _take_turns(arguments.model, manifest, paths, Path(folder), arguments.repeats)
     finally:
         torch.set_num_threads(threads)
     start = {key: summarise([each[key] for each in starts]) for key in starts[0]}
@@ -63,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.no_record:
         frames = int(manifest.num_frames.sum())
         append_record("names", n=arguments.repeats, start=start, results=rates, decoding_share=share,
-                      videos=len(paths), frames=frames)  # fmt: skip
+                      videos=len(paths), frames=frames, model=arguments.model)  # fmt: skip
 
 
 def from_start(command: list[str]) -> dict[str, float]:
@@ -81,12 +88,12 @@ def from_start(command: list[str]) -> dict[str, float]:
 
 
 def _take_turns(
-    manifest: Manifest, paths: list[Path], folder: Path, repeats: int
+    model: str, manifest: Manifest, paths: list[Path], folder: Path, repeats: int
 ) -> tuple[Turns[Callable[[], None], float], list[float]]:
     """Videos a second of computing of each part, and decoding's shares in extracting features."""
-    loaded = load_model(Path(INSTALLED), _CPU, overrides=["data.decoder=pyav", "data.decode_threads=1"])
+    loaded = load_model(Path(model), _CPU, overrides=["data.decoder=pyav", "data.decode_threads=1"])
     vectors = class_vectors(loaded, _CLASSES).vectors
-    encoder, shares = build_encoder(INSTALLED, _CPU), []
+    encoder, shares = build_encoder(model, _CPU), []
     grid = parse_grid("1s", "1s", encoder.clip.span)
 
     def features() -> None:

@@ -177,6 +177,7 @@ def windows(parser: argparse.ArgumentParser) -> None:
 
 def names(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py names`."""
+    parser.add_argument("--model", default="installed", help="installed (the default) or installed:lite2")
     parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones)")
     parser.add_argument("--num-videos", type=int, default=8, help="taken at random (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each part (default: %(default)s)")
