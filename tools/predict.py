@@ -17,7 +17,7 @@ be named whose words the model's word vectors know; a word that they lack is rep
 and can be replaced:  --set words.replace='{parkour: jump roof}'
 
 With --transductive the videos are named together: those that look alike get the same name. This is right far more often where
-each of the classes is shown by some of the videos, and wrong more often where most of them are not (docs/pretrained.md). In
+each of the classes is shown by several of the videos, and wrong more often where most of them are not (docs/pretrained.md). In
 place of cosines there are shares then, which sum to 1 over all the classes.
 
 Any format that FFmpeg reads will do. A video that cannot be used is reported with its reason; the

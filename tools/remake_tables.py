@@ -159,10 +159,10 @@ def many_rows(record: Record, options: Options) -> Table:
 
 
 def few_labels(record: Record, options: Options) -> Table:
-    """Of tools/pretraining_worth.py: a row for each use, number of labels and encoder."""
+    """Of tools/pretraining_worth.py: a row for each use (or of the one that `use` names), number of labels and encoder."""
     from engine.experiments.few_labels import show
 
-    return show(record["accuracy"])
+    return show([row for row in record["accuracy"] if row["use"] == options.get("use", row["use"])])
 
 
 def _spread(row: Record, name: str) -> str:
