@@ -73,8 +73,8 @@ class Model:
     ) -> list[list[tuple[str, float]]]:
         """For each video the k classes with the largest shares, largest first: those that look alike get the same name.
 
-        Right more often than `name` where each of the classes is shown by some of the videos, wrong more often where most are
-        not. A video's shares of all classes sum to 1.
+        Right more often than `name` where each of the classes is shown by several of the videos, wrong more often where most
+        are not. A video's shares of all classes sum to 1.
 
         Raises:
             InputError: as `name`; fewer videos than classes.

@@ -48,15 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             manifest = _videos(arguments, Path(folder))
             paths = [manifest.root / path for path in dict.fromkeys(manifest.strings("path"))]
-            command = [
-                sys.executable,
-                str(_PREDICT),
-                str(paths[0]),
-                "--classes",
-                ", ".join(_CLASSES),
-                "--model",
-                arguments.model,
-            ]
+            asked = ["--classes", ", ".join(_CLASSES), "--model", arguments.model]
+            command = [sys.executable, str(_PREDICT), str(paths[0]), *asked]
             starts = [from_start(command) for _ in range(arguments.repeats)]
             turns, shares = _take_turns(arguments.model, manifest, paths, Path(folder), arguments.repeats)
     finally:
