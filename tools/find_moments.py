@@ -137,7 +137,7 @@ def _shown_query(
     videos = []
     for video in dict.fromkeys(each.moment.video for each in mine):
         seen, path = index.cache[video], index.path(video)
-        curve = finder.curve(seen, query)
+        curve = finder.curve(index.cache, index.videos, video, query)
         moments = []
         for each in mine:
             moment = each.moment

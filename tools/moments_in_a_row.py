@@ -4,14 +4,17 @@
     python tools/extract_features.py data/clips.parquet --model objects --window 0.25s --hop 0.25s --out features/clips
     python tools/moments_in_a_row.py features/clips
 
-A clip's class is the name of its folder. Halving s is RandomState(s).permutation over the sorted class names: on the first half the
-settings are chosen, on the other they are measured. Each half has --videos videos of ten clips of different classes, and each clip
-is asked for by the name of its class. Of fewer than 20 classes the videos have clips of all, and a half of them is asked for. A
-video is put together of features: each half second has those of the windows on the screen at its first and its third quarter.
+A clip's class is the name of its folder. Halving s is RandomState(s).permutation over the sorted class names: on the first half
+the settings are chosen, on the other they are measured. Each half has --videos videos of ten clips of different classes; each clip
+is asked for by the name of its class. Of fewer than 20 classes the videos have clips of all, and a half of them is asked for. As
+many videos as can be had without the same clip twice are one index; the next one draws anew. A video is put together of features:
+each half second has those of the windows on the screen at its first and its third quarter.
 
-    found           the search of find_moments.py, with the settings of the halving
+    found           the search of find_moments.py in the index, with the settings of the halving
     as it is        the same, with the settings that it has
-    no shots        the same, moments cut from a smoothed curve alone
+    video by video  the same, each video an index of its own
+    words alone     the same, without what the best moments look like
+    no shots        the same in the index, moments cut from a smoothed curve alone
     true shots      the same, told where the clips begin: what better shots could bring
     random words    random vectors in place of all words
     random tenth    a tenth of the video, drawn anew for each query
@@ -39,10 +42,11 @@ from engine.errors import InputError
 from engine.features.cache import FeatureCache, VideoFeatures
 from engine.features.encoder import OBJECTS
 from engine.models.image_weights import installed_names
+from engine.moments.feedback import WEIGHT, with_looks
 from engine.moments.index import GRID
 from engine.moments.measures import measure
 from engine.moments.objects import CONTEXT, ObjectQueries
-from engine.moments.retrieval import high_moments
+from engine.moments.retrieval import average_window, high_moments
 from engine.moments.shots import ALIKE, find_shots, means_in_shots
 from engine.records import append_record
 from engine.results.table import Table
@@ -51,7 +55,8 @@ from engine.semantics.words import split_name
 
 CLIPS = 10  # of a video
 IOU = 0.5
-SETTINGS = tuple(itertools.product((0.4, 0.5, 0.6), (0.0, 1.0)))  # likeness below which a shot ends, context of a query
+# Likeness below which a shot ends, context of a query, weight of what its best moments look like.
+SETTINGS = tuple(itertools.product((0.3, 0.4, 0.5), (0.0, CONTEXT), (0.0, WEIGHT)))
 _NO_SHOTS = -2.0  # no cosine is below
 
 Vectors = Callable[[str], np.ndarray]  # of a query
@@ -79,28 +84,28 @@ class Joined:
 def main(arguments: argparse.Namespace) -> None:
     """Measure each halving, print, append a record if asked."""
     clips = clips_by_class(arguments.features, arguments.leave_out)
-    vectors = {
-        context: functools.cache(ObjectQueries(context=context)) for context in {CONTEXT, *(c for _, c in SETTINGS)}
-    }
+    vectors = {context: functools.cache(ObjectQueries(context=context)) for context in {c for _, c, _ in SETTINGS}}
     found: dict[str, list[float]] = {}
     chosen, queries = [], []
     for seed in range(arguments.halvings):
         order = np.random.RandomState(seed).permutation(sorted(clips)).tolist()
         draws = np.random.default_rng(seed)
         fixing, test = (
-            [join(clips, order if len(order) < 2 * CLIPS else side, side, draws) for _ in range(arguments.videos)]
+            draw_indexes(clips, order if len(order) < 2 * CLIPS else side, side, arguments.videos, draws)
             for side in (order[: len(order) // 2], order[len(order) // 2 :])
         )
-        best = max(SETTINGS, key=lambda each: share_found(fixing, vectors[each[1]], each[0]))
+        best = max(SETTINGS, key=lambda each: share_found(fixing, vectors[each[1]], each[0], each[2]))
         chosen.append(best)
-        queries.append(sum(len(video.classes) for video in test))
-        unknown = ObjectQueries(WordsConfig(source="random", seed=seed))
+        queries.append(sum(len(video.classes) for index in test for video in index))
+        unknown, known = ObjectQueries(WordsConfig(source="random", seed=seed)), vectors[CONTEXT]
         shares = {
-            "found": share_found(test, vectors[best[1]], best[0]),
-            "as it is": share_found(test, vectors[CONTEXT], ALIKE),
-            "no shots": share_found(test, vectors[CONTEXT], _NO_SHOTS),
-            "true shots": share_found(test, vectors[CONTEXT], None),
-            "random words": share_found(test, lambda query: unknown(f"no {query}"), ALIKE),  # noqa: B023
+            "found": share_found(test, vectors[best[1]], best[0], best[2]),
+            "as it is": share_found(test, known, ALIKE, WEIGHT),
+            "video by video": share_found([[video] for index in test for video in index], known, ALIKE, WEIGHT),
+            "words alone": share_found(test, known, ALIKE, 0.0),
+            "no shots": share_found(test, known, _NO_SHOTS, WEIGHT),
+            "true shots": share_found(test, known, None, WEIGHT),
+            "random words": share_found(test, lambda query: unknown(f"no {query}"), ALIKE, WEIGHT),  # noqa: B023
             "random tenth": share_at_random(test, draws),
         }
         print(f"halving {seed}: {best}", ", ".join(f"{name} {share:.3f}" for name, share in shares.items()), flush=True)
@@ -144,15 +149,32 @@ def clips_by_class(folders: Sequence[Path], left_out: Sequence[str]) -> dict[str
     return clips
 
 
-def join(
+def draw_indexes(
     clips: Mapping[str, Sequence[VideoFeatures]],
     classes: Sequence[str],
     asked: Sequence[str],
+    count: int,
     draws: np.random.Generator,
-) -> Joined:
-    """A video of one clip each of `CLIPS` of the classes, and who of them is `asked` for."""
-    names = draws.permutation(classes)[:CLIPS].tolist()
-    shown = [clips[name][draws.integers(len(clips[name]))] for name in names]
+) -> list[list[Joined]]:
+    """`count` videos of clips of the classes, together in indexes that have no clip twice."""
+    indexes: list[list[Joined]] = []
+    while count:
+        left = {name: draws.permutation(len(clips[name])).tolist() for name in classes}
+        index: list[Joined] = []
+        while len(index) < count:
+            names = sorted((name for name in left if left[name]), key=lambda name: (-len(left[name]), draws.random()))
+            if len(names) < CLIPS:
+                break
+            names = draws.permutation(names[:CLIPS]).tolist()  # of the classes that have most left
+            index.append(join([(name, clips[name][left[name].pop()]) for name in names], asked))
+        indexes.append(index)
+        count -= len(index)
+    return indexes
+
+
+def join(named: Sequence[tuple[str, VideoFeatures]], asked: Sequence[str]) -> Joined:
+    """A video of these clips, each with its class; those are asked for whose class is among `asked`."""
+    names, shown = zip(*named, strict=True)
     ends = np.cumsum([clip.duration_s for clip in shown])
     starts = np.concatenate([[0.0], ends[:-1]])
     count = int(np.ceil(ends[-1] / GRID.hop))
@@ -169,20 +191,33 @@ def join(
     return Joined([names[place] for place in chosen], true, ends, np.sqrt(scores), edges)
 
 
-def share_found(videos: Sequence[Joined], vectors: Vectors, alike: float | None) -> float:
-    """R@1 of the search over all clips. alike: likeness below which a shot ends; None: shots are known."""
+def share_found(indexes: Sequence[Sequence[Joined]], vectors: Vectors, alike: float | None, weight: float) -> float:
+    """R@1 of the search over all videos.
+
+    Args:
+        alike: likeness below which a shot ends; None: shots are known. weight: of what the best moments of an index look like.
+    """
     found = []
-    for video in videos:
-        shots = video.true_shots if alike is None else find_shots(video.features, alike)
-        for name in video.classes:
-            cosines = video.features @ vectors(" ".join(split_name(name, frozenset())))  # both have length 1
-            curve = means_in_shots(cosines, shots)
-            found.append(high_moments(curve, video.edges, count=1, max_overlap=1))
-    return _share(videos, found)
+    for index in indexes:
+        seen = [
+            (video.features, video.true_shots if alike is None else find_shots(video.features, alike))
+            for video in index
+        ]
+        average = average_window(np.concatenate([features for features, _ in seen]))
+        wanted = {
+            name: with_looks(vectors(" ".join(split_name(name, frozenset()))), seen, average, weight)
+            for name in {name for video in index for name in video.classes}
+        }
+        for video, (features, shots) in zip(index, seen, strict=True):
+            for name in video.classes:
+                curve = means_in_shots(features @ wanted[name], shots)  # both have length 1
+                found.append(high_moments(curve, video.edges, count=1, max_overlap=1))
+    return _share([video for index in indexes for video in index], found)
 
 
-def share_at_random(videos: Sequence[Joined], draws: np.random.Generator) -> float:
+def share_at_random(indexes: Sequence[Sequence[Joined]], draws: np.random.Generator) -> float:
     """R@1 of a tenth of the video anywhere."""
+    videos = [video for index in indexes for video in index]
     starts = [video.edges[-1] * draws.uniform(0, 1 - 1 / CLIPS) for video in videos for _ in video.classes]
     lengths = [video.edges[-1] / CLIPS for video in videos for _ in video.classes]
     return _share(videos, [np.array([[s, s + length]]) for s, length in zip(starts, lengths, strict=True)])

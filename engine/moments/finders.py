@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from engine.errors import InputError
-from engine.features.cache import FeatureCache, VideoFeatures
+from engine.features.cache import FeatureCache
 from engine.features.encoder import Encoder, ObjectEncoder
 from engine.models.image_weights import INSTALLED, installed_network
 from engine.moments.index import FeatureKind
-from engine.moments.objects import FoundMoment, ObjectQueries, find_moments, nearest_videos, query_curve
+from engine.moments.objects import FoundMoment, ObjectQueries, find_moments, looked_for, nearest_videos, query_curve
 from engine.moments.retrieval import relevance
 from engine.moments.segments import cut_edges, cut_segments
 from engine.moments.word_space import find_network, open_space
@@ -54,8 +54,8 @@ class Finder(Protocol):
         """The `top` best moments in these videos, the best first."""
         ...
 
-    def curve(self, video: VideoFeatures, query: str) -> Curve:
-        """What the moments were chosen by, or near to it: to be looked at."""
+    def curve(self, cache: FeatureCache, videos: Sequence[str], video: str, query: str) -> Curve:
+        """What the moments of one of these videos were chosen by, or near to it: to be looked at."""
         ...
 
 
@@ -76,15 +76,19 @@ class ObjectFinder:
             ("has seen", "photos of these objects, and text; no videos and no moments"),
         ]
         self._vector = functools.cache(ObjectQueries())
+        self._looked_for = functools.lru_cache(
+            lambda cache, videos, query: looked_for(cache, videos, self._vector(query))
+        )
 
     def check(self, query: str) -> None:
         self._vector(query)
 
     def find(self, cache: FeatureCache, videos: Sequence[str], query: str, top: int) -> list[FoundMoment]:
-        return find_moments(cache, videos, query, self._vector(query), top)
+        return find_moments(cache, videos, query, self._looked_for(cache, tuple(videos), query), top)
 
-    def curve(self, video: VideoFeatures, query: str) -> Curve:
-        return Curve(cut_edges(video), query_curve(video.features, self._vector(query)))
+    def curve(self, cache: FeatureCache, videos: Sequence[str], video: str, query: str) -> Curve:
+        seen = cache[video]
+        return Curve(cut_edges(seen), query_curve(seen.features, self._looked_for(cache, tuple(videos), query)))
 
 
 class TrainedFinder:
@@ -156,8 +160,8 @@ class TrainedFinder:
                 found.append((place, -(likely + close), FoundMoment(query, video, start, end, float(likely))))
         return found
 
-    def curve(self, video: VideoFeatures, query: str) -> Curve:
-        segments = cut_segments(video, self._search.config.segment_s)
+    def curve(self, cache: FeatureCache, videos: Sequence[str], video: str, query: str) -> Curve:
+        segments = cut_segments(cache[video], self._search.config.segment_s)
         return Curve(segments.edges, self._search.relevance(segments, self._tokens(query)))
 
 

@@ -3,7 +3,8 @@
 query ──sentence encoder──▶ cosines with ImageNet's classes, the 50 nearest, cubed ─┐
 window ──network──▶ root of the mean scores of these classes ───────────────────────┴▶ cosine ──means in shots──▶ moments
 
-A query's vector is moved towards the three nearest of Kinetics' action names, so that "jumping jacks" is no fruit and no tool.
+A query's vector is moved towards the three nearest of Kinetics' action names, so that "jumping jacks" is no fruit and no tool,
+and then towards what the best moments of the videos show (`engine.moments.feedback`).
 """
 
 import itertools
@@ -17,8 +18,9 @@ import torch
 from engine.features.cache import FeatureCache
 from engine.models.image_weights import imagenet_classes
 from engine.models.weights import kinetics400_classes
+from engine.moments.feedback import with_looks
 from engine.moments.queries import check_query
-from engine.moments.retrieval import cosines, high_moments
+from engine.moments.retrieval import average_window, cosines, high_moments
 from engine.moments.segments import cut_edges
 from engine.moments.shots import find_shots, means_in_shots
 from engine.naming.known_classes import nearest_known
@@ -74,16 +76,22 @@ def query_curve(features: np.ndarray, vector: np.ndarray) -> np.ndarray:
     return means_in_shots(cosines(features, vector), find_shots(features))
 
 
+def looked_for(cache: FeatureCache, videos: Sequence[str], vector: np.ndarray) -> np.ndarray:
+    """A query's vector, float32 [D], with what its best moments in these videos look like: what `find_moments` takes."""
+    seen = (cache[video].features for video in _worth_a_look(cache, videos, vector))
+    return with_looks(vector, ((each, find_shots(each)) for each in seen), average_window(cache.features))
+
+
 def find_moments(
     cache: FeatureCache, videos: Sequence[str], query: str, vector: np.ndarray, top: int
 ) -> list[FoundMoment]:
     """The `top` moments of a query in these videos, the best first. Of more than 32 videos those with the nearest windows.
 
     Args:
-        vector: float32 [D] of the query, in the space of the features.
+        vector: float32 [D] of what is looked for, in the space of the features.
     """
     found = []
-    for video in videos if len(videos) <= MAX_K else likeliest_videos(cache, videos, vector):
+    for video in _worth_a_look(cache, videos, vector):
         seen = cache[video]
         curve = query_curve(seen.features, vector)
         edges = cut_edges(seen)
@@ -91,6 +99,10 @@ def find_moments(
             inside = curve[np.searchsorted(edges, start) : np.searchsorted(edges, end)]
             found.append(FoundMoment(query, video, float(start), float(end), float(inside.mean())))
     return sorted(found, key=lambda moment: -moment.score)[:top]
+
+
+def _worth_a_look(cache: FeatureCache, videos: Sequence[str], vector: np.ndarray) -> Sequence[str]:
+    return videos if len(videos) <= MAX_K else likeliest_videos(cache, videos, vector)
 
 
 def likeliest_videos(cache: FeatureCache, videos: Sequence[str], vector: np.ndarray) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from engine.moments.decoding import merged
 
 _BLOCK = 4096
+_SAMPLE = 4096  # windows
 SMOOTH = 5  # windows that a mean is over
 THRESHOLDS = (0.3, 0.5, 0.7)  # of the way from the curve's median to its peak
 
@@ -34,6 +35,11 @@ def cosines(points: np.ndarray, query: np.ndarray) -> np.ndarray:
         length = np.linalg.norm(some, axis=1) * np.linalg.norm(query)
         cosine[first : first + _BLOCK] = some @ query / np.maximum(length, 1e-12)
     return cosine
+
+
+def average_window(features: np.ndarray) -> np.ndarray:
+    """The mean of all windows [W, D], of many those of about 4,096 at equal distances: float32 [D]."""
+    return np.asarray(features[:: max(1, len(features) // _SAMPLE)], np.float32).mean(axis=0)
 
 
 def high_moments(

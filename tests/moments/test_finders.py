@@ -52,10 +52,10 @@ def test_moments_lie_in_the_videos_and_each_video_keeps_the_models_order(home):
 def test_a_curve_is_a_probability_over_the_whole_video(home):
     _, finder, found = home
     for video in found.videos:
-        curve = finder.curve(found.cache[video], QUERY)
+        curve = finder.curve(found.cache, found.videos, video, QUERY)
         assert len(curve.edges) == len(curve.values) + 1 and (curve.values >= 0).all() and (curve.values <= 1).all()
         assert curve.edges[0] == 0 and curve.edges[-1] == pytest.approx(found.cache[video].duration_s)
-        other = finder.curve(found.cache[video], "house")
+        other = finder.curve(found.cache, found.videos, video, "house")
         assert not np.allclose(curve.values, other.values)
 
 

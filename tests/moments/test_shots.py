@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.moments.objects import query_curve
-from engine.moments.shots import find_shots, means_in_shots
+from engine.moments.shots import find_shots, looks_of_shots, means_in_shots
 from tests.moments.test_index import ManyVideos
 
 
@@ -28,6 +28,29 @@ def test_what_changes_little_by_little_is_one_shot():
     drift = np.cos(angle) * ends[0] + np.sin(angle) * ends[1]
     assert find_shots(drift).tolist() == [0, 200]
     assert find_shots(np.zeros((50, 8), np.float16))[[0, -1]].tolist() == [0, 50]
+
+
+def test_a_single_take_is_not_cut_however_it_trembles():
+    take = scenes(200, noise=0.3)
+    assert find_shots(take).tolist() == [0, 200]
+    assert find_shots(np.repeat(take[:1], 50, axis=0)).tolist() == [0, 50]
+
+
+def test_what_all_of_a_video_shows_hides_no_cut():
+    """A network that gives much to all objects: cosines are near 1 across every cut, and the cuts are found all the same."""
+    shown = np.abs(scenes(9, 7, 30, 12).astype(np.float32)) + 3
+    shown /= np.linalg.norm(shown, axis=1, keepdims=True)
+    assert (shown @ shown.T).min() > 0.9
+    assert find_shots(shown).tolist() == [0, 9, 16, 46, 58]
+
+
+def test_what_a_shot_shows_is_its_mean_and_a_long_one_is_in_pieces():
+    features = scenes(3, 45, 20).astype(np.float32)
+    looks = looks_of_shots(features, np.array([0, 3, 48, 68]))
+    assert looks.shape == (5, 32) and looks.dtype == np.float32
+    for look, (first, last) in zip(looks, ((0, 3), (3, 18), (18, 33), (33, 48), (48, 68)), strict=True):
+        mean = features[first:last].mean(axis=0)
+        assert np.allclose(look, mean / np.linalg.norm(mean), atol=1e-6)
 
 
 def test_a_mean_stays_in_its_shot_and_a_long_shot_is_smoothed():

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from bench.publish import read_records
+from moments_in_a_row import draw_indexes
 
-from engine.features.cache import CachedVideo, Stamp, write_index
+from engine.features.cache import CachedVideo, Stamp, VideoFeatures, write_index
 from engine.features.windows import WindowGrid
 from engine.models.image_weights import imagenet_classes
 from engine.records import recording_into
@@ -51,7 +52,8 @@ def test_objects_that_are_seen_are_found_and_random_words_find_nothing(tmp_path,
     assert "21 classes, 2 halvings" in capsys.readouterr().out
     (record,) = read_records(tmp_path)["moments_in_a_row"]
     shares = {name: np.mean(each) for name, each in record["shares"].items()}
-    assert min(shares["found"], shares["as it is"], shares["true shots"]) > 0.85
+    right = ("found", "as it is", "video by video", "words alone", "true shots")
+    assert min(shares[name] for name in right) > 0.85
     assert max(shares["random words"], shares["random tenth"]) < 0.35
     assert (
         record["model"] == "objects"
@@ -73,6 +75,22 @@ def test_of_few_classes_videos_have_all_and_a_half_is_asked_for(tmp_path, monkey
         len(record["classes"]) == 13 and 3 * 4 <= record["queries"][0] <= 3 * 7
     )  # of 7 asked for, 3 of 13 are not shown
     assert record["shares"]["found"][0] > 0.7
+
+
+def test_an_index_has_no_clip_twice():
+    clips = {f"class {k}": [of_clip(100 * k + number) for number in range(5)] for k in range(12)}
+    indexes = draw_indexes(clips, sorted(clips), sorted(clips)[:7], 14, np.random.default_rng(0))
+    assert sum(map(len, indexes)) == 14 and len(indexes) == 3
+    for index in indexes:
+        shown = [number for video in index for number in np.unique(video.features).tolist()]
+        assert len(shown) == len(set(shown)) == 10 * len(index)
+        assert all(len(video.ends) == 10 and set(video.classes) <= set(sorted(clips)[:7]) for video in index)
+
+
+def of_clip(number):
+    """Two seconds whose features tell the clip."""
+    starts = np.arange(8) / 4
+    return VideoFeatures(np.full((8, 4), number, np.float16), starts, starts + 0.25, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""What the best moments look like, added to the query: it finds what the words alone do not, and harms nothing that they do."""
+
+import numpy as np
+import pytest
+
+from engine.moments.feedback import with_looks
+from engine.moments.objects import find_moments, looked_for
+from engine.moments.retrieval import average_window
+from tests.moments.test_index import ManyVideos
+
+WORD, LOOK, OTHER = np.eye(16, dtype=np.float32)[:3]
+SHOTS = np.array([0, 4, 8])
+
+
+def video(first, second):
+    """Eight windows of two shots, of length 1."""
+    windows = np.repeat(np.stack([first, second]).astype(np.float32), 4, axis=0)
+    return windows / np.linalg.norm(windows, axis=1, keepdims=True), SHOTS
+
+
+def sure_and_unsure():
+    """Five videos show what the word says, and beside it how that looks; the sixth shows the look alone, and something else."""
+    return [video(WORD + LOOK, np.eye(16)[3 + k]) for k in range(5)] + [video(LOOK, np.eye(16)[9])]
+
+
+def test_moments_that_look_like_the_sure_ones_are_found():
+    videos = sure_and_unsure()
+    average = average_window(np.concatenate([features for features, _ in videos]))
+    wanted = with_looks(WORD, videos, average)
+    assert wanted.dtype == np.float32 and np.linalg.norm(wanted) == pytest.approx(1, abs=1e-6)
+    last = videos[-1][0]
+    assert np.ptp(last @ WORD) == 0  # the word alone knows nothing of it
+    assert (last @ wanted)[0] > 0.3 + (last @ wanted)[4]
+    assert wanted @ OTHER == pytest.approx(0, abs=1e-6)
+
+
+def test_without_weight_or_without_any_likeness_the_query_is_what_it_was():
+    videos = sure_and_unsure()
+    average = average_window(np.concatenate([features for features, _ in videos]))
+    assert np.allclose(with_looks(WORD, videos, average, weight=0.0), WORD, atol=1e-6)
+    unseen = np.eye(16, dtype=np.float32)[15]
+    assert np.allclose(with_looks(unseen, videos, average), unseen, atol=1e-6)
+    assert np.allclose(with_looks(-WORD, videos, average), -WORD, atol=1e-6)
+
+
+def test_what_every_window_shows_is_taken_off():
+    """A background that all share is no look of what is asked for."""
+    background = 2 * OTHER
+    videos = [video(WORD + LOOK + background, np.eye(16)[3 + k] + background) for k in range(5)]
+    average = average_window(np.concatenate([features for features, _ in videos]))
+    wanted = with_looks(WORD, videos, average)
+    assert wanted @ LOOK > 0.3 and abs(wanted @ OTHER) < wanted @ LOOK / 3
+
+
+def test_the_average_of_many_windows_is_that_of_a_sample():
+    draws = np.random.default_rng(0)
+    features = draws.random((50_000, 8)).astype(np.float16)
+    assert np.allclose(average_window(features), features.mean(axis=0, dtype=np.float64), atol=0.02)
+    assert np.array_equal(average_window(features[:7]), features[:7].astype(np.float32).mean(axis=0))
+
+
+def test_an_index_is_asked_with_what_its_best_videos_show():
+    cache = ManyVideos()
+    wanted = looked_for(cache, cache.videos, cache.vector)
+    assert wanted @ cache.vector > 0.8
+    best = find_moments(cache, cache.videos, "it", wanted, 3)
+    assert best[0].video == "33.mp4" and 3.5 <= best[0].start_s <= 4.75 and 6.25 <= best[0].end_s <= 7.5
