@@ -11,6 +11,7 @@ A comment above a table names its record, by file and time, and where a record h
     <!-- record: experiments 2026-11-28T22:30:00 experiment=fig4 part=claims -->
     <!-- record: experiments 2026-11-28T22:30:00 experiment=fig4 part=claims and=2026-11-29T13:00:00 -->   (splits of both)
     <!-- record: heads 2026-11-28T21:30:00 of=not_gym -->
+    <!-- record: moments_in_a_row 2026-11-29T19:50:19 model=objects:lite2 -->
 
 The table under it is replaced, whatever it has been.
 """
@@ -94,7 +95,7 @@ def remade(text: str, records: Path, page: Path) -> tuple[str, int]:
 
 
 def find_record(folder: Path, name: str, time: str, options: Options) -> Record:
-    """The record of that file that was begun at that time; with `experiment=`, that of the experiment.
+    """The record of that file that was begun at that time; with `experiment=` or `model=`, that of the experiment or model.
 
     Raises:
         InputError: there is none, or several.
@@ -102,10 +103,13 @@ def find_record(folder: Path, name: str, time: str, options: Options) -> Record:
     path = folder / f"{name}.jsonl"
     if not path.is_file():
         raise InputError(f"there is no '{path}'")
-    wanted = options.get("experiment")
-    found = [r for r in read_json_lines(path) if r["time"].startswith(time) and wanted in (None, r.get("experiment"))]
+    told = {key: options[key] for key in ("experiment", "model") if key in options}
+    of_time = [record for record in read_json_lines(path) if record["time"].startswith(time)]
+    found = [record for record in of_time if all(record.get(key) == value for key, value in told.items())]
     if len(found) != 1:
-        raise InputError(f"'{path}' has {len(found)} of that time: name its whole time, and of experiments which")
+        raise InputError(
+            f"'{path}' has {len(found)} of that time: name its whole time, and which experiment= or model=, if it tells"
+        )
     return found[0]
 
 

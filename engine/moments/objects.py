@@ -7,9 +7,9 @@ A query's vector is moved towards the three nearest of Kinetics' action names, s
 and then towards what the best moments of the videos show (`engine.moments.feedback`).
 """
 
+import functools
 import itertools
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from engine.models.image_weights import imagenet_classes
 from engine.models.weights import kinetics400_classes
 from engine.moments.feedback import with_looks
 from engine.moments.queries import check_query
-from engine.moments.retrieval import average_window, cosines, high_moments
+from engine.moments.retrieval import as_tensor, average_window, cosines, high_moments
 from engine.moments.segments import cut_edges
 from engine.moments.shots import find_shots, means_in_shots
 from engine.naming.known_classes import nearest_known
@@ -71,29 +71,38 @@ class ObjectQueries:
         return (weights / weights.norm().clamp(min=1e-12)).float().numpy()
 
 
-def query_curve(features: np.ndarray, vector: np.ndarray) -> np.ndarray:
+def query_curve(features: np.ndarray, vector: np.ndarray, shots: np.ndarray) -> np.ndarray:
     """What moments are cut from: the cosine of each window with a query, a mean over its shot. float [W, D], [D] -> float64 [W]."""
-    return means_in_shots(cosines(features, vector), find_shots(features))
+    return means_in_shots(cosines(features, vector), shots)
 
 
-def looked_for(cache: FeatureCache, videos: Sequence[str], vector: np.ndarray) -> np.ndarray:
+Shots = Callable[[str], np.ndarray]
+
+
+def shots_of(cache: FeatureCache) -> Shots:
+    """The shots of a video of the cache by its name, see `find_shots`; those of the last few hundred are kept."""
+    return functools.lru_cache(8 * MAX_K)(lambda video: find_shots(cache[video].features))
+
+
+def looked_for(cache: FeatureCache, videos: Sequence[str], vector: np.ndarray, shots: Shots) -> np.ndarray:
     """A query's vector, float32 [D], with what its best moments in these videos look like: what `find_moments` takes."""
-    seen = (cache[video].features for video in _worth_a_look(cache, videos, vector))
-    return with_looks(vector, ((each, find_shots(each)) for each in seen), average_window(cache.features))
+    seen = ((cache[video].features, shots(video)) for video in _worth_a_look(cache, videos, vector))
+    return with_looks(vector, seen, average_window(cache.features))
 
 
 def find_moments(
-    cache: FeatureCache, videos: Sequence[str], query: str, vector: np.ndarray, top: int
+    cache: FeatureCache, videos: Sequence[str], query: str, vector: np.ndarray, top: int, shots: Shots
 ) -> list[FoundMoment]:
     """The `top` moments of a query in these videos, the best first. Of more than 32 videos those with the nearest windows.
 
     Args:
         vector: float32 [D] of what is looked for, in the space of the features.
+        shots: see `shots_of`.
     """
     found = []
     for video in _worth_a_look(cache, videos, vector):
         seen = cache[video]
-        curve = query_curve(seen.features, vector)
+        curve = query_curve(seen.features, vector, shots(video))
         edges = cut_edges(seen)
         for start, end, _ in high_moments(curve, edges, count=top, max_overlap=_MAX_OVERLAP):
             inside = curve[np.searchsorted(edges, start) : np.searchsorted(edges, end)]
@@ -111,7 +120,7 @@ def likeliest_videos(cache: FeatureCache, videos: Sequence[str], vector: np.ndar
     Features of objects have length 1, so that a product is a cosine: in their own half precision it takes the processor a
     fortieth of the time of `cosine_topk`, and a rounding of 5e-4 decides only which video is looked at.
     """
-    windows = _tensor(cache.features)
+    windows = as_tensor(cache.features)
     scores = (windows @ torch.from_numpy(vector).to(windows.dtype)).float().numpy()
     firsts = np.flatnonzero(np.diff(cache.video_of, prepend=-1))  # windows of one video lie together
     best = np.maximum.reduceat(scores, firsts)
@@ -127,13 +136,6 @@ def nearest_videos(cache: FeatureCache, videos: Sequence[str], vector: np.ndarra
     if len(videos) < len(cache.videos):
         rows = np.flatnonzero(np.isin(np.array(cache.videos, object)[video_of], list(videos)))
         features, video_of = features[rows], video_of[rows]
-    windows = _tensor(features)
+    windows = as_tensor(features)
     _, nearest = cosine_topk(torch.from_numpy(vector)[None], windows, min(MAX_K, len(windows)))
     return list(dict.fromkeys(cache.videos[place] for place in video_of[nearest[0].numpy()]))
-
-
-def _tensor(features: np.ndarray) -> torch.Tensor:
-    """Nothing is copied."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(np.asarray(features))

@@ -3,9 +3,11 @@
 cosine of window and query ──▶ mean over neighbours ──▶ above a threshold between its middle and its peak ──▶ moments
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from engine.moments.decoding import merged
 
@@ -37,9 +39,21 @@ def cosines(points: np.ndarray, query: np.ndarray) -> np.ndarray:
     return cosine
 
 
+def as_tensor(features: np.ndarray) -> torch.Tensor:
+    """Nothing is copied, and nothing may be written to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.asarray(features))
+
+
+def as_float32(features: np.ndarray) -> np.ndarray:
+    """By torch, which takes a quarter of the time of NumPy for those in half precision."""
+    return as_tensor(features).float().numpy()
+
+
 def average_window(features: np.ndarray) -> np.ndarray:
     """The mean of all windows [W, D], of many those of about 4,096 at equal distances: float32 [D]."""
-    return np.asarray(features[:: max(1, len(features) // _SAMPLE)], np.float32).mean(axis=0)
+    return as_float32(features[:: max(1, len(features) // _SAMPLE)]).mean(axis=0)
 
 
 def high_moments(

@@ -12,7 +12,7 @@ The numbers are in windows of half a second (`engine.moments.index.GRID`); tools
 
 import numpy as np
 
-from engine.moments.retrieval import SMOOTH, average_window, smoothed
+from engine.moments.retrieval import SMOOTH, as_float32, average_window, smoothed
 
 _REACH = 4  # windows on each side that are compared
 ALIKE = 0.4  # from which nothing is cut, if both are
@@ -24,7 +24,7 @@ _BLOCK = 4096
 
 def find_shots(features: np.ndarray, least_alike: float = ALIKE) -> np.ndarray:
     """Features [W, D] of a video's windows -> int64 [S + 1], ascending: shot s is of the windows shots[s] ... shots[s + 1] - 1."""
-    beside_mean, alone = _likeness(features)
+    beside_mean, alone = _likeness(as_float32(features) if len(features) <= _BLOCK else features)
     alike = beside_mean + alone
     padded = np.pad(alike, _APART, constant_values=np.inf)
     least = np.min([padded[shift : shift + len(alike)] for shift in range(2 * _APART + 1)], axis=0)
@@ -41,10 +41,11 @@ def _likeness(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for first in range(0, count, _BLOCK):  # those of a long video may be on disk
         last = min(first + _BLOCK, count)
         low, high = first + 1 - _REACH, last + _REACH
-        some = np.asarray(features[max(0, low) : high], np.float32)
+        some = as_float32(features[max(0, low) : high])
         beyond = (max(0, -low), max(0, high - len(features)))
         some = np.pad(some, (beyond, (0, 0)))  # with zeros: sums are shorter at the ends
-        sums = np.sum([some[shift : len(some) - _REACH + 1 + shift] for shift in range(_REACH)], axis=0)
+        pairs = some[:-1] + some[1:]
+        sums = pairs[:-2] + pairs[2:]  # of four
         place = np.arange(low, high - _REACH + 1)
         windows = np.minimum(place + _REACH, len(features)) - np.maximum(place, 0)  # of each sum
         products = np.einsum("wd,wd->w", sums[:-_REACH], sums[_REACH:])
@@ -77,6 +78,7 @@ def looks_of_shots(features: np.ndarray, shots: np.ndarray) -> np.ndarray:
     for first, length in zip(shots[:-1], np.diff(shots), strict=True):
         pieces = -(-length // _WHOLE)
         starts.append(first + np.arange(pieces) * length // pieces)
+    features = as_float32(features) if len(features) <= _BLOCK else features
     sums = np.add.reduceat(features, np.concatenate(starts), axis=0, dtype=np.float32)
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 

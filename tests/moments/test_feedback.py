@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.moments.feedback import with_looks
-from engine.moments.objects import find_moments, looked_for
+from engine.moments.objects import find_moments, looked_for, shots_of
 from engine.moments.retrieval import average_window
 from tests.moments.test_index import ManyVideos
 
@@ -61,7 +61,8 @@ def test_the_average_of_many_windows_is_that_of_a_sample():
 
 def test_an_index_is_asked_with_what_its_best_videos_show():
     cache = ManyVideos()
-    wanted = looked_for(cache, cache.videos, cache.vector)
+    shots = shots_of(cache)
+    wanted = looked_for(cache, cache.videos, cache.vector, shots)
     assert wanted @ cache.vector > 0.8
-    best = find_moments(cache, cache.videos, "it", wanted, 3)
+    best = find_moments(cache, cache.videos, "it", wanted, 3, shots)
     assert best[0].video == "33.mp4" and 3.5 <= best[0].start_s <= 4.75 and 6.25 <= best[0].end_s <= 7.5
