@@ -174,6 +174,19 @@ def test_a_record_that_is_not_there_is_named_with_its_page(marker, told, tmp_pat
     assert page.read_text().endswith("| a |\n")
 
 
+def test_of_two_records_of_one_second_the_model_tells_which(tmp_path, monkeypatch):
+    rows = [
+        {"time": "2026-01-02", "model": name, "shares": {"found": [value]}}
+        for name, value in (("a", 0.25), ("a:b", 0.75))
+    ]
+    (tmp_path / "moments_in_a_row.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = tmp_path / "page.md"
+    for name, value in (("a", "0.25"), ("a:b", "0.75")):
+        page.write_text(f"<!-- record: moments_in_a_row 2026-01-02 model={name} -->\n")
+        assert call_tool("remake_tables.py", page, "--records", tmp_path, monkeypatch=monkeypatch) == 0
+        assert f"| found | {value}" in page.read_text()
+
+
 def test_what_an_experiment_decided_is_judged_anew(remake):
     findings = [{"claim": "more is better", "test": "unseen", "gain": {"1": 0.1, "2": 0.12, "3": 0.11}},
                 {"claim": "less is better", "test": "unseen", "gain": {"1": -0.1, "2": 0.12, "3": 0.1}}]  # fmt: skip
