@@ -47,7 +47,7 @@ from engine.moments.index import GRID
 from engine.moments.measures import measure
 from engine.moments.objects import CONTEXT, ObjectQueries
 from engine.moments.retrieval import average_window, high_moments
-from engine.moments.shots import ALIKE, find_shots, means_in_shots
+from engine.moments.shots import ALIKE, find_shots, looks_of_shots, means_in_shots
 from engine.records import append_record
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
@@ -94,12 +94,14 @@ def main(arguments: argparse.Namespace) -> None:
             draw_indexes(clips, order if len(order) < 2 * CLIPS else side, side, arguments.videos, draws)
             for side in (order[: len(order) // 2], order[len(order) // 2 :])
         )
-        best = max(SETTINGS, key=lambda each: share_found(fixing, vectors[each[1]], each[0], each[2]))
+        alike, context, weight = best = max(
+            SETTINGS, key=lambda each: share_found(fixing, vectors[each[1]], each[0], each[2])
+        )
         chosen.append(best)
         queries.append(sum(len(video.classes) for index in test for video in index))
         unknown, known = ObjectQueries(WordsConfig(source="random", seed=seed)), vectors[CONTEXT]
         shares = {
-            "found": share_found(test, vectors[best[1]], best[0], best[2]),
+            "found": share_found(test, vectors[context], alike, weight),
             "as it is": share_found(test, known, ALIKE, WEIGHT),
             "video by video": share_found([[video] for index in test for video in index], known, ALIKE, WEIGHT),
             "words alone": share_found(test, known, ALIKE, 0.0),
@@ -204,8 +206,9 @@ def share_found(indexes: Sequence[Sequence[Joined]], vectors: Vectors, alike: fl
             for video in index
         ]
         average = average_window(np.concatenate([features for features, _ in seen]))
+        looks = [looks_of_shots(features, shots) for features, shots in seen]
         wanted = {
-            name: with_looks(vectors(" ".join(split_name(name, frozenset()))), seen, average, weight)
+            name: with_looks(vectors(" ".join(split_name(name, frozenset()))), looks, average, weight)
             for name in {name for video in index for name in video.classes}
         }
         for video, (features, shots) in zip(index, seen, strict=True):

@@ -11,30 +11,24 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from engine.moments.shots import looks_of_shots
-
 BEST = 20  # shots that are listened to
 WEIGHT = 0.5  # of what they show, beside the query
 _POWER = 3  # of a shot's cosine with the query: how much it has to say
 
 
 def with_looks(
-    vector: np.ndarray,
-    videos: Iterable[tuple[np.ndarray, np.ndarray]],
-    average: np.ndarray,
-    weight: float = WEIGHT,
+    vector: np.ndarray, videos: Iterable[np.ndarray], average: np.ndarray, weight: float = WEIGHT
 ) -> np.ndarray:
     """A query's vector, moved towards what its best shots show: float32 [D], of length 1.
 
     Args:
         vector: float32 [D], of length 1.
-        videos: features [W, D] of each, of length 1, and its shots, see `find_shots`.
+        videos: what the shots of each show, float32 [P, D], see `engine.moments.shots.looks_of_shots`.
         average: float [D], see `engine.moments.retrieval.average_window`.
         weight: of the looks, 0 to 1.
     """
     cosines, looks = [], []
-    for features, shots in videos:
-        shown = looks_of_shots(features, shots)
+    for shown in videos:
         cosine = shown @ vector
         best = np.argsort(-cosine, kind="stable")[:BEST]
         cosines.append(cosine[best])

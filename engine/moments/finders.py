@@ -19,12 +19,12 @@ from engine.models.image_weights import INSTALLED, installed_network
 from engine.moments.index import FeatureKind
 from engine.moments.objects import (
     FoundMoment,
+    ObjectIndex,
     ObjectQueries,
     find_moments,
     looked_for,
     nearest_videos,
     query_curve,
-    shots_of,
 )
 from engine.moments.retrieval import relevance
 from engine.moments.segments import cut_edges, cut_segments
@@ -84,22 +84,21 @@ class ObjectFinder:
             ("has seen", "photos of these objects, and text; no videos and no moments"),
         ]
         self._vector = functools.cache(ObjectQueries())
-        self._shots = functools.lru_cache(1)(shots_of)
+        self._index = functools.lru_cache(1)(ObjectIndex)
         self._looked_for = functools.lru_cache(self._with_looks)
 
     def check(self, query: str) -> None:
         self._vector(query)
 
     def find(self, cache: FeatureCache, videos: Sequence[str], query: str, top: int) -> list[FoundMoment]:
-        vector = self._looked_for(cache, tuple(videos), query)
-        return find_moments(cache, videos, query, vector, top, self._shots(cache))
+        return find_moments(self._index(cache), videos, query, self._looked_for(cache, tuple(videos), query), top)
 
     def curve(self, cache: FeatureCache, videos: Sequence[str], video: str, query: str) -> Curve:
         seen, vector = cache[video], self._looked_for(cache, tuple(videos), query)
-        return Curve(cut_edges(seen), query_curve(seen.features, vector, self._shots(cache)(video)))
+        return Curve(cut_edges(seen), query_curve(seen.features, vector, self._index(cache).shots(video)))
 
     def _with_looks(self, cache: FeatureCache, videos: tuple[str, ...], query: str) -> np.ndarray:
-        return looked_for(cache, videos, self._vector(query), self._shots(cache))
+        return looked_for(self._index(cache), videos, self._vector(query))
 
 
 class TrainedFinder:

@@ -9,7 +9,7 @@ and then towards what the best moments of the videos show (`engine.moments.feedb
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from engine.moments.feedback import with_looks
 from engine.moments.queries import check_query
 from engine.moments.retrieval import as_tensor, average_window, cosines, high_moments
 from engine.moments.segments import cut_edges
-from engine.moments.shots import find_shots, means_in_shots
+from engine.moments.shots import find_shots, looks_of_shots, means_in_shots
 from engine.naming.known_classes import nearest_known
 from engine.semantics.classes import KeptVectors
 from engine.semantics.config import WordsConfig
@@ -76,33 +76,41 @@ def query_curve(features: np.ndarray, vector: np.ndarray, shots: np.ndarray) -> 
     return means_in_shots(cosines(features, vector), shots)
 
 
-Shots = Callable[[str], np.ndarray]
+class ObjectIndex:
+    """The features of an index, and what is worked out of them once for all queries.
+
+    shots: those of a video by its name, see `find_shots`; of the last few hundred videos they are kept.
+    """
+
+    def __init__(self, cache: FeatureCache) -> None:
+        self.cache = cache
+        self.shots = functools.lru_cache(8 * MAX_K)(lambda video: find_shots(cache[video].features))
+
+    @functools.cached_property
+    def average(self) -> np.ndarray:
+        """Float32 [D], see `average_window`."""
+        return average_window(self.cache.features)
 
 
-def shots_of(cache: FeatureCache) -> Shots:
-    """The shots of a video of the cache by its name, see `find_shots`; those of the last few hundred are kept."""
-    return functools.lru_cache(8 * MAX_K)(lambda video: find_shots(cache[video].features))
-
-
-def looked_for(cache: FeatureCache, videos: Sequence[str], vector: np.ndarray, shots: Shots) -> np.ndarray:
+def looked_for(index: ObjectIndex, videos: Sequence[str], vector: np.ndarray) -> np.ndarray:
     """A query's vector, float32 [D], with what its best moments in these videos look like: what `find_moments` takes."""
-    seen = ((cache[video].features, shots(video)) for video in _worth_a_look(cache, videos, vector))
-    return with_looks(vector, seen, average_window(cache.features))
+    seen = _worth_a_look(index.cache, videos, vector)
+    looks = (looks_of_shots(index.cache[video].features, index.shots(video)) for video in seen)
+    return with_looks(vector, looks, index.average)
 
 
 def find_moments(
-    cache: FeatureCache, videos: Sequence[str], query: str, vector: np.ndarray, top: int, shots: Shots
+    index: ObjectIndex, videos: Sequence[str], query: str, vector: np.ndarray, top: int
 ) -> list[FoundMoment]:
     """The `top` moments of a query in these videos, the best first. Of more than 32 videos those with the nearest windows.
 
     Args:
         vector: float32 [D] of what is looked for, in the space of the features.
-        shots: see `shots_of`.
     """
     found = []
-    for video in _worth_a_look(cache, videos, vector):
-        seen = cache[video]
-        curve = query_curve(seen.features, vector, shots(video))
+    for video in _worth_a_look(index.cache, videos, vector):
+        seen = index.cache[video]
+        curve = query_curve(seen.features, vector, index.shots(video))
         edges = cut_edges(seen)
         for start, end, _ in high_moments(curve, edges, count=top, max_overlap=_MAX_OVERLAP):
             inside = curve[np.searchsorted(edges, start) : np.searchsorted(edges, end)]

@@ -24,7 +24,7 @@ _BLOCK = 4096
 
 def find_shots(features: np.ndarray, least_alike: float = ALIKE) -> np.ndarray:
     """Features [W, D] of a video's windows -> int64 [S + 1], ascending: shot s is of the windows shots[s] ... shots[s + 1] - 1."""
-    beside_mean, alone = _likeness(as_float32(features) if len(features) <= _BLOCK else features)
+    beside_mean, alone = _likeness(_converted(features))
     alike = beside_mean + alone
     padded = np.pad(alike, _APART, constant_values=np.inf)
     least = np.min([padded[shift : shift + len(alike)] for shift in range(2 * _APART + 1)], axis=0)
@@ -32,6 +32,11 @@ def find_shots(features: np.ndarray, least_alike: float = ALIKE) -> np.ndarray:
         (alike <= least) & (np.minimum(beside_mean, alone) < least_alike) & (alone < _ALIKE_ALONE)
     )
     return np.concatenate([[0], cuts, [len(features)]])
+
+
+def _converted(features: np.ndarray) -> np.ndarray:
+    """Features of a short video as float32, all at once; those of a long one may be on disk, and stay what they are."""
+    return as_float32(features) if len(features) <= _BLOCK else features
 
 
 def _likeness(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +83,7 @@ def looks_of_shots(features: np.ndarray, shots: np.ndarray) -> np.ndarray:
     for first, length in zip(shots[:-1], np.diff(shots), strict=True):
         pieces = -(-length // _WHOLE)
         starts.append(first + np.arange(pieces) * length // pieces)
-    features = as_float32(features) if len(features) <= _BLOCK else features
-    sums = np.add.reduceat(features, np.concatenate(starts), axis=0, dtype=np.float32)
+    sums = np.add.reduceat(_converted(features), np.concatenate(starts), axis=0, dtype=np.float32)
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 
 

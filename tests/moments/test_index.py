@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.features.extract import extract
 from engine.features.windows import WindowGrid
 from engine.moments.index import FeatureKind, open_index
-from engine.moments.objects import find_moments, likeliest_videos, nearest_videos, shots_of
+from engine.moments.objects import ObjectIndex, find_moments, likeliest_videos, nearest_videos
 from tests.features.small_set import FrameReader, write_set
 
 
@@ -167,9 +167,9 @@ def test_the_nearest_windows_of_all_videos_lead_to_the_moment():
     likeliest = likeliest_videos(cache, cache.videos, cache.vector)
     assert likeliest[:2] == ["33.mp4", "12.mp4"] and len(set(likeliest)) == 32
     assert likeliest_videos(cache, cache.videos[:33], cache.vector)[0] == "12.mp4"
-    best = find_moments(cache, cache.videos, "it", cache.vector, 3, shots_of(cache))
+    best = find_moments(ObjectIndex(cache), cache.videos, "it", cache.vector, 3)
     assert best[0].video == "33.mp4" and best[0].score > 0.9 and len(best) == 3
     assert 3.5 <= best[0].start_s <= 4.75 and 6.25 <= best[0].end_s <= 7.5
     others = [video for video in cache.videos if video != "33.mp4"]
-    assert find_moments(cache, others, "it", cache.vector, 1, shots_of(cache))[0].video == "12.mp4"
-    assert find_moments(cache, ["12.mp4"], "it", cache.vector, 1, shots_of(cache))[0].video == "12.mp4"
+    assert find_moments(ObjectIndex(cache), others, "it", cache.vector, 1)[0].video == "12.mp4"
+    assert find_moments(ObjectIndex(cache), ["12.mp4"], "it", cache.vector, 1)[0].video == "12.mp4"

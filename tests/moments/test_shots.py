@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.moments.objects import query_curve, shots_of
+from engine.moments.objects import ObjectIndex, query_curve
 from engine.moments.shots import find_shots, looks_of_shots, means_in_shots
 from tests.moments.test_index import ManyVideos
 
@@ -64,5 +64,5 @@ def test_a_mean_stays_in_its_shot_and_a_long_shot_is_smoothed():
 
 def test_a_curve_has_the_value_of_the_shot():
     cache = ManyVideos()
-    curve = query_curve(cache["33.mp4"].features, cache.vector, shots_of(cache)("33.mp4"))
+    curve = query_curve(cache["33.mp4"].features, cache.vector, ObjectIndex(cache).shots("33.mp4"))
     assert np.ptp(curve[8:14]) == 0 and curve[8] > 0.9 and curve[:8].max() < 0.8 and curve[14:].max() < 0.8

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.material import check_counts
 from engine.moments.index import GRID
-from engine.moments.objects import find_moments, looked_for, shots_of
+from engine.moments.objects import ObjectIndex, find_moments, looked_for
 from engine.records import append_record, summarise
 
 _OBJECTS, _ASKED, _OF_A_VIDEO = 1000, 50, 600
@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     seconds, computed = [], []
     for _ in range(1 + arguments.repeats):  # the first is a warm-up
         begun, cpu = time.perf_counter(), time.process_time()
-        shots = shots_of(cache)
-        find_moments(cache, cache.videos, "made up", looked_for(cache, cache.videos, query, shots), 5, shots)
+        index = ObjectIndex(cache)
+        find_moments(index, cache.videos, "made up", looked_for(index, cache.videos, query), 5)
         seconds.append(time.perf_counter() - begun)
         computed.append(time.process_time() - cpu)
     results = {"wall_s": summarise(seconds[1:]), "cpu_s": summarise(computed[1:])}
