@@ -1,6 +1,7 @@
 """Masked pretraining as a task: real videos without labels, the engine's loop; resumed, killed, distributed, used afterwards."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +60,20 @@ def config(manifest: Path, folder: Path, **changed: dict) -> Config:
     return parse(Config, tree(manifest, folder, **changed))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """For runs within this process, as for the processes held against them: more threads add up in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
-def pretrained(videos, tmp_path_factory) -> Path:
+def pretrained(one_thread, videos, tmp_path_factory) -> Path:
     """The folder of a run that nothing happened to."""
-    folder, threads = tmp_path_factory.mktemp("masked") / "run", torch.get_num_threads()
-    torch.set_num_threads(1)  # as the processes that are held against it: more threads add up in another order
-    try:
-        Masked.show(train(config(videos, folder), CPU, StopVote()), None)
-    finally:
-        torch.set_num_threads(threads)
+    folder = tmp_path_factory.mktemp("masked") / "run"
+    Masked.show(train(config(videos, folder), CPU, StopVote()), None)
     return folder
 
 
