@@ -79,7 +79,8 @@ def remade(text: str, records: Path, page: Path) -> tuple[str, int]:
             if "and" in options:
                 record = joined(record, find_record(records, name, options["and"], options))
             made = maker_of(name)(record, options)
-            return marker + Table(made.header, made.rows).markdown() + "\n"
+            touches = text[found.end() : found.end() + 1] not in ("", "\n")  # Markdown: a line below is one more row
+            return marker + Table(made.header, made.rows).markdown() + "\n" * (2 if touches else 1)
         except (InputError, KeyError, ValueError) as error:
             raise InputError(f"{page}: table of record '{name} {time}{words}': {error}") from error
 

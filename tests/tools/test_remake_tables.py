@@ -37,6 +37,18 @@ def remake(tmp_path, monkeypatch):
     return call
 
 
+def test_a_new_table_stands_apart_from_the_text_below_it(tmp_path, monkeypatch):
+    record = {"time": "2026-01-02T03:04:05+00:00", "shares": {"found": [0.5]}}
+    (tmp_path / "moments_in_a_row.jsonl").write_text(json.dumps(record) + "\n")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- record: moments_in_a_row 2026-01-02T03:04:05 -->\n\nText.\n")
+    for _ in range(2):  # made again, it stays
+        assert call_tool("remake_tables.py", page, "--records", tmp_path, monkeypatch=monkeypatch) == 0
+        _marker, above, *table, below, text = page.read_text().splitlines()
+        assert len(table) == 3 and all(line.startswith("|") for line in table)
+        assert (above, below, text) == ("", "", "Text.")
+
+
 def head(name, words, value):
     spread = {
         "top1_sd": 0.1,
