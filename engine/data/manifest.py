@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from engine.atomic_file import atomic_write
 from engine.data.batch import STILL_CODEC, Video
 from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.copied import on_disk
 from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
+from engine.parquet import read_table, write_table
 
 FORMAT_VERSION = 1
 MANY_ROWS = 2_000_000  # from here on nothing is kept, or gone over, for each row (`large_manifest.py`, `plans.py`)
@@ -195,11 +194,7 @@ class Manifest:
         notes = {"version": FORMAT_VERSION, "root": str(self.root), **metadata}
         table = self.table.replace_schema_metadata({METADATA_KEY: json.dumps(notes).encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            atomic_write(path, durable=True) as partial,
-            partial.open("wb") as file,
-        ):  # pyarrow takes some names for addresses
-            pq.write_table(table, file, compression="zstd")
+        write_table(table, path)
 
     @classmethod
     def load(cls, path: Path, root: Path | None = None) -> "Manifest":
@@ -228,8 +223,7 @@ class Manifest:
     def _read(cls, file: Path, path: Path, root: Path | None) -> "Manifest":
         """The manifest of a file of this machine that was found at `path`."""
         try:
-            with file.open("rb") as opened:
-                table = pq.read_table(opened)
+            table = read_table(file)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
                 f"manifest '{shown(path)}' is not a readable Parquet file ({error}): index the data set again"

