@@ -4,6 +4,7 @@ Under `torchrun` every rank is one process; without it there is one rank. A proc
 when there are several.
 """
 
+import functools
 import json
 import os
 import secrets
@@ -74,7 +75,7 @@ def session(run: RunConfig) -> Iterator[Ranks]:
     if world_size > 1:
         # Twice the time after which a watchdog names the rank at fault, so that it is the first to speak.
         timeout = timedelta(seconds=2 * run.timeout_s)
-        store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+        store, rank, world_size = _joined(timeout)
         store = _own_part(store, rank, world_size, timeout)
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
@@ -91,6 +92,16 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         share_cores(None)
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@functools.cache
+def _joined(timeout: timedelta) -> tuple[dist.Store, int, int]:
+    """The store of all ranks, this rank and how many there are.
+
+    Kept to the end of the process: where rank 0 serves the store and began a new one at the same port for each session, the others
+    could still reach the one of the session before, and both sides would wait for each other.
+    """
+    return next(dist.rendezvous("env://", timeout=timeout))
 
 
 @contextmanager
