@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,8 +27,10 @@ def test_charades_lines(tmp_path):
         tmp_path / "a.txt",
         "AO8RW 0.0 6.9##a person puts a book on a shelf.\n\nno mark\nX 8.0 7.0##back ## wards\nY 1##one\nZ a b##c\n",
     )
-    assert rows[0] == Noted("a.txt:1", "AO8RW", "a person puts a book on a shelf.", [(0.0, 6.9)], rows[0].duration)
     assert math.isnan(rows[0].duration)
+    assert replace(rows[0], duration=0) == Noted(
+        "a.txt:1", "AO8RW", "a person puts a book on a shelf.", [(0.0, 6.9)], 0
+    )
     assert [row.place for row in rows if isinstance(row, Unreadable)] == ["a.txt:3", "a.txt:5"]
     found, report = checked(rows)
     assert found.queries == ("a person puts a book on a shelf.",)
@@ -101,7 +104,7 @@ def test_ones_own_table(tmp_path, mark):
     assert [window.tolist() for window in found.windows] == [[[2, 12.5], [20, 30]], [[0, 4]]]
     assert report.counts == {"unreadable": 1, "no_known_word": 1, "ends_before_start": 1, "starts_before_video": 1}
     bare = written(tmp_path / "bare.tsv", "a.mp4\t1\t2\tjumps\n")
-    assert bare == [Noted("bare.tsv:1", "a.mp4", "jumps", [(1.0, 2.0)], bare[0].duration)]
+    assert [replace(row, duration=0) for row in bare] == [Noted("bare.tsv:1", "a.mp4", "jumps", [(1.0, 2.0)], 0)]
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "{torn", "what is this\nfile", "[1,", '"text"'])
