@@ -6,7 +6,7 @@ A run folder's `checkpoints/` holds `step_00001234.pt` (the newest few, to resum
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -100,13 +100,15 @@ def newest_checkpoint(run_folder: Path) -> tuple[dict[str, Any] | None, list[str
     return None, passed_over
 
 
-def set_aside_later(run_folder: Path, step: int) -> None:
-    """Rename checkpoints of later steps than the one resumed from: unreadable, or of a course that was given up.
+def best_checkpoint(run_folder: Path) -> Path:
+    """Where a run keeps the best so far."""
+    return run_folder / "checkpoints" / "best.pt"
 
-    Left in place they would count among the newest, and the ones now written would be dropped for them.
-    """
-    for path in list_checkpoints(run_folder):
-        if int(path.stem[5:]) > step:
+
+def set_aside(checkpoints: Iterable[Path]) -> None:
+    """Rename those that exist: nothing takes them for checkpoints of the run any more, and nothing deletes them."""
+    for path in checkpoints:
+        if path.is_file():
             path.replace(path.with_name(f"{path.name}.aside"))
 
 
@@ -121,7 +123,7 @@ def checkpoint_file(path: Path) -> Path:
     """A checkpoint file as it is; for a run folder its best checkpoint, or the newest if there is no best."""
     if not path.is_dir():
         return path
-    best = path / "checkpoints" / "best.pt"
+    best = best_checkpoint(path)
     if best.is_file():
         return best
     newest = list_checkpoints(path)

@@ -37,7 +37,9 @@ class RunConfig:
     )
     device: str = option("auto", "auto takes a GPU if there is one and says so", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
-    resume: str = option("auto", "auto: newest checkpoint of the run folder if any; never; or a checkpoint's path")
+    resume: str = option(
+        "auto", "auto: newest checkpoint of the run folder if any; never; or the path of a checkpoint, to begin there"
+    )
     timeout_s: float = option(1800.0, "a rank without progress for so long is named, and the job ends", minimum=1)
     cpu_threads: int = option(
         0, "threads torch computes with on a CPU; 0: its default over the ranks", minimum=0, needs="device=auto|cpu"

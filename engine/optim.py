@@ -43,12 +43,19 @@ def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over a saved state, each moment in the memory order of its parameter.
+    """Take over a saved state, each moment in the memory order of its parameter. Options (weight decay, betas, ...) stay those
+    that it was built with.
 
     The run that saved it may have had another `train.channels_last`, and fused kernels go through the memory of
     parameters and moments side by side: of other orders a CPU makes nonsense, and a GPU an error.
     """
+    options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    at_first = dict(optimizer.state)
     optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        group.update(own)
+    for parameter, kept in at_first.items():  # momentum that the saved run had none of
+        optimizer.state[parameter] = {**kept, **optimizer.state[parameter]}
     for parameter, kept in optimizer.state.items():
         for name, value in kept.items():
             if value.shape == parameter.shape and value.stride() != parameter.stride():

@@ -1,6 +1,8 @@
 """What a run says about itself as it goes: what it is, what is skipped, what it is worth after an epoch."""
 
+import math
 import shlex
+from typing import Any
 
 import torch
 
@@ -70,8 +72,8 @@ def tell_skipped(run: Run, telemetry: Telemetry) -> None:
     )
 
 
-def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:
-    """What the task measures while training. Returns whether this is the best so far.
+def measure(run: Run, telemetry: Telemetry, epoch: int) -> dict[str, Any] | None:
+    """What the task measures while training. Returns what is the best now (`Run.best`), if it is this.
 
     Collective: all ranks call it.
     """
@@ -79,8 +81,8 @@ def measure(run: Run, telemetry: Telemetry, epoch: int) -> bool:
     telemetry.scalars(run.step, measured.scalars)
     telemetry.message(f"epoch {epoch}: {measured.told}")
     run.measured = run.step
-    if run.best["metric"] and measured.value < run.best["value"]:
-        return False
+    value = -math.inf if math.isnan(measured.value) else measured.value
+    if run.best["metric"] and value < run.best["value"]:
+        return None
     # The later of two equal ones: it has been trained longer.
-    run.best = {"value": measured.value, "step": run.step, "metric": measured.metric}
-    return True
+    return {"value": value, "step": run.step, "metric": measured.metric}

@@ -1,16 +1,18 @@
 """Where a run begins: at its own newest checkpoint, at another's weights, or at random ones."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from engine.checkpoint import (
+    best_checkpoint,
     check_fields,
     checkpoint_file,
     list_checkpoints,
     network_weights,
     newest_checkpoint,
     read_checkpoint,
-    set_aside_later,
+    set_aside,
 )
 from engine.config import Config
 from engine.distributed import barrier, broadcast_from_main
@@ -24,9 +26,8 @@ from engine.schema_keys import changes, decisive
 
 
 def restore(run: Run) -> None:
-    """Resume from the run's own checkpoint, or start from another's weights, or from nothing."""
+    """Resume from the run's own checkpoint, or start from another's weights, or from nothing. Changes no file."""
     resume = run.config.run.resume
-    # Rank 0 chooses, so that all ranks read the same file even while its disk is slow to show others.
     state = start = None
     home = run.folder
     if resume == "never":
@@ -36,20 +37,19 @@ def restore(run: Run) -> None:
                 f"run.resume is 'never' but '{run.folder}' holds checkpoints (step {taken['step']}): "
                 "choose another run.folder, or remove the old one"
             )
-    elif resume == "auto":
-        state, passed_over = newest_checkpoint(run.folder)
+    else:
+        state, home, passed_over = _chosen(run, resume)
         run.notes += [f"passed over: {line}" for line in passed_over]
         steps = broadcast_from_main(state["step"] if state else None)
         if steps != (state["step"] if state else None):
             raise InputError(
                 f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share"
             )
-    else:
-        file = checkpoint_file(Path(resume))
-        state, home = read_checkpoint(file), file.parent.parent
     if state is not None:
+        is_own = home.resolve() == run.folder.resolve()
         _resume(run, state, home)
-        if run.step >= run.total_steps and not list_checkpoints(run.folder):
+        run.best = broadcast_from_main(_best_so_far(run) if is_own and run.ranks.is_main else run.best)
+        if run.step >= run.total_steps and not is_own:
             raise InputError(
                 f"run.resume: '{resume}' is at step {run.step} of {run.total_steps}, so nothing is left to train in "
                 f"'{run.folder}': raise train.epochs, or take its weights for a new run with train.init_from"
@@ -63,8 +63,42 @@ def restore(run: Run) -> None:
         run.average.model.load_state_dict((state or {}).get(AVERAGE, run.model.state_dict()))
     run.notes += run.task.begin(resumed=state, source=start)
     barrier()
-    if state is not None and run.ranks.is_main:
-        set_aside_later(run.folder, run.step)
+
+
+def _chosen(run: Run, resume: str) -> tuple[dict[str, Any] | None, Path, list[str]]:
+    """The checkpoint to go on from, the folder of its run, and what is newer but cannot be read.
+
+    A named checkpoint is where a command begins: given again, the same command goes on from its own newest one.
+    """
+    if resume == "auto":
+        state, passed_over = newest_checkpoint(run.folder)
+        return state, run.folder, passed_over
+    with suppress(InputError):  # none of its own can be read, or compared
+        state, passed_over = newest_checkpoint(run.folder)
+        if state is not None and parse(Config, state["config"]) == run.config:
+            return state, run.folder, passed_over
+    file = checkpoint_file(Path(resume))
+    return read_checkpoint(file), file.parent.parent, []
+
+
+def _best_so_far(run: Run) -> dict[str, Any]:
+    """The best that is kept of the course up to `run.step`: what best.pt says, which a later step may have overwritten."""
+    try:
+        kept = read_checkpoint(best_checkpoint(run.folder))
+    except InputError:
+        return run.best
+    return kept["best"] if kept["step"] <= run.step else run.best
+
+
+def begin_course(run: Run) -> None:
+    """Before the first step (rank 0 only): rename checkpoints of a course that was given up, and those that cannot be read.
+
+    Left in place, later ones would count among the newest, and the ones now written would be dropped for them; and a better
+    best.pt would be taken for this course's.
+    """
+    set_aside(path for path in list_checkpoints(run.folder) if int(path.stem[5:]) > run.step)
+    if not run.best["metric"]:
+        set_aside([best_checkpoint(run.folder)])
 
 
 def _resume(run: Run, state: dict[str, Any], home: Path) -> None:
@@ -91,7 +125,7 @@ def _resume(run: Run, state: dict[str, Any], home: Path) -> None:
     load_optimizer(run.optimizer, state["optimizer"])
     if state["scaler"]:  # empty: saved in another precision than fp16, by another GPU perhaps
         run.scaler.load_state_dict(state["scaler"])
-    run.step, run.best = state["step"], state["best"]
+    run.step = state["step"]
     run.measured = state.get("measured", run.step)
     run.guard.restore(state.get("skipped_steps", 0))
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")

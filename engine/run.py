@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from engine.checkpoint import checkpoint_file, drop_old_checkpoints, read_checkpoint, save_checkpoint
+from engine.checkpoint import best_checkpoint, checkpoint_file, drop_old_checkpoints, read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.distributed import Ranks, barrier
 from engine.ema import KEY as AVERAGE
@@ -110,7 +110,7 @@ def save_newest(run: Run) -> None:
 
 def save_best(run: Run) -> None:
     """Keep the run's present state as the best one so far."""
-    save_run(run, run.folder / "checkpoints" / "best.pt")
+    save_run(run, best_checkpoint(run.folder))
 
 
 def load_best(run: Run) -> Path:

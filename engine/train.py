@@ -33,6 +33,7 @@ from engine.in_hand import next_batch
 from engine.optim import learning_rate, set_learning_rate
 from engine.preemption import Preempted, StopVote, stop_on_signals
 from engine.provenance import append_provenance
+from engine.resume import begin_course
 from engine.run import Run, load_best, save_best, save_newest
 from engine.step import train_step, warmup_steps
 from engine.tasks.catalogue import find_task
@@ -101,6 +102,7 @@ def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:
         warmup_steps=warmup_steps(config, ranks.device),
     )
     if ranks.is_main:
+        begin_course(run)
         save_config(config, run.folder / "config.yaml")
         append_provenance(run.folder, config, ranks, run.step)
     try:
@@ -176,10 +178,10 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
             _save(run, save_newest, telemetry)
 
 
-def _save(run: Run, write: Callable[[Run], None], telemetry: Telemetry, *, is_needed: bool = False) -> None:
-    """Rank 0 writes a checkpoint. A full disk costs this one and not the run, unless nothing comes after it."""
+def _save(run: Run, write: Callable[[Run], None], telemetry: Telemetry, *, is_needed: bool = False) -> bool:
+    """Rank 0 writes a checkpoint. A full disk costs this one (False) and not the run, unless nothing comes after it."""
     if not run.ranks.is_main:
-        return
+        return True
     try:
         write(run)
     except InputError as error:
@@ -187,6 +189,15 @@ def _save(run: Run, write: Callable[[Run], None], telemetry: Telemetry, *, is_ne
             raise
         telemetry.message(f"step {run.step}: {error}; training goes on, the last good checkpoint is kept")
         telemetry.event("checkpoint_failed", step=run.step, reason=str(error))
+        return False
+    return True
+
+
+def _save_best(run: Run, best: dict[str, Any], telemetry: Telemetry, *, is_needed: bool) -> None:
+    """The best is what is kept as such: where this one cannot be written, the one before."""
+    before, run.best = run.best, best
+    if not _save(run, save_best, telemetry, is_needed=is_needed):
+        run.best = before
 
 
 def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
@@ -198,9 +209,9 @@ def _end_epoch(run: Run, epoch: int, telemetry: Telemetry) -> None:
         if run.measured < run.step:  # a kill or a signal in the evaluation costs no step
             _save(run, save_newest, telemetry)
         broadcast_buffers(run.evaluated)
-        is_best = report.measure(run, telemetry, epoch)
-        if is_best:
-            _save(run, save_best, telemetry, is_needed=is_end)
+        best = report.measure(run, telemetry, epoch)
+        if best is not None:
+            _save_best(run, best, telemetry, is_needed=is_end)
     if epoch % run.config.checkpoint.every_epochs == 0 or is_end:
         _save(run, save_newest, telemetry, is_needed=is_end)
     run.network.train()

@@ -86,6 +86,26 @@ def test_a_state_saved_in_another_memory_order_is_gone_on_with(name):
     torch.testing.assert_close(*ends, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_options_are_the_runs_own_and_not_the_saved_ones(momentum):
+    """A resumed run may have another weight decay or momentum; its first step is then taken with it."""
+
+    def begun(**options: float) -> tuple[nn.Linear, torch.optim.Optimizer]:
+        model = nn.Linear(1, 1, bias=False)
+        model.weight.data.fill_(1.0)
+        model.weight.grad = torch.full_like(model.weight, 2.0)
+        return model, build_optimizer(model, TrainConfig(optimizer="sgd", lr=0.1, **options), CPU)
+
+    _, saved = begun(weight_decay=0.5, momentum=momentum)
+    saved.step()
+    model, optimizer = begun(weight_decay=0.25, momentum=0.9)
+    load_optimizer(optimizer, saved.state_dict())
+    optimizer.step()
+    before = 2.5 if momentum else 0.0
+    assert model.weight.item() == pytest.approx(1 - 0.1 * (0.9 * before + 2.25))
+    assert optimizer.param_groups[0]["lr"] == 0.1 and optimizer.param_groups[0]["momentum"] == 0.9
+
+
 def test_papers_milestones():
     config = TrainConfig()  # 150 epochs, 1e-3, a tenth at 60 and 120
     rates = {p: learning_rate(config, p) for p in (0, 59.99, 60, 119.99, 120, 149.99)}

@@ -87,7 +87,7 @@ def _read_origins(folder: Path) -> dict[str, Any]:
 def _restore(arguments: argparse.Namespace) -> Run:
     path = arguments.folder / "checkpoint.pt"
     tree = read_checkpoint(path)["config"]
-    tree["run"] |= {"resume": str(path), "device": arguments.device}
+    tree["run"] |= {"folder": str(arguments.folder), "resume": str(path), "device": arguments.device}
     if arguments.precision:
         tree["train"]["precision"] = arguments.precision
     device = choose_device(arguments.device)
