@@ -67,6 +67,7 @@ class Inference:
     dtype: torch.dtype = torch.float32
     progress: bool = True
     stop: Callable[[], bool] | None = None  # asked between batches; once true, `Preempted` is raised on all ranks
+    waits: Callable[[], None] | None = None  # told when this rank has done its share, and waits for the others
 
 
 def embed_videos(
@@ -91,6 +92,8 @@ def embed_videos(
     finally:
         model.train(was_training)
     is_stopped = how.stop is not None and how.stop()
+    if how.waits is not None:
+        how.waits()
     parts = gather((mine, embeddings, failed, is_stopped))
     if any(stopped for *_, stopped in parts):
         raise Preempted("asked to stop while videos were embedded")

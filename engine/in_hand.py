@@ -32,12 +32,13 @@ def next_batch(run: Run, batches: Iterator[Batch]) -> Batch:
         lost = str(error)
     run.watchdog.beat(run.step, "computing")
     state = _HAS if batch is not None else _STOPS if run.stop.requested() else _LOST
-    if run.ranks.gloo is not None and run.config.data.is_remote:
-        state = _worst(state, run.ranks.gloo)
+    group = run.ranks.gloo if run.task.is_remote else None
+    if group is not None:
+        state = _worst(state, group)
     if state == _STOPS:
         raise Preempted(f"stopped after step {run.step}, waiting for videos")
     if state == _LOST:
-        raise SourceGone(_told(lost, run.ranks.gloo))
+        raise SourceGone(_told(lost, group))
     return batch
 
 

@@ -120,13 +120,14 @@ def choose_ridge(
     Raises:
         InputError: too few classes to hold any out.
     """
-    check_enough_classes(len(vectors))
+    present = label.unique().numpy()  # a class of which no video could be decoded says nothing when it is held out
+    check_enough_classes(len(present))
     features, vectors = features.double(), vectors.double()
     generator = np.random.default_rng(seed)
     folds = [
-        torch.from_numpy(fold)
+        torch.from_numpy(present[fold])
         for _ in range(_PARTITIONS)
-        for fold in np.array_split(generator.permutation(len(vectors)), min(_FOLDS, len(vectors) // 2))
+        for fold in np.array_split(generator.permutation(len(present)), min(_FOLDS, len(present) // 2))
     ]
     hits = torch.stack([_held_out_accuracy(features, label, vectors, fold) for fold in folds]).mean(dim=0)
     scores = dict(zip(STRENGTHS, hits.tolist(), strict=True))

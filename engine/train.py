@@ -152,7 +152,7 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
             _save(run, save_newest, telemetry, is_needed=True)
             if isinstance(ended, SourceGone):
                 telemetry.message(f"the videos are gone after step {run.step}, which is saved")
-            if config.data.is_remote:
+            if run.task.is_remote:
                 barrier()  # whoever ends first has the launcher end the others
             raise
         waited_s = time.perf_counter() - waiting

@@ -3,7 +3,8 @@
 Ranks wait for each other in every step, so when one hangs all stand still, and a collective's own timeout
 says only that nobody came. Here every rank says in the process group's store where it is, from a thread
 that runs on while the main thread waits. The rank that is behind all others, or fell silent first, is the
-one that the others wait for. The store itself is kept by torchrun or, without it, by rank 0: when it falls
+one that the others wait for. A rank that has done its share of an evaluation is silent with reason, as long as
+others get on with theirs. The store itself is kept by torchrun or, without it, by rank 0: when it falls
 silent, rank 0 is to blame.
 """
 
@@ -17,7 +18,8 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-PHASES = ("waiting for data", "computing", "evaluating")
+WAITING = "waiting for other ranks"
+PHASES = ("waiting for data", "computing", "evaluating", WAITING)
 EXIT_STATUS = 3
 
 
@@ -106,7 +108,11 @@ class Watchdog:
     def late(self, now: float) -> int | None:
         """The rank that all wait for, once one has been silent for too long."""
         running = {rank: seen for rank, seen in self._seen.items() if seen[0].count >= 0}
-        if all(now - since <= self._timeout_s for _, since in running.values()):
+        silent = {rank: now - since for rank, (_, since) in running.items()}
+        busy = [rank for rank, (beat, _) in running.items() if PHASES[beat.phase] != WAITING]
+        # Where all wait, the last to come has its time for what they do together.
+        longest = max((silent[rank] for rank in busy), default=min(silent.values(), default=0.0))
+        if longest <= self._timeout_s:
             return None
         return min(running, key=lambda rank: (running[rank][0].step, running[rank][0].phase, running[rank][1]))
 

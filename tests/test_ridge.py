@@ -130,3 +130,15 @@ def test_too_few_classes():
     features, label, vectors = problem(0.1)
     with pytest.raises(InputError, match="3 training classes: at least 4"):
         choose_ridge(features[label < 3], label[label < 3], vectors[:3])
+
+
+def test_a_class_without_videos_is_not_held_out_and_takes_no_fold_with_it():
+    """None of its videos could be decoded: the strength is that of the classes that are there."""
+    features, label, vectors = problem(2.0)
+    gone = label >= len(vectors) // 2
+    found = choose_ridge(features[~gone], label[~gone], vectors)
+    expected = choose_ridge(features[~gone], label[~gone], vectors[: len(vectors) // 2])
+    assert found.scores == expected.scores and found.chance == expected.chance
+    assert all(0 <= score <= 1 for score in found.scores.values())  # and no NaN
+    with pytest.raises(InputError, match="3 training classes: at least 4"):
+        choose_ridge(features[label < 3], label[label < 3], vectors)

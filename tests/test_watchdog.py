@@ -9,7 +9,7 @@ import time
 import pytest
 
 from engine.data.manifest import Manifest
-from engine.watchdog import EXIT_STATUS, Beat, Watchdog
+from engine.watchdog import EXIT_STATUS, PHASES, WAITING, Beat, Watchdog
 from tests import jobs
 
 MOST_BAD = 0.5  # of the samples: the set is tiny
@@ -51,6 +51,21 @@ def test_the_rank_that_is_behind_is_the_one_that_is_named():
     assert watchdog.late(now=113.0) == 0  # all at the same place: the first that fell silent
     watchdog._see(0, Beat(-1, 0, 0), now=113.0)  # it is done and not waited for
     assert watchdog.late(now=113.0) == 2
+
+
+def test_a_rank_that_has_done_its_share_waits_with_reason():
+    """Of an evaluation, whose ranks need not be equally fast; but not beside one that stands still, or where all have done."""
+    watchdog, (evaluating, waiting) = (
+        Watchdog(None, 0, 2, timeout_s=10),
+        (PHASES.index("evaluating"), PHASES.index(WAITING)),
+    )
+    watchdog._see(0, Beat(50, 100, waiting), now=100.0)
+    watchdog._see(1, Beat(900, 100, evaluating), now=115.0)
+    assert watchdog.late(now=120.0) is None
+    assert watchdog.late(now=126.0) == 1
+    watchdog._see(1, Beat(901, 100, waiting), now=126.0)
+    assert watchdog.late(now=135.0) is None  # all have come
+    assert watchdog.late(now=137.0) == 0
 
 
 @pytest.mark.distributed

@@ -32,17 +32,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.checkpoint import checkpoint_file, network_weights, read_checkpoint, save_checkpoint
+from engine.checkpoint import best_checkpoint, checkpoint_file, network_weights, read_checkpoint, save_checkpoint
 from engine.command_line import output_folder
 from engine.config import save_config
 from engine.data.sources import class_lookup
 from engine.data.trained import load_trained
 from engine.distributed import choose_device
+from engine.ema import KEY as AVERAGE
+from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.evaluate import check_dimension, embed_features
 from engine.inference import inference_settings, load_model
 from engine.results.table import Table
 from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
+from engine.schema_keys import with_keys
 from engine.semantics.classes import build_class_embeddings
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.rehearsal import check_readable
@@ -106,18 +109,20 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
 
 def write(out: Path, loaded: LoadedModel, head: RidgeHead, keep: float, features: torch.Tensor) -> None:
     """Write the run folder `out`: config.yaml, checkpoints/best.pt with the new layer, ridge.json."""
-    state = read_checkpoint(checkpoint_file(loaded.path))
-    model = network_weights(state["model"])
+    path = checkpoint_file(loaded.path)
+    state = read_checkpoint(path)
+    model = network_weights(evaluated_weights(state, loaded.config.evaluate.weights, path))
     parts = [(1 - keep, head.weight, head.bias), (keep, model["linear.weight"].double(), model["linear.bias"].double())]
     # Each layer counts by the length of its points, so that a share means the same for any strength.
     lengths = [(features.double() @ weight.T + bias).norm(dim=1).mean() for _, weight, bias in parts]
     for index, name in ((1, "linear.weight"), (2, "linear.bias")):
         mixed = sum(part[0] / length * part[index] for part, length in zip(parts, lengths, strict=True))
         model[name] = mixed.to(model[name].dtype)
-    kept = {key: value for key, value in state.items() if key not in ("optimizer", "scaler")}
+    kept = {key: value for key, value in state.items() if key not in ("optimizer", "scaler", AVERAGE)}
     kept |= {"videos": known_footage(loaded).to_state()}  # its folder has no record of the manifests
-    save_checkpoint(out / "checkpoints" / "best.pt", kept | {"model": model})
-    save_config(loaded.config, out / "config.yaml")
+    kept["config"].setdefault("evaluate", {})["weights"] = "auto"  # there are no others now
+    save_checkpoint(best_checkpoint(out), kept | {"model": model})
+    save_config(with_keys(loaded.config, {"evaluate.weights": "auto"}), out / "config.yaml")
     content = {
         "from": str(loaded.path), "strength": head.strength, "kept_of_the_trained_layer": keep, "chance": head.chance,
         "held_out_accuracy": [{"strength": s, "top1": float(np.round(v, 5))} for s, v in head.scores.items()],

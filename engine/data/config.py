@@ -144,11 +144,6 @@ class DataConfig:
         return {f"data.{side}.{index}": each for side, sources in sides for index, each in enumerate(sources)}
 
     @property
-    def is_remote(self) -> bool:
-        """Whether videos come from object storage."""
-        return any(url_of(text) for each in self.sources.values() for text in (each.manifest, each.root or ""))
-
-    @property
     def draws_videos(self) -> bool:
         """Whether a part of the videos of a training set is drawn at random."""
         return any(source.video_share < 1 for source in self.train)

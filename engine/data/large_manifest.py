@@ -21,6 +21,7 @@ from engine.data.config import SourceConfig
 from engine.data.keyed import keys
 from engine.data.large_part import Part, read_part
 from engine.data.manifest import Manifest, concatenate, path_of_text, video_of
+from engine.data.remote.addresses import url_of
 from engine.data.row_set import RowSet
 from engine.errors import InputError
 from engine.machine import allow_files
@@ -61,6 +62,11 @@ class LargeManifest(Manifest):
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if self.parts else 0
+
+    @functools.cached_property
+    def is_remote(self) -> bool:
+        """As of a manifest; of videos with absolute paths one of each kind is looked at."""
+        return any(url_of(part.root) for part in self.parts) or any(url_of(each.path) for each, _ in self.kind_counts())
 
     def settled(self) -> Manifest:
         """Itself, or where few rows are left a manifest in memory.

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.batch import STILL_CODEC, Video
-from engine.data.remote.addresses import as_path, shown, url_of
+from engine.data.remote.addresses import BEGINNING, as_path, shown, url_of
 from engine.data.remote.copied import on_disk
 from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
@@ -95,6 +95,13 @@ class Manifest:
     def is_still(self) -> np.ndarray:
         """bool [V]: rows that are picture files, see `Video.is_still`."""
         return pc.starts_with(self.table.column("codec").cast(pa.string()), STILL_CODEC).to_numpy()
+
+    @functools.cached_property
+    def is_remote(self) -> bool:
+        """Whether some of its videos lie in object storage, wherever the manifest does."""
+        if url_of(self.root):
+            return True
+        return pc.any(pc.match_substring_regex(self.table.column("path"), BEGINNING)).as_py()
 
     @functools.cached_property
     def paths(self) -> list[str]:

@@ -16,6 +16,8 @@ from torchvision.models import get_model_weights
 
 from engine.checkpoint import checkpoint_file
 from engine.data.footage import Footage
+from engine.ema import KEY as AVERAGE
+from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.models.backbone import Backbone
 from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
@@ -90,7 +92,12 @@ def _open(backbone: Backbone, source: str) -> tuple[str, Any]:
         if not isinstance(backbone, ImageNetwork):
             raise InputError(f"model.weights '{TIMM}' exist for model.backbone timm:NAME, not for {backbone.name}")
         return f"'{TIMM}' ({backbone.architecture})", from_timm(backbone)
-    return f"'{source}'", _read(Path(source))
+    content = _read(Path(source))
+    if isinstance(content, Mapping) and "config" in content and AVERAGE in content:  # a run's own: as it was measured
+        content = {name: part for name, part in content.items() if name != AVERAGE} | {
+            "model": evaluated_weights(content, "auto", source)
+        }
+    return f"'{source}'", content
 
 
 def kinetics400_classes() -> tuple[str, ...]:

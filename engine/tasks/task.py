@@ -52,6 +52,7 @@ class Task(ABC):
     output: what the model's output is, where weights with another length of it are refused.
     notes: what to tell the user when logging starts.
     plan: the version of what `batches` streams, which a checkpoint keeps (`engine/data/plans.py`).
+    is_remote: whether `batches` come from object storage, which may go away: the ranks then agree before each step.
     """
 
     sections: tuple[str, ...] = ("model", "clip")
@@ -59,6 +60,7 @@ class Task(ABC):
     output: str = "outputs"
     notes: Sequence[str] = ()
     plan: int = 1
+    is_remote: bool = False
 
     def __init__(self, config: Config, ranks: Ranks, precision: Precision) -> None:
         self.config, self.ranks, self.precision = config, ranks, precision

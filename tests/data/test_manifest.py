@@ -7,7 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from engine.data.joining import write_large
+from engine.data.large_manifest import open_large
 from engine.data.manifest import Manifest, concatenate
+from engine.data.remote.addresses import as_path, url_of
 from engine.errors import InputError
 from tests.rows import row
 
@@ -99,3 +102,21 @@ def test_a_parquet_file_that_is_no_manifest_is_one_error(tmp_path, damage, says)
 
 def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), name, values)
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "expected"),
+    [
+        (as_path("s3://bucket/k400"), "store.index/1", True),
+        (Path("/"), "s3:/bucket/store.index/1", True),
+        (Path("/videos"), "/s3:/bucket/store.index/1", True),
+        (Path("/videos"), "store.index/1", False),
+    ],
+)
+def test_whether_videos_are_remote_is_asked_of_the_videos(tmp_path, root, path, expected):
+    """And not of where the manifest lies, which is here."""
+    manifest = Manifest.from_rows([row("store.index/0", "a"), row(path, "b")], root)
+    assert manifest.is_remote is expected
+    assert bool(url_of(manifest.video(1).path)) is expected
+    write_large([manifest.select(np.array([1]))], tmp_path / "large")
+    assert open_large(tmp_path / "large").is_remote is expected

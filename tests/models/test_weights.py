@@ -88,6 +88,17 @@ def test_checkpoint_of_our_own_with_optimizer_state(tmp_path, donor):
     assert note.endswith("left out model.linear.bias, model.linear.weight")
 
 
+def test_a_run_that_averages_its_weights_gives_the_average(tmp_path, donor):
+    """As it was measured; `train.init_from` takes the same."""
+    average, trained = Embedder(donor, embed_dim=5), Embedder(fresh(), embed_dim=5)
+    content = {"format": 1, "config": {}, "model": trained.state_dict(), "average": average.state_dict()}
+    torch.save(content, tmp_path / "best.pt")
+    network = fresh()
+    note = load_backbone_weights(network, str(tmp_path / "best.pt"))
+    assert_same(network, donor)
+    assert note.endswith("left out model.linear.bias, model.linear.weight")
+
+
 def test_c3d_sports1m_port(tmp_path):
     torch.manual_seed(0)
     names = {"conv1": 3, "conv2": 4, "conv3a": 8, "conv3b": 16, "conv4a": 16, "conv4b": 32, "conv5a": 32, "conv5b": 32}

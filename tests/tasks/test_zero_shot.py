@@ -2,18 +2,25 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
-from engine.config import Config, load_config, save_config
+from engine.build import build_run
+from engine.config import Config, OverlapConfig, load_config, save_config
+from engine.data.batch import ClipBatch
 from engine.data.config import ClassSplitConfig, SourceConfig
 from engine.distributed import Ranks
+from engine.models import flat
+from engine.models.image_weights import imagenet_names
 from engine.preemption import StopVote
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.tasks.zero_shot.control import control_config, random_vectors
+from engine.tasks.zero_shot.known import Known
 from engine.train import train
 from tests import jobs
 
@@ -95,3 +102,40 @@ def test_a_control_that_has_begun_keeps_its_vectors(tmp_path):
     of_before = replace(begun, words=replace(begun.words, seed=config.run.seed))  # the same for every split
     save_config(of_before, tmp_path / "control" / "config.yaml")
     assert random_vectors(config, 50) == of_before != begun
+
+
+def test_a_control_begins_by_itself_where_its_run_began_at_a_checkpoint():
+    config = Config()
+    config = replace(config, run=replace(config.run, resume="runs/other/checkpoints/step_00000012.pt"))
+    assert random_vectors(config, 50).run.resume == "auto"
+
+
+def test_clips_come_as_the_model_takes_them_where_it_is(videos, tmp_path, monkeypatch):
+    """On a GPU the stem takes filled channels, and the model is built on the CPU."""
+    path = jobs.write_config(
+        tmp_path / "config.yaml",
+        videos,
+        tmp_path / "run",
+        model={"backbone": "r2plus1d_18", "width": 4, "form": "flat"},
+    )
+    run = build_run(load_config(path, []), CPU, StopVote())
+    batch = ClipBatch(torch.zeros(2, 4, 24, 24, 3, dtype=torch.uint8), *(torch.zeros(2, dtype=torch.int64),) * 3)
+
+    def taken() -> tuple[int, ...]:
+        return run.task.points(lambda clips, visible: clips, batch).shape
+
+    assert taken() == (2, 3, 4, 24, 24)
+    monkeypatch.setitem(flat._MULTIPLE, "cpu", 8)  # the CPU stands for a GPU
+    assert run.model.backbone.clip_channels == 8
+    assert taken() == (2, 8, 4, 24, 24)
+    assert run.task.loss(run.model, batch).isfinite()
+
+
+def test_a_class_near_a_trained_one_is_not_unseen_whatever_the_weights_names_are():
+    """ImageNet's names hold words without vectors; those of the training have them all."""
+    test = SimpleNamespace(name="t", classes=("horse riding", "guitar playing", "archery", "great white shark"))
+    training = ("training", ("riding a horse", "playing guitar"))
+    known = partial(Known, files=None, overlap=OverlapConfig(), words=KeptVectors(WordsConfig()))
+    seen = ["horse riding", "guitar playing"]
+    assert known([training, ("pretrained weights", ())]).classes_of(test) == seen
+    assert known([training, ("pretrained weights", imagenet_names())]).classes_of(test) == [*seen, "great white shark"]

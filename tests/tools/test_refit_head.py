@@ -63,6 +63,25 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
     assert told["strength"] == head.strength and len(told["held_out_accuracy"]) == len(head.scores)
 
 
+def test_of_averaged_weights_the_new_layer_joins_the_network_that_its_features_are_of(folder, monkeypatch):
+    from engine.config import load_config
+    from engine.distributed import Ranks
+    from engine.preemption import StopVote
+
+    words = ["run.folder=" + str(folder / "averaged"), "train.ema_decay=0.9", "evaluate.weights=average"]
+    averaged = build_run(load_config(folder / "config.yaml", words), Ranks(0, 1, 0, 1, torch.device("cpu")), StopVote())
+    with torch.no_grad():
+        for parameter in averaged.model.parameters():
+            parameter.mul_(-0.5)  # what was trained last is far from its average
+    save_best(averaged)
+    assert call_tool("refit_head.py", folder / "averaged", "--device", "cpu", monkeypatch=monkeypatch) == 0
+    new = load_for_inference(folder / "averaged" / "ridge", torch.device("cpu"), "auto").model.state_dict()
+    kept = averaged.average.model.state_dict()
+    changed = [name for name, tensor in new.items() if not torch.equal(tensor, kept[name])]
+    assert changed == ["linear.weight", "linear.bias"]
+    assert call_tool("evaluate.py", folder / "averaged" / "ridge", "--device", "cpu", monkeypatch=monkeypatch) == 0
+
+
 def test_other_tools_take_it(folder, monkeypatch, capsys):
     run = folder / "run"
     assert call_tool("refit_head.py", run, "--out", folder / "mixed", "--keep", 0.5, monkeypatch=monkeypatch) == 0

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from engine.errors import InputError
 
-_ADDRESS = re.compile(r"^/?(s3|gs|https?|memory):/+(.*)$", re.DOTALL)
+BEGINNING = r"^/?(s3|gs|https?|memory):/"  # of whatever `url_of` finds a URL in
+_ADDRESS = re.compile(BEGINNING + r"+(.*)$", re.DOTALL)
 
 
 def url_of(path: str | Path) -> str | None:

@@ -16,6 +16,7 @@ from engine.tasks.decoding import Decoding
 from engine.tasks.masked.filling import Filling
 from engine.tasks.masked.network import constant_loss, empty_sums
 from engine.tasks.masked.pictures import Example, example_of
+from engine.watchdog import WAITING
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Measuring:
             is_stopped = run.stop.requested()
             if not is_stopped:
                 raise
+        run.watchdog.beat(run.step, WAITING)
         parts = gather((total, patches.cpu(), is_stopped))
         if any(stopped for *_, stopped in parts):
             raise Preempted("asked to stop while the model was measured")

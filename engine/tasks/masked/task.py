@@ -88,6 +88,10 @@ class Masked(Task):
     def epoch_size(self) -> int:
         return epoch_length(self.data.weights, self.config.data.clips_per_epoch)
 
+    @property
+    def is_remote(self) -> bool:
+        return self.data.train.manifest.is_remote
+
     def build_model(self) -> MaskedAutoencoder:
         config = self.config
         backbone = build_backbone(config.model, config.clip)

@@ -18,6 +18,7 @@ from engine.results.record import FILE, read_tree_of, replacing
 from engine.results.table import Table
 from engine.run import Run
 from engine.tasks.moments.data import MomentData, MomentSet
+from engine.watchdog import WAITING
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def find_all(run: Run, data: MomentData, part: MomentSet, tokens: Sequence[np.nd
         run.watchdog.beat(run.step, "evaluating")
         rows = mine[begin : begin + _AT_ONCE]
         found += search.find_pairs([(data.segments(part.annotations.videos[row]), tokens[row]) for row in rows])
+    run.watchdog.beat(run.step, WAITING)
     of_all = gather(found)
     return [of_all[row % ranks.world_size][row // ranks.world_size] for row in range(len(part))]
 

@@ -27,6 +27,7 @@ def random_vectors(config: Config, embed_dim: int) -> Config:
         # What overlaps is told by the real words: the control must train on the same classes.
         "train.exclude_overlap.words": config.train.exclude_overlap.words or config.words,
         "run.folder": str(folder),
+        "run.resume": "auto",  # the run may have begun at a checkpoint of its own words
         "run.control": False,
         "log.report": False,  # the run's report tells of the control
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,7 +15,7 @@ from engine.errors import InputError
 from engine.metrics import ZeroShotResult
 from engine.results.accuracy import SetResult
 from engine.semantics.classes import KeptVectors
-from engine.semantics.overlap import NamedClasses, Words, nearest_test_classes, overlapping
+from engine.semantics.overlap import NamedClasses, Words, nearest_of_any, overlapping
 from engine.semantics.words import class_words, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
 
@@ -38,11 +39,10 @@ class Known:
         """The classes of a set that were trained on: by the same name or words, or by a name within `overlap.tau`."""
         alike = {key for _, names in self.classes for name in names for key in _keys(name)}
         found = {name for name in data.classes if alike.intersection(_keys(name))}
-        try:
-            near = nearest_test_classes([("", data.classes)], self.classes, self.overlap.words or self.words)
-        except InputError:  # vectors that know only the test classes: the names have been compared
-            near = []
-        found.update(row.name for row in overlapping(near, self.overlap.tau))
+        for known in self.classes:
+            with suppress(InputError):  # vectors that know only the test classes: the names have been compared
+                near = nearest_of_any([("", data.classes)], [known], self.overlap.words or self.words)
+                found.update(row.name for row in overlapping(near, self.overlap.tau))
         return [name for name in data.classes if name in found]
 
     def videos_of(self, data: DataSet) -> list[str] | None:

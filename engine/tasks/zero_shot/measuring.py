@@ -12,6 +12,7 @@ from engine.results.accuracy import MEASURES
 from engine.run import Run
 from engine.tasks.task import Measured
 from engine.tasks.zero_shot.sets import MeasuredSet, Sets
+from engine.watchdog import WAITING
 
 NEWEST = "newest"  # what the best checkpoint is chosen by, where nothing is held out
 
@@ -50,6 +51,7 @@ def inference(run: Run, num_snippets: int) -> Inference:
         device=run.ranks.device,
         dtype=run.precision.compute,
         stop=stop,
+        waits=lambda: run.watchdog.beat(run.step, WAITING),
     )
 
 

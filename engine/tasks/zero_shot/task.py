@@ -20,7 +20,6 @@ from engine.data.sources import DataSet, class_lookup
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.losses import build_loss
-from engine.models.backbone import Normalisation
 from engine.models.embedder import Embedder
 from engine.models.weights import checkpoint_classes, checkpoint_files, weights_files
 from engine.network import is_compiled
@@ -58,7 +57,6 @@ class ZeroShot(Task):
         self.prior_classes = sets.prior_classes  # and those of the weights it starts from, see `begin`
         self.files_before = np.zeros(0, np.int64)  # contents of the files that those weights were trained on
         self.notes = list(sets.notes)
-        self.normalisation = Normalisation()
 
     @classmethod
     def build(cls, config: Config, ranks: Ranks, precision: Precision) -> Self:
@@ -68,6 +66,10 @@ class ZeroShot(Task):
     def epoch_size(self) -> int:
         """Counted once: it is asked for several times a step."""
         return epoch_length(self.sets.weights, self.config.data.clips_per_epoch)
+
+    @property
+    def is_remote(self) -> bool:
+        return self.sets.train.manifest.is_remote
 
     @cached_property
     def targets(self) -> torch.Tensor:
@@ -83,7 +85,7 @@ class ZeroShot(Task):
             self.sets.classes.dim,
             self.criterion,
         )
-        self.normalisation = model.normalisation
+        self.model = model
         self.notes += notes
         return model
 
@@ -99,7 +101,8 @@ class ZeroShot(Task):
 
     def points(self, network: nn.Module, batch: ClipBatch) -> torch.Tensor:
         """The batch as points of the word space [N, D]; its clips are normalised in one pass over memory on a GPU."""
-        clips = self.normalisation(batch.frames, self.precision.compute, channels_last=self.config.train.channels_last)
+        normalisation = self.model.normalisation  # as it is where the model is now: padded on a GPU
+        clips = normalisation(batch.frames, self.precision.compute, channels_last=self.config.train.channels_last)
         with self.precision.autocast(self.ranks.device):
             return network(clips, batch.visible)
 
@@ -226,8 +229,7 @@ class ZeroShot(Task):
 
     def _put(self, sets: Sets) -> None:
         self.sets = sets
-        for name in ("epoch_size", "_paths"):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("epoch_size", None)
 
     def begin(self, resumed: Mapping[str, Any] | None, source: Mapping[str, Any] | None) -> list[str]:
         """Hold the classes that the weights have seen against the test classes (paper Eq. 3), and the videos against all measured.
