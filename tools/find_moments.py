@@ -49,7 +49,7 @@ from engine.errors import InputError
 from engine.features.reading import TimedVideo
 from engine.moments.cuts import clock, cut_moment
 from engine.moments.finders import Finder, open_finder
-from engine.moments.index import VideoIndex, list_videos, open_index
+from engine.moments.index import VideoIndex, can_only_be_read, list_videos, open_index
 from engine.moments.objects import FoundMoment
 from engine.moments.queries import check_query
 from engine.results.moment_page import MomentPage, Shown, ShownQuery, ShownVideo, link, pictures, write_moment_page
@@ -103,9 +103,10 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _try_places(arguments: argparse.Namespace) -> None:
     """Whether results can be written, before the work."""
-    for option in ("index", "cut"):
-        if path := getattr(arguments, option):
-            output_folder(path, f"--{option}")
+    if (index := arguments.index) and not can_only_be_read(index, arguments.videos):
+        output_folder(index, "--index")
+    if arguments.cut:
+        output_folder(arguments.cut, "--cut")
     if page := arguments.html:
         if page.suffix.lower() not in (".html", ".htm") or page.is_dir():
             raise InputError(f"--html: '{page}' is no name of a page: give one that ends in .html")

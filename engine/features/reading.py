@@ -106,9 +106,9 @@ class PieceMaker:
             frames = self._still(video) if video.is_still else self._decoder.frames(video, timeline)
             for start_s, end_s, picture in frames:
                 waiting += cutter.add(start_s, end_s, picture)
-                if len(waiting) >= self._piece_size:
-                    yield self._piece(waiting, since)
-                    since, waiting = time.thread_time(), []
+                while len(waiting) >= self._piece_size:  # one frame may be shown for many windows
+                    yield self._piece(waiting[: self._piece_size], since)
+                    since, waiting = time.thread_time(), waiting[self._piece_size :]
             waiting += cutter.finish()
         except Unusable as error:
             failure = str(error)

@@ -161,13 +161,14 @@ class VideoNames:
 def check(
     rows: Sequence[Row], split: str, manifest: Manifest | None, knows: Callable[[str], bool], report: Report
 ) -> Annotations:
-    """Keep what is right of a file's rows; tell the rest in `report`. The manifest's durations count before the file's.
+    """Keep what is right of a file's rows; tell the rest in `report`. The ends of the manifest's videos count before the file's
+    durations.
 
     Args:
         manifest: the videos there are; None: any. knows: whether any word of a query has a vector.
     """
     paths = manifest.table.column("path").to_pylist() if manifest else []
-    lengths = dict(zip(paths, manifest.table.column("duration").to_pylist(), strict=True)) if manifest else {}
+    lengths = dict(zip(paths, _ends_s(manifest), strict=True)) if manifest else {}
     names = VideoNames(paths)
     kept: list[tuple[str, str, float, np.ndarray]] = []
     for row in rows:
@@ -187,6 +188,13 @@ def check(
                 kept.append((video, query, duration, np.array(windows, dtype=np.float64)))
     videos, queries, durations, windows = zip(*kept, strict=True) if kept else ((), (), (), ())
     return Annotations(videos, queries, [split] * len(kept), np.array(durations, dtype=np.float64), windows)
+
+
+def _ends_s(manifest: Manifest) -> list[float]:
+    """When the last frame of each row's file is gone, in seconds as a player counts them. `duration` counts from the first frame,
+    and as if the rate were constant: it is for manifests that note no times."""
+    columns = (manifest.table.column(name).to_pylist() for name in ("frame_times", "duration"))
+    return [times[-1] if times else duration for times, duration in zip(*columns, strict=True)]
 
 
 def joined(parts: Sequence[Annotations]) -> Annotations:

@@ -4,7 +4,8 @@ files, folders, manifests, stores ──▶ probe (journal) ──▶ changed or
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from engine.features.encoder import Encoder
 from engine.features.extract import Work, extract
 from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
+from engine.locks import lock_file
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute
 _SHOWN = 3  # videos named in a message
 _PROBE_S = 3600.0  # for one file: the frames of hours of video may have to be counted
+_MAX_HOURS = 48.0  # of one file: a camera that runs day and night is searched too
 
 
 @dataclass(frozen=True)
@@ -89,36 +92,90 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
     Raises:
         InputError: no video can be used, or the index is of another model, of other windows, or not to be added to.
     """
-    named, known = list_videos(videos, allow_outside=allow_outside), []
+    named, unread = list_videos(videos, allow_outside=allow_outside)
     if (folder / INDEX_NAME).is_file():
-        stamp, found, _, notes = read_index(folder)
+        stamp, _, _, notes = read_index(folder)
         cache = FeatureCache(folder, digest=kind.digest)
         if Path(notes["root"]) != _ROOT:
-            return _of_manifest(cache, named)
+            return _checked(_as_it_is(cache, named, "run tools/extract_features.py again"))
+        if can_only_be_read(folder, videos):
+            return _checked(_as_it_is(cache, named, "this index can only be read: search where it can be written"))
         if stamp.grid != kind.grid:
             raise InputError(
                 f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
             )
+    wanted, manifest, failures = _look(named, folder, kind)
+    if not _is_current(folder, manifest):
+        with _alone(folder):  # another process may have added to it meanwhile
+            wanted, manifest, failures = _look(named, folder, kind)
+            extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
+    cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
+    asked = [wanted[os.path.realpath(path)] for path in named] or cache.videos
+    failures = unread | failures | cache.failures
+    return _checked(VideoIndex(cache, [path for path in asked if path in cache], failures, manifest))
+
+
+def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
+    """Whether an index is searched as it is: nothing is to be added to it, and nothing can be."""
+    return not videos and (folder / INDEX_NAME).is_file() and not os.access(folder, os.W_OK)
+
+
+def _look(named: Sequence[str], folder: Path, kind: FeatureKind) -> tuple[dict[str, str], Manifest, dict[str, str]]:
+    """The videos of an index and those named, each by its real path; a manifest of those that can be used; why others cannot.
+
+    Raises:
+        InputError: there is none, or none can be used.
+    """
+    known: list[str] = []
+    if (folder / INDEX_NAME).is_file():
+        found = FeatureCache(folder, digest=kind.digest).videos
         known = [path for path in found if _is_there(path)]
+        if gone := [path for path in found if path not in set(known)]:
+            say(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")
     wanted = _each_once([*known, *named])
     if not wanted:
-        raise InputError(
-            f"no video: '{folder}' has none, and none is named" if not videos else "no video in the folders named"
-        )
+        raise InputError(f"no video: '{folder}' has none, and none is named or in the folders named")
     say(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
     manifest, failures = _described(list(wanted.values()), folder)
     if manifest is None:
-        told = [f"{path}: {text}" for path, text in list(failures.items())[:_SHOWN]]
-        raise InputError(f"none of the {len(wanted)} videos can be used: {'; '.join(told)}")
-    if not _is_current(folder, manifest):
-        extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
-    cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
-    asked = [wanted[os.path.realpath(path)] for path in named] or cache.videos
-    return VideoIndex(cache, [path for path in asked if path in cache], failures | cache.failures, manifest)
+        raise InputError(f"none of the {len(wanted)} videos can be used: {_told(failures)}")
+    return wanted, manifest, failures
 
 
-def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> list[str]:
-    """Absolute paths of files, of the video files below folders, and of the videos of manifests and stores, each once.
+def _checked(index: VideoIndex) -> VideoIndex:
+    """The index, if there is anything to search in it."""
+    if not index.videos:
+        raise InputError(f"none of the videos asked for can be used: {_told(index.failures)}")
+    return index
+
+
+def _told(failures: Mapping[str, str]) -> str:
+    return _some([f"{path}: {text}" for path, text in failures.items()])
+
+
+def _some(texts: Sequence[str]) -> str:
+    return "; ".join(texts[:_SHOWN]) + "; ..." * (len(texts) > _SHOWN)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While inside no other process adds to the index.
+
+    Raises:
+        InputError: one does.
+    """
+    lock = lock_file(folder / "lock")
+    if lock is None:
+        raise InputError(f"another process adds videos to the index '{folder}': wait for it or stop it")
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple[list[str], dict[str, str]]:
+    """Absolute paths of files, of the video files below folders, and of the videos of manifests and stores, each once; and what
+    below the folders could not be looked at, with the reason.
 
     A store is named by its folder, its index or its manifest, also in object storage; what is in it by paths into its index.
 
@@ -129,6 +186,7 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> list[
         InputError: a path is not there, or is no manifest that can be read.
     """
     found: list[str] = []
+    unread: dict[str, str] = {}
     for video in map(as_path, videos):
         if url_of(video):
             found += _listed(_remote_manifest(video), allow_outside)
@@ -139,12 +197,14 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> list[
         if (store / STORE_NAME).is_file():
             found += _listed(store / MANIFEST_NAME, allow_outside)
         elif video.is_dir():
-            found += [str(video.absolute() / each) for each in VideoFolder(video).paths]
+            files = VideoFolder(video)
+            found += [str(video.absolute() / each) for each in files.paths]
+            unread |= {str(video.absolute() / problem.path): problem.text for problem in files.problems}
         elif _is_manifest(video):
             found += _listed(video, allow_outside)
         else:
             found.append(str(video.absolute()))
-    return list(_each_once(found).values())
+    return list(_each_once(found).values()), unread
 
 
 def _listed(path: Path, allow_outside: bool) -> list[str]:
@@ -197,7 +257,7 @@ def _described(paths: Sequence[str], folder: Path) -> tuple[Manifest | None, dic
     plain = [path for path in paths if not is_stored(path)]
     rows, failures = _stored_rows([path for path in paths if is_stored(path)])
     with Journal(folder / "videos.journal") as journal:
-        settings = IndexSettings(num_workers=min(4, len(plain)), time_limit_s=_PROBE_S)
+        settings = IndexSettings(num_workers=min(4, len(plain)), time_limit_s=_PROBE_S, max_hours=_MAX_HOURS)
         records = probe_files(plain, _ROOT, journal, settings) if plain else {}
     for path, record in records.items():
         if isinstance(record.found, Failure):
@@ -219,8 +279,8 @@ def _stored_rows(paths: Sequence[str]) -> tuple[list[dict[str, object]], dict[st
     return rows, failures
 
 
-def _of_manifest(cache: FeatureCache, named: Sequence[str]) -> VideoIndex:
-    """The features of a manifest's videos, which only tools/extract_features.py adds to."""
+def _as_it_is(cache: FeatureCache, named: Sequence[str], mend: str) -> VideoIndex:
+    """Features that are not added to: of a manifest's videos (only tools/extract_features.py does), or that can only be read."""
     if named:
         raise InputError(
             f"--index: '{cache.folder}' was made of a manifest: name no VIDEO to search all of it, or choose another folder"
@@ -232,7 +292,7 @@ def _of_manifest(cache: FeatureCache, named: Sequence[str]) -> VideoIndex:
         except OSError:
             change = "the file is missing"
         if change:
-            failures[video] = f"{change.partition(':')[0]}: run tools/extract_features.py again"
+            failures[video] = f"{change.partition(':')[0]}: {mend}"
     return VideoIndex(cache, [video for video in cache.videos if video not in failures], failures)
 
 

@@ -166,10 +166,20 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _delimiter(line: str) -> str:
+    """What the cells of a table are divided by, told by its first line: a query may have more commas than there are cells."""
+    by_count = sorted(",\t;", key=line.count, reverse=True)
+    for delimiter in by_count:
+        cells = next(csv.reader([line], delimiter=delimiter))
+        is_header = set(_COLUMNS) <= {cell.strip().lower() for cell in cells}
+        if is_header or (len(cells) > 3 and all(math.isfinite(seconds(cell)) for cell in cells[1:3])):
+            return delimiter
+    return by_count[0]
+
+
 def _table(path: Path, lines: Sequence[str]) -> list[Row]:
     """CSV or TSV, with a header or video, start, end, query in this order."""
-    delimiter = max(",\t;", key=lines[0].count)
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(lines, delimiter=_delimiter(lines[0]))
     rows, order = [], dict(zip(_COLUMNS, range(4), strict=True))
     windows: dict[tuple[str, str], list[tuple[float, float]]] = {}
     try:

@@ -13,6 +13,7 @@ from engine.moments.decoding import merged
 
 _BLOCK = 4096
 _SAMPLE = 4096  # windows
+_NOISE = 1e-6  # of a cosine, in half precision and of sums
 SMOOTH = 5  # windows that a mean is over
 THRESHOLDS = (0.3, 0.5, 0.7)  # of the way from the curve's median to its peak
 
@@ -66,14 +67,15 @@ def high_moments(
 ) -> np.ndarray:
     """The runs of windows above each threshold as moments, the best first: float64 [K, 3], start and end in seconds, score.
 
-    A run's score is how far its mean lies above the mean of all others, so that neither a single window nor the whole wins.
+    A run's score is how far its mean lies above the mean of all others, so that neither a single window nor the whole wins. Of a
+    curve that rises nowhere (a still picture for a video) the whole is the only moment.
 
     Args:
         curve: float [W]. edges: float64 [W + 1], seconds.
     """
     middle, peak, total = float(np.median(curve)), float(curve.max()), float(curve.sum())
     found = [(edges[0], edges[-1], 0.0)]
-    for share in thresholds:
+    for share in thresholds if peak - middle > _NOISE else ():
         is_high = np.concatenate([[False], curve >= middle + share * (peak - middle), [False]])
         starts, ends = (np.flatnonzero(is_high[1:] & ~is_high[:-1]), np.flatnonzero(is_high[:-1] & ~is_high[1:]))
         for start, end in zip(starts, ends, strict=True):

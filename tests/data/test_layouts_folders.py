@@ -84,6 +84,13 @@ def test_a_folder_under_three_names_is_three_classes(tmp_path):
     assert {unused.path for unused in listing.unused} == {"one/round/", "real/round/", "two/round/"}
 
 
+def test_a_link_that_leads_nowhere_costs_itself_alone(tmp_path):
+    make(tmp_path, "one/a.mp4")
+    (tmp_path / "one" / "loop").symlink_to("loop")
+    listing = read_layout("folder", tmp_path)
+    assert len(listing.entries) == 1 and kinds(listing) == [("one/loop", "unreadable")]
+
+
 def test_links_among_links_end(tmp_path):
     for name in "abcdef":
         make(tmp_path, f"{name}/{name}.mp4")

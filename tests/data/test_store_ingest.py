@@ -13,6 +13,7 @@ from engine.data.store.ingest import WorkSettings, build_manifest, ingest
 from engine.data.store.verify import verify
 from engine.data.store.writer import StoredVideo, StoreWriter
 from engine.errors import InputError
+from engine.features.reading import timed_videos
 from tests.data.videos import numbered_frame, pack_rows
 from tests.rows import row
 
@@ -108,6 +109,8 @@ def test_segments_keep_their_time_at_another_rate(tmp_path):
     manifest = build_manifest(Manifest.from_rows(rows, tmp_path), {"a.mp4": halved}, tmp_path, settings)
     found = [(video.first_frame, video.num_frames) for video in map(manifest.video, range(3))]
     assert found == [(0, 50), (5, 13), (7, 1)]
+    ((_, timeline), *_) = timed_videos(manifest, range(3))
+    assert timeline.seconds == (2.0, 6.0) and timeline.frames == (0, 50)  # as of the file, which does not begin at 0
 
 
 def test_a_rate_is_given_to_a_store_only_where_times_are_known(tmp_path):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from engine.data.manifest import Manifest
+from engine.data.pyav.encode import write_video
 from engine.features.reading import PieceMaker, WindowReader, timed_videos
 from engine.features.windows import WindowGrid
-from tests.data.videos import numbers
-from tests.features.small_set import CLIP, LENGTHS, expected, write_set
+from tests.data.videos import numbered_frame, numbers
+from tests.features.small_set import CLIP, LENGTHS, expected, index, write_set
 
 MAKER = PieceMaker(CLIP, WindowGrid(8, 4), 3)
 
@@ -73,3 +74,18 @@ def test_a_defect_in_a_thread_is_raised_where_the_pieces_are_read(videos, monkey
     monkeypatch.setattr("engine.features.reading.WindowCutter.add", lambda *_: 1 / 0)
     with WindowReader(videos, MAKER, 2) as pieces, pytest.raises(ZeroDivisionError):
         list(pieces)
+
+
+def test_a_frame_that_is_shown_for_long_makes_no_large_piece(tmp_path):
+    """Slides: what is held is some windows, however long one picture stays."""
+    (tmp_path / "set" / "shown").mkdir(parents=True)
+    shown = (numbered_frame(k, 64, 64) for k in range(3))
+    write_video(tmp_path / "set" / "shown" / "slides.mkv", shown, times=[0.0, 30.0, 60.0])
+    manifest = Manifest.load(index(tmp_path))
+    (video,) = timed_videos(manifest, range(1))
+    pieces = list(PieceMaker(CLIP, WindowGrid(0.5, 0.5, "seconds"), 3).pieces(*video))
+    assert max(len(piece.frames) for piece in pieces) == 3 and sum(len(piece.spans) for piece in pieces) >= 120
+    spans = np.concatenate([piece.spans for piece in pieces])
+    assert (np.diff(spans[:, 0]) > 0).all() and spans[0, 0] == 0
+    seen = [numbers(clip)[0] for piece in pieces[:-1] for clip in piece.frames]
+    assert seen[:60] == [0] * 60 and seen[60:120] == [1] * 60

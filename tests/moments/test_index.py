@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from engine.features.extract import extract
 from engine.features.windows import WindowGrid
+from engine.locks import lock_file
+from engine.moments import index as index_module
 from engine.moments.index import FeatureKind, open_index
 from engine.moments.objects import ObjectIndex, find_moments, likeliest_videos, nearest_videos
 from tests.features.small_set import FrameReader, write_set
@@ -135,6 +138,65 @@ def test_features_of_a_manifest_are_searched_as_they_are(home):
     write_set(home, {"a.mp4": 30})
     index = open_index([], out, FeatureKind(FrameReader.digest, FrameReader))
     assert index.videos == [a] and "run tools/extract_features.py again" in index.failures[b]
+
+
+def test_where_nothing_that_is_asked_for_can_be_used_the_reason_is_told(home):
+    """Though the index has other videos."""
+    shown, out = home / "set" / "shown", home / "index"
+    opened([shown], out, FrameReader())
+    (home / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match=r"none of the videos asked for can be used: .*broken\.mp4: "):
+        opened([home / "broken.mp4"], out, FrameReader())
+    assert len(opened([], out, FrameReader())[1]) == 2
+
+
+def test_what_is_not_searched_is_told(home, capsys):
+    shown, out = home / "set" / "shown", home / "index"
+    (shown / "loop").symlink_to("loop")
+    _, videos, bad = opened([shown], out, FrameReader())
+    assert len(videos) == 2 and list(bad) == [str(shown / "loop")] and "cannot be followed" in bad[str(shown / "loop")]
+    capsys.readouterr()
+    (shown / "a.mp4").unlink()
+    opened([], out, FrameReader())
+    told = capsys.readouterr()
+    assert f"1 videos of the index are not there any more, their features are dropped: {shown / 'a.mp4'}" in (
+        told.out + told.err
+    )
+
+
+def test_what_another_process_has_added_meanwhile_stays(home, monkeypatch):
+    shown, out = home / "set" / "shown", home / "index"
+    opened([shown / "a.mp4"], out, FrameReader())
+    write_set(home, {"c.mp4": 30})
+    current = index_module._is_current
+
+    def another_adds(folder, manifest):
+        monkeypatch.setattr(index_module, "_is_current", current)
+        opened([shown / "b.mp4"], out, FrameReader())
+        return current(folder, manifest)
+
+    monkeypatch.setattr(index_module, "_is_current", another_adds)
+    _, videos, _ = opened([shown / "c.mp4"], out, FrameReader())
+    assert videos == [str(shown / "c.mp4")]
+    assert sorted(opened([], out, FrameReader())[1]) == [str(shown / f"{name}.mp4") for name in "abc"]
+    write_set(home, {"d.mp4": 30})
+    lock = lock_file(out / "lock")
+    assert len(opened([], out, FrameReader())[1]) == 3  # what is there can be searched
+    with pytest.raises(InputError, match="another process adds videos to the index"):
+        opened([shown], out, FrameReader())
+    os.close(lock)
+    assert len(opened([shown], out, FrameReader())[1]) == 4
+
+
+def test_an_index_that_can_only_be_read_is_searched_as_it_is(home, monkeypatch):
+    shown, out = home / "set" / "shown", home / "index"
+    opened([shown], out, FrameReader())
+    write_set(home, {"b.mp4": 40}, first=7)
+    before = sorted(path.name for path in out.iterdir())
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out)
+    _, videos, bad = opened([], out, FrameReader())
+    assert videos == [str(shown / "a.mp4")] and "can only be read" in bad[str(shown / "b.mp4")]
+    assert sorted(path.name for path in out.iterdir()) == before
 
 
 class ManyVideos:

@@ -3,13 +3,16 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.moments.annotations import Annotations, Report, VideoNames, check, joined
 from engine.moments.readers import Noted, Unreadable, read_moments, seconds
+from tests.rows import row
 
 
 def written(path, text):
@@ -151,3 +154,29 @@ def test_a_table_comes_back_as_it_was(tmp_path):
             path.write_text("text")
         with pytest.raises(InputError, match=text):
             Annotations.load(path)
+
+
+def test_a_video_ends_when_a_player_says_so():
+    """Shown from 2 to 6 seconds, and one of slides whose last is short: what is annotated there is there."""
+    files = {"late.mp4": (4.0, [0, 100], [2.0, 6.0]), "slides.mp4": (36.2, [0, 3, 4, 6], [0.0, 30.0, 30.1, 30.3])}
+    rows = [
+        row(path, "x", duration=duration, timed_frames=frames, frame_times=times)
+        for path, (duration, frames, times) in files.items()
+    ]
+    manifest = Manifest.from_rows([*rows, row("old.mp4", "x", duration=4.0)], Path("/v"))
+    asked = [("late.mp4", 4.5, 6.0), ("late.mp4", 5.2, 5.9), ("slides.mp4", 30.0, 36.0), ("old.mp4", 4.5, 5.0)]
+    found, report = checked([Noted(video, video, "it", [(start, end)], 9.0) for video, start, end in asked], manifest)
+    assert [tuple(*windows.tolist()) for windows in found.windows] == [(4.5, 6.0), (5.2, 5.9), (30.0, 30.3)]
+    assert found.durations.tolist() == [6.0, 6.0, 30.3]
+    assert report.rows == [
+        ("slides.mp4", "ends_after_video", "30 to 36 s of 30.3 s"), ("old.mp4", "after_video", "4.5 to 5 s of 4 s"),
+    ]  # fmt: skip
+
+
+def test_a_first_query_with_many_commas_makes_no_other_table(tmp_path):
+    text = "a.mp4\t1.0\t2.0\tfirst, then, at last, and again, it jumps\nb.mp4\t3\t4\tit, falls\n"
+    found, report = checked(written(tmp_path / "a.tsv", text))
+    assert not report.rows and found.videos == ("a.mp4", "b.mp4")
+    assert found.queries[0] == "first, then, at last, and again, it jumps"
+    header = "query;video;start;end\na, b, c, d;a.mp4;1;2\n"
+    assert checked(written(tmp_path / "b.csv", header))[0].queries == ("a, b, c, d",)

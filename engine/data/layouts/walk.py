@@ -131,7 +131,11 @@ def _walk(
         yield below, Problem(f"{below}/", "unused", "an empty folder")
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
-        is_folder = entry.is_dir()
+        try:
+            is_folder = entry.is_dir()
+        except OSError as error:  # a link to itself, or into a folder that may not be read
+            yield path, Problem(path, "unreadable", f"the link cannot be followed: {error.strerror}")
+            continue
         if entry.name.startswith("."):
             yield path, Problem(path + "/" * is_folder, "unused", "its name begins with a dot")
         elif is_folder:

@@ -235,8 +235,13 @@ def build_manifest(
         "mtime_ns": [None] * len(rows),  # stored bytes have their own checksums; content_hash stays the original's
         "oddity": [""] * len(rows),
     }
-    if settings.fps:
-        columns |= {"timed_frames": [[]] * len(rows), "frame_times": [[]] * len(rows)}  # the rate says it all
+    if settings.fps:  # two times say it all; a file need not begin at 0
+        begin = [times[0] if times else 0.0 for times in table.column("frame_times").to_pylist()]
+        columns["timed_frames"] = [[0, count] for count in file_frames.tolist()]
+        columns["frame_times"] = [
+            [start, start + count / rate]
+            for start, count, rate in zip(begin, file_frames.tolist(), fps.tolist(), strict=True)
+        ]
     for index, field in enumerate(SCHEMA):
         if field.name in columns:
             table = table.set_column(index, field, pa.array(columns[field.name]).cast(field.type))
