@@ -1,7 +1,6 @@
 """The k nearest classes by cosine, without ever holding all N x C scores."""
 
 from functools import cache
-from importlib.metadata import version
 
 import torch
 from torch import Tensor
@@ -79,7 +78,9 @@ def has_kernel(device: torch.device) -> bool:
     11: B200), 3.8 can."""
     if not can_use_triton(device):
         return False
-    release = tuple(int(part) for part in version("triton").split(".")[:2])
+    import triton  # whose distribution may be called otherwise (pytorch-triton)
+
+    release = tuple(int(part) for part in triton.__version__.split(".")[:2])
     return release >= (3, 8) or torch.cuda.get_device_capability(device)[0] not in (10, 11)
 
 

@@ -3,6 +3,7 @@
 files ──readers──▶ rows ──checked against videos and words──▶ Annotations + Report ──▶ NAME.moments.parquet
 """
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -65,6 +66,12 @@ class Annotations:
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    @property
+    def digest(self) -> str:
+        """Of what is asked and what is true, in their order; not of what the videos are called."""
+        windows = [each.tolist() for each in self.windows]
+        return hashlib.blake2b(json.dumps([list(self.queries), windows]).encode(), digest_size=8).hexdigest()
 
     def select(self, rows: np.ndarray) -> "Annotations":
         """The rows named by an index or boolean array, in that order."""

@@ -86,12 +86,15 @@ def read_tree(folder: Path) -> dict[str, Any]:
 
 
 def read_tree_of(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of whatever task, as JSON, if there is one of these very facts."""
+    """The record of whatever task, as JSON, if there is one of these very facts.
+
+    What an older version did not record is not asked for.
+    """
     try:
         tree = read_tree(folder)
     except InputError:
         return None
-    return tree if all(tree.get(name) == value for name, value in facts.items()) else None
+    return tree if all(tree.get(name, value) == value for name, value in facts.items()) else None
 
 
 def read_results(folder: Path) -> Results:

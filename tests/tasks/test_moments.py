@@ -125,6 +125,25 @@ def test_two_ranks_train_what_one_does(made, tmp_path):
     assert records[0] == records[1]  # each rank has found its share of the queries
 
 
+def test_annotations_that_were_edited_are_others_though_there_are_as_many(made, tmp_path):
+    """Of a test split they are measured again; of the training they make another run."""
+    found = Annotations.load(made / "videos" / "manifest.moments.parquet")
+
+    def edited(split: str) -> dict:
+        windows = [w / 2 if of == split else w for w, of in zip(found.windows, found.splits, strict=True)]
+        path = tmp_path / f"{split}.moments.parquet"
+        dataclasses.replace(found, windows=windows).save(path)
+        return {"train": {"epochs": 1}, "moments": {"annotations": str(path)}}
+
+    run = tmp_path / "run"
+    before = train(config(made, run, train={"epochs": 1}), CPU, StopVote()).results.to_dict()
+    after = train(config(made, run, **edited("test")), CPU, StopVote()).results.to_dict()
+    assert after["annotations"]["training"] == before["annotations"]["training"]
+    assert after["annotations"]["test"] != before["annotations"]["test"] and after["tests"] != before["tests"]
+    with pytest.raises(InputError, match="holds a run with another set of training queries, or of their moments"):
+        build_run(config(made, run, **edited("train")), CPU, StopVote())
+
+
 def test_a_resumed_run_must_have_the_same_features_and_options(made, tmp_path):
     train(config(made, tmp_path, train={"epochs": 1}), CPU, StopVote())
     with pytest.raises(InputError, match=r"another moments\.fusion \(cross there, late here\)"):

@@ -61,6 +61,11 @@ class MomentData:
     def __post_init__(self) -> None:
         object.__setattr__(self, "segments", lru_cache(_VIDEOS_HELD)(self._segments))
 
+    @property
+    def learnt_digest(self) -> str:
+        """Of the queries that are trained on and of those held out, with their moments."""
+        return "".join(part.annotations.digest for part in (self.train, self.held_out) if part is not None)
+
     def _segments(self, video: str) -> Segments:
         try:
             return cut_segments(self.features[video], self.config.segment_s)

@@ -159,6 +159,7 @@ def facts(run: Run, data: MomentData) -> dict[str, Any]:
         "queries": data.queries.description,
         "training_queries": len(data.train),
         "test_queries": {part.name: len(part) for part in data.tests},
+        "annotations": {part.name: part.annotations.digest for part in (data.train, *data.tests)},
         "options": {name: value for name, value in asdict(data.config).items() if name in _OPTIONS},
     }
 

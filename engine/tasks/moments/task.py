@@ -136,14 +136,17 @@ class Moments(Task):
             "video_dim": stamp.width,
             "query_dim": self.data.queries.dim,
             "num_queries": len(self.data.train),
+            "queries_digest": self.data.learnt_digest,
         }
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
-        stamp, changed = self.data.features.stamp, []
+        stamp, changed, digest = self.data.features.stamp, [], self.data.learnt_digest
         if state["features_digest"] != stamp.digest:
             changed.append(f"model of the features ({stamp.model} here)")
         elif Stamp.of(state["features"]).grid != stamp.grid:
             changed.append(f"windows of the features ({stamp.grid} here)")
         if state["num_queries"] != len(self.data.train):
             changed.append("number of training queries")
+        elif state.get("queries_digest", digest) != digest:  # earlier versions kept none
+            changed.append("set of training queries, or of their moments")
         return changed
