@@ -8,6 +8,7 @@ import time
 import pytest
 
 from engine.data.manifest import Manifest
+from engine.data.remote.addresses import as_path
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from tests import jobs
@@ -131,14 +132,22 @@ runpy.run_path(program, run_name="__main__")
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("is_lost", [True, False])
-def test_one_rank_that_loses_its_videos_or_waits_for_them_keeps_no_step_of_rank_0(served, tmp_path, is_lost):
-    """Its store does not come back; or it is away, and Ctrl-C reaches both ranks."""
+@pytest.mark.parametrize(("is_lost", "manifest_is_here"), [(True, False), (True, True), (False, False)])
+def test_one_rank_that_loses_its_videos_or_waits_for_them_keeps_no_step_of_rank_0(
+    served, tmp_path, is_lost, manifest_is_here
+):
+    """Its store does not come back; or it is away, and Ctrl-C reaches both ranks. The manifest may lie here all the same."""
     folder = tmp_path / "run"
     (tmp_path / "program.py").write_text(ONE_RANK_ELSEWHERE)
     with ObjectServer(served, latency_s=0.02) as server, ObjectServer(served, latency_s=0.02) as other:
-        config = config_of(server, tmp_path, 2 if is_lost else 600)
-        words = ("--standalone", "--nproc-per-node", 2, tmp_path / "program.py", jobs.TRAIN, other.url, config)
+        config, elsewhere = config_of(server, tmp_path, 2 if is_lost else 600), other.url
+        if manifest_is_here:
+            elsewhere = tmp_path / "elsewhere"
+            for source, place in ((server, tmp_path / "here"), (other, elsewhere)):
+                Manifest.load(as_path(f"{source.url}/k/manifest.parquet")).save(place / "k" / "manifest.parquet")
+            sources = [{"manifest": str(tmp_path / "here" / "k" / "manifest.parquet"), "splits": ["train"]}]
+            config = config_of(server, tmp_path, 2, train=sources)
+        words = ("--standalone", "--nproc-per-node", 2, tmp_path / "program.py", jobs.TRAIN, elsewhere, config)
         process = Forked(jobs.TORCHRUN, *words, variables=environment(), merged=True)
         jobs.wait_for_step(folder, 3, process)
         other.stop()
