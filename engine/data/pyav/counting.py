@@ -1,6 +1,8 @@
 """The facts of an open video file: its frames counted by a short look, or by decoding to the end, and timed."""
 
 import itertools
+import math
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,11 +37,18 @@ class Clock:
 
 
 def clockwise_rotation(frame: av.VideoFrame) -> int:
-    """Clockwise degrees to turn a stored frame for display; FFmpeg's display matrix counts the other way.
+    """Clockwise degrees to turn a stored frame so that up is up; odd angles go to the nearest quarter turn.
 
-    A mirroring in the matrix is not followed, and odd angles go to the nearest quarter turn.
+    A mirroring in its display matrix is not followed: the picture stands upright, left and right are as stored.
     """
-    return round(-frame.rotation / 90) * 90 % 360
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV's word for a kind of side data that it has no name for, such as EXIF
+        return round(-frame.rotation / 90) * 90 % 360  # FFmpeg counts the other way; 180 degrees wrong where mirrored
+    if matrix is None:
+        return 0
+    _, b, _, _, d = struct.unpack("=5i", bytes(matrix)[:20])  # a point goes to (ax + cy, bx + dy)
+    return round(math.degrees(math.atan2(b, d)) / 90) * 90 % 360
 
 
 @dataclass(slots=True)
