@@ -10,7 +10,6 @@ How pixels become RGB is stated in `convert.py`; which of them are shown, in `en
 
 import os
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, V
 from engine.data.geometry import crop_window, snippet_frames
 from engine.data.motion import clip_cells
 from engine.data.pyav.convert import FrameConverter
-from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable
+from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable, start_clock
 from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.opening import reason_of
 from engine.data.pyav.snippets import SnippetWriter
@@ -104,9 +103,9 @@ class PyAVDecoder(VideoDecoder):
             for index, number in enumerate(snippet_frames(request.video, request.start, self._clip)):
                 indices[number].append((row, index))
         missing, writers = dict(indices), self._writers(requests, clips)
-        deadline = time.monotonic() + self._time_limit_s * len(requests)
         speeds = None if motion is None or is_stored(video.path) else _Speeds(requests, indices, self._clip, motion)
         try:
+            deadline = start_clock(video, self._time_limit_s * len(requests))
             if motion is not None and speeds is None:
                 for row, request in requests.items():
                     motion[row] = stored_motion(request, self._clip)

@@ -7,7 +7,6 @@ Copied packets could begin at key frames only, seconds before the moment. Frames
 """
 
 import itertools
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
@@ -23,7 +22,7 @@ from av.video.stream import VideoStream
 
 from engine.atomic_file import atomic_write
 from engine.data.batch import Video
-from engine.data.pyav.files import FileFrames, LostCount, Unusable
+from engine.data.pyav.files import FileFrames, LostCount, Unusable, start_clock
 from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.normalise import Canvas
 from engine.data.pyav.opening import open_container, reason_of
@@ -116,7 +115,7 @@ def _sound_stream(container: OutputContainer, layout: str) -> AudioStream:
 @contextmanager
 def _frames(video: Video, numbers: range, *, seek: bool) -> Iterator[tuple[Iterator[av.VideoFrame], Fraction]]:
     """The frames of these numbers, and the shape of their pixels."""
-    until = time.monotonic() + _PATIENCE_S
+    until = start_clock(video, _PATIENCE_S)
     is_inside = is_stored(video.path)
     source = StoredFrames(video, GopDecoder(), until) if is_inside else FileFrames(video, until)
 
