@@ -1,19 +1,24 @@
 """Excerpts: exactly the frames of some seconds, at their times, upright, with the sound of these seconds, or nothing at all."""
 
 import itertools
+import time
 from dataclasses import replace
 
 import av
 import numpy as np
 import pytest
+import torch
 
-from engine.data.batch import ClipFormat
+from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
+from engine.data.pyav import excerpt, files
+from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.excerpt import write_excerpt
 from engine.data.pyav.files import Unusable
 from engine.data.pyav.in_order import InOrderDecoder
+from engine.data.pyav.packets import read_frames
 from engine.data.pyav.probe import probe
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
@@ -170,3 +175,24 @@ def test_what_cannot_be_cut_is_said_and_leaves_nothing(tmp_path):
     with pytest.raises(Unusable, match="the file is missing"):
         write_excerpt(video, timeline, 0, 1, place / "cut.mp4")
     assert not list(place.iterdir())
+
+
+def test_a_moment_deep_in_a_file_that_cannot_be_sought_takes_its_time(tmp_path, monkeypatch):
+    """Frames before it come one by one, which is no standstill; a snippet of training has its limit all the same."""
+    write(tmp_path / "a.ts")
+    video, timeline = describe(tmp_path / "a.ts", key_frames=(), key_pts=()), probe(tmp_path / "a.ts").timeline
+    assert not probe(tmp_path / "a.ts").key_frames
+
+    def read_slowly(*given):
+        for frame in read_frames(*given):
+            time.sleep(0.02)
+            yield frame
+
+    monkeypatch.setattr(files, "read_frames", read_slowly)
+    monkeypatch.setattr(excerpt, "_PATIENCE_S", 0.5)
+    write_excerpt(video, timeline, 2.0, 2.3, tmp_path / "cut.mp4")
+    assert read(tmp_path / "cut.mp4")[1] == list(range(50, 58))
+    for is_patient, failures in ((True, {}), (False, {0: "decoding took longer than the time limit"})):
+        decoder = PyAVDecoder(CLIP, torch.device("cpu"), 1, time_limit_s=0.5, is_patient=is_patient)
+        assert decoder.decode([SnippetRequest(video, 50, 0.5, 0.5, flip=False)]).failures == failures
+        decoder.close()

@@ -43,15 +43,24 @@ class PyAVDecoder(VideoDecoder):
         device: where the clips are wanted; on a GPU they arrive beside the training step (engine/data/transfer.py).
         num_threads: files decoded at the same time.
         time_limit_s: seconds that one snippet may take; a file that takes longer has failed.
+        is_patient: the limit begins anew with each frame that is decoded, for snippets deep in a file that cannot be sought.
     """
 
     name = "pyav"
 
-    def __init__(self, clip: ClipFormat, device: torch.device, num_threads: int, *, time_limit_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        clip: ClipFormat,
+        device: torch.device,
+        num_threads: int,
+        *,
+        time_limit_s: float = 60.0,
+        is_patient: bool = False,
+    ) -> None:
         if num_threads < 1:
             raise ValueError(f"num_threads must be at least 1, not {num_threads}")
         self._clip, self._copy, self._time_limit_s = clip, DeviceCopier(device), time_limit_s
-        self._num_threads = num_threads
+        self._num_threads, self._is_patient = num_threads, is_patient
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="pyav", initializer=compute_alone)
         self._local = threading.local()
 
@@ -112,6 +121,7 @@ class PyAVDecoder(VideoDecoder):
             try:
                 _fill(self._source(video, deadline, speeds), missing, writers, speeds, seek=True)
             except (LostCount, av.FFmpegError) as error:  # a decoder that was sent between frames may fail there
+                deadline = start_clock(video, self._time_limit_s) if self._is_patient else deadline
                 if isinstance(error, LostCount) or speeds:
                     missing, writers = dict(indices), self._writers(requests, clips)
                     speeds = speeds and _Speeds(requests, indices, self._clip, motion)
@@ -128,7 +138,8 @@ class PyAVDecoder(VideoDecoder):
 
     def _source(self, video: Video, deadline: float, speeds: "_Speeds | None") -> FileFrames | StoredFrames:
         if not is_stored(video.path):
-            return FileFrames(video, deadline, speeds and speeds.track)
+            patience_s = self._time_limit_s if self._is_patient else None
+            return FileFrames(video, deadline, speeds and speeds.track, patience_s=patience_s)
         if not hasattr(self._local, "groups"):
             self._local.groups = GopDecoder()
         return StoredFrames(video, self._local.groups, deadline)

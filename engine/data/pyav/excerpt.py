@@ -117,7 +117,7 @@ def _frames(video: Video, numbers: range, *, seek: bool) -> Iterator[tuple[Itera
     """The frames of these numbers, and the shape of their pixels."""
     until = start_clock(video, _PATIENCE_S)
     is_inside = is_stored(video.path)
-    source = StoredFrames(video, GopDecoder(), until) if is_inside else FileFrames(video, until)
+    source = StoredFrames(video, GopDecoder(), until) if is_inside else FileFrames(video, until, patience_s=_PATIENCE_S)
 
     def read() -> Iterator[av.VideoFrame]:
         for _, frame in source.frames(numbers, seek=seek):

@@ -51,13 +51,16 @@ class FileFrames:
     Args:
         deadline: of `start_clock`, which looks whether this is the file that was indexed.
         track: sees all frames that are decoded, with their motion vectors.
+        patience_s: every frame that is decoded, wanted or not, puts the deadline off to so long after it.
     """
 
-    def __init__(self, video: Video, deadline: float, track: MotionTrack | None = None) -> None:
+    def __init__(
+        self, video: Video, deadline: float, track: MotionTrack | None = None, *, patience_s: float | None = None
+    ) -> None:
         self._keys = () if len(set(video.key_pts)) < len(video.key_pts) else video.key_frames
         self._frame_of_pts = dict(zip(video.key_pts, video.key_frames, strict=True))
         self._pts_of_frame = dict(zip(video.key_frames, video.key_pts, strict=True))
-        self._deadline, self._track = deadline, track
+        self._deadline, self._track, self._patience_s = deadline, track, patience_s
         with contextlib.ExitStack() as opened:
             self._container = opened.enter_context(
                 open_video(
@@ -146,6 +149,8 @@ class FileFrames:
         for frame in read_frames(self._container, self._stream, self._check_time):
             self._check_size(frame)
             yield frame
+            if self._patience_s is not None:
+                self.allow(self._patience_s)
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
