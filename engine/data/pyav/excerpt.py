@@ -175,7 +175,7 @@ def _samples(
     container: InputContainer, stream: AudioStream, from_s: float, layout: str
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(seconds of the container, float32 [channels, n]) from a little before `from_s` on, as far as it decodes."""
-    resampler = AudioResampler(format="fltp", layout=layout, rate=_RATE)
+    resampler, form = AudioResampler(format="fltp", layout=layout, rate=_RATE), None
     with suppress(av.FFmpegError):  # what cannot be sought is read from its beginning; what ends damaged ends there
         if from_s > 1:
             with suppress(av.FFmpegError):
@@ -184,9 +184,13 @@ def _samples(
             for frame in _decoded(packet):
                 if frame.pts is None or frame.time + frame.samples / frame.sample_rate <= from_s:
                     continue
-                samples = [part.to_ndarray() for part in resampler.resample(frame)]
+                held, known, form = [], form, (frame.format.name, frame.layout.name, frame.sample_rate)
+                if known not in (None, form):  # a broadcast changes it where an advertisement begins
+                    held = [part.to_ndarray() for part in resampler.resample(None)]
+                    resampler = AudioResampler(format="fltp", layout=layout, rate=_RATE)
+                samples = held + [part.to_ndarray() for part in resampler.resample(frame)]
                 if samples:
-                    yield frame.time, np.concatenate(samples, axis=1)
+                    yield frame.time - sum(part.shape[1] for part in held) / _RATE, np.concatenate(samples, axis=1)
 
 
 def _decoded(packet: av.Packet) -> list[av.AudioFrame]:
