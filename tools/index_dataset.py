@@ -146,7 +146,7 @@ def print_summary(report, out: Path, seconds: float) -> None:  # noqa: ANN001 - 
         ("hours", f"{report.hours:,.2f}", ""),
         ("not usable", f"{len(report.files):,}", ""),
         *((f"  {kind}", f"{count:,}", ALL_REASONS[kind]) for kind, count in report.bad.items()),
-        *([("damaged ends", f"{len(report.damaged):,}", "files used as far as they decode")] if report.damaged else []),
+        *([("damaged", f"{len(report.damaged):,}", "files used as far as they decode")] if report.damaged else []),
         *([("left out", f"{len(report.unused):,}", "other files below the folder")] if report.unused else []),
     ]
     print(f"\n{out} ({seconds:.1f} s)")

@@ -153,6 +153,7 @@ def build_decoder(
     max_batch_size: int,
     *,
     in_processes: bool = False,
+    is_patient: bool = False,
 ) -> RoutedDecoder:
     """The decoders of a choice behind the contract of one, with those for stills.
 
@@ -165,13 +166,14 @@ def build_decoder(
         num_threads: videos decoded at the same time; 0: `rank_cores()`.
         max_batch_size: requests of one `decode` call at most (DALI and processes reserve room for them).
         in_processes: PyAV decodes in `num_threads` processes instead of threads.
+        is_patient: PyAV, in threads, takes as long as frames come.
 
     Raises:
         InputError: as `choose_decoder`.
     """
     num_threads = num_threads or rank_cores()
     choice = choose_decoder(choice, device) if isinstance(choice, str) else choice
-    pyav = _build_pyav(clip, device, num_threads, max_batch_size, in_processes)
+    pyav = _build_pyav(clip, device, num_threads, max_batch_size, in_processes, is_patient)
     stills = StillDecoder(clip, device, num_threads)
     motion_shape = clip.motion_shape if clip.motion else None
     if choice.routes is None:
@@ -186,7 +188,7 @@ def build_decoder(
 
 
 def _build_pyav(
-    clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int, in_processes: bool
+    clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int, in_processes: bool, is_patient: bool
 ) -> VideoDecoder:
     if in_processes:
         from engine.data.pyav.processes import ProcessDecoder
@@ -194,7 +196,7 @@ def _build_pyav(
         return ProcessDecoder(clip, device, num_threads, max_batch_size)
     from engine.data.pyav.decode import PyAVDecoder
 
-    return PyAVDecoder(clip, device, num_threads)
+    return PyAVDecoder(clip, device, num_threads, is_patient=is_patient)
 
 
 def _build_dali(clip: ClipFormat, device: torch.device, num_threads: int, max_batch_size: int) -> VideoDecoder:

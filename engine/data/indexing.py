@@ -65,7 +65,7 @@ class IndexReport:
 
     num_frames, hours: of all rows (segments, where the layout has them).
     bad: reason -> how many. files: each file or listed video that is not in the manifest, and why.
-    damaged: each file that is in it without what is damaged or missing at its end, and what that is.
+    damaged: each file that is in it without what is damaged or missing at its beginning or end, and what that is.
     unused: each file below the folder that is no part of the data set, and why.
     """
 
@@ -116,8 +116,8 @@ def index_dataset(
     listing.notes += same_contents(rows)
     if damaged:
         listing.notes.append(
-            f"warning: {counted(len(damaged), 'file')} damaged or cut off at the end, taken as far as they decode (each is in the "
-            f"report): {'; '.join(f'{each.path} ({each.text})' for each in damaged[:_SHOWN])}"
+            f"warning: {counted(len(damaged), 'file')} damaged or cut off at the end or the beginning, taken as far as they decode "
+            f"(each is in the report): {'; '.join(f'{each.path} ({each.text})' for each in damaged[:_SHOWN])}"
         )
     listing.notes[told_before:] = map(printable, listing.notes[told_before:])
     for note in listing.notes[told_before:]:
@@ -264,9 +264,9 @@ def _segment_frames(entry: Entry, found: ProbeResult) -> tuple[int, int]:
 
 
 def _damaged(rows: Sequence[dict[str, object]], records: Mapping[str, Record]) -> list[Problem]:
-    """The files of the rows whose end is damaged."""
+    """The files of the rows that do not decode from end to end."""
     found = {row["path"]: records[row["path"]].found.damage for row in rows}
-    return [Problem(path, "damaged-end", damage) for path, damage in found.items() if damage]
+    return [Problem(path, "damaged", damage) for path, damage in found.items() if damage]
 
 
 def summarise(

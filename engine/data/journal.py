@@ -14,7 +14,7 @@ from engine.data.pyav.probe import ProbeResult
 from engine.errors import InputError
 from engine.json_lines import JsonLines, read_json_lines
 
-VERSION = 3  # raised when a change of the probe makes old records wrong
+VERSION = 4  # raised when a change of the probe makes old records wrong
 
 
 @dataclass(frozen=True, slots=True)

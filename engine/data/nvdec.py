@@ -17,7 +17,7 @@ in its source, these therefore come out as *wrong frames without an error*. They
 - Interlaced H.264: a frame may be coded as two fields, which would be counted as two frames.
 - Pixel formats that NVDEC does not decode: H.264 of more than 8 bits, all but 4:2:0.
 - Several video streams (DALI takes the one that FFmpeg finds best by its header, players another), sizes that change, and
-  damaged ends: what indexing has found odd, see `oddity` in `engine/data/pyav/probe.py`.
+  damaged beginnings and ends: what indexing has found odd, see `oddity` in `engine/data/pyav/probe.py`.
 - Stores with B-frames: their frames are fed in decoding order, with stamps in that order.
 
 What a manifest's row tells is in `NvdecRule`; what only the file tells, in `refusal`. Nothing here imports DALI.

@@ -117,7 +117,7 @@ def pictures(footage: TimedVideo, start_s: float, end_s: float) -> tuple[list[np
     moments = start_s + (np.arange(_PICTURES) + 0.5) / _PICTURES * (end_s - start_s)
     numbers = np.searchsorted(timeline.times()[:-1], moments, side="right") - 1
     wanted = sorted(set(np.clip(numbers, 0, video.file_frames - 1).tolist()))
-    decoder = build_decoder("pyav", _FORMAT, torch.device("cpu"), 1, len(wanted))
+    decoder = build_decoder("pyav", _FORMAT, torch.device("cpu"), 1, len(wanted), is_patient=True)
     try:
         decoded = decoder.decode([SnippetRequest(video, number, 0.5, 0.5, flip=False) for number in wanted])
     finally:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,10 @@ from engine.data.decoders import build_decoder
 from engine.data.identity import change_since_index, content_hash
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
+from engine.data.pyav.decode import PyAVDecoder
+from engine.data.pyav.excerpt import write_excerpt
+from engine.data.pyav.in_order import InOrderDecoder
+from engine.features.reading import timed_videos
 from tests.data.videos import numbers, write_numbered
 
 CLIP = ClipFormat(num_frames=3, short_side=64, crop=64)
@@ -107,3 +112,35 @@ def test_hash_of_contents(tmp_path):
     assert content_hash(tmp_path / "x") == 1944462792111596887
     (tmp_path / "x").write_bytes(b"abc" * 99_999 + b"abd")
     assert content_hash(tmp_path / "x") != 1944462792111596887
+
+
+def cut_out(video, timeline, folder):
+    write_excerpt(video, timeline, 0.1, 0.3, folder / "cut.mp4")
+
+
+def read_in_order(video, timeline, _):
+    assert len(list(InOrderDecoder(CLIP, patience_s=60.0).frames(video, timeline))) == 12
+
+
+def read_snippet(video, *_):
+    decoder = PyAVDecoder(CLIP, torch.device("cpu"), 1, time_limit_s=60.0)
+    assert decoder.decode([SnippetRequest(video, 2, 0.5, 0.5, False)]).failures == {}
+    decoder.close()
+
+
+@pytest.mark.parametrize("read", [read_snippet, read_in_order, cut_out])
+def test_time_limits_begin_when_contents_have_been_compared(root, tmp_path, monkeypatch, read):
+    """A large file that was copied without its times is hashed, which may take minutes."""
+    now, clock, hashed = [0.0], time.monotonic, []
+
+    def hash_slowly(path):
+        now[0] += 100.0
+        hashed.append(path.name)
+        return content_hash(path)
+
+    ((video, timeline),) = timed_videos(Manifest.load(root / "m.parquet"), [0])
+    os.utime(video.path, ns=(1, 1))
+    monkeypatch.setattr(identity, "content_hash", hash_slowly)
+    monkeypatch.setattr("time.monotonic", lambda: clock() + now[0])
+    read(video, timeline, tmp_path)
+    assert hashed == ["a.webm"]

@@ -1,19 +1,25 @@
 """Excerpts: exactly the frames of some seconds, at their times, upright, with the sound of these seconds, or nothing at all."""
 
 import itertools
+import time
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+import torch
 
-from engine.data.batch import ClipFormat
+from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
+from engine.data.pyav import excerpt, files
+from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.excerpt import write_excerpt
 from engine.data.pyav.files import Unusable
 from engine.data.pyav.in_order import InOrderDecoder
+from engine.data.pyav.packets import read_frames
 from engine.data.pyav.probe import probe
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
@@ -135,6 +141,53 @@ def test_sound_lasts_as_long_as_the_last_picture(tmp_path):
         assert sum(frame.samples for frame in container.decode(audio=0)) / RATE == pytest.approx(2.0, abs=0.03)
 
 
+def tone_packets(start_s, layout, rate):
+    """1.2 seconds of a tone of 440 Hz in AC-3."""
+    context = av.CodecContext.create("ac3", "w")
+    context.sample_rate, context.layout, context.format = rate, layout, "fltp"
+    for place in range(0, int(1.2 * rate), 1536):
+        tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(place, place + 1536, dtype=np.float64) / rate)
+        samples = np.tile(tone.astype(np.float32), (context.channels, 1))
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate, place, Fraction(1, rate)
+        for packet in context.encode(frame):
+            packet.pts = packet.dts = packet.pts + round(start_s * rate)
+            packet.time_base = Fraction(1, rate)
+            yield packet
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("5.1(side)", RATE), ("stereo", RATE)),
+        (("stereo", RATE), ("5.1(side)", RATE)),
+        (("mono", RATE), ("stereo", RATE)),
+        (("stereo", RATE), ("stereo", 44_100)),
+        (("stereo", 44_100), ("mono", RATE)),
+    ],
+)
+def test_sound_that_changes_its_format_within_a_moment_keeps_its_pitch(tmp_path, first, second):
+    write(tmp_path / "silent.mp4")
+    with av.open(str(tmp_path / "silent.mp4")) as pictures, av.open(str(tmp_path / "a.ts"), "w") as container:
+        copied = container.add_stream_from_template(pictures.streams.video[0])
+        sound = container.add_stream("ac3", rate=first[1], layout=first[0])
+        tones = [*tone_packets(0.0, *first), *tone_packets(1.2, *second)]
+        shown = [packet for packet in pictures.demux(video=0) if packet.size]
+        for packet in sorted(shown + tones, key=lambda packet: packet.dts * packet.time_base):
+            packet.stream = sound if packet in tones else copied
+            container.mux(packet)
+    video, timeline = describe(tmp_path / "a.ts", key_frames=(), key_pts=()), probe(tmp_path / "a.ts").timeline
+    assert write_excerpt(video, timeline, 0.4, 2.0, tmp_path / "cut.mp4") is True
+    with av.open(str(tmp_path / "cut.mp4")) as container:
+        heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert len(heard) / RATE == pytest.approx(1.6, abs=0.05)
+    for part in (heard[int(0.1 * RATE) : int(0.6 * RATE)], heard[int(1.0 * RATE) : int(1.5 * RATE)]):
+        spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part)), 8 * len(part)))
+        assert spectrum.argmax() * RATE / (8 * len(part)) == pytest.approx(440, abs=2)
+        assert np.abs(part).max() > 0.1
+    assert np.abs(heard[int(0.6 * RATE) : int(1.0 * RATE)]).reshape(-1, 240).max(axis=1).min() > 0.05  # no gap
+
+
 def test_sound_is_found_where_a_seek_lands_within_a_packet_of_it(shared_data, tmp_path):
     path = shared_data / "decode_pack" / "meta-pytorch__torchcodec__sine_stereo_mp2.mpg"
     video, timeline = describe(path), probe(path).timeline
@@ -170,3 +223,24 @@ def test_what_cannot_be_cut_is_said_and_leaves_nothing(tmp_path):
     with pytest.raises(Unusable, match="the file is missing"):
         write_excerpt(video, timeline, 0, 1, place / "cut.mp4")
     assert not list(place.iterdir())
+
+
+def test_a_moment_deep_in_a_file_that_cannot_be_sought_takes_its_time(tmp_path, monkeypatch):
+    """Frames before it come one by one, which is no standstill; a snippet of training has its limit all the same."""
+    write(tmp_path / "a.ts")
+    video, timeline = describe(tmp_path / "a.ts", key_frames=(), key_pts=()), probe(tmp_path / "a.ts").timeline
+    assert not probe(tmp_path / "a.ts").key_frames
+
+    def read_slowly(*given):
+        for frame in read_frames(*given):
+            time.sleep(0.02)
+            yield frame
+
+    monkeypatch.setattr(files, "read_frames", read_slowly)
+    monkeypatch.setattr(excerpt, "_PATIENCE_S", 0.5)
+    write_excerpt(video, timeline, 2.0, 2.3, tmp_path / "cut.mp4")
+    assert read(tmp_path / "cut.mp4")[1] == list(range(50, 58))
+    for is_patient, failures in ((True, {}), (False, {0: "decoding took longer than the time limit"})):
+        decoder = PyAVDecoder(CLIP, torch.device("cpu"), 1, time_limit_s=0.5, is_patient=is_patient)
+        assert decoder.decode([SnippetRequest(video, 50, 0.5, 0.5, flip=False)]).failures == failures
+        decoder.close()

@@ -1,12 +1,15 @@
 """The page of found moments: hostile names stay text, nothing is loaded or run, curves and links say what was found."""
 
 import re
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from engine.data.pyav import files
 from engine.data.pyav.encode import write_video
+from engine.data.pyav.packets import read_frames
 from engine.data.pyav.probe import probe
 from engine.results.moment_page import MomentPage, Shown, ShownQuery, ShownVideo, link, pictures, write_moment_page
 from tests.data.videos import describe, numbered_frame, numbers
@@ -86,3 +89,19 @@ def test_pictures_are_of_the_moment_upright(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"another")
     frames, problem = pictures(footage, 1.0, 2.2)
     assert not frames and "index it again" in problem
+
+
+def test_pictures_deep_in_a_file_that_cannot_be_sought_take_their_time(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.ts", (numbered_frame(k, 160, 160) for k in range(100)))
+    footage = describe(tmp_path / "a.ts", key_frames=(), key_pts=()), probe(tmp_path / "a.ts").timeline
+    now, clock = [0.0], time.monotonic
+
+    def read_slowly(*given):
+        for frame in read_frames(*given):
+            now[0] += 20.0
+            yield frame
+
+    monkeypatch.setattr(files, "read_frames", read_slowly)
+    monkeypatch.setattr("time.monotonic", lambda: clock() + now[0])
+    frames, problem = pictures(footage, 3.0, 3.24)
+    assert (numbers(np.stack(frames)), problem) == ([75, 76, 77, 78, 79, 80], "")

@@ -1,6 +1,8 @@
 """The facts of an open video file: its frames counted by a short look, or by decoding to the end, and timed."""
 
 import itertools
+import math
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from av.container import InputContainer
 
 from engine.data.pyav.findings import ProbeError, ProbeResult
 from engine.data.pyav.opening import video_stream
-from engine.data.pyav.packets import KeyFrame, Packets, can_seek, codec_name, has_clock, key_frames, read_frames
+from engine.data.pyav.packets import KeyFrame, Lost, Packets, can_seek, codec_name, has_clock, key_frames, read_frames
 from engine.data.pyav.seeks import frame_sum, seeks_are_exact, seeks_to_try
 from engine.data.pyav.times import Timeline, timeline
 
@@ -35,11 +37,18 @@ class Clock:
 
 
 def clockwise_rotation(frame: av.VideoFrame) -> int:
-    """Clockwise degrees to turn a stored frame for display; FFmpeg's display matrix counts the other way.
+    """Clockwise degrees to turn a stored frame so that up is up; odd angles go to the nearest quarter turn.
 
-    A mirroring in the matrix is not followed, and odd angles go to the nearest quarter turn.
+    A mirroring in its display matrix is not followed: the picture stands upright, left and right are as stored.
     """
-    return round(-frame.rotation / 90) * 90 % 360
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV's word for a kind of side data that it has no name for, such as EXIF
+        return round(-frame.rotation / 90) * 90 % 360  # FFmpeg counts the other way; 180 degrees wrong where mirrored
+    if matrix is None:
+        return 0
+    _, b, _, _, d = struct.unpack("=5i", bytes(matrix)[:20])  # a point goes to (ax + cy, bx + dy)
+    return round(math.degrees(math.atan2(b, d)) / 90) * 90 % 360
 
 
 @dataclass(slots=True)
@@ -51,7 +60,7 @@ class _Frames:
     dts: list[int | None] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)
     last_damaged: int | None = None  # the place of the last frame that FFmpeg calls corrupt
-    lost: list[str] = field(default_factory=list)  # why packets at the end did not decode
+    lost: Lost = field(default_factory=Lost)
 
     def note(self, frame: av.VideoFrame) -> None:
         self.first = self.first or frame
@@ -97,8 +106,8 @@ def count_frames(container: InputContainer, packets: Packets, clock: Clock) -> P
         raise ProbeError(
             "undecodable", f"after {len(frames.pts)} frames of {len(packets)} packets: {error.strerror}"
         ) from error
-    if frames.first is None and frames.lost:
-        raise ProbeError("undecodable", f"none of {len(packets)} packets decodes: {frames.lost[0]}")
+    if frames.first is None and (reasons := frames.lost.first + frames.lost.last):
+        raise ProbeError("undecodable", f"none of {len(packets)} packets decodes: {reasons[0]}")
     if frames.first is None:
         raise ProbeError("zero-frames", f"no frame comes out of {len(packets)} packets")
     is_ordered = None not in frames.pts and all(a < b for a, b in itertools.pairwise(frames.pts))
@@ -143,14 +152,15 @@ def _timeline(container: InputContainer, packets: Packets, frames: _Frames) -> T
     pts, dts = ([None if stamp is None else stamp * tick for stamp in each] for each in (frames.pts, frames.dts))
     first = next((dts for dts in frames.dts if dts is not None), None)
     delay = packets.dts.index(first) - frames.dts.index(first) if first is not None and first in packets.dts else 0
+    skipped = min(len(frames.lost.first), len(packets) - 1)
     is_raw = container.start_time is None  # then the average rate is no more than the demuxer's default
     return timeline(
         pts,
         dts,
         rate=float((stream.guessed_rate if is_raw else stream.average_rate) or stream.guessed_rate or 0),
         start_s=container.start_time / av.time_base if container.streams.audio and not is_raw else None,
-        first_dts=(packets.dts[0] or 0) * tick,
-        delay=max(0, delay - sum(packets.is_hidden)),
+        first_dts=(packets.dts[skipped] or 0) * tick,
+        delay=max(0, delay - skipped - sum(packets.is_hidden)),
         is_padded=container.format.name == "avi",
         is_clock=has_clock(container),
     )
@@ -159,14 +169,19 @@ def _timeline(container: InputContainer, packets: Packets, frames: _Frames) -> T
 def _oddity(container: InputContainer, frames: _Frames) -> str:
     if len(container.streams.video) > 1:
         return "several video streams"
+    if frames.lost.first:
+        return "damaged beginning"
     return "size that changes" if len(frames.sizes) > 1 else ""
 
 
 def _damage(packets: Packets, frames: _Frames) -> str:
-    count = len(frames.pts)
-    if frames.lost:
-        return f"its end is damaged: {count} of {count + len(frames.lost)} frames decode ({frames.lost[0]})"
-    last = frames.last_damaged
-    if packets.is_cut or (last is not None and last >= count - _TAIL_FRAMES):
-        return f"its end is damaged, and so may be the last of its {count} frames"
-    return ""
+    count, lost, last, found = len(frames.pts), frames.lost, frames.last_damaged, []
+    if lost.first:
+        found.append(
+            f"its beginning does not decode: {len(lost.first)} of {len(packets)} packets skipped ({lost.first[0]})"
+        )
+    if lost.last:
+        found.append(f"its end is damaged: {count} of {count + len(lost.last)} frames decode ({lost.last[0]})")
+    elif packets.is_cut or (last is not None and last >= count - _TAIL_FRAMES):
+        found.append(f"its end is damaged, and so may be the last of its {count} frames")
+    return "; ".join(found)

@@ -10,7 +10,6 @@ How pixels become RGB is stated in `convert.py`; which of them are shown, in `en
 
 import os
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, V
 from engine.data.geometry import crop_window, snippet_frames
 from engine.data.motion import clip_cells
 from engine.data.pyav.convert import FrameConverter
-from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable
+from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable, start_clock
 from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.opening import reason_of
 from engine.data.pyav.snippets import SnippetWriter
@@ -44,15 +43,24 @@ class PyAVDecoder(VideoDecoder):
         device: where the clips are wanted; on a GPU they arrive beside the training step (engine/data/transfer.py).
         num_threads: files decoded at the same time.
         time_limit_s: seconds that one snippet may take; a file that takes longer has failed.
+        is_patient: the limit begins anew with each frame that is decoded, for snippets deep in a file that cannot be sought.
     """
 
     name = "pyav"
 
-    def __init__(self, clip: ClipFormat, device: torch.device, num_threads: int, *, time_limit_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        clip: ClipFormat,
+        device: torch.device,
+        num_threads: int,
+        *,
+        time_limit_s: float = 60.0,
+        is_patient: bool = False,
+    ) -> None:
         if num_threads < 1:
             raise ValueError(f"num_threads must be at least 1, not {num_threads}")
         self._clip, self._copy, self._time_limit_s = clip, DeviceCopier(device), time_limit_s
-        self._num_threads = num_threads
+        self._num_threads, self._is_patient = num_threads, is_patient
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="pyav", initializer=compute_alone)
         self._local = threading.local()
 
@@ -104,15 +112,16 @@ class PyAVDecoder(VideoDecoder):
             for index, number in enumerate(snippet_frames(request.video, request.start, self._clip)):
                 indices[number].append((row, index))
         missing, writers = dict(indices), self._writers(requests, clips)
-        deadline = time.monotonic() + self._time_limit_s * len(requests)
         speeds = None if motion is None or is_stored(video.path) else _Speeds(requests, indices, self._clip, motion)
         try:
+            deadline = start_clock(video, self._time_limit_s * len(requests))
             if motion is not None and speeds is None:
                 for row, request in requests.items():
                     motion[row] = stored_motion(request, self._clip)
             try:
                 _fill(self._source(video, deadline, speeds), missing, writers, speeds, seek=True)
             except (LostCount, av.FFmpegError) as error:  # a decoder that was sent between frames may fail there
+                deadline = start_clock(video, self._time_limit_s) if self._is_patient else deadline
                 if isinstance(error, LostCount) or speeds:
                     missing, writers = dict(indices), self._writers(requests, clips)
                     speeds = speeds and _Speeds(requests, indices, self._clip, motion)
@@ -129,7 +138,8 @@ class PyAVDecoder(VideoDecoder):
 
     def _source(self, video: Video, deadline: float, speeds: "_Speeds | None") -> FileFrames | StoredFrames:
         if not is_stored(video.path):
-            return FileFrames(video, deadline, speeds and speeds.track)
+            patience_s = self._time_limit_s if self._is_patient else None
+            return FileFrames(video, deadline, speeds and speeds.track, patience_s=patience_s)
         if not hasattr(self._local, "groups"):
             self._local.groups = GopDecoder()
         return StoredFrames(video, self._local.groups, deadline)

@@ -7,7 +7,6 @@ Copied packets could begin at key frames only, seconds before the moment. Frames
 """
 
 import itertools
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
@@ -23,7 +22,7 @@ from av.video.stream import VideoStream
 
 from engine.atomic_file import atomic_write
 from engine.data.batch import Video
-from engine.data.pyav.files import FileFrames, LostCount, Unusable
+from engine.data.pyav.files import FileFrames, LostCount, Unusable, start_clock
 from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.normalise import Canvas
 from engine.data.pyav.opening import open_container, reason_of
@@ -116,9 +115,9 @@ def _sound_stream(container: OutputContainer, layout: str) -> AudioStream:
 @contextmanager
 def _frames(video: Video, numbers: range, *, seek: bool) -> Iterator[tuple[Iterator[av.VideoFrame], Fraction]]:
     """The frames of these numbers, and the shape of their pixels."""
-    until = time.monotonic() + _PATIENCE_S
+    until = start_clock(video, _PATIENCE_S)
     is_inside = is_stored(video.path)
-    source = StoredFrames(video, GopDecoder(), until) if is_inside else FileFrames(video, until)
+    source = StoredFrames(video, GopDecoder(), until) if is_inside else FileFrames(video, until, patience_s=_PATIENCE_S)
 
     def read() -> Iterator[av.VideoFrame]:
         for _, frame in source.frames(numbers, seek=seek):
@@ -176,7 +175,7 @@ def _samples(
     container: InputContainer, stream: AudioStream, from_s: float, layout: str
 ) -> Iterator[tuple[float, np.ndarray]]:
     """(seconds of the container, float32 [channels, n]) from a little before `from_s` on, as far as it decodes."""
-    resampler = AudioResampler(format="fltp", layout=layout, rate=_RATE)
+    resampler, form = AudioResampler(format="fltp", layout=layout, rate=_RATE), None
     with suppress(av.FFmpegError):  # what cannot be sought is read from its beginning; what ends damaged ends there
         if from_s > 1:
             with suppress(av.FFmpegError):
@@ -185,9 +184,13 @@ def _samples(
             for frame in _decoded(packet):
                 if frame.pts is None or frame.time + frame.samples / frame.sample_rate <= from_s:
                     continue
-                samples = [part.to_ndarray() for part in resampler.resample(frame)]
+                held, known, form = [], form, (frame.format.name, frame.layout.name, frame.sample_rate)
+                if known not in (None, form):  # a broadcast changes it where an advertisement begins
+                    held = [part.to_ndarray() for part in resampler.resample(None)]
+                    resampler = AudioResampler(format="fltp", layout=layout, rate=_RATE)
+                samples = held + [part.to_ndarray() for part in resampler.resample(frame)]
                 if samples:
-                    yield frame.time, np.concatenate(samples, axis=1)
+                    yield frame.time - sum(part.shape[1] for part in held) / _RATE, np.concatenate(samples, axis=1)
 
 
 def _decoded(packet: av.Packet) -> list[av.AudioFrame]:

@@ -20,6 +20,7 @@ from engine.data.identity import change_since_index
 from engine.data.pyav.opening import open_video, video_stream
 from engine.data.pyav.packets import codec_name, read_frames
 from engine.data.pyav.vectors import EXPORT, MotionTrack
+from engine.data.store.index import is_stored
 
 TOO_SLOW = "decoding took longer than the time limit"
 _SEEK_GAIN = 4  # frames: a seek that saves fewer costs more than decoding on
@@ -33,21 +34,33 @@ class LostCount(Exception):
     """After a seek the frames are not those that the manifest's key frames promise."""
 
 
+def start_clock(video: Video, seconds: float) -> float:
+    """The deadline of reading a video from now on, on the monotonic clock; what hashing a copied file takes does not count.
+
+    Raises:
+        Unusable: it is another file than the one that was indexed.
+    """
+    if not is_stored(video.path) and (reason := change_since_index(video.path, video)):
+        raise Unusable(reason)
+    return time.monotonic() + seconds
+
+
 class FileFrames:
     """The frames of one open file, by their number in presentation order.
 
     Args:
-        deadline: on the monotonic clock, seconds.
+        deadline: of `start_clock`, which looks whether this is the file that was indexed.
         track: sees all frames that are decoded, with their motion vectors.
+        patience_s: every frame that is decoded, wanted or not, puts the deadline off to so long after it.
     """
 
-    def __init__(self, video: Video, deadline: float, track: MotionTrack | None = None) -> None:
-        if reason := change_since_index(video.path, video):
-            raise Unusable(reason)
+    def __init__(
+        self, video: Video, deadline: float, track: MotionTrack | None = None, *, patience_s: float | None = None
+    ) -> None:
         self._keys = () if len(set(video.key_pts)) < len(video.key_pts) else video.key_frames
         self._frame_of_pts = dict(zip(video.key_pts, video.key_frames, strict=True))
         self._pts_of_frame = dict(zip(video.key_frames, video.key_pts, strict=True))
-        self._deadline, self._track = deadline, track
+        self._deadline, self._track, self._patience_s = deadline, track, patience_s
         with contextlib.ExitStack() as opened:
             self._container = opened.enter_context(
                 open_video(
@@ -136,6 +149,8 @@ class FileFrames:
         for frame in read_frames(self._container, self._stream, self._check_time):
             self._check_size(frame)
             yield frame
+            if self._patience_s is not None:
+                self.allow(self._patience_s)
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:

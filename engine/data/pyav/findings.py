@@ -42,7 +42,7 @@ class ProbeResult:
     counted_by: "decoding" or "packets".
     timed_frames, frame_times: when frames are shown, see `Timeline`.
     oddity: why another decoder than FFmpeg's, or another choice of streams, may show something else, in few words; or "".
-    damage: what is wrong with the end of the file, as a sentence; or "".
+    damage: what is wrong with the beginning or the end of the file, as a sentence; or "".
     """
 
     codec: str

@@ -6,7 +6,6 @@ long video is never held.
 
 import functools
 import itertools
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,7 +18,7 @@ from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.geometry import crop_window
 from engine.data.motion import clip_cells, restore
 from engine.data.pyav.convert import FrameConverter
-from engine.data.pyav.files import FileFrames, Unusable
+from engine.data.pyav.files import FileFrames, Unusable, start_clock
 from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.opening import reason_of
 from engine.data.pyav.snippets import SnippetWriter
@@ -80,7 +79,7 @@ class InOrderDecoder:
             raise Unusable(reason_of(error)) from error
 
     def _frames(self, video: Video) -> Iterator[tuple[av.VideoFrame, Grid | None]]:
-        until, track = time.monotonic() + self._patience_s, None
+        until, track = start_clock(video, self._patience_s), None
         if is_stored(video.path):
             source = StoredFrames(video, self._gops, until)
             starts = range(0, video.file_frames, _STORED_RUN)

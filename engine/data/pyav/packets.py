@@ -62,6 +62,14 @@ class Packets:
         return sorted({pts for pts in shown if pts is not None})
 
 
+@dataclass(slots=True)
+class Lost:
+    """Why packets did not decode: those at the beginning of a stream, and those at its end."""
+
+    first: list[str] = field(default_factory=list)
+    last: list[str] = field(default_factory=list)
+
+
 def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
     """The packets of a stream, and an empty one at the end.
 
@@ -75,32 +83,34 @@ def read_frames(
     container: InputContainer,
     stream: VideoStream,
     check_time: Callable[[], None] = lambda: None,
-    lost: list[str] | None = None,
+    lost: Lost | None = None,
 ) -> Iterator[av.VideoFrame]:
     """The frames of a stream, in presentation order.
 
-    Packets at the end that do not decode cost their own frames alone: a file was cut off there. With one that decodes
-    behind them it is damage within the file.
+    Packets that do not decode before the first key frame are skipped: a recording may begin between two. Those at the end
+    cost their own frames alone: a file was cut off there. With one that decodes behind them it is damage within the file.
 
     Args:
         check_time: is called between packets and may raise.
-        lost: gets the reasons why packets at the end did not decode.
+        lost: gets the reasons why packets at either end did not decode.
 
     Raises:
         av.FFmpegError: damage that FFmpeg does not conceal.
     """
-    failure = None
+    failure, has_begun = None, False
     for packet in demux(container, stream):
         check_time()
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            failure = failure or error
+            if has_begun:
+                failure = failure or error
             if lost is not None:
-                lost.append(reason_of(error))
+                (lost.last if has_begun else lost.first).append(reason_of(error))
             continue
         if failure is not None and packet.size:
             raise failure
+        has_begun = has_begun or packet.is_keyframe or bool(frames)
         yield from frames
 
 

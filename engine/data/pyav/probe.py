@@ -119,8 +119,9 @@ def _checked_stream(container: InputContainer, max_pixels: int) -> VideoStream:
 def _judged(found: ProbeResult, num_missing: int) -> ProbeResult:
     """The result, with what the size of the file says of its end."""
     damage = found.damage
-    if num_missing and not damage:
-        damage = f"it is cut off: {num_missing} bytes are missing at its end, {found.num_frames} frames decode"
+    if num_missing and "its end" not in damage:
+        cut = f"it is cut off: {num_missing} bytes are missing at its end, {found.num_frames} frames decode"
+        damage = f"{damage}; {cut}" if damage else cut
     return replace(found, damage=damage, oddity=found.oddity or ("damaged end" if damage else ""))
 
 
