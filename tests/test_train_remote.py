@@ -145,8 +145,9 @@ def test_one_rank_that_loses_its_videos_or_waits_for_them_keeps_no_step_of_rank_
             elsewhere = tmp_path / "elsewhere"
             for source, place in ((server, tmp_path / "here"), (other, elsewhere)):
                 Manifest.load(as_path(f"{source.url}/k/manifest.parquet")).save(place / "k" / "manifest.parquet")
-            sources = [{"manifest": str(tmp_path / "here" / "k" / "manifest.parquet"), "splits": ["train"]}]
-            config = config_of(server, tmp_path, 2, train=sources)
+            here = {"manifest": str(tmp_path / "here" / "k" / "manifest.parquet")}
+            tests = [{**here, "splits": ["unseen"], "name": "combinations"}]
+            config = config_of(server, tmp_path, 2, train=[{**here, "splits": ["train"]}], tests=tests)
         words = ("--standalone", "--nproc-per-node", 2, tmp_path / "program.py", jobs.TRAIN, elsewhere, config)
         process = Forked(jobs.TORCHRUN, *words, variables=environment(), merged=True)
         jobs.wait_for_step(folder, 3, process)
