@@ -104,8 +104,8 @@ def _accuracies(
 
 
 def _overlapped(setup: Setup, split: int) -> set[str]:
-    """Test classes that a training class of the split overlaps with."""
+    """Test classes that overlap with a training class of the split: asked of each, since one training class may be near several."""
     config = for_split(setup, split)
     training = [(data.name, data.classes) for data in load_training_sets(config.data)]
     tests = [(data.name, data.classes) for data in load_tests(config.data.tests)]
-    return {row.test_class for row in near_classes(config.train.exclude_overlap, training, tests, config.words)}
+    return {row.name for row in near_classes(config.train.exclude_overlap, tests, training, config.words)}

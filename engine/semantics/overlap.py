@@ -158,7 +158,7 @@ def check_pretrained(
         )
     if not near:
         return []
-    count = len({(row.test_set, row.test_class) for row in near})
+    count = len(near_classes(config, tests, seen, words, nearest_of_any))  # one class may be near several
     return [
         f"NOT ZERO-SHOT, as train.exclude_overlap allows: the weights were pretrained on {len(near)} classes near {count} "
         f"test classes: {'; '.join(map(str, near))}"

@@ -1,13 +1,16 @@
 """What reports say of measured values: means, errors, verdicts, distances; and that pictures show them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from engine.config import Config
+from engine.config import Config, OverlapConfig
 from engine.errors import InputError
+from engine.experiments import leaks
 from engine.experiments.cells import Cell
 from engine.experiments.comparisons import table1_report, table3_report
 from engine.experiments.curves import figure4_report
@@ -193,3 +196,18 @@ def test_every_shipped_list_of_methods_is_valid(monkeypatch):
         reference, methods = read_methods(path, ["run.seed=3"])
         assert reference in [method.name for method in methods]
         assert all(method.config.run.seed == 3 and len(method.config.data.tests) == 1 for method in methods)
+
+
+def test_a_test_class_overlaps_though_another_is_as_near_the_same_training_class(monkeypatch):
+    """Of another test set, or of the same: none of them counts among the others, which would gain by it."""
+    training = [SimpleNamespace(name="k", classes=("playing violin", "archery"))]
+    tests = [
+        SimpleNamespace(name="ucf", classes=("PlayingViolin", "Archery", "Surfing")),
+        SimpleNamespace(name="activitynet", classes=("Playing violin", "Doing archery", "Sailing")),
+    ]
+    config = replace(CONFIG, train=replace(CONFIG.train, exclude_overlap=OverlapConfig(tau=0.05)))
+    monkeypatch.setattr(leaks, "for_split", lambda setup, split: config)
+    monkeypatch.setattr(leaks, "load_training_sets", lambda data: training)
+    monkeypatch.setattr(leaks, "load_tests", lambda sources: tests)
+    found = leaks._overlapped(None, 0)
+    assert {"PlayingViolin", "Archery", "Playing violin"} <= found and not found & {"Surfing", "Sailing"}

@@ -157,6 +157,9 @@ def test_classes_of_kinetics400_weights_count_as_training_classes():
         check_pretrained(OverlapConfig(), kinetics400_classes(), tests, GLOVE)
     allowed = check_pretrained(OverlapConfig(pretrained="allow"), kinetics400_classes(), tests, GLOVE)
     assert "near 1 test classes" in allowed[0]
+    both = [("ucf", ["Archery", "YoYo"]), ("activitynet", ["archery"])]
+    allowed = check_pretrained(OverlapConfig(pretrained="allow"), kinetics400_classes(), both, GLOVE)
+    assert "pretrained on 1 classes near 2 test classes" in allowed[0]
     assert check_pretrained(OverlapConfig(), (), tests, GLOVE) == []
 
 

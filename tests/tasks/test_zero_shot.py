@@ -139,3 +139,11 @@ def test_a_class_near_a_trained_one_is_not_unseen_whatever_the_weights_names_are
     seen = ["horse riding", "guitar playing"]
     assert known([training, ("pretrained weights", ())]).classes_of(test) == seen
     assert known([training, ("pretrained weights", imagenet_names())]).classes_of(test) == [*seen, "great white shark"]
+
+
+def test_a_class_is_trained_on_in_another_form_of_its_verb_too():
+    """Though their vectors are far apart: "riding" counts as "rid" there, as in the authors' code."""
+    training = ("training", ("riding a bike", "golfing", "singing", "playing darts"))
+    known = Known([training], None, OverlapConfig(), KeptVectors(WordsConfig()))
+    test = SimpleNamespace(name="t", classes=("ride_bike", "ride_horse", "golf", "Sing", "play_darts", "throw darts"))
+    assert known.classes_of(test) == ["ride_bike", "golf", "Sing", "play_darts"]

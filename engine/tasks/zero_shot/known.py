@@ -16,6 +16,7 @@ from engine.metrics import ZeroShotResult
 from engine.results.accuracy import SetResult
 from engine.semantics.classes import KeptVectors
 from engine.semantics.overlap import NamedClasses, Words, nearest_of_any, overlapping
+from engine.semantics.wordnet import verb_candidates
 from engine.semantics.words import class_words, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
 
@@ -116,8 +117,11 @@ def _some(names: Sequence[str], shown: int) -> str:
 
 
 def _keys(name: str) -> tuple[str | tuple[str, ...], ...]:
+    """What two names of one class share: their letters, their words, or these as verbs: "riding" is a form of "ride" here, though
+    its vector is that of "rid" (the shortest, as the authors take it)."""
     try:
-        return name_key(name), tuple(class_words(name))
+        verbs = (max(verb_candidates(word), key=len, default=word) for word in class_words(name, lemmatize=False))
+        return name_key(name), tuple(class_words(name)), tuple(verbs)
     except InputError:  # a name without words (ready vectors allow any)
         return (name_key(name),)
 
