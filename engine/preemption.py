@@ -17,6 +17,8 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
+from engine import early_signals
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 AGAIN_S = 1.0  # a SIGINT so soon after another is no second Ctrl-C: torchrun hands on what its ranks have had already
 
@@ -91,6 +93,8 @@ def stop_on_signals() -> Iterator[StopVote]:
         number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
     ]  # nohup
     before = {number: signal.signal(number, ask) for number in heard}
+    if early_signals.came():
+        vote.signal_name = signal.SIGUSR1.name
     try:
         yield vote
     finally:

@@ -10,10 +10,11 @@ seen and unseen classes as it goes, resumes by itself when it is started again, 
 folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.json, report.html and pictures.
 """
 
-from engine import train_options
+from engine import early_signals, train_options
 from engine.errors import run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
+    early_signals.keep()
     CONFIG = run_command(train_options.read, __doc__)
 
 import gc

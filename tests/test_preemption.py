@@ -37,6 +37,22 @@ def test_sigterm_and_sigusr1_save_and_the_run_goes_on_bit_for_bit(videos, whole,
     assert jobs.losses(folder) == jobs.losses(whole)
 
 
+def test_a_run_that_is_asked_to_stop_while_it_still_imports_saves_and_ends_well(videos, tmp_path):
+    """As a user's process does, which is not forked: SIGUSR1 comes before anything listens to it."""
+    config = jobs.write_config(tmp_path / "config.yaml", videos, tmp_path / "run")
+    script = "import os, signal; from engine import early_signals; keep = early_signals.keep\n"
+    script += "early_signals.keep = lambda: (keep(), os.kill(os.getpid(), signal.SIGUSR1))\n"  # at once
+    script += f"import runpy, sys; sys.argv = [{jobs.TRAIN!r}, {str(config)!r}]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=jobs.environment(), cwd=jobs.REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "stopped after step 0 as asked: the same command goes on from there" in done.stdout
+    assert (tmp_path / "run" / "checkpoints" / "step_00000000.pt").is_file()
+    with stop_on_signals() as vote:
+        assert not vote.requested()
+
+
 def test_ctrl_c_saves_and_the_run_is_told_apart_from_a_finished_one(videos, tmp_path):
     folder = tmp_path / "run"
     config = jobs.write_config(tmp_path / "config.yaml", videos, folder, checkpoint={"every_epochs": 4})
@@ -132,6 +148,7 @@ def test_sigterm_to_torchrun_reaches_all_ranks(videos, tmp_path):
 
 # What docs/cluster/slurm.sh calls: srun starts two ranks, hands signals on and gives back the worst status.
 SRUN = """#!/bin/bash
+[[ " $* " == *" --cpus-per-task=12 "* ]] || exit 64
 while [[ $1 == --* ]]; do shift; done
 trap 'kill -USR1 $(jobs -p)' USR1
 for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" & done
@@ -163,6 +180,7 @@ def test_the_slurm_script_of_the_documentation_saves_and_requeues(videos, tmp_pa
         (tmp_path / name).chmod(0o755)
     job_id = str(jobs.free_port() - 20_000)  # the script takes 20000 and the job's number for a port
     slurm = {"SLURM_JOB_ID": job_id, "SLURM_JOB_NODELIST": "x", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    slurm["SLURM_CPUS_PER_TASK"] = "12"
     environment = jobs.environment(PATH=f"{tmp_path}:{os.environ['PATH']}", REQUEUED=str(requeued), **slurm)
     start = partial(subprocess.Popen, ["bash", "docs/cluster/slurm.sh", config], cwd=jobs.REPO, env=environment, text=True,
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip

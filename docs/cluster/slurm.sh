@@ -9,8 +9,8 @@
 export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
-# exec: else a signal reaches bash and not Python
-srun --kill-on-bad-exit=1 bash -c '
+# srun takes none of the job's --cpus-per-task by itself. exec: else a signal reaches bash and not Python
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 bash -c '
   export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID
   export WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE
   exec python engine/train.py "$@"' train "$@" &

@@ -20,6 +20,7 @@ import torch
 from engine.data.batch import DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.nvdec import Rule
 from engine.data.shares import Share, Turn
+from engine.data.transfer import on_stream
 
 MANY_FAILURES = 64  # clips that an accelerator failed: if they are the half of what it was given, it is given no more
 
@@ -242,7 +243,7 @@ class _Joiner:
         if not like.is_cuda:
             return self._write(like.new_empty((count, *like.shape[1:])) if into is None else into, parts)
         self._stream = self._stream or torch.cuda.Stream(like.device)
-        with torch.cuda.stream(self._stream):
+        with on_stream(self._stream):
             frames = self._write(like.new_empty((count, *like.shape[1:])) if into is None else into, parts)
         self._stream.synchronize()
         frames.record_stream(torch.cuda.current_stream(like.device))

@@ -1,10 +1,26 @@
 """The way of decoded clips to the GPU, beside the training step and not in line with it."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from engine.data.buffers import Buffer, BufferPool
+
+
+@contextmanager
+def on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """What is queued within goes to a stream; to the current one where there is none.
+
+    In a thread of its own the current GPU is number 0, whatever the rank's: torch's own context manager puts it back, and so
+    opens a CUDA context there, some 500 MB for every other rank.
+    """
+    if stream is None:
+        yield
+        return
+    with torch.cuda.device(stream.device), torch.cuda.stream(stream):
+        yield
 
 
 class DeviceCopier:
@@ -30,7 +46,7 @@ class DeviceCopier:
         """The tensor on the device, complete."""
         if self._stream is None:
             return host.to(self._device)
-        with torch.cuda.stream(self._stream):
+        with on_stream(self._stream):
             copied = host.to(self._device, non_blocking=True)
         self._stream.synchronize()
         # Its memory must not be handed out again for the copying stream while the step's stream still reads it.

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder
@@ -166,3 +167,19 @@ def test_boxes_have_about_the_proportions_of_the_frame(cells, height, width, box
     found = box_of(cells, height, width)
     assert found in (box, box[::-1])
     assert found[0] <= height and found[1] <= width and 0 <= found[0] * found[1] - cells < found[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mask_takes_no_numbers_from_the_host_once_it_has_been_made_before(kind):
+    """On a GPU each would wait for the step before, all of it."""
+    masker = Masker(kind, 0.5, (2, 4, 4))
+    motion = torch.randint(0, 9, (3, 4, 4, 4), dtype=torch.uint8)
+    masker(masker.draw(0, 3, CPU), motion)
+
+    class Told(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            assert function not in (torch.tensor, torch.as_tensor, torch.from_numpy)
+            return function(*args, **(kwargs or {}))
+
+    with Told():
+        masker(masker.draw(1, 3, CPU), motion)

@@ -112,6 +112,7 @@ def test_what_the_compiler_makes_of_the_kernels(monkeypatch, capsys):
         ("NVIDIA H100 80GB HBM3", 989.4, 66.9, 3352),
         ("NVIDIA H100 PCIe", 756, 51.2, 2039),
         ("NVIDIA H200", 989.4, 66.9, 4800),
+        ("NVIDIA B200", 2250, 75, 7700),
         ("NVIDIA A100-SXM4-80GB", 312, 19.5, 2039),
         ("NVIDIA A100-PCIE-40GB", 312, 19.5, 1555),
         ("NVIDIA L4", 121, 30.3, 300),

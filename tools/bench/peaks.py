@@ -15,8 +15,8 @@ DTYPES = dict(zip(PRECISIONS, (torch.float32, torch.bfloat16, torch.float16), st
 # Vendors' data sheets: dense TFLOP/s of the tensor cores for fp16 and bf16 (accumulating in fp32), TFLOP/s of fp32
 # without TF32, memory GB/s. The first pattern found in the device's name counts. V100 and T4 have no bf16.
 _DATA_SHEETS: list[tuple[str, float, float, float]] = [
-    ("B200", 2250, 75, 7700),
-    ("H200", 989.4, 66.9, 4800),
+    (r"\bB200", 2250, 75, 7700),
+    (r"\bH200", 989.4, 66.9, 4800),
     ("H100 PCIe", 756, 51.2, 2039),
     ("H100 NVL", 835, 60, 3938),
     ("H100", 989.4, 66.9, 3352),

@@ -8,7 +8,6 @@ Memory. A part of a batch holds so many samples, and so many bytes, as may be in
   in a tensor of their own.
 """
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from nvidia.dali.tensors import TensorListCPU, TensorListGPU
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
 from engine.data.dali.memory import OutputLender
 from engine.data.store.index import is_stored
+from engine.data.transfer import on_stream
 
 PART_BYTES = 2 << 30  # of the samples that are decoded at once
 _FRAMES_HELD = 8  # of a decoder, beside those it gives out
@@ -109,7 +109,7 @@ class BatchRunner:
         user = torch.cuda.current_stream(self._device) if self._stream else None
         frames, held = None, []  # DALI's memory is its own again once nobody holds it, whatever torch has queued on it
         # On a stream of its own the copy out of DALI's memory waits for no training step.
-        with torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
+        with on_stream(self._stream):
             for part, clips in self._decode_parts(requests, load, failures):
                 if len(part) == len(requests) and upright:
                     return DecodedClips(self._lender.lend(clips, user), dict(sorted(failures.items())))

@@ -11,7 +11,6 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from engine.data.geometry import CropWindow, crop_window, snippet_frames
 from engine.data.nvcodec.convert import scaled_crop, to_rgb, window_places
 from engine.data.nvcodec.sessions import Kind, SessionError, Sessions, import_nvcodec
 from engine.data.store.index import is_stored
+from engine.data.transfer import on_stream
 from engine.errors import InputError, SourceGone
 
 _SESSIONS_PER_THREAD = 4  # kept open: sizes differ from video to video
@@ -74,7 +74,7 @@ class NvCodecDecoder(VideoDecoder):
         def wait() -> DecodedClips:
             for done in working:
                 done.result()
-            with _on(self._stream):
+            with on_stream(self._stream):
                 frames = batch.convert()
             if self._stream:
                 self._stream.synchronize()
@@ -107,7 +107,7 @@ class _Batch:
                 self.failures[row] = reason
             else:
                 self._rows[_kind(request.video)].append(row)
-        with _on(stream):
+        with on_stream(stream):
             self._nv12 = {
                 kind: torch.empty(
                     (len(rows), clip.num_frames, height * 3 // 2, width), dtype=torch.uint8, device=device
@@ -134,7 +134,7 @@ class _Batch:
         try:
             frames, found = load_frames(request.video, sorted(set(numbers)))
             wanted = np.array(found)[np.unique(numbers, return_inverse=True)[1]].tolist()
-            with sessions.lend(kind) as session, _on(session.stream):
+            with sessions.lend(kind) as session, on_stream(session.stream):
                 if session.stream:
                     session.stream.wait_event(self._allocated)
                     self._nv12[kind].record_stream(session.stream)  # should nobody wait for this batch
@@ -194,7 +194,3 @@ def _refusal(video: Video) -> str | None:
 
 def _kind(video: Video) -> Kind:
     return video.codec, *STORED_CODECS[video.codec].coded_size(video.width, video.height)
-
-
-def _on(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:
-    return torch.cuda.stream(stream) if stream else nullcontext()

@@ -10,6 +10,7 @@ A token is two frames of 16x16 pixels (`engine/models/video_transformer.py`), a 
 Everything is computed on the device, without waiting for it, with shapes that are known beforehand.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ class Masker:
 
     def _corner(self, place: Tensor) -> Tensor:
         """Places in [0, 1] -> upper left tokens of boxes, int64 [N, T', 2] (row, column)."""
-        room = torch.tensor(self._room, device=place.device)
+        room = _constant(self._room, place.device)
         return (place * (room + 1)).floor().long().minimum(room)
 
     def _wandering(self, numbers: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class Masker:
         first = torch.arange(turns.shape[1], device=turns.device) == 0
         angle = torch.where(first, 2 * math.pi * turns, _TURN * (turns - 0.5)).cumsum(dim=1)
         way = speed * torch.stack([angle.sin(), angle.cos()], dim=2)
-        size = torch.tensor(self._room, device=turns.device) + 1
+        size = _constant(self._room, turns.device) + 1
         place = start * size + way.cumsum(dim=1) - way[:, :1]
         return self._corner(1 - (1 - (place / size) % 2).abs())
 
@@ -109,7 +110,7 @@ class Masker:
         row = (inside.sum(dim=3) * torch.arange(height, device=motion.device)).sum(dim=2) / total
         column = (inside.sum(dim=2) * torch.arange(width, device=motion.device)).sum(dim=2) / total
         centre = torch.stack([row - (rows - 1) / 2, column - (columns - 1) / 2], dim=2)
-        room = torch.tensor(self._room, device=motion.device)
+        room = _constant(self._room, motion.device)
         corner = (centre + 0.5).floor().long().clamp_min(0).minimum(room)
         moves = energy.flatten(2).amax(dim=2) > 0
         index = torch.arange(time, device=motion.device)
@@ -153,3 +154,10 @@ def split_tokens(mask: Tensor, num_hidden: int) -> tuple[Tensor, Tensor]:
     """
     order = mask.flatten(1).byte().argsort(dim=1, stable=True)
     return order[:, :-num_hidden], order[:, -num_hidden:]
+
+
+@functools.cache
+def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Made once: numbers that come from the host would have it wait for all that a GPU has still to do."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
