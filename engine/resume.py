@@ -87,7 +87,7 @@ def _best_so_far(run: Run) -> dict[str, Any]:
         kept = read_checkpoint(best_checkpoint(run.folder))
     except InputError:
         return run.best
-    return kept["best"] if kept["step"] <= run.step else run.best
+    return kept.get("best", run.best) if kept["step"] <= run.step else run.best
 
 
 def begin_course(run: Run) -> None:
