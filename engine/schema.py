@@ -69,12 +69,27 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
             line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):  # as in {{name}}, a template that nobody has filled in
+                raise InputError(f"a key in line {line} is no word but a list or a mapping: write it out, or quote it")
+            key = self.construct_object(key_node, deep=deep)
             if key in seen:
                 raise InputError(f"key '{key}' stands twice, in lines {seen[key]} and {line}: keep one")
             seen[key] = line
         return super().construct_mapping(node, deep)
+
+
+class _FileLoader(_UniqueKeyLoader):
+    """A section of which nothing but its name is written (all of it is commented out) is as one that is not there: the base's,
+    or the default. `null` takes away what the base has."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found = super().construct_mapping(node, deep)
+        if node.start_mark.column == 0:  # the file's sections
+            for key, value in node.value:
+                if isinstance(value, yaml.ScalarNode) and value.value == "" and not value.style:
+                    found.pop(key.value, None)
+        return found
 
 
 def read_layers(path: Path, above: Sequence[Path] = ()) -> list[dict[str, Any]]:
@@ -123,12 +138,12 @@ def _read_file(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_YAML_BYTES:
         raise InputError(f"{path} has {path.stat().st_size} bytes, a config at most {MAX_YAML_BYTES}: is it one?")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_FileLoader)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except RecursionError:
         raise InputError(f"{path} is nested too deeply for a config") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:  # a ValueError: no text, or a date that no calendar has
         raise InputError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if content is None:
         return {}
@@ -152,7 +167,11 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
         raise InputError(f"override '{text}' is not of the form section.key=value")
     try:
         value = yaml.load(value_text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
+    except InputError as error:
+        raise InputError(f"override '{text}': {error}") from None
+    except RecursionError:
+        raise InputError(f"override '{text:.40}...' is nested too deeply for a config") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"override '{text}': the value is not valid YAML ({_one_line(error)})") from error
     *parents, last = dotted.split(".")
     node: Any = tree

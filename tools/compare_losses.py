@@ -70,7 +70,8 @@ def train_side(side: str, folder: Path, arguments: argparse.Namespace) -> Path:
         raise InputError(f"'{folder}' is there already: name another folder with --out, or remove it")
     commit, _, config = side.rpartition(":")
     with checkout_of(commit) as code:
-        path = code / config if (code / config).is_file() else Path(config).absolute()
+        places = (code / config, Path(config).absolute())  # of a commit its own config; else that of where one is
+        path = next((place for place in (places if commit else places[::-1]) if place.is_file()), places[1])
         if not path.is_file():
             raise InputError(f"'{side}' is no run folder, and there is no config '{config}'")
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={arguments.ranks}"]

@@ -11,6 +11,7 @@ whatever of them is not unseen.
 """
 
 import argparse
+import re
 import statistics
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -93,9 +94,14 @@ def read_run(folder: Path) -> list[Tested]:
     has_control = (folder / "control" / FILE).is_file()
     controls = read_results(folder / "control").tests if has_control else {}
     return [
-        Tested(folder.name, results, test, controls[name] if test.is_same_test(controls.get(name)) else None)
+        Tested(_called(folder), results, test, controls[name] if test.is_same_test(controls.get(name)) else None)
         for name, test in results.tests.items()
     ]
+
+
+def _called(folder: Path) -> str:
+    """A folder's name; of an evaluation within a run's folder also that one's."""
+    return "/".join(folder.parts[-2:]) if folder.name == "evaluation" else folder.name
 
 
 def by_test(tested: Sequence[Tested]) -> dict[str, list[Tested]]:
@@ -120,11 +126,22 @@ def differences(group: Sequence[Tested]) -> list[str]:
         lines.append(f"not the same classes, so these are different tests: {classes}")
     elif videos := _apart(group, lambda each: (each.test.all_classes.num_videos, is_known and each.test.contents)):
         lines.append(f"not the same videos, so these are different tests: {videos}")
+    if together := [each.run for each in group if each.test.transductive]:
+        lines.append(f"TRANSDUCTIVE, videos named together, which is not the paper's protocol: {', '.join(together)}")
+    if vectors := _apart(group, lambda each: _kind_of_vectors(each.results.class_vectors)):
+        lines.append(f"not the same class vectors: {vectors}")
+    if weights := _apart(group, lambda each: each.results.weights == "trained"):
+        lines.append(f"some of averaged weights and some not (evaluate.weights): {weights}")
     if snippets := _apart(group, lambda each: each.results.num_snippets):
         lines.append(f"not the same number of snippets of a video: {snippets}")
     if seen := _apart(group, lambda each: each.results.seen and each.results.seen.all_classes.num_classes):
         lines.append(f"seen: not the same number of training classes: {seen}")
     return lines
+
+
+def _kind_of_vectors(description: str) -> str:
+    """Without what differs from run to run where nothing else does: the seed of random vectors."""
+    return re.sub(r"\bseed \d+", "", description)
 
 
 def _apart(group: Sequence[Tested], what: Callable[[Tested], Hashable]) -> str:

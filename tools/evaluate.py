@@ -174,7 +174,10 @@ def default_folder(run: Path) -> Path:
     """Where results go: `evaluation/` in a run folder, or beside a checkpoint file a folder of its name; of a model that
     was not trained in runs/."""
     if is_untrained(run):
-        return Path("runs") / f"{str(run).partition(':')[0]}_evaluation"
+        source, _, which = str(run).partition(
+            ":"
+        )  # installed:lite2; or the file of published weights, which is no name
+        return Path("runs") / f"{'_'.join([source, which]) if which.isalnum() else source}_evaluation"
     return run / "evaluation" if run.is_dir() else run.with_name(f"{run.stem}_evaluation")
 
 

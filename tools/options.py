@@ -5,6 +5,7 @@ once. So nothing is imported here that imports torch: tests/tools/test_help.py.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.runs import QUICKSTART
@@ -12,6 +13,7 @@ from bench.runs import QUICKSTART
 from engine.command_line import Parser, cluster_option
 from engine.config import OverlapConfig
 from engine.data.config import PUBLISHED_SPLITS
+from engine.data.layouts.listing import VIDEO_SUFFIXES, suffix_of
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 
@@ -93,12 +95,19 @@ def predict(about: str) -> argparse.Namespace:
                         help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
     arguments = parser.parse_args()
     if not arguments.videos and arguments.classes:  # --classes has taken what follows it
-        arguments.videos = [Path(text) for text in arguments.classes if Path(text).is_file()]
-        arguments.classes = [text for text in arguments.classes if not Path(text).is_file()]
+        arguments.classes, arguments.videos = _classes_and_videos(arguments.classes)
     if not arguments.videos:
         parser.error("no VIDEO is named: name them before --classes")
     arguments.classes = ",".join(arguments.classes) if arguments.classes else None
     return arguments
+
+
+def _classes_and_videos(texts: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Class names, and behind them videos: from the first file on, and whatever ends as a video does; it may be missing."""
+    is_video = [suffix_of(text) in VIDEO_SUFFIXES or Path(text).is_file() for text in texts]
+    first = next((index for index, text in enumerate(texts) if Path(text).is_file()), len(texts))
+    classes = [text for index, text in enumerate(texts) if not is_video[index] and index < first]
+    return classes, [Path(text) for index, text in enumerate(texts) if is_video[index] or index >= first]
 
 
 def export(about: str) -> argparse.Namespace:

@@ -49,6 +49,7 @@ from engine.inference import class_vectors, embed_files, load_model, seen_in_pre
 from engine.results.table import Table
 from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.overlap import read_class_names
 from engine.semantics.words import name_key
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.transductive import check_together, nearest_classes
@@ -104,13 +105,7 @@ def class_names(text: str | None, file: Path | None) -> list[str]:
     Raises:
         InputError: the file cannot be read, or fewer than two classes are named.
     """
-    if file is not None:
-        try:
-            parts = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"class names cannot be read from '{file}': {error}") from error
-    else:
-        parts = (text or "").split(",")
+    parts = read_class_names(file) if file is not None else (text or "").split(",")
     by_key: dict[str, str] = {}
     for name in filter(None, (part.strip() for part in parts)):
         by_key.setdefault(name_key(name), name)
@@ -139,7 +134,11 @@ def predict(
     if embedded.indices:
         features = embedded.features
         if features is not None:
-            check_together(len(features), len(classes.names), "of the videos that can be used")
+            try:
+                check_together(len(features), len(classes.names), "of the videos that can be used")
+            except InputError as error:
+                told = "; ".join(f"{paths[index]}: {reason}" for index, reason in embedded.failures.items())
+                raise InputError(f"{error} ({told})" if told else str(error)) from None
             features = features.to(device)
         points, vectors = embedded.embeddings.to(device), classes.vectors.to(device)
         scores, nearest = nearest_classes(points, vectors, min(top, len(classes.names)), features)

@@ -52,9 +52,9 @@ def few_labels(record: Record, options: Options) -> Table:
     return show([row for row in record["accuracy"] if row["use"] == options.get("use", row["use"])])
 
 
-def _spread(row: Record, name: str) -> str:
+def spread(row: Record, name: str) -> str:
     """Mean and standard deviation, of a single value the value alone."""
-    spread = f" ± {row[f'{name}_sd']:.3f}" if row[f"{name}_sd"] > 1e-9 else ""
+    spread = f" ± {row[f'{name}_sd']:.3f}" if (row[f"{name}_sd"] or 0) > 1e-9 else ""
     return f"{row[name]:.3f}{spread}"
 
 
@@ -85,9 +85,9 @@ def heads(record: Record, options: Options) -> Table:
             control, mine = (head, "random words", count), (head, words, count)
             gap = Difference(row["difference"], row["difference_low"], row["difference_high"])
             shown.append(
-                [head, count if learns(head) else "any", _spread(row, "mean_class"), str(gap) if head != baseline else None,
-                 less(mine, (head, words, counts[0])), _spread(kept[control], "mean_class"), less(mine, control),
-                 row["chance"], _spread(row, "top1"), row["largest"]]
+                [head, count if learns(head) else "any", spread(row, "mean_class"), str(gap) if head != baseline else None,
+                 less(mine, (head, words, counts[0])), spread(kept[control], "mean_class"), less(mine, control),
+                 row["chance"], spread(row, "top1"), row["largest"]]
             )  # fmt: skip
     header = ["head", "seen classes", "mean-class", f"less {baseline} (95 %)", f"less {counts[0]} seen (95 %)", "random words",
               "less random words (95 %)", "chance", "top-1", "largest class"]  # fmt: skip
@@ -105,7 +105,7 @@ def shift(record: Record, options: Options) -> Table:
 def untrained(record: Record, options: Options) -> Table:
     """Of tools/untrained_splits.py; `part`: splits, or all classes at once."""
     shown = [
-        [row["method"], _spread(row, "mean_class"), row["chance_top1"], _spread(row, "top1"), row["largest_class"]]
+        [row["method"], spread(row, "mean_class"), row["chance_top1"], spread(row, "top1"), row["largest_class"]]
         for row in record["accuracy"]
         if row["part"] == options["part"]
     ]

@@ -10,7 +10,7 @@ would have them, and the videos of the others are named among these others. A ro
     ... transductive                the videos named together (engine/transductive.py): a name depends on the other videos
     random words                    the control: random vectors in place of all words, drawn anew in every split
 
-and the same for all classes at once. Mean and standard deviation over the splits. Every video is decoded once.
+and the same for all classes at once. Mean and standard deviation (of a sample) over the splits. Every video is decoded once.
 
 The classes that the weights have seen are listed below. This is no result under the paper's protocol.
 """
@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from record_tables import spread
 
 from engine.data.class_splits import split_classes
 from engine.data.config import ClassSplitConfig, SourceConfig
@@ -101,7 +102,10 @@ def measure(
             row: dict[str, object] = {"part": part, "method": f"{name}, {way}" if way else name}
             for measured in ("top1", "mean_class", "chance_top1"):
                 values = np.array([getattr(reached, measured) for reached in found])
-                row |= {measured: float(values.mean()), f"{measured}_sd": float(values.std())}
+                spread = (
+                    float(values.std(ddof=1)) if len(values) > 1 else None
+                )  # one split, or one order of all classes
+                row |= {measured: float(values.mean()), f"{measured}_sd": spread}
             yield row | {"largest_class": float(np.mean([reached.largest_class for reached in found]))}
 
 
@@ -142,12 +146,12 @@ def table(rows: Sequence[dict[str, object]]) -> Table:
     """The rows of one part, for people."""
     what = {"splits": "unseen classes of random splits", "all": "all classes at once"}[str(rows[0]["part"])]
     shown = [
-        [row["method"], f"{row['mean_class']:.3f} ± {row['mean_class_sd']:.3f}", row["chance_top1"],
-         f"{row['top1']:.3f} ± {row['top1_sd']:.3f}", row["largest_class"]]
+        [row["method"], spread(row, "mean_class"), row["chance_top1"], spread(row, "top1"), row["largest_class"]]
         for row in rows
-    ]  # fmt: skip
+    ]
     header = ["method", "mean-class", "chance", "top-1", "largest class"]
-    return Table(header, shown, f"WITHOUT TRAINING, {what}: mean and standard deviation over splits")
+    over = {"splits": "splits", "all": "draws of random words"}[str(rows[0]["part"])]
+    return Table(header, shown, f"WITHOUT TRAINING, {what}: mean and standard deviation over {over}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from engine.data.remote.addresses import shown
 from engine.data.trust import check_inside, check_limits
 from engine.data.weights import RowWeights
 from engine.errors import InputError
+from engine.results.record import file_name
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,16 @@ def load_tests(sources: Sequence[SourceConfig] | None) -> list[DataSet]:
     """
     datasets = [load_source(source) for source in sources or ()]
     names = [dataset.name for dataset in datasets]
+    files = [file_name(name) for name in names]
     for index, name in enumerate(names):
         if name in names[:index]:
             raise InputError(f"two test sets are called '{name}': name one with data.tests.{index}.name=OTHER")
+        if files[index] in files[:index]:
+            other = names[files.index(files[index])]
+            raise InputError(
+                f"the test sets '{other}' and '{name}' would have results in files of one name: name one with "
+                f"data.tests.{index}.name=OTHER"
+            )
     return datasets
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from engine import __version__
+from engine.checkpoint import read_checkpoint
 from engine.config import Config
 from engine.errors import InputError
 from engine.export.formats import LOADING
@@ -60,13 +61,20 @@ def run_results(loaded: LoadedModel, given: Path) -> Results | None:
             raise InputError(
                 f"{FILE} of '{given}' is of step {results.step}, its checkpoint of step {loaded.step}: {unfinished}"
             )
-        return results
+        return results if _is_of_these_weights(loaded, results) else None
     folder = loaded.path.parent.parent
     if loaded.path.parent.name != "checkpoints" or not (folder / FILE).is_file():
         return None
     results = read_results(folder)
     is_its = results.step == loaded.step and Path(results.checkpoint).name == loaded.path.name
-    return results if is_its else None
+    return results if is_its and _is_of_these_weights(loaded, results) else None
+
+
+def _is_of_these_weights(loaded: LoadedModel, results: Results) -> bool:
+    """Whether the results are of the weights and the class vectors that are exported, not of those that --set has replaced."""
+    recorded = parse(Config, read_checkpoint(loaded.path)["config"])
+    words, weights = loaded.config.words, loaded.config.evaluate.weights
+    return words == recorded.words and results.weights in (None, weights)
 
 
 def write_card(folder: Path, loaded: LoadedModel, results: Results | None, exported: Exported) -> None:

@@ -130,6 +130,10 @@ def measure(
             )
     for seed, side in sides.items():
         asked, truth = data.among(side["unseen"])
+        if occurring is not None and occurring > len(side["unseen"]):
+            raise InputError(
+                f"split {seed} has {len(side['unseen'])} unseen classes: {occurring} of them cannot occur (--occurring)"
+            )
         if occurring is not None:
             asked, truth = asked[truth < occurring], truth[truth < occurring]
         kinds = {ALL: side["unseen"], **(apart or {})}

@@ -8,6 +8,7 @@ D_t. Training classes (D_s) can be left out of the training; classes that pretra
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,10 +213,17 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"class names '{path}' cannot be read ({error}): give a text file, one name a line") from error
+        raise InputError(
+            f"class names cannot be read from '{path}' ({error}): give a text file, one name a line"
+        ) from error
     names = dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not names:
         raise InputError(f"'{path}' holds no class names: it needs one a line")
+    numbers = [found[1] for name in names if (found := re.match(r"(\d+)\s*[,;\t ]\s*\S", name))]
+    if len(names) > 2 and len(set(numbers)) >= len(names) - 1:  # but for a header
+        raise InputError(
+            f"'{path}' numbers its class names ('{next(iter(names))}', ...), and the numbers would count as words: leave them out"
+        )
     return tuple(names)
 
 

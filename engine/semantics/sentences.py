@@ -229,22 +229,41 @@ def read_definitions(path: Path) -> dict[str, str]:
         return dict(zip(imagenet_classes(), imagenet_definitions(), strict=True))
     try:
         if path.suffix == ".json":
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_pairs)
         else:
-            with path.open(encoding="utf-8", newline="") as file:
+            with path.open(encoding="utf-8-sig", newline="") as file:
                 content = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"words.definitions: '{path}' cannot be read as JSON, CSV or TSV: {error}") from error
-    rows = content.items() if isinstance(content, dict) else [_name_and_text(path, row) for row in content or [{}]]
-    definitions = {str(name): text for name, text in rows}
+    if not isinstance(content, _Pairs | list):
+        raise InputError(f"words.definitions: '{path}' holds no object and no list, but {content!r:.40}")
+    rows = content if isinstance(content, _Pairs) else [_name_and_text(path, row) for row in content or [{}]]
+    definitions: dict[str, Any] = {}
+    for name, text in rows:
+        if definitions.setdefault(str(name), text) != text:
+            raise InputError(f"words.definitions: '{path}' has two texts for '{name}': keep one")
     empty = [name for name, text in definitions.items() if not isinstance(text, str) or not text.strip()]
     if empty or not definitions:
         raise InputError(f"words.definitions: '{path}' has no text for {', '.join(map(repr, empty)) or 'any class'}")
     return {name: " ".join(text.split()) for name, text in definitions.items()}
 
 
+class _Pairs(list):
+    """The keys and values of a JSON object as they stand, one that comes twice too."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
+    return _Pairs(pairs)
+
+
 def _name_and_text(path: Path, row: Any) -> tuple[Any, Any]:
-    held = row if isinstance(row, Mapping) else {}
+    held = dict(row) if isinstance(row, Mapping | _Pairs) else {}
+    if None in held:
+        columns = [key for key in held if key is not None]
+        raise InputError(
+            f"words.definitions: '{path}' has more cells than columns ({', '.join(columns)}) in the row of "
+            f"{next(iter(held.values()))!r}: put texts with commas in quotes"
+        )
     name = next((key for key in _NAME_COLUMNS if key in held), None)
     text = next((key for key in _TEXT_COLUMNS if key in held), None)
     if name is None or text is None:

@@ -142,6 +142,33 @@ def test_mistakes_are_told_with_status_2(folder, arguments, message, monkeypatch
     assert said.out == ""
 
 
+def test_videos_behind_classes_are_videos_though_they_are_missing(folder, monkeypatch, capsys):
+    words = [
+        "--model",
+        folder / "run",
+        "--device",
+        "cpu",
+        "--classes",
+        "noise",
+        "sea",
+        folder / "sea.avi",
+        folder / "gone.mp4",
+    ]
+    assert call_tool("predict.py", *words, monkeypatch=monkeypatch) == 1
+    said = capsys.readouterr()
+    assert "gone.mp4: missing: " in said.err and "gone.mp4" not in said.out and "sea" in said.out
+    words = ["--model", folder / "run", "--classes", "noise", "sea", folder / "gone.mp4"]
+    assert call_tool("predict.py", *words, monkeypatch=monkeypatch) == 1
+    assert "gone.mp4: missing: " in capsys.readouterr().err
+
+
+def test_a_file_of_classes_may_have_comments_and_a_mark_of_its_encoding(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "classes.txt").write_text("kayaking\n# winter sports\nskiing\n", encoding="utf-8-sig")
+    assert call(folder, folder / "sea.avi", "--classes-file", tmp_path / "classes.txt", monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "kayaking" in said and "\ufeff" not in said and "winter" not in said
+
+
 def test_help_teaches(monkeypatch, capsys):
     assert call_tool("predict.py", "--help", monkeypatch=monkeypatch) == 0
     said = capsys.readouterr().out
