@@ -48,6 +48,12 @@ def test_values_overrides_and_defaults_arrive_typed(tmp_path):
         ("train: {epochs: true}", None, "'train.epochs' must be of type int"),
         ("run: {control: 1}", None, "'run.control' must be of type bool"),
         ("train: {epochs: 3, epochs: 4}", None, "key 'epochs' stands twice"),
+        ("data: {train: [{manifest: {{data}}}]}", None, "a key in line 1 is no word but a list or a mapping"),
+        ("", "run.folder={{X}}", r"override 'run.folder=\{\{X\}\}': a key in line 1 is no word"),
+        ("", "words.replace={[a]: b}", "override .* a key in line 1 is no word"),
+        ("run: {folder: 2024-06-31}", None, "config.yaml is not valid YAML: day is out of range for month"),
+        ("", "run.folder=2024-06-31", "override 'run.folder=2024-06-31': the value is not valid YAML"),
+        ("", "run.folder=" + "[" * 5000, "override .* nested too deeply for a config"),
         ("train: {lr: 1}\nrun: {seed: 1}\ntrain: {lr: 2}", None, "key 'train' stands twice, in lines 1 and 3"),
         ("train: {lr: -1}", None, "it must be at least 0"),
         ("model: {backbone: r2plus1d}", None, "did you mean 'r2plus1d_18'"),
@@ -152,6 +158,16 @@ def test_a_key_of_the_file_may_lose_its_sense_or_get_it_by_an_override(tmp_path)
     assert load_config(write(tmp_path, "loss: {scale: 5}"), ["loss.name=aurl"]).loss.scale == 5
     with pytest.raises(InputError, match=r"'loss.scale' needs loss.name aurl \(here mse\)"):
         load_config(path, ["loss.name=mse"])
+
+
+def test_a_section_that_is_all_commented_out_is_as_one_that_is_not_there(tmp_path):
+    (tmp_path / "base.yaml").write_text("train: {epochs: 7, lr: 0.5}\nprocedural: {folder: p}\n")
+    config = load_config(write(tmp_path, "base: base.yaml\ntrain:\n  # epochs: 3\nprocedural: null\n"), [])
+    assert (config.train.epochs, config.train.lr) == (7, 0.5)
+    assert config.procedural is None  # written, and so taken away
+    assert load_config(write(tmp_path, "train:\nwords:\n"), []) == load_config(write(tmp_path, ""), [])
+    with pytest.raises(InputError, match=r"'train.lr' must be of type float|'train.lr' must not be empty"):
+        load_config(write(tmp_path, "train:\n  lr:\n"), [])
 
 
 def test_a_config_takes_the_keys_of_its_base(tmp_path):

@@ -23,6 +23,7 @@ from engine.tasks.zero_shot.known import not_unseen
 from engine.tasks.zero_shot.trained import LoadedModel
 
 _SECTIONS = ("clip", "model", "words", "loss", "train", "evaluate")
+_NOTHING = "Nothing was recorded of this checkpoint, with these weights and class vectors."
 _LICENCES = {
     KINETICS400: (
         "torchvision's for Kinetics-400; torchvision is BSD-3, and says that weights may have terms of the data set they "
@@ -87,7 +88,7 @@ def write_card(folder: Path, loaded: LoadedModel, results: Results | None, expor
         "## What it was trained on",
         *_training(loaded, exported.classes),
         "## Accuracy",
-        *(_accuracy(loaded, results) if results else ["Nothing was recorded of this checkpoint."]),
+        *(_accuracy(loaded, results) if results else [_NOTHING]),
         "## Licence of the weights",
         _licence(loaded),
         "## Settings that are not the defaults",

@@ -115,6 +115,14 @@ def test_two_test_sets_of_one_name_are_refused(path):
         load_tests([SourceConfig(str(path), classes=CLASSES[:2]), SourceConfig(str(path), classes=CLASSES[2:])])
 
 
+def test_two_test_sets_whose_results_would_be_in_files_of_one_name_are_refused(path):
+    names = ("UCF 101", "UCF_101")
+    with pytest.raises(
+        InputError, match=r"'UCF 101' and 'UCF_101' would have results in files of one name: .*tests.1.name"
+    ):
+        load_tests([SourceConfig(str(path), name=name) for name in names])
+
+
 def test_weights_of_several_sets_follow_their_videos(path, tmp_path):
     more = [row(f"{i}.jpg", "still", codec="image/jpeg", num_frames=1, file_frames=1, group="") for i in range(20)]
     Manifest.from_rows([*more, row("x.jpg", "class a", codec="image/jpeg")], Path("/w")).save(

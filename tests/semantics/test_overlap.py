@@ -262,3 +262,13 @@ def test_weights_of_an_earlier_run_bring_their_classes_along(tmp_path):
         StopVote(),
     )
     assert any("is not known" in note for note in bare.notes)
+
+
+@pytest.mark.parametrize("text", ["0,abseiling\n1,air drumming\n2,archery\n", "id name\n1 a\n2 b\n3\tc\n"])
+def test_a_numbered_list_is_refused(tmp_path, text):
+    """The numbers have vectors too, and would hide that classes are equal."""
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(InputError, match=r"classes.txt' numbers its class names \('.*', ...\).*leave them out"):
+        read_class_names(tmp_path / "classes.txt")
+    (tmp_path / "classes.txt").write_text("3 point shot\nlayup\n100 metres\ndunk\n")
+    assert len(read_class_names(tmp_path / "classes.txt")) == 4

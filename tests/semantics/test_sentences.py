@@ -125,6 +125,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         ("d.json", '[{"word": "brush hair", "defn": "with a brush"}, {"word": "jump", "defn": "off the ground"}]'),
         ("d.csv", 'class,definition,more\nbrush hair,"with a\nbrush",x\njump,off the ground,y\n'),
         ("d.tsv", "name\ttext\nbrush hair\twith a brush\njump\toff the ground\n"),
+        ("d.csv", "\ufeffname,text\nbrush hair,with a brush\njump,off the ground\njump,off the ground\n"),
     ],
 )
 def test_forms_of_a_file_of_definitions(tmp_path, name, text):
@@ -139,6 +140,14 @@ def test_forms_of_a_file_of_definitions(tmp_path, name, text):
         ("d.json", "{", "cannot be read as JSON"),
         ("d.json", "[]", "an entry of .* has nothing"),
         ("d.json", '["jump"]', "an entry of .* has nothing: it needs a name"),
+        ("d.json", "3", "holds no object and no list, but 3"),
+        ("d.json", '{"jump": "up", "jump": "down"}', "has two texts for 'jump': keep one"),
+        (
+            "d.csv",
+            "name,text\njump,off, the ground\n",
+            "more cells than columns .* row of 'jump': put texts with commas in",
+        ),
+        ("d.csv", "name,text\njump,up\njump,down\n", "has two texts for 'jump'"),
         ("d.json", '{"jump": "  "}', "has no text for 'jump'"),
         ("d.json", '{"jump": 3}', "has no text for 'jump'"),
         ("d.csv", "a,b\n1,2\n", "an entry of .* has a, b: it needs a name .name, class, word, label. and a definition"),

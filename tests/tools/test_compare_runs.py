@@ -1,5 +1,6 @@
 """Runs side by side: means and spreads by hand, and what a record holds."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +153,23 @@ def test_other_snippets_and_what_is_not_unseen_are_told(tmp_path):
     assert "not the same number of snippets of a video: one | two" in printed
     assert "one: not unseen, trained on 1 of the classes: w" in printed
     assert "two: not unseen, trained on 1 of the videos: p.mp4" in printed
+
+
+def test_what_is_averaged_says_what_it_is(tmp_path):
+    one = write_tests(tmp_path / "one" / "evaluation", result_of("a", ["v", "w"], 0.2))
+    two = write_tests(tmp_path / "two" / "evaluation", result_of("a", ["v", "w"], 0.6, transductive=True))
+    record = json.loads((two / "results.json").read_text())
+    record |= {
+        "class_vectors": "random unit vectors: 50 dimensions, seed 3 (the control: no meaning)",
+        "weights": "trained",
+    }
+    (two / "results.json").write_text(json.dumps(record))
+    printed = run(one, two).stdout
+    assert "TRANSDUCTIVE, videos named together, which is not the paper's protocol: two/evaluation" in printed
+    assert "not the same class vectors: one/evaluation | two/evaluation" in printed
+    assert "some of averaged weights and some not (evaluate.weights): one/evaluation | two/evaluation" in printed
+    plain = run(one, write_tests(tmp_path / "three", result_of("a", ["v", "w"], 0.4))).stdout
+    assert "TRANSDUCTIVE" not in plain and "class vectors" not in plain and "averaged" not in plain
 
 
 def test_a_control_of_another_test_is_none(tmp_path):

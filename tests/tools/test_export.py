@@ -107,6 +107,13 @@ def test_the_card_says_what_the_records_say(tmp_path, monkeypatch):
     assert [*np.load(out / "classes.npz")["names"]] == ["red", "running"]
 
 
+def test_the_card_has_no_accuracy_of_other_words_than_those_exported(tmp_path, monkeypatch):
+    run, out = finished_run(tmp_path / "mine"), tmp_path / "out"
+    other = ("--classes", "red, running", "--set", "words.seed=9")
+    assert call_tool("export.py", run, "--format", "safetensors", "--out", out, *other, monkeypatch=monkeypatch) == 0
+    assert "Nothing was recorded of this checkpoint" in (out / "README.md").read_text()
+
+
 def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
     run = finished_run(tmp_path / "run")
     half, cut, file = tmp_path / "half", tmp_path / "cut", tmp_path / "file"

@@ -182,3 +182,19 @@ def test_features_of_other_videos_are_refused(folder, monkeypatch, capsys):
     command = ["fit_head.py", folder / "features", folder / "m.parquet", "--num-train", 1]
     assert call_tool(*command, monkeypatch=monkeypatch) == 2
     assert "are not among them" in capsys.readouterr().err
+
+
+def test_more_classes_than_there_are_cannot_occur(folder, monkeypatch, capsys):
+    call = (
+        folder / "features",
+        folder / "m.parquet",
+        "--num-train",
+        4,
+        "--splits",
+        1,
+        "--heads",
+        "ridge",
+        "--transductive",
+    )
+    assert call_tool("fit_head.py", *call, "--occurring", 99, monkeypatch=monkeypatch) == 2
+    assert "unseen classes: 99 of them cannot occur (--occurring)" in capsys.readouterr().err

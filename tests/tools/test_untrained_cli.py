@@ -125,13 +125,17 @@ def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, ca
         assert call_tool("untrained_splits.py", mine, *options, monkeypatch=monkeypatch) == 0
     out = capsys.readouterr().out
     assert "10 videos, 0 not decoded" in out and out.count("WITHOUT TRAINING") == 2
-    rows = [line.split("  ")[0] for line in out.splitlines() if "±" in line]
     ways = ("", ", standardised", ", transductive")
     methods = [f"{words}{way}" for words in ("names", "random words") for way in ways]
+    lines = [line for line in out.splitlines() if line.split("  ")[0] in methods]
+    rows = [line.split("  ")[0] for line in lines]
+    assert not any("±" in line for line in lines[6:8])  # all classes at once, by names: the same each time
     assert rows == [*methods, *(name for name in methods if "standardised" not in name)]
     records = read_records(tmp_path)
     (record,) = records["untrained"]
     assert [row["method"] for row in record["accuracy"] if row["part"] == "splits"] == methods
+    for row in record["accuracy"][:3]:  # of a sample: four splits
+        assert row["mean_class_sd"] is not None
     chances = [row["chance_top1"] for row in record["accuracy"]]
     assert chances == pytest.approx([0.5] * 6 + [0.2] * 4)
     assert newest(records) == {}  # no benchmark: what makes pictures of these passes it by
