@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from engine.data.manifest import Manifest
 from engine.moments.annotations import Annotations
 from tests.small_run import call_tool
@@ -14,7 +16,8 @@ def run(monkeypatch, *words):
 def test_annotations_become_a_table_beside_the_manifest(videos, tmp_path, monkeypatch, capsys):
     raw, _ = videos
     manifest = Manifest.load(raw)
-    path, duration = manifest.table.column("path")[0].as_py(), manifest.table.column("duration")[0].as_py()
+    path, duration = manifest.table.column("path")[0].as_py(), manifest.table.column("frame_times")[0].as_py()[-1]
+    assert duration == pytest.approx(manifest.table.column("duration")[0].as_py())
     stem = path.rpartition(".")[0]
     (tmp_path / "my_train.txt").write_text(
         f"{stem} 0.0 99##a person waves.\nabsent 0 1##a person waves\n{stem} 0 0.1##xqzw vvkj\n"
