@@ -104,10 +104,10 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
             raise InputError(
                 f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
             )
-    wanted, manifest, failures = _look(named, folder, kind)
+    wanted, manifest, failures = _look(named, folder, kind, unread)
     if not _is_current(folder, manifest):
         with _alone(folder):  # another process may have added to it meanwhile
-            wanted, manifest, failures = _look(named, folder, kind)
+            wanted, manifest, failures = _look(named, folder, kind, unread)
             extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
     cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
     asked = [wanted[os.path.realpath(path)] for path in named] or cache.videos
@@ -120,7 +120,9 @@ def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
     return not videos and (folder / INDEX_NAME).is_file() and not os.access(folder, os.W_OK)
 
 
-def _look(named: Sequence[str], folder: Path, kind: FeatureKind) -> tuple[dict[str, str], Manifest, dict[str, str]]:
+def _look(
+    named: Sequence[str], folder: Path, kind: FeatureKind, unread: Mapping[str, str]
+) -> tuple[dict[str, str], Manifest, dict[str, str]]:
     """The videos of an index and those named, each by its real path; a manifest of those that can be used; why others cannot.
 
     Raises:
@@ -134,7 +136,8 @@ def _look(named: Sequence[str], folder: Path, kind: FeatureKind) -> tuple[dict[s
             say(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")
     wanted = _each_once([*known, *named])
     if not wanted:
-        raise InputError(f"no video: '{folder}' has none, and none is named or in the folders named")
+        why = f" ({_told(unread)})" if unread else ""
+        raise InputError(f"no video: '{folder}' has none, and none is named or in the folders named{why}")
     say(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
     manifest, failures = _described(list(wanted.values()), folder)
     if manifest is None:

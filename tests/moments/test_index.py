@@ -155,6 +155,10 @@ def test_what_is_not_searched_is_told(home, capsys):
     (shown / "loop").symlink_to("loop")
     _, videos, bad = opened([shown], out, FrameReader())
     assert len(videos) == 2 and list(bad) == [str(shown / "loop")] and "cannot be followed" in bad[str(shown / "loop")]
+    (home / "alone").mkdir()
+    (home / "alone" / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match=r"no video: .* in the folders named \(.*loop: the link cannot be followed"):
+        opened([home / "alone"], home / "new", FrameReader())
     capsys.readouterr()
     (shown / "a.mp4").unlink()
     opened([], out, FrameReader())
