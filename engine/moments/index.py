@@ -107,7 +107,7 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
     wanted, manifest, failures = _look(named, folder, kind, unread)
     if not _is_current(folder, manifest):
         with _alone(folder):  # another process may have added to it meanwhile
-            wanted, manifest, failures = _look(named, folder, kind, unread)
+            wanted, manifest, failures = _look(named, folder, kind, unread, tell=lambda _: None)
             extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
     cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
     asked = [wanted[os.path.realpath(path)] for path in named] or cache.videos
@@ -121,7 +121,7 @@ def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
 
 
 def _look(
-    named: Sequence[str], folder: Path, kind: FeatureKind, unread: Mapping[str, str]
+    named: Sequence[str], folder: Path, kind: FeatureKind, unread: Mapping[str, str], tell: Callable[[str], None] = say
 ) -> tuple[dict[str, str], Manifest, dict[str, str]]:
     """The videos of an index and those named, each by its real path; a manifest of those that can be used; why others cannot.
 
@@ -132,13 +132,13 @@ def _look(
     if (folder / INDEX_NAME).is_file():
         found = FeatureCache(folder, digest=kind.digest).videos
         known = [path for path in found if _is_there(path)]
-        if gone := [path for path in found if path not in set(known)]:
-            say(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")
+        if gone := sorted(set(found).difference(known)):
+            tell(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")
     wanted = _each_once([*known, *named])
     if not wanted:
         why = f" ({_told(unread)})" if unread else ""
         raise InputError(f"no video: '{folder}' has none, and none is named or in the folders named{why}")
-    say(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
+    tell(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
     manifest, failures = _described(list(wanted.values()), folder)
     if manifest is None:
         raise InputError(f"none of the {len(wanted)} videos can be used: {_told(failures)}")
