@@ -23,7 +23,7 @@ from engine.tasks.zero_shot.known import not_unseen
 from engine.tasks.zero_shot.trained import LoadedModel
 
 _SECTIONS = ("clip", "model", "words", "loss", "train", "evaluate")
-_NOTHING = "Nothing was recorded of this checkpoint, with these weights and class vectors."
+_NOTHING = "Nothing was recorded of this checkpoint."
 _LICENCES = {
     KINETICS400: (
         "torchvision's for Kinetics-400; torchvision is BSD-3, and says that weights may have terms of the data set they "
@@ -62,20 +62,24 @@ def run_results(loaded: LoadedModel, given: Path) -> Results | None:
             raise InputError(
                 f"{FILE} of '{given}' is of step {results.step}, its checkpoint of step {loaded.step}: {unfinished}"
             )
-        return results if _is_of_these_weights(loaded, results) else None
+        return results
     folder = loaded.path.parent.parent
     if loaded.path.parent.name != "checkpoints" or not (folder / FILE).is_file():
         return None
     results = read_results(folder)
     is_its = results.step == loaded.step and Path(results.checkpoint).name == loaded.path.name
-    return results if is_its and _is_of_these_weights(loaded, results) else None
+    return results if is_its else None
 
 
-def _is_of_these_weights(loaded: LoadedModel, results: Results) -> bool:
-    """Whether the results are of the weights and the class vectors that are exported, not of those that --set has replaced."""
+def _not_of_what_is_exported(loaded: LoadedModel, results: Results) -> str | None:
+    """Why the results are of other weights or class vectors than those that are exported (--set), if they are."""
     recorded = parse(Config, read_checkpoint(loaded.path)["config"])
-    words, weights = loaded.config.words, loaded.config.evaluate.weights
-    return words == recorded.words and results.weights in (None, weights)
+    exported, measured = loaded.config.evaluate.weights, results.weights or recorded.evaluate.weights
+    if (exported == "trained") != (measured == "trained"):  # else both are of the average
+        return f"What was recorded of this checkpoint is of other weights (evaluate.weights: {measured}, exported: {exported})."
+    if loaded.config.words != recorded.words:
+        return f"What was recorded of this checkpoint is of other class vectors: {results.class_vectors}."
+    return None
 
 
 def write_card(folder: Path, loaded: LoadedModel, results: Results | None, exported: Exported) -> None:
@@ -88,7 +92,7 @@ def write_card(folder: Path, loaded: LoadedModel, results: Results | None, expor
         "## What it was trained on",
         *_training(loaded, exported.classes),
         "## Accuracy",
-        *(_accuracy(loaded, results) if results else [_NOTHING]),
+        *_accuracy(loaded, results),
         "## Licence of the weights",
         _licence(loaded),
         "## Settings that are not the defaults",
@@ -155,7 +159,11 @@ def _training(loaded: LoadedModel, classes: Sequence[str]) -> list[str]:
     return told
 
 
-def _accuracy(loaded: LoadedModel, results: Results) -> list[str]:
+def _accuracy(loaded: LoadedModel, results: Results | None) -> list[str]:
+    if results is None:
+        return [_NOTHING]
+    if reason := _not_of_what_is_exported(loaded, results):
+        return [reason]
     control = _control(loaded, results)
     rows = [_row("seen classes, new videos", results.seen, control and control.seen)] if results.seen else []
     rows += [_row(name, test, control and control.tests.get(name)) for name, test in results.tests.items()]

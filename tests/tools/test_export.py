@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.evaluate import Inference, snippet_features
 from engine.export.card import _licence
@@ -109,9 +110,36 @@ def test_the_card_says_what_the_records_say(tmp_path, monkeypatch):
 
 def test_the_card_has_no_accuracy_of_other_words_than_those_exported(tmp_path, monkeypatch):
     run, out = finished_run(tmp_path / "mine"), tmp_path / "out"
-    other = ("--classes", "red, running", "--set", "words.seed=9")
+    other = ("--set", "words.seed=9")
     assert call_tool("export.py", run, "--format", "safetensors", "--out", out, *other, monkeypatch=monkeypatch) == 0
-    assert "Nothing was recorded of this checkpoint" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "What was recorded of this checkpoint is of other class vectors: words." in card and "| new |" not in card
+    assert [*np.load(out / "classes.npz")["names"]] == ["run", "walk", "red", "a", "b", "c", "d"]  # all the same
+
+
+@pytest.mark.parametrize(
+    ("measured", "exported", "is_shown"),
+    [
+        ("auto", "trained", False),
+        (None, "trained", False),  # a record of an older version: as the run's config has it, auto
+        ("trained", "trained", True),
+        ("auto", "average", True),
+    ],
+)
+def test_the_card_has_no_accuracy_of_other_weights_than_those_exported(
+    tmp_path, monkeypatch, measured, exported, is_shown
+):
+    run, out = finished_run(tmp_path / "mine"), tmp_path / "out"
+    state = read_checkpoint(run / "checkpoints" / "best.pt")
+    state["config"]["train"]["ema_decay"] = 0.9
+    save_checkpoint(run / "checkpoints" / "best.pt", {**state, "average": state["model"]})
+    results = json.loads((run / FILE).read_text())
+    (run / FILE).write_text(json.dumps({**results, "weights": measured}))
+    other = ("--set", f"evaluate.weights={exported}")
+    assert call_tool("export.py", run, "--format", "safetensors", "--out", out, *other, monkeypatch=monkeypatch) == 0
+    card = (out / "README.md").read_text()
+    assert ("| new |" in card) == is_shown
+    assert ("is of other weights (evaluate.weights: auto, exported: trained)" in card) != is_shown
 
 
 def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
