@@ -5,6 +5,7 @@ once. So nothing is imported here that imports torch: tests/tools/test_help.py.
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,8 +104,14 @@ def predict(about: str) -> argparse.Namespace:
 
 
 def _classes_and_videos(texts: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Class names, and behind them videos: from the first file on, and whatever ends as a video does; it may be missing."""
-    is_video = [suffix_of(text) in VIDEO_SUFFIXES or Path(text).is_file() for text in texts]
+    """Class names, and behind them videos: from the first file on, and whatever ends as a video does or lies in a folder that
+    is there; it may be missing. A slash alone makes none: "bend/bow" is a class of AVA."""
+
+    def looks_like_one(text: str) -> bool:
+        in_folder = os.sep in text and Path(text).parent.is_dir()
+        return suffix_of(text) in VIDEO_SUFFIXES or in_folder or Path(text).is_file()
+
+    is_video = [looks_like_one(text) for text in texts]
     first = next((index for index, text in enumerate(texts) if Path(text).is_file()), len(texts))
     classes = [text for index, text in enumerate(texts) if not is_video[index] and index < first]
     return classes, [Path(text) for index, text in enumerate(texts) if is_video[index] or index >= first]

@@ -160,6 +160,13 @@ def test_videos_behind_classes_are_videos_though_they_are_missing(folder, monkey
     words = ["--model", folder / "run", "--classes", "noise", "sea", folder / "gone.mp4"]
     assert call_tool("predict.py", *words, monkeypatch=monkeypatch) == 1
     assert "gone.mp4: missing: " in capsys.readouterr().err
+    words = ["--model", folder / "run", "--classes", "noise", "bend/bow", folder / "sea.avi", folder / "gone", "none"]
+    assert call_tool("predict.py", *words, monkeypatch=monkeypatch) == 1
+    said = capsys.readouterr()
+    assert "gone: missing: " in said.err and "none: missing: " in said.err and "bend/bow" in said.out
+    words = ["--model", folder / "run", "--classes", "noise", "sea", folder / "gone"]
+    assert call_tool("predict.py", *words, monkeypatch=monkeypatch) == 1
+    assert "gone: missing: " in capsys.readouterr().err
 
 
 def test_a_file_of_classes_may_have_comments_and_a_mark_of_its_encoding(folder, tmp_path, monkeypatch, capsys):
