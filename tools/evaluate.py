@@ -82,6 +82,7 @@ from engine.evaluate import EmbeddedVideos, embed_videos, score
 from engine.generalised import GeneralisedResult, generalised_table
 from engine.inference import class_vectors, embed_source, inference_settings, load_model, seen_in_pretraining
 from engine.metrics import ZeroShotResult
+from engine.models.image_weights import installed_names
 from engine.naming.untrained import is_untrained
 from engine.results import pictures
 from engine.results.figures import save_figure
@@ -171,13 +172,10 @@ def _settings(arguments: argparse.Namespace) -> list[str]:
 
 
 def default_folder(run: Path) -> Path:
-    """Where results go: `evaluation/` in a run folder, or beside a checkpoint file a folder of its name; of a model that
-    was not trained in runs/."""
+    """`evaluation/` in a run folder, a folder beside a checkpoint file; of a model that was not trained in runs/."""
     if is_untrained(run):
-        source, _, which = str(run).partition(
-            ":"
-        )  # installed:lite2; or the file of published weights, which is no name
-        return Path("runs") / f"{'_'.join([source, which]) if which.isalnum() else source}_evaluation"
+        name = str(run) if str(run) in installed_names() else str(run).partition(":")[0]  # no file of published weights
+        return Path("runs") / f"{name.replace(':', '_')}_evaluation"
     return run / "evaluation" if run.is_dir() else run.with_name(f"{run.stem}_evaluation")
 
 
