@@ -100,7 +100,9 @@ def read_run(folder: Path) -> list[Tested]:
 
 
 def _called(folder: Path) -> str:
-    """A folder's name; of an evaluation within a run's folder also that one's."""
+    """A folder's name; of an evaluation within a run's folder, or beside its checkpoints, also that one's."""
+    if folder.parent.name == "checkpoints":
+        return f"{folder.parent.parent.name}/{folder.name}"
     return "/".join(folder.parts[-2:]) if folder.name == "evaluation" else folder.name
 
 

@@ -168,7 +168,9 @@ def test_what_is_averaged_says_what_it_is(tmp_path):
     assert "TRANSDUCTIVE, videos named together, which is not the paper's protocol: two/evaluation" in printed
     assert "not the same class vectors: one/evaluation | two/evaluation" in printed
     assert "some of averaged weights and some not (evaluate.weights): one/evaluation | two/evaluation" in printed
-    plain = run(one, write_tests(tmp_path / "three", result_of("a", ["v", "w"], 0.4))).stdout
+    three = write_tests(tmp_path / "three" / "checkpoints" / "best_evaluation", result_of("a", ["v", "w"], 0.4))
+    assert "three/best_evaluation" in run(three).stdout
+    plain = run(one, write_tests(tmp_path / "four", result_of("a", ["v", "w"], 0.4))).stdout
     assert "TRANSDUCTIVE" not in plain and "class vectors" not in plain and "averaged" not in plain
 
 
