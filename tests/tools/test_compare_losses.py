@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -129,6 +130,22 @@ def test_a_side_is_never_trained_over_an_older_one(trained, tmp_path, compare):
     (tmp_path / "a").mkdir()
     status, _, err = compare(trained / "r3d.yaml", trained / "r3d", "--out", tmp_path)
     assert status == 2 and f"'{tmp_path / 'a'}' is there already" in err
+
+
+def test_a_config_is_first_looked_for_where_one_is(tmp_path, monkeypatch):
+    """The checkout has one of the same name."""
+    import compare_losses
+
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "quickstart.yaml").touch()
+    calls = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(compare_losses.subprocess, "run", lambda command, **_: calls.append(command) or done)
+    asked = SimpleNamespace(ranks=1, set=[])
+    for folder, found in ((tmp_path, tmp_path), (tmp_path / "configs", ROOT)):
+        monkeypatch.chdir(folder)
+        compare_losses.train_side("configs/quickstart.yaml", tmp_path / "out", asked)
+        assert calls.pop()[2] == str(found / "configs" / "quickstart.yaml")
 
 
 def test_weights_of_other_shapes_part():
