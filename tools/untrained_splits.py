@@ -10,7 +10,8 @@ would have them, and the videos of the others are named among these others. A ro
     ... transductive                the videos named together (engine/transductive.py): a name depends on the other videos
     random words                    the control: random vectors in place of all words, drawn anew in every split
 
-and the same for all classes at once. Mean and standard deviation (of a sample) over the splits. Every video is decoded once.
+and the same for all classes at once. Mean and standard deviation (of a sample: over n - 1) over the splits; of a single value
+none. Every video is decoded once.
 
 The classes that the weights have seen are listed below. This is no result under the paper's protocol.
 """
@@ -85,7 +86,10 @@ def measure(
     embedded: EmbeddedVideos,
     definitions: Sequence[str],
 ) -> Iterator[dict[str, object]]:
-    """A row for each method: accuracies over the splits; the split None is all classes at once."""
+    """A row for each method: accuracies over the splits; the split None is all classes at once.
+
+    The deviation is that of a sample, None for a single value; older records have that of a population, and 0.
+    """
     words = loaded.config.words
     methods: dict[str, KeptVectors | None] = {"names": KeptVectors(words)}
     if definitions:
@@ -96,16 +100,16 @@ def measure(
     sides = [split_classes(data.classes, split) if split else {"train": [], "unseen": data.classes} for split in splits]
     for name, kept in methods.items():
         for way in ("", "standardised", "transductive") if splits[0] is not None else ("", "transductive"):
+            is_one = kept is not None and splits[0] is None  # nothing differs from draw to draw
             found = [
-                name_unseen(loaded, data, embedded, kept or _random(seed), side, way) for seed, side in enumerate(sides)
+                name_unseen(loaded, data, embedded, kept or _random(seed), side, way)
+                for seed, side in enumerate(sides[:1] if is_one else sides)
             ]
             row: dict[str, object] = {"part": part, "method": f"{name}, {way}" if way else name}
             for measured in ("top1", "mean_class", "chance_top1"):
                 values = np.array([getattr(reached, measured) for reached in found])
-                spread = (
-                    float(values.std(ddof=1)) if len(values) > 1 else None
-                )  # one split, or one order of all classes
-                row |= {measured: float(values.mean()), f"{measured}_sd": spread}
+                deviation = float(values.std(ddof=1)) if len(values) > 1 else None
+                row |= {measured: float(values.mean()), f"{measured}_sd": deviation}
             yield row | {"largest_class": float(np.mean([reached.largest_class for reached in found]))}
 
 

@@ -2,12 +2,18 @@
 
 import json
 import socket
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bench.publish import newest, read_records
 
+from engine.config import Config
+from engine.data.config import ClassSplitConfig
 from engine.records import recording_into
+from engine.results.accuracy import Accuracy
 from engine.results.record import read_results
+from engine.schema import parse
 from tests.encoded import fade, manifest_of, write_colors
 from tests.small_run import call_tool
 
@@ -58,6 +64,9 @@ def test_videos_named_together_have_shares(folder, monkeypatch, capsys):
     assert [round(sum(row), 3) for row in shares] == [1.0] * 6 and max(map(max, shares)) > 0.4
     assert call_tool("predict.py", *videos[:2], *command[-5:], monkeypatch=monkeypatch) == 2
     assert "VIDEO: 2 videos and 3 classes: named together (--transductive), each class must" in capsys.readouterr().err
+    assert call_tool("predict.py", *videos[:2], folder / "gone.mp4", *command[-5:], monkeypatch=monkeypatch) == 2
+    told = capsys.readouterr().err
+    assert "2 videos and 3 classes" in told and f"({folder / 'gone.mp4'}: missing: " in told  # why there are too few
 
 
 def test_as_json_what_was_seen_goes_to_stderr(folder, monkeypatch, capsys):
@@ -106,6 +115,16 @@ def test_accuracy_of_an_untrained_model_stands_apart(folder, tmp_path, monkeypat
         assert call_tool("evaluate.py", "--data", mine, *option, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 2
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("installed", "installed"), ("installed:lite2", "installed_lite2"), ("kinetics400:mine/w.pth", "kinetics400")],
+)
+def test_each_untrained_model_has_a_folder_of_its_own(model, name):
+    from evaluate import default_folder
+
+    assert default_folder(Path(model)) == Path("runs") / f"{name}_evaluation"
+
+
 def test_a_test_set_named_together_says_so(folder, tmp_path, monkeypatch, capsys):
     command = ["evaluate.py", "--data", folder / "mine.parquet", "--transductive", "--device", "cpu", "--snippets", 1]
     assert call_tool(*command, "--out", tmp_path / "out", monkeypatch=monkeypatch) == 0
@@ -136,8 +155,24 @@ def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, ca
     assert [row["method"] for row in record["accuracy"] if row["part"] == "splits"] == methods
     for row in record["accuracy"][:3]:  # of a sample: four splits
         assert row["mean_class_sd"] is not None
+    assert [row["mean_class_sd"] for row in record["accuracy"][6:8]] == [None, None]
     chances = [row["chance_top1"] for row in record["accuracy"]]
     assert chances == pytest.approx([0.5] * 6 + [0.2] * 4)
     assert newest(records) == {}  # no benchmark: what makes pictures of these passes it by
     assert call_tool("untrained_splits.py", mine, "--num-train", 5, monkeypatch=monkeypatch) == 2
     assert "none would be unseen" in capsys.readouterr().err
+
+
+def test_the_deviation_over_splits_is_that_of_a_sample(monkeypatch):
+    import untrained_splits
+
+    reached = iter(
+        [Accuracy(2, 4, top1=value, top5=1.0, mean_class=value, largest_class=0.5) for value in (0.2, 0.4, 0.3) * 6] * 2
+    )
+    monkeypatch.setattr(untrained_splits, "name_unseen", lambda *_: next(reached))
+    loaded, data = SimpleNamespace(config=parse(Config, {})), SimpleNamespace(classes=list("abcd"))
+    splits = [ClassSplitConfig(seed, 2) for seed in range(3)]
+    rows = list(untrained_splits.measure("splits", splits, loaded, data, None, ()))
+    assert [(row["mean_class"], row["mean_class_sd"]) for row in rows] == [pytest.approx((0.3, 0.1))] * 6
+    rows = list(untrained_splits.measure("splits", splits[:1], loaded, data, None, ()))
+    assert {row["mean_class_sd"] for row in rows} == {None} and "\u00b1" not in untrained_splits.table(rows).text()
