@@ -23,7 +23,6 @@ from engine.tasks.zero_shot.known import not_unseen
 from engine.tasks.zero_shot.trained import LoadedModel
 
 _SECTIONS = ("clip", "model", "words", "loss", "train", "evaluate")
-_NOTHING = "Nothing was recorded of this checkpoint."
 _LICENCES = {
     KINETICS400: (
         "torchvision's for Kinetics-400; torchvision is BSD-3, and says that weights may have terms of the data set they "
@@ -161,7 +160,7 @@ def _training(loaded: LoadedModel, classes: Sequence[str]) -> list[str]:
 
 def _accuracy(loaded: LoadedModel, results: Results | None) -> list[str]:
     if results is None:
-        return [_NOTHING]
+        return ["Nothing was recorded of this checkpoint."]
     if reason := _not_of_what_is_exported(loaded, results):
         return [reason]
     control = _control(loaded, results)

@@ -128,12 +128,12 @@ def measure(
             raise InputError(
                 f"split {seed} has {len(pool)} seen classes without those that overlap: {most} are asked for"
             )
+        if (occurring or 0) > (unseen := len(sides[seed]["unseen"])):
+            raise InputError(
+                f"split {seed} has {unseen} unseen classes: {occurring} of them cannot occur (--occurring)"
+            )
     for seed, side in sides.items():
         asked, truth = data.among(side["unseen"])
-        if occurring is not None and occurring > len(side["unseen"]):
-            raise InputError(
-                f"split {seed} has {len(side['unseen'])} unseen classes: {occurring} of them cannot occur (--occurring)"
-            )
         if occurring is not None:
             asked, truth = asked[truth < occurring], truth[truth < occurring]
         kinds = {ALL: side["unseen"], **(apart or {})}

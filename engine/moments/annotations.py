@@ -3,6 +3,7 @@
 files ──readers──▶ rows ──checked against videos and words──▶ Annotations + Report ──▶ NAME.moments.parquet
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -67,7 +68,7 @@ class Annotations:
     def __len__(self) -> int:
         return len(self.queries)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Of what is asked and what is true, in their order; not of what the videos are called."""
         windows = [each.tolist() for each in self.windows]

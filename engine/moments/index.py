@@ -104,10 +104,10 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
             raise InputError(
                 f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
             )
-    wanted, manifest, failures = _look(named, folder, kind, unread)
+    wanted, manifest, failures = _look(named, folder, unread)
     if not _is_current(folder, manifest):
         with _alone(folder):  # another process may have added to it meanwhile
-            wanted, manifest, failures = _look(named, folder, kind, unread, tell=lambda _: None)
+            wanted, manifest, failures = _look(named, folder, unread, tell=lambda _: None)
             extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
     cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
     asked = [wanted[os.path.realpath(path)] for path in named] or cache.videos
@@ -121,7 +121,7 @@ def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
 
 
 def _look(
-    named: Sequence[str], folder: Path, kind: FeatureKind, unread: Mapping[str, str], tell: Callable[[str], None] = say
+    named: Sequence[str], folder: Path, unread: Mapping[str, str], tell: Callable[[str], None] = say
 ) -> tuple[dict[str, str], Manifest, dict[str, str]]:
     """The videos of an index and those named, each by its real path; a manifest of those that can be used; why others cannot.
 
@@ -130,7 +130,7 @@ def _look(
     """
     known: list[str] = []
     if (folder / INDEX_NAME).is_file():
-        found = FeatureCache(folder, digest=kind.digest).videos
+        found = read_index(folder)[1]
         known = [path for path in found if _is_there(path)]
         if gone := sorted(set(found).difference(known)):
             tell(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")

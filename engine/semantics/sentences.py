@@ -229,13 +229,13 @@ def read_definitions(path: Path) -> dict[str, str]:
         return dict(zip(imagenet_classes(), imagenet_definitions(), strict=True))
     try:
         if path.suffix == ".json":
-            content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_pairs)
+            content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 content = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"words.definitions: '{path}' cannot be read as JSON, CSV or TSV: {error}") from error
-    if not isinstance(content, _Pairs | list):
+    if not isinstance(content, list):
         raise InputError(f"words.definitions: '{path}' holds no object and no list, but {content!r:.40}")
     rows = content if isinstance(content, _Pairs) else [_name_and_text(path, row) for row in content or [{}]]
     definitions: dict[str, Any] = {}
@@ -250,10 +250,6 @@ def read_definitions(path: Path) -> dict[str, str]:
 
 class _Pairs(list):
     """The keys and values of a JSON object as they stand, one that comes twice too."""
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
-    return _Pairs(pairs)
 
 
 def _name_and_text(path: Path, row: Any) -> tuple[Any, Any]:
