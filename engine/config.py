@@ -18,7 +18,8 @@ from engine.errors import InputError
 from engine.models.catalogue import BACKBONES
 from engine.models.config import TokensConfig
 from engine.moments.config import MomentsConfig
-from engine.schema import MAX_SEED, apply_override, merged, option, parse, read_layers, section, to_tree
+from engine.schema import MAX_SEED, option, parse, section, to_tree
+from engine.schema_files import apply_override, merged, read_layers
 from engine.schema_keys import idle, refuse_idle, without_idle
 from engine.semantics.config import WordsConfig
 from engine.tasks.masked.config import MaskedConfig

@@ -21,7 +21,8 @@ from engine.metrics import check_finite
 from engine.naming.known_classes import KnownClasses
 from engine.naming.untrained import is_untrained, load_config_alone, load_untrained
 from engine.precision import choose_precision
-from engine.schema import apply_override, parse, to_tree
+from engine.schema import parse, to_tree
+from engine.schema_files import apply_override
 from engine.schema_keys import refuse_idle
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.config import WordsConfig

@@ -170,6 +170,22 @@ def test_a_section_that_is_all_commented_out_is_as_one_that_is_not_there(tmp_pat
         load_config(write(tmp_path, "train:\n  lr:\n"), [])
 
 
+def test_a_section_within_a_section_that_is_all_commented_out_is_its_bases(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "train: {exclude_overlap: {tau: 0.2}}\nwords: {replace: {a: b}}\nmodel: {weights: w}\ndata: {train: [{manifest: a}]}\n"
+    )
+    own = (
+        "train:\n  exclude_overlap:\n    # tau: 0.1\nwords: {replace: }\nmodel: {weights: }\n"
+        "data: {train: [{manifest: b, root: }]}\n"
+    )
+    config = load_config(write(tmp_path, "base: base.yaml\n" + own), [])
+    assert config.train.exclude_overlap.tau == 0.2 and config.words.replace == {"a": "b"}
+    assert config.model.weights is None and config.data.train[0].root is None  # values: a blank is null
+    away = load_config(write(tmp_path, "base: base.yaml\ntrain: {exclude_overlap: null}\n"), [])
+    assert away.train.exclude_overlap.tau == 0.05
+    assert load_config(write(tmp_path, own.replace("words: {replace: }\n", "")), []).train.exclude_overlap.tau == 0.05
+
+
 def test_a_config_takes_the_keys_of_its_base(tmp_path):
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "first.yaml").write_text(

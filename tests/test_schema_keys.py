@@ -6,7 +6,8 @@ import re
 import pytest
 
 from engine.config import Config
-from engine.schema import Meaning, apply_override, parse, to_tree
+from engine.schema import Meaning, parse, to_tree
+from engine.schema_files import apply_override
 from engine.schema_help import sections
 from engine.schema_keys import changes, decisive, idle
 from engine.tasks.catalogue import TASKS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine import schema
+from engine import schema_files
 from tests.small_run import ROOT, call_tool
 
 FOLDERS = ("engine", "kernels", "tools")
@@ -23,11 +23,14 @@ NEEDED = {
 }
 # Between the processes of one job, which Ray and multiprocessing pickle for themselves too; nothing of a file or a stranger.
 OF_OUR_OWN = {("engine/cluster/ray_pool.py", "pickle.loads"), ("engine/cluster/remote.py", "pickle.loads")}
-SAFE_LOADERS = {"_UniqueKeyLoader", "_FileLoader"}  # of engine/schema.py; each is held to be a yaml.SafeLoader below
+SAFE_LOADERS = {
+    "_UniqueKeyLoader",
+    "_FileLoader",
+}  # of engine/schema_files.py; each is held to be a yaml.SafeLoader below
 
 
 def test_the_loaders_of_yaml_are_safe_ones():
-    assert all(issubclass(getattr(schema, name), yaml.SafeLoader) for name in SAFE_LOADERS)
+    assert all(issubclass(getattr(schema_files, name), yaml.SafeLoader) for name in SAFE_LOADERS)
 
 
 def offences(source: str, file: str = "") -> list[str]:

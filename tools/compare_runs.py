@@ -25,7 +25,7 @@ from engine.results.accuracy import SetResult
 from engine.results.record import FILE, Results, read_results
 from engine.results.spread import difference
 from engine.results.table import Table
-from engine.schema import read_yaml
+from engine.schema_files import read_yaml
 
 COLUMNS = {
     "seen_mean_class": "seen",

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.data.config import PUBLISHED_SPLITS, ClassSplitConfig
 from engine.errors import InputError
-from engine.schema import read_yaml
+from engine.schema_files import read_yaml
 
 TABLE = Path(__file__).with_name("tables") / "published_splits.yaml"
 

@@ -18,7 +18,8 @@ from typing import Any
 from engine.config import Config
 from engine.errors import InputError
 from engine.results.record import FILE
-from engine.schema import parse, read_yaml
+from engine.schema import parse
+from engine.schema_files import read_yaml
 from engine.schema_keys import decisive, default, with_keys
 
 _DIGITS = 10  # of a digest, in a folder's name

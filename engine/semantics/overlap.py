@@ -219,8 +219,12 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     names = dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not names:
         raise InputError(f"'{path}' holds no class names: it needs one a line")
-    numbers = [found[1] for name in names if (found := re.match(r"(\d+)\s*[,;\t ]\s*\S", name))]
-    if len(names) > 2 and len(set(numbers)) >= len(names) - 1:  # but for a header
+    found = [match.groups() for name in names if (match := re.match(r"(\d+)\s*[,;\t ]\s*(\S.*)", name))]
+    numbers, texts = (set(part) for part in zip(*found, strict=True)) if found else (set(), set())
+    fewest = max(2, len(names) - 1)  # but for a header
+    if (
+        len(names) > 2 and len(numbers) >= fewest and len(texts) == len(found)
+    ):  # "100 metres" and "200 metres" mean their numbers
         raise InputError(
             f"'{path}' numbers its class names ('{next(iter(names))}', ...), and the numbers would count as words: leave them out"
         )

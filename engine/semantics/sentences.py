@@ -14,7 +14,8 @@ has it counts.
 
 Encoded sentences share a direction, above all under one prompt (mean cosine of the 15 names of UCF15 0.28, within "a video
 of a person ..." 0.51). Unless `words.centre` is no, the mean of a fixed list is taken away, so that a class has the same
-vector whatever classes stand beside it: for names the classes of Kinetics-400, for definitions all those of the files.
+vector whatever classes stand beside it: for names the classes of Kinetics-400, for definitions all those of the files (one or
+two are not centred).
 
 `words.path` may also be the folder of a CLIP, whose text tower then encodes (engine/semantics/clip_text.py).
 
@@ -39,6 +40,7 @@ from engine.semantics.embeddings import ClassEmbeddings, unit_rows
 from engine.semantics.words import class_words, name_key, split_name, user_replacement
 
 _MANY = 500  # texts; Kinetics-400, whose mean centres others, is fewer
+_FEWEST_CENTRED = 3  # definitions
 _NAME_COLUMNS, _TEXT_COLUMNS = ("name", "class", "word", "label"), ("definition", "defn", "text", "description")
 
 
@@ -193,13 +195,18 @@ class SentenceVectors:
         unit, _ = unit_rows(self.encoder([text]) - mean)
         return unit[0]
 
+    @property
+    def _definitions_centre(self) -> bool:
+        """Less the mean of itself a single definition would be nothing, and two would be each other's opposite."""
+        return len(set(self.definitions.texts)) >= _FEWEST_CENTRED
+
     @functools.cached_property
     def _name_mean(self) -> np.ndarray:
         return self._mean([text for name in kinetics400_classes() for text in self.name_texts(name)])
 
     @functools.cached_property
     def _definition_mean(self) -> np.ndarray:
-        return self._mean(self.definitions.texts)
+        return self._mean(self.definitions.texts) if self._definitions_centre else np.zeros(1)
 
     def _mean(self, texts: Sequence[str]) -> np.ndarray:
         return self.encoder(texts).mean(axis=0) if self.centred else np.zeros(1)
@@ -211,6 +218,9 @@ class SentenceVectors:
         files = f" of {', '.join(Path(path).name for path in config.definitions)}" if config.text != "name" else ""
         alone = f"; by name alone: {', '.join(undefined)}" if undefined and config.text != "name" else ""
         centring = "centred on fixed lists of the same kind" if self.centred else "not centred"
+        if self.centred and config.text != "name" and not self._definitions_centre:
+            few = f"definitions not centred: fewer than {_FEWEST_CENTRED}"
+            centring = few if config.text == "definition" else f"names {centring}, {few}"
         return f"sentence encoder {self.encoder.name}: {what}{prompt}{files}, {centring}{alone}"
 
 

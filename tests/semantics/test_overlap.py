@@ -272,3 +272,5 @@ def test_a_numbered_list_is_refused(tmp_path, text):
         read_class_names(tmp_path / "classes.txt")
     (tmp_path / "classes.txt").write_text("3 point shot\nlayup\n100 metres\ndunk\n")
     assert len(read_class_names(tmp_path / "classes.txt")) == 4
+    (tmp_path / "classes.txt").write_text("100 metres\n200 metres\n400 metres\n400 metres hurdles\n")
+    assert len(read_class_names(tmp_path / "classes.txt")) == 4  # here the numbers are what the classes differ in

@@ -88,6 +88,21 @@ def test_centring_takes_the_mean_of_fixed_lists_away(file, monkeypatch):
 
 
 @needs_encoder
+@pytest.mark.parametrize("few", [1, 2])
+def test_one_or_two_definitions_are_not_centred(tmp_path, few):
+    """Less their own mean, one would be nothing and two each other's opposite."""
+    path = tmp_path / "definitions.json"
+    path.write_text(json.dumps(dict(list(TEXTS.items())[:few])))
+    names = list(TEXTS)[:few]
+    keys = {"text": "definition", "definitions": [str(path)]}
+    centred, bare = (build_class_embeddings(names, sentence(centre=centre, **keys)) for centre in ("auto", "no"))
+    torch.testing.assert_close(centred.vectors, bare.vectors)
+    assert "not centred: fewer than 3" in centred.description
+    both = build_class_embeddings(names, sentence(centre="auto", **keys | {"text": "both"}))
+    assert "names centred on fixed lists of the same kind, definitions not centred" in both.description
+
+
+@needs_encoder
 def test_a_class_without_definition_is_named_or_taken_by_its_name(file):
     names = ["Surfing", "jumping", "fixing_a_car"]
     with pytest.raises(

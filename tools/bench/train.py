@@ -43,7 +43,8 @@ from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.machine import rank_cores
 from engine.records import GrowingRecord, summarise
-from engine.schema import apply_override, parse, read_yaml
+from engine.schema import parse
+from engine.schema_files import apply_override, read_yaml
 
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _WARMUP_STEPS = 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.config import Config
-from engine.schema import read_yaml
+from engine.schema_files import read_yaml
 from engine.schema_keys import with_keys
 from engine.tasks.zero_shot.outcome import Outcome
 
