@@ -4,7 +4,8 @@ Importing torch, torchvision and the engine takes a process some four seconds of
 `multiprocessing.forkserver`) does it once a session; each program is then a fork of it, with its own arguments,
 environment, output, signals and exit status, as if it had been started by its file's name. That a file can be started
 so is tested in tests/tools/test_help.py, and by all that torchrun starts. The workers that a program spawns are forked by
-the same server (they print where it does); that they can be spawned is tested in tests/tools/test_compare_losses.py.
+the same server (they print where it does); that a program does it with a server of its own is tested in
+tests/data/test_process_pool.py and tests/tools/test_compare_losses.py.
 """
 
 import errno
@@ -17,7 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from multiprocessing import forkserver, reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -181,10 +182,15 @@ def spawning_is_forking(server: str | None = None) -> AbstractContextManager[obj
     context = multiprocessing.get_context
     if server is not None:  # all else that connecting to it takes is inherited
         forkserver._forkserver._forkserver_address = server
-        forkserver._forkserver.ensure_running = lambda: None
-    return mock.patch.object(
-        multiprocessing, "get_context", lambda method=None: context("forkserver" if method == "spawn" else method)
+        forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
+    stack = ExitStack()
+    stack.enter_context(mock.patch.object(forkserver, "set_forkserver_preload", lambda names: None))  # as it is above
+    stack.enter_context(
+        mock.patch.object(
+            multiprocessing, "get_context", lambda method=None: context("forkserver" if method == "spawn" else method)
+        )
     )
+    return stack
 
 
 def _become_cell(words: list[str], variables: dict[str, str], cwd: str, kept: list[int], server: str) -> None:

@@ -9,7 +9,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,11 +46,8 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-class Tied:
-    """The function, in a process that ends when the one that started it has: Ray's worker may be killed at any time.
-
-    Function, items and results are pickled: the one that started it hands them on, and imports nothing that they are made of.
-    """
+class Pickled:
+    """The function, whose items and results are pickled like itself: who hands them on imports nothing that they are of."""
 
     def __init__(self, function: bytes) -> None:
         self._pickled = function
@@ -59,15 +55,8 @@ class Tied:
 
     def __call__(self, item: bytes) -> bytes:
         if self._function is None:
-            threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
             self._function = pickle.loads(self._pickled)
         return pickle.dumps(self._function(pickle.loads(item)))
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_POLL_S)
-    os._exit(1)
 
 
 _working: tuple[object, Worker] | None = None  # the process of this worker, and what it was started for
@@ -86,7 +75,7 @@ def do_piece(job: str, function: bytes, item: bytes, time_limit_s: float, folder
         if _working is not None:
             _working[1].stop()
         os.chdir(folder)
-        _working = (key, Worker(Tied(function)))
+        _working = (key, Worker(Pickled(function)))
     worker = _working[1]
     worker.give(item)
     result = worker.take_within(time_limit_s)

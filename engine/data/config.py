@@ -119,7 +119,7 @@ class DataConfig:
     )
     decode_processes: bool = option(
         False,
-        "pyav: decode in so many processes instead of threads (Linux); for many cores, each holds some 350 MB",
+        "pyav: decode in so many processes instead of threads (Linux); for many cores; some 350 MB, and 20 MB for each",
         decides=False,
     )
     prefetch_batches: int = option(2, "batches decoded ahead", minimum=1, decides=False)

@@ -2,16 +2,28 @@
 
 `concurrent.futures` gives up the whole pool when one process dies. Here every worker holds one item at a
 time, so it is known whose fault a crash is; the worker is replaced and the work goes on.
+
+Workers are forked by a server, Python's own (`multiprocessing.forkserver`), which has imported what they need: they start
+at once, and what was imported lies in memory once. A fork of this process, which has threads (torch, Arrow), may deadlock.
 """
 
 import atexit
+import functools
+import gc
 import multiprocessing
+import os
 import signal
+import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 from engine.errors import SourceGone
@@ -21,6 +33,7 @@ R = TypeVar("R")
 
 POLL_S = 0.5  # how often the time of busy workers is looked at
 START_LIMIT_S = 300.0  # for the imports of a fresh worker, on a busy machine
+_POLL_LIMIT_S = 86400.0  # what the system's poll takes at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +93,12 @@ class Worker:
     """A process that applies `function` to one item after another; the item it works on, since when, and if it ever answered."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
-        # Fresh processes: a fork of a process with threads (torch, Arrow) may deadlock.
-        context = multiprocessing.get_context("spawn")
+        module = getattr(function, "func", function).__module__  # of a partial its function's
+        context = _context(module)
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-        self.process.start()
+        self.process = context.Process(target=_serve, args=(function, theirs, dict(os.environ)), daemon=True)
+        with _starting(needs_program=module == "__main__"):
+            self.process.start()
         theirs.close()  # so that the death of the process ends the pipe
         _LIVING.add(self)
         self.item: Any = None
@@ -105,7 +119,7 @@ class Worker:
         Raises:
             SourceGone: the function could not read its source. Nothing is wrong with the item or the process.
         """
-        if not self.connection.poll(max(0.0, self.since + time_limit_s - time.monotonic())):
+        if not self._has_answer_within(time_limit_s):
             self.stop()
             return Lost(True, f"stopped after {time_limit_s:g} s")
         try:
@@ -119,6 +133,14 @@ class Worker:
             code = self.process.exitcode or 0
             why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             return Lost(False, f"the process that read it died ({why})")
+
+    def _has_answer_within(self, time_limit_s: float) -> bool:
+        while True:
+            left_s = max(0.0, self.since + time_limit_s - time.monotonic())
+            if self.connection.poll(min(left_s, _POLL_LIMIT_S)):
+                return True
+            if left_s <= _POLL_LIMIT_S:
+                return False
 
     def stop(self) -> None:
         """End the process, whatever it does."""
@@ -136,9 +158,44 @@ def _stop_all() -> None:
         worker.stop()
 
 
-def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
+@functools.cache
+def _context(module: str) -> BaseContext:
+    """How workers are started; the first of a process says with which module imported already."""
+    if sys.platform == "linux":
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([module])
+        try:
+            forkserver.ensure_running()
+            return context
+        except OSError:  # no place for its socket: a TMPDIR that is very long, or cannot be written
+            pass
+    return multiprocessing.get_context("spawn")
+
+
+_STARTING = threading.Lock()
+
+
+@contextmanager
+def _starting(needs_program: bool) -> Iterator[None]:
+    """Fresh processes run the program's own file again, with all that it imports, unless it is called a package's."""
+    program = sys.modules["__main__"]
+    with _STARTING:
+        before = program.__spec__
+        if not needs_program:
+            program.__spec__ = ModuleSpec("__main__", None)
+        try:
+            yield
+        finally:
+            program.__spec__ = before
+
+
+def _serve(function: Callable[[Any], Any], connection: Connection, environment: Mapping[str, str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the parent decides what they mean
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.clear()
+    os.environ.update(environment)  # the server's may be older
+    gc.freeze()  # what it shares with the others is not looked through, and so not copied
     while True:
         try:
             item = connection.recv()
@@ -149,3 +206,9 @@ def _serve(function: Callable[[Any], Any], connection: Connection) -> None:
         except SourceGone as error:
             answer = error
         connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    """Whatever this process is at: nobody waits for it any more."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,14 +1,19 @@
 """Processes that die or hang cost their own item and nothing else. `eval` is the work: it can be anything."""
 
+import math
 import os
 import subprocess
 import sys
+import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
+from engine.data import process_pool
 from engine.data.process_pool import Lost, run_isolated
 from engine.errors import SourceGone
+from tests.environment import environment, wait_until
 
 
 def test_every_item_gives_its_own_result():
@@ -58,3 +63,95 @@ if __name__ == "__main__":
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "42\n"
+
+
+PROGRAM = """
+import functools, os, sys
+from collections import deque
+from pathlib import Path
+
+print("the program's file runs", flush=True)
+from engine.data.process_pool import Worker
+from engine.data.pyav import processes
+
+
+def here(item):
+    return item + 1
+
+
+def private_mb(pid):
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) // 1024
+
+
+if __name__ == "__main__":
+"""
+
+
+def run_program(tmp_path, lines, **variables):
+    """What a program prints that has no server of the tests' own."""
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM + textwrap.indent(textwrap.dedent(lines), "    "))
+    done = subprocess.run(
+        [sys.executable, file], capture_output=True, text=True, timeout=120, check=False, env=environment(**variables)
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process imports for itself")
+def test_workers_share_what_is_imported_and_do_not_run_the_program_again(tmp_path):
+    lines = """
+        workers = [Worker(functools.partial(processes.take_share, num_parts=1)) for _ in range(2)]
+        for worker in workers:
+            worker.give(deque([{7: None}]))
+            assert worker.take_within(60) == [{7: None}]
+        print(max(private_mb(worker.process.pid) for worker in workers), private_mb(os.getpid()))
+    """
+    first, numbers = run_program(tmp_path, lines)
+    worker, program = map(int, numbers.split())
+    assert first == "the program's file runs" and worker < 40 < 150 < program
+
+
+def test_a_function_of_the_program_itself_and_its_environment_reach_the_workers(tmp_path):
+    lines = """
+        first = Worker(here)
+        first.give(1)
+        os.environ["SET_LATER"] = "yes"
+        later = Worker(eval)
+        later.give("__import__('os').environ['SET_LATER']")
+        print(first.take_within(60), later.take_within(60))
+    """
+    assert run_program(tmp_path, lines)[-1] == "2 yes"
+
+
+def test_without_a_place_for_the_servers_socket_workers_start_too(tmp_path):
+    long = tmp_path / ("a" * 100)
+    long.mkdir()
+    lines = """
+        worker = Worker(eval)
+        worker.give("6 * 7")
+        print(worker.take_within(60), worker.process._start_method)
+    """
+    assert run_program(tmp_path, lines, TMPDIR=str(long))[-1] == "42 spawn"
+
+
+def test_a_busy_worker_ends_with_its_program_however_that_ends(tmp_path):
+    lines = """
+        worker = Worker(eval)
+        worker.give("1")
+        worker.take_within(60)
+        worker.give("__import__('time').sleep(600)")
+        Path(sys.argv[0] + ".pid").write_text(str(worker.process.pid))
+        os.kill(os.getpid(), 9)
+    """
+    with pytest.raises(AssertionError):
+        run_program(tmp_path, lines)
+    process = Path("/proc") / (tmp_path / "program.py.pid").read_text()
+    wait_until(lambda: not process.exists(), 20)
+
+
+def test_a_limit_may_have_no_end(monkeypatch):
+    monkeypatch.setattr(process_pool, "_POLL_LIMIT_S", 0.05)
+    items = ["__import__('time').sleep(0.3)", "1"]
+    assert dict(run_isolated(eval, items, 1, math.inf)) == {items[0]: None, "1": 1}

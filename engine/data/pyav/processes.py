@@ -47,7 +47,7 @@ class ProcessDecoder(VideoDecoder):
     Args:
         clip: the shape every snippet is brought to.
         device: where the clips are wanted.
-        num_processes: files decoded at the same time; each holds some 350 MB.
+        num_processes: files decoded at the same time; each holds some 20 MB, and all together 350 MB more.
         max_batch_size: requests decoded at once; more are decoded in several parts.
         time_limit_s: seconds that one snippet may take, without what a store that is away takes.
     """
