@@ -66,6 +66,7 @@ def tree(made: Path, folder: Path, **changed: dict) -> dict:
         },
         "train": {"epochs": 4, "batch_size": 4, "lr": 1e-3, "schedule": "constant", "grad_clip": 1.0},
         "evaluate": {"every_epochs": 2},
+        "checkpoint": {},
         "log": {"every_steps": 1},
     }  # fmt: skip
     return {"task": "moments", **{name: {**section, **changed.get(name, {})} for name, section in sections.items()}}
@@ -97,6 +98,7 @@ def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
 
 def test_it_learns_what_it_is_shown(made, tmp_path):
     options = {"moments": {"held_out": 0.0, "dropout": 0.0, "tests": ["train"]}, "train": {"epochs": 60, "lr": 5e-3}}
+    options |= {"evaluate": {"every_epochs": 60}, "checkpoint": {"every_epochs": 60}, "log": {"every_steps": 50}}
     outcome = train(config(made, tmp_path, **options), CPU, StopVote())
     result = outcome.results.tests["train"]
     assert (
