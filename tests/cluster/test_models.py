@@ -138,7 +138,7 @@ def test_a_crash_and_a_hang_cost_their_piece(folder, cluster):
 
 
 def test_a_piece_whose_worker_dies_again_and_again_is_lost(folder, cluster):
-    killer = "__import__('os').kill(__import__('os').getppid(), 9)"
+    killer = "__import__('os').kill(__import__('multiprocessing').parent_process().pid, 9)"
     with open_pool(cluster.address, [folder]) as pool:
         found = dict(pool.run(eval, ["1", killer, "2"], 30.0))
     assert (found["1"], found["2"]) == (1, 2)
