@@ -96,12 +96,33 @@ def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
 
 
 def test_it_learns_what_it_is_shown(made, tmp_path):
-    options = {"moments": {"held_out": 0.0, "dropout": 0.0, "tests": ["train"]}, "train": {"epochs": 60, "lr": 5e-3}}
-    outcome = train(config(made, tmp_path, **options), CPU, StopVote())
-    result = outcome.results.tests["train"]
+    shown = Annotations.load(made / "videos" / "manifest.moments.parquet").of_splits(["train"])
+    twice = shown.select(np.tile(np.arange(len(shown)), 2))
+    splits = ["train"] * len(shown) + ["again"] * len(shown)
+    dataclasses.replace(twice, splits=splits).save(tmp_path / "twice.parquet")
+    moments = {"annotations": str(tmp_path / "twice.parquet"), "held_out": 0.0, "dropout": 0.0, "tests": ["again"]}
+    outcome = train(config(made, tmp_path, moments=moments, train={"epochs": 60, "lr": 5e-3}), CPU, StopVote())
+    result = outcome.results.tests["again"]
+    assert "10 of the 10 videos of the split 'again' are trained on too" in (tmp_path / "log.txt").read_text()
     assert (
         result["model"]["R@1_IoU0.5"] > max(result["prior"]["R@1_IoU0.5"], result["wrong_queries"]["R@1_IoU0.5"]) + 0.2
     )
+
+
+def test_no_split_that_is_tested_is_trained_on(made, tmp_path):
+    of_all, named = (data_of(made, tmp_path / name, train=split).data for name, split in (("a", []), ("b", ["train"])))
+    assert of_all.learnt_digest == named.learnt_digest and of_all.notes == []
+    queries = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    assert len(of_all.train) + len(of_all.held_out) + len(of_all.tests[0]) == len(queries)
+
+
+def test_videos_of_both_sides_are_told_by_their_contents(made, tmp_path, monkeypatch):
+    """The first test video is a copy of a training video."""
+    found = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    one, other = (sorted(found.of_splits([split]).videos)[0] for split in ("test", "train"))
+    monkeypatch.setattr(FeatureCache, "contents", lambda _, video: other if video == one else video)
+    (note,) = data_of(made, tmp_path).data.notes
+    assert f"1 of the 4 videos of the split 'test' are trained on too, by their contents: {one} = {other}" in note
 
 
 def test_a_stopped_run_resumes_bit_for_bit(made, tmp_path):
@@ -193,6 +214,8 @@ def repeated(video, times):
         ({"features": "nowhere"}, "no features in"),
         ({"tests": ["tset"]}, "no query of the split tset: there are test, train"),
         ({"train": ["x"]}, "no query of the split x"),
+        ({"train": [], "tests": ["train", "test"]}, "no query of the split that is not tested: there are test, train"),
+        ({"train": ["train", "test"]}, "moments.train and moments.tests both name the split test: its queries would"),
     ],
 )
 def test_what_is_missing_is_told(made, tmp_path, changed, told):
