@@ -23,12 +23,13 @@ from engine.features.windows import WindowGrid
 from engine.moments.annotations import Annotations
 from engine.moments.config import DrawnMomentsConfig, MomentsConfig
 from engine.moments.drawn import write_drawn_moments
+from engine.moments.search import MEASURED
 from engine.moments.segments import Segments
 from engine.preemption import Preempted, StopVote
 from engine.schema import parse
 from engine.tasks.moments.batches import MomentBatches, as_batch, cut_sample
 from engine.tasks.moments.data import jittered
-from engine.tasks.moments.outcome import other_queries
+from engine.tasks.moments.outcome import find_all, finder, other_queries
 from engine.tasks.moments.task import Moments
 from engine.tasks.moments.trained import load_finder
 from engine.train import train
@@ -107,6 +108,18 @@ def test_it_learns_what_it_is_shown(made, tmp_path):
     assert (
         result["model"]["R@1_IoU0.5"] > max(result["prior"]["R@1_IoU0.5"], result["wrong_queries"]["R@1_IoU0.5"]) + 0.2
     )
+
+
+def test_ten_moments_are_measured_and_the_first_five_are_those_that_are_shown(made, tmp_path):
+    run = build_run(config(made, tmp_path), CPU, StopVote())
+    data = run.task.data
+    part = data.tests[0]
+    found = find_all(run, data, part, part.tokens)
+    pairs = [(data.segments(video), tokens) for video, tokens in zip(part.annotations.videos, part.tokens, strict=True)]
+    shown = finder(run, data).find_pairs(pairs)
+    assert max(map(len, found)) == MEASURED == 10 and max(map(len, shown)) == 5
+    for ten, five in zip(found, shown, strict=True):
+        np.testing.assert_array_equal(ten[: len(five)], five)
 
 
 def test_no_split_that_is_tested_is_trained_on(made, tmp_path):
