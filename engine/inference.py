@@ -21,6 +21,7 @@ from engine.metrics import check_finite
 from engine.naming.known_classes import KnownClasses
 from engine.naming.untrained import is_untrained, load_config_alone, load_untrained
 from engine.precision import choose_precision
+from engine.results.table import Table
 from engine.schema import parse, to_tree
 from engine.schema_files import apply_override
 from engine.schema_keys import refuse_idle
@@ -158,14 +159,25 @@ def embed_source(loaded: LoadedModel, data: DataSet, device: torch.device) -> Em
         decoder.close()
 
 
-def seen_in_pretraining(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> str:
-    """Which of the classes asked for an untrained model's weights had seen (D_p of paper Eq. 3), for people."""
+def pretraining_table(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> Table:
+    """Which of the classes asked for an untrained model's weights had seen (D_p of paper Eq. 3), as `seen_before` has them."""
     overlap = loaded.config.train.exclude_overlap
-    known = (f"--model {loaded.path}", loaded.prior_classes)
-    own = loaded.config.words if loaded.config.words.source in ("glove", "word2vec", "sentence") else WordsConfig()
-    table = seen_before(tests, known, overlap.words or own, overlap.tau)
-    none = f"no class of these was seen in pretraining ({known[0]}, {len(known[1]):,} names), by distance or by word"
-    return table.text() if table.rows else none
+    is_of_words = loaded.config.words.source in ("glove", "word2vec", "sentence")
+    own = loaded.config.words if is_of_words else WordsConfig(missing="random")
+    return seen_before(tests, (f"--model {loaded.path}", loaded.prior_classes), overlap.words or own, overlap.tau)
+
+
+def seen_in_pretraining(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> str:
+    """`pretraining_table` for people."""
+    return told_of_pretraining(loaded, pretraining_table(loaded, tests))
+
+
+def told_of_pretraining(loaded: LoadedModel, table: Table) -> str:
+    """A `pretraining_table` as text, which says so if it is empty."""
+    names = f"--model {loaded.path}, {len(loaded.prior_classes):,} names"
+    return (
+        table.text() if table.rows else f"no class of these was seen in pretraining ({names}), by distance or by word"
+    )
 
 
 def inference_settings(config: Config, device: torch.device, *, progress: bool = True) -> Inference:

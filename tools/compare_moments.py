@@ -3,26 +3,33 @@
     python tools/compare_moments.py runs/moments_quickstart runs/moments_late_* runs/moments_span_*
     python tools/compare_moments.py runs/moments_* --record moments
 
-Reads each run folder's results.json. Runs are of one kind if their options are equal (fusion, weight of the second task, boundary
-noise and the like) and their test queries and features are. The spread is the standard deviation over runs (n - 1).
+Reads each run folder's results.json and config.yaml. Runs are of one kind if all is equal that decides their result (`decides` in
+engine/schema.py) but seeds and paths: options, training, features, and the queries that they are trained and tested on, by their
+contents. What results.json or config.yaml of an older run does not tell is not compared. The spread is the standard deviation
+over runs (n - 1).
 With --record appends one JSON line to benchmarks/records/NAME.jsonl.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.command_line import Parser
 from engine.errors import InputError, run_command
+from engine.experiments.cells import differences, meaning_of_run
 from engine.records import append_record
 from engine.results.record import read_tree
 from engine.results.table import Table
 
 MEASURES = ("R@1_IoU0.3", "R@1_IoU0.5", "R@1_IoU0.7", "R@5_IoU0.7", "mean_IoU")
 PARTS = {"model": "model", "wrong_queries": "queries of other videos", "untrained": "no training", "prior": "no query"}
+_FACTS = ("training_queries", "test_queries", "annotations", "features", "queries", "trained_steps")  # of results.json
+_OPEN = ("run.seed", "moments.noise_seed", "moments.drawn.folder",
+         *(f"moments.{name}" for name in ("features", "annotations", "manifest", "encoder")))  # fmt: skip
 
 
 def main() -> None:
@@ -31,7 +38,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, each with a results.json")
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
-    kinds = grouped([read_tree(folder) | {"run": folder.name} for folder in arguments.runs])
+    kinds = grouped(
+        [read_tree(folder) | {"run": folder.name, "config": read_config(folder)} for folder in arguments.runs]
+    )
     rows = [
         [kind["options"], kind["split"], PARTS[part], kind["runs"], *(_told(numbers.get(name)) for name in MEASURES)]
         for kind in kinds
@@ -41,6 +50,29 @@ def main() -> None:
     if arguments.record:
         path = append_record(arguments.record, kinds=kinds)
         print(f"\nrecorded in {path}")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The keys of a run's config that decide its result and are not at their default, by dotted name; {} where it is not known."""
+    with contextlib.suppress(InputError):  # no config, or one of another version
+        return dict(_flat(differences(meaning_of_run(folder))))
+    return {}
+
+
+def _flat(tree: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{where}{name}.")
+        else:
+            yield where + name, value
+
+
+def alike(run: Mapping[str, Any]) -> dict[str, Any]:
+    """All that runs of one kind have in common, by name."""
+    options = {name: value for name, value in run["options"].items() if name != "noise_seed"}
+    of_config = {name: value for name, value in run.get("config", {}).items() if name not in _OPEN}
+    of_config = {name: value for name, value in of_config.items() if name.removeprefix("moments.") not in options}
+    return options | of_config | dict(_flat({name: run[name] for name in _FACTS if name in run}))
 
 
 def grouped(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -53,15 +85,12 @@ def grouped(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for run in runs:
         if run.get("task") != "moments":
             raise InputError(f"run '{run['run']}' is not one of moments: tools/compare_runs.py compares others")
-        options = {name: value for name, value in run["options"].items() if name != "noise_seed"}
-        kinds.setdefault(json.dumps([options, run["test_queries"], run["features"]], sort_keys=True), []).append(run)
-    common = {
-        name for name, value in runs[0]["options"].items() if all(run["options"][name] == value for run in runs)
-    } | {"noise_seed"}
-    found = []
+        kinds.setdefault(json.dumps(alike(run), sort_keys=True), []).append(run)
+    every, found = list(map(alike, runs)), []
+    varied = [name for name in dict.fromkeys(name for each in every for name in each)
+              if any(each.get(name) != every[0].get(name) for each in every)]  # fmt: skip
     for same in kinds.values():
-        told = ", ".join(f"{name} {value:g}" if isinstance(value, float) else str(value)
-                         for name, value in same[0]["options"].items() if name not in common)  # fmt: skip
+        told = ", ".join(_option(name, alike(same[0]).get(name), same[0]["options"]) for name in varied)
         for split in same[0]["tests"]:
             parts = {part: _summary([run["tests"][split][part] for run in same]) for part in PARTS}
             held = {
@@ -72,6 +101,13 @@ def grouped(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
             found.append(held | {"parts": {part: numbers for part, numbers in parts.items() if numbers}})
     return found
+
+
+def _option(name: str, value: Any, options: Mapping[str, Any]) -> str:
+    if name in options and isinstance(value, str):
+        return value
+    shown = "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name.removeprefix('moments.')} {shown}"
 
 
 def _summary(results: Sequence[Mapping[str, Any] | None]) -> dict[str, dict[str, float]]:

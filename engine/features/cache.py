@@ -149,6 +149,11 @@ class FeatureCache:
         rows = slice(found.first_window, found.first_window + found.num_windows)
         return VideoFeatures(self.features[rows], self.spans[rows, 0], self.spans[rows, 1], found.duration_s)
 
+    def contents(self, video: str) -> int | str:
+        """What tells the file of a video from others: a hash of its contents; its path where that is not known."""
+        known = self._index[video].content_hash
+        return video if known is None else known
+
     def change(self, video: str) -> str | None:
         """In what way the file is no longer the one whose features these are; None if it still is.
 

@@ -35,7 +35,7 @@ class MomentsConfig:
     annotations: str | None = option(
         None, "table of moments, written by tools/index_moments.py; default: of those that are drawn", fixed=False
     )
-    train: list[str] = option(["train"], "splits that are trained on; empty: all")
+    train: list[str] = option(["train"], "splits that are trained on; empty: all but those that are tested")
     tests: list[str] = option(["test"], "splits that are tested, each by itself", fixed=False)
     held_out: float = option(
         0.1, "share of the training videos that choose the best checkpoint", minimum=0, maximum=0.9

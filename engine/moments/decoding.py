@@ -1,6 +1,6 @@
 """Scores of segments -> moments: the best pairs of start and end that do not overlap each other too much.
 
-log p_start(i) + log p_end(j) + w * mean log-odds of being inside over i..j,  i <= j
+log p_start(i) + log p_end(j) + w * sum over i..j of the log-odds of being inside,  i <= j
 """
 
 import numpy as np

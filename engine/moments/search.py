@@ -15,7 +15,8 @@ from engine.moments.queries import QueryEncoder
 from engine.moments.segments import Segments, VideoFeatures, cut_segments, parts
 from engine.precision import Precision
 
-COUNT = 5  # moments of a query
+COUNT = 5  # moments of a query that are shown
+MEASURED = 10  # that are measured: mAP counts so many, as QVHighlights' evaluation does
 _BATCH = 64  # pairs of a part of a video and a query, in one pass
 
 

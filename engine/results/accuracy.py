@@ -13,7 +13,7 @@ import numpy as np
 
 TOP = 5
 MEASURES = ("mean_class", "top1", "top5")  # in the order of tables
-_EVALUATED = ("seen_classes", "trained_videos", "contents", "seconds", "generalised", "transductive")
+_EVALUATED = ("seen_classes", "trained_videos", "contents", "seconds", "generalised", "transductive", "own_unlabelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,9 @@ class SetResult:
         on, by their contents; None where that is not known. contents: a digest of its videos and their classes, equal for
         equal test sets by any name. seconds: that it took. generalised: seen and unseen classes
         together, as `GeneralisedResult` has it. The last two of tools/evaluate.py alone. transductive: whether the videos
-        were named together (engine/transductive.py); None of a record made before that could be.
+        were named together (engine/transductive.py), or scores standardised over some of them; None of a record made before that
+        could be. own_unlabelled: how many of its videos were among those that scores were standardised over (--unlabelled);
+        None where they were not.
     """
 
     name: str
@@ -130,6 +132,12 @@ class SetResult:
     seconds: float | None = None
     generalised: Mapping[str, Any] | None = None
     transductive: bool | None = None
+    own_unlabelled: int | None = None
+
+    @property
+    def is_named_together(self) -> bool:
+        """Whether a video's name came from those that look like it, so that classes have shares in place of cosines."""
+        return bool(self.transductive and not self.own_unlabelled)
 
     @property
     def unseen_mean_class(self) -> float | None:

@@ -68,5 +68,5 @@ def predictions(result: ZeroShotResult, dataset: DataSet) -> Table:
         answers = [part for i, c in zip(nearest, cosine, strict=True) for part in (result.classes[i], f"{c:.4f}")]
         rows.append([paths[row], result.classes[label], int(nearest[0] == label), *answers])
     ranks = range(1, result.predicted.shape[1] + 1)
-    scored = "share" if result.transductive else "cosine"
+    scored = "share" if result.is_named_together else "cosine"
     return Table(["path", "class", "correct", *(f for k in ranks for f in (f"predicted_{k}", f"{scored}_{k}"))], rows)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from engine.data.manifest import Manifest
 from engine.results.table import Table
 from engine.semantics.overlap import NamedClasses, Words, named, nearest_of_any, says_the_same
@@ -21,11 +23,11 @@ _KINDS = (SAME, NEAR, SHARED)
 class ClassSet:
     """Classes as a command line names them, and the contents of their files where a manifest tells them.
 
-    files: hash of the contents of each file; None where there is no manifest, or one of its files has no hash.
+    files: hash of the contents of each file, copies too; None where there is no manifest, or one of its files has no hash.
     """
 
     classes: NamedClasses
-    files: frozenset[int] | None = None
+    files: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, classes: NamedClasses, text: str) -> "ClassSet":
@@ -37,8 +39,9 @@ class ClassSet:
         path = Path(named(text)[1])
         if path.suffix != ".parquet":
             return cls(classes)
-        hashes = Manifest.load(path).table.column("content_hash")
-        return cls(classes, None if hashes.null_count else frozenset(hashes.to_pylist()))
+        rows = (Manifest.load(path).table.column(name).to_pylist() for name in ("path", "content_hash"))
+        hashes = dict(zip(*rows, strict=True))  # several segments of a file are one file
+        return cls(classes, None if None in hashes.values() else tuple(hashes.values()))
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Known:
 
 @dataclass(frozen=True)
 class Contamination:
-    """A test set held against one training set. files: of the test, that are among the training's; None: not known."""
+    """A test set held against one training set. num_files: of the test. files: how many of them have the contents of
+    one of the training's. None: not known."""
 
     test: str
     training: str
@@ -98,7 +102,7 @@ def contamination(test: ClassSet, training: ClassSet, words: Words, tau: float) 
         test_name,
         training_name,
         tuple(sorted(found, key=lambda known: ((*_KINDS, CLEAR).index(known.kind), known.distance))),
-        len(test.files & training.files) if are_known else None,
+        int(np.isin(test.files, training.files).sum()) if are_known else None,
         len(test.files) if test.files is not None else None,
     )
 

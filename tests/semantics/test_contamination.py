@@ -60,6 +60,16 @@ def test_files_are_known_by_their_contents(manifests):
     assert names_alone.files is None and names_alone.num_files == 4
 
 
+def test_copies_of_a_file_count_each_and_segments_of_one_do_not(manifests):
+    files = [("a.mp4", 2), ("b.mp4", 2), ("c.mp4", 2), ("d.mp4", 8), ("e.mp4", 9), ("e.mp4", 9)]
+    rows = [row(path, TEST[0], content_hash=contents) for path, contents in files]
+    Manifest.from_rows(rows, manifests).save(manifests / "copies.parquet")
+    both = contamination(
+        *(read(str(manifests / f"{name}.parquet")) for name in ("copies", "seen")), WordsConfig(), 0.05
+    )
+    assert both.sentence().endswith("Files of copies (5) that are among those of seen: 3.")
+
+
 def test_a_manifest_of_before_has_no_contents(manifests):
     Manifest.from_rows([row("a.mp4", TEST[0])], manifests).save(manifests / "old.parquet")
     assert read(str(manifests / "old.parquet")).files is None

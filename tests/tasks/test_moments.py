@@ -23,12 +23,13 @@ from engine.features.windows import WindowGrid
 from engine.moments.annotations import Annotations
 from engine.moments.config import DrawnMomentsConfig, MomentsConfig
 from engine.moments.drawn import write_drawn_moments
+from engine.moments.search import MEASURED
 from engine.moments.segments import Segments
 from engine.preemption import Preempted, StopVote
 from engine.schema import parse
 from engine.tasks.moments.batches import MomentBatches, as_batch, cut_sample
 from engine.tasks.moments.data import jittered
-from engine.tasks.moments.outcome import other_queries
+from engine.tasks.moments.outcome import find_all, finder, other_queries
 from engine.tasks.moments.task import Moments
 from engine.tasks.moments.trained import load_finder
 from engine.train import train
@@ -97,13 +98,47 @@ def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
 
 
 def test_it_learns_what_it_is_shown(made, tmp_path):
-    options = {"moments": {"held_out": 0.0, "dropout": 0.0, "tests": ["train"]}, "train": {"epochs": 60, "lr": 5e-3}}
-    options |= {"evaluate": {"every_epochs": 60}, "checkpoint": {"every_epochs": 60}, "log": {"every_steps": 50}}
-    outcome = train(config(made, tmp_path, **options), CPU, StopVote())
-    result = outcome.results.tests["train"]
+    shown = Annotations.load(made / "videos" / "manifest.moments.parquet").of_splits(["train"])
+    twice = shown.select(np.tile(np.arange(len(shown)), 2))
+    splits = ["train"] * len(shown) + ["again"] * len(shown)
+    dataclasses.replace(twice, splits=splits).save(tmp_path / "twice.parquet")
+    moments = {"annotations": str(tmp_path / "twice.parquet"), "held_out": 0.0, "dropout": 0.0, "tests": ["again"]}
+    seldom = {"evaluate": {"every_epochs": 60}, "checkpoint": {"every_epochs": 60}, "log": {"every_steps": 50}}
+    run = config(made, tmp_path, moments=moments, train={"epochs": 60, "lr": 5e-3}, **seldom)
+    outcome = train(run, CPU, StopVote())
+    result = outcome.results.tests["again"]
+    assert "10 of the 10 videos of the split 'again' are trained on too" in (tmp_path / "log.txt").read_text()
     assert (
         result["model"]["R@1_IoU0.5"] > max(result["prior"]["R@1_IoU0.5"], result["wrong_queries"]["R@1_IoU0.5"]) + 0.2
     )
+
+
+def test_ten_moments_are_measured_and_the_first_five_are_those_that_are_shown(made, tmp_path):
+    run = build_run(config(made, tmp_path), CPU, StopVote())
+    data = run.task.data
+    part = data.tests[0]
+    found = find_all(run, data, part, part.tokens)
+    pairs = [(data.segments(video), tokens) for video, tokens in zip(part.annotations.videos, part.tokens, strict=True)]
+    shown = finder(run, data).find_pairs(pairs)
+    assert max(map(len, found)) == MEASURED == 10 and max(map(len, shown)) == 5
+    for ten, five in zip(found, shown, strict=True):
+        np.testing.assert_array_equal(ten[: len(five)], five)
+
+
+def test_no_split_that_is_tested_is_trained_on(made, tmp_path):
+    of_all, named = (data_of(made, tmp_path / name, train=split).data for name, split in (("a", []), ("b", ["train"])))
+    assert of_all.learnt_digest == named.learnt_digest and of_all.notes == []
+    queries = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    assert len(of_all.train) + len(of_all.held_out) + len(of_all.tests[0]) == len(queries)
+
+
+def test_videos_of_both_sides_are_told_by_their_contents(made, tmp_path, monkeypatch):
+    """The first test video is a copy of a training video."""
+    found = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    one, other = (sorted(found.of_splits([split]).videos)[0] for split in ("test", "train"))
+    monkeypatch.setattr(FeatureCache, "contents", lambda _, video: other if video == one else video)
+    (note,) = data_of(made, tmp_path).data.notes
+    assert f"1 of the 4 videos of the split 'test' are trained on too, by their contents: {one} = {other}" in note
 
 
 def test_a_stopped_run_resumes_bit_for_bit(made, tmp_path):
@@ -195,6 +230,8 @@ def repeated(video, times):
         ({"features": "nowhere"}, "no features in"),
         ({"tests": ["tset"]}, "no query of the split tset: there are test, train"),
         ({"train": ["x"]}, "no query of the split x"),
+        ({"train": [], "tests": ["train", "test"]}, "no query of the split that is not tested: there are test, train"),
+        ({"train": ["train", "test"]}, "moments.train and moments.tests both name the split test: its queries would"),
     ],
 )
 def test_what_is_missing_is_told(made, tmp_path, changed, told):

@@ -2,6 +2,8 @@
 
 import json
 
+import yaml
+
 from tests.small_run import call_tool
 
 
@@ -28,6 +30,32 @@ def test_runs_of_one_kind_are_a_row(tmp_path, monkeypatch, capsys):
     assert "cross test model 3 50.0 +- 0.0 40.0 +- 0.0 40.0 +- 20.0 60.0 +- 0.0 30.0 +- 0.0" in lines
     assert "late test model 1 50.0 +- 0.0 40.0 +- 0.0 70.0 +- 0.0 60.0 +- 0.0 30.0 +- 0.0" in lines
     assert "cross test no query 3 - - 10.0 +- 0.0 - -" in lines
+
+
+def test_runs_of_other_training_are_no_seeds_of_each_other(tmp_path, monkeypatch, capsys):
+    def written(name, config, **facts):
+        folder = write(tmp_path / name, 0.2, fusion="cross", noise_seed=0)
+        record = json.loads((folder / "results.json").read_text()) | facts
+        (folder / "results.json").write_text(json.dumps(record))
+        config = {"task": "moments", "run": {"folder": str(folder)}, **config}
+        config["moments"] = {"features": name, "annotations": f"{name}.parquet"} | config.get("moments", {})
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        return folder
+
+    known = {"training_queries": 40, "annotations": {"training": "a", "test": "b"}}
+    first = written("first", {}, **known)
+    seed = written("seed", {"run": {"folder": "x", "seed": 5}, "log": {"every_steps": 3}}, **known)
+    others = {
+        "width 64": written("wide", {"moments": {"width": 64}}, **known),
+        "train.lr 0.01": written("fast", {"train": {"lr": 0.01}}, **known),
+        "training_queries 52": written("more", {}, **known | {"training_queries": 52}),
+        "annotations.test c": written("edited", {}, **known | {"annotations": {"training": "a", "test": "c"}}),
+    }
+    for told, other in others.items():
+        assert call_tool("compare_moments.py", first, seed, other, monkeypatch=monkeypatch) == 0
+        lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        counts = [line.split(" test model ")[1].split()[0] for line in lines if " test model " in line]
+        assert counts == ["2", "1"] and any(line.startswith(told) for line in lines), told
 
 
 def test_another_run_is_refused(tmp_path, monkeypatch, capsys):

@@ -49,8 +49,13 @@ def test_objects_that_are_seen_are_found_and_random_words_find_nothing(tmp_path,
         assert call_tool(
             "moments_in_a_row.py", clips, "--halvings", 2, "--videos", 3, "--record", monkeypatch=monkeypatch
         ) == 0  # fmt: skip
-    assert "21 classes, 2 halvings" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "21 classes, 2 halvings" in out
     (record,) = read_records(tmp_path)["moments_in_a_row"]
+    numbers = record["shares"]["random tenth"]
+    told = [np.mean(numbers), np.std(numbers, ddof=1), min(numbers), max(numbers)]
+    assert " ".join(["random tenth", *(f"{value:.3f}" for value in told)]) in " ".join(out.split())
+    assert told[1] > 0.001
     shares = {name: np.mean(each) for name, each in record["shares"].items()}
     right = ("found", "as it is", "video by video", "words alone", "true shots")
     assert min(shares[name] for name in right) > 0.85
@@ -63,7 +68,7 @@ def test_objects_that_are_seen_are_found_and_random_words_find_nothing(tmp_path,
     )
 
 
-def test_of_few_classes_videos_have_all_and_a_half_is_asked_for(tmp_path, monkeypatch):
+def test_of_few_classes_videos_have_all_and_a_half_is_asked_for(tmp_path, monkeypatch, capsys):
     clips = write_clips(tmp_path / "clips")
     with recording_into(tmp_path):
         assert call_tool(
@@ -75,6 +80,8 @@ def test_of_few_classes_videos_have_all_and_a_half_is_asked_for(tmp_path, monkey
         len(record["classes"]) == 13 and 3 * 4 <= record["queries"][0] <= 3 * 7
     )  # of 7 asked for, 3 of 13 are not shown
     assert record["shares"]["found"][0] > 0.7
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("found  ")]
+    assert line.split()[2] == "-"  # of one halving there is no deviation
 
 
 def test_an_index_has_no_clip_twice():

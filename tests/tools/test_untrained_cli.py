@@ -1,6 +1,8 @@
 """predict.py, evaluate.py and untrained_splits.py with no run of ours: from the install alone, offline."""
 
+import html
 import json
+import shutil
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,8 @@ from bench.publish import newest, read_records
 
 from engine.config import Config
 from engine.data.config import ClassSplitConfig
+from engine.data.identity import content_hash
+from engine.data.manifest import Manifest
 from engine.records import recording_into
 from engine.results.accuracy import Accuracy
 from engine.results.record import read_results
@@ -102,8 +106,10 @@ def test_accuracy_of_an_untrained_model_stands_apart(folder, tmp_path, monkeypat
     mine = folder / "mine.parquet"
     status = call_tool("evaluate.py", "evaluate.num_snippets=2", "--data", mine, "--unlabelled", mine, "--device", "cpu",
                        "--out", tmp_path / "out", monkeypatch=monkeypatch)  # fmt: skip
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert status == 0 and "WITHOUT TRAINING, not the paper's protocol:" in out and "2 snippets a video" in out
+    assert "warning: 'mine': 10 of its 10 videos are among those of --unlabelled" in err
+    assert "TRANSDUCTIVE, scores standardised over videos of the test itself, not the paper's protocol: mine" in out
     assert "standardised over 10 unlabelled videos" in out
     assert [line.split("  ")[0] for line in out.partition("not unseen")[2].splitlines()[3:5]] == [
         "Swing",
@@ -111,8 +117,34 @@ def test_accuracy_of_an_untrained_model_stands_apart(folder, tmp_path, monkeypat
     ]
     results = read_results(tmp_path / "out")
     assert results.checkpoint == "installed" and results.tests["mine"].seen_classes == ["Swing"]
+    assert results.tests["mine"].transductive is True and results.tests["mine"].own_unlabelled == 10
+    header = (tmp_path / "out" / "predictions_mine.csv").read_text().splitlines()[0]
+    assert header.startswith("path,class,correct,predicted_1,cosine_1,")
     for option in (["--generalised", "held-out"], ["--words", "npz:none.npz"]):
         assert call_tool("evaluate.py", "--data", mine, *option, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 2
+
+
+def test_the_page_of_an_untrained_model_calls_no_class_unseen_that_its_weights_knew(
+    folder, tmp_path, monkeypatch, capsys
+):
+    """And of the unlabelled videos the one that is a test video under another name is told."""
+    shutil.copy(folder / "surfing" / "0.mp4", folder / "copy.mp4")
+    write_colors(folder / "other.mp4", fade((1, 2, 3), (250, 90, 9), 9))
+    test_videos = [(f"{name}/{i}.mp4", name, 9) for name in CLASSES for i in range(2)]
+    for manifest, videos in (("hashed", test_videos), ("others", [("copy.mp4", "", 9), ("other.mp4", "", 9)])):
+        rows = manifest_of(folder, videos).table.to_pylist()
+        rows = [each | {"content_hash": content_hash(folder / each["path"])} for each in rows]
+        Manifest.from_rows(rows, folder).save(folder / f"{manifest}.parquet")
+    command = ["evaluate.py", "--data", folder / "hashed.parquet", "--unlabelled", folder / "others.parquet", "--report",
+               "--snippets", 1, "--device", "cpu", "--out", tmp_path / "out"]  # fmt: skip
+    assert call_tool(*command, monkeypatch=monkeypatch) == 0
+    assert "warning: 'hashed': 1 of its 10 videos are among those of --unlabelled" in capsys.readouterr().err
+    page = html.unescape((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "<h3>hashed · 5 classes, 2 of them seen in pretraining</h3>" in page and "unseen classes<" not in page
+    assert "Without training, not the paper's protocol." in page
+    assert "Not unseen in hashed, seen in pretraining: Swing, playing violin." in page
+    assert "known by the same word" in page and page.count('<span class="bad">seen in pretraining</span>') == 2
+    assert "scores are standardised over 1 videos of hashed itself" in page
 
 
 @pytest.mark.parametrize(

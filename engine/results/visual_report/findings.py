@@ -1,11 +1,13 @@
 """What there is to see of an evaluated test set, gathered once for the HTML file and for TensorBoard."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult
+from engine.results.table import Table
 from engine.results.visual_report.contact_sheets import ContactSheet, contact_sheets
 from engine.results.visual_report.embedding_map import EmbeddingMap, embedding_map
 from engine.semantics.classes import ClassEmbeddings
@@ -25,6 +27,7 @@ class NearestSeen:
 class Findings:
     """Of one test set.
 
+    result: whose `seen_classes` are all that count as seen here. seen_told: how these were seen.
     nearest_seen: for each class, in the order of `result.classes`; empty where the reason is in `no_distance`.
     best, worst: the videos with the largest margin, right and wrong.
     plane: t-SNE; None where there is too little to show.
@@ -36,12 +39,13 @@ class Findings:
     best: tuple[ContactSheet, ...]
     worst: tuple[ContactSheet, ...]
     plane: EmbeddingMap | None
+    seen_told: str = "trained on"
 
     @property
     def classes_told(self) -> str:
         """How many classes, and whether they are unseen."""
         total, seen = self.result.all_classes.num_classes, len(self.result.seen_classes or ())
-        return f"{total} classes, {seen} of them trained on" if seen else f"{total} unseen classes"
+        return f"{total} classes, {seen} of them {self.seen_told}" if seen else f"{total} unseen classes"
 
 
 def find(
@@ -50,6 +54,7 @@ def find(
     classes: Sequence[ClassEmbeddings],
     seen: Sequence[NamedClasses],
     words: Words,
+    pretrained: Table | None = None,
 ) -> list[Findings]:
     """Look closer at the results of test sets; decodes their best and worst videos anew.
 
@@ -58,8 +63,9 @@ def find(
         classes: of each result, the class vectors that it was measured with.
         seen: sets of classes that the model was trained or pretrained on.
         words: what measures the distance of two class names.
+        pretrained: of a model that was not trained here: which classes of which sets its weights had seen (`seen_before`).
     """
-    found = []
+    found, seen_told = [], "trained on" if pretrained is None else "seen in pretraining"
     for dataset, result, embedded in zip(datasets, results, classes, strict=True):
         nearest, no_distance = (), ""
         try:
@@ -68,8 +74,15 @@ def find(
             no_distance = str(error)
         best, worst = contact_sheets(dataset, result, embedded.vectors)
         plane = embedding_map(result, embedded.vectors)
-        found.append(Findings(result, nearest, no_distance, tuple(best), tuple(worst), plane))
+        result = dataclasses.replace(result, seen_classes=_seen_classes(result, pretrained))
+        found.append(Findings(result, nearest, no_distance, tuple(best), tuple(worst), plane, seen_told))
     return found
+
+
+def _seen_classes(result: ZeroShotResult, pretrained: Table | None) -> list[str]:
+    """The classes of a test set that are not unseen, by its result or by what the pretrained weights had seen."""
+    before = {name for name, test_set, *_ in (pretrained.rows if pretrained else ()) if test_set == result.name}
+    return [name for name in result.classes if name in before.union(result.seen_classes or ())]
 
 
 def nearest_seen(classes: Sequence[str], seen: Sequence[NamedClasses], words: Words) -> tuple[NearestSeen, ...]:

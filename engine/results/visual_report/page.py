@@ -11,6 +11,7 @@ from engine.generalised import GeneralisedResult
 from engine.results.accuracy import SetResult
 from engine.results.html_page import render_page, write_html
 from engine.results.record import Results
+from engine.results.table import Table
 from engine.results.visual_report import charts
 from engine.results.visual_report.findings import Findings, find
 from engine.results.visual_report.run_folder import RunFacts
@@ -28,7 +29,8 @@ class Report:
     title: of the run. facts: (what, value) of the evaluated checkpoint, under the title.
     seen: accuracy on held-out videos of the training classes, where it was measured.
     tau: distance up to which two class names are one class. run: what the run's folder tells.
-    warnings: what a reader must know before the numbers.
+    warnings: what a reader must know before the numbers. pretrained: of a model that was not trained here: the classes that its
+    weights had seen.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Report:
     generalised: Sequence[GeneralisedResult] = ()
     run: RunFacts = field(default_factory=RunFacts)
     warnings: Sequence[str] = ()
+    pretrained: Table | None = None
 
 
 def look(
@@ -50,6 +53,7 @@ def look(
     overlap: OverlapConfig,
     words: Words,
     generalised: Sequence[GeneralisedResult] = (),
+    pretrained: Table | None = None,
 ) -> Report:
     """Look closer at results, which takes a while (see `find`); what their run's folder tells is not in it yet.
 
@@ -57,6 +61,7 @@ def look(
         results: with the single videos (`ZeroShotResult`).
         datasets, classes: the test sets of `results` and their class vectors, in that order.
         known: sets of classes that the model was trained or pretrained on. words: the run's.
+        pretrained: as `find` takes it.
     """
     best = results.best
     checkpoint, more = results.checkpoint, f"epoch {results.epoch}"
@@ -68,15 +73,25 @@ def look(
         ("class vectors", results.class_vectors),
     ]
     tests = list(results.tests.values())
-    found = find(datasets, tests, classes, known, overlap.words or words)
-    warnings = [f"Not unseen in {t.name}, trained on: {', '.join(t.seen_classes)}." for t in tests if t.seen_classes]
-    warnings += [
-        f"{len(t.trained_videos)} videos of {t.name} were trained on, by their contents: {', '.join(t.trained_videos[:3])}"
-        f"{', ...' * (len(t.trained_videos) > 3)}."
-        for t in tests
-        if t.trained_videos
-    ]
-    return Report(title, facts, found, overlap.tau, results.seen, generalised, warnings=warnings)
+    found = find(datasets, tests, classes, known, overlap.words or words, pretrained)
+    warnings = _warnings(found, pretrained is not None)
+    return Report(title, facts, found, overlap.tau, results.seen, generalised, warnings=warnings, pretrained=pretrained)
+
+
+def _warnings(found: Sequence[Findings], is_untrained: bool) -> list[str]:
+    lines = ["Without training, not the paper's protocol."] if is_untrained else []
+    for each in found:
+        name, videos, own = each.result.name, each.result.trained_videos, each.result.own_unlabelled
+        if each.result.seen_classes:
+            lines.append(f"Not unseen in {name}, {each.seen_told}: {', '.join(each.result.seen_classes)}.")
+        if videos:
+            some = ", ".join(videos[:3]) + ", ..." * (len(videos) > 3)
+            lines.append(f"{len(videos)} videos of {name} were trained on, by their contents: {some}.")
+        if own:
+            lines.append(
+                f"Transductive, not the paper's protocol: scores are standardised over {own} videos of {name} itself."
+            )
+    return lines
 
 
 def write_page(report: Report, path: Path) -> None:

@@ -77,11 +77,17 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     """Draw and extract what the config asks for, on rank 0; read the annotations and the features.
 
     Raises:
-        InputError: what cannot be read or had, a split without queries, features that have no video of them.
+        InputError: what cannot be read or had, a split without queries, one that is trained on and tested, features that have no
+            video of them.
     """
     moments = config.moments
     if moments is None:
         raise InputError("task moments needs a section moments: see configs/moments_quickstart.yaml")
+    if both := [split for split in moments.tests if split in moments.train]:
+        raise InputError(
+            f"moments.train and moments.tests both name the split {', '.join(both)}: its queries would be trained on and tested; "
+            "leave it out of one of them"
+        )
     encoder = _encoder(config, ranks)
     annotations, manifest = _drawn(moments, ranks)
     if encoder is not None:
@@ -94,17 +100,18 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     features = FeatureCache(Path(moments.features), digest=encoder.digest if encoder else None)
     known, notes = _known(Annotations.load(annotations), features)
     queries = KeptQueries(open_queries(config.words))
-    train = known.of_splits(moments.train)
+    train = _of_training(moments, known)
     is_held = _held_out(train.videos, moments.held_out)
     held = _set("held out", train.select(is_held), queries) if is_held.any() else None
     tests = [_set(split, known.of_splits([split]), queries) for split in moments.tests]
     empty = [split for split, part in zip(moments.tests, tests, strict=True) if not len(part)]
     if not (~is_held).any():
-        empty.insert(0, ", ".join(moments.train) or "all")
+        empty.insert(0, ", ".join(moments.train) or "that is not tested")
     if empty:
         there = ", ".join(sorted(set(known.splits)))
         raise InputError(f"moments '{annotations}' have no query of the split {', '.join(empty)}: there are {there}")
     shown = _set("training", train.select(~is_held), queries)
+    notes += _trained_videos(features, train, tests)
     labels = jittered(shown.annotations, moments.boundary_noise, moments.noise_seed)
     return MomentData(moments, features, queries, shown, labels, held, tests, encoder, notes)
 
@@ -166,6 +173,28 @@ def _known(annotations: Annotations, features: FeatureCache) -> tuple[Annotation
             f"{next(iter(annotations.videos), 'there is none')}): extract the features of these videos"
         )
     return known, [f"left out: queries of {len(lacking)} videos without features"] if lacking else []
+
+
+def _of_training(moments: MomentsConfig, known: Annotations) -> Annotations:
+    """The queries of the splits that are trained on; none named: of all but those that are tested."""
+    if moments.train:
+        return known.of_splits(moments.train)
+    return known.select(np.array([split not in moments.tests for split in known.splits], dtype=bool))
+
+
+def _trained_videos(features: FeatureCache, train: Annotations, tests: Sequence[MomentSet]) -> list[str]:
+    """A warning for each test split with videos that are trained on too: the same contents, whatever they are called."""
+    trained, notes = {features.contents(video): video for video in dict.fromkeys(train.videos)}, []
+    for part in tests:
+        videos = list(dict.fromkeys(part.annotations.videos))
+        found = [(video, trained[of]) for video in videos if (of := features.contents(video)) in trained]
+        if found:
+            shown = "; ".join(f"{video} = {same}" for video, same in found[:3])
+            notes.append(
+                f"warning: {len(found)} of the {len(videos)} videos of the split '{part.name}' are trained on too, by their "
+                f"contents: {shown}{'; ...' * (len(found) > 3)}"
+            )
+    return notes
 
 
 def _held_out(videos: Sequence[str], share: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from engine.distributed import broadcast_from_main, gather
 from engine.moments.measures import IOUS, RANKS, Measured, measure
 from engine.moments.prior import fit_prior
 from engine.moments.retrieval import high_moments, relevance
-from engine.moments.search import COUNT, MomentFinder
+from engine.moments.search import MEASURED, MomentFinder
 from engine.results.record import FILE, read_tree_of, replacing
 from engine.results.table import Table
 from engine.run import Run
@@ -64,14 +64,16 @@ def finder(run: Run, data: MomentData) -> MomentFinder:
 
 
 def find_all(run: Run, data: MomentData, part: MomentSet, tokens: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The moments found for each query of a set, its tokens given apart. Collective: every rank finds its share."""
+    """The `MEASURED` best moments of each query of a set, its tokens given apart. Collective: every rank finds its share."""
     search, ranks = finder(run, data), run.ranks
     mine = range(ranks.rank, len(part), ranks.world_size)
     found = []
     for begin in range(0, len(mine), _AT_ONCE):
         run.watchdog.beat(run.step, "evaluating")
         rows = mine[begin : begin + _AT_ONCE]
-        found += search.find_pairs([(data.segments(part.annotations.videos[row]), tokens[row]) for row in rows])
+        found += search.find_pairs(
+            [(data.segments(part.annotations.videos[row]), tokens[row]) for row in rows], MEASURED
+        )
     run.watchdog.beat(run.step, WAITING)
     of_all = gather(found)
     return [of_all[row % ranks.world_size][row // ranks.world_size] for row in range(len(part))]
@@ -122,7 +124,7 @@ def untrained(data: MomentData, part: MomentSet) -> Measured | None:
             with torch.inference_mode():
                 points = network.project(torch.from_numpy(points).to(network.linear.weight.device)).cpu().numpy()
         curve = relevance(points, data.queries.sentence(query))
-        found.append(high_moments(curve, segments.edges, count=COUNT, max_overlap=data.config.max_overlap))
+        found.append(high_moments(curve, segments.edges, count=MEASURED, max_overlap=data.config.max_overlap))
     return measure(found, part.annotations.windows)
 
 
@@ -160,6 +162,7 @@ def facts(run: Run, data: MomentData) -> dict[str, Any]:
         "training_queries": len(data.train),
         "test_queries": {part.name: len(part) for part in data.tests},
         "annotations": {part.name: part.annotations.digest for part in (data.train, *data.tests)},
+        "moments_of_a_query": MEASURED,
         "options": {name: value for name, value in asdict(data.config).items() if name in _OPTIONS},
     }
 

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from engine.config import OverlapConfig
-from engine.data.footage import Footage, digest, rows_of_files
+from engine.data.footage import Footage, digest, file_identities, rows_of_files
 from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult
@@ -29,12 +29,14 @@ class Known:
 
     classes: sets of class names. files: int64, contents of its videos; None where that is not known.
     overlap: how near two names are one class (paper Eq. 3). words: that measure it, where `overlap` names no others.
+    unlabelled: int64, contents of the videos that scores are standardised over (`class_vectors`); None where there are none.
     """
 
     classes: Sequence[NamedClasses]
     files: np.ndarray | None
     overlap: OverlapConfig
     words: Words
+    unlabelled: np.ndarray | None = None
 
     def classes_of(self, data: DataSet) -> list[str]:
         """The classes of a set that were trained on: by the same name or words, or by a name within `overlap.tau`."""
@@ -51,24 +53,31 @@ class Known:
         return None if self.files is None else _paths_of(data, self.files)
 
     @classmethod
-    def of(cls, loaded: LoadedModel, footage: Footage | None) -> Self:
-        """Of a trained model; its footage where it is known."""
+    def of(cls, loaded: LoadedModel, footage: Footage | None, unlabelled: Sequence[DataSet] = ()) -> Self:
+        """Of a trained model; its footage where it is known. unlabelled: that its scores are standardised over."""
         classes = [("training", loaded.train_classes), ("pretrained weights", loaded.prior_classes)]
         files = None if footage is None or footage.is_large else footage.trained_files
-        return cls(classes, files, loaded.config.train.exclude_overlap, KeptVectors(loaded.config.words))
+        shown = np.concatenate([file_identities(each.manifest) for each in unlabelled]) if unlabelled else None
+        return cls(classes, files, loaded.config.train.exclude_overlap, KeptVectors(loaded.config.words), shown)
 
     def look(self, data: DataSet) -> "SeenBefore":
-        """What of a test set was trained on, looked for once."""
-        return SeenBefore(data, self.classes_of(data), self.videos_of(data))
+        """What of a test set was trained on, or is standardised over, looked for once."""
+        unlabelled = None if self.unlabelled is None else len(rows_of_files(data.manifest, self.unlabelled))
+        return SeenBefore(data, self.classes_of(data), self.videos_of(data), unlabelled)
 
 
 @dataclass(frozen=True)
 class SeenBefore:
-    """Classes and videos of a test set that a model was trained on; `videos`: None where that is not known."""
+    """Classes and videos of a test set that a model was trained on; `videos`: None where that is not known.
+
+    unlabelled: how many of its videos are among those that scores are standardised over; None where
+        these are not.
+    """
 
     data: DataSet
     classes: list[str]
     videos: list[str] | None
+    unlabelled: int | None = None
 
     def warnings(self) -> list[str]:
         """Lines that name them."""
@@ -91,10 +100,21 @@ class SeenBefore:
             )
         return lines
 
+    def transductive_warnings(self) -> list[str]:
+        """A line if scores are standardised over videos of the set itself."""
+        if not self.unlabelled:
+            return []
+        return [
+            f"warning: '{self.data.name}': {self.unlabelled} of its {len(self.data.manifest)} videos are among those of "
+            "--unlabelled, by their contents, so its result is transductive, not the paper's protocol: name other videos"
+        ]
+
     def mark(self, result: ZeroShotResult) -> ZeroShotResult:
-        """A result of the set that says of which videos it is, and which of its classes and videos were trained on."""
-        contents = digest(self.data.manifest)
-        return dataclasses.replace(result, seen_classes=self.classes, trained_videos=self.videos, contents=contents)
+        """A result of the set that says of which videos it is, which of its classes and videos were trained on, and whether scores
+        were standardised over some of them."""
+        seen = {"seen_classes": self.classes, "trained_videos": self.videos, "contents": digest(self.data.manifest)}
+        together = {"transductive": bool(result.transductive or self.unlabelled), "own_unlabelled": self.unlabelled}
+        return dataclasses.replace(result, **seen, **together)
 
 
 def videos_seen_before(files: np.ndarray, measured: Sequence[DataSet]) -> list[str]:

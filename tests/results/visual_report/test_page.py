@@ -161,6 +161,14 @@ def test_a_page_without_extras_and_with_many_classes(tmp_path):
     assert "class 119" in page.text
 
 
+def test_the_page_tells_how_many_halves_had_videos(tmp_path):
+    labels, vectors = torch.zeros(6, dtype=torch.int64), torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    result = evaluate_embeddings("one", torch.ones(6, 5), labels, [f"c{i}" for i in range(8)], vectors)
+    count = len(result.half_classes.splits)
+    text = Page(render(Report("one", [], [Findings(result, (), "", (), (), None)], 0.05))).text
+    assert 0 < count < 10 and f"{count} random halves" in text and "ten random halves" not in text
+
+
 def test_charts_keep_their_size_on_a_phone_and_ticks_have_a_legend(page):
     css = page_css()
     widths = {svg.get("class"): svg for svg in page.all("svg") if svg.get("width")}
