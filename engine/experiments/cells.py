@@ -111,12 +111,8 @@ def meaning_of_run(folder: Path) -> Config:
     return _meaning(read_run_config(folder), _bases(folder))
 
 
-def digest_of_weights(folder: Path) -> str:
-    """What identifies the weights that a run folder has to begin from: what its config means, and their step.
-
-    Raises:
-        InputError: no run folder, or no checkpoint in it.
-    """
+def _weights_digest(folder: Path) -> str:
+    """Of a run folder whose weights are begun from: its config's meaning, and their step."""
     file = checkpoint_file(folder)
     return f"{_digest(meaning_of_run(folder))} at step {_step(file, file.stat().st_mtime_ns)}"
 
@@ -160,7 +156,7 @@ def _meaning(config: Config, bases: Sequence[Path]) -> Config:
     if (start := _run_named(config.train.init_from, bases)) is not None:
         begins["train.init_from"] = _digest(meaning_of_run(start))
     if (weights := _run_named(config.model.weights, bases)) is not None:
-        begins["model.weights"] = digest_of_weights(weights)
+        begins["model.weights"] = _weights_digest(weights)
     # A config that wants no test set and one that does not speak of any ask for the same training.
     return with_keys(decisive(config), {**begins, "data.tests": config.data.tests or None})
 
