@@ -1,5 +1,6 @@
 """The optimiser and the learning rate's course (paper Sec. 4.4: Adam at 1e-3, ten times less at epochs 60 and 120)."""
 
+import itertools
 import math
 from typing import Any
 
@@ -14,20 +15,11 @@ _WARMUP_START = 0.01  # share of the learning rate at which a warm-up begins
 def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD with momentum over the trainable parameters, fused (one pass over the memory).
 
-    Weight decay is for the weights of convolutions and linear layers; biases, the scale and shift of batch-norm (every
-    parameter of one axis) and a transformer's `position` are spared. For `adam` it is added to the gradient, for `adamw` it
-    is decoupled.
+    Weight decay is for the weights of layers: convolutions, linear, recurrent, attention. Biases, the scale and shift of norms
+    (every parameter of one axis), embeddings and whatever else is learnt by itself (a transformer's positions and tokens, a
+    loss's class centres) are spared. For `adam` it is added to the gradient, for `adamw` it is decoupled.
     """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    trainable = [parameter for _, parameter in named]
-    spared = [p.ndim <= 1 or name.rpartition(".")[2] == "position" for name, p in named]
-    groups = [
-        {
-            "params": [p for p, is_spared in zip(trainable, spared, strict=True) if is_spared == other],
-            "weight_decay": decay,
-        }
-        for other, decay in ((False, config.weight_decay), (True, 0.0))
-    ]
+    groups = _groups(model, config.weight_decay)
     fused, betas = device.type in ("cpu", "cuda"), (0.9, config.beta2)
     match config.optimizer:
         case "adam":
@@ -37,23 +29,44 @@ def build_optimizer(model: nn.Module, config: TrainConfig, device: torch.device)
         case "sgd":
             optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
             # PyTorch's fused kernel leaves the momentum unset if the very first step is skipped (engine/finite.py).
-            optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in trainable if config.momentum})
+            held = [parameter for group in groups for parameter in group["params"] if config.momentum]
+            optimizer.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in held})
             return optimizer
     raise ValueError(f"no optimizer is called '{config.optimizer}'")
 
 
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trainable parameters, those side by side that are decayed alike in one group.
+
+    Checkpoints number parameters over all groups, so their order is one and the same whatever is decayed: those of several
+    axes but `position`, then the others.
+    """
+    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    found = []  # (comes last, is decayed, parameter)
+    for name, parameter in model.named_parameters():
+        last = name.rpartition(".")[2]
+        is_weight = "weight" in last and parameter.ndim > 1 and parameter not in embeddings
+        if parameter.requires_grad:
+            found.append((parameter.ndim <= 1 or last == "position", is_weight, parameter))
+    found.sort(key=lambda each: each[0])
+    return [
+        {"params": [parameter for *_, parameter in alike], "weight_decay": weight_decay if is_weight else 0.0}
+        for is_weight, alike in itertools.groupby(found, key=lambda each: each[1])
+    ]
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over a saved state, each moment in the memory order of its parameter. Options (weight decay, betas, ...) stay those
-    that it was built with.
+    """Take over a saved state, each moment in the memory order of its parameter. Options (weight decay, betas, ...) and groups
+    stay those that it was built with.
 
     The run that saved it may have had another `train.channels_last`, and fused kernels go through the memory of
     parameters and moments side by side: of other orders a CPU makes nonsense, and a GPU an error.
     """
-    options = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    at_first = dict(optimizer.state)
-    optimizer.load_state_dict(state)
-    for group, own in zip(optimizer.param_groups, options, strict=True):
-        group.update(own)
+    at_first, own = dict(optimizer.state), optimizer.state_dict()["param_groups"]
+    there, here = (sum(len(group["params"]) for group in groups) for groups in (state["param_groups"], own))
+    if there != here:
+        raise ValueError(f"the saved optimizer has {there} parameters, this one {here}")
+    optimizer.load_state_dict({"state": state["state"], "param_groups": own})
     for parameter, kept in at_first.items():  # momentum that the saved run had none of
         optimizer.state[parameter] = {**kept, **optimizer.state[parameter]}
     for parameter, kept in optimizer.state.items():

@@ -115,21 +115,23 @@ def choose_ridge(
     Args:
         features: [V, F], one row a video. label: int64 [V], into `vectors`. vectors: unit class vectors [C, D].
         seed: of ten random partitions of the classes into five folds (of at least two classes), over which accuracy
-            among the classes of the fold held out is averaged. Of equal strengths the largest is taken.
+            among the classes of the fold held out is averaged. Classes of equal vectors are held out together, and any
+            of them is a right answer for the others. Of equal strengths the largest is taken.
 
     Raises:
         InputError: too few classes to hold any out.
     """
-    present = label.unique().numpy()  # a class of which no video could be decoded says nothing when it is held out
-    check_enough_classes(len(present))
     features, vectors = features.double(), vectors.double()
+    first = _first_equals(vectors)
+    present = first[label].unique().numpy()  # a class of which no video could be decoded says nothing when held out
+    check_enough_classes(len(present))
     generator = np.random.default_rng(seed)
     folds = [
         torch.from_numpy(present[fold])
         for _ in range(_PARTITIONS)
         for fold in np.array_split(generator.permutation(len(present)), min(_FOLDS, len(present) // 2))
     ]
-    hits = torch.stack([_held_out_accuracy(features, label, vectors, fold) for fold in folds]).mean(dim=0)
+    hits = torch.stack([_held_out_accuracy(features, label, vectors, first, fold) for fold in folds]).mean(dim=0)
     scores = dict(zip(STRENGTHS, hits.tolist(), strict=True))
     strength = max(STRENGTHS, key=lambda value: (scores[value], value))
     weight, bias = fit_ridge(features, label, vectors, strength)
@@ -137,16 +139,27 @@ def choose_ridge(
     return RidgeHead(weight, bias, strength, scores, chance)
 
 
+def _first_equals(vectors: torch.Tensor) -> torch.Tensor:
+    """For each row the first one that is equal to it, int64 [C]: itself, where no two are equal."""
+    places: dict[bytes, int] = {}
+    return torch.tensor([places.setdefault(row.tobytes(), place) for place, row in enumerate(vectors.numpy())])
+
+
 def _held_out_accuracy(
-    features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor, fold: torch.Tensor
+    features: torch.Tensor, label: torch.Tensor, vectors: torch.Tensor, first: torch.Tensor, fold: torch.Tensor
 ) -> torch.Tensor:
-    """Accuracy on the classes of `fold`, among them alone, of regressions over the others: float64 [strengths]."""
-    is_held = torch.isin(label, fold)
+    """Accuracy on the classes of `fold`, among them alone, of regressions over the others: float64 [strengths].
+
+    Args:
+        first: int64 [C], see `_first_equals`; `fold` holds values of it.
+    """
+    truth = first[label]
+    is_held = torch.isin(truth, fold)
     solver = _Solver(features[~is_held], label[~is_held], vectors)
     candidates = functional.normalize(vectors[fold], dim=1)
     return torch.stack(
         [
-            (fold[scores.argmax(dim=1)] == label[is_held]).double().mean()
+            (fold[scores.argmax(dim=1)] == truth[is_held]).double().mean()
             for scores in solver.scores(features[is_held], candidates)
         ]
     )

@@ -1,7 +1,8 @@
 """What a run shows: TensorBoard, a progress bar or plain lines, and a structured log. Rank 0 only.
 
 `log.txt` holds what the terminal showed, `log.jsonl` the same events for programs. Reading the loss
-off a GPU makes the host wait for it, so that happens once in `log.every_steps` steps and not in each.
+off a GPU makes the host wait for it, so that happens once in `log.every_steps` steps and not in each. A point
+of the loss is the mean since the one before; in a run that was resumed in between, since its checkpoint.
 """
 
 import html

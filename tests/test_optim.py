@@ -1,6 +1,9 @@
 """The optimiser's parameter groups and steps, and the learning rate's course in explicit numbers."""
 
+import copy
+
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -26,6 +29,66 @@ def test_weight_decay_spares_batch_norm_and_biases():
         for name, parameter in module.named_parameters(recurse=False):
             spared = isinstance(module, nn.BatchNorm3d) or name == "bias"
             assert decay[id(parameter)] == (0.0 if spared else 0.1)
+
+
+class Learnt(nn.Module):
+    """Parameters of all kinds, in an order in which those that are spared lie between the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token, self.pos_embed = (nn.Parameter(torch.ones(1, count, 2)) for count in (1, 3))
+        self.first, self.position = nn.Linear(2, 2), nn.Parameter(torch.ones(2, 2))
+        self.centres, self.words = nn.Parameter(torch.ones(3, 2)), nn.Embedding(3, 2)
+        self.attention, self.recurrent = nn.MultiheadAttention(2, 1), nn.GRU(2, 2)
+        self.norm = nn.LayerNorm(2)
+
+
+DECAYED = {"first.weight", "attention.in_proj_weight", "attention.out_proj.weight", "recurrent.weight_ih_l0",
+           "recurrent.weight_hh_l0"}  # fmt: skip
+
+
+def test_weight_decay_is_for_the_weights_of_layers_alone():
+    model = Learnt()
+    optimizer = build_optimizer(model, TrainConfig(optimizer="adamw", weight_decay=0.1), CPU)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decay == {id(p): 0.1 if name in DECAYED else 0.0 for name, p in model.named_parameters()}
+
+
+def test_a_timm_transformer_is_decayed_as_timm_says():
+    model = timm.create_model("vit_tiny_patch16_224", depth=1)
+    groups = build_optimizer(model, TrainConfig(optimizer="adamw", weight_decay=0.1), CPU).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    spared = model.no_weight_decay()
+    assert {"cls_token", "pos_embed"} <= spared
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in decayed) == (name not in spared and parameter.ndim > 1)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_state_saved_in_other_groups_is_gone_on_with(name):
+    """Earlier versions had two groups: all of several axes but `position`, then the others."""
+
+    def stepped(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
+        for place, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.full_like(parameter, 1.0 + place)
+        optimizer.step()
+        return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    config = TrainConfig(optimizer=name, lr=0.1)
+    before, again = Learnt(), Learnt()
+    is_second = {key: p.ndim <= 1 or key == "position" for key, p in before.named_parameters()}
+    groups = [{"params": [p for key, p in before.named_parameters() if is_second[key] == each]} for each in (0, 1)]
+    if name == "sgd":
+        old = torch.optim.SGD(groups, lr=0.1, momentum=config.momentum, fused=True)
+    else:
+        old = torch.optim.AdamW(groups, lr=0.1, betas=(0.9, config.beta2), weight_decay=0.0, fused=True)
+    stepped(old, before)
+    optimizer = build_optimizer(again, config, CPU)
+    again.load_state_dict(before.state_dict())
+    load_optimizer(optimizer, copy.deepcopy(old.state_dict()))
+    torch.testing.assert_close(stepped(optimizer, again), stepped(old, before), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="17 parameters, this one 2"):
+        load_optimizer(build_optimizer(nn.Linear(1, 1), config, CPU), old.state_dict())
 
 
 def test_frozen_parameters_are_left_out():

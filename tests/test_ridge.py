@@ -142,3 +142,15 @@ def test_a_class_without_videos_is_not_held_out_and_takes_no_fold_with_it():
     assert all(0 <= score <= 1 for score in found.scores.values())  # and no NaN
     with pytest.raises(InputError, match="3 training classes: at least 4"):
         choose_ridge(features[label < 3], label[label < 3], vectors)
+
+
+def test_classes_of_equal_vectors_are_held_out_together():
+    """One name of two sets, kept as two classes: the strength is that of the classes told once, and no twin counts as wrong."""
+    features, label, vectors = problem(2.0)
+    twice = label + len(vectors) * (torch.arange(len(label)) % 2)  # every other video is of its class's twin
+    found, expected = choose_ridge(features, twice, vectors.repeat(2, 1)), choose_ridge(features, label, vectors)
+    assert found.scores == pytest.approx(expected.scores) and found.chance == expected.chance
+    assert found.strength == expected.strength
+    torch.testing.assert_close((found.weight, found.bias), (expected.weight, expected.bias))
+    with pytest.raises(InputError, match="3 training classes: at least 4"):
+        choose_ridge(features[label < 3], twice[label < 3], vectors.repeat(2, 1))

@@ -7,7 +7,8 @@
 A side is a run folder, a config (trained with the checkout as it is), or COMMIT:CONFIG (trained with that commit, in a
 copy of its own, and with that commit's config if it has the file). The loss of every step is logged. Compared are the
 loss and every other curve except speed and memory, step by step, and the weights of the last checkpoint. Exit status 0
-if all are equal (bit for bit, unless --tolerance allows more), else 1.
+if all are equal (bit for bit, unless --tolerance allows more), else 1. A run folder that was resumed between two logged
+steps has at the second the mean of fewer steps: log every step to compare it.
 
 In this project a change "does not change results" if this finds all equal on a config that uses the changed code.
 """

@@ -18,7 +18,8 @@ probe's answers among the training classes, for videos of groups that data.train
 same with random class vectors, which must be at chance; of the fine-tuned the last mask with the largest share alone.
 
 Every training is a run folder in OUT like any other. What is finished is not done again: after an interrupt or kill -9 the same
-command goes on. First all encoders are made and probed, then they are fine-tuned, share after share.
+command goes on. First all encoders are made and probed, then they are fine-tuned, share after share. An encoder that has been
+trained on since, for more epochs say, is probed and fine-tuned anew.
 """
 
 import feature_options
@@ -41,6 +42,7 @@ import numpy as np
 import torch
 
 from engine.atomic_file import atomic_write
+from engine.checkpoint import checkpoint_file
 from engine.config import Config, load_config
 from engine.data.drawn_set import MANIFEST_NAME
 from engine.data.procedural import write_procedural_dataset
@@ -57,6 +59,7 @@ from engine.inference import inference_settings
 from engine.models.backbone import build_backbone
 from engine.models.embedder import Embedder
 from engine.models.weights import load_backbone_weights
+from engine.provenance import file_hash
 from engine.records import GrowingRecord
 from engine.results.record import FILE, read_results
 from engine.ridge import choose_ridge
@@ -67,6 +70,7 @@ from engine.tasks.decoding import choose_decoding
 from engine.train import main as train
 
 NONE = "none"  # the encoder that was not pretrained
+_DIGITS = 10  # of the identity of one that was
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,10 @@ class Study:
     def weights(self, seed: int, encoder: str) -> str | None:
         """What `model.weights` names; None of the untrained encoder."""
         return None if encoder == NONE else str(self.folder(seed, encoder))
+
+    def identity(self, seed: int, encoder: str) -> str | None:
+        """Of the checkpoint of a pretrained encoder: another one where it was trained on. None of the untrained encoder."""
+        return None if encoder == NONE else file_hash(checkpoint_file(self.folder(seed, encoder)))[:_DIGITS]
 
     def seeded(self, config: Config, seed: int, folder: Path) -> Config:
         """One of the configs for a seed, to run in `folder`."""
@@ -172,6 +180,8 @@ def probe(study: Study, seed: int, encoder: str) -> list[Measured]:
         run(with_keys(pretraining, {"masked.mask": encoder}))
     decisive = ("data", "clip", "model", "words", "evaluate")
     made_with = {"shares": list(study.shares), **{name: differences(getattr(config, name)) for name in decisive}}
+    if (identity := study.identity(seed, encoder)) is not None:
+        made_with["encoder"] = identity
     if file.is_file():
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["made_with"] == made_with:
@@ -235,7 +245,8 @@ def embedded(config: Config, weights: str | None, data: DataSet) -> torch.Tensor
 
 def fine_tune(study: Study, seed: int, share: float, encoder: str) -> list[Measured]:
     """The second config's training from an encoder, which `probe` has made, with a share of the labels."""
-    folder = study.folder(seed, "fine_tuned") / f"{encoder}-{share:g}"
+    parts = (encoder, f"{share:g}", study.identity(seed, encoder))
+    folder = study.folder(seed, "fine_tuned") / "-".join(filter(None, parts))
     config = study.seeded(study.labelled, seed, folder)
     pool = class_pool(config)
     has_control = (share, encoder) == (max(study.shares), study.encoders[-1])

@@ -2,6 +2,7 @@
 
 Two cells are the same if everything that decides their result is the same (`decides` in `engine/schema.py`): the folder, the
 speed, what is logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
+A run that a cell begins from counts by what it is, not by its path.
 """
 
 import contextlib
@@ -10,11 +11,13 @@ import functools
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from engine.checkpoint import checkpoint_file, read_checkpoint
 from engine.config import Config
 from engine.errors import InputError
 from engine.results.record import FILE
@@ -29,8 +32,8 @@ _DIGITS = 10  # of a digest, in a folder's name
 class Cell:
     """A training run.
 
-    name: readable, for the folder and for progress. config: resolved; its run.folder and train.init_from do not count.
-    start: the cell whose weights it starts from.
+    name: readable, for the folder and for progress. config: resolved; its run.folder does not count.
+    start: the cell whose weights it starts from, in place of the config's train.init_from.
     """
 
     name: str
@@ -39,8 +42,10 @@ class Cell:
 
     @cached_property
     def meaning(self) -> Config:
-        """The config with what does not decide the result at its default, and train.init_from as the start's digest."""
-        return _meaning(self.config, self.start.digest if self.start else None)
+        """The config with what does not decide the result at its default, and runs that it begins from as their digests."""
+        if self.start is None:
+            return _meaning(self.config, [Path()])
+        return _meaning(with_keys(self.config, {"train.init_from": self.start.digest}), [Path()])
 
     @cached_property
     def digest(self) -> str:
@@ -56,18 +61,28 @@ class Cell:
 
     def located(self, out: Path) -> Config:
         """The config to run it with."""
-        start = str(self.start.folder(out)) if self.start else None
+        start = str(self.start.folder(out)) if self.start else self.config.train.init_from
         return with_keys(self.config, {"run.folder": str(self.folder(out)), "train.init_from": start})
 
 
 @functools.cache
 def _named_before(cells: Path) -> dict[str, Path]:
-    """The folders of cells by the digests of their configs: a version that counted other keys named them otherwise."""
+    """The folders of cells by the digests of their configs: a version that counted other keys named them otherwise.
+
+    Not of those that began from a run outside: it may have gone on since, so their names alone tell what it was.
+    """
     found = {}
     for path in sorted(cells.glob("*/config.yaml")):
         with contextlib.suppress(InputError):  # whoever means this one is told when it is read
-            found[_digest(meaning_of_run(path.parent))] = path.parent
+            if not _begins_outside(cells, path.parent):
+                found[_digest(meaning_of_run(path.parent))] = path.parent
     return found
+
+
+def _begins_outside(cells: Path, folder: Path) -> bool:
+    config = read_run_config(folder)
+    runs = (_run_named(named, _bases(folder)) for named in (config.model.weights, config.train.init_from))
+    return any(run is not None and run.resolve().parent != cells.resolve() for run in runs)
 
 
 def is_finished(cell: Cell, folder: Path) -> bool:
@@ -93,8 +108,18 @@ def same_run(cell: Cell, folder: Path) -> bool:
 
 def meaning_of_run(folder: Path) -> Config:
     """What the config of a run folder means, as `Cell.meaning`."""
-    saved = read_run_config(folder)
-    return _meaning(saved, _start_digest(saved, folder))
+    return _meaning(read_run_config(folder), _bases(folder))
+
+
+def _weights_digest(folder: Path) -> str:
+    """Of a run folder whose weights are begun from: its config's meaning, and their step."""
+    file = checkpoint_file(folder)
+    return f"{_digest(meaning_of_run(folder))} at step {_step(file, file.stat().st_mtime_ns)}"
+
+
+@functools.cache
+def _step(checkpoint: Path, written: int) -> int:
+    return read_checkpoint(checkpoint)["step"]
 
 
 def read_run_config(folder: Path) -> Config:
@@ -110,15 +135,15 @@ def read_run_config(folder: Path) -> Config:
         raise InputError(f"{path}: {error}") from error
 
 
-def _start_digest(config: Config, folder: Path) -> str | None:
-    """The digest of the run that a run started from. Its path may be relative to where that run was started."""
-    named = config.train.init_from
-    if named is None:
-        return None
-    for base in (Path(), *folder.resolve().parents):
-        if (base / named / "config.yaml").is_file():
-            return _digest(meaning_of_run(base / named))
-    return named
+def _bases(folder: Path) -> list[Path]:
+    """Where the paths in a run's config may begin: they may be relative to where that run was started."""
+    return [Path(), *folder.resolve().parents]
+
+
+def _run_named(named: str | None, bases: Sequence[Path]) -> Path | None:
+    """The run folder of that name, if it is one."""
+    folders = (base / named for base in bases) if named is not None else ()
+    return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
 
 
 def _digest(meaning: Config) -> str:
@@ -126,9 +151,14 @@ def _digest(meaning: Config) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:_DIGITS]
 
 
-def _meaning(config: Config, start: str | None) -> Config:
+def _meaning(config: Config, bases: Sequence[Path]) -> Config:
+    begins: dict[str, str] = {}
+    if (start := _run_named(config.train.init_from, bases)) is not None:
+        begins["train.init_from"] = _digest(meaning_of_run(start))
+    if (weights := _run_named(config.model.weights, bases)) is not None:
+        begins["model.weights"] = _weights_digest(weights)
     # A config that wants no test set and one that does not speak of any ask for the same training.
-    return with_keys(decisive(config), {"train.init_from": start, "data.tests": config.data.tests or None})
+    return with_keys(decisive(config), {**begins, "data.tests": config.data.tests or None})
 
 
 def differences(section: Any) -> dict[str, Any]:

@@ -56,12 +56,20 @@ def amounts(measured: Sequence[Measured], test: str) -> Iterator[Finding]:
         yield from _above(f"end to end above frozen {what} features", measured, test, (ours, curve), most_with_all=True)
     shares = {x: group for x, group in by_x(measured, test, ours).items() if x < 1}
     for count, group in by_x(measured, test, fewer).items():
-        videos = _videos(group)
-        near = [x for x, other in shares.items() if abs(_videos(other) / videos - 1) < _EQUAL]
-        if near:
-            classes = shares[near[0]][0].point.classes
-            claim = f"{classes} classes above {count:g}, {videos:.0f} videos of either"
-            yield Finding(claim, test, _gain(measured, test, (ours, near[0]), (fewer, count)))
+        apart = {x: abs(_videos(other) / _videos(group) - 1) for x, other in shares.items()}
+        nearest = min(apart, key=apart.__getitem__, default=None)
+        if nearest is not None and apart[nearest] < _EQUAL:
+            claim = _more_classes(shares[nearest], count, group)
+            yield Finding(claim, test, _gain(measured, test, (ours, nearest), (fewer, count)))
+
+
+def _more_classes(many: Sequence[Measured], count: float, few: Sequence[Measured]) -> str:
+    """The claim that a share of all classes' videos gives more than the videos of a number of classes."""
+    classes = many[0].point.classes
+    videos, of_few = (f"{_videos(group):.0f}" for group in (many, few))
+    if videos == of_few:
+        return f"{classes} classes above {count:g}, {videos} videos of either"
+    return f"{classes} classes above {count:g}, {videos} videos above {of_few}"
 
 
 def diversity(measured: Sequence[Measured], test: str) -> Iterator[Finding]:

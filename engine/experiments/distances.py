@@ -17,6 +17,7 @@ from engine.results.plots import Cloud, Steps, points_figure, steps_figure
 from engine.results.spread import rank_correlation
 from engine.results.tsne import FEWEST, tsne
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes, overlap_table, overlapping
 
 _NEIGHBOURS = 10  # paper Sec. 5.4
@@ -50,12 +51,13 @@ class _ClassValue:
 def figure7_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Accuracy on the test classes at least so far from training, and class by class (paper Sec. 5.4)."""
     panels, rows, summary, findings = [], [], [], []
-    nearest = 0
+    pools = {split: class_pool(for_split(setup, split)).names for split in {each.point.split for each in measured}}
+    nearest = num_neighbours(list(pools.values()))
     for test in tests_of(measured):
         values: list[_ClassValue] = []
         for each in (m for m in measured if m.test == test):
             names = [name for name, _, _ in each.per_class]
-            distances, nearest = distances_from_training(setup, each.point.split, names)
+            distances = distances_from_training(names, pools[each.point.split], setup.base.words, nearest)
             values += [
                 _ClassValue(each.point.curve, each.point.split, name, distance, videos, accuracy)
                 for (name, videos, accuracy), distance in zip(each.per_class, distances, strict=True)
@@ -101,18 +103,21 @@ def _more_gained_far_away(values: Sequence[_ClassValue]) -> dict[int, float]:
     return more
 
 
-def distances_from_training(setup: Setup, split: int, names: Sequence[str]) -> tuple[list[float], int]:
-    """Mean cosine distance of test classes to their k nearest training classes, and k.
+def num_neighbours(pools: Sequence[Sequence[str]]) -> int:
+    """How many training classes a distance is to: one number for all splits, whose distances lie on one axis.
 
-    k is 10 as in the paper, or a quarter of the training classes where there are fewer than 40.
+    It is 10 as in the paper, or a quarter of the training classes of the split that has the fewest, if those are under 40.
     """
-    config = for_split(setup, split)
-    training = class_pool(config).names
-    nearest = _NEIGHBOURS if len(training) >= _FEW else max(1, len(training) // 4)
-    own = build_class_embeddings(names, config.words).vectors.numpy()
-    others = build_class_embeddings(training, config.words).vectors.numpy()
-    distances = np.sort(1 - own @ others.T, axis=1)[:, :nearest]
-    return distances.mean(axis=1).tolist(), nearest
+    fewest = min(map(len, pools))
+    return _NEIGHBOURS if fewest >= _FEW else max(1, fewest // 4)
+
+
+def distances_from_training(
+    names: Sequence[str], training: Sequence[str], words: WordsConfig, nearest: int
+) -> list[float]:
+    """Mean cosine distance of test classes to so many nearest training classes."""
+    own, others = (build_class_embeddings(each, words).vectors.numpy() for each in (names, training))
+    return np.sort(1 - own @ others.T, axis=1)[:, :nearest].mean(axis=1).tolist()
 
 
 def cumulative_accuracy(values: Sequence[_ClassValue]) -> tuple[list[float], list[float]]:

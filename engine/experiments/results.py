@@ -11,6 +11,7 @@ from engine.results import spread
 from engine.results.accuracy import SetResult
 from engine.results.record import FILE, read_results
 from engine.results.spread import Mean
+from engine.results.visual_report.run_folder import read_control
 
 
 @dataclass(frozen=True)
@@ -103,20 +104,16 @@ def results_path(folder: Path, snippets: int | None) -> Path:
 
 
 def read_point(point: Point, folder: Path) -> list[Measured]:
-    """A result for each test set of a finished cell, with its control's where there is one.
+    """A result for each test set of a finished cell, with its control's where it was measured in the same way.
 
     Raises:
         InputError: the run had no test set.
     """
-    tests = read_results(results_path(folder, point.snippets).parent).tests
-    if not tests:
+    results = read_results(results_path(folder, point.snippets).parent)
+    if not results.tests:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
-    has_control = (folder / "control" / FILE).is_file()
-    controls = read_results(folder / "control").tests if has_control else {}
-    return [
-        _measured(point, folder, test, controls[name] if test.is_same_test(controls.get(name)) else None)
-        for name, test in tests.items()
-    ]
+    control = read_control(folder, results)
+    return [_measured(point, folder, test, control.get(name)) for name, test in results.tests.items()]
 
 
 def unequal_tests(measured: Sequence[Measured]) -> list[str]:
@@ -135,7 +132,7 @@ def unequal_tests(measured: Sequence[Measured]) -> list[str]:
     ]
 
 
-def _measured(point: Point, folder: Path, test: SetResult, control: SetResult | None) -> Measured:
+def _measured(point: Point, folder: Path, test: SetResult, control: float | None) -> Measured:
     whole, half = test.all_classes, test.half_classes
     return Measured(
         point=point,
@@ -151,6 +148,6 @@ def _measured(point: Point, folder: Path, test: SetResult, control: SetResult | 
         half_top5=half.mean("top5") if half else None,
         half_classes=half.splits[0].num_classes if half else None,
         per_class=tuple((row.name, row.num_videos, row.top1) for row in test.per_class if row.num_videos),
-        control=control.all_classes.mean_class if control else None,
+        control=control,
         contents=test.contents,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.checkpoint import best_checkpoint, save_checkpoint
 from engine.config import Config, load_config, save_config
 from engine.errors import InputError
 from engine.experiments.cells import Cell, is_finished, same_run
@@ -112,3 +113,61 @@ def test_a_start_is_known_by_its_own_config(tmp_path):
     assert same_run(after, folder)
     assert not same_run(cell("after", cell("pictures", train={"epochs": 8})), folder)
     assert not same_run(cell("after"), folder)
+
+
+def test_the_weights_that_a_config_names_itself_are_those_it_is_run_with(tmp_path, monkeypatch):
+    """They count like those of a start: by what the run that holds them means, else by their name."""
+    monkeypatch.chdir(tmp_path)
+    named = cell("named", train={"init_from": "runs/sun"})
+    assert named.located(tmp_path).train.init_from == "runs/sun" and named.digest != cell().digest
+    sun = cell("sun", train={"epochs": 7})
+    finish(sun, tmp_path / "runs" / "sun")
+    named = cell("named", train={"init_from": "runs/sun"})
+    assert named.digest == cell("after", sun).digest
+    assert named.located(tmp_path).train.init_from == "runs/sun"
+    assert same_run(named, finish(named, named.folder(tmp_path), named.located(tmp_path)))
+    other = cell("other", sun, train={"init_from": "runs/moon"})
+    assert other.digest == named.digest  # a start is in place of what the config names
+
+
+def test_classes_of_pretrained_weights_count_with_a_start_too(tmp_path):
+    told = {"init_from": None, "exclude_overlap": {"pretrained_classes": "sun.txt"}}
+    sun = cell("sun")
+    finish(sun, sun.folder(tmp_path))
+    after = cell("after", sun, train=told)
+    assert after.digest != cell("after", sun).digest
+    assert same_run(after, finish(after, after.folder(tmp_path), after.located(tmp_path)))
+
+
+def pretrained(folder: Path, epochs: int, step: int) -> None:
+    """A run folder with weights to begin from."""
+    one = cell(train={"epochs": epochs})
+    finish(one, folder)
+    state = {"model": {}, "config": {}, "step": step, "epoch": 0, "position": 0}
+    save_checkpoint(best_checkpoint(folder), state)
+
+
+def test_weights_of_a_run_count_by_what_it_means_and_its_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    using = {"model": {"weights": "runs/mine"}}
+    digests = [cell(**using).digest]  # no run folder: by its name
+    for epochs, step in ((1, 5), (1, 6), (30, 6)):
+        pretrained(tmp_path / "runs" / "mine", epochs, step)
+        digests.append(cell(**using).digest)
+    assert len(set(digests)) == 4
+    pretrained(tmp_path / "copied", 30, 6)
+    assert cell(model={"weights": "copied"}).digest == digests[-1]
+    (tmp_path / "runs" / "mine" / "checkpoints" / "best.pt").unlink()
+    with pytest.raises(InputError, match="'runs/mine' holds no checkpoint"):
+        assert cell(**using).digest
+
+
+def test_a_cell_is_not_taken_for_one_of_weights_that_went_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pretrained(tmp_path / "runs" / "mine", 1, 5)
+    before = cell(model={"weights": "runs/mine"})
+    folder = finish(before, before.folder(tmp_path))
+    assert is_finished(before, folder)
+    pretrained(tmp_path / "runs" / "mine", 30, 60)
+    after = cell(model={"weights": "runs/mine"})
+    assert after.folder(tmp_path) != folder and not is_finished(after, after.folder(tmp_path))

@@ -59,10 +59,17 @@ def test_amounts_pairs_equal_shares_and_equal_numbers_of_videos():
             {0: 0.2, 1: 0.22}
         ),
         "end to end above frozen pretrained features, 1 of the videos": pytest.approx({0: 0.1, 1: 0.14}),
-        "10 classes above 25, 95 videos of either": pytest.approx(
+        "10 classes above 25, 100 videos above 95": pytest.approx(
             {0: 0.2, 1: 0.12}
         ),  # 50 classes: no share has as many
     }
+
+
+def test_of_two_shares_of_nearly_as_many_videos_the_nearer_is_taken():
+    values = at(OURS, 0.1, 95, (0.30, 0.32)) + at(OURS, 0.11, 100, (0.40, 0.42)) + at(FEWER, 25, 100, (0.1, 0.2))
+    (finding,) = amounts(values, "unseen")
+    assert finding.claim == "10 classes above 25, 100 videos of either"
+    assert finding.gain == pytest.approx({0: 0.3, 1: 0.22})
 
 
 def test_draws_of_a_split_count_once():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from engine.config import Config, OverlapConfig
 from engine.errors import InputError
@@ -22,10 +23,12 @@ from engine.experiments.distances import (
     project,
 )
 from engine.experiments.methods import methods_report, read_methods
-from engine.experiments.results import Measured, Point, mean_over_splits, split_means
+from engine.experiments.results import Measured, Point, mean_over_splits, read_point, split_means
 from engine.experiments.setup import Method, Setup, Training
 from engine.experiments.tables import Report, Table, write_report
+from engine.metrics import evaluate_embeddings
 from engine.results.figures import figure_array
+from engine.results.record import Results, replacing
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
 
@@ -155,6 +158,17 @@ def test_tsne_keeps_neighbours_together_and_is_always_the_same():
     assert np.array_equal(places, project(vectors))
     distance = np.linalg.norm(places[:, None] - places[None], axis=2) + 1e9 * np.eye(10)
     assert (distance.argmin(axis=1) // 5 == np.arange(10) // 5).all()
+
+
+def test_a_control_stands_beside_results_of_as_many_snippets_alone(tmp_path):
+    for name, snippets in (("run", 25), ("run/control", 25), ("run/snippets_1", 1)):
+        (tmp_path / name).mkdir()
+        result = evaluate_embeddings("unseen", torch.eye(2), torch.arange(2), ["a", "b"], torch.eye(2))
+        written = Results(checkpoint="", class_vectors="", num_snippets=snippets, tests={"unseen": result})
+        with replacing(tmp_path / name, written):
+            pass
+    points = [replace(measured("e2e", 0, 0.5).point, snippets=snippets) for snippets in (None, 1)]
+    assert [read_point(point, tmp_path / "run")[0].control for point in points] == [1.0, None]
 
 
 def test_a_report_is_three_files(tmp_path):

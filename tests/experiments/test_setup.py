@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from engine.data.manifest import Manifest
 from engine.data.sampler import epoch_length
 from engine.data.sources import load_tests, load_training
 from engine.errors import InputError
-from engine.experiments import curves
+from engine.experiments import curves, distances
 from engine.experiments.curves import classes_of_a_cluster, figure4_points, figure5_points, figure6_points
-from engine.experiments.distances import distances_from_training, figure7_report
+from engine.experiments.distances import distances_from_training, figure7_report, num_neighbours
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import (
     Setup,
@@ -29,6 +30,7 @@ from engine.experiments.setup import (
 from engine.schema import parse
 from engine.schema_keys import with_keys
 from engine.semantics.classes import build_class_embeddings
+from tests.experiments.test_reports import measured
 from tests.rows import row
 
 VIDEOS = ["archery", "cooking", "diving", "fishing", "jumping", "running", "smoking", "swimming"]
@@ -171,7 +173,8 @@ def test_figure7_measures_distances_to_training_classes_alone(setup):
     names = load_tests(for_split(setup, 1).data.tests)[0].classes
     training = class_pool(for_split(setup, 1)).names
     assert not set(names) & set(training)
-    distances, nearest = distances_from_training(setup, 1, names)
+    nearest = num_neighbours([training])
+    distances = distances_from_training(names, training, setup.base.words, nearest)
     vectors = build_class_embeddings([*names, *training], setup.base.words).vectors.numpy()
     expected = [min(1 - vectors[place] @ vectors[2 + other] for other in range(6)) for place in range(2)]
     assert nearest == 1 and distances == pytest.approx(expected, abs=1e-6)
@@ -193,3 +196,22 @@ def test_figure7_measures_distances_to_training_classes_alone(setup):
     assert left.get_xydata().tolist() == [
         [pytest.approx(near[0]), pytest.approx(30)], [pytest.approx(far[0]), pytest.approx(10)],
     ]  # fmt: skip
+
+
+def test_figure7_takes_one_number_of_neighbours_for_all_splits(setup, monkeypatch):
+    """That of the split with the fewest training classes, wherever it comes among them."""
+    lists = {0: ["running", "jumping", "cooking", "reading", "eating", "walking", "singing", "dancing"]}
+    lists |= {1: lists[0][:5], 2: lists[0]}
+
+    def pool(config):
+        return SimpleNamespace(names=lists[config.data.train[0].class_split.seed])
+
+    monkeypatch.setattr(distances, "class_pool", pool)
+    template = measured("end to end", 0, 0.5, per_class=(("swimming", 1, 0.5), ("writing", 1, 0.4)))
+    values = [dataclasses.replace(template, point=dataclasses.replace(template.point, split=split)) for split in lists]
+    report = figure7_report(setup, values)
+    vectors = build_class_embeddings(["swimming", *lists[0]], setup.base.words).vectors.numpy()
+    found = {row[2]: row[4] for row in report.values.rows if row[3] == "swimming"}
+    cosines = vectors[1:] @ vectors[0]
+    assert found == pytest.approx({0: 1 - max(cosines), 1: 1 - max(cosines[:5]), 2: 1 - max(cosines)})
+    assert "its 1 nearest training classes" in report.notes[0]
