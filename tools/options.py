@@ -84,7 +84,7 @@ def predict(about: str) -> argparse.Namespace:
         "--classes",
         nargs="+",
         metavar="CLASS",
-        help="class names, or several in one text with commas; installed reads English",
+        help="class names, or several in one text with commas; in English, where nothing is trained",
     )
     named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each video (default 5)")
