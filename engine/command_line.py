@@ -8,13 +8,19 @@ from typing import Any, NoReturn
 
 from engine.data.remote.addresses import url_of
 from engine.errors import InputError
+from engine.home import from_home
 
 
 class Parser(argparse.ArgumentParser):
     """Tells of a wrong option like of any other mistake, in one line; argparse prints all options before it.
 
-    So it does where there is no folder for temporary files, without which torch cannot even be imported.
+    So it does where there is no folder for temporary files, without which torch cannot even be imported. An option of the type
+    `Path` may begin with ~, also where no shell has replaced it (--out=~/results).
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register("type", Path, _path)
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> tuple[argparse.Namespace, list[str]]:
         """Called by argparse, whichever way options are read."""
@@ -28,6 +34,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Called by argparse."""
         raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _path(text: str) -> Path:
+    return Path(from_home(text))
 
 
 def cluster_option(parser: argparse.ArgumentParser, what: str) -> None:

@@ -32,14 +32,18 @@ _SAVED = ("run", "data", "clip", "model", "words", "loss", "train", "evaluate", 
 class RunConfig:
     """Where and how the run happens."""
 
-    folder: str = option("runs/unnamed", "everything the run writes: log, TensorBoard, checkpoints, pictures, results")
+    folder: str = option(
+        "runs/unnamed", "everything the run writes: log, TensorBoard, checkpoints, pictures, results", path=True
+    )
     seed: int = option(
         0, "seed of weights, dropout and data order", minimum=0, maximum=MAX_SEED, fixed=True, decides=True
     )
     device: str = option("auto", "auto takes a GPU if there is one and says so", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(False, "only deterministic GPU kernels (slower); the CPU path always is")
     resume: str = option(
-        "auto", "auto: newest checkpoint of the run folder if any; never; or the path of a checkpoint, to begin there"
+        "auto",
+        "auto: newest checkpoint of the run folder if any; never; or the path of a checkpoint, to begin there",
+        path=True,
     )
     timeout_s: float = option(1800.0, "a rank without progress for so long is named, and the job ends", minimum=1)
     cpu_threads: int = option(
@@ -85,6 +89,7 @@ class ModelConfig:
         None,
         "weights to start from: a file or a run folder; 'kinetics400' from torchvision's cache; of an image network 'installed', "
         "EfficientNet-Lite0's or -Lite2's of ImageNet, or 'timm', from timm's cache or downloaded",
+        path=True,
     )
     freeze_backbone: bool = option(
         False, "train only the linear layer (the paper's baseline); batch-norm stays frozen too"
@@ -151,6 +156,7 @@ class OverlapConfig:
         None,
         "text file of the classes that model.weights was trained on; kinetics400 and own checkpoints are known",
         needs="model.weights or train.init_from",
+        path=True,
     )
     words: WordsConfig | None = option(None, "class vectors to measure the distance with; default: the run's words")
 
@@ -209,7 +215,7 @@ class TrainConfig:
         0.0, "decay of a moving average of the weights, such as 0.999; 0: none", minimum=0, maximum=0.999999
     )
     gc_every_steps: int = option(500, "steps between garbage collections; 0: left to Python", minimum=0, decides=False)
-    init_from: str | None = option(None, "start from the weights of this run folder or checkpoint")
+    init_from: str | None = option(None, "start from the weights of this run folder or checkpoint", path=True)
     exclude_overlap: OverlapConfig = section(OverlapConfig)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from engine.errors import InputError
+from engine.home import from_home
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ class Meaning(TypedDict, total=False):
         bool  # False: it changes speed, what is told or what is kept, and nothing of the result but its last digits
     )
     fixed: bool  # True: a run that resumes must have it as it was
+    path: bool  # True: a file or folder, or several; the ~ or ~user that it begins with is that user's home
 
 
 def option(default: Any, help: str, **meaning: Unpack[Meaning]) -> Any:
@@ -65,6 +67,9 @@ def parse(cls: type[T], values: Any, where: str = "") -> T:
         if isinstance(value, bool) and "yes" in (fields[key].metadata.get("choices") or ()):
             value = "yes" if value else "no"  # YAML 1.1 reads yes and no as booleans
         arguments[key] = _convert(hints[key], value, dotted)
+        if fields[key].metadata.get("path"):
+            paths = arguments[key]
+            arguments[key] = list(map(from_home, paths)) if isinstance(paths, list) else paths and from_home(paths)
         _check_range(fields[key].metadata, arguments[key], dotted)
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

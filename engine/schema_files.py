@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from engine.errors import InputError
+from engine.home import from_home
 
 MAX_YAML_BYTES = 2**20
 
@@ -90,7 +91,7 @@ def read_layers(path: Path, above: Sequence[Path] = ()) -> list[dict[str, Any]]:
         return [_settled(own, None)]
     if not isinstance(base, str) or "\0" in base:
         raise InputError(f"{path}: 'base' must name another config, not {base!r}")
-    layers = read_layers(path.parent / base, [*above, path])
+    layers = read_layers(path.parent / from_home(base), [*above, path])
     return [*layers, _settled(own, functools.reduce(merged, layers))]
 
 

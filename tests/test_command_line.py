@@ -28,6 +28,17 @@ def test_a_wrong_option_is_one_line_without_the_usage(words, says, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_path_may_begin_at_home_where_no_shell_has_replaced_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = Parser()
+    parser.add_argument("--out", type=Path)
+    parser.add_subparsers().add_parser("part").add_argument("--of", type=Path)
+    asked = parser.parse_args(["--out=~/ev", "part", "--of=~"])
+    assert (asked.out, asked.of) == (tmp_path / "ev", tmp_path)
+    for kept in ("a/~b", "~nobody.is.called.so/a", "s3:/bucket/~x"):
+        assert parser.parse_args([f"--out={kept}"]).out == Path(kept)
+
+
 def test_an_output_folder_is_made_and_left_empty(tmp_path):
     made = output_folder(tmp_path / "a" / "b", "--out")
     assert made.is_dir()

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from engine.config import load_config, save_config
+from engine.data.config import SourceConfig
 from engine.errors import InputError
 
 REPO = Path(__file__).resolve().parents[1]
@@ -243,6 +244,21 @@ def test_saved_config_reads_back_equal(tmp_path):
         "task", "run", "procedural", "data", "moments", "masked", "clip", "model", "words", "loss", "train", "evaluate",
         "checkpoint", "log",
     }  # fmt: skip
+
+
+def test_paths_that_begin_at_home_are_kept_as_they_are_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, "run: {folder: ~/runs/a}\nwords: {source: sentence, text: both, definitions: [~/a.json, b.json]}\n")
+    own = tmp_path / "own.yaml"
+    own.write_text("base: ~/config.yaml\ndata: {train: [{manifest: m.parquet, root: s3://bucket/~x}]}\n")
+    config = load_config(own, ["data.train.0.manifest=~/m.parquet", "words.prompt=~ {name}"])
+    assert config.run.folder == f"{tmp_path}/runs/a"
+    assert config.words.definitions == [f"{tmp_path}/a.json", "b.json"] and config.words.prompt == "~ {name}"
+    assert (config.data.train[0].manifest, config.data.train[0].root) == (f"{tmp_path}/m.parquet", "s3://bucket/~x")
+    save_config(config, tmp_path / "saved.yaml")
+    assert "~/" not in (tmp_path / "saved.yaml").read_text() and load_config(tmp_path / "saved.yaml", []) == config
+    source = SourceConfig.parse("~/data/manifest.parquet:test")
+    assert (source.manifest, source.name) == (f"{tmp_path}/data/manifest.parquet", "data-test")
 
 
 CONFIGS = [path for path in sorted((REPO / "configs").rglob("*.yaml")) if path.parent.name != "methods"]

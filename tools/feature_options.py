@@ -159,7 +159,13 @@ def find_moments(about: str) -> argparse.Namespace:
     add = parser.add_argument
     add("videos", nargs="*", type=Path, metavar="VIDEO",
         help="files, folders, manifests, snippet stores; with --index default: all that it has")  # fmt: skip
-    add("--query", action="append", required=True, metavar="TEXT", help="what to look for; repeat it for several")
+    add(
+        "--query",
+        action="append",
+        required=True,
+        metavar="TEXT",
+        help="what to look for, in English where nothing is trained; repeat it for several",
+    )
     add(
         "--model",
         type=Path,

@@ -80,7 +80,12 @@ def predict(about: str) -> argparse.Namespace:
     parser.add_argument("--model", default=INSTALLED, type=Path, metavar="RUN",
                         help="run folder or file, installed (default; larger: installed:lite2), kinetics400[:FILE]")  # fmt: skip
     named = parser.add_mutually_exclusive_group(required=True)
-    named.add_argument("--classes", nargs="+", metavar="CLASS", help="class names, or several in one text with commas")
+    named.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="CLASS",
+        help="class names, or several in one text with commas; in English, where nothing is trained",
+    )
     named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each video (default 5)")
     parser.add_argument("--transductive", action="store_true",

@@ -6,6 +6,7 @@ from typing import Self
 
 from engine.data.remote.addresses import check_no_secrets, url_of
 from engine.data.remote.config import RemoteConfig
+from engine.home import from_home
 from engine.schema import MAX_SEED, option, section
 
 MOTION_BLOCK = 16  # pixels of the side of a block whose motion is one number
@@ -26,10 +27,13 @@ class SourceConfig:
     """A data set, or a part of one."""
 
     manifest: str = option(
-        ..., "Parquet file written by tools/index_dataset.py, or folder by tools/join_manifests.py", fixed=False
+        ...,
+        "Parquet file written by tools/index_dataset.py, or folder by tools/join_manifests.py",
+        fixed=False,
+        path=True,
     )
     name: str = option("", "what it is called in tables; default: the manifest's folder", fixed=False)
-    root: str | None = option(None, "where its videos lie, if not where they were indexed", fixed=False)
+    root: str | None = option(None, "where its videos lie, if not where they were indexed", fixed=False, path=True)
     weight: float = option(1.0, "how often each of its videos comes in a training epoch", minimum=0.001)
     splits: list[str] = option([], "keep rows of these splits; empty: all")
     groups: list[str] = option([], "keep rows of these groups; empty: all")
@@ -73,6 +77,7 @@ class SourceConfig:
         Args:
             published_split: keep its test classes alone.
         """
+        text = from_home(text)
         manifest, colon, splits = text.rpartition(":")
         if not colon or Path(text).exists() or (url_of(text) and "/" in splits):  # the colon of s3:// or of a port
             manifest, splits = text, ""
@@ -185,7 +190,7 @@ class ClipFormat:
 class ProceduralConfig:
     """A data set that the run draws and encodes itself: things x movements, in varied scenes also x extras."""
 
-    folder: str = option("runs/procedural", "where the videos and their manifest go", fixed=False)
+    folder: str = option("runs/procedural", "where the videos and their manifest go", fixed=False, path=True)
     things: list[str] = option([], "names of the things; empty: the default set")
     movements: list[str] = option([], "names of the movements; empty: the default set")
     videos_per_class: int = option(

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shlex import quote
 from typing import TypeVar
 
 import numpy as np
@@ -239,8 +240,13 @@ def open_large(folder: Path, root: Path | None = None) -> LargeManifest:
     """
     files = sorted(folder.glob(PATTERN))
     if not files:
-        raise InputError(
-            f"'{folder}' is no large manifest (no {PATTERN}): name a file, or make one with tools/join_manifests.py"
-        )
+        raise InputError(f"'{folder}' is no large manifest (no {PATTERN}): {_what_to_name(folder)}")
     allow_files(2 * len(files))  # each stays open, and so does its map
     return LargeManifest(_of_each(lambda file: read_part(file, folder, root), files), folder)
+
+
+def _what_to_name(folder: Path) -> str:
+    if any(folder.glob("*.parquet")):
+        return "name a file, or make one with tools/join_manifests.py"
+    index = f"python tools/index_dataset.py {quote(str(folder))} --out NAME.parquet"
+    return f"if it is a folder of videos, index them with {index}, and name that file"

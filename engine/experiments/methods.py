@@ -30,7 +30,7 @@ from engine.schema_files import read_yaml
 class MethodConfig:
     """One method."""
 
-    config: str = option(..., "the config of its training run")
+    config: str = option(..., "the config of its training run", path=True)
     set: list[str] = option([], "section.key=value: changes of that config")
     start: str | None = option(None, "the method of this list whose weights it starts from, split by split")
     control: bool | None = option(None, "also train on random class vectors; default: as its config says")

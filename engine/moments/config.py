@@ -9,7 +9,9 @@ from engine.schema import MAX_SEED, option
 class DrawnMomentsConfig:
     """Videos that the run draws itself: actions after each other, and queries that name one of them."""
 
-    folder: str = option("runs/moments_videos", "where the videos, their manifest and their moments go", fixed=False)
+    folder: str = option(
+        "runs/moments_videos", "where the videos, their manifest and their moments go", fixed=False, path=True
+    )
     things: list[str] = option([], "names of the things; empty: the default set")
     movements: list[str] = option([], "names of the movements; empty: the default set")
     num_unseen: int = option(12, "combinations that only test queries ask for, and only test videos show", minimum=1)
@@ -31,9 +33,12 @@ class DrawnMomentsConfig:
 class MomentsConfig:
     """Moment search (CI-MHA): queries and features of videos -> start and end."""
 
-    features: str = option(..., "folder of the videos' features", fixed=False)
+    features: str = option(..., "folder of the videos' features", fixed=False, path=True)
     annotations: str | None = option(
-        None, "table of moments, written by tools/index_moments.py; default: of those that are drawn", fixed=False
+        None,
+        "table of moments, written by tools/index_moments.py; default: of those that are drawn",
+        fixed=False,
+        path=True,
     )
     train: list[str] = option(["train"], "splits that are trained on; empty: all but those that are tested")
     tests: list[str] = option(["test"], "splits that are tested, each by itself", fixed=False)
@@ -41,11 +46,18 @@ class MomentsConfig:
         0.1, "share of the training videos that choose the best checkpoint", minimum=0, maximum=0.9
     )
     encoder: str | None = option(
-        None, "config of a zero-shot run that is trained first, whose network gives the features", fixed=False
+        None,
+        "config of a zero-shot run that is trained first, whose network gives the features",
+        fixed=False,
+        path=True,
     )
     drawn: DrawnMomentsConfig | None = option(None, "draw the videos")
     manifest: str | None = option(
-        None, "the videos that features are extracted of; default: those that are drawn", needs="encoder", fixed=False
+        None,
+        "the videos that features are extracted of; default: those that are drawn",
+        needs="encoder",
+        fixed=False,
+        path=True,
     )
     window: str | None = option(
         None, "windows that features are made of: 16 (frames) or 2s; default: a clip", needs="encoder", fixed=False

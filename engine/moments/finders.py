@@ -29,6 +29,7 @@ from engine.moments.objects import (
 from engine.moments.retrieval import relevance
 from engine.moments.segments import cut_edges, cut_segments
 from engine.moments.word_space import find_network, open_space
+from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.tasks.moments.trained import load_finder
 from kernels.cosine_topk import MAX_K
 
@@ -48,11 +49,13 @@ class Finder(Protocol):
     """Finds moments by one way of comparing.
 
     facts: what it is and what it has seen, (what, value). kind: the features that it needs. measure: what its curves show.
+    words: what reads queries.
     """
 
     facts: Sequence[tuple[str, str]]
     kind: FeatureKind
     measure: str
+    words: WordSourceConfig
 
     def check(self, query: str) -> None:
         """Raises InputError for a query that cannot be looked for: no words, too many, or none that is known."""
@@ -83,7 +86,8 @@ class ObjectFinder:
             ("model", f"none: what {network.title} sees of ImageNet's 1,000 objects, held against the words"),
             ("has seen", "photos of these objects, and text; no videos and no moments"),
         ]
-        self._vector = functools.cache(ObjectQueries())
+        self.words = WordsConfig(source="sentence")
+        self._vector = functools.cache(ObjectQueries(self.words))
         self._index = functools.lru_cache(1)(ObjectIndex)
         self._looked_for = functools.lru_cache(self._with_looks)
 
@@ -120,7 +124,7 @@ class TrainedFinder:
 
     def __init__(self, run: Path, encoder: str | None, device: torch.device) -> None:
         self._loaded = loaded = load_finder(run, device)
-        self._search, stamp = loaded.finder, loaded.stamp
+        self._search, stamp, self.words = loaded.finder, loaded.stamp, loaded.words
         self._network = find_network(stamp, encoder, loaded.path.absolute().parent.parent, device)
         self._space = open_space(stamp, self._network, self._search.queries)
         self.kind = FeatureKind(stamp.digest, self._demanded, stamp.grid, stamp.dtype)

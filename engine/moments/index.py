@@ -4,8 +4,7 @@ files, folders, manifests, stores ──▶ probe (journal) ──▶ changed or
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from engine.features.encoder import Encoder
 from engine.features.extract import Work, extract
 from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
-from engine.locks import lock_file
+from engine.moments.begun import alone, interrupted, read_wanted, remembered
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute
@@ -104,11 +103,12 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
             raise InputError(
                 f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
             )
-    wanted, manifest, failures = _look(named, folder, unread)
+    wanted, manifest, failures = _look(named, folder, unread, interrupted(folder))
     if not _is_current(folder, manifest):
-        with _alone(folder):  # another process may have added to it meanwhile
-            wanted, manifest, failures = _look(named, folder, unread, tell=lambda _: None)
-            extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
+        with alone(folder):  # another process may have added to it meanwhile
+            wanted, manifest, failures = _look(named, folder, unread, read_wanted(folder), tell=lambda _: None)
+            with remembered(folder, list(wanted.values())):
+                extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
     cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
     asked = [wanted[os.path.realpath(path)] for path in named] or cache.videos
     failures = unread | failures | cache.failures
@@ -121,19 +121,26 @@ def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
 
 
 def _look(
-    named: Sequence[str], folder: Path, unread: Mapping[str, str], tell: Callable[[str], None] = say
+    named: Sequence[str],
+    folder: Path,
+    unread: Mapping[str, str],
+    begun: Sequence[str],
+    tell: Callable[[str], None] = say,
 ) -> tuple[dict[str, str], Manifest, dict[str, str]]:
     """The videos of an index and those named, each by its real path; a manifest of those that can be used; why others cannot.
+
+    Args:
+        begun: those that an interrupted start was asked for.
 
     Raises:
         InputError: there is none, or none can be used.
     """
-    known: list[str] = []
-    if (folder / INDEX_NAME).is_file():
-        found = read_index(folder)[1]
-        known = [path for path in found if _is_there(path)]
-        if gone := sorted(set(found).difference(known)):
-            tell(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")
+    found = list(_each_once([*(read_index(folder)[1] if (folder / INDEX_NAME).is_file() else ()), *begun]).values())
+    if begun:
+        tell(f"an interrupted start is gone on with, of {len(begun)} videos")
+    known = [path for path in found if _is_there(path)]
+    if gone := sorted(set(found).difference(known)):
+        tell(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")
     wanted = _each_once([*known, *named])
     if not wanted:
         why = f" ({_told(unread)})" if unread else ""
@@ -158,22 +165,6 @@ def _told(failures: Mapping[str, str]) -> str:
 
 def _some(texts: Sequence[str]) -> str:
     return "; ".join(texts[:_SHOWN]) + "; ..." * (len(texts) > _SHOWN)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """While inside no other process adds to the index.
-
-    Raises:
-        InputError: one does.
-    """
-    lock = lock_file(folder / "lock")
-    if lock is None:
-        raise InputError(f"another process adds videos to the index '{folder}': wait for it or stop it")
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple[list[str], dict[str, str]]:

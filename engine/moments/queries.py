@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.errors import InputError
+from engine.home import from_home
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import unit_rows
 from engine.semantics.sentences import SentenceEncoder, load_encoder
@@ -65,7 +66,7 @@ def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:
         raise InputError(
             f"words '{source}' are not known here: take glove, glove:FILE, word2vec:FILE, sentence or none"
         )
-    words = load_word_vectors(path)
+    words = load_word_vectors(path and from_home(path))
     return lambda query: any(words.find(word) is not None for word in query_words(query))
 
 

@@ -20,6 +20,11 @@ FILE = "results.json"
 EVENTS = ".evaluation"  # ends the name of a TensorBoard file that belongs to it
 _BEGUN = ".results.json.begun"  # the record, as long as the files beside it are written
 
+_OTHERS = {  # tasks whose record this is not, and where their numbers are
+    "masked": "a pretraining: its losses stand there under held_out, and test sets only in the record of a zero-shot run",
+    "moments": "a moment search: compare such runs with tools/compare_moments.py",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
@@ -110,7 +115,10 @@ def read_results(folder: Path) -> Results:
 
 def _read(path: Path) -> Results:
     try:
-        return Results.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if what := _OTHERS.get(tree.get("task")):
+            raise InputError(f"{FILE} of '{path.parent}' is of {what}")
+        return Results.from_dict(tree)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{FILE} of '{path.parent}' is not what a run writes at its end ({error!r})") from error
 

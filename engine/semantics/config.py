@@ -18,6 +18,7 @@ class WordSourceConfig:
         "word2vec binary/text, GloVe text or .npz file, or the folder of a sentence encoder or of a CLIP; glove and "
         "sentence alone use the installed GloVe-6B-50d and all-MiniLM-L6-v2",
         needs="source!=random",
+        path=True,
     )
     max_words: int | None = option(
         None, "read only the first so many (most frequent) words of the file", minimum=1, needs=_AVERAGED
@@ -62,6 +63,7 @@ class WordSourceConfig:
         [],
         "files of class definitions: JSON, CSV or TSV (engine/semantics/sentences.py), or imagenet",
         needs="text=definition|both",
+        path=True,
     )
     undefined: str = option(
         "error",

@@ -62,24 +62,46 @@ def nearest_test_classes(
         A row for each class of each training set, nearest first; none if there is no test class.
 
     Raises:
-        InputError: a class has no vector.
+        InputError: classes have no vector; one error for all sets, where word vectors are averaged.
     """
     labels = [(source, name) for source, names in tests for name in names]
     if not labels:
         return []
-    vectors = torch.cat([build_class_embeddings(names, words).vectors for _, names in tests if names])
-    test_classes = prepare_classes(vectors)
+    training = [(source, names) for source, names in training if names]
+    of_training, of_tests = _vectors(training, [each for each in tests if each[1]], words)
+    test_classes = prepare_classes(torch.cat(of_tests))
     rows = []
-    for source, names in training:
-        if not names:
-            continue
-        scores, indices = cosine_topk(build_class_embeddings(names, words).vectors, test_classes, 1)
+    for (source, names), vectors in zip(training, of_training, strict=True):
+        scores, indices = cosine_topk(vectors, test_classes, 1)
         distances = 1 - scores[:, 0]
         distances = distances.masked_fill(distances < _ROUNDING, 0.0).tolist()
         for name, distance, index in zip(names, distances, indices[:, 0].tolist(), strict=True):
             test_set, test_class = labels[index]
             rows.append(Neighbour(name, source, test_class, test_set, distance))
     return sorted(rows, key=lambda row: (row.distance, row.name))
+
+
+def _vectors(
+    training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Of each set of either side, float32 [C, D]."""
+    try:
+        first, second = (
+            [build_class_embeddings(names, words).vectors for _, names in sets] for sets in (training, tests)
+        )
+    except MissingVectors:
+        if _is_averaged(words):  # one error for the words of all sets
+            build_class_embeddings([name for _, names in (*training, *tests) for name in names], words)
+        raise
+    return first, second
+
+
+def _section(words: Words) -> WordsConfig:
+    return words.config if isinstance(words, KeptVectors) else words
+
+
+def _is_averaged(words: Words) -> bool:
+    return _section(words).source in ("glove", "word2vec")
 
 
 def overlapping(neighbours: Sequence[Neighbour], tau: float) -> list[Neighbour]:
@@ -95,10 +117,9 @@ def nearest_of_any(training: Sequence[NamedClasses], tests: Sequence[NamedClasse
     try:
         return nearest_test_classes(training, tests, words)
     except MissingVectors:
-        section = words.config if isinstance(words, KeptVectors) else words
-        if section.source not in ("glove", "word2vec"):
+        if not _is_averaged(words):
             raise
-        return nearest_test_classes(training, tests, dataclasses.replace(section, missing="random"))
+        return nearest_test_classes(training, tests, dataclasses.replace(_section(words), missing="random"))
 
 
 def remove_overlap(
@@ -134,7 +155,7 @@ def remove_overlap(
 
 def _random_words(words: Words, sets: Sequence[NamedClasses]) -> list[str]:
     """A line that tells which words have random vectors, where that is allowed: only equal names of such words meet."""
-    section = words.config if isinstance(words, KeptVectors) else words
+    section = _section(words)
     if section.missing != "random" or section.source in ("random", "npz"):
         return []
     embeddings = build_class_embeddings([name for _, names in sets for name in names], words)
@@ -188,6 +209,8 @@ def near_classes(
         near = overlapping(rows, config.tau)
         return [*near, *_sharing_words(rows[len(near) :], tests, vectors)] if config.same_words else near
     except MissingVectors as error:
+        if config.words is None and nearest is nearest_test_classes:  # the run needs vectors of these very names
+            raise
         raise MissingVectors(
             f"{error}\n(asked for to hold training classes against test classes: train.exclude_overlap.words may name other "
             "vectors for that alone, and its key 'missing: random' does without them)"

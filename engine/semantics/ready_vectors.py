@@ -113,9 +113,9 @@ def _read_sets(config: WordSourceConfig) -> tuple[Path, list[_NamedVectors]]:
     """The file's path and its sets, only the one named after ':' if one is."""
     text = config.path or ""
     path, _, label = text.rpartition(":")
-    if Path(text).expanduser().is_file() or not path:
+    if Path(text).is_file() or not path:
         path, label = text, ""
-    file = Path(path).expanduser()
+    file = Path(path)
     if not file.is_file():
         raise InputError(f"words.path: no file at '{text}'")
     try:

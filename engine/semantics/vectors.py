@@ -105,7 +105,7 @@ def load_word_vectors(path: str | None, max_words: int | None = None) -> WordVec
     """
     if path is None:
         return _load(None, max_words, 0, 0)
-    file = Path(path).expanduser()
+    file = Path(path)
     if not file.is_file():
         raise InputError(f"words.path: no file at '{file}'")
     stat = file.stat()

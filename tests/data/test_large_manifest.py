@@ -1,6 +1,7 @@
 """Large manifests: the same rows as the manifests they are joined of, read one by one; what trains, what is held out."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -323,6 +324,19 @@ def test_what_is_no_large_manifest_is_told(folder, harm, tmp_path):
         InputError, match="is no large manifest" if harm == "empty" else r"part-00002.arrow' is no part of"
     ):
         load_source(SourceConfig(str(folder)))
+
+
+def test_a_folder_that_is_no_manifest_is_told_what_makes_one_of_it(tmp_path):
+    videos = tmp_path / "it's my videos"
+    (videos / "archery").mkdir(parents=True)
+    with pytest.raises(InputError) as caught:
+        load_source(SourceConfig(str(videos)))
+    assert shlex.split(str(caught.value).partition("index them with ")[2])[:5] == [
+        "python", "tools/index_dataset.py", str(videos), "--out", "NAME.parquet,",
+    ]  # fmt: skip
+    (videos / "some.parquet").touch()
+    with pytest.raises(InputError, match=r"name a file, or make one with tools/join_manifests\.py"):
+        load_source(SourceConfig(str(videos)))
 
 
 def test_a_folder_is_named_in_a_config(folder):

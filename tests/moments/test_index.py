@@ -11,6 +11,7 @@ from engine.data.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
+from engine.features.cache import INDEX_NAME
 from engine.features.extract import extract
 from engine.features.windows import WindowGrid
 from engine.locks import lock_file
@@ -190,6 +191,42 @@ def test_what_another_process_has_added_meanwhile_stays(home, monkeypatch):
         opened([shown], out, FrameReader())
     os.close(lock)
     assert len(opened([shown], out, FrameReader())[1]) == 4
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_interrupted_start_is_gone_on_with_whatever_is_named_then(home, monkeypatch, capsys, is_first):
+    shown, out = home / "set" / "shown", home / "index"
+    if not is_first:
+        opened([shown / "a.mp4"], out, FrameReader())
+    before = (out / INDEX_NAME).read_bytes() if not is_first else None
+    write_set(home, {"c.mp4": 30, "d.mp4": 30})
+
+    def killed(manifest, encoder, folder, *how):
+        extract(manifest.select(np.arange(len(manifest) - 1)), encoder, folder, *how)
+        (out / INDEX_NAME).unlink()
+        if before is not None:
+            (out / INDEX_NAME).write_bytes(before)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(index_module, "extract", killed)
+        opened([shown], out, FrameReader())
+    (shown / "c.mp4").unlink()
+    lock = lock_file(out / "lock")
+    if is_first:
+        with pytest.raises(InputError, match="no video"):  # another process is at it
+            opened([], out, FrameReader())
+    else:
+        assert opened([], out, FrameReader())[1] == [str(shown / "a.mp4")]
+    os.close(lock)
+    capsys.readouterr()
+    reader = FrameReader()
+    assert opened([shown / "b.mp4"], out, reader)[1] == [str(shown / "b.mp4")]
+    told = "".join(capsys.readouterr())
+    assert "an interrupted start is gone on with, of 4 videos" in told and "features are dropped" in told
+    assert sum(reader.batches) == 3  # windows of d.mp4
+    assert opened([], out, FrameReader())[1] == [str(shown / f"{name}.mp4") for name in "abd"]
+    assert "interrupted" not in "".join(capsys.readouterr())
 
 
 def test_an_index_that_can_only_be_read_is_searched_as_it_is(home, monkeypatch):

@@ -147,8 +147,18 @@ def test_remove_refuse_allow():
         "walking the dog",
     ]
     assert remove_overlap(OverlapConfig(words=WORDS_ALONE), training, tests, GLOVE) == ([], [])
-    with pytest.raises(InputError, match=r"no vector (.|\n)*qwertzing(.|\n)*train.exclude_overlap.words"):
-        remove_overlap(OverlapConfig(), [("t", ["qwertzing"])], tests, GLOVE)
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_words_without_vectors_on_either_side_are_one_error(is_own):
+    """It tells of other vectors for the comparison only where the run itself can do without these."""
+    config = OverlapConfig() if is_own else OverlapConfig(words=GLOVE)
+    sets = [("t", ["walking", "jumpping rop"]), ("s", ["qwertzing"])], [("u", ["surfing"]), ("v", ["хоккей"])]
+    with pytest.raises(InputError) as caught:
+        remove_overlap(config, *sets, GLOVE)
+    told = str(caught.value)
+    assert all(f"{word} (" in told for word in ("jumpping", "qwertzing", "хоккей")) and "3 classes" in told
+    assert ("train.exclude_overlap.words" in told) == (not is_own)
 
 
 def test_classes_of_kinetics400_weights_count_as_training_classes():

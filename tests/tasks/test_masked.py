@@ -25,6 +25,7 @@ from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.config import KINDS, MaskedConfig
 from engine.tasks.masked.masks import Masker, split_tokens
 from engine.tasks.masked.network import MaskedAutoencoder, constant_loss, patch_targets
+from engine.tasks.masked.outcome import MaskedOutcome, MaskedResults
 from engine.tasks.masked.task import Masked
 from engine.tasks.token_batches import TokenBatches
 from engine.train import train
@@ -92,6 +93,18 @@ def test_a_run_is_trained_measured_and_recorded(pretrained, videos):
     assert "masks: mgm, 6 of 8 tokens hidden (0.750)" in log and "chosen by held-out loss" in log
     again = train(config(videos, pretrained), CPU, StopVote())
     assert again.results.to_dict() == record and (pretrained / "log.txt").read_text() == log  # nothing was done
+
+
+def test_a_loss_that_is_not_below_a_constants_is_told(pretrained, capsys):
+    record = json.loads((pretrained / "results.json").read_text())
+    filled = record.pop("held_out")
+    for loss, is_told in ((0.9, False), (1.0, True), (1.1, True)):
+        results = MaskedResults(record, filled | {"loss": loss, "constant": 1.0})
+        Masked.show(MaskedOutcome(pretrained, results), None)
+        told = capsys.readouterr().out.splitlines()[-1]
+        assert told.endswith("train.lr)") == is_told == bool(results.to_dict()["doubts"])
+    assert f"({loss:.4f}) is not below a constant's (1.0000): nothing was learnt" in told
+    assert MaskedResults(record, None).doubts == []
 
 
 def test_a_stopped_run_resumes_bit_for_bit(pretrained, videos, tmp_path):

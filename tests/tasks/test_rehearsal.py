@@ -147,6 +147,15 @@ def test_what_was_trained_on_is_not_called_unseen(tmp_path, capsys):
         assert all(text in out for text in expected) and "UNSEEN classes (a)" not in out
 
 
+def test_the_speed_of_a_training_of_a_step_is_not_called_older(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.pt").write_bytes(b"")
+    results = dataclasses.replace(reached(result("b", 3, 0.5)), clips_per_second=0.0)
+    for is_short, told in ((True, "not measured (too few steps)"), (False, "trained before")):
+        show(Outcome(tmp_path, 8, results, is_short=is_short), None)
+        assert f"training speed  {told}" in capsys.readouterr().out
+
+
 def test_a_test_of_training_classes_is_introduced_and_concluded_as_such(videos, tmp_path):
     """Where the config allows it."""
     tests = [{"manifest": str(videos), "name": "both"}]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from engine.build import build_run
 from engine.config import Config, OverlapConfig, load_config, save_config
@@ -49,6 +50,18 @@ def test_class_vectors_of_a_set_are_made_once_in_a_run(videos, tmp_path, monkeyp
     assert outcome.page.findings[0].nearest_seen  # the report has asked too
     assert sorted(map(len, asked)) == [2, 3, 4, 6]  # held out, test, training, and all of training against the test
     assert set(asked.values()) == {1}
+
+
+def test_vectors_that_a_killed_start_has_shown_are_shown_anew_without_a_warning(videos, tmp_path, capsys):
+    path = jobs.write_config(tmp_path / "config.yaml", videos, tmp_path / "run")
+    run = build_run(load_config(path, []), CPU, StopVote())
+    for _ in range(2):  # no checkpoint lies between them
+        with SummaryWriter(str(tmp_path / "run" / "tensorboard")) as writer:
+            run.task.show_first(run, [], SimpleNamespace(writer=writer))
+    assert "warning" not in "".join(capsys.readouterr())
+    (shown,) = (tmp_path / "run" / "tensorboard").glob("*/class_vectors/tensors.tsv")
+    assert len(shown.read_text().splitlines()) == len(run.task.sets.train.classes)
+    assert "class_vectors" in (tmp_path / "run" / "tensorboard" / "projector_config.pbtxt").read_text()
 
 
 def test_kept_vectors_are_those_of_their_words():

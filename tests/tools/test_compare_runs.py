@@ -105,6 +105,14 @@ def tables(printed: str) -> dict[str, dict[str, list[str]]]:
     return found
 
 
+@pytest.mark.parametrize(("task", "says"), [("masked", "a pretraining: its losses"), ("moments", "compare_moments.py")])
+def test_a_run_of_another_task_is_told_what_it_is(tmp_path, task, says):
+    (tmp_path / "results.json").write_text(json.dumps({"task": task, "step": 3, "held_out": None}))
+    done = run(tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: results.json of '{tmp_path}' is of a")
+    assert says in done.stderr and "KeyError" not in done.stderr
+
+
 def test_every_test_set_has_a_table_of_its_own(tmp_path):
     a, b = list("vwxyz"), list("pq")
     folders = [

@@ -49,8 +49,10 @@ def test_moments_are_found_shown_and_cut_without_any_training(home, tmp_path, mo
     assert "/v/%3Cb%3Esea%20%231.mp4#t=" in page and page.count("data:image/jpeg") >= 4 and "2 videos were not" in page
     for name in ("broken.mp4", "sound.mp4: only audio"):
         assert name in shown.err and name.split(":")[0] in page
-    assert call_tool("find_moments.py", *words, monkeypatch=monkeypatch) == 0
-    assert "0:00:0" in capsys.readouterr().out
+    assert call_tool("find_moments.py", *words, "--query", "волна", monkeypatch=monkeypatch) == 0
+    again = capsys.readouterr()
+    assert "0:00:0" in again.out and again.err.count("warning: ") == 1
+    assert "reads English" in again.err and ": 'волна': say" in again.err and "warning" not in shown.err
     trained = ("--index", tmp_path / "i", "--model", home / "runs" / "moments", "--query", "a dog")
     assert call_tool("find_moments.py", *trained, monkeypatch=monkeypatch) == 2
     assert "are of the model objects, digest" in capsys.readouterr().err

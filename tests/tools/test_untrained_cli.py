@@ -57,6 +57,13 @@ def test_a_video_is_named_with_no_run_at_all(folder, monkeypatch, capsys):
     assert "seen in pretraining (--model installed" in seen and "violin" in seen and "sky " not in seen
 
 
+def test_names_that_the_installed_encoder_cannot_read_are_one_warning(folder, monkeypatch, capsys):
+    asked = [folder / "surfing" / "0.mp4", "--classes", "хоккей, плавание, surfing", "--device", "cpu"]
+    assert call_tool("predict.py", *asked, monkeypatch=monkeypatch) == 0
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "reads English" in told and "'хоккей', 'плавание': say" in told
+
+
 def test_videos_named_together_have_shares(folder, monkeypatch, capsys):
     videos = [folder / name / f"{i}.mp4" for name in CLASSES[:3] for i in range(2)]
     command = ["predict.py", *videos, "--classes", "violin, sky, archery", "--transductive", "--device", "cpu"]

@@ -13,5 +13,5 @@ class RemoteConfig:
     patience_s: float = option(
         600.0, "seconds that a store may be away before the run saves a checkpoint and ends", minimum=0, decides=False
     )
-    cache_folder: str = option("", "copies on a local disk; default: ~/.cache/unseen", decides=False)
+    cache_folder: str = option("", "copies on a local disk; default: ~/.cache/unseen", decides=False, path=True)
     cache_gb: float = option(0.0, "of that, ranges of videos, the last read; 0: none", minimum=0, decides=False)

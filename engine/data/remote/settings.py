@@ -40,5 +40,5 @@ def is_given_up() -> bool:
 def cache_folder() -> Path:
     """Where copies lie on this machine."""
     if folder := settings().cache_folder:
-        return Path(folder).expanduser()
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unseen"

@@ -27,9 +27,20 @@ class MaskedResults:
     facts: Mapping[str, Any]
     filled: Mapping[str, Any] | None
 
+    @property
+    def doubts(self) -> list[str]:
+        """Why nothing may have been learnt, for people."""
+        filled = self.filled
+        if filled is None or filled["loss"] < filled["constant"]:
+            return []
+        return [
+            f"the loss on held-out videos ({filled['loss']:.4f}) is not below a constant's ({filled['constant']:.4f}): "
+            "nothing was learnt"
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {**self.facts, "held_out": self.filled}
+        return {**self.facts, "held_out": self.filled, "doubts": self.doubts}
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ def recorded(run: Run) -> MaskedOutcome | None:
         tree = read_tree_of(run.folder, _facts(run)) or {}
         if "held_out" in tree:
             filled = tree.pop("held_out")
+            tree.pop("doubts", None)
             found = MaskedOutcome(run.folder, MaskedResults(tree, filled))
     return broadcast_from_main(found)
 
@@ -99,3 +111,5 @@ def show(outcome: MaskedOutcome) -> None:
         ["next", f"model.backbone={facts['backbone']} model.weights={outcome.folder} in a zero-shot run"],
     ]
     print("\n" + Table(["what", "value"], rows).text(), flush=True)
+    for doubt in outcome.results.doubts:
+        print(f"{doubt} (docs/pretraining.md: train longer, on more videos, or at another train.lr)", flush=True)

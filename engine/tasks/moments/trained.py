@@ -15,6 +15,7 @@ from engine.moments.queries import open_queries
 from engine.moments.search import MomentFinder
 from engine.precision import choose_precision
 from engine.schema import parse
+from engine.semantics.config import WordSourceConfig
 
 # Of a checkpoint, beside those that every one has.
 FIELDS = ("features", "features_digest", "video_dim", "query_dim", "num_queries")
@@ -24,7 +25,7 @@ FIELDS = ("features", "features_digest", "video_dim", "query_dim", "num_queries"
 class LoadedFinder:
     """finder: ready to search. stamp: of the features that it was trained with. path: the checkpoint.
 
-    name, seen: what it is called, and what it was trained on, for the user.
+    name, seen: what it is called, and what it was trained on, for the user. words: what reads its queries.
     """
 
     finder: MomentFinder
@@ -32,6 +33,7 @@ class LoadedFinder:
     path: Path
     name: str
     seen: str
+    words: WordSourceConfig
 
     def check(self, stamp: Stamp) -> None:
         """Refuse features that are of another kind than those it was trained with: of another model, or of other windows.
@@ -80,4 +82,4 @@ def load_finder(path: Path, device: torch.device) -> LoadedFinder:
     name = f"{file.resolve().parent.parent.name}/{file.name} (step {state['step']})"
     of = config.moments.annotations or (config.moments.drawn and f"videos drawn into {config.moments.drawn.folder}")
     seen = f"{state['num_queries']:,} training queries of {of}"
-    return LoadedFinder(finder, Stamp.of(state["features"]), file, name, seen)
+    return LoadedFinder(finder, Stamp.of(state["features"]), file, name, seen, config.words)

@@ -23,6 +23,7 @@ from engine.results.visual_report.page import Report, look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
 from engine.run import Run
 from engine.schema import to_tree
+from engine.step import warmup_steps
 from engine.tasks.zero_shot.known import Known, not_unseen
 from engine.tasks.zero_shot.measuring import NEWEST, evaluate_set, inference
 from engine.tasks.zero_shot.rehearsal import NO_TEST, NOTHING_HELD_OUT
@@ -38,6 +39,7 @@ class Outcome:
     examples: some test videos with what the model says of them.
     page: what report.html will tell; None on other ranks, or if `log.report` is off.
     control_s: seconds that the training of its control will take; None if there is none, or it is not known.
+    is_short: its training has too few steps for its speed to be measured.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Outcome:
     examples: list[pictures.Strip] = field(default_factory=list)
     page: Report | None = None
     control_s: float | None = None
+    is_short: bool = False
 
 
 def recorded(run: Run, sets: Sets) -> Outcome | None:
@@ -61,7 +64,7 @@ def recorded(run: Run, sets: Sets) -> Outcome | None:
         wanted += [f"control/{FILE}"] if config.run.control else []
         is_whole = all((run.folder / name).is_file() for name in wanted)
         if older is not None and is_whole and _is_of(older, run, sets):
-            found = Outcome(run.folder, sets.classes.dim, older, is_recorded=True)
+            found = Outcome(run.folder, sets.classes.dim, older, is_recorded=True, is_short=_is_short(run))
     return broadcast_from_main(found)
 
 
@@ -124,7 +127,19 @@ def conclude(run: Run, sets: Sets, known: Known, telemetry: Telemetry) -> Outcom
     page = _write(run, sets, known, results) if run.ranks.is_main else None
     samples = run.total_steps * run.config.train.batch_size
     control_s = samples / speed if speed and run.config.run.control else None
-    return Outcome(run.folder, sets.classes.dim, results, examples=examples, page=page, control_s=control_s)
+    return Outcome(
+        run.folder,
+        sets.classes.dim,
+        results,
+        examples=examples,
+        page=page,
+        control_s=control_s,
+        is_short=_is_short(run),
+    )
+
+
+def _is_short(run: Run) -> bool:
+    return run.total_steps <= warmup_steps(run.config, run.ranks.device)
 
 
 def _speed_before(run: Run) -> float:
@@ -213,9 +228,10 @@ def _tell(outcome: Outcome, beside: Results | None) -> None:
         print(NO_TEST)
     if results.best["metric"] == NEWEST:
         print(NOTHING_HELD_OUT)
+    unknown = "not measured (too few steps)" if outcome.is_short else "trained before"
     folder = shlex.quote(str(outcome.folder))  # these two are to be copied to a command line
     rows = [
-        ["training speed", f"{results.clips_per_second:.1f} clips/s" if results.clips_per_second else "trained before"],
+        ["training speed", f"{results.clips_per_second:.1f} clips/s" if results.clips_per_second else unknown],
         ["checkpoint", checkpoint_file(outcome.folder)],
         ["TensorBoard", f"tensorboard --logdir {folder}"],
         ["results", outcome.folder / FILE],

@@ -1,5 +1,6 @@
 """Zero-shot recognition as a task: what `engine/train.py` trains unless the config says otherwise."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -40,6 +41,8 @@ from engine.tasks.zero_shot.rehearsal import rehearse
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
+
+_PROJECTED = "class_vectors"  # what TensorBoard's projector calls them
 
 
 class ZeroShot(Task):
@@ -167,7 +170,9 @@ class ZeroShot(Task):
         if telemetry.writer is None:
             return
         classes = self.sets.classes
-        telemetry.writer.add_embedding(classes.vectors, [escaped(name) for name in classes.names], tag="class_vectors")
+        # Of a start that was killed before its first checkpoint; TensorBoard warns of what it writes over.
+        shutil.rmtree(Path(telemetry.writer.log_dir) / "00000" / _PROJECTED, ignore_errors=True)
+        telemetry.writer.add_embedding(classes.vectors, [escaped(name) for name in classes.names], tag=_PROJECTED)
         count = min(self.config.log.sample_clips, len(batch))
         if count:
             names = [classes.names[index] for index in batch.class_index[:count].tolist()]

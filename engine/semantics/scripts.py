@@ -1,0 +1,28 @@
+"""Names and queries in a script that the installed sentence encoder cannot read: it answers all the same, and means nothing."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from engine.semantics.config import WordsConfig, WordSourceConfig
+
+_SHOWN = 3  # texts of a warning
+
+
+def script_warning(texts: Sequence[str], words: WordSourceConfig) -> str | None:
+    """A line on those texts that have letters of another script than Latin, where the installed encoder reads them; else None."""
+    sources = [words, *([words.also] if isinstance(words, WordsConfig) and words.also else [])]
+    foreign = [text for text in texts if not _is_latin(text)]
+    if not foreign or not any(source.source == "sentence" and source.path is None for source in sources):
+        return None
+    named = ", ".join(repr(text) for text in foreign[:_SHOWN]) + ", ..." * (len(foreign) > _SHOWN)
+    return (
+        f"warning: the installed sentence encoder reads English, and to it all words of another script are nearly one: {named}: "
+        "say it in English"
+    )
+
+
+def _is_latin(text: str) -> bool:
+    letters = (
+        sign for sign in unicodedata.normalize("NFKD", text) if unicodedata.category(sign) in ("Ll", "Lu", "Lt", "Lo")
+    )
+    return all(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
