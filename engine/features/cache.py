@@ -125,9 +125,9 @@ class FeatureCache:
             )
         if manifest is not None:
             self._check_videos(manifest, notes["videos_digest"])
-        self.features = _mapped(self.folder / f"features-{notes['generation']}.npy")
-        self.spans = _mapped(self.folder / f"spans-{notes['generation']}.npy")
         counts = [video.num_windows for video in self._index.values()]
+        arrays = (self.folder / f"{name}-{notes['generation']}.npy" for name in ("features", "spans"))
+        self.features, self.spans = (_mapped(path, sum(counts)) for path in arrays)
         self.video_of = np.repeat(np.arange(len(counts)), counts)
 
     def __len__(self) -> int:
@@ -260,8 +260,12 @@ def _rows(table: pa.Table) -> Iterator[tuple[dict, str | None]]:
         yield row | {"path": path_of_text(row["path"])}, failure
 
 
-def _mapped(path: Path) -> np.ndarray:
+def _mapped(path: Path, num_rows: int) -> np.ndarray:
+    """The rows of the index, mapped: what lies behind them is of an extraction that has not come to its end."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if len(array) < num_rows:
+            raise ValueError(f"it has {len(array)} of {num_rows} windows")
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read ({error}): copy the features again, or extract them anew") from error
+    return array[:num_rows]

@@ -1,8 +1,10 @@
 """Features of real files: the right frames of every video, grown, mended, dropped, killed and gone on with."""
 
+import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -307,3 +309,36 @@ def test_a_kill_at_any_moment_of_the_rewriting_loses_nothing(root, monkeypatch):
         assert len(FeatureCache(root / "features")) == 4  # who reads meanwhile has what was there
         assert run(root).num_new == 0
         check(root, rest)
+
+
+def test_an_end_that_a_full_disk_refuses_leaves_what_was_there(root, monkeypatch):
+    """The arrays have rows of new videos then, and the index does not know them."""
+    run(root)
+    write_set(root, {"e.mp4": 30})
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr("engine.features.writer.write_index", refuse)
+        run(root)
+    cache = FeatureCache(root / "features")
+    assert len(cache) == 4
+    assert (
+        len(cache.features) == len(cache.spans) == len(cache.video_of) == sum(map(len, map(expected, LENGTHS.values())))
+    )
+    assert isinstance(cache.features, np.memmap) and cache.features.filename == str(
+        root / "features" / "features-1.npy"
+    )
+    for place, video in enumerate(cache.videos):
+        assert np.array_equal(cache.features[cache.video_of == place], cache[video].features)
+    assert run(root).num_new == 0
+    check(root, LENGTHS | {"e.mp4": 30})
+
+
+def test_arrays_with_fewer_rows_than_the_index_are_refused(root):
+    run(root)
+    path = root / "features" / "features-1.npy"
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(InputError, match=r"features-1.npy' cannot be read \(it has \d+ of \d+ windows\)"):
+        FeatureCache(root / "features")
