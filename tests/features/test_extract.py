@@ -327,9 +327,7 @@ def test_an_end_that_a_full_disk_refuses_leaves_what_was_there(root, monkeypatch
     assert (
         len(cache.features) == len(cache.spans) == len(cache.video_of) == sum(map(len, map(expected, LENGTHS.values())))
     )
-    assert isinstance(cache.features, np.memmap) and cache.features.filename == str(
-        root / "features" / "features-1.npy"
-    )
+    assert isinstance(cache.features, np.memmap) and Path(cache.features.filename).name == "features-1.npy"
     for place, video in enumerate(cache.videos):
         assert np.array_equal(cache.features[cache.video_of == place], cache[video].features)
     assert run(root).num_new == 0
