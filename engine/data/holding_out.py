@@ -97,8 +97,7 @@ def hold_out_videos(manifest: Manifest, config: ValidationConfig, *, join_copies
     generator = np.random.RandomState(config.seed)
     held: set[int] = set()
     decided: set[int] = set()  # in a class before
-    for index in range(len(manifest.classes)):
-        rows = np.flatnonzero(manifest.class_index == index).tolist()
+    for rows in map(np.ndarray.tolist, rows_of_classes(manifest)):
         names: dict[int, str] = {}
         for row in rows:
             names[source[row]] = min(labels[row], names.get(source[row], labels[row]))
@@ -114,6 +113,12 @@ def hold_out_videos(manifest: Manifest, config: ValidationConfig, *, join_copies
             held.discard(sources[order[-1]])
         decided.update(sources)
     return np.isin(source, list(held))
+
+
+def rows_of_classes(manifest: Manifest) -> list[np.ndarray]:
+    """The rows of each class, ascending, in the order of `manifest.classes`."""
+    counts = np.bincount(manifest.class_index, minlength=len(manifest.classes))
+    return np.split(np.argsort(manifest.class_index, kind="stable"), np.cumsum(counts))[:-1]
 
 
 def _sources(manifest: Manifest, labels: Sequence[str], *, join_copies: bool) -> list[int]:
