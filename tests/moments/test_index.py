@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.data.journal import Journal
 from engine.data.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
@@ -189,7 +190,13 @@ def test_what_another_process_has_added_meanwhile_stays(home, monkeypatch):
     with pytest.raises(InputError, match="another process adds videos to the index"):
         opened([shown], out, FrameReader())
     os.close(lock)
-    assert len(opened([shown], out, FrameReader())[1]) == 4
+    with Journal(out / "videos.journal") as journal:
+        journal.lock()
+        assert len(opened([], out, FrameReader())[1]) == 3
+        write_set(home, {"e.mp4": 30})
+        with pytest.raises(InputError, match="another process is writing '.*videos.journal'"):
+            opened([shown / "e.mp4"], out, FrameReader())
+    assert len(opened([shown], out, FrameReader())[1]) == 5
 
 
 def test_an_index_that_can_only_be_read_is_searched_as_it_is(home, monkeypatch):
