@@ -7,6 +7,7 @@ import pytest
 
 from engine.command_line import Parser, output_folder
 from engine.errors import InputError
+from tests.small_run import call_tool
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,21 @@ def test_a_wrong_option_is_one_line_without_the_usage(words, says, capsys):
     assert str(caught.value).startswith(f"{says} (see tool.py")
     assert "\n" not in str(caught.value)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "says"),
+    [
+        ("index_dataset.py", ["FOLDER", "--workers", "2"], "--workers"),
+        ("ingest.py", ["FOLDER", "--out", "store", "--workers", "2"], "--workers"),
+        ("extract_features.py", ["m.parquet", "--model", "objects", "--out", "f", "--threads", "2"], "--threads"),
+        ("extract_features.py", ["m.parquet", "--model", "objects", "--out", "f", "--threads", "1", "--processes"],
+         "--threads and --processes"),
+    ],
+)  # fmt: skip
+def test_what_counts_for_one_machine_is_refused_with_a_cluster(tool, words, says, monkeypatch, capsys):
+    assert call_tool(tool, *words, "--cluster", "auto", monkeypatch=monkeypatch) == 2
+    assert capsys.readouterr().err.startswith(f"error: {says}: for this machine alone; with --cluster")
 
 
 def test_an_output_folder_is_made_and_left_empty(tmp_path):

@@ -194,7 +194,7 @@ def test_what_another_process_has_added_meanwhile_stays(home, monkeypatch):
         journal.lock()
         assert len(opened([], out, FrameReader())[1]) == 3
         write_set(home, {"e.mp4": 30})
-        with pytest.raises(InputError, match="another process is writing '.*videos.journal'"):
+        with pytest.raises(InputError, match=r"another process is writing '.*videos.journal'"):
             opened([shown / "e.mp4"], out, FrameReader())
     assert len(opened([shown], out, FrameReader())[1]) == 5
 
