@@ -358,6 +358,20 @@ def test_videos_may_move_with_the_manifest_or_apart(tmp_path):
     assert open_large(tmp_path / "b" / "large", Path("/v")).video(0).path.is_relative_to("/v")
 
 
+def test_a_root_that_is_given_counts_from_where_the_manifest_lies(folder, small, tmp_path, monkeypatch):
+    """As of a file beside the folder."""
+    file = Path(_saved(small, tmp_path))
+    monkeypatch.chdir(tmp_path.parent)
+    for home in ("v", "../v", "/v"):
+        assert open_large(folder, Path(home)).root == Manifest.load(file, Path(home)).root
+        beside = Path(tmp_path.name)
+        (root,) = {
+            open_large(beside / "large", Path(home)).root,
+            Manifest.load(beside / file.name, Path(home)).root.absolute(),
+        }
+        assert root.is_absolute()
+
+
 def test_large_ones_are_joined_again(folder, small, tmp_path):
     more = Manifest.from_rows(rows_of(20, 900), small.root)
     write_large([read_manifest(folder), more], tmp_path / "more")
