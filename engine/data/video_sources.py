@@ -44,6 +44,7 @@ def common_keys(pairs: Sequence[np.ndarray]) -> dict[int, int]:
 
     def first(key: int) -> int:
         while key in joined:
+            joined[key] = joined.get(joined[key], joined[key])
             key = joined[key]
         return key
 
@@ -51,7 +52,7 @@ def common_keys(pairs: Sequence[np.ndarray]) -> dict[int, int]:
         low, high = sorted((first(one), first(other)))
         if low != high:
             joined[high] = low
-    return {key: first(key) for key in joined}
+    return {key: first(key) for key in list(joined)}
 
 
 def joined(keys: np.ndarray, common: dict[int, int]) -> np.ndarray:
