@@ -39,7 +39,7 @@ def part_of(manifest: Manifest) -> Part:
 
 
 def _part_of(manifest: Manifest) -> tuple[Part, np.ndarray]:
-    """The same, and its pairs of `file_keys`."""
+    """The same, and its pairs of `file_keys`, of keys before they are joined: elsewhere they may be joined with others."""
     names = [name for name in SCHEMA.names if manifest.table.column(name).null_count < len(manifest)]
     columns = {name: manifest.table.column(name).combine_chunks() for name in names}
     for name, column in columns.items():
@@ -47,13 +47,14 @@ def _part_of(manifest: Manifest) -> tuple[Part, np.ndarray]:
             columns[name] = column.cast(pa.string()).dictionary_encode()
     files = file_identities(manifest)
     keys = source_keys(manifest, files)
-    keys = joined(keys, common_keys([file_keys(files, keys)]))
+    pairs = file_keys(files, keys)
+    keys = joined(keys, common_keys([pairs]))
     columns[SOURCE] = pa.array(keys)
     examples, kind = manifest.kinds()
     kinds = tuple(zip(examples.tolist(), np.bincount(kind).tolist(), strict=True))
     digest = _digest(row_identities(manifest, files), *([] if np.array_equal(keys, files) else [keys]))
     table, root = pa.table(columns), manifest.root.absolute()
-    return Part(table, root, manifest.source or root, digest, kinds), file_keys(files, keys)
+    return Part(table, root, manifest.source or root, digest, kinds), pairs
 
 
 def _digest(*columns: np.ndarray) -> int:
