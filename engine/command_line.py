@@ -54,6 +54,22 @@ def cluster_option(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def refuse_with_cluster(arguments: argparse.Namespace, *names: str) -> None:
+    """Refuse options that say how one machine does the work, which a cluster's workers would not follow.
+
+    Args:
+        names: of options whose value is None, 0 or False where they are not given.
+
+    Raises:
+        InputError: one was given beside --cluster.
+    """
+    given = " and ".join(f"--{name}" for name in names if getattr(arguments, name))
+    if arguments.cluster and given:
+        raise InputError(
+            f"{given}: for this machine alone; with --cluster each piece has the cores that its node gives it: leave it out"
+        )
+
+
 def output_folder(path: Path, option: str) -> Path:
     """Make a folder that results go to, and try to write in it: now, and not after hours of work.
 

@@ -7,6 +7,7 @@ import pytest
 
 from engine.command_line import Parser, output_folder
 from engine.errors import InputError
+from tests.small_run import call_tool
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,21 @@ def test_a_path_may_begin_at_home_where_no_shell_has_replaced_it(monkeypatch, tm
     assert (asked.out, asked.of) == (tmp_path / "ev", tmp_path)
     for kept in ("a/~b", "~nobody.is.called.so/a", "s3:/bucket/~x"):
         assert parser.parse_args([f"--out={kept}"]).out == Path(kept)
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "says"),
+    [
+        ("index_dataset.py", ["FOLDER", "--workers", "2"], "--workers"),
+        ("ingest.py", ["FOLDER", "--out", "store", "--workers", "2"], "--workers"),
+        ("extract_features.py", ["m.parquet", "--model", "objects", "--out", "f", "--threads", "2"], "--threads"),
+        ("extract_features.py", ["m.parquet", "--model", "objects", "--out", "f", "--threads", "1", "--processes"],
+         "--threads and --processes"),
+    ],
+)  # fmt: skip
+def test_what_counts_for_one_machine_is_refused_with_a_cluster(tool, words, says, monkeypatch, capsys):
+    assert call_tool(tool, *words, "--cluster", "auto", monkeypatch=monkeypatch) == 2
+    assert capsys.readouterr().err.startswith(f"error: {says}: for this machine alone; with --cluster")
 
 
 def test_an_output_folder_is_made_and_left_empty(tmp_path):

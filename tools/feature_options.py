@@ -8,7 +8,7 @@ from pathlib import Path
 
 from options import INSTALLED
 
-from engine.command_line import Parser, cluster_option
+from engine.command_line import Parser, cluster_option, refuse_with_cluster
 from engine.config import OverlapConfig
 from engine.errors import InputError
 from engine.schema import MAX_SEED
@@ -63,15 +63,22 @@ def extract_features(about: str) -> argparse.Namespace:
     add("--hop", metavar="H", help="from one window to the next, in the same unit; default: half a window")
     add("--dtype", choices=("float16", "float32"), default="float16", help="as kept (default: %(default)s)")
     add("--batch", type=int, default=32, metavar="N", help="windows in one pass of the network (default: %(default)s)")
-    add("--threads", type=int, default=0, metavar="N", help="videos decoded at a time (default: one a core)")
+    add(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="videos decoded at a time, on this machine (default: one a core)",
+    )
     add("--processes", action="store_true",
-        help="decode in as many processes: for many cores, and where a file crashes FFmpeg")  # fmt: skip
+        help="decode in as many processes, on this machine: for many cores, and where a file crashes FFmpeg")  # fmt: skip
     cluster_option(parser, "extract")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     add(
         "--allow-outside", action="store_true", help="let paths of the manifest leave its root, as data.*.allow_outside"
     )
     arguments = parser.parse_args()
+    refuse_with_cluster(arguments, "threads", "processes")
     for name, low, high in (("batch", 1, 65536), ("threads", 0, 1024)):
         if not low <= getattr(arguments, name) <= high:
             raise InputError(f"--{name} is {getattr(arguments, name)}: it must be from {low} to {high}")

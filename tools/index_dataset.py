@@ -35,7 +35,7 @@ import argparse
 import time
 from pathlib import Path
 
-from engine.command_line import Parser, check_local, cluster_option
+from engine.command_line import Parser, check_local, cluster_option, refuse_with_cluster
 from engine.errors import InputError, run_command
 from engine.machine import usable_cores
 
@@ -69,9 +69,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workers",
         type=int,
-        default=usable_cores(),
         metavar="N",
-        help="files read at once (default: one per core)",
+        help="files read at once, on this machine (default: one per core)",
     )
     cluster_option(parser, "read the files")
     parser.add_argument(
@@ -93,6 +92,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Index, and print what came of it."""
     arguments = parse_arguments()
+    refuse_with_cluster(arguments, "workers")
+    if arguments.workers is None:
+        arguments.workers = usable_cores()
     if arguments.workers < 1:
         raise InputError(f"--workers is {arguments.workers}: it must be at least 1")
     if not arguments.time_limit > 0:

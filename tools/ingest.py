@@ -34,7 +34,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command_line import Parser, cluster_option
+from engine.command_line import Parser, cluster_option, refuse_with_cluster
 from engine.errors import InputError, run_command
 from engine.machine import usable_cores
 
@@ -90,9 +90,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--motion", action="store_true", help="keep how fast each block of 16 x 16 pixels moves, for clip.motion"
     )
-    parser.add_argument(
-        "--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: one per core)"
-    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes, on this machine (default: one per core)")
     cluster_option(parser, "normalise the videos")
     parser.add_argument("--time-limit", type=float, default=3600.0, metavar="S", help="seconds for one file")
     parser.add_argument("--shard-mb", type=int, default=1024, metavar="MB", help="size of a shard (default: 1024)")
@@ -109,6 +107,9 @@ def main() -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    refuse_with_cluster(arguments, "workers")
+    if arguments.workers is None:
+        arguments.workers = usable_cores()
     if arguments.verify is not None and (arguments.source or arguments.out):
         raise InputError("--verify STORE stands alone: leave SOURCE and --out out")
     if arguments.verify is None and not (arguments.source and arguments.out):

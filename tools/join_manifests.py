@@ -2,8 +2,9 @@
 
     python tools/join_manifests.py crawl/*.parquet --out manifests/crawl
 
-Each manifest is read by itself, so memory stays what the largest of them needs. The rows keep their order. Training takes the
-folder wherever it takes a manifest; docs/data.md says what is done otherwise where there are so many rows.
+Each manifest is read by itself, so memory stays what the largest of them needs, and some 70 bytes for each file that has a group.
+The rows keep their order. Training takes the folder wherever it takes a manifest; docs/data.md says what is done otherwise where
+there are so many rows.
 """
 
 import argparse

@@ -25,7 +25,7 @@ def choose_copies(listing: Listing, records: Mapping[str, Record]) -> Listing:
     One of several files that nothing tells apart is taken if all the sound and whole ones hold the same; else the entry
     is left out and its problem stays. Each file that cannot be used is a problem.
     """
-    entries, problems, notes = [], list(listing.problems), list(listing.notes)
+    entries, notes = [], list(listing.notes)
     sound = {path for path, record in records.items() if not isinstance(record.found, Failure)}
     replaced = []
     instead: dict[str, str] = {}  # a candidate -> the one that was taken
@@ -38,13 +38,15 @@ def choose_copies(listing: Listing, records: Mapping[str, Record]) -> Listing:
             replaced.append(f"{path} (not {entry.path})")
         entries.append(replace(entry, path=path, copies=()))
         instead |= dict.fromkeys((entry.path, *entry.copies), path)
+    settled: set[int] = set()  # of problems
     for entry, problem in listing.undecided:
         paths = _whole([path for path in (entry.path, *entry.copies) if path in sound], records)
         if len({records[path].content_hash for path in paths}) == 1:
             entries.append(replace(entry, path=paths[0], copies=()))
             instead |= dict.fromkeys((entry.path, *entry.copies), paths[0])
-            problems.remove(problem)
+            settled.add(id(problem))
             replaced.append(f"{paths[0]} (of {1 + len(entry.copies)} of its name)")
+    problems = [problem for problem in listing.problems if id(problem) not in settled]
     if replaced:
         notes.append(
             f"{counted(len(replaced), 'video')} with several copies, the sound one is taken: {_some(replaced)}"

@@ -44,7 +44,7 @@ def draw_large_parts(manifest: LargeManifest, config: ValidationConfig) -> list[
     drawn by itself.
 
     A source is held out with the chance `video_share`, so what it is of each class is no more than near to it. Rows of one
-    group, or of files of equal contents where they have no group, are always on one side.
+    source (`video_sources.py`) are always on one side.
     """
     held_classes = set(hold_out_classes(manifest.classes, config))
     (key,) = keys(config.seed, count=1, purpose=HOLD_OUT)
@@ -58,6 +58,16 @@ def draw_large_parts(manifest: LargeManifest, config: ValidationConfig) -> list[
         return sides
 
     return manifest.divided(side_of, 1 + max(TRAINED, HELD_OUT_VIDEO, HELD_OUT_CLASS))
+
+
+def nothing_held_out(config: ValidationConfig, held_out_videos: object | None) -> list[str]:
+    """A warning where videos were to be held out and none is."""
+    if config.video_share == 0 or held_out_videos is not None:
+        return []
+    return [
+        f"warning: data.validation.video_share is {config.video_share:g}, but no video is held out: each class has too few sources "
+        "of videos (groups, or files where there are none); give a larger share, or another data.validation.seed"
+    ]
 
 
 def hold_out_classes(classes: Sequence[str], config: ValidationConfig) -> list[str]:
@@ -87,8 +97,7 @@ def hold_out_videos(manifest: Manifest, config: ValidationConfig, *, join_copies
     generator = np.random.RandomState(config.seed)
     held: set[int] = set()
     decided: set[int] = set()  # in a class before
-    for index in range(len(manifest.classes)):
-        rows = np.flatnonzero(manifest.class_index == index).tolist()
+    for rows in map(np.ndarray.tolist, rows_of_classes(manifest)):
         names: dict[int, str] = {}
         for row in rows:
             names[source[row]] = min(labels[row], names.get(source[row], labels[row]))
@@ -104,6 +113,12 @@ def hold_out_videos(manifest: Manifest, config: ValidationConfig, *, join_copies
             held.discard(sources[order[-1]])
         decided.update(sources)
     return np.isin(source, list(held))
+
+
+def rows_of_classes(manifest: Manifest) -> list[np.ndarray]:
+    """The rows of each class, ascending, in the order of `manifest.classes`."""
+    counts = np.bincount(manifest.class_index, minlength=len(manifest.classes))
+    return np.split(np.argsort(manifest.class_index, kind="stable"), np.cumsum(counts))[:-1]
 
 
 def _sources(manifest: Manifest, labels: Sequence[str], *, join_copies: bool) -> list[int]:

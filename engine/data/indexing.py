@@ -141,9 +141,16 @@ def index_folder(folder: Path, out: Path) -> IndexReport:
 def probe_files(
     paths: Sequence[str], root: Path, journal: Journal, settings: IndexSettings, pool: Pool | None = None
 ) -> dict[str, Record]:
-    """Path -> what is known of it, for all paths in their order; what is not known yet is probed."""
+    """Path -> what is known of it, for all paths in their order; what is not known yet is probed.
+
+    Raises:
+        InputError: another process adds to the journal.
+    """
     states = {path: FileState.of(root / path) for path in paths}
-    known = {path: journal.records[path] for path in paths if _holds(journal.records.get(path), states[path], settings)}
+    known = _known(states, journal, settings)
+    if len(known) < len(states):
+        journal.lock()
+        known = _known(states, journal, settings)
     pending = [path for path in paths if path not in known]
     if known:
         say(f"{len(known)} of {len(paths)} files are known and unchanged")
@@ -159,6 +166,11 @@ def probe_files(
             num_bad += isinstance(found, Failure)
             progress.advance(num_bad)
     return {path: known[path] for path in paths}
+
+
+def _known(states: Mapping[str, FileState], journal: Journal, settings: IndexSettings) -> dict[str, Record]:
+    records = journal.records
+    return {path: records[path] for path, state in states.items() if _holds(records.get(path), state, settings)}
 
 
 def _probe_one(path: str, root: Path, settings: IndexSettings) -> tuple[ProbeResult, int] | tuple[Failure, None]:

@@ -4,17 +4,18 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from engine.atomic_file import atomic_write
-from engine.data.footage import digest_of, file_identities, row_identities
+from engine.data.footage import file_identities, row_identities
 from engine.data.large_manifest import PATTERN, LargeManifest
 from engine.data.large_part import FORMAT, SOURCE, Part
 from engine.data.manifest import METADATA_KEY, SCHEMA, Manifest, concatenate
+from engine.data.video_sources import common_keys, file_keys, joined, source_keys
 from engine.errors import InputError
 
 PART_ROWS = 2**20  # of a file
@@ -34,25 +35,32 @@ def join(manifests: Sequence[Manifest]) -> Manifest:
 
 def part_of(manifest: Manifest) -> Part:
     """A manifest in memory as rows of a large one."""
+    return _part_of(manifest)[0]
+
+
+def _part_of(manifest: Manifest) -> tuple[Part, np.ndarray]:
+    """The same, and its pairs of `file_keys`, of keys before they are joined: elsewhere they may be joined with others."""
     names = [name for name in SCHEMA.names if manifest.table.column(name).null_count < len(manifest)]
     columns = {name: manifest.table.column(name).combine_chunks() for name in names}
     for name, column in columns.items():
         if pa.types.is_dictionary(column.type):  # without names that no row has
             columns[name] = column.cast(pa.string()).dictionary_encode()
     files = file_identities(manifest)
-    columns[SOURCE] = pa.array(_sources(columns["group"], files))
+    keys = source_keys(manifest, files)
+    pairs = file_keys(files, keys)
+    keys = joined(keys, common_keys([pairs]))
+    columns[SOURCE] = pa.array(keys)
     examples, kind = manifest.kinds()
     kinds = tuple(zip(examples.tolist(), np.bincount(kind).tolist(), strict=True))
-    digest = hashlib.blake2b(row_identities(manifest, files).astype("<i8").tobytes(), digest_size=8).digest()
+    digest = _digest(row_identities(manifest, files), *([] if np.array_equal(keys, files) else [keys]))
     table, root = pa.table(columns), manifest.root.absolute()
-    return Part(table, root, manifest.source or root, int.from_bytes(digest, "little", signed=True), kinds)
+    return Part(table, root, manifest.source or root, digest, kinds), pairs
 
 
-def _sources(group: pa.DictionaryArray, files: np.ndarray) -> np.ndarray:
-    """int64 [V]: the group of each row, or where it has none the contents of its file."""
-    of_group = np.array([digest_of(f"group {name}") if name else 0 for name in group.dictionary.to_pylist()], np.int64)
-    found = of_group[group.indices.to_numpy()]
-    return np.where(found == 0, files, found)
+def _digest(*columns: np.ndarray) -> int:
+    """64 bits of columns of int64."""
+    values = np.concatenate(columns).astype("<i8")
+    return int.from_bytes(hashlib.blake2b(values.tobytes(), digest_size=8).digest(), "little", signed=True)
 
 
 def write_large(manifests: Iterable[Manifest], folder: Path) -> int:
@@ -66,21 +74,39 @@ def write_large(manifests: Iterable[Manifest], folder: Path) -> int:
     if folder.exists():
         raise InputError(f"'{folder}' is there already: name another --out, or remove it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    total = 0
+    total, pairs = 0, []
     with atomic_write(folder) as partial:
         partial.mkdir()
         for number, manifest in enumerate(_cut(manifests)):
-            part = part_of(manifest)
+            part, found = _part_of(manifest)
             home, root = folder.resolve(), str(part.root)
             if part.root.is_relative_to(home.parent):  # then they may be moved together
                 root = os.path.relpath(part.root, home)
             notes = {"version": FORMAT, "root": root, "digest": part.digest, "kinds": part.kinds}
-            table = part.table.replace_schema_metadata({METADATA_KEY: json.dumps(notes).encode()})
-            file = partial / PATTERN.replace("*", f"{number:05d}")
-            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table, max_chunksize=len(table))
-            total += len(table)
+            _write(part.table, notes, partial / PATTERN.replace("*", f"{number:05d}"))
+            total += len(part.table)
+            pairs.append(found)
+        _join_sources(sorted(partial.glob(PATTERN)), common_keys(pairs))
     return total
+
+
+def _write(table: pa.Table, notes: Mapping[str, object], path: Path) -> None:
+    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(notes).encode()})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=len(table))
+
+
+def _join_sources(paths: Sequence[Path], common: dict[int, int]) -> None:
+    """Write files again that have rows of sources which have a file in common with one of another file of rows."""
+    for path in paths if common else ():
+        with pa.OSFile(str(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
+        place, keys = table.schema.get_field_index(SOURCE), table.column(SOURCE).to_numpy()
+        found = joined(keys, common)
+        if not np.array_equal(found, keys):
+            notes = json.loads(table.schema.metadata[METADATA_KEY])
+            notes["digest"] = _digest(np.array([notes["digest"]]), found)
+            _write(table.set_column(place, SOURCE, pa.array(found)), notes, path)
 
 
 def _cut(manifests: Iterable[Manifest]) -> Iterator[Manifest]:

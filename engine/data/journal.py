@@ -13,6 +13,7 @@ from engine.data.process_pool import Lost
 from engine.data.pyav.probe import ProbeResult
 from engine.errors import InputError
 from engine.json_lines import JsonLines, read_json_lines
+from engine.locks import try_lock
 
 VERSION = 4  # raised when a change of the probe makes old records wrong
 
@@ -59,21 +60,41 @@ class Record:
 class Journal:
     """The journal beside a manifest; a context manager.
 
+    Attributes:
+        records: what is known of each file.
+
     Raises:
         InputError: its place cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        records = _read(path)
-        self.records: dict[str, Record] = records or {}
+        self.records: dict[str, Record] = _read(path) or {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lines = JsonLines(path)
-            if records is None:
-                self._lines.restart({"journal": VERSION})
         except OSError as error:
             raise InputError(f"cannot write '{path}': {error.strerror}") from error
+
+    def lock(self) -> None:
+        """Keep other processes from adding to it, until it is closed; before the first `add`. What they have added is known then.
+
+        Raises:
+            InputError: another process adds to it, or it cannot be written.
+        """
+        try:
+            is_alone = try_lock(self._lines.file)
+        except OSError:  # a disk without locks
+            is_alone = True
+        if not is_alone:
+            raise InputError(f"another process is writing '{self.path}': wait for it or stop it")
+        records = _read(self.path)
+        self.records = records or {}
+        if records is None:
+            try:
+                self._lines.restart({"journal": VERSION})
+            except OSError as error:
+                raise InputError(f"cannot write '{self.path}': {error.strerror}") from error
 
     def add(self, path: str, record: Record) -> None:
         """Keep a record; it is with the operating system when this returns."""
@@ -102,7 +123,7 @@ def _read(path: Path) -> dict[str, Record] | None:
     lines = read_json_lines(path)
     if next(lines, {}).get("journal") != VERSION:
         return None
-    return {value["path"]: _record(value) for value in lines}
+    return {value["path"]: _record(value) for value in lines if "path" in value}  # else a second head
 
 
 def _record(value: Mapping) -> Record:

@@ -233,7 +233,7 @@ def open_large(folder: Path, root: Path | None = None) -> LargeManifest:
     """Open a folder that `tools/join_manifests.py` wrote.
 
     Args:
-        root: where its videos lie now, if not where they were indexed.
+        root: where its videos lie now, if not where they were indexed; as of a file, relative to where the folder lies.
 
     Raises:
         InputError: there is no such manifest in it, or a file of it cannot be read.

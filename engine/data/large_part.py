@@ -19,6 +19,7 @@ from engine.data.config import SourceConfig
 from engine.data.keyed import mixed
 from engine.data.manifest import LATER, METADATA_KEY, SCHEMA, VIDEO_COLUMNS, Manifest, video_of
 from engine.data.mapped_file import MappedFile
+from engine.data.remote.addresses import as_path
 from engine.data.row_set import RowSet
 from engine.data.trust import check_inside, check_limits, check_row
 from engine.errors import InputError
@@ -26,7 +27,7 @@ from engine.errors import InputError
 _AT_ONCE = 2**16  # rows that are gone over at a time, so that they stay in the processor's cache
 _ENDS = 2**16  # bytes at either end of a file, where its schema, names and the places of its columns are
 FORMAT = "large manifest 1"
-SOURCE = "source_hash"  # int64: equal for rows of one source of videos: its group, or else the contents of its file
+SOURCE = "source_hash"  # int64: equal for rows of one source of videos, see `video_sources.py`
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,9 @@ def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
 def read_part(path: Path, folder: Path, root: Path | None = None) -> Part:
     """One file of a large manifest, mapped into memory.
 
+    Args:
+        root: where its videos lie, relative to where `folder` lies; default: as it says, relative to `folder`.
+
     Raises:
         InputError: it cannot be read, or is something else.
     """
@@ -219,7 +223,8 @@ def read_part(path: Path, folder: Path, root: Path | None = None) -> Part:
         if wrong:
             raise ValueError(f"missing or wrong columns: {', '.join(wrong)}")
         kinds = tuple((int(place), int(count)) for place, count in notes["kinds"])
-        digest, home = int(notes["digest"]), Path(root or notes["root"])
+        digest, noted = int(notes["digest"]), folder.resolve() / notes["root"]
     except (ValueError, KeyError, TypeError, pa.ArrowException, OSError) as error:
         raise InputError(f"'{path}' is no part of a large manifest ({error}): join the manifests again") from error
-    return Part(table, Path(os.path.normpath(folder.resolve() / home)), folder, digest, kinds, file=file)
+    home = Path(os.path.normpath(noted)) if root is None else folder.absolute().parent / as_path(root)
+    return Part(table, home, folder, digest, kinds, file=file)

@@ -18,7 +18,7 @@ from engine.data.footage import (
     file_identities,
     rows_of_files,
 )
-from engine.data.holding_out import draw_large_parts, draw_parts
+from engine.data.holding_out import draw_large_parts, draw_parts, rows_of_classes
 from engine.data.joining import join
 from engine.data.keyed import SHARE_OF_VIDEOS
 from engine.data.large_manifest import LargeManifest, read_manifest
@@ -148,8 +148,7 @@ def draw_videos(manifest: Manifest, share: float, seed: int) -> np.ndarray:
     if isinstance(manifest, LargeManifest):
         return manifest.is_drawn(share, seed, SHARE_OF_VIDEOS)
     kept = np.zeros(len(manifest), dtype=bool)
-    for index, name in enumerate(manifest.classes):
-        rows = np.flatnonzero(manifest.class_index == index)
+    for name, rows in zip(manifest.classes, rows_of_classes(manifest), strict=True):
         key = (seed, *name.encode("utf-8"))
         order = np.random.Generator(np.random.Philox(np.random.SeedSequence(key))).permutation(len(rows))
         kept[rows[order[: num_drawn(share, len(rows))]]] = True

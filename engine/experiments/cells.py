@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import checkpoint_file, read_checkpoint
 from engine.config import Config
 from engine.errors import InputError
 from engine.results.record import FILE
@@ -113,12 +112,16 @@ def meaning_of_run(folder: Path) -> Config:
 
 def _weights_digest(folder: Path) -> str:
     """Of a run folder whose weights are begun from: its config's meaning, and their step."""
+    from engine.checkpoint import checkpoint_file  # it imports torch, and programs that only compare runs do not
+
     file = checkpoint_file(folder)
     return f"{_digest(meaning_of_run(folder))} at step {_step(file, file.stat().st_mtime_ns)}"
 
 
 @functools.cache
 def _step(checkpoint: Path, written: int) -> int:
+    from engine.checkpoint import read_checkpoint
+
     return read_checkpoint(checkpoint)["step"]
 
 

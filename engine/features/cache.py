@@ -8,11 +8,11 @@
 Anything reads the arrays with `numpy.load(..., mmap_mode="r")`. N counts how often they were written anew without what is gone.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from engine.data.identity import change_since_index
 from engine.data.manifest import Manifest, path_as_text, path_of_text
 from engine.data.store.index import is_stored
 from engine.errors import InputError
+from engine.features.files import Identity, identities, videos_digest
 from engine.features.windows import WindowGrid
 from engine.parquet import read_table, write_table
 
@@ -65,7 +66,8 @@ class Stamp:
 class CachedVideo:
     """A video file whose features are kept: `num_windows` rows of the arrays from `first_window` on.
 
-    path: relative to the root, as in the manifest. duration_s: to the end of its last frame. The rest: the file as it was.
+    path: relative to the root, as in the manifest. duration_s: to the end of its last frame. The rest: the file as it was;
+    shown: see `Identity`.
     """
 
     path: str
@@ -76,14 +78,20 @@ class CachedVideo:
     mtime_ns: int | None
     content_hash: int | None
     file_frames: int
+    shown: int | None = None
 
     @property
-    def identity(self) -> "Identity":
+    def identity(self) -> Identity:
         """What tells that the file is the same."""
-        return self.file_bytes, self.content_hash, self.file_frames
+        return Identity(self.file_bytes, self.content_hash, self.file_frames, self.shown)
 
 
-Identity = tuple[int, int | None, int]  # of a file: its bytes, the hash of its contents (None: not known), its frames
+@dataclass(frozen=True, slots=True)
+class FailedVideo:
+    """A video file without features: why, and the file as the manifest had it (None: not noted, by versions of before)."""
+
+    reason: str
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,8 @@ class FeatureCache:
 
     def __init__(self, folder: Path, *, digest: str | None = None, manifest: Manifest | None = None) -> None:
         self.folder = Path(folder)
-        self.stamp, self._index, self.failures, notes = read_index(self.folder)
+        self.stamp, self._index, self._failed, notes = read_index(self.folder)
+        self.failures = {path: failed.reason for path, failed in self._failed.items()}
         self.root = Path(notes["root"])
         self.videos = tuple(self._index)
         if digest is not None and digest != self.stamp.digest:
@@ -125,9 +134,9 @@ class FeatureCache:
             )
         if manifest is not None:
             self._check_videos(manifest, notes["videos_digest"])
-        self.features = _mapped(self.folder / f"features-{notes['generation']}.npy")
-        self.spans = _mapped(self.folder / f"spans-{notes['generation']}.npy")
         counts = [video.num_windows for video in self._index.values()]
+        arrays = (self.folder / f"{name}-{notes['generation']}.npy" for name in ("features", "spans"))
+        self.features, self.spans = (_mapped(path, sum(counts)) for path in arrays)
         self.video_of = np.repeat(np.arange(len(counts)), counts)
 
     def __len__(self) -> int:
@@ -196,8 +205,9 @@ class FeatureCache:
         wanted = identities(manifest)
         if videos_digest(wanted) == digest:
             return
-        unknown = [path for path in wanted if path not in self._index and path not in self.failures]
-        changed = [path for path in wanted if path in self._index and self._index[path].identity != wanted[path]]
+        unknown = [path for path in wanted if path not in self._index and path not in self._failed]
+        kept = {path: each.identity for path, each in (self._index | self._failed).items() if each.identity is not None}
+        changed = [path for path, now in wanted.items() if path in kept and not kept[path].is_same(now)]
         for paths, what in ((changed, "have changed since"), (unknown, "are not among them")):
             if paths:
                 raise InputError(
@@ -206,26 +216,24 @@ class FeatureCache:
                 )
 
 
-def identities(manifest: Manifest) -> dict[str, Identity]:
-    """Path -> what tells that the file is the same, once for each file of a manifest, in its order."""
-    columns = (manifest.table.column(name).to_pylist() for name in ("file_bytes", "content_hash", "file_frames"))
-    rows = zip(manifest.paths, *columns, strict=True)
-    return {path: tuple(identity) for path, *identity in rows}
-
-
-def videos_digest(wanted: dict[str, Identity]) -> str:
-    """64 bits of the files of a manifest, whatever their order."""
-    return hashlib.blake2b(json.dumps(sorted(wanted.items())).encode(), digest_size=8).hexdigest()
-
-
 def write_index(
-    path: Path, stamp: Stamp, videos: Sequence[CachedVideo], failures: dict[str, str], notes: dict[str, object]
+    path: Path,
+    stamp: Stamp,
+    videos: Sequence[CachedVideo],
+    failures: Mapping[str, FailedVideo],
+    notes: Mapping[str, object],
 ) -> None:
-    """Write the index at `path`, complete or not at all."""
+    """Write the index at `path`, complete or not at all.
+
+    Args:
+        failures: path -> why it has no features, and the file.
+    """
     fields = CachedVideo.__dataclass_fields__
-    columns = {name: [getattr(video, name) for video in videos] + [None] * len(failures) for name in fields}
+    columns = {name: [getattr(video, name) for video in videos] for name in fields}
+    for name, values in columns.items():
+        values += [getattr(failed.identity, name, None) for failed in failures.values()]
     columns["path"] = [path_as_text(path) for path in (*(video.path for video in videos), *failures)]
-    columns["failure"] = [None] * len(videos) + list(failures.values())
+    columns["failure"] = [None] * len(videos) + [failed.reason for failed in failures.values()]
     types = {"path": pa.string(), "duration_s": pa.float64(), "failure": pa.string()}
     arrays = {name: pa.array(values, types.get(name, pa.int64())) for name, values in columns.items()}
     metadata = {"version": VERSION, "stamp": asdict(stamp), **notes}
@@ -233,8 +241,8 @@ def write_index(
     write_table(table, path)
 
 
-def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, str], dict]:
-    """The stamp, the videos by path in the order of the array, the failures, and the notes of `write_index`.
+def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, FailedVideo], dict]:
+    """The stamp, the videos by path in the order of the array, the failures by path, and the notes of `write_index`.
 
     Raises:
         InputError: there is no index, or none of this version.
@@ -256,7 +264,8 @@ def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, s
             f"'{path}' is not an index of features of version {VERSION} ({error}): extract them anew"
         ) from error
     videos = {row["path"]: CachedVideo(**row) for row, failure in rows if failure is None}
-    return stamp, videos, {row["path"]: failure for row, failure in rows if failure is not None}, notes
+    failed = {row["path"]: _failed(row, failure) for row, failure in rows if failure is not None}
+    return stamp, videos, failed, notes
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[dict, str | None]]:
@@ -265,8 +274,17 @@ def _rows(table: pa.Table) -> Iterator[tuple[dict, str | None]]:
         yield row | {"path": path_of_text(row["path"])}, failure
 
 
-def _mapped(path: Path) -> np.ndarray:
+def _failed(row: Mapping[str, Any], reason: str) -> FailedVideo:
+    is_noted = row["file_bytes"] is not None
+    return FailedVideo(reason, Identity(*(row.get(name) for name in Identity._fields)) if is_noted else None)
+
+
+def _mapped(path: Path, num_rows: int) -> np.ndarray:
+    """The rows of the index, mapped: what lies behind them is of an extraction that has not come to its end."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if len(array) < num_rows:
+            raise ValueError(f"it has {len(array)} of {num_rows} windows")
     except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read ({error}): copy the features again, or extract them anew") from error
+    return array[:num_rows]

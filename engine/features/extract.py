@@ -15,9 +15,10 @@ from engine.data.manifest import Manifest
 from engine.data.progress import say, write_report
 from engine.data.store.index import is_stored
 from engine.errors import InputError
-from engine.features.cache import Identity, Stamp, identities, videos_digest
+from engine.features.cache import FailedVideo, Stamp
 from engine.features.encoder import Encoder
 from engine.features.extraction import Extraction, ExtractionReport, Work
+from engine.features.files import Identity, identities, videos_digest
 from engine.features.pooled import PooledExtraction
 from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
@@ -70,7 +71,8 @@ def extract(
         if not kept:
             first = "; ".join(f"{path}: {text}" for path, text in list(failures.items())[:3])
             raise InputError(f"none of the {len(wanted)} videos can be used ({first}): see '{folder / REPORT_NAME}'")
-        writer.finish(kept, failures, {"root": str(manifest.root.absolute()), "videos_digest": videos_digest(wanted)})
+        failed = {path: FailedVideo(text, wanted[path]) for path, text in failures.items()}
+        writer.finish(kept, failed, {"root": str(manifest.root.absolute()), "videos_digest": videos_digest(wanted)})
     return report
 
 
@@ -83,7 +85,7 @@ def _videos(manifest: Manifest, paths: Sequence[str]) -> list[TimedVideo]:
 def _is_kept(writer: FeatureWriter, root: Path, path: str, identity: Identity) -> bool:
     """Whether the features of a file are there and it is still the same. It may be gone once they are."""
     record = writer.records.get(path)
-    if record is None or record.identity != identity:
+    if record is None or not record.identity.is_same(identity):
         return False
     try:
         return is_stored(path) or change_since_index(root / path, record) is None

@@ -15,6 +15,7 @@ from engine.data.progress import Progress
 from engine.data.pyav.times import Timeline
 from engine.features.cache import CachedVideo, Stamp
 from engine.features.encoder import Encoder
+from engine.features.files import showing
 from engine.features.reading import Piece, PieceMaker, TimedVideo, WindowReader
 from engine.features.writer import Spool
 from engine.machine import rank_cores
@@ -163,7 +164,8 @@ class Extraction:
 
     def _keep(self, path: str, video: _InHand, duration_s: float) -> None:
         facts = video.facts
-        identity = (facts.file_bytes, facts.mtime_ns, facts.content_hash, facts.file_frames)
-        self._writer.add(video.spool, CachedVideo(path, 0, 0, duration_s, *identity))
+        file = (facts.file_bytes, facts.mtime_ns, facts.content_hash, facts.file_frames)
+        shown = showing(video.timeline, facts.rotation)
+        self._writer.add(video.spool, CachedVideo(path, 0, 0, duration_s, *file, shown))
         self.report.num_new += 1
         self.report.video_s += duration_s

@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
@@ -25,13 +24,13 @@ from engine.data.pyav.files import Unusable
 from engine.data.pyav.in_order import InOrderDecoder, Picture, TimedFrame
 from engine.data.pyav.times import Timeline
 from engine.data.stills import StillDecoder
+from engine.features.files import timelines
 from engine.features.windows import SECONDS, Window, WindowCutter, WindowGrid
 
 _WAIT_S = 0.1  # between looks at whether the reader was closed
 _LIMIT_S = 3600.0  # of a process for one piece: a file that yields no frame is given up long before
 
 TimedVideo = tuple[Video, Timeline]  # and when the frames of its file are shown
-_FALLBACK_RATE = 25.0  # frames a second, where nothing tells it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +62,8 @@ _END = Piece(np.empty(0, np.uint8), np.empty((0, 2)))
 
 
 def timed_videos(manifest: Manifest, rows: Sequence[int]) -> list[TimedVideo]:
-    """Rows of a manifest with the times of their files' frames; where none are noted (older manifests, and stores with one
-    rate for all) the rate is constant.
-    """
-    names = ("timed_frames", "frame_times", "file_frames", "fps")
-    columns = (manifest.table.column(name).take(pa.array(rows, pa.int64())).to_pylist() for name in names)
-    timelines = (
-        Timeline(tuple(frames), tuple(seconds))
-        if frames
-        else Timeline((0, count), (0.0, count / (rate or _FALLBACK_RATE)))
-        for frames, seconds, count, rate in zip(*columns, strict=True)
-    )
-    return list(zip(map(manifest.video, rows), timelines, strict=True))
+    """Rows of a manifest with the times of their files' frames."""
+    return list(zip(map(manifest.video, rows), timelines(manifest, rows), strict=True))
 
 
 class PieceMaker:

@@ -20,7 +20,7 @@ import numpy as np
 from engine.atomic_file import atomic_write
 from engine.command_line import output_folder
 from engine.errors import InputError
-from engine.features.cache import INDEX_NAME, VERSION, CachedVideo, Stamp, write_index
+from engine.features.cache import INDEX_NAME, VERSION, CachedVideo, FailedVideo, Stamp, write_index
 from engine.json_lines import JsonLines, append_json_line, read_json_lines
 from engine.locks import try_lock
 
@@ -150,7 +150,7 @@ class FeatureWriter:
         self._journal.append(asdict(video))
         self.records[video.path] = video
 
-    def finish(self, paths: Sequence[str], failures: Mapping[str, str], notes: Mapping[str, object]) -> None:
+    def finish(self, paths: Sequence[str], failures: Mapping[str, FailedVideo], notes: Mapping[str, object]) -> None:
         """Write the index: these videos (all kept) and the failed ones; drop all others from arrays and journal."""
         videos = sorted((self.records[path] for path in paths), key=lambda video: video.first_window)
         if sum(video.num_windows for video in videos) < self._num_rows:
@@ -160,7 +160,7 @@ class FeatureWriter:
             array.file.flush()
             os.fsync(array.file.fileno())
         notes = {"generation": self._generation, **notes}
-        write_index(self.folder / INDEX_NAME, self.stamp, videos, dict(failures), notes)
+        write_index(self.folder / INDEX_NAME, self.stamp, videos, failures, notes)
         for name in ("features", "spans"):
             for old in self.folder.glob(f"{name}-*.npy"):
                 if old.name != f"{name}-{self._generation}.npy":

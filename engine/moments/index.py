@@ -20,9 +20,10 @@ from engine.data.store.index import INDEX_NAME as STORE_NAME
 from engine.data.store.index import MANIFEST_NAME, is_stored, split_stored_name
 from engine.data.trust import check_inside
 from engine.errors import InputError
-from engine.features.cache import INDEX_NAME, FeatureCache, identities, read_index, videos_digest
+from engine.features.cache import INDEX_NAME, FeatureCache, read_index
 from engine.features.encoder import Encoder
 from engine.features.extract import Work, extract
+from engine.features.files import identities, videos_digest
 from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
 from engine.moments.begun import alone, interrupted, read_wanted, remembered

@@ -7,8 +7,9 @@ import pytest
 
 from engine.data.config import ValidationConfig
 from engine.data.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, LEFT_OUT, TRAINED
-from engine.data.holding_out import draw_parts, hold_out_videos
+from engine.data.holding_out import draw_parts, hold_out_videos, rows_of_classes
 from engine.data.manifest import Manifest
+from engine.data.sources import draw_videos, num_drawn
 from tests.rows import row
 
 
@@ -47,6 +48,27 @@ def test_without_copies_the_draw_is_the_one_of_all_versions(seed, share):
     assert np.array_equal(hold_out_videos(manifest, config), drawn_as_ever(manifest, config))
     copies = random_manifest(seed, num_files=20)
     assert np.array_equal(hold_out_videos(copies, config, join_copies=False), drawn_as_ever(copies, config))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_a_share_of_videos_is_the_one_of_all_versions(seed, share):
+    manifest = random_manifest(seed)
+    kept = np.zeros(len(manifest), bool)
+    for index, name in enumerate(manifest.classes):
+        rows = np.flatnonzero(manifest.class_index == index)
+        sequence = np.random.SeedSequence((seed, *name.encode()))
+        order = np.random.Generator(np.random.Philox(sequence)).permutation(len(rows))
+        kept[rows[order[: num_drawn(share, len(rows))]]] = True
+    assert np.array_equal(draw_videos(manifest, share, seed), kept)
+
+
+def test_the_rows_of_each_class_are_ascending_also_where_there_are_none():
+    manifest = random_manifest(3)
+    for index, rows in enumerate(rows_of_classes(manifest)):
+        assert np.array_equal(rows, np.flatnonzero(manifest.class_index == index))
+    nothing = manifest.select(np.arange(0))
+    assert not hold_out_videos(nothing, ValidationConfig(0.1)).size and not draw_videos(nothing, 0.5, 0).size
 
 
 @pytest.mark.parametrize("seed", range(20))

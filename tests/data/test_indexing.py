@@ -1,5 +1,6 @@
 """From listed videos to a manifest: rows, segments, reasons, and what a journal is good for."""
 
+import errno
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import pytest
 from engine.data import indexing
 from engine.data.identity import content_hash
 from engine.data.indexing import IndexSettings, index_dataset, index_folder
+from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import Entry, Listing, read_layout
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
@@ -184,6 +186,52 @@ def test_a_journal_of_another_version_is_not_believed(root, probed):
     probed.clear()
     index_folder(root, out)
     assert len(probed) == 5
+
+
+def test_a_second_process_is_refused_unless_it_has_nothing_to_add(root, probed):
+    out, path = root / "manifest.parquet", root / "manifest.parquet.journal"
+    index_folder(root, out)
+    with Journal(path) as journal:
+        journal.lock()
+        index_folder(root, out)  # all is known
+        write(root / "train" / "surfing" / "new.mp4", count=6)
+        with pytest.raises(
+            InputError, match=r"another process is writing '.*manifest.parquet.journal': wait for it or stop it"
+        ):
+            index_folder(root, out)
+    probed.clear()
+    index_folder(root, out)
+    assert probed == ["new.mp4"]
+
+
+def test_two_processes_that_begin_a_journal_at_once_give_it_one_head(root):
+    path = root / "manifest.parquet.journal"
+    with Journal(path) as first, Journal(path) as second:
+        first.lock()
+        first.add("a.mp4", Record(FileState(1, 1), Failure("empty", "it is empty"), None))
+        first.__exit__(None, None, None)
+        second.lock()
+        assert list(second.records) == ["a.mp4"]
+    assert path.read_text().count('"journal"') == 1
+
+
+def test_a_journal_with_two_heads_is_read(root, probed):
+    """As versions wrote it that two processes could begin at once."""
+    out, journal = root / "manifest.parquet", root / "manifest.parquet.journal"
+    index_folder(root, out)
+    head, rest = journal.read_text().split("\n", 1)
+    journal.write_text(f"{head}\n{head}\n{rest}")
+    probed.clear()
+    index_folder(root, out)
+    assert probed == []
+
+
+def test_a_disk_without_locks_is_indexed_on(root, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert index_folder(root, root / "manifest.parquet").num_videos == 3
 
 
 def test_a_journal_without_hashes_keeps_only_its_failures(root, probed):

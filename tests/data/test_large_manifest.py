@@ -126,6 +126,11 @@ def test_a_source_takes_of_it_what_it_takes_of_a_small_one(folder, small, tmp_pa
         load_source(SourceConfig(str(folder), splits=["trian"]))
 
 
+def groups_of(manifest: Manifest) -> set[tuple[str, str]]:
+    """The pairs of class and group."""
+    return set(zip(*(manifest.table.column(name).to_pylist() for name in ("class_name", "group")), strict=True))
+
+
 def training(folder: Path, share: float, num_classes: int = 0, **keys: object):
     config = DataConfig([SourceConfig(str(folder), **keys)], validation=ValidationConfig(share, num_classes, seed=3))
     return config, load_training(config)
@@ -136,10 +141,8 @@ def test_held_out_sources_are_whole_and_the_draw_is_the_same_again(folder):
     train, held, classes = data.train.manifest, data.held_out_videos.manifest, data.held_out_classes.manifest
     assert len(train) + len(held) + len(classes) == 230 and len(data.weights) == len(train)
     assert 25 < len(held) < 100 and len(classes) == 46 and not set(classes.classes) & {*train.classes, *held.classes}
-    for name in ("group", "content_hash"):
-        sides = [set(each.table.column(name).to_pylist()) for each in (train, held)]
-        if name == "group":
-            assert not sides[0] & sides[1] - {""}
+    sides = [groups_of(each) for each in (train, held)]
+    assert {group for _, group in sides[0] & sides[1]} <= {""}
     alone = [each.select(each.is_one_of("group", [""])) for each in (train, held)]
     assert not set(file_identities(alone[0])) & set(file_identities(alone[1]))  # equal contents on one side
     again = load_training(config)
@@ -155,6 +158,72 @@ def test_held_out_sources_are_whole_and_the_draw_is_the_same_again(folder):
     assert all_of(load_held_out(config, train.classes, data.footage).held_out_videos.manifest) == all_of(held)
     with pytest.raises(InputError, match="holds out all training videos"):
         training(folder, 1.0)
+
+
+def grouped(count: int) -> list[dict]:
+    """Rows of 20 classes in groups of one name in each class."""
+    return [row(f"{i}.mp4", f"class {i % 20}", group=f"g{i // 20 % 10:02d}", content_hash=i + 1) for i in range(count)]
+
+
+def test_groups_of_one_name_in_several_classes_are_held_out_each_by_itself(tmp_path):
+    """As the groups of UCF101: otherwise all of a name, or none at all, would be held out."""
+    write_large([Manifest.from_rows(grouped(2000), tmp_path)], tmp_path / "large")
+    for seed in range(8):
+        config = DataConfig([SourceConfig(str(tmp_path / "large"))], validation=ValidationConfig(0.1, 0, seed=seed))
+        data = load_training(config)
+        assert 80 < len(data.held_out_videos.manifest) < 320
+        sides = [groups_of(each.manifest) for each in (data.train, data.held_out_videos)]
+        assert not sides[0] & sides[1]
+
+
+def test_a_video_with_several_classes_is_on_one_side_wherever_its_rows_are(tmp_path):
+    """As in ActivityNet, whose group is the video: segments of it may be of other classes, and in another file of rows."""
+    rows = [
+        row(
+            f"v{i}.mp4", f"class {(i + part) % 7}", group=f"v{i}", content_hash=i + 1,
+            first_frame=10 * part, num_frames=10, file_frames=30, segment_start=1.0 * part, segment_end=part + 1.0,
+        )
+        for part in range(3)
+        for i in range(100)
+    ]  # fmt: skip
+    manifests = [Manifest.from_rows(rows[first : first + 60], tmp_path) for first in range(0, 300, 60)]
+    write_large(manifests, tmp_path / "large")
+    write_large([read_manifest(tmp_path / "large")], tmp_path / "again")
+    write_large(manifests, tmp_path / "same")
+    for name in ("large", "again", "same"):
+        data = training(tmp_path / name, 0.3)[1]
+        sides = [set(each.manifest.table.column("path").to_pylist()) for each in (data.train, data.held_out_videos)]
+        assert not sides[0] & sides[1] and 15 < len(sides[1]) < 45
+    digests = [[part.digest for part in open_large(tmp_path / name).parts] for name in ("large", "same")]
+    assert digests[0] == digests[1]
+    data = load_training(
+        DataConfig(
+            [SourceConfig(str(tmp_path / "large")), SourceConfig(_saved(manifests[0].select(np.arange(9)), tmp_path))],
+            validation=ValidationConfig(0.3, 0, seed=3),
+        )
+    )
+    assert len(data.train.manifest) + len(data.held_out_videos.manifest) == 309
+
+
+def test_a_run_knows_that_its_videos_would_be_held_out_by_other_sources(tmp_path, monkeypatch):
+    """A folder that was joined by a version that had other sources has another digest, so that a run of it is not gone on with."""
+    manifest = Manifest.from_rows(grouped(100), tmp_path)
+    write_large([manifest], tmp_path / "now")
+    monkeypatch.setattr("engine.data.joining.source_keys", lambda _, files: files + 1)
+    write_large([manifest], tmp_path / "then")
+    kept, now = (training(tmp_path / name, 0.1)[1].footage for name in ("then", "now"))
+    assert kept.difference(now) == (2, 2)
+
+
+def test_that_nothing_is_held_out_is_told(tmp_path):
+    from engine.data.holding_out import nothing_held_out
+
+    rows = [each | {"group": "one", "class_name": "only"} for each in grouped(100)]
+    write_large([Manifest.from_rows(rows, tmp_path)], tmp_path / "large")
+    config, data = training(tmp_path / "large", 0.05)
+    (note,) = nothing_held_out(config.validation, data.held_out_videos)
+    assert note.startswith("warning: data.validation.video_share is 0.05, but no video is held out")
+    assert not nothing_held_out(ValidationConfig(0.0), None) and not nothing_held_out(config.validation, data.train)
 
 
 def test_what_a_run_trained_on_is_found_though_whole_files_of_rows_are_of_other_classes(tmp_path):
@@ -288,6 +357,20 @@ def test_videos_may_move_with_the_manifest_or_apart(tmp_path):
     (tmp_path / "a").rename(tmp_path / "b")
     assert open_large(tmp_path / "b" / "large").video(0).path.is_relative_to(tmp_path / "b" / "videos")
     assert open_large(tmp_path / "b" / "large", Path("/v")).video(0).path.is_relative_to("/v")
+
+
+def test_a_root_that_is_given_counts_from_where_the_manifest_lies(folder, small, tmp_path, monkeypatch):
+    """As of a file beside the folder."""
+    file = Path(_saved(small, tmp_path))
+    monkeypatch.chdir(tmp_path.parent)
+    for home in ("v", "../v", "/v"):
+        assert open_large(folder, Path(home)).root == Manifest.load(file, Path(home)).root
+        beside = Path(tmp_path.name)
+        (root,) = {
+            open_large(beside / "large", Path(home)).root,
+            Manifest.load(beside / file.name, Path(home)).root.absolute(),
+        }
+        assert root.is_absolute()
 
 
 def test_large_ones_are_joined_again(folder, small, tmp_path):

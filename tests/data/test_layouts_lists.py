@@ -1,10 +1,14 @@
 """Lists as others write them: separators, quotes, encodings, other machines' paths; a bad row is that row lost."""
 
 import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from engine.data.layouts import read_layout
+from engine.data.layouts.finder import FileFinder
 from engine.data.layouts.tables import read_lines, rows_of
 from tests.data.listings import error_of, kinds, make, rows, write
 
@@ -255,3 +259,23 @@ def test_rows_after_a_quote_that_never_closes():
     found = rows_of('a,"b\nc,d\n"e\nf,g\n', ",")
     assert [(row.line, row.values) for row in found if not row.error] == [(2, ["c", "d"]), (4, ["f", "g"])]
     assert [row.line for row in found if row.error] == [1, 3]
+
+
+def test_a_list_of_another_machine_whose_files_have_equal_names(tmp_path):
+    files = [f"clips/id{i}/video.mp4" for i in range(4)]
+    make(tmp_path, *files, "clips/id4/video.mp4.mkv", "clips/id4/video.mp4")
+    write(tmp_path / "l.csv", "path,label\n" + "".join(f"/data/id{i}/video.mp4,run\n" for i in range(6)))
+    listing = read_layout("csv", tmp_path, annotations=tmp_path / "l.csv")
+    assert [entry.path for entry in listing.entries] == files  # two files fit the fifth row, none the sixth
+    assert said(listing, "clips")
+
+
+def test_the_time_to_find_files_of_equal_names_grows_like_their_number():
+    seconds = []
+    for count in (1_000, 8_000):
+        paths = [f"clips/id{i}/video.mp4" for i in range(count)]
+        files = FileFinder(SimpleNamespace(paths=paths, pictures=[], root=Path("/nowhere")), strip=2, prefix="clips")
+        begun = time.process_time()
+        assert [files.find(f"/data/id{i}/video.mp4") for i in range(count)] == paths
+        seconds.append(time.process_time() - begun)
+    assert seconds[1] < 24 * seconds[0]  # 64 times as long where each row goes over all files

@@ -1,10 +1,14 @@
 """Features of real files: the right frames of every video, grown, mended, dropped, killed and gone on with."""
 
+import errno
 import json
 import os
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +19,7 @@ from engine.features.cache import FeatureCache
 from engine.features.extract import Work, extract
 from engine.features.windows import SECONDS, WindowGrid
 from engine.features.writer import FeatureWriter
+from engine.parquet import read_table, write_table
 from tests.data.videos import numbered_frame
 from tests.features.small_set import LENGTHS, FrameReader, expected, index, write_set
 from tests.small_run import run_tool
@@ -307,3 +312,94 @@ def test_a_kill_at_any_moment_of_the_rewriting_loses_nothing(root, monkeypatch):
         assert len(FeatureCache(root / "features")) == 4  # who reads meanwhile has what was there
         assert run(root).num_new == 0
         check(root, rest)
+
+
+def test_an_end_that_a_full_disk_refuses_leaves_what_was_there(root, monkeypatch):
+    """The arrays have rows of new videos then, and the index does not know them."""
+    run(root)
+    write_set(root, {"e.mp4": 30})
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr("engine.features.writer.write_index", refuse)
+        run(root)
+    cache = FeatureCache(root / "features")
+    assert len(cache) == 4
+    assert (
+        len(cache.features) == len(cache.spans) == len(cache.video_of) == sum(map(len, map(expected, LENGTHS.values())))
+    )
+    assert isinstance(cache.features, np.memmap) and Path(cache.features.filename).name == "features-1.npy"
+    for place, video in enumerate(cache.videos):
+        assert np.array_equal(cache.features[cache.video_of == place], cache[video].features)
+    assert run(root).num_new == 0
+    check(root, LENGTHS | {"e.mp4": 30})
+
+
+def test_arrays_with_fewer_rows_than_the_index_are_refused(root):
+    run(root)
+    path = root / "features" / "features-1.npy"
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(InputError, match=r"features-1.npy' cannot be read \(it has \d+ of \d+ windows\)"):
+        FeatureCache(root / "features")
+
+
+def test_a_manifest_that_says_other_times_has_its_videos_extracted_anew(root):
+    """As one that was written before times were noted, and was then written again."""
+    rows = Manifest.load(root / "videos.parquet").table.to_pylist()
+    for row in rows:
+        row |= {"timed_frames": None, "frame_times": None, "fps": 10.0}
+    Manifest.from_rows(rows, root / "set").save(root / "videos.parquet")
+    run(root)
+    assert FeatureCache(root / "features")["shown/d.webm"].duration_s == pytest.approx(4.0)
+    index(root)
+    with pytest.raises(
+        InputError, match=r"4 of its videos have changed since \(.*: run tools/extract_features.py again"
+    ):
+        FeatureCache(root / "features", manifest=Manifest.load(root / "videos.parquet"))
+    assert run(root).num_new == 4
+    check(root)
+    assert run(root).num_new == 0
+
+
+def test_a_video_that_is_turned_in_another_way_is_extracted_anew(root):
+    run(root)
+    rows = Manifest.load(root / "videos.parquet").table.to_pylist()
+    rows[1]["rotation"] = 180
+    Manifest.from_rows(rows, root / "set").save(root / "videos.parquet")
+    assert run(root).num_new == 1
+
+
+def test_a_video_that_failed_and_was_mended_is_missed(root):
+    file = root / "set" / "shown" / "c.mkv"
+    sound = file.read_bytes()
+    file.write_bytes(sound[:-100])
+    assert len(run(root).files) == 1
+    manifest = Manifest.load(root / "videos.parquet")
+    assert list(FeatureCache(root / "features", manifest=manifest).failures) == ["shown/c.mkv"]
+    file.write_bytes(sound + bytes(8))
+    index(root)
+    with pytest.raises(InputError, match=r"1 of its videos have changed since \(shown/c.mkv\): run tools/extract"):
+        FeatureCache(root / "features", manifest=Manifest.load(root / "videos.parquet"))
+    assert (run(root).num_new, run(root).files) == (1, [])
+    check(root)
+
+
+def test_features_of_versions_that_noted_less_are_read_and_added_to(root):
+    """Neither how frames are shown nor what failed files were stood in the index and the journal."""
+    file = root / "set" / "shown" / "b.mp4"
+    sound = file.read_bytes()
+    file.unlink()
+    run(root)
+    path = root / "features" / "videos.parquet"
+    table = read_table(path)
+    rows = [row | {"file_bytes": None} if row["failure"] else row for row in table.to_pylist()]
+    write_table(pa.Table.from_pylist(rows, table.schema).drop_columns(["shown"]), path)
+    journal = root / "features" / "journal.jsonl"
+    journal.write_text(re.sub(r', "shown": -?\d+', "", journal.read_text()))
+    manifest = Manifest.load(root / "videos.parquet")
+    assert len(FeatureCache(root / "features", manifest=manifest)) == 3
+    file.write_bytes(sound)
+    assert run(root).num_new == 1
+    check(root)

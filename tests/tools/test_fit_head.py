@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from engine.data.manifest import Manifest
-from engine.features.cache import INDEX_NAME, CachedVideo, Stamp, identities, read_index, videos_digest, write_index
+from engine.features.cache import INDEX_NAME, CachedVideo, FailedVideo, Stamp, read_index, write_index
 from engine.features.encoder import encoder_of
+from engine.features.files import identities, videos_digest
 from engine.features.windows import WindowGrid
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.splits import TRAINED
@@ -38,7 +39,7 @@ def folder(tmp_path) -> Path:
     np.save(tmp_path / "features" / "spans-1.npy", np.tile([[0.0, 0.5], [0.5, 1.0]], (len(found), 1)))
     stamp = Stamp("drawn", "0" * 32, 6, False, WindowGrid(4, 2), "float16")
     notes = {"root": "/v", "generation": 1, "videos_digest": videos_digest(files)}
-    write_index(tmp_path / "features" / INDEX_NAME, stamp, videos, {"archery/bad.mp4": "cut off"}, notes)
+    write_index(tmp_path / "features" / INDEX_NAME, stamp, videos, {"archery/bad.mp4": FailedVideo("cut off")}, notes)
     return tmp_path
 
 

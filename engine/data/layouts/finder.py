@@ -30,6 +30,16 @@ class FileFinder:
                 names.setdefault(key, []).append(path)
         return names
 
+    @cached_property
+    def _by_path(self) -> dict[str, str | None]:
+        """Each file by its path with and without the suffix; None where that fits several."""
+        files: dict[str, str | None] = {}
+        for path in (*self.folder.paths, *self.folder.pictures):
+            folder, slash, name = path.rpartition("/")
+            for key in {path, folder + slash + name.rpartition(".")[0]}:
+                files[key] = None if key in files else path
+        return files
+
     def find(self, path: str) -> str | None:
         """Relative to the root, or absolute where it lies elsewhere; None where it is not there."""
         if (plain := self._there(path)) is not None:
@@ -37,12 +47,10 @@ class FileFinder:
         if "\\" in path and (plain := self._there(path.replace("\\", "/"))) is not None:
             return plain
         parts = PurePosixPath(path.replace("\\", "/")).parts
-        moved = "/".join([*filter(None, [self.prefix]), *parts[self.strip :]])
-        found = (
-            [hit for hit in self._by_name.get(parts[-1], ()) if moved in (hit, hit.rpartition(".")[0])] if parts else []
-        )
-        self.num_moved += len(found) == 1
-        return found[0] if len(found) == 1 else None
+        kept = parts[self.strip :]
+        found = self._by_path.get("/".join([*filter(None, [self.prefix]), *kept])) if kept else None
+        self.num_moved += found is not None
+        return found
 
     def _there(self, path: str) -> str | None:
         root = self.folder.root
@@ -61,18 +69,23 @@ class FileFinder:
             return
         votes: Counter[tuple[int, str]] = Counter()
         for path in paths:
-            parts = PurePosixPath(path.replace("\\", "/")).parts
-            for strip in range(len(parts)):
-                tail = "/".join(parts[strip:])
-                hits = [
-                    kept.removesuffix(tail).rstrip("/")
-                    for hit in self._by_name.get(parts[-1], ())
-                    for kept in (hit, hit.rpartition(".")[0])
-                    if kept == tail or kept.endswith("/" + tail)
-                ]
-                votes.update((strip, prefix) for prefix in hits)
-                if hits:
-                    break
+            votes.update(self._places(PurePosixPath(path.replace("\\", "/")).parts))
         best = votes.most_common(2)
         if best and (len(best) == 1 or best[0][1] > best[1][1]):
             self.strip, self.prefix = best[0][0]
+
+    def _places(self, parts: Sequence[str]) -> list[tuple[int, str]]:
+        """What `strip` and `prefix` would have to be for the files that agree with most of a path's end."""
+        fitting = (
+            [form for hit in self._by_name.get(parts[-1], ()) for form in (hit, hit.rpartition(".")[0])]
+            if parts
+            else []
+        )
+        places: list[tuple[int, str]] = []
+        for strip in reversed(range(len(parts))):
+            tail = "/".join(parts[strip:])
+            fitting = [form for form in fitting if form == tail or form.endswith("/" + tail)]
+            if not fitting:
+                break
+            places = [(strip, form.removesuffix(tail).rstrip("/")) for form in fitting]
+        return places

@@ -6,6 +6,7 @@ import torch
 
 from engine.config import Config
 from engine.data.footage import Footage
+from engine.data.holding_out import nothing_held_out
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.data.weights import RowWeights
 from engine.tasks.decoding import Decoding, choose_decoding
@@ -43,4 +44,5 @@ def read_data(config: Config, device: torch.device, remembered: Footage | None =
     notes = same_videos(data.train, load_tests(config.data.tests))
     if notes:
         notes.append("so these sets are unseen by their names alone: zero-shot results on them are transductive")
+    notes += nothing_held_out(config.data.validation, data.held_out_videos)
     return MaskedData(data.train, data.weights, held_out, choose_decoding(config, device, seen), data.footage, notes)

@@ -7,6 +7,7 @@ import torch
 
 from engine.config import Config
 from engine.data.footage import LEFT_OUT, Footage
+from engine.data.holding_out import nothing_held_out
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.data.weights import RowWeights
 from engine.models.weights import weights_classes
@@ -102,7 +103,13 @@ def read_sets(
         decoding=choose_decoding(config, device, [each.manifest for each in every]),
         footage=data.footage,
         prior_classes=prior_classes,
-        notes=[*notes, *unknown, *_copies(data.footage), *same_videos(data.train, every[1:])],
+        notes=[
+            *notes,
+            *unknown,
+            *nothing_held_out(config.data.validation, data.held_out_videos),
+            *_copies(data.footage),
+            *same_videos(data.train, every[1:]),
+        ],
     )
 
 
