@@ -56,6 +56,21 @@ def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, c
         StoreWriter(out, SETTINGS, 2**30)
 
 
+def test_other_files_in_the_folder_of_a_store_are_left_alone(tmp_path):
+    root, out = tmp_path / "raw", tmp_path / "s"
+    (root / "a").mkdir(parents=True)
+    out.mkdir()
+    write_video(root / "a/x.mp4", (numbered_frame(number, 96, 96) for number in range(12)))
+    index_folder(root, root / "m.parquet")
+    others = [out / name for name in ("clip.h264", "1.h264", "00001 copy.h264", "²²²²².h264")]
+    for path in others:
+        path.write_bytes(b"of another")
+    for _ in range(2):
+        assert ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings()).num_shards == 1
+        assert verify(out, 10).problems == []
+    assert {path.read_bytes() for path in others} == {b"of another"}
+
+
 def test_a_store_of_before_with_other_frames_is_made_anew(tmp_path, capsys):
     """As earlier versions had it where stamps were of decoding, or the rate variable."""
     (tmp_path / "raw" / "a").mkdir(parents=True)

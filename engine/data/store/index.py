@@ -13,6 +13,7 @@ processes on one machine share the pages. A video is named in manifests by a pat
 import json
 import math
 import mmap
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,7 @@ INDEX_NAME = "store.index"
 MOTION_NAME = "store.motion"
 MANIFEST_NAME = "manifest.parquet"
 FIRST_CODEC = "h264"  # of stores that do not say which
+CODECS = (FIRST_CODEC, "hevc")
 _INSIDE = f"/{INDEX_NAME}/"
 _MAGIC = b"unseen store 1\n\0"
 _HEADER_BYTES = 4096  # the magic and the JSON, padded with blanks
@@ -173,6 +175,12 @@ def motion_bytes(num_frames: int, width: int, height: int) -> int:
 def shard_path(folder: Path, shard: int, codec: str) -> Path:
     """The file of a shard."""
     return folder / f"{shard:05d}.{codec}"
+
+
+def shard_number(name: str) -> int | None:
+    """The shard whose file has this name; None for the name of another file."""
+    found = re.fullmatch(rf"([0-9]{{5}}|[1-9][0-9]{{5,}})\.({'|'.join(CODECS)})", name)
+    return found and int(found[1])
 
 
 def stored_path(number: int, original: str) -> str:

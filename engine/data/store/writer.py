@@ -25,6 +25,7 @@ from engine.data.store.index import (
     MOTION_NAME,
     StoreSettings,
     motion_bytes,
+    shard_number,
     shard_path,
     write_index,
 )
@@ -102,6 +103,7 @@ class StoreWriter:
     ) -> None:
         self.folder, self.settings, self._shard_bytes, self.uploads = folder, settings, shard_bytes, uploads
         self._sealed = uploads.sealed if uploads is not None else {}
+        self._lost = uploads.lost if uploads is not None else set()
         self._ends: dict[int, int] = {}  # shard -> first byte behind its finished videos
         self._motion_path, self._motion_end = folder / MOTION_NAME, 0  # the same
         path = folder / _JOURNAL_NAME
@@ -221,8 +223,8 @@ class StoreWriter:
 
     def _last_shard(self) -> tuple[int, BinaryIO]:
         """The shard to go on with, cut off behind its last finished video."""
-        last = max([*self._ends, *self._sealed], default=0)
-        if last in self._sealed:
+        last = max([*self._ends, *self._sealed, *self._lost], default=0)
+        if last in self._sealed or last in self._lost:
             last += 1
         file = _open_at(self._path(last), self._ends.get(last, 0))
         for shard in self._shards():
@@ -237,7 +239,8 @@ class StoreWriter:
             self.uploads.begin(self._path(shard))
 
     def _shards(self) -> list[int]:
-        return sorted(int(file.stem) for file in self.folder.glob(f"*.{self.settings.codec}"))
+        numbers = (shard_number(file.name) for file in self.folder.glob(f"*.{self.settings.codec}"))
+        return sorted(number for number in numbers if number is not None)
 
     def _path(self, shard: int) -> Path:
         return shard_path(self.folder, shard, self.settings.codec)
@@ -252,7 +255,8 @@ class StoreWriter:
         return replace(video, motion_offset=offset, motion_crc32=crc32(motion))
 
     def _open_files(self) -> list[BinaryIO]:
-        return [self._file] if self._motion is None else [self._file, self._motion]
+        files = [self._file] if self._motion is None else [self._file, self._motion]
+        return [file for file in files if not file.closed]  # closed: full, and its upload failed
 
 
 def _open_at(path: Path, end: int) -> BinaryIO:
