@@ -76,10 +76,14 @@ class StoredVideo:
 
 @dataclass(frozen=True, slots=True)
 class StoreRecord:
-    """A source file, as it was, and what became of it."""
+    """A source file, as it was, and what became of it.
+
+    said: of one that failed, what tells whether the manifest still says the same of it; None in journals of before.
+    """
 
     state: FileState
     made: StoredVideo | Failure
+    said: str | None = None
 
 
 class StoreWriter:
@@ -145,9 +149,9 @@ class StoreWriter:
         record = self.records[path]
         self._note(path, StoreRecord(record.state, self._with_motion(record.made, motion)))
 
-    def add_failure(self, path: str, state: FileState, failure: Failure) -> None:
-        """Keep why a file is not in the store."""
-        self._note(path, StoreRecord(state, failure))
+    def add_failure(self, path: str, state: FileState, failure: Failure, said: str) -> None:
+        """Keep why a file is not in the store; `said` as in `StoreRecord`."""
+        self._note(path, StoreRecord(state, failure, said))
 
     def finish(self, paths: Sequence[str]) -> None:
         """Write the index of these videos (all stored), numbered in this order."""
@@ -182,7 +186,8 @@ class StoreWriter:
         kind = "failure" if isinstance(record.made, Failure) else "video"
         state = {"bytes": record.state.num_bytes, "mtime_ns": record.state.mtime_ns}
         made = {name: value for name, value in asdict(record.made).items() if value is not None}
-        self._journal.append({"path": path, **state, kind: made})
+        said = {} if record.said is None else {"said": record.said}
+        self._journal.append({"path": path, **state, kind: made, **said})
         self.records[path] = record
 
     def _resume(self, path: Path) -> dict[str, StoreRecord]:
@@ -276,6 +281,6 @@ def _close(file: BinaryIO) -> None:
 def _record(value: dict) -> StoreRecord:
     state = FileState(value["bytes"], value["mtime_ns"])
     if "failure" in value:
-        return StoreRecord(state, Failure(**value["failure"]))
+        return StoreRecord(state, Failure(**value["failure"]), value.get("said"))
     facts = value["video"]
     return StoreRecord(state, StoredVideo(**{**facts, "group_bytes": tuple(facts["group_bytes"])}))
