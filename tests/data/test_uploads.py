@@ -23,7 +23,7 @@ from tests.data.videos import numbered_frame
 from tests.small_run import call_tool
 
 SETTINGS = StoreSettings(short_side=64, gop=8, preset="ultrafast")
-TARGET, KEY = as_path("memory://bucket/k"), "/bucket/k"
+TARGET, KEY = as_path("memory://uploads/k"), "/uploads/k"
 NUM_VIDEOS = 4
 
 
@@ -50,7 +50,7 @@ def bucket(tmp_path, monkeypatch):
 
     monkeypatch.setattr(uploading, "state_of", with_etag)
     yield files
-    files.store.clear()
+    files.rm("/uploads", recursive=True)
 
 
 def make(source, *, is_lost=False, keep=False, motion=False):
@@ -113,7 +113,7 @@ def test_a_store_that_another_machine_has_made_meanwhile_is_left_alone(source, b
     turned = source.select(np.arange(NUM_VIDEOS)[::-1])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "B"))
     refused = (
-        rf"there is a store at 'memory://bucket/k' that was not made in '{tmp_path}/.* \(00000\.h264 is another's\)"
+        rf"there is a store at 'memory://uploads/k' that was not made in '{tmp_path}/.* \(00000\.h264 is another's\)"
     )
     with pytest.raises(InputError, match=refused):
         make(turned)
@@ -178,6 +178,6 @@ def test_journals_of_before_tell_lengths_alone(source, bucket):
 def test_damage_is_told_with_the_folder_that_mends_it(source, bucket, monkeypatch, capsys):
     make(source)
     bucket.rm(f"{KEY}/00001.h264")
-    assert call_tool("ingest.py", "--verify", "memory://bucket/k", monkeypatch=monkeypatch) == 2
+    assert call_tool("ingest.py", "--verify", "memory://uploads/k", monkeypatch=monkeypatch) == 2
     error = capsys.readouterr().err
     assert "give the command that made it again" in error and str(staging_folder(TARGET)) in error

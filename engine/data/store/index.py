@@ -167,6 +167,16 @@ def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.nd
         file.truncate(offset)
 
 
+def numbers_of(path: Path) -> dict[tuple[int, int, int], int]:
+    """(shard, offset, checksum) of each video of an index -> its number; none where no index can be read."""
+    try:
+        columns = StoreIndex(path).columns
+    except (InputError, ValueError, KeyError):  # there is none yet, or it is damaged
+        return {}
+    places = zip(*(columns[name].tolist() for name in ("shard", "offset", "crc32")), strict=True)
+    return {place: number for number, place in enumerate(places)}
+
+
 def motion_bytes(num_frames: int, width: int, height: int) -> int:
     """Length of a video's motion in `store.motion`."""
     return num_frames * math.prod(grid_size(width, height))

@@ -114,7 +114,7 @@ def ingest(
             write_report(failed, folder / REPORT_NAME)
             why = f"({tally(failed.bad)}): see '{folder / REPORT_NAME}'"
             raise InputError(f"none of the {len(videos)} files can be used {why}")
-        writer.finish(stored)
+        stored = writer.finish(stored)
     manifest = build_manifest(source, {path: records[path].made for path in stored}, Path(), settings)
     manifest.save(folder / MANIFEST_NAME)
     report = _summarise(records, settings, len(manifest))

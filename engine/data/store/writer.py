@@ -25,6 +25,7 @@ from engine.data.store.index import (
     MOTION_NAME,
     StoreSettings,
     motion_bytes,
+    numbers_of,
     shard_number,
     shard_path,
     write_index,
@@ -58,6 +59,11 @@ class StoredVideo:
     @property
     def num_bytes(self) -> int:
         return sum(self.group_bytes)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """As `numbers_of` has it."""
+        return self.shard, self.offset, self.crc32
 
     @property
     def has_motion(self) -> bool:
@@ -153,8 +159,13 @@ class StoreWriter:
         """Keep why a file is not in the store; `said` as in `StoreRecord`."""
         self._note(path, StoreRecord(state, failure, said))
 
-    def finish(self, paths: Sequence[str]) -> None:
-        """Write the index of these videos (all stored), numbered in this order."""
+    def finish(self, paths: Sequence[str]) -> list[str]:
+        """Write the index of these videos (all stored). Returns them by their numbers.
+
+        Those of the index that is there keep theirs, so that its manifests and readers are not disturbed; the others fill what is
+        left, in this order.
+        """
+        paths = self._numbered(paths)
         for file in self._open_files():
             file.flush()
             os.fsync(file.fileno())
@@ -171,6 +182,7 @@ class StoreWriter:
         ends = [np.cumsum(np.array(video.group_bytes, np.uint64)) for video in videos]
         columns["group_end"] = np.concatenate(ends) if ends else np.empty(0, np.uint64)
         write_index(self.folder / INDEX_NAME, self.settings, columns)
+        return paths
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -181,6 +193,13 @@ class StoreWriter:
         for file in self._open_files():
             _close(file)
         self._journal.close()
+
+    def _numbered(self, paths: Sequence[str]) -> list[str]:
+        known = numbers_of(self.folder / INDEX_NAME)
+        numbers = {path: known.get(self.records[path].made.place, len(paths)) for path in paths}
+        kept = {number: path for path, number in numbers.items() if number < len(paths)}
+        others = (path for path, number in numbers.items() if number >= len(paths))
+        return [kept.get(number) or next(others) for number in range(len(paths))]
 
     def _note(self, path: str, record: StoreRecord) -> None:
         kind = "failure" if isinstance(record.made, Failure) else "video"
