@@ -90,8 +90,8 @@ class Uploads:
     def finish(self) -> None:
         """Put the last shard and what names the shards. A store that was there is whole until its index is replaced."""
         self.wait()
-        files = (path for path in sorted(self._folder.iterdir()) if shard_number(path.name) is not None)
-        shards = [path for path in files if path.stat().st_size]
+        there = sorted(self._folder.iterdir())
+        shards = [path for path in there if shard_number(path.name) is not None and path.stat().st_size]
         files = [path for path in (*shards, *(self._folder / name for name in _NAMES)) if path.exists()]
         pending = [path for path in files if not self._is_done(path)]
         with Progress(sum(path.stat().st_size for path in pending), "byte", label="upload") as progress:
