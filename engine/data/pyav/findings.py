@@ -17,7 +17,7 @@ REASONS = {
     "too-long": "a file over the limit of hours",
     "too-slow": "over the time limit of a file",
     "crashed": "it crashed the decoder",
-    "io-error": "the disk, the network or the machine failed while it was read",
+    "io-error": "the disk, the network or the machine failed while it was read, or it is damaged so that FFmpeg says so",
 }
 _OF_THE_MACHINE = (
     errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM,
