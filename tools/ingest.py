@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = Parser(
         prog="ingest.py", description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    from engine.data.store.index import StoreSettings
+    from engine.data.store.index import CODECS, StoreSettings
 
     default = StoreSettings()
     parser.add_argument("source", type=Path, nargs="?", metavar="SOURCE", help="a manifest, or a folder of videos")
@@ -75,9 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--crf", type=int, default=default.crf, help="quality, 0 (best; H.264: none lost) to 51 (default: %(default)s)"
     )
-    parser.add_argument(
-        "--codec", choices=("h264", "hevc"), default=default.codec, help="of the store (default: %(default)s)"
-    )
+    parser.add_argument("--codec", choices=CODECS, default=default.codec, help="of the store (default: %(default)s)")
     parser.add_argument(
         "--preset", choices=_PRESETS, default=default.preset, help="of x264 or x265 (default: %(default)s)"
     )
@@ -188,14 +186,21 @@ def _indexed(folder: Path, out: Path, num_workers: int, pool: "Pool | None") -> 
 
 def _verify(store: Path, num_sampled: int) -> None:
     from engine.data.remote.addresses import shown as as_told
+    from engine.data.remote.addresses import url_of
     from engine.data.store.verify import verify
 
     report = verify(store, num_sampled if num_sampled >= 0 else 2**62)
     if report.problems:
         shown = "; ".join(report.problems[:5]) + ("; ..." if len(report.problems) > 5 else "")
-        raise InputError(
-            f"store '{as_told(store)}' is damaged in {len(report.problems)} places: {shown}; copy it again, or remove it and ingest"
-        )
+        mend = "copy it again, or remove it and ingest"
+        if url_of(store):
+            from engine.data.remote.upload import staging_folder
+
+            mend = (
+                f"give the command that made it again on the machine that made it (in '{staging_folder(store)}'); remove it "
+                "first if that does not help"
+            )
+        raise InputError(f"store '{as_told(store)}' is damaged in {len(report.problems)} places: {shown}; {mend}")
     print(f"verified: all {report.num_videos:,} byte ranges; checksums and frames of {report.num_decoded:,} videos")
 
 

@@ -23,6 +23,7 @@ from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_l
 from engine.data.layouts.listing import IMAGE_SUFFIXES, counted, printable
 from engine.data.process_pool import Lost
 from engine.data.progress import Progress, say, tally, write_report
+from engine.data.pyav.findings import kind_of
 from engine.data.pyav.opening import MAX_PIXELS
 from engine.data.pyav.probe import (
     MAX_HOURS,
@@ -37,7 +38,7 @@ from engine.errors import InputError
 
 INDEX_REASONS = {"outside": "the labelled segment lies outside the file"}
 ALL_REASONS = {**LISTING_REASONS, **REASONS, **INDEX_REASONS}
-_TRY_AGAIN = ("too-slow", "crashed", "too-large", "too-long")  # may be the machine's fault, or another limit
+_TRY_AGAIN = ("io-error", "too-slow", "crashed", "too-large", "too-long")  # time, or another limit, may mend it
 _SHOWN = 3  # of files that a warning names
 _KILL_MARGIN_S = 30.0  # a process is killed only if the probe's own limit did not work
 
@@ -182,7 +183,7 @@ def _probe_one(path: str, root: Path, settings: IndexSettings) -> tuple[ProbeRes
     except ProbeError as error:
         return Failure(error.kind, error.text), None
     except OSError as error:
-        return Failure("unreadable", error.strerror or str(error)), None
+        return Failure(kind_of(error), error.strerror or str(error)), None
 
 
 def _probe_kind(path: str, root: Path, settings: IndexSettings) -> ProbeResult:

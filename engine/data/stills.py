@@ -24,6 +24,7 @@ from engine.atomic_file import atomic_write
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import still_squares
 from engine.data.identity import change_since_index
+from engine.data.pyav.findings import kind_of
 from engine.data.pyav.probe import ProbeError, ProbeResult, refuse_unfit
 from engine.data.transfer import DeviceCopier
 
@@ -104,7 +105,7 @@ def probe_still(path: Path) -> ProbeResult:
     except UnidentifiedImageError as error:
         raise ProbeError("unreadable", f"no picture of the kinds {', '.join(FORMATS)}") from error
     except _BAD_PICTURE as error:
-        raise ProbeError("undecodable", str(error)) from error
+        raise ProbeError(kind_of(error, "undecodable"), str(error)) from error
     return ProbeResult(
         codec=codec, pixel_format=pixel_format, width=width, height=height, fps=0.0, rotation=_CLOCKWISE.get(turn, 0),
         duration=0.0, num_frames=1, header_frames=1, key_frames=(), key_pts=(), counted_by="decoding",

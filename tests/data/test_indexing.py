@@ -1,6 +1,7 @@
 """From listed videos to a manifest: rows, segments, reasons, and what a journal is good for."""
 
 import errno
+import importlib
 import json
 import math
 import os
@@ -158,6 +159,29 @@ def test_new_and_changed_files_are_probed(root, probed):
     assert sorted(probed) == ["c.mp4", "empty.mp4", "new.mp4"]
     assert (report.num_videos, report.num_frames) == (4, COUNT + 5 + 6 + 7)
     assert Manifest.load(out).strings("path").tolist()[-1] == "train/surfing/new.mp4"
+
+
+@pytest.mark.parametrize("where", ["indexing.content_hash", "pyav.probe.open_video"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.ENOMEM])
+def test_what_the_machine_failed_to_read_is_tried_again(root, probed, monkeypatch, where, number):
+    out, (module, _, name) = root / "manifest.parquet", where.rpartition(".")
+    read = getattr(importlib.import_module(f"engine.data.{module}"), name)
+
+    def failing(path, **options):
+        if path.name == "a.mp4" and module == "indexing":
+            raise OSError(number, os.strerror(number))
+        if path.name == "a.mp4":
+            av.error.err_check(-number)
+        return read(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"engine.data.{where}", failing)
+        report = index_folder(root, out)
+    assert report.bad["io-error"] == 1 and "io-error" in indexing.ALL_REASONS
+    assert [bad.text for bad in report.files if bad.kind == "io-error"] == [os.strerror(number)]
+    probed.clear()
+    assert "io-error" not in index_folder(root, out).bad
+    assert probed == ["a.mp4"]
 
 
 def test_a_torn_journal_is_carried_on(root, probed):

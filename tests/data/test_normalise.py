@@ -153,7 +153,7 @@ def test_what_cannot_be_used_is_named(tmp_path):
     fewer = normalise_file(replace(source, num_frames=21), tmp_path, SETTINGS, 60)
     assert (fewer.kind, fewer.text) == (
         "undecodable",
-        "20 frames decode where the manifest says 21: index it again",
+        "20 frames decode where the manifest says 21: index it again with --full-decode",
     )
     wide = tmp_path / "wide.mkv"
     write_video(wide, (np.zeros((2, 2000, 3), np.uint8) for _ in range(2)), codec="mpeg4")

@@ -1,15 +1,18 @@
 """What ingest does with the files of a manifest: those that changed, segments, odd ones."""
 
 import dataclasses
+import errno
 import os
 
+import av
 import pytest
 
 from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
+from engine.data.pyav import normalise
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import StoreSettings
-from engine.data.store.ingest import WorkSettings, build_manifest, ingest
+from engine.data.store.ingest import INGEST_REASONS, WorkSettings, build_manifest, ingest
 from engine.data.store.verify import verify
 from engine.data.store.writer import StoredVideo, StoreWriter
 from engine.errors import InputError
@@ -56,6 +59,21 @@ def test_ingesting_again_keeps_what_is_there_and_redoes_what_changed(tmp_path, c
         StoreWriter(out, SETTINGS, 2**30)
 
 
+def test_other_files_in_the_folder_of_a_store_are_left_alone(tmp_path):
+    root, out = tmp_path / "raw", tmp_path / "s"
+    (root / "a").mkdir(parents=True)
+    out.mkdir()
+    write_video(root / "a/x.mp4", (numbered_frame(number, 96, 96) for number in range(12)))
+    index_folder(root, root / "m.parquet")
+    others = [out / name for name in ("clip.h264", "1.h264", "00001 copy.h264", "²²²²².h264")]
+    for path in others:
+        path.write_bytes(b"of another")
+    for _ in range(2):
+        assert ingest(Manifest.load(root / "m.parquet"), out, SETTINGS, WorkSettings()).num_shards == 1
+        assert verify(out, 10).problems == []
+    assert {path.read_bytes() for path in others} == {b"of another"}
+
+
 def test_a_store_of_before_with_other_frames_is_made_anew(tmp_path, capsys):
     """As earlier versions had it where stamps were of decoding, or the rate variable."""
     (tmp_path / "raw" / "a").mkdir(parents=True)
@@ -95,6 +113,46 @@ def test_a_file_that_changed_since_it_was_indexed_is_refused(tmp_path):
         index_folder(root, tmp_path / "again.parquet")
         again = ingest(Manifest.load(tmp_path / "again.parquet"), folder, SETTINGS, WorkSettings())
         assert (again.num_frames, again.files) == (24, [])
+
+
+def two_videos(root):
+    for name, count in (("a/x.mp4", 12), ("a/y.mp4", 9)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(root / name, (numbered_frame(number, 96, 96) for number in range(count)))
+    index_folder(root, root / "m.parquet")
+    return Manifest.load(root / "m.parquet")
+
+
+def test_a_file_that_failed_is_tried_again_once_the_manifest_says_another_thing(tmp_path, capsys):
+    good, out = two_videos(tmp_path / "raw"), tmp_path / "s"
+    rows = good.table.to_pylist()
+    wrong = Manifest.from_rows([{**rows[0], "file_frames": 15, "num_frames": 15}, rows[1]], good.root)
+    text = "12 frames decode where the manifest says 15: index it again with --full-decode"
+    for known in (0, 2):
+        capsys.readouterr()
+        report = ingest(wrong, out, SETTINGS, WorkSettings())
+        assert report.files == [{"path": "a/x.mp4", "kind": "undecodable", "text": text}]
+        assert (f"{known} of 2 files are in the store" in capsys.readouterr().err) == (known > 0)
+    assert ingest(good, out, SETTINGS, WorkSettings()).files == []
+    assert "1 of 2 files are in the store" in capsys.readouterr().err
+    assert verify(out, 10).problems == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM])
+def test_what_the_machine_failed_to_read_is_tried_again(tmp_path, monkeypatch, number):
+    source, out, read = two_videos(tmp_path / "raw"), tmp_path / "s", normalise.open_video
+
+    def failing(path, **options):
+        if path.name == "x.mp4":
+            av.error.err_check(-number)
+        return read(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(normalise, "open_video", failing)
+        report = ingest(source, out, SETTINGS, WorkSettings())
+    assert report.files == [{"path": "a/x.mp4", "kind": "io-error", "text": os.strerror(number)}]
+    assert report.bad.keys() <= INGEST_REASONS.keys()
+    assert ingest(source, out, SETTINGS, WorkSettings()).files == []
 
 
 def test_segments_keep_their_time_at_another_rate(tmp_path):

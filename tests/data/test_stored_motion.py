@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
+from engine.data.store import adding_motion
 from engine.data.store.index import MOTION_NAME, StoreIndex, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.motion import WithStoredMotion
@@ -51,6 +53,38 @@ def plain(raw, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain") / "s"
     ingest(raw[0], folder, SETTINGS, WorkSettings())
     return folder
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("changed", r"its bytes in shard 00000\.h264 are not those that were written \(checksum\)"),
+        ("gone", r"shard 00000\.h264 cannot be read \(No such file or directory\)"),
+        ("slow", r"it takes more than -1 s, raise --time-limit"),
+        ("unfit", r"it does not decode \(Invalid data found\)"),
+    ],
+)
+def test_why_no_motion_can_be_added_is_told(raw, plain, tmp_path, monkeypatch, damage, reason):
+    shard, read = shutil.copytree(plain, tmp_path / "s") / "00000.h264", adding_motion._stored_bytes
+    work = WorkSettings(motion=True, time_limit_s=-1 if damage == "slow" else 60)
+
+    def unfit(*arguments):
+        raise av.error.InvalidDataError(1, "Invalid data found")
+
+    def bytes_of(*arguments):
+        if damage == "gone":  # after the store was opened
+            shard.unlink(missing_ok=True)
+        return read(*arguments)
+
+    monkeypatch.setattr(adding_motion, "_stored_bytes", bytes_of)
+    if damage == "changed":
+        shard.write_bytes(bytes(shard.stat().st_size))
+    if damage == "unfit":
+        monkeypatch.setattr(adding_motion, "motion_of", unfit)
+    with pytest.raises(
+        InputError, match=rf"no motion of '.*' in '{tmp_path}/s': {reason} \(see tools/ingest.py --verify\)"
+    ):
+        ingest(raw[0], tmp_path / "s", SETTINGS, work)
 
 
 @pytest.fixture(scope="module")

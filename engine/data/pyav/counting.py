@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import av
 from av.container import InputContainer
 
-from engine.data.pyav.findings import ProbeError, ProbeResult
+from engine.data.pyav.findings import ProbeError, ProbeResult, kind_of
 from engine.data.pyav.opening import video_stream
 from engine.data.pyav.packets import KeyFrame, Lost, Packets, can_seek, codec_name, has_clock, key_frames, read_frames
 from engine.data.pyav.seeks import frame_sum, seeks_are_exact, seeks_to_try
@@ -103,9 +103,8 @@ def count_frames(container: InputContainer, packets: Packets, clock: Clock) -> P
                 sums[frame.pts] = frame_sum(frame)
     except av.error.FFmpegError as error:
         clock.check()
-        raise ProbeError(
-            "undecodable", f"after {len(frames.pts)} frames of {len(packets)} packets: {error.strerror}"
-        ) from error
+        text = f"after {len(frames.pts)} frames of {len(packets)} packets: {error.strerror}"
+        raise ProbeError(kind_of(error, "undecodable"), text) from error
     if frames.first is None and (reasons := frames.lost.first + frames.lost.last):
         raise ProbeError("undecodable", f"none of {len(packets)} packets decodes: {reasons[0]}")
     if frames.first is None:

@@ -1,5 +1,6 @@
 """What the probe says of a video file: its facts, or the reason why it cannot be used."""
 
+import errno
 from dataclasses import dataclass
 
 from engine.data.pyav.times import Timeline
@@ -16,7 +17,11 @@ REASONS = {
     "too-long": "a file over the limit of hours",
     "too-slow": "over the time limit of a file",
     "crashed": "it crashed the decoder",
+    "io-error": "the disk, the network or the machine failed while it was read, or it is damaged so that FFmpeg says so",
 }
+_OF_THE_MACHINE = (
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM,
+)  # fmt: skip
 
 
 class ProbeError(Exception):
@@ -25,6 +30,11 @@ class ProbeError(Exception):
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(kind, text)
         self.kind, self.text = kind, text
+
+
+def kind_of(error: Exception, otherwise: str = "unreadable") -> str:
+    """The reason behind an error of FFmpeg or of the system: "io-error" where the file may be sound, and is tried again."""
+    return "io-error" if getattr(error, "errno", None) in _OF_THE_MACHINE else otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from engine.data.dali.parameter_sets import coded_size, set_cropping
 from engine.data.identity import change_since_index
 from engine.data.journal import Failure
 from engine.data.pyav.convert import ACCURATE, copy_planes
+from engine.data.pyav.findings import kind_of
 from engine.data.pyav.opening import open_video, reason_of, video_stream
 from engine.data.pyav.packets import read_frames
 from engine.data.pyav.planar import is_full_range, plane_rows
@@ -115,7 +116,7 @@ def normalise_file(
     except (av.FFmpegError, OSError) as error:
         if time.monotonic() > deadline:
             return Failure("too-slow", f"stopped after {time_limit_s:g} s")
-        return Failure("unreadable", reason_of(error))
+        return Failure(kind_of(error), reason_of(error))
     except ValueError as error:  # PyAV's word for a pixel format that it cannot convert
         return Failure("undecodable", str(error))
 
@@ -197,11 +198,12 @@ def _frames(container: InputContainer, num_frames: int, deadline: float) -> Iter
     except av.FFmpegError as error:
         if time.monotonic() > deadline:
             raise
-        raise _Refused("undecodable", f"after {count} frames: {error.strerror}") from error
+        raise _Refused(kind_of(error, "undecodable"), f"after {count} frames: {error.strerror}") from error
     if count == 0:
         raise _Refused("zero-frames", "no frame comes out of it")
     if count != num_frames:
-        raise _Refused("undecodable", f"{count} frames decode where the manifest says {num_frames}: index it again")
+        text = f"{count} frames decode where the manifest says {num_frames}: index it again with --full-decode"
+        raise _Refused("undecodable", text)
 
 
 def _taken(frames: Iterable[av.VideoFrame], numbers: np.ndarray) -> Iterator[av.VideoFrame]:

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from engine.data.pyav.counting import Clock, count_frames, count_packets
 from engine.data.pyav.cut_off import missing_bytes
 from engine.data.pyav.findings import REASONS as REASONS  # what a user of the probe needs
-from engine.data.pyav.findings import ProbeError, ProbeResult
+from engine.data.pyav.findings import ProbeError, ProbeResult, kind_of
 from engine.data.pyav.opening import MAX_PIXELS, open_video, reason_of, video_stream
 from engine.data.pyav.packets import Packets, doubt, read_packets
 
@@ -86,9 +86,8 @@ def refuse_unfit(path: Path) -> None:
     try:
         info = path.stat()
     except OSError as error:
-        raise ProbeError(
-            "missing" if isinstance(error, FileNotFoundError) else "unreadable", str(error.strerror)
-        ) from error
+        kind = "missing" if isinstance(error, FileNotFoundError) else kind_of(error)
+        raise ProbeError(kind, str(error.strerror)) from error
     if stat.S_ISDIR(info.st_mode):
         raise ProbeError(
             "unreadable",
@@ -127,11 +126,13 @@ def _judged(found: ProbeResult, num_missing: int) -> ProbeResult:
 
 def _failure(path: Path, packets: Packets, error: Exception) -> ProbeError:
     """The reason behind an error of FFmpeg, as a user would want to read it."""
-    text = reason_of(error)
+    text, kind = reason_of(error), kind_of(error, "undecodable" if packets else "unreadable")
+    if kind == "io-error":
+        return ProbeError(kind, text)
     with path.open("rb") as file:
         head = file.read(1 << 20)
     if head.startswith(b"version https://git-lfs"):
         return ProbeError("unreadable", "a Git LFS pointer and not the video itself: fetch it with `git lfs pull`")
     if b"encv" in head and head[4:8] == b"ftyp":
         return ProbeError("encrypted", "the video stream is encrypted")
-    return ProbeError("undecodable" if packets else "unreadable", text)
+    return ProbeError(kind, text)

@@ -110,9 +110,9 @@ def size_of(url: str) -> int:
 
 
 def state_of(url: str) -> State:
-    """Length of an object, and its ETag where the store tells it. Raises as `read_range`."""
+    """Length of an object, and its ETag (of Google its generation) where the store tells it. Raises as `read_range`."""
     info = _info(url)
-    return State(str(info.get("ETag") or info.get("etag") or ""), int(info["size"]))
+    return State(str(info.get("generation") or info.get("ETag") or info.get("etag") or ""), int(info["size"]))
 
 
 def local_copy(url: str) -> Path:

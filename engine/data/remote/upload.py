@@ -2,19 +2,22 @@
 
     shard is full ──▶ put ──▶ are these its bytes? ──▶ journal ──▶ its file goes    at the end: last shard, motion, index, manifest
 
-What stands in the journal is not put again. A kill between the bytes and their line is told by the bytes: they are there.
+What stands in the journal and is there still is not put again. A kill between the bytes and their line is told by the bytes:
+they are there. What is there and stands in no journal of this machine is another's, and is never written over.
 """
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from engine.data.progress import Progress
+from engine.data.progress import Progress, say
 from engine.data.remote.addresses import url_of
 from engine.data.remote.objects import read_range, state_of, upload
 from engine.data.remote.settings import cache_folder
 from engine.data.remote.states import State
-from engine.data.store.index import INDEX_NAME, MANIFEST_NAME, MOTION_NAME
+from engine.data.store.index import CODECS, INDEX_NAME, MANIFEST_NAME, MOTION_NAME, shard_number, shard_path
 from engine.errors import InputError, SourceGone
 from engine.json_lines import JsonLines, read_json_lines
 
@@ -22,6 +25,7 @@ _JOURNAL_NAME = "uploaded.jsonl"
 _NAMES = (MOTION_NAME, INDEX_NAME, MANIFEST_NAME)  # in this order, after the shards
 _READ_BYTES = 2**24
 _PART_BYTES = 50 * 2**20  # of what s3fs puts in parts
+_LOOKED_AT = 16  # objects at the same time
 
 
 def staging_folder(out: Path) -> Path:
@@ -40,26 +44,35 @@ class Uploads:
 
     Attributes:
         sealed: shard -> its bytes, of those that are up: they never grow.
+        lost: shards that were up and are gone, or others now: their videos are made again, and no other gets their numbers.
 
     Raises:
-        InputError: there is a store already at `target` that was not made in `folder`.
+        InputError: there is a store already at `target`, or a begun one, that was not made in `folder`.
         SourceGone: the object storage refuses, or does not answer.
     """
 
     def __init__(self, folder: Path, target: Path, *, keep: bool = False) -> None:
         self.target, self._folder, self._keep = target, folder, keep
         path = folder / _JOURNAL_NAME
-        if not path.exists() and _state(f"{url_of(target)}/{INDEX_NAME}") is not None:
-            raise InputError(
-                f"there is a store at '{url_of(target)}' that was not made in '{folder}', and shards of it would be overwritten: "
-                "name another --out, remove it, or give the command on the machine that made it"
-            )
+        lines = {line["name"]: line for line in read_json_lines(path)}
+        self._ours = lines.keys()
+        self._done = {name: line for name, line in lines.items() if "bytes" in line}
+        here, gone = self._look()
         folder.mkdir(parents=True, exist_ok=True)
-        self._done = {line["name"]: line for line in read_json_lines(path) if "bytes" in line}
         self._journal = JsonLines(path)
+        for name, state in here.items():
+            self._note(folder / name, state)
+        for name in gone:
+            self._journal.append({"name": name, "is_lost": True})
+            del self._done[name]
+        if shards := sorted(gone - set(_NAMES)):
+            say(
+                f"{len(shards)} shards are not as they were uploaded (the first is {shards[0]}): their videos are made again"
+            )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._under_way: Future[None] | None = None
-        self.sealed = {int(Path(name).stem): line["bytes"] for name, line in self._done.items() if name not in _NAMES}
+        self.sealed = {shard_number(name): line["bytes"] for name, line in self._done.items() if name not in _NAMES}
+        self.lost = {shard_number(name) for name in self._ours - self._done.keys() - set(_NAMES)}
         for name in self._done.keys() - set(_NAMES):
             self._release(folder / name)  # a kill may have come before
 
@@ -77,7 +90,8 @@ class Uploads:
     def finish(self) -> None:
         """Put the last shard and what names the shards. A store that was there is whole until its index is replaced."""
         self.wait()
-        shards = [path for path in sorted(self._folder.glob("[0-9]*.*")) if path.stat().st_size]
+        there = sorted(self._folder.iterdir())
+        shards = [path for path in there if shard_number(path.name) is not None and path.stat().st_size]
         files = [path for path in (*shards, *(self._folder / name for name in _NAMES)) if path.exists()]
         pending = [path for path in files if not self._is_done(path)]
         with Progress(sum(path.stat().st_size for path in pending), "byte", label="upload") as progress:
@@ -93,22 +107,61 @@ class Uploads:
         self._thread.shutdown()
         self._journal.close()
 
+    def _look(self) -> tuple[dict[str, State], set[str]]:
+        """What is up of this folder without a line that says so, and the names in the journal whose objects are gone or others.
+
+        Raises:
+            InputError: what is at the target is not of this folder.
+        """
+        first = max((shard_number(name) + 1 for name in self._ours - set(_NAMES)), default=0)
+        unknown = {
+            shard_path(Path(), first, codec).name for codec in CODECS
+        }  # of a kill between bytes and line, or another's
+        names = sorted({*self._done, *unknown, INDEX_NAME})
+        with ThreadPoolExecutor(_LOOKED_AT) as pool:
+            found = dict(zip(names, pool.map(lambda name: _state(self._url(name)), names), strict=True))
+        other = {name for name in names if not _is_same(self._done.get(name), found[name])}
+        here = {name: found[name] for name in other if _has_bytes(self._folder / name, self._url(name), found[name])}
+        gone = other & self._done.keys() - here.keys()
+        never = {*unknown, INDEX_NAME} if found[INDEX_NAME] else {*unknown, *gone} - set(_NAMES)
+        for name in sorted(never & other - here.keys()):
+            if found[name] is not None:
+                raise self._foreign(name)
+        return here, gone
+
+    def _foreign(self, name: str) -> InputError:
+        return InputError(
+            f"there is a store at '{url_of(self.target)}' that was not made in '{self._folder}' ({name} is another's), and shards "
+            "of it would be overwritten: name another --out, remove it, or give the command on the machine that made it"
+        )
+
     def _is_done(self, path: Path) -> bool:
         line, info = self._done.get(path.name), path.stat()
         is_shard = path.name not in _NAMES
         return line is not None and (is_shard or (line["bytes"], line["mtime_ns"]) == (info.st_size, info.st_mtime_ns))
 
     def _put(self, path: Path) -> None:
-        url, info = f"{url_of(self.target)}/{path.name}", path.stat()
-        if not is_up(path, url):
+        url = self._url(path.name)
+        state = _state(url)
+        if not _has_bytes(path, url, state):
+            if state is not None and path.name not in {*self._ours, *_NAMES}:
+                raise self._foreign(path.name)
             upload(path, url)
-            if not is_up(path, url):
+            state = _state(url)
+            if not _has_bytes(path, url, state):
                 raise SourceGone(f"'{url}' is not what was sent there: give the same command again")
-        line = {"name": path.name, "bytes": info.st_size, "mtime_ns": info.st_mtime_ns}
-        self._journal.append(line)
-        self._done[path.name] = line
+        self._note(path, state)
         if path.name not in _NAMES:
             self._release(path)
+
+    def _note(self, path: Path, state: State) -> None:
+        info = path.stat()
+        line = {"name": path.name, "bytes": info.st_size, "mtime_ns": info.st_mtime_ns, "etag": state.etag}
+        self._journal.append(line)
+        self._done[path.name] = line
+
+    def _url(self, name: str) -> str:
+        return f"{url_of(self.target)}/{name}"
 
     def _release(self, path: Path) -> None:
         if not self._keep:
@@ -117,10 +170,20 @@ class Uploads:
 
 def is_up(path: Path, url: str) -> bool:
     """Whether an object has the bytes of a file: by its length, and its ETag where that is an MD5, else by reading it."""
-    state = _state(url)
-    if state is None or state.length != path.stat().st_size:
+    return _has_bytes(path, url, _state(url))
+
+
+def _has_bytes(path: Path, url: str, state: State | None) -> bool:
+    if state is None or not path.exists() or state.length != path.stat().st_size:
         return False
     return state.etag.strip('"') in _etags(path) or _is_equal(path, url)
+
+
+def _is_same(line: Mapping[str, Any] | None, state: State | None) -> bool:
+    """Whether an object is the one that a line of the journal is about; lines of before tell its length alone."""
+    if line is None or state is None:
+        return line is state
+    return (state.length, line.get("etag") or state.etag) == (line["bytes"], state.etag)
 
 
 def _state(url: str) -> State | None:

@@ -3,11 +3,14 @@
 import time
 from functools import partial
 from pathlib import Path
+from zlib import crc32
 
 import av
 
 from engine.cluster.pool import Pool
+from engine.data.process_pool import Lost
 from engine.data.progress import Progress, say
+from engine.data.pyav.opening import reason_of
 from engine.data.pyav.stored_motion import motion_of
 from engine.data.remote.addresses import url_of
 from engine.data.store.index import StoreSettings, shard_path
@@ -30,7 +33,7 @@ def add_motion(records: dict[str, StoreRecord], writer: StoreWriter, pool: Pool,
         time_limit_s: seconds for one video.
 
     Raises:
-        InputError: one does not decode in time.
+        InputError: one cannot be read, or does not decode, or not in time.
     """
     pending = {path: record.made for path, record in records.items() if isinstance(record.made, StoredVideo)}
     pending = {path: video for path, video in pending.items() if not video.has_motion}
@@ -49,7 +52,8 @@ def add_motion(records: dict[str, StoreRecord], writer: StoreWriter, pool: Pool,
     with Progress(num_frames, "frame", log=writer.folder / LOG_NAME) as progress:
         for (path, video), motion in outcomes:
             if not isinstance(motion, bytes):
-                raise InputError(f"'{path}' in '{writer.folder}' does not decode in time: see tools/ingest.py --verify")
+                reason = motion.text if isinstance(motion, Lost) else motion
+                raise InputError(f"no motion of '{path}' in '{writer.folder}': {reason} (see tools/ingest.py --verify)")
             writer.add_motion(path, motion)
             records[path] = writer.records[path]
             progress.advance(0, video.num_frames)
@@ -57,14 +61,22 @@ def add_motion(records: dict[str, StoreRecord], writer: StoreWriter, pool: Pool,
 
 def _stored_motion(
     item: tuple[str, StoredVideo], folder: Path, target: Path | None, settings: StoreSettings, time_limit_s: float
-) -> bytes | None:
-    """The motion of a stored video, whose shard is here or at `target`; None if it does not decode in time."""
-    video = item[1]
+) -> bytes | str:
+    """The motion of a stored video, whose shard is here or at `target`; or why there is none."""
+    video, deadline = item[1], time.monotonic() + time_limit_s
+    shard = shard_path(Path(), video.shard, settings.codec)
     try:
         data = _stored_bytes(video, folder, target, settings.codec)
-        return motion_of(data, video.group_bytes, video.num_frames, time.monotonic() + time_limit_s)
-    except (av.FFmpegError, OSError):
-        return None
+    except OSError as error:
+        return f"shard {shard} cannot be read ({error.strerror or 'it is not there'})"
+    if crc32(data) != video.crc32:
+        return f"its bytes in shard {shard} are not those that were written (checksum)"
+    try:
+        return motion_of(data, video.group_bytes, video.num_frames, deadline)
+    except TimeoutError:
+        return f"it takes more than {time_limit_s:g} s, raise --time-limit"
+    except av.FFmpegError as error:
+        return f"it does not decode ({reason_of(error)})"
 
 
 def _stored_bytes(video: StoredVideo, folder: Path, target: Path | None, codec: str) -> bytes:

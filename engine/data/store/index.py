@@ -13,6 +13,7 @@ processes on one machine share the pages. A video is named in manifests by a pat
 import json
 import math
 import mmap
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,7 @@ INDEX_NAME = "store.index"
 MOTION_NAME = "store.motion"
 MANIFEST_NAME = "manifest.parquet"
 FIRST_CODEC = "h264"  # of stores that do not say which
+CODECS = (FIRST_CODEC, "hevc")
 _INSIDE = f"/{INDEX_NAME}/"
 _MAGIC = b"unseen store 1\n\0"
 _HEADER_BYTES = 4096  # the magic and the JSON, padded with blanks
@@ -165,6 +167,16 @@ def write_index(path: Path, settings: StoreSettings, columns: Mapping[str, np.nd
         file.truncate(offset)
 
 
+def numbers_of(path: Path) -> dict[tuple[int, int, int], int]:
+    """(shard, offset, checksum) of each video of an index -> its number; none where no index can be read."""
+    try:
+        columns = StoreIndex(path).columns
+    except (InputError, ValueError, KeyError):  # there is none yet, or it is damaged
+        return {}
+    places = zip(*(columns[name].tolist() for name in ("shard", "offset", "crc32")), strict=True)
+    return {place: number for number, place in enumerate(places)}
+
+
 def motion_bytes(num_frames: int, width: int, height: int) -> int:
     """Length of a video's motion in `store.motion`."""
     return num_frames * math.prod(grid_size(width, height))
@@ -173,6 +185,12 @@ def motion_bytes(num_frames: int, width: int, height: int) -> int:
 def shard_path(folder: Path, shard: int, codec: str) -> Path:
     """The file of a shard."""
     return folder / f"{shard:05d}.{codec}"
+
+
+def shard_number(name: str) -> int | None:
+    """The shard whose file has this name; None for the name of another file."""
+    found = re.fullmatch(rf"([0-9]{{5}}|[1-9][0-9]{{5,}})\.({'|'.join(CODECS)})", name)
+    return found and int(found[1])
 
 
 def stored_path(number: int, original: str) -> str:

@@ -6,9 +6,10 @@
 The rows of the new manifest are those of the old one, in its order, with the facts of the normalised videos.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 INGEST_REASONS = {**REASONS, **NORMALISE_REASONS}
 REPORT_NAME = "report.json"
-_TRY_AGAIN = ("too-slow", "crashed", "missing", "changed")  # may be mended without a new modification time
+_TRY_AGAIN = ("io-error", "too-slow", "crashed", "missing", "changed")  # may be mended without a new modification time
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def ingest(
             write_report(failed, folder / REPORT_NAME)
             why = f"({tally(failed.bad)}): see '{folder / REPORT_NAME}'"
             raise InputError(f"none of the {len(videos)} files can be used {why}")
-        writer.finish(stored)
+        stored = writer.finish(stored)
     manifest = build_manifest(source, {path: records[path].made for path in stored}, Path(), settings)
     manifest.save(folder / MANIFEST_NAME)
     report = _summarise(records, settings, len(manifest))
@@ -150,7 +151,7 @@ def _normalise_all(
     pending = [
         video
         for path, video in videos.items()
-        if not _holds(writer.records.get(path), states[path], len(frames_taken(video, writer.settings)))
+        if not _holds(writer.records.get(path), states[path], video, writer.settings)
     ]
     if len(pending) < len(videos):
         say(f"{len(videos) - len(pending)} of {len(videos)} files are in the store and unchanged")
@@ -169,7 +170,7 @@ def _normalise_all(
             if isinstance(made, Lost):
                 made = Failure.of(made)
             if isinstance(made, Failure):
-                writer.add_failure(video.path, states[video.path], made)
+                writer.add_failure(video.path, states[video.path], made, _said(video))
                 num_bad += 1
             else:
                 writer.add(video.path, states[video.path], made)
@@ -177,7 +178,7 @@ def _normalise_all(
     return {path: writer.records[path] for path in videos}
 
 
-def _holds(record: StoreRecord | None, state: FileState, num_frames: int) -> bool:
+def _holds(record: StoreRecord | None, state: FileState, video: SourceVideo, settings: StoreSettings) -> bool:
     """Whether a file is dealt with. The originals may be gone once their videos are stored.
 
     Stores of before have other numbers of frames where they took decoding stamps for times, or made a variable rate constant.
@@ -185,8 +186,14 @@ def _holds(record: StoreRecord | None, state: FileState, num_frames: int) -> boo
     if record is None:
         return False
     if isinstance(record.made, Failure):
-        return record.state == state and record.made.kind not in _TRY_AGAIN
+        return (record.state, record.said) == (state, _said(video)) and record.made.kind not in _TRY_AGAIN
+    num_frames = len(frames_taken(video, settings))
     return state.num_bytes < 0 or (record.state == state and record.made.num_frames == num_frames)
+
+
+def _said(video: SourceVideo) -> str:
+    """What the manifest says of a file, in short: one that failed is tried again once it says another thing."""
+    return hashlib.blake2b(repr(astuple(video)).encode(), digest_size=8).hexdigest()
 
 
 def build_manifest(

@@ -3,9 +3,11 @@
 import math
 import os
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 
@@ -28,12 +30,20 @@ class StoreError(Exception):
 
 
 class StoreReader:
-    """Reads a store; threads may share one. Shards are opened when they are first needed and stay open, but for very many."""
+    """Reads a store; threads may share one.
 
-    def __init__(self, index: StoreIndex) -> None:
-        self.index = index
+    Shards are opened when they are first needed and stay open, but for very many, until `close`, or the last user is gone.
+
+    Attributes:
+        earlier: reads by the index that this process saw first, where another has taken its place; else None.
+    """
+
+    def __init__(self, index: StoreIndex, earlier: "StoreReader | None" = None) -> None:
+        self.index, self.earlier = index, earlier
         self._files: dict[int | None, int] = {}
         self._lock = threading.Lock()
+        self._whole: set[int] = set()  # numbers of videos
+        weakref.finalize(self, _close_all, self._files).atexit = False
 
     def entry(self, number: int, video: Video) -> Entry:
         """The entry of a manifest's row.
@@ -47,6 +57,20 @@ class StoreReader:
                 f"the store has changed since this manifest was written: use the one in '{shown(self._folder)}'"
             )
         return entry
+
+    def still_has(self, number: int, video: Video) -> bool:
+        """Whether the bytes of a manifest's row are those that the index tells of: the shards may be of another store by now.
+
+        Raises:
+            OSError: this process may open no more files.
+        """
+        try:
+            entry = self.entry(number, video)
+            if number not in self._whole and crc32(self.read(entry, 0, len(entry.group_end) - 1)) == entry.crc32:
+                self._whole.add(number)
+        except StoreError:
+            return False
+        return number in self._whole
 
     def read(self, entry: Entry, first_group: int, last_group: int) -> bytes:
         """The bytes of GOPs `first_group` to `last_group`, both included.
@@ -75,9 +99,7 @@ class StoreReader:
     def close(self) -> None:
         """Close the shards."""
         with self._lock:
-            for file in self._files.values():
-                os.close(file)
-            self._files.clear()
+            _close_all(self._files)
 
     @property
     def _folder(self) -> Path:
@@ -148,9 +170,17 @@ class RemoteReader(StoreReader):
         return self._urls[shard]
 
 
-def open_reader(index: StoreIndex) -> StoreReader:
-    """The reader of a store, wherever it lies."""
-    return RemoteReader(index) if url_of(index.path) else StoreReader(index)
+def open_reader(index: StoreIndex, replaced: StoreReader | None = None) -> StoreReader:
+    """The reader of a store, wherever it lies; `replaced`: that of the index before."""
+    if url_of(index.path):
+        return RemoteReader(index)
+    return StoreReader(index, replaced and (replaced.earlier or StoreReader(replaced.index)))
+
+
+def _close_all(files: dict[int | None, int]) -> None:
+    for file in files.values():
+        os.close(file)
+    files.clear()
 
 
 def _group_range(entry: Entry, first: int, last: int) -> tuple[int, int]:
@@ -171,7 +201,9 @@ _OPENING = threading.Lock()  # an index is opened (and fetched) once
 
 
 def find_entry(video: Video) -> tuple[StoreReader, Entry]:
-    """The reader and the entry of a stored video; a store is opened once in a process.
+    """The reader and the entry of a stored video; a store is opened once in a process, and again once its index is replaced.
+
+    A video that the new index has not under this number is read by the one that this process saw first.
 
     Raises:
         StoreError: there is no such store, or it is not the one that the manifest was written for.
@@ -187,7 +219,7 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
             with _OPENING:
                 state, reader = _READERS.get(index, (None, None))
                 if reader is None or state != found:
-                    reader = open_reader(StoreIndex(Path(index)))
+                    reader = open_reader(StoreIndex(Path(index)), reader)
                     _READERS[index] = (found, reader)
     except FileNotFoundError as error:
         raise StoreError(f"there is no snippet store at '{shown(Path(index).parent)}'") from error
@@ -195,7 +227,12 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
         raise
     except InputError as error:
         raise StoreError(str(error)) from error
-    return reader, reader.entry(number, video)
+    try:
+        return reader, reader.entry(number, video)
+    except StoreError:
+        if reader.earlier is None or not reader.earlier.still_has(number, video):
+            raise
+        return reader.earlier, reader.earlier.entry(number, video)
 
 
 def _index_state(index: str) -> tuple[int, int]:

@@ -25,6 +25,8 @@ from engine.data.store.index import (
     MOTION_NAME,
     StoreSettings,
     motion_bytes,
+    numbers_of,
+    shard_number,
     shard_path,
     write_index,
 )
@@ -59,6 +61,11 @@ class StoredVideo:
         return sum(self.group_bytes)
 
     @property
+    def place(self) -> tuple[int, int, int]:
+        """As `numbers_of` has it."""
+        return self.shard, self.offset, self.crc32
+
+    @property
     def has_motion(self) -> bool:
         return self.motion_offset is not None
 
@@ -75,10 +82,14 @@ class StoredVideo:
 
 @dataclass(frozen=True, slots=True)
 class StoreRecord:
-    """A source file, as it was, and what became of it."""
+    """A source file, as it was, and what became of it.
+
+    said: of one that failed, what tells whether the manifest still says the same of it; None in journals of before.
+    """
 
     state: FileState
     made: StoredVideo | Failure
+    said: str | None = None
 
 
 class StoreWriter:
@@ -102,6 +113,7 @@ class StoreWriter:
     ) -> None:
         self.folder, self.settings, self._shard_bytes, self.uploads = folder, settings, shard_bytes, uploads
         self._sealed = uploads.sealed if uploads is not None else {}
+        self._lost = uploads.lost if uploads is not None else set()
         self._ends: dict[int, int] = {}  # shard -> first byte behind its finished videos
         self._motion_path, self._motion_end = folder / MOTION_NAME, 0  # the same
         path = folder / _JOURNAL_NAME
@@ -143,12 +155,17 @@ class StoreWriter:
         record = self.records[path]
         self._note(path, StoreRecord(record.state, self._with_motion(record.made, motion)))
 
-    def add_failure(self, path: str, state: FileState, failure: Failure) -> None:
-        """Keep why a file is not in the store."""
-        self._note(path, StoreRecord(state, failure))
+    def add_failure(self, path: str, state: FileState, failure: Failure, said: str) -> None:
+        """Keep why a file is not in the store; `said` as in `StoreRecord`."""
+        self._note(path, StoreRecord(state, failure, said))
 
-    def finish(self, paths: Sequence[str]) -> None:
-        """Write the index of these videos (all stored), numbered in this order."""
+    def finish(self, paths: Sequence[str]) -> list[str]:
+        """Write the index of these videos (all stored). Returns them by their numbers.
+
+        Those of the index that is there keep theirs, so that its manifests and readers are not disturbed; the others fill what is
+        left, in this order.
+        """
+        paths = self._numbered(paths)
         for file in self._open_files():
             file.flush()
             os.fsync(file.fileno())
@@ -165,6 +182,7 @@ class StoreWriter:
         ends = [np.cumsum(np.array(video.group_bytes, np.uint64)) for video in videos]
         columns["group_end"] = np.concatenate(ends) if ends else np.empty(0, np.uint64)
         write_index(self.folder / INDEX_NAME, self.settings, columns)
+        return paths
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -176,11 +194,19 @@ class StoreWriter:
             _close(file)
         self._journal.close()
 
+    def _numbered(self, paths: Sequence[str]) -> list[str]:
+        known = numbers_of(self.folder / INDEX_NAME)
+        numbers = {path: known.get(self.records[path].made.place, len(paths)) for path in paths}
+        kept = {number: path for path, number in numbers.items() if number < len(paths)}
+        others = (path for path, number in numbers.items() if number >= len(paths))
+        return [kept.get(number) or next(others) for number in range(len(paths))]
+
     def _note(self, path: str, record: StoreRecord) -> None:
         kind = "failure" if isinstance(record.made, Failure) else "video"
         state = {"bytes": record.state.num_bytes, "mtime_ns": record.state.mtime_ns}
         made = {name: value for name, value in asdict(record.made).items() if value is not None}
-        self._journal.append({"path": path, **state, kind: made})
+        said = {} if record.said is None else {"said": record.said}
+        self._journal.append({"path": path, **state, kind: made, **said})
         self.records[path] = record
 
     def _resume(self, path: Path) -> dict[str, StoreRecord]:
@@ -221,8 +247,8 @@ class StoreWriter:
 
     def _last_shard(self) -> tuple[int, BinaryIO]:
         """The shard to go on with, cut off behind its last finished video."""
-        last = max([*self._ends, *self._sealed], default=0)
-        if last in self._sealed:
+        last = max([*self._ends, *self._sealed, *self._lost], default=0)
+        if last in self._sealed or last in self._lost:
             last += 1
         file = _open_at(self._path(last), self._ends.get(last, 0))
         for shard in self._shards():
@@ -237,7 +263,8 @@ class StoreWriter:
             self.uploads.begin(self._path(shard))
 
     def _shards(self) -> list[int]:
-        return sorted(int(file.stem) for file in self.folder.glob(f"*.{self.settings.codec}"))
+        numbers = (shard_number(file.name) for file in self.folder.glob(f"*.{self.settings.codec}"))
+        return sorted(number for number in numbers if number is not None)
 
     def _path(self, shard: int) -> Path:
         return shard_path(self.folder, shard, self.settings.codec)
@@ -252,7 +279,8 @@ class StoreWriter:
         return replace(video, motion_offset=offset, motion_crc32=crc32(motion))
 
     def _open_files(self) -> list[BinaryIO]:
-        return [self._file] if self._motion is None else [self._file, self._motion]
+        files = [self._file] if self._motion is None else [self._file, self._motion]
+        return [file for file in files if not file.closed]  # closed: full, and its upload failed
 
 
 def _open_at(path: Path, end: int) -> BinaryIO:
@@ -272,6 +300,6 @@ def _close(file: BinaryIO) -> None:
 def _record(value: dict) -> StoreRecord:
     state = FileState(value["bytes"], value["mtime_ns"])
     if "failure" in value:
-        return StoreRecord(state, Failure(**value["failure"]))
+        return StoreRecord(state, Failure(**value["failure"]), value.get("said"))
     facts = value["video"]
     return StoreRecord(state, StoredVideo(**{**facts, "group_bytes": tuple(facts["group_bytes"])}))
