@@ -56,3 +56,17 @@ def test_what_is_left_early_gives_back_all_memory(use, tmp_path):
     for _ in range(count):
         use(path)
     assert in_use() - before < 60 * count  # bytes; PyAV's iterators left open: 150 each
+
+
+def test_a_stream_that_appears_while_a_file_is_read_ends_nothing():
+    """PyAV asks for it behind the last packet, and has none; what comes from elsewhere is not swallowed."""
+
+    class Container:
+        def demux(self, stream):
+            yield from ("a", "b")
+            raise IndexError("list index out of range")
+
+    assert list(demux(Container(), None)) == ["a", "b"]
+    with pytest.raises(IndexError, match="of who reads"):
+        for _ in demux(Container(), None):
+            raise IndexError("of who reads")

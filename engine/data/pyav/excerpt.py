@@ -26,6 +26,7 @@ from engine.data.pyav.files import FileFrames, LostCount, Unusable, start_clock
 from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.normalise import Canvas
 from engine.data.pyav.opening import open_container, reason_of
+from engine.data.pyav.packets import demux
 from engine.data.pyav.times import Timeline
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError
@@ -180,7 +181,7 @@ def _samples(
         if from_s > 1:
             with suppress(av.FFmpegError):
                 container.seek(int((from_s - 1) * av.time_base))
-        for packet in container.demux(stream):
+        for packet in demux(container, stream):
             for frame in _decoded(packet):
                 if frame.pts is None or frame.time + frame.samples / frame.sample_rate <= from_s:
                     continue

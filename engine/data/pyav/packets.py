@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -70,12 +71,13 @@ class Lost:
     last: list[str] = field(default_factory=list)
 
 
-def demux(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+def demux(container: InputContainer, stream: AudioStream | VideoStream) -> Iterator[av.Packet]:
     """The packets of a stream, and an empty one at the end.
 
-    An iterator of PyAV that is left before its end is closed here: PyAV 18 loses 150 bytes with each that is not.
+    An iterator of PyAV that is left before its end is closed here: PyAV 18 loses 150 bytes with each that is not. Behind the
+    last packet it may ask itself for a stream that appeared while it read (in a broadcast, or a damaged MPEG-TS), and has none.
     """
-    with contextlib.closing(container.demux(stream)) as packets:
+    with contextlib.closing(container.demux(stream)) as packets, contextlib.suppress(IndexError):
         yield from packets
 
 
