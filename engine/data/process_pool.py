@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
@@ -34,6 +34,8 @@ R = TypeVar("R")
 POLL_S = 0.5  # how often the time of busy workers is looked at
 START_LIMIT_S = 300.0  # for the imports of a fresh worker, on a busy machine
 _POLL_LIMIT_S = 86400.0  # what the system's poll takes at a time
+_UNHEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # by workers: the parent decides what they mean
+_STARTING = threading.Lock()  # one at a time: the environment is changed meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +96,14 @@ class Worker:
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         module = getattr(function, "func", function).__module__  # of a partial its function's
-        context = _context(module)
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(function, theirs, dict(os.environ)), daemon=True)
-        with _starting(needs_program=module == "__main__"):
-            self.process.start()
+        with _STARTING:
+            context = _context(module)
+            self.connection, theirs = context.Pipe()
+            self.process = context.Process(target=_serve, args=(function, theirs, dict(os.environ)), daemon=True)
+            if context.get_start_method() == "forkserver":
+                _ensure_server()
+            with _left_out(is_needed=module == "__main__"):
+                self.process.start()
         theirs.close()  # so that the death of the process ends the pipe
         _LIVING.add(self)
         self.item: Any = None
@@ -165,32 +170,51 @@ def _context(module: str) -> BaseContext:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([module])
         try:
-            forkserver.ensure_running()
+            _ensure_server()
             return context
         except OSError:  # no place for its socket: a TMPDIR that is very long, or cannot be written
             pass
     return multiprocessing.get_context("spawn")
 
 
-_STARTING = threading.Lock()
+def _ensure_server() -> None:
+    """Start a server where there is none, or it has died.
+
+    It looks for modules where this program does (Python would begin in the current folder, which may be one of videos), and does
+    not hear the signals that workers do not hear, such as those to a whole group of processes.
+    """
+    paths = os.pathsep.join(path for path in sys.path if path and os.pathsep not in path)
+    changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": paths}
+    before = {name: os.environ.get(name) for name in changed}
+    resource_tracker.ensure_running()  # the server's start would do it, and let signals through again
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
+    os.environ.update(changed)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager
-def _starting(needs_program: bool) -> Iterator[None]:
-    """Fresh processes run the program's own file again, with all that it imports, unless it is called a package's."""
+def _left_out(is_needed: bool) -> Iterator[None]:
+    """While inside, fresh processes do not run the program's own file again, with all that it imports, unless it is needed."""
     program = sys.modules["__main__"]
-    with _STARTING:
-        before = program.__spec__
-        if not needs_program:
-            program.__spec__ = ModuleSpec("__main__", None)
-        try:
-            yield
-        finally:
-            program.__spec__ = before
+    before = program.__spec__
+    if not is_needed:
+        program.__spec__ = ModuleSpec("__main__", None)  # as of a package that is run: it is never run again
+    try:
+        yield
+    finally:
+        program.__spec__ = before
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection, environment: Mapping[str, str]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the parent decides what they mean
+    for number in _UNHEARD:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.clear()

@@ -13,7 +13,7 @@ import pytest
 from engine.data import process_pool
 from engine.data.process_pool import Lost, run_isolated
 from engine.errors import SourceGone
-from tests.environment import environment, wait_until
+from tests.environment import ROOT, environment, wait_until
 
 
 def test_every_item_gives_its_own_result():
@@ -155,3 +155,45 @@ def test_a_limit_may_have_no_end(monkeypatch):
     monkeypatch.setattr(process_pool, "_POLL_LIMIT_S", 0.05)
     items = ["__import__('time').sleep(0.3)", "1"]
     assert dict(run_isolated(eval, items, 1, math.inf)) == {items[0]: None, "1": 1}
+
+
+def test_workers_import_what_the_program_does_and_not_what_lies_in_the_current_folder(tmp_path):
+    here, other = tmp_path / "here", tmp_path / "other"
+    for folder in (here, other):
+        folder.mkdir()
+        (folder / "found.py").write_text("def where(_):\n    return __file__\n")
+    (here / "av.py").write_text("raise SystemExit('a file beside the videos runs')")
+    lines = """
+        import found
+        worker = Worker(found.where)
+        worker.give(0)
+        print(worker.take_within(60), os.environ.get("PYTHONSAFEPATH"))
+    """
+    path = os.pathsep.join([str(other), str(ROOT)])
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM + textwrap.indent(textwrap.dedent(lines), "    "))
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=120, cwd=here, check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == f"{other / 'found.py'} None"
+
+
+def test_the_server_does_not_hear_what_workers_do_not_hear(tmp_path):
+    """A signal to a group of processes reaches it; without it no crash could be told from another, and no worker be stopped."""
+    lines = """
+        import multiprocessing.forkserver, signal
+        from engine.data.process_pool import Lost
+        worker = Worker(eval)
+        worker.give("1")
+        worker.take_within(60)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, number)
+        worker.give("__import__('time').sleep(600)")
+        found = worker.take_within(0.5)
+        other = Worker(eval)
+        other.give("__import__('os').kill(__import__('os').getpid(), 11)")
+        print(found.is_timeout, os.path.exists(f"/proc/{worker.process.pid}"), other.take_within(60).text)
+    """
+    said = run_program(tmp_path, lines)[-1]
+    assert said == "True False the process that read it died (signal SIGSEGV)"
