@@ -6,7 +6,7 @@ import sys
 import bench_throughput
 import pytest
 import torch
-from bench import charts, options, suites
+from bench import charts, options, publish, suites
 from bench.roofline import profile_call
 
 from engine.errors import InputError
@@ -168,6 +168,18 @@ def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
         run("--part", "manifest")
     with pytest.raises(InputError, match="nothing is left of suite cpu, which has roofline, manifest"):
         run("--suite", "cpu", "--part", "train")
+
+
+def test_what_cores_did_is_not_said_to_be_of_the_gpu_beside_them():
+    machine = {"cpu": "EPYC", "cores": 16, "gpus": ["H200, 570"]}
+    found = {
+        device: (publish.where_measured(record), publish.picture_name("train", record))
+        for device in ("cuda", "cpu", None)
+        for record in [{"device": machine} | ({"device_type": device} if device else {})]
+    }
+    on_cores = ("EPYC, 16 cores", "train_cpu")
+    assert found == {"cuda": ("H200, 570", "train_cuda"), "cpu": on_cores, None: on_cores}
+    assert publish.where_measured({"device": machine | {"gpus": []}, "device_type": "cuda"}) == on_cores[0]
 
 
 def test_suites_name_what_there_is():

@@ -71,7 +71,7 @@ def report(arguments: argparse.Namespace, material: Material, device: torch.devi
         for name, found in turns.take(arguments.repeats, lambda each: each.call("run"), arguments.limit):
             print(f"run {len(turns.samples[name])}: {name} {found.by_clock:.0f} clips/s", flush=True)
             if record is not None:
-                record.write(**_fields(arguments, material, turns, differences, skipped))
+                record.write(**_fields(arguments, material, device, turns, differences, skipped))
     show(turns, differences, material, arguments)
     for name, reason in (skipped | turns.failures).items():
         print(f"{name} does not take part: {reason}")
@@ -119,6 +119,7 @@ def enter(
 def _fields(
     arguments: argparse.Namespace,
     material: Material,
+    device: torch.device,
     turns: Turns[Apart, Run],
     differences: dict[str, float],
     skipped: dict[str, str],
@@ -127,6 +128,7 @@ def _fields(
     chosen = ("snippets", "batch", "threads", "short_side", "crop", "hevc", "needed")
     known = {name: runs for name, runs in turns.samples.items() if runs}
     return {name: getattr(arguments, name) for name in chosen} | {
+        "device_type": device.type,
         "videos": len(material.raw),
         "drawn": arguments.manifest is None,
         "n": max(map(len, known.values())),
