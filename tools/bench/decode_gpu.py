@@ -6,7 +6,6 @@ Nothing but decoding: no network runs. The same snippets (drawn once, random vid
 contestant, in turns, into uint8 clips on the GPU; before timing starts their pixels are compared.
 
   DALI store            the engine: the GOPs that a snippet needs, through DALI on NVDEC
-  DALI store, 2         two such decoders with half the threads and half of each batch: one fills the other's gaps
   DALI mp4              DALI on MP4 files of the very same coded frames, fed whole
   DALI raw              DALI on the videos as they are, fed whole
   PyAV store            the engine on the CPU's cores, copied to the GPU
@@ -17,7 +16,8 @@ contestant, in turns, into uint8 clips on the GPU; before timing starts their pi
   ACCV-Lab mp4          NVIDIA's on-demand decoder (`accvlab.on_demand_video_decoder`) on the MP4 files
   ... hevc              with --hevc: PyAV, DALI and PyNvVideoCodec on a store of HEVC of the same videos
 
-NVDEC and GPU busy are what nvidia-smi says while a contestant runs, sampled five times a second, all engines together.
+NVDEC and GPU busy are what nvidia-smi says while a contestant runs, sampled five times a second, all engines together. Where it
+tells, a run goes over the snippets again and again for three seconds.
 """
 
 import argparse
