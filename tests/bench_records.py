@@ -15,7 +15,7 @@ def check_record(record):
     assert set(record["device"]) == {"cpu", "cores", "gpus"} and torch.__version__.startswith(
         record["versions"]["torch"]
     )
-    assert "commit" in record and record["n"] >= 1
+    assert "commit" in record and record["n"] >= 1 and record["device_type"] in ("cpu", "cuda")
     results = record["results"]
     quantiles = [row["seconds"] for row in results] if isinstance(results, list) else list(results.values())
     assert quantiles and all(0 < each["p20"] <= each["p50"] <= each["p80"] and each["n"] for each in quantiles)

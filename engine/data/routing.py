@@ -209,8 +209,9 @@ class RoutedDecoder(VideoDecoder):
         """That of the clips of each part, as `_Joiner` puts them together; None if nobody asks for it."""
         if self._motion_shape is None:
             return None
+        zeros = self._put_together.zeros
         given = [
-            (rows, part.frames.new_zeros((len(rows), *self._motion_shape)) if part.motion is None else part.motion)
+            (rows, zeros(part.frames, (len(rows), *self._motion_shape)) if part.motion is None else part.motion)
             for rows, part in parts
         ]
         return self._put_together(count, given, into)
@@ -240,14 +241,26 @@ class _Joiner:
         if len(parts) == 1 and into is None:
             return parts[0][1]  # all rows, in order
         like = parts[0][1]
-        if not like.is_cuda:
+
+        def joined() -> torch.Tensor:
             return self._write(like.new_empty((count, *like.shape[1:])) if into is None else into, parts)
+
+        return self._aside(like, joined)
+
+    def zeros(self, like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """Of the kind, and where, another tensor is."""
+        return self._aside(like, functools.partial(like.new_zeros, shape))
+
+    def _aside(self, like: torch.Tensor, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """What is made, complete: it may be used on any stream at once."""
+        if not like.is_cuda:
+            return make()
         self._stream = self._stream or torch.cuda.Stream(like.device)
         with on_stream(self._stream):
-            frames = self._write(like.new_empty((count, *like.shape[1:])) if into is None else into, parts)
+            made = make()
         self._stream.synchronize()
-        frames.record_stream(torch.cuda.current_stream(like.device))
-        return frames
+        made.record_stream(torch.cuda.current_stream(like.device))
+        return made
 
     @staticmethod
     def _write(frames: torch.Tensor, parts: Sequence[tuple[list[int], torch.Tensor]]) -> torch.Tensor:

@@ -27,11 +27,18 @@ class Share:
 
     Attributes:
         news: lines for the log, oldest first; whoever shows them takes them out.
+        found: the last of them; it stays.
     """
 
     def __init__(self, value: float = 1.0) -> None:
         self.value = value
         self.news: deque[str] = deque()
+        self.found = ""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the choice is made."""
+        return True
 
     def claim(self) -> bool:
         """Whether the one that asks should report what it decodes, until it calls `release`."""
@@ -48,7 +55,7 @@ class Share:
 
     def settle(self, value: float, line: str) -> None:
         """From now on this share, and say so."""
-        self.value = value
+        self.value, self.found = value, line
         self.news.append(line)
 
 
@@ -111,7 +118,7 @@ class MeasuredShare(Share):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the choice is made."""
+        """See `Share`."""
         return self._way == "settled"
 
     def claim(self) -> bool:

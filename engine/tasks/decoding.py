@@ -66,6 +66,16 @@ class Decoding:
             weights=weights,
         )
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to be measured before it is known who decodes what."""
+        return self.choice.routes is None or self.choice.routes.share.is_settled
+
+    @property
+    def found(self) -> str:
+        """What was measured and chosen, in one line; nothing where there was no choice."""
+        return "" if self.choice.routes is None else self.choice.routes.share.found
+
     def news(self, *, sums: bool) -> list[str]:
         """What this rank's decoders have found out since the last call; with `sums`, what each has decoded so far."""
         routes = self.choice.routes

@@ -1,5 +1,6 @@
 """Several decoders behind one contract: who gets what, what is tried again, and that the clips are those of PyAV alone."""
 
+import contextlib
 import threading
 import time
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from engine.config import Config
+from engine.data import routing
 from engine.data.ahead import decode_in_order
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.config import DataConfig
@@ -203,6 +205,71 @@ def test_videos_stills_and_second_tries_come_back_in_their_rows(videos):
     assert found.frames[good, 1, 1, 1, 1].tolist() == [1, 1, 1, 2, 2, 1, 7]
     assert found.frames[good, 0, 0, 0, 0].tolist() == good
     assert decoder.decode([]).frames.shape == (0, 2, 4, 4, 3)
+    decoder.close()
+
+
+class _OnGpu(torch.Tensor):
+    """Says that it is on a GPU, and keeps on which stream each call was queued."""
+
+    is_cuda, queued, stream = True, [], "the step's"
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        if name in ("new_zeros", "new_empty", "__setitem__"):
+            cls.queued.append((name, cls.stream))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+    def record_stream(self, stream):
+        self.queued.append(("record_stream", stream))
+
+
+class _Stream:
+    def __init__(self, device):
+        self.device = device
+
+    def synchronize(self):
+        _OnGpu.queued.append(("synchronize", "own"))
+
+
+@contextlib.contextmanager
+def _on_stream(stream):
+    _OnGpu.stream = "own"
+    yield
+    _OnGpu.stream = "the step's"
+
+
+def test_on_a_gpu_motion_that_is_0_is_made_on_the_stream_that_reads_it(monkeypatch):
+    """What is queued on the step's stream is done no sooner than the step, and nothing else waits for it."""
+    monkeypatch.setattr(torch.cuda, "Stream", _Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the step's")
+    monkeypatch.setattr(routing, "on_stream", _on_stream)
+    monkeypatch.setattr(_OnGpu, "queued", [])
+    decoder = RoutedDecoder([Fake("pyav", 1)], [Fake("stills", 7)], motion_shape=(2, 1, 1))
+    frames, motion = (torch.ones(2, *size, dtype=torch.uint8).as_subclass(_OnGpu) for size in ((2, 4, 4, 3), (2, 1, 1)))
+    parts = [([0, 2], DecodedClips(frames, {}, motion)), ([1, 3], DecodedClips(frames, {}))]
+    assert decoder._motion(4, parts).flatten(1).tolist() == [[1, 1], [0, 0], [1, 1], [0, 0]]
+    calls = [name for name, _ in _OnGpu.queued]
+    own = ["new_zeros", "synchronize", "record_stream", "new_empty", "__setitem__", "__setitem__", "synchronize"]
+    assert calls == [*own, "record_stream"]
+    assert {stream for name, stream in _OnGpu.queued if name != "record_stream"} == {"own"}
+    assert decoder._motion(2, [([0, 1], DecodedClips(frames, {}))]).flatten(1).tolist() == [[0, 0], [0, 0]]
+    decoder.close()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_motion_of_stills_is_0_while_a_step_is_long():
+    gpu = torch.device("cuda", 0)
+    decoder = RoutedDecoder([Fake("pyav", 1)], [Fake("stills", 7)], motion_shape=(16, 7, 7))
+    frames, motion = (torch.ones(64, *size, dtype=torch.uint8, device=gpu) for size in ((1, 1, 1, 3), (16, 7, 7)))
+    del motion  # its memory, which is not 0, is handed out again
+    torch.cuda.synchronize(gpu)
+    parts = [([*range(rows, 128, 2)], DecodedClips(frames, {})) for rows in (0, 1)]
+    torch.cuda._sleep(2_000_000_000)  # about a second
+    found = decoder._motion(128, parts)
+    side = torch.cuda.Stream(gpu)
+    with torch.cuda.stream(side):
+        assert not found.any().item()
     decoder.close()
 
 

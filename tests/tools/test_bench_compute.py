@@ -1,6 +1,7 @@
 """The compute benchmark with a narrow network and small clips, and its FLOP count against the published ones."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,12 +50,28 @@ def test_trainers_learn_their_batch(small, monkeypatch, tmp_path, trainer, expec
     assert min(losses[-3:]) < 0.8 * losses[0]
 
 
-def test_fp32_on_a_gpu_is_called_what_it_is(monkeypatch):
+@pytest.mark.parametrize("trainer", ["torchvision", "paper recipe"])
+@pytest.mark.parametrize("backbone", ["vit_tiny", "c3d"])
+def test_baselines_train_networks_that_torchvision_has_not(small, monkeypatch, tmp_path, backbone, trainer):
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    setting = dataclasses.replace(small, trainer=trainer, backbone=backbone, width=64, frames=16, crop=112, batch=1)
+    build_call(setting, tmp_path)
+
+
+def test_fp32_on_a_gpu_is_called_what_it_is(small, monkeypatch, tmp_path):
+    config, transformer = (
+        bench.setting_config(dataclasses.replace(small, backbone=backbone, crop=32), tmp_path)
+        for backbone in ("r2plus1d_18", "vit_tiny")
+    )
     gpu = torch.device("cuda", 0)
     for capability, found in (((9, 0), "tf32"), ((7, 0), "fp32")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, result=capability: result)
-        assert arithmetic("fp32", gpu) == found
-    assert [arithmetic("bf16", gpu), arithmetic("fp32", torch.device("cpu"))] == ["bf16", "fp32"]
+        assert arithmetic("fp32", gpu, config) == found
+    assert [arithmetic("bf16", gpu, config), arithmetic("fp32", torch.device("cpu"), config)] == ["bf16", "fp32"]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert arithmetic("fp32", gpu, transformer) == "fp32"
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
+    assert arithmetic("fp32", gpu, transformer) == "tf32"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import json
 import sys
+import time
 
+import numpy as np
 import pytest
 import torch
 from bench import decode_gpu as bench
@@ -97,7 +99,7 @@ def test_all_that_runs_without_a_gpu(here, vp9, recorded, capsys):
     material = material_of(vp9, [(number % 3, 4 * number) for number in range(9)])
     bench.report(options("--needed", "0.5"), material, CPU)
     text = capsys.readouterr().out
-    names = {"PyAV store", "DALI store", "DALI store, 2", "DALI mp4", "DALI raw"}
+    names = {"PyAV store", "DALI store", "DALI mp4", "DALI raw"}
     names |= {"hybrid 0.125", "hybrid 0.25", "hybrid 0.5"}
     assert (recorded["name"], recorded["n"], recorded["videos"]) == ("decode_gpu", 2, 3)
     assert set(recorded["results"]) == set(recorded["differences"]) == names
@@ -119,7 +121,7 @@ def test_all_that_runs_without_a_gpu(here, vp9, recorded, capsys):
 def test_a_batch_split_between_two_keeps_its_order(here, vp9):
     requests = [(row, start) for row in range(3) for start in (0, 5)]
     runners = runners_of(material_of(vp9, requests))
-    for name in ("hybrid 0.125", "hybrid 0.5", "DALI store, 2"):
+    for name in ("hybrid 0.125", "hybrid 0.5"):
         difference = (runners[name](requests).int() - runners["PyAV store"](requests).int()).abs()
         assert difference.float().mean() < 0.5
     (alone,) = runners["hybrid 0.25"](requests[:1])
@@ -148,6 +150,34 @@ def test_contestants_that_fail_or_show_other_frames_cost_only_themselves(here, v
     monkeypatch.setattr(bench, "names", lambda *_: (["PyAV store"], {}))
     with pytest.raises(InputError, match="which all are held against, KeyError"):
         bench.report(options(), material, CPU)
+
+
+class Told(gpu_contestants.BusyMeter):
+    """Where nvidia-smi tells 40 % and 80 % in every line."""
+
+    def __init__(self, device):
+        super().__init__(device)
+        self._command = ["sh", "-c", "while :; do echo 40, 80; sleep 0.05; done"]
+
+
+def test_a_run_lasts_as_long_as_it_takes_to_see_how_busy_engines_are(vp9, monkeypatch):
+    passes = []
+
+    def decode(snippets):
+        passes.append(snippets)
+        time.sleep(0.002)
+
+    monkeypatch.setattr(gpu_contestants, "builders", lambda *_: {"any": lambda: decode})
+    contender = gpu_contestants.Contender("any", material_of(vp9, [(0, 0), (1, 2)]), CPU, 1, 2)
+    passes.clear()
+    assert np.isnan(contender.run().gpu_busy) and len(passes) == 1
+    monkeypatch.setattr(gpu_contestants, "BusyMeter", Told)
+    monkeypatch.setattr(gpu_contestants, "_LEAST_S", 0.5)
+    begun = time.perf_counter()
+    found = contender.run()
+    assert time.perf_counter() - begun >= 0.5 and len(passes) > 10
+    assert (found.decoder_busy, found.gpu_busy) == (40, 80)
+    assert found.by_clock == pytest.approx(2 * (len(passes) - 1) / 0.5, rel=0.3)
 
 
 def test_each_in_a_process_of_its_own(vp9, recorded, monkeypatch, capsys):

@@ -6,11 +6,12 @@ import os
 import pytest
 import torch
 from bench import kernels as bench
-from bench import peaks
+from bench import peaks, step_kernels
 from bench.cases import Case
 
 from engine.errors import InputError
 from engine.records import recording_into
+from kernels.channel_sums import channel_moments
 from tests.small_run import benchmark_options, call_tool
 
 
@@ -94,6 +95,18 @@ def test_a_kernel_and_its_rival_compute_the_same():
                 assert (mine.float() - theirs.float()).abs().max() < tolerance * max(1, scale), problem.name
         names.add(problem.name.split()[0])
     assert names == {"cosine_topk", "clip_normalize", "channel_moments", "gradient_sums", "temporal_conv"}
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_fused_convolution_pays_for_the_statistics_as_its_rival_does(monkeypatch, backward):
+    taken = []
+    monkeypatch.setattr(step_kernels, "channel_moments", lambda x: taken.append(x.shape) or channel_moments(x))
+    case = step_kernels._conv_case((2, 4, 9), 48, "fp32", torch.device("cpu"), backward=backward)
+    assert taken == []
+    case.ours["kernel"]()
+    assert taken == [(2 * 4 * 9, 48)]
+    x, z = 4 * 72 * 48, 4 * 72 * 64
+    assert case.bytes == (1 + backward) * (2 * x + z)
 
 
 def test_what_the_compiler_makes_of_the_kernels(monkeypatch, capsys):

@@ -2,14 +2,17 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import bench_throughput
 import pytest
 import torch
-from bench import charts, options, suites
+from bench import charts, options, publish, roofline, suites
 from bench.roofline import profile_call
 
+import kernels.clip_normalize
 from engine.errors import InputError
+from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, _normalize_in_torch, clip_normalize
 from tests.bench_records import check_record, newest
 from tests.small_run import kill_when, start_tool, write_run
 
@@ -101,6 +104,25 @@ def test_operations_do_what_the_ledger_says():
     assert found["mm"].kind == "matrix product" and found["mm"].seconds > 0 and len(found["mm"].samples) == 3
 
 
+def test_the_kernel_that_makes_clips_of_frames_is_an_operation_of_the_step(monkeypatch):
+    """With PyTorch's operations in place of the launch, which no ledger sees."""
+
+    def launch(frames, dtype, scales, shifts, channels):
+        with torch.utils._python_dispatch._disable_current_modes():
+            return _normalize_in_torch(frames, dtype, KINETICS_MEAN, KINETICS_STD, True)
+
+    module = SimpleNamespace(clip_normalize_triton=launch)
+    monkeypatch.setattr(kernels, "clip_normalize_triton", module, raising=False)
+    monkeypatch.setitem(sys.modules, "kernels.clip_normalize_triton", module)
+    for user in (roofline, kernels.clip_normalize):
+        monkeypatch.setattr(user, "can_use_triton", lambda device: True)
+    frames = torch.randint(0, 256, (2, 4, 16, 16, 3), dtype=torch.uint8)
+    (found,) = profile_call(lambda: clip_normalize(frames), torch.device("cpu"), 2)
+    assert (found.name, found.calls, found.bytes) == ("clip_normalize", 1, 5 * frames.numel())
+    assert found.kind == "element-wise" and found.seconds > 0
+    assert module.clip_normalize_triton is launch
+
+
 def test_accuracy_over_throughput(program, tmp_path, videos):
     test = {"manifest": str(videos[0]), "splits": ["unseen"], "name": "combinations"}
     write_run(tmp_path / "small", tests=[test], words={"source": "random", "dim": 12})
@@ -168,6 +190,18 @@ def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
         run("--part", "manifest")
     with pytest.raises(InputError, match="nothing is left of suite cpu, which has roofline, manifest"):
         run("--suite", "cpu", "--part", "train")
+
+
+def test_what_cores_did_is_not_said_to_be_of_the_gpu_beside_them():
+    machine = {"cpu": "EPYC", "cores": 16, "gpus": ["H200, 570"]}
+    found = {
+        device: (publish.where_measured(record), publish.picture_name("train", record))
+        for device in ("cuda", "cpu", None)
+        for record in [{"device": machine} | ({"device_type": device} if device else {})]
+    }
+    on_cores = ("EPYC, 16 cores", "train_cpu")
+    assert found == {"cuda": ("H200, 570", "train_cuda"), "cpu": on_cores, None: on_cores}
+    assert publish.where_measured({"device": machine | {"gpus": []}, "device_type": "cuda"}) == on_cores[0]
 
 
 def test_suites_name_what_there_is():

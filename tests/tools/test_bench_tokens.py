@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from bench import tokens
 
 from engine.errors import InputError
@@ -36,3 +37,17 @@ def test_steps_at_each_share_are_timed_and_recorded(tmp_path, capsys):
     assert "0.25 of the tokens" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"--shares has 1\.5: each must be above 0"):
         tokens.run(benchmark_options("tokens", "--shares", "1.5"))
+
+
+def test_on_a_gpu_a_turn_has_several_steps_behind_an_untimed_one(monkeypatch):
+    asked = []
+
+    def time_calls(call, device, *, warmup, repeats):
+        asked.append((warmup, repeats))
+        return [2.0] * (repeats - 1) + [4.0]
+
+    monkeypatch.setattr(tokens, "time_calls", time_calls)
+    found = tokens._timed(lambda: None, torch.device("cuda", 0))
+    ((warmup, repeats),) = asked
+    assert warmup >= 1 and repeats >= 5
+    assert found == pytest.approx(2 + 2 / repeats)

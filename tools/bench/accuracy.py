@@ -10,10 +10,12 @@ clock runs from the first decoded clip to the last embedding. Without RUN it is 
 
 import argparse
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +23,7 @@ import torch
 
 from bench.peaks import DTYPES
 from bench.rows import Row, table
+from bench.settling import decoder_line, until_settled
 from bench.trainers import reduced_precision
 from engine.checkpoint import checkpoint_file
 from engine.data.batch import VideoDecoder
@@ -34,10 +37,11 @@ from engine.records import append_record, summarise
 from engine.results.accuracy import MEASURES
 from engine.results.record import FILE
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
-from engine.tasks.decoding import choose_decoding
+from engine.tasks.decoding import Decoding, choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 
 CLIPS = (1, 3, 5, 10, 25)
+_SETTLING_VIDEOS = 256  # at a time
 _ROOT = Path(__file__).resolve().parents[2]
 _QUICKSTART, _TRAINED_HERE = Path("runs/quickstart"), Path("runs/quickstart_bench")
 
@@ -56,15 +60,21 @@ def run(arguments: argparse.Namespace) -> None:
     precisions = arguments.precision or ["fp32", reduced_precision(device)]
     if "fp16" in precisions and device.type == "cpu":
         raise InputError("--precision fp16 needs a GPU: use fp32 or bf16 on a CPU")
-    rows = []
+    rows: list[Row] = []
+    decoders: dict[str, str] = {}
     for path in runs:
         loaded = load_model(path, device, tests=[SourceConfig.parse(text) for text in arguments.data])
-        rows += measure(
-            loaded, _label(path, loaded), device, precisions, clips, arguments.max_videos, arguments.repeats
+        label = _label(path, loaded)
+        found, decoders[label] = measure(
+            loaded, label, device, precisions, clips, arguments.max_videos, arguments.repeats
         )
+        rows += found
     print(table(rows).text())
+    for label, line in decoders.items():
+        if line:
+            print(f"{label}: {line}")
     if not arguments.no_record:
-        fields = {"device_type": device.type, "max_videos": arguments.max_videos}
+        fields = {"device_type": device.type, "max_videos": arguments.max_videos, "decoders": decoders}
         path = append_record("accuracy", n=arguments.repeats, results=[asdict(row) for row in rows], **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
 
@@ -110,16 +120,16 @@ def measure(
     clips: list[int] | tuple[int, ...],
     max_videos: int | None,
     repeats: int,
-) -> list[Row]:
-    """A row for each test set, precision and number of clips."""
+) -> tuple[list[Row], str]:
+    """A row for each test set, precision and number of clips; and who decodes, if there was a choice."""
     datasets = load_tests(loaded.config.data.tests)
     if not datasets:
         raise InputError(f"{label}: its config names no test set (data.tests): give one with --data MANIFEST")
-    decoder = choose_decoding(loaded.config, device, [dataset.manifest for dataset in datasets]).open(
-        loaded.config.evaluate.batch_size
-    )
+    decoding = choose_decoding(loaded.config, device, [dataset.manifest for dataset in datasets])
+    decoder = decoding.open(loaded.config.evaluate.batch_size)
     rows = []
     try:
+        line = settle(loaded, datasets, decoding, decoder, device, max_videos)
         for dataset in datasets:
             classes = build_class_embeddings(dataset.classes, loaded.config.words)
             check_dimension(loaded.model, classes)
@@ -133,7 +143,24 @@ def measure(
                     rows.append(Row(case, f"{count} clip{'s' * (count > 1)}", precision, *found))
     finally:
         decoder.close()
-    return rows
+    return rows, line
+
+
+def settle(
+    loaded: LoadedModel,
+    datasets: Sequence[DataSet],
+    decoding: Decoding,
+    decoder: VideoDecoder,
+    device: torch.device,
+    max_videos: int | None,
+) -> str:
+    """Untimed evaluations until it is chosen who decodes, so that all rows are timed with the same decoders. Returns which."""
+    how, rounds = inference_settings(loaded.config, device, progress=False), itertools.cycle(datasets)
+    for _ in until_settled(decoding):
+        manifest = next(rounds).manifest
+        rows = choose_rows(len(manifest), min(max_videos or _SETTLING_VIDEOS, _SETTLING_VIDEOS))
+        embed_videos(loaded.model, manifest, decoder, how, rows)
+    return decoder_line(decoding)
 
 
 def evaluate(

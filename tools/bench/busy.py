@@ -9,7 +9,8 @@ import torch
 
 
 class BusyMeter:
-    """Samples how busy a GPU's engines are while it is entered: `decoder` and `gpu`, in percent; NaN where nobody tells."""
+    """Samples how busy a GPU's engines are while it is entered: `decoder` and `gpu`, in percent; NaN where nobody tells
+    (`is_told`)."""
 
     def __init__(self, device: torch.device) -> None:
         self.decoder = self.gpu = float("nan")
@@ -18,6 +19,11 @@ class BusyMeter:
             query = "--query-gpu=utilization.decoder,utilization.gpu"
             identity = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
             self._command = ["nvidia-smi", identity, query, "--format=csv,noheader,nounits", "--loop-ms=200"]
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there is somebody to ask."""
+        return self._command is not None
 
     def __enter__(self) -> Self:
         self._process = self._command and subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)

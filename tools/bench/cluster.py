@@ -95,7 +95,13 @@ def run(arguments: argparse.Namespace) -> None:
     rows = [[name, *(quantiles[p] for p in ("p20", "p50", "p80"))] for name, quantiles in sorted(results.items())]
     print(Table(["", "p20", "p50", "p80"], rows).text())
     if not arguments.no_record:
-        fields = {"workers": arguments.workers, "videos": arguments.num_videos, "frames": _NUM_FRAMES, "size": _SIZE}
+        fields = {
+            "device_type": "cpu",
+            "workers": arguments.workers,
+            "videos": arguments.num_videos,
+            "frames": _NUM_FRAMES,
+            "size": _SIZE,
+        }
         path = append_record("cluster", n=arguments.repeats, results=results, **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
 

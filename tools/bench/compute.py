@@ -13,8 +13,9 @@ The trainers, each in a fresh process with torch's compile cache off, so that wa
 All start from uint8 frames on the device. FLOP are those of the network's convolutions and linear layers, forward
 times three, counted from the network itself (2 per multiply-add); MFU is FLOP/s over the peak of the precision that
 is used: the data sheet's for a known GPU, else that of a matrix product measured in the same run. Convolutions in fp32
-are TF32 on GPUs that have it (torch's default), and are named so. A trainer that takes longer than --limit is stopped,
-and its line says so.
+are TF32 on GPUs that have it (torch's default), and are named so; matrix products, and so transformers, are fp32. Where
+torchvision has no such network (C3D, transformers) the baselines train the engine's. A trainer that takes longer than
+--limit is stopped, and its line says so.
 
 --roofline looks into one step of `engine` and one of `engine flat` instead: each operation with its time (profiler),
 its FLOP and the bytes that it must move, as a table and as points under the device's roof.

@@ -12,11 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
 from bench.loading import RandomSnippets, endless_batches
+from bench.settling import decoder_line, until_settled
 from bench.suites import BASELINES
 from bench.trainers import bench_run, build_baseline
 from engine.config import Config
@@ -46,6 +47,13 @@ class Window:
 Pair = tuple[Window, Window]  # of one turn: fed by the loader, by the same batch
 
 
+class Warm(NamedTuple):
+    """What a warm-up found: the precision of the arithmetic, and a line on who decodes, if there was a choice."""
+
+    precision: str
+    decoder: str = ""
+
+
 class Contestant(ABC):
     """Someone who trains. `window` goes on from where it stopped; with `same_batch` it reads nothing."""
 
@@ -57,10 +65,10 @@ class Contestant(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def warm_up(self, steps: int) -> str:
-        """Untimed steps, compilation among them. Returns the precision of its arithmetic."""
+    def warm_up(self, steps: int) -> Warm:
+        """Untimed steps, compilation among them."""
         self.window(steps, same_batch=False)
-        return self.precision
+        return Warm(self.precision)
 
     def turn(self, steps: int) -> Pair:
         """Timed steps fed by the loader, and as many by the same batch again and again."""
@@ -159,10 +167,30 @@ class EngineContestant(Contestant):
         finally:
             batches.close()
 
+    def warm_up(self, steps: int) -> Warm:
+        """See `Contestant`; then steps in one stretch until it is settled who decodes: each new one would begin anew."""
+        warm = super().warm_up(steps)
+        decoding, batches = self.engine_run.task.decoding, self.engine_run.task.batches(self.engine_run)
+
+        def fed() -> Iterator[ClipBatch]:
+            for _ in until_settled(decoding):
+                yield next(batches)
+            raise _Enough
+
+        try:
+            with contextlib.suppress(_Enough):
+                self._train(fed())
+        finally:
+            batches.close()
+        return warm._replace(decoder=decoder_line(decoding))
+
+    def _train(self, batches: Iterator[ClipBatch]) -> None:
+        with _quiet(), collected_by_hand(self.engine_run.config.train.gc_every_steps > 0):
+            train_steps(self.engine_run, batches, self._telemetry)
+
     def _time(self, source: Iterator[ClipBatch], settle: int, steps: int) -> Window:
         metered = _Metered(source, settle, steps, self.device)
-        with _quiet(), collected_by_hand(self.engine_run.config.train.gc_every_steps > 0):
-            window = metered.run(lambda batches: train_steps(self.engine_run, batches, self._telemetry))
+        window = metered.run(self._train)
         self._batch = metered.last
         return window
 

@@ -95,7 +95,12 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{ratio:.2f}  {name}")
     if not arguments.no_record:
         fields = {name: getattr(arguments, name) for name in ("snippets", "threads", "short_side", "crop", "cold")}
-        fields |= {"videos": len(material.raw), "drawn": arguments.manifest is None, "missing": missing}
+        fields |= {
+            "device_type": "cpu",
+            "videos": len(material.raw),
+            "drawn": arguments.manifest is None,
+            "missing": missing,
+        }
         values = {"results": results, "computing": computing, "ratios": found}
         path = append_record("decode", n=arguments.repeats, **values, **fields)
         title = f"Random 16-frame snippets, {'cold' if arguments.cold else 'warm'} cache"

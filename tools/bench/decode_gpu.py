@@ -6,7 +6,6 @@ Nothing but decoding: no network runs. The same snippets (drawn once, random vid
 contestant, in turns, into uint8 clips on the GPU; before timing starts their pixels are compared.
 
   DALI store            the engine: the GOPs that a snippet needs, through DALI on NVDEC
-  DALI store, 2         two such decoders with half the threads and half of each batch: one fills the other's gaps
   DALI mp4              DALI on MP4 files of the very same coded frames, fed whole
   DALI raw              DALI on the videos as they are, fed whole
   PyAV store            the engine on the CPU's cores, copied to the GPU
@@ -17,7 +16,8 @@ contestant, in turns, into uint8 clips on the GPU; before timing starts their pi
   ACCV-Lab mp4          NVIDIA's on-demand decoder (`accvlab.on_demand_video_decoder`) on the MP4 files
   ... hevc              with --hevc: PyAV, DALI and PyNvVideoCodec on a store of HEVC of the same videos
 
-NVDEC and GPU busy are what nvidia-smi says while a contestant runs, sampled five times a second, all engines together.
+NVDEC and GPU busy are what nvidia-smi says while a contestant runs, sampled five times a second, all engines together. Where it
+tells, a run goes over the snippets again and again for three seconds.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def report(arguments: argparse.Namespace, material: Material, device: torch.devi
         for name, found in turns.take(arguments.repeats, lambda each: each.call("run"), arguments.limit):
             print(f"run {len(turns.samples[name])}: {name} {found.by_clock:.0f} clips/s", flush=True)
             if record is not None:
-                record.write(**_fields(arguments, material, turns, differences, skipped))
+                record.write(**_fields(arguments, material, device, turns, differences, skipped))
     show(turns, differences, material, arguments)
     for name, reason in (skipped | turns.failures).items():
         print(f"{name} does not take part: {reason}")
@@ -119,6 +119,7 @@ def enter(
 def _fields(
     arguments: argparse.Namespace,
     material: Material,
+    device: torch.device,
     turns: Turns[Apart, Run],
     differences: dict[str, float],
     skipped: dict[str, str],
@@ -127,6 +128,7 @@ def _fields(
     chosen = ("snippets", "batch", "threads", "short_side", "crop", "hevc", "needed")
     known = {name: runs for name, runs in turns.samples.items() if runs}
     return {name: getattr(arguments, name) for name in chosen} | {
+        "device_type": device.type,
         "videos": len(material.raw),
         "drawn": arguments.manifest is None,
         "n": max(map(len, known.values())),

@@ -23,7 +23,7 @@ from engine.errors import InputError
 SHARES = (0.125, 0.25, 0.5)  # of the CPU in a hybrid
 REFERENCE, OURS, PEER = "PyAV store", "DALI store", "PyNvVideoCodec"
 OTHERS = ("torchcodec mp4", "ACCV-Lab mp4")  # others' libraries: whether they can is known when they are tried
-_TWICE = f"{OURS}, 2"
+_LEAST_S = 3.0  # of a run, where it is told how busy engines are: a dozen samples
 HEVC = {REFERENCE: "PyAV hevc", OURS: "DALI hevc", PEER: "PyNvVideoCodec hevc"}  # the same on a store of HEVC
 
 
@@ -58,15 +58,16 @@ class Contender:
         return self._decode(self._snippets[: self._batch]).cpu().numpy()
 
     def run(self) -> Run:
-        """All snippets once."""
+        """All snippets, once or as often as it takes to see how busy engines are."""
         with BusyMeter(self._device) as busy:
-            clock, computing = time.perf_counter(), time.process_time()
-            for first in range(0, len(self._snippets), self._batch):
-                self._decode(self._snippets[first : first + self._batch])
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
+            clock, computing, count = time.perf_counter(), time.process_time(), 0
+            while not count or (busy.is_told and time.perf_counter() - clock < _LEAST_S):
+                for first in range(0, len(self._snippets), self._batch):
+                    self._decode(self._snippets[first : first + self._batch])
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)
+                count += len(self._snippets)
             clock, computing = time.perf_counter() - clock, time.process_time() - computing
-        count = len(self._snippets)
         return Run(count / clock, count / computing, busy.decoder, busy.gpu)
 
 
@@ -80,7 +81,7 @@ def names(material: Material, device: torch.device) -> tuple[list[str], dict[str
         else:
             taking.append(name)
     if OURS in taking:
-        taking += [_TWICE, *(f"hybrid {share:g}" for share in SHARES)]
+        taking += [f"hybrid {share:g}" for share in SHARES]
     if reason := nvcodec_problem(device):
         skipped[PEER] = reason
     else:
@@ -91,15 +92,15 @@ def names(material: Material, device: torch.device) -> tuple[list[str], dict[str
 
 def builders(material: Material, device: torch.device, threads: int, batch: int) -> dict[str, Callable[[], Contestant]]:
     """Name -> what builds the function from snippets to clips on the device."""
-    clip, half = material.clip, max(1, threads // 2)
+    clip = material.clip
 
     def pyav() -> Decode:
         return _checked(PyAVDecoder(clip, device, threads))
 
-    def dali(num_threads: int = threads) -> Decode:
+    def dali() -> Decode:
         from engine.data.dali.decode import DaliDecoder
 
-        return _checked(DaliDecoder(clip, device, num_threads, batch))
+        return _checked(DaliDecoder(clip, device, threads, batch))
 
     def peer() -> Decode:
         return _checked(NvCodecDecoder(clip, device, threads))
@@ -110,7 +111,6 @@ def builders(material: Material, device: torch.device, threads: int, batch: int)
         OURS: lambda: on(store, dali()),
         "DALI mp4": lambda: on(material.mp4, dali()),
         "DALI raw": lambda: on(material.raw, dali()),
-        _TWICE: lambda: on(store, split_between(dali(half), dali(half), 0.5)),
         PEER: lambda: on(store, peer()),
         HEVC[REFERENCE]: lambda: on(hevc, pyav()),
         HEVC[OURS]: lambda: on(hevc, dali()),

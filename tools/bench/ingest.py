@@ -94,7 +94,12 @@ def run(arguments: argparse.Namespace) -> None:
         ).text()
     )
     if not arguments.no_record:
-        fields = {"videos": len(raw), "drawn": arguments.manifest is None, "default": asdict(default)}
+        fields = {
+            "device_type": "cpu",
+            "videos": len(raw),
+            "drawn": arguments.manifest is None,
+            "default": asdict(default),
+        }
         path = append_record("ingest", n=arguments.repeats, speeds=speeds, ratio=ratio, settings=rows, **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
 

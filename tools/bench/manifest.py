@@ -63,7 +63,13 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(Table(["", "p20", "p50", "p80", "limit", "met"], rows).text())
     if not arguments.no_record:
-        fields = {"rows": arguments.rows, "ranks": arguments.ranks, "file_mb": round(file_mb, 1), "limits": LIMITS}
+        fields = {
+            "device_type": "cpu",
+            "rows": arguments.rows,
+            "ranks": arguments.ranks,
+            "file_mb": round(file_mb, 1),
+            "limits": LIMITS,
+        }
         path = append_record("manifest", n=arguments.repeats, results=results, **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
 

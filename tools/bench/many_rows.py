@@ -86,6 +86,7 @@ def run(arguments: argparse.Namespace, template: Manifest) -> None:
     print(Table(["", "", "p20", "p50", "p80", "limit", "met"], rows).text())
     if not arguments.no_record:
         fields = {
+            "device_type": "cpu",
             "rows": arguments.rows,
             "distinct": min(distinct * PART_ROWS, arguments.rows),
             "bytes_a_row": round(size / arguments.rows),

@@ -62,8 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
     print("share of decoding: " + ", ".join(f"{name} {each:.0%}" for name, each in share.items()))
     if not arguments.no_record:
         frames = int(manifest.num_frames.sum())
-        append_record("names", n=arguments.repeats, start=start, results=rates, decoding_share=share,
-                      videos=len(paths), frames=frames, model=arguments.model)  # fmt: skip
+        append_record("names", n=arguments.repeats, device_type="cpu", start=start, results=rates,
+                      decoding_share=share, videos=len(paths), frames=frames, model=arguments.model)  # fmt: skip
 
 
 def from_start(command: list[str]) -> dict[str, float]:

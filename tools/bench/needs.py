@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.plan_options import ASSUMED, GIGABIT, OF_RECORDS
-from bench.publish import Record, where_measured
+from bench.publish import Record, is_of_gpu, where_measured
 from bench.simulation import Cluster, Latency
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
@@ -124,7 +124,7 @@ def _newest(name: str) -> Iterator[Record]:
 def _gpu_rate(batch: int) -> tuple[float, str]:
     for record in _newest("compute"):
         rows = [row for row in record["results"] if row["variant"] == _TRAINER and row["seconds"]]
-        if record["device"]["gpus"] and record["batch"] == batch and rows:
+        if is_of_gpu(record) and record["batch"] == batch and rows:
             return rows[0]["values"]["clips_per_s"], _measured("compute", record, f"{_TRAINER}, {record['title']}")
     raise InputError(f"no record of `compute` on a GPU with {batch} clips a step: give --gpu-rate CLIPS/S, or --batch")
 

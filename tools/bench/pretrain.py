@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.contestants import EngineContestant, Entry, Pair
+from bench.contestants import EngineContestant, Entry, Pair, Warm
 from bench.material import check_counts
 from bench.rows import Row, table
-from bench.train import EPOCH, config_tree, describe, drawn_videos, entry_config, rows_of, show_turn
+from bench.train import EPOCH, config_tree, describe, drawn_videos, entry_config, rows_of, show_turn, tell_warm
 from bench.turns import Turns
 from engine.config import Config
 from engine.data.manifest import Manifest
@@ -62,13 +62,14 @@ def run(arguments: argparse.Namespace) -> None:
         fields |= {"drawn": arguments.manifest is None and arguments.config is None, "masked": asdict(config.masked)}
         record = None if arguments.no_record else GrowingRecord("pretrain")
         with Turns[EngineContestant, Pair](close=EngineContestant.close) as turns:
-            precisions = {
-                entry: turns.enter(str(entry), partial(EngineContestant, own, device), lambda each: each.warm_up(_WARMUP_STEPS))
-                for entry, own in entries.items()
-            }  # fmt: skip
+            warm: dict[Entry, Warm | None] = {}
+            for entry, own in entries.items():
+                start = partial(EngineContestant, own, device)
+                warm[entry] = turns.enter(str(entry), start, lambda each: each.warm_up(_WARMUP_STEPS))
+                tell_warm(entry, warm[entry], turns)
             rows: dict[Entry, Row] = {}
             for name, _ in turns.take(arguments.rounds, lambda each: each.turn(steps)):
-                rows = rows_of(turns, precisions, config.train.batch_size)
+                rows = rows_of(turns, warm, config.train.batch_size)
                 rows = with_motion_costs(turns, rows, "seconds" if device.type == "cuda" else "computed_s")
                 show_turn(name, rows, turns, record, fields)
     print(table(list(rows.values())).text())

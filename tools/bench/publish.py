@@ -48,10 +48,15 @@ def markdown(name: str, record: Record) -> str:
     return "\n".join([f"`{record['command']}`  ", f"{name}: {where}", "", table_of(record).markdown()])
 
 
+def is_of_gpu(record: Record) -> bool:
+    """Whether a GPU was measured; the machine may have one all the same. What does not say it uses cores alone."""
+    return record.get("device_type") == "cuda"
+
+
 def where_measured(record: Record) -> str:
-    """The GPUs, or the CPU with its cores."""
+    """The GPUs of what was measured on them, else the CPU with its cores."""
     device = record["device"]
-    return ", ".join(device["gpus"]) or f"{device['cpu']}, {device['cores']} cores"
+    return (is_of_gpu(record) and ", ".join(device["gpus"])) or f"{device['cpu']}, {device['cores']} cores"
 
 
 def table_of(record: Record) -> Table:
@@ -64,8 +69,7 @@ def table_of(record: Record) -> Table:
 
 def picture_name(name: str, record: Record) -> str:
     """One picture for each benchmark and kind of device."""
-    on_gpu = bool(record["device"]["gpus"]) and record.get("device_type") != "cpu"
-    return f"{name}_{'cuda' if on_gpu else 'cpu'}"
+    return f"{name}_{'cuda' if is_of_gpu(record) else 'cpu'}"
 
 
 def publish(name: str, record: Record, pictures: Path) -> Path | None:

@@ -6,13 +6,16 @@ without claiming anything. Bytes are those of its inputs, each read once, and of
 least there can be, so caches may carry a point over the memory's slope.
 """
 
+import contextlib
 import dataclasses
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -25,6 +28,7 @@ from bench.peaks import Peak
 from bench.rows import Row, table
 from bench.trainers import Setting, build_call
 from engine.records import GrowingRecord, summarise
+from kernels.triton_support import can_use_triton
 
 _FORMS = ("engine", "engine flat")
 _KEPT = 40  # points of a panel; the rest are one point for each kind
@@ -106,6 +110,30 @@ def _size(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
+@contextlib.contextmanager
+def launches_as_operations(device: torch.device) -> Iterator[None]:
+    """While inside, the kernel of `clip_normalize` is an operation like all others, which ledger and profiler see; else it is
+    launched without one."""
+    if not can_use_triton(device):
+        yield
+        return
+    from kernels import clip_normalize_triton as module
+
+    with mock.patch.object(module, "clip_normalize_triton", _clip_operation(module.clip_normalize_triton)):
+        yield
+
+
+@cache
+def _clip_operation(launch: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @torch.library.custom_op("bench::clip_normalize", mutates_args=())
+    def clip_normalize(
+        frames: torch.Tensor, dtype: torch.dtype, scales: Sequence[float], shifts: Sequence[float], channels: int
+    ) -> torch.Tensor:
+        return launch(frames, dtype, tuple(scales), tuple(shifts), channels)
+
+    return clip_normalize
+
+
 def measure_roofline(base: Setting, peak: Peak, record: GrowingRecord | None, fields: dict[str, Any]) -> None:
     """Profile a step of each form, print a table of the kinds of operations; each form is recorded as it comes.
 
@@ -134,7 +162,7 @@ def profile_call(call: Any, device: torch.device, repeats: int) -> list[Operatio
     for _ in range(repeats):
         ledger = _Ledger()
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-        with profile(activities=activities) as profiler, ledger:
+        with launches_as_operations(device), profile(activities=activities) as profiler, ledger:
             call()
         times.append(_times(profiler, len(ledger.notes), device))
     found: dict[tuple[str, str], Operation] = {}

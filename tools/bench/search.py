@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if not arguments.no_record:
         sizes = {"windows": arguments.windows, "feature_bytes": cache.features.nbytes, "peak_bytes": peak}
-        append_record("search", n=arguments.repeats, results=results, **sizes)
+        append_record("search", n=arguments.repeats, device_type="cpu", results=results, **sizes)
 
 
 class MadeUpIndex:

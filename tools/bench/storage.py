@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(table(rows).text())
     if not arguments.no_record:
         path = append_record(
-            "storage", n=arguments.rounds, results=[asdict(row) for row in rows], memory_mb=memory, **store,
+            "storage", n=arguments.rounds, device_type="cpu", results=[asdict(row) for row in rows], memory_mb=memory,
+            **store,
             **{option: getattr(arguments, option) for option in _RECORDED},
         )  # fmt: skip
         print(f"recorded in {Path(os.path.relpath(path))}")

@@ -4,14 +4,16 @@
 
 The clips and their motion are random and on the device; the tokens are selected by motion in every step, as part of it. Nothing
 is decoded. On a CPU seconds are those that the process computed, so that other load does not count (those of its threads
-add up); on a GPU those that passed.
+add up); on a GPU those that passed, the mean of several steps a turn.
 """
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ from engine.schema_keys import with_keys
 from engine.train import train_step
 
 _WARMUP_STEPS = 2
+_GPU_STEPS = 8  # of a turn
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -79,14 +82,16 @@ def _step(setting: Setting, share: float, folder: Path) -> Callable[[], float]:
         visible = None if tokens is None else tokens(tokens.draw(run.step, setting.batch, frames.device), motion)
         train_step(run, replace(batch, visible=visible))
 
-    def timed() -> float:
-        if frames.is_cuda:
-            return time_calls(step, frames.device, warmup=0, repeats=1)[0]
-        begun = time.process_time()
-        step()
-        return time.process_time() - begun
+    return partial(_timed, step, frames.device)
 
-    return timed
+
+def _timed(step: Callable[[], None], device: torch.device) -> float:
+    """Seconds of a step. On a GPU of several behind each other: one that begins on an idle GPU waits for its launches."""
+    if device.type == "cuda":
+        return statistics.mean(time_calls(step, device, warmup=1, repeats=_GPU_STEPS))
+    begun = time.process_time()
+    step()
+    return time.process_time() - begun
 
 
 def _warm_up(step: Callable[[], float]) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from bench.apart import Apart
-from bench.contestants import Entry, Pair, build
+from bench.contestants import Entry, Pair, Warm, build
 from bench.material import drawn_manifest
 from bench.rows import Row, line, table, with_ratios
 from bench.suites import BASELINES, ENGINE
@@ -79,23 +79,31 @@ def run(arguments: argparse.Namespace) -> None:
         fields: dict[str, Any] = {"title": title, "steps": steps, "workers": workers, "compiled_rival": is_compiled}
         fields |= {"drawn": arguments.manifest is None and arguments.config is None, "device_type": device.type}
         record = None if arguments.no_record else GrowingRecord("train")
-        precisions: dict[Entry, str | None] = {}
+        warm: dict[Entry, Warm | None] = {}
         with Turns[Apart, Pair](close=Apart.close) as turns:
             for index, entry in enumerate(entries):
                 own = entry_config(tree, entry, Path(folder) / str(index), device)
                 start = partial(Apart, build, entry, own, device, workers, is_compiled, limit_s=arguments.limit)
-                precisions[entry] = turns.enter(str(entry), start, lambda each: each.call("warm_up", _WARMUP_STEPS))
-                if precisions[entry] is not None:
-                    print(f"{entry}: warm after {turns.warmup_s[str(entry)]:.0f} s", flush=True)
+                warm[entry] = turns.enter(str(entry), start, lambda each: each.call("warm_up", _WARMUP_STEPS))
+                tell_warm(entry, warm[entry], turns)
             rows: dict[Entry, Row] = {}
             for name, _ in turns.take(arguments.rounds, lambda each: each.call("turn", steps)):
-                rows = rows_of(turns, precisions, config.train.batch_size)
+                rows = rows_of(turns, warm, config.train.batch_size)
                 show_turn(name, rows, turns, record, fields)
             if arguments.trace is not None and turns.contestants:
                 next(iter(turns.contestants.values())).call("trace", str(arguments.trace.resolve()))
     print(table(list(rows.values())).text())
     if turns.failures:
         raise InputError("; ".join(f"'{name}': {reason}" for name, reason in turns.failures.items()))
+
+
+def tell_warm(entry: Entry, warm: Warm | None, turns: Turns[Any, Pair]) -> None:
+    """Print how long it took and who decodes; of one that failed it is told already."""
+    if warm is not None:
+        print(
+            "; ".join(filter(None, [f"{entry}: warm after {turns.warmup_s[str(entry)]:.0f} s", warm.decoder])),
+            flush=True,
+        )
 
 
 def show_turn(
@@ -112,11 +120,11 @@ def show_turn(
         record.write(results=[asdict(row) for row in rows.values()], n=rounds, **fields)
 
 
-def rows_of(turns: Turns[Any, Pair], precisions: Mapping[Entry, str | None], batch_size: int) -> dict[Entry, Row]:
+def rows_of(turns: Turns[Any, Pair], warm: Mapping[Entry, Warm | None], batch_size: int) -> dict[Entry, Row]:
     """A row for each that has had a turn."""
     rows = {}
-    for entry, precision in precisions.items():
-        if not (pairs := turns.samples.get(str(entry))):
+    for entry, found_warm in warm.items():
+        if found_warm is None or not (pairs := turns.samples.get(str(entry))):
             continue
         seconds = summarise([fed.seconds / fed.steps for fed, _ in pairs])
         values = {
@@ -126,7 +134,7 @@ def rows_of(turns: Turns[Any, Pair], precisions: Mapping[Entry, str | None], bat
             "wait_share": float(np.median([fed.waited_s / fed.seconds for fed, _ in pairs])),
             "warmup_s": turns.warmup_s[str(entry)],
         }
-        rows[entry] = Row(entry.source, entry.name, precision, seconds, values)
+        rows[entry] = Row(entry.source, entry.name, found_warm.precision, seconds, values, found_warm.decoder)
     found = list(rows.values())
     for rival in BASELINES:
         found = with_ratios(found, rival, f"over_{rival.replace(' ', '_')}")

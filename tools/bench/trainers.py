@@ -26,7 +26,7 @@ from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
 from engine.machine import resident_bytes
 from engine.models.backbone import build_backbone
-from engine.models.backbones import PUBLISHED_WIDTH
+from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
 from engine.precision import choose_precision
 from engine.preemption import StopVote
 from engine.run import Run
@@ -90,7 +90,12 @@ def setting_config(setting: Setting, folder: Path) -> Config:
 
 
 def flop_per_clip(config: Config) -> float:
-    """FLOP of a training step per clip: three times those of the forward pass, counted without computing it."""
+    """FLOP of a training step per clip: three times those of the forward pass."""
+    return 3.0 * sum(_forward_flop(config).values())
+
+
+def _forward_flop(config: Config) -> dict[str, int]:
+    """FLOP of a clip's forward pass by operation, counted without computing it."""
     clip = config.clip
     with torch.device("meta"):
         backbone = build_backbone(config.model, clip)
@@ -98,7 +103,7 @@ def flop_per_clip(config: Config) -> float:
         clips = torch.empty(1, 3, clip.num_frames, clip.crop, clip.crop)
     with FlopCounterMode(display=False) as counter:
         network.eval()(clips)  # in training mode batch-norm may refuse a single clip
-    return 3.0 * counter.get_total_flops()
+    return {str(operation): flop for operation, flop in counter.get_flop_counts()["Global"].items()}
 
 
 def build_call(setting: Setting, folder: Path) -> tuple[Call, str]:
@@ -179,19 +184,24 @@ def _paper_step(model: nn.Module, device: torch.device) -> tuple[Step, str]:
 
 
 def published_network(config: Config, embed_dim: int) -> nn.Module:
-    """torchvision's own model where it has one; of other widths, and C3D, the engine's, which is put together alike."""
+    """torchvision's own model where it has one; else (another width, C3D, a transformer, timm's) the engine's."""
     model = config.model
-    if model.width == PUBLISHED_WIDTH and model.backbone != "c3d":
+    if model.width == PUBLISHED_WIDTH and model.backbone in RESNETS:
         return torchvision.models.get_model(model.backbone, num_classes=embed_dim)
     published = parse(Config, {"model": {"backbone": model.backbone, "width": model.width, "form": "published"}}).model
     backbone = build_backbone(published, config.clip)
     return nn.Sequential(backbone, nn.Linear(backbone.feature_dim, embed_dim))
 
 
-def arithmetic(precision: str, device: torch.device) -> str:
-    """What convolutions called fp32 compute in: TF32 on GPUs that have it, unless torch is told not to."""
-    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return "tf32" if precision == "fp32" and has_tf32 and torch.backends.cudnn.allow_tf32 else precision
+def arithmetic(precision: str, device: torch.device, config: Config) -> str:
+    """What most of a network called fp32 computes in: TF32 on GPUs that have it where torch allows it, which by default is in
+    convolutions and not in matrix products."""
+    if precision != "fp32" or device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return precision
+    flop = _forward_flop(config)
+    is_convolutional = 2 * flop.get("aten.convolution", 0) > sum(flop.values())
+    is_allowed = torch.backends.cudnn.allow_tf32 if is_convolutional else torch.backends.cuda.matmul.allow_tf32
+    return "tf32" if is_allowed else precision
 
 
 class Trainer:
@@ -222,7 +232,7 @@ def _measure(setting: Setting, folder: Path) -> dict[str, Any]:
             time_calls(step, device, warmup=0, repeats=3)
         profile.export_chrome_trace(setting.trace)
     return {
-        "precision": arithmetic(precision, device),
+        "precision": arithmetic(precision, device, setting_config(setting, folder)),
         "step_s": step_s,
         "warmup_s": warmup_s,
         "peak_mb": _peak_bytes(device) / 1e6,

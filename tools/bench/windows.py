@@ -57,8 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.no_record:
         keys = sum(len(video.key_frames) for video, _ in videos)
         append_record(
-            "windows", n=arguments.repeats, results=results, ratio=ratio, videos=len(videos), frames=sum(frames),
-            key_frames=keys, hop=arguments.hop, size=list(videos[0][0].displayed_size), windows=num_windows.pop(),
+            "windows", n=arguments.repeats, device_type="cpu", results=results, ratio=ratio, videos=len(videos),
+            frames=sum(frames), key_frames=keys, hop=arguments.hop, size=list(videos[0][0].displayed_size),
+            windows=num_windows.pop(),
         )  # fmt: skip
     if grid.hop == 8 and ratio < LEAST_RATIO:
         raise InputError(

@@ -29,6 +29,7 @@ from engine.network import is_compiled
 from engine.precision import Precision
 from engine.results.figures import save_figure
 from engine.run import Run
+from engine.tasks.decoding import Decoding
 from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.data import MaskedData, read_data
 from engine.tasks.masked.filling import Filling
@@ -177,8 +178,13 @@ class Masked(Task):
         save_figure(sheet, run.folder / "masks.png")
         telemetry.writer.add_figure("masks", sheet, run.step)
 
+    @property
+    def decoding(self) -> Decoding:
+        """Who decodes the clips."""
+        return self.data.decoding
+
     def news(self, *, sums: bool) -> list[str]:
-        return self.data.decoding.news(sums=sums)
+        return self.decoding.news(sums=sums)
 
     def sample_name(self, video: int, start: int) -> str:
         return f"{self.data.train.manifest.path(video)} from frame {start}"

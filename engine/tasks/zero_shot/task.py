@@ -30,6 +30,7 @@ from engine.provenance import changed_manifest
 from engine.results import pictures
 from engine.run import Run
 from engine.semantics.overlap import check_pretrained
+from engine.tasks.decoding import Decoding
 from engine.tasks.task import Measured, Task
 from engine.tasks.token_batches import TokenBatches
 from engine.tasks.zero_shot.control import control_config
@@ -162,8 +163,13 @@ class ZeroShot(Task):
         what = f"test, {known} of its classes trained on" if known else "unseen"
         return f"{what}: {len(data.manifest)} videos of {len(data.classes)} classes ({data.name})"
 
+    @property
+    def decoding(self) -> Decoding:
+        """Who decodes the clips."""
+        return self.sets.decoding
+
     def news(self, *, sums: bool) -> list[str]:
-        return self.sets.decoding.news(sums=sums)
+        return self.decoding.news(sums=sums)
 
     def show_first(self, run: Run, batch: ClipBatch, telemetry: Telemetry) -> None:
         """The class vectors for TensorBoard's projector, and the first snippets with their class names."""
