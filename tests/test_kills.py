@@ -29,7 +29,7 @@ def config_of(folder, videos):
     """A checkpoint of 7 MB after every step, so that writing it takes long; and two long evaluations, at 9 and 18."""
     return jobs.write_config(
         folder.parent / "config.yaml", videos, folder, model={"width": 8}, checkpoint={"every_steps": 1, "keep": 2},
-        evaluate={"every_epochs": 2, "num_snippets": 2, "during_snippets": 20, "batch_size": 2},
+        evaluate={"every_epochs": 2, "num_snippets": 2, "during_snippets": 60, "batch_size": 2},
         log={"every_steps": 1, "sample_clips": 0},
     )  # fmt: skip
 
