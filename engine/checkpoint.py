@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from engine.atomic_file import LEFTOVERS, atomic_write
-from engine.errors import InputError
+from engine.errors import InputError, mend
 
 FORMAT_VERSION = 1
 LOSS_PART = "loss"  # what a loss trains of its own (AURL's class centres) is a part of the model by this name
@@ -36,9 +36,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        raise InputError(
-            f"checkpoint '{path}' could not be written ({cause.strerror}): make room on its disk"
-        ) from error
+        raise InputError(f"checkpoint '{path}' could not be written ({cause.strerror}){mend(cause)}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
