@@ -52,7 +52,11 @@ def run_results(loaded: LoadedModel, given: Path) -> Results | None:
         InputError: a run folder was given whose run is not finished, or has recorded another checkpoint.
     """
     if given.is_dir():
-        unfinished = "finish the run, or name the checkpoint file itself"
+        unfinished = f"finish the run, or name the checkpoint file itself, {loaded.path}"
+        if (given / "ridge.json").is_file() and not (given / FILE).is_file():
+            raise InputError(
+                f"'{given}' is of tools/refit_head.py, which measures nothing: name its checkpoint, {loaded.path}"
+            )
         try:
             results = read_results(given)
         except InputError as error:
