@@ -25,11 +25,10 @@ def test_a_second_training_in_one_folder_is_refused_and_the_first_goes_on(videos
     first.send_signal(signal.SIGSTOP)  # a slow one
     try:
         lines = (tmp_path / "run" / "log.jsonl").read_bytes()
-        second = jobs.run(config, check=False)
-        assert (second.returncode, second.stderr) == (2, f"error: run folder '{tmp_path / 'run'}': {REFUSED}\n")
-        several = jobs.start_ranks(2, config)
+        second, several = jobs.start(config), jobs.start_ranks(2, config)
+        assert second.communicate(timeout=120)[0] == f"error: run folder '{tmp_path / 'run'}': {REFUSED}\n"
         printed = [rank.communicate(timeout=120)[0] for rank in several]
-        assert [rank.returncode for rank in several] == [2, 2]
+        assert [second.returncode, *(rank.returncode for rank in several)] == [2, 2, 2]
         assert "".join(printed).count(REFUSED) == 1
         assert (tmp_path / "run" / "log.jsonl").read_bytes() == lines
     finally:
