@@ -14,11 +14,18 @@ from typing import Any
 import torch
 
 from engine.atomic_file import LEFTOVERS, atomic_write
-from engine.errors import InputError
+from engine.config import Config
+from engine.errors import InputError, mend
+from engine.schema import parse
 
 FORMAT_VERSION = 1
+_BLOCK = 2**22  # bytes read at a time
 LOSS_PART = "loss"  # what a loss trains of its own (AURL's class centres) is a part of the model by this name
 _REQUIRED = ("format", "model", "config", "step", "epoch", "position")  # whatever was trained; a task adds its own
+
+
+class UnreachableCheckpoint(InputError):
+    """A disk or a missing right keeps a checkpoint from being read: it may be whole, and nothing may take its place."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -36,9 +43,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        raise InputError(
-            f"checkpoint '{path}' could not be written ({cause.strerror}): make room on its disk"
-        ) from error
+        raise InputError(f"checkpoint '{path}' could not be written ({cause.strerror}){mend(cause)}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -46,12 +51,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: no file, truncated, not a checkpoint of this project, or of another version.
+        UnreachableCheckpoint: the file cannot be read, whatever is in it.
     """
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise _unreachable(path, error) from error
+    if not is_there:
         raise InputError(f"no checkpoint at '{path}'")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, LookupError, OSError, UnpicklingError) as error:
+        _read_through(path)
         text = str(error).strip()  # some of torch's own are of several lines, or say nothing of the file
         reason = text.splitlines()[0] if text and not isinstance(error, LookupError) else type(error).__name__
         raise InputError(f"checkpoint '{path}' cannot be read ({reason}): it is truncated or no checkpoint") from error
@@ -61,6 +72,32 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if state["format"] != FORMAT_VERSION:
         raise InputError(f"checkpoint '{path}' has format {state['format']}, this version reads {FORMAT_VERSION}")
     return state
+
+
+def _read_through(path: Path) -> None:
+    """Tell a disk's error from damage, which torch's reader does not."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.read(_BLOCK):
+                pass
+    except OSError as error:
+        raise _unreachable(path, error) from error
+
+
+def _unreachable(path: Path, error: OSError) -> UnreachableCheckpoint:
+    return UnreachableCheckpoint(f"checkpoint '{path}' cannot be read ({error.strerror}){mend(error)}")
+
+
+def saved_config(state: dict[str, Any], path: Path) -> Config:
+    """The config of a checkpoint that was read from `path`; keys that came later have their default.
+
+    Raises:
+        InputError: a later version has written it.
+    """
+    try:
+        return parse(Config, state["config"])
+    except InputError as error:
+        raise InputError(f"checkpoint '{path}' is of another version, its config is not understood: {error}") from error
 
 
 def check_fields(state: Any, fields: Sequence[str], path: Path) -> None:
@@ -76,8 +113,18 @@ def network_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
-    """The checkpoints to resume from, newest first."""
-    found = [path for path in (run_folder / "checkpoints").glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem)]
+    """The checkpoints to resume from, newest first.
+
+    Raises:
+        UnreachableCheckpoint: their folder cannot be read.
+    """
+    folder, found = run_folder / "checkpoints", []
+    try:
+        found = [path for path in folder.iterdir() if re.fullmatch(r"step_\d+\.pt", path.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise _unreachable(folder, error) from error
     return sorted(found, key=lambda path: int(path.stem[5:]), reverse=True)
 
 
@@ -86,11 +133,14 @@ def newest_checkpoint(run_folder: Path) -> tuple[dict[str, Any] | None, list[str
 
     Raises:
         InputError: there are checkpoints, and none can be read.
+        UnreachableCheckpoint: as `read_checkpoint`; an older one would take the place of one that may be whole.
     """
     passed_over = []
     for path in list_checkpoints(run_folder):
         try:
             return read_checkpoint(path), passed_over
+        except UnreachableCheckpoint:
+            raise
         except InputError as error:
             passed_over.append(str(error))
     if passed_over:  # beginning anew would bury what may still be saved
@@ -103,6 +153,11 @@ def newest_checkpoint(run_folder: Path) -> tuple[dict[str, Any] | None, list[str
 def best_checkpoint(run_folder: Path) -> Path:
     """Where a run keeps the best so far."""
     return run_folder / "checkpoints" / "best.pt"
+
+
+def step_checkpoint(run_folder: Path, step: int) -> Path:
+    """Where a run keeps its state after a step, to resume from."""
+    return run_folder / "checkpoints" / f"step_{step:08d}.pt"
 
 
 def set_aside(checkpoints: Iterable[Path]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -68,6 +69,15 @@ def refuse_with_cluster(arguments: argparse.Namespace, *names: str) -> None:
         raise InputError(
             f"{given}: for this machine alone; with --cluster each piece has the cores that its node gives it: leave it out"
         )
+
+
+def each_once(folders: Sequence[Path]) -> list[Path]:
+    """The folders that a command line names, each once though it may also be named by a link. Says what is left out."""
+    found: dict[Path, Path] = {}
+    again = [str(each) for each in folders if found.setdefault(each.resolve(), each) is not each]
+    if again:
+        print(f"named more than once, counted once: {', '.join(again)}")
+    return list(found.values())
 
 
 def output_folder(path: Path, option: str) -> Path:

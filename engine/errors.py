@@ -66,7 +66,7 @@ def run_command(command: Callable[..., T], *arguments: Any) -> T:
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise
-            _end(f"{told(error)}: {_REFUSALS[error.errno]}")
+            _end(f"{told(error)}{mend(error)}")
         except KeyboardInterrupt:
             if _is_rank_0():
                 print("interrupted", file=sys.stderr, flush=True)
@@ -87,6 +87,11 @@ def told(error: OSError) -> str:
     """An error of the operating system with the file that it is about, without its number."""
     reason = error.strerror or str(error)
     return f"{reason}: '{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else reason
+
+
+def mend(error: OSError) -> str:
+    """What to do about an error of the operating system, behind a colon; nothing where that is not known."""
+    return f": {_REFUSALS[error.errno]}" if error.errno in _REFUSALS else ""
 
 
 def _end(message: str, is_of_this_rank: bool = False) -> NoReturn:

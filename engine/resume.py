@@ -1,10 +1,10 @@
 """Where a run begins: at its own newest checkpoint, at another's weights, or at random ones."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from engine.checkpoint import (
+    UnreachableCheckpoint,
     best_checkpoint,
     check_fields,
     checkpoint_file,
@@ -12,7 +12,9 @@ from engine.checkpoint import (
     network_weights,
     newest_checkpoint,
     read_checkpoint,
+    saved_config,
     set_aside,
+    step_checkpoint,
 )
 from engine.config import Config
 from engine.distributed import barrier, broadcast_from_main
@@ -29,7 +31,7 @@ def restore(run: Run) -> None:
     """Resume from the run's own checkpoint, or start from another's weights, or from nothing. Changes no file."""
     resume = run.config.run.resume
     state = start = None
-    home = run.folder
+    file = run.folder
     if resume == "never":
         taken, _ = newest_checkpoint(run.folder)
         if taken is not None:
@@ -38,7 +40,7 @@ def restore(run: Run) -> None:
                 "choose another run.folder, or remove the old one"
             )
     else:
-        state, home, passed_over = _chosen(run, resume)
+        state, file, passed_over = _chosen(run, resume)
         run.notes += [f"passed over: {line}" for line in passed_over]
         steps = broadcast_from_main(state["step"] if state else None)
         if steps != (state["step"] if state else None):
@@ -46,8 +48,8 @@ def restore(run: Run) -> None:
                 f"ranks see different checkpoints in '{run.folder}': it must lie on a disk that all nodes share"
             )
     if state is not None:
-        is_own = home.resolve() == run.folder.resolve()
-        _resume(run, state, home)
+        is_own = file.parent.parent.resolve() == run.folder.resolve()
+        _resume(run, state, file)
         run.best = broadcast_from_main(_best_so_far(run) if is_own and run.ranks.is_main else run.best)
         if run.step >= run.total_steps and not is_own:
             raise InputError(
@@ -66,25 +68,31 @@ def restore(run: Run) -> None:
 
 
 def _chosen(run: Run, resume: str) -> tuple[dict[str, Any] | None, Path, list[str]]:
-    """The checkpoint to go on from, the folder of its run, and what is newer but cannot be read.
+    """The checkpoint to go on from, its file, and what is newer but cannot be read.
 
     A named checkpoint is where a command begins: given again, the same command goes on from its own newest one.
     """
     if resume == "auto":
         state, passed_over = newest_checkpoint(run.folder)
-        return state, run.folder, passed_over
-    with suppress(InputError):  # none of its own can be read, or compared
+        return state, step_checkpoint(run.folder, state["step"] if state else 0), passed_over
+    try:
         state, passed_over = newest_checkpoint(run.folder)
         if state is not None and parse(Config, state["config"]) == run.config:
-            return state, run.folder, passed_over
+            return state, step_checkpoint(run.folder, state["step"]), passed_over
+    except UnreachableCheckpoint:
+        raise
+    except InputError:  # none of its own can be read, or compared
+        pass
     file = checkpoint_file(Path(resume))
-    return read_checkpoint(file), file.parent.parent, []
+    return read_checkpoint(file), file, []
 
 
 def _best_so_far(run: Run) -> dict[str, Any]:
     """The best that is kept of the course up to `run.step`: what best.pt says, which a later step may have overwritten."""
     try:
         kept = read_checkpoint(best_checkpoint(run.folder))
+    except UnreachableCheckpoint:
+        raise
     except InputError:
         return run.best
     return kept.get("best", run.best) if kept["step"] <= run.step else run.best
@@ -101,8 +109,8 @@ def begin_course(run: Run) -> None:
         set_aside([best_checkpoint(run.folder)])
 
 
-def _resume(run: Run, state: dict[str, Any], home: Path) -> None:
-    saved = parse(Config, state["config"])  # keys that came later: their default
+def _resume(run: Run, state: dict[str, Any], file: Path) -> None:
+    saved = saved_config(state, file)
     different = changes(decisive(saved), decisive(run.config), run.task.sections)
     wrong = [f"{change.name} ({change.told(' there, ')} here)" for change in different if change.is_fixed]
     if run.config.task != saved.task:
@@ -110,7 +118,7 @@ def _resume(run: Run, state: dict[str, Any], home: Path) -> None:
     else:
         check_fields(state, run.task.fields, run.folder)
         run.task.plan = state.get("plan", 1)  # checkpoints of before do not say: there was one
-        run.notes += run.task.recall(state, home)
+        run.notes += run.task.recall(state, file.parent.parent)
         of_task = run.task.changes(state)
         wrong += of_task
         if not of_task and run.epoch_size != state.get("epoch_size", run.epoch_size):
@@ -119,6 +127,12 @@ def _resume(run: Run, state: dict[str, Any], home: Path) -> None:
         raise InputError(
             f"run folder '{run.folder}' holds a run with another {', '.join(wrong)}: choose another run.folder, "
             "remove that one, or undo the change"
+        )
+    missing = [key for key in ("optimizer", "scaler") if key not in state]
+    if missing:
+        raise InputError(
+            f"run.resume: '{file}' has no {', '.join(missing)} (tools/refit_head.py keeps none), so no run goes on from it: take "
+            "its weights for a new run with train.init_from"
         )
     run.notes += [f"resumed with another {change.name}: {change.told(' -> ')}" for change in different]
     run.model.load_state_dict(state["model"])

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from engine.checkpoint import best_checkpoint, checkpoint_file, drop_old_checkpoints, read_checkpoint, save_checkpoint
+from engine.checkpoint import (
+    best_checkpoint,
+    checkpoint_file,
+    drop_old_checkpoints,
+    read_checkpoint,
+    save_checkpoint,
+    step_checkpoint,
+)
 from engine.config import Config
 from engine.distributed import Ranks, barrier
 from engine.ema import KEY as AVERAGE
@@ -104,7 +111,7 @@ def save_run(run: Run, path: Path) -> None:
 
 def save_newest(run: Run) -> None:
     """Keep the run's present state to resume from, and drop the oldest kept one."""
-    save_run(run, run.folder / "checkpoints" / f"step_{run.step:08d}.pt")
+    save_run(run, step_checkpoint(run.folder, run.step))
     drop_old_checkpoints(run.folder, run.config.checkpoint.keep)
 
 

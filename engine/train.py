@@ -20,9 +20,11 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import gc
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from engine import report
+from engine.alone import alone_in
 from engine.build import build_run
 from engine.config import Config, save_config
 from engine.data.batch import Batch
@@ -44,19 +46,25 @@ from engine.telemetry import Telemetry
 def main(config: Config) -> None:
     """Train, evaluate and report."""
     task = find_task(config.task)
-    with session(config.run) as ranks, stop_on_signals() as stop, given_up_when(stop.requested):
+    with (
+        session(config.run) as ranks,
+        stop_on_signals() as stop,
+        given_up_when(stop.requested),
+        alone_in(Path(config.run.folder), ranks),  # to the end of its control, which is reported there
+    ):
         earlier, reached, control = task.before(config), None, None
         try:
             for each in filter(None, (earlier, config)):
                 if each.procedural is not None:
                     _write_videos(each, ranks)
-                outcome = train(each, ranks, stop)
-            reached = outcome
+            if earlier is not None:
+                _train_beside(earlier, ranks, stop)
+            reached = train(config, ranks, stop)
             beside = task.control(config, reached)
             if beside is not None:
                 if ranks.is_main:
                     task.show_before_control(reached)
-                control = train(beside, ranks, stop)
+                control = _train_beside(beside, ranks, stop)
         except (Preempted, SourceGone) as ended:  # exit status 0: a scheduler should not count it as a failure
             if isinstance(ended, SourceGone) and not stop.requested():
                 raise
@@ -67,6 +75,12 @@ def main(config: Config) -> None:
             return
         if ranks.is_main:
             task.show(reached, control)
+
+
+def _train_beside(config: Config, ranks: Ranks, stop: StopVote) -> Any:
+    """The run that another one needs, or its control: in a folder of its own."""
+    with alone_in(Path(config.run.folder), ranks):
+        return train(config, ranks, stop)
 
 
 def _write_videos(config: Config, ranks: Ranks) -> None:

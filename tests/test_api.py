@@ -83,6 +83,10 @@ def test_a_file_that_cannot_be_used_is_told_or_comes_last(model, folder):
     assert torch.isnan(model.embed_videos(paths[:1], skip=True)).all()
 
 
+def test_a_run_from_random_weights_has_seen_no_class_before(model):
+    assert "no class of these was seen in pretraining" in model.seen_in_pretraining(["Archery"])
+
+
 def test_mistakes_are_told(model, folder):
     video = folder / "sea.mp4"
     for call, said in (

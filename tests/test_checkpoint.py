@@ -1,15 +1,19 @@
 """Checkpoints: whole or not there, safe to read, and the model comes back bit for bit."""
 
+import errno
+import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from engine.checkpoint import (
+    UnreachableCheckpoint,
     checkpoint_file,
     drop_old_checkpoints,
     list_checkpoints,
@@ -71,6 +75,60 @@ def test_truncated_newest_is_passed_over_with_its_reason(tmp_path):
     assert found["step"] == 1
     assert len(passed_over) == 1
     assert "step_00000002.pt' cannot be read" in passed_over[0]
+
+
+def unreadable(path):
+    """A file that opens and whose bytes the kernel refuses (EIO), as a failing disk does."""
+    path.unlink(missing_ok=True)
+    path.symlink_to("/proc/self/mem")
+
+
+def test_a_disk_that_fails_is_not_taken_for_a_damaged_checkpoint(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for step in (1, 2):
+        save_checkpoint(folder / f"step_{step:08d}.pt", state(step))
+    unreadable(folder / "step_00000002.pt")
+    with pytest.raises(
+        UnreachableCheckpoint, match=r"step_00000002.pt' cannot be read \(Input/output error\): look at"
+    ):
+        newest_checkpoint(tmp_path)
+
+
+def test_an_error_of_the_disk_that_torch_meets_midway_is_told_as_such(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("PytorchStreamReader failed reading file data/0")
+
+    path = tmp_path / "x.pt"
+    unreadable(path)
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(UnreachableCheckpoint):
+        read_checkpoint(path)
+    path.unlink()
+    path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="it is truncated or no checkpoint"):
+        read_checkpoint(path)
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_listed_is_no_new_beginning(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "checkpoints" / "step_00000001.pt", state(1))
+
+    def fails(_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "iterdir", fails)
+    with pytest.raises(UnreachableCheckpoint, match="Stale file handle"):
+        newest_checkpoint(tmp_path)
+
+
+def test_only_a_full_disk_is_told_to_make_room(tmp_path, monkeypatch):
+    for number, says in ((errno.ENOSPC, "No space left on device\\): make room"), (errno.ENOENT, "directory\\)$")):
+
+        def fails(*_, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(torch, "save", fails)
+        with pytest.raises(InputError, match=says):
+            save_checkpoint(tmp_path / "x.pt", state())
 
 
 class Bomb:

@@ -74,7 +74,7 @@ def test_a_full_disk_ends_with_one_error_and_the_last_good_checkpoint(videos, wh
     assert process.returncode == 2, printed
     errors = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert "could not be written (File too large): make room" in errors[0]
+    assert "could not be written (File too large): raise the limit on the size of files" in errors[0]
     failed = jobs.events(folder, "checkpoint_failed")
     assert len(failed) >= 5
     assert max(jobs.losses(folder)) == max(jobs.losses(whole))

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from engine.build import build_run
-from engine.checkpoint import read_checkpoint, save_checkpoint
+from engine.checkpoint import UnreachableCheckpoint, read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.preemption import StopVote
-from engine.run import Run, save_run
+from engine.run import Run, save_newest, save_run
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.rows import row
@@ -139,6 +139,42 @@ def test_what_makes_another_run_is_refused_by_name(tmp_path, change, says):
     with pytest.raises(InputError, match=says) as caught:
         build(tmp_path, **change)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_a_later_version_is_not_blamed_on_the_config(tmp_path):
+    first = build(tmp_path)
+    save_newest(first)
+    file = tmp_path / "run" / "checkpoints" / "step_00000000.pt"
+    state = read_checkpoint(file)
+    state["config"]["train"]["future"] = 3
+    save_checkpoint(file, state)
+    says = rf"checkpoint '{file}' is of another version, its config is not understood: unknown key 'train.future'"
+    with pytest.raises(InputError, match=says):
+        build(tmp_path)
+
+
+def test_a_checkpoint_without_an_optimizer_is_no_start_but_for_its_weights(tmp_path):
+    save_run(build(tmp_path), tmp_path / "whole.pt")
+    state = read_checkpoint(tmp_path / "whole.pt")
+    save_checkpoint(tmp_path / "bare.pt", {key: state[key] for key in state if key not in ("optimizer", "scaler")})
+    with pytest.raises(InputError, match=r"bare.pt' has no optimizer, scaler .*: take its weights .* train.init_from"):
+        build(tmp_path, run={"resume": str(tmp_path / "bare.pt")})
+    build(tmp_path, train={"init_from": str(tmp_path / "bare.pt")})
+
+
+@pytest.mark.parametrize(
+    ("name", "resume"), [("step_00000001.pt", "auto"), ("best.pt", "auto"), ("step_00000001.pt", "other.pt")]
+)
+def test_a_disk_that_fails_ends_the_start_and_renames_nothing(tmp_path, name, resume):
+    first = build(tmp_path)
+    save_newest(first)
+    save_run(first, tmp_path / "other.pt")
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / name).symlink_to("/proc/self/mem")  # its bytes are an EIO
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(UnreachableCheckpoint, match=name):
+        build(tmp_path, run={"resume": resume if resume == "auto" else str(tmp_path / resume)})
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_a_finished_run_leaves_another_folder_nothing_to_train(tmp_path):

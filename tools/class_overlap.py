@@ -5,8 +5,8 @@
     python tools/class_overlap.py --train data/kinetics700.parquet --train data/sun397.parquet --test data/ucf101.parquet
     python tools/class_overlap.py --train kinetics400 --test data/ucf101.parquet      # what published weights have seen
 
-A set of classes is a manifest (.parquet, from tools/index_dataset.py), a text file with a class name a
-line, or the word kinetics400 or imagenet (what published weights were
+A set of classes is a manifest (.parquet, from tools/index_dataset.py, or a folder, from
+tools/join_manifests.py), a text file with a class name a line, or the word kinetics400 or imagenet (what published weights were
 trained on; 152 of imagenet's 1,842 names have words that GloVe lacks: --missing random). Any number of both;
 NAME=FILE says what a set is called.
 

@@ -6,7 +6,7 @@
 Reads each run folder's results.json and config.yaml. Runs are of one kind if all is equal that decides their result (`decides` in
 engine/schema.py) but seeds and paths: options, training, features, and the queries that they are trained and tested on, by their
 contents. What results.json or config.yaml of an older run does not tell is not compared. The spread is the standard deviation
-over runs (n - 1).
+over runs (n - 1); one run has none. A folder that is named twice, or by a link too, counts once.
 With --record appends one JSON line to benchmarks/records/NAME.jsonl.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.command_line import Parser
+from engine.command_line import Parser, each_once
 from engine.errors import InputError, run_command
 from engine.experiments.cells import differences, meaning_of_run
 from engine.records import append_record
@@ -38,9 +38,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, each with a results.json")
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
-    kinds = grouped(
-        [read_tree(folder) | {"run": folder.name, "config": read_config(folder)} for folder in arguments.runs]
-    )
+    runs = each_once(arguments.runs)
+    kinds = grouped([read_tree(folder) | {"run": folder.name, "config": read_config(folder)} for folder in runs])
     rows = [
         [kind["options"], kind["split"], PARTS[part], kind["runs"], *(_told(numbers.get(name)) for name in MEASURES)]
         for kind in kinds
@@ -110,19 +109,22 @@ def _option(name: str, value: Any, options: Mapping[str, Any]) -> str:
     return f"{name.removeprefix('moments.')} {shown}"
 
 
-def _summary(results: Sequence[Mapping[str, Any] | None]) -> dict[str, dict[str, float]]:
-    """Of those runs that have them: measure -> mean and std."""
+def _summary(results: Sequence[Mapping[str, Any] | None]) -> dict[str, dict[str, float | None]]:
+    """Of those runs that have them: measure -> mean and std, None of one run."""
     there = [result for result in results if result is not None]
     names = [name for name in MEASURES if there and name in there[0]]
     values = {name: [result[name] for result in there] for name in names}
     return {
-        name: {"mean": statistics.mean(of), "std": statistics.stdev(of) if len(of) > 1 else 0.0}
+        name: {"mean": statistics.mean(of), "std": statistics.stdev(of) if len(of) > 1 else None}
         for name, of in values.items()
     }
 
 
-def _told(value: Mapping[str, float] | None) -> str | None:
-    return None if value is None else f"{100 * value['mean']:.1f} +- {100 * value['std']:.1f}"
+def _told(value: Mapping[str, float | None] | None) -> str | None:
+    if value is None:
+        return None
+    mean, std = value["mean"], value["std"]
+    return f"{100 * mean:.1f}" + ("" if std is None else f" +- {100 * std:.1f}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Reads each run folder's results.json (and its control's, where there is one), pr
 --record appends one JSON line to benchmarks/records/NAME.jsonl. Accuracies are mean-class; top-1 stands beside the share of the
 largest class, which one answer for all videos would reach. Test sets are one if they have the same name and number of classes;
 where their classes or videos are others all the same (as over random class splits), that is said under the table, and so is
-whatever of them is not unseen.
+whatever of them is not unseen. A folder that is named twice, or by a link too, counts once.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.command_line import Parser, check_shown
+from engine.command_line import Parser, check_shown, each_once
 from engine.errors import InputError, run_command
 from engine.records import append_record, summarise
 from engine.results.accuracy import SetResult
@@ -71,8 +71,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, each with a results.json")
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
-    tables = by_test([tested for folder in arguments.runs for tested in read_run(folder)])
-    path = append_record(arguments.record, **record_fields(arguments.runs, tables)) if arguments.record else None
+    folders = each_once(arguments.runs)
+    tables = by_test([tested for folder in folders for tested in read_run(folder)])
+    path = append_record(arguments.record, **record_fields(folders, tables)) if arguments.record else None
     for title, group in tables.items():
         rows = table_rows([tested.numbers() for tested in group])
         table = Table(["run", *COLUMNS.values()], rows, title).text()
@@ -199,7 +200,7 @@ def _summaries(group: Sequence[Tested]) -> dict[str, Any]:
     for name in ("mean_class", "top1", "control_mean_class", "seen_mean_class"):
         values = [run[name] for run in runs if run[name] is not None]
         if values:
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            spread = statistics.stdev(values) if len(values) > 1 else None
             fields[name] = {"mean": statistics.mean(values), "std": spread, **summarise(values)}
     return fields
 

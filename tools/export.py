@@ -38,7 +38,7 @@ import torch
 from predict import class_names
 
 from engine.atomic_file import atomic_write
-from engine.command_line import output_folder
+from engine.command_line import check_local, output_folder
 from engine.errors import InputError
 from engine.export.card import Exported, run_results, write_card
 from engine.export.formats import write_model
@@ -51,12 +51,13 @@ from engine.tasks.zero_shot.trained import LoadedModel
 
 def main(arguments: argparse.Namespace) -> None:
     """Load, export, compare, say where it lies."""
-    output_folder(arguments.out, "--out")
-    if any(arguments.out.iterdir()):
+    check_local(arguments.out, "--out")
+    if arguments.out.exists() and any(output_folder(arguments.out, "--out").iterdir()):
         raise InputError(f"--out: '{arguments.out}' is not empty: name a new folder")
     loaded = load_model(arguments.run, torch.device("cpu"), overrides=arguments.set)
     results = None if is_untrained(arguments.run) else run_results(loaded, arguments.run)
     classes = class_vectors(loaded, _names(arguments, loaded, results))
+    output_folder(arguments.out.parent, "--out")
     with atomic_write(arguments.out) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's exporters, of their own making
         folder.mkdir()

@@ -115,10 +115,7 @@ def main(arguments: argparse.Namespace) -> None:
         for name, share in shares.items():
             found.setdefault(name, []).append(share)
     means = {name: mean_of(each) for name, each in found.items()}
-    rows = [
-        [name, mean.value, mean.std if mean.count > 1 else None, min(found[name]), max(found[name])]
-        for name, mean in means.items()
-    ]
+    rows = [[name, mean.value, mean.spread, min(found[name]), max(found[name])] for name, mean in means.items()]
     header = ["method", "R@1 IoU 0.5", "sd", "least", "most"]
     print(Table(header, rows, f"{len(clips)} classes, {arguments.halvings} halvings").text())
     if arguments.record:

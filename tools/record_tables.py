@@ -161,7 +161,7 @@ def methods(rows: Sequence[Record], options: Options) -> Table:
         mean = mean_of([value for value in values if value is not None])
         pairs = [(own[split][measure], reference[split][measure]) for split in own if split in reference]
         controls = [row[control] for row in own.values() if row[control] is not None]
-        shown.append([method, *values, f"{mean.value:.3f} ± {mean.std:.3f}",
+        shown.append([method, *values, mean.with_spread(),
                       str(difference(pairs)) if own is not reference else None,
                       str(mean_of(controls)) if controls else None])  # fmt: skip
     called = {"mean_class": "mean-class", "top1": "top-1"}[measure]
@@ -202,16 +202,22 @@ def moments(record: Record, options: Options) -> Table:
         for part in parts if not index else ("model",):
             numbers = kind["parts"][part]
             found = [numbers.get(of) for of in measures]
-            cells = [None if not n else f"{100 * n['mean']:.1f} ± {100 * n['std']:.1f}" for n in found]
+            cells = [None if not n else _per_cent(n, kind["runs"]) for n in found]
             shown.append([parts[part] or kind["options"], kind["runs"], *cells])
     return Table(["what", "runs", *(name.replace("_", " ") for name in measures)], shown)
+
+
+def _per_cent(number: Mapping[str, float], runs: int) -> str:
+    """Mean and deviation; records of before have 0 as the deviation of one run."""
+    is_spread = runs > 1 and number["std"] is not None
+    return f"{100 * number['mean']:.1f}" + (f" ± {100 * number['std']:.1f}" if is_spread else "")
 
 
 def in_a_row(record: Record, options: Options) -> Table:
     """Of tools/moments_in_a_row.py: a row for each way to find them, over the halvings."""
     found = {name: mean_of(shares) for name, shares in record["shares"].items()}
     shown = [
-        [name, f"{mean.value:.3f} ± {mean.std:.3f}", min(record["shares"][name]), max(record["shares"][name])]
+        [name, mean.with_spread(), min(record["shares"][name]), max(record["shares"][name])]
         for name, mean in found.items()
     ]
     return Table(["", "R@1, IoU 0.5", "least", "most"], shown)

@@ -10,7 +10,7 @@ that crashes or hangs FFmpeg costs one process and is reported, where it would t
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,9 +140,17 @@ def index_folder(folder: Path, out: Path) -> IndexReport:
 
 
 def probe_files(
-    paths: Sequence[str], root: Path, journal: Journal, settings: IndexSettings, pool: Pool | None = None
+    paths: Sequence[str],
+    root: Path,
+    journal: Journal,
+    settings: IndexSettings,
+    pool: Pool | None = None,
+    tell: Callable[[str], None] = say,
 ) -> dict[str, Record]:
     """Path -> what is known of it, for all paths in their order; what is not known yet is probed.
+
+    Args:
+        tell: hears how many files are known.
 
     Raises:
         InputError: another process adds to the journal.
@@ -154,7 +162,7 @@ def probe_files(
         known = _known(states, journal, settings)
     pending = [path for path in paths if path not in known]
     if known:
-        say(f"{len(known)} of {len(paths)} files are known and unchanged")
+        tell(f"{len(known)} of {len(paths)} files are known and unchanged")
     work = partial(_probe_one, root=root, settings=settings)
     pool = pool or LocalPool(settings.num_workers)
     outcomes = pool.run(work, pending, settings.time_limit_s + _KILL_MARGIN_S)

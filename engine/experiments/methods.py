@@ -131,7 +131,7 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             bars.append((name, mean))
             pairs = [(own[split], reference[split]) for split in own if split in reference]
             less = str(difference(pairs)) if pairs and name != setup.reference else None
-            rows.append([name, mean.count, mean.value, mean.std, less, control(group),
+            rows.append([name, mean.count, mean.value, mean.spread, less, control(group),
                          mean_over_splits(group, "top1").value, largest_class(group)])  # fmt: skip
         guessing = chance(measured, test)
         rows.append(["chance", None, guessing, *[None] * 5])

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from engine import __version__
-from engine.checkpoint import read_checkpoint
+from engine.checkpoint import read_checkpoint, saved_config
 from engine.config import Config
 from engine.errors import InputError
 from engine.export.formats import LOADING
@@ -52,7 +52,11 @@ def run_results(loaded: LoadedModel, given: Path) -> Results | None:
         InputError: a run folder was given whose run is not finished, or has recorded another checkpoint.
     """
     if given.is_dir():
-        unfinished = "finish the run, or name the checkpoint file itself"
+        unfinished = f"finish the run, or name the checkpoint file itself, {loaded.path}"
+        if (given / "ridge.json").is_file() and not (given / FILE).is_file():
+            raise InputError(
+                f"'{given}' is of tools/refit_head.py, which measures nothing: name its checkpoint, {loaded.path}"
+            )
         try:
             results = read_results(given)
         except InputError as error:
@@ -72,7 +76,7 @@ def run_results(loaded: LoadedModel, given: Path) -> Results | None:
 
 def _not_of_what_is_exported(loaded: LoadedModel, results: Results) -> str | None:
     """Why the results are of other weights or class vectors than those that are exported (--set), if they are."""
-    recorded = parse(Config, read_checkpoint(loaded.path)["config"])
+    recorded = saved_config(read_checkpoint(loaded.path), loaded.path)
     exported, measured = loaded.config.evaluate.weights, results.weights or recorded.evaluate.weights
     if (exported == "trained") != (measured == "trained"):  # else both are of the average
         return f"What was recorded of this checkpoint is of other weights (evaluate.weights: {measured}, exported: {exported})."

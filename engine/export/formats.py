@@ -4,15 +4,18 @@ torch.export   model.pt2            torch.export.load
 onnx           model.onnx           onnxruntime and others
 safetensors    model.safetensors    the tensors under the network's own names,
                model.py             and the operations on them as Python that imports torch and safetensors alone
+
+The tensors are turned into bytes first and then written by Python: torch's own writer ends the process on a full disk.
 """
 
+import io
 import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -60,14 +63,17 @@ def write_model(program: ExportedProgram, folder: Path, form: str) -> Callable[[
 
     Raises:
         InputError: a package that the format needs is not installed.
+        OSError: the disk is full.
     """
     if form == "torch.export":
-        torch.export.save(program, folder / "model.pt2")
+        content = io.BytesIO()
+        torch.export.save(program, content)
+        (folder / "model.pt2").write_bytes(content.getbuffer())
         return torch.export.load(folder / "model.pt2").module()
     if form == "onnx":
         return _write_onnx(program, folder / "model.onnx")
     names, tensors = _tensors(program)
-    save_file(tensors, folder / "model.safetensors")
+    (folder / "model.safetensors").write_bytes(save(tensors))
     (folder / "model.py").write_text(_python(program, names), encoding="utf-8")
     return runpy.run_path(str(folder / "model.py"))["load"]()
 

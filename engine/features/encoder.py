@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from engine.checkpoint import checkpoint_file, read_checkpoint
-from engine.config import Config, ModelConfig
+from engine.checkpoint import checkpoint_file, read_checkpoint, saved_config
+from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.evaluate import Inference, snippet_features
@@ -28,7 +28,6 @@ from engine.models.image_weights import (
     installed_network,
 )
 from engine.naming.untrained import load_untrained
-from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 
 
@@ -123,7 +122,7 @@ def _architecture(config: ModelConfig) -> str:
 def _pretrained(file: Path, device: torch.device) -> Encoder:
     """The encoder of a masked pretraining, without what filled in the hidden places."""
     state = read_checkpoint(file)
-    config = parse(Config, state["config"])
+    config = saved_config(state, file)
     clip = dataclasses.replace(config.clip, motion=False)
     model = build_embedder(dataclasses.replace(config.model, weights=str(file)), clip, embed_dim=1)
     name = _called(file, state["step"])

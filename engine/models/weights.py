@@ -33,6 +33,7 @@ from engine.models.image_weights import (
 KINETICS400, TIMM = "kinetics400", "timm"
 # What torch.load and safetensors raise of a file that they cannot read.
 _DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, SafetensorError)
+_FEW = 3  # tensors of a module that are named each
 _SHOWN = 10  # names listed in a message before the rest is only counted
 
 
@@ -73,7 +74,8 @@ def load_backbone_weights(backbone: Backbone, source: str) -> str:
     heads = {name for name in found if any(name.startswith(f"{head}.") for head in backbone.classifier)}
     _check_fit({name: tensor for name, tensor in found.items() if name not in heads}, wanted, backbone, where)
     backbone.published.load_state_dict({name: found.get(name, wanted[name]) for name in wanted})
-    left_out = sorted(prefix + name for name in heads) + sorted(set(tensors) - {prefix + name for name in found})
+    beside = sorted(prefix + name for name in heads) + sorted(set(tensors) - {prefix + name for name in found})
+    left_out = _modules(beside, prefix.count(".") or 1)
     return (
         f"{where}{f' under {prefix!r}' if prefix else ''}: {len(found) - len(heads)} tensors"
         f"{f'; resized to these clips {_names(resized)}' if resized else ''}"
@@ -222,6 +224,22 @@ def _check_fit(
             f"weights {where} do not fit {backbone.name}{width}: {'; '.join(listed)}. "
             "Set model.backbone, model.width and the clip size to those of the file"
         )
+
+
+def _modules(names: Sequence[str], depth: int) -> list[str]:
+    """Names in their order, those of a module with many as one: 'model.decoder.* (20 tensors)'.
+
+    Args:
+        depth: of a module's name, in parts.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(".".join(name.split(".")[:depth]), []).append(name)
+    return [
+        told
+        for module, own in found.items()
+        for told in (own if len(own) <= _FEW else [f"{module}.* ({len(own)} tensors)"])
+    ]
 
 
 def _names(names: Sequence[str]) -> str:

@@ -147,7 +147,7 @@ def _look(
         why = f" ({_told(unread)})" if unread else ""
         raise InputError(f"no video: '{folder}' has none, and none is named or in the folders named{why}")
     tell(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
-    manifest, failures = _described(list(wanted.values()), folder)
+    manifest, failures = _described(list(wanted.values()), folder, tell)
     if manifest is None:
         raise InputError(f"none of the {len(wanted)} videos can be used: {_told(failures)}")
     return wanted, manifest, failures
@@ -247,13 +247,15 @@ def _is_there(path: str) -> bool:
     return is_there(Path(stored[0] if stored else path))
 
 
-def _described(paths: Sequence[str], folder: Path) -> tuple[Manifest | None, dict[str, str]]:
+def _described(
+    paths: Sequence[str], folder: Path, tell: Callable[[str], None] = say
+) -> tuple[Manifest | None, dict[str, str]]:
     """A manifest of these files and stored videos, None if none can be used; and why others cannot."""
     plain = [path for path in paths if not is_stored(path)]
     rows, failures = _stored_rows([path for path in paths if is_stored(path)])
     with Journal(folder / "videos.journal") as journal:
         settings = IndexSettings(num_workers=min(4, len(plain)), time_limit_s=_PROBE_S, max_hours=_MAX_HOURS)
-        records = probe_files(plain, _ROOT, journal, settings) if plain else {}
+        records = probe_files(plain, _ROOT, journal, settings, tell=tell) if plain else {}
     for path, record in records.items():
         if isinstance(record.found, Failure):
             failures[path] = record.found.text

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean, its standard error and the sample standard deviation (both 0 of one value, where nothing is known of them)."""
+    """A mean, its standard error and the sample standard deviation (both 0 of one value: `spread` says so)."""
 
     value: float
     error: float
     std: float
     count: int
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation, where it is known."""
+        return self.std if self.count > 1 else None
+
+    def with_spread(self) -> str:
+        """The mean and, where it is known, the standard deviation."""
+        return f"{self.value:.3f} ± {self.std:.3f}" if self.count > 1 else f"{self.value:.3f}"
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ± {self.error:.3f}" if self.count > 1 else f"{self.value:.3f}"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.manifest import Manifest
+from engine.data.large_manifest import read_manifest
 from engine.results.table import Table
-from engine.semantics.overlap import NamedClasses, Words, named, nearest_of_any, says_the_same
+from engine.semantics.overlap import NamedClasses, Words, is_manifest, named, nearest_of_any, says_the_same
 from engine.semantics.words import split_name
 
 SAME, NEAR, SHARED, CLEAR = "same name", "within tau", "shared words", "-"
@@ -37,9 +37,10 @@ class ClassSet:
             InputError: the manifest cannot be read.
         """
         path = Path(named(text)[1])
-        if path.suffix != ".parquet":
+        if not is_manifest(path):
             return cls(classes)
-        rows = (Manifest.load(path).table.column(name).to_pylist() for name in ("path", "content_hash"))
+        table = read_manifest(path).table
+        rows = (table.column(name).to_pylist() for name in ("path", "content_hash"))
         hashes = dict(zip(*rows, strict=True))  # several segments of a file are one file
         return cls(classes, None if None in hashes.values() else tuple(hashes.values()))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from engine.config import OverlapConfig
-from engine.data.manifest import Manifest
+from engine.data.large_manifest import read_manifest
 from engine.errors import InputError
 from engine.models.image_weights import IMAGENET, imagenet_names
 from engine.models.weights import KINETICS400, kinetics400_classes
@@ -260,11 +260,16 @@ def named(text: str) -> tuple[str | None, str]:
     return (called, file) if equals and not Path(text).exists() else (None, text)
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a file of classes is a manifest, or a folder, which only a large one can be."""
+    return path.suffix == ".parquet" or path.is_dir()
+
+
 def read_classes(text: str) -> NamedClasses:
     """A set of classes as a command line names it: (what it is called, class names).
 
     Args:
-        text: a manifest, a text file with a class name a line, kinetics400 or imagenet; before it, if wanted, NAME=.
+        text: a manifest of either form, a text file with a class name a line, kinetics400 or imagenet; before it, if wanted, NAME=.
 
     Raises:
         InputError: it cannot be read.
@@ -277,9 +282,9 @@ def read_classes(text: str) -> NamedClasses:
         return KINETICS400, kinetics400_classes()
     if text == IMAGENET and not path.exists():
         return IMAGENET, imagenet_names()
-    if path.suffix == ".parquet":
-        name = path.resolve().parent.name if path.stem == "manifest" else path.stem
-        return name, Manifest.load(path).classes
+    if is_manifest(path):
+        name = path.resolve().parent.name if path.stem == "manifest" else path.absolute().name.removesuffix(".parquet")
+        return name, read_manifest(path).classes
     return path.stem, read_class_names(path)
 
 
@@ -301,7 +306,7 @@ def seen_before(tests: Sequence[NamedClasses], known: NamedClasses, words: Words
     no test of a network that knows 'grand piano', though 0.28 lies between the two.
     """
     rows = []
-    for test_set, names in tests:
+    for test_set, names in tests if known[1] else ():
         nearest = {row.name: row for row in nearest_of_any([("", names)], [known], words)}
         for name in names:
             near, alike = nearest[name], [each for each in known[1] if says_the_same(each, name)]

@@ -106,6 +106,8 @@ def test_a_difference_is_paired_and_has_an_interval():
     assert rows["mixed"][4] == "+0.003 (-0.219 to +0.226)"
     assert rows["ours"][6:] == [pytest.approx(0.5), 0.25]
     assert rows["chance"][2] == 0.2
+    (of_one, *_) = methods_report(setup, [each for each in values if each.point.split == 0]).tables[0].rows
+    assert of_one[1:4] == [1, pytest.approx(0.1), None]  # one split has no deviation
 
 
 def test_tables_leave_out_what_says_nothing():

@@ -88,6 +88,14 @@ def test_checkpoint_of_our_own_with_optimizer_state(tmp_path, donor):
     assert note.endswith("left out model.linear.bias, model.linear.weight")
 
 
+def test_a_module_of_many_tensors_that_is_left_out_is_one_thing(tmp_path, donor):
+    model = {f"backbone.{name}": tensor for name, tensor in donor.state_dict().items()}
+    decoder = {f"decoder.blocks.{k}.weight": torch.zeros(1) for k in range(12)}
+    torch.save({"model": model | decoder | {"linear.weight": torch.zeros(1)}}, tmp_path / "best.pt")
+    note = load_backbone_weights(fresh(), str(tmp_path / "best.pt"))
+    assert note.endswith("; left out model.decoder.* (12 tensors), model.linear.weight")
+
+
 def test_a_run_that_averages_its_weights_gives_the_average(tmp_path, donor):
     """As it was measured; `train.init_from` takes the same."""
     average, trained = Embedder(donor, embed_dim=5), Embedder(fresh(), embed_dim=5)

@@ -152,6 +152,14 @@ def test_where_nothing_that_is_asked_for_can_be_used_the_reason_is_told(home):
     assert len(opened([], out, FrameReader())[1]) == 2
 
 
+def test_a_new_index_knows_no_file_yet_and_an_old_one_says_how_many(home, capsys):
+    shown, out = home / "set" / "shown", home / "index"
+    opened([shown], out, FrameReader())
+    assert "known and unchanged" not in capsys.readouterr().err
+    opened([], out, FrameReader())
+    assert capsys.readouterr().err.count("2 of 2 files are known and unchanged") == 1
+
+
 def test_what_is_not_searched_is_told(home, capsys):
     shown, out = home / "set" / "shown", home / "index"
     (shown / "loop").symlink_to("loop")

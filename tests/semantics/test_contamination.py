@@ -2,6 +2,7 @@
 
 import pytest
 
+from engine.data.joining import write_large
 from engine.data.manifest import Manifest
 from engine.semantics.config import WordsConfig
 from engine.semantics.contamination import CLEAR, NEAR, SAME, SHARED, ClassSet, class_rows, contamination, page, summary
@@ -68,6 +69,11 @@ def test_copies_of_a_file_count_each_and_segments_of_one_do_not(manifests):
         *(read(str(manifests / f"{name}.parquet")) for name in ("copies", "seen")), WordsConfig(), 0.05
     )
     assert both.sentence().endswith("Files of copies (5) that are among those of seen: 3.")
+
+
+def test_a_large_manifest_has_contents_too(manifests):
+    write_large([Manifest.load(manifests / "test.parquet")], manifests / "large")
+    assert read(str(manifests / "large")).files == (3, 4, 5, 2)
 
 
 def test_a_manifest_of_before_has_no_contents(manifests):

@@ -8,6 +8,7 @@ import torch
 
 from engine.build import build_run
 from engine.config import Config, OverlapConfig
+from engine.data.joining import write_large
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
@@ -25,6 +26,7 @@ from engine.semantics.overlap import (
     read_class_names,
     read_classes,
     remove_overlap,
+    seen_before,
 )
 from engine.tasks.zero_shot.control import random_vectors
 from tests.rows import row
@@ -189,6 +191,19 @@ def test_sets_of_classes_by_a_word():
     assert read_classes("kinetics400") == ("kinetics400", kinetics400_classes())
     called, names = read_classes("seen=imagenet")
     assert called == "seen" and "violin" in names and len(names) == 1842
+
+
+def test_classes_of_a_large_manifest(tmp_path):
+    rows = [row(f"{k}.mp4", name) for k, name in enumerate(["cooking", "archery", "cooking"])]
+    write_large([Manifest.from_rows(rows, tmp_path)], tmp_path / "v1.2")
+    assert read_classes(str(tmp_path / "v1.2")) == ("v1.2", ("archery", "cooking"))
+    assert read_classes(f"all={tmp_path / 'v1.2'}")[0] == "all"
+    with pytest.raises(InputError, match=r"is no large manifest .* index them with"):
+        read_classes(str(tmp_path))
+
+
+def test_weights_that_knew_no_class_have_seen_none():
+    assert seen_before([("mine", ["Archery"])], ("a run", ()), GLOVE, 0.05).rows == []
 
 
 def test_csv_and_list_of_names(tmp_path):

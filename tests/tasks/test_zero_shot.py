@@ -1,5 +1,6 @@
 """Zero-shot recognition as a task: its class vectors are made once, its control differs in nothing but them."""
 
+import warnings
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -50,6 +51,19 @@ def test_class_vectors_of_a_set_are_made_once_in_a_run(videos, tmp_path, monkeyp
     assert outcome.page.findings[0].nearest_seen  # the report has asked too
     assert sorted(map(len, asked)) == [2, 3, 4, 6]  # held out, test, training, and all of training against the test
     assert set(asked.values()) == {1}
+
+
+def test_first_snippets_of_names_in_any_script_are_shown_without_a_warning(videos, tmp_path):
+    path = jobs.write_config(tmp_path / "config.yaml", videos, tmp_path / "run")
+    run = build_run(load_config(path, []), CPU, StopVote())
+    classes = run.task.sets.classes
+    names = ["滑雪 ℊ", *classes.names[1:]]  # the ℊ is in STIX, which comes with matplotlib, not in its own font
+    run.task.sets = replace(run.task.sets, classes=replace(classes, names=names))
+    none = torch.zeros(1, dtype=torch.int64)
+    batch = ClipBatch(torch.zeros(1, 4, 24, 24, 3, dtype=torch.uint8), none, none, none)
+    with warnings.catch_warnings(), SummaryWriter(str(tmp_path / "run" / "tensorboard")) as writer:
+        warnings.filterwarnings("error", "Glyph .* missing")
+        run.task.show_first(run, batch, SimpleNamespace(writer=writer))
 
 
 def test_vectors_that_a_killed_start_has_shown_are_shown_anew_without_a_warning(videos, tmp_path, capsys):

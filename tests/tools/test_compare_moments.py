@@ -3,7 +3,9 @@
 import json
 
 import yaml
+from compare_moments import grouped
 
+from engine.results.record import read_tree
 from tests.small_run import call_tool
 
 
@@ -28,8 +30,20 @@ def test_runs_of_one_kind_are_a_row(tmp_path, monkeypatch, capsys):
     assert call_tool("compare_moments.py", *runs, monkeypatch=monkeypatch) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "cross test model 3 50.0 +- 0.0 40.0 +- 0.0 40.0 +- 20.0 60.0 +- 0.0 30.0 +- 0.0" in lines
-    assert "late test model 1 50.0 +- 0.0 40.0 +- 0.0 70.0 +- 0.0 60.0 +- 0.0 30.0 +- 0.0" in lines
+    assert "late test model 1 50.0 40.0 70.0 60.0 30.0" in lines  # one run has no spread
     assert "cross test no query 3 - - 10.0 +- 0.0 - -" in lines
+
+
+def test_a_run_that_is_named_twice_counts_once_and_one_run_has_no_spread(tmp_path, monkeypatch, capsys):
+    run = write(tmp_path / "a", 0.2, fusion="cross", noise_seed=1)
+    (tmp_path / "link").symlink_to(run)
+    named = (run, tmp_path / "link", f"{run}/../a")
+    assert call_tool("compare_moments.py", *named, monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert f"named more than once, counted once: {tmp_path / 'link'}, {run}/../a\n" in printed
+    assert "+-" not in printed
+    (kind,) = grouped([read_tree(run) | {"run": "a"}])
+    assert kind["parts"]["model"]["R@1_IoU0.5"] == {"mean": 0.4, "std": None}
 
 
 def test_runs_of_other_training_are_no_seeds_of_each_other(tmp_path, monkeypatch, capsys):

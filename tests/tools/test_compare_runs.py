@@ -45,6 +45,14 @@ def test_mean_and_sample_standard_deviation(tmp_path):
     assert "unseen less control, run by run (95 %): +0.100 (-0.148 to +0.348)" in printed  # 4.303 standard errors
 
 
+def test_a_run_that_is_named_twice_counts_once(tmp_path):
+    one, other = write_run(tmp_path / "a", 0.2, 0.1), write_run(tmp_path / "b", 0.4, 0.1)
+    (tmp_path / "link").symlink_to(one)
+    assert run(one, tmp_path / "link", other, other).stdout.splitlines()[1:] == run(one, other).stdout.splitlines()
+    alone = run(one, tmp_path / "link").stdout
+    assert alone.startswith(f"named more than once, counted once: {tmp_path / 'link'}\n") and "std" not in alone
+
+
 def test_runs_without_control_are_shown_without(tmp_path):
     folders = [write_run(tmp_path / "a", 0.2, 0.2), write_run(tmp_path / "b", 0.4)]
     printed = run(*folders).stdout

@@ -18,7 +18,7 @@ from engine.export.program import sample_clips
 from engine.results.record import FILE
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
-from tests.environment import environment
+from tests.environment import ROOT, environment
 from tests.results.test_record import results_of
 from tests.small_run import call_tool, write_run
 
@@ -144,9 +144,10 @@ def test_the_card_has_no_accuracy_of_other_weights_than_those_exported(
 
 def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
     run = finished_run(tmp_path / "run")
-    half, cut, file = tmp_path / "half", tmp_path / "cut", tmp_path / "file"
-    write_run(half)
-    write_run(cut)
+    half, cut, file, refit = tmp_path / "half", tmp_path / "cut", tmp_path / "file", tmp_path / "refit"
+    for folder in (half, cut, refit):
+        write_run(folder)
+    (refit / "ridge.json").write_text("{}")
     whole = (cut / "checkpoints" / "best.pt").read_bytes()
     (cut / "checkpoints" / "best.pt").write_bytes(whole[: len(whole) // 2])
     file.write_text("x")
@@ -156,6 +157,7 @@ def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
         (tmp_path / "nowhere", "onnx", "out", "nowhere"),
         (tmp_path / "full", "onnx", "out", "holds no checkpoint"),
         (half, "safetensors", "out", "finish the run, or name the checkpoint file"),
+        (refit, "safetensors", "out", f"name its checkpoint, {refit / 'checkpoints' / 'best.pt'}"),
         (cut, "safetensors", "out", "truncated"),
         (run, "tensorrt", "out", "invalid choice: 'tensorrt'"),
         (run, "safetensors", "file", "cannot write into"),
@@ -165,12 +167,36 @@ def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
         status = call_tool("export.py", given, "--format", form, "--out", tmp_path / out, monkeypatch=monkeypatch)
         told = capsys.readouterr().err
         assert status == 2 and said in told and told.count("\n") == 1, told
-    assert not any((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
     checkpoint = half / "checkpoints" / "best.pt"  # of a run that is not finished, named by itself
     out = tmp_path / "out"
     assert call_tool("export.py", checkpoint, "--format", "torch.export", "--out", out, monkeypatch=monkeypatch) == 0
     assert "Nothing was recorded of this checkpoint" in (out / "README.md").read_text()
     assert [*np.load(out / "classes.npz")["names"]] == ["run", "walk", "red"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_nothing(form, tmp_path):
+    """No file may grow beyond some kB (EFBIG, as ENOSPC would)."""
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    run = finished_run(tmp_path / "run")
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "export.py"),
+        str(run),
+        "--format",
+        form,
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(
+        ["prlimit", f"--fsize={2**14}", *command], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: File too large")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
 def test_the_licence_is_that_of_the_network(tmp_path):

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint
-from engine.config import Config
+from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint, saved_config
 from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.features.cache import Stamp
@@ -14,7 +13,6 @@ from engine.moments.network import MomentNetwork
 from engine.moments.queries import open_queries
 from engine.moments.search import MomentFinder
 from engine.precision import choose_precision
-from engine.schema import parse
 from engine.semantics.config import WordSourceConfig
 
 # Of a checkpoint, beside those that every one has.
@@ -61,10 +59,7 @@ def load_finder(path: Path, device: torch.device) -> LoadedFinder:
     """
     file = checkpoint_file(Path(path))
     state = read_checkpoint(file)
-    try:
-        config = parse(Config, state["config"])
-    except InputError as error:
-        raise InputError(f"checkpoint '{file}' is of another version, its config is not understood: {error}") from error
+    config = saved_config(state, file)
     if config.task != "moments" or config.moments is None:
         raise InputError(f"checkpoint '{file}' is of the task '{config.task}': only a model of moments finds them")
     check_fields(state, FIELDS, file)

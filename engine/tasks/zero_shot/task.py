@@ -28,6 +28,7 @@ from engine.precision import Precision
 from engine.provenance import FILE as PROVENANCE
 from engine.provenance import changed_manifest
 from engine.results import pictures
+from engine.results.figures import figure_array
 from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.tasks.decoding import Decoding
@@ -183,7 +184,7 @@ class ZeroShot(Task):
         if count:
             names = [classes.names[index] for index in batch.class_index[:count].tolist()]
             sheet = pictures.sample_sheet(batch.frames[:count], names)
-            telemetry.writer.add_figure("training_snippets", sheet, run.step)
+            telemetry.writer.add_image("training_snippets", figure_array(sheet), run.step, dataformats="HWC")
 
     def sample_name(self, video: int, start: int) -> str:
         manifest = self.sets.train.manifest

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint
+from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint, saved_config
 from engine.config import Config
 from engine.data.config import DataConfig
 from engine.data.footage import Footage
@@ -14,7 +14,6 @@ from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.models.embedder import Embedder, build_embedder
 from engine.provenance import changed_manifest
-from engine.schema import parse
 from engine.schema_keys import with_keys
 
 FIELDS = ("train_classes", "embed_dim")  # of a checkpoint, beside those that every one has
@@ -52,12 +51,9 @@ def load_for_inference(path: Path, device: torch.device, weights: str | None = N
     """
     file = checkpoint_file(Path(path))
     state = read_checkpoint(file)
-    try:
-        config = parse(Config, state["config"])
-        began_from = config.model.weights or config.train.init_from
-        config = with_keys(config, {"model.weights": None})  # all weights are in the checkpoint
-    except InputError as error:
-        raise InputError(f"checkpoint '{file}' is of another version, its config is not understood: {error}") from error
+    config = saved_config(state, file)
+    began_from = config.model.weights or config.train.init_from
+    config = with_keys(config, {"model.weights": None})  # all weights are in the checkpoint
     if config.task != "zero_shot":
         raise InputError(f"checkpoint '{file}' is of the task '{config.task}': only a model of zero_shot names classes")
     check_fields(state, FIELDS, file)
