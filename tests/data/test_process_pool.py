@@ -72,7 +72,6 @@ from pathlib import Path
 
 print("the program's file runs", flush=True)
 from engine.data.process_pool import Worker
-from engine.data.pyav import processes
 
 
 def here(item):
@@ -102,6 +101,8 @@ def run_program(tmp_path, lines, **variables):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process imports for itself")
 def test_workers_share_what_is_imported_and_do_not_run_the_program_again(tmp_path):
     lines = """
+        from engine.data.pyav import processes  # and with it torch
+
         workers = [Worker(functools.partial(processes.take_share, num_parts=1)) for _ in range(2)]
         for worker in workers:
             worker.give(deque([{7: None}]))
