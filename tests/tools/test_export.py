@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import resource
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ from engine.export.program import sample_clips
 from engine.results.record import FILE
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
-from tests.environment import ROOT, environment
+from tests.environment import environment
 from tests.results.test_record import results_of
 from tests.small_run import call_tool, write_run
 
@@ -176,26 +177,19 @@ def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_disk_is_one_line_and_leaves_nothing(form, tmp_path):
+def test_a_full_disk_is_one_line_and_leaves_nothing(form, tmp_path, monkeypatch, capsys):
     """No file may grow beyond some kB (EFBIG, as ENOSPC would)."""
     if form == "onnx":
         pytest.importorskip("onnxscript")
         pytest.importorskip("onnxruntime")
     run = finished_run(tmp_path / "run")
-    command = [
-        sys.executable,
-        str(ROOT / "tools" / "export.py"),
-        str(run),
-        "--format",
-        form,
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run(
-        ["prlimit", f"--fsize={2**14}", *command], env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: File too large")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, before[1]))
+    try:
+        status = call_tool("export.py", run, "--format", form, "--out", tmp_path / "out", monkeypatch=monkeypatch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 2 and capsys.readouterr().err.splitlines()[-1].startswith("error: File too large")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 

@@ -66,12 +66,12 @@ def test_encoders_are_pretrained_probed_and_fine_tuned_once(tmp_path, configs, m
 
 
 def test_an_encoder_that_was_trained_on_is_measured_anew(tmp_path, configs, monkeypatch):
+    configs[1].write_text(yaml.safe_dump({**LABELLED, "train": {"epochs": 1}}))
     words = (*configs, "--out", tmp_path / "out", "--masks", "tube", "--shares", 0.5, "--seeds", 3)
     assert call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == 0
     seed = tmp_path / "out" / "seed_3"
     before = states(seed)
     configs[0].write_text(yaml.safe_dump({**PRETRAINING, "train": {**PRETRAINING["train"], "epochs": 3}}))
-    configs[1].write_text(yaml.safe_dump({**LABELLED, "train": {"epochs": 1}}))
     assert call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == 0
     after = states(seed)
     changed = {name for name, when in before.items() if after.get(name) != when}
