@@ -103,7 +103,7 @@ def test_nodes_read_a_store_in_object_storage(folder, cluster, tmp_path):
 
 def test_features_are_the_same(folder, cluster):
     manifest = Manifest.load(folder / "set.parquet")
-    for out, more in (("f_here", ()), ("f_there", ("--cluster", cluster.address))):
+    for out, more in (("f_here", ("--threads", 1)), ("f_there", ("--cluster", cluster.address))):
         words = (
             folder / "set.parquet",
             "--model",
@@ -115,7 +115,7 @@ def test_features_are_the_same(folder, cluster):
             "--window",
             4,
         )
-        tool("extract_features.py", *words, "--dtype", "float32", "--threads", 1, *more)
+        tool("extract_features.py", *words, "--dtype", "float32", *more)
     here, there = (FeatureCache(folder / name, manifest=manifest) for name in ("f_here", "f_there"))
     assert sorted(here.videos) == sorted(there.videos) and len(here.videos) == 69
     for path in here.videos:
