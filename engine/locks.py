@@ -15,6 +15,14 @@ def try_lock(file: int | IO) -> bool:
     return True
 
 
+def is_alone(file: int | IO) -> bool:
+    """The same, for work that goes on where a disk has no locks: there nobody is kept out."""
+    try:
+        return try_lock(file)
+    except OSError:
+        return True
+
+
 def lock_file(path: Path) -> int | None:
     """The file, made if need be, open and locked, for a process that inherits it; None if another has the lock. `os.close` it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,10 +49,7 @@ class _FileLoader(_UniqueKeyLoader):
         found = super().construct_mapping(node, deep)
         for key, value in node.value:
             if isinstance(value, yaml.ScalarNode) and value.value == "" and not value.style:
-                if node.start_mark.column == 0:  # the file's sections
-                    found.pop(key.value, None)
-                else:
-                    found[self.construct_object(key)] = _BLANK
+                found[self.construct_object(key)] = _BLANK
         return found
 
 
@@ -131,7 +128,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise InputError(f"{path} must be a mapping of sections, not a {type(content).__name__}")
-    return content
+    return {key: value for key, value in content.items() if value is not _BLANK}  # sections that are not there
 
 
 def _one_line(error: Exception) -> str:

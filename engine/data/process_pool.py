@@ -8,7 +8,6 @@ at once, and what was imported lies in memory once. A fork of this process, whic
 """
 
 import atexit
-import functools
 import gc
 import multiprocessing
 import os
@@ -100,8 +99,6 @@ class Worker:
             context = _context(module)
             self.connection, theirs = context.Pipe()
             self.process = context.Process(target=_serve, args=(function, theirs, dict(os.environ)), daemon=True)
-            if context.get_start_method() == "forkserver":
-                _ensure_server()
             with _left_out(is_needed=module == "__main__"):
                 self.process.start()
         theirs.close()  # so that the death of the process ends the pipe
@@ -163,9 +160,8 @@ def _stop_all() -> None:
         worker.stop()
 
 
-@functools.cache
 def _context(module: str) -> BaseContext:
-    """How workers are started; the first of a process says with which module imported already."""
+    """How a worker is started: where a server can be, by one that runs, and has imported the module that it was started for."""
     if sys.platform == "linux":
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([module])

@@ -39,11 +39,8 @@ def remembered(folder: Path, paths: Sequence[str]) -> Iterator[None]:
 
 
 def interrupted(folder: Path) -> list[str]:
-    """The videos that a start was asked for which is over and was not finished; none while it goes on.
-
-    Raises:
-        InputError: their list cannot be read.
-    """
+    """The videos that a start was asked for which is over and was not finished; none while it goes on, or where their list
+    cannot be read (who adds to the index is told)."""
     if (folder / NAME).is_file():
         with suppress(InputError), alone(folder):
             return read_wanted(folder)

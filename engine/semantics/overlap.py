@@ -243,11 +243,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if not names:
         raise InputError(f"'{path}' holds no class names: it needs one a line")
     found = [match.groups() for name in names if (match := re.match(r"(\d+)\s*[,;\t ]\s*(\S.*)", name))]
-    numbers, texts = (set(part) for part in zip(*found, strict=True)) if found else (set(), set())
-    fewest = max(2, len(names) - 1)  # but for a header
-    if (
-        len(names) > 2 and len(numbers) >= fewest and len(texts) == len(found)
-    ):  # "100 metres" and "200 metres" mean their numbers
+    numbers, texts = ({each[place] for each in found} for place in (0, 1))
+    is_meant = len(texts) < len(found)  # "100 metres" beside "200 metres"
+    if len(names) > 2 and len(numbers) >= len(names) - 1 and not is_meant:  # but for a header
         raise InputError(
             f"'{path}' numbers its class names ('{next(iter(names))}', ...), and the numbers would count as words: leave them out"
         )
