@@ -7,6 +7,7 @@ of the loss is the mean since the one before; in a run that was resumed in betwe
 
 import html
 import math
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -33,6 +34,15 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _put_before_now(folder: Path) -> None:
+    """TensorBoard reads a run's files by the times in their names: those by a clock that was ahead of this one are renamed."""
+    now = int(time.time())
+    for path in folder.glob("events.out.tfevents.*"):
+        written = re.fullmatch(r"events\.out\.tfevents\.((\d+)\..*)", path.name)
+        if written and int(written[2]) >= now:
+            path.rename(path.with_name(f"events.out.tfevents.{now - 1:010d}.{written[1]}"))
 
 
 class Telemetry:
@@ -75,6 +85,7 @@ class Telemetry:
         if ranks.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             # purge_step: a resumed run draws over what the killed one logged after its last checkpoint.
+            _put_before_now(folder / "tensorboard")
             self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else 0)
             self._text = (folder / "log.txt").open("ab", buffering=0)  # unbuffered, as JsonLines is and for its reason
             self._events = JsonLines(folder / "log.jsonl", allow_nan=True)

@@ -6,6 +6,7 @@ GPU has no NVDEC, or the container does not show it, `-m "gpu and not nvdec"` as
 """
 
 import functools
+import gc
 import importlib
 import os
 from collections.abc import Generator
@@ -42,6 +43,19 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Folders whose tests start whole programs come first: with short files at the end, both processes end together."""
     items.sort(key=lambda item: item.path.parent.name not in ("tests", "tools", "kernels"))
+
+
+def pytest_collection_finish() -> None:
+    """Collections go through what tests leave, not each time through the half a million objects that were imported."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    if gc.get_freeze_count() == 0:  # a training was done, which sets nothing apart any longer
+        gc.collect(1)
+        gc.freeze()
 
 
 def pytest_report_header() -> str:

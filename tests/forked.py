@@ -9,6 +9,7 @@ tests/data/test_process_pool.py and tests/tools/test_compare_losses.py.
 """
 
 import errno
+import gc
 import multiprocessing
 import operator
 import os
@@ -53,6 +54,7 @@ def _running_server() -> str:
 
 
 _RECEIVE_FDS, reduction.recvfds = reduction.recvfds, _received_fds
+gc.freeze()  # the server imports this file last: no collection of a fork looks through what they share, and so copies it
 
 
 class Forked:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
@@ -46,6 +47,19 @@ def test_the_control_is_announced_once_and_its_time_is_in_the_time_left(tmp_path
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("warm-up")]
     assert lines[0] == "then the control: about 2 min more, which is in the time left"
     assert [line.split("  ")[-1] for line in lines[1:]] == ["02:08 left", "02:04 left", "02:00 left"]
+
+
+def test_a_resumed_run_is_shown_whole_though_the_clock_went_back(tmp_path, monkeypatch):
+    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    for start, (clock, first) in enumerate(((50_000.0, 0), (40_000.0, 3), (39_000.0, 5))):
+        monkeypatch.setattr("time.time", lambda clock=clock: clock)
+        told = Telemetry(tmp_path, ranks, every_steps=1, batch_size=8, total_steps=8, first_step=first)
+        for step in range(first + 1, first + 5):
+            told.scalars(step, {"train/loss": float(start)})
+        told.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    shown = [(point.step, point.value) for point in board.Scalars("train/loss")]
+    assert shown == [(1, 0), (2, 0), (3, 0), (4, 1), (5, 1), (6, 2), (7, 2), (8, 2), (9, 2)]
 
 
 def test_a_line_that_a_kill_tore_costs_no_event_of_the_run_that_goes_on(tmp_path):

@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from multiprocessing import forkserver, resource_tracker
@@ -219,13 +219,14 @@ def _serve(function: Callable[[Any], Any], connection: Connection, environment: 
     while True:
         try:
             item = connection.recv()
-        except EOFError:  # the parent is gone, however it went
+        except (EOFError, ConnectionError):  # the parent is gone, however it went
             return
         try:
             answer = function(item)
         except SourceGone as error:
             answer = error
-        connection.send(answer)
+        with suppress(ConnectionError):  # else its end is met above
+            connection.send(answer)
 
 
 def _end_with_parent() -> None:

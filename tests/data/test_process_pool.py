@@ -89,13 +89,18 @@ if __name__ == "__main__":
 
 def run_program(tmp_path, lines, **variables):
     """What a program prints that has no server of the tests' own."""
-    file = tmp_path / "program.py"
-    file.write_text(PROGRAM + textwrap.indent(textwrap.dedent(lines), "    "))
-    done = subprocess.run(
-        [sys.executable, file], capture_output=True, text=True, timeout=120, check=False, env=environment(**variables)
-    )
+    done = start_program(tmp_path, lines, **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+def start_program(tmp_path, lines, **variables):
+    """Run it, and all that it starts, to the end."""
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM + textwrap.indent(textwrap.dedent(lines), "    "))
+    return subprocess.run(
+        [sys.executable, file], capture_output=True, text=True, timeout=120, check=False, env=environment(**variables)
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process imports for itself")
@@ -124,6 +129,19 @@ def test_a_function_of_the_program_itself_and_its_environment_reach_the_workers(
         print(first.take_within(60), later.take_within(60))
     """
     assert run_program(tmp_path, lines)[-1] == "2 yes"
+
+
+def test_workers_of_a_program_that_was_killed_say_nothing(tmp_path):
+    lines = """
+        workers = [Worker(abs) for _ in range(8)]
+        for worker in workers:
+            worker.give(-1)
+        while not all(worker.connection.poll(1) for worker in workers):
+            pass
+        os.kill(os.getpid(), 9)  # with answers that it has not read
+    """
+    done = start_program(tmp_path, lines)
+    assert done.returncode == -9 and done.stderr == ""
 
 
 def test_without_a_place_for_the_servers_socket_workers_start_too(tmp_path):
