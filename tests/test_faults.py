@@ -26,6 +26,7 @@ def config_of(folder, videos):
 def kill_and_resume(folder, videos, whole, num_kills, seed):
     """Kill a run again and again, at moments drawn from its start to its end, until that was done often enough."""
     config, draw, steps, last = config_of(folder, videos), random.Random(seed), set(), 0
+    end = max(jobs.losses(whole))
     for kill in range(num_kills):
         starts = len(jobs.events(folder, "start")) if (folder / "log.jsonl").exists() else 0
         process = jobs.start(config)
@@ -34,8 +35,9 @@ def kill_and_resume(folder, videos, whole, num_kills, seed):
             if (folder / "log.jsonl").exists() and len(jobs.events(folder, "start")) > starts:
                 break
             time.sleep(0.01)
-        if kill == 0 or (not in_start_up and draw.random() < 0.5):  # within training for sure, on a slow machine too
-            jobs.wait_for_step(folder, min(24, last + draw.randint(3, 6)), process, starts + 1)
+        is_waited_for = kill == 0 or (last < end and not in_start_up and draw.random() < 0.5)
+        if is_waited_for:  # within training for sure, on a slow machine too
+            jobs.wait_for_step(folder, min(end, last + draw.randint(3, 6)), process, starts + 1)
         time.sleep(draw.uniform(0, 1.2 if kill else 0.1))
         process.kill()
         process.communicate()

@@ -38,11 +38,12 @@ def _fit(text: "Text") -> None:
     shown = text.get_text()
     if "\\mathdefault" in shown:  # matplotlib's own number on a logarithmic axis
         return
-    if shown.isascii() and "$" not in shown and shown.isprintable():
+    line = shown.replace("\n", "")
+    if line.isascii() and "$" not in line and line.isprintable():
         return
     text.set_parse_math(False)
     text.set_text(drawable(shown))
-    families = [family for family in map(_family, dict.fromkeys(shown)) if family]
+    families = [family for family in map(_family, dict.fromkeys(line)) if family]
     if families:
         text.set_fontfamily([*text.get_fontfamily(), *dict.fromkeys(families)])
 

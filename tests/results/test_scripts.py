@@ -55,6 +55,16 @@ def test_a_font_of_the_machine_is_taken_before_anything_is_spelt(dejavu_only, mo
     assert text.get_fontfamily()[-1] == "Some CJK"
 
 
+def test_no_font_is_looked_for_to_draw_the_end_of_a_line(dejavu_only, monkeypatch):
+    monkeypatch.setattr(scripts, "_draws", lambda path, character: character != "\n" or path == "b.ttf")
+    monkeypatch.setattr(scripts, "_system_fonts", lambda: [("Some Sans", "b.ttf")])
+    for shown in ("two\nlines", "zwei\nhübsche"):
+        text = new_figure(2, 1).text(0, 0, shown)
+        before = text.get_fontfamily()
+        scripts._fit(text)
+        assert (text.get_text(), text.get_fontfamily()) == (shown, before)
+
+
 def test_every_text_of_a_figure_is_drawn_without_a_warning_or_a_box(dejavu_only, tmp_path):
     figure = new_figure(12, 12)
     axes, other = figure.subplots(1, 2)
