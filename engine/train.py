@@ -11,11 +11,11 @@ folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.jso
 """
 
 from engine import early_signals, train_options
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     early_signals.keep()
-    CONFIG = run_command(train_options.read, __doc__)
+    CONFIG = read_command(train_options.read, __doc__)
 
 import gc
 import time

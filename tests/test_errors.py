@@ -1,11 +1,12 @@
 """How a command line ends where the user erred, and where the user breaks off."""
 
+import gc
 import json
 import signal
 
 import pytest
 
-from engine.errors import InputError, is_interrupted, run_command
+from engine.errors import InputError, is_interrupted, read_command, run_command
 
 
 def mistake() -> None:
@@ -25,6 +26,14 @@ def test_one_line_and_a_status(main, status, line, capsys, monkeypatch):
         run_command(main)
     assert ended.value.code == status
     assert capsys.readouterr() == ("", line)
+
+
+def test_what_a_command_imports_is_not_looked_through_for_garbage():
+    gc.unfreeze()
+    assert read_command(int, "3") == 3
+    assert not gc.isenabled()
+    assert run_command(gc.isenabled)
+    assert gc.get_freeze_count() > 10_000
 
 
 def test_the_threads_of_a_command_learn_of_ctrl_c(capsys):

@@ -15,10 +15,10 @@ benchmarks/pictures.
 
 from bench import options, suites
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.read, __doc__)
+    ARGUMENTS = read_command(options.read, __doc__)
 
 import argparse
 import importlib

@@ -29,10 +29,10 @@ many test videos lie among the training videos by their contents:
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.class_overlap, __doc__)
+    ARGUMENTS = read_command(options.class_overlap, __doc__)
 
 import argparse
 

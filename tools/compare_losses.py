@@ -18,10 +18,10 @@ import sys
 
 import options
 
-from engine.errors import InputError, run_command
+from engine.errors import InputError, read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.compare_losses, __doc__)
+    ARGUMENTS = read_command(options.compare_losses, __doc__)
 
 import argparse
 import math

@@ -16,10 +16,10 @@ Exit status 0 if a run can work here (also where something is only slower), 1 if
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.doctor, __doc__)
+    ARGUMENTS = read_command(options.doctor, __doc__)
 
 import argparse
 import json

@@ -14,10 +14,10 @@ Whatever else tells the sources apart, such as photos from videos, is part of th
 
 import feature_options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(feature_options.domain_shift, __doc__)
+    ARGUMENTS = read_command(feature_options.domain_shift, __doc__)
 
 import argparse
 from collections.abc import Iterator, Sequence

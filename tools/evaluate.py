@@ -56,10 +56,10 @@ With --words random the classes get random vectors. This is a control: its accur
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.evaluate, __doc__)
+    ARGUMENTS = read_command(options.evaluate, __doc__)
 
 import argparse
 import dataclasses

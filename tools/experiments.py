@@ -19,10 +19,10 @@ appended to benchmarks/records/experiments.jsonl. docs/experiments.md has the co
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.experiments, __doc__)
+    ARGUMENTS = read_command(options.experiments, __doc__)
 
 import argparse
 import dataclasses

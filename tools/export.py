@@ -22,10 +22,10 @@ RUN is a finished run, a checkpoint file, installed[:lite2], kinetics400[:FILE],
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.export, __doc__)
+    ARGUMENTS = read_command(options.export, __doc__)
 
 import argparse
 import logging

@@ -24,10 +24,10 @@ docs/features.md shows how to read them, and published features in their place.
 
 import feature_options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(feature_options.extract_features, __doc__)
+    ARGUMENTS = read_command(feature_options.extract_features, __doc__)
 
 import argparse
 from functools import partial

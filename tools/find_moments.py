@@ -29,10 +29,10 @@ log-likelihood counted from chance. The best moment is named even if nothing fit
 
 import feature_options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(feature_options.find_moments, __doc__)
+    ARGUMENTS = read_command(feature_options.find_moments, __doc__)
 
 import argparse
 import json

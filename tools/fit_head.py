@@ -47,10 +47,10 @@ the paper's protocol.
 
 import feature_options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(feature_options.fit_head, __doc__)
+    ARGUMENTS = read_command(feature_options.fit_head, __doc__)
 
 import argparse
 import itertools

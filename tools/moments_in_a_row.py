@@ -24,10 +24,10 @@ R@1 at IoU 0.5: mean, standard deviation (n - 1), least and most over the halvin
 
 import feature_options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(feature_options.moments_in_a_row, __doc__)
+    ARGUMENTS = read_command(feature_options.moments_in_a_row, __doc__)
 
 import argparse
 import functools

@@ -28,10 +28,10 @@ A cosine is not a probability. It says which of these classes is nearest, even i
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.predict, __doc__)
+    ARGUMENTS = read_command(options.predict, __doc__)
 
 import argparse
 import json

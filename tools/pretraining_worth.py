@@ -24,10 +24,10 @@ trained on since, for more epochs say, is probed and fine-tuned anew.
 
 import feature_options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(feature_options.pretraining_worth, __doc__)
+    ARGUMENTS = read_command(feature_options.pretraining_worth, __doc__)
 
 import argparse
 import contextlib

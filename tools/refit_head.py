@@ -18,10 +18,10 @@ share cannot be chosen on training classes, which the trained layer has learnt.
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.refit_head, __doc__)
+    ARGUMENTS = read_command(options.refit_head, __doc__)
 
 import argparse
 import json

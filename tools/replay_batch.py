@@ -14,10 +14,10 @@ if all is well (if that is so only with another --precision, train with that one
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.replay_batch, __doc__)
+    ARGUMENTS = read_command(options.replay_batch, __doc__)
 
 import argparse
 import json

@@ -19,10 +19,10 @@ benchmarks/pictures/soak_NAME.png, appends a line to benchmarks/records/soak.jso
 
 import options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(options.soak, __doc__)
+    ARGUMENTS = read_command(options.soak, __doc__)
 
 import argparse
 import multiprocessing

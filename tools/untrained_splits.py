@@ -18,10 +18,10 @@ The classes that the weights have seen are listed below. This is no result under
 
 import feature_options
 
-from engine.errors import run_command
+from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    ARGUMENTS = run_command(feature_options.untrained_splits, __doc__)
+    ARGUMENTS = read_command(feature_options.untrained_splits, __doc__)
 
 import argparse
 import dataclasses
