@@ -45,10 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name not in ("tests", "tools", "kernels"))
 
 
+def pytest_configure() -> None:
+    gc.disable()  # while the tests are imported
+
+
 def pytest_collection_finish() -> None:
-    """Collections go through what tests leave, not each time through the half a million objects that were imported."""
-    gc.collect()
+    """Garbage is looked for in what tests leave, not each time in the half a million objects that were imported."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
