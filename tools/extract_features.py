@@ -1,6 +1,6 @@
 """Features of the windows of videos, extracted once and kept: for searching moments, and for heads over features.
 
-    python tools/index_dataset.py ~/videos --layout folder --out data/videos.parquet
+    python tools/index_dataset.py ~/videos --layout folder --splits none --out data/videos.parquet
     python tools/extract_features.py data/videos.parquet --model runs/k664 --out features/videos
     python tools/extract_features.py data/videos.parquet --model runs/k664 --out features/videos2s --window 2s --hop 1s
 
