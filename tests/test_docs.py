@@ -77,3 +77,9 @@ def test_no_command_indexes_to_where_another_puts_a_store(page):
     stores = {folder.rstrip("/") for folder in re.findall(r"tools/ingest\.py .*?--out (\S+)", text)}
     indexed = re.findall(r"tools/index_dataset\.py .*?--out (\S+)", text)
     assert not [path for path in indexed if path.removesuffix("/manifest.parquet") in stores]
+
+
+def test_nothing_is_installed_by_a_name_that_no_index_has():
+    """The package is on none: whoever takes its name there would be installed."""
+    texts = [*PAGES, *(path for folder in ("engine", "tools", "kernels") for path in (REPO / folder).rglob("*.py"))]
+    assert not [path for path in texts if re.search(r"pip install .?unseen\b", path.read_text())]
