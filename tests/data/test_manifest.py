@@ -50,7 +50,7 @@ def test_a_part_is_saved_anywhere_by_a_text_as_path(tmp_path, monkeypatch):
         whole.select(np.arange(0, len(whole), 2)).save(name)
         paths = [Path(path).resolve() for path in (Manifest.load(name).video(index).path for index in (0, 1))]
         assert paths == [tmp_path / "set" / "x.mp4", tmp_path / "set" / "z.mp4"]
-    with pytest.raises(InputError, match="'s3://bucket/m.parquet': a manifest is written as a file"):
+    with pytest.raises(InputError, match=r"'s3://bucket/m\.parquet': a manifest is written as a file"):
         whole.save("s3://bucket/m.parquet")
 
 
