@@ -10,7 +10,7 @@ import pytest
 from engine.config import Config
 
 REPO = Path(__file__).parents[1]
-PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
+PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 MISTYPED = "train.lrr"  # shown with its message in troubleshooting.md
 TEXTS_WITH_COMMANDS = [*PAGES, *sorted((REPO / "configs").rglob("*.yaml"))]
