@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.called import as_called, prog_as_called
 from engine.data.remote.addresses import url_of
 from engine.errors import InputError
 from engine.home import from_home
@@ -21,6 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.prog = prog_as_called(self.prog)
         self.register("type", Path, _path)
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> tuple[argparse.Namespace, list[str]]:
@@ -31,6 +33,10 @@ class Parser(argparse.ArgumentParser):
         except OSError as error:
             raise InputError(f"{error.strerror}: name one with the variable TMPDIR") from error
         return found
+
+    def format_help(self) -> str:
+        """Called by argparse."""
+        return as_called(super().format_help())
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
+from engine.called import as_called
 from engine.screen import lenient_screen, plain
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ def _end(message: str, is_of_this_rank: bool = False) -> NoReturn:
     """Exit status 2. All ranks mostly meet the same mistake: rank 0 tells it, the others if they are left to."""
     if not (is_of_this_rank or _is_rank_0()):
         time.sleep(_AFTER_RANK_0_S)
-    line = plain(f"error: {message}")
+    line = plain(f"error: {as_called(message)}")
     print(line, file=sys.stderr, flush=True)
     _tell_torchrun(line)
     sys.exit(2)

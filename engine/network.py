@@ -1,5 +1,7 @@
 """The network of a run as it is called in a step: its place, its memory, distributed, compiled."""
 
+import inspect
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -11,6 +13,10 @@ from engine.precision import Precision
 from kernels.triton_support import can_use_triton
 
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # axes of a tensor -> its memory order
+# Batch-norm's statistics are not read in training: `broadcast_buffers` sends rank 0's round where they are. torch's key for
+# it has another name from 2.14 on, and the former one warns there.
+_KEYS = inspect.signature(DistributedDataParallel).parameters
+_BUFFERS_STAY = {"forward_sync_buffers" if "forward_sync_buffers" in _KEYS else "broadcast_buffers": False}
 CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")  # of torch.compile: they record CUDA graphs
 
 
@@ -60,8 +66,7 @@ def as_called(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
             device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
             # Gradients are reduced where they are computed, without a copy. Buckets go while backward still runs.
             gradient_as_bucket_view=True,
-            # Batch-norm's statistics are not read in training: `broadcast_buffers` sends rank 0's round where they are.
-            broadcast_buffers=False,
+            **_BUFFERS_STAY,
         )
     if not is_compiled(config, ranks.device):
         return network

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.called import as_called
 from engine.command_line import Parser, output_folder
-from engine.errors import InputError
+from engine.errors import InputError, run_command
 from tests.small_run import call_tool
 
 
@@ -27,6 +28,22 @@ def test_a_wrong_option_is_one_line_without_the_usage(words, says, capsys):
     assert str(caught.value).startswith(f"{says} (see tool.py")
     assert "\n" not in str(caught.value)
     assert capsys.readouterr() == ("", "")
+
+
+def test_programs_are_named_as_they_are_called(monkeypatch, capsys):
+    told = "see python tools/predict.py, `torchrun engine/train.py m.yaml`, (tools/ingest.py), tools/soak.py, /a/tools/ingest.py"
+    parser = Parser(prog="ingest.py", description=told)
+    assert as_called(told) == told and parser.format_usage().startswith("usage: ingest.py ")
+    monkeypatch.setenv("UNSEEN_COMMAND", "1")
+    assert as_called(told) == (
+        "see unseen predict, `unseen train m.yaml`, (unseen ingest), tools/soak.py, /a/tools/ingest.py"
+    )
+    parser = Parser(prog="ingest.py", description=told)
+    parser.add_subparsers().add_parser("part").add_argument("--of", required=True)
+    assert parser.format_help().startswith("usage: unseen ingest ") and "see unseen predict" in parser.format_help()
+    with pytest.raises(SystemExit):
+        run_command(parser.parse_args, ["part"])
+    assert capsys.readouterr().err.endswith("(see unseen ingest part --help)\n")
 
 
 def test_a_path_may_begin_at_home_where_no_shell_has_replaced_it(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from tests import jobs
 
 WORKER = """
-import json, sys
+import json, sys, warnings
 from types import SimpleNamespace
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -45,6 +45,7 @@ def run_of(config, ranks):
         guard=FiniteGuard(10, 10, ranks.device), precision=precision,
     )
 
+warnings.simplefilter("error", FutureWarning)  # what torch is going to drop
 with session(RunConfig(device="cpu")) as ranks:
     generator = torch.Generator().manual_seed(ranks.rank)
     frames = torch.randint(0, 256, (4, 4, 24, 24, 3), dtype=torch.uint8, generator=generator)

@@ -10,9 +10,10 @@ import pytest
 from engine.config import Config
 
 REPO = Path(__file__).parents[1]
-PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").glob("*.md"))]
+PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted((REPO / "docs").rglob("*.md"))]
 CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 MISTYPED = "train.lrr"  # shown with its message in troubleshooting.md
+TEXTS_WITH_COMMANDS = [*PAGES, *sorted((REPO / "configs").rglob("*.yaml"))]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -67,3 +68,18 @@ def test_config_keys_exist(page):
     named = re.findall(rf"(?<![\w./-])(?:{sections})(?:\.\w+)+(?![./(-])", re.sub(r"\]\(.*?\)", "]", page.read_text()))
     named = {re.sub(r"\.\d+\b", ".N", name) for name in named if not re.search(r"\.(py|md|jsonl?|yaml|csv|log)$", name)}
     assert not {name for name in named - keys(Config) if not name.startswith("words.replace.")} - {MISTYPED}
+
+
+@pytest.mark.parametrize("page", TEXTS_WITH_COMMANDS, ids=lambda page: page.name)
+def test_no_command_indexes_to_where_another_puts_a_store(page):
+    """Read in its order the second of the two would be refused."""
+    text = page.read_text()
+    stores = {folder.rstrip("/") for folder in re.findall(r"tools/ingest\.py .*?--out (\S+)", text)}
+    indexed = re.findall(r"tools/index_dataset\.py .*?--out (\S+)", text)
+    assert not [path for path in indexed if path.removesuffix("/manifest.parquet") in stores]
+
+
+def test_nothing_is_installed_by_a_name_that_no_index_has():
+    """The package is on none: whoever takes its name there would be installed."""
+    texts = [*PAGES, *(path for folder in ("engine", "tools", "kernels") for path in (REPO / folder).rglob("*.py"))]
+    assert not [path for path in texts if re.search(r"pip install .?unseen\b", path.read_text())]

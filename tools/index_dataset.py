@@ -7,7 +7,8 @@ used do not stop the indexing; each is named with its reason in MANIFEST.report.
 command continues. Indexing a folder again takes seconds if little has changed.
 
 layouts
-  folder       CLASS/video, SPLIT/CLASS/video (train, val_256, ...) or CLASS/SPLIT/video; --splits overrules the names
+  folder       CLASS/video, SPLIT/CLASS/video (train, val_256, ...) or CLASS/SPLIT/video; --splits overrules the names.
+               With --splits none videos in no folder are one class, for what needs no classes (pretraining, moments)
   ucf101       v_CLASS_gGG_cCC.avi in class folders; trainlist0N.txt and testlist0N.txt in the folder,
                beside it, or in --annotations
   hmdb51       class folders; CLASS_test_splitN.txt in the folder, beside it, or in --annotations

@@ -7,7 +7,7 @@
 Without --model nothing is trained and nothing is fetched: an installed network of ImageNet's thousand objects looks at 8
 frames of a video, and its objects are mapped to your classes through a sentence encoder (engine/naming/). Actions that
 people do with nothing in hand it cannot tell apart. --model installed:lite2 takes a larger network: slower, and more often
-right (pip install 'unseen[large]'). --model kinetics400 does so with the 400 actions of torchvision's
+right (pip install -e '.[large]'). --model kinetics400 does so with the 400 actions of torchvision's
 R(2+1)D, whose weights come from torch hub's cache or from --model kinetics400:FILE. Which of your classes such a network
 was trained on is printed: they are not unseen.
 

@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from engine.called import as_called
 from engine.checkpoint import best_checkpoint, checkpoint_file, network_weights, read_checkpoint, save_checkpoint
 from engine.command_line import output_folder
 from engine.config import save_config
@@ -74,7 +75,7 @@ def main(arguments: argparse.Namespace) -> None:
         f"{len(features)} videos of {len(vectors)} training classes; chance among classes held out {head.chance:.3f}\n"
     )
     print(Table(["strength", "held-out training classes", ""], rows).text())
-    print(f"\n{out}: now evaluate it, python tools/evaluate.py {shlex.quote(str(out))}")
+    print(f"\n{out}: now evaluate it, {as_called('python tools/evaluate.py')} {shlex.quote(str(out))}")
 
 
 def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -13,20 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import engine
+from engine import called
 from engine.command_line import Parser
 from engine.errors import run_command
 
 _TOOLS = Path(__file__).resolve().parent
 PROGRAMS = {
-    "train": Path(engine.__file__).with_name("train.py"),
-    **{
-        name: _TOOLS / f"{name}.py"
-        for name in (
-            "predict", "evaluate", "index_dataset", "ingest", "extract_features", "fit_head", "refit_head", "export",
-            "find_moments", "index_moments", "class_overlap", "compare_runs", "doctor",
-        )
-    },
-}  # fmt: skip
+    name: Path(engine.__file__).with_name("train.py") if name == "train" else _TOOLS / f"{name}.py"
+    for name in called.PROGRAMS
+}
 
 
 def main() -> None:
@@ -45,6 +40,7 @@ def _main(words: Sequence[str]) -> None:
         installed = _TOOLS / "configs"  # within the package; in a checkout they lie beside it
         print(installed if installed.is_dir() else _TOOLS.with_name("configs"))
         return
+    called.start_by_command()
     sys.argv[:] = [str(PROGRAMS[arguments.name]), *arguments.words]
     sys.path.insert(0, str(_TOOLS))  # as Python does for a program: they import each other
     runpy.run_path(sys.argv[0], run_name="__main__")

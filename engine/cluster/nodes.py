@@ -18,9 +18,7 @@ try:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as error:
-    raise InputError(
-        f"--cluster needs Ray, which cannot be imported ({error}): pip install 'unseen[cluster]'"
-    ) from error
+    raise InputError(f"--cluster needs Ray, which cannot be imported ({error}): pip install -e '.[cluster]'") from error
 
 _ANSWER_LIMIT_S = 30.0  # for a cluster to answer; Ray itself would wait for minutes
 _LOOK_LIMIT_S = 120.0  # for a node to start a worker and to look around

@@ -6,6 +6,7 @@ million rows load in well under a second. `tools/index_dataset.py` writes manife
 
 import functools
 import json
+import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -196,15 +197,25 @@ class Manifest:
         """Itself: see `LargeManifest`."""
         return self
 
-    def save(self, path: Path, **metadata: str) -> None:
-        """Write to `path` at once or not at all; `metadata` is kept beside the root in the file."""
-        notes = {"version": FORMAT_VERSION, "root": str(self.root), **metadata}
+    def save(self, path: str | Path, **metadata: str) -> None:
+        """Write to `path` at once or not at all; `metadata` is kept beside the root in the file.
+
+        Raises:
+            InputError: the path is in object storage.
+        """
+        path = as_path(path)
+        if url := url_of(path):
+            raise InputError(f"'{url}': a manifest is written as a file: save it here, and copy it there")
+        root = self.root
+        if self.source is not None and not root.is_absolute():  # of a loaded one it is relative to the working folder
+            root = Path(os.path.relpath(root, path.parent))
+        notes = {"version": FORMAT_VERSION, "root": str(root), **metadata}
         table = self.table.replace_schema_metadata({METADATA_KEY: json.dumps(notes).encode()})
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, path)
 
     @classmethod
-    def load(cls, path: Path, root: Path | None = None) -> "Manifest":
+    def load(cls, path: str | Path, root: str | Path | None = None) -> "Manifest":
         """Read a manifest; `root` says where its videos lie now, if not where they were indexed.
 
         Raises:

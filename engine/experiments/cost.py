@@ -1,7 +1,7 @@
 """What the cells of some experiments train on, and what they will cost: told before the first of them starts."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +32,21 @@ class CellCost:
         return self.steps * self.cell.config.train.batch_size * (2 if self.cell.config.run.control else 1)
 
 
-def cell_costs(points: Sequence[Point], out: Path) -> list[CellCost]:
-    """Every cell once, those that others start from before them."""
+def cell_costs(
+    points: Sequence[Point], out: Path, renamed: Callable[[Cell], Cell] = lambda cell: cell
+) -> list[CellCost]:
+    """Every cell once, those that others start from before them.
+
+    Args:
+        renamed: what a cell will be called, where its sets are only planned (`planned_sets`).
+    """
     found: dict[str, CellCost] = {}
     for point in points:
         start = point.cell.start
         if start is not None and start.digest not in found:
-            found[start.digest] = _cost(start, whole_training(start.config, class_pool(start.config)), out)
+            found[start.digest] = _cost(renamed(start), whole_training(start.config, class_pool(start.config)), out)
         if point.cell.digest not in found:
-            found[point.cell.digest] = _cost(point.cell, point.training, out)
+            found[point.cell.digest] = _cost(renamed(point.cell), point.training, out)
     return list(found.values())
 
 

@@ -121,7 +121,7 @@ class FeatureCache:
         InputError: there is no finished cache, or it is of another model or of other videos.
     """
 
-    def __init__(self, folder: Path, *, digest: str | None = None, manifest: Manifest | None = None) -> None:
+    def __init__(self, folder: str | Path, *, digest: str | None = None, manifest: Manifest | None = None) -> None:
         self.folder = Path(folder)
         self.stamp, self._index, self._failed, notes = read_index(self.folder)
         self.failures = {path: failed.reason for path, failed in self._failed.items()}

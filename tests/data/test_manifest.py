@@ -41,6 +41,19 @@ def test_root_can_move_and_may_be_relative_to_the_manifest(tmp_path):
     assert Manifest.load(tmp_path / "m.parquet", Path("/else")).video(0).path == Path("/else/x.mp4")
 
 
+def test_a_part_is_saved_anywhere_by_a_text_as_path(tmp_path, monkeypatch):
+    """As docs/pretrained.md makes third.parquet; the videos stay where they are, wherever the part is written."""
+    monkeypatch.chdir(tmp_path)
+    Manifest.from_rows([row(f"{name}.mp4", "a") for name in "xyz"], Path()).save("set/m.parquet")
+    whole = Manifest.load("set/m.parquet")
+    for name in ("third.parquet", "parts/third.parquet", "set/third.parquet"):
+        whole.select(np.arange(0, len(whole), 2)).save(name)
+        paths = [Path(path).resolve() for path in (Manifest.load(name).video(index).path for index in (0, 1))]
+        assert paths == [tmp_path / "set" / "x.mp4", tmp_path / "set" / "z.mp4"]
+    with pytest.raises(InputError, match=r"'s3://bucket/m\.parquet': a manifest is written as a file"):
+        whole.save("s3://bucket/m.parquet")
+
+
 def test_select_renumbers_classes_and_keeps_order():
     manifest = Manifest.from_rows([row(f"{i}.mp4", name) for i, name in enumerate("cabca")], Path("/v"))
     part = manifest.select(np.array([4, 0, 3]))

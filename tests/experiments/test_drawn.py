@@ -8,9 +8,11 @@ from engine.config import Config, load_config
 from engine.data.manifest import Manifest
 from engine.data.sources import load_tests
 from engine.errors import InputError
+from engine.experiments.cost import cell_costs
 from engine.experiments.curves import figure4_points, figure6_points
 from engine.experiments.drawn import draw_sets
 from engine.experiments.leaks import leak_points, leak_report
+from engine.experiments.planned import planned_sets, with_cells
 from engine.experiments.results import Measured
 from engine.experiments.setup import Setup, class_pool, for_split, pretraining_cell
 from engine.schema_keys import with_keys
@@ -46,6 +48,19 @@ def test_every_split_has_a_set_of_its_own(setup):
     before = Path(three.data.train[0].manifest).stat().st_mtime_ns
     draw_sets(setup.base, (3,), workers=0)
     assert for_split(setup, 3) == three and Path(three.data.train[0].manifest).stat().st_mtime_ns >= before
+
+
+def test_a_plan_counts_what_is_going_to_be_drawn(setup, tmp_path):
+    """The same cells of the same videos, whether the sets are there or not."""
+    drawn = [*figure4_points(setup), *leak_points(setup)]
+    with planned_sets(setup) as (planned, renamed):
+        listed = [*figure4_points(planned), *leak_points(planned)]
+        costs = cell_costs(listed, tmp_path, renamed)
+    told = [(each.cell, each.training.classes, each.training.videos, each.snippets) for each in costs]
+    later = cell_costs(drawn, tmp_path)
+    assert told == [(each.cell, each.training.classes, each.training.videos, each.snippets) for each in later]
+    assert any(each.cell.start for each in costs)
+    assert [point.cell.digest for point in with_cells(listed, renamed)] == [point.cell.digest for point in drawn]
 
 
 def test_stills_are_pretrained_on_where_no_pictures_are_named(setup):

@@ -16,13 +16,15 @@ from PIL import Image
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
+from engine.features.encoder import build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import SECONDS, WindowGrid
 from engine.features.writer import FeatureWriter
 from engine.parquet import read_table, write_table
 from tests.data.videos import numbered_frame
+from tests.environment import ROOT
 from tests.features.small_set import LENGTHS, FrameReader, expected, index, write_set
-from tests.small_run import run_tool
+from tests.small_run import run_tool, write_run
 
 GRID = WindowGrid(8, 4)
 WORK = Work(batch_size=3, num_threads=2)
@@ -63,6 +65,19 @@ def check(root, lengths=None, first=None):
     assert len(cache.features) == len(cache.spans) == sum(len(expected(length)) for length in lengths.values())
     assert [cache.videos[place] for place in np.unique(cache.video_of)] == list(cache.videos)
     return cache
+
+
+def test_the_page_reads_them_as_it_says(root, monkeypatch):
+    monkeypatch.chdir(root)
+    write_run(root / "runs" / "k664")
+    Manifest.load("videos.parquet").save("data/videos.parquet")
+    encoder = build_encoder("runs/k664", torch.device("cpu"))
+    extract(Manifest.load("data/videos.parquet"), encoder, Path("features/videos"), GRID, WORK)
+    page = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
+    assert names["rows"].tolist() == [0, 1, 2, 3] and names["features"].shape == (4, encoder.width)
+    assert names["video"] in names["cache"] and len(names["found"].features) == len(names["windows"][0])
 
 
 def test_every_window_has_its_own_frames_and_times(root):

@@ -91,6 +91,7 @@ def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
     assert len(board.Scalars("held_out/mean_IoU")) == 2
     assert board.Scalars("test/model/R@1_IoU0.5")[-1].value == pytest.approx(test["model"]["R@1_IoU0.5"])
     log = (tmp_path / "log.txt").read_text()
+    assert "no training: not measured, the features cannot be held against words: they have 32 numbers" in log
     assert "chosen by held-out mean IoU" in log and "queries: words of GloVe" in log
     again = train(config(made, tmp_path), CPU, StopVote())
     assert again.results.to_dict() == record and len((tmp_path / "log.txt").read_text()) == len(log)  # nothing was done

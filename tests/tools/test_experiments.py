@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -150,6 +151,20 @@ def test_methods_share_the_cells_of_other_experiments(place, tmp_path, monkeypat
     }  # fmt: skip
     own = json.loads((folder(place, "e2e") / "results.json").read_text())["tests"]["combinations"]["all_classes"]
     assert float(values["ours"]["top1"]) == pytest.approx(own["top1"], abs=1e-6)
+
+
+def test_a_plan_and_a_report_of_drawn_sets_draw_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["fig4", "--config", ROOT / "configs" / "claims.yaml", "--splits", "1", "--shares", "1", "--class-counts", "25",
+               "--without", "joint", "--out", "out"]  # fmt: skip
+    assert call_tool("experiments.py", *command, "--only-plan", monkeypatch=monkeypatch) == 0
+    assert not list(tmp_path.iterdir())
+    assert (
+        re.search(r"e2e-split1 +200 +1600 +800 .* no ", out := capsys.readouterr().out) and "6 cells, 6 to run" in out
+    )
+    assert call_tool("experiments.py", *command, "--only-report", monkeypatch=monkeypatch) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert "fig4: nothing to show, no cell is finished" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(place, monkeypatch, capsys):

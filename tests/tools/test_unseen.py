@@ -1,5 +1,6 @@
 """The command `unseen`, from a wheel in a folder that has nothing of the checkout."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,8 @@ def test_every_program_is_there_with_its_own_help(installed):
     for name in ("train", "predict", "index_dataset", "evaluate", "export"):
         assert f"\n  {name} " in out
         done = installed(name, "--help")
-        assert done.returncode == 0 and f"{name}.py" in done.stdout.partition("\n")[0], done.stderr
+        assert done.returncode == 0 and done.stdout.startswith(f"usage: unseen {name} "), done.stderr
+        assert not re.search(r"(python|torchrun) (tools|engine)/", done.stdout)
         assert str(ROOT) not in done.stdout
 
 
@@ -62,6 +64,11 @@ def test_mistakes_are_told_in_a_line(installed):
     for words, said in ((["predcit"], "invalid choice: 'predcit'"), (["predict"], "--classes"), ([], "NAME")):
         done = installed(*words)
         assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_a_mistake_says_can_be_copied(installed):
+    done = installed("extract_features", "no.parquet", "--model", "installed", "--out", "features")
+    assert "make one with `unseen index_dataset FOLDER --out no.parquet`" in done.stderr, done.stderr
 
 
 def test_the_configs_come_along_and_train_reads_them(installed, tmp_path):

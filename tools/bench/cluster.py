@@ -113,7 +113,7 @@ def _measure(source: Manifest, folder: Path, workers: int, repeats: int) -> Turn
     try:
         import ray
     except ImportError as error:
-        raise InputError("this benchmark needs Ray: pip install 'unseen[cluster]'") from error
+        raise InputError("this benchmark needs Ray: pip install -e '.[cluster]'") from error
     before = set(process_tree(os.getpid()))
     ray.init(
         num_cpus=workers, object_store_memory=_OBJECT_STORE, include_dashboard=False,

@@ -1,5 +1,6 @@
 """Own videos in a folder per class, or per split and class."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -89,7 +90,8 @@ def list_folders(root: Path, paths: Sequence[str], splits: Sequence[str] | None 
     holds all the others is passed by.
 
     Args:
-        splits: names of the top folders that are splits; empty if none is, and each is a class; None to guess.
+        splits: names of the top folders that are splits; empty if none is, and each is a class (videos in no folder are
+            then one more, named after the root); None to guess.
 
     Raises:
         InputError: nothing lies in a folder of a class, or a named split is not there.
@@ -99,17 +101,27 @@ def list_folders(root: Path, paths: Sequence[str], splits: Sequence[str] | None 
     structure = _named(parts, splits) if splits is not None else _guess([part[:-1] for part in parts])
     listing.notes.append(structure.why)
     needed = max(structure.label, structure.split or 0) + 2
+    loose_class = Path(os.path.abspath(root)).name or "videos"  # noqa: PTH100 (a link keeps its name)
+    loose = 0
     for path, part in zip(paths, parts, strict=True):
         split = part[structure.split] if structure.split is not None and len(part) > structure.split + 1 else ""
         if structure.split is not None and split and split not in structure.splits:
             text = f"'{split}' is none of the splits {', '.join(sorted(structure.splits))} (--splits names them)"
             listing.problems.append(Problem(path, "no-split", text))
+        elif len(part) < needed and splits is not None and not splits:
+            listing.entries.append(Entry(path, loose_class))
+            loose += 1
         elif len(part) < needed:
             listing.problems.append(Problem(path, "no-class", "it lies in no class's folder"))
         else:
             listing.entries.append(Entry(path, part[structure.label], split, "/".join(part[needed - 1 : -1])))
     if not listing.entries:
         raise InputError(_nothing_found(root, paths))
+    if loose:
+        listing.notes.append(
+            f"warning: {counted(loose, 'file')} in no class folder, taken as one class '{loose_class}': enough for "
+            "pretraining, features and moment search; recognition needs a folder per class"
+        )
     groups = sorted({f"{entry.class_name}/{entry.group}" for entry in listing.entries if entry.group})
     if groups:
         shown = ", ".join(groups[:3]) + ", ..." * (len(groups) > 3)
@@ -203,7 +215,8 @@ def _nothing_found(root: Path, paths: Sequence[str]) -> str:
     if paths:
         return (
             f"the {len(paths)} videos in '{root}' lie in no class folders: sort them into one folder per class, "
-            "or list them in a CSV of path,label and give it with --layout csv --annotations FILE"
+            "or list them in a CSV of path,label and give it with --layout csv --annotations FILE; where no classes are "
+            "needed (pretraining, features, moment search), --splits none takes them as they lie"
         )
     packed = [
         path.name for path in sorted(root.iterdir()) if path.suffix.lower() in (".rar", ".zip", ".tar", ".gz", ".tgz")

@@ -108,14 +108,25 @@ def other_queries(videos: Sequence[str]) -> np.ndarray:
     return other
 
 
+def why_not_untrained(data: MomentData) -> str | None:
+    """Why the features cannot be held against words as they are; None if they can."""
+    network, words = data.encoder.model if data.encoder else None, data.queries.dim
+    if network is not None and network.linear.out_features != words:
+        return f"their network points into {network.linear.out_features} numbers, a word of the queries has {words}"
+    if network is None and data.features.stamp.width != words:
+        return (
+            f"they have {data.features.stamp.width} numbers, a word of the queries has {words}, and moments.encoder names no "
+            "network between them"
+        )
+    return None
+
+
 def untrained(data: MomentData, part: MomentSet) -> Measured | None:
     """Cosine of windows and queries, where the features can be held against words: by the linear layer of the network that they
     come from, or as they are if they are as long as a word's vector."""
+    if why_not_untrained(data):
+        return None
     network = data.encoder.model if data.encoder else None
-    if network is not None and network.linear.out_features != data.queries.dim:
-        return None
-    if network is None and data.features.stamp.width != data.queries.dim:
-        return None
     found = []
     for video, query in zip(part.annotations.videos, part.annotations.queries, strict=True):
         segments = data.segments(video)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.called import as_called
 from engine.checkpoint import checkpoint_file
 from engine.data.footage import digest
 from engine.distributed import broadcast_from_main
@@ -237,7 +238,7 @@ def _tell(outcome: Outcome, beside: Results | None) -> None:
         ["results", outcome.folder / FILE],
         ["picture", outcome.folder / "result.png"],
         *([["report", page]] if page.is_file() else []),
-        ["your own video", f'python tools/predict.py VIDEO --model {folder} --classes "one, another"'],
+        ["your own video", as_called(f'python tools/predict.py VIDEO --model {folder} --classes "one, another"')],
     ]
     print("\n" + Table(["what", "where"], rows).text(), flush=True)
 
