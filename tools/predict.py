@@ -51,7 +51,7 @@ from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.overlap import read_class_names
 from engine.semantics.scripts import script_warning
-from engine.semantics.words import name_key
+from engine.semantics.words import composed, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.transductive import check_together, nearest_classes
 from kernels.cosine_topk import MAX_K
@@ -111,7 +111,7 @@ def class_names(text: str | None, file: Path | None) -> list[str]:
     parts = read_class_names(file) if file is not None else (text or "").split(",")
     by_key: dict[str, str] = {}
     for name in filter(None, (part.strip() for part in parts)):
-        by_key.setdefault(name_key(name), name)
+        by_key.setdefault(name_key(name), composed(name))
     names = list(by_key.values())
     if len(names) < 2:
         raise InputError(
