@@ -50,7 +50,6 @@ from engine.results.table import Table
 from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.overlap import read_class_names
-from engine.semantics.scripts import script_warning
 from engine.semantics.words import composed, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.transductive import check_together, nearest_classes
@@ -82,8 +81,6 @@ def main(arguments: argparse.Namespace) -> None:
         "transductive": arguments.transductive,
     }
     loaded = load_model(arguments.model, device, **asked)
-    if told := script_warning(names, loaded.config.words):
-        print(plain(told), file=sys.stderr)
     classes = class_vectors(loaded, names)
     answers = predict(loaded, classes, arguments.videos, arguments.top, device, progress=not arguments.json)
     scored = "share" if arguments.transductive else "cosine"
