@@ -84,7 +84,7 @@ def run_command(command: Callable[..., T], *arguments: Any) -> T:
                 raise
             _end(f"{told(error)}{mend(error)}")
         except KeyboardInterrupt:
-            if _is_rank_0():
+            if is_rank_0():
                 print("interrupted", file=sys.stderr, flush=True)
             sys.exit(130)
 
@@ -112,7 +112,7 @@ def mend(error: OSError) -> str:
 
 def _end(message: str, is_of_this_rank: bool = False) -> NoReturn:
     """Exit status 2. All ranks mostly meet the same mistake: rank 0 tells it, the others if they are left to."""
-    if not (is_of_this_rank or _is_rank_0()):
+    if not (is_of_this_rank or is_rank_0()):
         time.sleep(_AFTER_RANK_0_S)
     line = plain(f"error: {as_called(message)}")
     print(line, file=sys.stderr, flush=True)
@@ -120,7 +120,8 @@ def _end(message: str, is_of_this_rank: bool = False) -> NoReturn:
     sys.exit(2)
 
 
-def _is_rank_0() -> bool:
+def is_rank_0() -> bool:
+    """Whether this process is the one of a run's ranks that speaks for all; without torchrun it is."""
     return os.environ.get("RANK", "0") == "0"
 
 

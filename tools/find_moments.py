@@ -55,7 +55,7 @@ from engine.moments.queries import check_query
 from engine.results.moment_page import MomentPage, Shown, ShownQuery, ShownVideo, link, pictures, write_moment_page
 from engine.results.table import Table
 from engine.screen import plain
-from engine.semantics.scripts import script_warning
+from engine.semantics.scripts import tell_of_script
 
 
 @dataclass
@@ -78,8 +78,7 @@ def main(arguments: argparse.Namespace) -> None:
     finder = open_finder(arguments.model, arguments.encoder, device)
     for query in queries:
         finder.check(query)
-    if told := script_warning(queries, finder.words):
-        print(plain(told), file=sys.stderr)
+    tell_of_script(queries, finder.words)
     with tempfile.TemporaryDirectory() as unkept:
         folder = arguments.index or Path(unkept)
         index = open_index(arguments.videos, folder, finder.kind, allow_outside=arguments.allow_outside)

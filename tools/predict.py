@@ -50,8 +50,7 @@ from engine.results.table import Table
 from engine.screen import plain
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.overlap import read_class_names
-from engine.semantics.scripts import script_warning
-from engine.semantics.words import name_key
+from engine.semantics.words import composed, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.transductive import check_together, nearest_classes
 from kernels.cosine_topk import MAX_K
@@ -82,8 +81,6 @@ def main(arguments: argparse.Namespace) -> None:
         "transductive": arguments.transductive,
     }
     loaded = load_model(arguments.model, device, **asked)
-    if told := script_warning(names, loaded.config.words):
-        print(plain(told), file=sys.stderr)
     classes = class_vectors(loaded, names)
     answers = predict(loaded, classes, arguments.videos, arguments.top, device, progress=not arguments.json)
     scored = "share" if arguments.transductive else "cosine"
@@ -111,7 +108,7 @@ def class_names(text: str | None, file: Path | None) -> list[str]:
     parts = read_class_names(file) if file is not None else (text or "").split(",")
     by_key: dict[str, str] = {}
     for name in filter(None, (part.strip() for part in parts)):
-        by_key.setdefault(name_key(name), name)
+        by_key.setdefault(name_key(name), composed(name))
     names = list(by_key.values())
     if len(names) < 2:
         raise InputError(

@@ -23,6 +23,7 @@ from engine.data.remote.addresses import as_path
 from engine.data.row_set import RowSet
 from engine.data.trust import check_inside, check_limits, check_row
 from engine.errors import InputError
+from engine.semantics.words import composed
 
 _AT_ONCE = 2**16  # rows that are gone over at a time, so that they stay in the processor's cache
 _ENDS = 2**16  # bytes at either end of a file, where its schema, names and the places of its columns are
@@ -65,8 +66,9 @@ class Part:
         return column
 
     def names(self, name: str) -> list[str]:
-        """The different values of a column of names."""
-        return self.columns[name].dictionary.to_pylist()
+        """The values of a column of names, by their codes; of classes as `composed` has them, so that two may be equal."""
+        names = self.columns[name].dictionary.to_pylist()
+        return list(map(composed, names)) if name == "class_name" else names
 
     def coded(self, name: str) -> tuple[np.ndarray, list[str]]:
         """A column of names: int32 [len(self)] codes of the rows that are taken, and the names that they are indices into."""

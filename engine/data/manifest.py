@@ -23,6 +23,7 @@ from engine.data.remote.copied import on_disk
 from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
 from engine.parquet import read_table, write_table
+from engine.semantics.words import composed
 
 FORMAT_VERSION = 1
 MANY_ROWS = 2_000_000  # from here on nothing is kept, or gone over, for each row (`large_manifest.py`, `plans.py`)
@@ -77,7 +78,7 @@ class Manifest:
     is_large = False  # whether rows are read one by one, and nothing is known of all
 
     def __init__(self, table: pa.Table, root: Path, source: Path | None = None) -> None:
-        self.table = table
+        self.table = table = _composed(table)
         self.root = root
         self.source = source  # the file it was read from
         names = table.column("class_name").combine_chunks()
@@ -266,6 +267,16 @@ class Manifest:
         arrays = [pa.array(columns[f.name], type=pa.string() if f.type == _NAMES else f.type) for f in SCHEMA]
         arrays = [a.dictionary_encode() if f.type == _NAMES else a for a, f in zip(arrays, SCHEMA, strict=True)]
         return cls(pa.Table.from_arrays(arrays, schema=SCHEMA), root)
+
+
+def _composed(table: pa.Table) -> pa.Table:
+    """The table with class names as `composed` has them."""
+    names = table.column("class_name").combine_chunks()
+    spelt = names.dictionary.to_pylist()
+    if all(map(str.isascii, spelt)) or spelt == (alike := [composed(name) for name in spelt]):
+        return table
+    names = pa.array(alike, pa.string()).take(names.indices).dictionary_encode()
+    return table.set_column(table.schema.get_field_index("class_name"), SCHEMA.field("class_name"), names)
 
 
 def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:

@@ -28,6 +28,7 @@ from engine.data.trust import check_inside, check_limits
 from engine.data.weights import RowWeights
 from engine.errors import InputError
 from engine.results.record import file_name
+from engine.semantics.words import composed
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,14 @@ def load_source(config: SourceConfig) -> DataSet:
         check_limits(manifest, config)
         if not config.allow_outside:
             check_inside(manifest)
-    for column, wanted in (("split", config.splits), ("group", config.groups), ("class_name", config.classes)):
+    classes, others = (list(map(composed, names)) for names in (config.classes, config.exclude_classes))
+    for column, wanted in (("split", config.splits), ("group", config.groups), ("class_name", classes)):
         if wanted:
             _check_names(manifest, column, wanted, path)
             manifest = manifest.select(manifest.is_one_of(column, wanted))
-    if config.exclude_classes:
-        _check_names(manifest, "class_name", config.exclude_classes, path)
-        manifest = manifest.select(~manifest.is_one_of("class_name", config.exclude_classes))
+    if others:
+        _check_names(manifest, "class_name", others, path)
+        manifest = manifest.select(~manifest.is_one_of("class_name", others))
     if config.part != "all":
         published = config.published_split is not None
         split, by = (published_split, config.published_split) if published else (split_classes, config.class_split)

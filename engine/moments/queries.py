@@ -4,7 +4,6 @@
 """
 
 import functools
-import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,7 +16,7 @@ from engine.semantics.embeddings import unit_rows
 from engine.semantics.sentences import SentenceEncoder, load_encoder
 from engine.semantics.vectors import load_word_vectors
 from engine.semantics.wordnet import verb_lemma
-from engine.semantics.words import word_tables
+from engine.semantics.words import word_tables, words_in
 
 MAX_TOKENS = 128  # of a query
 
@@ -50,8 +49,7 @@ class QueryEncoder(Protocol):
 
 def query_words(query: str) -> list[str]:
     """The words of a query in lower case, in order; small ones stay: 'after' decides which moment is meant."""
-    text = re.sub(r"['’]s\b", "", query.lower())
-    return re.findall(r"[^\W_]+", re.sub(r"['’]", "", text))
+    return words_in(query)
 
 
 def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:

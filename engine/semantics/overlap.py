@@ -24,7 +24,7 @@ from engine.results.table import Table
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.embeddings import MissingVectors
-from engine.semantics.words import split_name
+from engine.semantics.words import composed, split_name
 from kernels.cosine_topk import cosine_topk, prepare_classes
 
 NamedClasses = tuple[str, Sequence[str]]  # a set of classes: what it is called, its class names
@@ -239,7 +239,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         raise InputError(
             f"class names cannot be read from '{path}' ({error}): give a text file, one name a line"
         ) from error
-    names = dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    names = dict.fromkeys(composed(line.strip()) for line in lines if line.strip() and not line.startswith("#"))
     if not names:
         raise InputError(f"'{path}' holds no class names: it needs one a line")
     found = [match.groups() for name in names if (match := re.match(r"(\d+)\s*[,;\t ]\s*(\S.*)", name))]

@@ -37,6 +37,7 @@ from engine.models.weights import kinetics400_classes
 from engine.semantics.clip_text import ClipTextEncoder, is_clip
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, unit_rows
+from engine.semantics.scripts import tell_of_script
 from engine.semantics.words import class_words, name_key, split_name, user_replacement
 
 _MANY = 500  # texts; Kinetics-400, whose mean centres others, is fewer
@@ -178,6 +179,7 @@ class SentenceVectors:
                 vectors.append(self._mean_unit(self.name_texts(name)))
             rows.append(np.mean(vectors, axis=0))
             texts.append(parts)
+        tell_of_script(list(dict.fromkeys(text for parts in texts for text in parts)), config)
         return ClassEmbeddings.from_raw(names, np.stack(rows), self._describe(missing), texts)
 
     def name_texts(self, name: str) -> list[str]:

@@ -1,9 +1,9 @@
 """Class name -> the words whose vectors stand for it (paper Sec. 4.4; the details are the authors' code's).
 
 A name is cut into lower-case words at spaces, `_`, `/`, `-` and, where it has none of these, at CamelCase
-humps. Everything from "(not" on goes, parentheses and a possessive 's go, stop words go (unless nothing
-would be left), but not in names of UCF101, HMDB51 and SUN397. Words that are verb forms become their
-WordNet lemma (`engine/semantics/wordnet.py`).
+humps; letters keep the marks that they bear. Everything from "(not" on goes, parentheses and a possessive
+'s go, stop words go (unless nothing would be left), but not in names of UCF101, HMDB51 and SUN397. Words
+that are verb forms become their WordNet lemma (`engine/semantics/wordnet.py`).
 
 Each data set adds hand replacements for whole names, which stand as they are, and a few habits
 (`tables/class_words.yaml`). `rules` says whose:
@@ -22,6 +22,7 @@ Each data set adds hand replacements for whole names, which stand as they are, a
 
 import functools
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from engine.semantics.wordnet import verb_lemma
 TABLE = Path(__file__).with_name("tables") / "class_words.yaml"
 
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_JOINER = "[\u200c\u200d]?"  # without width: how two letters of a Persian or Indic word are joined
+_EMOJI = "\ufe0f"  # a mark that says how the sign before it is drawn
 _SUN_FOLDER = re.compile(r"^/?[a-z]/")  # SUN397 keeps its classes in folders a/ to y/
 
 
@@ -75,9 +78,18 @@ def word_tables() -> WordTables:
     return WordTables(data_sets, DataSetRules("names", common, {}, frozenset(), frozenset()), stand_ins)
 
 
+def composed(name: str) -> str:
+    """A class name in the one spelling of Unicode (NFC) that names have here from where they come in: manifests, lists, configs.
+
+    `é` is one sign or two, as a keyboard, a Mac or an archive wrote it, and looks the same. Not for paths: a file is found
+    under the very signs of its name.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def name_key(name: str) -> str:
     """What two spellings of a class name have in common: BrushHair, 'brush hair' and brush_hair are one."""
-    return re.sub(r"[\s_]+", "", name).casefold()
+    return re.sub(r"[\s_]+", "", composed(name)).casefold()
 
 
 def _table_key(name: str) -> str:
@@ -87,6 +99,7 @@ def _table_key(name: str) -> str:
 
 def data_set_of(name: str) -> str:
     """The data set whose rules `auto` applies to a name (the order is in the module's docstring)."""
+    name = composed(name)
     spelt = " ".join(name.replace("_", " ").split())
     for data_set, rules in word_tables().data_sets.items():
         if spelt in rules.spellings or _table_key(name) in rules.names:
@@ -143,9 +156,16 @@ def user_replacement(name: str, replace: Mapping[str, str]) -> str | None:
 
 def split_name(name: str, stop_words: frozenset[str]) -> list[str]:
     """Lower-case words of a name, without "(not ...", parentheses, possessive 's and stop words."""
-    text = re.sub(r"\(not\b.*", "", name, flags=re.IGNORECASE | re.DOTALL).strip()
+    text = re.sub(r"\(not\b.*", "", composed(name), flags=re.IGNORECASE | re.DOTALL).strip()
     if not re.search(r"[\s_/-]", text):
         text = _HUMP.sub(" ", text)
-    text = re.sub(r"['’]s\b", "", text.lower())
-    words = re.findall(r"[^\W_]+", re.sub(r"['’]", "", text))
+    words = words_in(text)
     return [word for word in words if word not in stop_words] or words
+
+
+def words_in(text: str) -> list[str]:
+    """The words of any text in lower case, in order: letters and digits with the marks that they bear, no possessive 's."""
+    text = re.sub(r"['’]s\b", "", composed(text).lower())
+    marks = {"\u0301", *(sign for sign in text if unicodedata.category(sign) in ("Mn", "Mc"))} - {_EMOJI}
+    letters = rf"[^\W_](?:{_JOINER}[^\W_]|[{''.join(marks)}]{_JOINER})*"
+    return re.findall(letters, re.sub(r"['’]", "", text))

@@ -238,6 +238,18 @@ def test_names_that_mean_the_same(tmp_path):
     assert "numbers alone" in warn_of_names(["class 1", "class 2"])[0]
 
 
+def test_folders_that_unicode_writes_in_two_ways_are_one_class_and_keep_their_paths(tmp_path):
+    paths = ["caf\u00e9/a.mp4", "cafe\u0301/b.mp4", "run/c.mp4"]
+    listing = read_layout("auto", make(tmp_path / "set", *paths))
+    assert {entry.path: entry.class_name for entry in listing.entries} == dict(
+        zip(paths, ["caf\u00e9", "caf\u00e9", "run"], strict=True)
+    )
+    assert not said(listing, "warning")
+    names = write(tmp_path / "names.json", '{"drinking cafe\u0301": "cafe\u0301", "running": "run"}')
+    listing = read_layout("auto", tmp_path / "set", class_names=names)
+    assert {entry.class_name for entry in listing.entries} == {"drinking caf\u00e9", "running"}
+
+
 def test_numeric_class_folders_get_their_names(tmp_path):
     root = make(tmp_path / "set", "0/1.mp4", "1/2.mp4")
     assert said(read_layout("auto", root), "warning", "(0, 1)", "--class-names")

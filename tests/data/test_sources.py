@@ -7,6 +7,7 @@ import pytest
 
 from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.holding_out import hold_out_classes, hold_out_videos
+from engine.data.joining import write_large
 from engine.data.manifest import Manifest
 from engine.data.sources import (
     DataSet,
@@ -173,3 +174,24 @@ def test_videos_that_are_trained_on_and_tested_are_named(tmp_path):
         "warning: 2 of the 4 videos of 'ucf' are trained on too, by their contents: copy of y.mp4 = y.mp4; "
         "store.index/z.mp4#0 = store.index/z.mp4#0"
     )
+
+
+@pytest.mark.parametrize("kind", ["of an earlier version", "of this version", "large"])
+def test_a_class_is_one_however_unicode_writes_its_name(tmp_path, monkeypatch, kind):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    rows = [row(f"{name}/{clip}.mp4", name) for name in (composed, apart, "run") for clip in range(2)]
+    path = tmp_path / "set.parquet"
+    with monkeypatch.context() as earlier:
+        if kind != "of this version":
+            earlier.setattr("engine.data.manifest._composed", lambda table: table)
+        manifest = Manifest.from_rows(rows, Path("/v"))
+        manifest.save(path)
+        if kind == "large":
+            write_large([manifest], path := tmp_path / "set")
+    whole = load_source(SourceConfig(str(path)))
+    assert whole.classes == (composed, "run")
+    assert [whole.manifest.path(index) for index in range(4)] == [each["path"] for each in rows[:4]]
+    for spelt in (composed, apart):
+        kept = load_source(SourceConfig(str(path), classes=[spelt])).manifest
+        assert len(kept) == 4 and set(kept.strings("class_name")) == {composed}
+        assert load_source(SourceConfig(str(path), exclude_classes=[spelt])).classes == ("run",)

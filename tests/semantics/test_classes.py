@@ -1,6 +1,7 @@
 """Class names to class vectors, from every source."""
 
 import dataclasses
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -229,3 +230,17 @@ def test_real_word2vec_reproduces_coverage_and_the_distances_of_the_reference():
     between = [name for name, value in zip(kinetics.names, nearest.tolist(), strict=True) if 0.01 <= value < 0.05]
     assert sorted(between) == ["canoeing or kayaking", "throwing discus"]
     assert int((nearest < 1e-6).sum()) == int((nearest < 0.01).sum()) == 31
+
+
+def test_a_name_has_one_vector_however_unicode_writes_it(tmp_path):
+    names = [unicodedata.normalize(form, "flambé crêpes") for form in ("NFC", "NFD")]
+    ready, vectors = tmp_path / "ready.npz", np.random.default_rng(0).normal(size=(2, 5))
+    np.savez(ready, names=np.array([names[1], "run"]), vectors=vectors)
+    for config in (
+        WordsConfig(missing="random"),
+        WordsConfig(replace={"FlambéCrêpes": "cook pancake"}),
+        WordsConfig(source="random"),
+        WordsConfig(source="npz", path=str(ready)),
+    ):
+        first, second = build_class_embeddings(names, config).vectors
+        assert torch.equal(first, second)

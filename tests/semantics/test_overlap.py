@@ -299,3 +299,8 @@ def test_a_numbered_list_is_refused(tmp_path, text):
     assert len(read_class_names(tmp_path / "classes.txt")) == 4
     (tmp_path / "classes.txt").write_text("100 metres\n200 metres\n400 metres\n400 metres hurdles\n")
     assert len(read_class_names(tmp_path / "classes.txt")) == 4  # here the numbers are what the classes differ in
+
+
+def test_a_name_that_unicode_writes_in_two_ways_is_one_of_a_list(tmp_path):
+    (tmp_path / "classes.txt").write_text("cafe\u0301\ncaf\u00e9\nrun\n", encoding="utf-8")
+    assert read_class_names(tmp_path / "classes.txt") == ("caf\u00e9", "run")

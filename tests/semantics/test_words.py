@@ -1,11 +1,12 @@
 """Class names to words: the authors' tables, the general rules, and the facts they must reproduce."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from engine.errors import InputError
-from engine.semantics.words import class_words, data_set_of, name_key, word_tables
+from engine.semantics.words import class_words, data_set_of, name_key, word_tables, words_in
 
 LISTS = Path(__file__).resolve().parents[2] / "../shared/data/class_lists"
 FILES = {
@@ -190,3 +191,28 @@ def test_identical_words_reproduce_the_published_class_counts():
     activitynet = set(bags("mmaction2__activitynet_label_map.txt"))
     assert sum(words not in ucf_hmdb for words in kinetics) == 664
     assert sum(words not in ucf_hmdb | activitynet for words in kinetics) == 587
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("flambé crêpes", "flambé crêpes"),
+        ("CaféÀLaCarte", "caféàla carte"),
+        ("Ménage_à_trois (not café)", "ménage à trois"),
+        ("घुड़सवारी करना", "घुड़सवारी करना"),
+        ("ขี่ม้า ทำอาหาร", "ขี่ม้า ทำอาหาร"),  # with a sign of which NFKC would make two
+        ("क्\u200dष می\u200cخواهم", "क्\u200dष می\u200cخواهم"),
+        ("İstanbul", "i\u0307stanbul"),
+    ],
+)
+def test_letters_keep_their_marks_however_unicode_writes_them(name, words, form):
+    written = unicodedata.normalize(form, name)
+    expected = unicodedata.normalize("NFC", words).split()
+    assert class_words(written) == class_words(written, "none") == expected
+    assert name_key(written) == name_key(unicodedata.normalize("NFC", name))
+    assert class_words(name, replace={written: "ride horse"}) == ["ride", "horse"]
+
+
+def test_a_mark_without_a_letter_is_no_word():
+    assert words_in("surf\u200d 🏄\u200d♂\ufe0f 5\ufe0f\u20e3 \u0301 jack´s") == ["surf", "5", "jack", "s"]

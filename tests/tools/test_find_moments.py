@@ -49,6 +49,7 @@ def test_moments_are_found_shown_and_cut_without_any_training(home, tmp_path, mo
     assert "/v/%3Cb%3Esea%20%231.mp4#t=" in page and page.count("data:image/jpeg") >= 4 and "2 videos were not" in page
     for name in ("broken.mp4", "sound.mp4: only audio"):
         assert name in shown.err and name.split(":")[0] in page
+    monkeypatch.setattr("engine.semantics.scripts._was_told", [False])
     assert call_tool("find_moments.py", *words, "--query", "волна", monkeypatch=monkeypatch) == 0
     again = capsys.readouterr()
     assert "0:00:0" in again.out and again.err.count("warning: ") == 1

@@ -58,10 +58,29 @@ def test_a_video_is_named_with_no_run_at_all(folder, monkeypatch, capsys):
 
 
 def test_names_that_the_installed_encoder_cannot_read_are_one_warning(folder, monkeypatch, capsys):
+    monkeypatch.setattr("engine.semantics.scripts._was_told", [False])
     asked = [folder / "surfing" / "0.mp4", "--classes", "хоккей, плавание, surfing", "--device", "cpu"]
     assert call_tool("predict.py", *asked, monkeypatch=monkeypatch) == 0
     (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert "reads English" in told and "'хоккей', 'плавание': say" in told
+
+
+def test_an_evaluation_tells_of_names_that_the_installed_encoder_cannot_read(folder, tmp_path, monkeypatch, capsys):
+    rows = [(f"{folder_name}/0.mp4", name, 9) for folder_name, name in (("surfing", "бег"), ("archery", "滑雪"))]
+    manifest_of(folder, rows).save(folder / "foreign.parquet")
+    monkeypatch.setattr("engine.semantics.scripts._was_told", [False])
+    asked = [
+        "evaluate.num_snippets=1",
+        "--data",
+        folder / "foreign.parquet",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "out",
+    ]
+    assert call_tool("evaluate.py", *asked, monkeypatch=monkeypatch) == 0
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "reads English" in line]
+    assert told.endswith("'бег', '滑雪': say it in English")
 
 
 def test_videos_named_together_have_shares(folder, monkeypatch, capsys):

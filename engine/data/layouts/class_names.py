@@ -2,14 +2,13 @@
 
 import dataclasses
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from engine.data.layouts.listing import Entry, Listing, counted
 from engine.data.layouts.tables import read_json, read_lines
 from engine.errors import InputError
-from engine.semantics.words import class_words, name_key
+from engine.semantics.words import class_words, composed, name_key
 
 _NAMES_FILE = re.compile(r"class|label|categor|action", re.IGNORECASE)
 _NUMBER_AND_NAME = re.compile(r"\s*[\"']?(\d+)[\"']?\s*[\s,;:=\t]\s*(.*\S)\s*")
@@ -70,7 +69,7 @@ def warn_of_names(names: Iterable[str]) -> list[str]:
     alike: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         try:
-            words = tuple(sorted(class_words(unicodedata.normalize("NFKC", name))))
+            words = tuple(sorted(class_words(name)))
         except InputError:
             words = (name_key(name),)
         alike.setdefault(words, []).append(name)
@@ -121,6 +120,7 @@ def read_class_names(path: Path) -> dict[str, str]:
 
 def _covering(names: dict[str, str], labels: set[str]) -> dict[str, str] | None:
     """Label -> name for all the labels; numbers that are all one too low (classInd.txt counts from 1) are taken as such."""
+    names = {composed(label): name for label, name in names.items()}  # as labels are
     plain = {label: str(int(float(label))) if _NUMBER.fullmatch(label) else label for label in labels}
     for shift in (0, 1, -1):
         moved = {label: str(int(key) + shift) if shift and key.isdigit() else key for label, key in plain.items()}

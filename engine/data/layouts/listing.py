@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from engine.semantics.words import composed
+
 VIDEO_SUFFIXES = frozenset(
     {
         *(
@@ -76,6 +78,7 @@ class Entry:
     """A labelled video, or a labelled segment of one.
 
     path: relative to the root with forward slashes, or absolute where it lies elsewhere.
+    class_name: however it is given, it is kept as `composed` has it.
     group: videos cut from one source share a group within a class; "" where unknown.
     segment_start, segment_end: seconds; NaN for the whole file.
     may_be_cut: the file may hold the whole source or the segment alone; its duration will tell.
@@ -90,6 +93,9 @@ class Entry:
     segment_end: float = math.nan
     may_be_cut: bool = False
     copies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_name", composed(self.class_name))
 
     @property
     def has_segment(self) -> bool:

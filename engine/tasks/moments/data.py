@@ -20,6 +20,7 @@ from engine.moments.config import MomentsConfig
 from engine.moments.drawn import write_drawn_moments
 from engine.moments.queries import KeptQueries, open_queries
 from engine.moments.segments import Segments, cut_segments
+from engine.semantics.scripts import tell_of_script
 
 _VIDEOS_HELD = 1024  # in memory, cut into segments
 
@@ -100,6 +101,7 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     features = FeatureCache(Path(moments.features), digest=encoder.digest if encoder else None)
     known, notes = _known(Annotations.load(annotations), features)
     queries = KeptQueries(open_queries(config.words))
+    tell_of_script(known.queries, config.words)
     train = _of_training(moments, known)
     is_held = _held_out(train.videos, moments.held_out)
     held = _set("held out", train.select(is_held), queries) if is_held.any() else None
