@@ -35,11 +35,12 @@ _LICENCES = {
 class Exported:
     """What was written.
 
-    frames: of a snippet, None for any number. classes: those with a vector in classes.npz. difference, allowed: see `compare`.
+    frames: of a snippet, None for any multiple of `frame_multiple`. classes: those with a vector in classes.npz. difference, allowed: see `compare`.
     """
 
     form: str
     frames: int | None
+    frame_multiple: int
     classes: Sequence[str]
     difference: float
     allowed: float
@@ -119,10 +120,7 @@ def _what(loaded: LoadedModel) -> str:
 
 def _use(loaded: LoadedModel, exported: Exported) -> str:
     clip, snippets = loaded.config.clip, loaded.config.evaluate.num_snippets
-    least = 2 if loaded.config.model.temporal == "difference" else 1
-    frames = (
-        f"{exported.frames}, no other number" if exported.frames else f"{clip.num_frames} in training; from {least}"
-    )
+    frames = _frames(loaded, exported)
     library = "numpy" if exported.form == "onnx" else "torch"
     return f"""```python
 {LOADING[exported.form]}
@@ -138,6 +136,15 @@ A cosine is not a probability.
 
 It computes in fp32. On random clips its points lay {exported.difference:.1e} of their length from the run's own; \
 {exported.allowed:.1e} is allowed: eight times what rounding to fp32 makes of the run's own points, held against float64."""
+
+
+def _frames(loaded: LoadedModel, exported: Exported) -> str:
+    """Of a snippet: which numbers the model takes."""
+    if exported.frames:
+        return f"{exported.frames}, no other number"
+    least = 2 if loaded.config.model.temporal == "difference" else 1
+    others = f"from {least}" if exported.frame_multiple == 1 else f"any multiple of {exported.frame_multiple}"
+    return f"{loaded.config.clip.num_frames} in training; {others}"
 
 
 def _training(loaded: LoadedModel, classes: Sequence[str]) -> list[str]:
