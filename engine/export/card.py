@@ -35,7 +35,8 @@ _LICENCES = {
 class Exported:
     """What was written.
 
-    frames: of a snippet, None for any multiple of `frame_multiple`. classes: those with a vector in classes.npz. difference, allowed: see `compare`.
+    frames: of a snippet, None for any multiple of `frame_multiple`. classes: those with a vector in classes.npz.
+    difference, allowed: see `compare`.
     """
 
     form: str
