@@ -10,6 +10,7 @@ import yaml
 from engine import __version__
 from engine.checkpoint import read_checkpoint, saved_config
 from engine.config import Config
+from engine.data.config import set_names
 from engine.errors import InputError
 from engine.export.formats import LOADING
 from engine.inference import seen_in_pretraining
@@ -152,10 +153,10 @@ def _training(loaded: LoadedModel, classes: Sequence[str]) -> list[str]:
     if loaded.trained_data is None:
         told = [f"No video: the weights are `{loaded.began_from}`."]
     else:
+        sources = loaded.trained_data.train
         rows = [
-            [source.name or Path(source.manifest).parent.name, Path(source.manifest).name, source.part,
-             ", ".join(source.splits) or "all"]
-            for source in loaded.trained_data.train
+            [name, Path(source.manifest).name, source.part, ", ".join(source.splits) or "all"]
+            for name, source in zip(set_names(sources, is_here=False), sources, strict=True)
         ]  # fmt: skip
         told = [
             f"{len(loaded.train_classes)} classes, to step {loaded.step} (epoch {loaded.epoch}), from "

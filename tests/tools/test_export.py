@@ -109,6 +109,16 @@ def test_the_card_says_what_the_records_say(tmp_path, monkeypatch):
     assert [*np.load(out / "classes.npz")["names"]] == ["red", "running"]
 
 
+def test_the_card_names_training_sets_of_one_folder_by_their_files(tmp_path, monkeypatch):
+    run, out = finished_run(tmp_path / "mine"), tmp_path / "out"
+    state = read_checkpoint(run / "checkpoints" / "best.pt")
+    state["config"]["data"]["train"] = [{"manifest": "mine.parquet"}, {"manifest": "more.parquet", "splits": ["train"]}]
+    save_checkpoint(run / "checkpoints" / "best.pt", state)
+    assert call_tool("export.py", run, "--format", "safetensors", "--out", out, monkeypatch=monkeypatch) == 0
+    card = (out / "README.md").read_text()
+    assert "| mine | mine.parquet | all | all |\n| more | more.parquet | all | train |" in card
+
+
 @pytest.mark.parametrize(
     ("section", "frames"),
     [
