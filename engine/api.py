@@ -41,7 +41,7 @@ def load(model: str | os.PathLike[str] = "installed", *settings: str, device: st
         InputError: there is no such model, or a setting is wrong.
     """
     place = choose_device(device)
-    # Any format that FFmpeg reads, as in tools/predict.py.
+    # Any format that FFmpeg reads, and photos, as in tools/predict.py.
     return Model(load_model(Path(model), place, overrides=["data.decoder=pyav", *settings]), place)
 
 
@@ -91,7 +91,7 @@ class Model:
         return [[(classes[i], score) for i, score in zip(*row, strict=True)] for row in rows]
 
     def embed_videos(self, videos: Sequence[str | os.PathLike[str]], *, skip: bool = False) -> Tensor:
-        """Video files -> their points, float32 [V, D] on the CPU, in their order.
+        """Files of videos, or of photos -> their points, float32 [V, D] on the CPU, in their order.
 
         Args:
             skip: a file that cannot be used gets a row of NaN, which `nearest` puts behind all others.

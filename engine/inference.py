@@ -12,7 +12,8 @@ import torch
 from engine.config import Config
 from engine.data.config import SourceConfig
 from engine.data.manifest import Manifest
-from engine.data.pyav.probe import ProbeError, probe
+from engine.data.probing import probe_file
+from engine.data.pyav.findings import ProbeError
 from engine.data.remote.addresses import url_of
 from engine.data.sources import DataSet
 from engine.errors import InputError
@@ -108,7 +109,7 @@ def class_vectors(loaded: LoadedModel, names: Sequence[str], unlabelled: torch.T
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EmbeddedFiles:
-    """Video files as a model's points.
+    """Files of videos and pictures as a model's points.
 
     embeddings: float32 [V, D] on the CPU, of the files that could be used. indices: their places in the list given.
     failures: place of each other file -> the reason. features: [V, F] of the same files, as `EmbeddedVideos` has them.
@@ -121,7 +122,7 @@ class EmbeddedFiles:
 
 
 def embed_files(loaded: LoadedModel, paths: Sequence[Path], device: torch.device, *, progress: bool) -> EmbeddedFiles:
-    """Probe and embed video files on the spot.
+    """Probe and embed files of videos and pictures on the spot.
 
     Raises:
         InputError: the network gives points that are not finite, or a path is an address.
@@ -193,7 +194,7 @@ def inference_settings(config: Config, device: torch.device, *, progress: bool =
 
 
 def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int, str]]:
-    """Probe video files on the spot.
+    """Probe files of videos and pictures on the spot.
 
     Returns:
         The readable files in order as a manifest without classes (None if there is none), and for each other
@@ -202,7 +203,7 @@ def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int,
     rows, unreadable = [], {}
     for index, path in enumerate(paths):
         try:
-            facts = dataclasses.asdict(probe(path))
+            facts = dataclasses.asdict(probe_file(path))
         except ProbeError as error:
             unreadable[index] = f"{error.kind}: {error.text}"
             continue

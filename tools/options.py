@@ -14,7 +14,7 @@ from bench.runs import QUICKSTART
 from engine.command_line import Parser, cluster_option
 from engine.config import OverlapConfig
 from engine.data.config import PUBLISHED_SPLITS
-from engine.data.layouts.listing import VIDEO_SUFFIXES, suffix_of
+from engine.data.layouts.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, suffix_of
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 
@@ -76,7 +76,7 @@ def _refuse_beside_transductive(parser: Parser, arguments: argparse.Namespace) -
 def predict(about: str) -> argparse.Namespace:
     """Of predict.py."""
     parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="video files")
+    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="files of videos, or photos")
     parser.add_argument("--model", default=INSTALLED, type=Path, metavar="RUN",
                         help="run folder or file, installed (default; larger: installed:lite2), kinetics400[:FILE]")  # fmt: skip
     named = parser.add_mutually_exclusive_group(required=True)
@@ -109,12 +109,12 @@ def predict(about: str) -> argparse.Namespace:
 
 
 def _classes_and_videos(texts: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Class names, and behind them videos: from the first file on, and whatever ends as a video does or lies in a folder that
-    is there; it may be missing. A slash alone makes none: "bend/bow" is a class of AVA."""
+    """Class names, and behind them videos: from the first file on, and whatever ends as a video or a photo does or lies in a
+    folder that is there; it may be missing. A slash alone makes none: "bend/bow" is a class of AVA."""
 
     def looks_like_one(text: str) -> bool:
         in_folder = os.sep in text and Path(text).parent.is_dir()
-        return suffix_of(text) in VIDEO_SUFFIXES or in_folder or Path(text).is_file()
+        return suffix_of(text) in VIDEO_SUFFIXES | IMAGE_SUFFIXES or in_folder or Path(text).is_file()
 
     is_video = [looks_like_one(text) for text in texts]
     first = next((index for index, text in enumerate(texts) if Path(text).is_file()), len(texts))

@@ -20,7 +20,8 @@ With --transductive the videos are named together: those that look alike get the
 each of the classes is shown by several of the videos, and wrong more often where most of them are not (docs/pretrained.md). In
 place of cosines there are shares then, which sum to 1 over all the classes.
 
-Any format that FFmpeg reads will do. A video that cannot be used is reported with its reason; the
+Any format that FFmpeg reads will do, and photos (JPEG, PNG, WebP, BMP, TIFF, a GIF of one frame), of which the snippets are
+moving crops, as of those that are trained on. A file that cannot be used is reported with its reason; the
 others are classified all the same, and the exit status is then 1.
 
 A cosine is not a probability. It says which of these classes is nearest, even if none fits.

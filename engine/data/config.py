@@ -1,5 +1,6 @@
 """The sections of a config that say which videos there are and how they are read: `data`, `clip`, `procedural`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -32,7 +33,11 @@ class SourceConfig:
         fixed=False,
         path=True,
     )
-    name: str = option("", "what it is called in tables; default: the manifest's folder", fixed=False)
+    name: str = option(
+        "",
+        "what it is called; default: its manifest's folder, or file if training sets share a folder",
+        fixed=False,
+    )
     root: str | None = option(None, "where its videos lie, if not where they were indexed", fixed=False, path=True)
     weight: float = option(1.0, "how often each of its videos comes in a training epoch", minimum=0.001)
     splits: list[str] = option([], "keep rows of these splits; empty: all")
@@ -90,6 +95,25 @@ class SourceConfig:
             published_split=published_split,
             part="unseen" if published_split else "all",
         )
+
+
+def set_names(sources: Sequence[SourceConfig], *, is_here: bool = True) -> list[str]:
+    """What each set is called: by its `name`, else its manifest's folder; where another manifest is of a folder of that name,
+    or the folder is not known, by its file.
+
+    Args:
+        is_here: whether relative paths are of the current folder.
+    """
+    files = [Path(source.manifest) for source in sources]
+    folders = [(file.resolve() if is_here else file).parent.name for file in files]
+    shared = {
+        folder for folder in folders
+        if len({file.name for file, own in zip(files, folders, strict=True) if own == folder}) > 1
+    }  # fmt: skip
+    return [
+        source.name or (file.stem if folder in shared else folder) or file.stem
+        for source, file, folder in zip(sources, files, folders, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

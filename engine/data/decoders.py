@@ -12,6 +12,7 @@ from engine.data.batch import ClipFormat, Video, VideoDecoder
 from engine.data.manifest import Manifest
 from engine.data.motion import VECTOR_CODECS
 from engine.data.nvdec import NvdecRule, Rule, refusal_counts
+from engine.data.remote.addresses import shown
 from engine.data.routing import RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share
 from engine.data.stills import StillDecoder
@@ -105,7 +106,7 @@ def refuse_motionless(manifests: Sequence[Manifest]) -> None:
 def _motion_refusal(video: Video) -> str | None:
     if is_stored(video.path):
         index = split_stored_path(video.path)[0]
-        return None if StoreIndex(index).has_motion else f"in the store '{index.parent}': {ADD_MOTION}"
+        return None if StoreIndex(index).has_motion else f"in the store '{shown(index.parent.resolve())}': {ADD_MOTION}"
     if video.codec in VECTOR_CODECS:
         return None
     return f"{video.codec}, of which FFmpeg gives out no vectors: ingest them (tools/ingest.py --motion)"

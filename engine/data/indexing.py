@@ -20,7 +20,8 @@ from engine.data.copies import candidates, choose_copies, same_contents
 from engine.data.identity import content_hash
 from engine.data.journal import Failure, FileState, Journal, Record
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
-from engine.data.layouts.listing import IMAGE_SUFFIXES, counted, printable
+from engine.data.layouts.listing import counted, printable
+from engine.data.probing import probe_file
 from engine.data.process_pool import Lost
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.findings import kind_of
@@ -31,7 +32,6 @@ from engine.data.pyav.probe import (
     TIME_LIMIT_S,
     ProbeError,
     ProbeResult,
-    probe,
     refuse_unfit,
 )
 from engine.errors import InputError
@@ -187,26 +187,18 @@ def _probe_one(path: str, root: Path, settings: IndexSettings) -> tuple[ProbeRes
     try:
         refuse_unfit(root / path)
         digest = content_hash(root / path)  # before the probe: a file that changes in between is refused later
-        return _probe_kind(path, root, settings), digest
+        found = probe_file(
+            root / path,
+            full_decode=settings.full_decode,
+            time_limit_s=settings.time_limit_s,
+            max_pixels=settings.max_pixels,
+            max_hours=settings.max_hours,
+        )
+        return found, digest
     except ProbeError as error:
         return Failure(error.kind, error.text), None
     except OSError as error:
         return Failure(kind_of(error), error.strerror or str(error)), None
-
-
-def _probe_kind(path: str, root: Path, settings: IndexSettings) -> ProbeResult:
-    if path.rpartition(".")[2].lower() in IMAGE_SUFFIXES:
-        # Here, because PIL and the modules of stills are not needed to probe videos.
-        from engine.data.stills import probe_still
-
-        return probe_still(root / path)
-    return probe(
-        root / path,
-        full_decode=settings.full_decode,
-        time_limit_s=settings.time_limit_s,
-        max_pixels=settings.max_pixels,
-        max_hours=settings.max_hours,
-    )
 
 
 def _holds(record: Record | None, state: FileState, settings: IndexSettings) -> bool:

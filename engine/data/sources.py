@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.class_splits import published_split, split_classes
-from engine.data.config import DataConfig, SourceConfig
+from engine.data.config import DataConfig, SourceConfig, set_names
 from engine.data.footage import (
     HELD_OUT_CLASS,
     HELD_OUT_VIDEO,
@@ -99,7 +99,7 @@ def load_source(config: SourceConfig) -> DataSet:
         raise InputError(
             f"data source '{shown(path)}': no video is left after its splits, groups and classes are applied"
         )
-    return DataSet(config.name or path.resolve().parent.name, manifest)
+    return DataSet(set_names([config])[0], manifest)
 
 
 def load_tests(sources: Sequence[SourceConfig] | None) -> list[DataSet]:
@@ -174,7 +174,8 @@ def load_training_sets(config: DataConfig, *, undrawn: bool = False) -> list[Dat
     if not config.train:
         raise InputError("data.train is empty: name at least one manifest to train on")
     sources = [dataclasses.replace(source, video_share=1.0) if undrawn else source for source in config.train]
-    return [load_source(source) for source in sources]
+    names = set_names(config.train)
+    return [dataclasses.replace(load_source(source), name=name) for source, name in zip(sources, names, strict=True)]
 
 
 def load_training(

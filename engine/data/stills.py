@@ -12,6 +12,8 @@ interpolated (a triangle filter, widened where the square shrinks), so that slow
 """
 
 import math
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,8 +42,18 @@ _WHITES = (
     2**32 - 1,
 )  # of numbers that do not say how large they get: the first above all
 _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 262, 339
+_STARTS = {  # what a file of each of FORMATS begins with
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "BMP": re.compile(rb"BM"),
+    "GIF": re.compile(rb"GIF8"),
+    "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+}
 # What the manifest's pixel_format adds to PIL's mode.
 MIRRORED, TRANSPARENT = " mirrored", " transparent"
+# Of damaged tags, which name no file: a picture whose EXIF cannot be read is taken as upright.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> None:
@@ -103,13 +115,36 @@ def probe_still(path: Path) -> ProbeResult:
             _to_rgb(picture)
             pixel_format += TRANSPARENT * picture.has_transparency_data + MIRRORED * (turn in _MIRRORED)
     except UnidentifiedImageError as error:
-        raise ProbeError("unreadable", f"no picture of the kinds {', '.join(FORMATS)}") from error
+        raise ProbeError("unreadable", _why_unknown(path)) from error
     except _BAD_PICTURE as error:
         raise ProbeError(kind_of(error, "undecodable"), str(error)) from error
     return ProbeResult(
         codec=codec, pixel_format=pixel_format, width=width, height=height, fps=0.0, rotation=_CLOCKWISE.get(turn, 0),
         duration=0.0, num_frames=1, header_frames=1, key_frames=(), key_pts=(), counted_by="decoding",
     )  # fmt: skip
+
+
+def _why_unknown(path: Path) -> str:
+    """Why PIL knows no picture in a file."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    kind = next((kind for kind, is_its in _STARTS.items() if is_its.match(start)), None)
+    return (
+        f"a {kind} that is damaged, or of a kind that PIL cannot read"
+        if kind
+        else f"no picture of the kinds {', '.join(FORMATS)}"
+    )
+
+
+def has_one_frame(path: Path) -> bool:
+    """Whether a file is a GIF that is not animated. One that PIL cannot read is none."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
+        with Image.open(path, formats=("GIF",)) as picture:
+            return not picture.is_animated
+    except Exception:  # of a damaged file PIL raises what comes
+        return False
 
 
 def _render(requests: Sequence[SnippetRequest], clips: Sequence[np.ndarray], clip: ClipFormat) -> str | None:

@@ -10,6 +10,7 @@ import yaml
 from engine import __version__
 from engine.checkpoint import read_checkpoint, saved_config
 from engine.config import Config
+from engine.data.config import set_names
 from engine.errors import InputError
 from engine.export.formats import LOADING
 from engine.inference import seen_in_pretraining
@@ -35,11 +36,13 @@ _LICENCES = {
 class Exported:
     """What was written.
 
-    frames: of a snippet, None for any number. classes: those with a vector in classes.npz. difference, allowed: see `compare`.
+    frames: of a snippet, None for any multiple of `frame_multiple`. classes: those with a vector in classes.npz.
+    difference, allowed: see `compare`.
     """
 
     form: str
     frames: int | None
+    frame_multiple: int
     classes: Sequence[str]
     difference: float
     allowed: float
@@ -119,10 +122,7 @@ def _what(loaded: LoadedModel) -> str:
 
 def _use(loaded: LoadedModel, exported: Exported) -> str:
     clip, snippets = loaded.config.clip, loaded.config.evaluate.num_snippets
-    least = 2 if loaded.config.model.temporal == "difference" else 1
-    frames = (
-        f"{exported.frames}, no other number" if exported.frames else f"{clip.num_frames} in training; from {least}"
-    )
+    frames = _frames(loaded, exported)
     library = "numpy" if exported.form == "onnx" else "torch"
     return f"""```python
 {LOADING[exported.form]}
@@ -140,14 +140,23 @@ It computes in fp32. On random clips its points lay {exported.difference:.1e} of
 {exported.allowed:.1e} is allowed: eight times what rounding to fp32 makes of the run's own points, held against float64."""
 
 
+def _frames(loaded: LoadedModel, exported: Exported) -> str:
+    """Of a snippet: which numbers the model takes."""
+    if exported.frames:
+        return f"{exported.frames}, no other number"
+    least = 2 if loaded.config.model.temporal == "difference" else 1
+    others = f"from {least}" if exported.frame_multiple == 1 else f"any multiple of {exported.frame_multiple}"
+    return f"{loaded.config.clip.num_frames} in training; {others}"
+
+
 def _training(loaded: LoadedModel, classes: Sequence[str]) -> list[str]:
     if loaded.trained_data is None:
         told = [f"No video: the weights are `{loaded.began_from}`."]
     else:
+        sources = loaded.trained_data.train
         rows = [
-            [source.name or Path(source.manifest).parent.name, Path(source.manifest).name, source.part,
-             ", ".join(source.splits) or "all"]
-            for source in loaded.trained_data.train
+            [name, Path(source.manifest).name, source.part, ", ".join(source.splits) or "all"]
+            for name, source in zip(set_names(sources, is_here=False), sources, strict=True)
         ]  # fmt: skip
         told = [
             f"{len(loaded.train_classes)} classes, to step {loaded.step} (epoch {loaded.epoch}), from "

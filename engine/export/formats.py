@@ -90,6 +90,7 @@ def _write_onnx(program: ExportedProgram, file: Path) -> Callable[[Tensor], Tens
     torch.onnx.export(
         program, (), file, dynamo=True, external_data=size > _ONE_FILE, verbose=False,
         input_names=["clips"], output_names=["points"],
+        dynamic_shapes={"clips": {0: "videos", 1: "snippets", 2: "frames"}},  # their names alone
     )  # fmt: skip
     session = onnxruntime.InferenceSession(file)
     return lambda clips: torch.from_numpy(session.run(None, {"clips": clips.numpy()})[0])

@@ -64,10 +64,11 @@ def video_model(loaded: LoadedModel) -> VideoModel:
 
 @dataclass(frozen=True)
 class Traced:
-    """A program; `frames` are those of a snippet that it takes, None where any number will do."""
+    """A program; `frames` are those of a snippet that it takes, None where any multiple of `frame_multiple` will do."""
 
     program: ExportedProgram
     frames: int | None
+    frame_multiple: int = 1
 
 
 def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
@@ -76,10 +77,12 @@ def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
     Args:
         num_frames, crop: of the snippets that it was trained on.
     """
-    any_length = _network(model).any_length
+    network = _network(model)
+    any_length, multiple = network.any_length, network.frame_multiple
     frames = max(num_frames, _TRACED_FRAMES) if any_length else num_frames
     clips = torch.zeros(2, 3, frames, crop, crop, 3, dtype=torch.uint8)
-    shapes = {"clips": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: Dim.DYNAMIC if any_length else Dim.STATIC}}
+    length = multiple * Dim("length") if multiple > 1 else Dim.DYNAMIC
+    shapes = {"clips": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: length if any_length else Dim.STATIC}}
     # Else it is taken for granted that no dimension is 1 that is not 1 here.
     with torch.no_grad(), _config.patch(backed_size_oblivious=True):
         program = torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=False).run_decompositions({})
@@ -90,7 +93,7 @@ def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
             node.target = torch.ops.aten.reshape.default
     program.graph_module.recompile()
     program._guards_code = []  # on products of sizes, which choose a kernel for a batch of one; those on each size stay
-    return Traced(program, None if any_length else num_frames)
+    return Traced(program, None if any_length else num_frames, multiple)
 
 
 def _network(model: VideoModel) -> Backbone:

@@ -40,6 +40,8 @@ class VideoTransformer(Backbone):
     Input float [N, 3, T, H, W] with T a multiple of 2, H and W of 16; output [N, feature_dim].
     """
 
+    frame_multiple = PATCH[0]
+
     def __init__(self, name: str, grid: Grid) -> None:
         super().__init__()
         self.name = name

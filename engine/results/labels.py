@@ -13,6 +13,7 @@ from engine.results.scripts import drawable
 _SMALL, _LARGE = 0.58, 0.66  # mean widths of small letters, of capitals and digits, of the font's size ...
 _WIDE = 1.0  # ... and of Chinese and Japanese signs
 _LONGEST = 28  # letters of a name in a chart
+_LEAST = 10  # letters of a line, however narrow it is
 _POINT = 5  # half the side of the square that a point takes
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -46,9 +47,13 @@ def _glyph_width(character: str) -> float:
 
 def wrapped(text: str, inches: float, points: float, lines: int = 2) -> str:
     """Text of a PNG in lines of at most so many inches, in a font of so many points; what does not fit is cut off."""
-    shown = drawable(text)
-    letters = max(10, int(inches * 72 * len(shown) / max(text_width(shown, points), 1)))
-    return "\n".join(textwrap.wrap(shown, letters, max_lines=lines, placeholder=" …"))
+    shown, room = drawable(text), inches * 72
+    letters = max(_LEAST, int(room * len(shown) / max(text_width(shown, points), 1)))
+    for most in range(letters, _LEAST - 1, -1):  # fewer where the wide letters of a text stand together
+        found = textwrap.wrap(shown, most, max_lines=lines, placeholder=" …")
+        if all(text_width(line, points) <= room for line in found):
+            break
+    return "\n".join(found)
 
 
 def place_labels(

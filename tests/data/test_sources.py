@@ -1,11 +1,12 @@
 """Choosing videos: splits, classes, random class splits, and what is held out of training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig, set_names
 from engine.data.holding_out import hold_out_classes, hold_out_videos
 from engine.data.joining import write_large
 from engine.data.manifest import Manifest
@@ -146,6 +147,25 @@ def test_weights_of_several_sets_follow_their_videos(path, tmp_path):
         *data.held_out_videos.classes,
     }
     assert len(data.train.classes) == 9 - 2
+
+
+def test_training_sets_of_one_folder_are_told_apart(path, tmp_path, monkeypatch):
+    other, far = path.with_name("more.parquet"), tmp_path / "far" / "manifest.parquet"
+    far.parent.mkdir()
+    for copy in (other, far):
+        copy.write_bytes(path.read_bytes())
+
+    def name(*sources):
+        return load_training(DataConfig(train=[*sources], validation=ValidationConfig(video_share=0))).train.name
+
+    one, two, three = (SourceConfig(str(file)) for file in (path, other, far))
+    assert name(one, two, three) == "manifest + more + far"
+    assert name(one, three) == "ten + far"
+    assert name(replace(one, splits=["train"]), replace(one, splits=["test"])) == "ten + ten"  # parts of one file
+    assert name(replace(one, name="mine"), replace(two, weight=2.0)) == "mine + 2 x more"
+    monkeypatch.chdir(path.parent)
+    assert set_names([SourceConfig("more.parquet")]) == ["ten"]
+    assert set_names([SourceConfig("more.parquet")], is_here=False) == ["more"]  # its folder is not known
 
 
 def test_a_share_of_the_videos_is_nested_and_does_not_depend_on_other_classes(path):

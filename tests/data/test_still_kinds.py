@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -13,8 +15,12 @@ from PIL import Image
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
+from engine.data.layouts.walk import VideoFolder
 from engine.data.manifest import Manifest
+from engine.data.probing import probe_file
+from engine.data.pyav.findings import ProbeError
 from engine.data.stills import StillDecoder, probe_still
+from tests.environment import environment
 
 WIDTH, HEIGHT = 48, 32
 CPU = torch.device("cpu")
@@ -229,3 +235,46 @@ def test_a_damaged_exif_block_costs_no_picture(tmp_path):
     where = content.index(b"Exif\0\0") + 6
     result = probe_still(save(tmp_path, "x.jpg", content[:where] + b"\xff" * 8 + content[where + 8 :]))
     assert (result.width, result.height, result.rotation) == (WIDTH, HEIGHT, 0)
+
+
+def test_a_damaged_exif_block_gives_no_warning_that_names_no_file(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = written(COLOURS, "JPEG", exif=exif)
+    where = content.index(b"Exif\0\0") + 6
+    path = save(tmp_path, "x.jpg", content[: where + 4] + b"\xff\xff\xff\xff" + content[where + 8 :])
+    with pytest.warns(UserWarning, match="Corrupt EXIF"), Image.open(path) as picture:
+        picture.getexif()
+    code = f"from pathlib import Path\nfrom engine.data.stills import probe_still\nprint(probe_still(Path({str(path)!r})).rotation)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (tiff(np.zeros((HEIGHT, WIDTH), "<f8"), 1, 9), "a TIFF that is damaged, or of a kind that PIL cannot read"),
+        (b"BMjunk", "a BMP that is damaged, or of a kind that PIL cannot read"),
+        (b"<html>not found</html>", "no picture of the kinds JPEG, PNG, WEBP, BMP, GIF, TIFF"),
+    ],
+)
+def test_why_a_file_is_no_picture(tmp_path, content, told):
+    with pytest.raises(ProbeError) as error:
+        probe_still(save(tmp_path, "x.jpg", content))
+    assert (error.value.kind, error.value.text) == ("unreadable", told)
+
+
+def test_a_gif_of_one_frame_is_a_picture_and_an_animated_one_a_video(tmp_path):
+    contents = {
+        "still.gif": written(COLOURS, "GIF"),
+        "moving.gif": animated("GIF"),
+        "text.gif": b"GIF89a, or not",
+        "x.png": b"",
+    }
+    files = {name: save(tmp_path, name, content) for name, content in contents.items()}
+    folder = VideoFolder(tmp_path)
+    assert folder.pictures == ["class/still.gif", "class/x.png"]
+    assert folder.paths == ["class/moving.gif", "class/text.gif"]
+    assert probe_file(files["still.gif"]).codec == "image/gif" and probe_file(files["moving.gif"]).codec == "gif"
+    with pytest.raises(ProbeError):
+        probe_file(files["text.gif"])

@@ -1,7 +1,9 @@
 """Motion in a snippet store: what is written, read by every decoder, added later, checked, and safe from kills."""
 
 import dataclasses
+import re
 import shutil
+from pathlib import Path
 
 import av
 import numpy as np
@@ -162,9 +164,14 @@ def test_motion_is_added_to_a_store_and_kept_there(raw, plain, store, tmp_path):
     assert StoreIndex(some / "store.index").has_motion and not verify(some, 9).problems
 
 
-def test_a_store_without_motion_says_so(plain):
+def test_a_store_without_motion_says_so(plain, monkeypatch):
     with pytest.raises(InputError, match=r"3 in the store '.*s': add it by the command .* --motion"):
         refuse_motionless([manifest_of(plain)])
+    monkeypatch.chdir(plain.parent)
+    with pytest.raises(
+        InputError, match=rf"give: 6 in the store '{re.escape(str(plain.resolve()))}': add it"
+    ):  # one store
+        refuse_motionless([manifest_of(plain), Manifest.load(Path(plain.name, "manifest.parquet"))])
     clips = decoded(requests_of(plain)[:2], PyAVDecoder(CLIP, CPU, 1))
     assert set(clips.failures) == {0, 1} and "made without motion: add it" in clips.failures[0]
 

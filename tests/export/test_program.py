@@ -14,11 +14,12 @@ from engine.models.image_network import ImageNetwork
 from engine.naming.classifier import Classifier
 from engine.schema import parse
 
-NETWORKS = {  # name -> (model section, frames, crop, whether any number of frames will do)
+NETWORKS = {  # name -> (model section, frames, crop, whether other numbers of frames will do)
     "flat": ({"backbone": "mc3_18", "width": 4, "form": "flat", "unit_norm": True}, 2, 16, True),
     "r3d": ({"backbone": "r3d_18", "width": 4}, 4, 24, True),
     "c3d": ({"backbone": "c3d", "width": 4}, 16, 32, False),
     "difference": ({"backbone": "timm:test_resnet", "temporal": "difference"}, 3, 32, True),
+    "transformer": ({"backbone": "vit_tiny"}, 4, 32, True),
     "shift": ({"backbone": "timm:test_resnet", "temporal": "shift"}, 4, 32, False),
 }
 
@@ -42,16 +43,18 @@ def test_a_program_is_the_model_for_other_numbers_of_everything(name):
     model = video_model(loaded)
     traced = trace(model, frames, crop)
     assert isinstance(traced.program, ExportedProgram) and traced.frames == (None if any_length else frames)
-    run = traced.program.module()
-    for snippets, length in ((1, frames), (4, frames), *(((2, 2 * frames + 3), (1, 33)) if any_length else ())):
+    run, other = traced.program.module(), traced.frame_multiple
+    assert other == (2 if name == "transformer" else 1)
+    lengths = ((2, other * (2 * frames + 3)), (1, other * 33)) if any_length else ()
+    for snippets, length in ((1, frames), (4, frames), *lengths):
         clips = torch.cat([sample_clips(length, crop, snippets), sample_clips(length, crop, snippets).flip(1, 3)])
         difference, allowed = compare(model, run, clips)
         assert difference <= allowed < 1e-4
         assert (run(clips)[0] - run(clips)[1]).norm() > 100 * allowed * run(clips)[0].norm()
         torch.testing.assert_close(run(clips[:1]), run(clips)[:1])  # a video alone is no other
-    if not any_length:
+    if not any_length or other > 1:
         with pytest.raises((AssertionError, RuntimeError)):
-            run(sample_clips(2 * frames, crop))
+            run(sample_clips(frames + 1, crop))
 
 
 @pytest.mark.parametrize("name", ["flat", "difference"])

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from engine.results import labels
 from engine.results.labels import place_labels, short, text_width, wrapped
 
 
@@ -49,3 +50,9 @@ def test_texts_are_cut_and_broken_to_their_room():
     assert len(lines) == 2 and lines[1].endswith("…")
     assert max(text_width(line, 12) for line in lines) <= 1.1 * 3 * 72
     assert wrapped("short", 3, 12) == "short"
+
+
+def test_a_line_of_wide_signs_is_no_wider_than_others(monkeypatch):
+    monkeypatch.setattr(labels, "drawable", lambda text: text)  # whatever fonts there are
+    found = wrapped("滑雪 " * 30 + ": 64 videos, mean over classes 33.3% (chance 6.2%)" * 2, 5.7, 12).split("\n")
+    assert len(found) == 2 and 0.8 * 5.7 * 72 < max(text_width(line, 12) for line in found) <= 5.7 * 72

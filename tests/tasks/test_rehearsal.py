@@ -133,9 +133,10 @@ def test_what_was_trained_on_is_not_called_unseen(tmp_path, capsys):
     assert not_unseen(mixed) == "2 of 5 classes trained on, 1 of 20 videos trained on"
     assert not_unseen(result("a", 5, 0.6, seen_classes=[], trained_videos=None)) == ""
     assert _title(reached(mixed)).startswith(
-        "a (2 of 5 classes trained on, 1 of 20 videos trained on): 60%, mean over classes"
+        "a (2 of 5 classes trained on, 1 of 20 videos trained on): 60.0 %, mean over classes"
     )
-    assert "5 classes the network never saw" in _title(reached(result("a", 5, 0.6)))
+    title = _title(reached(result("a", 5, 0.125), result("b", 3, 0.5)))  # the bars have both
+    assert title == "a, 5 classes the network never saw: 12.5 %, mean over classes (chance 20.0 %)"
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.pt").write_bytes(b"")
     for results, expected in (

@@ -109,6 +109,52 @@ def test_the_card_says_what_the_records_say(tmp_path, monkeypatch):
     assert [*np.load(out / "classes.npz")["names"]] == ["red", "running"]
 
 
+def test_the_card_names_training_sets_of_one_folder_by_their_files(tmp_path, monkeypatch):
+    run, out = finished_run(tmp_path / "mine"), tmp_path / "out"
+    state = read_checkpoint(run / "checkpoints" / "best.pt")
+    state["config"]["data"]["train"] = [{"manifest": "mine.parquet"}, {"manifest": "more.parquet", "splits": ["train"]}]
+    save_checkpoint(run / "checkpoints" / "best.pt", state)
+    assert call_tool("export.py", run, "--format", "safetensors", "--out", out, monkeypatch=monkeypatch) == 0
+    card = (out / "README.md").read_text()
+    assert "| mine | mine.parquet | all | all |\n| more | more.parquet | all | train |" in card
+
+
+@pytest.mark.parametrize(
+    ("section", "frames"),
+    [
+        ({"backbone": "r3d_18", "width": 4}, "4 in training; from 1"),
+        ({"backbone": "timm:test_resnet", "temporal": "difference"}, "4 in training; from 2"),
+        ({"backbone": "timm:test_resnet", "temporal": "shift"}, "4, no other number"),
+        ({"backbone": "vit_tiny"}, "4 in training; any multiple of 2"),
+    ],
+)
+def test_the_card_says_how_many_frames_a_snippet_may_have(section, frames, tmp_path, monkeypatch):
+    run, out = finished_run(tmp_path / "run", section), tmp_path / "out"
+    assert call_tool("export.py", run, "--format", "torch.export", "--out", out, monkeypatch=monkeypatch) == 0
+    assert f"Frames of a snippet: {frames}, one every 1." in (out / "README.md").read_text()
+    model = torch.export.load(out / "model.pt2").module()
+    least = int(frames.split()[-1]) if "in training" in frames else 4
+    for length in (least, 4):
+        assert model(sample_clips(length, 32)).shape == (1, 12)
+    if "multiple" in frames:
+        with pytest.raises((AssertionError, RuntimeError)):
+            model(sample_clips(3, 32))
+
+
+def test_the_dimensions_of_an_onnx_model_have_names(tmp_path, monkeypatch):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for section, frames in (
+        ({"backbone": "vit_tiny"}, "frames"),
+        ({"backbone": "timm:test_resnet", "temporal": "shift"}, 4),
+    ):
+        run, out = finished_run(tmp_path / f"run_{frames}", section), tmp_path / f"out_{frames}"
+        assert call_tool("export.py", run, "--format", "onnx", "--out", out, monkeypatch=monkeypatch) == 0
+        session = onnxruntime.InferenceSession(out / "model.onnx")
+        assert session.get_inputs()[0].shape == ["videos", "snippets", frames, 32, 32, 3]
+        assert session.get_outputs()[0].shape == ["videos", 12]
+
+
 def test_the_card_has_no_accuracy_of_other_words_than_those_exported(tmp_path, monkeypatch):
     run, out = finished_run(tmp_path / "mine"), tmp_path / "out"
     other = ("--set", "words.seed=9")

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.layouts import read_layout
+from engine.data.manifest import Manifest
 from engine.data.pyav import processes
 from engine.data.pyav.decode import PyAVDecoder
+from engine.data.sources import DataSet
+from engine.data.stills import write_picture
 from engine.evaluate import embed_videos
-from engine.inference import inference_settings, load_model, manifest_of_files
+from engine.inference import embed_files, embed_source, inference_settings, load_model, manifest_of_files
 from engine.tasks.decoding import choose_decoding
 from tests.encoded import fade, write_colors
 from tests.small_run import call_tool, run_tool, write_run
@@ -90,6 +95,33 @@ def test_json_has_every_video_in_order(folder, monkeypatch, capsys):
     cosines = [answer["cosine"] for answer in second["classes"]]
     assert cosines == sorted(cosines, reverse=True)
     assert len(cosines) == 3
+
+
+def test_photos_are_named_as_those_of_a_manifest_are(folder, tmp_path, monkeypatch, capsys):
+    light = np.linspace(0, 255, 60).astype(np.uint8)
+    pixels = np.stack(np.broadcast_arrays(light, light[:40, None], np.uint8(60)), axis=-1)
+    for path, picture in (("a/1.png", pixels), ("b/2.bmp", pixels[:, ::-1]), ("b/3.gif", 255 - pixels)):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        write_picture(tmp_path / path, picture)
+    index_dataset(read_layout("images", tmp_path), tmp_path, tmp_path / "photos.parquet", IndexSettings())
+    cpu, manifest = torch.device("cpu"), Manifest.load(tmp_path / "photos.parquet")
+    assert manifest.is_still.tolist() == [True] * 3
+    loaded = load_model(folder / "run", cpu)
+    points = embed_source(loaded, DataSet("photos", manifest), cpu).embeddings
+    files = [tmp_path / path for path in manifest.paths]
+    torch.testing.assert_close(embed_files(loaded, files, cpu, progress=False).embeddings, points)
+    np.savez(tmp_path / "own.npz", names=["one", "two", "three"], vectors=points.numpy())
+    words = ("--words", f"npz:{tmp_path / 'own.npz'}", "--top", 1)
+    assert call(folder, *files, "--classes", "one, two, three", *words, monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr()
+    named = [line.split() for line in said.out.splitlines() if " 1  " in line]
+    assert [(line[0], line[2]) for line in named] == [*zip(map(str, files), ("one", "two", "three"), strict=True)]
+    assert said.err == ""
+
+
+def test_a_photo_behind_the_classes_is_no_class(folder, monkeypatch, capsys):
+    assert call(folder, "--classes", "run", "walk", "gone.jpg", monkeypatch=monkeypatch) == 1
+    assert "gone.jpg: missing" in capsys.readouterr().err
 
 
 def test_words_of_the_run_and_nothing_wrong(folder, monkeypatch, capsys):

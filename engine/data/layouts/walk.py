@@ -72,7 +72,7 @@ class VideoFolder:
 
     @property
     def pictures(self) -> list[str]:
-        """Relative paths of all picture files, sorted."""
+        """Relative paths of all picture files, sorted; a GIF of one frame is one."""
         return self._found[1]
 
     @property
@@ -93,10 +93,10 @@ class VideoFolder:
         for path, kind in _walk(self.root, "", (), Counter()):
             if isinstance(kind, Problem):
                 (others if kind.kind == "unused" else problems).append(kind)
+            elif is_picture(self.root / path):
+                pictures.append(path)
             elif kind in VIDEO_SUFFIXES:
                 videos.append(path)
-            elif kind in IMAGE_SUFFIXES:
-                pictures.append(path)
             elif not (self.root / path).exists():
                 problems.append(Problem(path, "missing", "a link to what is not there"))
             elif kind in _UNFINISHED:
@@ -142,6 +142,17 @@ def _walk(
             yield from _walk(root, path, (*above, here), names)
         else:
             yield path, suffix_of(path)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is taken as a still picture: by its name, and a GIF if it has one frame."""
+    suffix = suffix_of(path.name)
+    if suffix != "gif":
+        return suffix in IMAGE_SUFFIXES
+    # Here, because it brings PIL and torch.
+    from engine.data.stills import has_one_frame
+
+    return has_one_frame(path)
 
 
 def looks_like_video(path: Path) -> bool:

@@ -7,7 +7,7 @@ from engine.data.pyav.times import Timeline
 
 REASONS = {
     "missing": "listed but not there",
-    "unreadable": "not a container format that FFmpeg can open",
+    "unreadable": "no video of a format that FFmpeg can open, and no picture",
     "empty": "a file of 0 bytes",
     "no-video": "no video stream, only audio or less",
     "encrypted": "encrypted",

@@ -17,6 +17,8 @@ from engine.results.visual_report.findings import Findings
 
 Spelling = Callable[[str], str]
 _LABEL = 13.0  # 12 in page.css, and bold, which is wider
+_MOST_NAMED = 60  # classes of a confusion matrix with names: of more it is drawn as a whole, which fits a screen
+_WHOLE, _LEAST_SQUARE = 700.0, 4.0  # sides of that picture, and of the smallest square that is seen in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionChart:
-    """Rows are true classes, columns answers; `marks`: (place along the axis, name) of the classes that are named."""
+    """Rows are true classes, columns answers; `marks`: (place along the axis, name) of the classes, empty where they are too
+    many to be named. square: side of what is drawn in the middle of a cell."""
 
     width: float
     height: float
     left: float
     top: float
     cell: float
+    square: float
     font: float
     side: float
     marks: tuple[tuple[float, str], ...]
@@ -89,10 +93,12 @@ class DistanceChart:
 def confusion_chart(result: ZeroShotResult) -> ConfusionChart:
     """The confusion matrix; only cells with videos are drawn, so that hundreds of classes are no burden."""
     num_classes = len(result.classes)
-    cell = 30.0 if num_classes <= 16 else 20.0 if num_classes <= 40 else 12.0
+    is_named = num_classes <= _MOST_NAMED
+    cell = 30.0 if num_classes <= 16 else 20.0 if num_classes <= 40 else 12.0 if is_named else _WHOLE / num_classes
+    square = max(cell - 2, _LEAST_SQUARE)
     font = 12.0 if num_classes <= 40 else 10.0
-    names = [short(name) for name in result.classes]
-    room = 12 + max(text_width(name, font) for name in names)
+    names = [short(name) for name in result.classes] if is_named else []
+    room = 12 + max(text_width(name, font) for name in names) if is_named else 8
     totals = np.maximum(result.confusion.sum(axis=1), 1)
     cells = []
     for true, predicted in np.argwhere(result.confusion > 0).tolist():
@@ -103,7 +109,7 @@ def confusion_chart(result: ZeroShotResult) -> ConfusionChart:
     marks = tuple((room + (i + 0.5) * cell, name) for i, name in enumerate(names))
     side = num_classes * cell
     size = room + side + 8
-    return ConfusionChart(size, size, room, room, cell, font, side, marks, tuple(cells), cell >= 20)
+    return ConfusionChart(size, size, room, room, cell, square, font, side, marks, tuple(cells), cell >= 20)
 
 
 def plane_chart(

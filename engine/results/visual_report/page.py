@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.config import OverlapConfig
 from engine.data.sources import DataSet
 from engine.generalised import GeneralisedResult
@@ -20,6 +22,7 @@ from engine.semantics.overlap import NamedClasses, Words
 
 _TEMPLATE = Path(__file__).parent / "page.html"
 _MANY = 30  # classes from which on the table is folded
+_CONFUSIONS = 20  # that are listed, where the matrix has no names
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,8 @@ def write_page(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """The page as text."""
-    filters = {"percent": _percent, "sorted_classes": _sorted_classes}
-    return render_page(_TEMPLATE, filters, report=report, charts=charts, many=_MANY)
+    filters = {"percent": _percent, "sorted_classes": _sorted_classes, "confusions": _confusions}
+    return render_page(_TEMPLATE, filters, report=report, charts=charts, many=_MANY, shown=_CONFUSIONS)
 
 
 def _percent(share: float, digits: int = 1) -> str:
@@ -114,3 +117,15 @@ def _sorted_classes(findings: Findings) -> list[dict[str, Any]]:
     nearest = findings.nearest_seen or (None,) * len(findings.result.classes)
     rows = [{"row": row, "near": near} for row, near in zip(findings.result.per_class, nearest, strict=True)]
     return sorted(rows, key=lambda r: (r["row"].num_videos == 0, -r["row"].top1 if r["row"].num_videos else 0))
+
+
+def _confusions(result: SetResult) -> list[dict[str, Any]]:
+    """Each pair of a true class and another that some of its videos were taken for: most videos first, then most of its own."""
+    counts, names = result.confusion, [row.name for row in result.per_class]
+    videos = counts.sum(axis=1)
+    pairs = [(true, other) for true, other in np.argwhere(counts).tolist() if true != other]
+    pairs.sort(key=lambda pair: (-counts[pair], -counts[pair] / videos[pair[0]]))
+    return [
+        {"true": names[true], "predicted": names[other], "count": counts[true, other], "videos": videos[true]}
+        for true, other in pairs
+    ]

@@ -16,6 +16,7 @@ from engine.errors import InputError
 from engine.results import pictures
 from engine.results.accuracy import BESIDE_CONTROL, beside_control
 from engine.results.figures import NEUTRAL, OTHER, Bar, save_figure
+from engine.results.labels import short
 from engine.results.record import FILE, Results, read_results, replacing
 from engine.results.table import Table
 from engine.results.tables import write_set
@@ -248,8 +249,8 @@ def _title(results: Results) -> str:
         return "No test set was named (data.tests)"
     name, result = next(iter(results.tests.items()))
     accuracy, told = result.all_classes, not_unseen(result)
-    what = f"{name} ({told})" if told else f"{accuracy.num_classes} classes the network never saw"
-    return f"{what}: {accuracy.mean_class:.0%}, mean over classes (chance {accuracy.chance_top1:.0%})"
+    what = f"{short(name)} ({told})" if told else f"{short(name)}, {accuracy.num_classes} classes the network never saw"
+    return f"{what}: {100 * accuracy.mean_class:.1f} %, mean over classes (chance {100 * accuracy.chance_top1:.1f} %)"
 
 
 def _bars(results: Results, control: Results | None) -> list[Bar]:

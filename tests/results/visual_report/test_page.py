@@ -159,6 +159,33 @@ def test_a_page_without_extras_and_with_many_classes(tmp_path):
     cells = [r for r in page.all("rect") if (r.get("class") or "").startswith("cell")]
     assert len(cells) == (result.confusion > 0).sum()
     assert "class 119" in page.text
+    (whole,) = [svg for svg in page.all("svg") if svg.get("class") == "whole"]
+    assert (
+        int(whole["width"]) < 800
+        and "max-width: 716px" in re.search(r"^\.whole \{[^}]*\}", page_css(), re.MULTILINE)[0]
+    )
+    assert min(float(cell["width"]) for cell in cells) >= 4  # seen, however many classes there are
+
+
+def test_the_most_frequent_confusions_of_many_classes_are_named():
+    vectors = torch.eye(61)
+    taken = [1, 1, 1, 3, 3, *range(61)]  # 0 for 1 three times of four, 2 for 3 two times of three
+    labels = torch.tensor([0, 0, 0, 2, 2, *range(61)])
+    for count, is_listed in ((61, True), (60, False)):
+        kept = (labels < count) & (torch.tensor(taken) < count)
+        names = [f"class {i}" for i in range(count)]
+        result = evaluate_embeddings(
+            "x", vectors[:count, :count][torch.tensor(taken)[kept]], labels[kept], names, vectors[:count, :count]
+        )
+        page = Page(render(Report("x", [], [Findings(result, (), "", (), (), None)], 0.05)))
+        text = " ".join(page.text.split())
+        assert (
+            "true class taken for videos class 0 class 1 3 of 4 class 2 class 3 2 of 3 All 61 classes" in text
+        ) == is_listed
+        assert any(svg.get("class") == "whole" for svg in page.all("svg")) == is_listed
+        assert (
+            bool([t for t in page.all("text") if t.get("text-anchor") == "end"]) != is_listed
+        )  # names beside the rows
 
 
 def test_the_page_tells_how_many_halves_had_videos(tmp_path):
