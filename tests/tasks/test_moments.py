@@ -12,7 +12,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.build import build_run
-from engine.config import Config, load_config
+from engine.config import Config, ModelConfig, load_config
+from engine.data.batch import ClipFormat
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
@@ -20,6 +21,7 @@ from engine.features.cache import FeatureCache
 from engine.features.encoder import build_encoder
 from engine.features.extract import extract
 from engine.features.windows import WindowGrid
+from engine.models.embedder import build_embedder
 from engine.moments.annotations import Annotations
 from engine.moments.config import DrawnMomentsConfig, MomentsConfig
 from engine.moments.drawn import write_drawn_moments
@@ -29,7 +31,7 @@ from engine.preemption import Preempted, StopVote
 from engine.schema import parse
 from engine.tasks.moments.batches import MomentBatches, as_batch, cut_sample
 from engine.tasks.moments.data import jittered
-from engine.tasks.moments.outcome import find_all, finder, other_queries
+from engine.tasks.moments.outcome import find_all, finder, other_queries, untrained, why_not_untrained
 from engine.tasks.moments.task import Moments
 from engine.tasks.moments.trained import load_finder
 from engine.train import train
@@ -124,6 +126,19 @@ def test_ten_moments_are_measured_and_the_first_five_are_those_that_are_shown(ma
     assert max(map(len, found)) == MEASURED == 10 and max(map(len, shown)) == 5
     for ten, five in zip(found, shown, strict=True):
         np.testing.assert_array_equal(ten[: len(five)], five)
+
+
+def test_features_of_a_network_without_a_linear_layer_are_held_against_words_as_they_are(made, tmp_path):
+    data = data_of(made, tmp_path).data
+    clip = ClipFormat(num_frames=4, stride=1, short_side=32, crop=32)
+    model = build_embedder(ModelConfig(backbone="r3d_18", width=4, linear=False), clip, embed_dim=32)
+    data = dataclasses.replace(data, encoder=SimpleNamespace(model=model))
+    assert "no network with a linear layer" in why_not_untrained(data) and untrained(data, data.tests[0]) is None
+    as_long = SimpleNamespace(dim=32, sentence=lambda query: np.full(32, 32**-0.5, dtype=np.float32))
+    data = dataclasses.replace(data, queries=as_long)
+    without = dataclasses.replace(data, encoder=None)
+    assert why_not_untrained(data) is None
+    assert untrained(data, data.tests[0]).to_dict() == untrained(without, data.tests[0]).to_dict()
 
 
 def test_no_split_that_is_tested_is_trained_on(made, tmp_path):

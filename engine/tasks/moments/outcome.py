@@ -10,6 +10,7 @@ import torch
 
 from engine.checkpoint import checkpoint_file
 from engine.distributed import broadcast_from_main, gather
+from engine.models.embedder import Embedder
 from engine.moments.measures import IOUS, RANKS, Measured, measure
 from engine.moments.prior import fit_prior
 from engine.moments.retrieval import high_moments, relevance
@@ -108,15 +109,21 @@ def other_queries(videos: Sequence[str]) -> np.ndarray:
     return other
 
 
+def _projection(data: MomentData) -> Embedder | None:
+    """The network that the features come from, if it has a linear layer to bring them beside words."""
+    network = data.encoder.model if data.encoder else None
+    return None if network is None or network.linear is None else network
+
+
 def why_not_untrained(data: MomentData) -> str | None:
     """Why the features cannot be held against words as they are; None if they can."""
-    network, words = data.encoder.model if data.encoder else None, data.queries.dim
-    if network is not None and network.linear.out_features != words:
-        return f"their network points into {network.linear.out_features} numbers, a word of the queries has {words}"
+    network, words = _projection(data), data.queries.dim
+    if network is not None and network.embed_dim != words:
+        return f"their network points into {network.embed_dim} numbers, a word of the queries has {words}"
     if network is None and data.features.stamp.width != words:
         return (
             f"they have {data.features.stamp.width} numbers, a word of the queries has {words}, and moments.encoder names no "
-            "network between them"
+            "network with a linear layer between them"
         )
     return None
 
@@ -126,7 +133,7 @@ def untrained(data: MomentData, part: MomentSet) -> Measured | None:
     come from, or as they are if they are as long as a word's vector."""
     if why_not_untrained(data):
         return None
-    network = data.encoder.model if data.encoder else None
+    network = _projection(data)
     found = []
     for video, query in zip(part.annotations.videos, part.annotations.queries, strict=True):
         segments = data.segments(video)
