@@ -27,7 +27,7 @@ from engine.schema import parse, to_tree
 from engine.schema_files import apply_override
 from engine.schema_keys import refuse_idle
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import WordsConfig, serves_any_name
 from engine.semantics.overlap import NamedClasses, seen_before
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
@@ -163,8 +163,7 @@ def embed_source(loaded: LoadedModel, data: DataSet, device: torch.device) -> Em
 def pretraining_table(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> Table:
     """Which of the classes asked for an untrained model's weights had seen (D_p of paper Eq. 3), as `seen_before` has them."""
     overlap = loaded.config.train.exclude_overlap
-    is_of_words = loaded.config.words.source in ("glove", "word2vec", "sentence")
-    own = loaded.config.words if is_of_words else WordsConfig(missing="random")
+    own = loaded.config.words if serves_any_name(loaded.config.words) else WordsConfig(missing="random")
     return seen_before(tests, (f"--model {loaded.path}", loaded.prior_classes), overlap.words or own, overlap.tau)
 
 

@@ -24,7 +24,7 @@ from engine.errors import InputError
 from engine.models.image_weights import IMAGENET, imagenet_classes
 from engine.schema import MAX_SEED
 from engine.semantics.classes import KeptVectors, build_class_embeddings
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import WordsConfig, WordSourceConfig, each_source, random_where_missing
 from engine.semantics.embeddings import ClassEmbeddings
 
 NEAREST = 50  # known classes that speak for a class; fixed before anything was measured with it
@@ -90,11 +90,11 @@ def known_vectors(known: tuple[str, ...], words: WordsConfig) -> torch.Tensor:
     else by their names. Words that averaged vectors lack (ImageNet's Latin) get random ones. Random words are drawn apart
     from those of the classes asked for: else equal names would meet.
     """
-    if words.source == "sentence" and words.text != "name":
-        files = [IMAGENET] if known == imagenet_classes() else words.definitions
-        words = dataclasses.replace(words, definitions=files, undefined="name")
-    if words.source in ("glove", "word2vec"):
-        words = dataclasses.replace(words, missing="random")
-    if words.source == "random":
-        words = dataclasses.replace(words, seed=MAX_SEED - words.seed)
-    return build_class_embeddings(known, words).vectors
+
+    def of_known(source: WordSourceConfig) -> WordSourceConfig:
+        if source.source == "sentence" and source.text != "name":
+            files = [IMAGENET] if known == imagenet_classes() else source.definitions
+            return dataclasses.replace(source, definitions=files, undefined="name")
+        return dataclasses.replace(source, seed=MAX_SEED - source.seed) if source.source == "random" else source
+
+    return build_class_embeddings(known, random_where_missing(each_source(words, of_known))).vectors

@@ -13,9 +13,11 @@ but the same words are still the same class. These words too are named in the de
 """
 
 import difflib
+import json
 from collections.abc import Sequence
 
 import numpy as np
+import yaml
 
 from engine.errors import InputError
 from engine.semantics.config import WordSourceConfig
@@ -144,7 +146,7 @@ class AveragedWords:
         ]
         for name, kept in missing.items():
             guess = [part or _guess(word, near[word]) for word, part in zip(wanted[name], kept, strict=True)]
-            lines.append(f"      {_yaml_key(name)}: {' '.join(guess)}")
+            lines.append(f"      {_yaml(name)}: {_yaml(' '.join(guess))}")
         return "\n".join(lines)
 
 
@@ -154,7 +156,10 @@ def _guess(word: str, near: list[str]) -> str:
     return likely[0] if likely else "..."
 
 
-def _yaml_key(name: str) -> str:
-    """A class name as a YAML key, in quotes where it needs them."""
-    plain = name.replace(" ", "").replace("_", "").isalnum() and not name.isdigit()
-    return name if plain else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _yaml(text: str) -> str:
+    """A text as YAML has it, in quotes unless it is read as itself without them: `no`, `10_000` and `a: b` are not."""
+    try:
+        is_plain = yaml.safe_load(f"{text}: {text}") == {text: text}
+    except (yaml.YAMLError, ValueError):  # a ValueError: a date that no calendar has
+        is_plain = False
+    return text if is_plain else json.dumps(text, ensure_ascii=not text.isprintable())

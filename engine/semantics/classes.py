@@ -4,7 +4,10 @@ glove, word2vec ──▶ AveragedWords    npz ──▶ ReadyVectors    sentenc
 """
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from textwrap import indent
 
 import numpy as np
 
@@ -46,7 +49,9 @@ class SideBySide:
 
     def embed(self, names: Sequence[str]) -> ClassEmbeddings:
         """See `ClassVectorSource`."""
-        first, second = (source.embed(names) for source in self.sources)
+        first = self.sources[0].embed(names)
+        with _naming_also():
+            second = self.sources[1].embed(names)
         words = [(*one, *other) for one, other in zip(first.words, second.words, strict=True)]
         vectors = np.concatenate([first.vectors.numpy(), second.vectors.numpy()], axis=1)
         return ClassEmbeddings.from_raw(names, vectors, f"{first.description}; and {second.description}", words)
@@ -69,6 +74,22 @@ class KeptVectors:
         return self._kept[key]
 
 
+@contextmanager
+def _naming_also() -> Iterator[None]:
+    """Errors of the second source name its keys, `words.also.path`, and their lines to paste stand below `words: also:`."""
+    try:
+        yield
+    except InputError as error:
+        text = _KEY.sub("words.also.", str(error))
+        head, mark, lines = text.partition("\n  words:\n")
+        raise type(error)(f"{head}{mark}    also:\n{indent(lines, '  ')}" if mark else text) from error
+
+
+_KEY = re.compile(
+    rf"(?<![\w./])words\.(?=(?:{'|'.join(field.name for field in dataclasses.fields(WordSourceConfig))})\b)"
+)
+
+
 def open_source(config: WordSourceConfig) -> ClassVectorSource:
     """The source that the config names. Word vectors and encoders are loaded once in a process, however often asked.
 
@@ -76,7 +97,9 @@ def open_source(config: WordSourceConfig) -> ClassVectorSource:
         InputError: the file is missing or unfit.
     """
     if isinstance(config, WordsConfig) and config.also is not None:
-        return SideBySide(open_source(dataclasses.replace(config, also=None)), open_source(config.also))
+        first = open_source(dataclasses.replace(config, also=None))
+        with _naming_also():
+            return SideBySide(first, open_source(config.also))
     if config.source == "random":
         return RandomVectors(config.dim, config.seed)
     if config.source == "sentence":

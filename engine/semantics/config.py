@@ -1,10 +1,12 @@
 """The `words` section of a config: where class vectors come from."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from engine.schema import MAX_SEED, option
 
-_AVERAGED = "source=glove|word2vec"
+AVERAGED = ("glove", "word2vec")  # sources that average the vectors of words
+_AVERAGED = f"source={'|'.join(AVERAGED)}"
 _NAMES = f"{_AVERAGED}|npz or text=definition|both"  # are matched by their words
 
 
@@ -79,4 +81,28 @@ class WordsConfig(WordSourceConfig):
 
     also: WordSourceConfig | None = option(
         None, "a second source: unit vectors of both side by side, so that a cosine is the mean of the two"
+    )
+
+
+def sources_of(words: WordSourceConfig) -> tuple[WordSourceConfig, ...]:
+    """The sources of a section: itself, and `also` where it has one."""
+    also = words.also if isinstance(words, WordsConfig) else None
+    return (words,) if also is None else (words, also)
+
+
+def each_source(words: WordsConfig, change: Callable[[WordSourceConfig], WordSourceConfig]) -> WordsConfig:
+    """The section with each of its sources changed."""
+    return replace(change(words), also=None if words.also is None else change(words.also))
+
+
+def random_where_missing(words: WordsConfig) -> WordsConfig:
+    """The section with random vectors for words that averaged vectors lack, whichever of its sources these are."""
+    return each_source(words, lambda source: replace(source, missing="random") if source.source in AVERAGED else source)
+
+
+def serves_any_name(words: WordsConfig) -> bool:
+    """Whether all sources of a section know what any name means: no file of ready vectors or definitions has to hold it."""
+    return all(
+        source.source in AVERAGED or (source.source == "sentence" and "name" in (source.text, source.undefined))
+        for source in sources_of(words)
     )

@@ -7,7 +7,6 @@ A classification task respects the zero-shot constraint if no class of D_s or D_
 D_t. Training classes (D_s) can be left out of the training; classes that pretrained weights have seen (D_p) cannot.
 """
 
-import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from engine.models.image_weights import IMAGENET, imagenet_names
 from engine.models.weights import KINETICS400, kinetics400_classes
 from engine.results.table import Table
 from engine.semantics.classes import KeptVectors, build_class_embeddings
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import AVERAGED, WordsConfig, random_where_missing, sources_of
 from engine.semantics.embeddings import MissingVectors
 from engine.semantics.words import composed, split_name
 from kernels.cosine_topk import cosine_topk, prepare_classes
@@ -101,7 +100,7 @@ def _section(words: Words) -> WordsConfig:
 
 
 def _is_averaged(words: Words) -> bool:
-    return _section(words).source in ("glove", "word2vec")
+    return any(source.source in AVERAGED for source in sources_of(_section(words)))
 
 
 def overlapping(neighbours: Sequence[Neighbour], tau: float) -> list[Neighbour]:
@@ -119,7 +118,7 @@ def nearest_of_any(training: Sequence[NamedClasses], tests: Sequence[NamedClasse
     except MissingVectors:
         if not _is_averaged(words):
             raise
-        return nearest_test_classes(training, tests, dataclasses.replace(_section(words), missing="random"))
+        return nearest_test_classes(training, tests, random_where_missing(_section(words)))
 
 
 def remove_overlap(
@@ -155,8 +154,7 @@ def remove_overlap(
 
 def _random_words(words: Words, sets: Sequence[NamedClasses]) -> list[str]:
     """A line that tells which words have random vectors, where that is allowed: only equal names of such words meet."""
-    section = _section(words)
-    if section.missing != "random" or section.source in ("random", "npz"):
+    if not any(source.source in AVERAGED and source.missing == "random" for source in sources_of(_section(words))):
         return []
     embeddings = build_class_embeddings([name for _, names in sets for name in names], words)
     return [f"class names were compared by {embeddings.description}"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engine.errors import is_rank_0
 from engine.screen import plain
-from engine.semantics.config import WordsConfig, WordSourceConfig
+from engine.semantics.config import WordSourceConfig, sources_of
 
 _SHOWN = 3  # texts of a warning
 _CUT = 80  # signs of each
@@ -23,7 +23,7 @@ def tell_of_script(texts: Sequence[str], words: WordSourceConfig) -> None:
 
 def script_warning(texts: Sequence[str], words: WordSourceConfig) -> str | None:
     """A line on those texts that have letters of another script than Latin, where the installed encoder reads them; else None."""
-    sources = [words, *([words.also] if isinstance(words, WordsConfig) and words.also else [])]
+    sources = sources_of(words)
     foreign = [text for text in texts if not _is_latin(text)]
     if not foreign or not any(source.source == "sentence" and source.path is None for source in sources):
         return None

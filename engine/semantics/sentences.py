@@ -36,7 +36,7 @@ from engine.models.image_weights import IMAGENET, imagenet_classes, imagenet_def
 from engine.models.weights import kinetics400_classes
 from engine.semantics.clip_text import ClipTextEncoder, is_clip
 from engine.semantics.config import WordSourceConfig
-from engine.semantics.embeddings import ClassEmbeddings, unit_rows
+from engine.semantics.embeddings import ClassEmbeddings, MissingVectors, unit_rows
 from engine.semantics.scripts import tell_of_script
 from engine.semantics.words import class_words, name_key, split_name, user_replacement
 
@@ -161,7 +161,7 @@ class SentenceVectors:
         missing = [name for name, text in zip(names, defined, strict=True) if text is None]
         if config.text != "name" and missing and config.undefined == "error":
             listed = ", ".join(repr(name) for name in missing)
-            raise InputError(
+            raise MissingVectors(
                 f"no definition of these classes ({len(missing)}) in {', '.join(config.definitions)}: {listed}. Add them to a "
                 "file of your own and name it in words.definitions, or take their names alone: words.undefined: name"
             )

@@ -7,7 +7,7 @@ import torch
 from engine.errors import InputError
 from engine.naming.known_classes import EXTRA, NEAREST, KnownClasses, video_points
 from engine.semantics.classes import build_class_embeddings
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import WordsConfig, WordSourceConfig
 
 KNOWN = (*(f"thing {index}" for index in range(70)), "violin, fiddle", "balance beam", "Chlamydosaurus kingi")
 NAMES = ("playing the violin", "walking", "red thing")
@@ -70,4 +70,9 @@ def test_unknown_words_are_told_of_classes_asked_for_only():
     with pytest.raises(InputError, match="qwertzing") as caught:
         KnownClasses(KNOWN, WordsConfig()).embed(("qwertzing", "walking"))
     assert "hlamydosaurus" not in str(caught.value)
-    assert len(KnownClasses(KNOWN, WordsConfig()).embed(("walking", "violin"))) == 2
+    for words in (
+        WordsConfig(),
+        WordsConfig(also=WordSourceConfig()),
+        WordsConfig(source="random", also=WordSourceConfig()),
+    ):
+        assert len(KnownClasses(KNOWN, words).embed(("walking", "violin"))) == 2

@@ -68,6 +68,15 @@ def test_what_was_seen_in_pretraining_is_said():
     assert "no class of these was seen" in seen_in_pretraining(loaded, [("mine", ["SkyDiving", "jumping rope"])])
 
 
+def test_what_was_seen_in_pretraining_is_said_where_the_words_are_those_of_own_classes_alone(tmp_path):
+    (tmp_path / "own.json").write_text('{"PlayingViolin": "a bow is drawn over strings"}')
+    defined = ["words.source=sentence", "words.text=definition", f"words.definitions=[{tmp_path / 'own.json'}]"]
+    beside = ["words.also.source=npz", f"words.also.path={tmp_path / 'own.npz'}"]
+    for overrides in (defined, beside):
+        loaded = load_model(Path("installed"), CPU, overrides=overrides)
+        assert "PlayingViolin" in seen_in_pretraining(loaded, [("mine", ["PlayingViolin"])])
+
+
 def test_kinetics400_from_a_file(tmp_path):
     torch.manual_seed(0)
     network = r2plus1d_18(weights=None)

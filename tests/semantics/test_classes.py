@@ -11,7 +11,7 @@ import yaml
 
 from engine.errors import InputError
 from engine.semantics.classes import build_class_embeddings, open_source
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.semantics.words import class_words
 from tests.semantics.shared_files import class_list, shared
 
@@ -145,6 +145,27 @@ def test_all_missing_words_of_all_classes_in_one_error():
     replace = dict.fromkeys(block["words"]["replace"], "juggle ball")
     mended = build_class_embeddings([*names, "windsurffing"], dataclasses.replace(GLOVE, replace=replace))
     assert mended.words[0] == ("juggle", "ball")
+
+
+def test_what_the_second_source_lacks_is_told_with_its_own_keys(tmp_path):
+    also = WordSourceConfig(max_words=1000)
+    with pytest.raises(InputError, match=r"\(words\.also\.max_words\)") as caught:
+        build_class_embeddings(["zorbing"], WordsConfig(source="random", also=also))
+    message = str(caught.value)
+    assert "words.also.missing: random" in message
+    assert yaml.safe_load(message[message.index("  words:") :]) == {"words": {"also": {"replace": {"zorbing": "..."}}}}
+    also = WordSourceConfig(source="npz", path=str(tmp_path / "words.path"))
+    with pytest.raises(InputError, match=r"^words\.also\.path: no file at '.*/words\.path'$"):
+        build_class_embeddings(["zorbing"], WordsConfig(also=also))
+
+
+def test_lines_to_paste_are_read_as_the_classes_that_they_are_of(tmp_path):
+    names = ["no", "on", "null", "10_000", "2020-01-01", "12:30", 'say: it\'s "so"', "plain name"]
+    with pytest.raises(InputError) as caught:
+        build_class_embeddings(names, write_vocabulary(tmp_path / "v.txt", {"run": [1, 0]}))
+    message = str(caught.value)
+    assert set(yaml.safe_load(message[message.index("  words:") :])["words"]["replace"]) == set(names)
+    assert "\n      plain name: " in message
 
 
 def test_replacements_by_the_user(tmp_path):

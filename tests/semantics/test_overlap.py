@@ -17,9 +17,10 @@ from engine.preemption import StopVote
 from engine.run import save_run
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.semantics.overlap import (
     check_pretrained,
+    nearest_of_any,
     nearest_test_classes,
     overlap_table,
     overlapping,
@@ -114,6 +115,18 @@ def test_missing_words_may_be_random_and_then_same_names_still_meet(tmp_path):
         assert "qwertz" in notes[0].split("random vectors for")[1]
     known = build_class_embeddings(["walking"], config).vectors
     assert torch.equal(known, build_class_embeddings(["walking"], GLOVE).vectors)
+
+
+def test_words_that_a_second_source_lacks_are_random_for_names_that_nobody_chose():
+    words = WordsConfig(source="random", dim=64, also=WordSourceConfig())
+    first, second = nearest_of_any([("t", ["zorbing", "cello"])], [("weights", ["cello", "qwertzing"])], words)
+    assert (first.name, first.test_class, first.distance) == ("cello", "cello", 0.0) and second.distance > 0.3
+    with pytest.raises(InputError, match="qwertzing") as caught:
+        nearest_test_classes([("t", ["zorbing"])], [("weights", ["qwertzing"])], words)
+    assert "zorbing" in str(caught.value)  # one error for both sides
+    known = WordsConfig(source="random", also=WordSourceConfig(missing="random"))
+    _, notes = remove_overlap(OverlapConfig(), [("t", ["walking"])], [("u", ["qwertzing"])], known)
+    assert "qwertz" in notes[0].split("random vectors for")[1]
 
 
 def test_remove_refuse_allow():

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
@@ -14,17 +15,20 @@ from engine.build import build_run
 from engine.config import Config, OverlapConfig, load_config, save_config
 from engine.data.batch import ClipBatch
 from engine.data.config import ClassSplitConfig, SourceConfig
+from engine.data.manifest import Manifest
+from engine.data.sources import DataSet
 from engine.distributed import Ranks
 from engine.models import flat
 from engine.models.image_weights import imagenet_names
 from engine.preemption import StopVote
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.classes import KeptVectors, build_class_embeddings
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.tasks.zero_shot.control import control_config, random_vectors
 from engine.tasks.zero_shot.known import Known
 from engine.train import train
 from tests import jobs
+from tests.rows import row
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
@@ -166,6 +170,25 @@ def test_a_class_near_a_trained_one_is_not_unseen_whatever_the_weights_names_are
     seen = ["horse riding", "guitar playing"]
     assert known([training, ("pretrained weights", ())]).classes_of(test) == seen
     assert known([training, ("pretrained weights", imagenet_names())]).classes_of(test) == [*seen, "great white shark"]
+
+
+def test_a_class_near_a_trained_one_is_found_by_two_sources_too():
+    words = WordsConfig(source="glove", centre="no", also=WordSourceConfig())
+    known = Known([("pretrained weights", imagenet_names())], None, OverlapConfig(tau=0.3), KeptVectors(words))
+    assert "violin playing" in known.classes_of(SimpleNamespace(name="t", classes=("violin playing", "zipping up")))
+
+
+def test_names_that_vectors_could_not_be_found_for_are_told(tmp_path):
+    """They were compared letter by letter alone."""
+    rows = [row("a.mp4", "walk"), row("b.mp4", "run")]
+    data = DataSet("t", Manifest.from_rows(rows, tmp_path))
+    np.savez(tmp_path / "own.npz", names=np.array(data.classes), vectors=np.eye(len(data.classes)))
+    words = KeptVectors(WordsConfig(source="npz", path=str(tmp_path / "own.npz")))
+    classes = [("training", data.classes[:1]), ("pretrained weights", ["qwertzing"])]
+    seen = Known(classes, None, OverlapConfig(), words).look(data)
+    told, found = seen.warnings()
+    assert told.startswith("'t': the classes of pretrained weights could not be compared by vectors: no vector for")
+    assert seen.classes == [data.classes[0]] and "trained on 1 of these classes" in found
 
 
 def test_a_class_is_trained_on_in_another_form_of_its_verb_too():

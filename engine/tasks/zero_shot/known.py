@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -40,13 +39,20 @@ class Known:
 
     def classes_of(self, data: DataSet) -> list[str]:
         """The classes of a set that were trained on: by the same name or words, or by a name within `overlap.tau`."""
+        return self._compared(data)[0]
+
+    def _compared(self, data: DataSet) -> tuple[list[str], list[str]]:
+        """As `classes_of`; and lines on those of `classes` that were compared by name and words alone, with the reason."""
         alike = {key for _, names in self.classes for name in names for key in _keys(name)}
         found = {name for name in data.classes if alike.intersection(_keys(name))}
-        for known in self.classes:
-            with suppress(InputError):  # vectors that know only the test classes: the names have been compared
-                near = nearest_of_any([("", data.classes)], [known], self.overlap.words or self.words)
+        apart = []
+        for source, names in self.classes:
+            try:
+                near = nearest_of_any([("", data.classes)], [(source, names)], self.overlap.words or self.words)
                 found.update(row.name for row in overlapping(near, self.overlap.tau))
-        return [name for name in data.classes if name in found]
+            except InputError as error:  # as of vectors that know only the test classes
+                apart.append(f"the classes of {source} could not be compared by vectors: {str(error).splitlines()[0]}")
+        return [name for name in data.classes if name in found], apart
 
     def videos_of(self, data: DataSet) -> list[str] | None:
         """Paths of the videos of a set that were trained on, by their contents; None where that is not known."""
@@ -63,7 +69,8 @@ class Known:
     def look(self, data: DataSet) -> "SeenBefore":
         """What of a test set was trained on, or is standardised over, looked for once."""
         unlabelled = None if self.unlabelled is None else len(rows_of_files(data.manifest, self.unlabelled))
-        return SeenBefore(data, self.classes_of(data), self.videos_of(data), unlabelled)
+        classes, apart = self._compared(data)
+        return SeenBefore(data, classes, self.videos_of(data), unlabelled, apart)
 
 
 @dataclass(frozen=True)
@@ -72,16 +79,18 @@ class SeenBefore:
 
     unlabelled: how many of its videos are among those that scores are standardised over; None where
         these are not.
+    apart: why some classes were compared by name and words alone.
     """
 
     data: DataSet
     classes: list[str]
     videos: list[str] | None
     unlabelled: int | None = None
+    apart: Sequence[str] = ()
 
     def warnings(self) -> list[str]:
         """Lines that name them."""
-        name, lines = self.data.name, []
+        name, lines = self.data.name, [f"'{self.data.name}': {line}" for line in self.apart]
         unknown = self.data.manifest.table.column("content_hash").null_count
         if self.videos is not None and unknown:
             lines.append(
