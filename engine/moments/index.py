@@ -104,10 +104,10 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
             raise InputError(
                 f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
             )
-    wanted, manifest, failures = _look(named, folder, unread, interrupted(folder))
+    wanted, manifest, failures = _look(named, folder, interrupted(folder))
     if not _is_current(folder, manifest):
         with alone(folder):  # another process may have added to it meanwhile
-            wanted, manifest, failures = _look(named, folder, unread, read_wanted(folder), tell=lambda _: None)
+            wanted, manifest, failures = _look(named, folder, read_wanted(folder), tell=lambda _: None)
             with remembered(folder, list(wanted.values())):
                 extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
     cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
@@ -124,7 +124,6 @@ def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
 def _look(
     named: Sequence[str],
     folder: Path,
-    unread: Mapping[str, str],
     begun: Sequence[str],
     tell: Callable[[str], None] = say,
 ) -> tuple[dict[str, str], Manifest, dict[str, str]]:
@@ -144,8 +143,7 @@ def _look(
         tell(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")
     wanted = _each_once([*known, *named])
     if not wanted:
-        why = f" ({_told(unread)})" if unread else ""
-        raise InputError(f"no video: '{folder}' has none, and none is named or in the folders named{why}")
+        raise InputError(f"no video: '{folder}' has none, and none is named")
     tell(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
     manifest, failures = _described(list(wanted.values()), folder, tell)
     if manifest is None:
@@ -178,7 +176,7 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple
         allow_outside: a manifest may name files that do not lie under its root.
 
     Raises:
-        InputError: a path is not there, or is no manifest that can be read.
+        InputError: a path is not there, or is no manifest that can be read; or there are paths, and no video in them.
     """
     found: list[str] = []
     unread: dict[str, str] = {}
@@ -199,6 +197,12 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple
             found += _listed(video, allow_outside)
         else:
             found.append(str(video.absolute()))
+    if videos and not found:
+        why = f" ({_told(unread)})" if unread else ""
+        raise InputError(
+            f"no video: none is in the folders named{why}: {_some([str(video) for video in videos])}: name others, or none to "
+            "search an index as it is"
+        )
     return list(_each_once(found).values()), unread
 
 

@@ -142,6 +142,26 @@ def test_features_of_a_manifest_are_searched_as_they_are(home):
     assert index.videos == [a] and "run tools/extract_features.py again" in index.failures[b]
 
 
+def test_a_folder_without_videos_is_not_the_whole_index(home):
+    shown, out, empty = home / "set" / "shown", home / "index", home / "empty"
+    empty.mkdir()
+    (home / "words").mkdir()
+    (home / "words" / "notes.txt").write_text("no video")
+    opened([shown], out, FrameReader())
+    for folder in (out, home / "new"):
+        with pytest.raises(
+            InputError, match=r"^no video: none is in the folders named: .*empty; .*words: name others, or none"
+        ):
+            opened([empty, home / "words"], folder, FrameReader())
+    features = home / "features"
+    extract(Manifest.load(home / "videos.parquet"), FrameReader(), features, WindowGrid(8, 4))
+    with pytest.raises(InputError, match="no video: none is in the folders named"):
+        opened([empty], features, FrameReader())
+    assert len(opened([empty, shown / "a.mp4"], out, FrameReader())[1]) == 1
+    with pytest.raises(InputError, match=r"^no video: '.*new' has none, and none is named$"):
+        opened([], home / "new", FrameReader())
+
+
 def test_where_nothing_that_is_asked_for_can_be_used_the_reason_is_told(home):
     """Though the index has other videos."""
     shown, out = home / "set" / "shown", home / "index"
