@@ -11,6 +11,7 @@ Which it is the content tells.
 """
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +60,7 @@ def read_moments(path: Path) -> list[Row]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"annotations '{path}' cannot be read: {error}") from error
-    lines = text.splitlines()
+    lines = text.split("\n")  # nothing else ends a line: a query may hold U+2028
     first = next((line.strip() for line in lines if line.strip()), "")
     if not first:
         raise InputError(f"annotations '{path}' are empty")
@@ -67,18 +68,18 @@ def read_moments(path: Path) -> list[Row]:
         return list(_json(path, text, lines))
     if "##" in first:
         return [_charades_line(f"{path.name}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
-    return _table(path, lines)
+    return _table(path, text, next(line for line in lines if line.strip()))
 
 
 def seconds(value: Any) -> float:
     """A number of seconds, or text as 12.5, 1:02.5 or 1:00:02.5; NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
-    if not isinstance(value, str):
-        return float(value)
     try:
+        if not isinstance(value, str):
+            return float(value)
         parts = [float(part) for part in value.strip().split(":")]
-    except ValueError:
+    except (ValueError, OverflowError):  # an OverflowError: a number of hundreds of digits
         return math.nan
     if len(parts) > 3 or (len(parts) > 1 and min(parts) < 0):
         return math.nan
@@ -127,10 +128,13 @@ def _video_entry(place: str, video: str, entry: Any) -> Iterator[Row]:
         is_frames = "duration" not in entry
         unit = 1 / seconds(entry["fps"]) if is_frames else 1.0
         duration = seconds(entry["num_frames"]) * unit if is_frames else seconds(entry["duration"])
-        count = max(len(spans), len(sentences))
     except (KeyError, TypeError, ZeroDivisionError) as error:
         yield Unreadable(place, f"needs timestamps and sentences, and a duration or fps and num_frames: {error!r}")
         return
+    if not isinstance(spans, list) or not isinstance(sentences, list):
+        yield Unreadable(place, f"timestamps and sentences are no lists: {spans!r:.40} and {sentences!r:.40}")
+        return
+    count = max(len(spans), len(sentences))
     for number in range(count):
         where = f"{place}, sentence {number + 1}"
         if number >= min(len(spans), len(sentences)):
@@ -167,7 +171,7 @@ def _text(value: Any) -> str:
 
 
 def _delimiter(line: str) -> str:
-    """What the cells of a table are divided by, told by its first line: a query may have more commas than there are cells."""
+    """What the cells of a table are divided by, told by a line of it: a query may have more commas than there are cells."""
     by_count = sorted(",\t;", key=line.count, reverse=True)
     for delimiter in by_count:
         cells = next(csv.reader([line], delimiter=delimiter))
@@ -177,9 +181,9 @@ def _delimiter(line: str) -> str:
     return by_count[0]
 
 
-def _table(path: Path, lines: Sequence[str]) -> list[Row]:
-    """CSV or TSV, with a header or video, start, end, query in this order."""
-    reader = csv.reader(lines, delimiter=_delimiter(lines[0]))
+def _table(path: Path, text: str, first: str) -> list[Row]:
+    """CSV or TSV, with a header or video, start, end, query in this order; `first`: its first line that is not blank."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(first))
     rows, order = [], dict(zip(_COLUMNS, range(4), strict=True))
     windows: dict[tuple[str, str], list[tuple[float, float]]] = {}
     try:

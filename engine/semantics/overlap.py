@@ -232,7 +232,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         InputError: no such file, not text, or no names in it.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a name may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"class names cannot be read from '{path}' ({error}): give a text file, one name a line"

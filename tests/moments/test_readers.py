@@ -125,7 +125,7 @@ def test_no_file_and_no_text_are_refused(tmp_path):
 
 def test_times():
     assert [seconds(v) for v in (3, "2.5", "1:02.5", "1:00:02", "-1")] == [3, 2.5, 62.5, 3602, -1]
-    assert all(math.isnan(seconds(v)) for v in ("", "a", "1:-2", "1:2:3:4", None, True, [1], "nan"))
+    assert all(math.isnan(seconds(v)) for v in ("", "a", "1:-2", "1:2:3:4", None, True, [1], "nan", 10**400))
     assert checked([Noted("p", "v", "q", [(0.0, math.inf)])])[1].counts == {"not_a_time": 1}
 
 
@@ -171,6 +171,24 @@ def test_a_video_ends_when_a_player_says_so():
     assert report.rows == [
         ("slides.mp4", "ends_after_video", "30 to 36 s of 30.3 s"), ("old.mp4", "after_video", "4.5 to 5 s of 4 s"),
     ]  # fmt: skip
+
+
+def test_a_line_ends_where_its_file_says_so(tmp_path):
+    """Not within quotes, and not at U+2028, which programs put into texts; blank lines before a table are none of it."""
+    text = '\n  \nvideo\tstart\tend\tquery\na.mp4\t0\t2\t"opens\r\nthe door"\nb.mp4\t0\t1\tit\u2028falls\n'
+    found, report = checked(written(tmp_path / "own.tsv", text))
+    assert not report.rows and found.queries == ("opens the door", "it falls")
+    entry = {"vid": "a", "query": "one\u2028two", "duration": 9, "relevant_windows": [[0, 2]]}
+    lines = "\n".join(json.dumps(entry | {"vid": vid}, ensure_ascii=False) for vid in "ab")
+    found, report = checked(written(tmp_path / "val.jsonl", lines))
+    assert not report.rows and found.queries == ("one two", "one two")
+
+
+@pytest.mark.parametrize("spans", [{"a": 1}, "ab", 3, None])
+def test_captions_that_are_no_lists_are_told(tmp_path, spans):
+    entries = {"v": {"duration": 9, "timestamps": spans, "sentences": ["x"]}}
+    (row,) = written(tmp_path / "captions.json", json.dumps(entries))
+    assert isinstance(row, Unreadable) and row.place == "captions.json: v" and "are no lists" in row.reason
 
 
 def test_a_first_query_with_many_commas_makes_no_other_table(tmp_path):

@@ -317,3 +317,5 @@ def test_a_numbered_list_is_refused(tmp_path, text):
 def test_a_name_that_unicode_writes_in_two_ways_is_one_of_a_list(tmp_path):
     (tmp_path / "classes.txt").write_text("cafe\u0301\ncaf\u00e9\nrun\n", encoding="utf-8")
     assert read_class_names(tmp_path / "classes.txt") == ("caf\u00e9", "run")
+    (tmp_path / "classes.txt").write_text("one\u2028two\r\nrun\r\n", encoding="utf-8")
+    assert read_class_names(tmp_path / "classes.txt") == ("one\u2028two", "run")  # what ends a line in no editor
