@@ -69,7 +69,8 @@ from engine.data.sources import load_tests
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp
 from engine.features.encoder import encoder_of
-from engine.heads.catalogue import HEADS, OBJECT_HEADS
+from engine.heads.catalogue import HEADS, OBJECT_HEADS, WORD_HEADS
+from engine.heads.classes import has_words
 from engine.heads.sequences import Sequences
 from engine.heads.splits import TRAINED, WORDS, LabelledFeatures, Measured, measure, summarise
 from engine.models.image_weights import INSTALLED, installed_names
@@ -93,7 +94,10 @@ def main(arguments: argparse.Namespace) -> None:
     """Fit, print the table; keep a record if asked."""
     run = load_for_inference(arguments.run, _CPU) if arguments.run else None
     data, stamp = read(arguments.features, arguments.manifest, encoder_of(run, _CPU).digest if run else None)
-    heads = chosen_heads(arguments.heads, stamp.model, run is not None)
+    words = run.config.words if run else WordsConfig(source="sentence")
+    if arguments.definitions:
+        words = replace(words, text="definition", definitions=arguments.definitions)
+    heads = chosen_heads(arguments.heads, stamp.model, run is not None, words)
     if run:
         (labelled,) = load_tests([SourceConfig.parse(str(arguments.manifest))])
         for line in Known.of(run, run.footage).look(labelled).warnings():
@@ -101,9 +105,6 @@ def main(arguments: argparse.Namespace) -> None:
     data, also = further(arguments, data, stamp)
     splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
     split_classes(data.classes, splits[0])  # too few classes are told before anything is fitted
-    words = run.config.words if run else WordsConfig(source="sentence")
-    if arguments.definitions:
-        words = replace(words, text="definition", definitions=arguments.definitions)
     record = GrowingRecord("heads") if arguments.record else None
     about = {"model": stamp.model, "windows": str(stamp.grid), "videos": len(data.label), "classes": len(data.classes)}
     about |= {"also_videos": [len(each.label) for each in also]} if also else {}
@@ -142,15 +143,21 @@ def kinds(file: Path | None, classes: Sequence[str]) -> dict[str, set[str]]:
     return {file.stem: named, f"not {file.stem}": set(classes) - named}
 
 
-def chosen_heads(asked: Sequence[str], model: str, of_run: bool = False) -> list[str]:
-    """The heads asked for, or all that features of this model serve.
+def chosen_heads(asked: Sequence[str], model: str, of_run: bool = False, words: WordsConfig | None = None) -> list[str]:
+    """The heads asked for, or all that features of this model and these words serve.
 
     Raises:
         InputError: one asked for that they do not.
     """
-    served = [*HEADS, *(OBJECT_HEADS if model in installed_names() else ()), *([TRAINED] if of_run else ())]
+    of_words = [name for name in HEADS if name not in WORD_HEADS or words is None or has_words(words)]
+    served = [*of_words, *(OBJECT_HEADS if model in installed_names() else ()), *([TRAINED] if of_run else ())]
     if TRAINED in asked and not of_run:
         raise InputError(f"--heads {TRAINED} is the layer of the run whose features these are: name it with --run")
+    if lost := [name for name in asked if name in HEADS and name not in of_words]:
+        raise InputError(
+            f"--heads {lost[0]} reads the words of a class one by one, and ready vectors (the run's words.source: npz) are of "
+            "whole classes: leave it out"
+        )
     if unfit := [name for name in asked if name not in served]:
         raise InputError(f"--heads {unfit[0]} needs features of --model {INSTALLED}, and these are of {model}")
     return list(dict.fromkeys(asked or served))

@@ -22,6 +22,8 @@ HEADS: Mapping[str, Callable[[], Head]] = {
     "after_url": AfterUrlHead,
 }
 
+WORD_HEADS = frozenset({"tarn"})  # read the words of a class one by one: `engine.heads.classes.has_words`
+
 OBJECT_HEADS: Mapping[str, Callable[[KnownObjects], Head]] = {
     "objects": ObjectsHead,
     "objects_standardised": StandardisedObjectsHead,

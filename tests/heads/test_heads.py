@@ -1,5 +1,7 @@
 """Each head on a constructed problem: unseen classes are named where words mean something, at chance where they do not."""
 
+from collections.abc import Callable
+
 import feature_options
 import numpy as np
 import pytest
@@ -13,16 +15,20 @@ from engine.heads import splits as splits_module
 from engine.heads.action2vec import Action2VecHead, ranking
 from engine.heads.after_url import AfterUrlHead, jensen_shannon
 from engine.heads.catalogue import HEADS
-from engine.heads.classes import Classes, NamedClasses, RandomClasses
+from engine.heads.classes import Classes, NamedClasses, RandomClasses, has_words
 from engine.heads.head import Components, Standard, batches
 from engine.heads.sequences import Sequences
 from engine.heads.splits import RANDOM, TRAINED, WORDS, LabelledFeatures, Measured, accuracy, measure, summarise
 from engine.heads.tarn import TarnHead
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import WordsConfig, WordSourceConfig
 
 VERBS, THINGS, UNSEEN, DIM, WIDTH, EACH = 7, 6, 6, 12, 24, 8
 TOTAL = VERBS * THINGS
 SEEN = TOTAL - UNSEEN
+
+
+def said(words: Sequences) -> Callable[[], Sequences]:
+    return lambda: words
 
 
 def problem(seed: int = 0) -> tuple[Sequences, torch.Tensor, Classes]:
@@ -44,13 +50,13 @@ def problem(seed: int = 0) -> tuple[Sequences, torch.Tensor, Classes]:
     return (
         Sequences(5 + 0.1 * features, lengths),
         label,
-        Classes(names, vectors, Sequences.of(list(words[pairs])), None),
+        Classes(names, vectors, said(Sequences.of(list(words[pairs]))), None),
     )
 
 
 def part(classes: Classes, chosen: slice) -> Classes:
     rows = torch.arange(len(classes))[chosen]
-    return Classes(classes.names[chosen], classes.vectors[chosen], classes.words[rows], None)
+    return Classes(classes.names[chosen], classes.vectors[chosen], said(classes.words[rows]), None)
 
 
 BRIEF = {  # heads whose fit takes seconds, a tenth as long: for tests that ask nothing of what they learn
@@ -116,14 +122,19 @@ def test_padding_changes_nothing(head):
     lengths = torch.tensor([1, 3, 2, 5, 1, 2])
     words = Sequences.of([torch.randn(length, DIM, generator=torch.Generator().manual_seed(0)) for length in lengths])
     unseen = part(classes, slice(SEEN, None))
-    unseen = Classes(unseen.names, unseen.vectors, words, None)
+    unseen = Classes(unseen.names, unseen.vectors, said(words), None)
     together = first.rank(few, unseen)
     assert len(few.lengths.unique()) > 2 and together.std(dim=0).min() > 1e-3
     for row in range(len(few)):
         alone = first.rank(few[torch.tensor([row])], unseen)
         torch.testing.assert_close(alone[0], together[row], rtol=1e-4, atol=1e-5)
     for index in range(UNSEEN):
-        one = Classes(unseen.names[index : index + 1], unseen.vectors[[index]], words[torch.tensor([index])], None)
+        one = Classes(
+            unseen.names[index : index + 1],
+            unseen.vectors[[index]],
+            lambda only=torch.tensor([index]): words[only],
+            None,
+        )
         torch.testing.assert_close(first.rank(few, one)[:, 0], together[:, index], rtol=1e-4, atol=1e-5)
 
 
@@ -150,6 +161,26 @@ def test_what_is_said_of_names():
     random = RandomClasses(0)(["PlayingCello", "PlayingPiano", "!"])
     assert random.words.lengths.tolist() == [2, 2, 2]  # and no word in common
     assert (random.words.values @ random.words.values.T).fill_diagonal_(0).abs().max() < 0.5
+
+
+def test_words_are_made_where_a_head_asks_for_them(tmp_path):
+    """Ready vectors have none of single words; definitions are of classes, and their words are read as names are."""
+    names = ["playing cello", "surfing"]
+    np.savez(tmp_path / "own.npz", names=np.array(names), vectors=np.eye(2))
+    (tmp_path / "own.json").write_text('{"playing cello": "a qwertzing bow", "surfing": "on a wave"}')
+    ready = WordSourceConfig(source="npz", path=str(tmp_path / "own.npz"))
+    for words in (WordsConfig(source="npz", path=ready.path), WordsConfig(also=ready)):
+        classes = NamedClasses(words)(names)
+        assert len(classes.vectors) == 2 and not has_words(words)
+        with pytest.raises(InputError, match="no vector for these classes"):
+            _ = classes.words
+    defined = {"source": "sentence", "text": "definition", "definitions": [str(tmp_path / "own.json")]}
+    for words in (
+        WordsConfig(**defined),
+        WordsConfig(also=WordSourceConfig(**defined)),
+        WordsConfig(**defined, also=WordSourceConfig()),
+    ):
+        assert has_words(words) and len(NamedClasses(words)(names).words) == 2
 
 
 def test_standard_features_components_and_batches():

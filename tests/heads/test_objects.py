@@ -31,7 +31,7 @@ def short(features: torch.Tensor) -> Sequences:
 
 
 def classes(vectors: torch.Tensor) -> Classes:
-    return Classes(tuple(f"class {index}" for index in range(len(vectors))), vectors, short(vectors), None)
+    return Classes(tuple(f"class {index}" for index in range(len(vectors))), vectors, lambda: short(vectors), None)
 
 
 def problem(seed: int, *, hidden: float = 1.0):

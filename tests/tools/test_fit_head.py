@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.data.manifest import Manifest
+from engine.errors import InputError
 from engine.features.cache import INDEX_NAME, CachedVideo, FailedVideo, Stamp, read_index, write_index
 from engine.features.encoder import encoder_of
 from engine.features.files import identities, videos_digest
@@ -17,6 +18,7 @@ from engine.heads.splits import TRAINED
 from engine.json_lines import read_json_lines
 from engine.records import recording_into
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.rows import row
 from tests.small_run import call_tool, write_run
@@ -85,6 +87,13 @@ def test_heads_that_features_serve():
     assert fit_head.chosen_heads([], "k664/best.pt") == list(HEADS)
     assert fit_head.chosen_heads(["tarn", "linear", "tarn"], "installed") == ["tarn", "linear"]
     assert fit_head.chosen_heads([], "k664/best.pt", True) == [*HEADS, TRAINED]
+    ready = WordsConfig(also=WordSourceConfig(source="npz", path="v.npz"))  # of whole classes alone
+    assert fit_head.chosen_heads([], "k664/best.pt", True, ready) == [
+        *(name for name in HEADS if name != "tarn"),
+        TRAINED,
+    ]
+    with pytest.raises(InputError, match="--heads tarn reads the words of a class one by one, and ready vectors"):
+        fit_head.chosen_heads(["linear", "tarn"], "k664/best.pt", True, ready)
 
 
 def test_the_layer_of_a_run_over_its_own_features(folder, monkeypatch, capsys):
