@@ -20,6 +20,7 @@ from engine.heads.sequences import Sequences
 from engine.heads.splits import LabelledFeatures
 from engine.results.spread import difference, mean_of
 from engine.results.table import Table
+from engine.semantics.overlap import nearest_test_classes, overlapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,9 @@ def shared_classes(here: Sequence[str], there: Sequence[str], words: NamedClasse
     Raises:
         InputError: there is none.
     """
-    nearest = (1 - words(here).vectors @ words(there).vectors.T).min(dim=1)
-    found = {
-        name: there[place]
-        for name, distance, place in zip(here, nearest.values.tolist(), nearest.indices.tolist(), strict=True)
-        if distance <= tau
-    }
+    near = overlapping(nearest_test_classes([("here", here)], [("there", there)], words.source), tau)
+    called = {row.name: row.test_class for row in near}
+    found = {name: called[name] for name in here if name in called}
     if not found:
         raise InputError(
             f"no class of the one set lies within {tau:g} of a class of the other: nothing is learnt across"

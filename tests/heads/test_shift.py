@@ -67,6 +67,12 @@ def test_no_group_stands_on_both_sides_and_both_ways_learn_as_much():
     assert asked[0][2] == asked[1][2] and asked[0][2] | asked[2][2] == set(group_of)  # each half once
 
 
+def test_equal_names_are_shared_though_their_cosine_is_rounded():
+    names = ("archery", "apply lipstick", "playing cello", "walking with a dog", "horse riding", "sky diving", "typing")
+    shared = shared_classes(names, ["swing", *reversed(names)], WORDS, 0.0)
+    assert shared == {name: name for name in names} and tuple(shared) == names
+
+
 def test_what_cannot_be_measured():
     with pytest.raises(InputError, match=r"no class of the one set lies within 0\.05"):
         shared_classes(NAMES, ["knitting"], WORDS, 0.05)
