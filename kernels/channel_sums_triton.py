@@ -69,7 +69,7 @@ def channel_moments_triton(x: Tensor) -> tuple[Tensor, Tensor]:
             x, sums, x.numel(), blocks, C=x.shape[1], BLOCK=_BLOCK, STAGES=_STAGES, num_warps=_WARPS
         )
     first, second = _added(sums, x.shape[1]) / len(x)
-    return first + x[0].float(), second - first.square()
+    return first + x[0].float(), (second - first.square()).clamp_min(0)  # rounding may bring it below
 
 
 def gradient_sums_triton(

@@ -73,7 +73,7 @@ def _space_then_time(
     lines = frames.permute(0, 2, 3, 1).reshape(batch, length, height * width, channels)
     mean, var = fill(between.running_mean, extra), fill(between.running_var, extra)
     if between.training:
-        mean, var = channel_moments(lines.detach().flatten(0, 2))
+        mean, var = channel_moments(lines.detach().flatten(0, 2).contiguous())
         move_statistics(between, mean, var, lines.numel() // channels)
     weight = functional.pad(temporal.weight[..., 0, 0], (0, 0, 0, extra)) if extra else temporal.weight[..., 0, 0]
     gamma, beta = fill(between.weight, extra), fill(between.bias, extra)

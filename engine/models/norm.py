@@ -53,7 +53,7 @@ def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool = False, extra: int = 0
     if not is_plain(norm):
         return functional.relu(norm(x), inplace=True) if relu else norm(x)
     if norm.training and getattr(norm, "by_sums", False):
-        mean, var = channel_moments(x.detach().permute(0, 2, 3, 1).reshape(-1, x.shape[1]))
+        mean, var = channel_moments(_rows(x.detach()))
         move_statistics(norm, mean, var, x.numel() // x.shape[1])
         return normalise(x, norm, mean, var, relu=relu)
     names = ("running_mean", "running_var", "weight", "bias")
@@ -118,13 +118,18 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, inverse, scale, shift = ctx.saved_tensors
-        rows, slopes = (tensor.permute(0, 2, 3, 1).reshape(-1, tensor.shape[1]) for tensor in (x, grad))
-        total, products = gradient_sums(slopes.contiguous(), rows.contiguous(), mean, scale, shift, ctx.relu)
+        rows = _rows(x)
+        total, products = gradient_sums(_rows(grad), rows, mean, scale, shift, ctx.relu)
         slope = torch.where(x * _wide(scale) + _wide(shift) > 0, grad, 0) if ctx.relu else grad
         count = len(rows)
         along = products * inverse.square() / count
         dx = _wide(scale) * (slope - _wide(total / count) - (x - _wide(mean)) * _wide(along))
         return dx.to(x.dtype), products * inverse, total, None, None, None
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> the matrix [N * H * W, C], contiguous: a single picture in [C, H, W] memory is turned without a copy."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).contiguous()
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -29,6 +29,14 @@ def test_moments(rows, columns, dtype):
     np.testing.assert_allclose(var.cpu(), x.double().numpy().var(0), rtol=1e-3, atol=1e-4)
 
 
+def test_a_variance_is_never_negative():
+    """Far from the first row, rounding outweighs what the others differ by; below zero a batch-norm's root is no number."""
+    x = torch.tensor([[1234.56], [3333.3]]).repeat(1, 2_000_000)
+    x[:, 0] = 0
+    for column in x:
+        assert channel_moments_triton(column[:, None].to(DEVICE))[1].item() >= 0
+
+
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "columns"), SIZES)

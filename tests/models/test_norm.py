@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from engine.models import fused
+from engine.models import norm as norm_module
 from engine.models.backbones import VideoResNet
 from engine.models.flat import _MULTIPLE as FILLED
 from engine.models.flat import aligned
 from engine.models.norm import ClipBatchNorm, normalise, use_clip_batch_norm
+from kernels.channel_sums import channel_moments
 from tests.models.test_flat import loss_curve
 
 
@@ -70,6 +73,28 @@ def test_fifty_steps_give_the_same_loss_curve(form):
     # Rounding grows from step to step; a function that is another one parts at once.
     assert curves[1][:20] == pytest.approx(curves[0][:20], rel=1e-10)
     assert curves[1] == pytest.approx(curves[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("videos", [1, 2])
+def test_sums_are_of_a_matrix_that_lies_in_one_run_of_memory(videos, monkeypatch):
+    """That the kernels take it for: of a single picture in [C, H, W] memory a view would be its transposed."""
+    taken = []
+
+    def take(x):
+        taken.append(x.is_contiguous())
+        return channel_moments(x)
+
+    for module in (norm_module, fused):
+        monkeypatch.setattr(module, "channel_moments", take)
+    norm = ClipBatchNorm(6)
+    norm.by_sums = True
+    x = torch.randn(videos, 6, 3, 4) + 2
+    expected = nn.BatchNorm2d(6)(x)
+    torch.testing.assert_close(norm_module.batch_norm(x, norm), expected)
+    convolution = network("fused").layer1[0].conv1.float().train()
+    clips = torch.randn(videos, convolution[0][0].in_channels, 1, 8, 8)
+    convolution(clips)
+    assert len(taken) == 2 and all(taken)
 
 
 def test_a_batch_norm_by_itself():
