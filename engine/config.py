@@ -250,7 +250,7 @@ class LogConfig:
     """What is shown while it runs."""
 
     every_steps: int = option(10, "steps between two points of the curves", minimum=1)
-    sample_clips: int = option(8, "training snippets shown as pictures in TensorBoard", minimum=0)
+    sample_clips: int = option(8, "training snippets shown as pictures in TensorBoard", minimum=0, maximum=64)
     report: bool = option(True, "at the end, write report.html and show its pictures in TensorBoard")
 
 

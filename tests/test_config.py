@@ -73,6 +73,7 @@ def test_values_overrides_and_defaults_arrive_typed(tmp_path):
         ("{}", f"train.lr=1{'0' * 400}", "'train.lr' must be of type float"),
         ("run: {seed: 4294967296}", None, "'run.seed' is 4294967296: it must be at most"),
         ("data: {max_bad_share: 2}", None, "it must be at most 1"),
+        ("log: {sample_clips: 65}", None, "'log.sample_clips' is 65: it must be at most 64"),
         ("data: {tests: [{manifest: x, part: unseen}]}", None, "section 'data.tests.0': a part needs a class_split"),
         ("data: {tests: [{manifest: x, class_split: {seed: 1}}]}", None, "class_split needs a part, train or unseen"),
         ("{}", "train.lrr=1", "did you mean 'train.lr'"),

@@ -142,7 +142,8 @@ def nearest_videos(cache: FeatureCache, videos: Sequence[str], vector: np.ndarra
     """Those of the videos whose windows are the nearest to a query, by `cosine_topk` over all windows; the nearest first."""
     features, video_of = cache.features, cache.video_of
     if len(videos) < len(cache.videos):
-        rows = np.flatnonzero(np.isin(np.array(cache.videos, object)[video_of], list(videos)))
+        wanted = set(videos)
+        rows = np.flatnonzero(np.array([video in wanted for video in cache.videos])[video_of])
         features, video_of = features[rows], video_of[rows]
     windows = as_tensor(features)
     _, nearest = cosine_topk(torch.from_numpy(vector)[None], windows, min(MAX_K, len(windows)))

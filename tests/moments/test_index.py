@@ -313,3 +313,25 @@ def test_the_nearest_windows_of_all_videos_lead_to_the_moment():
     others = [video for video in cache.videos if video != "33.mp4"]
     assert find_moments(ObjectIndex(cache), others, "it", cache.vector, 1)[0].video == "12.mp4"
     assert find_moments(ObjectIndex(cache), ["12.mp4"], "it", cache.vector, 1)[0].video == "12.mp4"
+
+
+def test_windows_of_some_videos_are_found_without_comparing_names():
+    """Of hundreds of thousands of windows that would take seconds a query."""
+    compared = []
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(self)
+            return str.__eq__(self, other)
+
+        def __lt__(self, other):
+            compared.append(self)
+            return str.__lt__(self, other)
+
+    cache = ManyVideos()
+    cache.videos = tuple(map(Name, cache.videos))
+    found = nearest_videos(cache, cache.videos[:33], cache.vector)
+    assert len(compared) <= len(cache.videos)
+    assert found[0] == "12.mp4" and set(found) <= set(cache.videos[:33])
