@@ -82,6 +82,23 @@ def test_subsets_take_as_many_steps_as_the_whole(setup, held_out):
     assert set(tenth.train.classes) == set(pool.names) and len(tenth.train.manifest) < 0.15 * pool.epoch
 
 
+def test_a_share_of_a_set_that_is_drawn_itself_is_of_what_is_drawn(setup):
+    """A smaller share lies within a larger one, and all within what the config trains on; further draws are others."""
+    (source,) = for_split(setup, 1).data.train
+    config = with_sources(for_split(setup, 1), [dataclasses.replace(source, video_share=0.5, video_seed=7)])
+    pool = class_pool(config)
+
+    def videos(share: float, draw: int) -> set[str]:
+        training = share_of_videos(config, pool, share, draw)
+        assert training.epoch == pool.epoch
+        found = load_training(with_sources(config, training.sources).data).train.manifest.strings("path").tolist()
+        assert len(found) == training.videos == pytest.approx(share * sum(pool.trained), abs=len(pool.names) / 2)
+        return set(found)
+
+    assert videos(0.2, 0) < videos(0.5, 0) < videos(0.9, 0) < videos(1.0, 0)
+    assert videos(0.5, 1) != videos(0.5, 0)
+
+
 def test_a_class_of_two_sets_counts_once(setup):
     split = next(s for s in range(50) if "archery" in class_pool(for_split(setup, s)).names)
     config = method_cell(setup, "joint", split).config
