@@ -146,6 +146,8 @@ def test_figures_2_and_3_of_named_lists():
     assert three.values.rows[0][:4] == ["archery", "mine", "Archery", "theirs"] and three.values.rows[0][4] == 0.0
     assert "2 of 4 training classes are left" in three.notes[0]
     assert figure_array(report.figure).std() > 0
+    of_one = Setup(CONFIG, train_classes=setup.train_classes, test_classes=(("mine", setup.test_classes[0][1]),))
+    assert figure2_report(of_one, []).tables[0].rows == [["mine: training", 2], ["mine: removed", 2], ["mine: test", 2]]
     with pytest.raises(InputError, match="name both"):
         figure2_report(Setup(CONFIG, train_classes=setup.train_classes), [])
 
