@@ -105,11 +105,9 @@ def is_finished(cell: Cell, folder: Path) -> bool:
 
 def _check_videos(cell: Cell, folder: Path) -> None:
     """Refuse a cell that was trained on other videos than its sets list now, or that starts from such a cell."""
-    from engine.experiments.changed import (
-        changed_videos,
-    )  # it imports torch, and programs that only compare runs do not
+    from engine.experiments import changed  # it imports torch, and programs that only compare runs do not
 
-    if why := changed_videos(folder, cell.config):
+    if why := changed.changed_videos(folder, cell.config):
         raise InputError(
             f"'{folder}' holds cell '{cell.name}' trained on other videos than its training sets list now: {why}; name another "
             "--out, put the manifest back, or move that folder away to train it again"

@@ -1,6 +1,7 @@
 """Which runs are the same cell, and when one is finished."""
 
 import dataclasses
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -231,3 +232,6 @@ def test_a_cell_that_starts_from_one_of_other_videos_is_refused(tmp_path):
         is_finished(after, folder)
     pictures.unlink()  # and with it what could be trained on in their place
     assert is_finished(after, folder)
+    shutil.rmtree(start.folder(tmp_path))  # to train it again, on others
+    with pytest.raises(InputError, match="holds a run with another config than cell 'after'"):
+        is_finished(after, folder)
