@@ -4,10 +4,10 @@ import glob
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 LEFTOVERS = ".*.partial*"  # a pattern of what a kill leaves behind, for a folder that nobody else writes to
 _ABANDONED_S = 3600.0  # a leftover of this age has no writer any more
@@ -26,7 +26,7 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     name, suffix = f".{path.stem}.partial-", path.suffix
     for old in path.parent.glob(f"{glob.escape(name)}*{glob.escape(suffix)}"):
         with suppress(OSError):
-            if time.time() - old.stat().st_mtime > _ABANDONED_S:
+            if _time_in(path.parent) - old.stat().st_mtime > _ABANDONED_S:
                 _remove(old)
     beside = path.with_name(f"{name}{secrets.token_hex(4)}{suffix}")
     try:
@@ -40,6 +40,12 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
         with suppress(OSError):
             _remove(beside)
         raise
+
+
+def _time_in(folder: Path) -> float:
+    """The time that a file gets which is made there now: a file server goes by a clock of its own."""
+    with TemporaryFile(dir=folder) as made_now:
+        return os.fstat(made_now.fileno()).st_mtime
 
 
 def _remove(path: Path) -> None:

@@ -123,11 +123,12 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str] | Fork
     """Return as soon as the log shows that this step is done, by the so-many-th start of the run."""
     deadline = time.monotonic() + 600  # a busy machine takes minutes to start
     while time.monotonic() < deadline:
+        has_ended = process.poll() is not None  # asked before the log, which is whole then
         if (folder / "log.jsonl").is_file():
             is_begun = len(events(folder, "start")) >= starts
             if is_begun and max(losses(folder), default=0) >= step:
                 return
-        if process.poll() is not None:
+        if has_ended:
             break
         time.sleep(0.002)
     process.kill()

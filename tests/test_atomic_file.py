@@ -54,3 +54,14 @@ def test_what_a_kill_left_is_removed_once_nobody_can_be_writing_it(tmp_path):
         beside.write_text("whole")
     assert sorted(tmp_path.iterdir()) == [young, other, tmp_path / "a.pt"]
     assert sorted(tmp_path.glob(LEFTOVERS)) == [young, other]
+
+
+def test_the_clock_of_the_disk_tells_what_is_old(tmp_path, monkeypatch):
+    """This machine's is hours ahead of a file server's, where another one is writing."""
+    young = tmp_path / ".a.partial-1.pt"
+    young.write_text("half")
+    ahead = time.time() + 7200
+    monkeypatch.setattr(time, "time", lambda: ahead)
+    with atomic_write(tmp_path / "a.pt") as beside:
+        beside.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == [young, tmp_path / "a.pt"]

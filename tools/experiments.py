@@ -170,7 +170,9 @@ def _setup(arguments: argparse.Namespace) -> Setup:
             )
     defaults = {name: value for name in ("shares", "class_counts", "clusters", "cluster_classes", "draws")
                 if (value := getattr(arguments, name)) is not None}  # fmt: skip
-    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in defaults.items()}
+    lists = {
+        name: tuple(dict.fromkeys(value)) if isinstance(value, list) else value for name, value in defaults.items()
+    }
     for name in ("train_classes", "test_classes"):
         lists[name] = tuple(read_classes(text) for text in getattr(arguments, name))
     lists |= {name: getattr(arguments, name) for name in ("frozen_weights", "cluster_images")}

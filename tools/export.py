@@ -90,7 +90,7 @@ def _write(folder: Path, loaded: LoadedModel, names: Sequence[str], form: str) -
     difference, allowed = compare(model, opened, sample_clips(clip.num_frames, clip.crop))
     if not difference <= allowed:
         raise RuntimeError(f"the exported model is off by {difference:.1e}, {allowed:.1e} is allowed: not kept")
-    return Exported(form, traced.frames, traced.frame_multiple, names, difference, allowed)
+    return Exported(form, traced.frames, traced.frame_multiple, traced.fewest_frames, names, difference, allowed)
 
 
 if __name__ == "__main__":

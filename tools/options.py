@@ -270,7 +270,7 @@ def soak(about: str) -> argparse.Namespace:
     decode = parts.add_parser("decode", parents=[common], help="random snippets through one decoder")
     decode.add_argument("decoder", choices=("store", "pyav", "dali"), help="which")
     decode.add_argument("--snippets", type=int, default=200_000, metavar="N", help="default: 200000")
-    decode.add_argument("--damaged", type=float, default=0.0, metavar="SHARE", help="of the files (default: 0)")
+    decode.add_argument("--damaged", type=float, default=0.0, metavar="SHARE", help="of the drawn files (default: 0)")
     decode.add_argument("--manifest", type=Path, help="of videos (or a store) to take in place of drawn ones")
     decode.add_argument("--side", type=int, default=64, metavar="PX", help="of drawn videos (default: 64)")
     decode.add_argument("--motion", action="store_true", help="with the motion of the clips")

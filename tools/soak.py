@@ -83,6 +83,10 @@ def main(arguments: argparse.Namespace) -> None:
 def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
     """Decode in a process of its own, and watch it. Returns the samples and what the record should tell beside them."""
     choose_decoder(_decoder_name(arguments), choose_device(arguments.device))  # here too: a mistake is one line
+    if arguments.damaged and arguments.manifest:
+        raise InputError(
+            "--damaged is for drawn videos, and those of --manifest stay as they are: leave one of the two out"
+        )
     manifest = arguments.manifest or draw_videos(arguments, folder)
     num_videos = len(Manifest.load(manifest))
     context = multiprocessing.get_context("spawn")

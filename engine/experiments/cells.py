@@ -88,7 +88,7 @@ def is_finished(cell: Cell, folder: Path) -> bool:
     """Whether `folder` holds the whole result of this cell.
 
     Raises:
-        InputError: it holds another run.
+        InputError: it holds another run, or one of other videos than the training sets list now.
     """
     if not (folder / "config.yaml").is_file():
         return False
@@ -97,7 +97,24 @@ def is_finished(cell: Cell, folder: Path) -> bool:
             f"'{folder}' holds a run with another config than cell '{cell.name}' (compare its config.yaml): move it away"
         )
     needed = [FILE, *([f"control/{FILE}"] if cell.config.run.control else [])]
-    return all((folder / name).is_file() for name in needed)
+    if not all((folder / name).is_file() for name in needed):
+        return False
+    _check_videos(cell, folder)
+    return True
+
+
+def _check_videos(cell: Cell, folder: Path) -> None:
+    """Refuse a cell that was trained on other videos than its sets list now, or that starts from such a cell."""
+    from engine.experiments import changed  # it imports torch, and programs that only compare runs do not
+
+    if why := changed.changed_videos(folder, cell.config):
+        raise InputError(
+            f"'{folder}' holds cell '{cell.name}' trained on other videos than its training sets list now: {why}; name another "
+            "--out, put the manifest back, or move that folder away to train it again"
+        )
+    begun_from = _run_named(read_run_config(folder).train.init_from, _bases(folder)) if cell.start else None
+    if cell.start and begun_from:
+        _check_videos(cell.start, begun_from)
 
 
 def same_run(cell: Cell, folder: Path) -> bool:

@@ -1,10 +1,11 @@
 """Tables of the paper: the ablation (Table 3), and our numbers beside published ones (Tables 1 and 2)."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from engine.experiments import claims
 from engine.experiments.curves import single_values, tests_of
-from engine.experiments.results import Measured, Point, mean_over_splits
+from engine.experiments.results import Measured, Point, chance, mean_over_splits, splits_told
 from engine.experiments.setup import Setup, class_pool, for_split, method_cell, whole_training
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
@@ -101,13 +102,13 @@ def _beside_published(
                 group = [m for m in group if m.half_top1 is not None]
             if not group:
                 continue
-            count = group[0].half_classes if which == "half" else group[0].num_classes
+            counts = [m.half_classes if which == "half" else m.num_classes for m in group]
             prefix = "half_" if which == "half" else ""
             mean_class, top1 = (mean_over_splits(group, f"{prefix}{of}") for of in ("mean_class", "top1"))
-            top5 = str(mean_over_splits(group, f"{prefix}top5")) if count > 5 else None
-            splits = len({m.point.split for m in group})
-            accuracy = [str(mean_class), 1 / count, str(top1), top5]
-            rows.append([curve, test, group[0].point.classes, splits, count, *accuracy])
+            top5 = str(mean_over_splits(group, f"{prefix}top5")) if min(counts) > 5 else None
+            splits, classes = len({m.point.split for m in group}), round(fmean(m.point.classes for m in group))
+            accuracy = [str(mean_class), fmean(1 / count for count in counts), str(top1), top5]
+            rows.append([curve, test, classes, splits, round(fmean(counts)), *accuracy])
             bars.append((curve, mean_class))
         if bars:
             guessing = {row[header.index("chance")] for row in rows if row[1] == test}
@@ -140,18 +141,19 @@ def table3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Mean-class, top-1 and top-5 under both protocols, a row for each part that is added."""
     tables, panels = [], []
     for test in tests_of(measured):
-        rows, bars = [], []
+        of_test, rows, bars = [m for m in measured if m.test == test], [], []
+        groups = {curve: [m for m in of_test if m.point.curve == curve] for curve, _, _ in _ROWS}
+        shown = _shown(of_test)
         for curve, method, is_multi in _ROWS:
-            group = [m for m in measured if m.test == test and m.point.curve == curve]
-            if not group:
+            if not (group := groups[curve]):
                 continue
             augment = {"pretrained": "pretrained", "joint": "joint"}.get(method, "")
             marks = ["" if method == "frozen" else "✓", augment, "✓" if is_multi else ""]
-            rows.append([*marks, *_accuracies(group)])
+            rows.append([*marks, *(str(mean_over_splits(group, of)) for _, of in shown)])
             bars.append((curve, mean_over_splits(group)))
-        first = next(m for m in measured if m.test == test)
-        tables.append(Table(["e2e", "augment", "multi", *_columns(first)], rows, f"{test}, {len(setup.splits)} splits"))
-        panels.append((test, bars, 1 / first.num_classes))
+        header = ["e2e", "augment", "multi", *(name for name, _ in shown)]
+        tables.append(Table(header, rows, f"{test}, {splits_told(filter(None, groups.values()), 'split')}"))
+        panels.append((test, bars, chance(measured, test)))
     many = setup.base.evaluate.num_snippets
     tables.append(Table(_TABLE3_HEADER, _TABLE3, "Published, UCF101, per cent"))
     notes = [
@@ -165,20 +167,14 @@ def table3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     return Report("Ablation (paper Table 3)", notes, tables, single_values(measured), figure, findings)
 
 
-def _columns(first: Measured) -> list[str]:
-    return [f"{count} classes {name}" for count, name, _ in _shown(first)]
-
-
-def _accuracies(group: Sequence[Measured]) -> list[str]:
-    """In the order of `_columns`."""
-    return [str(mean_over_splits(group, of)) for _, _, of in _shown(group[0])]
-
-
-def _shown(first: Measured) -> list[tuple[int, str, str]]:
-    """Candidates, name of the measure, field of `Measured`: half of the classes where there are halves, then all."""
+def _shown(of_test: Sequence[Measured]) -> list[tuple[str, str]]:
+    """Columns and their fields of `Measured`: half of the classes where all have halves, then all; candidates as a mean."""
     shown = []
-    for count, prefix in ((first.half_classes or 0, "half_"), (first.num_classes, "")):
-        if count > 1 or not prefix:
-            shown += [(count, "mean-class", f"{prefix}mean_class"), (count, "top-1", f"{prefix}top1")]
-            shown += [(count, "top-5", f"{prefix}top5")] if count > 5 else []
+    for prefix, counts in (
+        ("half_", [each.half_classes or 0 for each in of_test]),
+        ("", [each.num_classes for each in of_test]),
+    ):
+        if min(counts) > 1 or not prefix:
+            measures = {"mean-class": "mean_class", "top-1": "top1"} | ({"top-5": "top5"} if min(counts) > 5 else {})
+            shown += [(f"{round(fmean(counts))} classes {name}", f"{prefix}{of}") for name, of in measures.items()]
     return shown

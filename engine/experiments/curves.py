@@ -43,7 +43,7 @@ def figure4_points(setup: Setup) -> list[Point]:
     """
     points = []
     pools = {split: class_pool(for_split(setup, split)) for split in setup.splits}
-    every = round(np.mean([len(pool.names) for pool in pools.values()]))  # overlap may leave a split more than another
+    every = max(len(pool.names) for pool in pools.values())  # of a split that has the most, so none draws as many
     for split, pool in pools.items():
         config = for_split(setup, split)
         shares = _shares(setup, config, pool)
@@ -130,11 +130,16 @@ def classes_of_a_cluster(
     """`count` classes at random within one of `clusters` k-means clusters of the class vectors that has so many.
 
     Raises:
-        InputError: no cluster is large enough.
+        InputError: there are more clusters than classes, or no cluster is large enough.
     """
     from sklearn.cluster import KMeans
 
     names = sorted(names)
+    if clusters > len(names):
+        raise InputError(
+            f"{len(names)} training classes cannot be cut into {clusters} clusters: set --clusters lower, or name more training "
+            "classes (--images with --cluster-images)"
+        )
     vectors = build_class_embeddings(names, config.words).vectors.numpy()
     labels = KMeans(clusters, n_init=10, random_state=0).fit(vectors).labels_
     large = np.flatnonzero(np.bincount(labels, minlength=clusters) >= count)

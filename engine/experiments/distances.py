@@ -157,7 +157,7 @@ def figure2_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     clouds = []
     present = {(source, kind) for source, _, kind in entries}
     ordered = [(source, kind) for kind in ("training", "removed", "test") for source, _ in (*training, *tests)]
-    for source, kind in (each for each in ordered if each in present):
+    for source, kind in (each for each in dict.fromkeys(ordered) if each in present):
         own = [index for index, (s, _, k) in enumerate(entries) if (s, k) == (source, kind)]
         clouds.append(Cloud(f"{source}: {kind}", kind, points[own], [entries[index][1] for index in own]))
     counts = [[cloud.label, len(cloud.names)] for cloud in clouds]

@@ -17,7 +17,16 @@ from engine.config import load_config
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.curves import single_values, tests_of
-from engine.experiments.results import Measured, Point, chance, control, largest_class, mean_over_splits, split_means
+from engine.experiments.results import (
+    Measured,
+    Point,
+    chance,
+    control,
+    largest_class,
+    mean_over_splits,
+    split_means,
+    splits_told,
+)
 from engine.experiments.setup import Method, Setup, class_pool, for_split, whole_training
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
@@ -113,7 +122,7 @@ def methods_points(setup: Setup) -> list[Point]:
 
 def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """Mean and spread of each method, and its paired difference to the reference with its 95 % interval."""
-    tables, panels = [], []
+    tables, panels, every = [], [], []
     header = ["method", "splits", "unseen mean-class", "standard deviation", f"less {setup.reference} (95 %)",
               "random-vector control", "top-1", "largest class"]  # fmt: skip
     for test in tests_of(measured):
@@ -121,6 +130,7 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
             name: [m for m in measured if m.test == test and m.point.curve == name]
             for name in (method.name for method in setup.methods if method.is_shown)
         }
+        every += filter(None, groups.values())
         reference = split_means(groups[setup.reference])
         rows, bars = [], []
         for name, group in groups.items():
@@ -142,5 +152,5 @@ def methods_report(setup: Setup, measured: Sequence[Measured]) -> Report:
         "(Student's t over the splits): one that holds zero decides nothing. The control is the same training towards random "
         "class vectors, which must come out at chance. Largest class: top-1 of one answer for all videos."
     ]
-    figure = bars_figure(panels, f"Methods, {len(setup.splits)} class splits (mean ± standard error)")
+    figure = bars_figure(panels, f"Methods, {splits_told(every, 'class split')} (mean ± standard error)")
     return Report("Methods", notes, tables, single_values(measured), figure)

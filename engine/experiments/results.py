@@ -1,6 +1,6 @@
 """What finished cells say: accuracies, grouped and averaged over splits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,13 @@ def split_means(measured: Sequence[Measured], of: str = "mean_class") -> dict[in
 def mean_over_splits(measured: Sequence[Measured], of: str = "mean_class") -> Mean:
     """Mean over splits of the mean over draws; of one split, over its draws."""
     return spread.mean_over_splits([(each.point.split, getattr(each, of)) for each in measured])
+
+
+def splits_told(groups: Iterable[Sequence[Measured]], what: str) -> str:
+    """How many splits were measured in each group: `3 splits`, or `1 to 3 splits` where not in each as many; `what`: a split."""
+    counts = sorted(len({each.point.split for each in group}) for group in groups)
+    told = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else f"{counts[0]}"
+    return f"{told} {what}{'s' if counts[-1] > 1 else ''}"
 
 
 def by_x(measured: Sequence[Measured], test: str, curve: str) -> dict[float, list[Measured]]:

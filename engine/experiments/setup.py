@@ -20,12 +20,13 @@ from engine.config import Config
 from engine.data.config import SourceConfig
 from engine.data.footage import TRAINED
 from engine.data.sampler import epoch_length
-from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, num_drawn
+from engine.data.sources import DataSet, load_training, load_training_sets
 from engine.errors import InputError
 from engine.experiments import drawn
 from engine.experiments.cells import Cell
+from engine.experiments.changed import training_now
 from engine.schema_keys import with_keys
-from engine.semantics.overlap import NamedClasses, remove_overlap
+from engine.semantics.overlap import NamedClasses
 
 _SHORT = {"end to end": "e2e", "frozen": "frozen", "frozen pretrained": "frozen-pretrained", "pretrained": "pretrained",
           "joint": "joint"}  # fmt: skip
@@ -201,12 +202,7 @@ def class_pool(config: Config) -> ClassPool:
     Raises:
         InputError: as the run itself would.
     """
-    sets = load_training_sets(config.data)
-    tests = [(test.name, test.classes) for test in load_tests(config.data.tests)]
-    removed, _ = remove_overlap(
-        config.train.exclude_overlap, [(data.name, data.classes) for data in sets], tests, config.words
-    )
-    data = load_training(config.data, without=removed, sets=sets)
+    sets, removed, data = training_now(config)
     if data.footage.is_large:
         raise InputError(
             "experiments count each class's videos, and take no manifest of millions of rows: name a smaller one"
@@ -249,15 +245,24 @@ def only_classes(config: Config, pool: ClassPool, names: Sequence[str]) -> Train
 
 
 def share_of_videos(config: Config, pool: ClassPool, share: float, seed: int) -> Training:
-    """The config's training sets with a share of each class's videos, in as many steps as with all of them."""
+    """The config's training sets with a share of each class's videos, in as many steps as with all of them.
+
+    Of a set of which the config itself draws a share, that share of it; with seed 0 of the very videos that the config draws.
+    """
     if share == 1:
         return whole_training(config, pool)
-    chosen = []
-    for source, counts in zip(config.data.train, pool.videos, strict=True):
-        kept = sum(num_drawn(share, count) for count in counts.values())
+    sources = [_drawn(source, share, seed) for source in config.data.train]
+    sets, chosen = load_training_sets(with_sources(config, sources).data), []
+    for source, data, counts in zip(sources, sets, pool.videos, strict=True):
+        kept = sum(count for name, count in _count(data, set()).items() if name in counts)
         weight = _short(source.weight * sum(counts.values()) / max(1, kept))
-        chosen.append(dataclasses.replace(source, video_share=share, video_seed=seed, weight=weight))
+        chosen.append(dataclasses.replace(source, weight=weight))
     return as_long(config, pool, chosen, pool.epoch)
+
+
+def _drawn(source: SourceConfig, share: float, seed: int) -> SourceConfig:
+    first = source.video_seed if source.video_share < 1 else 0
+    return dataclasses.replace(source, video_share=source.video_share * share, video_seed=first + seed)
 
 
 def as_long(config: Config, pool: ClassPool, sources: Sequence[SourceConfig], epoch: int) -> Training:

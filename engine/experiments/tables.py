@@ -27,7 +27,7 @@ class Report:
     @property
     def shown(self) -> list[Table]:
         """The tables for people, with that of the findings."""
-        return [*self.tables, *([claims_table(self.findings)] if self.findings else [])]
+        return [*self.tables, *([claims_table(self.findings)] if any(each.gain for each in self.findings) else [])]
 
 
 def write_report(report: Report, folder: Path, name: str) -> list[Path]:

@@ -36,13 +36,14 @@ _LICENCES = {
 class Exported:
     """What was written.
 
-    frames: of a snippet, None for any multiple of `frame_multiple`. classes: those with a vector in classes.npz.
-    difference, allowed: see `compare`.
+    frames: of a snippet, None for any multiple of `frame_multiple` from `fewest_frames` on.
+    classes: those with a vector in classes.npz. difference, allowed: see `compare`.
     """
 
     form: str
     frames: int | None
     frame_multiple: int
+    fewest_frames: int
     classes: Sequence[str]
     difference: float
     allowed: float
@@ -144,8 +145,11 @@ def _frames(loaded: LoadedModel, exported: Exported) -> str:
     """Of a snippet: which numbers the model takes."""
     if exported.frames:
         return f"{exported.frames}, no other number"
-    least = 2 if loaded.config.model.temporal == "difference" else 1
-    others = f"from {least}" if exported.frame_multiple == 1 else f"any multiple of {exported.frame_multiple}"
+    others = (
+        f"from {exported.fewest_frames}"
+        if exported.frame_multiple == 1
+        else f"any multiple of {exported.frame_multiple}"
+    )
     return f"{loaded.config.clip.num_frames} in training; {others}"
 
 

@@ -37,6 +37,10 @@ class VideoModel(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         videos, snippets = clips.shape[:2]
+        fewest = _network(self).fewest_frames
+        if fewest > 1:  # taken one by one, so that the program refuses clips of fewer
+            first = [clips.select(2, frame).unsqueeze(2) for frame in range(fewest)]
+            clips = torch.cat([*first, clips[:, :, fewest:]], dim=2)
         frames = torch.addcmul(self.shift, clips.flatten(0, 1).to(self.scale.dtype), self.scale)
         features = self.model.features(frames.permute(0, 4, 1, 2, 3))
         return self.model.project(features.unflatten(0, (videos, snippets)).mean(dim=1))
@@ -64,11 +68,13 @@ def video_model(loaded: LoadedModel) -> VideoModel:
 
 @dataclass(frozen=True)
 class Traced:
-    """A program; `frames` are those of a snippet that it takes, None where any multiple of `frame_multiple` will do."""
+    """A program; `frames` are those of a snippet that it takes, None where any multiple of `frame_multiple` from
+    `fewest_frames` on will do."""
 
     program: ExportedProgram
     frames: int | None
-    frame_multiple: int = 1
+    frame_multiple: int
+    fewest_frames: int
 
 
 def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
@@ -78,7 +84,7 @@ def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
         num_frames, crop: of the snippets that it was trained on.
     """
     network = _network(model)
-    any_length, multiple = network.any_length, network.frame_multiple
+    any_length, multiple, fewest = network.any_length, network.frame_multiple, network.fewest_frames
     frames = max(num_frames, _TRACED_FRAMES) if any_length else num_frames
     clips = torch.zeros(2, 3, frames, crop, crop, 3, dtype=torch.uint8)
     length = multiple * Dim("length") if multiple > 1 else Dim.DYNAMIC
@@ -93,7 +99,7 @@ def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
             node.target = torch.ops.aten.reshape.default
     program.graph_module.recompile()
     program._guards_code = []  # on products of sizes, which choose a kernel for a batch of one; those on each size stay
-    return Traced(program, None if any_length else num_frames, multiple)
+    return Traced(program, None if any_length else num_frames, multiple, fewest)
 
 
 def _network(model: VideoModel) -> Backbone:

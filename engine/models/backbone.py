@@ -45,7 +45,8 @@ class Backbone(nn.Module):
         published: the module whose state dict has the published names: this one, or one within it.
         clip_channels: channels that clips had best come with: those past RGB are zero (`clip_normalize`).
         mean, std: of the pixels that the published weights were trained on.
-        any_length: whether clips of other numbers of frames than it was built for will do: of any multiple of `frame_multiple`.
+        any_length: whether clips of other numbers of frames than it was built for will do: of any multiple of `frame_multiple`
+            from `fewest_frames` on.
         recompute: compute the stages again in the backward pass, instead of keeping their activations.
         tokens: which tokens of a clip it is shown: `forward` takes them beside the clips. None: it takes clips whole.
     """
@@ -55,7 +56,7 @@ class Backbone(nn.Module):
     feature_dim: int
     classifier: tuple[str, ...] = ()
     any_length = True
-    frame_multiple = 1
+    frame_multiple = fewest_frames = 1
     clip_channels = 3
     mean: tuple[float, ...] = KINETICS_MEAN
     std: tuple[float, ...] = KINETICS_STD

@@ -87,6 +87,7 @@ class ImageNetwork(Backbone):
                 f"model.temporal {temporal} needs snippets of at least 2 frames, not clip.num_frames={num_frames}"
             )
         self.any_length = temporal != "shift"
+        self.fewest_frames = 2 if temporal == "difference" else 1
         if temporal == "shift":
             _shift_branches(self.network, num_frames, name)
 

@@ -1,16 +1,23 @@
 """Which runs are the same cell, and when one is finished."""
 
 import dataclasses
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from engine.checkpoint import best_checkpoint, save_checkpoint
 from engine.config import Config, load_config, save_config
+from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.experiments.cells import Cell, is_finished, same_run
+from engine.experiments.changed import training_now
+from engine.json_lines import append_json_line
+from engine.provenance import FILE, manifest_hashes
 from engine.schema import parse
 from tests.environment import ROOT
+from tests.rows import row
 
 TREE = {"data": {"train": [{"manifest": "a.parquet"}], "tests": [{"manifest": "b.parquet"}]}, "train": {"lr": 0.01}}
 
@@ -171,3 +178,60 @@ def test_a_cell_is_not_taken_for_one_of_weights_that_went_on(tmp_path, monkeypat
     pretrained(tmp_path / "runs" / "mine", 30, 60)
     after = cell(model={"weights": "runs/mine"})
     assert after.folder(tmp_path) != folder and not is_finished(after, after.folder(tmp_path))
+
+
+def index(path: Path, numbers: Iterable[int], mtime: int = 0) -> None:
+    """A manifest of three classes, with these videos of each, by their contents."""
+    names = ("diving", "jumping", "cooking")
+    rows = [row(f"{name}{n}.mp4", name, group=f"g{n}", content_hash=1 + n + 100 * place, mtime_ns=mtime)
+            for n in numbers for place, name in enumerate(names)]  # fmt: skip
+    Manifest.from_rows(rows, Path("/v")).save(path)
+
+
+def trained(one: Cell, folder: Path) -> Path:
+    """As a run leaves it: what its manifests held, and its videos in a checkpoint."""
+    finish(one, folder)
+    append_json_line(folder / FILE, {"manifests": manifest_hashes(one.config)})
+    state = {"model": {}, "config": {}, "step": 1, "epoch": 0, "position": 0}
+    save_checkpoint(best_checkpoint(folder), {**state, "videos": training_now(one.config)[2].footage.to_state()})
+    return folder
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_cell_of_other_videos_is_refused(tmp_path, share):
+    """By what the videos hold: the same ones in another manifest, or another order, are the same cell."""
+    manifest = tmp_path / "clips.parquet"
+    index(manifest, range(8))
+    one = cell(data={"train": [{"manifest": str(manifest), "video_share": share}], "tests": None})
+    folder = trained(one, tmp_path / "run")
+    index(manifest, reversed(range(8)), mtime=5)
+    assert is_finished(one, folder)
+    for numbers, why in (
+        (range(4), "of the run are not in"),
+        (range(16), "are drawn of them" if share < 1 else "are not of"),
+    ):
+        index(manifest, numbers)
+        with pytest.raises(InputError, match=rf"run' holds cell 'one' trained on other videos .*{why}.*--out"):
+            is_finished(one, folder)
+    best_checkpoint(folder).unlink()  # nothing tells any more
+    assert is_finished(one, folder)
+
+
+def test_a_cell_that_starts_from_one_of_other_videos_is_refused(tmp_path):
+    clips, pictures = tmp_path / "clips.parquet", tmp_path / "pictures.parquet"
+    index(clips, range(8))
+    index(pictures, range(20, 28))
+    start = cell("pictures", data={"train": [{"manifest": str(pictures)}], "tests": None})
+    after = cell("after", start, data={"train": [{"manifest": str(clips)}], "tests": None})
+    trained(start, start.folder(tmp_path))
+    folder = trained(after, after.folder(tmp_path))
+    save_config(after.located(tmp_path), folder / "config.yaml")
+    assert is_finished(after, folder)
+    index(pictures, range(20, 24))
+    with pytest.raises(InputError, match="cell 'pictures' trained on other videos"):
+        is_finished(after, folder)
+    pictures.unlink()  # and with it what could be trained on in their place
+    assert is_finished(after, folder)
+    shutil.rmtree(start.folder(tmp_path))  # to train it again, on others
+    with pytest.raises(InputError, match="holds a run with another config than cell 'after'"):
+        is_finished(after, folder)

@@ -13,7 +13,7 @@ from engine.config import Config, OverlapConfig
 from engine.errors import InputError
 from engine.experiments import leaks
 from engine.experiments.cells import Cell
-from engine.experiments.comparisons import table1_report, table3_report
+from engine.experiments.comparisons import table1_report, table2_report, table3_report
 from engine.experiments.curves import figure4_report
 from engine.experiments.distances import (
     _ClassValue,
@@ -124,6 +124,34 @@ def test_tables_leave_out_what_says_nothing():
     assert ("paper, 664 classes", "R(2+1)D_18", "48", "32.7", "-") in published.rows
 
 
+def test_reports_tell_the_splits_that_were_measured():
+    """Of two that were asked for; and nothing is decided where no pair was measured."""
+    one, two = [measured("frozen", 0, 0.2)], [measured("e2e", split, 0.2) for split in (0, 1)]
+    setup = Setup(CONFIG, (0, 1, 2), reference="frozen", methods=(Method("frozen", CONFIG, None, True),))
+    assert table3_report(setup, one).tables[0].title == "unseen, 1 split"
+    assert table3_report(setup, two).tables[0].title == "unseen, 2 splits"
+    assert table3_report(setup, [*one, *two]).tables[0].title == "unseen, 1 to 2 splits"
+    title = methods_report(setup, one).figure.get_suptitle()
+    assert title.replace("\n", " ") == "Methods, 1 class split (mean ± standard error)"
+    assert [table.title for table in table3_report(setup, one).shown][1:] == ["Published, UCF101, per cent"]
+    pair = [*one, *two, measured("e2e + multi", 1, 0.3)]
+    assert table3_report(setup, pair).shown[-1].title == "What this decides"
+
+
+def test_candidates_and_training_classes_are_means_over_the_splits():
+    few, many = (measured("end to end", split, 0.3, half_classes=half, top5=0.9) for split, half in ((0, 2), (1, 4)))
+    training = replace(few.point.training, classes=13)
+    few = replace(few, point=replace(few.point, training=training))
+    many = replace(many, num_classes=10)
+    whole, half = (make(Setup(CONFIG), [few, many]).tables[0].rows[0] for make in (table2_report, table1_report))
+    assert whole == ["end to end", "unseen", 12, 2, 8, "0.300 ± 0.000", pytest.approx(0.15), "0.500 ± 0.000", None]
+    assert half[4] == 3 and half[6] == pytest.approx(0.375)
+    named = [replace(each, point=replace(each.point, curve="e2e")) for each in (few, many)]
+    assert table3_report(Setup(CONFIG), named).tables[0].header[3:] == [
+        "3 classes mean-class", "3 classes top-1", "8 classes mean-class", "8 classes top-1",
+    ]  # fmt: skip
+
+
 def test_accuracy_of_the_classes_that_are_at_least_so_far_away():
     values = [_ClassValue("a", 0, name, distance, videos, accuracy)
               for name, distance, videos, accuracy in (("x", 0.2, 10, 0.9), ("y", 0.5, 30, 0.1), ("z", 0.4, 10, 0.5))]  # fmt: skip
@@ -146,6 +174,8 @@ def test_figures_2_and_3_of_named_lists():
     assert three.values.rows[0][:4] == ["archery", "mine", "Archery", "theirs"] and three.values.rows[0][4] == 0.0
     assert "2 of 4 training classes are left" in three.notes[0]
     assert figure_array(report.figure).std() > 0
+    of_one = Setup(CONFIG, train_classes=setup.train_classes, test_classes=(("mine", setup.test_classes[0][1]),))
+    assert figure2_report(of_one, []).tables[0].rows == [["mine: training", 2], ["mine: removed", 2], ["mine: test", 2]]
     with pytest.raises(InputError, match="name both"):
         figure2_report(Setup(CONFIG, train_classes=setup.train_classes), [])
 

@@ -82,6 +82,23 @@ def test_subsets_take_as_many_steps_as_the_whole(setup, held_out):
     assert set(tenth.train.classes) == set(pool.names) and len(tenth.train.manifest) < 0.15 * pool.epoch
 
 
+def test_a_share_of_a_set_that_is_drawn_itself_is_of_what_is_drawn(setup):
+    """A smaller share lies within a larger one, and all within what the config trains on; further draws are others."""
+    (source,) = for_split(setup, 1).data.train
+    config = with_sources(for_split(setup, 1), [dataclasses.replace(source, video_share=0.5, video_seed=7)])
+    pool = class_pool(config)
+
+    def videos(share: float, draw: int) -> set[str]:
+        training = share_of_videos(config, pool, share, draw)
+        assert training.epoch == pool.epoch
+        found = load_training(with_sources(config, training.sources).data).train.manifest.strings("path").tolist()
+        assert len(found) == training.videos == pytest.approx(share * sum(pool.trained), abs=len(pool.names) / 2)
+        return set(found)
+
+    assert videos(0.2, 0) < videos(0.5, 0) < videos(0.9, 0) < videos(1.0, 0)
+    assert videos(0.5, 1) != videos(0.5, 0)
+
+
 def test_a_class_of_two_sets_counts_once(setup):
     split = next(s for s in range(50) if "archery" in class_pool(for_split(setup, s)).names)
     config = method_cell(setup, "joint", split).config
@@ -131,6 +148,8 @@ def test_classes_of_a_cluster_are_alike(setup):
     assert {classes_of_a_cluster(names, setup.base, 2, 3, (0, d))[0] in names[:4] for d in range(2)} == {True, False}
     with pytest.raises(InputError, match="no one of 2 clusters of the 8 training classes has 7 classes"):
         classes_of_a_cluster(names, setup.base, 2, 7, (0, 0))
+    with pytest.raises(InputError, match="8 training classes cannot be cut into 9 clusters: set --clusters lower"):
+        classes_of_a_cluster(names, setup.base, 9, 1, (0, 0))
 
 
 def test_figures_share_their_cells(setup):
@@ -155,7 +174,7 @@ def test_end_to_end_alone_and_splits_that_overlap_leaves_unequal(setup, monkeypa
 
     def pool(config):
         found = whole_pool(config)
-        first = config.data.train[0].class_split.seed == 0
+        first = config.data.train[0].class_split.seed in (0, 3)
         kept = {name: count for name, count in found.videos[0].items() if not first or name != found.names[0]}
         return dataclasses.replace(found, videos=(kept,))
 
@@ -166,6 +185,9 @@ def test_end_to_end_alone_and_splits_that_overlap_leaves_unequal(setup, monkeypa
     assert not any(p.cell.config.model.freeze_backbone for p in points)
     assert [len(pool(for_split(setup, split)).names) for split in alone.splits] == [5, 6, 6]
     assert {p.x for p in points if p.curve.endswith("classes")} == {2, 4, 6}
+    of_five = figure4_points(dataclasses.replace(alone, splits=(0, 3, 1), class_counts=(5,)))
+    drawn, whole = ([p for p in of_five if p.curve.endswith("classes") and p.x == x] for x in (5, 6))
+    assert [p.split for p in drawn] == [1, 1] and [(p.split, p.classes) for p in whole] == [(0, 5), (3, 5), (1, 6)]
 
 
 def test_figure7_measures_distances_to_training_classes_alone(setup):

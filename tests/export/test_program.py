@@ -52,6 +52,10 @@ def test_a_program_is_the_model_for_other_numbers_of_everything(name):
         assert difference <= allowed < 1e-4
         assert (run(clips)[0] - run(clips)[1]).norm() > 100 * allowed * run(clips)[0].norm()
         torch.testing.assert_close(run(clips[:1]), run(clips)[:1])  # a video alone is no other
+    assert traced.fewest_frames == (2 if name == "difference" else 1)
+    if name == "difference":
+        with pytest.raises(IndexError, match="index 1 out of range"):
+            run(sample_clips(1, crop))
     if not any_length or other > 1:
         with pytest.raises((AssertionError, RuntimeError)):
             run(sample_clips(frames + 1, crop))

@@ -4,14 +4,17 @@ import csv
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
+import options
 import pytest
 import yaml
 from PIL import Image
@@ -165,6 +168,14 @@ def test_a_plan_and_a_report_of_drawn_sets_draw_nothing(tmp_path, monkeypatch, c
     assert call_tool("experiments.py", *command, "--only-report", monkeypatch=monkeypatch) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert "fig4: nothing to show, no cell is finished" in capsys.readouterr().err
+
+
+def test_what_is_named_twice_counts_once(place, monkeypatch):
+    given = ["--splits", "3", "3", "--clusters", "1", "1", "2", "--shares", "1", "1", "--class-counts", "2", "2"]
+    monkeypatch.setattr(sys, "argv", ["experiments.py", "fig5", "--config", str(place / "config.yaml"), *given])
+    tool = runpy.run_path(str(ROOT / "tools" / "experiments.py"))
+    setup = tool["_setup"](options.experiments(tool["__doc__"]))
+    assert (setup.splits, setup.clusters, setup.shares, setup.class_counts) == ((3,), (1, 2), (1.0,), (2,))
 
 
 def test_mistakes_are_one_line(place, monkeypatch, capsys):

@@ -136,6 +136,9 @@ def test_the_card_says_how_many_frames_a_snippet_may_have(section, frames, tmp_p
     least = int(frames.split()[-1]) if "in training" in frames else 4
     for length in (least, 4):
         assert model(sample_clips(length, 32)).shape == (1, 12)
+    if least == 2:
+        with pytest.raises((AssertionError, IndexError, RuntimeError)):
+            model(sample_clips(1, 32))
     if "multiple" in frames:
         with pytest.raises((AssertionError, RuntimeError)):
             model(sample_clips(3, 32))

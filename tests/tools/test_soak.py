@@ -97,6 +97,7 @@ def test_a_short_soak_watches_the_process_it_started(monkeypatch, tmp_path, caps
     ("words", "says"),
     [
         (("store", "--manifest", "nowhere.parquet"), "error: no manifest at 'nowhere.parquet'"),
+        (("pyav", "--manifest", "clips.parquet", "--damaged", "0.5"), "error: --damaged is for drawn videos"),
         (("dali",), "error: data.decoder is dali, but DALI decodes on NVIDIA GPUs, not on cpu"),
         pytest.param(
             ("store", "--device", "cuda"),
