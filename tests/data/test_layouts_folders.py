@@ -10,7 +10,7 @@ from engine.data.layouts.class_names import read_class_names, warn_of_names
 from engine.data.layouts.folders import split_words
 from engine.data.layouts.walk import looks_like_video
 from engine.errors import InputError
-from tests.data.listings import error_of, kinds, make, rows, write
+from tests.data.listings import chosen, error_of, kinds, make, rows, write
 
 
 def classes(listing):
@@ -177,6 +177,35 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert kinds(read_layout("folder", tmp_path)) == [("b/", "unreadable")]
+
+
+def test_the_folder_above_need_not_be_listed(tmp_path, monkeypatch):
+    root, scan = make(tmp_path / "above" / "set", "0/1.mp4", "1/2.mp4"), Path.iterdir
+
+    def refuse(path):
+        if path.name == "above":
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    listing = read_layout("auto", root)
+    assert listing.layout == "folder" and rows(listing, "path", "class_name") == [("0/1.mp4", "0"), ("1/2.mp4", "1")]
+
+
+@pytest.mark.parametrize("name", ["notes.json", "0/notes.json", "0/notes.csv"])
+def test_a_file_beside_the_videos_need_not_be_readable(tmp_path, monkeypatch, name):
+    root, read = make(tmp_path, "0/1.mp4", name), Path.open
+
+    def refuse(path, *mode, **how):
+        if path.stem == "notes":
+            raise PermissionError(13, "Permission denied")
+        return read(path, *mode, **how)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert kinds(read_layout("auto", root)) == [] and chosen(root) == "folder"
+    write(root / "a.json", '{"database": {"1": {"annotations": [{"segment": [0, 1], "label": "run"}]}}}')
+    assert rows(read_layout("auto", root), "path", "class_name") == [("0/1.mp4", "run")]
+    assert "Permission denied" in error_of("csv", root, annotations=root / name)
 
 
 # class names

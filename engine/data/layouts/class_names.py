@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from engine.data.layouts.listing import Entry, Listing, counted
+from engine.data.layouts.listing import Entry, Listing, counted, those_in
 from engine.data.layouts.tables import read_json, read_lines
 from engine.errors import InputError
 from engine.semantics.words import class_words, composed, name_key
@@ -133,10 +133,9 @@ def _find_names(listing: Listing, folders: Sequence[Path], numbers: set[str]) ->
     """The file of class names beside the list or the videos, and label -> name; None if there is none, or several disagree."""
     found: list[tuple[Path, dict[str, str]]] = []
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
-        for path in sorted(folder.iterdir()):
-            is_used = any(path.samefile(used) for used in listing.lists) if path.is_file() else True
+        for path in those_in(folder, Path.is_file):
             if (
-                is_used
+                any(path.samefile(used) for used in listing.lists)
                 or not _NAMES_FILE.search(path.stem)
                 or path.suffix.lower() not in (".txt", ".csv", ".json", ".tsv")
             ):

@@ -9,7 +9,7 @@ import io
 import json
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,18 @@ def read_text(path: Path, limit: int = -1) -> str:
     encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
     text = content.decode(encoding, errors="replace" if encoding == "utf-16" else "surrogateescape")
     return text.removeprefix("\ufeff")
+
+
+def if_readable(is_its: Callable[[Path], bool]) -> Callable[[Path], bool]:
+    """A test of files that happen to lie somewhere: one that may not be read does not pass."""
+
+    def passes(path: Path) -> bool:
+        try:
+            return path.is_file() and is_its(path)
+        except (InputError, PermissionError):
+            return False
+
+    return passes
 
 
 def read_json(path: Path) -> Any:
