@@ -301,10 +301,19 @@ def test_numeric_class_folders_get_their_names(tmp_path):
         ("n.csv", "id,name\n0,run\n1,jump up\n"), ("n.csv", "run,0\njump up,1\n"),
         ("n.json", '{"run": 0, "jump up": "1"}'), ("n.json", '{"0": "run", "1": "jump up"}'),
         ("n.json", '\ufeff["run", "jump up"]'),
+        ("n.json", '{"00": "run", "01": "jump up"}'), ("n.json", '{"run": "0.0", "jump up": "1.0"}'),
     ],
 )  # fmt: skip
 def test_files_of_class_names(tmp_path, name, text):
     assert read_class_names(write(tmp_path / name, text)) == {"0": "run", "1": "jump up"}
+
+
+@pytest.mark.parametrize("labels", [("01", "02"), ("1", "2"), ("0", "1")])
+@pytest.mark.parametrize("text", ['{"01": "run", "02": "jump"}', '{"run": "01", "jump": "02"}'])
+def test_numbers_of_class_names_may_be_padded(tmp_path, labels, text):
+    root = make(tmp_path / "set", *(f"{label}/{label}.mp4" for label in labels))
+    listing = read_layout("auto", root, class_names=write(tmp_path / "n.json", text))
+    assert rows(listing, "class_name") == [("run",), ("jump",)]
 
 
 def test_a_file_of_class_names_that_is_none(tmp_path):

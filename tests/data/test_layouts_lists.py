@@ -141,6 +141,13 @@ def test_one_bad_row_is_one_row(tmp_path, row, reason):
     assert [each.path for each in listing.unused] == ["b.mp4"] or listing.problems[0].path == "b.mp4"
 
 
+@pytest.mark.parametrize("path", ["long" * 100 + ".mp4", "a\0b.mp4", "d/" * 3000])
+def test_a_path_that_no_disk_can_have_is_one_row(tmp_path, path):
+    make(tmp_path, "a.mp4")
+    listing = read_layout("auto", tmp_path, annotations=write(tmp_path / "l.csv", f"path,label\n{path},x\na.mp4,run\n"))
+    assert rows(listing, "path", "class_name") == [("a.mp4", "run")] and kinds(listing) == [(path, "missing")]
+
+
 def test_a_header_without_a_label_is_no_row(tmp_path):
     make(tmp_path, "a.mp4")
     table = write(tmp_path / "l.csv", "video,start,end,tag\na.mp4,1,2,run\n")
@@ -201,6 +208,16 @@ def test_activitynet_with_a_byte_order_mark_and_bad_records(tmp_path):
     listing = read_layout("auto", tmp_path)
     assert rows(listing, "path", "class_name") == [("v_aaa.mp4", "Dancing"), ("v_aaa.mp4", "7")]
     assert kinds(listing) == [("bbb", "bad-row"), ("v_aaa.mp4", "bad-row"), ("v_aaa.mp4", "bad-row")]
+
+
+def test_activitynet_without_a_subset_and_with_a_number_that_is_none(tmp_path):
+    make(tmp_path, "v_aaa.mp4")
+    segments = [{"label": "Dancing", "segment": [0, 1]}, {"label": "Dancing", "segment": [0, 10**400]}]
+    write(tmp_path / "a.json", json.dumps({"database": {"aaa": {"subset": None, "annotations": segments}}}))
+    listing = read_layout("auto", tmp_path)
+    assert rows(listing, "path", "split", "segment_end") == [("v_aaa.mp4", "", 1)]
+    (problem,) = listing.problems
+    assert problem.kind == "bad-row" and "'Dancing'" in problem.text and len(problem.text) < 400
 
 
 # mmaction2, SlowFast, Something-Something

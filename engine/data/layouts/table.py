@@ -252,7 +252,7 @@ def _add_row(
     found = files.find(path)
     if found is None:
         text = f"listed in {table.name}, line {row.line}, but not there"
-        if (files.folder.root / files.prefix / path).is_dir():
+        if files.is_folder(path):
             text = f"a folder ({table.name}, line {row.line}): videos in single frames are not read, list the videos"
         return Problem(path, "missing", text)
     if start >= end:
