@@ -10,7 +10,7 @@ from engine.data.layouts.class_names import read_class_names, warn_of_names
 from engine.data.layouts.folders import split_words
 from engine.data.layouts.walk import looks_like_video
 from engine.errors import InputError
-from tests.data.listings import chosen, error_of, kinds, make, rows, write
+from tests.data.listings import error_of, kinds, make, rows, write
 
 
 def classes(listing):
@@ -192,7 +192,7 @@ def test_the_folder_above_need_not_be_listed(tmp_path, monkeypatch):
     assert listing.layout == "folder" and rows(listing, "path", "class_name") == [("0/1.mp4", "0"), ("1/2.mp4", "1")]
 
 
-@pytest.mark.parametrize("name", ["notes.json", "0/notes.json", "0/notes.csv"])
+@pytest.mark.parametrize("name", ["notes.json", "0/notes.json", "0/notes.csv", "notes.txt", "lists/notes.csv"])
 def test_a_file_beside_the_videos_need_not_be_readable(tmp_path, monkeypatch, name):
     root, read = make(tmp_path, "0/1.mp4", name), Path.open
 
@@ -202,7 +202,13 @@ def test_a_file_beside_the_videos_need_not_be_readable(tmp_path, monkeypatch, na
         return read(path, *mode, **how)
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert kinds(read_layout("auto", root)) == [] and chosen(root) == "folder"
+    listing = read_layout("auto", root)
+    assert (
+        kinds(listing) == [] and listing.layout == "folder" and said(listing, "warning: 1 file may not be read", name)
+    )
+    table = write(root / "list.csv", "path,label\n0/1.mp4,run\n")
+    assert rows(read_layout("auto", root), "path", "class_name") == [("0/1.mp4", "run")]
+    table.unlink()
     write(root / "a.json", '{"database": {"1": {"annotations": [{"segment": [0, 1], "label": "run"}]}}}')
     assert rows(read_layout("auto", root), "path", "class_name") == [("0/1.mp4", "run")]
     assert "Permission denied" in error_of("csv", root, annotations=root / name)

@@ -16,6 +16,7 @@ from engine.data.layouts.tables import (
     SEPARATORS,
     TABLE_SUFFIXES,
     Row,
+    can_be_read,
     headers_of,
     no_label,
     read_text,
@@ -73,7 +74,7 @@ def _find_lists_beside(folder: VideoFolder) -> list[Path]:
     beside = (each for each in sorted(folder.root.iterdir()) if each.is_dir() and each.name not in holders)
     for each in (folder.root, *(each for each in beside if not each.name.startswith("."))):
         with contextlib.suppress(PermissionError):
-            if found := _listing_tables(folder, _find_tables(each)):
+            if found := _listing_tables(folder, [*filter(can_be_read, _find_tables(each))]):
                 return found
     return []
 

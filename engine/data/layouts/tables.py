@@ -54,16 +54,17 @@ def read_text(path: Path, limit: int = -1) -> str:
     return text.removeprefix("\ufeff")
 
 
+def can_be_read(path: Path) -> bool:
+    """Whether it is a file that may be read."""
+    try:
+        return path.is_file() and isinstance(read_text(path, 0), str)
+    except (InputError, PermissionError):
+        return False
+
+
 def if_readable(is_its: Callable[[Path], bool]) -> Callable[[Path], bool]:
     """A test of files that happen to lie somewhere: one that may not be read does not pass."""
-
-    def passes(path: Path) -> bool:
-        try:
-            return path.is_file() and is_its(path)
-        except (InputError, PermissionError):
-            return False
-
-    return passes
+    return lambda path: can_be_read(path) and is_its(path)
 
 
 def read_json(path: Path) -> Any:
