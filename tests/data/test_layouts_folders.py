@@ -179,6 +179,20 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     assert kinds(read_layout("folder", tmp_path)) == [("b/", "unreadable")]
 
 
+def test_a_folder_that_may_be_listed_but_not_entered_is_named(tmp_path, monkeypatch):
+    make(tmp_path, "a/1.mp4", "b/2.mp4", "b/list.json")
+    stat = os.stat
+
+    def refuse(path, **options):
+        if "/b/" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    listing = read_layout("auto", tmp_path)
+    assert rows(listing, "path") == [("a/1.mp4",)] and kinds(listing) == [("b/", "unreadable")]
+
+
 def test_the_folder_above_need_not_be_listed(tmp_path, monkeypatch):
     root, scan = make(tmp_path / "above" / "set", "0/1.mp4", "1/2.mp4"), Path.iterdir
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, files_near
 from engine.data.layouts.tables import if_readable, read_json, read_text
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
@@ -22,8 +22,7 @@ def _is_activitynet_json(path: Path) -> bool:
 
 def _find_json(root: Path) -> Path | None:
     """ActivityNet's file in the root or one folder below."""
-    paths = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
-    return next(filter(if_readable(_is_activitynet_json), paths), None)
+    return next(filter(if_readable(_is_activitynet_json), files_near(root, ".json")), None)
 
 
 def read_activitynet(folder: VideoFolder, given: Given) -> Listing:

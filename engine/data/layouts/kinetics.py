@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, counted
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, counted, files_near
 from engine.data.layouts.tables import SEPARATORS, TABLE_SUFFIXES, Row, if_readable, no_label, read_text, rows_of
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
@@ -23,8 +23,7 @@ def _is_kinetics_csv(path: Path) -> bool:
 
 def _find_csvs(root: Path, is_its: Callable[[Path], bool] = _is_kinetics_csv) -> list[Path]:
     """CSV files of Kinetics in the root or one folder below."""
-    paths = sorted([*root.glob("*.csv"), *root.glob("*/*.csv")])
-    return [path for path in paths if path.is_file() and is_its(path)]
+    return [*filter(is_its, files_near(root, ".csv"))]
 
 
 def read_kinetics(folder: VideoFolder, given: Given) -> Listing:

@@ -284,6 +284,18 @@ def folders_with(pattern: str, root: Path) -> Iterator[Path]:
             continue
 
 
+def files_near(root: Path, suffix: str) -> list[Path]:
+    """Files of a suffix in the root and one folder below; of a folder that may not be entered none."""
+
+    def is_file(path: Path) -> bool:
+        try:
+            return path.is_file()
+        except PermissionError:
+            return False
+
+    return [path for path in sorted([*root.glob(f"*{suffix}"), *root.glob(f"*/*{suffix}")]) if is_file(path)]
+
+
 def those_in(folder: Path, is_one: Callable[[Path], bool]) -> list[Path]:
     """What of a kind lies in a folder, by name; nothing where it may not be listed (of the folder above that is usual)."""
     try:

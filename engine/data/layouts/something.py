@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.data.layouts.folders import list_splits
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, files_near
 from engine.data.layouts.tables import if_readable, read_json, read_text
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
@@ -22,8 +22,7 @@ def _is_something_json(path: Path) -> bool:
 
 def _find_something(root: Path, is_its: Callable[[Path], bool] = _is_something_json) -> list[Path]:
     """Such lists in the root or one folder below."""
-    paths = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
-    return [path for path in paths if path.is_file() and is_its(path)]
+    return [*filter(is_its, files_near(root, ".json"))]
 
 
 def read_something(folder: VideoFolder, given: Given) -> Listing:
