@@ -27,7 +27,7 @@ _FEWEST_VIDEOS = 32  # of a piece
 
 @dataclass(frozen=True)
 class PieceOfVideos:
-    """Some rows of a manifest: where they are in it, and a manifest of them alone."""
+    """Some rows of a manifest: where they are in it, and a manifest of them alone, in memory: files that are mapped stay here."""
 
     rows: np.ndarray
     manifest: Manifest
@@ -109,4 +109,4 @@ def embed_by(
 
 
 def _piece(manifest: Manifest, rows: np.ndarray) -> PieceOfVideos:
-    return PieceOfVideos(rows, manifest.select(rows))
+    return PieceOfVideos(rows, manifest.select(rows).settled())

@@ -3,10 +3,13 @@
 import os
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from engine.cluster.pool import LocalPool
+from engine.data.joining import write_large
+from engine.data.large_manifest import open_large
 from engine.data.manifest import Manifest
 from engine.embedding_pool import embed_by
 from engine.errors import InputError
@@ -61,6 +64,17 @@ def test_they_are_those_of_one_process(folder, is_transductive):
     assert len(pooled.embeddings.unique(dim=0)) == NUM_VIDEOS - 1
     assert torch.equal(pooled.rows, alone.rows) and torch.equal(pooled.class_index, alone.class_index)
     assert pooled.failures == alone.failures and pooled.failures[0].path.name == "7.mp4"
+
+
+def test_rows_of_a_large_manifest_are_sent_to_workers(folder, tmp_path):
+    load = partial(load_model, folder / "run")
+    loaded, manifest = load(CPU), Manifest.load(folder / "set" / "manifest.parquet").select(np.arange(34))
+    write_large([manifest], tmp_path / "large")
+    pooled, expected = (
+        embed_by(LocalPool(1), load, loaded, "cpu", each) for each in (open_large(tmp_path / "large"), manifest)
+    )
+    assert torch.equal(pooled.embeddings, expected.embeddings) and torch.equal(pooled.rows, expected.rows)
+    assert [failure.path.name for failure in pooled.failures] == ["7.mp4"]
 
 
 def leave(device):

@@ -1,14 +1,18 @@
 """Writes a set of drawn videos into a folder: drawn, encoded, indexed; marked, so that it is known again.
 
-A folder whose mark says the same is left alone or finished, one with another mark is emptied, and anything else refused.
+A folder whose mark says the same is left alone or finished, one with another mark is emptied, and anything else refused. Of several
+processes that want the same set at once one draws it, and the others wait for it.
 """
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -18,11 +22,13 @@ from engine.data.layouts.listing import Entry, Listing
 from engine.data.pyav.encode import write_video
 from engine.data.stills import write_picture
 from engine.errors import InputError
+from engine.locks import is_alone
 from engine.machine import rank_cores
 
 MANIFEST_NAME = "manifest.parquet"
 _MARK_NAME = "procedural.json"  # what the folder holds; its presence makes the folder ours to write again
 _SPLITS = ("train", "unseen", "unseen_things", "synonyms", "stills", "test")
+_POLL_S = 0.2
 _KEY_FRAME_EVERY = 16  # frames: a snippet late in the video need not decode it from the start
 
 
@@ -54,29 +60,53 @@ def write_drawn_set(
         draw: gives the frames of a video, uint8 [T, H, W, 3]; of a picture, one. coding: the encoder's options for it.
     """
     manifest = folder / MANIFEST_NAME
-    _claim(folder, key, described)
-    missing = [video for video in videos if not (folder / video.path).is_file()]
-    if missing:
-        manifest.unlink(missing_ok=True)
-        _write_videos(missing, folder, draw, fps, coding)
-    if not manifest.is_file():
-        _index(videos, folder, manifest)
+    with _alone_in(folder, key):
+        _claim(folder, described)
+        missing = [video for video in videos if not (folder / video.path).is_file()]
+        if missing:
+            manifest.unlink(missing_ok=True)
+            _write_videos(missing, folder, draw, fps, coding)
+        if not manifest.is_file():
+            _index(videos, folder, manifest)
     return manifest
 
 
-def _claim(folder: Path, key: str, described: Mapping[str, object]) -> None:
-    """Make the folder ours: new, or holding (part of) this very set, or emptied of another one."""
+@contextmanager
+def _alone_in(folder: Path, key: str) -> Iterator[None]:
+    """While inside, no other process of this machine draws into the folder, which is made if need be; waits until none does.
+
+    The lock is on the mark. Where it may only be read, or the disk has no locks, nobody is kept out.
+    """
     mark = folder / _MARK_NAME
-    if not mark.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    is_held = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if is_held and not mark.is_file():  # in this order: whoever draws makes the mark first
         raise InputError(
             f"{key}.folder '{folder}' holds something else than a procedural data set: name a new or empty folder"
         )
-    if mark.is_file() and mark.read_text(encoding="utf-8") == _as_text(described):
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        if not is_held or os.access(mark, os.W_OK):
+            _wait_for(stack.enter_context(mark.open("a")), folder)
+        yield
+
+
+def _wait_for(mark: IO, folder: Path) -> None:
+    """Until this process has the lock."""
+    if is_alone(mark):
+        return
+    print(f"another process draws the videos of {folder}: waiting for it", flush=True)
+    while not is_alone(mark):
+        time.sleep(_POLL_S)
+
+
+def _claim(folder: Path, described: Mapping[str, object]) -> None:
+    """Make the folder ours: new, or holding (part of) this very set, or emptied of another one."""
+    mark = folder / _MARK_NAME
+    if mark.read_text(encoding="utf-8") == _as_text(described):
         for leftover in folder.glob("*/*/*.partial-*"):  # of a writing that was killed
             leftover.unlink(missing_ok=True)
         return
     # The mark first says nothing and at last what is there: killed in between, the folder is emptied again.
-    folder.mkdir(parents=True, exist_ok=True)
     mark.write_text("", encoding="utf-8")
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
     for split in _SPLITS:

@@ -179,6 +179,55 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     assert kinds(read_layout("folder", tmp_path)) == [("b/", "unreadable")]
 
 
+def test_a_folder_that_may_be_listed_but_not_entered_is_named(tmp_path, monkeypatch):
+    make(tmp_path, "a/1.mp4", "b/2.mp4", "b/list.json")
+    stat = os.stat
+
+    def refuse(path, **options):
+        if "/b/" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    listing = read_layout("auto", tmp_path)
+    assert rows(listing, "path") == [("a/1.mp4",)] and kinds(listing) == [("b/", "unreadable")]
+
+
+def test_the_folder_above_need_not_be_listed(tmp_path, monkeypatch):
+    root, scan = make(tmp_path / "above" / "set", "0/1.mp4", "1/2.mp4"), Path.iterdir
+
+    def refuse(path):
+        if path.name == "above":
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    listing = read_layout("auto", root)
+    assert listing.layout == "folder" and rows(listing, "path", "class_name") == [("0/1.mp4", "0"), ("1/2.mp4", "1")]
+
+
+@pytest.mark.parametrize("name", ["notes.json", "0/notes.json", "0/notes.csv", "notes.txt", "lists/notes.csv"])
+def test_a_file_beside_the_videos_need_not_be_readable(tmp_path, monkeypatch, name):
+    root, read = make(tmp_path, "0/1.mp4", name), Path.open
+
+    def refuse(path, *mode, **how):
+        if path.stem == "notes":
+            raise PermissionError(13, "Permission denied")
+        return read(path, *mode, **how)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    listing = read_layout("auto", root)
+    assert (
+        kinds(listing) == [] and listing.layout == "folder" and said(listing, "warning: 1 file may not be read", name)
+    )
+    table = write(root / "list.csv", "path,label\n0/1.mp4,run\n")
+    assert rows(read_layout("auto", root), "path", "class_name") == [("0/1.mp4", "run")]
+    table.unlink()
+    write(root / "a.json", '{"database": {"1": {"annotations": [{"segment": [0, 1], "label": "run"}]}}}')
+    assert rows(read_layout("auto", root), "path", "class_name") == [("0/1.mp4", "run")]
+    assert "Permission denied" in error_of("csv", root, annotations=root / name)
+
+
 # class names
 
 
@@ -272,10 +321,19 @@ def test_numeric_class_folders_get_their_names(tmp_path):
         ("n.csv", "id,name\n0,run\n1,jump up\n"), ("n.csv", "run,0\njump up,1\n"),
         ("n.json", '{"run": 0, "jump up": "1"}'), ("n.json", '{"0": "run", "1": "jump up"}'),
         ("n.json", '\ufeff["run", "jump up"]'),
+        ("n.json", '{"00": "run", "01": "jump up"}'), ("n.json", '{"run": "0.0", "jump up": "1.0"}'),
     ],
 )  # fmt: skip
 def test_files_of_class_names(tmp_path, name, text):
     assert read_class_names(write(tmp_path / name, text)) == {"0": "run", "1": "jump up"}
+
+
+@pytest.mark.parametrize("labels", [("01", "02"), ("1", "2"), ("0", "1")])
+@pytest.mark.parametrize("text", ['{"01": "run", "02": "jump"}', '{"run": "01", "jump": "02"}'])
+def test_numbers_of_class_names_may_be_padded(tmp_path, labels, text):
+    root = make(tmp_path / "set", *(f"{label}/{label}.mp4" for label in labels))
+    listing = read_layout("auto", root, class_names=write(tmp_path / "n.json", text))
+    assert rows(listing, "class_name") == [("run",), ("jump",)]
 
 
 def test_a_file_of_class_names_that_is_none(tmp_path):

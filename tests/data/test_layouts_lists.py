@@ -47,6 +47,61 @@ def test_separators_and_encodings(tmp_path, text, encoding):
     assert said(listing, "layout csv", "--layout")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path label split\na.mp4 archery train\nb.mp4 surfing test\n",
+        "split  label  path\rtrain archery a.mp4\rtest surfing  b.mp4 \r",
+        '"path" "frames" "label" "split"\n"a.mp4" "9" "archery" "train"\n"b.mp4" "8" "surfing" "test"\n',
+    ],
+)
+def test_a_space_separates_the_columns_of_a_header(tmp_path, text):
+    make(tmp_path, "a.mp4", "b.mp4")
+    write(tmp_path / "l.txt", text)
+    listing = read_layout("auto", tmp_path)
+    assert rows(listing, "path", "class_name", "split") == [("a.mp4", "archery", "train"), ("b.mp4", "surfing", "test")]
+    assert listing.problems == []
+
+
+@pytest.mark.parametrize("header", ["path label", "path class name", "video path label"])
+def test_a_label_may_hold_blanks_under_a_header_of_two_columns(tmp_path, header):
+    make(tmp_path, "a.mp4")
+    listing = read_layout("csv", tmp_path, annotations=write(tmp_path / "l.txt", f"{header}\na.mp4 clean and jerk\n"))
+    assert rows(listing, "path", "class_name") == [("a.mp4", "clean and jerk")] and listing.problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("path label split\na.mp4 run train\nb.mp4 clean and jerk train\n", "5 values under a header of 3"),
+        ("path label split\na.mp4 run train\nb.mp4 run\n", "2 values under a header of 3: an empty one"),
+        ("path,label\na.mp4,run\nb.mp4,playing guitar, acoustic\n", "that holds a comma needs quotes"),
+        ("path,label,,\na.mp4,run,,\nb.mp4,playing guitar, acoustic,\n", "under a header of 2"),
+        ("a.mp4;run;train\nb.mp4;playing; loud;train\nc.mp4;run;test\n", "more values than the other rows"),
+    ],
+)
+def test_a_row_of_another_number_of_values_is_told(tmp_path, text, reason):
+    make(tmp_path, "a.mp4", "b.mp4")
+    listing = read_layout("csv", tmp_path, annotations=write(tmp_path / "l.txt", text))
+    assert rows(listing, "path", "class_name") == [("a.mp4", "run")]
+    assert ("b.mp4", "bad-row") in kinds(listing) and reason in listing.problems[0].text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.mp4,run\nb.mp4,jump,test\n",
+        "a.mp4, run\nb.mp4, jump, test\n",
+        'a.mp4,run\nb.mp4,"jump", test\n',
+        "path,label,split\na.mp4,run\nb.mp4,jump,test,,\n",
+    ],
+)
+def test_not_every_row_needs_a_split(tmp_path, text):
+    make(tmp_path, "a.mp4", "b.mp4")
+    listing = read_layout("csv", tmp_path, annotations=write(tmp_path / "l.txt", text))
+    assert rows(listing, "path", "class_name", "split") == [("a.mp4", "run", ""), ("b.mp4", "jump", "test")]
+
+
 def test_line_separators_within_fields(tmp_path):
     make(tmp_path, "a\u2028b.mp4", "c.mp4", "d\ne.mp4")
     write(
@@ -84,6 +139,13 @@ def test_one_bad_row_is_one_row(tmp_path, row, reason):
     assert [kind for _, kind in kinds(listing)] == ["bad-row"]
     assert "l.csv, line 3: " in listing.problems[0].text and reason in listing.problems[0].text
     assert [each.path for each in listing.unused] == ["b.mp4"] or listing.problems[0].path == "b.mp4"
+
+
+@pytest.mark.parametrize("path", ["long" * 100 + ".mp4", "a\0b.mp4", "d/" * 3000])
+def test_a_path_that_no_disk_can_have_is_one_row(tmp_path, path):
+    make(tmp_path, "a.mp4")
+    listing = read_layout("auto", tmp_path, annotations=write(tmp_path / "l.csv", f"path,label\n{path},x\na.mp4,run\n"))
+    assert rows(listing, "path", "class_name") == [("a.mp4", "run")] and kinds(listing) == [(path, "missing")]
 
 
 def test_a_header_without_a_label_is_no_row(tmp_path):
@@ -146,6 +208,16 @@ def test_activitynet_with_a_byte_order_mark_and_bad_records(tmp_path):
     listing = read_layout("auto", tmp_path)
     assert rows(listing, "path", "class_name") == [("v_aaa.mp4", "Dancing"), ("v_aaa.mp4", "7")]
     assert kinds(listing) == [("bbb", "bad-row"), ("v_aaa.mp4", "bad-row"), ("v_aaa.mp4", "bad-row")]
+
+
+def test_activitynet_without_a_subset_and_with_a_number_that_is_none(tmp_path):
+    make(tmp_path, "v_aaa.mp4")
+    segments = [{"label": "Dancing", "segment": [0, 1]}, {"label": "Dancing", "segment": [0, 10**400]}]
+    write(tmp_path / "a.json", json.dumps({"database": {"aaa": {"subset": None, "annotations": segments}}}))
+    listing = read_layout("auto", tmp_path)
+    assert rows(listing, "path", "split", "segment_end") == [("v_aaa.mp4", "", 1)]
+    (problem,) = listing.problems
+    assert problem.kind == "bad-row" and "'Dancing'" in problem.text and len(problem.text) < 400
 
 
 # mmaction2, SlowFast, Something-Something

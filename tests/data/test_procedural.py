@@ -2,7 +2,10 @@
 
 import dataclasses
 import math
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -92,6 +95,32 @@ def test_interrupted_writing_is_continued(tmp_path, monkeypatch):
     assert len(manifest) == 7
     assert _bytes(tmp_path / "broken") == _bytes(tmp_path / "whole")  # and nothing half written is left
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+
+
+def test_of_several_that_want_a_set_at_once_one_draws_it(tmp_path, monkeypatch, capsys):
+    config, real, written, begun = _small(tmp_path / "set"), drawn_set.write_video, [], threading.Event()
+
+    def slow(path: Path, *arguments: object, **options: object) -> int:
+        written.append(path)
+        begun.set()
+        time.sleep(0.1)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(drawn_set, "write_video", slow)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(write_procedural_dataset, config)
+        assert begun.wait(20)
+        others = [pool.submit(write_procedural_dataset, config) for _ in range(2)]
+        assert {each.result(60) for each in (first, *others)} == {tmp_path / "set" / "manifest.parquet"}
+    assert sorted(written) == sorted(tmp_path / "set" / video.path for video in plan_videos(config))
+    assert capsys.readouterr().out.count("another process draws") == 2
+
+
+def test_a_set_that_may_only_be_read_is_taken(tmp_path, monkeypatch):
+    manifest = write_procedural_dataset(_small(tmp_path / "set"))
+    monkeypatch.setattr(drawn_set.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(drawn_set, "_wait_for", None)  # nor locked
+    assert write_procedural_dataset(_small(tmp_path / "set")) == manifest
 
 
 def test_a_lost_video_is_drawn_again(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from engine.data.remote import direct, file_systems, objects
 from engine.data.remote.config import RemoteConfig
+from engine.data.remote.ranges import Ranges
 from engine.data.remote.settings import use
 from engine.data.remote.states import Answer
 from engine.errors import InputError, SourceGone
@@ -23,6 +24,7 @@ DATA = bytes(range(256)) * 1000
 def _defaults(monkeypatch):
     monkeypatch.setattr(direct, "_RESTING", {})
     monkeypatch.setattr(direct, "_SIGNED", {})
+    monkeypatch.setattr(direct, "_INSISTS", {})
     use(RemoteConfig(patience_s=5))
     yield
     use(RemoteConfig())
@@ -123,3 +125,32 @@ def test_a_thread_that_ends_by_a_defect_leaves_nobody_waiting(server, monkeypatc
     with pytest.raises(Declined, match="a defect"):
         begin(url, 0, 10).result(20)
     assert objects.read_range(url, 0, 10) == DATA[:10]
+
+
+@pytest.mark.parametrize("answer", [Unanswered("away"), Declined(404)])
+def test_a_store_that_is_away_while_it_is_asked_whether_it_insists(server, monkeypatch, answer):
+    url = f"{server.url}/a b/ä+1.bin"
+    begun = []
+
+    def away(wanted):
+        begun.append(wanted)
+        wanted.ended(answer)  # at once, as the other thread may
+
+    monkeypatch.setattr(direct, "_connections", lambda process, count: SimpleNamespace(begin=away))
+    for _ in range(2):
+        told = []
+        assert direct.begin(url, 0, 10, 4, told.append, if_match='"one"') and told == [answer]
+    assert len(begun) == 4 and not direct._INSISTS  # it is asked each time
+
+
+def test_ranges_that_cannot_be_begun_are_not_held(server, monkeypatch):
+    url, ranges = f"{server.url}/a b/ä+1.bin", Ranges("")
+
+    def defect(*_):
+        raise ValueError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(direct, "begin", defect)
+        with pytest.raises(ValueError, match="a defect"):
+            ranges.begin([(url, 0, 10), (url, 20, 30)])
+    assert not ranges._held[url] and ranges.read(url, 3, 4) == DATA[3:7]

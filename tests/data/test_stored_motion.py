@@ -1,6 +1,7 @@
 """Motion in a snippet store: what is written, read by every decoder, added later, checked, and safe from kills."""
 
 import dataclasses
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.config import DataConfig
+from engine.data.dali.bitstreams import BitstreamError, load_frames
 from engine.data.decoders import build_decoder, refuse_motionless
 from engine.data.indexing import IndexSettings, index_dataset, index_folder
 from engine.data.layouts import read_layout
@@ -223,6 +225,24 @@ def test_a_decoder_that_knows_no_motion_gets_it_from_the_store(store, plain):
     assert torch.equal(found.frames, expected.frames)
     without = decoded(requests_of(plain)[:1], WithStoredMotion(Blank(), CLIP, CPU))
     assert "made without motion" in without.failures[0]
+
+
+def test_a_disk_that_fails_for_a_while_costs_samples(store, monkeypatch):
+    requests, real = requests_of(store)[:1], os.stat
+    decoders = [PyAVDecoder(CLIP, CPU, 1), WithStoredMotion(Blank(), CLIP, CPU)]
+
+    def stale(path, *arguments, **options):
+        if str(path).endswith("store.index"):
+            raise OSError(116, "Stale file handle")
+        return real(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", stale)
+        for decoder in decoders:
+            assert "Stale file handle" in decoded(requests, decoder).failures[0]
+        with pytest.raises(BitstreamError, match="Stale file handle"):
+            load_frames(requests[0].video, [0])
+    assert not decoded(requests, PyAVDecoder(CLIP, CPU, 1)).failures
 
 
 def test_stills_beside_videos_have_motion_zero(store, tmp_path):

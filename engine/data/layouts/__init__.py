@@ -16,7 +16,7 @@ list is an entry, a problem or unused, with its reason; what was guessed is in t
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from engine.data.layouts.activitynet import ACTIVITYNET
 from engine.data.layouts.class_names import name_classes, warn_of_folders, warn_of_names
@@ -28,6 +28,7 @@ from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, counted, printable
 from engine.data.layouts.something import SOMETHING
 from engine.data.layouts.table import TABLE
+from engine.data.layouts.tables import TABLE_SUFFIXES, can_be_read
 from engine.data.layouts.ucf101 import UCF101
 from engine.data.layouts.walk import VideoFolder
 from engine.data.remote.addresses import url_of
@@ -129,6 +130,11 @@ def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, c
         listing.notes.append(
             f"warning: more pictures ({len(pictures)}) than videos ({len(videos)}): --layout images takes the pictures"
         )
+    closed = [other.path for other in others if _may_be_list(other.path) and not can_be_read(folder.root / other.path)]
+    if closed:
+        listing.notes.append(
+            f"warning: {counted(len(closed), 'file')} may not be read, lists of this data set perhaps: {_some(closed)}"
+        )
     named = {entry.path for entry in listing.entries} | {problem.path for problem in listing.problems}
     listing.problems += folder.problems
     counts = Counter(entry.split for entry in listing.entries if entry.split)
@@ -138,6 +144,11 @@ def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, c
     listing.notes.append(f"{counted(len(names), 'class')}: {_some(names)}")
     listing.notes += warn_of_names(names) + warn_of_folders(listing.entries)
     listing.explain_rest(videos, [*others, *(each for each in pictures if each.path not in named)])
+
+
+def _may_be_list(path: str) -> bool:
+    """Whether layouts look for lists under such a name."""
+    return path.count("/") < 2 and PurePosixPath(path).suffix.lower() in (".json", *TABLE_SUFFIXES)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
-from engine.data.layouts.tables import read_json, read_text
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, files_near
+from engine.data.layouts.tables import if_readable, read_json, read_text
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
 _HEAD_BYTES = 1 << 16
+_SHOWN = 200  # characters of what is no segment
 
 
 def _is_activitynet_json(path: Path) -> bool:
@@ -21,8 +22,7 @@ def _is_activitynet_json(path: Path) -> bool:
 
 def _find_json(root: Path) -> Path | None:
     """ActivityNet's file in the root or one folder below."""
-    paths = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
-    return next((path for path in paths if path.is_file() and _is_activitynet_json(path)), None)
+    return next(filter(if_readable(_is_activitynet_json), files_near(root, ".json")), None)
 
 
 def read_activitynet(folder: VideoFolder, given: Given) -> Listing:
@@ -51,7 +51,7 @@ def read_activitynet(folder: VideoFolder, given: Given) -> Listing:
         if not paths:
             listing.problems.append(Problem(video_id, "missing", f"no v_{video_id}.* and no {video_id}.*"))
         for label, start, end in _segments(listing, video["annotations"], paths[0] if paths else video_id, where):
-            entry = Entry(paths[0] if paths else "", label, str(video.get("subset", "")), video_id, start, end)
+            entry = Entry(paths[0] if paths else "", label, str(video.get("subset") or ""), video_id, start, end)
             if len(paths) > 1:
                 listing.add_one_of(video_id, paths, entry)
             elif paths:
@@ -81,11 +81,11 @@ def _segments(listing: Listing, annotations: Any, what: str, where: str) -> Iter
             start, end = (float(value) for value in annotation["segment"])
             label = annotation["label"]
             label = str(label) if isinstance(label, int) else label
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             start = end = math.nan
             label = None
         if not isinstance(label, str) or not label.strip() or not math.isfinite(start) or not math.isfinite(end):
-            text = f"{where}: {annotation!r} is not a label and a segment of two numbers"
+            text = f"{where}: {repr(annotation)[:_SHOWN]} is not a label and a segment of two numbers"
             listing.problems.append(Problem(what, "bad-row", text))
         elif end <= max(start, 0.0):
             text = f"'{label}' from {start:g} s to {end:g} s"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from engine.data.layouts.listing import Entry, Listing, counted
+from engine.data.layouts.listing import Entry, Listing, counted, those_in
 from engine.data.layouts.tables import read_json, read_lines
 from engine.errors import InputError
 from engine.semantics.words import class_words, composed, name_key
@@ -108,7 +108,10 @@ def read_class_names(path: Path) -> dict[str, str]:
                 f"'{path}' holds no names of classes: it needs a list of names, or names and their numbers"
             )
         pairs = {str(key).strip("\"' "): str(value).strip("\"' ") for key, value in content.items()}
-        return pairs if all(key.isdigit() for key in pairs) else {value: key for key, value in pairs.items()}
+        if not all(map(_NUMBER.fullmatch, pairs)):
+            pairs = {value: key for key, value in pairs.items()}
+        plain = {_plain(label): name for label, name in pairs.items()}
+        return plain if len(plain) == len(pairs) else pairs
     lines = [line for line in read_lines(path) if line.strip()]
     for skipped in (0, 1):  # a header
         for pattern, (number, name) in ((_NUMBER_AND_NAME, (1, 2)), (_NAME_AND_NUMBER, (2, 1))):
@@ -121,7 +124,7 @@ def read_class_names(path: Path) -> dict[str, str]:
 def _covering(names: dict[str, str], labels: set[str]) -> dict[str, str] | None:
     """Label -> name for all the labels; numbers that are all one too low (classInd.txt counts from 1) are taken as such."""
     names = {composed(label): name for label, name in names.items()}  # as labels are
-    plain = {label: str(int(float(label))) if _NUMBER.fullmatch(label) else label for label in labels}
+    plain = {label: _plain(label) for label in labels}
     for shift in (0, 1, -1):
         moved = {label: str(int(key) + shift) if shift and key.isdigit() else key for label, key in plain.items()}
         if all(names.get(key) for key in moved.values()):
@@ -129,14 +132,18 @@ def _covering(names: dict[str, str], labels: set[str]) -> dict[str, str] | None:
     return None
 
 
+def _plain(label: str) -> str:
+    """A number as it is counted: 01 and 1.0 are 1; any other label as it is."""
+    return str(int(label.partition(".")[0])) if _NUMBER.fullmatch(label) else label
+
+
 def _find_names(listing: Listing, folders: Sequence[Path], numbers: set[str]) -> tuple[Path, dict[str, str]] | None:
     """The file of class names beside the list or the videos, and label -> name; None if there is none, or several disagree."""
     found: list[tuple[Path, dict[str, str]]] = []
     for folder in dict.fromkeys(folder.resolve() for folder in folders):
-        for path in sorted(folder.iterdir()):
-            is_used = any(path.samefile(used) for used in listing.lists) if path.is_file() else True
+        for path in those_in(folder, Path.is_file):
             if (
-                is_used
+                any(path.samefile(used) for used in listing.lists)
                 or not _NAMES_FILE.search(path.stem)
                 or path.suffix.lower() not in (".txt", ".csv", ".json", ".tsv")
             ):

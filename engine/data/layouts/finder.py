@@ -63,6 +63,13 @@ class FileFinder:
         plain = PurePosixPath(path)
         return plain.relative_to(home).as_posix() if plain.is_relative_to(home) else plain.as_posix()
 
+    def is_folder(self, path: str) -> bool:
+        """Whether a row names a folder."""
+        try:
+            return (self.folder.root / self.prefix / path).is_dir()
+        except (OSError, ValueError):  # too long for a name, or a NUL
+            return False
+
     def look_around(self, paths: Sequence[str]) -> None:
         """Where none of these fits as it stands: the folder that most of them fit below becomes `strip`, `prefix`."""
         if not paths or any(self.find(path) for path in paths):

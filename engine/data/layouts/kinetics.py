@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, counted
-from engine.data.layouts.tables import SEPARATORS, TABLE_SUFFIXES, Row, no_label, read_text, rows_of
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, counted, files_near
+from engine.data.layouts.tables import SEPARATORS, TABLE_SUFFIXES, Row, if_readable, no_label, read_text, rows_of
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
@@ -20,10 +21,9 @@ def _is_kinetics_csv(path: Path) -> bool:
     return _separator(read_text(path, _HEADER_BYTES)) is not None
 
 
-def _find_csvs(root: Path) -> list[Path]:
+def _find_csvs(root: Path, is_its: Callable[[Path], bool] = _is_kinetics_csv) -> list[Path]:
     """CSV files of Kinetics in the root or one folder below."""
-    paths = sorted([*root.glob("*.csv"), *root.glob("*/*.csv")])
-    return [path for path in paths if path.is_file() and _is_kinetics_csv(path)]
+    return [*filter(is_its, files_near(root, ".csv"))]
 
 
 def read_kinetics(folder: VideoFolder, given: Given) -> Listing:
@@ -163,7 +163,7 @@ def _plain(name: str) -> str:
 
 
 def _fits(folder: VideoFolder) -> str | None:
-    tables = _find_csvs(folder.root)
+    tables = _find_csvs(folder.root, if_readable(_is_kinetics_csv))
     return f"{tables[0].name} has the columns of Kinetics" if tables else None
 
 

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -276,10 +276,29 @@ def stem_of(path: str) -> str:
 
 def folders_with(pattern: str, root: Path) -> Iterator[Path]:
     """The root, its subfolders and the folders beside it, as far as they hold a file of this pattern."""
-    inside, beside = (sorted(f for f in parent.iterdir() if f.is_dir()) for parent in (root, root.resolve().parent))
-    for folder in (root, *inside, *beside):
+    for folder in (root, *those_in(root, Path.is_dir), *those_in(root.resolve().parent, Path.is_dir)):
         try:
             if next(folder.glob(pattern), None) is not None:
                 yield folder
         except PermissionError:
             continue
+
+
+def files_near(root: Path, suffix: str) -> list[Path]:
+    """Files of a suffix in the root and one folder below; of a folder that may not be entered none."""
+
+    def is_file(path: Path) -> bool:
+        try:
+            return path.is_file()
+        except PermissionError:
+            return False
+
+    return [path for path in sorted([*root.glob(f"*{suffix}"), *root.glob(f"*/*{suffix}")]) if is_file(path)]
+
+
+def those_in(folder: Path, is_one: Callable[[Path], bool]) -> list[Path]:
+    """What of a kind lies in a folder, by name; nothing where it may not be listed (of the folder above that is usual)."""
+    try:
+        return sorted(path for path in folder.iterdir() if is_one(path))
+    except PermissionError:
+        return []

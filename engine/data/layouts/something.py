@@ -1,12 +1,13 @@
 """Something-Something V2: JSON lists of id and template, and files ID.webm. (V1's id;label is a table.)"""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from engine.data.layouts.folders import list_splits
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, by_stem
-from engine.data.layouts.tables import read_json, read_text
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, files_near
+from engine.data.layouts.tables import if_readable, read_json, read_text
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
@@ -19,10 +20,9 @@ def _is_something_json(path: Path) -> bool:
     return head.startswith("[") and '"id"' in head and ('"template"' in head or '"label"' in head)
 
 
-def _find_something(root: Path) -> list[Path]:
+def _find_something(root: Path, is_its: Callable[[Path], bool] = _is_something_json) -> list[Path]:
     """Such lists in the root or one folder below."""
-    paths = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
-    return [path for path in paths if path.is_file() and _is_something_json(path)]
+    return [*filter(is_its, files_near(root, ".json"))]
 
 
 def read_something(folder: VideoFolder, given: Given) -> Listing:
@@ -68,7 +68,7 @@ def _add(listing: Listing, stems: dict[str, list[str]], record: Any, split: str,
 
 
 def _fits(folder: VideoFolder) -> str | None:
-    lists = _find_something(folder.root)
+    lists = _find_something(folder.root, if_readable(_is_something_json))
     return f"{lists[0].name} lists videos by id and template" if lists else None
 
 

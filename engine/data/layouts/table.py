@@ -11,7 +11,18 @@ from engine.data.layouts.finder import FileFinder
 from engine.data.layouts.folders import list_splits, split_words
 from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import VIDEO_SUFFIXES, Entry, Listing, Problem, suffix_of
-from engine.data.layouts.tables import SEPARATOR_NAMES, SEPARATORS, TABLE_SUFFIXES, Row, no_label, read_text, rows_of
+from engine.data.layouts.tables import (
+    SEPARATOR_NAMES,
+    SEPARATORS,
+    TABLE_SUFFIXES,
+    Row,
+    can_be_read,
+    headers_of,
+    no_label,
+    read_text,
+    rows_of,
+    with_quotes_missed,
+)
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
@@ -63,7 +74,7 @@ def _find_lists_beside(folder: VideoFolder) -> list[Path]:
     beside = (each for each in sorted(folder.root.iterdir()) if each.is_dir() and each.name not in holders)
     for each in (folder.root, *(each for each in beside if not each.name.startswith("."))):
         with contextlib.suppress(PermissionError):
-            if found := _listing_tables(folder, _find_tables(each)):
+            if found := _listing_tables(folder, [*filter(can_be_read, _find_tables(each))]):
                 return found
     return []
 
@@ -84,9 +95,9 @@ def _listing_tables(folder: VideoFolder, tables: Sequence[Path]) -> list[Path]:
 def _lists_videos(table: Path, folder: VideoFolder) -> bool:
     """Whether one of the first rows names a file that is there, and a label."""
     text, files = read_text(table, _HEAD_BYTES), FileFinder(folder)
-    separator, columns, has_header = _format(text, files)
-    rows = rows_of(text, separator)[:_HEAD_ROWS]
-    if not has_header and rows and len(rows[0].values) > _MAX_COLUMNS:
+    separator, columns, num_columns = _format(text, files)
+    rows = rows_of(text, separator, num_columns)[:_HEAD_ROWS]
+    if not num_columns and rows and len(rows[0].values) > _MAX_COLUMNS:
         return False
     paths = [row.values[columns["path"]] for row in rows if _has_label(row, columns)]
     # A list of class names (1,archery) beside class folders 0/, 1/, ... whose files are called 1.mp4, 2.mp4.
@@ -128,8 +139,8 @@ def read_tables(folder: VideoFolder, given: Given) -> Listing:
 def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) -> str:
     """Add the rows of one table; returns why it has none, or ""."""
     files, text = FileFinder(folder), read_text(table)
-    separator, columns, has_header = _format(text, files)
-    rows = rows_of(text, separator)
+    separator, columns, num_columns = _format(text, files)
+    rows, has_header = rows_of(text, separator, num_columns), num_columns > 0
     if not rows:
         return f"'{table}' is empty: it needs lines of path,label"
     if not has_header and len(rows[0].values) > _MAX_COLUMNS:
@@ -147,8 +158,10 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
     order = ", ".join(sorted(columns, key=columns.get))
     header = f"columns {order}" if has_header else f"no header, taken as {'path, label' if separator == ' ' else order}"
     listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
-    if separator == " ":
+    if separator == " " and num_columns < 3:
         rows = _without_counts(rows, listing, table)
+    elif not has_header:
+        rows = with_quotes_missed(rows, text, separator)
     files.look_around([row.values[columns["path"]] for row in rows if _has_label(row, columns)][:_HEAD_ROWS])
     for row in rows:
         problem = _add_row(listing, files, row, columns, table, split)
@@ -164,8 +177,8 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
     return ""
 
 
-def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], bool]:
-    """(separator, place of each column, whether there is a header): of a header, else by which most first rows name files.
+def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], int]:
+    """(separator, place of each column, columns of the header or 0): of a header, else by which most first rows name files.
 
     Where none does, the first separator that most rows hold.
     """
@@ -173,11 +186,9 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], bool]:
     scores = []
     for separator in SEPARATORS:
         rows = rows_of(head, separator)[:_HEAD_ROWS]
-        columns = _header(rows[0].values) if rows else None
-        if separator == " " and rows and columns is None:
-            columns = _header(head.lstrip().partition("\n")[0].split())
-        if columns is not None:
-            return separator, columns, True
+        for names in headers_of(head, separator):
+            if (columns := _header(names)) is not None:
+                return separator, columns, max(place for place, name in enumerate(names, 1) if name)
         split = [row for row in rows if len(row.values) > 1 and row.values[0]]
         if separator == " ":  # "clean and jerk.csv" is no path and a label
             split = [
@@ -191,7 +202,7 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], bool]:
             num_found = sum(fitting.find(path) is not None for path in paths)
             scores.append(((num_found, 2 * len(split) > len(rows)), separator, columns))
     best = max(scores, key=lambda score: score[0])  # the first of equals
-    return (*(best[1:] if any(best[0]) else (",", _NO_HEADER[0])), False)
+    return (*(best[1:] if any(best[0]) else (",", _NO_HEADER[0])), 0)
 
 
 def _header(values: Sequence[str]) -> dict[str, int] | None:
@@ -242,7 +253,7 @@ def _add_row(
     found = files.find(path)
     if found is None:
         text = f"listed in {table.name}, line {row.line}, but not there"
-        if (files.folder.root / files.prefix / path).is_dir():
+        if files.is_folder(path):
             text = f"a folder ({table.name}, line {row.line}): videos in single frames are not read, list the videos"
         return Problem(path, "missing", text)
     if start >= end:

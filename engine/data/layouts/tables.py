@@ -8,8 +8,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def read_text(path: Path, limit: int = -1) -> str:
     return text.removeprefix("\ufeff")
 
 
+def can_be_read(path: Path) -> bool:
+    """Whether it is a file that may be read."""
+    try:
+        return path.is_file() and isinstance(read_text(path, 0), str)
+    except (InputError, PermissionError):
+        return False
+
+
+def if_readable(is_its: Callable[[Path], bool]) -> Callable[[Path], bool]:
+    """A test of files that happen to lie somewhere: one that may not be read does not pass."""
+    return lambda path: can_be_read(path) and is_its(path)
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; a byte-order mark is ignored.
 
@@ -82,10 +96,54 @@ def no_label(text: str) -> str:
     return ""
 
 
-def rows_of(text: str, separator: str) -> list[Row]:
-    """The rows of a table that hold anything. A space separates a path from the label behind it, see SEPARATORS."""
-    rows = _by_spaces(text) if separator == " " else _by_quotes(text, separator)
-    return [row for row in rows if row.error or any(row.values)]
+def rows_of(text: str, separator: str, num_columns: int = 0) -> list[Row]:
+    """The rows of a table that hold anything. A space separates a path from the label behind it, see SEPARATORS.
+
+    Args:
+        num_columns: of its header, 0 without one. Each space separates more than two; a row with more values is in error.
+    """
+    by_words = separator == " " and num_columns > 2
+    rows = _by_spaces(text) if separator == " " and not by_words else _by_quotes(text, separator)
+    rows = [row for row in rows if row.error or any(row.values)]
+    if not num_columns:
+        return rows
+    fewest = num_columns if by_words else 0
+    return [_fitting(row, fewest, num_columns, SEPARATOR_NAMES[separator]) for row in rows]
+
+
+def headers_of(text: str, separator: str) -> Iterator[list[str]]:
+    """What the first row may name: separated by spaces two columns (a name may hold one: `path class name`), or each word one."""
+    yield from (row.values for row in rows_of(text, separator)[:1])
+    if separator == " ":
+        line = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
+        yield from (line.split(maxsplit=1), *(row.values for row in rows_of(line, " ", num_columns=3)))
+
+
+def _fitting(row: Row, fewest: int, most: int, separator: str) -> Row:
+    """The row, in error if it has fewer or more values than these."""
+    if row.error or (len(row.values) >= fewest and not any(row.values[most:])):
+        return row
+    mend = (
+        f"a value that holds a {separator} needs quotes" if len(row.values) > most else 'an empty one is written as ""'
+    )
+    return replace(row, error=f"{len(row.values)} values under a header of {most}: {mend}")
+
+
+def with_quotes_missed(rows: list[Row], text: str, separator: str) -> list[Row]:
+    """The rows of a table without a header; in error those with more values than most, of which some begin with a blank.
+
+    Of `a.mp4,playing guitar, acoustic` the third is no split. Where all begin with a blank it belongs to the separator.
+    """
+    usual = statistics.median_low([sum(map(bool, row.values)) for row in rows])
+    error = f"more values than the other rows: a value that holds a {SEPARATOR_NAMES[separator]} needs quotes"
+    lines = list(io.StringIO(text, newline=""))
+
+    def is_cut(row: Row) -> bool:
+        line = lines[row.line - 1]
+        blanks = {value.startswith(" ") for value in line.split(separator)[1:] if value.strip()}
+        return sum(map(bool, row.values)) > usual and len(blanks) > 1 and '"' not in line
+
+    return [replace(row, error=error) if not row.error and is_cut(row) else row for row in rows]
 
 
 def _by_quotes(text: str, separator: str) -> Iterator[Row]:

@@ -116,7 +116,7 @@ def _walk(
     above: (device, inode) of the folders that lead here. names: how often each folder was walked.
     """
     try:
-        info = (root / below).stat()
+        info = os.stat(f"{root / below}/.")  # noqa: PTH116 (the dot: it must be one that may be entered)
         entries = sorted(os.scandir(root / below), key=lambda entry: entry.name)
     except OSError as error:
         yield below, Problem(f"{below}/", "unreadable", f"the folder cannot be read: {error.strerror}")

@@ -85,10 +85,10 @@ def _insists(url: str, address: str, reads: "Connections") -> bool:
             if isinstance(found, Declined) and found.status == 412:
                 _INSISTS[server] = True
             elif not isinstance(found, Answer):
-                del _INSISTS[server]  # no answer to this: it is asked again
+                _INSISTS.pop(server, None)  # no answer to this: it is asked again
 
         reads.begin(Range(address, 0, 0, told, if_match=_NO_ETAG))
-    return _INSISTS[server]
+    return _INSISTS.get(server, False)
 
 
 def _rest(url: str) -> None:

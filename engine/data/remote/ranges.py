@@ -44,9 +44,14 @@ class Ranges:
     def begin(self, wanted: Iterable[tuple[str, int, int]]) -> list[HeldRange]:
         """Begin to read these bytes, (url, start, end); overlapping or adjacent ones are one read. `release` them."""
         begun = [HeldRange(*each) for each in _merged(wanted)]
-        for each in begun:
-            self._held[each.url][each] = None
-            self._begin(each)
+        try:
+            for each in begun:
+                self._held[each.url][each] = None
+                self._begin(each)
+        except BaseException:  # else readers would wait for what nobody reads
+            for each in begun:
+                self.release(each)
+            raise
         return begun
 
     def release(self, held: HeldRange) -> None:

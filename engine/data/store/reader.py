@@ -206,7 +206,7 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
     A video that the new index has not under this number is read by the one that this process saw first.
 
     Raises:
-        StoreError: there is no such store, or it is not the one that the manifest was written for.
+        StoreError: there is no such store, it cannot be read, or it is not the one that the manifest was written for.
     """
     found = split_stored_name(str(video.path))
     if found is None:
@@ -223,6 +223,8 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
                     _READERS[index] = (found, reader)
     except FileNotFoundError as error:
         raise StoreError(f"there is no snippet store at '{shown(Path(index).parent)}'") from error
+    except OSError as error:  # of a disk over the network it may pass
+        raise StoreError(f"'{shown(index)}' cannot be read: {error.strerror or error}") from error
     except SourceGone:
         raise
     except InputError as error:
