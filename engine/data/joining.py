@@ -14,7 +14,8 @@ from engine.atomic_file import atomic_write
 from engine.data.footage import file_identities, row_identities
 from engine.data.large_manifest import PATTERN, LargeManifest
 from engine.data.large_part import FORMAT, SOURCE, Part
-from engine.data.manifest import METADATA_KEY, SCHEMA, Manifest, concatenate
+from engine.data.manifest import Manifest, concatenate
+from engine.data.manifest_table import METADATA_KEY, SCHEMA
 from engine.data.video_sources import common_keys, file_keys, joined, source_keys
 from engine.errors import InputError
 

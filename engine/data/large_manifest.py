@@ -21,7 +21,8 @@ from engine.data.batch import Video
 from engine.data.config import SourceConfig
 from engine.data.keyed import keys
 from engine.data.large_part import Part, read_part
-from engine.data.manifest import Manifest, concatenate, path_of_text, video_of
+from engine.data.manifest import Manifest, concatenate
+from engine.data.manifest_table import path_of_text, video_of
 from engine.data.remote.addresses import url_of
 from engine.data.row_set import RowSet
 from engine.errors import InputError

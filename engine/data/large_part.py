@@ -17,7 +17,8 @@ import pyarrow as pa
 from engine.data.batch import Video
 from engine.data.config import SourceConfig
 from engine.data.keyed import mixed
-from engine.data.manifest import LATER, METADATA_KEY, SCHEMA, VIDEO_COLUMNS, Manifest, video_of
+from engine.data.manifest import Manifest
+from engine.data.manifest_table import LATER, METADATA_KEY, SCHEMA, VIDEO_COLUMNS, video_of
 from engine.data.mapped_file import MappedFile
 from engine.data.remote.addresses import as_path
 from engine.data.row_set import RowSet

@@ -9,67 +9,34 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.data.batch import STILL_CODEC, Video
+from engine.data.manifest_table import (
+    FORMAT_VERSION,
+    METADATA_KEY,
+    VIDEO_COLUMNS,
+    checked_table,
+    composed_names,
+    path_as_text,
+    path_of_text,
+    table_of,
+    video_of,
+    video_with,
+)
 from engine.data.remote.addresses import BEGINNING, as_path, shown, url_of
 from engine.data.remote.copied import on_disk
 from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
 from engine.parquet import read_table, write_table
-from engine.semantics.words import composed
 
-FORMAT_VERSION = 1
 MANY_ROWS = 2_000_000  # from here on nothing is kept, or gone over, for each row (`large_manifest.py`, `plans.py`)
-METADATA_KEY = b"unseen"
-_NAMES = pa.dictionary(pa.int32(), pa.string())
-
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),  # relative to the root, as `path_as_text` writes it
-        ("class_name", _NAMES),
-        ("split", _NAMES),  # "train", "test", "train1" ...; "" where the layout has none
-        ("group", _NAMES),  # videos cut from one source share a group; "" where unknown
-        ("num_frames", pa.int32()),  # of this row (segment or file)
-        ("first_frame", pa.int32()),
-        ("file_frames", pa.int32()),
-        ("fps", pa.float32()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("rotation", pa.int16()),
-        ("codec", _NAMES),
-        ("pixel_format", _NAMES),
-        ("duration", pa.float32()),  # seconds, of the file
-        ("segment_start", pa.float32()),  # seconds; NaN where the row is the whole file
-        ("segment_end", pa.float32()),
-        ("file_bytes", pa.int64()),
-        ("key_frames", pa.list_(pa.int32())),
-        ("key_pts", pa.list_(pa.int64())),
-        ("mtime_ns", pa.int64()),  # of the file when it was indexed; null where the file is not checked by contents
-        ("content_hash", pa.int64()),  # of the file, in a store of the file it was made of; null where not known
-        # When frames are shown: at these and at the end, seconds after the container's start. See `Timeline`.
-        ("timed_frames", pa.list_(pa.int32())),
-        ("frame_times", pa.list_(pa.float64())),  # those between lie on straight lines
-        ("oddity", _NAMES),  # why only FFmpeg is sure to show what was indexed, in few words; "" where others do too
-    ]
-)
-LATER = ("mtime_ns", "content_hash", "timed_frames", "frame_times", "oddity")  # not in manifests of before: null
-
-
-def path_as_text(path: str) -> str:
-    """A path as Parquet can hold it, whose text is UTF-8: a byte that is none becomes NUL, which no path has, and two digits."""
-    return re.sub("[\udc80-\udcff]", lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", path)
-
-
-def path_of_text(text: str) -> str:
-    """The path that `path_as_text` was given."""
-    return re.sub("\0(..)", lambda found: chr(0xDC00 + int(found[1], 16)), text) if "\0" in text else text
+_KIND_COLUMNS = ("codec", "pixel_format", "width", "height", "oddity")
 
 
 class Manifest:
@@ -78,7 +45,7 @@ class Manifest:
     is_large = False  # whether rows are read one by one, and nothing is known of all
 
     def __init__(self, table: pa.Table, root: Path, source: Path | None = None) -> None:
-        self.table = table = _composed(table)
+        self.table = table = composed_names(table)
         self.root = root
         self.source = source  # the file it was read from
         names = table.column("class_name").combine_chunks()
@@ -139,7 +106,8 @@ class Manifest:
         some = pa.array(rows, pa.int64())
         columns = [column.take(some).to_pylist() for column in self._video_columns.values()]
         return [
-            _video(dict(zip(VIDEO_COLUMNS, values, strict=True)), self.root) for values in zip(*columns, strict=True)
+            video_with(dict(zip(VIDEO_COLUMNS, values, strict=True)), self.root)
+            for values in zip(*columns, strict=True)
         ]
 
     @functools.cached_property
@@ -247,7 +215,7 @@ class Manifest:
             raise InputError(
                 f"manifest '{shown(path)}' is not a readable Parquet file ({error}): index the data set again"
             ) from error
-        table, home = _checked(table, path)
+        table, home = checked_table(table, path)
         home = as_path(root if root is not None else home)
         if not home.is_absolute():
             home = path.parent / home
@@ -262,77 +230,12 @@ class Manifest:
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, object]], root: Path) -> "Manifest":
         """Build from dictionaries keyed by the column names of `SCHEMA`; those that came later may be missing."""
-        columns = {name: [row.get(name) if name in LATER else row[name] for row in rows] for name in SCHEMA.names}
-        columns["path"] = [path_as_text(path) for path in columns["path"]]
-        arrays = [pa.array(columns[f.name], type=pa.string() if f.type == _NAMES else f.type) for f in SCHEMA]
-        arrays = [a.dictionary_encode() if f.type == _NAMES else a for a, f in zip(arrays, SCHEMA, strict=True)]
-        return cls(pa.Table.from_arrays(arrays, schema=SCHEMA), root)
-
-
-def _composed(table: pa.Table) -> pa.Table:
-    """The table with class names as `composed` has them."""
-    names = table.column("class_name").combine_chunks()
-    spelt = names.dictionary.to_pylist()
-    if all(map(str.isascii, spelt)) or spelt == (alike := [composed(name) for name in spelt]):
-        return table
-    names = pa.array(alike, pa.string()).take(names.indices).dictionary_encode()
-    return table.set_column(table.schema.get_field_index("class_name"), SCHEMA.field("class_name"), names)
-
-
-def _checked(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
-    """The table of a file in the types of `SCHEMA`, and the root that the file names.
-
-    Raises:
-        InputError: `path` is a Parquet file of something else, or lists nothing.
-    """
-    try:
-        notes = json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
-        reason = "" if notes.get("version") == FORMAT_VERSION else "another tool or version wrote it"
-        root = Path(notes.get("root", ""))
-        missing = [name for name in SCHEMA.names if name not in (*table.schema.names, *LATER)]
-        if missing:
-            reason = f"columns missing: {', '.join(missing)}"
-        else:
-            for name in LATER:
-                if name not in table.schema.names:
-                    table = table.append_column(name, pa.nulls(len(table)))
-            table = table.select(SCHEMA.names).cast(SCHEMA)
-            empty = [name for name in SCHEMA.names if name not in LATER and table.column(name).null_count]
-            reason = reason or (f"values missing in: {', '.join(empty)}" if empty else "")
-    except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
-        reason = f"{error}"
-    if reason:
-        raise InputError(
-            f"'{shown(path)}' is not a manifest of version {FORMAT_VERSION} ({reason}): index the data set again"
-        )
-    if not table.num_rows:
-        raise InputError(f"manifest '{shown(path)}' lists no video: index the data set again")
-    return table, root
-
-
-def video_of(columns: Mapping[str, pa.Array], root: Path, row: int) -> Video:
-    """One row of a manifest's columns; those of `LATER` may be missing."""
-    return _video({name: columns[name][row].as_py() for name in VIDEO_COLUMNS if name in columns}, root)
-
-
-def _video(values: dict[str, Any], root: Path) -> Video:
-    path = root / path_of_text(values.pop("path"))
-    keys = {name: tuple(values.pop(name)) for name in ("key_frames", "key_pts")}
-    return Video(path=path, **values, **keys)
-
-
-VIDEO_COLUMNS = (
-    "path", "num_frames", "first_frame", "file_frames", "width", "height", "rotation", "codec", "pixel_format",
-    "file_bytes", "key_frames", "key_pts", "mtime_ns", "content_hash", "oddity",
-)  # fmt: skip
+        return cls(table_of(rows), root)
 
 
 def _codes(values: pa.ChunkedArray) -> np.ndarray:
     """int32 [V]: equal strings have equal numbers."""
     return values.combine_chunks().dictionary_encode().indices.to_numpy()
-
-
-_KIND_COLUMNS = ("codec", "pixel_format", "width", "height", "oddity")
 
 
 def concatenate(manifests: Sequence[Manifest]) -> Manifest:

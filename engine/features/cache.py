@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from engine.data.identity import change_since_index
-from engine.data.manifest import Manifest, path_as_text, path_of_text
+from engine.data.manifest import Manifest
+from engine.data.manifest_table import path_as_text, path_of_text
 from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.files import Identity, identities, videos_digest

@@ -12,7 +12,8 @@ from engine.data.indexing import IndexSettings, build_row, probe_files
 from engine.data.journal import Failure, Journal
 from engine.data.layouts.listing import Entry
 from engine.data.layouts.walk import VideoFolder
-from engine.data.manifest import Manifest, path_of_text
+from engine.data.manifest import Manifest
+from engine.data.manifest_table import path_of_text
 from engine.data.progress import say
 from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.copied import is_there

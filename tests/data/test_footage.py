@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from engine.data.footage import Footage, file_identities, footage_identities, row_identities
-from engine.data.manifest import SCHEMA, Manifest, concatenate
+from engine.data.manifest import Manifest, concatenate
+from engine.data.manifest_table import SCHEMA
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from tests.data.videos import numbered_frame

@@ -12,7 +12,8 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest, concatenate, path_as_text, path_of_text
+from engine.data.manifest import Manifest, concatenate
+from engine.data.manifest_table import path_as_text, path_of_text
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import MANIFEST_NAME, StoreSettings

@@ -203,7 +203,7 @@ def test_a_class_is_one_however_unicode_writes_its_name(tmp_path, monkeypatch, k
     path = tmp_path / "set.parquet"
     with monkeypatch.context() as earlier:
         if kind != "of this version":
-            earlier.setattr("engine.data.manifest._composed", lambda table: table)
+            earlier.setattr("engine.data.manifest.composed_names", lambda table: table)
         manifest = Manifest.from_rows(rows, Path("/v"))
         manifest.save(path)
         if kind == "large":

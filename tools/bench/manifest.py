@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from engine.data.joining import PART_ROWS
-from engine.data.manifest import MANY_ROWS, SCHEMA, Manifest
+from engine.data.manifest import MANY_ROWS, Manifest
+from engine.data.manifest_table import SCHEMA
 from engine.data.sampler import plan_epoch
 from engine.errors import InputError
 from engine.machine import resident_bytes

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from engine.cluster.pool import LocalPool, Pool
 from engine.data.journal import Failure, FileState
-from engine.data.manifest import SCHEMA, Manifest, path_as_text
+from engine.data.manifest import Manifest
+from engine.data.manifest_table import SCHEMA, path_as_text
 from engine.data.process_pool import Lost
 from engine.data.progress import Progress, say, tally, write_report
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_taken, normalise_file
