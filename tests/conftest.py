@@ -55,13 +55,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown() -> None:
-    if gc.get_freeze_count() == 0:  # a training was done, which sets nothing apart any longer
-        gc.collect(1)
-        gc.freeze()
-
-
 def pytest_report_header() -> str:
     """Which versions these tests ran with, in the first lines of every run (and so of `.ci/run`)."""
     return "versions: " + ", ".join(f"{name} {version}" for name, version in versions().items())
