@@ -6,7 +6,6 @@ different moments (or at one rank alone). The combining runs beside the step, ov
 the CPU: its answer is read one step later, and no GPU is waited for.
 """
 
-import os
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from engine import early_signals
+from engine.errors import is_rank_0
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 AGAIN_S = 1.0  # a SIGINT so soon after another is no second Ctrl-C: torchrun hands on what its ranks have had already
@@ -82,7 +82,7 @@ def stop_on_signals() -> Iterator[StopVote]:
         nonlocal asked_at
         if number == signal.SIGINT and time.monotonic() > asked_at + AGAIN_S:
             raise KeyboardInterrupt
-        if number == signal.SIGINT and not vote.requested() and os.environ.get("RANK", "0") == "0":
+        if number == signal.SIGINT and not vote.requested() and is_rank_0():
             print(
                 "interrupted: saves and stops after this step; Ctrl-C again stops at once", file=sys.stderr, flush=True
             )

@@ -20,7 +20,7 @@ def probe_file(path: Path, **limits: Any) -> ProbeResult:
     Raises:
         ProbeError: the file cannot be trained on.
     """
-    if not is_picture(path):
+    if not is_picture(str(path)):
         return probe(path, **limits)
     from engine.data.stills import probe_still
 

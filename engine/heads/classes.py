@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 
 from engine.heads.sequences import Sequences
-from engine.moments.queries import query_words
 from engine.semantics.classes import KeptVectors
 from engine.semantics.config import WordsConfig, each_source, random_where_missing, sources_of
+from engine.semantics.words import words_in
 
 RANDOM_DIM = WordsConfig.dim
 _RANDOM_WORDS = 2  # of every class in the control: how many words a class has is a piece of meaning too
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Classes:
     """C classes.
 
@@ -28,7 +28,7 @@ class Classes:
     read: Callable[[], Sequences]
     source: KeptVectors
 
-    @property
+    @functools.cached_property
     def words(self) -> Sequences:
         """Of each class a sequence of unit vectors [L, D]; InputError where the source has none of single words."""
         return self.read()
@@ -48,8 +48,8 @@ class NamedClasses:
     def __call__(self, names: Sequence[str]) -> Classes:
         """Raises InputError for a class without a vector."""
         whole = self.source.embed(names)
-        words = [query_words(" ".join(texts)) or [name] for name, texts in zip(names, whole.words, strict=True)]
-        return Classes(tuple(names), whole.vectors, functools.cache(lambda: self._read(words)), self.source)
+        words = [words_in(" ".join(texts)) or [name] for name, texts in zip(names, whole.words, strict=True)]
+        return Classes(tuple(names), whole.vectors, lambda: self._read(words), self.source)
 
     def _read(self, words: Sequence[Sequence[str]]) -> Sequences:
         listed = tuple(sorted({word for each in words for word in each}))

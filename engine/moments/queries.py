@@ -47,11 +47,6 @@ class QueryEncoder(Protocol):
         ...
 
 
-def query_words(query: str) -> list[str]:
-    """The words of a query in lower case, in order; small ones stay: 'after' decides which moment is meant."""
-    return words_in(query)
-
-
 def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:
     """Whether a query has a word with a vector. `source` none or sentence: any word.
 
@@ -59,13 +54,13 @@ def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:
         InputError: no such source, or the vectors cannot be read.
     """
     if source in ("none", "sentence"):
-        return lambda query: bool(query_words(query))
+        return lambda query: bool(words_in(query))
     if source not in ("glove", "word2vec"):
         raise InputError(
             f"words '{source}' are not known here: take glove, glove:FILE, word2vec:FILE, sentence or none"
         )
     words = load_word_vectors(path and from_home(path))
-    return lambda query: any(words.find(word) is not None for word in query_words(query))
+    return lambda query: any(words.find(word) is not None for word in words_in(query))
 
 
 class WordTokens:
@@ -81,10 +76,10 @@ class WordTokens:
         self.description = f"words of {self._words.source}{', centred' if is_centred else ''}"
 
     def tokens(self, query: str) -> np.ndarray:
-        return self._vectors(query, query_words(query)).astype(np.float32)
+        return self._vectors(query, words_in(query)).astype(np.float32)
 
     def sentence(self, query: str) -> np.ndarray:
-        words = query_words(query)
+        words = words_in(query)
         mean = self._vectors(query, [word for word in words if word not in self._small] or words).mean(axis=0)
         return unit_rows(mean[None])[0][0].astype(np.float32)
 
@@ -129,7 +124,7 @@ def check_query(query: str, encoder: SentenceEncoder | None = None) -> None:
     Raises:
         InputError: it is.
     """
-    words = query_words(query)
+    words = words_in(query)
     if not words:
         raise InputError(f"query {query!r}: it has no words")
     _check_length(query, len(words), "words")

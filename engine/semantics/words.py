@@ -164,7 +164,10 @@ def split_name(name: str, stop_words: frozenset[str]) -> list[str]:
 
 
 def words_in(text: str) -> list[str]:
-    """The words of any text in lower case, in order: letters and digits with the marks that they bear, no possessive 's."""
+    """The words of any text in lower case, in order: letters and digits with the marks that they bear, no possessive 's.
+
+    Small ones stay: in a query 'after' decides which moment is meant.
+    """
     text = re.sub(r"['’]s\b", "", composed(text).lower())
     marks = {"\u0301", *(sign for sign in text if unicodedata.category(sign) in ("Mn", "Mc"))} - {_EMOJI}
     letters = rf"[^\W_](?:{_JOINER}[^\W_]|[{''.join(marks)}]{_JOINER})*"

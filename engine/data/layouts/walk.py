@@ -93,7 +93,7 @@ class VideoFolder:
         for path, kind in _walk(self.root, "", (), Counter()):
             if isinstance(kind, Problem):
                 (others if kind.kind == "unused" else problems).append(kind)
-            elif is_picture(self.root / path):
+            elif is_picture(f"{self.root}/{path}"):
                 pictures.append(path)
             elif kind in VIDEO_SUFFIXES:
                 videos.append(path)
@@ -144,15 +144,15 @@ def _walk(
             yield path, suffix_of(path)
 
 
-def is_picture(path: Path) -> bool:
+def is_picture(path: str) -> bool:
     """Whether a file is taken as a still picture: by its name, and a GIF if it has one frame."""
-    suffix = suffix_of(path.name)
+    suffix = suffix_of(path)
     if suffix != "gif":
         return suffix in IMAGE_SUFFIXES
     # Here, because it brings PIL and torch.
     from engine.data.stills import has_one_frame
 
-    return has_one_frame(path)
+    return has_one_frame(Path(path))
 
 
 def looks_like_video(path: Path) -> bool:
