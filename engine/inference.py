@@ -26,9 +26,10 @@ from engine.results.table import Table
 from engine.schema import parse, to_tree
 from engine.schema_files import apply_override
 from engine.schema_keys import refuse_idle
+from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.config import WordsConfig, serves_any_name
-from engine.semantics.overlap import NamedClasses, seen_before
+from engine.semantics.overlap import seen_before
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 from engine.transductive import WithFeatures

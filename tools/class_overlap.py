@@ -41,9 +41,10 @@ from engine.results import figures, pictures
 from engine.results.table import Table
 from engine.schema import parse
 from engine.semantics import contamination
+from engine.semantics.class_lists import read_classes
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
-from engine.semantics.overlap import nearest_test_classes, overlap_table, overlapping, read_classes
+from engine.semantics.overlap import nearest_test_classes, overlap_table, overlapping
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -130,14 +130,7 @@ def main(arguments: argparse.Namespace) -> None:
         if ranks.is_main:
             check_out(output_folder(out, "--out"))
         datasets = test_sets(loaded)
-        if loaded.known and arguments.generalised:
-            raise InputError(f"--generalised needs training classes, and --model {loaded.path} has none")
-        if arguments.unlabelled and not loaded.known:
-            raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
-        for dataset in datasets if arguments.transductive else ():
-            check_together(len(dataset.manifest), len(dataset.classes), f"test set '{dataset.name}'")
-        if not arguments.generalised:  # else the training classes are candidates too
-            check_candidates(datasets)
+        _check(arguments, loaded, datasets)
         footage, seen = read_footage(loaded, arguments.generalised, ranks), None
         if arguments.generalised:
             source = None if arguments.generalised == "held-out" else SourceConfig.parse(arguments.generalised)
@@ -170,6 +163,18 @@ def main(arguments: argparse.Namespace) -> None:
             print(f"\nwritten to {out}")
         if not loaded.known:  # of whose results none is said to be of unseen classes
             check_unseen(results)
+
+
+def _check(arguments: argparse.Namespace, loaded: LoadedModel, datasets: Sequence[DataSet]) -> None:
+    """Refuse options that do not go with the model, and test sets of which they cannot tell anything."""
+    if loaded.known and arguments.generalised:
+        raise InputError(f"--generalised needs training classes, and --model {loaded.path} has none")
+    if arguments.unlabelled and not loaded.known:
+        raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
+    for dataset in datasets if arguments.transductive else ():
+        check_together(len(dataset.manifest), len(dataset.classes), f"test set '{dataset.name}'")
+    if not arguments.generalised:  # else the training classes are candidates too
+        check_candidates(datasets)
 
 
 def _settings(arguments: argparse.Namespace) -> list[str]:

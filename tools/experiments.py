@@ -51,7 +51,7 @@ from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
 from engine.machine import usable_cores
 from engine.records import append_record, public_path
-from engine.semantics.overlap import read_classes
+from engine.semantics.class_lists import read_classes
 
 
 def main(arguments: argparse.Namespace) -> None:

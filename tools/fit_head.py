@@ -79,8 +79,8 @@ from engine.results.figures import save_figure, series_colors
 from engine.results.plots import Line, Panel, lines_figure
 from engine.results.spread import Difference, interval
 from engine.results.table import Table
+from engine.semantics.class_lists import read_class_names
 from engine.semantics.config import WordsConfig
-from engine.semantics.overlap import read_class_names
 from engine.tasks.zero_shot.known import Known
 from engine.tasks.zero_shot.trained import load_for_inference
 

@@ -49,8 +49,8 @@ from engine.errors import InputError
 from engine.inference import class_vectors, embed_files, load_model, seen_in_pretraining
 from engine.results.table import Table
 from engine.screen import plain
+from engine.semantics.class_lists import read_class_names
 from engine.semantics.classes import ClassEmbeddings
-from engine.semantics.overlap import read_class_names
 from engine.semantics.words import composed, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.transductive import check_together, nearest_classes

@@ -16,9 +16,10 @@ from engine.results.pictures import overlap_figure
 from engine.results.plots import Cloud, Steps, points_figure, steps_figure
 from engine.results.spread import rank_correlation
 from engine.results.tsne import FEWEST, tsne
+from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
-from engine.semantics.overlap import NamedClasses, Neighbour, nearest_test_classes, overlap_table, overlapping
+from engine.semantics.overlap import Neighbour, nearest_test_classes, overlap_table, overlapping
 
 _NEIGHBOURS = 10  # paper Sec. 5.4
 _FEW = 40  # training classes, of which ten neighbours would be a large part

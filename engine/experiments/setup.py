@@ -26,7 +26,7 @@ from engine.experiments import drawn
 from engine.experiments.cells import Cell
 from engine.experiments.changed import training_now
 from engine.schema_keys import with_keys
-from engine.semantics.overlap import NamedClasses
+from engine.semantics.class_lists import NamedClasses
 
 _SHORT = {"end to end": "e2e", "frozen": "frozen", "frozen pretrained": "frozen-pretrained", "pretrained": "pretrained",
           "joint": "joint"}  # fmt: skip

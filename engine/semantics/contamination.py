@@ -12,7 +12,8 @@ import numpy as np
 
 from engine.data.large_manifest import read_manifest
 from engine.results.table import Table
-from engine.semantics.overlap import NamedClasses, Words, is_manifest, named, nearest_of_any, says_the_same
+from engine.semantics.class_lists import NamedClasses, is_manifest, named
+from engine.semantics.overlap import Words, nearest_of_any, says_the_same
 from engine.semantics.words import split_name
 
 SAME, NEAR, SHARED, CLEAR = "same name", "within tau", "shared words", "-"

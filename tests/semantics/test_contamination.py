@@ -4,9 +4,9 @@ import pytest
 
 from engine.data.joining import write_large
 from engine.data.manifest import Manifest
+from engine.semantics.class_lists import read_classes
 from engine.semantics.config import WordsConfig
 from engine.semantics.contamination import CLEAR, NEAR, SAME, SHARED, ClassSet, class_rows, contamination, page, summary
-from engine.semantics.overlap import read_classes
 from tests.rows import row
 from tests.small_run import call_tool
 

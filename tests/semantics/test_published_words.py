@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.semantics.overlap import read_class_names
+from engine.semantics.class_lists import read_class_names
 from engine.semantics.words import class_words
 
 # One class after the other, name: words. Checked by hand against the rules of the authors' code: verbs by WordNet 3.0 (the

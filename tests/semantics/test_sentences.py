@@ -11,9 +11,9 @@ from engine.config import Config
 from engine.errors import InputError
 from engine.schema import parse
 from engine.semantics import sentences
+from engine.semantics.class_lists import read_class_names
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig, WordSourceConfig
-from engine.semantics.overlap import read_class_names
 from engine.semantics.sentences import Definitions, read_definitions
 from engine.tasks.zero_shot.control import random_vectors
 

@@ -10,8 +10,9 @@ from engine.metrics import ZeroShotResult
 from engine.results.table import Table
 from engine.results.visual_report.contact_sheets import ContactSheet, contact_sheets
 from engine.results.visual_report.embedding_map import EmbeddingMap, embedding_map
+from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import ClassEmbeddings
-from engine.semantics.overlap import NamedClasses, Neighbour, Words, nearest_of_any
+from engine.semantics.overlap import Neighbour, Words, nearest_of_any
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from engine.results.table import Table
 from engine.results.visual_report import charts
 from engine.results.visual_report.findings import Findings, find
 from engine.results.visual_report.run_folder import RunFacts
+from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import ClassEmbeddings
-from engine.semantics.overlap import NamedClasses, Words
+from engine.semantics.overlap import Words
 
 _TEMPLATE = Path(__file__).parent / "page.html"
 _MANY = 30  # classes from which on the table is folded

@@ -13,8 +13,9 @@ from engine.data.sources import DataSet
 from engine.errors import InputError
 from engine.metrics import ZeroShotResult
 from engine.results.accuracy import SetResult
+from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import KeptVectors
-from engine.semantics.overlap import NamedClasses, Words, nearest_of_any, overlapping
+from engine.semantics.overlap import Words, nearest_of_any, overlapping
 from engine.semantics.wordnet import verb_candidates
 from engine.semantics.words import class_words, name_key
 from engine.tasks.zero_shot.trained import LoadedModel

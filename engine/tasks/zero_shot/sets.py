@@ -11,8 +11,9 @@ from engine.data.holding_out import nothing_held_out
 from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.data.weights import RowWeights
 from engine.models.weights import weights_classes
+from engine.semantics.class_lists import NamedClasses, read_class_names
 from engine.semantics.classes import ClassEmbeddings, KeptVectors, build_class_embeddings
-from engine.semantics.overlap import NamedClasses, read_class_names, remove_overlap
+from engine.semantics.overlap import remove_overlap
 from engine.tasks.decoding import Decoding, choose_decoding
 
 
