@@ -25,7 +25,7 @@ _REQUIRED = ("format", "model", "config", "step", "epoch", "position")  # whatev
 
 
 class UnreachableCheckpoint(InputError):
-    """A disk or a missing right keeps a checkpoint from being read: it may be whole, and nothing may take its place."""
+    """A disk, a missing right or its later format keeps a checkpoint from being read: it may be whole, and keeps its place."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -50,8 +50,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The dictionary that `save_checkpoint` wrote, on the CPU.
 
     Raises:
-        InputError: no file, truncated, not a checkpoint of this project, or of another version.
-        UnreachableCheckpoint: the file cannot be read, whatever is in it.
+        InputError: no file, truncated, or not a checkpoint of this project.
+        UnreachableCheckpoint: the file cannot be read, whatever is in it, or a later version has written it.
     """
     try:
         is_there = path.is_file()
@@ -70,7 +70,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state["config"], dict):
         raise InputError(f"'{path}' is not a checkpoint of this project: its config is no config")
     if state["format"] != FORMAT_VERSION:
-        raise InputError(f"checkpoint '{path}' has format {state['format']}, this version reads {FORMAT_VERSION}")
+        raise UnreachableCheckpoint(
+            f"checkpoint '{path}' has format {state['format']}, this version reads {FORMAT_VERSION}: go on with a later one"
+        )
     return state
 
 

@@ -94,6 +94,16 @@ def test_a_disk_that_fails_is_not_taken_for_a_damaged_checkpoint(tmp_path):
         newest_checkpoint(tmp_path)
 
 
+def test_a_checkpoint_of_a_later_version_is_not_passed_over(tmp_path):
+    """Training would go on from an older one, and in time delete the newer."""
+    save_checkpoint(tmp_path / "checkpoints" / "step_00000001.pt", state(1))
+    torch.save({**state(2), "format": 2}, tmp_path / "checkpoints" / "step_00000002.pt")
+    with pytest.raises(
+        UnreachableCheckpoint, match=r"step_00000002.pt' has format 2, this version reads 1: go on with"
+    ):
+        newest_checkpoint(tmp_path)
+
+
 def test_an_error_of_the_disk_that_torch_meets_midway_is_told_as_such(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise RuntimeError("PytorchStreamReader failed reading file data/0")
