@@ -3,10 +3,12 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from engine import report
 from engine.build import build_run
 from engine.checkpoint import list_checkpoints, read_checkpoint
 from engine.config import Config
@@ -132,3 +134,11 @@ def test_looking_at_a_run_changes_nothing_in_its_folder(tmp_path):
     before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert build_run(config(tmp_path, tmp_path / EARLY), CPU, StopVote()).step == 48
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+
+
+def test_of_two_equal_ones_the_later_is_the_best():
+    measured = Measured({}, "", 0.5, "value")
+    run = SimpleNamespace(task=SimpleNamespace(measure=lambda _: measured), step=8, measured=0,
+                          best={"value": 0.5, "step": 4, "metric": "value"})  # fmt: skip
+    silent = SimpleNamespace(scalars=lambda *_: None, message=lambda _: None)
+    assert report.measure(run, silent, 2) == {"value": 0.5, "step": 8, "metric": "value"}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.footage import file_identities
 from engine.data.manifest import Manifest
 from engine.data.sources import DataSet, load_training
 from engine.data.trained import load_held_out
@@ -161,3 +162,40 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
         call_tool(*arguments, "held-out", monkeypatch=monkeypatch) == 2
     )  # this run has no training sets to hold out from
     assert "data.train is empty" in capsys.readouterr().err
+
+
+def test_a_seen_video_is_measured_with_the_bias_of_the_half_that_it_is_not_in():
+    """By the bias of their own half all would be right, by the other's half of them are."""
+    manifest = Manifest.from_rows([row(f"{i}.mp4", "run", content_hash=1 + i) for i in range(4)], Path("/v"))
+    far = np.argsort(np.argsort(file_identities(manifest))) % 2 == 0  # of one half; those of the other are near
+    points = torch.tensor([[10, 0, 0, 0, 0, 1] if each else [10, 0, 6, 8, 0, 0] for each in far], dtype=torch.float32)
+    seen = DataSet("seen", manifest), EmbeddedVideos(points, torch.zeros(4, dtype=torch.int64), torch.arange(4), [])
+    held, unseen = videos("held", [("swim", 2)] * 2), leaning("test", ("dive", "fly"), "t")
+    held[1].embeddings[:] = torch.tensor([8.0, 0, 10, 0, 0, 0])
+    arguments = (seen, unseen, classes(run=0, walk=1), classes(dive=3, fly=4), CPU)
+    found = evaluate_generalised(*arguments, held=(seen, held, classes(swim=2))).calibrated
+    of_far, of_near = found.biases
+    near = (10 - 8) / np.sqrt(200)  # their margin between the seen and the test classes
+    assert of_near < near < of_far and found.seen == 0.5
+
+
+def test_held_out_classes_with_a_file_of_the_test_set_choose_no_bias():
+    """By whatever names: their contents tell."""
+    seen, unseen = leaning("seen", ("run", "walk"), "s"), leaning("test", ("dive", "fly"), "t")
+    others, points = leaning("held", ("swim", "row"), "t")  # the same contents as the test's, by other names
+    found = evaluate_generalised(
+        seen,
+        unseen,
+        classes(run=0, walk=1),
+        classes(dive=3, fly=4),
+        CPU,
+        held=(seen, (others, points), classes(swim=2, row=5)),
+    )
+    assert found.calibrated is None
+
+
+def test_classes_that_were_trained_on_by_another_name_are_left_out():
+    seen = videos("seen", [("run", 0), ("walk", 1)])
+    unseen = videos("test", [("dive", 3), ("fly", 4), ("fly", 4)])
+    found = evaluate_generalised(seen, unseen, classes(run=0, walk=1), classes(dive=3, fly=4), CPU, trained=["dive"])
+    assert (found.left_out, found.num_unseen_classes, found.unseen.num_videos) == (("dive",), 1, 2)

@@ -163,3 +163,9 @@ def test_diverged_model_is_an_error_not_a_score():
     embeddings[2, 1] = float("nan")
     with pytest.raises(InputError, match="1 of 4 videos are not finite"):
         evaluate_embeddings("x", embeddings, torch.arange(4), list("abcd"), torch.eye(4))
+
+
+def test_the_share_of_the_largest_class():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2, 3, 5])
+    whole = evaluate_embeddings("six", torch.eye(6)[labels], labels, list("abcdef"), torch.eye(6)).all_classes
+    assert whole.largest_class == pytest.approx(3 / 8)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from engine.errors import InputError
-from engine.ridge import choose_ridge, fit_ridge
+from engine.ridge import STRENGTHS, choose_ridge, fit_ridge
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
 
@@ -154,3 +154,9 @@ def test_classes_of_equal_vectors_are_held_out_together():
     torch.testing.assert_close((found.weight, found.bias), (expected.weight, expected.bias))
     with pytest.raises(InputError, match="3 training classes: at least 4"):
         choose_ridge(features[label < 3], twice[label < 3], vectors.repeat(2, 1))
+
+
+def test_of_equal_strengths_the_largest_is_taken():
+    found = choose_ridge(*problem(0.0))  # without noise many strengths name all held-out classes
+    best = [strength for strength in STRENGTHS if found.scores[strength] == max(found.scores.values())]
+    assert len(best) > 1 and found.strength == max(best)

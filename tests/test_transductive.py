@@ -107,3 +107,14 @@ def test_too_few_videos():
         InputError, match=r"VIDEO: 1 video and 2 classes: .* name more videos, only the classes that occur"
     ):
         check_together(1, 2, "VIDEO")
+
+
+def test_a_half_with_fewer_videos_than_classes_is_left_out_where_they_are_named_together():
+    labels = torch.tensor([0] * 8 + [1, 2])
+    classes, features = list("abcdefghij"), torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    given = torch.eye(10)[labels], labels, classes, torch.eye(10)
+    kept = [sum(int(label) in half_of_classes(classes, seed) for label in labels) for seed in range(10)]
+    assert sum(0 < count < 5 for count in kept) and sum(count >= 5 for count in kept)
+    assert len(evaluate_embeddings("ten", *given).half_classes.splits) == sum(count > 0 for count in kept)
+    together = evaluate_embeddings("ten", *given, features=features)
+    assert len(together.half_classes.splits) == sum(count >= 5 for count in kept)

@@ -7,7 +7,7 @@ import pytest
 
 from engine.data.config import ValidationConfig
 from engine.data.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, LEFT_OUT, TRAINED
-from engine.data.holding_out import draw_parts, hold_out_videos, rows_of_classes
+from engine.data.holding_out import draw_parts, hold_out_classes, hold_out_videos, rows_of_classes
 from engine.data.manifest import Manifest
 from engine.data.sources import draw_videos, num_drawn
 from tests.rows import row
@@ -118,3 +118,9 @@ def test_segments_of_one_file_in_another_class_are_not_copies():
     ]
     part = draw_parts(Manifest.from_rows(rows, Path("/v")), ValidationConfig(0.0, num_classes=1))
     assert np.bincount(part, minlength=4).tolist() == [2, 0, 1, 0]
+
+
+def test_other_seeds_hold_out_other_classes():
+    names = [f"class {index:02}" for index in range(30)]
+    drawn = {tuple(hold_out_classes(names, ValidationConfig(num_classes=5, seed=seed))) for seed in range(5)}
+    assert len(drawn) == 5

@@ -11,7 +11,9 @@ from engine.data.batch import ClipFormat, DecodedClips, VideoDecoder
 from engine.data.config import DataConfig
 from engine.data.loader import ClipLoader, StreamPlan
 from engine.data.manifest import Manifest
-from engine.data.plans import PLANS
+from engine.data.plans import PLANS, Draw
+from engine.data.sampler import stream_slice
+from engine.data.weights import RowWeights
 from engine.errors import InputError
 from tests.rows import row
 
@@ -146,3 +148,35 @@ def test_cap_on_an_epoch():
     seen = videos(load(3, clips_per_epoch=6))
     assert len(set(seen[:6])) == len(set(seen[6:])) == 6
     assert np.array(seen).max() <= 9
+
+
+class Remembers(NumberDecoder):
+    def decode(self, requests):
+        self.__dict__.setdefault("asked", []).extend(requests)
+        return super().decode(requests)
+
+
+@pytest.mark.parametrize("version", PLANS)
+@pytest.mark.parametrize("flip", [True, False])
+def test_what_is_decoded_is_what_is_planned(version, flip):
+    """Start, crop and mirror image of each snippet, with a stride and the weights of two sets; mirrored only where asked for."""
+    manifest = Manifest.from_rows([row(f"{i}.mp4", "c", num_frames=20 + i) for i in range(10)], Path("/v"))
+    clip = ClipFormat(num_frames=4, short_side=8, crop=8, stride=3)
+    weights = RowWeights.of_sets([(2.0, 4), (1.0, 6)])
+    decoder = Remembers()
+    loader = ClipLoader(manifest, np.zeros(1, np.int64), decoder, clip, StreamPlan(5, 7, 0, 1, flip=flip, plan=version),
+                        DataConfig(), weights=weights)  # fmt: skip
+    try:
+        batches = [next(loader) for _ in range(3)]
+    finally:
+        loader.close()
+    plan = PLANS[version](manifest, weights, Draw(5, clip.span, flip, None))
+    assert loader.epoch_size == plan.epoch_size == 14
+    wanted = plan.at(*stream_slice(0, 0, 21, plan.epoch_size))
+    found = decoder.asked[:21]
+    assert [int(request.video.path.stem) for request in found] == wanted.video.tolist()
+    for name in ("start", "crop_y", "crop_x", "flip"):
+        values = [getattr(request, name) for request in found]
+        assert values == getattr(wanted, name).tolist(), name
+        assert len(set(values)) > 1 or (name == "flip" and not flip)
+    assert [start for batch in batches for start in batch.start.tolist()] == wanted.start.tolist()

@@ -132,3 +132,14 @@ def test_a_curve_that_rises_nowhere_has_no_moment_but_the_whole():
     curve = relevance(np.repeat(point, 60, axis=0), np.arange(16.0))
     assert np.ptp(curve) > 0
     assert high_moments(curve, np.arange(61.0), count=5, max_overlap=0.5).tolist() == [[0, 60, 0]]
+
+
+def test_a_runs_score_is_how_far_its_mean_lies_above_the_others():
+    """Else a curve that lies high everywhere would give each moment a high score."""
+    curve = np.array([0.5, 0.5, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5])
+    found = high_moments(curve, np.arange(9.0), count=2, max_overlap=0.5)
+    assert found[0].tolist() == pytest.approx([2, 4, 0.9 - 0.5])
+    # a single window that is highest does not win against the longer run that it lies in
+    curve = np.array([0.1, 0.1, 0.6, 0.6, 0.7, 0.6, 0.6, 0.1, 0.1, 0.1, 0.1, 0.1])
+    best = high_moments(curve, np.arange(13.0), count=1, max_overlap=0.5)[0]
+    assert best.tolist() == pytest.approx([2, 7, 0.62 - 0.1])

@@ -70,3 +70,10 @@ def test_an_index_is_asked_with_what_its_best_videos_show():
     assert wanted @ cache.vector > 0.8
     best = find_moments(index, cache.videos, "it", wanted, 3)
     assert best[0].video == "33.mp4" and 3.5 <= best[0].start_s <= 4.75 and 6.25 <= best[0].end_s <= 7.5
+
+
+def test_a_shot_has_a_say_by_the_cube_of_its_cosine():
+    word, one, other = np.eye(8)[:3]
+    shown = np.stack([0.8 * word + 0.6 * one, 0.4 * word + np.sqrt(1 - 0.16) * other])
+    wanted = with_looks(word, [shown], np.zeros(8), weight=1.0)
+    assert (wanted @ one) / (wanted @ other) == pytest.approx(0.8**3 * 0.6 / (0.4**3 * np.sqrt(0.84)), rel=1e-5)

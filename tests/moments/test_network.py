@@ -107,3 +107,13 @@ def test_it_learns_which_segments_a_query_means():
     start, end, _ = model.eval()(*batch)
     assert (start.argmax(1) == first).float().mean() > 0.9
     assert (end.argmax(1) == last).float().mean() > 0.9
+
+
+def test_where_a_segment_stands_counts():
+    """Equal segments far from the ends do not score alike."""
+    model = network()
+    video, query = [np.tile(rows([1], 37, 0)[0], (64, 1))], rows([4], 50, 1)
+    with torch.inference_mode():
+        start, end, _ = model(*padded(video, CPU), *padded(query, CPU))
+    for scores in (start[0, 16:48], end[0, 16:48]):
+        assert scores.std() > 1e-3

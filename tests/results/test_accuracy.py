@@ -45,3 +45,26 @@ def test_doubts(confusion, said):
     assert len(told) == len(said) and all(part in line for part, line in zip(said, told, strict=True))
     again = result(confusion).to_dict()
     assert again["doubts"] == told and SetResult.from_dict(again).doubts == told
+
+
+def of_three_classes(**options) -> SetResult:
+    """Of "fly" there is no video; "run" is right twice, "dive" once of two."""
+    rows = [("run", 2, 1.0, "", 0), ("dive", 2, 0.5, "run", 1), ("fly", 0, float("nan"), "", 0)]
+    return SetResult(
+        name="x", all_classes=Accuracy(3, 4, 0.75, 1.0, 0.75, 0.5), half_classes=None, failures=(),
+        per_class=tuple(ClassAccuracy(*row) for row in rows), confusion=np.array([[2, 0, 0], [1, 1, 0], [0, 0, 0]]), **options,
+    )  # fmt: skip
+
+
+def test_the_accuracy_of_unseen_classes_is_without_those_trained_on():
+    assert of_three_classes().unseen_mean_class == 0.75
+    assert of_three_classes(seen_classes=["run"]).unseen_mean_class == 0.5
+    assert of_three_classes(seen_classes=["run", "dive"]).unseen_mean_class is None
+
+
+def test_scores_over_own_unlabelled_videos_are_cosines_still():
+    assert of_three_classes(transductive=True).is_named_together
+    assert (
+        not of_three_classes(transductive=True, own_unlabelled=3).is_named_together
+        and not of_three_classes().is_named_together
+    )

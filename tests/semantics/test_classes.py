@@ -265,3 +265,10 @@ def test_a_name_has_one_vector_however_unicode_writes_it(tmp_path):
     ):
         first, second = build_class_embeddings(names, config).vectors
         assert torch.equal(first, second)
+
+
+def test_the_random_vectors_of_missing_words_are_of_the_seed():
+    found = [
+        build_class_embeddings(["qwertzing"], WordsConfig(missing="random", seed=seed)).vectors[0] for seed in (0, 1, 1)
+    ]
+    assert torch.equal(found[1], found[2]) and abs(found[0] @ found[1]) < 0.6

@@ -25,6 +25,7 @@ from engine.semantics.overlap import (
     overlap_table,
     overlapping,
     remove_overlap,
+    says_the_same,
     seen_before,
 )
 from engine.tasks.zero_shot.control import random_vectors
@@ -283,3 +284,7 @@ def test_weights_of_an_earlier_run_bring_their_classes_along(tmp_path):
         StopVote(),
     )
     assert any("is not known" in note for note in bare.notes)
+
+
+def test_a_known_name_made_of_the_words_of_another_says_the_same_and_not_the_other_way_round():
+    assert says_the_same("horse", "horse riding") and not says_the_same("horse riding", "horse")

@@ -183,3 +183,13 @@ def test_a_mask_takes_no_numbers_from_the_host_once_it_has_been_made_before(kind
 
     with Told():
         masker(masker.draw(1, 3, CPU), motion)
+
+
+def test_the_box_of_smm_turns_on_its_way():
+    masker = Masker("smm", 0.01, (8, 56, 56))  # a small box in a large frame: no border is near
+    numbers = torch.full((2, 3 + 8), 0.5)
+    numbers[:, 2], numbers[:, 3] = 1.0, 0.0  # at full speed, both in one direction at first
+    numbers[1, 4:] = 0.95  # and the second turns by 40 degrees each time
+    first = masker(numbers).flatten(2).byte().argmax(dim=2)
+    way = torch.stack([first // 56, first % 56], dim=2).diff(dim=1)
+    assert (way[0] == way[0, 0]).all() and not (way[1] == way[1, 0]).all()
