@@ -305,18 +305,39 @@ def test_parts_of_long_videos_hold_the_moment_where_they_should(made, tmp_path):
             offset = int(sample.segments.features[0, 0])
             assert len(sample.segments) == 16 == len(sample.inside) and sample.segments.edges[0] == offset
             start, end = window if draw[0] < 0.5 else (40.0, 45.0)
-            assert sample.has_moment == (start < offset + 16 and end > offset)
+            assert sample.has_moment == (start >= offset and end <= offset + 16)
             cells = offset + np.arange(16)
             expected = [(window[0] <= cell < window[1]) or (40 <= cell < 45) for cell in cells]
             assert sample.inside.tolist() == expected
             if sample.has_moment:
-                assert (sample.first + offset, sample.last + offset) == (max(start, offset), min(end, offset + 16) - 1)
+                assert (sample.first + offset, sample.last + offset) == (start, end - 1)
             if draw[2] >= 0.2:
                 shared = min(end, offset + 16) - max(start, offset)
-                assert sample.has_moment and shared == min(end - start, 16)
+                assert sample.has_moment == (end - start <= 16) and shared == min(end - start, 16)
     batch = as_batch([cut_sample(data, 0, draw) for draw in generator.random((5, 3))], CPU.device, torch.float32)
     parts = batch.chunk(2)
     assert [len(part) for part in parts] == [3, 2] and torch.equal(parts[1].inside, batch.inside[3:])
+
+
+def test_start_and_end_are_learnt_of_every_sample_whose_video_is_seen_whole(made, tmp_path):
+    data = data_of(made, tmp_path).data
+    for row, draw in enumerate(np.random.default_rng(0).random((len(data.train), 3))):
+        whole = data.segments(data.train.annotations.videos[row])
+        sample = cut_sample(data, row, draw)
+        (window,) = data.labels[row].tolist()
+        assert sample.has_moment and (sample.first, sample.last) == whole.nearest(*window)
+        assert np.array_equal(sample.segments.features, whole.features)
+
+
+def test_nothing_is_learnt_of_start_and_end_where_a_part_cuts_the_moment(made, tmp_path):
+    task = data_of(made, tmp_path, segments=16, frame_weight=0.0)
+    segments = Segments(np.ones((100, task.data.features.stamp.width), np.float32), np.arange(101.0))
+    object.__setattr__(task.data, "segments", lambda video: segments)
+    network = task.build_model()
+    for window, is_learnt in (([30.0, 40.0], True), ([20.0, 70.0], False)):
+        task.data.labels[0] = np.array([window])
+        batch = as_batch([cut_sample(task.data, 0, (0.0, 0.5, 0.9))], CPU.device, torch.float32)
+        assert (task.loss(network, batch) > 0).item() == is_learnt
 
 
 def test_boundary_noise_is_drawn_once_and_stays_in_the_video():
