@@ -157,6 +157,32 @@ def test_videos_of_both_sides_are_told_by_their_contents(made, tmp_path, monkeyp
     assert f"1 of the 4 videos of the split 'test' are trained on too, by their contents: {one} = {other}" in note
 
 
+def test_moments_beyond_the_end_of_their_video_are_cut_or_left_out(made, tmp_path):
+    """Of a table that was made without a manifest: no one knew where the videos end."""
+    found = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    windows, ends = list(found.windows), found.durations
+    cut, gone, half = (found.splits.index("test") + row for row in range(3))
+    windows[cut] = np.array([[0.5, ends[cut] + 9]])
+    windows[gone] = np.array([[ends[gone] + 1, ends[gone] + 9]])
+    windows[half] = np.array([[ends[half] + 1, ends[half] + 9], [0.5, 1.0]])
+
+    def run_of(windows: list) -> Moments:
+        table = dataclasses.replace(found, windows=windows, durations=np.full(len(found), np.nan))
+        table.save(tmp_path / "late.parquet")
+        return data_of(made, tmp_path, annotations=str(tmp_path / "late.parquet"))
+
+    task = run_of(windows)
+    test = task.data.tests[0].annotations
+    assert len(test) == found.splits.count("test") - 1
+    assert test.windows[0].tolist() == [[0.5, pytest.approx(ends[cut], abs=1e-5)]]
+    assert test.windows[1].tolist() == [[0.5, 1.0]]
+    (note,) = task.notes
+    assert f"'{found.videos[cut]}', 0.5 to {ends[cut] + 9:g} s of {ends[cut]:g} s" in note
+    assert "2 starts after the video's end: left out, 1 cut at the video's end" in note
+    with pytest.raises(InputError, match=r"every moment starts after the end of its video.*the first: 'train/"):
+        run_of([each + 1000 for each in windows])
+
+
 def test_a_stopped_run_resumes_bit_for_bit(made, tmp_path):
     train(config(made, tmp_path / "whole"), CPU, StopVote())
     with pytest.raises(Preempted):

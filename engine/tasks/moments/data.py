@@ -15,7 +15,7 @@ from engine.features.cache import FeatureCache
 from engine.features.encoder import Encoder, build_encoder
 from engine.features.extract import extract
 from engine.features.windows import parse_grid
-from engine.moments.annotations import Annotations, VideoNames
+from engine.moments.annotations import KINDS, Annotations, Report, VideoNames, within_videos
 from engine.moments.config import MomentsConfig
 from engine.moments.drawn import write_drawn_moments
 from engine.moments.queries import KeptQueries, open_queries
@@ -167,14 +167,33 @@ def _known(annotations: Annotations, features: FeatureCache) -> tuple[Annotation
     known = annotations.select(has_one)
     videos = [next(iter(found[row])) for row in np.flatnonzero(has_one)]
     durations = np.array([features[video].duration_s for video in videos], dtype=np.float64)
-    known = replace(known, videos=videos, durations=durations)
+    known, notes = _within(replace(known, videos=videos, durations=durations))
     lacking = {video for video, one in zip(annotations.videos, has_one, strict=True) if not one}
-    if not len(known):
+    if not has_one.any():
         raise InputError(
             f"the features in '{features.folder}' are of none of the videos that the moments name (the first: "
             f"{next(iter(annotations.videos), 'there is none')}): extract the features of these videos"
         )
-    return known, [f"left out: queries of {len(lacking)} videos without features"] if lacking else []
+    if lacking:
+        notes.insert(0, f"left out: queries of {len(lacking)} videos without features")
+    return known, notes
+
+
+def _within(known: Annotations) -> tuple[Annotations, list[str]]:
+    """The queries without what lies beyond the end of their video, which no one knew where a table was made without a manifest."""
+    report = Report()
+    within = within_videos(known, report)
+    if not report.rows:
+        return within, []
+    video, _, window = report.rows[0]
+    first = f"the first: '{video}', {window}"
+    if not len(within):
+        raise InputError(
+            f"moments.annotations: every moment starts after the end of its video, as the features have it ({first}): index "
+            "moments of these videos, in seconds"
+        )
+    told = ", ".join(f"{count} {KINDS[kind]}" for kind, count in report.counts.items())
+    return within, [f"warning: moments beyond the end of their videos, as the features have it ({first}): {told}"]
 
 
 def _of_training(moments: MomentsConfig, known: Annotations) -> Annotations:
