@@ -95,6 +95,22 @@ def test_a_run_is_trained_measured_and_recorded(pretrained, videos):
     assert again.results.to_dict() == record and (pretrained / "log.txt").read_text() == log  # nothing was done
 
 
+def test_a_finished_run_is_measured_again_where_it_is_asked_for_otherwise(videos, tmp_path):
+    def reached(**evaluate: object) -> dict:
+        run = config(videos, tmp_path, train={"epochs": 1, "ema_decay": 0.5}, evaluate=evaluate)
+        return train(run, CPU, StopVote()).results.to_dict()
+
+    first = reached()
+    more = reached(num_snippets=3)
+    assert first["held_out"]["clips"] == 12 and more["held_out"]["clips"] == 18 and more["num_snippets"] == 3
+    trained = reached(weights="trained")
+    assert trained["weights"] == "trained" and trained["held_out"]["loss"] != first["held_out"]["loss"]
+    for key in ("num_snippets", "weights"):  # as earlier versions have written it
+        del trained[key]
+    (tmp_path / "results.json").write_text(json.dumps(trained))
+    assert reached()["held_out"] == trained["held_out"]
+
+
 def test_a_loss_that_is_not_below_a_constants_is_told(pretrained, capsys):
     record = json.loads((pretrained / "results.json").read_text())
     filled = record.pop("held_out")

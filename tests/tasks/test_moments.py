@@ -100,6 +100,19 @@ def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
     Moments.show(again, None)
 
 
+def test_a_finished_run_is_measured_again_with_other_weights(made, tmp_path):
+    def reached(weights: str) -> dict:
+        run = config(made, tmp_path, train={"epochs": 1, "ema_decay": 0.9}, evaluate={"weights": weights})
+        return train(run, CPU, StopVote()).results.to_dict()
+
+    first, other = reached("auto"), reached("trained")
+    assert (first["weights"], other["weights"]) == ("auto", "trained")
+    del other["weights"]  # as earlier versions have written it
+    (tmp_path / "results.json").write_text(json.dumps(other))
+    reached("auto")
+    assert (tmp_path / "log.txt").read_text().count("evaluating best.pt") == 2
+
+
 def test_it_learns_what_it_is_shown(made, tmp_path):
     shown = Annotations.load(made / "videos" / "manifest.moments.parquet").of_splits(["train"])
     twice = shown.select(np.tile(np.arange(len(shown)), 2))

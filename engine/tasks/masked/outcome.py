@@ -82,13 +82,15 @@ def recorded(run: Run) -> MaskedOutcome | None:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    """What is evaluated."""
+    """What is evaluated, and how."""
     return {
         "task": "masked",
         "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
         "step": run.best["step"],
         "best": dict(run.best),
         "trained_steps": run.step,
+        "num_snippets": run.config.evaluate.num_snippets,
+        "weights": run.config.evaluate.weights,
         "backbone": run.config.model.backbone,
         "masked": asdict(run.config.masked),
         "training_videos": len(run.task.data.train.manifest),
