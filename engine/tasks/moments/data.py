@@ -106,8 +106,8 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     is_held = _held_out(train.videos, moments.held_out)
     held = _set("held out", train.select(is_held), queries) if is_held.any() else None
     tests = [_set(split, known.of_splits([split]), queries) for split in moments.tests]
-    empty = [split for split, part in zip(moments.tests, tests, strict=True) if not len(part)]
-    if not (~is_held).any():
+    empty = [split for split in (*moments.train, *moments.tests) if split not in known.splits]
+    if is_held.all() and not set(moments.train).intersection(empty):
         empty.insert(0, ", ".join(moments.train) or "that is not tested")
     if empty:
         there = ", ".join(sorted(set(known.splits)))
