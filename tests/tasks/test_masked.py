@@ -332,7 +332,7 @@ def test_a_run_is_resumed_with_its_own_masks_and_videos_alone(pretrained, videos
 
 def test_features_of_a_pretrained_encoder(pretrained, videos):
     encoder = build_encoder(str(pretrained), CPU.device)
-    assert encoder.width == 192 and encoder.clip.crop == 32
+    assert encoder.width == 192 and encoder.clip.crop == 32 and encoder.model.linear is None
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), dtype=np.uint8)
     features = encoder(frames)
     assert features.shape == (2, 192) and features.std() > 0.05
