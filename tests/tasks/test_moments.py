@@ -196,6 +196,23 @@ def test_moments_beyond_the_end_of_their_video_are_cut_or_left_out(made, tmp_pat
         run_of([each + 1000 for each in windows])
 
 
+def test_queries_that_the_runs_words_cannot_read_are_left_out(made, tmp_path):
+    found = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    file = tmp_path / "odd.parquet"
+
+    def run_of(odd: dict[int, str]) -> Moments:
+        queries = [odd.get(row, query) for row, query in enumerate(found.queries)]
+        dataclasses.replace(found, queries=queries).save(file)
+        return data_of(made, tmp_path, annotations=str(file))
+
+    data = run_of({0: "ball " * 129, 1: "xqzwv"}).data
+    assert len(data.train) + len(data.held_out) + len(data.tests[0]) == len(found) - 2
+    (note,) = data.notes
+    assert "left out: 2 queries that cannot be read (the first: query 'ball ball" in note and "at most 128" in note
+    with pytest.raises(InputError, match=r"moments.annotations: no query can be read by words of GloVe.*'xqzwv'"):
+        run_of(dict.fromkeys(range(len(found)), "xqzwv"))
+
+
 def test_a_stopped_run_resumes_bit_for_bit(made, tmp_path):
     train(config(made, tmp_path / "whole"), CPU, StopVote())
     with pytest.raises(Preempted):

@@ -102,6 +102,7 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     known, notes = _known(Annotations.load(annotations), features)
     queries = KeptQueries(open_queries(config.words))
     tell_of_script(known.queries, config.words)
+    known, unread = _readable(known, moments, queries)
     train = _of_training(moments, known)
     is_held = _held_out(train.videos, moments.held_out)
     held = _set("held out", train.select(is_held), queries) if is_held.any() else None
@@ -113,7 +114,7 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
         there = ", ".join(sorted(set(known.splits)))
         raise InputError(f"moments '{annotations}' have no query of the split {', '.join(empty)}: there are {there}")
     shown = _set("training", train.select(~is_held), queries)
-    notes += _trained_videos(features, train, tests)
+    notes += unread + _trained_videos(features, train, tests)
     labels = jittered(shown.annotations, moments.boundary_noise, moments.noise_seed)
     return MomentData(moments, features, queries, shown, labels, held, tests, encoder, notes)
 
@@ -194,6 +195,25 @@ def _within(known: Annotations) -> tuple[Annotations, list[str]]:
         )
     told = ", ".join(f"{count} {KINDS[kind]}" for kind, count in report.counts.items())
     return within, [f"warning: moments beyond the end of their videos, as the features have it ({first}): {told}"]
+
+
+def _readable(known: Annotations, moments: MomentsConfig, queries: KeptQueries) -> tuple[Annotations, list[str]]:
+    """The queries without those of the run's splits that have no tokens: too long, or of no word that has a vector."""
+    used, unread = {*(moments.train or known.splits), *moments.tests}, {}
+    for query in dict.fromkeys(q for q, split in zip(known.queries, known.splits, strict=True) if split in used):
+        try:
+            queries.tokens(query)
+        except InputError as error:
+            unread[query] = str(error)
+    if not unread:
+        return known, []
+    kept = known.select(np.array([query not in unread for query in known.queries], dtype=bool))
+    first = f"the first: {next(iter(unread.values()))}"
+    if used.isdisjoint(kept.splits):
+        raise InputError(
+            f"moments.annotations: no query can be read by {queries.description} ({first}): choose other words, or other queries"
+        )
+    return kept, [f"warning: left out: {len(known) - len(kept)} queries that cannot be read ({first})"]
 
 
 def _of_training(moments: MomentsConfig, known: Annotations) -> Annotations:
