@@ -103,6 +103,7 @@ def test_a_finished_run_is_measured_again_where_it_is_asked_for_otherwise(videos
     first = reached()
     more = reached(num_snippets=3)
     assert first["held_out"]["clips"] == 12 and more["held_out"]["clips"] == 18 and more["num_snippets"] == 3
+    assert more["clips_per_second"] == first["clips_per_second"] > 0  # of the training, which was not done again
     trained = reached(weights="trained")
     assert trained["weights"] == "trained" and trained["held_out"]["loss"] != first["held_out"]["loss"]
     for key in ("num_snippets", "weights"):  # as earlier versions have written it
