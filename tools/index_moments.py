@@ -20,7 +20,7 @@ import re
 import shlex
 from pathlib import Path
 
-from engine.command_line import Parser
+from engine.command_line import Parser, output_folder
 from engine.errors import InputError, run_command
 
 
@@ -50,8 +50,9 @@ def split_and_file(text: str) -> tuple[str, Path]:
     split, sign, path = text.partition("=")
     if sign and split and not Path(text).is_file():
         return split, Path(path)
-    found = re.search(r"train|val(?:idation)?(?:_?[12])?(?![a-z])|test", Path(text).stem.lower())
-    return found[0] if found else "all", Path(text)
+    words = r"(?<![a-z])(train|test|val(?:idation)?(?:_?[12])?)(?:ing)?(?![a-z])"
+    found = re.search(words, Path(text).stem.lower())
+    return found[1] if found else "all", Path(text)
 
 
 def main() -> None:
@@ -66,6 +67,7 @@ def main() -> None:
     from engine.results.table import Table
 
     out = arguments.out or arguments.manifest.with_name(f"{arguments.manifest.stem}.moments.parquet")
+    output_folder(out.parent, "--out")
     manifest = Manifest.load(arguments.manifest) if arguments.manifest else None
     source, _, path = arguments.words.partition(":")
     knows = knows_a_word(source, path or None)

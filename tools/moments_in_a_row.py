@@ -38,6 +38,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.command_line import each_once
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, VideoFeatures
 from engine.features.encoder import OBJECTS
@@ -136,7 +137,7 @@ def clips_by_class(folders: Sequence[Path], left_out: Sequence[str]) -> dict[str
     """
     clips: dict[str, list[VideoFeatures]] = {}
     first = None
-    for folder in folders:
+    for folder in each_once(folders):
         cache = FeatureCache(folder)
         if cache.stamp.model not in installed_names(OBJECTS):
             raise InputError(f"'{folder}' has features of {cache.stamp.model}: extract them with --model {OBJECTS}")
@@ -145,7 +146,7 @@ def clips_by_class(folders: Sequence[Path], left_out: Sequence[str]) -> dict[str
             raise InputError(f"'{folder}': features {first.difference(cache.stamp)}: extract all with one model")
         for video in cache.videos:
             clips.setdefault(Path(video).parent.name, []).append(cache[video])
-    unknown = [name for name in left_out if clips.pop(name, None) is None]
+    unknown = [name for name in dict.fromkeys(left_out) if clips.pop(name, None) is None]
     if unknown:
         raise InputError(f"--leave-out: no clip is of {', '.join(unknown)}: there are {', '.join(sorted(clips))}")
     if len(clips) <= CLIPS:

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench.charts import PICTURES
-from bench.resources import UNITS, Sample, Trend, trends, watch
+from bench.resources import UNITS, Sample, Trend, least_s, trends, watch
 from bench.runs import TRAIN, endless
 
 from engine.config import load_config
@@ -168,6 +168,12 @@ def decode_for_long(arguments: argparse.Namespace, manifest_path: Path, counts: 
 
 def soak_training(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sample], dict[str, Any]]:
     """Train by engine/train.py until the time is up, and watch it. Returns as `soak_decoder`."""
+    least = least_s(arguments.every, arguments.warm_up)
+    if 60 * arguments.minutes <= least:
+        raise InputError(
+            f"--minutes {arguments.minutes:g} is too short to judge: {least:.0f} s of work are needed with --every "
+            f"{arguments.every:g}, and the start takes up to a minute more"
+        )
     more = {"data.decode_threads": arguments.threads, "evaluate.every_epochs": 1, "checkpoint.every_steps": 50}
     overrides = endless(folder, arguments.device, more)
     config = load_config(arguments.config, overrides)

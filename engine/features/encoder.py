@@ -125,6 +125,7 @@ def _pretrained(file: Path, device: torch.device) -> Encoder:
     config = saved_config(state, file)
     clip = dataclasses.replace(config.clip, motion=False)
     model = build_embedder(dataclasses.replace(config.model, weights=str(file)), clip, embed_dim=1)
+    model.linear = None  # it was made for no words
     name = _called(file, state["step"])
     return BackboneEncoder(model.to(device).eval(), clip, name, _architecture(config.model), device)
 

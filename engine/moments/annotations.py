@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -210,6 +210,21 @@ def joined(parts: Sequence[Annotations]) -> Annotations:
     columns = [[value for part in parts for value in getattr(part, name)] for name in ("videos", "queries", "splits")]
     durations = np.concatenate([part.durations for part in parts])
     return Annotations(*columns, durations, [window for part in parts for window in part.windows])
+
+
+def within_videos(annotations: Annotations, report: Report) -> Annotations:
+    """What is right by durations that `check` may not have known, as it judges; the rest is told in `report`, by the videos."""
+    kept, windows = [], []
+    for row, (video, duration, given) in enumerate(
+        zip(annotations.videos, annotations.durations.tolist(), annotations.windows, strict=True)
+    ):
+        if given.max() > duration + ROUNDING_S:
+            noted = Noted(video, video, annotations.queries[row], given.tolist(), duration)
+            given = np.array(_right_windows(noted, duration, report), dtype=np.float64)
+        if len(given):
+            kept.append(row)
+            windows.append(given)
+    return replace(annotations.select(np.array(kept, dtype=np.int64)), windows=windows)
 
 
 def _right_windows(row: Noted, duration: float, report: Report) -> list[tuple[float, float]]:

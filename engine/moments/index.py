@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.data.indexing import IndexSettings, build_row, probe_files
 from engine.data.journal import Failure, Journal
+from engine.data.large_manifest import PATTERN as LARGE
 from engine.data.layouts.listing import Entry
 from engine.data.layouts.walk import VideoFolder
 from engine.data.manifest import Manifest
@@ -190,12 +191,12 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple
         store = video.parent if video.name == STORE_NAME else video
         if (store / STORE_NAME).is_file():
             found += _listed(store / MANIFEST_NAME, allow_outside)
+        elif _is_manifest(video):
+            found += _listed(video, allow_outside)
         elif video.is_dir():
             files = VideoFolder(video)
             found += [str(video.absolute() / each) for each in files.paths]
             unread |= {str(video.absolute() / problem.path): problem.text for problem in files.problems}
-        elif _is_manifest(video):
-            found += _listed(video, allow_outside)
         else:
             found.append(str(video.absolute()))
     if videos and not found:
@@ -232,6 +233,9 @@ def _remote_manifest(path: Path) -> Path:
 
 
 def _is_manifest(path: Path) -> bool:
+    """Whether it is one to read or, where it is large, to refuse."""
+    if path.is_dir():
+        return any(path.glob(LARGE))
     try:
         with path.open("rb") as file:
             return path.suffix == ".parquet" or file.read(4) == b"PAR1"

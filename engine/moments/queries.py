@@ -80,7 +80,8 @@ class WordTokens:
 
     def sentence(self, query: str) -> np.ndarray:
         words = words_in(query)
-        mean = self._vectors(query, [word for word in words if word not in self._small] or words).mean(axis=0)
+        telling = [word for word in words if word not in self._small]
+        mean = self._vectors(query, telling if any(map(self._entry, telling)) else words).mean(axis=0)
         return unit_rows(mean[None])[0][0].astype(np.float32)
 
     def _vectors(self, query: str, words: list[str]) -> np.ndarray:

@@ -198,7 +198,7 @@ def _table(path: Path, text: str, first: str) -> list[Row]:
             if len(cells) <= max(order.values()):
                 rows.append(Unreadable(place, f"{len(cells)} columns: it needs {', '.join(order)}"))
                 continue
-            video, query = cells[order["video"]].strip(), cells[order["query"]]
+            video, query = cells[order["video"]].strip(), " ".join(cells[order["query"]].split())
             window = (seconds(cells[order["start"]]), seconds(cells[order["end"]]))
             if (video, query) in windows:
                 windows[video, query].append(window)

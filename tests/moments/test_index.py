@@ -71,6 +71,12 @@ def test_what_cannot_be_used_is_refused(home):
         opened([home / "empty.mp4"], home / "new", FrameReader())
     with pytest.raises(InputError, match="no video at"):
         opened([home / "nowhere.mp4"], out, FrameReader())
+    (home / "large").mkdir()
+    (home / "large" / "part-00000.arrow").write_bytes(b"rows")
+    with pytest.raises(
+        InputError, match="large' is a folder: where it is a large manifest, name the files that it was"
+    ):
+        opened([home / "large"], out, FrameReader())
 
 
 def test_a_manifest_or_store_is_searched_and_a_video_named_twice_counts_once(home):

@@ -51,6 +51,7 @@ def test_a_sentence_is_the_vector_of_a_class_of_that_name():
     for name, vector in zip(made.names, made.vectors.numpy(), strict=True):
         np.testing.assert_allclose(queries.sentence(name), vector, atol=1e-5)
     assert np.isfinite(queries.sentence("the")).all()  # of small words only
+    np.testing.assert_array_equal(queries.sentence("the xqzwv"), queries.sentence("the"))  # no other has a vector
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,12 @@ def test_ones_own_table(tmp_path, mark):
     assert [replace(row, duration=0) for row in bare] == [Noted("bare.tsv:1", "a.mp4", "jumps", [(1.0, 2.0)], 0)]
 
 
+def test_windows_of_one_query_are_joined_however_it_is_spaced(tmp_path):
+    text = "a.mp4,1,2,the dog barks\na.mp4,3,4,the dog  barks\na.mp4,5,6,the dog barks \n"
+    (row,) = written(tmp_path / "own.csv", text)
+    assert (row.query, row.windows) == ("the dog barks", [(1.0, 2.0), (3.0, 4.0), (5.0, 6.0)])
+
+
 @pytest.mark.parametrize("text", ["", "\n \n", "{torn", "what is this\nfile", "[1,", '"text"'])
 def test_what_is_no_annotation_is_refused(tmp_path, text):
     with pytest.raises(InputError, match=r"annotations '.*moments"):

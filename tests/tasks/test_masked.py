@@ -95,6 +95,23 @@ def test_a_run_is_trained_measured_and_recorded(pretrained, videos):
     assert again.results.to_dict() == record and (pretrained / "log.txt").read_text() == log  # nothing was done
 
 
+def test_a_finished_run_is_measured_again_where_it_is_asked_for_otherwise(videos, tmp_path):
+    def reached(**evaluate: object) -> dict:
+        run = config(videos, tmp_path, train={"epochs": 1, "ema_decay": 0.5}, evaluate=evaluate)
+        return train(run, CPU, StopVote()).results.to_dict()
+
+    first = reached()
+    more = reached(num_snippets=3)
+    assert first["held_out"]["clips"] == 12 and more["held_out"]["clips"] == 18 and more["num_snippets"] == 3
+    assert more["clips_per_second"] == first["clips_per_second"] > 0  # of the training, which was not done again
+    trained = reached(weights="trained")
+    assert trained["weights"] == "trained" and trained["held_out"]["loss"] != first["held_out"]["loss"]
+    for key in ("num_snippets", "weights"):  # as earlier versions have written it
+        del trained[key]
+    (tmp_path / "results.json").write_text(json.dumps(trained))
+    assert reached()["held_out"] == trained["held_out"]
+
+
 def test_a_loss_that_is_not_below_a_constants_is_told(pretrained, capsys):
     record = json.loads((pretrained / "results.json").read_text())
     filled = record.pop("held_out")
@@ -316,7 +333,7 @@ def test_a_run_is_resumed_with_its_own_masks_and_videos_alone(pretrained, videos
 
 def test_features_of_a_pretrained_encoder(pretrained, videos):
     encoder = build_encoder(str(pretrained), CPU.device)
-    assert encoder.width == 192 and encoder.clip.crop == 32
+    assert encoder.width == 192 and encoder.clip.crop == 32 and encoder.model.linear is None
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), dtype=np.uint8)
     features = encoder(frames)
     assert features.shape == (2, 192) and features.std() > 0.05

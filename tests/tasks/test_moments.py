@@ -100,6 +100,19 @@ def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
     Moments.show(again, None)
 
 
+def test_a_finished_run_is_measured_again_with_other_weights(made, tmp_path):
+    def reached(weights: str) -> dict:
+        run = config(made, tmp_path, train={"epochs": 1, "ema_decay": 0.9}, evaluate={"weights": weights})
+        return train(run, CPU, StopVote()).results.to_dict()
+
+    first, other = reached("auto"), reached("trained")
+    assert (first["weights"], other["weights"]) == ("auto", "trained")
+    del other["weights"]  # as earlier versions have written it
+    (tmp_path / "results.json").write_text(json.dumps(other))
+    reached("auto")
+    assert (tmp_path / "log.txt").read_text().count("evaluating best.pt") == 2
+
+
 def test_it_learns_what_it_is_shown(made, tmp_path):
     shown = Annotations.load(made / "videos" / "manifest.moments.parquet").of_splits(["train"])
     twice = shown.select(np.tile(np.arange(len(shown)), 2))
@@ -155,6 +168,49 @@ def test_videos_of_both_sides_are_told_by_their_contents(made, tmp_path, monkeyp
     monkeypatch.setattr(FeatureCache, "contents", lambda _, video: other if video == one else video)
     (note,) = data_of(made, tmp_path).data.notes
     assert f"1 of the 4 videos of the split 'test' are trained on too, by their contents: {one} = {other}" in note
+
+
+def test_moments_beyond_the_end_of_their_video_are_cut_or_left_out(made, tmp_path):
+    """Of a table that was made without a manifest: no one knew where the videos end."""
+    found = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    windows, ends = list(found.windows), found.durations
+    cut, gone, half = (found.splits.index("test") + row for row in range(3))
+    windows[cut] = np.array([[0.5, ends[cut] + 9]])
+    windows[gone] = np.array([[ends[gone] + 1, ends[gone] + 9]])
+    windows[half] = np.array([[ends[half] + 1, ends[half] + 9], [0.5, 1.0]])
+
+    def run_of(windows: list) -> Moments:
+        table = dataclasses.replace(found, windows=windows, durations=np.full(len(found), np.nan))
+        table.save(tmp_path / "late.parquet")
+        return data_of(made, tmp_path, annotations=str(tmp_path / "late.parquet"))
+
+    task = run_of(windows)
+    test = task.data.tests[0].annotations
+    assert len(test) == found.splits.count("test") - 1
+    assert test.windows[0].tolist() == [[0.5, pytest.approx(ends[cut], abs=1e-5)]]
+    assert test.windows[1].tolist() == [[0.5, 1.0]]
+    (note,) = task.notes
+    assert f"'{found.videos[cut]}', 0.5 to {ends[cut] + 9:g} s of {ends[cut]:g} s" in note
+    assert "2 starts after the video's end: left out, 1 cut at the video's end" in note
+    with pytest.raises(InputError, match=r"every moment starts after the end of its video.*the first: 'train/"):
+        run_of([each + 1000 for each in windows])
+
+
+def test_queries_that_the_runs_words_cannot_read_are_left_out(made, tmp_path):
+    found = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    file = tmp_path / "odd.parquet"
+
+    def run_of(odd: dict[int, str]) -> Moments:
+        queries = [odd.get(row, query) for row, query in enumerate(found.queries)]
+        dataclasses.replace(found, queries=queries).save(file)
+        return data_of(made, tmp_path, annotations=str(file))
+
+    data = run_of({0: "ball " * 129, 1: "xqzwv"}).data
+    assert len(data.train) + len(data.held_out) + len(data.tests[0]) == len(found) - 2
+    (note,) = data.notes
+    assert "left out: 2 queries that cannot be read (the first: query 'ball ball" in note and "at most 128" in note
+    with pytest.raises(InputError, match=r"moments.annotations: no query can be read by words of GloVe.*'xqzwv'"):
+        run_of(dict.fromkeys(range(len(found)), "xqzwv"))
 
 
 def test_a_stopped_run_resumes_bit_for_bit(made, tmp_path):
@@ -245,7 +301,8 @@ def repeated(video, times):
         ({"annotations": "none.parquet"}, "no moments at"),
         ({"features": "nowhere"}, "no features in"),
         ({"tests": ["tset"]}, "no query of the split tset: there are test, train"),
-        ({"train": ["x"]}, "no query of the split x"),
+        ({"train": ["x"]}, "no query of the split x: there are test, train"),
+        ({"train": ["train", "valid"]}, "no query of the split valid: there are test, train"),
         ({"train": [], "tests": ["train", "test"]}, "no query of the split that is not tested: there are test, train"),
         ({"train": ["train", "test"]}, "moments.train and moments.tests both name the split test: its queries would"),
     ],
@@ -305,18 +362,39 @@ def test_parts_of_long_videos_hold_the_moment_where_they_should(made, tmp_path):
             offset = int(sample.segments.features[0, 0])
             assert len(sample.segments) == 16 == len(sample.inside) and sample.segments.edges[0] == offset
             start, end = window if draw[0] < 0.5 else (40.0, 45.0)
-            assert sample.has_moment == (start < offset + 16 and end > offset)
+            assert sample.has_moment == (start >= offset and end <= offset + 16)
             cells = offset + np.arange(16)
             expected = [(window[0] <= cell < window[1]) or (40 <= cell < 45) for cell in cells]
             assert sample.inside.tolist() == expected
             if sample.has_moment:
-                assert (sample.first + offset, sample.last + offset) == (max(start, offset), min(end, offset + 16) - 1)
+                assert (sample.first + offset, sample.last + offset) == (start, end - 1)
             if draw[2] >= 0.2:
                 shared = min(end, offset + 16) - max(start, offset)
-                assert sample.has_moment and shared == min(end - start, 16)
+                assert sample.has_moment == (end - start <= 16) and shared == min(end - start, 16)
     batch = as_batch([cut_sample(data, 0, draw) for draw in generator.random((5, 3))], CPU.device, torch.float32)
     parts = batch.chunk(2)
     assert [len(part) for part in parts] == [3, 2] and torch.equal(parts[1].inside, batch.inside[3:])
+
+
+def test_start_and_end_are_learnt_of_every_sample_whose_video_is_seen_whole(made, tmp_path):
+    data = data_of(made, tmp_path).data
+    for row, draw in enumerate(np.random.default_rng(0).random((len(data.train), 3))):
+        whole = data.segments(data.train.annotations.videos[row])
+        sample = cut_sample(data, row, draw)
+        (window,) = data.labels[row].tolist()
+        assert sample.has_moment and (sample.first, sample.last) == whole.nearest(*window)
+        assert np.array_equal(sample.segments.features, whole.features)
+
+
+def test_nothing_is_learnt_of_start_and_end_where_a_part_cuts_the_moment(made, tmp_path):
+    task = data_of(made, tmp_path, segments=16, frame_weight=0.0)
+    segments = Segments(np.ones((100, task.data.features.stamp.width), np.float32), np.arange(101.0))
+    object.__setattr__(task.data, "segments", lambda video: segments)
+    network = task.build_model()
+    for window, is_learnt in (([30.0, 40.0], True), ([20.0, 70.0], False)):
+        task.data.labels[0] = np.array([window])
+        batch = as_batch([cut_sample(task.data, 0, (0.0, 0.5, 0.9))], CPU.device, torch.float32)
+        assert (task.loss(network, batch) > 0).item() == is_learnt
 
 
 def test_boundary_noise_is_drawn_once_and_stays_in_the_video():

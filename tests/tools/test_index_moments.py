@@ -1,8 +1,10 @@
 """tools/index_moments.py as a user runs it: annotations and a manifest in, a table and a report out."""
 
 import json
+from pathlib import Path
 
 import pytest
+from index_moments import split_and_file
 
 from engine.data.manifest import Manifest
 from engine.moments.annotations import Annotations
@@ -54,3 +56,26 @@ def test_what_cannot_be_used_is_told_in_a_line(videos, tmp_path, monkeypatch, ca
     assert not (tmp_path / "t.parquet").exists() and (tmp_path / "t.parquet.report.json").is_file()
     assert run(monkeypatch, tmp_path / "a.txt", "--out", tmp_path / "t.parquet") == 0  # no manifest: any video
     assert list(Annotations.load(tmp_path / "t.parquet").videos) == ["absent"]
+
+
+def test_a_folder_for_the_table_is_made_or_refused_before_anything_is_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "a.txt").write_text("v 0 1##a person waves\n")
+    out = tmp_path / "new" / "deep" / "t.parquet"
+    assert run(monkeypatch, tmp_path / "a.txt", "--out", out) == 0
+    assert len(Annotations.load(out)) == 1 and out.with_name("t.parquet.report.json").is_file()
+    capsys.readouterr()
+    assert run(monkeypatch, tmp_path / "absent.txt", "--out", tmp_path / "a.txt" / "t.parquet") == 2
+    assert f"--out: cannot write into '{tmp_path / 'a.txt'}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("charades_sta_train.txt", "train"), ("charades_sta_test.txt", "test"), ("val_1.json", "val_1"),
+        ("activitynet_captions_val2.json", "val2"), ("tacos_val.json", "val"), ("highlight_train_release.jsonl", "train"),
+        ("highlight_val_release.jsonl", "val"), ("Training.csv", "train"), ("mine-test2.csv", "test"),
+        ("constrained_set.csv", "all"), ("contest.csv", "all"), ("intervals.csv", "all"),
+    ],
+)  # fmt: skip
+def test_a_file_is_of_the_split_that_is_a_word_of_its_name(name, split):
+    assert split_and_file(f"folder_train/{name}") == (split, Path(f"folder_train/{name}"))

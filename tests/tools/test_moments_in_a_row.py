@@ -72,13 +72,14 @@ def test_of_few_classes_videos_have_all_and_a_half_is_asked_for(tmp_path, monkey
     clips = write_clips(tmp_path / "clips")
     with recording_into(tmp_path):
         assert call_tool(
-            "moments_in_a_row.py", clips, "--leave-out", *ALL_BUT_TEN[3:], "--halvings", 1, "--videos", 3, "--record",
-            monkeypatch=monkeypatch,
+            "moments_in_a_row.py", clips, clips, "--leave-out", *ALL_BUT_TEN[3:], ALL_BUT_TEN[3], "--halvings", 1,
+            "--videos", 3, "--record", monkeypatch=monkeypatch,
         ) == 0  # fmt: skip
     (record,) = read_records(tmp_path)["moments_in_a_row"]
     assert (
         len(record["classes"]) == 13 and 3 * 4 <= record["queries"][0] <= 3 * 7
     )  # of 7 asked for, 3 of 13 are not shown
+    assert record["clips"] == 26  # though folder and class were named twice
     assert record["shares"]["found"][0] > 0.7
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("found  ")]
     assert line.split()[2] == "-"  # of one halving there is no deviation

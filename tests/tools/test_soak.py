@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import options
@@ -41,8 +42,13 @@ def test_growth_is_found_under_peaks_and_a_warm_up_is_not_growth():
     assert [found[name].is_flat for name in ("memory", "open files", "threads")] == [False, False, True]
     assert all(half == pytest.approx(60, rel=0.15) for half in found["memory"].halves)
     assert resources.trends(an_hour(warming), warm_up=0.1)["memory"].is_flat
-    with pytest.raises(InputError, match="samples with no work"):
+    with pytest.raises(
+        InputError, match=r"4 samples after the warm-up, and 8 are needed: 5 s .* run it for 85 s or more"
+    ):
         resources.trends(an_hour(warming)[:8], warm_up=0.5)
+    resources.trends(an_hour(warming)[:18], warm_up=0.5)  # of 85 s
+    with pytest.raises(InputError, match="9 samples with no work"):
+        resources.trends([replace(sample, done=1) for sample in an_hour(warming)[:10]], warm_up=0.1)
 
 
 def test_pages_of_mapped_files_are_not_memory_and_what_is_asked_for_is(tmp_path):
@@ -91,6 +97,13 @@ def test_a_short_soak_watches_the_process_it_started(monkeypatch, tmp_path, caps
     assert 50 < record["failed"] < 350  # of the quarter of the files that were damaged
     assert 100 < record["trends"]["memory"]["last"] < 3000
     assert (tmp_path / "soak_decode_pyav.png").is_file()
+
+
+def test_a_training_too_short_to_judge_is_refused_before_it_begins(monkeypatch, capsys):
+    assert call_tool("soak.py", "train", "--minutes", 0.5, monkeypatch=monkeypatch) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: --minutes 0.5 is too short to judge: 44 s of work are needed with"
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from engine.machine import resident_bytes
 UNITS = {"memory": "MB", "open files": "files", "threads": "threads", "GPU memory": "MB"}
 # How much the fitted line may rise from the end of the warm-up to the end of the run, and still be called flat.
 SHARE_LIMIT, MEMORY_LIMIT_MB, COUNT_LIMIT = 0.02, 4.0, 0.5
+LEAST = 8  # samples that a line is fitted to
 _MOST_POINTS = 1500  # of a fit, which looks at all pairs
 
 
@@ -142,14 +143,22 @@ def trends(samples: Sequence[Sample], warm_up: float) -> dict[str, Trend]:
     """The trend of each quantity over the samples after the warm-up: a share of the time since the first snippet.
 
     Raises:
-        InputError: fewer than eight samples are left, or no snippet was done in them.
+        InputError: fewer than `LEAST` samples are left, or no snippet was done in them.
     """
     begun = [sample for sample in samples if sample.done]
     kept = begun and [
         s for s in begun if s.seconds >= begun[0].seconds + warm_up * (begun[-1].seconds - begun[0].seconds)
     ]
-    if len(kept) < 8 or kept[-1].done == kept[0].done:
-        raise InputError(f"{len(kept)} samples with no work in them: run it longer, or take them more often")
+    if len(kept) < LEAST:
+        seconds = samples[-1].seconds if samples else 0.0
+        before = begun[0].seconds if begun else seconds
+        longer = before + least_s(seconds / max(1, len(samples) - 1), warm_up)
+        raise InputError(
+            f"{len(kept)} samples after the warm-up, and {LEAST} are needed: {before:.0f} s went by before any work was done; "
+            f"run it for {longer:.0f} s or more, or take samples more often (--every)"
+        )
+    if kept[-1].done == kept[0].done:
+        raise InputError(f"{len(kept)} samples with no work in them: run it longer")
     kept = kept[:: -(-len(kept) // _MOST_POINTS)]
     hours = np.array([sample.seconds for sample in kept]) / 3600
     rate = (kept[-1].done - kept[0].done) / 1000 / (hours[-1] - hours[0])  # thousands of snippets an hour
@@ -163,6 +172,11 @@ def trends(samples: Sequence[Sample], warm_up: float) -> dict[str, Trend]:
         last = start + slope * (hours[-1] - hours[0])
         found[name] = Trend(kept[0].seconds, start, last, slope, slope / rate, halves, limit)
     return found
+
+
+def least_s(every_s: float, warm_up: float) -> float:
+    """The seconds of work within which `LEAST` samples are taken after the warm-up."""
+    return LEAST * every_s / (1 - warm_up)
 
 
 def theil_sen(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

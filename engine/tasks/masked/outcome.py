@@ -58,7 +58,7 @@ def conclude(run: Run, held_out: Measuring | None, shown: Measuring, telemetry: 
         filled = held_out.filled(run.config.evaluate.num_snippets, None)
         telemetry.message(f"held out: {filled}")
     rates = telemetry.clips_per_second
-    facts = {**_facts(run), "clips_per_second": statistics.median(rates) if rates else None}
+    facts = {**_facts(run), "clips_per_second": statistics.median(rates) if rates else _speed_before(run)}
     results = MaskedResults(facts, asdict(filled) if filled else None)
     if run.ranks.is_main:
         figure = filled_sheet(shown.examples(_EXAMPLES))
@@ -67,6 +67,12 @@ def conclude(run: Run, held_out: Measuring | None, shown: Measuring, telemetry: 
             if telemetry.writer is not None:
                 telemetry.writer.add_image("filled_in", figure_array(figure), run.step, dataformats="HWC")
     return MaskedOutcome(run.folder, results)
+
+
+def _speed_before(run: Run) -> float | None:
+    """Of the training that an earlier start has done and recorded; None where that is not known."""
+    trained = {name: value for name, value in _facts(run).items() if name in ("task", "best", "trained_steps")}
+    return (read_tree_of(run.folder, trained) or {}).get("clips_per_second")
 
 
 def recorded(run: Run) -> MaskedOutcome | None:
@@ -82,13 +88,15 @@ def recorded(run: Run) -> MaskedOutcome | None:
 
 
 def _facts(run: Run) -> dict[str, Any]:
-    """What is evaluated."""
+    """What is evaluated, and how."""
     return {
         "task": "masked",
         "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
         "step": run.best["step"],
         "best": dict(run.best),
         "trained_steps": run.step,
+        "num_snippets": run.config.evaluate.num_snippets,
+        "weights": run.config.evaluate.weights,
         "backbone": run.config.model.backbone,
         "masked": asdict(run.config.masked),
         "training_videos": len(run.task.data.train.manifest),

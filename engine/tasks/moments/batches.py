@@ -13,12 +13,13 @@ from engine.moments.search import padded
 from engine.moments.segments import Segments
 from engine.tasks.moments.data import MomentData
 
-_WITHOUT = 0.2  # of the parts of videos too long to be seen at once: parts that hold no moment
+_ANYWHERE = 0.2  # of the parts of videos too long to be seen at once: drawn without regard to the moment
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A query and (part of) its video. first, last: the moment's segments, of which `has_moment` says if there is one.
+    """A query and (part of) its video. first, last: the moment's segments; of one that does not lie wholly in the part, which
+    `has_moment` says, the nearest in it.
 
     inside: bool [T], the segments of all its true moments.
     """
@@ -114,7 +115,7 @@ class MomentBatches:
 
 def cut_sample(data: MomentData, row: int, draw: Sequence[float]) -> Sample:
     """A query of the training set with its video, or a part of a long one. `draw`, three numbers in [0, 1), decides which of
-    several true windows, which part, and whether a part without the moment."""
+    several true windows, which part, and whether any part."""
     whole = data.segments(data.train.annotations.videos[row])
     spans = [whole.nearest(*window) for window in data.labels[row].tolist()]
     inside = np.zeros(len(whole), dtype=bool)
@@ -127,10 +128,10 @@ def cut_sample(data: MomentData, row: int, draw: Sequence[float]) -> Sample:
     low, high = sorted((last + 1 - length, first))
     low, high = min(max(low, 0), room), min(max(high, 0), room)
     begin = low + int(draw[1] * (high - low + 1))
-    if room and draw[2] < _WITHOUT:
+    if room and draw[2] < _ANYWHERE:
         begin = int(draw[1] * (room + 1))
     part = whole.part(begin, begin + length)
-    has_moment = first < begin + length and last >= begin
+    has_moment = begin <= first and last < begin + length
     first, last = (min(max(place - begin, 0), length - 1) for place in (first, last))
     return Sample(row, part, data.train.tokens[row], first, last, has_moment, inside[begin : begin + length])
 

@@ -15,7 +15,7 @@ from engine.features.cache import FeatureCache
 from engine.features.encoder import Encoder, build_encoder
 from engine.features.extract import extract
 from engine.features.windows import parse_grid
-from engine.moments.annotations import Annotations, VideoNames
+from engine.moments.annotations import KINDS, Annotations, Report, VideoNames, within_videos
 from engine.moments.config import MomentsConfig
 from engine.moments.drawn import write_drawn_moments
 from engine.moments.queries import KeptQueries, open_queries
@@ -102,18 +102,19 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     known, notes = _known(Annotations.load(annotations), features)
     queries = KeptQueries(open_queries(config.words))
     tell_of_script(known.queries, config.words)
+    known, unread = _readable(known, moments, queries)
     train = _of_training(moments, known)
     is_held = _held_out(train.videos, moments.held_out)
     held = _set("held out", train.select(is_held), queries) if is_held.any() else None
     tests = [_set(split, known.of_splits([split]), queries) for split in moments.tests]
-    empty = [split for split, part in zip(moments.tests, tests, strict=True) if not len(part)]
-    if not (~is_held).any():
+    empty = [split for split in (*moments.train, *moments.tests) if split not in known.splits]
+    if is_held.all() and not set(moments.train).intersection(empty):
         empty.insert(0, ", ".join(moments.train) or "that is not tested")
     if empty:
         there = ", ".join(sorted(set(known.splits)))
         raise InputError(f"moments '{annotations}' have no query of the split {', '.join(empty)}: there are {there}")
     shown = _set("training", train.select(~is_held), queries)
-    notes += _trained_videos(features, train, tests)
+    notes += unread + _trained_videos(features, train, tests)
     labels = jittered(shown.annotations, moments.boundary_noise, moments.noise_seed)
     return MomentData(moments, features, queries, shown, labels, held, tests, encoder, notes)
 
@@ -167,14 +168,52 @@ def _known(annotations: Annotations, features: FeatureCache) -> tuple[Annotation
     known = annotations.select(has_one)
     videos = [next(iter(found[row])) for row in np.flatnonzero(has_one)]
     durations = np.array([features[video].duration_s for video in videos], dtype=np.float64)
-    known = replace(known, videos=videos, durations=durations)
+    known, notes = _within(replace(known, videos=videos, durations=durations))
     lacking = {video for video, one in zip(annotations.videos, has_one, strict=True) if not one}
-    if not len(known):
+    if not has_one.any():
         raise InputError(
             f"the features in '{features.folder}' are of none of the videos that the moments name (the first: "
             f"{next(iter(annotations.videos), 'there is none')}): extract the features of these videos"
         )
-    return known, [f"left out: queries of {len(lacking)} videos without features"] if lacking else []
+    if lacking:
+        notes.insert(0, f"left out: queries of {len(lacking)} videos without features")
+    return known, notes
+
+
+def _within(known: Annotations) -> tuple[Annotations, list[str]]:
+    """The queries without what lies beyond the end of their video, which no one knew where a table was made without a manifest."""
+    report = Report()
+    within = within_videos(known, report)
+    if not report.rows:
+        return within, []
+    video, _, window = report.rows[0]
+    first = f"the first: '{video}', {window}"
+    if not len(within):
+        raise InputError(
+            f"moments.annotations: every moment starts after the end of its video, as the features have it ({first}): index "
+            "moments of these videos, in seconds"
+        )
+    told = ", ".join(f"{count} {KINDS[kind]}" for kind, count in report.counts.items())
+    return within, [f"warning: moments beyond the end of their videos, as the features have it ({first}): {told}"]
+
+
+def _readable(known: Annotations, moments: MomentsConfig, queries: KeptQueries) -> tuple[Annotations, list[str]]:
+    """The queries without those of the run's splits that have no tokens: too long, or of no word that has a vector."""
+    used, unread = {*(moments.train or known.splits), *moments.tests}, {}
+    for query in dict.fromkeys(q for q, split in zip(known.queries, known.splits, strict=True) if split in used):
+        try:
+            queries.tokens(query)
+        except InputError as error:
+            unread[query] = str(error)
+    if not unread:
+        return known, []
+    kept = known.select(np.array([query not in unread for query in known.queries], dtype=bool))
+    first = f"the first: {next(iter(unread.values()))}"
+    if used.isdisjoint(kept.splits):
+        raise InputError(
+            f"moments.annotations: no query can be read by {queries.description} ({first}): choose other words, or other queries"
+        )
+    return kept, [f"warning: left out: {len(known) - len(kept)} queries that cannot be read ({first})"]
 
 
 def _of_training(moments: MomentsConfig, known: Annotations) -> Annotations:

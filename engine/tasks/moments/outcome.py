@@ -168,13 +168,14 @@ def recorded(run: Run, data: MomentData) -> MomentOutcome | None:
 
 
 def facts(run: Run, data: MomentData) -> dict[str, Any]:
-    """What is evaluated."""
+    """What is evaluated, and how."""
     return {
         "task": "moments",
         "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
         "step": run.best["step"],
         "best": dict(run.best),
         "trained_steps": run.step,
+        "weights": run.config.evaluate.weights,
         "features": {"model": data.features.stamp.model, "digest": data.features.stamp.digest},
         "queries": data.queries.description,
         "training_queries": len(data.train),
