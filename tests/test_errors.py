@@ -3,10 +3,15 @@
 import gc
 import json
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from engine.errors import InputError, is_interrupted, read_command, run_command
+
+ROOT = Path(__file__).parents[1]
 
 
 def mistake() -> None:
@@ -58,3 +63,15 @@ def test_torchrun_is_told_too(tmp_path, capsys, monkeypatch):
     detail = told["message"]["extraInfo"]
     assert told["message"]["message"] == detail["py_callstack"] == "error: 'x' is wrong: mend it"
     assert int(detail["timestamp"]) > 0
+
+
+@pytest.mark.parametrize(
+    "program", ["engine/train.py", "tools/predict.py", "tools/index_dataset.py", "tools/unseen.py"]
+)
+def test_windows_is_refused_in_one_line(program):
+    code = "import runpy, sys; sys.platform = 'win32'; sys.path.insert(0, 'tools'); runpy.run_path(sys.argv[1], None, '__main__')"
+    done = subprocess.run([sys.executable, "-c", code, program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: unseen needs Linux or macOS: on Windows install and start it within WSL (wsl --install)"
+    ]
