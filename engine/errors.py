@@ -122,7 +122,7 @@ def _end(message: str, is_of_this_rank: bool = False) -> NoReturn:
 
 def is_rank_0() -> bool:
     """Whether this process is the one of a run's ranks that speaks for all; without torchrun it is."""
-    return os.environ.get("RANK", "0") == "0"
+    return (os.environ.get("RANK") or "0") == "0"
 
 
 def _tell_torchrun(message: str) -> None:
