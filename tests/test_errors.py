@@ -1,7 +1,9 @@
 """How a command line ends where the user erred, and where the user breaks off."""
 
+import errno
 import gc
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +22,30 @@ def mistake() -> None:
 
 def broken_off() -> None:
     raise KeyboardInterrupt
+
+
+def without_processes() -> None:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def without_threads() -> None:
+    raise RuntimeError("can't start new thread")
+
+
+LIMIT = "raise the limit on processes (ulimit -u; a container's pids.max)"
+
+
+@pytest.mark.parametrize(
+    ("main", "line"),
+    [
+        (without_processes, f"error: Resource temporarily unavailable: {LIMIT}\n"),
+        (without_threads, f"error: can't start new thread: {LIMIT}\n"),
+    ],
+)
+def test_a_machine_without_more_processes_is_no_traceback(main, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    assert (ended.value.code, capsys.readouterr()) == (2, ("", line))
 
 
 @pytest.mark.parametrize(
