@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.command_line import output_folder
 from engine.distributed import Ranks, broadcast_from_main
 from engine.errors import InputError
-from engine.locks import is_alone
+from engine.locks import try_lock
 
 _WAIT_S = 10.0  # whoever starts a killed training again may come before the killed one has ended
 _POLL_S = 0.2
@@ -45,7 +45,7 @@ def _opened(folder: Path) -> int | None:
 
 def _is_locked_in_time(handle: int) -> bool:
     deadline = time.monotonic() + _WAIT_S
-    while not is_alone(handle):
+    while not try_lock(handle):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_S)

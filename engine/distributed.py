@@ -23,7 +23,7 @@ from torch import nn
 
 from engine.config import RunConfig
 from engine.errors import InputError
-from engine.machine import core_mask, rank_cores, share_cores
+from engine.machine import core_mask, rank_cores, rank_variable, share_cores
 
 _MOMENT_S = 2.0
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "NCCL")
@@ -65,8 +65,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 def session(run: RunConfig) -> Iterator[Ranks]:
     """Join the process group that torchrun describes (nccl on GPUs, gloo on CPUs) and leave it at the end."""
     rank, world_size, local_rank, local_world_size = (
-        int(os.environ.get(name, default))
-        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+        rank_variable(name, least)
+        for name, least in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
     )
     device = choose_device(run.device, local_rank)
     if device.type == "cuda":
@@ -100,7 +100,15 @@ def _joined(timeout: timedelta) -> tuple[dist.Store, int, int]:
 
     Kept to the end of the process: where rank 0 serves the store and began a new one at the same port for each session, the others
     could still reach the one of the session before, and both sides would wait for each other.
+
+    Raises:
+        InputError: whoever started this rank did not say where the others are.
     """
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise InputError(
+            f"the environment variable WORLD_SIZE tells of several ranks, but {', '.join(missing)} is not set: "
+            "start the ranks with torchrun, or unset WORLD_SIZE to train with one"
+        )
     return next(dist.rendezvous("env://", timeout=timeout))
 
 

@@ -30,7 +30,9 @@ _REFUSALS = {
     errno.EIO: "look at that disk",
     errno.ESTALE: "look at that disk",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u; a container's pids.max)",
 }
+_NO_THREAD = "can't start new thread"  # Python's word for EAGAIN
 _AFTER_RANK_0_S = 3.0
 _was_interrupted = [False]
 
@@ -65,8 +67,8 @@ def read_command(parse: Callable[..., T], *arguments: Any) -> T:
 def run_command(command: Callable[..., T], *arguments: Any) -> T:
     """Run a command line's `command`, whatever becomes of what it prints (`engine.screen`).
 
-    An `InputError`, or what the machine refuses (a full disk, no right to a file, too few open files), is one line on stderr
-    and exit status 2; Ctrl-C is exit status 130.
+    An `InputError`, or what the machine refuses (a full disk, no right to a file, too few open files or processes), is one
+    line on stderr and exit status 2; Ctrl-C is exit status 130.
     """
     if not gc.isenabled():  # since `read_command`: what is imported stays, and no collection looks through it
         gc.freeze()
@@ -83,6 +85,10 @@ def run_command(command: Callable[..., T], *arguments: Any) -> T:
             if error.errno not in _REFUSALS:
                 raise
             _end(f"{told(error)}{mend(error)}")
+        except RuntimeError as error:
+            if str(error) != _NO_THREAD:
+                raise
+            _end(f"{_NO_THREAD}: {_REFUSALS[errno.EAGAIN]}")
         except KeyboardInterrupt:
             if is_rank_0():
                 print("interrupted", file=sys.stderr, flush=True)
@@ -122,7 +128,7 @@ def _end(message: str, is_of_this_rank: bool = False) -> NoReturn:
 
 def is_rank_0() -> bool:
     """Whether this process is the one of a run's ranks that speaks for all; without torchrun it is."""
-    return os.environ.get("RANK", "0") == "0"
+    return (os.environ.get("RANK") or "0") == "0"
 
 
 def _tell_torchrun(message: str) -> None:

@@ -1,5 +1,6 @@
-"""Paths that begin with ~, wherever no shell has replaced it: in configs, behind the `=` of an override or of an option."""
+"""The user's home: its caches, and paths that begin with ~ where no shell has replaced it (in configs, behind an `=`)."""
 
+import os
 from pathlib import Path
 
 
@@ -11,3 +12,9 @@ def from_home(path: str) -> str:
         return str(Path(path).expanduser())
     except RuntimeError:  # no such user: a file is called so
         return path
+
+
+def cache_home() -> Path | None:
+    """Where this user's caches lie: XDG_CACHE_HOME, else ~/.cache; None for a user without home."""
+    path = from_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return None if path.startswith("~") else Path(path)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 _TOLD = (2, 130)  # exit statuses of ranks that have said why: a mistake, Ctrl-C
+_HERE = ("--standalone", "--local-addr", "127.0.0.1")  # the machine's own name may not resolve
 
 
 def launch(num_ranks: int, command: Sequence[str]) -> NoReturn:
@@ -24,7 +25,7 @@ def launch(num_ranks: int, command: Sequence[str]) -> NoReturn:
 
     logging.disable(logging.CRITICAL)  # what the launcher says of its children's ends: this process does nothing else
     try:
-        run(parse_args(["--standalone", "--nproc-per-node", str(num_ranks), *command]))
+        run(parse_args([*_HERE, "--nproc-per-node", str(num_ranks), *command]))
     except SignalException as stopped:  # it has reached the ranks, which saved and ended
         sys.exit(128 + stopped.sigval)
     except ChildFailedError as failed:

@@ -7,20 +7,17 @@ from typing import IO
 
 
 def try_lock(file: int | IO) -> bool:
-    """Lock an open file or folder for this process, and those that inherit it, until it is closed; False if another has it."""
+    """Lock an open file or folder for this process, and those that inherit it, until it is closed; False if another has it.
+
+    A disk without locks (some NFS) keeps nobody out: there it is True.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
-
-
-def is_alone(file: int | IO) -> bool:
-    """The same, for work that goes on where a disk has no locks: there nobody is kept out."""
-    try:
-        return try_lock(file)
     except OSError:
         return True
+    return True
 
 
 def lock_file(path: Path) -> int | None:

@@ -8,6 +8,8 @@ from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
+from engine.errors import InputError
+
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: "QUOTA PERIOD" in microseconds, or "max PERIOD" (cgroup v2)
 _masks: Sequence[Set[int]] | None = None  # of the ranks of this machine
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)  # what the system says to a process that has opened too many
@@ -48,11 +50,23 @@ def share_cores(masks: Sequence[Set[int]] | None) -> None:
     _masks = masks
 
 
+def rank_variable(name: str, least: int) -> int:
+    """What torchrun tells each of its ranks in an environment variable; `least` where it is not set, or empty.
+
+    Raises:
+        InputError: it is no number, or a smaller one.
+    """
+    text = os.environ.get(name) or str(least)
+    if not (text.isascii() and text.isdecimal()) or int(text) < least:
+        raise InputError(f"the environment variable {name} is '{text}': unset it, or start the ranks with torchrun")
+    return int(text)
+
+
 def rank_cores() -> int:
     """The usable cores of this rank, at least 1: each core of its mask divided among the ranks whose masks have it, and a quota
     among all of this machine. Before the ranks know each other's masks, the usable cores over `LOCAL_WORLD_SIZE`."""
     if _masks is None:
-        return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        return max(1, usable_cores() // rank_variable("LOCAL_WORLD_SIZE", 1))
     own = core_mask()
     share = sum(Fraction(1, max(1, sum(core in mask for mask in _masks))) for core in own)
     usable = usable_cores()

@@ -13,16 +13,19 @@ from engine.atomic_file import atomic_write
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All of a file, or the columns named.
 
-    The file is opened by Arrow and not by Python: Arrow's threads let go of what they read a little after this returns,
-    and a thread that then has a buffer of Python's aborts a process that is about to end (apache/arrow#34314). It is
-    opened by its bytes, since Arrow takes a path such as `s3:clips` for an address and refuses one that is not UTF-8.
+    Arrow starts no threads for it: where the system refuses them, it would wait for ever. The file is opened by Arrow and not
+    by Python: a thread of Arrow's that still has a buffer of Python's aborts a process that is about to end
+    (apache/arrow#34314). It is opened by its bytes, since Arrow takes a path such as `s3:clips` for an address and refuses
+    one that is not UTF-8.
 
     Raises:
         OSError: it cannot be opened or read.
-        pa.ArrowException: it is not a Parquet file, or a column is not in it.
+        pa.ArrowException: it is not a Parquet file.
+        KeyError: a column is not in it.
     """
     with pa.OSFile(os.fsencode(path)) as file:
-        return pq.read_table(file, columns=columns)
+        table = pq.ParquetFile(file, pre_buffer=False).read(columns, use_threads=False)
+    return table if columns is None else table.select(columns)
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -44,7 +44,7 @@ def read(about: str) -> Config:
     if arguments.ranks is not None:
         if arguments.ranks < 1:
             parser.error(f"--ranks is {arguments.ranks}: it must be at least 1")
-        if "RANK" in os.environ:
+        if os.environ.get("RANK"):
             parser.error("--ranks starts the ranks, which torchrun or srun has done already: leave it out")
         launch(arguments.ranks, [sys.argv[0], str(arguments.config), *arguments.overrides])
     return config

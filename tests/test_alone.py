@@ -1,5 +1,6 @@
 """Two trainings in one run folder: the second is refused, whoever it is, and the first is left alone."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -57,10 +58,15 @@ def test_it_waits_for_a_training_that_is_about_to_end(tmp_path):
         assert end.finished.is_set()
 
 
-def test_a_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_keeps_nobody_out(tmp_path, monkeypatch, number):
     def refuse(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with alone_in(tmp_path, MAIN), alone_in(tmp_path, MAIN):
         pass
+    for _ in range(2):
+        held = lock_file(tmp_path / "lock")
+        assert held is not None and try_lock(held)
+        os.close(held)

@@ -7,7 +7,7 @@ import torch
 
 from engine.config import RunConfig
 from engine.distributed import broadcast_from_main, choose_device, gather, mean_over_ranks, session
-from engine.errors import InputError
+from engine.errors import InputError, is_rank_0
 from tests import jobs
 
 WORKER = """
@@ -69,6 +69,35 @@ def test_one_process_needs_no_group():
         assert gather(3) == [3]
         assert broadcast_from_main("x") == "x"
         assert mean_over_ranks(torch.tensor(2.0)) == 2
+
+
+def test_empty_variables_are_of_one_process(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "")
+    assert is_rank_0()
+    with session(RunConfig(device="cpu", cpu_threads=1)) as ranks:
+        assert (ranks.rank, ranks.world_size, ranks.local_rank, ranks.local_world_size) == (0, 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"RANK": "first"}, "RANK is 'first': unset it, or start the ranks with torchrun"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0': unset it, or start"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "2"},
+            "WORLD_SIZE tells of several ranks, but MASTER_ADDR, MASTER_PORT is not set",
+        ),
+        ({"RANK": "", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}, "but RANK is not set: start the"),
+    ],
+)
+def test_variables_that_tell_no_ranks_are_named(variables, says, monkeypatch):
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=says), session(RunConfig(device="cpu", cpu_threads=1)):
+        pass
 
 
 def test_asking_for_a_gpu_without_one_is_an_error_not_a_fallback(monkeypatch):

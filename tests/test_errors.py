@@ -1,12 +1,19 @@
 """How a command line ends where the user erred, and where the user breaks off."""
 
+import errno
 import gc
 import json
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from engine.errors import InputError, is_interrupted, read_command, run_command
+
+ROOT = Path(__file__).parents[1]
 
 
 def mistake() -> None:
@@ -15,6 +22,30 @@ def mistake() -> None:
 
 def broken_off() -> None:
     raise KeyboardInterrupt
+
+
+def without_processes() -> None:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def without_threads() -> None:
+    raise RuntimeError("can't start new thread")
+
+
+LIMIT = "raise the limit on processes (ulimit -u; a container's pids.max)"
+
+
+@pytest.mark.parametrize(
+    ("main", "line"),
+    [
+        (without_processes, f"error: Resource temporarily unavailable: {LIMIT}\n"),
+        (without_threads, f"error: can't start new thread: {LIMIT}\n"),
+    ],
+)
+def test_a_machine_without_more_processes_is_no_traceback(main, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    assert (ended.value.code, capsys.readouterr()) == (2, ("", line))
 
 
 @pytest.mark.parametrize(
@@ -58,3 +89,15 @@ def test_torchrun_is_told_too(tmp_path, capsys, monkeypatch):
     detail = told["message"]["extraInfo"]
     assert told["message"]["message"] == detail["py_callstack"] == "error: 'x' is wrong: mend it"
     assert int(detail["timestamp"]) > 0
+
+
+@pytest.mark.parametrize(
+    "program", ["engine/train.py", "tools/predict.py", "tools/index_dataset.py", "tools/unseen.py"]
+)
+def test_windows_is_refused_in_one_line(program):
+    code = "import runpy, sys; sys.platform = 'win32'; sys.path.insert(0, 'tools'); runpy.run_path(sys.argv[1], None, '__main__')"
+    done = subprocess.run([sys.executable, "-c", code, program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: unseen needs Linux or macOS: on Windows install and start it within WSL (wsl --install)"
+    ]

@@ -1,11 +1,13 @@
 """`--ranks N`: torchrun's launcher, which ends as the ranks do and adds no pages to what they say."""
 
+import logging
 import os
 import signal
 
 import pytest
 
 from engine.errors import InputError
+from engine.launch import launch
 from engine.train_options import read
 from tests import jobs
 from tests.environment import environment
@@ -48,6 +50,17 @@ def test_it_ends_as_the_ranks_do_and_says_no_more(tmp_path, what, status, printe
     script.write_text(SCRIPT)
     done = Forked(script, what, variables=environment(), merged=True).completed(120)
     assert (done.returncode, sorted(done.stdout.splitlines())) == (status, printed)
+
+
+def test_ranks_of_one_machine_do_not_need_its_name(monkeypatch):
+    given = []
+    monkeypatch.setattr(logging, "disable", lambda level: None)
+    monkeypatch.setattr("torch.distributed.run.run", given.append)
+    with pytest.raises(SystemExit) as ended:
+        launch(2, ["script.py", "word"])
+    assert ended.value.code == 0
+    assert (given[0].local_addr, given[0].standalone, given[0].nproc_per_node) == ("127.0.0.1", True, "2")
+    assert (given[0].training_script, given[0].training_script_args) == ("script.py", ["word"])
 
 
 @pytest.mark.distributed

@@ -5,6 +5,7 @@ import mmap
 import pytest
 
 from engine import machine
+from engine.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,16 @@ def test_a_rank_shares_only_the_cores_that_others_have_too(own, others, quota, c
     assert machine.rank_cores() == cores
     machine.share_cores(None)
     assert machine.rank_cores() == max(1, machine.usable_cores() // (1 + len(others)))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.0", "²"])
+def test_a_variable_of_torchrun_that_is_no_such_number_is_named(text, monkeypatch):
+    monkeypatch.setattr(machine, "_masks", None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", text)
+    with pytest.raises(InputError, match=rf"LOCAL_WORLD_SIZE is '{text}': unset it, or start the ranks with torchrun"):
+        machine.rank_cores()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "")  # as a shell's script may leave it
+    assert machine.rank_cores() == machine.usable_cores()
 
 
 @pytest.mark.skipif(not machine.resident_bytes(), reason="needs Linux's /proc")

@@ -46,3 +46,19 @@ def test_a_file_that_is_none_is_an_error(tmp_path):
     for wrong, error in ((path, pa.ArrowInvalid), (tmp_path, OSError), (tmp_path / "none", FileNotFoundError)):
         with pytest.raises(error):
             read_table(wrong)
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path):
+    write_table(table(3), tmp_path / "t")
+    with pytest.raises(KeyError, match="none"):
+        read_table(tmp_path / "t", columns=["column 1", "none"])
+    assert read_table(tmp_path / "t", columns=["column 2", "column 1"]).column_names == ["column 2", "column 1"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+def test_reading_starts_no_threads(tmp_path):
+    """Where they are limited, Arrow waited for those that it could not start."""
+    write_table(table(100_000), tmp_path / "t")
+    count = "import os; before = len(os.listdir('/proc/self/task'))"
+    code = f"from engine.parquet import *; {count}; read_table(Path({str(tmp_path / 't')!r})); {count.replace('before', 'after')}"
+    subprocess.run([sys.executable, "-c", f"{code}; assert after == before, (before, after)"], check=True)

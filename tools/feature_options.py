@@ -11,6 +11,7 @@ from options import INSTALLED
 from engine.command_line import Parser, cluster_option, refuse_with_cluster
 from engine.config import OverlapConfig
 from engine.errors import InputError
+from engine.native_names import as_text
 from engine.schema import MAX_SEED
 from engine.tasks.masked.config import KINDS
 
@@ -169,6 +170,7 @@ def find_moments(about: str) -> argparse.Namespace:
     add(
         "--query",
         action="append",
+        type=as_text,
         required=True,
         metavar="TEXT",
         help="what to look for, in English where nothing is trained; repeat it for several",

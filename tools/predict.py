@@ -47,6 +47,7 @@ from engine.command_line import check_shown
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.inference import class_vectors, embed_files, load_model, seen_in_pretraining
+from engine.native_names import as_text
 from engine.results.table import Table
 from engine.screen import plain
 from engine.semantics.class_lists import read_class_names
@@ -106,7 +107,7 @@ def class_names(text: str | None, file: Path | None) -> list[str]:
     Raises:
         InputError: the file cannot be read, or fewer than two classes are named.
     """
-    parts = read_class_names(file) if file is not None else (text or "").split(",")
+    parts = read_class_names(file) if file is not None else as_text(text or "").split(",")
     by_key: dict[str, str] = {}
     for name in filter(None, (part.strip() for part in parts)):
         by_key.setdefault(name_key(name), composed(name))

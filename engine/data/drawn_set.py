@@ -22,7 +22,7 @@ from engine.data.layouts.listing import Entry, Listing
 from engine.data.pyav.encode import write_video
 from engine.data.stills import write_picture
 from engine.errors import InputError
-from engine.locks import is_alone
+from engine.locks import try_lock
 from engine.machine import rank_cores
 
 MANIFEST_NAME = "manifest.parquet"
@@ -92,10 +92,10 @@ def _alone_in(folder: Path, key: str) -> Iterator[None]:
 
 def _wait_for(mark: IO, folder: Path) -> None:
     """Until this process has the lock."""
-    if is_alone(mark):
+    if try_lock(mark):
         return
     print(f"another process draws the videos of {folder}: waiting for it", flush=True)
-    while not is_alone(mark):
+    while not try_lock(mark):
         time.sleep(_POLL_S)
 
 

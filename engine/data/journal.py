@@ -13,7 +13,7 @@ from engine.data.process_pool import Lost
 from engine.data.pyav.probe import ProbeResult
 from engine.errors import InputError
 from engine.json_lines import JsonLines, read_json_lines
-from engine.locks import is_alone
+from engine.locks import try_lock
 
 VERSION = 4  # raised when a change of the probe makes old records wrong
 
@@ -82,7 +82,7 @@ class Journal:
         Raises:
             InputError: another process adds to it, or it cannot be written.
         """
-        if not is_alone(self._lines.file):
+        if not try_lock(self._lines.file):
             raise InputError(f"another process is writing '{self.path}': wait for it or stop it")
         records = _read(self.path)
         self.records = records or {}

@@ -8,6 +8,7 @@ at once, and what was imported lies in memory once. A fork of this process, whic
 """
 
 import atexit
+import errno
 import gc
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from importlib.machinery import ModuleSpec
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from engine.errors import SourceGone
@@ -90,6 +92,13 @@ def run_isolated(
             worker.stop()
 
 
+def _start(process: BaseProcess) -> None:
+    try:
+        process.start()
+    except EOFError as error:  # their server could not fork, and has ended
+        raise BlockingIOError(errno.EAGAIN, f"no process can be started: {os.strerror(errno.EAGAIN)}") from error
+
+
 class Worker:
     """A process that applies `function` to one item after another; the item it works on, since when, and if it ever answered."""
 
@@ -100,7 +109,7 @@ class Worker:
             self.connection, theirs = context.Pipe()
             self.process = context.Process(target=_serve, args=(function, theirs, dict(os.environ)), daemon=True)
             with _left_out(is_needed=module == "__main__"):
-                self.process.start()
+                _start(self.process)
         theirs.close()  # so that the death of the process ends the pipe
         _LIVING.add(self)
         self.item: Any = None

@@ -12,6 +12,8 @@ from textwrap import indent
 import numpy as np
 
 from engine.errors import InputError
+from engine.native_names import is_text
+from engine.screen import plain
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, ClassVectorSource, random_vector
@@ -126,5 +128,7 @@ def build_class_embeddings(names: Sequence[str], words: WordsConfig | KeptVector
     """
     if not names:
         raise InputError("no class names to find vectors for")
+    if broken := [name for name in names if not is_text(name)]:
+        raise InputError(f"class '{plain(broken[0])}' holds bytes that are no text: write its name in UTF-8")
     source = words if isinstance(words, KeptVectors) else open_source(words)
     return source.embed(tuple(names))

@@ -25,6 +25,7 @@ import numpy as np
 
 from engine.atomic_file import atomic_write
 from engine.errors import InputError
+from engine.home import cache_home
 from engine.semantics.vector_formats import (
     BYTE_ORDER_MARK,
     DAMAGED,
@@ -70,7 +71,10 @@ def read_vector_file(path: Path, max_words: int | None = None) -> VectorTable:
     layout = detect_layout(path)
     stat = path.stat()
     identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{max_words}"
-    cache = _cache_home() / f"{path.name[:40]}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]}"
+    home = cache_home() or Path(os.devnull)  # without home nothing is kept
+    cache = (
+        home / "unseen" / "word_vectors" / f"{path.name[:40]}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]}"
+    )
     cached = _load_cache(cache)
     if cached is None:
         cached = _read(path, layout, max_words)
@@ -226,14 +230,6 @@ def _text_entries(file: BinaryIO, layout: Layout, skipped: Counter[str]) -> Iter
         if num_found < layout.count:
             raise EOFError
         skipped["words read beyond the number in the header"] += num_found - layout.count
-
-
-def _cache_home() -> Path:
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # neither HOME nor a user of this number
-        home = os.devnull  # no folder: nothing is kept
-    return Path(home) / "unseen" / "word_vectors"
 
 
 def _load_cache(folder: Path) -> VectorTable | None:

@@ -162,7 +162,7 @@ def test_new_and_changed_files_are_probed(root, probed):
 
 
 @pytest.mark.parametrize("where", ["indexing.content_hash", "pyav.probe.open_video"])
-@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.ENOMEM])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.ENOMEM, errno.EAGAIN])
 def test_what_the_machine_failed_to_read_is_tried_again(root, probed, monkeypatch, where, number):
     out, (module, _, name) = root / "manifest.parquet", where.rpartition(".")
     read = getattr(importlib.import_module(f"engine.data.{module}"), name)
@@ -181,6 +181,19 @@ def test_what_the_machine_failed_to_read_is_tried_again(root, probed, monkeypatc
     assert [bad.text for bad in report.files if bad.kind == "io-error"] == [os.strerror(number)]
     probed.clear()
     assert "io-error" not in index_folder(root, out).bad
+    assert probed == ["a.mp4"]
+
+
+def test_a_file_that_a_journal_of_before_blames_for_missing_threads_is_tried_again(root, probed):
+    out = root / "manifest.parquet"
+    index_folder(root, out)
+    with Journal(root / "manifest.parquet.journal") as journal:
+        path = "train/surfing/a.mp4"
+        state = FileState.of(root / path)
+        text = f"after 33 frames of 50 packets: {os.strerror(errno.EAGAIN)}"
+        journal.add(path, Record(state, Failure("undecodable", text), None))
+    probed.clear()
+    assert "undecodable" not in index_folder(root, out).bad
     assert probed == ["a.mp4"]
 
 

@@ -10,6 +10,7 @@ import pytest
 from engine.data.pyav import packets
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.probe import REASONS, ProbeError, probe
+from engine.data.pyav.seeks import frame_sum
 from tests.data.videos import hide_frames, numbered_frame, numbers, pack_rows, remux
 
 COUNT, SIZE, GOP = 60, (96, 64), 12
@@ -163,6 +164,18 @@ def test_doubled_time_stamps_leave_no_key_frames(folder):
     found = probe(path)
     assert found.num_frames == len(sequential(path)) == COUNT
     assert found.key_frames == found.key_pts == ()
+
+
+def test_frames_are_compared_without_threads_that_a_machine_may_refuse():
+    asked = {}
+
+    class Frame:
+        def to_ndarray(self, **options):
+            asked.update(options)
+            return np.zeros((2, 2), np.uint8)
+
+    frame_sum(Frame())
+    assert asked == {"format": "gray", "threads": 1}
 
 
 def test_fragmented_mp4_has_no_header_count(folder):

@@ -170,6 +170,15 @@ def test_a_busy_worker_ends_with_its_program_however_that_ends(tmp_path):
     wait_until(lambda: not process.exists(), 20)
 
 
+def test_a_server_that_could_not_fork_is_told_as_the_limit_that_it_met(monkeypatch):
+    def start(process):
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", start)
+    with pytest.raises(BlockingIOError, match="no process can be started"):
+        list(run_isolated(abs, [-1], 1, 10))
+
+
 def test_a_limit_may_have_no_end(monkeypatch):
     monkeypatch.setattr(process_pool, "_POLL_LIMIT_S", 0.05)
     items = ["__import__('time').sleep(0.3)", "1"]

@@ -138,7 +138,7 @@ def test_a_file_that_failed_is_tried_again_once_the_manifest_says_another_thing(
     assert verify(out, 10).problems == []
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EAGAIN])
 def test_what_the_machine_failed_to_read_is_tried_again(tmp_path, monkeypatch, number):
     source, out, read = two_videos(tmp_path / "raw"), tmp_path / "s", normalise.open_video
 

@@ -1,12 +1,12 @@
 """What every layout gives: the list of labelled videos of a data set, and what is wrong with the list."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from engine.native_names import as_text, as_utf8, is_text
 from engine.semantics.words import composed
 
 VIDEO_SUFFIXES = frozenset(
@@ -68,7 +68,6 @@ VIDEO_SUFFIXES = frozenset(
     }
 )
 
-_NO_TEXT = re.compile("[\ud800-\udfff]")  # bytes of a name that are no UTF-8, as Python holds them
 _MANY = 50  # files of one kind in one folder that the report lists one by one
 IMAGE_SUFFIXES = frozenset({"bmp", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 
@@ -141,14 +140,14 @@ class Listing:
     lists: list[Path] = field(default_factory=list)
 
     def decode_names(self) -> None:
-        """Names taken from folders that are not UTF-8 are read as Latin-1, which older systems wrote."""
+        """Names taken from folders are read as UTF-8, those that are none as Latin-1, which older systems wrote."""
         read: dict[str, str] = {}
 
         def decoded(entry: Entry) -> Entry:
             names = {name: getattr(entry, name) for name in ("class_name", "split", "group")}
-            odd = {name: text for name, text in names.items() if _NO_TEXT.search(text)}
-            read.update({text: _NO_TEXT.sub(_as_latin_1, text) for text in odd.values()})
-            return replace(entry, **{name: read[text] for name, text in odd.items()}) if odd else entry
+            meant = {name: as_text(text) for name, text in names.items()}
+            read.update({text: as_text(text) for text in names.values() if not is_text(as_utf8(text))})
+            return entry if meant == names else replace(entry, **meant)
 
         self.entries = [decoded(entry) for entry in self.entries]
         self.undecided = [(decoded(entry), problem) for entry, problem in self.undecided]
@@ -228,10 +227,6 @@ def _grouped(unused: Sequence[Problem]) -> list[Problem]:
         else:
             lines.append(Problem(f"{folder}/{kind}*", "many", f"{len(group)} files: {group[0].text}"))
     return lines
-
-
-def _as_latin_1(found: re.Match[str]) -> str:
-    return chr(ord(found[0]) - 0xDC00) if "\udc80" <= found[0] <= "\udcff" else "\ufffd"
 
 
 def printable(text: str) -> str:

@@ -20,7 +20,7 @@ REASONS = {
     "io-error": "the disk, the network or the machine failed while it was read, or it is damaged so that FFmpeg says so",
 }
 _OF_THE_MACHINE = (
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM,
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM, errno.EAGAIN,
 )  # fmt: skip
 
 

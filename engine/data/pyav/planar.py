@@ -4,9 +4,6 @@ By the rule of `convert.py`, steps 1 and 2: chroma linearly between its samples,
 pixels, then the matrix of BT.601; rounded once, at the end. Only the window is touched.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numba
 import numpy as np
 from av.video.frame import VideoFrame
@@ -14,6 +11,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange
 
 from engine.data.colour import MATRIX_BITS, rgb_matrix
+from engine.data.pyav.compiled import compiled
 
 _FORMATS = ("yuv420p", "yuvj420p")
 
@@ -54,18 +52,6 @@ def _flat(plane: VideoPlane) -> np.ndarray:
 
 
 _MATRICES = {full_range: rgb_matrix(full_range) for full_range in (False, True)}
-
-
-def compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile to machine code that runs without Python's lock; kept on disk for the next process."""
-
-    def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            return numba.njit(*signature, nogil=True, cache=True)(function)
-        except RuntimeError:  # neither beside this file nor in the user's cache may anything be written
-            return numba.njit(*signature, nogil=True)(function)
-
-    return compile_function
 
 
 # LLVM makes vector instructions of long loops over a few flat arrays: hence the small functions, and windows gathered

@@ -24,7 +24,7 @@ def seeks_to_try(keys: Sequence[KeyFrame]) -> list[int]:
 
 def frame_sum(frame: av.VideoFrame) -> int:
     """A checksum of the brightness of a frame; padding plays no part in it."""
-    return zlib.crc32(np.ascontiguousarray(frame.to_ndarray(format="gray")))
+    return zlib.crc32(np.ascontiguousarray(frame.to_ndarray(format="gray", threads=1)))
 
 
 def seeks_are_exact(

@@ -26,7 +26,7 @@ from av.video.frame import PictureType
 
 from engine.data.config import MOTION_BLOCK
 from engine.data.motion import grid_size
-from engine.data.pyav.planar import compiled
+from engine.data.pyav.compiled import compiled
 
 EXPORT = {"flags2": "+export_mvs"}  # option of a codec context
 LOOK_AHEAD = 16  # frames: x264 codes no more B-frames in a row

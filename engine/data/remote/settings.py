@@ -1,12 +1,12 @@
 """How this process reads object storage: what the section `data.remote` of its config says, else the defaults."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from engine.data.remote.config import RemoteConfig
-from engine.errors import is_interrupted
+from engine.errors import InputError, is_interrupted
+from engine.home import cache_home
 
 _current = [RemoteConfig()]
 _is_given_up: list[Callable[[], bool]] = []
@@ -38,7 +38,15 @@ def is_given_up() -> bool:
 
 
 def cache_folder() -> Path:
-    """Where copies lie on this machine."""
+    """Where copies lie on this machine.
+
+    Raises:
+        InputError: no folder is named, and the user has no home.
+    """
     if folder := settings().cache_folder:
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "unseen"
+    if home := cache_home():
+        return home / "unseen"
+    raise InputError(
+        "no folder for copies of remote files: this user has no home; set XDG_CACHE_HOME, or data.remote.cache_folder in a config"
+    )
