@@ -10,7 +10,7 @@ What it prints for real clips: docs/python.md.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -55,7 +55,7 @@ class Model:
         self.loaded = loaded
         self.device = device
 
-    def name(self, video: str | os.PathLike[str], classes: Sequence[str], k: int = 5) -> list[tuple[str, float]]:
+    def name(self, video: str | os.PathLike[str], classes: Iterable[str], k: int = 5) -> list[tuple[str, float]]:
         """The k nearest of the classes with their cosines, nearest first; all of them where they are fewer.
 
         A cosine is not a probability: it says which class is nearest, even if none fits.
@@ -64,12 +64,13 @@ class Model:
             InputError: the video cannot be used, a class has no vector, or k is not in 1 .. 32.
         """
         _check_k(k)
-        vectors = self.embed_classes(classes)
-        scores, indices = nearest(self.embed_videos([video]), vectors, min(k, len(classes)))
-        return [(classes[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
+        names = _class_names(classes)
+        vectors = self.embed_classes(names)
+        scores, indices = nearest(self.embed_videos([video]), vectors, min(k, len(names)))
+        return [(names[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
 
     def name_together(
-        self, videos: Sequence[str | os.PathLike[str]], classes: Sequence[str], k: int = 5
+        self, videos: Iterable[str | os.PathLike[str]], classes: Iterable[str], k: int = 5
     ) -> list[list[tuple[str, float]]]:
         """For each video the k classes with the largest shares, largest first: those that look alike get the same name.
 
@@ -80,17 +81,17 @@ class Model:
             InputError: as `name`; fewer videos than classes.
         """
         _check_k(k)
-        paths = [Path(video) for video in _listed(videos, "videos")]
-        vectors = self.embed_classes(classes)
-        check_together(len(paths), len(classes), "videos")
+        paths, names = _paths(videos), _class_names(classes)
+        vectors = self.embed_classes(names)
+        check_together(len(paths), len(names), "videos")
         model = WithFeatures(self.loaded.model).eval()
         embedded = embed_files(dataclasses.replace(self.loaded, model=model), paths, self.device, progress=False)
         _check_used(embedded, paths, "Leave it out")
-        scores, indices = nearest_classes(embedded.embeddings, vectors, min(k, len(classes)), embedded.features)
+        scores, indices = nearest_classes(embedded.embeddings, vectors, min(k, len(names)), embedded.features)
         rows = zip(indices.tolist(), scores.tolist(), strict=True)
-        return [[(classes[i], score) for i, score in zip(*row, strict=True)] for row in rows]
+        return [[(names[i], score) for i, score in zip(*row, strict=True)] for row in rows]
 
-    def embed_videos(self, videos: Sequence[str | os.PathLike[str]], *, skip: bool = False) -> Tensor:
+    def embed_videos(self, videos: Iterable[str | os.PathLike[str]], *, skip: bool = False) -> Tensor:
         """Files of videos, or of photos -> their points, float32 [V, D] on the CPU, in their order.
 
         Args:
@@ -99,7 +100,7 @@ class Model:
         Raises:
             InputError: a file cannot be used; names the first of them.
         """
-        paths = [Path(video) for video in _listed(videos, "videos")]
+        paths = _paths(videos)
         embedded = embed_files(self.loaded, paths, self.device, progress=False)
         if not skip:
             _check_used(embedded, paths, "Leave it out, or give skip=True")
@@ -107,17 +108,17 @@ class Model:
         points[embedded.indices] = embedded.embeddings
         return points
 
-    def embed_classes(self, names: Sequence[str]) -> Tensor:
+    def embed_classes(self, names: Iterable[str]) -> Tensor:
         """Class names -> their points, float32 [C, D] of length 1 on the CPU, in their order.
 
         Raises:
             InputError: a class has no vector; near words are named.
         """
-        return class_vectors(self.loaded, _listed(names, "class names")).vectors
+        return class_vectors(self.loaded, _class_names(names)).vectors
 
-    def seen_in_pretraining(self, classes: Sequence[str]) -> str:
+    def seen_in_pretraining(self, classes: Iterable[str]) -> str:
         """Which of the classes the weights had seen before any training here, for people: those are not unseen."""
-        return seen_in_pretraining(self.loaded, [("classes", _listed(classes, "class names"))])
+        return seen_in_pretraining(self.loaded, [("classes", _class_names(classes))])
 
 
 def nearest(queries: Tensor, candidates: Tensor | PreparedClasses, k: int = 5) -> tuple[Tensor, Tensor]:
@@ -151,10 +152,38 @@ def _check_used(embedded: EmbeddedFiles, paths: Sequence[Path], mend: str) -> No
         raise InputError(f"'{paths[first]}' cannot be used{others}: {embedded.failures[first]}. {mend}")
 
 
-def _listed(given: Sequence, what: str) -> list:
-    """A list of what was given: a text or a path alone would else be read letter by letter."""
-    if isinstance(given, str | os.PathLike):
-        raise InputError(f"{what} are given as a list: ['{given}'], not '{given}'")
-    if not len(given):
+def _class_names(given: Iterable[str]) -> list[str]:
+    """Class names as a list of plain texts, in the order in which they are given."""
+    names = _listed(given, "class names")
+    if wrong := [place for place, name in enumerate(names) if not isinstance(name, str)]:
+        raise InputError(
+            f"class name {wrong[0] + 1} of {len(names)} is {_shown(names[wrong[0]])}: a class name is a text"
+        )
+    return [str(name) for name in names]  # numpy's texts among them
+
+
+def _paths(given: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Paths of videos as a list, in the order in which they are given."""
+    videos = _listed(given, "videos")
+    if wrong := [place for place, video in enumerate(videos) if not isinstance(video, str | os.PathLike)]:
+        raise InputError(
+            f"video {wrong[0] + 1} of {len(videos)} is {_shown(videos[wrong[0]])}: a video is the path of its file"
+        )
+    return [Path(video) for video in videos]
+
+
+def _listed(given: Iterable, what: str) -> list:
+    """A list of what was given, of whatever kind: a text or a path alone would else be read letter by letter."""
+    if isinstance(given, str | bytes | os.PathLike):
+        raise InputError(f"{what} are given as a list: [{str(given)!r}], not {str(given)!r}")
+    if not isinstance(given, Iterable):
+        raise InputError(f"{what} are given as a list, not as {_shown(given)}")
+    listed = list(given)
+    if not listed:
         raise InputError(f"no {what} are given")
-    return list(given)
+    return listed
+
+
+def _shown(value: object) -> str:
+    """The beginning of what it is, on one line."""
+    return " ".join(repr(value).split())[:60]

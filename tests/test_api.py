@@ -47,6 +47,35 @@ def test_a_video_is_named(model, folder, name):
     assert model.name(folder / f"{name}.mp4", list(COLORS), k=1) == found[:1]
 
 
+class Labelled(dict):
+    """A column as pandas has it after sorting: it is walked in its order, and asked by label."""
+
+    def __iter__(self):
+        return iter(self.values())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Labelled({2: "sea", 0: "sunset", 1: "meadow"}),
+        Labelled({7: "sea", 8: "sunset", 9: "meadow"}),
+        set(COLORS),
+        dict.fromkeys(COLORS).keys(),
+        tuple(COLORS),
+        np.array(list(COLORS)),
+    ],
+    ids=["sorted", "filtered", "set", "keys", "tuple", "array"],
+)
+def test_lists_of_any_kind_are_walked_in_their_order(model, folder, given):
+    found = model.name(folder / "sea.mp4", given)
+    assert found == model.name(folder / "sea.mp4", list(given)) and found[0][0] == "sea"
+    assert all(type(name) is str for name, _ in found)
+    together = model.name_together(folder.glob("[ms]e*.mp4"), (name for name in given if name != "sunset"))
+    paths = list(folder.glob("[ms]e*.mp4"))
+    assert [row[0][0] for row in together] == [path.stem for path in paths]
+    assert torch.equal(model.embed_videos(dict.fromkeys(paths)), model.embed_videos(paths))
+
+
 def test_videos_are_named_together(model, folder):
     videos = [folder / f"{name}.mp4" for name in COLORS]
     named = model.name_together(videos, list(COLORS), k=2)
@@ -98,6 +127,14 @@ def test_mistakes_are_told(model, folder):
         (lambda: model.name(video, []), "no class names"),
         (lambda: model.name(video, ["sea", "fog"]), "fog"),
         (lambda: model.name(video, ["sea"], k=0), "k is 0"),
+        (lambda: model.name(video, b"sea"), "given as a list"),
+        (lambda: model.name(video, None), "class names are given as a list, not as None"),
+        (lambda: model.name(video, ["sea", None]), "class name 2 of 2 is None: a class name is a text"),
+        (lambda: model.embed_classes([1]), "class name 1 of 1 is 1: a class name is a text"),
+        (lambda: model.name_together([video], ["sea", float("nan")]), "class name 2 of 2 is nan"),
+        (lambda: model.seen_in_pretraining([b"sea"]), "class name 1 of 1 is b'sea'"),
+        (lambda: model.name(None, ["sea"]), "video 1 of 1 is None: a video is the path of its file"),
+        (lambda: model.embed_videos(torch.zeros(1, 9, 9)), r"video 1 of 1 is tensor\(\[\[0., .*: a video is the path"),
         (lambda: load(folder / "run", "model.width=8"), "only keys of the sections"),
         (lambda: load(folder / "nowhere"), "nowhere"),
     ):
