@@ -28,19 +28,19 @@ __all__ = ["Model", "load", "nearest", "prepare"]
 prepare = prepare_classes  # candidates that are asked more than once: `nearest` then need not prepare them again
 
 
-def load(model: str | os.PathLike[str] = "installed", *settings: str, device: str = "auto") -> "Model":
+def load(model: str | os.PathLike[str] = "installed", *settings: str, device: str | torch.device = "auto") -> "Model":
     """A model that names videos.
 
     Args:
         model: a run folder, a checkpoint file, installed (a network of ImageNet that comes with the package),
             installed:lite2 (a larger one: extra `large`), kinetics400[:FILE], or a config of a model that needs no training.
         settings: `section.key=value` of the sections data, words and evaluate, as `evaluate.num_snippets=4`.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda (the first GPU) or cuda:N, as a text or as torch's.
 
     Raises:
-        InputError: there is no such model, or a setting is wrong.
+        InputError: there is no such model or device, or a setting is wrong.
     """
-    place = choose_device(device)
+    place = _place(device)
     # Any format that FFmpeg reads, and photos, as in tools/predict.py.
     return Model(load_model(Path(model), place, overrides=["data.decoder=pyav", *settings]), place)
 
@@ -137,6 +137,21 @@ def nearest(queries: Tensor, candidates: Tensor | PreparedClasses, k: int = 5) -
         ValueError: shapes, types, devices or k are not as above.
     """
     return cosine_topk(queries, candidates, k)
+
+
+def _place(device: str | torch.device) -> torch.device:
+    name, colon, number = str(device).partition(":")
+    if name not in ("auto", "cpu", "cuda") or (colon and not (name == "cuda" and number.isdecimal())):
+        raise InputError(
+            f"device={str(device)!r}: it must be auto, cpu, cuda or cuda:N, N being the number of a GPU from 0"
+        )
+    if name != "cuda":
+        return choose_device(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        seen = f"only {count} GPU{'s'[: count != 1]}" if count else "no GPU"
+        raise InputError(f"device={str(device)!r}: torch sees {seen}: give another, auto or cpu, or check the driver")
+    return choose_device(name, int(number or 0))
 
 
 def _check_k(k: int) -> None:

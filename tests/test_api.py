@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine import api
 from engine.api import load, nearest, prepare
 from engine.errors import InputError
 from tests.encoded import fade, write_colors
@@ -140,6 +141,24 @@ def test_mistakes_are_told(model, folder):
     ):
         with pytest.raises(InputError, match=said):
             call()
+
+
+def test_the_device_is_the_one_that_was_asked_for(folder, monkeypatch):
+    placed = []
+    monkeypatch.setattr(api, "load_model", lambda path, device, **keys: placed.append(str(device)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("auto", "cpu", "cuda", "cuda:1", torch.device("cpu"), torch.device("cuda", 1), torch.device("cuda")):
+        load(folder / "run", device=device)
+    assert placed == ["cuda:0", "cpu", "cuda:0", "cuda:1", "cpu", "cuda:1", "cuda:0"]
+    for device in ("gpu", "cup", "", "cuda:", "cuda:x", "cuda:-1", "auto:1", torch.device("meta"), None, 0):
+        with pytest.raises(InputError, match=f"^device='{device}': it must be auto, cpu, cuda or cuda:N"):
+            load(folder / "run", device=device)
+    with pytest.raises(InputError, match=r"^device='cuda:2': torch sees only 2 GPUs: give another, auto or cpu"):
+        load(folder / "run", device="cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"^device='cuda': torch sees no GPU"):
+        load(folder / "run", device="cuda")
 
 
 def test_words_of_another_dimension_are_told(folder):
