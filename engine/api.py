@@ -19,6 +19,7 @@ from torch import Tensor
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.inference import EmbeddedFiles, class_vectors, embed_files, load_model, seen_in_pretraining
+from engine.models.building import on_cpu
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.transductive import WithFeatures, check_together, nearest_classes
 from kernels.cosine_topk import MAX_K, PreparedClasses, cosine_topk, prepare_classes
@@ -69,6 +70,7 @@ class Model:
         scores, indices = nearest(self.embed_videos([video]), vectors, min(k, len(names)))
         return [(names[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
 
+    @on_cpu()
     def name_together(
         self, videos: Iterable[str | os.PathLike[str]], classes: Iterable[str], k: int = 5
     ) -> list[list[tuple[str, float]]]:
@@ -91,6 +93,7 @@ class Model:
         rows = zip(indices.tolist(), scores.tolist(), strict=True)
         return [[(names[i], score) for i, score in zip(*row, strict=True)] for row in rows]
 
+    @on_cpu()
     def embed_videos(self, videos: Iterable[str | os.PathLike[str]], *, skip: bool = False) -> Tensor:
         """Files of videos, or of photos -> their points, float32 [V, D] on the CPU, in their order.
 
@@ -104,10 +107,11 @@ class Model:
         embedded = embed_files(self.loaded, paths, self.device, progress=False)
         if not skip:
             _check_used(embedded, paths, "Leave it out, or give skip=True")
-        points = torch.full((len(paths), self.loaded.model.embed_dim), torch.nan)
+        points = torch.full((len(paths), self.loaded.model.embed_dim), torch.nan, dtype=torch.float32)
         points[embedded.indices] = embedded.embeddings
         return points
 
+    @on_cpu()
     def embed_classes(self, names: Iterable[str]) -> Tensor:
         """Class names -> their points, float32 [C, D] of length 1 on the CPU, in their order.
 
@@ -116,6 +120,7 @@ class Model:
         """
         return class_vectors(self.loaded, _class_names(names)).vectors
 
+    @on_cpu()
     def seen_in_pretraining(self, classes: Iterable[str]) -> str:
         """Which of the classes the weights had seen before any training here, for people: those are not unseen."""
         return seen_in_pretraining(self.loaded, [("classes", _class_names(classes))])

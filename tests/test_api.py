@@ -161,6 +161,28 @@ def test_the_device_is_the_one_that_was_asked_for(folder, monkeypatch):
         load(folder / "run", device="cuda")
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "usual"),
+    [
+        (torch.set_default_dtype, torch.float64, torch.float32),
+        (torch.set_default_dtype, torch.bfloat16, torch.float32),
+        (torch.set_default_device, "meta", None),
+    ],
+    ids=["float64", "bfloat16", "meta"],
+)
+def test_what_a_program_has_set_for_torch_changes_no_answer(model, folder, setting, value, usual):
+    videos, words = [folder / f"{name}.mp4" for name in COLORS], f"words.path={folder / 'own.npz'}"
+    setting(value)
+    try:
+        other = load(folder / "run", "words.source=npz", words, device="cpu")
+        answers = [(each.name(videos[0], COLORS), each.name_together(videos, COLORS)) for each in (other, model)]
+        assert torch.equal(other.embed_videos(videos), model.embed_videos(videos))
+        assert torch.get_default_dtype() == (value if usual else torch.float32)
+    finally:
+        setting(usual)
+    assert answers == [(model.name(videos[0], COLORS), model.name_together(videos, COLORS))] * 2
+
+
 def test_words_of_another_dimension_are_told(folder):
     other = load(folder / "run", "words.source=random", "words.dim=7", device="cpu")
     with pytest.raises(InputError, match="12 dimensions, but the class vectors have 7"):

@@ -32,6 +32,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.errors import InputError
+from engine.models.building import for_inference
 from engine.models.image_weights import IMAGENET, imagenet_classes, imagenet_definitions
 from engine.models.weights import kinetics400_classes
 from engine.semantics.clip_text import ClipTextEncoder, is_clip
@@ -107,6 +108,7 @@ class Encoder(Protocol):
 
 
 @functools.cache
+@for_inference()
 def load_encoder(folder: str | None) -> Encoder:
     """The encoder in a folder, or the one that is installed; loaded once in a process."""
     if folder is not None and is_clip(Path(folder)):

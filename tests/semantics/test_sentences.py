@@ -58,6 +58,18 @@ def test_vectors_of_names_mean_something_and_depend_on_the_name_alone():
 
 
 @needs_encoder
+def test_an_encoder_is_read_as_it_is_whatever_is_set_for_torch():
+    usual = sentences.load_encoder(None)(["surfing"])
+    sentences.load_encoder.cache_clear()
+    torch.set_default_device("meta")
+    try:
+        encoder = sentences.load_encoder(None)
+    finally:
+        torch.set_default_device(None)
+    assert (encoder(["surfing"]) == usual).all()
+
+
+@needs_encoder
 def test_name_definition_and_their_average(file):
     names = ["playing cello", "ApplyingEyeMakeup"]
     parts = [
