@@ -5,6 +5,7 @@ are points of one space without any training here: configs/clip_zero_shot.yaml.
 """
 
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class ClipTextEncoder:
         logging.disable_progress_bar()
         self.name = f"CLIP text tower {folder.name}"
         self._known: dict[str, np.ndarray] = {}
+        self._learning = threading.Lock()
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._model, loaded = CLIPTextModelWithProjection.from_pretrained(
@@ -53,9 +55,13 @@ class ClipTextEncoder:
         self._model.eval()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        with self._learning:
+            self._learn(texts)
+        return np.array([self._known[text] for text in texts])
+
+    def _learn(self, texts: Sequence[str]) -> None:
         for text in dict.fromkeys(texts):
             if text not in self._known:
                 tokens = self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
                 with torch.inference_mode():
                     self._known[text] = self._model(**tokens).text_embeds[0].double().numpy()
-        return np.array([self._known[text] for text in texts])

@@ -25,11 +25,14 @@ The only file that imports sentence-transformers. Nothing is downloaded.
 import csv
 import functools
 import json
+import multiprocessing
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from engine.errors import InputError
 from engine.models.building import for_inference
@@ -43,6 +46,7 @@ from engine.semantics.words import class_words, name_key, split_name, user_repla
 
 _MANY = 500  # texts; Kinetics-400, whose mean centres others, is fewer
 _FEWEST_CENTRED = 3  # definitions
+_LOADING = threading.Lock()
 _NAME_COLUMNS, _TEXT_COLUMNS = ("name", "class", "word", "label"), ("definition", "defn", "text", "description")
 
 
@@ -75,22 +79,33 @@ class SentenceEncoder:
         logging.disable_progress_bar()  # of reading a hundred tensors
         self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
         self._known: dict[str, np.ndarray] = {}
+        self._learning = threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """float64 [N, D]."""
+        """float64 [N, D]. Of several threads that ask for the same texts at once, one encodes them."""
+        with self._learning:
+            self._learn(texts)
+        return np.array([self._known[text] for text in texts])
+
+    def _learn(self, texts: Sequence[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         lengths: dict[int, list[str]] = {}
         for index, text in enumerate(new):
             key = len(self._model.tokenizer(text)["input_ids"]) if len(new) > _MANY else -index
             lengths.setdefault(key, []).append(text)
         for alike in lengths.values():
-            vectors = self._model.encode(alike, batch_size=64, show_progress_bar=False, convert_to_numpy=True)
+            vectors = self._encode(alike, batch_size=64, convert_to_numpy=True)
             self._known.update(zip(alike, vectors.astype(np.float64), strict=True))
-        return np.array([self._known[text] for text in texts])
+
+    def _encode(self, texts: Sequence[str], **how: Any) -> Any:
+        """Of the model. Its bar is not shown, but would settle by its lock how the whole program starts processes."""
+        if multiprocessing.get_start_method(allow_none=True) is None:
+            tqdm.set_lock(threading.RLock())
+        return self._model.encode(texts, show_progress_bar=False, **how)
 
     def token_states(self, text: str) -> np.ndarray:
         """What the encoder holds of each token of a text before it pools them: float32 [tokens, D]."""
-        states = self._model.encode([text], output_value="token_embeddings", show_progress_bar=False)[0]
+        states = self._encode([text], output_value="token_embeddings")[0]
         return states.float().cpu().numpy()
 
     def reads_all(self, text: str) -> bool:
@@ -107,10 +122,15 @@ class Encoder(Protocol):
     def __call__(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
+def load_encoder(folder: str | None) -> Encoder:
+    """The encoder in a folder, or the one that is installed; loaded once in a process, whichever threads ask."""
+    with _LOADING:
+        return _opened(folder)
+
+
 @functools.cache
 @for_inference()
-def load_encoder(folder: str | None) -> Encoder:
-    """The encoder in a folder, or the one that is installed; loaded once in a process."""
+def _opened(folder: str | None) -> Encoder:
     if folder is not None and is_clip(Path(folder)):
         return ClipTextEncoder(Path(folder))
     return SentenceEncoder(folder)

