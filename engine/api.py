@@ -12,10 +12,12 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import torch
 from torch import Tensor
 
+from engine.data.remote.addresses import shown
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.inference import EmbeddedFiles, class_vectors, embed_files, load_model, seen_in_pretraining
@@ -27,6 +29,8 @@ from kernels.cosine_topk import MAX_K, PreparedClasses, cosine_topk, prepare_cla
 __all__ = ["Model", "load", "nearest", "prepare"]
 
 prepare = prepare_classes  # candidates that are asked more than once: `nearest` then need not prepare them again
+
+_FILE = "file://"
 
 
 def load(model: str | os.PathLike[str] = "installed", *settings: str, device: str | torch.device = "auto") -> "Model":
@@ -56,6 +60,7 @@ class Model:
         self.loaded = loaded
         self.device = device
 
+    @on_cpu()
     def name(self, video: str | os.PathLike[str], classes: Iterable[str], k: int = 5) -> list[tuple[str, float]]:
         """The k nearest of the classes with their cosines, nearest first; all of them where they are fewer.
 
@@ -65,9 +70,11 @@ class Model:
             InputError: the video cannot be used, a class has no vector, or k is not in 1 .. 32.
         """
         _check_k(k)
-        names = _class_names(classes)
+        paths, names = _paths([video]), _class_names(classes)
         vectors = self.embed_classes(names)
-        scores, indices = nearest(self.embed_videos([video]), vectors, min(k, len(names)))
+        embedded = embed_files(self.loaded, paths, self.device, progress=False)
+        _check_used(embedded, paths, "Name another")
+        scores, indices = nearest(embedded.embeddings, vectors, min(k, len(names)))
         return [(names[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
 
     @on_cpu()
@@ -169,27 +176,26 @@ def _check_used(embedded: EmbeddedFiles, paths: Sequence[Path], mend: str) -> No
     if embedded.failures:
         first = min(embedded.failures)
         others = f" (and {len(embedded.failures) - 1} more)" if len(embedded.failures) > 1 else ""
-        raise InputError(f"'{paths[first]}' cannot be used{others}: {embedded.failures[first]}. {mend}")
+        raise InputError(f"'{shown(paths[first])}' cannot be used{others}: {embedded.failures[first]}. {mend}")
 
 
 def _class_names(given: Iterable[str]) -> list[str]:
     """Class names as a list of plain texts, in the order in which they are given."""
     names = _listed(given, "class names")
-    if wrong := [place for place, name in enumerate(names) if not isinstance(name, str)]:
-        raise InputError(
-            f"class name {wrong[0] + 1} of {len(names)} is {_shown(names[wrong[0]])}: a class name is a text"
-        )
+    for place, name in enumerate(names, start=1):
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"class name {place} of {len(names)} is {_shown(name)}: a class name is a text of words")
     return [str(name) for name in names]  # numpy's texts among them
 
 
 def _paths(given: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Paths of videos as a list, in the order in which they are given."""
+    """Paths of videos as a list, in the order in which they are given; file:///PATH is one too."""
     videos = _listed(given, "videos")
-    if wrong := [place for place, video in enumerate(videos) if not isinstance(video, str | os.PathLike)]:
-        raise InputError(
-            f"video {wrong[0] + 1} of {len(videos)} is {_shown(videos[wrong[0]])}: a video is the path of its file"
-        )
-    return [Path(video) for video in videos]
+    for place, video in enumerate(videos, start=1):
+        if not isinstance(video, str | os.PathLike) or not str(video):
+            raise InputError(f"video {place} of {len(videos)} is {_shown(video)}: a video is the path of its file")
+    texts = [os.fspath(video) for video in videos]
+    return [Path(unquote(text.removeprefix(_FILE)) if text.startswith(f"{_FILE}/") else text) for text in texts]
 
 
 def _listed(given: Iterable, what: str) -> list:

@@ -105,12 +105,23 @@ def test_videos_and_names_are_points_of_one_space(model, folder):
 
 def test_a_file_that_cannot_be_used_is_told_or_comes_last(model, folder):
     paths = [folder / "notes.mp4", folder / "sea.mp4", folder / "missing.mp4"]
+    with pytest.raises(
+        InputError, match=r"missing.mp4' cannot be used: missing: No such file or directory. Name another$"
+    ):
+        model.name(paths[2], ["sunset"])
     with pytest.raises(InputError, match=r"notes\.mp4' cannot be used \(and 1 more\)"):
         model.embed_videos(paths)
     points = model.embed_videos(paths, skip=True)
     assert torch.isnan(points[[0, 2]]).all() and torch.isfinite(points[1]).all()
     assert nearest(model.embed_classes(["sunset"]), points, 3)[1].tolist() == [[1, 0, 2]]
     assert torch.isnan(model.embed_videos(paths[:1], skip=True)).all()
+    odd = ["s3://b/a.mp4", folder / "sea.mp4", f"file://{folder}/%73ea.mp4", "a\0b.mp4", "a\0b.jpg"]
+    there = torch.isfinite(model.embed_videos(odd, skip=True)).all(dim=1)
+    assert there.tolist() == [False, True, True, False, False]
+    with pytest.raises(
+        InputError, match=r"^'s3://b/a\.mp4' cannot be used .and 2 more.: single videos are read as files"
+    ):
+        model.embed_videos(odd)
 
 
 def test_a_run_from_random_weights_has_seen_no_class_before(model):
@@ -130,10 +141,13 @@ def test_mistakes_are_told(model, folder):
         (lambda: model.name(video, ["sea"], k=0), "k is 0"),
         (lambda: model.name(video, b"sea"), "given as a list"),
         (lambda: model.name(video, None), "class names are given as a list, not as None"),
-        (lambda: model.name(video, ["sea", None]), "class name 2 of 2 is None: a class name is a text"),
-        (lambda: model.embed_classes([1]), "class name 1 of 1 is 1: a class name is a text"),
+        (lambda: model.name(video, ["sea", None]), "class name 2 of 2 is None: a class name is a text of words"),
+        (lambda: model.embed_classes([1]), "class name 1 of 1 is 1: a class name is a text of words"),
         (lambda: model.name_together([video], ["sea", float("nan")]), "class name 2 of 2 is nan"),
         (lambda: model.seen_in_pretraining([b"sea"]), "class name 1 of 1 is b'sea'"),
+        (lambda: model.embed_classes(["sea", " "]), "class name 2 of 2 is ' ': a class name is a text of words"),
+        (lambda: model.name("", ["sea"]), "video 1 of 1 is '': a video is the path of its file"),
+        (lambda: model.name("a\0b.mp4", ["sea"]), "its path holds a NUL, which that of no file does"),
         (lambda: model.name(None, ["sea"]), "video 1 of 1 is None: a video is the path of its file"),
         (lambda: model.embed_videos(torch.zeros(1, 9, 9)), r"video 1 of 1 is tensor\(\[\[0., .*: a video is the path"),
         (lambda: load(folder / "run", "model.width=8"), "only keys of the sections"),
