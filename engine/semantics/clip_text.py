@@ -65,3 +65,7 @@ class ClipTextEncoder:
                 tokens = self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
                 with torch.inference_mode():
                     self._known[text] = self._model(**tokens).text_embeds[0].double().numpy()
+
+    def reads_all(self, text: str) -> bool:
+        """Whether a text is no longer than what the encoder looks at; it leaves the rest out."""
+        return len(self._tokenizer(text)["input_ids"]) <= _MAX_TOKENS
