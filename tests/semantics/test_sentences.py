@@ -65,12 +65,14 @@ def test_vectors_of_names_mean_something_and_depend_on_the_name_alone():
 def test_an_encoder_is_read_as_it_is_whatever_is_set_for_torch():
     usual = sentence_encoder.load_encoder(None)(["surfing"])
     sentence_encoder._opened.cache_clear()
+    bars = importlib.import_module("transformers.utils.logging")
+    bars.enable_progress_bar()
     torch.set_default_device("meta")
     try:
         encoder = sentence_encoder.load_encoder(None)
     finally:
         torch.set_default_device(None)
-    assert (encoder(["surfing"]) == usual).all()
+    assert (encoder(["surfing"]) == usual).all() and bars.is_progress_bar_enabled()
 
 
 @needs_encoder
