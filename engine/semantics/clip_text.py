@@ -82,4 +82,4 @@ class ClipTextEncoder:
 
     def reads_all(self, text: str) -> bool:
         """Whether a text is no longer than what the encoder looks at; it leaves the rest out."""
-        return len(self._tokenizer(text)["input_ids"]) <= _MAX_TOKENS
+        return len(self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS + 1)["input_ids"]) <= _MAX_TOKENS

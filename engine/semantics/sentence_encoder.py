@@ -81,7 +81,10 @@ class SentenceEncoder:
     def reads_all(self, text: str) -> bool:
         """Whether a text is no longer than what the encoder looks at; it leaves the rest out."""
         limit = self._model.max_seq_length
-        return limit is None or len(self._model.tokenizer(text)["input_ids"]) <= limit
+        return (
+            limit is None
+            or len(self._model.tokenizer(text, truncation=True, max_length=limit + 1)["input_ids"]) <= limit
+        )
 
 
 class Encoder(Protocol):
