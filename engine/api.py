@@ -10,15 +10,18 @@ What it prints for real clips: docs/python.md.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import torch
 from torch import Tensor
 
+from engine.data.remote.addresses import shown
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.inference import EmbeddedFiles, class_vectors, embed_files, load_model, seen_in_pretraining
+from engine.models.building import on_cpu
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.transductive import WithFeatures, check_together, nearest_classes
 from kernels.cosine_topk import MAX_K, PreparedClasses, cosine_topk, prepare_classes
@@ -27,20 +30,22 @@ __all__ = ["Model", "load", "nearest", "prepare"]
 
 prepare = prepare_classes  # candidates that are asked more than once: `nearest` then need not prepare them again
 
+_FILE = "file://"
 
-def load(model: str | os.PathLike[str] = "installed", *settings: str, device: str = "auto") -> "Model":
+
+def load(model: str | os.PathLike[str] = "installed", *settings: str, device: str | torch.device = "auto") -> "Model":
     """A model that names videos.
 
     Args:
         model: a run folder, a checkpoint file, installed (a network of ImageNet that comes with the package),
             installed:lite2 (a larger one: extra `large`), kinetics400[:FILE], or a config of a model that needs no training.
         settings: `section.key=value` of the sections data, words and evaluate, as `evaluate.num_snippets=4`.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda (the first GPU) or cuda:N, as a text or as torch's.
 
     Raises:
-        InputError: there is no such model, or a setting is wrong.
+        InputError: there is no such model or device, or a setting is wrong.
     """
-    place = choose_device(device)
+    place = _place(device)
     # Any format that FFmpeg reads, and photos, as in tools/predict.py.
     return Model(load_model(Path(model), place, overrides=["data.decoder=pyav", *settings]), place)
 
@@ -55,7 +60,8 @@ class Model:
         self.loaded = loaded
         self.device = device
 
-    def name(self, video: str | os.PathLike[str], classes: Sequence[str], k: int = 5) -> list[tuple[str, float]]:
+    @on_cpu()
+    def name(self, video: str | os.PathLike[str], classes: Iterable[str], k: int = 5) -> list[tuple[str, float]]:
         """The k nearest of the classes with their cosines, nearest first; all of them where they are fewer.
 
         A cosine is not a probability: it says which class is nearest, even if none fits.
@@ -64,12 +70,16 @@ class Model:
             InputError: the video cannot be used, a class has no vector, or k is not in 1 .. 32.
         """
         _check_k(k)
-        vectors = self.embed_classes(classes)
-        scores, indices = nearest(self.embed_videos([video]), vectors, min(k, len(classes)))
-        return [(classes[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
+        paths, names = _paths([video]), _class_names(classes)
+        vectors = self.embed_classes(names)
+        embedded = embed_files(self.loaded, paths, self.device, progress=False)
+        _check_used(embedded, paths, "Name another")
+        scores, indices = nearest(embedded.embeddings, vectors, min(k, len(names)))
+        return [(names[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
 
+    @on_cpu()
     def name_together(
-        self, videos: Sequence[str | os.PathLike[str]], classes: Sequence[str], k: int = 5
+        self, videos: Iterable[str | os.PathLike[str]], classes: Iterable[str], k: int = 5
     ) -> list[list[tuple[str, float]]]:
         """For each video the k classes with the largest shares, largest first: those that look alike get the same name.
 
@@ -80,17 +90,18 @@ class Model:
             InputError: as `name`; fewer videos than classes.
         """
         _check_k(k)
-        paths = [Path(video) for video in _listed(videos, "videos")]
-        vectors = self.embed_classes(classes)
-        check_together(len(paths), len(classes), "videos")
+        paths, names = _paths(videos), _class_names(classes)
+        vectors = self.embed_classes(names)
+        check_together(len(paths), len(names), "videos")
         model = WithFeatures(self.loaded.model).eval()
         embedded = embed_files(dataclasses.replace(self.loaded, model=model), paths, self.device, progress=False)
         _check_used(embedded, paths, "Leave it out")
-        scores, indices = nearest_classes(embedded.embeddings, vectors, min(k, len(classes)), embedded.features)
+        scores, indices = nearest_classes(embedded.embeddings, vectors, min(k, len(names)), embedded.features)
         rows = zip(indices.tolist(), scores.tolist(), strict=True)
-        return [[(classes[i], score) for i, score in zip(*row, strict=True)] for row in rows]
+        return [[(names[i], score) for i, score in zip(*row, strict=True)] for row in rows]
 
-    def embed_videos(self, videos: Sequence[str | os.PathLike[str]], *, skip: bool = False) -> Tensor:
+    @on_cpu()
+    def embed_videos(self, videos: Iterable[str | os.PathLike[str]], *, skip: bool = False) -> Tensor:
         """Files of videos, or of photos -> their points, float32 [V, D] on the CPU, in their order.
 
         Args:
@@ -99,25 +110,27 @@ class Model:
         Raises:
             InputError: a file cannot be used; names the first of them.
         """
-        paths = [Path(video) for video in _listed(videos, "videos")]
+        paths = _paths(videos)
         embedded = embed_files(self.loaded, paths, self.device, progress=False)
         if not skip:
             _check_used(embedded, paths, "Leave it out, or give skip=True")
-        points = torch.full((len(paths), self.loaded.model.embed_dim), torch.nan)
+        points = torch.full((len(paths), self.loaded.model.embed_dim), torch.nan, dtype=torch.float32)
         points[embedded.indices] = embedded.embeddings
         return points
 
-    def embed_classes(self, names: Sequence[str]) -> Tensor:
+    @on_cpu()
+    def embed_classes(self, names: Iterable[str]) -> Tensor:
         """Class names -> their points, float32 [C, D] of length 1 on the CPU, in their order.
 
         Raises:
             InputError: a class has no vector; near words are named.
         """
-        return class_vectors(self.loaded, _listed(names, "class names")).vectors
+        return class_vectors(self.loaded, _class_names(names)).vectors
 
-    def seen_in_pretraining(self, classes: Sequence[str]) -> str:
+    @on_cpu()
+    def seen_in_pretraining(self, classes: Iterable[str]) -> str:
         """Which of the classes the weights had seen before any training here, for people: those are not unseen."""
-        return seen_in_pretraining(self.loaded, [("classes", _listed(classes, "class names"))])
+        return seen_in_pretraining(self.loaded, [("classes", _class_names(classes))])
 
 
 def nearest(queries: Tensor, candidates: Tensor | PreparedClasses, k: int = 5) -> tuple[Tensor, Tensor]:
@@ -138,6 +151,21 @@ def nearest(queries: Tensor, candidates: Tensor | PreparedClasses, k: int = 5) -
     return cosine_topk(queries, candidates, k)
 
 
+def _place(device: str | torch.device) -> torch.device:
+    name, colon, number = str(device).partition(":")
+    if name not in ("auto", "cpu", "cuda") or (colon and not (name == "cuda" and number.isdecimal())):
+        raise InputError(
+            f"device={str(device)!r}: it must be auto, cpu, cuda or cuda:N, N being the number of a GPU from 0"
+        )
+    if name != "cuda":
+        return choose_device(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        seen = f"only {count} GPU{'s'[: count != 1]}" if count else "no GPU"
+        raise InputError(f"device={str(device)!r}: torch sees {seen}: give another, auto or cpu, or check the driver")
+    return choose_device(name, int(number or 0))
+
+
 def _check_k(k: int) -> None:
     if not 1 <= k <= MAX_K:
         raise InputError(f"k is {k}: it must be from 1 to {MAX_K}")
@@ -148,13 +176,40 @@ def _check_used(embedded: EmbeddedFiles, paths: Sequence[Path], mend: str) -> No
     if embedded.failures:
         first = min(embedded.failures)
         others = f" (and {len(embedded.failures) - 1} more)" if len(embedded.failures) > 1 else ""
-        raise InputError(f"'{paths[first]}' cannot be used{others}: {embedded.failures[first]}. {mend}")
+        raise InputError(f"'{shown(paths[first])}' cannot be used{others}: {embedded.failures[first]}. {mend}")
 
 
-def _listed(given: Sequence, what: str) -> list:
-    """A list of what was given: a text or a path alone would else be read letter by letter."""
-    if isinstance(given, str | os.PathLike):
-        raise InputError(f"{what} are given as a list: ['{given}'], not '{given}'")
-    if not len(given):
+def _class_names(given: Iterable[str]) -> list[str]:
+    """Class names as a list of plain texts, in the order in which they are given."""
+    names = _listed(given, "class names")
+    for place, name in enumerate(names, start=1):
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"class name {place} of {len(names)} is {_shown(name)}: a class name is a text of words")
+    return [str(name) for name in names]  # numpy's texts among them
+
+
+def _paths(given: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Paths of videos as a list, in the order in which they are given; file:///PATH is one too."""
+    videos = _listed(given, "videos")
+    for place, video in enumerate(videos, start=1):
+        if not isinstance(video, str | os.PathLike) or not str(video):
+            raise InputError(f"video {place} of {len(videos)} is {_shown(video)}: a video is the path of its file")
+    texts = [os.fspath(video) for video in videos]
+    return [Path(unquote(text.removeprefix(_FILE)) if text.startswith(f"{_FILE}/") else text) for text in texts]
+
+
+def _listed(given: Iterable, what: str) -> list:
+    """A list of what was given, of whatever kind: a text or a path alone would else be read letter by letter."""
+    if isinstance(given, str | bytes | os.PathLike):
+        raise InputError(f"{what} are given as a list: [{str(given)!r}], not {str(given)!r}")
+    if not isinstance(given, Iterable):
+        raise InputError(f"{what} are given as a list, not as {_shown(given)}")
+    listed = list(given)
+    if not listed:
         raise InputError(f"no {what} are given")
-    return list(given)
+    return listed
+
+
+def _shown(value: object) -> str:
+    """The beginning of what it is, on one line."""
+    return " ".join(repr(value).split())[:60]

@@ -35,6 +35,10 @@ from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 from engine.transductive import WithFeatures
 
 _CONFIGS = (".yaml", ".yml")
+NO_ADDRESSES = (
+    "single videos are read as files of this machine: copy it here, or ingest it into a store (tools/ingest.py), "
+    "which evaluate.py, extract_features.py and find_moments.py read there"
+)
 _CHANGEABLE = ("data", "words", "evaluate")  # the other sections made the weights what they are
 
 
@@ -126,13 +130,8 @@ def embed_files(loaded: LoadedModel, paths: Sequence[Path], device: torch.device
     """Probe and embed files of videos and pictures on the spot.
 
     Raises:
-        InputError: the network gives points that are not finite, or a path is an address.
+        InputError: the network gives points that are not finite.
     """
-    if url := next(filter(None, map(url_of, paths)), None):
-        raise InputError(
-            f"'{url}': single videos are read as files of this machine: copy it here, or ingest it into a store "
-            "(tools/ingest.py), which evaluate.py, extract_features.py and find_moments.py read there"
-        )
     manifest, failures = manifest_of_files(paths)
     indices = [index for index in range(len(paths)) if index not in failures]  # of the manifest's rows
     if manifest is None:
@@ -202,6 +201,9 @@ def manifest_of_files(paths: Sequence[Path]) -> tuple[Manifest | None, dict[int,
     """
     rows, unreadable = [], {}
     for index, path in enumerate(paths):
+        if url_of(path):
+            unreadable[index] = NO_ADDRESSES
+            continue
         try:
             facts = dataclasses.asdict(probe_file(path))
         except ProbeError as error:

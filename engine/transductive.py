@@ -23,6 +23,7 @@ from kernels.cosine_topk import cosine_topk
 NEIGHBOURS = 10  # of each video in the graph
 PASSED_ON = 0.9  # of a video's shares: what it takes over from its neighbours; the rest is its own
 _SHARPNESS = 3  # an edge is the cosine to this power
+_ROUNDING = 1e-6  # of a class's scores: copies of one video differ by less
 _STEPS = 100  # what is left to flow after them is below PASSED_ON ** _STEPS = 3e-5
 
 
@@ -77,7 +78,8 @@ def nearest_classes(
     """
     if features is None:
         return cosine_topk(points, class_vectors, k)
-    shares = name_together(features, functional.normalize(points, dim=1) @ functional.normalize(class_vectors, dim=1).T)
+    cosines = functional.normalize(points.double(), dim=1) @ functional.normalize(class_vectors.double(), dim=1).T
+    shares = name_together(features, cosines)
     best = shares.argsort(dim=1, descending=True, stable=True)[:, :k]
     return shares.gather(1, best), best
 
@@ -99,9 +101,9 @@ def name_together(features: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 def _in_deviations(scores: torch.Tensor) -> torch.Tensor:
-    """[V, C] less each column's mean, in its standard deviations; a column of one value is 0."""
-    gap = scores - scores.mean(dim=0)
-    return gap / scores.std(dim=0, correction=0).clamp(min=1e-9)
+    """[V, C] less each column's mean, in its standard deviations; a column of one value, but for rounding, is 0."""
+    gap, spread = scores - scores.mean(dim=0), scores.std(dim=0, correction=0)
+    return torch.where(spread > _ROUNDING * scores.abs().amax(dim=0), gap / spread, 0)
 
 
 def _graph(features: torch.Tensor) -> torch.Tensor:

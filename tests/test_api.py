@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine import api
 from engine.api import load, nearest, prepare
 from engine.errors import InputError
 from tests.encoded import fade, write_colors
@@ -47,6 +48,35 @@ def test_a_video_is_named(model, folder, name):
     assert model.name(folder / f"{name}.mp4", list(COLORS), k=1) == found[:1]
 
 
+class Labelled(dict):
+    """A column as pandas has it after sorting: it is walked in its order, and asked by label."""
+
+    def __iter__(self):
+        return iter(self.values())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Labelled({2: "sea", 0: "sunset", 1: "meadow"}),
+        Labelled({7: "sea", 8: "sunset", 9: "meadow"}),
+        set(COLORS),
+        dict.fromkeys(COLORS).keys(),
+        tuple(COLORS),
+        np.array(list(COLORS)),
+    ],
+    ids=["sorted", "filtered", "set", "keys", "tuple", "array"],
+)
+def test_lists_of_any_kind_are_walked_in_their_order(model, folder, given):
+    found = model.name(folder / "sea.mp4", given)
+    assert found == model.name(folder / "sea.mp4", list(given)) and found[0][0] == "sea"
+    assert all(type(name) is str for name, _ in found)
+    together = model.name_together(folder.glob("[ms]e*.mp4"), (name for name in given if name != "sunset"))
+    paths = list(folder.glob("[ms]e*.mp4"))
+    assert [row[0][0] for row in together] == [path.stem for path in paths]
+    assert torch.equal(model.embed_videos(dict.fromkeys(paths)), model.embed_videos(paths))
+
+
 def test_videos_are_named_together(model, folder):
     videos = [folder / f"{name}.mp4" for name in COLORS]
     named = model.name_together(videos, list(COLORS), k=2)
@@ -75,12 +105,23 @@ def test_videos_and_names_are_points_of_one_space(model, folder):
 
 def test_a_file_that_cannot_be_used_is_told_or_comes_last(model, folder):
     paths = [folder / "notes.mp4", folder / "sea.mp4", folder / "missing.mp4"]
+    with pytest.raises(
+        InputError, match=r"missing.mp4' cannot be used: missing: No such file or directory. Name another$"
+    ):
+        model.name(paths[2], ["sunset"])
     with pytest.raises(InputError, match=r"notes\.mp4' cannot be used \(and 1 more\)"):
         model.embed_videos(paths)
     points = model.embed_videos(paths, skip=True)
     assert torch.isnan(points[[0, 2]]).all() and torch.isfinite(points[1]).all()
     assert nearest(model.embed_classes(["sunset"]), points, 3)[1].tolist() == [[1, 0, 2]]
     assert torch.isnan(model.embed_videos(paths[:1], skip=True)).all()
+    odd = ["s3://b/a.mp4", folder / "sea.mp4", f"file://{folder}/%73ea.mp4", "a\0b.mp4", "a\0b.jpg"]
+    there = torch.isfinite(model.embed_videos(odd, skip=True)).all(dim=1)
+    assert there.tolist() == [False, True, True, False, False]
+    with pytest.raises(
+        InputError, match=r"^'s3://b/a\.mp4' cannot be used .and 2 more.: single videos are read as files"
+    ):
+        model.embed_videos(odd)
 
 
 def test_a_run_from_random_weights_has_seen_no_class_before(model):
@@ -98,11 +139,62 @@ def test_mistakes_are_told(model, folder):
         (lambda: model.name(video, []), "no class names"),
         (lambda: model.name(video, ["sea", "fog"]), "fog"),
         (lambda: model.name(video, ["sea"], k=0), "k is 0"),
+        (lambda: model.name(video, b"sea"), "given as a list"),
+        (lambda: model.name(video, None), "class names are given as a list, not as None"),
+        (lambda: model.name(video, ["sea", None]), "class name 2 of 2 is None: a class name is a text of words"),
+        (lambda: model.embed_classes([1]), "class name 1 of 1 is 1: a class name is a text of words"),
+        (lambda: model.name_together([video], ["sea", float("nan")]), "class name 2 of 2 is nan"),
+        (lambda: model.seen_in_pretraining([b"sea"]), "class name 1 of 1 is b'sea'"),
+        (lambda: model.embed_classes(["sea", " "]), "class name 2 of 2 is ' ': a class name is a text of words"),
+        (lambda: model.name("", ["sea"]), "video 1 of 1 is '': a video is the path of its file"),
+        (lambda: model.name("a\0b.mp4", ["sea"]), "its path holds a NUL, which that of no file does"),
+        (lambda: model.name(None, ["sea"]), "video 1 of 1 is None: a video is the path of its file"),
+        (lambda: model.embed_videos(torch.zeros(1, 9, 9)), r"video 1 of 1 is tensor\(\[\[0., .*: a video is the path"),
         (lambda: load(folder / "run", "model.width=8"), "only keys of the sections"),
         (lambda: load(folder / "nowhere"), "nowhere"),
     ):
         with pytest.raises(InputError, match=said):
             call()
+
+
+def test_the_device_is_the_one_that_was_asked_for(folder, monkeypatch):
+    placed = []
+    monkeypatch.setattr(api, "load_model", lambda path, device, **keys: placed.append(str(device)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("auto", "cpu", "cuda", "cuda:1", torch.device("cpu"), torch.device("cuda", 1), torch.device("cuda")):
+        load(folder / "run", device=device)
+    assert placed == ["cuda:0", "cpu", "cuda:0", "cuda:1", "cpu", "cuda:1", "cuda:0"]
+    for device in ("gpu", "cup", "", "cuda:", "cuda:x", "cuda:-1", "auto:1", torch.device("meta"), None, 0):
+        with pytest.raises(InputError, match=f"^device='{device}': it must be auto, cpu, cuda or cuda:N"):
+            load(folder / "run", device=device)
+    with pytest.raises(InputError, match=r"^device='cuda:2': torch sees only 2 GPUs: give another, auto or cpu"):
+        load(folder / "run", device="cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"^device='cuda': torch sees no GPU"):
+        load(folder / "run", device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "usual"),
+    [
+        (torch.set_default_dtype, torch.float64, torch.float32),
+        (torch.set_default_dtype, torch.bfloat16, torch.float32),
+        (torch.set_default_device, "meta", None),
+    ],
+    ids=["float64", "bfloat16", "meta"],
+)
+def test_what_a_program_has_set_for_torch_changes_no_answer(model, folder, setting, value, usual):
+    videos, words = [folder / f"{name}.mp4" for name in COLORS], f"words.path={folder / 'own.npz'}"
+    setting(value)
+    try:
+        other = load(folder / "run", "words.source=npz", words, device="cpu")
+        answers = [(each.name(videos[0], COLORS), each.name_together(videos, COLORS)) for each in (other, model)]
+        assert torch.equal(other.embed_videos(videos), model.embed_videos(videos))
+        assert torch.get_default_dtype() == (value if usual else torch.float32)
+    finally:
+        setting(usual)
+    assert answers == [(model.name(videos[0], COLORS), model.name_together(videos, COLORS))] * 2
 
 
 def test_words_of_another_dimension_are_told(folder):

@@ -44,7 +44,9 @@ def state(step: int = 3) -> dict:
 def test_model_comes_back_bit_for_bit(tmp_path):
     saved = state()
     save_checkpoint(tmp_path / "checkpoints" / "step_00000003.pt", saved)
+    drawn = torch.get_rng_state()
     loaded = load_for_inference(tmp_path, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), drawn)
     assert (loaded.step, loaded.epoch, loaded.train_classes) == (3, 1, ("a", "b"))
     assert not loaded.model.training
     for name, tensor in loaded.model.state_dict().items():

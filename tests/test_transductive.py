@@ -83,6 +83,18 @@ def test_videos_that_nothing_tells_apart_are_named_by_themselves():
     torch.testing.assert_close(same, torch.full((3, 2), 0.5))
 
 
+def test_rounding_names_no_video():
+    """Copies of one video, whose scores differ in their last digits: no class is said of one and not of the other."""
+    generator = torch.Generator().manual_seed(0)
+    scores = 0.02 + 2e-9 * torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    found = name_together(torch.ones(5, 4), scores)
+    torch.testing.assert_close(found, torch.full((5, 3), 1 / 3), rtol=0, atol=0)
+    point, classes = torch.randn(1, 1002, generator=generator), torch.randn(3, 1002, generator=generator)
+    for count in range(3, 40):
+        shares, best = nearest_classes(point.expand(count, -1).contiguous(), classes, 1, torch.ones(count, 4))
+        assert len(set(best[:, 0].tolist())) == len(set(shares[:, 0].tolist())) == 1, count
+
+
 def test_each_half_of_the_classes_is_a_test_of_its_own():
     features, scores, label = clusters()
     classes = [f"class {index}" for index in range(5)]

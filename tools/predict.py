@@ -44,9 +44,10 @@ from pathlib import Path
 import torch
 
 from engine.command_line import check_shown
+from engine.data.remote.addresses import url_of
 from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.inference import class_vectors, embed_files, load_model, seen_in_pretraining
+from engine.inference import NO_ADDRESSES, class_vectors, embed_files, load_model, seen_in_pretraining
 from engine.native_names import as_text
 from engine.results.table import Table
 from engine.screen import plain
@@ -71,6 +72,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Classify, print; exit status 1 if a video could not be used."""
     if not 1 <= arguments.top <= MAX_K:
         raise InputError(f"--top is {arguments.top}: it must be from 1 to {MAX_K}")
+    if address := next(filter(None, map(url_of, arguments.videos)), None):
+        raise InputError(f"'{address}': {NO_ADDRESSES}")
     names = class_names(arguments.classes, arguments.classes_file)
     device = choose_device(arguments.device)
     settings = {"data.decoder": arguments.decoder, "evaluate.num_snippets": arguments.snippets}

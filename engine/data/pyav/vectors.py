@@ -27,6 +27,7 @@ from av.video.frame import PictureType
 from engine.data.config import MOTION_BLOCK
 from engine.data.motion import grid_size
 from engine.data.pyav.compiled import compiled
+from engine.data.pyav.side_data import side_data
 
 EXPORT = {"flags2": "+export_mvs"}  # option of a codec context
 LOOK_AHEAD = 16  # frames: x264 codes no more B-frames in a row
@@ -78,7 +79,7 @@ class MotionTrack:
         is_anchor = frame.pict_type != PictureType.B
         if is_anchor:
             self._anchors.append(number)
-        vectors = frame.side_data.get("MOTION_VECTORS")
+        vectors = side_data(frame).get("MOTION_VECTORS")
         vectors = None if vectors is None else vectors.to_ndarray()
         if vectors is not None and (is_anchor or vectors["motion_x"].any() or vectors["motion_y"].any()):
             self._moved.append(_Seen(number, vectors, self._size))

@@ -12,6 +12,7 @@ from engine.data.footage import Footage
 from engine.data.sources import load_training, load_training_sets
 from engine.ema import evaluated_weights
 from engine.errors import InputError
+from engine.models.building import for_inference
 from engine.models.embedder import Embedder, build_embedder
 from engine.provenance import changed_manifest
 from engine.schema_keys import with_keys
@@ -43,6 +44,7 @@ class LoadedModel:
     footage: Footage | None = None
 
 
+@for_inference()
 def load_for_inference(path: Path, device: torch.device, weights: str | None = None) -> LoadedModel:
     """Rebuild the model of a checkpoint (or of a run folder's best one), in eval mode on `device`.
 
