@@ -1,28 +1,27 @@
 """The benchmark program: every benchmark at its smallest for real, and what it makes of the records."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import bench_throughput
 import pytest
 import torch
 from bench import charts, options, publish, roofline, suites
+from bench.resources import process_tree
 from bench.roofline import profile_call
 
 import kernels.clip_normalize
 from engine.errors import InputError
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, _normalize_in_torch, clip_normalize
 from tests.bench_records import check_record, newest
+from tests.environment import ROOT, environment, is_alive, wait_until
 from tests.small_run import kill_when, start_tool, write_run
 
 STEP = ["--device", "cpu", "--width", "4", "--frames", "2", "--crop", "16", "--batch", "2", "--steps", "2"]
-
-
-class Done:
-    """A process that ended well."""
-
-    returncode = 0
 
 
 @pytest.mark.parametrize(
@@ -170,6 +169,33 @@ def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
     assert "engine, fp32: " in out and "paper recipe" not in out
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_of_a_suite_goes_on_when_it_is_stopped(tmp_path, number):
+    command = [
+        sys.executable,
+        ROOT / "tools" / "bench_throughput.py",
+        "--out",
+        tmp_path,
+        "--suite",
+        "cpu",
+        "--part",
+        "manifest",
+    ]
+    suite = subprocess.Popen(
+        command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while (
+        len(processes := process_tree(suite.pid)) < 3 and suite.poll() is None
+    ):  # the suite, its part, what that started
+        time.sleep(0.05)
+    suite.send_signal(number)
+    suite.wait(60)
+    wait_until(lambda: not any(map(is_alive, processes)), 8)  # the part itself takes longer
+    out, _ = suite.communicate()
+    assert suite.returncode == (130 if number == signal.SIGTERM else -number), out
+    assert "Traceback" not in out
+
+
 def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
     parts = (("compute", "--roofline"), ("manifest", "--rows", "2000", "--repeats", "1"))
     monkeypatch.setitem(suites.SUITES, "cpu", parts)
@@ -181,7 +207,7 @@ def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
         return capsys.readouterr().out
 
     begun = []
-    monkeypatch.setattr(bench_throughput.subprocess, "run", lambda command, **_: begun.append(command) or Done)
+    monkeypatch.setattr(bench_throughput, "_run_part", lambda command: begun.append(command) or 0)
     for choice in (["--part", "manifest"], ["--skip", "roofline"]):
         out = run("--suite", "cpu", *choice)
         assert "== manifest" in out and "== compute" not in out
