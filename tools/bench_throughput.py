@@ -30,7 +30,7 @@ import threading
 import time
 from pathlib import Path
 
-from bench.publish import markdown, newest, publish, read_records
+from bench.publish import completed, markdown, newest, publish, read_records
 
 from engine.errors import InputError, is_interrupted
 from engine.records import recording_into
@@ -65,8 +65,8 @@ def _run(arguments: argparse.Namespace, out: Path) -> None:
         importlib.import_module(f"bench.{arguments.benchmark}").run(arguments)
     finally:
         for name, records in read_records(out / "records").items():
-            for record in records[before.get(name, 0) :]:
-                picture = publish(name, record, out / "pictures")
+            for count in range(before.get(name, 0), len(records)):
+                picture = publish(name, completed(records[: count + 1]), out / "pictures")
                 print(f"picture {os.path.relpath(picture)}" if picture else "no picture", flush=True)
 
 

@@ -92,7 +92,7 @@ def test_roofline_accounts_for_a_whole_step(program, tmp_path):
         assert sum(shares) == pytest.approx(1, abs=0.3)  # medians of sums against sums of medians
         convolution = [p for p in panel["points"] if p["kind"].startswith("convolution")]
         assert sum(p["time_share"] for p in convolution) > 0.1 and all(p["bytes"] > 0 for p in convolution)
-    assert (tmp_path / "out" / "pictures" / "roofline_cpu.png").stat().st_size > 20_000
+    assert (tmp_path / "out" / "pictures" / f"{publish.picture_name('roofline', record)}.png").stat().st_size > 20_000
 
 
 def test_operations_do_what_the_ledger_says():
@@ -228,6 +228,41 @@ def test_what_cores_did_is_not_said_to_be_of_the_gpu_beside_them():
     on_cores = ("EPYC, 16 cores", "train_cpu")
     assert found == {"cuda": ("H200, 570", "train_cuda"), "cpu": on_cores, None: on_cores}
     assert publish.where_measured({"device": machine | {"gpus": []}, "device_type": "cuda"}) == on_cores[0]
+
+
+def test_calls_of_one_setting_are_one_table_and_other_settings_are_others(tmp_path):
+    def record(time, batch, *variants, **more):
+        rows = [
+            {"case": "", "variant": each, "precision": "bf16", "seconds": None, "values": {}, "note": time}
+            for each in variants
+        ]
+        machine = {"cpu": "EPYC", "cores": 16, "gpus": ["H200"]}
+        kept = {
+            "title": f"r3d_18, {batch} clips",
+            "device_type": "cuda",
+            "n": 20,
+            "commit": "abc",
+            "dirty": False,
+            "versions": {},
+        }
+        return kept | {"time": time, "command": f"run {time}", "device": machine, "results": rows} | more
+
+    records = [
+        record("old", 64, "engine flat fp16", commit="of before"),
+        record("first", 64, "engine", "torchvision"),
+        record("second", 64, "engine flat", "torchvision"),
+        record("third", 128, "engine"),
+    ]
+    found = publish.newest({"compute": records})
+    assert list(found) == ["compute_cuda_r3d_18_64_clips", "compute_cuda_r3d_18_128_clips"]
+    rows = {name: [(row.variant, row.note) for row in publish.rows_of(each)] for name, each in found.items()}
+    assert rows["compute_cuda_r3d_18_64_clips"] == [
+        ("engine", "first"),
+        ("engine flat", "second"),
+        ("torchvision", "second"),
+    ]
+    assert rows["compute_cuda_r3d_18_128_clips"] == [("engine", "third")]
+    assert publish.markdown("x", found["compute_cuda_r3d_18_64_clips"]).startswith("`run first; run second`")
 
 
 def test_suites_name_what_there_is():
