@@ -79,5 +79,5 @@ counter.call("sleep")
     contestant = int(starter.stdout.readline())
     time.sleep(1)  # until it sleeps, and hears no pipe
     starter.kill()
-    starter.communicate()
+    starter.wait()
     wait_until(lambda: not is_alive(contestant), 20)

@@ -290,3 +290,24 @@ def test_what_has_other_units_has_another_axis():
         assert (
             all(low < tick < high for tick in axes.get_yticks()) and axes.get_ylim()[0] > axes.get_ylim()[1]
         )  # first at the top
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["decode", "--crop", "200"], "--crop is 200: it must be at most --short-side, 128"),
+        (["ingest", "--crop", "200"], "--crop is 200: it must be at most --short-side, 128"),
+        (["windows", "--crop", "300"], "--crop is 300: it must be at most --short-side, 128"),
+        (["windows", "--crop", "0"], "--crop is 0: it must be at least 1"),
+        (["decode", "--short-side", "127"], "--short-side is 127: 4:2:0 pictures need an even number"),
+        (["long_video", "--manifest", "none", "--width", "321"], "--width is 321: 4:2:0 pictures need an even number"),
+        (
+            ["long_video", "--manifest", "none", "--height", "241"],
+            "--height is 241: 4:2:0 pictures need an even number",
+        ),
+    ],
+)
+def test_sizes_that_there_are_not_are_told_before_anything_is_drawn(program, monkeypatch, words, told):
+    monkeypatch.setattr("bench.material.draw_videos", None)
+    status, out = program(*words)
+    assert status == 2 and out.splitlines()[-1] == f"error: {told}"
