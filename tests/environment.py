@@ -27,3 +27,11 @@ def wait_until(condition: Callable[[], bool], limit_s: float = 120.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and not only waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

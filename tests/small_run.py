@@ -48,13 +48,14 @@ def write_run(folder: Path, *, tests: Sequence[dict] = (), words: dict | None = 
 def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run tools/`name` within this process, which saves the seconds that its imports take; returns the exit status."""
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    threads = torch.get_num_threads()
+    threads, heard = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
     try:
         runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
     except SystemExit as exit_:
         return exit_.code or 0
     finally:
         torch.set_num_threads(threads)
+        signal.signal(signal.SIGTERM, heard)
     return 0
 
 

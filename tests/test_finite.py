@@ -177,3 +177,17 @@ def test_a_run_stops_after_n_in_a_row_and_the_batch_can_be_replayed(survivor, tm
     for snippet in saved["ranks"][0][1]["snippets"]:
         assert f"rank 0: {snippet}" in replayed.stdout
     assert run_tool("replay_batch.py", kept, "--step", 9).stderr.startswith("error: --step 9 was not kept")
+
+
+def test_a_batch_that_spoils_only_the_statistics_is_not_well_when_replayed(survivor, tmp_path):
+    config, before = survivor
+    sick = read_checkpoint(max((before / "checkpoints").glob("step_*.pt")))
+    sick["model"]["backbone.stem.0.weight"].mul_(1e21)  # squares of what it gives are more than fp32 holds
+    torch.save(sick, tmp_path / "sick.pt")
+    folder = tmp_path / "run"
+    done = jobs.run(config, f"run.folder={folder}", f"train.init_from={tmp_path / 'sick.pt'}", check=False)
+    assert done.returncode == 2, done.stderr
+    replayed = run_tool("replay_batch.py", folder / "not_finite")
+    assert replayed.returncode == 1, replayed.stderr
+    row = r"^ *0\s+[\d.e-]+\s+[\d.e-]+\s+backbone\.stem\.1\.running_mean\s+-\s+0$"  # all else is finite
+    assert re.search(row, replayed.stdout, re.MULTILINE), replayed.stdout

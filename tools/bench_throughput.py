@@ -26,12 +26,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
-from bench.publish import markdown, newest, publish, read_records
+from bench.publish import completed, markdown, newest, publish, read_records
 
-from engine.errors import InputError
+from engine.errors import InputError, is_interrupted
 from engine.records import recording_into
+
+_PARENT = "UNSEEN_BENCHMARK_SUITE"  # variable of a part: the process of its suite
+_POLL_S = 0.5
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -41,6 +46,9 @@ def main(arguments: argparse.Namespace) -> None:
         for label, record in newest(read_records(out / "records")).items():
             print(f"{markdown(label, record)}\n")
         return
+    signal.signal(signal.SIGTERM, _stop)
+    if suite := os.environ.pop(_PARENT, None):
+        threading.Thread(target=_stop_with, args=(int(suite),), daemon=True).start()
     # Else torch's profiler writes lines of its own at every start and stop.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with recording_into(out / "records"):
@@ -57,8 +65,8 @@ def _run(arguments: argparse.Namespace, out: Path) -> None:
         importlib.import_module(f"bench.{arguments.benchmark}").run(arguments)
     finally:
         for name, records in read_records(out / "records").items():
-            for record in records[before.get(name, 0) :]:
-                picture = publish(name, record, out / "pictures")
+            for count in range(before.get(name, 0), len(records)):
+                picture = publish(name, completed(records[: count + 1]), out / "pictures")
                 print(f"picture {os.path.relpath(picture)}" if picture else "no picture", flush=True)
 
 
@@ -77,7 +85,7 @@ def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, ou
         print(f"\n== {' '.join(words)} ({index + 1} of {len(chosen)})", flush=True)
         started = _clocks()
         command = [sys.executable, str(Path(__file__).resolve()), "--out", str(out), *words]
-        status = subprocess.run(command, check=False).returncode
+        status = _run_part(command)
         if status:
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
             failures.append(f"{' '.join(words)}: {how}")
@@ -85,6 +93,29 @@ def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, ou
     print(f"\nsuite {name}: {_since(begun)} in all")
     if failures:
         raise InputError(f"{len(failures)} of {len(chosen)} parts failed, as told above:\n" + "\n".join(failures))
+
+
+def _run_part(command: list[str]) -> int:
+    """Its exit status. It is told to stop where this process is, and stops by itself where this one is gone."""
+    with subprocess.Popen(command, env={**os.environ, _PARENT: str(os.getpid())}) as part:
+        try:
+            return part.wait()
+        finally:
+            part.terminate()
+
+
+def _stop_with(parent: int) -> None:
+    """Stop as by SIGTERM when the suite that this is a part of is gone."""
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stop(*_: object) -> None:
+    """SIGTERM is Ctrl-C, but where one of them came before: what they end must come to its end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not is_interrupted():
+        raise KeyboardInterrupt
 
 
 def _clocks() -> tuple[float, float]:

@@ -6,7 +6,8 @@
 A run that meets train.max_skipped_steps bad steps in a row stops and leaves in its folder not_finite/ the
 state that the first of them met and where the snippets of each came from. This decodes the same snippets,
 with the same crops, on the weights of that moment and with the same dropout, and prints for each rank the
-loss, the norm of its gradient, the first layer whose output is not finite, and the snippets at fault.
+loss, the norm of its gradient, the first statistics of batch-norm and the first layer's output that are not
+finite, and the snippets at fault.
 
 The first bad batch by default; --step takes another. Exit status 1 if something is not finite here too, 0
 if all is well (if that is so only with another --precision, train with that one).
@@ -37,7 +38,7 @@ from engine.config import Config
 from engine.data.batch import Batch
 from engine.distributed import Ranks, choose_device
 from engine.errors import InputError
-from engine.finite import FOLDER, gradient_norm
+from engine.finite import FOLDER, copy_buffers, gradient_norm, restore_buffers
 from engine.preemption import StopVote
 from engine.results.table import Table
 from engine.run import Run
@@ -47,12 +48,18 @@ from engine.step import step_seed
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rank's batch does. layer: the first whose output is not finite; bad: places of the snippets at fault."""
+    """What one rank's batch does. statistics: the first buffer that it spoils; layer: the first whose output is not finite; bad:
+    places of the snippets at fault."""
 
     loss: float
     gradient_norm: float
+    statistics: str | None
     layer: str | None
     bad: list[int]
+
+    @property
+    def is_well(self) -> bool:
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm) and self.statistics is None
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -63,17 +70,20 @@ def main(arguments: argparse.Namespace) -> None:
     known = sorted({origin["step"] for of_rank in saved["ranks"] for origin in of_rank})
     if step not in known:
         raise InputError(f"--step {step} was not kept: there are {', '.join(map(str, known))}")
-    rows, culprits, run.step = [], [], step
+    rows, culprits, all_well, run.step = [], [], True, step
     for rank in range(saved["world_size"]):
         origin = next(origin for origin in saved["ranks"][rank] if origin["step"] == step)
         finding = replay(run, _batch(run, rank, saved["world_size"], origin), rank, saved["world_size"])
-        rows.append([rank, finding.loss, finding.gradient_norm, finding.layer or "-", len(finding.bad)])
+        names = [finding.statistics or "-", finding.layer or "-"]
+        rows.append([rank, finding.loss, finding.gradient_norm, *names, len(finding.bad)])
+        all_well &= finding.is_well
         culprits += [f"rank {rank}: {origin['snippets'][index]}" for index in finding.bad]
     print(f"the batch of step {step + 1}, {run.precision.name}, {run.ranks.device}")
-    print(Table(["rank", "loss", "gradient norm", "first layer not finite", "snippets at fault"], rows).text())
+    first = [f"first {what} not finite" for what in ("statistics", "layer")]
+    print(Table(["rank", "loss", "gradient norm", *first, "snippets at fault"], rows).text())
     print("\n".join(culprits))
     check_shown()
-    sys.exit(0 if all(math.isfinite(row[1]) and math.isfinite(row[2]) for row in rows) else 1)
+    sys.exit(0 if all_well else 1)
 
 
 def _read_origins(folder: Path) -> dict[str, Any]:
@@ -109,8 +119,8 @@ def _batch(run: Run, rank: int, world_size: int, origin: dict[str, Any]) -> Batc
 
 
 def replay(run: Run, batch: Batch, rank: int, world_size: int) -> Finding:
-    """Forward and backward as in training; the weights stay as they are."""
-    config = run.config.train
+    """Forward and backward as in training; the weights and statistics stay as they are."""
+    config, before = run.config.train, copy_buffers(run.model)
     torch.manual_seed(step_seed(run.config.run.seed, run.step, rank, world_size))
     run.model.zero_grad(set_to_none=True)
     run.model.train()
@@ -123,7 +133,16 @@ def replay(run: Run, batch: Batch, rank: int, world_size: int) -> Finding:
     for hook in hooks:
         hook.remove()
     bad = [index for index, loss in enumerate(losses) if not math.isfinite(loss)]
-    return Finding(sum(losses) / len(losses), gradient_norm(run.model).item(), next(iter(layers), None), bad)
+    statistics = _spoiled_statistics(run.model)
+    restore_buffers(run.model, before, torch.ones((), dtype=torch.bool, device=run.ranks.device))
+    norm = gradient_norm(run.model).item()
+    return Finding(sum(losses) / len(losses), norm, statistics, next(iter(layers), None), bad)
+
+
+def _spoiled_statistics(model: nn.Module) -> str | None:
+    """The first buffer whose norm is not finite: training takes no step then."""
+    kept = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+    return next((name for name, buffer in kept.items() if not buffer.norm().isfinite()), None)
 
 
 def _watch(model: nn.Module, layers: list[str]) -> list[torch.utils.hooks.RemovableHandle]:

@@ -5,10 +5,14 @@ The processes import this file: nothing here imports torch.
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 from bench import apart
+
+from tests.environment import ROOT, environment, is_alive, wait_until
 
 
 class Counter:
@@ -59,3 +63,21 @@ def test_a_death_and_a_sleep_are_told():
     with pytest.raises(apart.ContestantError, match=r"no result in 0\.5 s"):
         counter.call("sleep")
     counter.close()
+
+
+def test_it_ends_with_whoever_started_it_however_that_ends():
+    code = """
+from bench.apart import Apart
+from tests.tools.test_bench_apart import Counter
+counter = Apart(Counter, 0, limit_s=120)
+print(counter.call("add", 0)[1], flush=True)
+counter.call("sleep")
+"""
+    variables = environment()
+    variables["PYTHONPATH"] += f"{os.pathsep}{ROOT / 'tools'}"
+    starter = subprocess.Popen([sys.executable, "-c", code], env=variables, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    contestant = int(starter.stdout.readline())
+    time.sleep(1)  # until it sleeps, and hears no pipe
+    starter.kill()
+    starter.wait()
+    wait_until(lambda: not is_alive(contestant), 20)

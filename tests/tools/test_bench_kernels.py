@@ -154,3 +154,48 @@ def test_the_cuda_device_is_never_assumed(monkeypatch, capsys):
         pytest.skip("there is a GPU")
     assert call_tool("bench_throughput.py", "kernels", "--device", "cuda", monkeypatch=monkeypatch) == 2
     assert "torch sees no GPU" in capsys.readouterr().err
+
+
+class SlowHost:
+    """A GPU and its host by a clock of their own, in microseconds: an erasure takes the GPU 60, its launch the host 5."""
+
+    def __init__(self):
+        self.host = self.gpu = 0.0
+
+    def launch(self, host_us, gpu_us):
+        self.host += host_us
+        self.gpu = max(self.gpu, self.host) + gpu_us
+
+    def zero_(self):
+        self.launch(5, 60)
+
+    def synchronize(self, device):
+        self.host = max(self.host, self.gpu)
+
+    def event(self, *, enable_timing):
+        machine = self
+
+        class Event:
+            def record(self):
+                self.at = max(machine.gpu, machine.host)
+
+            def elapsed_time(self, end):
+                return (end.at - self.at) / 1e3
+
+        return Event()
+
+
+@pytest.mark.parametrize(("launches", "host_us"), [(1, 10), (10, 40), (3, 500)])
+def test_the_hosts_launches_are_not_among_the_time_of_a_gpu(monkeypatch, launches, host_us):
+    machine = SlowHost()
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: machine)
+    monkeypatch.setattr(torch.cuda, "Event", machine.event)
+    monkeypatch.setattr(torch.cuda, "synchronize", machine.synchronize)
+    monkeypatch.setattr(peaks, "perf_counter", lambda: machine.host / 1e6)
+
+    def call():
+        for _ in range(launches):
+            machine.launch(host_us, 2)
+
+    found = peaks.time_calls(call, torch.device("cuda", 0), warmup=3, repeats=5, cold=True)
+    assert found == pytest.approx([launches * 2e-6] * 5)

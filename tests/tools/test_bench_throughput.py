@@ -1,28 +1,27 @@
 """The benchmark program: every benchmark at its smallest for real, and what it makes of the records."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import bench_throughput
 import pytest
 import torch
 from bench import charts, options, publish, roofline, suites
+from bench.resources import process_tree
 from bench.roofline import profile_call
 
 import kernels.clip_normalize
 from engine.errors import InputError
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, _normalize_in_torch, clip_normalize
 from tests.bench_records import check_record, newest
+from tests.environment import ROOT, environment, is_alive, wait_until
 from tests.small_run import kill_when, start_tool, write_run
 
 STEP = ["--device", "cpu", "--width", "4", "--frames", "2", "--crop", "16", "--batch", "2", "--steps", "2"]
-
-
-class Done:
-    """A process that ended well."""
-
-    returncode = 0
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_roofline_accounts_for_a_whole_step(program, tmp_path):
         assert sum(shares) == pytest.approx(1, abs=0.3)  # medians of sums against sums of medians
         convolution = [p for p in panel["points"] if p["kind"].startswith("convolution")]
         assert sum(p["time_share"] for p in convolution) > 0.1 and all(p["bytes"] > 0 for p in convolution)
-    assert (tmp_path / "out" / "pictures" / "roofline_cpu.png").stat().st_size > 20_000
+    assert (tmp_path / "out" / "pictures" / f"{publish.picture_name('roofline', record)}.png").stat().st_size > 20_000
 
 
 def test_operations_do_what_the_ledger_says():
@@ -170,6 +169,33 @@ def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
     assert "engine, fp32: " in out and "paper recipe" not in out
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_of_a_suite_goes_on_when_it_is_stopped(tmp_path, number):
+    command = [
+        sys.executable,
+        ROOT / "tools" / "bench_throughput.py",
+        "--out",
+        tmp_path,
+        "--suite",
+        "cpu",
+        "--part",
+        "manifest",
+    ]
+    suite = subprocess.Popen(
+        command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while (
+        len(processes := process_tree(suite.pid)) < 3 and suite.poll() is None
+    ):  # the suite, its part, what that started
+        time.sleep(0.05)
+    suite.send_signal(number)
+    suite.wait(60)
+    wait_until(lambda: not any(map(is_alive, processes)), 8)  # the part itself takes longer
+    out, _ = suite.communicate()
+    assert suite.returncode == (130 if number == signal.SIGTERM else -number), out
+    assert "Traceback" not in out
+
+
 def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
     parts = (("compute", "--roofline"), ("manifest", "--rows", "2000", "--repeats", "1"))
     monkeypatch.setitem(suites.SUITES, "cpu", parts)
@@ -181,7 +207,7 @@ def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
         return capsys.readouterr().out
 
     begun = []
-    monkeypatch.setattr(bench_throughput.subprocess, "run", lambda command, **_: begun.append(command) or Done)
+    monkeypatch.setattr(bench_throughput, "_run_part", lambda command: begun.append(command) or 0)
     for choice in (["--part", "manifest"], ["--skip", "roofline"]):
         out = run("--suite", "cpu", *choice)
         assert "== manifest" in out and "== compute" not in out
@@ -202,6 +228,41 @@ def test_what_cores_did_is_not_said_to_be_of_the_gpu_beside_them():
     on_cores = ("EPYC, 16 cores", "train_cpu")
     assert found == {"cuda": ("H200, 570", "train_cuda"), "cpu": on_cores, None: on_cores}
     assert publish.where_measured({"device": machine | {"gpus": []}, "device_type": "cuda"}) == on_cores[0]
+
+
+def test_calls_of_one_setting_are_one_table_and_other_settings_are_others(tmp_path):
+    def record(time, batch, *variants, **more):
+        rows = [
+            {"case": "", "variant": each, "precision": "bf16", "seconds": None, "values": {}, "note": time}
+            for each in variants
+        ]
+        machine = {"cpu": "EPYC", "cores": 16, "gpus": ["H200"]}
+        kept = {
+            "title": f"r3d_18, {batch} clips",
+            "device_type": "cuda",
+            "n": 20,
+            "commit": "abc",
+            "dirty": False,
+            "versions": {},
+        }
+        return kept | {"time": time, "command": f"run {time}", "device": machine, "results": rows} | more
+
+    records = [
+        record("old", 64, "engine flat fp16", commit="of before"),
+        record("first", 64, "engine", "torchvision"),
+        record("second", 64, "engine flat", "torchvision"),
+        record("third", 128, "engine"),
+    ]
+    found = publish.newest({"compute": records})
+    assert list(found) == ["compute_cuda_r3d_18_64_clips", "compute_cuda_r3d_18_128_clips"]
+    rows = {name: [(row.variant, row.note) for row in publish.rows_of(each)] for name, each in found.items()}
+    assert rows["compute_cuda_r3d_18_64_clips"] == [
+        ("engine", "first"),
+        ("engine flat", "second"),
+        ("torchvision", "second"),
+    ]
+    assert rows["compute_cuda_r3d_18_128_clips"] == [("engine", "third")]
+    assert publish.markdown("x", found["compute_cuda_r3d_18_64_clips"]).startswith("`run first; run second`")
 
 
 def test_suites_name_what_there_is():
@@ -229,3 +290,24 @@ def test_what_has_other_units_has_another_axis():
         assert (
             all(low < tick < high for tick in axes.get_yticks()) and axes.get_ylim()[0] > axes.get_ylim()[1]
         )  # first at the top
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["decode", "--crop", "200"], "--crop is 200: it must be at most --short-side, 128"),
+        (["ingest", "--crop", "200"], "--crop is 200: it must be at most --short-side, 128"),
+        (["windows", "--crop", "300"], "--crop is 300: it must be at most --short-side, 128"),
+        (["windows", "--crop", "0"], "--crop is 0: it must be at least 1"),
+        (["decode", "--short-side", "127"], "--short-side is 127: 4:2:0 pictures need an even number"),
+        (["long_video", "--manifest", "none", "--width", "321"], "--width is 321: 4:2:0 pictures need an even number"),
+        (
+            ["long_video", "--manifest", "none", "--height", "241"],
+            "--height is 241: 4:2:0 pictures need an even number",
+        ),
+    ],
+)
+def test_sizes_that_there_are_not_are_told_before_anything_is_drawn(program, monkeypatch, words, told):
+    monkeypatch.setattr("bench.material.draw_videos", None)
+    status, out = program(*words)
+    assert status == 2 and out.splitlines()[-1] == f"error: {told}"

@@ -1,10 +1,13 @@
 """The benchmark of training end to end at its smallest for real, and its contestants one by one."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from bench import contestants
 from bench.loading import RandomSnippets, endless_batches
+from bench.resources import process_tree
 from bench.train import config_tree, drawn_videos, entries_of, entry_config
 
 from engine.config import load_config
@@ -110,3 +113,27 @@ def test_baselines_read_the_frames_they_should(videos, how):
     frames, labels = next(endless_batches(snippets, 5, 0, torch.device("cpu")))
     assert frames.shape == (5, 4, 32, 32, 3) and frames.dtype == torch.uint8 and labels.shape == (5,)
     assert len(next(endless_batches(snippets, 2 * len(manifest), 0, torch.device("cpu")))[0]) == 2 * len(manifest)
+
+
+def test_the_baselines_workers_read_on_past_the_end_of_an_epoch(monkeypatch, videos):
+    """Each reads a batch of its own also where a batch is a whole epoch, so that they read side by side."""
+    snippets = RandomSnippets(Manifest.load(videos[0]), ClipFormat(4, 2, 32, 32), "pyav")
+    monkeypatch.setattr(RandomSnippets, "__getitem__", lambda self, index: (np.full(1, os.getpid()), index))
+    batches = endless_batches(snippets, 2 * len(snippets), 2, torch.device("cpu"))
+    readers, labels = zip(*(next(batches) for _ in range(3)), strict=True)
+    batches.close()
+    assert len({int(each) for batch in readers for each in batch.unique()}) == 2
+    assert all(batch.bincount().tolist() == [2] * len(snippets) for batch in labels)  # whole epochs
+
+
+def test_nothing_of_a_baseline_goes_on_after_its_window(tmp_path, videos):
+    config = load_config(
+        write_config(tmp_path / "c.yaml", videos[0], tmp_path / "run"), ["words.source=random", "train.batch_size=3"]
+    )
+    rival = contestants.BaselineContestant("paper recipe", config, torch.device("cpu"), workers=1, is_compiled=False)
+    before = process_tree(os.getpid())
+    fed = rival.window(2, same_batch=False)
+    assert process_tree(os.getpid()) == before
+    same = rival.window(2, same_batch=True)
+    assert (fed.steps, same.steps) == (2, 2) and same.waited_s < 0.05 * same.seconds
+    rival.close()

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from bench import needs as bench_needs
 from bench.needs import Quantity, cluster_of, gradient_bytes, limits, needs
 from bench.simulation import Cluster, Latency, simulate
 
@@ -142,7 +143,28 @@ def test_the_program_records_its_parts_and_draws_them(program, tmp_path):
     status, out = program("plan", "--tail", "0.5")
     assert status == 2 and "--tail at least 1" in out
     status, out = program("plan", "--batch", "7")
-    assert status == 2 and "no record of `compute` on a GPU with 7 clips a step: give --gpu-rate" in out
+    assert (
+        status == 2
+        and "no record of `compute` on a GPU with 7 clips a step (r2plus1d_18, width 64, clips of 16x112x112): give --gpu-rate"
+        in out
+    )
+
+
+@pytest.mark.parametrize(
+    "other", [{"backbone": "r3d_18"}, {"width": 16}, {"frames": 8}, {"crop": 56}, {"batch": 32}, {"device_type": "cpu"}]
+)
+def test_the_rate_is_of_the_network_and_clips_that_are_planned(tmp_path, monkeypatch, other):
+    """A newer record of others is passed by."""
+    path = ROOT / "benchmarks" / "records" / "compute.jsonl"
+    own = next(
+        record for record in map(json.loads, path.read_text().splitlines()) if record.get("device_type") == "cuda"
+    )
+    newer = (
+        own | {"results": [row | {"values": row["values"] | {"clips_per_s": 1e6}} for row in own["results"]]} | other
+    )
+    (tmp_path / "compute.jsonl").write_text(f"{json.dumps(own)}\n{json.dumps(newer)}\n")
+    monkeypatch.setattr(bench_needs, "RECORDS", tmp_path)
+    assert bench_needs._gpu_rate(64)[0] == pytest.approx(796, abs=1)
 
 
 @pytest.mark.slow

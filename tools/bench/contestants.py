@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -210,14 +211,21 @@ class BaselineContestant(Contestant):
             name, config, self._targets.shape[1], device, is_compiled=is_compiled
         )
         snippets = RandomSnippets(manifest, config.clip, "pyav" if name == "torchvision" else "opencv")
-        self._batches = endless_batches(snippets, config.train.batch_size, workers, device)
+        self._load = partial(endless_batches, snippets, config.train.batch_size, workers, device)
         self._settle, self.device = 2 * workers + 1, device  # a DataLoader holds two batches a worker
         self._batch: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def window(self, steps: int, *, same_batch: bool) -> Window:
-        is_repeated = same_batch and self._batch is not None
-        source = itertools.repeat(self._batch) if is_repeated else self._batches
-        metered = _Metered[Any](source, _SETTLE_SAME_BATCH if is_repeated else self._settle, steps, self.device)
+        if same_batch and self._batch is not None:
+            return self._time(itertools.repeat(self._batch), _SETTLE_SAME_BATCH, steps)
+        batches = self._load()
+        try:
+            return self._time(batches, self._settle, steps)
+        finally:
+            batches.close()  # else its workers go on reading beside whatever is timed next
+
+    def _time(self, source: Iterator[Any], settle: int, steps: int) -> Window:
+        metered = _Metered[Any](source, settle, steps, self.device)
         window = metered.run(self._train)
         self._batch = metered.last
         return window
@@ -227,7 +235,7 @@ class BaselineContestant(Contestant):
             self._step(frames, self._targets[labels])
 
     def close(self) -> None:
-        self._batches.close()
+        """Nothing is open between windows."""
 
 
 @contextlib.contextmanager

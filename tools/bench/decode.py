@@ -39,6 +39,7 @@ import torch
 from bench.charts import save_bars
 from bench.cores import first_cores, on_cores
 from bench.material import Material, check_counts, prepare
+from bench.page_cache import check_forgets, forget
 from bench.readers import Reader, find_readers
 from bench.resources import computing_s
 from bench.turns import Turns
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, append a record.
 
     Raises:
-        InputError: an option out of range, or more threads than cores.
+        InputError: an option out of range, more threads than cores, or --cold of what lies in memory.
     """
     check_counts(arguments, "num_videos", "snippets", "repeats", "threads")
     with (
@@ -81,7 +82,11 @@ def run(arguments: argparse.Namespace) -> None:
         on_cores(first_cores(arguments.threads)),
         contextlib.ExitStack() as opened,
     ):
+        if arguments.cold:
+            check_forgets(Path(folder), "set TMPDIR to a folder on a disk, or leave --cold out")
         material = prepare(arguments, Path(folder), motion=True)
+        if arguments.cold:
+            check_forgets(material.raw.video(0).path, "name a --manifest of videos on a disk, or leave --cold out")
         samples = [manifest.video(0).path for manifest in (material.mp4, material.raw)]
         readers, missing = find_readers(samples, material.clip.num_frames)
         runners = contestants(material, readers, arguments.threads, opened)
@@ -234,13 +239,9 @@ def _computing() -> float:
 
 
 def _forget(material: Material) -> None:
-    """Ask for the files to leave the page cache."""
     stored = split_stored_path(material.store.video(0).path)[0].parent
     videos = [manifest.video(row).path for manifest in (material.raw, material.mp4) for row in range(len(manifest))]
-    for path in (*videos, *stored.glob("*.h264")):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    forget([*videos, *stored.glob("*.h264")])
 
 
 def show(

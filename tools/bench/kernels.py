@@ -2,9 +2,9 @@
 
 The roofline is the larger of bytes / memory speed and FLOP / peak, with the least bytes that the operation can move:
 inputs read once, results written once. Peaks come from the data sheet of a known GPU, else they are measured in the
-same run. On a GPU the cache is overwritten between calls. `kernel` starts from the same tensors as its rivals; `prepared
-classes` had the classes prepared before. `cosine_topk` at a million classes has no rival: the unfused scores would fill
-131 GB. Each case has a process of its own, so that one that fails costs only itself.
+same run. On a GPU the cache is overwritten between calls, for longer than the host takes to launch one. `kernel` starts
+from the same tensors as its rivals; `prepared classes` had the classes prepared before. `cosine_topk` at a million classes
+has no rival: the unfused scores would fill 131 GB. Each case has a process of its own, so that one that fails costs only itself.
 
 --compiled shows instead what the compiler makes of the kernels for a GPU, which need not be there.
 """

@@ -4,13 +4,13 @@ opencv    the authors' code: read the video from its first frame, keep the snipp
 pyav      a careful user: seek to the key frame before the snippet, convert and crop what is needed, DataLoader
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import av
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from engine.data.batch import ClipFormat
 from engine.data.manifest import Manifest
@@ -86,18 +86,28 @@ def _read_with_pyav(path: str, start: int, clip: ClipFormat) -> list[np.ndarray]
     return frames
 
 
-def endless_batches(snippets: RandomSnippets, batch_size: int, workers: int, device: torch.device) -> Iterator[Batch]:
-    """A DataLoader over epoch after epoch, on the device. Full batches; a set smaller than one is repeated."""
-    repeats = -(-batch_size // len(snippets))
+class _Endless(Sampler[int]):
+    """Places of a set, epoch after epoch, each shuffled anew."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            yield from torch.randperm(self.length).tolist()
+
+
+def endless_batches(
+    snippets: RandomSnippets, batch_size: int, workers: int, device: torch.device
+) -> Generator[Batch, None, None]:
+    """A DataLoader whose workers read ahead past the ends of epochs, on the device. They end when it is closed."""
     loader = DataLoader(
-        torch.utils.data.ConcatDataset([snippets] * repeats),
+        snippets,
         batch_size,
-        shuffle=True,
+        sampler=_Endless(len(snippets)),
         drop_last=True,
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        persistent_workers=workers > 0,
     )
-    while True:
-        for frames, labels in loader:
-            yield frames.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    for frames, labels in loader:
+        yield frames.to(device, non_blocking=True), labels.to(device, non_blocking=True)

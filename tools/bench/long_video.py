@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.material import check_counts
+from bench.material import check_counts, check_even
 from bench.resources import run_to_end
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
@@ -56,6 +56,7 @@ class Searched:
 def run(arguments: argparse.Namespace) -> None:
     """Measure each length, print, record."""
     check_counts(arguments, "width", "height")
+    check_even(arguments, "width", "height")
     if min(arguments.minutes) <= 0:
         raise InputError(f"--minutes is {min(arguments.minutes):g}: it must be more than 0")
     with tempfile.TemporaryDirectory() as folder:

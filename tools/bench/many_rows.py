@@ -54,8 +54,14 @@ def run(arguments: argparse.Namespace, template: Manifest) -> None:
 
     Args:
         template: the rows of a file, of which the names, classes, lengths and contents are drawn anew for each.
+
+    Raises:
+        InputError: the folder lies in memory.
     """
+    from bench.page_cache import check_forgets, forget  # not where this file is itself a fresh process
+
     with tempfile.TemporaryDirectory(dir=arguments.folder) as made:
+        check_forgets(Path(made), "name a folder on a disk with --folder")
         folder = Path(made) / "large"
         files = -(-arguments.rows // len(template))
         distinct = min(arguments.distinct or files, files)
@@ -65,7 +71,7 @@ def run(arguments: argparse.Namespace, template: Manifest) -> None:
             for share in HELD_OUT:
                 for cache in ("cold", "warm"):
                     if cache == "cold":
-                        _forget(folder)
+                        forget(folder.iterdir())
                     samples.setdefault(f"held out {share:g}, {cache}", []).append(_in_fresh_process(folder, share))
     results = {
         f"{way}: {name}": summarise([sample[name] for sample in found])
@@ -148,15 +154,6 @@ def _drawn_anew(table: pa.Table, number: int) -> pa.Table:
         place = table.schema.get_field_index(name)
         table = table.set_column(place, table.schema.field(place), column)
     return table
-
-
-def _forget(folder: Path) -> None:
-    """Put the files out of the page cache."""
-    for file in folder.iterdir():
-        handle = os.open(file, os.O_RDONLY)
-        os.fsync(handle)
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(handle)
 
 
 def _in_fresh_process(folder: Path, share: float) -> dict[str, float]:

@@ -50,11 +50,39 @@ def check_counts(arguments: argparse.Namespace, *names: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {value}: it must be at least 1")
 
 
+def check_even(arguments: argparse.Namespace, *names: str) -> None:
+    """Refuse sides of pictures that are odd.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    for name in names:
+        if (value := getattr(arguments, name)) % 2:
+            raise InputError(f"--{name.replace('_', '-')} is {value}: 4:2:0 pictures need an even number")
+
+
+def clip_of(arguments: argparse.Namespace) -> ClipFormat:
+    """The clips of --short-side and --crop.
+
+    Raises:
+        InputError: there are none of these sizes.
+    """
+    check_counts(arguments, "short_side", "crop")
+    if arguments.crop > arguments.short_side:
+        raise InputError(f"--crop is {arguments.crop}: it must be at most --short-side, {arguments.short_side}")
+    return ClipFormat(short_side=arguments.short_side, crop=arguments.crop)
+
+
 def prepare(
     arguments: argparse.Namespace, folder: Path, settings: StoreSettings | None = None, *, motion: bool = False
 ) -> Material:
-    """Choose the videos, ingest them (by the default settings; with their motion), write the MP4 files, draw the snippets."""
-    clip = ClipFormat(short_side=arguments.short_side, crop=arguments.crop)
+    """Choose the videos, ingest them (by the default settings; with their motion), write the MP4 files, draw the snippets.
+
+    Raises:
+        InputError: sizes that no store or snippet has, or videos that are too short or cannot be ingested.
+    """
+    check_even(arguments, "short_side")
+    clip = clip_of(arguments)
     generator = np.random.default_rng(arguments.seed)
     raw = Manifest.load(arguments.manifest or drawn_manifest(folder, generator))
     rows = np.flatnonzero(raw.num_frames >= clip.span)

@@ -16,6 +16,7 @@ from engine.models.embedder import build_embedder
 from engine.records import RECORDS
 
 _TRAINER = "engine flat compiled"  # what model.form and train.compile `auto` take on a GPU
+_NETWORK = ModelConfig()
 _WORD_DIM = 300  # of word2vec and GloVe, as published
 _GRADIENT_BYTES = 4  # of a parameter: gradients are fp32 in every precision
 
@@ -122,11 +123,18 @@ def _newest(name: str) -> Iterator[Record]:
 
 
 def _gpu_rate(batch: int) -> tuple[float, str]:
+    """Of the network and clips whose parameters are counted: the config's."""
+    clip = ClipFormat()
+    setting = {"backbone": _NETWORK.backbone, "width": _NETWORK.width, "frames": clip.num_frames, "crop": clip.crop}
     for record in _newest("compute"):
         rows = [row for row in record["results"] if row["variant"] == _TRAINER and row["seconds"]]
-        if is_of_gpu(record) and record["batch"] == batch and rows:
+        is_of_setting = all(record.get(key) == value for key, value in {**setting, "batch": batch}.items())
+        if is_of_gpu(record) and is_of_setting and rows:
             return rows[0]["values"]["clips_per_s"], _measured("compute", record, f"{_TRAINER}, {record['title']}")
-    raise InputError(f"no record of `compute` on a GPU with {batch} clips a step: give --gpu-rate CLIPS/S, or --batch")
+    network = f"{_NETWORK}, clips of {clip.num_frames}x{clip.crop}x{clip.crop}"
+    raise InputError(
+        f"no record of `compute` on a GPU with {batch} clips a step ({network}): give --gpu-rate CLIPS/S, or --batch"
+    )
 
 
 def _core_rate() -> tuple[float, str]:
@@ -156,9 +164,8 @@ def _snippet_bytes(frames: int) -> tuple[float, str]:
 
 
 def _parameters() -> tuple[float, str]:
-    config = ModelConfig()
-    count = sum(each.numel() for each in build_embedder(config, ClipFormat(), _WORD_DIM).parameters())
-    return float(count), f"derived (counted: {config.backbone}, width {config.width})"
+    count = sum(each.numel() for each in build_embedder(_NETWORK, ClipFormat(), _WORD_DIM).parameters())
+    return float(count), f"derived (counted: {_NETWORK.backbone}, width {_NETWORK.width})"
 
 
 def _measured(name: str, record: Record, what: str) -> str:

@@ -1,5 +1,6 @@
 """What a device can do at most: the denominators of MFU and roofline shares."""
 
+import math
 import re
 import statistics
 from collections.abc import Callable
@@ -29,6 +30,7 @@ _DATA_SHEETS: list[tuple[str, float, float, float]] = [
     (r"\bL4\b", 121, 30.3, 300),
     (r"\bT4\b", 65, 8.1, 320),
 ]
+_ERASED_BYTES, _ERASE_S = 1 << 28, 30e-6  # of each erasure; seconds that it takes on the fastest memory above
 _WITHOUT_BF16 = ("V100", r"\bT4\b")  # and TF32, for which all others have half the rate of fp16
 
 
@@ -80,7 +82,7 @@ def time_calls(
     """Seconds of each of `repeats` calls after `warmup` untimed ones.
 
     On a GPU by CUDA events, so that launches overlap as in use. `cold` overwrites 256 MB between calls there, more
-    than any L2 cache holds, so that inputs come from memory.
+    than any L2 cache holds, so that inputs come from memory, and so often that a call's launches wait behind it.
     """
     for _ in range(warmup):
         call()
@@ -91,13 +93,25 @@ def time_calls(
             call()
             seconds.append(perf_counter() - start)
         return seconds
-    eraser = torch.empty(1 << 28, dtype=torch.uint8, device=device) if cold else None
+    eraser = torch.empty(_ERASED_BYTES if cold else 0, dtype=torch.uint8, device=device)
+    erasures = _erasures(call, device) if cold else 0
     starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in range(repeats)] for _ in range(2))
     for start, end in zip(starts, ends, strict=True):
-        if eraser is not None:
+        for _ in range(erasures):
             eraser.zero_()
         start.record()
         call()
         end.record()
     torch.cuda.synchronize(device)
     return [start.elapsed_time(end) / 1e3 for start, end in zip(starts, ends, strict=True)]
+
+
+def _erasures(call: Callable[[], object], device: torch.device) -> int:
+    """So many that they outlast the host's launches of a call, whose time would else lie between the events."""
+    launches_s = []
+    for _ in range(3):
+        torch.cuda.synchronize(device)
+        start = perf_counter()
+        call()
+        launches_s.append(perf_counter() - start)
+    return 1 + math.ceil(2 * statistics.median(launches_s) / _ERASE_S)

@@ -3,6 +3,9 @@
 A record's `results` are either a list of rows (`bench.rows.Row`) or a mapping from a name to percentiles.
 """
 
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,16 @@ from engine.results.table import Table
 
 Record = dict[str, Any]
 
+_OF_ONE_TABLE = (
+    "title",
+    "device_type",
+    "n",
+    "commit",
+    "dirty",
+    "versions",
+    "device",
+)  # equal in records that are joined
+
 
 def read_records(folder: Path) -> dict[str, list[Record]]:
     """All records of a folder by the name of their benchmark, oldest first."""
@@ -21,11 +34,27 @@ def read_records(folder: Path) -> dict[str, list[Record]]:
 
 
 def newest(records: dict[str, list[Record]]) -> dict[str, Record]:
-    """The newest record of each benchmark on each kind of device that has results to show, by picture name."""
-    shown = [
-        (name, record) for name, each in records.items() for record in each if rows_of(record) or quantiles_of(record)
-    ]
-    return {picture_name(name, record): record for name, record in shown}
+    """The newest record of each benchmark, kind of device and setting that has results to show, `completed`, by picture name."""
+    found = {
+        picture_name(name, record): each[:count]
+        for name, each in records.items()
+        for count, record in enumerate(each, 1)
+        if rows_of(record) or quantiles_of(record)
+    }
+    return {name: completed(each) for name, each in found.items()}
+
+
+def completed(records: Sequence[Record]) -> Record:
+    """The last record with the rows that it lacks of those before it (`--only`): of its setting, program and machine."""
+    *before, last = records
+    for record in reversed(before):
+        if all(record.get(key) == last.get(key) for key in _OF_ONE_TABLE):
+            there = {(row.case, row.variant) for row in rows_of(last)}
+            more = [asdict(row) for row in rows_of(record) if (row.case, row.variant) not in there]
+            if more:
+                commands = f"{record['command']}; {last['command']}"
+                last = {**last, "results": [*more, *last["results"]], "command": commands}
+    return last
 
 
 def rows_of(record: Record) -> list[Row]:
@@ -68,8 +97,9 @@ def table_of(record: Record) -> Table:
 
 
 def picture_name(name: str, record: Record) -> str:
-    """One picture for each benchmark and kind of device."""
-    return f"{name}_{'cuda' if is_of_gpu(record) else 'cpu'}"
+    """One picture for each benchmark, kind of device and setting (network and batch, where the record has a title)."""
+    words = [name, "cuda" if is_of_gpu(record) else "cpu", *re.findall(r"\w+", record.get("title", ""))]
+    return "_".join(words)
 
 
 def publish(name: str, record: Record, pictures: Path) -> Path | None:

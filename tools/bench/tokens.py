@@ -3,8 +3,9 @@
     python tools/bench_throughput.py tokens --shares 1 0.5 0.25 0.125
 
 The clips and their motion are random and on the device; the tokens are selected by motion in every step, as part of it. Nothing
-is decoded. On a CPU seconds are those that the process computed, so that other load does not count (those of its threads
-add up); on a GPU those that passed, the mean of several steps a turn.
+is decoded. Each share has a process of its own: in one, torch.compile would make graphs of any number of tokens from the second
+number on, which a run at one share does not get. On a CPU seconds are those that the process computed, so that other load does
+not count (those of its threads add up); on a GPU those that passed, the mean of several steps a turn.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from bench.apart import Apart
 from bench.material import check_counts
 from bench.peaks import time_calls
 from bench.rows import Row, table
@@ -32,13 +34,14 @@ from engine.train import train_step
 
 _WARMUP_STEPS = 2
 _GPU_STEPS = 8  # of a turn
+_LIMIT_S = 600.0  # that building a share's network, its warm-up or a turn may take
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, append a record.
 
     Raises:
-        InputError: an option out of range, or clips that the network does not take.
+        InputError: an option out of range, or a share that failed (the others are recorded).
     """
     check_counts(arguments, "batch", "repeats")
     if bad := [share for share in arguments.shares if not 0 < share <= 1]:
@@ -46,25 +49,46 @@ def run(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
     sizes = {name: getattr(arguments, name) for name in ("backbone", "frames", "crop", "batch")}
     setting = Setting("engine compiled" if arguments.compile else "engine", device.type, width=64, steps=0, **sizes)
-    with tempfile.TemporaryDirectory() as folder, Turns[Callable[[], float], float]() as turns:
+    with Turns[Apart, float](close=Apart.close) as turns:
         for share in arguments.shares:
-            turns.enter(f"{share:g}", lambda share=share: _step(setting, share, Path(folder)), _warm_up)
-        for _ in turns.take(arguments.repeats, lambda step: step()):
+            start = partial(Apart, Share, setting, share, limit_s=_LIMIT_S)
+            turns.enter(f"{share:g}", start, lambda each: each.call("warm_up"))
+        for _ in turns.take(arguments.repeats, lambda each: each.call("step")):
             pass
     rows = [
         Row(f"{name} of the tokens", "", "", seconds, {"clips_per_s": setting.batch / seconds["p50"]})
         for name, seconds in turns.summaries(float).items()
     ]
-    print(table(rows).text())
-    if not arguments.no_record:
+    if rows:
+        print(table(rows).text())
+    if rows and not arguments.no_record:
         results = [asdict(row) for row in rows]
         append_record(
             "tokens", n=arguments.repeats, device_type=device.type, compiled=arguments.compile, results=results, **sizes
         )
+    if turns.failures:
+        raise InputError("; ".join(f"--shares {name}: {reason}" for name, reason in turns.failures.items()))
 
 
-def _step(setting: Setting, share: float, folder: Path) -> Callable[[], float]:
-    """A step at one share; returns its seconds."""
+class Share:
+    """A step at one share of the tokens, in the process that is its own."""
+
+    def __init__(self, setting: Setting, share: float) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self._step = _build_step(setting, share, Path(folder))
+        self._device = torch.device(setting.device)
+
+    def warm_up(self) -> None:
+        """Untimed steps, compilation among them."""
+        for _ in range(_WARMUP_STEPS):
+            self.step()
+
+    def step(self) -> float:
+        """Seconds of a step."""
+        return _timed(self._step, self._device)
+
+
+def _build_step(setting: Setting, share: float, folder: Path) -> Callable[[], None]:
     config = with_keys(setting_config(setting, folder), {"clip.motion": True, "model.tokens.share": share})
     run = bench_run(config, torch.device(setting.device))
     frames, motion = (
@@ -82,7 +106,7 @@ def _step(setting: Setting, share: float, folder: Path) -> Callable[[], float]:
         visible = None if tokens is None else tokens(tokens.draw(run.step, setting.batch, frames.device), motion)
         train_step(run, replace(batch, visible=visible))
 
-    return partial(_timed, step, frames.device)
+    return step
 
 
 def _timed(step: Callable[[], None], device: torch.device) -> float:
@@ -92,8 +116,3 @@ def _timed(step: Callable[[], None], device: torch.device) -> float:
     begun = time.process_time()
     step()
     return time.process_time() - begun
-
-
-def _warm_up(step: Callable[[], float]) -> None:
-    for _ in range(_WARMUP_STEPS):
-        step()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.material import check_counts, drawn_manifest
+from bench.material import check_counts, clip_of, drawn_manifest
 from bench.turns import Turns
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.manifest import Manifest
@@ -34,7 +34,7 @@ LEAST_RATIO = 5.0  # of in order over a seek a window, at 16 frames and hop 8
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print, record, and hold the limit."""
     check_counts(arguments, "num_videos", "repeats", "hop")
-    clip, grid = ClipFormat(short_side=arguments.short_side, crop=arguments.crop), WindowGrid(16, arguments.hop)
+    clip, grid = clip_of(arguments), WindowGrid(16, arguments.hop)
     with tempfile.TemporaryDirectory() as folder:
         videos = _videos(arguments, Path(folder))
         ways: dict[str, Callable[[], int]] = {
