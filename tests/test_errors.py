@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from engine.errors import InputError, is_interrupted, read_command, run_command
+from tests.environment import UNFREEZE
 
 
 def mistake() -> None:
@@ -29,7 +30,7 @@ def test_one_line_and_a_status(main, status, line, capsys, monkeypatch):
 
 
 def test_what_a_command_imports_is_not_looked_through_for_garbage():
-    gc.unfreeze()
+    UNFREEZE()
     assert read_command(int, "3") == 3
     assert not gc.isenabled()
     assert run_command(gc.isenabled)
