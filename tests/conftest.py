@@ -8,16 +8,19 @@ GPU has no NVDEC, or the container does not show it, `-m "gpu and not nvdec"` as
 import functools
 import gc
 import importlib
+import itertools
 import os
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import pytest
 import torch
 
 from engine.records import versions
 from tests import jobs
+from tests.environment import UNFREEZE
 from tests.forked import spawning_is_forking
 
 HAS_GPU = torch.cuda.is_available()
@@ -90,6 +93,21 @@ def _fresh_processes_are_forked() -> Generator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _imports_stay_set_apart() -> Generator[None]:
+    """A training that ends gives the collector back all there is, the imports too (`engine/garbage.py`): here each 16th does."""
+    ended = itertools.count(1)
+
+    def unfreeze() -> None:
+        if next(ended) % 16 == 0:
+            UNFREEZE()
+            gc.collect()
+            gc.freeze()
+
+    with mock.patch("gc.unfreeze", unfreeze):
+        yield
+
+
 @pytest.fixture(scope="session")
 def dali() -> ModuleType:
     """The module `engine.data.dali.decode`; skips the test where DALI is not installed."""
@@ -111,7 +129,7 @@ def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     here = tmp_path_factory.mktemp("a finished one")
     run = {"folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True}
     config = jobs.write_config(here / "config.yaml", videos, here / "run", run=run, log={"report": True})
-    done = jobs.start(config, ranks=1, merged=False).completed(600)
+    done = jobs.start(config, ranks=1, merged=False, fresh=True).completed(600)
     assert done.returncode == 0, done.stderr
     return config, here / "run", done.stdout
 

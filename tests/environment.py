@@ -1,11 +1,13 @@
 """The environment of the processes that tests start, and waiting for them."""
 
+import gc
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+UNFREEZE = gc.unfreeze  # the true one: while tests run, most calls of the other do nothing (conftest.py)
 
 
 def environment(**more: str) -> dict[str, str]:

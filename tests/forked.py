@@ -20,12 +20,15 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from importlib.machinery import ModuleSpec
 from multiprocessing import forkserver, reduction
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 from typing import IO
 from unittest import mock
+
+from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
 
 from tests.environment import ROOT, environment
 
@@ -36,6 +39,11 @@ _CONTEXT.set_forkserver_preload(
         *("engine.train", "tests.forked"),
     ]
 )
+
+
+def server_pid() -> int:
+    """The server's process, whose children all forked programs are."""
+    return forkserver._forkserver._forkserver_pid
 
 
 def _received_fds(connection: socket.socket, count: int) -> list[int]:
@@ -64,9 +72,18 @@ class Forked:
         program: a Python file; it runs as __main__.
         variables: its environment, whole.
         merged: its stderr goes where its stdout goes.
+        fresh: ranks that it starts by torchrun's launcher import all anew, as a user's do; else the server forks them too.
     """
 
-    def __init__(self, program: Path, *words: object, variables: Mapping[str, str], merged: bool, cwd: Path = ROOT):
+    def __init__(
+        self,
+        program: Path,
+        *words: object,
+        variables: Mapping[str, str],
+        merged: bool,
+        cwd: Path = ROOT,
+        fresh: bool = False,
+    ) -> None:
         self.args = [str(program), *map(str, words)]
         read_out, write_out = _CONTEXT.Pipe(duplex=False)
         read_err, write_err = (None, write_out) if merged else _CONTEXT.Pipe(duplex=False)
@@ -80,6 +97,7 @@ class Forked:
                 write_out,
                 write_err,
                 server,
+                fresh,
             ),
         )
         self._process.start()
@@ -136,32 +154,43 @@ class Forked:
         return subprocess.CompletedProcess(self.args, self.returncode, out, err)
 
 
-class ForkedCell:
-    """What `subprocess.Popen` gives for these arguments, where the command runs a Python file: forked by the server.
+class ForkedPopen:
+    """What `subprocess.Popen` gives where the command runs a Python file in a session of its own: forked by the server.
+
+    In its /proc/PID/comm a rank says whose it is: rank0@PID.
 
     Args:
-        command: this Python, a file and its words.
-        stdout: an open file; stderr goes there too.
+        args: this Python, a file and its words.
+        stdout: an open file; stderr goes there too, if it is `subprocess.STDOUT`. Default: as this process's.
         pass_fds: stay open in the process, by other numbers.
     """
 
-    def __init__(self, command: Sequence[str], *, stdout: IO[bytes], env: Mapping[str, str], pass_fds: Sequence[int],
-                 **options: object) -> None:  # fmt: skip
-        assert command[0] == sys.executable
-        assert options == {"stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "start_new_session": True}
-        kept = [_KeptFile(number) for number in (stdout.fileno(), *pass_fds)]
+    def __init__(self, args: Sequence[str], *, env: Mapping[str, str], stdout: IO | None = None, stderr: int | None = None,
+                 stdin: int = subprocess.DEVNULL, pass_fds: Sequence[int] = (), start_new_session: bool) -> None:  # fmt: skip
+        assert args[0] == sys.executable and stderr in (None, subprocess.STDOUT)
+        assert stdin == subprocess.DEVNULL and start_new_session
+        self.args = [word for word in args[1:] if word != "-u"]
+        out = stdout.fileno() if stdout else 1
+        kept = [_KeptFile(number) for number in (out, 2 if stderr is None else out, *pass_fds)]
+        name = f"rank{env['RANK']}@{os.getpid()}" if "RANK" in env else ""
         server = _running_server()
         self._process = _CONTEXT.Process(
-            target=_become_cell, args=(command[1:], dict(env), str(Path.cwd()), kept, server)
+            target=_become_popen, args=(self.args, dict(env), str(Path.cwd()), kept, name, server)
         )
-        self._process.start()
+        package = ModuleSpec(
+            "__main__", None
+        )  # a new process runs its parent's own file again, but not that of a package
+        with mock.patch.object(sys.modules["__main__"], "__spec__", package):
+            self._process.start()
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
         return self._process.exitcode
 
-    def wait(self) -> int:
-        self._process.join()
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.poll() is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
         return self.poll()
 
     def terminate(self) -> None:
@@ -195,23 +224,30 @@ def spawning_is_forking(server: str | None = None) -> AbstractContextManager[obj
     return stack
 
 
-def _become_cell(words: list[str], variables: dict[str, str], cwd: str, kept: list[int], server: str) -> None:
+def _become_popen(
+    words: list[str], variables: dict[str, str], cwd: str, kept: list[int], name: str, server: str
+) -> None:
     os.setsid()
+    if name:
+        Path("/proc/self/comm").write_text(name)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for opened, number in ((nothing, 0), (kept[0], 1), (kept[0], 2)):
+    for opened, number in ((nothing, 0), (kept[0], 1), (kept[1], 2)):
         os.dup2(opened, number)
     _be(words, variables, cwd, server)
 
 
 def _become(
-    words: list[str], variables: dict[str, str], cwd: str, out: Connection, err: Connection, server: str
+    words: list[str], variables: dict[str, str], cwd: str, out: Connection, err: Connection, server: str, fresh: bool
 ) -> None:
     """In the fork: be that program."""
     for pipe, number in ((out, 1), (err, 2)):
         os.dup2(pipe.fileno(), number)
     for pipe in {out, err}:
         pipe.close()
-    _be(words, variables, cwd, server)
+    with ExitStack() as stack:
+        if not fresh:
+            stack.enter_context(mock.patch(f"{SubprocessHandler.__module__}.Popen", ForkedPopen))
+        _be(words, variables, cwd, server)
 
 
 def _be(words: list[str], variables: dict[str, str], cwd: str, server: str) -> None:

@@ -19,7 +19,7 @@ from engine.data.procedural import write_procedural_dataset
 from engine.json_lines import read_json_lines
 from tests.environment import ROOT as REPO
 from tests.environment import environment
-from tests.forked import Forked
+from tests.forked import Forked, server_pid
 
 TRAIN = str(REPO / "engine" / "train.py")
 TORCHRUN = Path(torch.distributed.__file__).with_name("run.py")
@@ -88,16 +88,23 @@ def run_script(script: str, folder: Path, ranks: int, timeout_s: float) -> None:
     _run_ranks(path, folder, ranks=ranks, timeout_s=timeout_s)
 
 
-def start(*arguments: object, ranks: int = 0, launcher: Sequence[str] = (), merged: bool = True, **more: str) -> Forked:
+def start(
+    *arguments: object,
+    ranks: int = 0,
+    launcher: Sequence[str] = (),
+    merged: bool = True,
+    fresh: bool = False,
+    **more: str,
+) -> Forked:
     """Start a job; with `ranks` through torchrun and its own options `launcher`; `more` are variables of its environment.
 
-    Torchrun is forked; the ranks it starts are processes as a user's are.
+    Torchrun is forked, and so are the ranks that it starts, unless they are to be `fresh` processes, as a user's are.
     """
     program, words = Path(TRAIN), arguments
     if ranks:
         program = TORCHRUN
         words = ("--standalone", "--nproc-per-node", ranks, *launcher, TRAIN, *arguments)
-    return Forked(program, *words, variables=environment(**more), merged=merged)
+    return Forked(program, *words, variables=environment(**more), merged=merged, fresh=fresh)
 
 
 def free_port() -> int:
@@ -136,11 +143,11 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str] | Fork
 
 
 def workers(process: Forked) -> dict[int, int]:
-    """The processes that a torchrun has started and that are alive: rank -> process."""
+    """The forked ranks that a torchrun has started and that are alive: rank -> process."""
     found = {}
-    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+    for pid in Path(f"/proc/{server_pid()}/task/{server_pid()}/children").read_text().split():
         with suppress(OSError):  # it has ended
-            rank = re.search(rb"\0RANK=(\d+)\0", Path(f"/proc/{pid}/environ").read_bytes())
+            rank = re.fullmatch(rf"rank(\d+)@{process.pid}\n", Path(f"/proc/{pid}/comm").read_text())
             if rank:
                 found[int(rank[1])] = int(pid)
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError, is_interrupted, read_command, run_command
+from tests.environment import UNFREEZE
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,7 +61,7 @@ def test_one_line_and_a_status(main, status, line, capsys, monkeypatch):
 
 
 def test_what_a_command_imports_is_not_looked_through_for_garbage():
-    gc.unfreeze()
+    UNFREEZE()
     assert read_command(int, "3") == 3
     assert not gc.isenabled()
     assert run_command(gc.isenabled)

@@ -136,7 +136,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_other_numbers_of
 @pytest.mark.distributed
 def test_sigterm_to_torchrun_reaches_all_ranks(videos, tmp_path):
     folder = tmp_path / "run"
-    process = jobs.start(jobs.write_config(tmp_path / "config.yaml", videos, folder, **jobs.EXACT), ranks=2)
+    process = jobs.start(jobs.write_config(tmp_path / "config.yaml", videos, folder, **jobs.EXACT), ranks=2, fresh=True)
     jobs.wait_for_step(folder, 2, process)
     status, printed, seconds = jobs.stop(process, signal.SIGTERM)
     assert seconds < 30

@@ -25,6 +25,7 @@ from engine.tasks.zero_shot.model import build_model
 from engine.tasks.zero_shot.trained import load_for_inference
 from engine.train import train
 from tests import jobs
+from tests.environment import UNFREEZE
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
@@ -199,7 +200,8 @@ def test_the_average_is_one_resumes_bit_for_bit_and_is_what_is_evaluated(videos,
         assert torch.equal(model.linear.weight, best[kind]["linear.weight"].float())
 
 
-def test_the_log_tells_warm_up_apart(videos, tmp_path):
+def test_the_log_tells_warm_up_apart(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(gc, "unfreeze", UNFREEZE)
     train(make_config(videos, tmp_path, "train.epochs=1", "data.tests=[]"), CPU, StopVote())
     assert gc.isenabled() and gc.get_freeze_count() == 0
     (warm_up,) = jobs.events(tmp_path / "run", "warm_up")

@@ -1,5 +1,6 @@
 """Weights of image networks from where they are installed or published, and the classes they were trained on."""
 
+import functools
 import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -165,6 +166,7 @@ def in_timm_names(tensors: Mapping[str, Any], network: ImageNetwork) -> Mapping[
     return {new: tensors[old] for old, new in zip(names, wanted, strict=True)}
 
 
+@functools.cache
 def imagenet_classes() -> tuple[str, ...]:
     """The thousand classes of ImageNet in the order of networks' outputs, each with its synonyms: 'violin, fiddle'."""
     from timm.data import ImageNetInfo

@@ -23,7 +23,7 @@ from engine.data.indexing import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
 from engine.records import recording_into
 from tests import jobs
-from tests.forked import Forked, ForkedCell
+from tests.forked import Forked, ForkedPopen
 from tests.small_run import ROOT, call_tool
 
 
@@ -51,7 +51,7 @@ def place(tmp_path_factory) -> Path:
 def forked_cells(monkeypatch):
     """Cells that are started in this process; the tool that is killed starts them as a user's does."""
     streams = {"STDOUT": subprocess.STDOUT, "DEVNULL": subprocess.DEVNULL}
-    monkeypatch.setattr("engine.cluster.programs.subprocess", Mock(Popen=ForkedCell, **streams))
+    monkeypatch.setattr("engine.cluster.programs.subprocess", Mock(Popen=ForkedPopen, **streams))
 
 
 def words(place: Path, name: str = "fig6") -> list[str]:
