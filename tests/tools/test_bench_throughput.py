@@ -237,15 +237,9 @@ def test_calls_of_one_setting_are_one_table_and_other_settings_are_others(tmp_pa
             for each in variants
         ]
         machine = {"cpu": "EPYC", "cores": 16, "gpus": ["H200"]}
-        kept = {
-            "title": f"r3d_18, {batch} clips",
-            "device_type": "cuda",
-            "n": 20,
-            "commit": "abc",
-            "dirty": False,
-            "versions": {},
-        }
-        return kept | {"time": time, "command": f"run {time}", "device": machine, "results": rows} | more
+        kept = {"title": f"r3d_18, {batch} clips", "device_type": "cuda", "n": 20, "commit": "abc", "dirty": False}
+        told = {"versions": {}, "time": time, "command": f"run {time}", "device": machine, "results": rows}
+        return kept | told | more
 
     records = [
         record("old", 64, "engine flat fp16", commit="of before"),
@@ -263,6 +257,9 @@ def test_calls_of_one_setting_are_one_table_and_other_settings_are_others(tmp_pa
     ]
     assert rows["compute_cuda_r3d_18_128_clips"] == [("engine", "third")]
     assert publish.markdown("x", found["compute_cuda_r3d_18_64_clips"]).startswith("`run first; run second`")
+    # without a title nothing tells whether two records are of one network
+    tokens = [record(time, 64, variant, title=None) for time, variant in (("one", "a share"), ("two", "another"))]
+    assert [row.note for row in publish.rows_of(publish.newest({"tokens": tokens})["tokens_cuda"])] == ["two"]
 
 
 def test_suites_name_what_there_is():

@@ -17,15 +17,8 @@ from engine.results.table import Table
 
 Record = dict[str, Any]
 
-_OF_ONE_TABLE = (
-    "title",
-    "device_type",
-    "n",
-    "commit",
-    "dirty",
-    "versions",
-    "device",
-)  # equal in records that are joined
+# Equal in records that are joined.
+_OF_ONE_TABLE = ("title", "device_type", "n", "commit", "dirty", "versions", "device")
 
 
 def read_records(folder: Path) -> dict[str, list[Record]]:
@@ -45,9 +38,12 @@ def newest(records: dict[str, list[Record]]) -> dict[str, Record]:
 
 
 def completed(records: Sequence[Record]) -> Record:
-    """The last record with the rows that it lacks of those before it (`--only`): of its setting, program and machine."""
+    """The last record with the rows that it lacks of those before it (`--only`): of its setting, program and machine.
+
+    A record without a title does not say its setting, and stays as it is.
+    """
     *before, last = records
-    for record in reversed(before):
+    for record in reversed(before if last.get("title") else ()):
         if all(record.get(key) == last.get(key) for key in _OF_ONE_TABLE):
             there = {(row.case, row.variant) for row in rows_of(last)}
             more = [asdict(row) for row in rows_of(record) if (row.case, row.variant) not in there]
@@ -98,7 +94,7 @@ def table_of(record: Record) -> Table:
 
 def picture_name(name: str, record: Record) -> str:
     """One picture for each benchmark, kind of device and setting (network and batch, where the record has a title)."""
-    words = [name, "cuda" if is_of_gpu(record) else "cpu", *re.findall(r"\w+", record.get("title", ""))]
+    words = [name, "cuda" if is_of_gpu(record) else "cpu", *re.findall(r"\w+", record.get("title") or "")]
     return "_".join(words)
 
 
