@@ -43,6 +43,11 @@ def test_charades_lines(tmp_path):
     assert report.rows[1] == ("a.txt:4", "ends_before_start", "8 to 7 s")
 
 
+def test_a_video_of_a_line_may_have_blanks_in_its_name(tmp_path):
+    (row,) = written(tmp_path / "a.txt", "my first video.mp4 0.5 6.9##she waves")
+    assert (row.video, row.windows, row.query) == ("my first video.mp4", [(0.5, 6.9)], "she waves")
+
+
 def test_captions_in_seconds_and_in_frames(tmp_path):
     entries = {"v_1": {"duration": 50, "timestamps": [[0.5, 50.2], [3, 4], [7]], "sentences": ["A b. ", " c d"]},
                "v_2": {"duration": 9}, "v_3": None}  # fmt: skip
@@ -89,6 +94,22 @@ def test_queries_of_several_windows(tmp_path, as_list):
     assert report.counts == {
         "unreadable": 1 if as_list else 2, "no_query": 1, "no_window": 1, "not_a_time": 1, "no_length": 1, "after_video": 1,
     }  # fmt: skip
+
+
+def test_a_file_of_one_query_alone_is_read_as_a_list_of_it(tmp_path):
+    entry = {"vid": "x", "query": "A girl cooks", "duration": 150, "relevant_windows": [[82, 150], [1, 2, 3]]}
+    found, report = checked(written(tmp_path / "one.json", json.dumps(entry, indent=1)))
+    assert found.videos == ("x",) and found.windows[0].tolist() == [[82, 150]]
+    assert report.counts == {"not_a_time": 1}  # a moment has a start and an end, and no third time
+
+
+@pytest.mark.parametrize("mark", [",", "\t", ";"])
+def test_a_first_line_that_is_wrong_makes_no_other_table(tmp_path, mark):
+    """Its cells are divided by what it has most of."""
+    lines = [("a.mp4", "one, to be sure", "two", "it\tfalls; once"), ("b.mp4", "3", "4", "it stands")]
+    text = "\n".join(mark.join(cell.replace(mark, " ") for cell in line) for line in lines)
+    found, report = checked(written(tmp_path / "own.csv", text))
+    assert found.videos == ("b.mp4",) and report.counts == {"not_a_time": 1}
 
 
 @pytest.mark.parametrize("mark", [",", "\t", ";"])
