@@ -77,6 +77,13 @@ def test_a_stopped_mock_task_resumes_bit_for_bit(tmp_path):
     assert len(events(tmp_path / "cut", "start")) == 2
 
 
+def test_micro_batches_count_by_their_length(tmp_path):
+    """Five samples in parts of three and two: the step is that of the five together."""
+    for parts in (1, 2):
+        train(config(tmp_path / str(parts), batch_size=5, epochs=4, accumulate=parts), CPU, StopVote())
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
+
+
 def test_a_checkpoint_is_held_against_its_own_task_alone(tmp_path, monkeypatch):
     train(config(tmp_path), CPU, StopVote())
     newest = list_checkpoints(tmp_path)[0]
