@@ -77,6 +77,19 @@ def test_a_stopped_mock_task_resumes_bit_for_bit(tmp_path):
     assert len(events(tmp_path / "cut", "start")) == 2
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "ends", "measured"), [(6, [4, 8, 12], [8, 12]), (5, [5, 10, 15], [10, 15]), (30, [1, 2, 3], [2, 3])]
+)
+def test_every_sample_of_every_epoch_is_seen_and_each_epoch_ends_once(tmp_path, batch_size, ends, measured):
+    """Three epochs of 24 samples, measured after every second one and at the end, whether batches divide them or not."""
+    run = build_run(config(tmp_path, batch_size=batch_size, epochs=3), CPU, StopVote())
+    found: tuple[list[int], list[int]] = [], []
+    for run.step in range(run.total_steps + 1):
+        for steps, is_now in zip(found, (run.ends_epoch, run.measures_now), strict=True):
+            steps += [run.step] * is_now
+    assert found == (ends, measured) and run.total_steps == ends[-1]
+
+
 def test_micro_batches_count_by_their_length(tmp_path):
     """Five samples in parts of three and two: the step is that of the five together."""
     for parts in (1, 2):
