@@ -110,6 +110,26 @@ def test_the_best_is_taken_up_where_a_run_was_stopped(tmp_path):
     assert "evaluating best.pt (step 60, chosen by value)" in evaluated(tmp_path)
 
 
+def test_a_run_ends_with_the_averaged_weights_of_its_best(tmp_path):
+    train(config(tmp_path, ema_decay=0.9), CPU, StopVote())
+    best = best_of(tmp_path)
+    assert best["step"] == 60 and not torch.equal(best["average"]["weight"], best["model"]["weight"])
+    assert (tmp_path / "line.txt").read_text() == f"{best['average']['weight'].item()}"
+
+
+def test_steps_that_were_skipped_are_counted_on_where_a_run_is_gone_on_with(tmp_path, monkeypatch):
+    loss = Line.loss
+    monkeypatch.setattr(
+        Valued,
+        "loss",
+        lambda self, network, batch: loss(self, network, batch) * (torch.nan if 12 in batch.video else 1),
+    )
+    with pytest.raises(Preempted):
+        train(config(tmp_path), CPU, StopAfter(20))
+    train(config(tmp_path), CPU, StopVote())
+    assert read_checkpoint(list_checkpoints(tmp_path)[0])["skipped_steps"] == 1
+
+
 def test_what_is_no_number_is_never_the_best(tmp_path, values):
     values.update({12: math.nan, 24: 0.3, 36: math.nan, 60: 0.2})
     train(config(tmp_path), CPU, StopVote())
