@@ -185,6 +185,19 @@ def test_a_bad_sample_of_a_mock_task_is_kept_by_name(tmp_path, monkeypatch):
     assert saved["ranks"][0][1]["snippets"][0] == "row 4 from frame 4"
 
 
+def test_the_batches_that_are_kept_are_the_bad_ones_and_none_before_them(tmp_path, monkeypatch):
+    loss = Line.loss
+    spoilt = lambda self, network, batch: loss(self, network, batch) * (torch.nan if batch.video[0] >= 12 else 1)  # noqa: E731
+    monkeypatch.setattr(Line, "loss", spoilt)
+    with pytest.raises(InputError, match="not finite in 2 steps in a row"):
+        train(config(tmp_path, max_skipped_steps=2), CPU, StopVote())
+    kept = json.loads((tmp_path / "not_finite" / "batches.json").read_text())["ranks"][0]
+    assert [(each["step"], each["snippets"][0]) for each in kept] == [
+        (3, "row 12 from frame 5"),
+        (4, "row 16 from frame 2"),
+    ]
+
+
 def test_tasks_are_found_by_name():
     assert find_task(Config().task) is ZeroShot
     with pytest.raises(InputError, match="'task' is 'zero-shot': did you mean 'zero_shot'"):
