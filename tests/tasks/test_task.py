@@ -16,6 +16,8 @@ from engine.data.batch import ClipBatch
 from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.preemption import Preempted, StopVote
+from engine.resume import restore
+from engine.run import save_newest
 from engine.schema import parse
 from engine.tasks import catalogue
 from engine.tasks.catalogue import find_task
@@ -138,6 +140,20 @@ def test_a_measurement_that_was_broken_off_is_made_again_and_no_step_is(tmp_path
     for _ in range(2):
         train(config(tmp_path), CPU, StopVote())
     assert measured == sorted([12 * place, *range(12, 121, 12)]) and steps == list(range(1, 121))
+
+
+def test_a_loss_scale_is_gone_on_with(tmp_path):
+    """Where the precision has one; without one there is nothing to take up, and nothing is lost by that."""
+    run, again = (build_run(config(tmp_path), CPU, StopVote()) for _ in range(2))
+    for each, scale in ((run, 8.0), (again, 2.0)):
+        each.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    save_newest(run)
+    restore(again)
+    assert again.scaler.get_scale() == 8.0
+    run.scaler = torch.amp.GradScaler("cpu", enabled=False)
+    save_newest(run)
+    restore(again)
+    assert again.scaler.get_scale() == 8.0
 
 
 def test_a_run_is_saved_as_often_as_its_config_says(tmp_path):
