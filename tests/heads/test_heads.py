@@ -77,6 +77,12 @@ def named(name: str, videos, label, classes, seed: int = 0) -> float:
     return accuracy(scores, label[label >= SEEN] - SEEN).mean_class
 
 
+def test_a_feature_that_never_changed_says_nothing_of_any_video():
+    """Not even of one where it is another; the deviation of the others is that of the videos themselves."""
+    standard = Standard.of(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
+    assert standard(torch.tensor([[3.0, 9.0]])).tolist() == [[2.0, 0.0]]
+
+
 def test_the_command_line_knows_the_catalogue():
     assert tuple(HEADS) == feature_options.HEAD_NAMES and feature_options.TRAINED_HEAD_NAME == TRAINED
 
