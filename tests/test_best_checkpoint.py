@@ -13,9 +13,9 @@ from engine.build import build_run
 from engine.checkpoint import list_checkpoints, read_checkpoint
 from engine.config import Config
 from engine.distributed import Ranks
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 from engine.preemption import Preempted, StopVote
-from engine.run import save_best
+from engine.run import save_best, save_newest
 from engine.schema import parse
 from engine.tasks import catalogue
 from engine.tasks.task import Measured
@@ -101,6 +101,35 @@ def test_a_best_that_no_disk_took_is_not_the_best(tmp_path, monkeypatch):
     assert best_of(tmp_path)["step"] == 12
 
 
+def test_a_last_checkpoint_that_no_disk_takes_ends_the_run_with_that(tmp_path, monkeypatch):
+    """One before it costs no more than itself."""
+    refused = []
+
+    def full(run):
+        if run.step in (60, 120):
+            refused.append(run.step)
+            raise InputError("the disk is full")
+        save_newest(run)
+
+    monkeypatch.setattr("engine.train.save_newest", full)
+    with pytest.raises(InputError, match="the disk is full"):
+        train(config(tmp_path), CPU, StopVote())
+    assert set(refused) == {60, 120} and list_checkpoints(tmp_path)[0].name == "step_00000114.pt"
+
+
+def test_videos_that_are_gone_leave_the_steps_that_were_done(tmp_path, monkeypatch):
+    def gone(run, batches):
+        if run.step == 8:
+            raise SourceGone("the store does not answer")
+        return next(batches)
+
+    monkeypatch.setattr("engine.train.next_batch", gone)
+    with pytest.raises(SourceGone):
+        train(config(tmp_path), CPU, StopVote())
+    assert list_checkpoints(tmp_path)[0].name == "step_00000008.pt"
+    assert "the videos are gone after step 8, which is saved" in (tmp_path / "log.txt").read_text()
+
+
 def test_the_best_is_taken_up_where_a_run_was_stopped(tmp_path):
     for stop in (StopAfter(80), StopVote()):
         try:
@@ -108,6 +137,26 @@ def test_the_best_is_taken_up_where_a_run_was_stopped(tmp_path):
         except Preempted:
             assert best_of(tmp_path)["step"] == 60
     assert "evaluating best.pt (step 60, chosen by value)" in evaluated(tmp_path)
+
+
+def test_a_run_ends_with_the_averaged_weights_of_its_best(tmp_path):
+    train(config(tmp_path, ema_decay=0.9), CPU, StopVote())
+    best = best_of(tmp_path)
+    assert best["step"] == 60 and not torch.equal(best["average"]["weight"], best["model"]["weight"])
+    assert (tmp_path / "line.txt").read_text() == f"{best['average']['weight'].item()}"
+
+
+def test_steps_that_were_skipped_are_counted_on_where_a_run_is_gone_on_with(tmp_path, monkeypatch):
+    loss = Line.loss
+    monkeypatch.setattr(
+        Valued,
+        "loss",
+        lambda self, network, batch: loss(self, network, batch) * (torch.nan if 12 in batch.video else 1),
+    )
+    with pytest.raises(Preempted):
+        train(config(tmp_path), CPU, StopAfter(20))
+    train(config(tmp_path), CPU, StopVote())
+    assert read_checkpoint(list_checkpoints(tmp_path)[0])["skipped_steps"] == 1
 
 
 def test_what_is_no_number_is_never_the_best(tmp_path, values):

@@ -67,6 +67,24 @@ def test_run_folder_gives_best_else_newest(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "step_00000010.pt"]
 
 
+def test_what_a_kill_left_half_written_goes_with_the_old_checkpoints(tmp_path):
+    """It has another name each time, so nothing would write over it; it counts as no checkpoint."""
+    save_checkpoint(tmp_path / "checkpoints" / "step_00000002.pt", state(2))
+    for name in (".step_00000001.partial-0badcafe.pt", ".best.partial-0badcafe.pt"):
+        (tmp_path / "checkpoints" / name).write_bytes(b"half")
+    assert len(list_checkpoints(tmp_path)) == 1
+    drop_old_checkpoints(tmp_path, keep=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000002.pt"]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """And its name before anything older is deleted: a power cut leaves one that is whole."""
+    path, synced = tmp_path / "best.pt", []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append((os.fstat(handle).st_ino, path.exists())))
+    save_checkpoint(path, state())
+    assert synced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
 def test_truncated_newest_is_passed_over_with_its_reason(tmp_path):
     folder = tmp_path / "checkpoints"
     for step in (1, 2):

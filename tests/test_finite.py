@@ -112,6 +112,25 @@ def test_fp16_overflow_lowers_the_scale_and_counts_only_once_it_has_collapsed():
     assert rows == [(1, 0, 2.0), (2, 0, 1.0), (3, 1, 0.5), (4, 2, 0.25), (5, 3, 0.125), (6, 4, 0.0625)]
 
 
+@pytest.mark.parametrize(
+    ("bad", "is_counted"), [("loss", True), ("statistics", True), ("gradient", False), ("none", False)]
+)
+def test_at_a_scale_above_one_only_an_overflowing_gradient_is_forgiven(bad, is_counted):
+    """What overflows in the forward pass does so at every scale: lowering it mends nothing."""
+    model = nn.Linear(2, 1)
+    optimizer, scaler, guard = (
+        build_optimizer(model, TrainConfig(lr=0.1), CPU),
+        torch.amp.GradScaler("cpu"),
+        FiniteGuard(9, 1, CPU),
+    )
+    scaler.scale(model(torch.ones(1, 2)).sum()).backward()
+    scaler.unscale_(optimizer)
+    values = [torch.tensor(torch.inf if name == bad else 1.0) for name in ("loss", "gradient", "statistics")]
+    assert guard.step(optimizer, scaler, *values) == (bad != "none")
+    skipped = guard.read(scaler)
+    assert (skipped.total, skipped.in_a_row) == (int(bad != "none"), int(is_counted))
+
+
 # A run whose loss is made infinite on one rank after some numbers of steps: what a burst of bad numbers looks like.
 POISONED = """
 import sys

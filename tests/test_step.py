@@ -19,7 +19,7 @@ from engine.precision import choose_precision
 from engine.preemption import StopVote
 from engine.resume import restore
 from engine.run import Run, save_newest
-from engine.step import train_step
+from engine.step import step_seed, train_step
 from engine.tasks import decoding
 from engine.tasks.zero_shot.model import build_model
 from engine.tasks.zero_shot.trained import load_for_inference
@@ -87,6 +87,12 @@ def test_the_form_changes_the_losses_by_rounding_only(steps):
     assert any(line.startswith("form: flat (model.form is auto") for line in automatic[0].notes)
     assert_same(automatic, published, rtol=1e-8)
     assert steps("model.form=auto")[1] == pytest.approx(steps("model.form=published")[1], rel=1e-6)
+
+
+def test_no_step_and_no_rank_draws_what_another_does():
+    """In one run, nor in one of the next seed."""
+    seeds = [step_seed(seed, step, rank, 4) for seed in (7, 8) for step in range(5) for rank in range(4)]
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_cuda_graphs_are_refused_on_a_cpu(videos, tmp_path):

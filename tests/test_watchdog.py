@@ -53,6 +53,21 @@ def test_the_rank_that_is_behind_is_the_one_that_is_named():
     assert watchdog.late(now=113.0) == 2
 
 
+def test_a_rank_that_says_the_same_again_has_made_no_progress():
+    watchdog = Watchdog(None, 0, 2, timeout_s=10)
+    for now in (100.0, 105.0, 110.0, 111.0):
+        watchdog._see(0, Beat(int(now), 4, 1), now)
+        watchdog._see(1, Beat(7, 4, 1), now)
+    assert watchdog.late(now=111.0) == 1
+
+
+def test_a_rank_of_an_earlier_step_is_behind_wherever_it_is_in_it():
+    watchdog = Watchdog(None, 0, 2, timeout_s=10)
+    watchdog._see(0, Beat(30, 5, PHASES.index("waiting for data")), now=100.0)
+    watchdog._see(1, Beat(30, 4, PHASES.index("computing")), now=101.0)
+    assert watchdog.late(now=112.0) == 1
+
+
 def test_a_rank_that_has_done_its_share_waits_with_reason():
     """Of an evaluation, whose ranks need not be equally fast; but not beside one that stands still, or where all have done."""
     watchdog, (evaluating, waiting) = (

@@ -223,6 +223,15 @@ def test_states_that_tell_little():
     assert state_in({"content-range": "bytes */7"}) == State("", 7)
 
 
+def test_a_length_is_remembered_over_answers_that_tell_none():
+    seen = States()
+    for state in (State('"a"', 10), State('"a"'), State("", None)):
+        seen.check("u", state)
+    assert seen.of("u") == State('"a"', 10)
+    with pytest.raises(SourceGone, match="11 bytes, not 10"):
+        seen.check("u", State("", 11))
+
+
 def test_a_redirect_is_told_by_what_it_leads_to():
     pytest.importorskip("pycurl")
     from engine.data.remote.curl import _state

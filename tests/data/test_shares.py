@@ -108,6 +108,18 @@ def test_a_training_step_that_is_waited_for_and_a_slow_start_change_nothing():
         assert workshop.share.value == pytest.approx(1 / 3, abs=0.04), kind
 
 
+def test_time_between_two_batches_counts_while_another_is_decoded():
+    workshop = Workshop(300, 600, pause=0.05)  # neither has ever nothing to do
+    workshop.run()
+    assert "clips/s: dali 300, pyav 600, both (33% to dali) 8" in only(workshop.share.news)
+
+
+def test_one_batch_is_enough_of_decoders_that_take_long_for_it():
+    workshop = Workshop(10, 12)
+    assert workshop.run() < 60
+    assert workshop.share.value == pytest.approx(10 / 22, abs=0.02)
+
+
 def test_what_only_one_can_take_counts_in_the_balance():
     workshop = Workshop(300, 600, unfit=0.5)
     workshop.run()

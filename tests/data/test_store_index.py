@@ -1,6 +1,7 @@
 """The index of a store: opened at once however large, refused where it is none; and paths that lead into one."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -49,12 +50,22 @@ def test_a_store_of_h264_has_the_index_that_it_had_before_there_was_a_choice(tmp
     assert settings["hevc"] == settings["h264"] | {"codec": "hevc"}
 
 
+def test_an_index_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A power cut leaves the one of before or this one, whole."""
+    path, synced = tmp_path / "store.index", []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append((os.fstat(handle).st_ino, path.exists())))
+    columns = {name: np.arange(3) for name in ("shard", "offset", "num_frames", "width", "height", "crc32")}
+    write_index(path, StoreSettings(), columns | {"first_group": np.arange(4), "group_end": np.arange(3) + 1})
+    assert synced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
 def test_paths_into_a_store():
     assert stored_path(12, "a/b#3.mp4") == "store.index/a/b#3.mp4#12"
     assert stored_path(0, "/data/../a.mp4") == "store.index/data/a.mp4#0"  # never leads out of the store
     assert split_stored_path(Path("/d/s/store.index/a/b#3.mp4#12")) == (Path("/d/s/store.index"), 12)
     assert split_stored_path(Path("store.index/a.mp4#7")) == (Path("store.index"), 7)
     assert split_stored_path(Path("/d/a.mp4#7")) is None
+    assert all(split_stored_path(Path(f"/d/store.index/a{end}")) is None for end in (".mp4", ".mp4#", "#1.mp4", "#-1"))
     assert is_stored("store.index/a/b.mp4#12")
     assert not is_stored("my.store.index.mp4")
     assert not is_stored("restore.index/12/b.mp4")

@@ -180,6 +180,24 @@ def test_a_cell_is_not_taken_for_one_of_weights_that_went_on(tmp_path, monkeypat
     assert after.folder(tmp_path) != folder and not is_finished(after, after.folder(tmp_path))
 
 
+def test_a_folder_whose_weights_went_on_is_of_the_cell_that_its_name_tells(tmp_path, monkeypatch):
+    """Also for a program that is started later: what its config means now is not what it was trained from."""
+    monkeypatch.chdir(tmp_path)
+    pretrained(tmp_path / "runs" / "mine", 1, 5)
+    before = cell(model={"weights": "runs/mine"})
+    folder = finish(before, tmp_path / "cells" / f"one-{before.digest}")
+    pretrained(tmp_path / "runs" / "mine", 30, 60)
+    after = cell(model={"weights": "runs/mine"})
+    assert before.digest != after.digest
+    assert before.folder(tmp_path) == folder != after.folder(tmp_path)
+
+
+def test_no_test_sets_are_asked_for_by_an_empty_list_and_by_none():
+    empty, none = (cell(data={"tests": tests}) for tests in ([], None))
+    assert empty.digest == none.digest != cell().digest
+    assert cell(start=empty).digest == cell(start=none).digest
+
+
 def index(path: Path, numbers: Iterable[int], mtime: int = 0) -> None:
     """A manifest of three classes, with these videos of each, by their contents."""
     names = ("diving", "jumping", "cooking")

@@ -110,7 +110,7 @@ def test_a_frame_is_held_only_while_a_window_needs_it():
         (None, None, (16, 8, FRAMES)),
         ("32", None, (32, 16, FRAMES)), ("1", None, (1, 1, FRAMES)), ("16", "4", (16, 4, FRAMES)),
         ("2s", "1s", (2, 1, SECONDS)), ("0.5s", None, (0.5, 0.25, SECONDS)), (".5 s", "2s", (0.5, 2, SECONDS)),
-        (None, "4", (16, 4, FRAMES)),
+        (None, "4", (16, 4, FRAMES)), ("256", "1", (256, 1, FRAMES)),
     ],
 )  # fmt: skip
 def test_options(window, hop, grid):
@@ -126,6 +126,7 @@ def test_options(window, hop, grid):
         ("2s", "8", "--window is in seconds and --hop in frames"),
         ("-3", None, "--window is '-3': give a whole number"), ("2.5", None, "--window is '2.5'"), ("", "x", "--hop is 'x'"),
         ("nans", None, "--window is 'nans'"), ("10s", "0.001s", "10,000 windows, 256 at most"),
+        ("257", "1", "257 windows, 256 at most"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_told(window, hop, told):

@@ -16,7 +16,7 @@ from engine.heads.action2vec import Action2VecHead, ranking
 from engine.heads.after_url import AfterUrlHead, jensen_shannon
 from engine.heads.catalogue import HEADS
 from engine.heads.classes import Classes, NamedClasses, RandomClasses, has_words
-from engine.heads.head import Components, Standard, batches
+from engine.heads.head import Components, Standard, batches, seeded
 from engine.heads.sequences import Sequences
 from engine.heads.splits import RANDOM, TRAINED, WORDS, LabelledFeatures, Measured, accuracy, measure, summarise
 from engine.heads.tarn import TarnHead
@@ -75,6 +75,31 @@ def fitted(name: str, videos, label, classes, seed: int = 0, heads=HEADS):
 def named(name: str, videos, label, classes, seed: int = 0) -> float:
     scores = fitted(name, videos, label, classes, seed).rank(videos[label >= SEEN], part(classes, slice(SEEN, None)))
     return accuracy(scores, label[label >= SEEN] - SEEN).mean_class
+
+
+def test_a_feature_that_never_changed_says_nothing_of_any_video():
+    """Not even of one where it is another; the deviation of the others is that of the videos themselves."""
+    standard = Standard.of(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
+    assert standard(torch.tensor([[3.0, 9.0]])).tolist() == [[2.0, 0.0]]
+
+
+def test_draws_come_from_the_seed_whatever_was_drawn_before():
+    """Of weights and of order alike; a number that is drawn behind them is what it would have been without."""
+
+    def drawn(before: int, seed: int) -> list[float]:
+        torch.manual_seed(before)
+        with seeded(seed) as order:
+            found = [torch.rand(()).item(), torch.rand((), generator=order).item()]
+        torch.manual_seed(before)
+        expected = torch.rand(()).item()
+        torch.manual_seed(before)
+        with seeded(seed):
+            torch.rand(())
+        assert torch.rand(()).item() == expected
+        return found
+
+    assert drawn(1, 5) == drawn(2, 5)
+    assert not {*drawn(1, 5)} & {*drawn(1, 6)}
 
 
 def test_the_command_line_knows_the_catalogue():

@@ -58,6 +58,15 @@ def test_the_command_line_knows_them():
     assert tuple(OBJECT_HEADS) == feature_options.OBJECT_HEAD_NAMES
 
 
+def test_roots_are_of_the_mean_over_windows_of_what_the_layer_says():
+    """Probabilities by hand: a bias of log 1, 2 and 5 alone, and a window that adds log 3 to the first."""
+    layer = torch.tensor([[3.0], [1.0], [1.0]]).log(), torch.tensor([1.0, 2.0, 5.0]).log()
+    videos = Sequences.of([torch.zeros(1, 1), torch.tensor([[0.0], [1.0]])])
+    found = KnownObjects(*layer, torch.eye(3)).roots(videos)
+    expected = torch.tensor([[1 / 8, 2 / 8, 5 / 8], [(1 / 8 + 3 / 10) / 2, (2 / 8 + 2 / 10) / 2, (5 / 8 + 5 / 10) / 2]])
+    torch.testing.assert_close(found.square(), expected.double(), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("name", OBJECT_HEADS)
 def test_unseen_classes_are_named_and_other_words_are_at_chance(name):
     found, control = [], []

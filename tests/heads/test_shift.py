@@ -39,6 +39,7 @@ def test_a_source_that_looks_alike_loses_nothing_and_one_that_does_not_much():
     assert {(each.videos, each.learnt, each.chance) for each in found.values()} == {(EACH, EACH / 2, 1 / len(NAMES))}
     table = shift_table("ridge", list(found.values())).rows
     assert [row[0] for row in table] == ["swing", "typing", "mean"] and table[0][6] == "+0.000"
+    assert table[1][6] == f"{found['typing'].across - 1:+.3f}"
     assert table[2][4] == 1 and table[2][6].startswith("-0.") and "to" in table[2][6]
 
 
@@ -65,6 +66,36 @@ def test_no_group_stands_on_both_sides_and_both_ways_learn_as_much():
         sides = [{group_of[each] for each in side if each in group_of} for side in (learnt, tested)]
         assert not sides[0] & sides[1] and len(sides[1]) == 2
     assert asked[0][2] == asked[1][2] and asked[0][2] | asked[2][2] == set(group_of)  # each half once
+
+
+def test_a_class_is_learnt_from_what_it_is_called_there():
+    """And from nothing else, though that source has a class of its own name too."""
+    there = source(("typing", "swing"), seed=2)
+    theirs, swing = ({tuple(each.tolist()) for each in there.videos[there.label >= least].values} for least in (0, 1))
+    learnt = []
+
+    class Learning(RidgeHead):
+        def fit(self, videos, label, classes, seed):
+            learnt.append({tuple(each.tolist()) for each in videos.values})
+            super().fit(videos, label, classes, seed)
+
+    (found,) = measure_shift(source(NAMES), GROUPS, there, {"typing": "swing"}, Learning, WORDS)
+    assert found.there == "swing" and not (learnt[0] | learnt[2]) & theirs
+    assert all(across & theirs and across & theirs <= swing for across in (learnt[1], learnt[3]))
+
+
+def test_a_seed_decides_which_groups_are_learnt_from():
+    asked: list[torch.Tensor] = []
+
+    class Asked(RidgeHead):
+        def rank(self, videos, classes):
+            asked.append(videos.values)
+            return super().rank(videos, classes)
+
+    for seed in (0, 0, 1, 2, 3):
+        measure_shift(source(NAMES), GROUPS, source(NAMES, seed=2), {"typing": "typing"}, Asked, WORDS, seed)
+    first, again, *others = asked[::4]  # of each: two halves, learnt in two ways
+    assert torch.equal(first, again) and not all(torch.equal(first, other) for other in others)
 
 
 def test_equal_names_are_shared_though_their_cosine_is_rounded():

@@ -1,5 +1,7 @@
 """Transformers for clips: tokens, positions, and the same in every way that a run may call them."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,15 @@ from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.models.backbone import build_backbone
 from engine.models.embedder import Embedder, build_embedder
-from engine.models.video_transformer import PATCH_VALUES, VideoTransformer, from_patches, resized, take, to_patches
+from engine.models.video_transformer import (
+    PATCH_VALUES,
+    Block,
+    VideoTransformer,
+    from_patches,
+    resized,
+    take,
+    to_patches,
+)
 from engine.models.weights import load_backbone_weights
 from engine.network import as_called, placed
 from engine.optim import build_optimizer
@@ -50,6 +60,30 @@ def test_sizes_are_those_of_the_image_networks_of_these_names(name, millions):
     rest = (PATCH_VALUES + 1 + 392 + 2) * model.width
     assert sum(p.numel() for p in model.parameters()) == blocks + rest
     assert (blocks + rest) / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+def test_a_block_computes_what_it_says():
+    """Head by head of 64 values, with the exact GELU: weights that were trained keep their meaning."""
+    torch.manual_seed(0)
+    block, x = Block(192).double(), torch.randn(2, 5, 192, dtype=torch.float64)
+    query, key, value = (part.split(64, dim=2) for part in block.qkv(block.norm1(x)).split(192, dim=2))
+    heads = [(q @ k.mT / 8).softmax(dim=2) @ v for q, k, v in zip(query, key, value, strict=True)]
+    expected = x + block.proj(torch.cat(heads, dim=2))
+    inner = block.fc1(block.norm2(expected))
+    expected = expected + block.fc2(inner * (1 + (inner / 2**0.5).erf()) / 2)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_positions_begin_as_sines_and_cosines_of_each_axis():
+    """A third of the values an axis, the slowest of them of a wavelength that no clip is as long as; linear layers without bias."""
+    model = network()
+    share = 192 // 6
+    for axis, place in enumerate((1, 0, 2)):
+        values = model.position[0, 2 * share * axis : 2 * share * (axis + 1), 1, 0, 2]
+        angles = [place / 10000 ** (k / share) for k in range(share)]
+        expected = [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+        assert values.tolist() == pytest.approx(expected, abs=1e-5)
+    assert not any(module.bias.any() for module in model.modules() if isinstance(module, nn.Linear))
 
 
 def test_what_is_not_visible_is_never_read():

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from engine.data.manifest import Manifest
 from engine.errors import InputError
-from engine.moments.annotations import Annotations, Report, VideoNames, check, joined
+from engine.moments.annotations import SCHEMA, Annotations, Report, VideoNames, check, joined
 from engine.moments.readers import Noted, Unreadable, read_moments, seconds
+from engine.parquet import write_table
 from tests.rows import row
 
 
@@ -39,6 +41,11 @@ def test_charades_lines(tmp_path):
     assert found.queries == ("a person puts a book on a shelf.",)
     assert report.counts == {"unreadable": 2, "not_a_time": 1, "ends_before_start": 1}
     assert report.rows[1] == ("a.txt:4", "ends_before_start", "8 to 7 s")
+
+
+def test_a_video_of_a_line_may_have_blanks_in_its_name(tmp_path):
+    (row,) = written(tmp_path / "a.txt", "my first video.mp4 0.5 6.9##she waves")
+    assert (row.video, row.windows, row.query) == ("my first video.mp4", [(0.5, 6.9)], "she waves")
 
 
 def test_captions_in_seconds_and_in_frames(tmp_path):
@@ -87,6 +94,22 @@ def test_queries_of_several_windows(tmp_path, as_list):
     assert report.counts == {
         "unreadable": 1 if as_list else 2, "no_query": 1, "no_window": 1, "not_a_time": 1, "no_length": 1, "after_video": 1,
     }  # fmt: skip
+
+
+def test_a_file_of_one_query_alone_is_read_as_a_list_of_it(tmp_path):
+    entry = {"vid": "x", "query": "A girl cooks", "duration": 150, "relevant_windows": [[82, 150], [1, 2, 3]]}
+    found, report = checked(written(tmp_path / "one.json", json.dumps(entry, indent=1)))
+    assert found.videos == ("x",) and found.windows[0].tolist() == [[82, 150]]
+    assert report.counts == {"not_a_time": 1}  # a moment has a start and an end, and no third time
+
+
+@pytest.mark.parametrize("mark", [",", "\t", ";"])
+def test_a_first_line_that_is_wrong_makes_no_other_table(tmp_path, mark):
+    """Its cells are divided by what it has most of."""
+    lines = [("a.mp4", "one, to be sure", "two", "it\tfalls; once"), ("b.mp4", "3", "4", "it stands")]
+    text = "\n".join(mark.join(cell.replace(mark, " ") for cell in line) for line in lines)
+    found, report = checked(written(tmp_path / "own.csv", text))
+    assert found.videos == ("b.mp4",) and report.counts == {"not_a_time": 1}
 
 
 @pytest.mark.parametrize("mark", [",", "\t", ";"])
@@ -146,6 +169,30 @@ def test_videos_are_found_by_any_usual_name():
     assert names.find("x_210.0") == set() == names.find("")
 
 
+def test_a_name_is_taken_whole_before_its_suffix_is_taken_off():
+    """A number behind a dot is no suffix, and a file that is called so comes before one that another name's beginning fits."""
+    names = VideoNames(["a/take.mp4", "b/take.avi.mkv", "c/clip.mp4"])
+    assert names.find("take") == {"a/take.mp4"} == names.find("take.webm")
+    assert names.find("take.avi") == {"b/take.avi.mkv"}
+    assert names.find("clip.webm") == {"c/clip.mp4"} and names.find("clip.2") == set()
+
+
+def test_a_name_that_several_videos_have_is_told_with_them():
+    manifest = Manifest.from_rows([row("a/same.mp4", "x"), row("b/same.mp4", "x"), row("b/one.mp4", "x")], Path("/v"))
+    rows = [Noted("p:1", "same", "it", [(0.0, 1.0)]), Noted("p:2", "one", "it", [(0.0, 1.0)])]
+    found, report = checked([*rows, Noted("p:3", "none", "it", [(0.0, 1.0)])], manifest)
+    assert found.videos == ("b/one.mp4",)
+    assert report.rows == [("p:1", "several_videos", "a/same.mp4, b/same.mp4"), ("p:3", "missing_video", "none")]
+
+
+def test_moments_at_the_very_ends_of_a_video():
+    """What ends at its beginning or begins at its end shows nothing of it; what rounding adds to an end is cut and not told."""
+    windows = [(-2.0, 0.0), (0.0, 1.0), (9.0, 10.0005), (10.0, 11.0)]
+    found, report = checked([Noted("p", "v", "it", windows, 10.0)])
+    assert found.windows[0].tolist() == [[0.0, 1.0], [9.0, 10.0]]
+    assert [kind for _, kind, _ in report.rows] == ["ends_before_start", "after_video"]
+
+
 def test_a_table_comes_back_as_it_was(tmp_path):
     rows = [Noted("p", "v", "q \n  r", [(0.25, 1.0), (3.0, 4.125)], 9.5), Noted("p", "w", "s", [(0.0, 2.0)])]
     found = joined([checked(rows)[0], checked(rows[1:])[0]])
@@ -160,6 +207,17 @@ def test_a_table_comes_back_as_it_was(tmp_path):
             path.write_text("text")
         with pytest.raises(InputError, match=text):
             Annotations.load(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "starts", "ends"), [(2, [0.0], [1.0]), (1, [0.0, 2.0], [1.0]), (1, [], [1.0]), (1, [0.0], [])]
+)
+def test_a_table_of_another_version_or_of_halves_of_moments_is_refused(tmp_path, version, starts, ends):
+    columns = {"video": ["v"], "query": ["q"], "split": ["s"], "duration": [9.0], "starts": [starts], "ends": [ends]}
+    notes = {b"unseen moments": json.dumps({"version": version}).encode()}
+    write_table(pa.table(columns, SCHEMA.with_metadata(notes)), tmp_path / "m.parquet")
+    with pytest.raises(InputError, match="is no table of moments of version 1"):
+        Annotations.load(tmp_path / "m.parquet")
 
 
 def test_a_video_ends_when_a_player_says_so():

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.naming.known_classes import EXTRA, NEAREST, KnownClasses, video_points
+from engine.models.image_weights import IMAGENET, imagenet_classes
+from engine.naming.known_classes import EXTRA, NEAREST, KnownClasses, known_vectors, video_points
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig, WordSourceConfig
 
@@ -55,6 +56,27 @@ def test_standardised_scores_are_counted_over_the_unlabelled_videos():
     assert "standardised over 36 unlabelled videos" in classes.description
     with pytest.raises(InputError, match="at least 2 unlabelled videos, not 1"):
         KnownClasses(KNOWN, GLOVE, others[:1])
+
+
+def test_videos_that_are_all_alike_standardise_nothing_away():
+    """No score of theirs deviates from its mean: the vectors stay numbers, of length 1."""
+    classes = KnownClasses(KNOWN, GLOVE, points(1).expand(3, -1)).embed(NAMES)
+    torch.testing.assert_close(classes.vectors.norm(dim=1), torch.ones(len(NAMES)))
+
+
+def test_imagenets_classes_are_defined_by_wordnet_and_others_by_the_files_of_those_asked_for(monkeypatch):
+    """What has no definition there speaks by its name."""
+    asked = []
+
+    def embed(names, words):
+        asked.append((words.text, words.definitions, words.undefined))
+        return build_class_embeddings(names, WordsConfig(source="random"))
+
+    monkeypatch.setattr("engine.naming.known_classes.build_class_embeddings", embed)
+    words = WordsConfig(source="sentence", text="definition", definitions=["mine.csv"])
+    for known in (imagenet_classes(), KNOWN):
+        known_vectors(known, words)
+    assert asked == [("definition", [IMAGENET], "name"), ("definition", ["mine.csv"], "name")]
 
 
 def test_random_words_do_not_meet_where_names_are_equal():
