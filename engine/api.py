@@ -12,7 +12,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import torch
 from torch import Tensor
@@ -194,8 +194,13 @@ def _paths(given: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for place, video in enumerate(videos, start=1):
         if not isinstance(video, str | os.PathLike) or not str(video):
             raise InputError(f"video {place} of {len(videos)} is {_shown(video)}: a video is the path of its file")
-    texts = [os.fspath(video) for video in videos]
-    return [Path(unquote(text.removeprefix(_FILE)) if text.startswith(f"{_FILE}/") else text) for text in texts]
+    texts = [os.fsdecode(video) for video in videos]
+    return [Path(_of_uri(text) if text.startswith(f"{_FILE}/") else text) for text in texts]
+
+
+def _of_uri(text: str) -> str:
+    """The path of a file:///PATH, whose escaped bytes need not be UTF-8."""
+    return os.fsdecode(unquote_to_bytes(os.fsencode(text.removeprefix(_FILE))))
 
 
 def _listed(given: Iterable, what: str) -> list:

@@ -14,6 +14,8 @@ def is_text(name: str) -> bool:
 
 def as_utf8(name: str) -> str:
     """The name as UTF-8 has it; bytes that are none stay as they are."""
+    if name.isascii():  # nearly all are, and there may be millions
+        return name
     name = _NO_BYTES.sub("\ufffd", name)
     try:
         data = os.fsencode(name)

@@ -20,7 +20,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     Raises:
         OSError: it cannot be opened or read.
-        pa.ArrowException: it is not a Parquet file.
+        pa.ArrowException, ValueError: it is not a Parquet file, or a damaged one.
         KeyError: a column is not in it.
     """
     with pa.OSFile(os.fsencode(path)) as file:

@@ -1,5 +1,6 @@
 """engine/api.py as a notebook uses it."""
 
+import os
 import subprocess
 import sys
 
@@ -118,6 +119,10 @@ def test_a_file_that_cannot_be_used_is_told_or_comes_last(model, folder):
     odd = ["s3://b/a.mp4", folder / "sea.mp4", f"file://{folder}/%73ea.mp4", "a\0b.mp4", "a\0b.jpg"]
     there = torch.isfinite(model.embed_videos(odd, skip=True)).all(dim=1)
     assert there.tolist() == [False, True, True, False, False]
+    latin = folder / os.fsdecode(b"caf\xe9 #1.mp4")  # its URI has %E9, which is no UTF-8
+    latin.symlink_to(folder / "sea.mp4")
+    entry = next(each for each in os.scandir(os.fsencode(folder)) if each.name == b"sea.mp4")
+    assert torch.isfinite(model.embed_videos([latin.as_uri(), entry])).all()
     with pytest.raises(
         InputError, match=r"^'s3://b/a\.mp4' cannot be used .and 2 more.: single videos are read as files"
     ):

@@ -211,7 +211,7 @@ class Manifest:
         """The manifest of a file of this machine that was found at `path`."""
         try:
             table = read_table(file)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, ValueError, OSError) as error:
             raise InputError(
                 f"manifest '{shown(path)}' is not a readable Parquet file ({error}): index the data set again"
             ) from error

@@ -69,7 +69,7 @@ class SentenceEncoder:
 
     def _encode(self, texts: Sequence[str], **how: Any) -> Any:
         """Of the model. Its bar is not shown, but would settle by its lock how the whole program starts processes."""
-        if multiprocessing.get_start_method(allow_none=True) is None:
+        if multiprocessing.get_start_method(allow_none=True) is None and not hasattr(tqdm, "_lock"):
             tqdm.set_lock(threading.RLock())
         return self._model.encode(texts, show_progress_bar=False, **how)
 

@@ -89,6 +89,10 @@ def test_wrong_files_are_named(tmp_path):
     pq.write_table(pa.table({"path": ["x"]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match="is not a manifest of version 1"):
         Manifest.load(tmp_path / "other.parquet")
+    damaged = (tmp_path / "other.parquet").read_bytes().replace(b"path", b"p\xffth")
+    (tmp_path / "damaged.parquet").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"damaged.parquet' is not a readable Parquet file"):
+        Manifest.load(tmp_path / "damaged.parquet")
 
 
 @pytest.mark.parametrize(

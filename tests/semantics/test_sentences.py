@@ -105,6 +105,16 @@ def test_a_program_may_say_how_it_starts_processes_after_names_were_encoded():
 
 
 @needs_encoder
+def test_a_program_that_shows_bars_keeps_their_lock_while_names_are_encoded():
+    code = (
+        "import threading\nfrom tqdm import tqdm\nfrom engine.semantics.sentence_encoder import load_encoder\n"
+        "load_encoder(None)(['surfing'])\nheld = tqdm.get_lock()\nload_encoder(None)(['archery'])\n"
+        "assert tqdm.get_lock() is held"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
+
+
+@needs_encoder
 @pytest.mark.parametrize(
     ("name", "keys", "told"),
     [
