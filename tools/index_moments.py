@@ -50,7 +50,7 @@ def split_and_file(text: str) -> tuple[str, Path]:
     split, sign, path = text.partition("=")
     if sign and split and not Path(text).is_file():
         return split, Path(path)
-    words = r"(?<![a-z])(train|test|val(?:idation)?(?:_?[12])?)(?:ing)?(?![a-z])"
+    words = r"(?<![a-z])(train|test|val(?:idation)?(?:_?[12])?)(?:ing|set|split)?(?![a-z])"
     found = re.search(words, Path(text).stem.lower())
     return found[1] if found else "all", Path(text)
 

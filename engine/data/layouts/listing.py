@@ -144,6 +144,8 @@ class Listing:
         read: dict[str, str] = {}
 
         def decoded(entry: Entry) -> Entry:
+            if all(map(str.isascii, (entry.class_name, entry.split, entry.group))):  # nearly all, of perhaps millions
+                return entry
             names = {name: getattr(entry, name) for name in ("class_name", "split", "group")}
             meant = {name: as_text(text) for name, text in names.items()}
             read.update({text: as_text(text) for text in names.values() if not is_text(as_utf8(text))})
