@@ -74,7 +74,8 @@ def test_a_folder_for_the_table_is_made_or_refused_before_anything_is_read(tmp_p
         ("charades_sta_train.txt", "train"), ("charades_sta_test.txt", "test"), ("val_1.json", "val_1"),
         ("activitynet_captions_val2.json", "val2"), ("tacos_val.json", "val"), ("highlight_train_release.jsonl", "train"),
         ("highlight_val_release.jsonl", "val"), ("Training.csv", "train"), ("mine-test2.csv", "test"),
-        ("trainset.csv", "train"), ("test_split.csv", "test"), ("constrained_set.csv", "all"), ("contest.csv", "all"), ("intervals.csv", "all"),
+        ("trainset.csv", "train"), ("test_split.csv", "test"),
+        ("constrained_set.csv", "all"), ("contest.csv", "all"), ("intervals.csv", "all"),
     ],
 )  # fmt: skip
 def test_a_file_is_of_the_split_that_is_a_word_of_its_name(name, split):
