@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,16 +16,18 @@ from engine.config import Config, load_config
 from engine.data.batch import ClipBatch
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 from engine.features.encoder import build_encoder
 from engine.models.token_selection import TokenSelection
 from engine.models.video_transformer import VideoTransformer, from_patches, to_patches
 from engine.preemption import Preempted, StopVote
 from engine.schema import parse
+from engine.tasks.masked import measuring
 from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.config import KINDS, MaskedConfig
 from engine.tasks.masked.masks import Masker, split_tokens
-from engine.tasks.masked.network import MaskedAutoencoder, constant_loss, patch_targets
+from engine.tasks.masked.measuring import Measuring
+from engine.tasks.masked.network import MaskedAutoencoder, Targets, constant_loss, patch_targets
 from engine.tasks.masked.outcome import MaskedOutcome, MaskedResults
 from engine.tasks.masked.task import Masked
 from engine.tasks.token_batches import TokenBatches
@@ -240,6 +243,81 @@ def test_targets_have_no_mean_and_unit_variance_and_what_is_flat_stays_flat():
     parts = [patch_targets(frames[i : i + 1], everything[:1], torch.float64).sums() for i in range(2)]
     assert constant_loss(sum(parts)) == pytest.approx(expected.item())
     assert targets.errors(constant.expand(2, 8, -1)).mean() == pytest.approx(expected.item())
+
+
+class Clips:
+    """In place of a `Filling`, its masker and the decoder: snippet k of row r is the number 10 r + k, 13 and 40 do not decode.
+
+    What is said of a clip is its number, what it should be is 0. The mask of a clip is its seed beside its motion.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ends: Exception | None = None) -> None:
+        self.seen: list[list[int]] = []  # of each clip: number, seed, motion
+        self.models: list[str] = []
+        self.masker, self.ends = self, ends
+        monkeypatch.setattr(measuring, "video_requests", lambda manifest, rows, clip, snippets: [
+            10 * row + k for row in rows.tolist() for k in range(snippets)
+        ])  # fmt: skip
+        monkeypatch.setattr(measuring, "decode_ahead", self.decoded)
+        monkeypatch.setattr(measuring, "gather", lambda mine: [mine])
+
+    def decoded(self, decoder: object, requests: list[int], size: int, clip: object) -> Iterator[SimpleNamespace]:
+        for begin in range(0, len(requests), size):
+            numbers = torch.tensor(requests[begin : begin + size])
+            bad = {index: "bad" for index, number in enumerate(numbers.tolist()) if number in (13, 40)}
+            yield SimpleNamespace(frames=numbers.view(-1, 1), motion=numbers.view(-1, 1), failures=bad)
+        if self.ends:
+            raise self.ends
+
+    def draw(self, seed: int, count: int, device: torch.device) -> torch.Tensor:
+        return torch.full((count, 1), seed)
+
+    def __call__(self, *given: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, Targets]:
+        if len(given) == 2:  # as masker
+            return torch.cat(given, dim=1)
+        model, frames, mask = given
+        self.models.append(model)
+        self.seen += torch.cat([frames, mask], dim=1).tolist()
+        zeros = torch.zeros(len(frames), 2, 1536)
+        return zeros + frames.unsqueeze(2), Targets(zeros, zeros[..., :1], zeros[..., :1])
+
+    def measuring(self, rank: int = 0, world_size: int = 1, stops: bool = False) -> Measuring:
+        ranks = SimpleNamespace(rank=rank, world_size=world_size, device=CPU.device)
+        beats = SimpleNamespace(beat=lambda *_: None)
+        asked = SimpleNamespace(requested=lambda: stops)
+        settings = SimpleNamespace(clip=None, evaluate=SimpleNamespace(batch_size=4))
+        run = SimpleNamespace(
+            ranks=ranks, watchdog=beats, stop=asked, config=settings, step=3, model="trained", evaluated="evaluated"
+        )
+        decoding = SimpleNamespace(open=lambda size: SimpleNamespace(close=lambda: None))
+        return Measuring(run, self, decoding, range(6))
+
+
+def test_a_clip_is_measured_with_its_own_mask_and_motion_whatever_fails_beside_it(monkeypatch):
+    """The mask of a snippet depends on its video and its place alone, not on batches, ranks or clips that do not decode."""
+    of_one, of_two, of_few = (Clips(monkeypatch) for _ in range(3))
+    found = of_one.measuring().filled(3, None)
+    numbers = [10 * row + k for row in range(6) for k in range(3) if 10 * row + k not in (13, 40)]
+    assert of_one.seen == [[number, number // 10 * 3 + number % 10, number] for number in numbers]
+    assert found.loss == pytest.approx(np.square(numbers).mean()) and found.clips == len(numbers) == 17
+    assert set(of_one.models) == {"evaluated"}
+    monkeypatch.setattr(measuring, "decode_ahead", of_two.decoded)
+    for rank in range(2):
+        of_two.measuring(rank, 2).filled(3, None)
+    assert sorted(of_two.seen) == of_one.seen and of_two.seen != of_one.seen
+    monkeypatch.setattr(measuring, "decode_ahead", of_few.decoded)
+    of_few.measuring().filled(1, 3)
+    assert [number for number, *_ in of_few.seen] == [0, 20]  # of rows 0, 2 and 4, the last of which does not decode
+
+
+def test_measuring_ends_where_it_is_asked_to_and_a_source_that_is_gone_is_told(monkeypatch):
+    with pytest.raises(Preempted):
+        Clips(monkeypatch).measuring(stops=True).filled(1, None)
+    gone = SourceGone("the store is gone")
+    with pytest.raises(SourceGone):
+        Clips(monkeypatch, gone).measuring().filled(1, None)
+    with pytest.raises(Preempted):
+        Clips(monkeypatch, gone).measuring(stops=True).filled(1, 0)  # while no clip has come
 
 
 def test_it_learns_what_a_constant_cannot(videos, tmp_path):
