@@ -12,10 +12,12 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.build import build_run
+from engine.checkpoint import network_weights, read_checkpoint
 from engine.config import Config, ModelConfig, load_config
 from engine.data.batch import ClipFormat
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
+from engine.ema import KEY as EMA_KEY
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from engine.features.encoder import build_encoder
@@ -318,10 +320,19 @@ def test_a_resumed_run_must_have_the_same_features_and_options(made, tmp_path):
 
 
 def test_a_trained_model_finds_moments_in_a_video_of_any_length(made, tmp_path):
-    train(config(made, tmp_path, moments={"segments": 16}, train={"epochs": 1}), CPU, StopVote())
+    train(config(made, tmp_path, moments={"segments": 16}, train={"epochs": 1, "ema_decay": 0.5}), CPU, StopVote())
     found = load_finder(tmp_path, CPU.device)
+    average = network_weights(read_checkpoint(found.path)[EMA_KEY])  # what was measured
+    assert all(torch.equal(average[name], value) for name, value in found.finder.network.state_dict().items())
     cache = FeatureCache(made / "features")
     found.check(cache.stamp)
+    for changed, told in (
+        ({"grid": WindowGrid(4, 4)}, "of windows 4 frames every 2; these are of 4 frames every 4"),
+        ({"digest": "f" * 16}, "another model, .* ffffffffffff: extract them with that one"),
+        ({"width": 7}, "another model"),
+    ):
+        with pytest.raises(InputError, match=told):
+            found.check(dataclasses.replace(cache.stamp, **changed))
     for video in (cache[cache.videos[0]], repeated(cache[cache.videos[0]], 9)):
         for moments in found.finder.find(video, ["ball falling", "the star circles after the house grows"], 3):
             assert 1 <= len(moments) <= 3 and (np.diff(moments[:, 2]) <= 0).all()
