@@ -224,6 +224,25 @@ def test_what_is_said_of_hidden_patches_does_not_depend_on_them():
     turned = network(clips, visible, hidden.flip(1)).flip(1)  # each knows which one is asked for
     torch.testing.assert_close(turned, said, rtol=1e-4, atol=1e-5)
     assert (said[:, 0] - said[:, 1]).abs().mean() > 1e-3
+    with torch.no_grad():
+        network.decoder.embed.weight.zero_()  # nothing is known of the visible ones then but where they are
+        assert (network(clips, hidden, hidden) - network(clips, visible, hidden)).abs().max() > 1e-4
+        network.decoder.norm.weight.zero_()
+        assert torch.equal(network(clips, visible, hidden)[0, 0], network.decoder.pixels.bias)
+
+
+def test_the_decoder_is_as_large_as_it_is_asked_for():
+    backbone = small().backbone
+    for asked, width in ((0, backbone.width // 2), (2 * backbone.width, 2 * backbone.width)):
+        decoder = MaskedAutoencoder(backbone, MaskedConfig(decoder_depth=3, decoder_width=asked)).decoder
+        assert len(decoder.blocks) == 3
+        assert decoder.embed.out_features == decoder.pixels.in_features == len(decoder.hidden) == width
+
+
+def test_predicted_values_become_the_nearest_pixels():
+    targets = Targets(torch.zeros(1, 1, 5), torch.full((1, 1, 1), 0.5), torch.full((1, 1, 1), 0.25))
+    predicted = torch.tensor([[[-3.0, 0.0, 0.3 / 63.75, 1.0, 3.0]]])  # 127.5 is the nearest even one
+    assert targets.pixels(predicted).tolist() == [[[0, 128, 128, 191, 255]]]
 
 
 def test_targets_have_no_mean_and_unit_variance_and_what_is_flat_stays_flat():
@@ -234,7 +253,7 @@ def test_targets_have_no_mean_and_unit_variance_and_what_is_flat_stays_flat():
     targets = patch_targets(frames, everything, torch.float64)
     assert targets.values.mean(dim=2).abs().max() < 1e-12
     spread = targets.values.square().mean(dim=2)
-    assert spread[0, 0] == 0 and spread[0, 1] < 0.25 and spread[1].min() > 0.999 and spread.max() <= 1
+    assert spread[0, 0] == 0 and spread[0, 1] < 0.25 and spread[1].min() > 0.9997 and spread.max() <= 1
     back = targets.pixels(targets.values)
     assert torch.equal(from_patches(back, GRID), frames)
     constant = targets.values.mean(dim=(0, 1))
