@@ -232,6 +232,18 @@ def test_losses_by_hand():
     apart = jensen_shannon(torch.tensor([[1 - 1e-7, 1e-7]]), torch.tensor([[1e-7, 1 - 1e-7]]))
     assert apart.item() == pytest.approx(0.6931, abs=1e-3)
     assert jensen_shannon(torch.tensor([[0.3, 0.7]]), torch.tensor([[0.3, 0.7]])).abs() < 1e-7
+    torch.manual_seed(0)
+    points, vectors = torch.randn(3, 4), functional.normalize(torch.randn(5, 4), dim=1)
+    own = torch.tensor([0, 3, 3])
+    assert ranking(7 * points, vectors, own, 0.2) == pytest.approx(ranking(points, vectors, own, 0.2).item())  # cosines
+
+
+def test_a_long_video_is_read_at_as_many_windows_as_are_asked_for():
+    """Evenly spread ones, and a short one whole."""
+    head = Action2VecHead(windows=2)
+    head.inputs = lambda values: 10 * values
+    found = head._inputs(Sequences.of([torch.arange(8.0)[:, None], torch.ones(1, 1)]))
+    assert found.values[:, 0].tolist() == [20, 60, 10] and found.lengths.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize("comparison", ["product", "difference"])
