@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
-from engine.preemption import stop_on_signals
+from engine.preemption import SIGNALS, StopVote, stop_on_signals
 from tests import jobs
 
 
@@ -78,6 +79,43 @@ def test_a_second_ctrl_c_stops_at_once_but_not_torchruns_echo_of_the_first(monke
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_echoes_do_not_put_off_the_second_ctrl_c(monkeypatch):
+    """It is told from them by the time since the first."""
+    clock = [100.0]
+    monkeypatch.setattr("engine.preemption.time.monotonic", lambda: clock[0])
+    with stop_on_signals():
+        for clock[0] in (100.0, 100.5, 100.9):
+            signal.raise_signal(signal.SIGINT)
+        clock[0] = 101.5
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_signals_mean_behind_a_run_what_they_meant_before_it():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with stop_on_signals():
+        assert all(
+            signal.getsignal(number) not in (handler, None) for number, handler in zip(SIGNALS, before, strict=True)
+        )
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_vote_that_fails_with_a_rank_does_not_hide_what_the_run_met():
+    """And one that has been answered is not asked again."""
+
+    def fail() -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    vote = StopVote()
+    vote._pending = SimpleNamespace(wait=fail)
+    vote.finish()
+    waited: list[int] = []
+    vote._pending = SimpleNamespace(wait=lambda: waited.append(1))
+    vote.finish()
+    vote.finish()
+    assert waited == [1]
 
 
 @pytest.mark.parametrize("is_nohup", [False, True])

@@ -182,3 +182,11 @@ def test_one_converter_serves_frames_of_many_sizes(tmp_path, pixel_format):
     for frame in frames + frames:
         assert np.array_equal(convert_frame(frame, 50, 40), convert(frame, 50, 40))
     assert len(convert_frame._plans) <= 8
+
+
+def test_one_converter_serves_frames_of_many_formats(tmp_path):
+    """Of one size, as of files side by side: each as if it were alone."""
+    frame, convert_frame = written(tmp_path / "v.mp4"), FrameConverter()
+    frames = [frame.reformat(format=name) for name in ("yuv422p", "yuv444p", "yuv420p10le", "bgr24", "yuv422p")]
+    for frame in frames:
+        assert np.array_equal(convert_frame(frame, 192, 128), convert(frame, 192, 128)), frame.format.name

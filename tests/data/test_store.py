@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -218,6 +220,52 @@ def test_damage_is_found_and_fails_one_sample(raw, tmp_path, decoder):
     assert "there is no snippet store" in decoder.decode(requests).failures[0]
     with pytest.raises(InputError, match="no snippet store at"):
         verify(out, 1)
+
+
+class Told(list):
+    """In place of a `StoreIndex`: what it tells of two videos, of 16 and 3 frames, 25 and 7 bytes, one behind the other."""
+
+    settings, has_motion = SETTINGS, False
+
+    def __init__(self, path: Path, **changed: list[int]) -> None:
+        columns = {"shard": [0, 0], "offset": [0, 25], "first_group": [0, 2, 3], "group_end": [10, 25, 7]}
+        columns |= {"num_frames": [16, 3], **changed}
+        self.path, self.columns = path, {name: np.array(values, np.uint64) for name, values in columns.items()}
+        super().__init__(SimpleNamespace(num_frames=n, num_bytes=b) for n, b in ((16, 25), (3, 7)))
+
+
+STORED = [
+    row("store.index/a.mp4#0", "x", file_frames=16, file_bytes=25),
+    row("store.index/b.mp4#1", "x", file_frames=3, file_bytes=7),
+]
+
+
+@pytest.mark.parametrize(
+    ("changed", "rows", "told"),
+    [
+        ({}, STORED, None),
+        ({}, [*STORED, *STORED], None),  # segments
+        ({"offset": [25, 0]}, STORED, r"cut short: 32 bytes of 50"),
+        ({"offset": [0, 26]}, STORED, r"cut short: 32 bytes of 33"),
+        ({"offset": [0, 24]}, STORED, "videos overlap in shard 00000.h264"),
+        ({"group_end": [10, 26, 7]}, STORED, "videos overlap in shard 00000.h264"),
+        ({"first_group": [0, 1, 3], "group_end": [25, 3, 7]}, STORED, "other numbers of GOPs"),
+        ({"first_group": [0, 2, 4], "group_end": [10, 25, 3, 7]}, STORED, "other numbers of GOPs"),
+        ({}, STORED[:1], "1 videos of the store are not in its manifest"),
+        ({}, [*STORED, STORED[1] | {"path": "store.index/c.mp4#2"}], "c.mp4#2' of the manifest names no video"),
+        ({}, [*STORED, STORED[1] | {"path": "c.mp4"}], "'c.mp4' of the manifest names no video"),
+        ({}, [STORED[0], STORED[1] | {"file_frames": 4}], "b.mp4#1' of the manifest has other frames or bytes"),
+        ({}, [STORED[0], STORED[1] | {"file_bytes": 8}], "b.mp4#1' of the manifest has other frames or bytes"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_shards_or_its_manifest_is_found(tmp_path, monkeypatch, changed, rows, told):
+    """Though no video is read."""
+    (tmp_path / "00000.h264").write_bytes(bytes(32))
+    Manifest.from_rows(rows, tmp_path).save(tmp_path / "manifest.parquet")
+    monkeypatch.setattr("engine.data.store.verify.StoreIndex", lambda path: Told(path, **changed))
+    problems = verify(tmp_path, 0).problems
+    assert len(problems) == (told is not None), problems
+    assert all(re.search(told, problem) for problem in problems)
 
 
 def test_a_manifest_of_another_store_is_refused(raw, tmp_path, decoder):

@@ -14,7 +14,7 @@ from engine.errors import InputError
 from engine.experiments import leaks
 from engine.experiments.cells import Cell
 from engine.experiments.comparisons import table1_report, table2_report, table3_report
-from engine.experiments.curves import figure4_report
+from engine.experiments.curves import figure4_report, single_values
 from engine.experiments.distances import (
     _ClassValue,
     cumulative_accuracy,
@@ -201,6 +201,20 @@ def test_a_control_stands_beside_results_of_as_many_snippets_alone(tmp_path):
             pass
     points = [replace(measured("e2e", 0, 0.5).point, snippets=snippets) for snippets in (None, 1)]
     assert [read_point(point, tmp_path / "run")[0].control for point in points] == [1.0, None]
+
+
+def test_single_values_stand_under_their_names():
+    value = measured("a", 2, 0.1, 3, x=0.5, videos=77, half_top5=0.6, control=0.05)
+    table = single_values([value, replace(value, point=replace(value.point, snippets=1))])
+    first, second = (dict(zip(table.header, line, strict=True)) for line in table.rows)
+    accuracies = {name: getattr(value, name) for name in ("mean_class", "top1", "top5", "half_mean_class", "half_top1")}
+    assert len(set(accuracies.values())) == 5
+    assert first == accuracies | {
+        "test_set": "unseen", "curve": "a", "x": "0.5", "split": 2, "draw": 3, "training_classes": 10, "training_videos": 77,
+        "snippets": CONFIG.evaluate.num_snippets, "half_top5": 0.6, "num_classes": 5, "largest_class": 0.25,
+        "control_mean_class": 0.05, "run": "run",
+    }  # fmt: skip
+    assert second == first | {"snippets": 1}
 
 
 def test_a_report_is_three_files(tmp_path):

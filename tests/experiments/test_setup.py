@@ -150,6 +150,24 @@ def test_classes_of_a_cluster_are_alike(setup):
         classes_of_a_cluster(names, setup.base, 2, 7, (0, 0))
     with pytest.raises(InputError, match="8 training classes cannot be cut into 9 clusters: set --clusters lower"):
         classes_of_a_cluster(names, setup.base, 9, 1, (0, 0))
+    whole = classes_of_a_cluster(names, setup.base, 2, 4, (0, 0))  # all that it has
+    assert set(whole) in (set(names[:4]), set(names[4:]))
+    assert classes_of_a_cluster(names[::-1], setup.base, 2, 3, (0, 0)) == classes_of_a_cluster(
+        names, setup.base, 2, 3, (0, 0)
+    )
+    firsts = {classes_of_a_cluster(names, setup.base, 2, 4, (split, 0))[0] in names[:4] for split in range(6)}
+    assert firsts == {True, False}  # not every split begins with the same cluster
+
+
+def test_clusters_of_pictures_too_are_without_classes_that_are_tested(setup):
+    """Of all that is left: as many classes as one cluster has, so that none is left to chance."""
+    split = next(s for s in range(50) if "archery" not in class_pool(for_split(setup, s)).names)
+    wide = dataclasses.replace(setup, splits=(split,), clusters=(1,), cluster_images=True, draws=1, cluster_classes=11)
+    (point,) = figure5_points(wide)
+    trained = {name for source in point.cell.config.data.train for name in source.classes}
+    assert trained == {*class_pool(for_split(setup, split)).names, *PICTURES} - {"archery"}
+    with pytest.raises(InputError, match="no one of 1 clusters of the 11 training classes"):
+        figure5_points(dataclasses.replace(wide, cluster_classes=12))
 
 
 def test_figures_share_their_cells(setup):
@@ -158,6 +176,8 @@ def test_figures_share_their_cells(setup):
         *(f"{m}, fewer {w}" for m in ("end to end", "frozen") for w in ("videos", "classes")),
         "frozen after pictures, fewer videos",
     }
+    given = figure4_points(dataclasses.replace(setup, frozen_weights="weights.pt"))  # which are pretrained as they are
+    assert {p.curve for p in given} == {p.curve for p in four} - {"frozen after pictures, fewer videos"}
     whole = {p.cell.digest for p in four if p.videos == sum(class_pool(for_split(setup, p.split)).trained)}
     assert len(whole) == 6  # of each split and method one, on both of its curves
     assert {p.cell.digest for p in six if p.curve == "from scratch"} < {p.cell.digest for p in four}

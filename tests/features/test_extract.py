@@ -15,7 +15,7 @@ from PIL import Image
 
 from engine.data.manifest import Manifest
 from engine.errors import InputError
-from engine.features.cache import FeatureCache
+from engine.features.cache import CachedVideo, FeatureCache, Stamp
 from engine.features.encoder import build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import SECONDS, WindowGrid
@@ -24,6 +24,7 @@ from engine.parquet import read_table, write_table
 from tests.data.videos import numbered_frame
 from tests.environment import ROOT
 from tests.features.small_set import LENGTHS, FrameReader, expected, index, write_set
+from tests.rows import row as row_of
 from tests.small_run import run_tool, write_run
 
 GRID = WindowGrid(8, 4)
@@ -418,3 +419,72 @@ def test_features_of_versions_that_noted_less_are_read_and_added_to(root):
     file.write_bytes(sound)
     assert run(root).num_new == 1
     check(root)
+
+
+NOTES = {"root": "/v", "videos_digest": ""}
+
+
+def written(folder: Path, then: str = "") -> FeatureWriter:
+    """A writer into a folder, with videos of as many windows, one a second, as the place of their letter, and such features."""
+    writer = FeatureWriter(folder, Stamp("reader", "0123", 2, False, GRID, "float32"))
+    for name in then:
+        count, spool = ord(name) - ord("a") + 1, writer.spool()
+        starts = np.arange(count, dtype=np.float64)
+        spool.append(np.stack([np.full(count, count), starts], axis=1), np.stack([starts, starts + 1], axis=1))
+        writer.add(spool, CachedVideo(name, 0, 0, float(count), 9, None, None if name == "a" else count, count))
+        spool.close()
+    return writer
+
+
+def assert_kept(folder: Path, names: str) -> None:
+    """That these are there in this order, each with its own, and nothing else."""
+    cache = FeatureCache(folder)
+    assert "".join(cache.videos) == names
+    for name in names:
+        count, found = ord(name) - ord("a") + 1, cache[name]
+        assert found.features.tolist() == [[count, place] for place in range(count)]
+        assert (found.start_s.tolist(), found.end_s.tolist()) == ([*range(count)], [*range(1, count + 1)])
+    arrays = [np.load(path) for path in sorted(folder.glob("*.npy"))]
+    assert [len(array) for array in arrays] == 2 * [sum(ord(name) - ord("a") + 1 for name in names)]
+
+
+@pytest.mark.parametrize("array", ["features-1.npy", "spans-1.npy"])
+def test_videos_of_which_a_power_cut_lost_windows_are_made_again(tmp_path, array):
+    """The journal is on the disk, and a part of one array is not."""
+    with written(tmp_path, "bdc"):
+        pass
+    os.truncate(tmp_path / array, (tmp_path / array).stat().st_size - 1)
+    with written(tmp_path) as writer:
+        assert list(writer.records) == ["b", "d"]
+    with written(tmp_path, "ec") as writer:
+        writer.finish("bcde", {}, NOTES)
+    assert_kept(tmp_path, "bdec")
+
+
+def test_a_writer_goes_on_behind_what_it_wrote_anew(tmp_path):
+    """What an earlier try of that left behind is not among it, and videos stay in the order in which they came."""
+    with written(tmp_path, "dbc") as writer:
+        (tmp_path / "features-2.npy").write_bytes(bytes(500))
+        writer.finish("cd", {}, NOTES)
+        assert_kept(tmp_path, "dc")
+    with written(tmp_path, "a") as writer:
+        writer.finish("acd", {}, NOTES)
+    assert_kept(tmp_path, "dca")
+    cache = FeatureCache(tmp_path)
+    assert [cache.contents(name) for name in "dca"] == [4, 3, "a"]  # what is in the file, where that is known
+
+
+def test_windows_of_a_segment_have_their_middle_in_it_or_are_the_nearest_one(tmp_path):
+    with written(tmp_path, "d") as writer:
+        writer.finish("d", {}, NOTES)
+    segments = {
+        (0.5, 2.5): [0, 1],
+        (0.6, 3.4): [1, 2],
+        (0.9, 1.3): [1],
+        (10.0, 11.0): [3],
+        (float("nan"),) * 2: [0, 1, 2, 3],
+    }
+    rows = [row_of("d", "x", segment_start=start, segment_end=end) for start, end in segments]
+    given, windows = FeatureCache(tmp_path).windows(Manifest.from_rows([*rows, row_of("e", "x")], Path("/v")))
+    assert given.tolist() == [0, 1, 2, 3, 4]
+    assert [each[:, 1].tolist() for each in windows] == list(segments.values())

@@ -12,6 +12,7 @@ from engine.data.class_splits import draw_classes, split_classes
 from engine.data.config import ClassSplitConfig
 from engine.errors import InputError
 from engine.heads import splits as splits_module
+from engine.heads import tarn
 from engine.heads.action2vec import Action2VecHead, ranking
 from engine.heads.after_url import AfterUrlHead, jensen_shannon
 from engine.heads.catalogue import HEADS
@@ -231,6 +232,34 @@ def test_losses_by_hand():
     apart = jensen_shannon(torch.tensor([[1 - 1e-7, 1e-7]]), torch.tensor([[1e-7, 1 - 1e-7]]))
     assert apart.item() == pytest.approx(0.6931, abs=1e-3)
     assert jensen_shannon(torch.tensor([[0.3, 0.7]]), torch.tensor([[0.3, 0.7]])).abs() < 1e-7
+    torch.manual_seed(0)
+    points, vectors = torch.randn(3, 4), functional.normalize(torch.randn(5, 4), dim=1)
+    own = torch.tensor([0, 3, 3])
+    assert ranking(7 * points, vectors, own, 0.2) == pytest.approx(ranking(points, vectors, own, 0.2).item())  # cosines
+
+
+def test_a_long_video_is_read_at_as_many_windows_as_are_asked_for():
+    """Evenly spread ones, and a short one whole."""
+    head = Action2VecHead(windows=2)
+    head.inputs = lambda values: 10 * values
+    found = head._inputs(Sequences.of([torch.arange(8.0)[:, None], torch.ones(1, 1)]))
+    assert found.values[:, 0].tolist() == [20, 60, 10] and found.lengths.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("comparison", ["product", "difference"])
+@torch.inference_mode()
+def test_a_relation_by_hand(comparison):
+    """Of one video with one class, whatever stands beside them."""
+    torch.manual_seed(0)
+    network = tarn._Network(5, 4, 3, comparison)
+    videos = [torch.randn(length, 5) for length in (3, 2)]
+    names = [torch.randn(length, 4) for length in (2, 1, 3)]
+    for video, relations in zip(videos, network(Sequences.of(videos), Sequences.of(names)), strict=True):
+        for words, relation in zip(names, relations, strict=True):
+            seen, read = network.video(video[None])[0][0], network.words(words[None])[0][0]
+            attended = (network.bilinear(seen) @ read.T).softmax(dim=1) @ read
+            compared = seen * attended if comparison == "product" else seen - attended
+            assert relation == pytest.approx(network.linear(network.relation(compared[None])[1][0, 0]).item(), abs=1e-6)
 
 
 def test_accuracy_counts_classes_alike():

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import video
+from torchvision.models.video.resnet import Conv3DNoTemporal
 
 from engine.config import ModelConfig
 from engine.models.backbones import RESNETS, VideoResNet, choose_form
 from engine.models.flat import _MULTIPLE as FILLED
-from engine.models.flat import FlatConv2Plus1D
+from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, aligned
 from kernels.clip_normalize import clip_normalize
 
 
@@ -127,6 +128,24 @@ def test_between_channels_are_aligned_and_stay_zero(monkeypatch):
         assert not activations[:, planes:].any() and activations[:, :planes].any()
 
 
+@pytest.mark.parametrize(
+    ("channels", "filled"), [(3, 8), (45, 48), (100, 104), (128, 128), (136, 136), (230, 256), (460, 512), (576, 576)]
+)
+def test_channels_as_a_device_wants_them(channels, filled):
+    """On a GPU few channels become a multiple of 8, many one of 64 unless they are one of 8; a CPU takes any."""
+    assert aligned(channels, torch.device("cuda")) == filled
+    assert aligned(channels, torch.device("cpu")) == channels
+
+
+def test_a_convolution_in_space_keeps_clips_and_their_frames_apart():
+    """By itself: two in a row, as in a residual block, would put right what one of them turns over."""
+    flat = FlatConv3DNoTemporal(3, 4)
+    published = Conv3DNoTemporal(3, 4)
+    published.load_state_dict(flat.state_dict())
+    clips = torch.randn(2, 3, 5, 6, 7)
+    torch.testing.assert_close(flat(clips), published(clips))
+
+
 def test_bf16_weight_gradients_on_a_cpu():
     """Over 2 frames torch 2.15's bf16 conv3d (oneDNN) reads memory it never wrote: gradients of up to 1e34."""
     torch.manual_seed(0)
@@ -186,8 +205,10 @@ def test_a_compiled_network_on_a_cpu_is_published_but_for_bf16():
     assert choose_form(config, cpu, "bf16", is_compiled=True)[0] == "flat"
 
 
-def test_another_batch_norm_in_its_place_is_called():
+@pytest.mark.parametrize("multiple", [1, 8])  # channels as they are (CPU) and filled (GPU), but not before that one
+def test_another_batch_norm_in_its_place_is_called(multiple, monkeypatch):
     """As SyncBatchNorm's conversion does it."""
+    monkeypatch.setitem(FILLED, "cpu", multiple)
     published, flat = pair("r2plus1d_18")
 
     class Counting(nn.BatchNorm2d):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,16 +16,18 @@ from engine.config import Config, load_config
 from engine.data.batch import ClipBatch
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 from engine.features.encoder import build_encoder
 from engine.models.token_selection import TokenSelection
 from engine.models.video_transformer import VideoTransformer, from_patches, to_patches
 from engine.preemption import Preempted, StopVote
 from engine.schema import parse
+from engine.tasks.masked import measuring
 from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.config import KINDS, MaskedConfig
 from engine.tasks.masked.masks import Masker, split_tokens
-from engine.tasks.masked.network import MaskedAutoencoder, constant_loss, patch_targets
+from engine.tasks.masked.measuring import Measuring
+from engine.tasks.masked.network import MaskedAutoencoder, Targets, constant_loss, patch_targets
 from engine.tasks.masked.outcome import MaskedOutcome, MaskedResults
 from engine.tasks.masked.task import Masked
 from engine.tasks.token_batches import TokenBatches
@@ -221,6 +224,25 @@ def test_what_is_said_of_hidden_patches_does_not_depend_on_them():
     turned = network(clips, visible, hidden.flip(1)).flip(1)  # each knows which one is asked for
     torch.testing.assert_close(turned, said, rtol=1e-4, atol=1e-5)
     assert (said[:, 0] - said[:, 1]).abs().mean() > 1e-3
+    with torch.no_grad():
+        network.decoder.embed.weight.zero_()  # nothing is known of the visible ones then but where they are
+        assert (network(clips, hidden, hidden) - network(clips, visible, hidden)).abs().max() > 1e-4
+        network.decoder.norm.weight.zero_()
+        assert torch.equal(network(clips, visible, hidden)[0, 0], network.decoder.pixels.bias)
+
+
+def test_the_decoder_is_as_large_as_it_is_asked_for():
+    backbone = small().backbone
+    for asked, width in ((0, backbone.width // 2), (2 * backbone.width, 2 * backbone.width)):
+        decoder = MaskedAutoencoder(backbone, MaskedConfig(decoder_depth=3, decoder_width=asked)).decoder
+        assert len(decoder.blocks) == 3
+        assert decoder.embed.out_features == decoder.pixels.in_features == len(decoder.hidden) == width
+
+
+def test_predicted_values_become_the_nearest_pixels():
+    targets = Targets(torch.zeros(1, 1, 5), torch.full((1, 1, 1), 0.5), torch.full((1, 1, 1), 0.25))
+    predicted = torch.tensor([[[-3.0, 0.0, 0.3 / 63.75, 1.0, 3.0]]])  # 127.5 is the nearest even one
+    assert targets.pixels(predicted).tolist() == [[[0, 128, 128, 191, 255]]]
 
 
 def test_targets_have_no_mean_and_unit_variance_and_what_is_flat_stays_flat():
@@ -231,7 +253,7 @@ def test_targets_have_no_mean_and_unit_variance_and_what_is_flat_stays_flat():
     targets = patch_targets(frames, everything, torch.float64)
     assert targets.values.mean(dim=2).abs().max() < 1e-12
     spread = targets.values.square().mean(dim=2)
-    assert spread[0, 0] == 0 and spread[0, 1] < 0.25 and spread[1].min() > 0.999 and spread.max() <= 1
+    assert spread[0, 0] == 0 and spread[0, 1] < 0.25 and spread[1].min() > 0.9997 and spread.max() <= 1
     back = targets.pixels(targets.values)
     assert torch.equal(from_patches(back, GRID), frames)
     constant = targets.values.mean(dim=(0, 1))
@@ -240,6 +262,81 @@ def test_targets_have_no_mean_and_unit_variance_and_what_is_flat_stays_flat():
     parts = [patch_targets(frames[i : i + 1], everything[:1], torch.float64).sums() for i in range(2)]
     assert constant_loss(sum(parts)) == pytest.approx(expected.item())
     assert targets.errors(constant.expand(2, 8, -1)).mean() == pytest.approx(expected.item())
+
+
+class Clips:
+    """In place of a `Filling`, its masker and the decoder: snippet k of row r is the number 10 r + k, 13 and 40 do not decode.
+
+    What is said of a clip is its number, what it should be is 0. The mask of a clip is its seed beside its motion.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ends: Exception | None = None) -> None:
+        self.seen: list[list[int]] = []  # of each clip: number, seed, motion
+        self.models: list[str] = []
+        self.masker, self.ends = self, ends
+        monkeypatch.setattr(measuring, "video_requests", lambda manifest, rows, clip, snippets: [
+            10 * row + k for row in rows.tolist() for k in range(snippets)
+        ])  # fmt: skip
+        monkeypatch.setattr(measuring, "decode_ahead", self.decoded)
+        monkeypatch.setattr(measuring, "gather", lambda mine: [mine])
+
+    def decoded(self, decoder: object, requests: list[int], size: int, clip: object) -> Iterator[SimpleNamespace]:
+        for begin in range(0, len(requests), size):
+            numbers = torch.tensor(requests[begin : begin + size])
+            bad = {index: "bad" for index, number in enumerate(numbers.tolist()) if number in (13, 40)}
+            yield SimpleNamespace(frames=numbers.view(-1, 1), motion=numbers.view(-1, 1), failures=bad)
+        if self.ends:
+            raise self.ends
+
+    def draw(self, seed: int, count: int, device: torch.device) -> torch.Tensor:
+        return torch.full((count, 1), seed)
+
+    def __call__(self, *given: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, Targets]:
+        if len(given) == 2:  # as masker
+            return torch.cat(given, dim=1)
+        model, frames, mask = given
+        self.models.append(model)
+        self.seen += torch.cat([frames, mask], dim=1).tolist()
+        zeros = torch.zeros(len(frames), 2, 1536)
+        return zeros + frames.unsqueeze(2), Targets(zeros, zeros[..., :1], zeros[..., :1])
+
+    def measuring(self, rank: int = 0, world_size: int = 1, stops: bool = False) -> Measuring:
+        ranks = SimpleNamespace(rank=rank, world_size=world_size, device=CPU.device)
+        beats = SimpleNamespace(beat=lambda *_: None)
+        asked = SimpleNamespace(requested=lambda: stops)
+        settings = SimpleNamespace(clip=None, evaluate=SimpleNamespace(batch_size=4))
+        run = SimpleNamespace(
+            ranks=ranks, watchdog=beats, stop=asked, config=settings, step=3, model="trained", evaluated="evaluated"
+        )
+        decoding = SimpleNamespace(open=lambda size: SimpleNamespace(close=lambda: None))
+        return Measuring(run, self, decoding, range(6))
+
+
+def test_a_clip_is_measured_with_its_own_mask_and_motion_whatever_fails_beside_it(monkeypatch):
+    """The mask of a snippet depends on its video and its place alone, not on batches, ranks or clips that do not decode."""
+    of_one, of_two, of_few = (Clips(monkeypatch) for _ in range(3))
+    found = of_one.measuring().filled(3, None)
+    numbers = [10 * row + k for row in range(6) for k in range(3) if 10 * row + k not in (13, 40)]
+    assert of_one.seen == [[number, number // 10 * 3 + number % 10, number] for number in numbers]
+    assert found.loss == pytest.approx(np.square(numbers).mean()) and found.clips == len(numbers) == 17
+    assert set(of_one.models) == {"evaluated"}
+    monkeypatch.setattr(measuring, "decode_ahead", of_two.decoded)
+    for rank in range(2):
+        of_two.measuring(rank, 2).filled(3, None)
+    assert sorted(of_two.seen) == of_one.seen and of_two.seen != of_one.seen
+    monkeypatch.setattr(measuring, "decode_ahead", of_few.decoded)
+    of_few.measuring().filled(1, 3)
+    assert [number for number, *_ in of_few.seen] == [0, 20]  # of rows 0, 2 and 4, the last of which does not decode
+
+
+def test_measuring_ends_where_it_is_asked_to_and_a_source_that_is_gone_is_told(monkeypatch):
+    with pytest.raises(Preempted):
+        Clips(monkeypatch).measuring(stops=True).filled(1, None)
+    gone = SourceGone("the store is gone")
+    with pytest.raises(SourceGone):
+        Clips(monkeypatch, gone).measuring().filled(1, None)
+    with pytest.raises(Preempted):
+        Clips(monkeypatch, gone).measuring(stops=True).filled(1, 0)  # while no clip has come
 
 
 def test_it_learns_what_a_constant_cannot(videos, tmp_path):

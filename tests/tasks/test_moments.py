@@ -12,10 +12,12 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.build import build_run
+from engine.checkpoint import network_weights, read_checkpoint
 from engine.config import Config, ModelConfig, load_config
 from engine.data.batch import ClipFormat
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
+from engine.ema import KEY as EMA_KEY
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from engine.features.encoder import build_encoder
@@ -25,13 +27,17 @@ from engine.models.embedder import build_embedder
 from engine.moments.annotations import Annotations
 from engine.moments.config import DrawnMomentsConfig, MomentsConfig
 from engine.moments.drawn import write_drawn_moments
+from engine.moments.measures import measure
+from engine.moments.prior import fit_prior
+from engine.moments.retrieval import high_moments, relevance
 from engine.moments.search import MEASURED
 from engine.moments.segments import Segments
 from engine.preemption import Preempted, StopVote
 from engine.schema import parse
+from engine.tasks.moments import outcome as outcomes
 from engine.tasks.moments.batches import MomentBatches, as_batch, cut_sample
 from engine.tasks.moments.data import jittered
-from engine.tasks.moments.outcome import find_all, finder, other_queries, untrained, why_not_untrained
+from engine.tasks.moments.outcome import evaluate_split, find_all, finder, other_queries, untrained, why_not_untrained
 from engine.tasks.moments.task import Moments
 from engine.tasks.moments.trained import load_finder
 from engine.train import train
@@ -154,6 +160,47 @@ def test_features_of_a_network_without_a_linear_layer_are_held_against_words_as_
     assert untrained(data, data.tests[0]).to_dict() == untrained(without, data.tests[0]).to_dict()
 
 
+def test_features_of_a_network_are_held_against_words_through_its_linear_layer(made, tmp_path):
+    """And moments that overlap by more than they may are left out, as for the model."""
+    data = data_of(made, tmp_path).data
+    clip = ClipFormat(num_frames=4, stride=1, short_side=32, crop=32)
+    torch.manual_seed(0)
+    model = build_embedder(ModelConfig(backbone="r3d_18", width=4), clip, embed_dim=data.queries.dim).eval()
+    part, results = data.tests[0], []
+    for most in (0.05, 0.95):
+        config = dataclasses.replace(data.config, max_overlap=most)
+        asked = dataclasses.replace(data, encoder=SimpleNamespace(model=model), config=config)
+        assert why_not_untrained(asked) is None
+        expected = []
+        for video, query in zip(part.annotations.videos, part.annotations.queries, strict=True):
+            segments = data.segments(video)
+            with torch.no_grad():
+                curve = relevance(model.linear(torch.tensor(segments.features)).numpy(), data.queries.sentence(query))
+            expected.append(high_moments(curve, segments.edges, count=MEASURED, max_overlap=most))
+        results.append(untrained(asked, part).to_dict())
+        assert results[-1] == pytest.approx(measure(expected, part.annotations.windows).to_dict())
+    assert results[0] != results[1]
+
+
+def test_what_a_split_is_held_against_knows_none_of_its_queries(made, tmp_path, monkeypatch):
+    """The prior is of the training queries, and the model is asked once more with the queries of other videos."""
+    run, asked = build_run(config(made, tmp_path), CPU, StopVote()), []
+    data, part = run.task.data, run.task.data.tests[0]
+
+    def find(run: object, data: object, part: object, tokens: list[np.ndarray]) -> list[np.ndarray]:
+        asked.append(tokens)
+        return [np.array([[0.0, 1.0, 1.0]])] * len(tokens)
+
+    monkeypatch.setattr(outcomes, "find_all", find)
+    prior = evaluate_split(run, data, part).prior
+    assert prior == fit_prior(data.train.annotations).recall(part.annotations)
+    assert prior != fit_prior(part.annotations).recall(part.annotations)
+    own, of_others = asked
+    assert own is part.tokens
+    rows = other_queries(part.annotations.videos)
+    assert len(rows) == len(part) and all(of_others[k] is part.tokens[row] for k, row in enumerate(rows))
+
+
 def test_no_split_that_is_tested_is_trained_on(made, tmp_path):
     of_all, named = (data_of(made, tmp_path / name, train=split).data for name, split in (("a", []), ("b", ["train"])))
     assert of_all.learnt_digest == named.learnt_digest and of_all.notes == []
@@ -273,10 +320,19 @@ def test_a_resumed_run_must_have_the_same_features_and_options(made, tmp_path):
 
 
 def test_a_trained_model_finds_moments_in_a_video_of_any_length(made, tmp_path):
-    train(config(made, tmp_path, moments={"segments": 16}, train={"epochs": 1}), CPU, StopVote())
+    train(config(made, tmp_path, moments={"segments": 16}, train={"epochs": 1, "ema_decay": 0.5}), CPU, StopVote())
     found = load_finder(tmp_path, CPU.device)
+    average = network_weights(read_checkpoint(found.path)[EMA_KEY])  # what was measured
+    assert all(torch.equal(average[name], value) for name, value in found.finder.network.state_dict().items())
     cache = FeatureCache(made / "features")
     found.check(cache.stamp)
+    for changed, told in (
+        ({"grid": WindowGrid(4, 4)}, "of windows 4 frames every 2; these are of 4 frames every 4"),
+        ({"digest": "f" * 16}, "another model, .* ffffffffffff: extract them with that one"),
+        ({"width": 7}, "another model"),
+    ):
+        with pytest.raises(InputError, match=told):
+            found.check(dataclasses.replace(cache.stamp, **changed))
     for video in (cache[cache.videos[0]], repeated(cache[cache.videos[0]], 9)):
         for moments in found.finder.find(video, ["ball falling", "the star circles after the house grows"], 3):
             assert 1 <= len(moments) <= 3 and (np.diff(moments[:, 2]) <= 0).all()
@@ -415,7 +471,7 @@ def test_boundary_noise_is_drawn_once_and_stays_in_the_video():
 
 def test_wrong_queries_are_of_other_videos_and_each_is_used_once():
     rng = np.random.default_rng(0)
-    for counts in ([3, 3], [1, 1, 1], [5, 2, 4, 1, 3], rng.integers(1, 9, 40).tolist()):
+    for counts in ([3, 3], [1, 1, 1], [1], [3, 1, 1], [5, 2, 4, 1, 3], rng.integers(1, 9, 40).tolist()):
         videos = [f"v{k}" for k, count in enumerate(counts) for _ in range(count)]
         videos = [videos[i] for i in rng.permutation(len(videos))]
         other = other_queries(videos)
