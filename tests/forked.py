@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from importlib.machinery import ModuleSpec
 from multiprocessing import forkserver, reduction
@@ -214,6 +214,8 @@ def spawning_is_forking(server: str | None = None) -> AbstractContextManager[obj
     if server is not None:  # all else that connecting to it takes is inherited
         forkserver._forkserver._forkserver_address = server
         forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
+    else:
+        forkserver.ensure_running = _hearing(forkserver.ensure_running)
     stack = ExitStack()
     stack.enter_context(mock.patch.object(forkserver, "set_forkserver_preload", lambda names: None))  # as it is above
     stack.enter_context(
@@ -222,6 +224,19 @@ def spawning_is_forking(server: str | None = None) -> AbstractContextManager[obj
         )
     )
     return stack
+
+
+def _hearing(start: Callable[[], None]) -> Callable[[], None]:
+    """All that the server forks hears signals, also where a pool starts it, whose workers are not to hear them."""
+
+    def started() -> None:
+        mask = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        try:
+            start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    return started
 
 
 def _become_popen(
