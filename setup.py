@@ -81,6 +81,7 @@ setup(
             "pytest>=8.4,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.12,<1",
+            "setuptools>=75,<100",
         ],
     },
 )
