@@ -1,9 +1,5 @@
 """Windows of 4:2:0 frames: every position, size and range agrees with the formulas of BT.601 in floating point."""
 
-import errno
-import os
-import subprocess
-import sys
 from fractions import Fraction
 
 import av
@@ -76,64 +72,6 @@ def test_a_frame_that_lies_bottom_up():
     rgb = np.empty((20, 31, 3), np.uint8)
     convert_window(turned, 3, 5, rgb)
     assert np.abs(rgb - reference(turned, False)[3:23, 5:36]).max() < 0.51
-
-
-CONVERT = """
-import av, numpy as np
-from engine.data.pyav.planar import convert_window
-rgb = np.empty((2, 2, 3), np.uint8)
-frame = av.VideoFrame.from_ndarray(np.full((6, 4), 128, np.uint8), "yuv420p")
-convert_window(frame, 0, 0, rgb)
-assert (rgb == 130).all(), rgb
-"""
-
-
-def convert(before="", **environment):
-    subprocess.run([sys.executable, "-c", before + CONVERT], check=True, env={**os.environ, **environment})
-
-
-def test_where_nothing_may_be_written_it_is_compiled_again():
-    """An installation that belongs to somebody else, and a user without a home: slower to start, the same pixels."""
-    convert("from numba.core import caching; caching.CacheImpl._locator_classes = []")
-
-
-def test_what_is_compiled_is_kept_and_made_again_where_it_is_spoiled(tmp_path):
-    """A power cut leaves files of 0 bytes."""
-    convert(NUMBA_CACHE_DIR=str(tmp_path))
-    sizes = {path: path.stat().st_size for path in tmp_path.rglob("*.nb[ic]")}
-    assert len(sizes) >= 8
-    for suffix in (".nbi", ".nbc"):
-        spoiled = [path for path in sizes if path.suffix == suffix]
-        for path in spoiled:
-            path.write_bytes(b"")
-        convert(NUMBA_CACHE_DIR=str(tmp_path))
-        assert any(path.stat().st_size for path in spoiled), suffix
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_a_cache_that_cannot_be_read_or_written_stops_nothing(tmp_path, number):
-    """A full disk, another user's files."""
-    refused = f"""
-import builtins, os
-def refuse(path, *rest, real=open, **more):
-    if ".nb" in str(path):
-        raise OSError({number}, os.strerror({number}), path)
-    return real(path, *rest, **more)
-builtins.open = refuse
-"""
-    convert(refused, NUMBA_CACHE_DIR=str(tmp_path))
-
-
-def test_a_user_without_home_gets_no_folder_of_that_name(tmp_path):
-    homeless = f"""
-import os
-from numba.core import caching
-caching.InTreeCacheLocator.from_function = lambda *_: None  # somebody else's installation
-os.path.expanduser = lambda path: path  # neither HOME nor a user of this number
-os.chdir({str(tmp_path)!r})
-"""
-    convert(homeless, XDG_CACHE_HOME="")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_formats_are_not_for_this_file():

@@ -96,20 +96,12 @@ def test_threads_that_ask_at_once_share_one_encoder_and_its_work(monkeypatch):
 
 
 @needs_encoder
-def test_a_program_may_say_how_it_starts_processes_after_names_were_encoded():
+def test_a_program_keeps_the_lock_of_its_bars_and_its_way_to_start_processes():
+    """Though the encoder has a bar, which is not shown."""
     code = (
-        "import multiprocessing\nfrom engine.semantics.sentence_encoder import load_encoder\nload_encoder(None)(['surfing'])\n"
-        "multiprocessing.set_start_method('spawn')"
-    )
-    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
-
-
-@needs_encoder
-def test_a_program_that_shows_bars_keeps_their_lock_while_names_are_encoded():
-    code = (
-        "import threading\nfrom tqdm import tqdm\nfrom engine.semantics.sentence_encoder import load_encoder\n"
+        "import multiprocessing\nfrom tqdm import tqdm\nfrom engine.semantics.sentence_encoder import load_encoder\n"
         "load_encoder(None)(['surfing'])\nheld = tqdm.get_lock()\nload_encoder(None)(['archery'])\n"
-        "assert tqdm.get_lock() is held"
+        "assert tqdm.get_lock() is held\nmultiprocessing.set_start_method('spawn')"
     )
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 

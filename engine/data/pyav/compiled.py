@@ -49,6 +49,7 @@ def compiled(*signature: Any) -> Callable[[Callable[..., Any]], Callable[..., An
             dispatcher._cache = _Cache(function)
         for types in signature:
             dispatcher.compile(types)
+        if signature:
             dispatcher.disable_compile()
         return dispatcher
 
