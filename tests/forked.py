@@ -19,10 +19,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from importlib.machinery import ModuleSpec
 from multiprocessing import forkserver, reduction
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import IO
@@ -65,7 +66,27 @@ _RECEIVE_FDS, reduction.recvfds = reduction.recvfds, _received_fds
 gc.freeze()  # the server imports this file last: no collection of a fork looks through what they share, and so copies it
 
 
-class Forked:
+class _Running:
+    """A forked process: what `subprocess.Popen` has for it in any case."""
+
+    def __init__(self, args: Sequence[str], process: BaseProcess) -> None:
+        self.args, self._process, self.pid = args, process, process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.poll() is None:
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return self.poll()
+
+
+class Forked(_Running):
     """A program that runs: what `subprocess.Popen` has of methods, with the output as text.
 
     Args:
@@ -84,14 +105,14 @@ class Forked:
         cwd: Path = ROOT,
         fresh: bool = False,
     ) -> None:
-        self.args = [str(program), *map(str, words)]
+        args = [str(program), *map(str, words)]
         read_out, write_out = _CONTEXT.Pipe(duplex=False)
         read_err, write_err = (None, write_out) if merged else _CONTEXT.Pipe(duplex=False)
         server = _running_server()
-        self._process = _CONTEXT.Process(
+        process = _CONTEXT.Process(
             target=_become,
             args=(
-                self.args,
+                args,
                 dict(variables),
                 str(cwd),
                 write_out,
@@ -100,31 +121,18 @@ class Forked:
                 fresh,
             ),
         )
-        self._process.start()
+        process.start()
+        super().__init__(args, process)
         for pipe in {write_out, write_err}:
             pipe.close()
         self.stdout, self.stderr = (pipe and os.fdopen(os.dup(pipe.fileno())) for pipe in (read_out, read_err))
-        self.pid = self._process.pid
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
-
-    def send_signal(self, number: signal.Signals) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        return self.poll()
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
-
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if self.poll() is None:
-            raise subprocess.TimeoutExpired(self.args, timeout)
-        return self.poll()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str | None]:
         """What it printed, to its end: (stdout, stderr, None where that is merged)."""
@@ -154,7 +162,7 @@ class Forked:
         return subprocess.CompletedProcess(self.args, self.returncode, out, err)
 
 
-class ForkedPopen:
+class ForkedPopen(_Running):
     """What `subprocess.Popen` gives where the command runs a Python file in a session of its own: forked by the server.
 
     In its /proc/PID/comm a rank says whose it is: rank0@PID.
@@ -169,33 +177,21 @@ class ForkedPopen:
                  stdin: int = subprocess.DEVNULL, pass_fds: Sequence[int] = (), start_new_session: bool) -> None:  # fmt: skip
         assert args[0] == sys.executable and stderr in (None, subprocess.STDOUT)
         assert stdin == subprocess.DEVNULL and start_new_session
-        self.args = [word for word in args[1:] if word != "-u"]
+        words = [word for word in args[1:] if word != "-u"]
         out = stdout.fileno() if stdout else 1
         kept = [_KeptFile(number) for number in (out, 2 if stderr is None else out, *pass_fds)]
         name = f"rank{env['RANK']}@{os.getpid()}" if "RANK" in env else ""
         server = _running_server()
-        self._process = _CONTEXT.Process(
-            target=_become_popen, args=(self.args, dict(env), str(Path.cwd()), kept, name, server)
-        )
+        process = _CONTEXT.Process(target=_become_popen, args=(words, dict(env), str(Path.cwd()), kept, name, server))
         package = ModuleSpec(
             "__main__", None
         )  # a new process runs its parent's own file again, but not that of a package
         with mock.patch.object(sys.modules["__main__"], "__spec__", package):
-            self._process.start()
-        self.pid = self._process.pid
-
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if self.poll() is None:
-            raise subprocess.TimeoutExpired(self.args, timeout)
-        return self.poll()
+            process.start()
+        super().__init__(words, process)
 
     def terminate(self) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
 
 class _KeptFile:
@@ -214,9 +210,9 @@ def spawning_is_forking(server: str | None = None) -> AbstractContextManager[obj
     if server is not None:  # all else that connecting to it takes is inherited
         forkserver._forkserver._forkserver_address = server
         forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
-    else:
-        forkserver.ensure_running = _hearing(forkserver.ensure_running)
     stack = ExitStack()
+    if server is None:
+        stack.enter_context(mock.patch.object(forkserver, "ensure_running", _hearing(forkserver.ensure_running)))
     stack.enter_context(mock.patch.object(forkserver, "set_forkserver_preload", lambda names: None))  # as it is above
     stack.enter_context(
         mock.patch.object(
@@ -259,9 +255,7 @@ def _become(
         os.dup2(pipe.fileno(), number)
     for pipe in {out, err}:
         pipe.close()
-    with ExitStack() as stack:
-        if not fresh:
-            stack.enter_context(mock.patch(f"{SubprocessHandler.__module__}.Popen", ForkedPopen))
+    with nullcontext() if fresh else mock.patch(f"{SubprocessHandler.__module__}.Popen", ForkedPopen):
         _be(words, variables, cwd, server)
 
 
