@@ -26,6 +26,7 @@ from engine.data.sources import load_source
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError, find_entry
 from engine.errors import InputError
+from engine.gpus import unfit
 from engine.machine import rank_cores
 from engine.semantics.config import WordsConfig
 
@@ -50,7 +51,10 @@ def check_gpu() -> Finding:
     if not torch.cuda.is_available():
         why = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
         return Finding("GPU", "warning", f"{why}: the CPU will train", "check `nvidia-smi` and the driver's version")
+    if why := unfit(0):
+        return Finding("GPU", "warning", f"{why.reason}: the CPU will train", why.mend)
     try:
+        torch.backends.cudnn.version()  # one that does not fit torch or the GPU is told here
         total = torch.ones(1024, device="cuda").sum().item()
     except RuntimeError as error:
         return Finding("GPU", "blocker", f"it does not compute: {_first_line(error)}", "reinstall the driver, or torch")

@@ -23,6 +23,7 @@ from torch import nn
 
 from engine.config import RunConfig
 from engine.errors import InputError
+from engine.gpus import unfit
 from engine.machine import core_mask, rank_cores, rank_variable, share_cores
 
 _MOMENT_S = 2.0
@@ -48,8 +49,8 @@ class Ranks:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto` takes a GPU if there is one; `cuda` without one is an error, never a silent fallback."""
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+    """`auto` takes a GPU if there is one that torch computes on; `cuda` without one is an error, never a silent fallback."""
+    if name == "cpu" or (name == "auto" and (not torch.cuda.is_available() or unfit(0))):
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise InputError("run.device is 'cuda' but torch sees no GPU: use run.device=auto or cpu, or check the driver")
@@ -58,6 +59,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
             f"local rank {local_rank} has no GPU of its own ({torch.cuda.device_count()} on this machine): "
             "start torchrun with a smaller --nproc-per-node"
         )
+    if why := unfit(local_rank):
+        raise InputError(f"{why}; or use the CPU (run.device=cpu) or other GPUs (CUDA_VISIBLE_DEVICES)")
     return torch.device("cuda", local_rank)
 
 

@@ -46,7 +46,7 @@ def append_provenance(folder: Path, config: Config, ranks: Ranks, step: int) -> 
         "python": sys.version,
         "torch": torch.__version__,  # with its build, which the package's version lacks
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version() if ranks.device.type == "cuda" else None,
         "device": device(),
         "world_size": ranks.world_size,
         "seeds": seeds,

@@ -10,6 +10,7 @@ from engine import __version__
 from engine.distributed import gather
 from engine.errors import InputError
 from engine.finite import FOLDER, write_origins
+from engine.gpus import unfit
 from engine.run import Run, save_run
 from engine.schema import to_tree
 from engine.telemetry import Telemetry
@@ -20,6 +21,8 @@ def introduce(run: Run, telemetry: Telemetry) -> None:
     device = run.ranks.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     telemetry.message(f"unseen {__version__}, torch {torch.__version__}, {run.ranks.world_size} rank(s), {name}")
+    if run.config.run.device == "auto" and device.type == "cpu" and torch.cuda.is_available():
+        telemetry.message(f"device: cpu (run.device is auto, and {unfit(0)})")
     for line in (*run.task.introduce(run), *run.notes):
         telemetry.message(line)
     telemetry.event("start", step=run.step, total_steps=run.total_steps, config=to_tree(run.config))

@@ -110,6 +110,7 @@ def test_asking_for_a_gpu_without_one_is_an_error_not_a_fallback(monkeypatch):
 def test_more_ranks_than_gpus_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("engine.distributed.unfit", lambda index: None)
     assert choose_device("auto", 1) == torch.device("cuda", 1)
     with pytest.raises(InputError, match=r"local rank 2 has no GPU of its own \(2 on this machine\)"):
         choose_device("cuda", 2)
