@@ -13,6 +13,7 @@ from engine.config import Config, OverlapConfig
 from engine.errors import InputError
 from engine.experiments import comparisons, curves, leaks, methods
 from engine.experiments.cells import Cell
+from engine.experiments.claims import Finding
 from engine.experiments.comparisons import table1_report, table2_report, table3_report
 from engine.experiments.curves import figure4_report, figure5_report, figure6_report, single_values
 from engine.experiments.distances import (
@@ -28,6 +29,9 @@ from engine.experiments.methods import methods_report, read_methods
 from engine.experiments.results import (
     Measured,
     Point,
+    chance,
+    control,
+    largest_class,
     mean_over_splits,
     read_point,
     results_path,
@@ -118,6 +122,8 @@ def test_a_difference_is_paired_and_has_an_interval():
     assert rows["mixed"][4] == "+0.003 (-0.219 to +0.226)"
     assert rows["ours"][6:] == [pytest.approx(0.5), 0.25]
     assert rows["chance"][2] == 0.2
+    some = [each for each in values if (each.point.curve, each.point.split) != ("ours", 2)]
+    assert methods_report(setup, some).tables[0].rows[1][4].startswith("+0.021")  # where both were measured
     (of_one, *_) = methods_report(setup, [each for each in values if each.point.split == 0]).tables[0].rows
     assert of_one[1:4] == [1, pytest.approx(0.1), None]  # one split has no deviation
 
@@ -241,6 +247,27 @@ def test_figures_5_and_6_draw_what_was_measured(panels):
     assert report.findings[0].claim == "pretrained on pictures above from scratch, 0.5 of the videos"
 
 
+def test_bars_of_methods_are_their_means(panels):
+    values = [
+        measured(name, split, value + 0.1 * split) for name, value in (("ours", 0.3), ("mine", 0.5)) for split in (0, 1)
+    ]
+    setup = Setup(
+        CONFIG, reference="ours", methods=tuple(Method(name, CONFIG, None, True) for name in ("ours", "mine"))
+    )
+    ((name, bars, guessing),) = methods_report(setup, values).figure
+    assert (name, guessing) == ("unseen", 0.2)
+    assert [(label, str(mean)) for label, mean in bars] == [("ours", "0.350 ± 0.050"), ("mine", "0.550 ± 0.050")]
+
+
+def test_what_is_not_known_of_all_is_told_of_none():
+    """Chance of unequal candidates; a control, or the largest class, that some runs have not recorded."""
+    value = measured("a", 0, 0.5, control=0.2)
+    for change in ({"num_classes": 6}, {"control": None}, {"largest_class": None}):
+        both = [value, replace(value, **change)]
+        told = {"num_classes": chance(both, "unseen"), "control": control(both), "largest_class": largest_class(both)}
+        assert {name for name, found in told.items() if found is None} == set(change)
+
+
 def test_what_pretraining_adds_far_away_is_held_against_what_it_adds_near_by():
     """Split by split; by distance, in whatever order classes come."""
     accuracies = {
@@ -320,7 +347,7 @@ def test_a_test_set_is_read_as_its_run_recorded_it(tmp_path):
     torch.manual_seed(0)
     label = torch.arange(12).repeat_interleave(torch.arange(12).flip(0))  # none of the last class
     points, names = torch.eye(12)[label] + 0.7 * torch.randn(66, 12), [f"class {index:02}" for index in range(12)]
-    result = evaluate_embeddings("unseen", points, label, names, torch.eye(12))
+    result = replace(evaluate_embeddings("unseen", points, label, names, torch.eye(12)), contents="12ab")
     point = replace(measured("e2e", 0, 0.5).point, snippets=3)
     folder = results_path(tmp_path, 3).parent
     folder.mkdir()
@@ -333,6 +360,7 @@ def test_a_test_set_is_read_as_its_run_recorded_it(tmp_path):
     expected += [tuple(half.mean(of) for of in ("mean_class", "top1", "top5"))]
     assert measures == expected and len({*measures[0], *measures[1]}) == 6
     assert (found.num_classes, found.half_classes, found.largest_class) == (12, 6, pytest.approx(1 / 6))
+    assert found.contents == "12ab"
     assert [(name, count) for name, count, _ in found.per_class] == [*zip(names[:11], range(11, 0, -1), strict=True)]
     assert np.mean([accuracy for *_, accuracy in found.per_class]) == pytest.approx(whole.mean_class)
 
@@ -378,6 +406,8 @@ def test_a_report_is_three_files(tmp_path):
         written[0].read_text() == "# Title\n\n**Table**\n\n| a | b |\n|---|---|\n| x | 0.250 |\n| y | - |\n\na note\n"
     )
     assert written[1].read_text() == "v\n0.125000\nw\n"
+    decided = replace(report, findings=[Finding("one above another", "unseen", {0: 0.1, 1: 0.2})])
+    assert "\n| one above another | unseen | 2 | +0.150 (" in write_report(decided, tmp_path, "name")[0].read_text()
 
 
 @pytest.mark.parametrize(("text", "message"), [

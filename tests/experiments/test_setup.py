@@ -283,6 +283,9 @@ def test_figures_share_their_cells(setup):
     assert len({p.cell.digest for p in four}) == 2 * 2 * (2 * 2 + 2 * 2 + 1) + 2 * (2 * 2 + 1)
     assert all(p.classes == 2 and len({n for s in p.cell.config.data.train for n in s.classes}) == 2 for p in five)
     assert len(five) == 2 * 2 * 2
+    (drawn,) = [p for p in four if (p.curve, p.x, p.split, p.draw) == ("end to end, fewer classes", 2, 1, 1)]
+    (source,) = drawn.cell.config.data.train
+    assert source.classes == sorted(draw_classes(class_pool(for_split(setup, 1)).names, 2, (1, 1)))
 
 
 def test_end_to_end_alone_and_splits_that_overlap_leaves_unequal(setup, monkeypatch):
@@ -346,7 +349,8 @@ def test_figure7_takes_one_number_of_neighbours_for_all_splits(setup, monkeypatc
         return SimpleNamespace(names=lists[config.data.train[0].class_split.seed])
 
     monkeypatch.setattr(distances, "class_pool", pool)
-    template = measured("end to end", 0, 0.5, per_class=(("swimming", 1, 0.5), ("writing", 1, 0.4)))
+    per_class = (("swimming", 1, 0.5), ("writing", 1, 0.4), ("typing", 1, 0.8), ("fishing", 1, 0.1))
+    template = measured("end to end", 0, 0.5, per_class=per_class)
     values = [dataclasses.replace(template, point=dataclasses.replace(template.point, split=split)) for split in lists]
     report = figure7_report(setup, values)
     vectors = build_class_embeddings(["swimming", *lists[0]], setup.base.words).vectors.numpy()
@@ -354,3 +358,9 @@ def test_figure7_takes_one_number_of_neighbours_for_all_splits(setup, monkeypatc
     cosines = vectors[1:] @ vectors[0]
     assert found == pytest.approx({0: 1 - max(cosines), 1: 1 - max(cosines[:5]), 2: 1 - max(cosines)})
     assert "its 1 nearest training classes" in report.notes[0]
+    accuracies = [row[6] for row in sorted(report.values.rows, key=lambda row: row[4])]
+    near, far = report.tables[0].rows[0][3:5]
+    assert (near, far) == (
+        pytest.approx(np.mean(accuracies[:6])),
+        pytest.approx(np.mean(accuracies[6:])),
+    ) and near != far
