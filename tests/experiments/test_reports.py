@@ -42,6 +42,7 @@ from engine.experiments.setup import Method, Setup, Training
 from engine.experiments.tables import Report, Table, write_report
 from engine.metrics import evaluate_embeddings
 from engine.results.figures import figure_array
+from engine.results.plots import Panel
 from engine.results.record import Results, replacing
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
@@ -202,6 +203,8 @@ def test_what_is_told_of_a_test_set_is_of_that_one_alone(panels, make, names):
 
     alone, beside = make(setup, values), make(setup, [*values, *others])
     assert told(beside) == told(alone) and len(beside.figure) == 2
+    panel = alone.figure[0]
+    assert (panel.chance if isinstance(panel, Panel) else panel[2]) == (0.5 if make is table1_report else 0.2)
     assert len({each.test for each in beside.findings}) == 2 * bool(alone.findings)
 
 

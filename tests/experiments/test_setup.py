@@ -282,10 +282,17 @@ def test_figures_share_their_cells(setup):
     # once more the shares, on features frozen after pictures
     assert len({p.cell.digest for p in four}) == 2 * 2 * (2 * 2 + 2 * 2 + 1) + 2 * (2 * 2 + 1)
     assert all(p.classes == 2 and len({n for s in p.cell.config.data.train for n in s.classes}) == 2 for p in five)
-    assert len(five) == 2 * 2 * 2
+    assert [(p.split, p.x, p.draw) for p in five] == [(s, x, d) for s in (0, 1) for x in (1, 2) for d in (0, 1)]
+    within = [
+        (sorted(n for s in p.cell.config.data.train for n in s.classes), int(p.x), (p.split, p.draw)) for p in five
+    ]
+    pools = {split: class_pool(for_split(setup, split)).names for split in (0, 1)}
+    for names, clusters, key in within:
+        assert names == sorted(classes_of_a_cluster(pools[key[0]], setup.base, clusters, 2, key))
+    assert len({tuple(names) for names, *_ in within}) > 4
     (drawn,) = [p for p in four if (p.curve, p.x, p.split, p.draw) == ("end to end, fewer classes", 2, 1, 1)]
     (source,) = drawn.cell.config.data.train
-    assert source.classes == sorted(draw_classes(class_pool(for_split(setup, 1)).names, 2, (1, 1)))
+    assert source.classes == sorted(draw_classes(pools[1], 2, (1, 1)))
 
 
 def test_end_to_end_alone_and_splits_that_overlap_leaves_unequal(setup, monkeypatch):
