@@ -199,9 +199,9 @@ def test_what_is_told_of_a_test_set_is_of_that_one_alone(panels, make, names):
     def told(report: Report) -> list[object]:
         whole = [table for table in report.tables if table.title.startswith("unseen")]
         rows = [table.rows for table in whole] or [row for row in report.tables[0].rows if "unseen" in row]
-        return [rows, report.figure[0], [each for each in report.findings if each.test == "unseen"]]
+        return [rows, report.figure[-1], [each for each in report.findings if each.test == "unseen"]]
 
-    alone, beside = make(setup, values), make(setup, [*values, *others])
+    alone, beside = make(setup, values), make(setup, [*others, *values])
     assert told(beside) == told(alone) and len(beside.figure) == 2
     panel = alone.figure[0]
     assert (panel.chance if isinstance(panel, Panel) else panel[2]) == (0.5 if make is table1_report else 0.2)
@@ -306,6 +306,8 @@ def test_figures_2_and_3_of_named_lists():
     three = figure3_report(setup, [])
     assert three.values.rows[0][:4] == ["archery", "mine", "Archery", "theirs"] and three.values.rows[0][4] == 0.0
     assert "2 of 4 training classes are left" in three.notes[0]
+    of_three = replace(setup, train_classes=(("mine", ("cooking soup", "archery", "running")),))
+    assert "2 of 3 training classes are left" in figure3_report(of_three, []).notes[0]
     assert figure_array(report.figure).std() > 0
     of_one = Setup(CONFIG, train_classes=setup.train_classes, test_classes=(("mine", setup.test_classes[0][1]),))
     assert figure2_report(of_one, []).tables[0].rows == [["mine: training", 2], ["mine: removed", 2], ["mine: test", 2]]

@@ -148,6 +148,7 @@ def test_methods_differ_in_what_they_are_called_for(setup):
     joint = method_cell(setup, "joint", 0).config
     assert [source.name for source in joint.data.train] == ["", "photos"]
     assert joint.train.exclude_overlap.training == "remove"
+    assert [name for name in ("frozen", "pretrained", "joint") if Setup(setup.base).uses(name)] == ["frozen"]
     with pytest.raises(InputError, match="--images"):
         method_cell(Setup(setup.base), "pretrained", 0)
     given = dataclasses.replace(setup, frozen_weights="weights.pt")
@@ -195,9 +196,11 @@ def test_methods_start_from_each_other_split_by_split(setup):
 
 
 def test_pictures_are_a_training_set_among_the_classes_that_are_shown(setup):
+    setup = dataclasses.replace(setup, splits=(5, 0))
     training, tests = class_sets(setup)
-    config = for_split(setup, 0)
-    assert [(name, len(classes)) for name, classes in training] == [("clips", 6), ("photos", 6)]
+    config = for_split(setup, 5)
+    assert [name for name, _ in training] == ["clips", "photos"] and {*training[1][1]} == {*PICTURES}
+    assert {*training[0][1]} == {*class_pool(config).names} != {*class_pool(for_split(setup, 0)).names}
     assert [(name, classes) for name, classes in tests] == [("unseen", load_tests(config.data.tests)[0].classes)]
     assert len(class_sets(dataclasses.replace(setup, images=None))[0]) == 1
 
@@ -327,6 +330,10 @@ def test_figure7_measures_distances_to_training_classes_alone(setup):
     vectors = build_class_embeddings([*names, *training], setup.base.words).vectors.numpy()
     expected = [min(1 - vectors[place] @ vectors[2 + other] for other in range(6)) for place in range(2)]
     assert nearest == 1 and distances == pytest.approx(expected, abs=1e-6)
+    of_three = [
+        sum(sorted(1 - vectors[place] @ vectors[2 + other] for other in range(6))[:3]) / 3 for place in range(2)
+    ]
+    assert distances_from_training(names, training, setup.base.words, 3) == pytest.approx(of_three, abs=1e-6)
 
     near, far = sorted(zip(distances, names, strict=True))
     per_class = ((near[1], 30, 0.5), (far[1], 10, 0.1))
@@ -365,6 +372,9 @@ def test_figure7_takes_one_number_of_neighbours_for_all_splits(setup, monkeypatc
     cosines = vectors[1:] @ vectors[0]
     assert found == pytest.approx({0: 1 - max(cosines), 1: 1 - max(cosines[:5]), 2: 1 - max(cosines)})
     assert "its 1 nearest training classes" in report.notes[0]
+    other = [dataclasses.replace(each, test="other", per_class=(("swimming", 1, 0.9),)) for each in values]
+    both = figure7_report(setup, [*other, *values])
+    assert [row for row in both.values.rows if row[0] == "unseen"] == report.values.rows
     accuracies = [row[6] for row in sorted(report.values.rows, key=lambda row: row[4])]
     near, far = report.tables[0].rows[0][3:5]
     assert (near, far) == (
