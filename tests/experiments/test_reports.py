@@ -215,6 +215,9 @@ def test_tables_show_top_5_where_there_are_more_candidates(panels):
     table = table3_report(Setup(CONFIG), [replace(value, point=replace(value.point, curve="e2e + augment"))]).tables[0]
     assert table.rows == [["✓", "pretrained", "", "0.400", "0.600", "0.700", "0.300", "0.500", "0.900"]]
     assert table.header[5] == "6 classes top-5" and table.header[8] == "12 classes top-5"
+    for make, curve, bar in ((table1_report, "end to end", "0.400"), (table3_report, "e2e", "0.300")):
+        ((_, bars, _),) = make(Setup(CONFIG), [replace(value, point=replace(value.point, curve=curve))]).figure
+        assert [(name, str(mean)) for name, mean in bars] == [(curve, bar)]  # mean-class
 
 
 def test_a_test_set_without_halves_is_in_the_table_of_all_classes_alone(panels):
