@@ -6,6 +6,8 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Generator
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ import torch
 from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.evaluate import Inference, snippet_features
+from engine.export import program
 from engine.export.card import _licence
-from engine.export.program import sample_clips
+from engine.export.program import Traced, VideoModel, sample_clips
 from engine.results.record import FILE
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
@@ -40,6 +43,23 @@ exec({code!r})
 numpy.save("points.npy", points)
 assert not [name for name, module in sys.modules.items() if module and name.startswith(("engine", "kernels"))]
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_same_model_is_traced_once() -> Generator[None]:
+    """What was traced of the same network with the same weights is taken again: most tests here are of what comes after it."""
+    traced: dict[tuple[object, ...], Traced] = {}
+    trace = program.trace
+
+    def trace_once(model: VideoModel, num_frames: int, crop: int) -> Traced:
+        weights = tuple(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+        key = (str(model), weights, num_frames, crop)
+        if key not in traced:
+            traced[key] = trace(model, num_frames, crop)
+        return traced[key]
+
+    with mock.patch.object(program, "trace", trace_once):
+        yield
 
 
 def finished_run(folder, model=None, embed_dim=12):
