@@ -36,6 +36,7 @@ from engine.tasks.token_batches import TokenBatches
 from engine.train import train
 from tests import jobs
 from tests.jobs import losses, same_weights
+from tests.pretended_gpu import GPU, pretended_gpu, trained_there
 from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
@@ -98,6 +99,27 @@ def test_a_run_is_trained_measured_and_recorded(pretrained, videos):
     assert "masks: mgm, 6 of 8 tokens hidden (0.750)" in log and "chosen by held-out loss" in log
     again = train(config(videos, pretrained), CPU, StopVote())
     assert again.results.to_dict() == record and (pretrained / "log.txt").read_text() == log  # nothing was done
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_training_on_a_gpu_stays_there(videos, tmp_path, monkeypatch):
+    on = config(videos, tmp_path, run={"device": "auto"}, train={"epochs": 1}, evaluate={"num_snippets": 1})
+    assert trained_there(on, monkeypatch).results.to_dict()["held_out"]["clips"] == 6
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_are_made_on_the_gpu_without_waiting(kind):
+    masker = Masker(kind, 0.5, (4, 5, 5))
+    motion = torch.randint(0, 9, (3, 8, 5, 5), dtype=torch.uint8)
+    expected = masker(masker.draw(7, 3, CPU.device), motion)
+    with pretended_gpu() as waits:
+        on_gpu = motion.to(GPU, non_blocking=True)
+        masker(masker.draw(7, 3, GPU), on_gpu)  # constants reach the device once
+        waits.clear()
+        mask = masker(masker.draw(7, 3, GPU), on_gpu)
+        assert waits == [] and mask.device == GPU
+        assert torch.equal(mask.cpu(), expected)
 
 
 def test_a_finished_run_is_measured_again_where_it_is_asked_for_otherwise(videos, tmp_path):
