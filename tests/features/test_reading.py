@@ -10,7 +10,7 @@ import pytest
 
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
-from engine.features.reading import PieceMaker, WindowReader, timed_videos
+from engine.features.reading import REPEATS, PieceMaker, WindowReader, timed_videos
 from engine.features.windows import WindowGrid
 from tests.data.videos import numbered_frame, numbers
 from tests.features.small_set import CLIP, LENGTHS, expected, index, write_set
@@ -84,8 +84,11 @@ def test_a_frame_that_is_shown_for_long_makes_no_large_piece(tmp_path):
     manifest = Manifest.load(index(tmp_path))
     (video,) = timed_videos(manifest, range(1))
     pieces = list(PieceMaker(CLIP, WindowGrid(0.5, 0.5, "seconds"), 3).pieces(*video))
-    assert max(len(piece.frames) for piece in pieces) == 3 and sum(len(piece.spans) for piece in pieces) >= 120
+    assert max(len(piece.frames) for piece in pieces) <= 3 and sum(len(piece.spans) for piece in pieces) >= 120
+    assert max(len(piece.spans) for piece in pieces) == 3 * REPEATS
     spans = np.concatenate([piece.spans for piece in pieces])
     assert (np.diff(spans[:, 0]) > 0).all() and spans[0, 0] == 0
-    seen = [numbers(clip)[0] for piece in pieces[:-1] for clip in piece.frames]
-    assert seen[:60] == [0] * 60 and seen[60:120] == [1] * 60
+    clips = [numbers(clip)[0] for piece in pieces for clip in piece.frames]
+    place = np.cumsum(np.concatenate([piece.is_new for piece in pieces])) - 1
+    seen = [clips[each] for each in place]
+    assert seen[:60] == [0] * 60 and seen[60:120] == [1] * 60 and len(clips) == 3
