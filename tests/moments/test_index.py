@@ -242,8 +242,8 @@ def test_an_interrupted_start_is_gone_on_with_whatever_is_named_then(home, monke
     before = (out / INDEX_NAME).read_bytes() if not is_first else None
     write_set(home, {"c.mp4": 30, "d.mp4": 30})
 
-    def killed(manifest, encoder, folder, *how):
-        extract(manifest.select(np.arange(len(manifest) - 1)), encoder, folder, *how)
+    def killed(manifest, encoder, folder, *how, **beside):
+        extract(manifest.select(np.arange(len(manifest) - 1)), encoder, folder, *how, **beside)
         (out / INDEX_NAME).unlink()
         if before is not None:
             (out / INDEX_NAME).write_bytes(before)
