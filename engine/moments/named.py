@@ -61,7 +61,7 @@ def _listed(path: Path, allow_outside: bool) -> list[str]:
     """The absolute paths of a manifest's videos."""
     manifest = Manifest.load(path)
     if not allow_outside:
-        check_inside(manifest)
+        check_inside(manifest, "give --allow-outside")
     return [str(manifest.root.absolute() / each) for each in manifest.paths]
 
 
