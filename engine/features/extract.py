@@ -77,9 +77,9 @@ def extract(
         if not kept:
             first = "; ".join(f"{path}: {text}" for path, text in list(failures.items())[:3])
             raise InputError(f"none of the {len(wanted)} videos can be used ({first}): see '{folder / REPORT_NAME}'")
-        settled = {path: each for path, each in (wanted | held).items() if path not in extraction.passing}
         noted = {path: FailedVideo(text, wanted.get(path)) for path, text in ((failed or {}) | failures).items()}
-        writer.finish(kept, noted, {"root": str(manifest.root.absolute()), "videos_digest": videos_digest(settled)})
+        notes = {"videos_digest": videos_digest(wanted | held), "num_passing": len(extraction.passing)}
+        writer.finish(kept, noted, {"root": str(manifest.root.absolute()), **notes})
     return report
 
 

@@ -37,7 +37,15 @@ from engine.schema import parse
 from engine.tasks.moments import outcome as outcomes
 from engine.tasks.moments.batches import MomentBatches, as_batch, cut_sample
 from engine.tasks.moments.data import jittered
-from engine.tasks.moments.outcome import evaluate_split, find_all, finder, other_queries, untrained, why_not_others, why_not_untrained
+from engine.tasks.moments.outcome import (
+    evaluate_split,
+    find_all,
+    finder,
+    other_queries,
+    untrained,
+    why_not_others,
+    why_not_untrained,
+)
 from engine.tasks.moments.task import Moments
 from engine.tasks.moments.trained import load_finder
 from engine.train import train
@@ -488,7 +496,9 @@ def test_wrong_queries_are_of_other_videos_and_each_is_used_once():
         other = other_queries(videos)
         if 2 * max(counts) > len(videos):
             assert len(other) == 0
-            assert why_not_others(videos) == f"{max(counts)} of its {len(videos)} queries are of one video, more than half"
+            assert (
+                why_not_others(videos) == f"{max(counts)} of its {len(videos)} queries are of one video, more than half"
+            )
             continue
         assert why_not_others(videos) is None
         assert sorted(other.tolist()) == list(range(len(videos)))

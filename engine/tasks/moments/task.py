@@ -19,7 +19,15 @@ from engine.run import Run
 from engine.schema_keys import with_keys
 from engine.tasks.moments.batches import MomentBatch, MomentBatches
 from engine.tasks.moments.data import MomentData, read_moment_data
-from engine.tasks.moments.outcome import MomentOutcome, conclude, find_all, recorded, show, why_not_others, why_not_untrained
+from engine.tasks.moments.outcome import (
+    MomentOutcome,
+    conclude,
+    find_all,
+    recorded,
+    show,
+    why_not_others,
+    why_not_untrained,
+)
 from engine.tasks.moments.trained import FIELDS
 from engine.tasks.task import Measured, Task
 from engine.telemetry import Telemetry, escaped
