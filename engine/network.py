@@ -39,6 +39,10 @@ def placed(model: nn.Module, config: Config, ranks: Ranks, precision: Precision)
     for tensor in (*model.parameters(), *model.buffers()):
         if train.channels_last and tensor.ndim in _CHANNELS_LAST:
             tensor.data = tensor.data.contiguous(memory_format=_CHANNELS_LAST[tensor.ndim])
+            if (
+                len(tensor) == 1
+            ):  # position embeddings: the stride of that axis as in their gradient, else torch warns with ranks
+                tensor.data = tensor.data[0][None]
     return model
 
 

@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Extract, and print what came of it."""
     manifest = Manifest.load(arguments.manifest)
     if not arguments.allow_outside:
-        check_inside(manifest)
+        check_inside(manifest, "give --allow-outside")
     parse_grid(arguments.window, arguments.hop, 1)  # what is wrong with them, before the model is loaded
     output_folder(arguments.out, "--out")
     encoder = build_encoder(arguments.model, choose_device(arguments.device))

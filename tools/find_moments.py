@@ -17,7 +17,8 @@ VIDEO is a file of any format that FFmpeg reads, a folder (no classes are needed
 a snippet store, also in object storage (s3://...). With --index the features are kept: the same call again extracts only
 what is new or has changed, and without VIDEO all that is there is searched. An index of another model is refused. A folder
 of tools/extract_features.py is an index too, to be searched as it is. A video that cannot be used is reported with its
-reason; the others are searched all the same, and the exit status is then 1.
+reason; the others are searched all the same, and the exit status is then 1. One that is damaged or cut off at an end is searched
+as far as it decodes, with a warning.
 
 --html writes one page that needs nothing else: pictures of each moment, the curve over time, links that open your file at
 the second. --cut saves each moment as MP4 (H.264, with its sound), exact to the frame, named QUERY_RANK_VIDEO_START-END;
@@ -49,7 +50,8 @@ from engine.errors import InputError
 from engine.features.reading import TimedVideo
 from engine.moments.cuts import clock, cut_moment
 from engine.moments.finders import Finder, open_finder
-from engine.moments.index import VideoIndex, can_only_be_read, list_videos, open_index
+from engine.moments.index import VideoIndex, can_only_be_read, open_index
+from engine.moments.named import list_videos
 from engine.moments.objects import FoundMoment
 from engine.moments.queries import check_query
 from engine.results.moment_page import MomentPage, Shown, ShownQuery, ShownVideo, link, pictures, write_moment_page
@@ -88,14 +90,19 @@ def main(arguments: argparse.Namespace) -> None:
             for rank, moment in enumerate(finder.find(index.cache, index.videos, query, arguments.top), 1)
         ]
         failures, footage = {address(index.path(video)): reason for video, reason in index.failures.items()}, {}
+        damaged = {address(index.path(video)): what for video, what in index.damaged.items()}
         if arguments.cut or arguments.html:
             footage, lost = index.footage({each.moment.video for each in found}, Path(unkept))
             failures |= {address(index.path(video)): reason for video, reason in lost.items()}
         problems = _cut(found, footage, arguments.cut) if arguments.cut else []
         if arguments.html:
             shown = [_shown_query(query, found, footage, index, finder, arguments.html) for query in queries]
-            write_moment_page(MomentPage(_facts(finder, index), finder.measure, shown, failures), arguments.html)
+            write_moment_page(
+                MomentPage(_facts(finder, index), finder.measure, shown, failures, damaged), arguments.html
+            )
         _print(found, index, finder, arguments)
+    for path, what in damaged.items():
+        print(plain(f"warning: {path}: {what}: searched as far as it decodes"), file=sys.stderr)
     for line in [*(f"{path}: {reason}" for path, reason in failures.items()), *problems]:
         print(plain(f"error: {line}"), file=sys.stderr)
     check_shown()

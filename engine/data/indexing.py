@@ -39,7 +39,7 @@ from engine.errors import InputError
 
 INDEX_REASONS = {"outside": "the labelled segment lies outside the file"}
 ALL_REASONS = {**LISTING_REASONS, **REASONS, **INDEX_REASONS}
-_TRY_AGAIN = ("io-error", "too-slow", "crashed", "too-large", "too-long")  # time, or another limit, may mend it
+TRY_AGAIN = ("io-error", "too-slow", "crashed", "too-large", "too-long")  # time, or another limit, may mend it
 _NO_THREAD = os.strerror(errno.EAGAIN)  # a journal of before may have it as a file's own failure
 _SHOWN = 3  # of files that a warning names
 _KILL_MARGIN_S = 30.0  # a process is killed only if the probe's own limit did not work
@@ -207,7 +207,7 @@ def _holds(record: Record | None, state: FileState, settings: IndexSettings) -> 
     if record is None or record.state != state or state.num_bytes < 0:
         return False
     if isinstance(record.found, Failure):
-        return record.found.kind not in _TRY_AGAIN and not record.found.text.endswith(_NO_THREAD)
+        return record.found.kind not in TRY_AGAIN and not record.found.text.endswith(_NO_THREAD)
     if record.content_hash is None:  # a journal of before
         return False
     if (

@@ -70,10 +70,16 @@ def _folder_is_under(folder: Path, root: Path) -> bool:  # many rows are of one 
     return _is_under(folder, os.path.realpath(root))
 
 
-def check_inside(manifest: Manifest) -> None:
+_OF_A_SOURCE = "set allow_outside: true in its source"
+
+
+def check_inside(manifest: Manifest, allow: str = _OF_A_SOURCE) -> None:
     """Refuse a manifest with a path that leaves its root: absolute, by `..`, or by a symbolic link.
 
     A folder is listed once, which tells its links without a look at each file.
+
+    Args:
+        allow: what the caller's user does to read it all the same.
 
     Raises:
         InputError: naming the first such path.
@@ -82,19 +88,19 @@ def check_inside(manifest: Manifest) -> None:
     may_leave = pc.or_(pc.starts_with(texts, "/"), pc.match_substring(texts, ".."))
     for row in np.flatnonzero(may_leave.to_numpy()).tolist():
         if paths[row].startswith("/"):
-            _refuse(manifest.source, manifest.root, paths[row], "it is absolute")
+            _refuse(manifest.source, manifest.root, paths[row], "it is absolute", allow)
         if ".." in PurePath(paths[row]).parts:
-            _refuse(manifest.source, manifest.root, paths[row], "it goes up by ..")
+            _refuse(manifest.source, manifest.root, paths[row], "it goes up by ..", allow)
     root, links = os.path.realpath(manifest.root), set[str]()
     for folder in dict.fromkeys(path.rpartition("/")[0] for path in paths):
         directory = Path(root, folder)
         if not _is_under(directory, root):
             inside = next(path for path in paths if path.rpartition("/")[0] == folder)
-            _refuse(manifest.source, manifest.root, inside, "a symbolic link leads out")
+            _refuse(manifest.source, manifest.root, inside, "a symbolic link leads out", allow)
         links.update(f"{folder}/{name}" if folder else name for name in _links(directory))
     for path in links.intersection(paths) if links else ():
         if not _is_under(Path(root, path), root):
-            _refuse(manifest.source, manifest.root, path, "a symbolic link leads out")
+            _refuse(manifest.source, manifest.root, path, "a symbolic link leads out", allow)
 
 
 def _links(folder: Path) -> set[str]:
@@ -110,10 +116,10 @@ def _is_under(path: Path, root: str) -> bool:
     return real == root or os.path.commonpath([real, root]) == root
 
 
-def _refuse(source: Path | None, root: Path, path: str, why: str) -> None:
+def _refuse(source: Path | None, root: Path, path: str, why: str, allow: str = _OF_A_SOURCE) -> None:
     raise InputError(
         f"manifest '{shown(source)}' names '{path}', which leaves its root '{shown(root)}' ({why}): "
-        "if you trust the manifest, set allow_outside: true in its source"
+        f"if you trust the manifest, {allow}"
     )
 
 

@@ -5,7 +5,7 @@ manifest ──▶ files ──▶ features there already, of the same file? ─
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from engine.cluster.pool import Pool
@@ -34,6 +34,9 @@ def extract(
     grid: WindowGrid,
     work: Work | None = None,
     pool: tuple[Pool, Callable[[], Encoder]] | None = None,
+    *,
+    held: Mapping[str, Identity] | None = None,
+    failed: Mapping[str, str] | None = None,
 ) -> ExtractionReport:
     """Bring the features of all video files of a manifest into the cache in `folder`, and drop those of others.
 
@@ -42,6 +45,8 @@ def extract(
 
     Args:
         pool: where else than in this process the work is done, and what builds the encoder there (importable by name).
+        held: files of the cache that are not in the manifest, as they cannot be looked at now: their features stay.
+        failed: other files that cannot be used, and why; noted with those of the manifest.
 
     Raises:
         InputError: no video can be used, the folder cannot be written, or it has features of another kind; the encoder asks for
@@ -56,7 +61,8 @@ def extract(
         pending = [path for path in wanted if not _is_kept(writer, manifest.root, path, wanted[path])]
         if len(pending) < len(wanted):
             say(f"{len(wanted) - len(pending)} of {len(wanted)} videos have their features already")
-        gone = [path for path in writer.records if path not in wanted]
+        held = {path: identity for path, identity in (held or {}).items() if path in writer.records}
+        gone = [path for path in writer.records if path not in wanted and path not in held]
         extraction = Extraction(encoder, writer, work) if pool is None else PooledExtraction(*pool, writer, work)
         extraction.run(pending, _videos(manifest, pending))
         report = extraction.report
@@ -64,15 +70,16 @@ def extract(
         report.num_dropped, report.seconds = len(gone), time.monotonic() - begun
         report.cpu_s += time.process_time() - computed_s + (report.decode_s if work.in_processes else 0.0)
         report.files = [{"path": path, "text": text} for path, text in failures.items()]
-        kept = [path for path in wanted if path not in failures]
+        kept = [path for path in (*wanted, *held) if path not in failures]
         report.num_videos = len(kept)
         report.num_windows = sum(writer.records[path].num_windows for path in kept)
         write_report(report, folder / REPORT_NAME)
         if not kept:
             first = "; ".join(f"{path}: {text}" for path, text in list(failures.items())[:3])
             raise InputError(f"none of the {len(wanted)} videos can be used ({first}): see '{folder / REPORT_NAME}'")
-        failed = {path: FailedVideo(text, wanted[path]) for path, text in failures.items()}
-        writer.finish(kept, failed, {"root": str(manifest.root.absolute()), "videos_digest": videos_digest(wanted)})
+        noted = {path: FailedVideo(text, wanted.get(path)) for path, text in ((failed or {}) | failures).items()}
+        notes = {"videos_digest": videos_digest(wanted | held), "num_passing": len(extraction.passing)}
+        writer.finish(kept, noted, {"root": str(manifest.root.absolute()), **notes})
     return report
 
 

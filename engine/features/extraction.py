@@ -3,6 +3,7 @@
 videos ──▶ windows of several videos ──▶ batches ──▶ encoder ──▶ spools ──▶ whoever keeps finished videos
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from engine.data.pyav.times import Timeline
 from engine.features.cache import CachedVideo, Stamp
 from engine.features.encoder import Encoder
 from engine.features.files import showing
-from engine.features.reading import Piece, PieceMaker, TimedVideo, WindowReader
+from engine.features.reading import REPEATS, Piece, PieceMaker, TimedVideo, WindowReader
+from engine.features.windows import FRAMES, WindowGrid
 from engine.features.writer import Spool
 from engine.machine import rank_cores
 
@@ -76,14 +78,43 @@ class Keeper(Protocol):
         ...
 
 
+class Course:
+    """How far the work on a video is, in what most of it goes by: frames where the windows are in frames, else seconds. A frame
+    that is held for long counts as so many seconds as windows can show it with another.
+
+    Attributes:
+        total: of the whole video.
+    """
+
+    def __init__(self, timeline: Timeline, grid: WindowGrid) -> None:
+        self._seconds = timeline.seconds
+        if grid.unit == FRAMES:
+            self._done = np.array(timeline.frames, float)
+        else:
+            held = np.minimum(np.diff(timeline.seconds), np.diff(timeline.frames) * 2 * grid.length)
+            self._done = np.concatenate([[0.0], np.cumsum(held)])
+        self.total = math.ceil(self._done[-1])
+
+    def at(self, seconds: float) -> int:
+        """How much is done once the windows up to there are."""
+        return min(self.total, int(np.interp(seconds, self._seconds, self._done)))
+
+
+def unit_of(grid: WindowGrid) -> str:
+    """What `Course` counts."""
+    return "frame" if grid.unit == FRAMES else "second"
+
+
 @dataclass(slots=True)
 class _InHand:
-    """A video whose windows are coming in."""
+    """A video whose windows are coming in. last: the feature of the last window so far, [1, D]."""
 
     facts: Video
     timeline: Timeline
+    course: Course
     spool: Spool
-    num_told: int = 0  # frames that the progress knows of
+    last: np.ndarray
+    num_told: int = 0  # that the progress knows of
 
 
 class Extraction:
@@ -94,27 +125,33 @@ class Extraction:
         self._paths: Sequence[str] = ()
         self._in_hand: dict[int, _InHand] = {}
         self.failures: dict[str, str] = {}
+        self.passing: set[str] = set()  # of the failures those that say nothing of the file's contents
         self.report = ExtractionReport()
 
     def run(self, paths: Sequence[str], videos: Sequence[TimedVideo], *, is_shown: bool = True) -> None:
         """Extract the features of these files, known by these paths."""
         self._paths = paths
-        num_frames = sum(video.file_frames for video, _ in videos)
-        maker = PieceMaker(self._encoder.clip, self._writer.stamp.grid, self._work.batch_size)
+        stamp, size = self._writer.stamp, self._work.batch_size
+        courses = [Course(timeline, stamp.grid) for _, timeline in videos]
+        total, unit = sum(course.total for course in courses), unit_of(stamp.grid)
+        maker = PieceMaker(self._encoder.clip, stamp.grid, size)
         threads = self._work.num_threads or rank_cores()
         reading = WindowReader(videos, maker, threads, in_processes=self._work.in_processes)
         try:
-            with reading, Progress(num_frames, "frame", label="features", is_shown=is_shown) as progress:
-                waiting, num_windows, since = [], 0, time.monotonic()
+            with reading, Progress(total, unit, label="features", is_shown=is_shown) as progress:
+                waiting, num_new, num_windows, since = [], 0, 0, time.monotonic()
                 for piece in reading:
                     self.report.waited_s += time.monotonic() - since
                     if piece.video not in self._in_hand:
-                        self._in_hand[piece.video] = _InHand(*videos[piece.video], self._writer.spool())
+                        last, course = np.zeros((1, stamp.width), stamp.dtype), courses[piece.video]
+                        in_hand = _InHand(*videos[piece.video], course, self._writer.spool(), last)
+                        self._in_hand[piece.video] = in_hand
                     waiting.append(piece)
-                    num_windows += len(piece.frames)
-                    if num_windows >= self._work.batch_size:
+                    num_new += len(piece.frames)
+                    num_windows += len(piece.spans)
+                    if num_new >= size or num_windows >= REPEATS * size:
                         self._take(waiting, progress)
-                        waiting, num_windows = [], 0
+                        waiting, num_new, num_windows = [], 0, 0
                     since = time.monotonic()
                 self._take(waiting, progress)
         finally:
@@ -130,21 +167,16 @@ class Extraction:
             path, video = self._paths[piece.video], self._in_hand[piece.video]
             if not np.isfinite(own).all():
                 self.failures.setdefault(path, f"the model's features of it are not finite as {own.dtype}")
-            elif len(own):
-                video.spool.append(own, piece.spans)
-            if piece.failure is not None:
-                self.failures.setdefault(path, piece.failure)
+            elif len(piece.spans):
+                of_windows = np.concatenate([video.last, own])[np.cumsum(piece.is_new)]
+                video.spool.append(of_windows, piece.spans)
+                video.last = of_windows[-1:]
+            if piece.failure is not None and path not in self.failures:
+                self.failures[path] = piece.failure
+                self.passing.update([path] if piece.may_pass else [])
             if piece.duration_s is not None and path not in self.failures:
                 self._keep(path, video, piece.duration_s)
-            is_last = piece.duration_s is not None or piece.failure is not None
-            done = (
-                video.facts.file_frames
-                if is_last
-                else min(
-                    video.facts.file_frames,
-                    int(np.interp(piece.spans[-1, 1], video.timeline.seconds, video.timeline.frames)),
-                )
-            )
+            done = video.course.total if piece.is_last else video.course.at(piece.spans[-1, 1])
             progress.advance(len(self.failures), max(0, done - video.num_told))
             video.num_told = max(done, video.num_told)
             if piece.is_last:

@@ -17,7 +17,7 @@ from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.features.cache import CachedVideo, Stamp
 from engine.features.encoder import Encoder, build_encoder
-from engine.features.extraction import Extraction, ExtractionReport, Work
+from engine.features.extraction import Course, Extraction, ExtractionReport, Work, unit_of
 from engine.features.reading import TimedVideo
 from engine.features.writer import FeatureWriter, Spool
 
@@ -38,12 +38,13 @@ def encoder_on(model: str, device: str) -> Encoder:
 class Gathered:
     """What a `FeatureWriter` is to `Extraction`, in memory: videos with their features [n, D] and spans [n, 2].
 
-    failures: path -> why a video has none.
+    failures: path -> why a video has none; passing: see `Extraction`.
     """
 
     stamp: Stamp
     videos: list[tuple[CachedVideo, np.ndarray, np.ndarray]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    passing: set[str] = field(default_factory=set)
     report: ExtractionReport = field(default_factory=ExtractionReport)
 
     def spool(self) -> Spool:
@@ -77,7 +78,11 @@ class PieceOfFeatures:
         gathered = Gathered(dataclasses.replace(self._stamp, digest=self._encoder.digest))
         extraction = Extraction(self._encoder, gathered, self._work)
         extraction.run([path for path, _ in chunk], [video for _, video in chunk], is_shown=False)
-        gathered.failures, gathered.report = extraction.failures, extraction.report
+        gathered.failures, gathered.passing, gathered.report = (
+            extraction.failures,
+            extraction.passing,
+            extraction.report,
+        )
         gathered.report.cpu_s = time.process_time() - begun
         return gathered
 
@@ -89,12 +94,15 @@ class PooledExtraction:
         self._pool, self._writer = pool, writer
         self._piece = PieceOfFeatures(build, writer.stamp, work, pool.cpus)
         self.failures: dict[str, str] = {}
+        self.passing: set[str] = set()
         self.report = ExtractionReport()
 
     def run(self, paths: Sequence[str], videos: Sequence[TimedVideo]) -> None:
         """Extract the features of these files, known by these paths."""
         chunks = list(_chunks(zip(paths, videos, strict=True)))
-        with Progress(sum(video.file_frames for video, _ in videos), "frame", label="features") as progress:
+        grid = self._writer.stamp.grid
+        totals = {path: Course(timeline, grid).total for path, (_, timeline) in zip(paths, videos, strict=True)}
+        with Progress(sum(totals.values()), unit_of(grid), label="features") as progress:
             while chunks:
                 alone: list[Chunk] = []
                 for chunk, done in self._pool.run(self._piece, chunks, LONG_PIECE_S):
@@ -105,7 +113,8 @@ class PooledExtraction:
                         continue
                     else:
                         self.failures[chunk[0][0]] = f"it cannot be decoded ({done.text})"
-                    progress.advance(len(self.failures), sum(video.file_frames for _, (video, _) in chunk))
+                        self.passing.add(chunk[0][0])
+                    progress.advance(len(self.failures), sum(totals[path] for path, _ in chunk))
                 chunks = alone
 
     def _keep(self, done: Gathered) -> None:
@@ -119,6 +128,7 @@ class PooledExtraction:
             finally:
                 spool.close()
         self.failures |= done.failures
+        self.passing |= done.passing
         for name in ("num_new", "video_s", "decode_s", "cpu_s"):
             setattr(self.report, name, getattr(self.report, name) + getattr(done.report, name))
 

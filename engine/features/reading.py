@@ -6,6 +6,7 @@ is a video of one window, which shows nothing else.
 """
 
 import copy
+import itertools
 import queue
 import threading
 import time
@@ -17,17 +18,20 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
+from engine.data.identity import content_hash
 from engine.data.manifest import Manifest
 from engine.data.process_pool import Lost, Worker
 from engine.data.pyav.decode import compute_alone
-from engine.data.pyav.files import Unusable
+from engine.data.pyav.files import Passing, Unusable
 from engine.data.pyav.in_order import InOrderDecoder, Picture, TimedFrame
 from engine.data.pyav.times import Timeline
 from engine.data.stills import StillDecoder
+from engine.data.store.index import is_stored
 from engine.features.files import timelines
 from engine.features.windows import SECONDS, Window, WindowCutter, WindowGrid
 
 _WAIT_S = 0.1  # between looks at whether the reader was closed
+REPEATS = 32  # a piece has at most so many times as many windows as pictures were asked for
 _LIMIT_S = 3600.0  # of a process for one piece: a file that yields no frame is given up long before
 
 TimedVideo = tuple[Video, Timeline]  # and when the frames of its file are shown
@@ -37,19 +41,21 @@ TimedVideo = tuple[Video, Timeline]  # and when the frames of its file are shown
 class Piece:
     """Some windows of a video, in order; or its end.
 
-    frames: uint8 [n, T, H, W, 3]. spans: float64 [n, 2], start and end in seconds.
-    motion: uint8 [n, T, h, w], if the clip's format asks for it.
+    spans: float64 [n, 2], start and end in seconds. is_new: bool [n], whether a window shows anything else than the one before.
+    frames: uint8 [m, T, H, W, 3], of the m new ones. motion: uint8 [m, T, h, w], if the clip's format asks for it.
     duration_s: of the whole video to the end of its last frame, in its last piece, which has no windows; else None.
-    failure: why the video is of no use, in its last piece.
+    failure: why the video is of no use, in its last piece. may_pass: that says nothing of its contents.
     decode_s: seconds of computing that the piece took.
     video: place in the list of videos.
     """
 
     frames: np.ndarray
     spans: np.ndarray
+    is_new: np.ndarray
     motion: np.ndarray | None = None
     duration_s: float | None = None
     failure: str | None = None
+    may_pass: bool = False
     decode_s: float = 0.0
     video: int = -1
 
@@ -58,7 +64,48 @@ class Piece:
         return self.duration_s is not None or self.failure is not None
 
 
-_END = Piece(np.empty(0, np.uint8), np.empty((0, 2)))
+_END = Piece(np.empty(0, np.uint8), np.empty((0, 2)), np.empty(0, bool))
+
+
+class _Waiting:
+    """Windows of a video that are in no piece yet, and which of them show other frames than the one before.
+
+    Args:
+        most: new ones of a piece.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._windows: list[Window] = []
+        self._is_new: list[bool] = []
+        self._last: Sequence[Picture] = ()
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @property
+    def is_full(self) -> bool:
+        return sum(self._is_new) == self._most or len(self) == REPEATS * self._most
+
+    def add(self, window: Window) -> None:
+        pairs = zip(window.frames, self._last, strict=False)
+        self._is_new.append(not self._last or any(a is not b for a, b in pairs))
+        self._windows.append(window)
+        self._last = window.frames
+
+    def take(self) -> Piece:
+        """All of them as a piece."""
+        is_new, windows = np.array(self._is_new), self._windows
+        self._is_new, self._windows = [], []
+        spans = np.array([(window.start_s, window.end_s) for window in windows])
+        pictures = [picture for window in itertools.compress(windows, is_new) for picture in window.frames]
+        if not pictures:
+            return replace(_END, spans=spans, is_new=is_new)
+        frames, motion = (
+            None if column[0] is None else np.stack(column).reshape(is_new.sum(), -1, *column[0].shape)
+            for column in zip(*pictures, strict=True)
+        )
+        return Piece(frames, spans, is_new, motion)
 
 
 def timed_videos(manifest: Manifest, rows: Sequence[int]) -> list[TimedVideo]:
@@ -70,7 +117,7 @@ class PieceMaker:
     """Cuts videos into pieces, in the calling thread. Not thread-safe.
 
     Args:
-        piece_size: most windows of a piece.
+        piece_size: most windows of a piece, but for those that show the same frames as the one before.
     """
 
     def __init__(self, clip: ClipFormat, grid: WindowGrid, piece_size: int) -> None:
@@ -88,25 +135,28 @@ class PieceMaker:
     def pieces(self, video: Video, timeline: Timeline) -> Iterator[Piece]:
         """The pieces of a video; what is wrong with it is said by the last one."""
         self._decoder = self._decoder or InOrderDecoder(self._clip)
-        cutter, waiting, end_s = WindowCutter(self._grid, self._clip.num_frames), [], 0.0
-        since = time.thread_time()
-        failure = None
+        cutter, waiting = WindowCutter(self._grid, self._clip.num_frames), _Waiting(self._piece_size)
+        since, end_s = time.thread_time(), 0.0
+        failure, may_pass = None, False
         try:
             frames = self._still(video) if video.is_still else self._decoder.frames(video, timeline)
             for start_s, end_s, picture in frames:
-                waiting += cutter.add(start_s, end_s, picture)
-                while len(waiting) >= self._piece_size:  # one frame may be shown for many windows
-                    yield self._piece(waiting[: self._piece_size], since)
-                    since, waiting = time.thread_time(), waiting[self._piece_size :]
-            waiting += cutter.finish()
+                for window in cutter.add(start_s, end_s, picture):
+                    waiting.add(window)
+                    if waiting.is_full:
+                        yield replace(waiting.take(), decode_s=time.thread_time() - since)
+                        since = time.thread_time()
+            for window in cutter.finish():
+                waiting.add(window)
         except Unusable as error:
-            failure = str(error)
+            failure, may_pass = str(error), isinstance(error, Passing) or not _is_read_whole(video)
         if waiting and failure is None:
-            yield self._piece(waiting, since)
+            yield replace(waiting.take(), decode_s=time.thread_time() - since)
             since = time.thread_time()
         if not end_s:
             failure = failure or "it has no frames"
-        yield replace(_END, duration_s=None if failure else end_s, failure=failure, decode_s=time.thread_time() - since)
+        last = replace(_END, duration_s=None if failure else end_s, failure=failure, may_pass=may_pass)
+        yield replace(last, decode_s=time.thread_time() - since)
 
     def _still(self, video: Video) -> Iterator[TimedFrame]:
         """A picture as a frame that is shown as long as a window lasts (a window in frames: a second)."""
@@ -119,14 +169,15 @@ class PieceMaker:
         length = self._grid.length if self._grid.unit == SECONDS else 1.0
         yield 0.0, length, lambda: Picture(shown.frames[0, 0].numpy(), None)
 
-    def _piece(self, windows: Sequence[Window], since: float) -> Piece:
-        pictures = [picture for window in windows for picture in window.frames]
-        frames, motion = (
-            None if column[0] is None else np.stack(column).reshape(len(windows), -1, *column[0].shape)
-            for column in zip(*pictures, strict=True)
-        )
-        spans = np.array([(window.start_s, window.end_s) for window in windows])
-        return Piece(frames, spans, motion, decode_s=time.thread_time() - since)
+
+def _is_read_whole(video: Video) -> bool:
+    """Whether a file that failed can be read and is what was indexed: if not, the failure tells nothing of that."""
+    if is_stored(video.path) or video.content_hash is None:
+        return True
+    try:
+        return content_hash(video.path) == video.content_hash
+    except OSError:
+        return False
 
 
 class WindowReader:
@@ -194,7 +245,7 @@ class WindowReader:
                     if isinstance(piece, Lost):
                         worker.stop()
                         worker, failure = Worker(self._maker), f"FFmpeg cannot decode it ({piece.text})"
-                        piece = replace(_END, failure=failure)
+                        piece = replace(_END, failure=failure, may_pass=True)
                     if piece is None or not self._put(replace(piece, video=place)):
                         return
                     if piece.is_last:

@@ -5,10 +5,11 @@
 A frame is held only while a window that is not complete needs it, so memory does not grow with the video's length.
 """
 
+import functools
 import math
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,8 +120,10 @@ class WindowCutter:
         self._last_end = -math.inf  # of the last complete window, in the grid's unit
         self._picture: Callable[[], Picture] | None = None
 
-    def add(self, start_s: float, end_s: float, picture: Callable[[], "Picture"]) -> list[Window]:
-        """Take the next frame; gives the windows that are complete with it.
+    def add(self, start_s: float, end_s: float, picture: Callable[[], "Picture"]) -> Iterator[Window]:
+        """Take the next frame; gives the windows that are complete with it, which must be gone through before the next one.
+
+        They are made one after the other: a frame may be shown for hours. In all of them it is the same object.
 
         Args:
             start_s, end_s: when it appears and goes.
@@ -129,20 +132,15 @@ class WindowCutter:
         if not self._num_frames_seen:
             self._first_s = start_s
         self._num_frames_seen += 1
-        self._picture, self._end_s = picture, end_s
+        self._picture, self._end_s = functools.cache(picture), end_s
         self._high = float(self._num_frames_seen) if self._grid.unit == FRAMES else end_s - self._first_s
+        for window in self._open:
+            self._fill(window)
+        yield from self._complete()
         while self._num_opened * self._grid.hop < self._high:
             self._begin(start_s)
-        pixels = None
-        for window in self._open:
-            while window.points and window.points[0] < self._high:
-                pixels = picture() if pixels is None else pixels
-                window.frames.append(pixels)
-                window.points.popleft()
-        complete = []
-        while self._open and self._open[0].end <= self._high + self._slack:
-            complete.append(self._finished(self._open.popleft()))
-        return complete
+            self._fill(self._open[-1])
+            yield from self._complete()
 
     def finish(self) -> list[Window]:
         """The last window, if the end of the video lies in none yet."""
@@ -157,6 +155,16 @@ class WindowCutter:
         at_s = start_s if self._grid.unit == FRAMES else self._first_s + start
         self._open.append(_Open(at_s, math.nan, [], points, start + self._grid.length))
         self._num_opened += 1
+
+    def _fill(self, window: _Open) -> None:
+        """Put the frame that is being added where the window waits for it."""
+        while window.points and window.points[0] < self._high:
+            window.frames.append(self._picture())
+            window.points.popleft()
+
+    def _complete(self) -> Iterator[Window]:
+        while self._open and self._open[0].end <= self._high + self._slack:
+            yield self._finished(self._open.popleft())
 
     def _finished(self, window: _Open) -> Window:
         if window.points:  # the end of the video comes first

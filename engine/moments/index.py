@@ -5,34 +5,29 @@ files, folders, manifests, stores ──▶ probe (journal) ──▶ changed or
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine.data.indexing import IndexSettings, build_row, probe_files
+from engine.data.indexing import TRY_AGAIN, IndexSettings, build_row, probe_files
 from engine.data.journal import Failure, Journal
-from engine.data.large_manifest import PATTERN as LARGE
 from engine.data.layouts.listing import Entry
-from engine.data.layouts.walk import VideoFolder
 from engine.data.manifest import Manifest
 from engine.data.manifest_table import path_of_text
 from engine.data.progress import say
-from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.copied import is_there
-from engine.data.store.index import INDEX_NAME as STORE_NAME
 from engine.data.store.index import MANIFEST_NAME, is_stored, split_stored_name
-from engine.data.trust import check_inside
 from engine.errors import InputError
 from engine.features.cache import INDEX_NAME, FeatureCache, read_index
 from engine.features.encoder import Encoder
 from engine.features.extract import Work, extract
-from engine.features.files import identities, videos_digest
+from engine.features.files import Identity, identities, videos_digest
 from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
 from engine.moments.begun import alone, interrupted, read_wanted, remembered
+from engine.moments.named import each_once, list_videos, some, told
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute
-_SHOWN = 3  # videos named in a message
 _PROBE_S = 3600.0  # for one file: the frames of hours of video may have to be counted
 _MAX_HOURS = 48.0  # of one file: a camera that runs day and night is searched too
 
@@ -52,12 +47,14 @@ class VideoIndex:
     """Videos ready to be searched.
 
     cache: the features. videos: those that are searched, by their names in it. failures: name -> why a video is not.
+    damaged: name -> what is missing of one that is searched, as far as that is known.
     manifest: of the videos, where it is known.
     """
 
     cache: FeatureCache
     videos: list[str]
     failures: dict[str, str]
+    damaged: dict[str, str] = field(default_factory=dict)
     manifest: Manifest | None = None
 
     def path(self, video: str) -> Path:
@@ -73,7 +70,8 @@ class VideoIndex:
         of_path = {str(self.path(video)): video for video in videos}
         manifest, failures = self.manifest, {}
         if manifest is None and of_path:
-            manifest, failures = _described(list(of_path), folder)
+            described = _described(list(of_path), folder)
+            manifest, failures = described.manifest, described.reasons
         paths = [] if manifest is None else [str(manifest.root / path) for path in manifest.paths]
         rows = [row for row, path in enumerate(paths) if path in of_path]
         whole = {
@@ -83,8 +81,40 @@ class VideoIndex:
         return whole, {of_path[path]: text for path, text in failures.items()}
 
 
+@dataclass(frozen=True)
+class _Described:
+    """manifest: of the videos that can be used; None: none can. failures: path -> why another cannot. damaged: path -> what is
+    missing of one that can."""
+
+    manifest: Manifest | None
+    failures: dict[str, Failure]
+    damaged: dict[str, str]
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        return {path: failure.text for path, failure in self.failures.items()}
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What an index is to have. wanted: real path -> path of each video, usable or not. held: those that it has, and that cannot be
+    looked at now; failed: others that are there and cannot be used, and why."""
+
+    wanted: dict[str, str]
+    found: _Described
+    held: dict[str, Identity]
+    failed: dict[str, str]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.found.manifest
+
+
 def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow_outside: bool = False) -> VideoIndex:
     """Bring an index up to date: `videos` are added, files that have changed are extracted anew, those that are gone dropped.
+
+    What cannot be used is kept in mind and told by each search of all. Where that may pass (the disk, time, a crash) it is tried
+    again each time, and features that are there stay.
 
     Features that tools/extract_features.py has made of a manifest are searched as they are, without those of changed files.
 
@@ -106,16 +136,24 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
             raise InputError(
                 f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
             )
-    wanted, manifest, failures = _look(named, folder, interrupted(folder))
-    if not _is_current(folder, manifest):
+    look = _look(named, folder, interrupted(folder))
+    if not _is_current(folder, look):
         with alone(folder):  # another process may have added to it meanwhile
-            wanted, manifest, failures = _look(named, folder, read_wanted(folder), tell=lambda _: None)
-            with remembered(folder, list(wanted.values())):
-                extract(manifest, kind.encoder(), folder, kind.grid, Work(dtype=kind.dtype))
-    cache = FeatureCache(folder, digest=kind.digest, manifest=manifest)
-    asked = [wanted[os.path.realpath(path)] for path in named] or cache.videos
-    failures = unread | failures | cache.failures
-    return _checked(VideoIndex(cache, [path for path in asked if path in cache], failures, manifest))
+            look = _look(named, folder, read_wanted(folder), tell=lambda _: None)
+            with remembered(folder, list(look.wanted.values())):
+                work = Work(dtype=kind.dtype)
+                extract(look.manifest, kind.encoder(), folder, kind.grid, work, held=look.held, failed=look.failed)
+    return _checked(_searched(FeatureCache(folder, digest=kind.digest, manifest=look.manifest), look, named, unread))
+
+
+def _searched(cache: FeatureCache, look: _Look, named: Sequence[str], unread: Mapping[str, str]) -> VideoIndex:
+    """An index that is up to date, as far as it was asked for."""
+    known = cache.failures | look.found.reasons
+    asked = [look.wanted[os.path.realpath(path)] for path in named] or [*cache.videos, *known]
+    videos = [path for path in dict.fromkeys(asked) if path in cache and path not in known]
+    failures = dict(unread) | {path: known[path] for path in asked if path in known}
+    damaged = {path: look.found.damaged[path] for path in videos if path in look.found.damaged}
+    return VideoIndex(cache, videos, failures, damaged, look.manifest)
 
 
 def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
@@ -128,8 +166,8 @@ def _look(
     folder: Path,
     begun: Sequence[str],
     tell: Callable[[str], None] = say,
-) -> tuple[dict[str, str], Manifest, dict[str, str]]:
-    """The videos of an index and those named, each by its real path; a manifest of those that can be used; why others cannot.
+) -> _Look:
+    """The videos of an index, usable or not, and those named.
 
     Args:
         begun: those that an interrupted start was asked for.
@@ -137,118 +175,38 @@ def _look(
     Raises:
         InputError: there is none, or none can be used.
     """
-    found = list(_each_once([*(read_index(folder)[1] if (folder / INDEX_NAME).is_file() else ()), *begun]).values())
+    kept, failed = read_index(folder)[1:3] if (folder / INDEX_NAME).is_file() else ({}, {})
+    found = list(each_once([*kept, *failed, *begun]).values())
     if begun:
         tell(f"an interrupted start is gone on with, of {len(begun)} videos")
     known = [path for path in found if _is_there(path)]
-    if gone := sorted(set(found).difference(known)):
-        tell(f"{len(gone)} videos of the index are not there any more, their features are dropped: {_some(gone)}")
-    wanted = _each_once([*known, *named])
+    gone = sorted(set(found).difference(known))
+    wanted = each_once([*known, *named])
+    if not wanted and gone:
+        raise InputError(
+            f"no video: of the {len(gone)} of '{folder}' none is there any more ({some(gone)}), and none is named: bring them "
+            "back, or name others"
+        )
     if not wanted:
         raise InputError(f"no video: '{folder}' has none, and none is named")
     tell(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
-    manifest, failures = _described(list(wanted.values()), folder, tell)
-    if manifest is None:
-        raise InputError(f"none of the {len(wanted)} videos can be used: {_told(failures)}")
-    return wanted, manifest, failures
+    described = _described(list(wanted.values()), folder, tell)
+    if described.manifest is None:
+        raise InputError(f"none of the {len(wanted)} videos can be used: {told(described.reasons)}")
+    if gone:
+        tell(f"{len(gone)} videos of the index are not there any more, their features are dropped: {some(gone)}")
+    held = {
+        path: kept[path].identity for path, why in described.failures.items() if path in kept and why.kind in TRY_AGAIN
+    }
+    failed = {path: text for path, text in described.reasons.items() if path not in held and _is_there(path)}
+    return _Look(wanted, described, held, failed)
 
 
 def _checked(index: VideoIndex) -> VideoIndex:
     """The index, if there is anything to search in it."""
     if not index.videos:
-        raise InputError(f"none of the videos asked for can be used: {_told(index.failures)}")
+        raise InputError(f"none of the videos asked for can be used: {told(index.failures)}")
     return index
-
-
-def _told(failures: Mapping[str, str]) -> str:
-    return _some([f"{path}: {text}" for path, text in failures.items()])
-
-
-def _some(texts: Sequence[str]) -> str:
-    return "; ".join(texts[:_SHOWN]) + "; ..." * (len(texts) > _SHOWN)
-
-
-def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple[list[str], dict[str, str]]:
-    """Absolute paths of files, of the video files below folders, and of the videos of manifests and stores, each once; and what
-    below the folders could not be looked at, with the reason.
-
-    A store is named by its folder, its index or its manifest, also in object storage; what is in it by paths into its index.
-
-    Args:
-        allow_outside: a manifest may name files that do not lie under its root.
-
-    Raises:
-        InputError: a path is not there, or is no manifest that can be read; or there are paths, and no video in them.
-    """
-    found: list[str] = []
-    unread: dict[str, str] = {}
-    for video in map(as_path, videos):
-        if url_of(video):
-            found += _listed(_remote_manifest(video), allow_outside)
-            continue
-        if not video.exists():
-            raise InputError(f"no video at '{video}'")
-        store = video.parent if video.name == STORE_NAME else video
-        if (store / STORE_NAME).is_file():
-            found += _listed(store / MANIFEST_NAME, allow_outside)
-        elif _is_manifest(video):
-            found += _listed(video, allow_outside)
-        elif video.is_dir():
-            files = VideoFolder(video)
-            found += [str(video.absolute() / each) for each in files.paths]
-            unread |= {str(video.absolute() / problem.path): problem.text for problem in files.problems}
-        else:
-            found.append(str(video.absolute()))
-    if videos and not found:
-        why = f" ({_told(unread)})" if unread else ""
-        raise InputError(
-            f"no video: none is in the folders named{why}: {_some([str(video) for video in videos])}: name others, or none to "
-            "search an index as it is"
-        )
-    return list(_each_once(found).values()), unread
-
-
-def _listed(path: Path, allow_outside: bool) -> list[str]:
-    """The absolute paths of a manifest's videos."""
-    manifest = Manifest.load(path)
-    if not allow_outside:
-        check_inside(manifest)
-    return [str(manifest.root.absolute() / each) for each in manifest.paths]
-
-
-def _remote_manifest(path: Path) -> Path:
-    """The manifest that an address names, by itself or by its store.
-
-    Raises:
-        InputError: there is none.
-    """
-    store = path.parent if path.name == STORE_NAME else path
-    found = path if path.suffix == ".parquet" else store / MANIFEST_NAME
-    if not is_there(found):
-        raise InputError(
-            f"'{shown(path)}' is no manifest and no snippet store, and single videos are not read from object storage: "
-            "copy the video here, or ingest it into a store (tools/ingest.py)"
-        )
-    return found
-
-
-def _is_manifest(path: Path) -> bool:
-    """Whether it is one to read or, where it is large, to refuse."""
-    if path.is_dir():
-        return any(path.glob(LARGE))
-    try:
-        with path.open("rb") as file:
-            return path.suffix == ".parquet" or file.read(4) == b"PAR1"
-    except OSError:  # whoever opens it as a video says why
-        return False
-
-
-def _each_once(paths: Iterable[str]) -> dict[str, str]:
-    """Real path -> the first of its names."""
-    found: dict[str, str] = {}
-    for path in paths:
-        found.setdefault(os.path.realpath(path), path)
-    return found
 
 
 def _is_there(path: str) -> bool:
@@ -256,27 +214,28 @@ def _is_there(path: str) -> bool:
     return is_there(Path(stored[0] if stored else path))
 
 
-def _described(
-    paths: Sequence[str], folder: Path, tell: Callable[[str], None] = say
-) -> tuple[Manifest | None, dict[str, str]]:
-    """A manifest of these files and stored videos, None if none can be used; and why others cannot."""
+def _described(paths: Sequence[str], folder: Path, tell: Callable[[str], None] = say) -> _Described:
+    """What is known of these files and stored videos."""
     plain = [path for path in paths if not is_stored(path)]
     rows, failures = _stored_rows([path for path in paths if is_stored(path)])
     with Journal(folder / "videos.journal") as journal:
         settings = IndexSettings(num_workers=min(4, len(plain)), time_limit_s=_PROBE_S, max_hours=_MAX_HOURS)
         records = probe_files(plain, _ROOT, journal, settings, tell=tell) if plain else {}
+    damaged = {}
     for path, record in records.items():
         if isinstance(record.found, Failure):
-            failures[path] = record.found.text
-        else:
-            rows.append(build_row(Entry(path, ""), record))
-    return Manifest.from_rows(rows, _ROOT) if rows else None, failures
+            failures[path] = record.found
+            continue
+        rows.append(build_row(Entry(path, ""), record))
+        if record.found.damage:
+            damaged[path] = record.found.damage
+    return _Described(Manifest.from_rows(rows, _ROOT) if rows else None, failures, damaged)
 
 
-def _stored_rows(paths: Sequence[str]) -> tuple[list[dict[str, object]], dict[str, str]]:
+def _stored_rows(paths: Sequence[str]) -> tuple[list[dict[str, object]], dict[str, Failure]]:
     """What the stores say of these videos of theirs, and why others are not to be had."""
     rows: list[dict[str, object]] = []
-    failures = dict.fromkeys(paths, "its store has no such video")
+    failures = dict.fromkeys(paths, Failure("missing", "its store has no such video"))
     for store in dict.fromkeys(Path(split_stored_name(path)[0]).parent for path in paths):
         for row in Manifest.load(store / MANIFEST_NAME).table.to_pylist():
             path = str(store / path_of_text(row["path"]))
@@ -302,7 +261,12 @@ def _as_it_is(cache: FeatureCache, named: Sequence[str], mend: str) -> VideoInde
     return VideoIndex(cache, [video for video in cache.videos if video not in failures], failures)
 
 
-def _is_current(folder: Path, manifest: Manifest) -> bool:
+def _is_current(folder: Path, look: _Look) -> bool:
+    """Whether an index has all that it is to have, and nothing that failed may be tried again."""
     if not (folder / INDEX_NAME).is_file():
         return False
-    return read_index(folder)[3]["videos_digest"] == videos_digest(identities(manifest))
+    _, kept, failed, notes = read_index(folder)
+    wanted = identities(look.manifest) | look.held
+    if notes.get("num_passing", len(failed)):  # versions of before did not tell them apart
+        return False
+    return {*kept, *failed} == {*wanted, *look.failed} and notes["videos_digest"] == videos_digest(wanted)

@@ -3,7 +3,7 @@
 import os
 import urllib.parse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -84,12 +84,14 @@ class ShownQuery:
 
 @dataclass(frozen=True)
 class MomentPage:
-    """facts: (what, value) of the search. measure: what the curves show. failures: path -> why it was not searched."""
+    """facts: (what, value) of the search. measure: what the curves show. failures: path -> why it was not searched.
+    damaged: path -> what is missing of one that was."""
 
     facts: Sequence[tuple[str, str]]
     measure: str
     queries: Sequence[ShownQuery]
     failures: dict[str, str]
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
 def write_moment_page(page: MomentPage, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading the windows of many videos, in threads and in processes."""
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -8,9 +9,10 @@ import threading
 import numpy as np
 import pytest
 
+from engine.data.identity import content_hash
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
-from engine.features.reading import PieceMaker, WindowReader, timed_videos
+from engine.features.reading import REPEATS, PieceMaker, WindowReader, timed_videos
 from engine.features.windows import WindowGrid
 from tests.data.videos import numbered_frame, numbers
 from tests.features.small_set import CLIP, LENGTHS, expected, index, write_set
@@ -84,8 +86,37 @@ def test_a_frame_that_is_shown_for_long_makes_no_large_piece(tmp_path):
     manifest = Manifest.load(index(tmp_path))
     (video,) = timed_videos(manifest, range(1))
     pieces = list(PieceMaker(CLIP, WindowGrid(0.5, 0.5, "seconds"), 3).pieces(*video))
-    assert max(len(piece.frames) for piece in pieces) == 3 and sum(len(piece.spans) for piece in pieces) >= 120
+    assert max(len(piece.frames) for piece in pieces) <= 3 and sum(len(piece.spans) for piece in pieces) >= 120
+    assert max(len(piece.spans) for piece in pieces) == 3 * REPEATS
     spans = np.concatenate([piece.spans for piece in pieces])
     assert (np.diff(spans[:, 0]) > 0).all() and spans[0, 0] == 0
-    seen = [numbers(clip)[0] for piece in pieces[:-1] for clip in piece.frames]
-    assert seen[:60] == [0] * 60 and seen[60:120] == [1] * 60
+    clips = [numbers(clip)[0] for piece in pieces for clip in piece.frames]
+    place = np.cumsum(np.concatenate([piece.is_new for piece in pieces])) - 1
+    seen = [clips[each] for each in place]
+    assert seen[:60] == [0] * 60 and seen[60:120] == [1] * 60 and len(clips) == 3
+
+
+def test_a_crash_says_nothing_of_the_contents(videos):
+    with WindowReader(videos, Crashing(CLIP, WindowGrid(8, 4), 3), 2, in_processes=True) as pieces:
+        assert {piece.video: piece.may_pass for piece in pieces if piece.is_last} == {
+            0: False,
+            1: False,
+            2: False,
+            3: True,
+        }
+
+
+def test_only_a_file_that_is_read_whole_and_as_indexed_is_known_to_be_bad(tmp_path):
+    """What a disk gives instead of an error may look like damage."""
+    (video,) = timed_videos(Manifest.load(write_set(tmp_path, {"a.mp4": 30})), range(1))
+    path, state = video[0].path, video[0].path.stat()
+    path.write_bytes(path.read_bytes()[:200] + bytes(state.st_size - 200))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    *_, last = MAKER.pieces(*video)
+    assert last.failure and last.may_pass
+    as_indexed = dataclasses.replace(video[0], content_hash=content_hash(path))
+    *_, last = MAKER.pieces(as_indexed, video[1])
+    assert last.failure and not last.may_pass
+    path.unlink()
+    *_, last = MAKER.pieces(*video)
+    assert last.failure == "the file is missing" and last.may_pass

@@ -26,6 +26,8 @@ from engine.network import as_called, placed
 from engine.optim import build_optimizer
 from engine.precision import Precision
 from engine.schema import parse
+from engine.tasks.masked.config import MaskedConfig
+from engine.tasks.masked.network import MaskedAutoencoder
 
 RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
 GRID = (2, 2, 3)
@@ -170,6 +172,19 @@ def test_memory_order_does_not_change_the_function(channels_last):
     with torch.autocast("cpu", torch.bfloat16):
         close = model(clips(grid))
     assert (close - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_gradients_lie_in_memory_as_their_parameters_do(channels_last):
+    """Where they do not, torch warns of it with several ranks."""
+    model = MaskedAutoencoder(network(), MaskedConfig())
+    model = placed(model, run_config(channels_last=channels_last), RANKS, Precision("fp32", None))
+    order = torch.channels_last_3d if channels_last else torch.contiguous_format
+    visible, hidden = torch.arange(6).repeat(2, 1), torch.arange(6, 12).repeat(2, 1)
+    model(clips().contiguous(memory_format=order), visible, hidden).square().sum().backward()
+    model.backbone(clips().contiguous(memory_format=order)).sum().backward()
+    apart = [name for name, weight in model.named_parameters() if weight.grad.stride() != weight.stride()]
+    assert not apart
 
 
 def test_it_trains_end_to_end_or_stays_frozen():

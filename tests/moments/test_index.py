@@ -123,7 +123,7 @@ def test_videos_of_a_manifest_that_are_gone_or_outside_are_told(home):
     with pytest.raises(InputError, match=r"none of the 2 videos can be used: .*a\.mp4: .*b\.mp4: "):
         opened([manifest], home / "new", FrameReader())
     (shown / "b.mp4").symlink_to(home / "elsewhere.mp4")
-    with pytest.raises(InputError, match=r"names '.*b\.mp4', which leaves its root"):
+    with pytest.raises(InputError, match=r"names '.*b\.mp4', which leaves its root .*, give --allow-outside$"):
         opened([manifest], home / "index", FrameReader())
     assert opened([manifest], home / "index", FrameReader(), allow_outside=True)[1] == [str(shown / "b.mp4")]
     (home / "no.parquet").write_bytes(b"PAR1")
@@ -242,8 +242,8 @@ def test_an_interrupted_start_is_gone_on_with_whatever_is_named_then(home, monke
     before = (out / INDEX_NAME).read_bytes() if not is_first else None
     write_set(home, {"c.mp4": 30, "d.mp4": 30})
 
-    def killed(manifest, encoder, folder, *how):
-        extract(manifest.select(np.arange(len(manifest) - 1)), encoder, folder, *how)
+    def killed(manifest, encoder, folder, *how, **beside):
+        extract(manifest.select(np.arange(len(manifest) - 1)), encoder, folder, *how, **beside)
         (out / INDEX_NAME).unlink()
         if before is not None:
             (out / INDEX_NAME).write_bytes(before)

@@ -37,7 +37,15 @@ from engine.schema import parse
 from engine.tasks.moments import outcome as outcomes
 from engine.tasks.moments.batches import MomentBatches, as_batch, cut_sample
 from engine.tasks.moments.data import jittered
-from engine.tasks.moments.outcome import evaluate_split, find_all, finder, other_queries, untrained, why_not_untrained
+from engine.tasks.moments.outcome import (
+    evaluate_split,
+    find_all,
+    finder,
+    other_queries,
+    untrained,
+    why_not_others,
+    why_not_untrained,
+)
 from engine.tasks.moments.task import Moments
 from engine.tasks.moments.trained import load_finder
 from engine.train import train
@@ -206,6 +214,17 @@ def test_what_a_split_is_held_against_knows_none_of_its_queries(made, tmp_path, 
     assert own is part.tokens
     rows = other_queries(part.annotations.videos)
     assert len(rows) == len(part) and all(of_others[k] is part.tokens[row] for k, row in enumerate(rows))
+
+
+def test_why_queries_of_other_videos_are_not_measured_is_said(made, tmp_path):
+    run = build_run(config(made, tmp_path), CPU, StopVote())
+    told = "queries of other videos: not measured"
+    assert not any(told in line for line in run.task.introduce(run))
+    data, part = run.task.data, run.task.data.tests[0]
+    of_one = dataclasses.replace(part.annotations, videos=[part.annotations.videos[0]] * len(part))
+    run.task.data = dataclasses.replace(data, tests=(dataclasses.replace(part, annotations=of_one),))
+    (line,) = [line for line in run.task.introduce(run) if told in line]
+    assert line == f"{told} on test: {len(part)} of its {len(part)} queries are of one video, more than half"
 
 
 def test_no_split_that_is_tested_is_trained_on(made, tmp_path):
@@ -484,7 +503,11 @@ def test_wrong_queries_are_of_other_videos_and_each_is_used_once():
         other = other_queries(videos)
         if 2 * max(counts) > len(videos):
             assert len(other) == 0
+            assert (
+                why_not_others(videos) == f"{max(counts)} of its {len(videos)} queries are of one video, more than half"
+            )
             continue
+        assert why_not_others(videos) is None
         assert sorted(other.tolist()) == list(range(len(videos)))
         assert all(videos[row] != videos[k] for k, row in enumerate(other))
 

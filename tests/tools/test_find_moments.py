@@ -50,13 +50,31 @@ def test_moments_are_found_shown_and_cut_without_any_training(home, tmp_path, mo
     for name in ("broken.mp4", "sound.mp4: only audio"):
         assert name in shown.err and name.split(":")[0] in page
     monkeypatch.setattr("engine.semantics.scripts._was_told", [False])
-    assert call_tool("find_moments.py", *words, "--query", "волна", monkeypatch=monkeypatch) == 0
+    assert call_tool("find_moments.py", *words, "--query", "волна", monkeypatch=monkeypatch) == 1
     again = capsys.readouterr()
+    assert all(f"error: {home / 'v' / name}: " in again.err for name in ("broken.mp4", "sound.mp4"))
     assert "0:00:0" in again.out and again.err.count("warning: ") == 1
     assert "reads English" in again.err and ": 'волна': say" in again.err and "warning" not in shown.err
     trained = ("--index", tmp_path / "i", "--model", home / "runs" / "moments", "--query", "a dog")
     assert call_tool("find_moments.py", *trained, monkeypatch=monkeypatch) == 2
     assert "are of the model objects, digest" in capsys.readouterr().err
+
+
+def test_a_video_that_is_cut_off_is_searched_with_a_warning(home, tmp_path, monkeypatch, capsys):
+    sea, cut = home / "v" / "<b>sea #1.mp4", tmp_path / "sea.mkv"
+    write_colors(cut, fade((0, 40, 220), (10, 90, 160), 75), codec="mpeg4")
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) * 9 // 10])
+    words = (sea, cut, "--query", "the open sea", "--html", tmp_path / "p.html")
+    assert call_tool("find_moments.py", *words, monkeypatch=monkeypatch) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert (
+        len(told) == 1
+        and told[0].startswith(f"warning: {cut}: it is cut off: ")
+        and told[0].endswith("as far as it decodes")
+    )
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "1 videos are damaged" in page and "it is cut off: " in page and "were not searched" not in page
 
 
 def test_a_trained_run_finds_moments(home, tmp_path, monkeypatch, capsys):

@@ -76,7 +76,7 @@ def windows_per_second(way: Callable[[], int]) -> float:
 def in_order(videos: Videos, clip: ClipFormat, grid: WindowGrid) -> int:
     """Every video once; returns the number of windows."""
     with WindowReader(videos, PieceMaker(clip, grid, _CALL), 1) as pieces:
-        return sum(len(piece.frames) for piece in pieces)
+        return sum(len(piece.spans) for piece in pieces)
 
 
 def by_seeks(videos: Videos, clip: ClipFormat, grid: WindowGrid, together: int) -> int:

@@ -30,6 +30,11 @@ class Unusable(Exception):
     """The file, or what is left of it, cannot be used; the message is meant for the user."""
 
 
+class Passing(Unusable):
+    """It says nothing of the file's contents, and may be over the next time: the file is missing or another one now, the disk or
+    the machine failed, or time was up."""
+
+
 class LostCount(Exception):
     """After a seek the frames are not those that the manifest's key frames promise."""
 
@@ -38,10 +43,10 @@ def start_clock(video: Video, seconds: float) -> float:
     """The deadline of reading a video from now on, on the monotonic clock; what hashing a copied file takes does not count.
 
     Raises:
-        Unusable: it is another file than the one that was indexed.
+        Passing: it is another file than the one that was indexed.
     """
     if not is_stored(video.path) and (reason := change_since_index(video.path, video)):
-        raise Unusable(reason)
+        raise Passing(reason)
     return time.monotonic() + seconds
 
 
@@ -154,7 +159,7 @@ class FileFrames:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
-            raise Unusable(TOO_SLOW)
+            raise Passing(TOO_SLOW)
 
     def _check_size(self, frame: av.VideoFrame) -> None:
         if not self._size_known and (frame.width, frame.height) != (self._video.width, self._video.height):

@@ -18,7 +18,8 @@ from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.geometry import crop_window
 from engine.data.motion import clip_cells, restore
 from engine.data.pyav.convert import FrameConverter
-from engine.data.pyav.files import FileFrames, Unusable, start_clock
+from engine.data.pyav.files import FileFrames, Passing, Unusable, start_clock
+from engine.data.pyav.findings import kind_of
 from engine.data.pyav.gops import GopDecoder, StoredFrames
 from engine.data.pyav.opening import reason_of
 from engine.data.pyav.snippets import SnippetWriter
@@ -59,7 +60,8 @@ class InOrderDecoder:
             timeline: when each frame is shown, as the manifest says.
 
         Raises:
-            Unusable: it is not the file that was indexed, or does not decode to its end.
+            Unusable: it does not decode to its end.
+            Passing: it is not there, not the file that was indexed, or cannot be read now.
         """
         window = crop_window(SnippetRequest(video, 0, crop_y=0.5, crop_x=0.5, flip=False), self._clip)
 
@@ -74,9 +76,9 @@ class InOrderDecoder:
                 for seen, (start_s, end_s) in zip(frames, itertools.pairwise(timeline.times().tolist()), strict=True):
                     yield start_s, end_s, functools.partial(picture, *seen)
         except FileNotFoundError as error:
-            raise Unusable("the file is missing") from error
+            raise Passing("the file is missing") from error
         except (av.FFmpegError, OSError, StoreError) as error:
-            raise Unusable(reason_of(error)) from error
+            raise (Passing if _may_pass(error) else Unusable)(reason_of(error)) from error
 
     def _frames(self, video: Video) -> Iterator[tuple[av.VideoFrame, Grid | None]]:
         until, track = start_clock(video, self._patience_s), None
@@ -101,6 +103,13 @@ class InOrderDecoder:
                 source.allow(self._patience_s)  # not counting what was waited for here
         finally:
             source.close()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the disk or the machine failed, or time was up: FFmpeg's errors tell by their kind, as some are the file's own."""
+    cause = error.__cause__ if isinstance(error, StoreError) else error
+    is_of_system = isinstance(cause, OSError) and not isinstance(cause, av.FFmpegError)
+    return is_of_system or isinstance(cause, av.error.ExitError) or kind_of(cause) == "io-error"
 
 
 def _tracked(numbered: Iterator[tuple[int, av.VideoFrame]], track: MotionTrack) -> Iterator[tuple[av.VideoFrame, Grid]]:

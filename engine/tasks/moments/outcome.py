@@ -1,5 +1,6 @@
 """What a moment run reached, beside what is reached without the model, without the query, and without training."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,13 +101,23 @@ def evaluate_split(run: Run, data: MomentData, part: MomentSet) -> SplitResult:
 
 def other_queries(videos: Sequence[str]) -> np.ndarray:
     """For each query a query of another video, each used once: int64 [N]; empty where one video has more than half of them."""
-    order = np.argsort(np.array(videos, dtype=object), kind="stable")
-    _, counts = np.unique(np.array(videos, dtype=object)[order], return_counts=True)
-    if 2 * counts.max() > len(videos):
+    if why_not_others(videos):
         return np.zeros(0, dtype=np.int64)
+    order = np.argsort(np.array(videos, dtype=object), kind="stable")
     other = np.empty(len(videos), dtype=np.int64)
-    other[order] = np.roll(order, counts.max())
+    other[order] = np.roll(order, _most(videos))
     return other
+
+
+def why_not_others(videos: Sequence[str]) -> str | None:
+    """Why not each query can be asked of another video; None if it can."""
+    most = _most(videos)
+    return f"{most} of its {len(videos)} queries are of one video, more than half" if 2 * most > len(videos) else None
+
+
+def _most(videos: Sequence[str]) -> int:
+    """Queries of the video that has the most."""
+    return max(Counter(videos).values())
 
 
 def _projection(data: MomentData) -> Embedder | None:

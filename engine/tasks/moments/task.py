@@ -19,7 +19,15 @@ from engine.run import Run
 from engine.schema_keys import with_keys
 from engine.tasks.moments.batches import MomentBatch, MomentBatches
 from engine.tasks.moments.data import MomentData, read_moment_data
-from engine.tasks.moments.outcome import MomentOutcome, conclude, find_all, recorded, show, why_not_untrained
+from engine.tasks.moments.outcome import (
+    MomentOutcome,
+    conclude,
+    find_all,
+    recorded,
+    show,
+    why_not_others,
+    why_not_untrained,
+)
 from engine.tasks.moments.trained import FIELDS
 from engine.tasks.task import Measured, Task
 from engine.telemetry import Telemetry, escaped
@@ -116,6 +124,7 @@ class Moments(Task):
         held = f", {len(data.held_out)} held out" if data.held_out else ""
         tests = ", ".join(f"{len(part)} {part.name}" for part in data.tests)
         apart = why_not_untrained(data)
+        unasked = {part.name: why_not_others(part.annotations.videos) for part in data.tests}
         return [
             f"training: {len(data.train)} queries of {len(set(data.train.annotations.videos))} videos{held}; test: {tests}",
             f"{run.total_steps} steps of {run.config.train.batch_size} queries, {run.config.train.epochs} epochs",
@@ -123,6 +132,7 @@ class Moments(Task):
             f"queries: {data.queries.description}",
             f"model: {config.fusion}, width {config.width}, {sum(p.numel() for p in run.model.parameters()):,} parameters, "
             f"{self.precision.name}",
+            *(f"queries of other videos: not measured on {name}: {why}" for name, why in unasked.items() if why),
             *([f"no training: not measured, the features cannot be held against words: {apart}"] if apart else []),
         ]
 

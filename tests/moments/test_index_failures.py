@@ -1,0 +1,179 @@
+"""An index of one's own videos on a disk that fails for a moment, and of videos that are damaged, half written, or gone."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from engine.data import indexing
+from engine.data.identity import content_hash
+from engine.data.pyav import in_order
+from engine.data.pyav.files import Unusable
+from engine.errors import InputError
+from engine.features.cache import INDEX_NAME, read_index, write_index
+from engine.features.extract import extract
+from engine.moments import index as index_module
+from engine.moments.index import FeatureKind, open_index
+from tests.features.small_set import FrameReader, write_set
+from tests.moments.test_index import opened
+
+
+@pytest.fixture
+def home(tmp_path):
+    write_set(tmp_path, {"a.mp4": 30, "b.mp4": 50})
+    return tmp_path
+
+
+def away(monkeypatch, path):
+    """The file is not there while features are extracted."""
+
+    def without(*how, **beside):
+        path.rename(path.with_suffix(".away"))
+        try:
+            return extract(*how, **beside)
+        finally:
+            path.with_suffix(".away").rename(path)
+
+    monkeypatch.setattr(index_module, "extract", without)
+
+
+def out_of_time(monkeypatch, path):
+    """Decoding takes longer than one file may."""
+    start = in_order.start_clock
+    monkeypatch.setattr(in_order, "start_clock", lambda video, s: start(video, -1.0 if video.path == path else s))
+
+
+def failing(code):
+    """The system refuses to open a file while it is decoded."""
+
+    def fail(monkeypatch, path):
+        original = in_order.FileFrames
+
+        def opened(video, *how):
+            if video.path == path:
+                raise OSError(code, os.strerror(code))
+            return original(video, *how)
+
+        monkeypatch.setattr(in_order, "FileFrames", opened)
+
+    return fail
+
+
+@pytest.mark.parametrize("fail", [away, out_of_time, failing(errno.EIO), failing(errno.EMFILE)])
+def test_a_failure_of_the_extraction_that_passes_is_tried_again(home, monkeypatch, fail):
+    shown, out = home / "set" / "shown", home / "index"
+    a, b = (shown / name for name in ("a.mp4", "b.mp4"))
+    with monkeypatch.context() as patch:
+        fail(patch, a)
+        for named in ([shown], []):
+            _, videos, bad = opened(named, out, FrameReader())
+            assert videos == [str(b)] and list(bad) == [str(a)]
+    reader = FrameReader()
+    cache, videos, bad = opened([shown], out, reader)
+    assert set(videos) == {str(a), str(b)} and not bad and sum(reader.batches) == len(cache[str(a)].features)
+    reader = FrameReader()
+    assert set(opened([], out, reader)[1]) == {str(a), str(b)} and not reader.batches
+
+
+def test_damaged_contents_stay_known_and_are_told_by_each_search(home, monkeypatch):
+    shown, out = home / "set" / "shown", home / "index"
+    a, b = (str(shown / name) for name in ("a.mp4", "b.mp4"))
+
+    def damaged(self, video, timeline):
+        if str(video.path) == a:
+            raise Unusable("the decoder fails")
+        return frames(self, video, timeline)
+
+    frames = in_order.InOrderDecoder.frames
+    monkeypatch.setattr(in_order.InOrderDecoder, "frames", damaged)
+    for named in ([shown], [shown], []):
+        reader = FrameReader()
+        _, videos, bad = opened(named, out, reader)
+        assert videos == [b] and bad == {a: "the decoder fails"}
+    assert not reader.batches
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module, "extract", None)  # nothing is tried again
+        assert opened([], out, FrameReader())[2] == {a: "the decoder fails"}
+        assert opened([shown / "b.mp4"], out, FrameReader())[2] == {}
+    stamp, kept, failed, notes = read_index(out)
+    del notes["num_passing"]  # an index of before, which may have kept what has passed
+    write_index(out / INDEX_NAME, stamp, list(kept.values()), failed, notes)
+    monkeypatch.setattr(in_order.InOrderDecoder, "frames", frames)
+    assert opened([], out, FrameReader())[1:] == ([b, a], {})
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_video_that_the_disk_refuses_for_a_moment_keeps_its_features(home, monkeypatch, is_alone):
+    shown, out = home / "set" / "shown", home / "index"
+    a, b = (str(shown / name) for name in ("a.mp4", "b.mp4"))
+    before = opened([shown], out, FrameReader())[0][a].features.copy()
+    os.utime(a)
+    with monkeypatch.context() as patch:
+        probe_in_this_process(patch)
+        patch.setattr(indexing, "content_hash", lambda path: refused(path, a))
+        if not is_alone:
+            write_set(home, {"c.mp4": 30})
+        _, videos, bad = opened([] if is_alone else [shown], out, FrameReader())
+        assert a not in videos and b in videos and bad == {a: "Input/output error"}
+    reader = FrameReader()
+    cache, videos, bad = opened([], out, reader)
+    assert {a, b} <= set(videos) and not bad and not reader.batches
+    assert np.array_equal(cache[a].features, before)
+
+
+def refused(path, which):
+    if str(path) == which:
+        raise OSError(errno.EIO, "Input/output error")
+    return content_hash(path)
+
+
+def probe_in_this_process(patch):
+    settings = index_module.IndexSettings
+    patch.setattr(index_module, "IndexSettings", lambda **given: settings(**{**given, "num_workers": 0}))
+
+
+def test_a_file_that_was_half_written_is_told_until_it_is_whole(home):
+    shown, out = home / "set" / "shown", home / "index"
+    a, c = shown / "a.mp4", shown / "c.mp4"
+    whole = a.read_bytes()
+    for path in (a, c):  # of the index and a new one
+        opened([shown], out, FrameReader())
+        path.write_bytes(whole[:200])
+        for named in ([shown], [], []):
+            _, videos, bad = opened(named, out, FrameReader())
+            assert str(path) not in videos and list(bad) == [str(path)]
+        path.write_bytes(whole)
+        _, videos, bad = opened([], out, FrameReader())
+        assert str(path) in videos and not bad
+    c.write_bytes(b"")
+    opened([], out, FrameReader())
+    c.unlink()
+    _, videos, bad = opened([], out, FrameReader())
+    assert len(videos) == 2 and not bad
+
+
+def test_what_is_missing_of_a_video_that_is_searched_is_known(home):
+    shown, out = home / "set" / "shown", home / "index"
+    write_set(home, {"c.mkv": 60})
+    whole = (shown / "c.mkv").read_bytes()
+    (shown / "c.mkv").write_bytes(whole[: len(whole) - 100])
+    for named in ([shown], [], [shown / "a.mp4"]):
+        index = open_index(named, out, FeatureKind(FrameReader.digest, FrameReader))
+        assert list(index.damaged) == [str(shown / "c.mkv")] * (len(index.videos) == 3) and not index.failures
+    assert len(open_index([], out, FeatureKind(FrameReader.digest, FrameReader)).damaged) == 1
+
+
+def test_where_all_videos_are_gone_nothing_is_said_to_be_dropped(home, capsys):
+    shown, out = home / "set" / "shown", home / "index"
+    opened([shown], out, FrameReader())
+    shown.rename(home / "set" / "elsewhere")
+    capsys.readouterr()
+    with pytest.raises(
+        InputError, match=r"^no video: of the 2 of '.*index' none is there any more \(.*a\.mp4; .*b\.mp4\)"
+    ):
+        opened([], out, FrameReader())
+    assert "dropped" not in "".join(capsys.readouterr())
+    (home / "set" / "elsewhere").rename(shown)
+    reader = FrameReader()
+    assert len(opened([], out, reader)[1]) == 2 and not reader.batches
