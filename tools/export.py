@@ -86,7 +86,7 @@ def _write(folder: Path, loaded: LoadedModel, names: Sequence[str], form: str) -
     clip = loaded.config.clip
     model = video_model(loaded)
     traced = trace(model, clip.num_frames, clip.crop)
-    opened = write_model(traced.program, folder, form)
+    opened = write_model(traced, folder, form)
     difference, allowed = compare(model, opened, sample_clips(clip.num_frames, clip.crop))
     if not difference <= allowed:
         raise RuntimeError(f"the exported model is off by {difference:.1e}, {allowed:.1e} is allowed: not kept")
