@@ -39,7 +39,7 @@ def test_clips_of_another_kind_are_refused(form, traced, tmp_path):
         "too few frames": clips[:, :, :1],
     }
     for what, each in wrong.items():
-        with pytest.raises(Exception) as refused:  # noqa: PT011 (each form has its own)
+        with pytest.raises(Exception) as refused:
             run(each)
         told = str(refused.value)
         if form == "safetensors":
