@@ -141,8 +141,8 @@ Normalisation is inside.
 `points`: float32 [videos, {loaded.model.embed_dim}]. `classes.npz`: {len(exported.classes)} names, and their vectors of length 1; \
 to name by others, export again with `--classes`. A cosine is not a probability.
 
-It computes in fp32. On random clips its points lay {exported.difference:.1e} of their length from the run's own; \
-{exported.allowed:.1e} is allowed: eight times what rounding to fp32 makes of the run's own points, held against float64."""
+It computes in fp32. On random clips its points lay {exported.difference:.1e} of their length from the model's own; \
+{exported.allowed:.1e} is allowed: eight times what rounding to fp32 makes of the model's own points, held against float64."""
 
 
 def _library(exported: Exported) -> str:
