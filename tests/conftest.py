@@ -3,8 +3,11 @@
 A test marked `gpu` is skipped where there is no NVIDIA GPU. With REQUIRE_GPU=1 in the environment a `gpu`
 test that would be skipped, for whatever reason, fails instead: a GPU job cannot pass by testing nothing. Where the
 GPU has no NVDEC, or the container does not show it, `-m "gpu and not nvdec"` asks for the rest.
+
+The process that starts two others and computes nothing reads this file too: what takes seconds to import is imported within.
 """
 
+import ctypes
 import functools
 import gc
 import importlib
@@ -16,17 +19,22 @@ from types import ModuleType
 from unittest import mock
 
 import pytest
-import torch
 
-from engine.records import versions
-from tests import jobs
 from tests.environment import UNFREEZE
-from tests.forked import spawning_is_forking
 
-HAS_GPU = torch.cuda.is_available()
 REQUIRE_GPU = os.environ.get("REQUIRE_GPU") == "1"
 
-torch.set_num_threads(min(4, torch.get_num_threads()))  # the tests' tensors are small: more threads only wait
+
+@functools.cache
+def has_gpu() -> bool:
+    """Whether torch sees an NVIDIA GPU; without the driver's library nobody has to ask it."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,7 +46,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):  # one of the two, which has the same arguments: it starts no others
         return
     is_whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and config.option.markexpr == "not slow"
-    if is_whole and not HAS_GPU and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
+    is_alone = getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb
+    if is_whole and is_alone and not has_gpu():
         config.option.numprocesses, config.option.dist, config.option.loadscopereorder = 2, "loadfile", False
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # else the threads of the two wait for each other's
 
@@ -60,11 +69,13 @@ def pytest_collection_finish() -> None:
 
 def pytest_report_header() -> str:
     """Which versions these tests ran with, in the first lines of every run (and so of `.ci/run`)."""
+    from engine.records import versions
+
     return "versions: " + ", ".join(f"{name} {version}" for name, version in versions().items())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and not HAS_GPU:
+    if item.get_closest_marker("gpu") and not has_gpu():
         pytest.skip("needs an NVIDIA GPU, and torch sees none")
     if item.get_closest_marker("nvdec") and (problem := _nvdec_problem()):
         pytest.skip(f"needs NVDEC through DALI: {problem}")
@@ -72,6 +83,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @functools.cache
 def _nvdec_problem() -> str | None:
+    import torch
+
     from engine.data.decoders import dali_problem
 
     return dali_problem(torch.device("cuda", 0))
@@ -87,8 +100,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    """The tests' tensors are small: more threads only wait."""
+    import torch
+
+    torch.set_num_threads(min(4, torch.get_num_threads()))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _fresh_processes_are_forked() -> Generator[None]:
     """What the engine spawns is forked by the server of tests/forked.py, which has imported torch already."""
+    from tests.forked import spawning_is_forking
+
     with spawning_is_forking():
         yield
 
@@ -120,12 +143,16 @@ def dali() -> ModuleType:
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of a small set of real H.264 files. A test that changes one writes a set of its own."""
+    from tests import jobs
+
     return jobs.write_videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture(scope="session")
 def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A run with a control that nothing happened to: (config, run folder, what it printed). Read it, write nothing."""
+    from tests import jobs
+
     here = tmp_path_factory.mktemp("a finished one")
     run = {"folder": str(here / "run"), "device": "cpu", "cpu_threads": 1, "control": True}
     config = jobs.write_config(here / "config.yaml", videos, here / "run", run=run, log={"report": True})
@@ -143,6 +170,8 @@ def whole(finished: tuple[Path, Path, str]) -> Path:
 @pytest.fixture(scope="session")
 def exact_losses(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
     """Step -> loss of `jobs.EXACT` on one rank, however its batches may be divided elsewhere."""
+    from tests import jobs
+
     here = tmp_path_factory.mktemp("exact")
     jobs.run(jobs.write_config(here / "config.yaml", videos, here / "run", **jobs.EXACT))
     return jobs.losses(here / "run")

@@ -37,7 +37,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         *("pytest", "torch._dynamo", "torch.distributed.run", "matplotlib.pyplot", "pyarrow.dataset"),
-        *("engine.train", "tests.forked"),
+        *("engine.train", "tests.preloaded", "tests.forked"),
     ]
 )
 

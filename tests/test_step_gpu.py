@@ -29,11 +29,12 @@ def make_run(
     backbone: str = "r2plus1d_18",
     loss: str = "squared",
     device: torch.device = GPU,
+    clip: tuple[int, int] | None = None,
     **train,
 ) -> SimpleNamespace:
     """What `train_step` reads of a run."""
     ranks = Ranks(0, 1, 0, 1, device)
-    frames, side = (16, 32) if backbone == "c3d" else (8, 56)
+    frames, side = clip or ((16, 32) if backbone == "c3d" else (8, 56))
     config = parse(
         Config,
         {

@@ -65,9 +65,11 @@ import argparse
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from engine.cluster.pool import open_pool
 from engine.command_line import output_folder
@@ -155,9 +157,9 @@ def main(arguments: argparse.Namespace) -> None:
         if ranks.is_main:
             try:
                 with replacing(out, reached):
-                    write(out, results, datasets)
+                    confusions = write(out, results, datasets)
                     if arguments.report:
-                        write_report(out, loaded, reached, general, datasets, classes, known, before)
+                        write_report(out, loaded, reached, general, datasets, classes, known, before, confusions)
             finally:  # what hours have found is told whatever cannot be written
                 tell(results, general, before and told_of_pretraining(loaded, before))
             print(f"\nwritten to {out}")
@@ -324,11 +326,13 @@ def warn_of_failures(result: ZeroShotResult) -> None:
             print(f"  and {len(result.failures) - 10} more, all in results.json", file=sys.stderr)
 
 
-def write(out: Path, results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> None:
-    """For each test set two pictures and two tables, in the folder `out`."""
+def write(out: Path, results: Sequence[ZeroShotResult], datasets: Sequence[DataSet]) -> dict[str, np.ndarray]:
+    """For each test set two pictures and two tables, in the folder `out`; returns its confusion matrix, as `write_set` does."""
+    confusions = {}
     for result, dataset in zip(results, datasets, strict=True):
-        write_set(out, result, dataset)
+        confusions[result.name] = write_set(out, result, dataset)
         save_figure(pictures.class_accuracy_figure(result), out / f"classes_{file_name(result.name)}.png")
+    return confusions
 
 
 def write_report(
@@ -340,13 +344,14 @@ def write_report(
     classes: Sequence[ClassEmbeddings],
     known: Known,
     before: Table | None,
+    confusions: Mapping[str, np.ndarray],
 ) -> None:
     """report.html, and an event file for TensorBoard; looks closer at the results, which takes a while."""
     about = (known.classes, known.overlap, known.words)
     report = look(loaded.config.run.folder, reached, datasets, classes, *about, general, before)
     write_page(dataclasses.replace(report, run=read_run_facts(loaded.path, reached)), out / "report.html")
     with board_writer(out) as writer:
-        show_results(list(reached.tests.values()), report.findings, writer, loaded.step)
+        show_results(confusions, report.findings, writer, loaded.step)
 
 
 if __name__ == "__main__":

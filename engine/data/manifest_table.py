@@ -100,6 +100,7 @@ def checked_table(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
                 if name not in table.schema.names:
                     table = table.append_column(name, pa.nulls(len(table)))
             table = table.select(SCHEMA.names).cast(SCHEMA)
+            _check_values(table)
             empty = [name for name in SCHEMA.names if name not in LATER and table.column(name).null_count]
             reason = reason or (f"values missing in: {', '.join(empty)}" if empty else "")
     except (ValueError, TypeError, AttributeError, pa.ArrowException) as error:
@@ -111,6 +112,15 @@ def checked_table(table: pa.Table, path: Path) -> tuple[pa.Table, Path]:
     if not table.num_rows:
         raise InputError(f"manifest '{shown(path)}' lists no video: index the data set again")
     return table, root
+
+
+def _check_values(table: pa.Table) -> None:
+    """Raises ValueError: a text is not UTF-8, a list ends beyond its values."""
+    for name in table.column_names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"damaged values in {name}: {error}") from error
 
 
 def video_of(columns: Mapping[str, pa.Array], root: Path, row: int) -> Video:

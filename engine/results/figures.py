@@ -63,11 +63,14 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG."""
+def save_figure(figure: "Figure", path: Path) -> np.ndarray:
+    """Write a figure as PNG; returns its pixels, as `figure_array` does, so that they are drawn once."""
+    from PIL import Image
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    fit_scripts(figure)
-    figure.savefig(path, dpi=_DPI, format="png")
+    pixels = figure_array(figure)  # `savefig` gives the same, but lays everything out twice
+    Image.fromarray(pixels).save(path, format="PNG", dpi=(_DPI, _DPI))
+    return pixels
 
 
 def figure_array(figure: "Figure") -> np.ndarray:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from engine.data.sources import DataSet
 from engine.metrics import ZeroShotResult
 from engine.results.accuracy import MEASURES
@@ -46,9 +48,9 @@ def class_table(result: ZeroShotResult) -> Table:
     return Table(["class", "videos", "top-1", "most often taken for"], rows, result.name)
 
 
-def write_set(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None:
+def write_set(folder: Path, result: ZeroShotResult, dataset: DataSet) -> np.ndarray:
     """Write classes_NAME.csv (videos, top-1, most frequent wrong answer), predictions_NAME.csv (see `predictions`) and
-    confusion_NAME.png."""
+    confusion_NAME.png; returns the pixels of the latter, uint8 [H, W, 3]."""
     name = file_name(result.name)
     fields = ["class", "videos", "top1", "confused_with", "confused_count"]
     rows = [
@@ -57,7 +59,7 @@ def write_set(folder: Path, result: ZeroShotResult, dataset: DataSet) -> None:
     ]
     Table(fields, rows).write_csv(folder / f"classes_{name}.csv")
     predictions(result, dataset).write_csv(folder / f"predictions_{name}.csv")
-    save_figure(confusion_figure(result), folder / f"confusion_{name}.png")
+    return save_figure(confusion_figure(result), folder / f"confusion_{name}.png")
 
 
 def predictions(result: ZeroShotResult, dataset: DataSet) -> Table:

@@ -95,6 +95,17 @@ def test_wrong_files_are_named(tmp_path):
         Manifest.load(tmp_path / "damaged.parquet")
 
 
+def test_a_manifest_with_texts_that_are_not_utf_8_is_named_with_its_column(tmp_path):
+    path = tmp_path / "m.parquet"
+    Manifest.from_rows([row(f"{i}.mp4", "walk") for i in range(3)], tmp_path).save(path)
+    table = pq.read_table(path)
+    names = pa.Array.from_buffers(pa.string(), 3, pa.array([b"wal\xff"] * 3).buffers())  # as from a damaged page
+    field = table.schema.field("class_name")
+    pq.write_table(table.set_column(table.schema.get_field_index("class_name"), field, names.cast(field.type)), path)
+    with pytest.raises(InputError, match=r"m.parquet' is not a manifest of version 1 \(damaged values in class_name: "):
+        Manifest.load(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [

@@ -208,6 +208,50 @@ def test_videos_stills_and_second_tries_come_back_in_their_rows(videos):
     decoder.close()
 
 
+def test_videos_and_stills_that_fail_together_are_tried_again_each_by_their_own(videos):
+    still = replace(videos[0], codec="image/png")
+    first, second = Fake("first", 1, fails=lambda each: True), Fake("second", 2)
+    stills = [Fake("stills on a gpu", 7, fails=lambda each: True), Fake("stills", 8)]
+    decoder = RoutedDecoder([first, second], stills, Routes(lambda video: None))
+    found = decoder.decode([request(still if index % 2 else video, index) for index, video in enumerate(videos[:4])])
+    assert found.failures == {} and found.frames[:, 1, 1, 1, 1].tolist() == [2, 8, 2, 8]
+    assert found.frames[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    decoder.close()
+
+
+def test_motion_of_a_second_try_stands_beside_its_frames(videos):
+    class Moving(Fake):
+        def decode(self, requests):
+            found = super().decode(requests)
+            return replace(found, motion=torch.full((len(requests), 2, 1, 1), self.mark, dtype=torch.uint8))
+
+    first, second = Moving("first", 1, fails=lambda each: each.start == 2), Moving("second", 2)
+    decoder = RoutedDecoder([first, second], [], Routes(lambda video: None), motion_shape=(2, 1, 1))
+    found = decoder.decode([request(video, index) for index, video in enumerate(videos[:4])])
+    assert found.motion.flatten(1).tolist() == [[1, 1], [1, 1], [2, 2], [1, 1]]
+    decoder.close()
+
+
+def test_a_share_is_measured_over_all_parts_of_a_batch_by_one_decoder_at_a_time(videos):
+    """The next begins where the one before is closed; a part that waits for another counts from that one's end."""
+    share = MeasuredShare("first", "second")
+    ended, end_part = [], share.end_part
+    share.end_part = lambda turn, *part: (ended.append((turn.num_left, *part)), end_part(turn, *part))
+    decoder = routed(Fake("first", 1, rate=20), Fake("second", 2), Routes(lambda video: None, share))
+    other = routed(Fake("first", 1), Fake("second", 2), decoder.routes)
+    began = time.perf_counter()
+    for wait in [decoder.submit([request(video, 0) for video in videos[:4]]) for _ in range(2)]:
+        wait()
+    lasted = time.perf_counter() - began
+    assert not share.claim()
+    for each in (other, decoder):
+        each.close()
+    assert share.claim()
+    assert sorted(left for left, *_ in ended) == [1, 1, 2, 2]
+    assert [clips for _, name, clips, _ in ended if name == "first"] == [2, 2]
+    assert 0.2 <= sum(seconds for _, name, _, seconds in ended if name == "first") <= lasted
+
+
 class _OnGpu(torch.Tensor):
     """Says that it is on a GPU, and keeps on which stream each call was queued."""
 

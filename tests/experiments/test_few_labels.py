@@ -21,5 +21,7 @@ def test_rows_have_paired_differences():
     assert mgm["less_none"] == pytest.approx((0.1, 0.1 - half, 0.1 + half))
     assert mgm["mean_class_sd"] == pytest.approx(np.std((0.1, 0.2, 0.6), ddof=1))
     assert list(summarise([each for each in found if each.seed == 0]))[1]["less_none"] is None
+    fewer = list(summarise([each for each in found if (each.encoder, each.seed) != ("mgm", 2)]))
+    assert (fewer[2]["seeds"], fewer[2]["less_none"]) == (2, (0.0, 0.0, 0.0))  # of the seeds that both have
     told = show(rows).text()
     assert "less none (95 %)" in told and "+0.100 (-0.330 to +0.530)" in told and "less tube (95 %)" in told

@@ -11,26 +11,43 @@ import torch
 
 from engine.config import Config, OverlapConfig
 from engine.errors import InputError
-from engine.experiments import leaks
+from engine.experiments import comparisons, curves, leaks, methods
 from engine.experiments.cells import Cell
+from engine.experiments.claims import Finding
 from engine.experiments.comparisons import table1_report, table2_report, table3_report
-from engine.experiments.curves import figure4_report, single_values
+from engine.experiments.curves import figure4_report, figure5_report, figure6_report, single_values
 from engine.experiments.distances import (
     _ClassValue,
+    _more_gained_far_away,
+    _neighbours,
     cumulative_accuracy,
     figure2_report,
     figure3_report,
     project,
 )
 from engine.experiments.methods import methods_report, read_methods
-from engine.experiments.results import Measured, Point, mean_over_splits, read_point, split_means
+from engine.experiments.results import (
+    Measured,
+    Point,
+    chance,
+    control,
+    largest_class,
+    mean_over_splits,
+    read_point,
+    results_path,
+    split_means,
+    unequal_tests,
+)
 from engine.experiments.setup import Method, Setup, Training
 from engine.experiments.tables import Report, Table, write_report
 from engine.metrics import evaluate_embeddings
 from engine.results.figures import figure_array
+from engine.results.plots import Panel
 from engine.results.record import Results, replacing
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
+from engine.semantics.config import WordsConfig
+from engine.semantics.overlap import nearest_test_classes
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = parse(Config, {"data": {"train": [{"manifest": "a.parquet"}]}})
@@ -106,6 +123,8 @@ def test_a_difference_is_paired_and_has_an_interval():
     assert rows["mixed"][4] == "+0.003 (-0.219 to +0.226)"
     assert rows["ours"][6:] == [pytest.approx(0.5), 0.25]
     assert rows["chance"][2] == 0.2
+    some = [each for each in values if (each.point.curve, each.point.split) != ("ours", 2)]
+    assert methods_report(setup, some).tables[0].rows[1][4].startswith("+0.021")  # where both were measured
     (of_one, *_) = methods_report(setup, [each for each in values if each.point.split == 0]).tables[0].rows
     assert of_one[1:4] == [1, pytest.approx(0.1), None]  # one split has no deviation
 
@@ -152,6 +171,123 @@ def test_candidates_and_training_classes_are_means_over_the_splits():
     ]  # fmt: skip
 
 
+@pytest.fixture
+def panels(monkeypatch):
+    """Reports give what their pictures are drawn from in place of the pictures."""
+    for module, name in ((comparisons, "bars"), (curves, "bars"), (curves, "lines"), (methods, "bars")):
+        monkeypatch.setattr(module, f"{name}_figure", lambda panels, title: panels)
+
+
+@pytest.mark.parametrize(("make", "names"), [
+    (table1_report, ("frozen", "end to end")),
+    (table2_report, ("frozen", "end to end")),
+    (table3_report, ("e2e", "e2e + multi")),
+    (figure4_report, ("end to end, fewer videos", "frozen, fewer videos")),
+    (figure5_report, ("end to end",)),
+    (figure6_report, ("from scratch", "pretrained on pictures")),
+    (methods_report, ("ours", "mine")),
+])  # fmt: skip
+def test_what_is_told_of_a_test_set_is_of_that_one_alone(panels, make, names):
+    setup = Setup(
+        CONFIG, reference="ours", methods=tuple(Method(name, CONFIG, None, True) for name in ("ours", "mine"))
+    )
+    values = [measured(name, split, 0.3 + 0.1 * place + 0.02 * split, x=x, control=0.2)
+              for place, name in enumerate(names) for split in (0, 1) for x in (0.5, 1)]  # fmt: skip
+    accuracies = dict.fromkeys(("mean_class", "top1", "half_mean_class", "half_top1", "largest_class"), 0.05)
+    others = [replace(each, test="other", num_classes=4, half_classes=3, control=0.9, **accuracies) for each in values]
+
+    def told(report: Report) -> list[object]:
+        whole = [table for table in report.tables if table.title.startswith("unseen")]
+        rows = [table.rows for table in whole] or [row for row in report.tables[0].rows if "unseen" in row]
+        return [rows, report.figure[-1], [each for each in report.findings if each.test == "unseen"]]
+
+    alone, beside = make(setup, values), make(setup, [*others, *values])
+    assert told(beside) == told(alone) and len(beside.figure) == 2
+    panel = alone.figure[0]
+    assert (panel.chance if isinstance(panel, Panel) else panel[2]) == (0.5 if make is table1_report else 0.2)
+    assert len({each.test for each in beside.findings}) == 2 * bool(alone.findings)
+
+
+def test_tables_show_top_5_where_there_are_more_candidates(panels):
+    value = replace(measured("end to end", 0, 0.3, half_classes=6, half_top5=0.7, top5=0.9), num_classes=12)
+    assert table1_report(Setup(CONFIG), [value]).tables[0].rows[0][4:] == [6, "0.400", 1 / 6, "0.600", "0.700"]
+    assert table2_report(Setup(CONFIG), [value]).tables[0].rows[0][4:] == [12, "0.300", 1 / 12, "0.500", "0.900"]
+    table = table3_report(Setup(CONFIG), [replace(value, point=replace(value.point, curve="e2e + augment"))]).tables[0]
+    assert table.rows == [["✓", "pretrained", "", "0.400", "0.600", "0.700", "0.300", "0.500", "0.900"]]
+    assert table.header[5] == "6 classes top-5" and table.header[8] == "12 classes top-5"
+    for make, curve, bar in ((table1_report, "end to end", "0.400"), (table3_report, "e2e", "0.300")):
+        ((_, bars, _),) = make(Setup(CONFIG), [replace(value, point=replace(value.point, curve=curve))]).figure
+        assert [(name, str(mean)) for name, mean in bars] == [(curve, bar)]  # mean-class
+
+
+def test_a_test_set_without_halves_is_in_the_table_of_all_classes_alone(panels):
+    halves = dict.fromkeys(("half_mean_class", "half_top1", "half_top5", "half_classes"))
+    value = replace(measured("end to end", 0, 0.3), **halves)
+    assert table1_report(Setup(CONFIG), [value]).tables[0].rows == []
+    assert [row[0] for row in table2_report(Setup(CONFIG), [value]).tables[0].rows] == ["end to end"]
+
+
+def test_figures_5_and_6_draw_what_was_measured(panels):
+    """Bars from few clusters to many; lines over the mean number of videos, with errors over the splits."""
+    values = [
+        measured("end to end", split, value + 0.1 * split, x=x) for x, value in ((2, 0.3), (1, 0.5)) for split in (0, 1)
+    ]
+    ((name, bars, guessing),) = figure5_report(Setup(CONFIG), values).figure
+    assert (name, guessing) == ("unseen", 0.2)
+    assert [(label, str(mean)) for label, mean in bars] == [
+        ("1 cluster", "0.550 ± 0.050"),
+        ("2 clusters", "0.350 ± 0.050"),
+    ]
+    (finding,) = figure5_report(Setup(CONFIG), values).findings
+    assert finding.claim == "classes of one of 1 clusters above classes of one of 2"
+    values = [measured(curve, split, value + 0.1 * split, x=x, videos=100 * x + 2 * split)
+              for curve, value in (("from scratch", 0.2), ("pretrained on pictures", 0.4))
+              for x in (1, 0.5) for split in (0, 1)]  # fmt: skip
+    report = figure6_report(Setup(CONFIG), values)
+    (panel,) = report.figure
+    assert [(line.label, line.x, line.y) for line in panel.lines] == [
+        (curve, [51, 101], pytest.approx([mean, mean]))
+        for curve, mean in (("from scratch", 0.25), ("pretrained on pictures", 0.45))
+    ]
+    assert panel.lines[0].error == pytest.approx([0.05, 0.05]) and panel.chance == 0.2
+    assert report.findings[0].claim == "pretrained on pictures above from scratch, 0.5 of the videos"
+
+
+def test_bars_of_methods_are_their_means(panels):
+    values = [
+        measured(name, split, value + 0.1 * split) for name, value in (("ours", 0.3), ("mine", 0.5)) for split in (0, 1)
+    ]
+    setup = Setup(
+        CONFIG, reference="ours", methods=tuple(Method(name, CONFIG, None, True) for name in ("ours", "mine"))
+    )
+    ((name, bars, guessing),) = methods_report(setup, values).figure
+    assert (name, guessing) == ("unseen", 0.2)
+    assert [(label, str(mean)) for label, mean in bars] == [("ours", "0.350 ± 0.050"), ("mine", "0.550 ± 0.050")]
+
+
+def test_what_is_not_known_of_all_is_told_of_none():
+    """Chance of unequal candidates; a control, or the largest class, that some runs have not recorded."""
+    value = measured("a", 0, 0.5, control=0.2)
+    for change in ({"num_classes": 6}, {"control": None}, {"largest_class": None}):
+        both = [value, replace(value, **change)]
+        told = {"num_classes": chance(both, "unseen"), "control": control(both), "largest_class": largest_class(both)}
+        assert {name for name, found in told.items() if found is None} == set(change)
+
+
+def test_what_pretraining_adds_far_away_is_held_against_what_it_adds_near_by():
+    """Split by split; by distance, in whatever order classes come."""
+    accuracies = {
+        "pretrained on pictures": (0.9, 0.5, 0.6, 0.4),
+        "end to end": (0.2, 0.4, 0.1, 0.4),
+        "frozen": (0, 0, 0, 0),
+    }
+    distances = (0.9, 0.1, 0.8, 0.2)
+    values = [_ClassValue(curve, split, str(place), distance, 1, of[place] * (1 if split else 0.5))
+              for split in (0, 1) for curve, of in accuracies.items() for place, distance in enumerate(distances)]  # fmt: skip
+    assert _more_gained_far_away(values) == pytest.approx({0: 0.275, 1: 0.55})  # (0.7 + 0.5) / 2 - (0.1 + 0) / 2
+    assert _more_gained_far_away([each for each in values if each.curve != "end to end"]) == {}
+
+
 def test_accuracy_of_the_classes_that_are_at_least_so_far_away():
     values = [_ClassValue("a", 0, name, distance, videos, accuracy)
               for name, distance, videos, accuracy in (("x", 0.2, 10, 0.9), ("y", 0.5, 30, 0.1), ("z", 0.4, 10, 0.5))]  # fmt: skip
@@ -173,11 +309,22 @@ def test_figures_2_and_3_of_named_lists():
     three = figure3_report(setup, [])
     assert three.values.rows[0][:4] == ["archery", "mine", "Archery", "theirs"] and three.values.rows[0][4] == 0.0
     assert "2 of 4 training classes are left" in three.notes[0]
+    of_three = replace(setup, train_classes=(("mine", ("cooking soup", "archery", "running")),))
+    assert "2 of 3 training classes are left" in figure3_report(of_three, []).notes[0]
     assert figure_array(report.figure).std() > 0
     of_one = Setup(CONFIG, train_classes=setup.train_classes, test_classes=(("mine", setup.test_classes[0][1]),))
     assert figure2_report(of_one, []).tables[0].rows == [["mine: training", 2], ["mine: removed", 2], ["mine: test", 2]]
     with pytest.raises(InputError, match="name both"):
         figure2_report(Setup(CONFIG, train_classes=setup.train_classes), [])
+
+
+def test_overlap_is_measured_by_the_words_that_are_named_for_it():
+    training, tests = [("mine", ("playing violin",))], [("theirs", ("PlayingCello",))]
+    config = replace(CONFIG, words=WordsConfig(source="random"))
+    glove = WordsConfig(source="glove")
+    named = replace(config, train=replace(config.train, exclude_overlap=OverlapConfig(words=glove)))
+    for each, words in ((config, config.words), (named, glove)):
+        assert _neighbours(Setup(each), training, tests) == nearest_test_classes(training, tests, words)
 
 
 def test_tsne_keeps_neighbours_together_and_is_always_the_same():
@@ -201,6 +348,46 @@ def test_a_control_stands_beside_results_of_as_many_snippets_alone(tmp_path):
             pass
     points = [replace(measured("e2e", 0, 0.5).point, snippets=snippets) for snippets in (None, 1)]
     assert [read_point(point, tmp_path / "run")[0].control for point in points] == [1.0, None]
+
+
+def test_a_test_set_is_read_as_its_run_recorded_it(tmp_path):
+    """Halves beside the whole; classes without a video have no accuracy."""
+    torch.manual_seed(0)
+    label = torch.arange(12).repeat_interleave(torch.arange(12).flip(0))  # none of the last class
+    points, names = torch.eye(12)[label] + 0.7 * torch.randn(66, 12), [f"class {index:02}" for index in range(12)]
+    result = replace(evaluate_embeddings("unseen", points, label, names, torch.eye(12)), contents="12ab")
+    point = replace(measured("e2e", 0, 0.5).point, snippets=3)
+    folder = results_path(tmp_path, 3).parent
+    folder.mkdir()
+    with replacing(folder, Results(checkpoint="", class_vectors="", num_snippets=3, tests={"unseen": result})):
+        pass
+    (found,) = read_point(point, tmp_path)
+    whole, half = result.all_classes, result.half_classes
+    measures = [(found.mean_class, found.top1, found.top5), (found.half_mean_class, found.half_top1, found.half_top5)]
+    expected = [tuple(getattr(whole, of) for of in ("mean_class", "top1", "top5"))]
+    expected += [tuple(half.mean(of) for of in ("mean_class", "top1", "top5"))]
+    assert measures == expected and len({*measures[0], *measures[1]}) == 6
+    assert (found.num_classes, found.half_classes, found.largest_class) == (12, 6, pytest.approx(1 / 6))
+    assert found.contents == "12ab"
+    assert [(name, count) for name, count, _ in found.per_class] == [*zip(names[:11], range(11, 0, -1), strict=True)]
+    assert np.mean([accuracy for *_, accuracy in found.per_class]) == pytest.approx(whole.mean_class)
+
+
+def test_runs_that_were_tested_on_other_videos_or_classes_are_named():
+    """Of one split and one test set; runs of before contents were noted are held against the others by classes alone."""
+    one = replace(measured("a", 0, 0.5), per_class=(("x", 3, 0.5),), contents="12")
+    other = replace(one, folder=Path("other"))
+    assert unequal_tests([one, other]) == []
+    elsewhere = replace(other, contents="34")
+    assert unequal_tests([one, elsewhere]) == [
+        "NOT ONE TEST: 'unseen' of split 0 has other classes or videos in run than in other"
+    ]
+    for change in ({"per_class": (("x", 4, 0.5),)}, {"per_class": (("y", 3, 0.5),)}, {"num_classes": 6}):
+        assert len(unequal_tests([one, replace(other, **change)])) == 1
+    of_split_1 = replace(elsewhere, point=replace(one.point, split=1))
+    assert unequal_tests([one, of_split_1, replace(elsewhere, test="another")]) == []
+    before = replace(other, contents=None)
+    assert unequal_tests([one, before]) == unequal_tests([one, elsewhere, before]) == []
 
 
 def test_single_values_stand_under_their_names():
@@ -227,12 +414,15 @@ def test_a_report_is_three_files(tmp_path):
         written[0].read_text() == "# Title\n\n**Table**\n\n| a | b |\n|---|---|\n| x | 0.250 |\n| y | - |\n\na note\n"
     )
     assert written[1].read_text() == "v\n0.125000\nw\n"
+    decided = replace(report, findings=[Finding("one above another", "unseen", {0: 0.1, 1: 0.2})])
+    assert "\n| one above another | unseen | 2 | +0.150 (" in write_report(decided, tmp_path, "name")[0].read_text()
 
 
 @pytest.mark.parametrize(("text", "message"), [
     ("reference: a\nmethods: {a: {config: X, start: b}}", "starts from 'b', which is not in the list"),
     ("reference: a\nmethods: {a: {config: X, start: b}, b: {config: X, start: a}}", "in a circle: a <- b <- a"),
     ("reference: c\nmethods: {a: {config: X}}", "the reference 'c' is not a shown method"),
+    ("reference: a\nmethods: {a: {config: X, shown: false}}", "the reference 'a' is not a shown method"),
     ("reference: a\nmethods: {a: {confg: X}}", "unknown key 'methods.a.confg'"),
 ])  # fmt: skip
 def test_mistakes_in_a_list_of_methods(tmp_path, text, message):
@@ -244,10 +434,11 @@ def test_mistakes_in_a_list_of_methods(tmp_path, text, message):
 
 def test_what_a_method_sets_itself_goes_before_what_is_set_for_all(tmp_path):
     (tmp_path / "config.yaml").write_text("train: {epochs: 1}\n")
-    text = "reference: a\nmethods: {a: {config: X}, b: {config: X, set: [train.epochs=3]}}"
+    text = "reference: a\nmethods: {a: {config: X, control: true}, b: {config: X, set: [train.epochs=3], start: a, shown: false}}"
     (tmp_path / "methods.yaml").write_text(text.replace("X", str(tmp_path / "config.yaml")))
-    _, methods = read_methods(tmp_path / "methods.yaml", ["train.epochs=2", "run.seed=5"])
+    _, methods = read_methods(tmp_path / "methods.yaml", ["train.epochs=2", "run.seed=5", "run.control=false"])
     assert [(m.config.train.epochs, m.config.run.seed) for m in methods] == [(2, 5), (3, 5)]
+    assert [(m.config.run.control, m.start, m.is_shown) for m in methods] == [(True, None, True), (False, "a", False)]
 
 
 def test_every_shipped_list_of_methods_is_valid(monkeypatch):

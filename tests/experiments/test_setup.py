@@ -13,15 +13,27 @@ from engine.data.manifest import Manifest
 from engine.data.sampler import epoch_length
 from engine.data.sources import load_tests, load_training
 from engine.errors import InputError
-from engine.experiments import curves, distances
+from engine.experiments import cost, curves, distances
+from engine.experiments.cells import Cell
+from engine.experiments.comparisons import comparison_points, table3_points
+from engine.experiments.cost import CellCost, told
 from engine.experiments.curves import classes_of_a_cluster, figure4_points, figure5_points, figure6_points
-from engine.experiments.distances import distances_from_training, figure7_report, num_neighbours
+from engine.experiments.distances import (
+    class_sets,
+    distances_from_training,
+    figure7_points,
+    figure7_report,
+    num_neighbours,
+)
+from engine.experiments.methods import methods_points
 from engine.experiments.results import Measured, Point
 from engine.experiments.setup import (
+    Method,
     Setup,
     Training,
     class_pool,
     for_split,
+    image_source,
     method_cell,
     only_classes,
     share_of_videos,
@@ -107,6 +119,23 @@ def test_a_class_of_two_sets_counts_once(setup):
     data = load_training(with_sources(config, training.sources).data)
     assert data.train.classes == ("archery", "reading")
     assert epoch_length(data.weights) == pytest.approx(pool.epoch, abs=1)
+    assert _share_of_pictures(data) == pytest.approx(0.75, abs=1e-3)  # all of the one class and half of the other
+
+
+def _share_of_pictures(data) -> float:
+    is_still = data.train.manifest.strings("codec") == "image/jpeg"
+    return data.weights.select(is_still).sum() / data.weights.sum()
+
+
+def test_pictures_are_half_of_each_batch_whatever_the_weight_and_the_share_of_the_videos(setup):
+    heavy = with_sources(setup.base, [dataclasses.replace(setup.base.data.train[0], weight=3.0)])
+    config = method_cell(dataclasses.replace(setup, base=heavy), "joint", 1).config
+    half = share_of_videos(config, class_pool(config), 0.5, 0)
+    removed = {"archery"} - set(class_pool(config).names)
+    for each in (config, with_sources(config, half.sources)):
+        data = load_training(each.data, removed)
+        assert _share_of_pictures(data) == pytest.approx(0.5, abs=1e-3)
+        assert epoch_length(data.weights) == class_pool(for_split(dataclasses.replace(setup, base=heavy), 1)).epoch
 
 
 def test_methods_differ_in_what_they_are_called_for(setup):
@@ -119,8 +148,79 @@ def test_methods_differ_in_what_they_are_called_for(setup):
     joint = method_cell(setup, "joint", 0).config
     assert [source.name for source in joint.data.train] == ["", "photos"]
     assert joint.train.exclude_overlap.training == "remove"
+    assert [name for name in ("frozen", "pretrained", "joint") if Setup(setup.base).uses(name)] == ["frozen"]
     with pytest.raises(InputError, match="--images"):
         method_cell(Setup(setup.base), "pretrained", 0)
+    given = dataclasses.replace(setup, frozen_weights="weights.pt")
+    frozen, after, whole = (method_cell(given, name, 0) for name in ("frozen", "frozen pretrained", "end to end"))
+    assert (frozen.config.model.weights, frozen.config.train.exclude_overlap.pretrained) == ("weights.pt", "allow")
+    assert after.config.model.freeze_backbone and after.start == pretrained.start
+    for cell in (after, whole):
+        assert (cell.config.model.weights, cell.config.train.exclude_overlap.pretrained) == (None, "refuse")
+
+
+def test_the_rows_of_the_ablation_are_the_cells_of_the_comparison(setup):
+    """Of one snippet, or of as many as the config says; joint training counts its own classes and videos."""
+    rows = [p for p in table3_points(setup) if p.split == 1]
+    assert [(p.curve, p.cell.name, p.snippets) for p in rows] == [
+        ("frozen", "frozen-split1", 1), ("e2e", "e2e-split1", 1), ("e2e + augment", "pretrained-split1", 1),
+        ("e2e + multi", "e2e-split1", None), ("e2e + augment + multi", "pretrained-split1", None),
+        ("e2e + joint + multi", "joint-split1", None),
+    ]  # fmt: skip
+    compared = {p.curve: p for p in comparison_points(setup) if p.split == 1}
+    trainings = {p.cell.digest: p.training for p in rows}
+    assert len(trainings) == 4 and trainings == {p.cell.digest: p.training for p in compared.values()}
+    assert compared["joint with pictures"].classes == 11 > compared["end to end"].classes == 6
+    seven = [p for p in figure7_points(setup) if p.split == 1]
+    assert [p.curve for p in seven] == ["frozen", "end to end", "pretrained on pictures"]
+    assert all(trainings[p.cell.digest] == p.training for p in seven)
+    few = dataclasses.replace(setup, without=("frozen", "joint"))
+    assert {p.curve for p in comparison_points(few)} == {"end to end", "pretrained on pictures"}
+    assert {p.curve for p in table3_points(few)} == {p.curve for p in rows} - {"frozen", "e2e + joint + multi"}
+    assert {p.curve for p in figure7_points(few)} == {"end to end", "pretrained on pictures"}
+
+
+def test_methods_start_from_each_other_split_by_split(setup):
+    pictures = with_sources(setup.base, [image_source(setup, 0)])
+    after = with_keys(setup.base, {"train.lr": 0.5})
+    listed = (Method("ours", setup.base, None, True), Method("after", after, "pictures", True),
+              Method("pictures", pictures, None, False))  # fmt: skip
+    points = methods_points(dataclasses.replace(setup, methods=listed))
+    assert [(p.curve, p.split, p.cell.name) for p in points] == [
+        (name, split, f"{name}-split{split}") for split in (0, 1) for name in ("ours", "after")
+    ]
+    ours, started = (p.cell for p in points[2:])
+    assert (ours.config, ours.start) == (for_split(setup, 1), None)
+    assert started.config == with_keys(for_split(setup, 1), {"train.lr": 0.5})
+    assert started.start.config == for_split(dataclasses.replace(setup, base=pictures), 1)
+
+
+def test_pictures_are_a_training_set_among_the_classes_that_are_shown(setup):
+    setup = dataclasses.replace(setup, splits=(5, 0))
+    training, tests = class_sets(setup)
+    config = for_split(setup, 5)
+    assert [name for name, _ in training] == ["clips", "photos"] and {*training[1][1]} == {*PICTURES}
+    assert {*training[0][1]} == {*class_pool(config).names} != {*class_pool(for_split(setup, 0)).names}
+    assert [(name, classes) for name, classes in tests] == [("unseen", load_tests(config.data.tests)[0].classes)]
+    assert len(class_sets(dataclasses.replace(setup, images=None))[0]) == 1
+
+
+def test_what_is_left_to_run_is_told_by_the_speed_of_what_is_finished(setup, monkeypatch):
+    """The median of the finished cells, or the rate that is named; a control is trained beside."""
+    config = with_keys(setup.base, {"train.epochs": 3, "train.batch_size": 7, "run.control": True})
+    plain = with_keys(config, {"run.control": False})
+    training, speeds = Training([], 100, 6, 100_000), {"a": 10.0, "b": 40.0, "c": None, "d": 50.0}
+    costs = [CellCost(Cell(name, plain), training, Path(name), is_done=True) for name in speeds]
+    costs += [CellCost(Cell("e", each), training, Path("e"), is_done=False) for each in (config, plain)]
+    assert costs[0].steps == 42_858  # every epoch's rest goes into the next
+    assert [each.snippets for each in costs[-2:]] == [2 * 42_858 * 7, 42_858 * 7]
+    monkeypatch.setattr(cost, "read_results", lambda folder: SimpleNamespace(clips_per_second=speeds[str(folder)]))
+    hours = 3 * 42_858 * 7 / 3600
+    assert told(costs, 2, None) == (
+        f"6 cells, 2 to run: 0.9 million snippets, at 40 a second about {hours / 40:.1f} hours of a worker, "
+        f"{hours / 80:.1f} by the clock with 2; evaluation comes to it"
+    )
+    assert f"at 400 a second about {hours / 400:.1f} hours" in told(costs, 2, 400)
 
 
 def test_pool_is_without_overlapping_classes(setup):
@@ -185,7 +285,17 @@ def test_figures_share_their_cells(setup):
     # once more the shares, on features frozen after pictures
     assert len({p.cell.digest for p in four}) == 2 * 2 * (2 * 2 + 2 * 2 + 1) + 2 * (2 * 2 + 1)
     assert all(p.classes == 2 and len({n for s in p.cell.config.data.train for n in s.classes}) == 2 for p in five)
-    assert len(five) == 2 * 2 * 2
+    assert [(p.split, p.x, p.draw) for p in five] == [(s, x, d) for s in (0, 1) for x in (1, 2) for d in (0, 1)]
+    within = [
+        (sorted(n for s in p.cell.config.data.train for n in s.classes), int(p.x), (p.split, p.draw)) for p in five
+    ]
+    pools = {split: class_pool(for_split(setup, split)).names for split in (0, 1)}
+    for names, clusters, key in within:
+        assert names == sorted(classes_of_a_cluster(pools[key[0]], setup.base, clusters, 2, key))
+    assert len({tuple(names) for names, *_ in within}) > 4
+    (drawn,) = [p for p in four if (p.curve, p.x, p.split, p.draw) == ("end to end, fewer classes", 2, 1, 1)]
+    (source,) = drawn.cell.config.data.train
+    assert source.classes == sorted(draw_classes(pools[1], 2, (1, 1)))
 
 
 def test_end_to_end_alone_and_splits_that_overlap_leaves_unequal(setup, monkeypatch):
@@ -220,6 +330,10 @@ def test_figure7_measures_distances_to_training_classes_alone(setup):
     vectors = build_class_embeddings([*names, *training], setup.base.words).vectors.numpy()
     expected = [min(1 - vectors[place] @ vectors[2 + other] for other in range(6)) for place in range(2)]
     assert nearest == 1 and distances == pytest.approx(expected, abs=1e-6)
+    of_three = [
+        sum(sorted(1 - vectors[place] @ vectors[2 + other] for other in range(6))[:3]) / 3 for place in range(2)
+    ]
+    assert distances_from_training(names, training, setup.base.words, 3) == pytest.approx(of_three, abs=1e-6)
 
     near, far = sorted(zip(distances, names, strict=True))
     per_class = ((near[1], 30, 0.5), (far[1], 10, 0.1))
@@ -249,7 +363,8 @@ def test_figure7_takes_one_number_of_neighbours_for_all_splits(setup, monkeypatc
         return SimpleNamespace(names=lists[config.data.train[0].class_split.seed])
 
     monkeypatch.setattr(distances, "class_pool", pool)
-    template = measured("end to end", 0, 0.5, per_class=(("swimming", 1, 0.5), ("writing", 1, 0.4)))
+    per_class = (("swimming", 1, 0.5), ("writing", 1, 0.4), ("typing", 1, 0.8), ("fishing", 1, 0.1))
+    template = measured("end to end", 0, 0.5, per_class=per_class)
     values = [dataclasses.replace(template, point=dataclasses.replace(template.point, split=split)) for split in lists]
     report = figure7_report(setup, values)
     vectors = build_class_embeddings(["swimming", *lists[0]], setup.base.words).vectors.numpy()
@@ -257,3 +372,12 @@ def test_figure7_takes_one_number_of_neighbours_for_all_splits(setup, monkeypatc
     cosines = vectors[1:] @ vectors[0]
     assert found == pytest.approx({0: 1 - max(cosines), 1: 1 - max(cosines[:5]), 2: 1 - max(cosines)})
     assert "its 1 nearest training classes" in report.notes[0]
+    other = [dataclasses.replace(each, test="other", per_class=(("swimming", 1, 0.9),)) for each in values]
+    both = figure7_report(setup, [*other, *values])
+    assert [row for row in both.values.rows if row[0] == "unseen"] == report.values.rows
+    accuracies = [row[6] for row in sorted(report.values.rows, key=lambda row: row[4])]
+    near, far = report.tables[0].rows[0][3:5]
+    assert (near, far) == (
+        pytest.approx(np.mean(accuracies[:6])),
+        pytest.approx(np.mean(accuracies[6:])),
+    ) and near != far

@@ -22,6 +22,7 @@ from engine.heads.sequences import Sequences
 from engine.heads.splits import RANDOM, TRAINED, WORDS, LabelledFeatures, Measured, accuracy, measure, summarise
 from engine.heads.tarn import TarnHead
 from engine.semantics.config import WordsConfig, WordSourceConfig
+from engine.transductive import name_together
 
 VERBS, THINGS, UNSEEN, DIM, WIDTH, EACH = 7, 6, 6, 12, 24, 8
 TOTAL = VERBS * THINGS
@@ -319,6 +320,55 @@ def test_accuracy_over_the_number_of_seen_classes_is_on_the_same_unseen_ones(mon
     assert rows[0]["difference_low"] is None  # of one split
     with pytest.raises(InputError, match=f"split 4 has {SEEN} seen classes .*: {SEEN + 1} are asked for"):
         list(measure(data, [split], ["ridge"], words, counts=[SEEN + 1]))
+
+
+def test_videos_named_together_stand_beside_videos_named_alone(monkeypatch):
+    """Of classes that have not as many videos each; some classes may have none, and are candidates still."""
+    videos, label, classes = problem()
+    some = torch.rand(len(label), generator=torch.Generator().manual_seed(0)) < 0.6
+    data, asked = LabelledFeatures(videos[some], label[some], classes.names), []
+
+    class Guessing:
+        def fit(self, *given) -> None: ...
+
+        def rank(self, videos, classes):
+            asked.append((videos, torch.randn(len(videos), len(classes), generator=torch.Generator().manual_seed(1))))
+            return asked[-1][1]
+
+    monkeypatch.setattr(splits_module, "HEADS", {"ridge": Guessing})
+    split, words = ClassSplitConfig(0, SEEN), WordsConfig(source="random", dim=DIM)
+    unseen = split_classes(classes.names, split)["unseen"]
+    for occurring in (None, 4):
+        found = list(measure(data, [split], ["ridge"], words, transductive=True, occurring=occurring))
+        given, scores = asked[-1]
+        truth = data.among(unseen[:occurring])[1]
+        expected = [accuracy(each, truth) for each in (scores, name_together(given.means(), scores))]
+        assert [each.head for each in found[:2]] == ["ridge", "ridge, transductive"] and len(given) == len(truth)
+        told = [(each.top1, each.mean_class, each.chance, each.largest) for each in found[:2]]
+        assert told == [(each.top1, each.mean_class, 1 / UNSEEN, each.largest_class) for each in expected]
+        assert len({each.top1 for each in expected} | {each.mean_class for each in expected}) == 4
+
+
+def test_the_control_is_drawn_anew_in_every_split_and_classes_from_all_sets(monkeypatch):
+    videos, label, classes = problem()
+    data, fits = LabelledFeatures(videos, label, classes.names), []
+    also = LabelledFeatures(videos[label < 3], label[label < 3], ("x", "y", "z"))
+
+    class Asked:
+        def fit(self, videos, label, classes, seed) -> None:
+            fits.append(dict(zip(classes.names, classes.vectors, strict=True)))
+
+        def rank(self, videos, classes):
+            return torch.rand(len(videos), len(classes))
+
+    monkeypatch.setattr(splits_module, "HEADS", {"ridge": Asked})
+    splits = [ClassSplitConfig(seed, SEEN) for seed in range(2)]
+    words = WordsConfig(source="random", dim=DIM)
+    list(measure(data, splits, ["ridge"], words, also=[also], counts=[SEEN + 1]))
+    assert all(len(fit) == SEEN + 1 and {"x", "y", "z"} & set(fit) for fit in fits)
+    for (one, other), is_same in ((fits[::2], True), (fits[1::2], False)):
+        shared = [name for name in one if name in other]
+        assert shared and all(torch.equal(one[name], other[name]) == is_same for name in shared)
 
 
 def test_two_sets_as_one():

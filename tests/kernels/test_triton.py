@@ -1,11 +1,10 @@
 """The Triton kernels: run in Triton's interpreter, and run on a GPU where there is one.
 
-Triton reads TRITON_INTERPRET when it is imported, and it is imported once in a process; hence the processes.
+Triton reads TRITON_INTERPRET when it is imported, and it is imported once in a process; hence the process.
 """
 
 import subprocess
 import sys
-from collections.abc import Generator
 
 import pytest
 import torch
@@ -17,58 +16,38 @@ from tests.kernels.test_clip_normalize import random_frames
 from tests.kernels.test_cosine_topk import random_rows
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-# Two processes, as a small machine has two cores and the imports take seconds.
-CASES = {
-    "cosine_topk": ["tests/kernels/triton_cosine_topk.py"],
-    "others": [f"tests/kernels/triton_{name}.py" for name in ("temporal_conv", "clip_normalize", "channel_sums")],
-}
+KERNELS = ("cosine_topk", "temporal_conv", "clip_normalize", "channel_sums")
+FILES = [f"tests/kernels/triton_{kernel}.py" for kernel in KERNELS]
 
 
-def start(cases: str, interpret: str, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CASES[cases], *words],
+def check(interpret: str, *words: str) -> None:
+    """Run the cases of all kernels in one process, whose imports take seconds, without those of tests/conftest.py."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", *FILES, *words],
         cwd=ROOT,
         env=environment(TRITON_INTERPRET=interpret),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=1200,
+        check=False,
     )
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert " passed" in done.stdout
 
 
-def check(process: subprocess.Popen[str]) -> None:
-    try:
-        printed, _ = process.communicate(timeout=1200)
-    finally:
-        process.kill()
-    assert process.returncode == 0, printed[-8000:]
-    assert " passed" in printed
-
-
-@pytest.fixture(scope="module")
-def interpreted() -> Generator[dict[str, subprocess.Popen[str]]]:
-    """The cases in the interpreter, both processes at once: each computes on one core."""
-    started = {cases: start(cases, "1") for cases in CASES}
-    yield started
-    for process in started.values():
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.parametrize("cases", CASES)
-def test_in_the_interpreter(cases, interpreted):
-    check(interpreted[cases])
+def test_in_the_interpreter():
+    check("1")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cases", CASES)
-def test_in_fp16_in_the_interpreter(cases):
-    check(start(cases, "1", "-m", "slow"))
+def test_in_fp16_in_the_interpreter():
+    check("1", "-m", "slow")
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("cases", CASES)
-def test_on_the_gpu(cases):
-    check(start(cases, "0"))
+def test_on_the_gpu():
+    check("0")
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

@@ -1,5 +1,7 @@
 """timm's networks over the frames of clips: against timm itself, with and without the order of frames."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -11,7 +13,7 @@ from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.models.backbone import Backbone, build_backbone
 from engine.models.embedder import Embedder, build_embedder
-from engine.models.image_network import ImageNetwork, fold_norms, shift_in_time
+from engine.models.image_network import ImageNetwork, _shift_branches, fold_norms, shift_in_time
 from engine.network import as_called, placed
 from engine.precision import Precision
 from engine.schema import parse
@@ -80,6 +82,23 @@ def test_shifted_clips_do_not_reach_into_each_other():
     torch.testing.assert_close(backbone(clips())[:1], backbone(clips()[:1]), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="built for clips of 4 frames, not 6"):
         backbone(clips(frames=6))
+
+
+@pytest.mark.parametrize(("name", "entry"), [
+    ("test_resnet", "layer_._.conv1"),  # of two kinds of blocks
+    ("convnext_atto", "stages._.blocks._.conv_dw"),
+    ("test_vit", "blocks._.attn"),
+    ("tf_efficientnet_lite0", "blocks._._.conv_pw"),
+    ("tf_efficientnetv2_b0", "blocks._._.conv_(exp|pw)"),
+])  # fmt: skip
+def test_shift_is_at_the_entry_of_every_residual_branch_and_nowhere_else(name, entry):
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    entries = {each for each, _ in network.named_modules() if re.fullmatch(entry.replace("_.", r"\d+."), each)}
+    residual = {each for each in entries if getattr(network.get_submodule(each.rpartition(".")[0]), "has_skip", True)}
+    assert (residual < entries) == name.startswith("tf_")  # some blocks have no branch beside them
+    _shift_branches(network, 4, name)
+    assert {each for each, module in network.named_modules() if module._forward_pre_hooks} == residual
 
 
 def run_config(**train: object) -> Config:

@@ -1,5 +1,7 @@
 """When a set's result says of itself that it may mean nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,15 @@ TWO_TAKE_MOST = [[5, 5, 0, 0, 0, 0] for _ in range(6)]
         (TWO_TAKE_MOST, ["not above chance", "'class 0' and 'class 1' take 100% of all answers, and have 33%"]),
         ([[400, 300, 300], [300, 400, 300], [300, 300, 400]], []),  # the same shares, of many videos
         ([[7, 3], [4, 6]], ["mean-class accuracy 0.650 of 20 videos"]),
+        (
+            [[5, 5, 0], [5, 5, 0], [0, 0, 0]],
+            ["mean-class accuracy 0.500 of 20 videos"],
+        ),  # over the two that have videos
+        ([[6, 4, 0], [4, 6, 0], [0, 0, 0]], []),
+        (
+            [[20, 0, 0, 0], [8, 12, 0, 0], [8, 0, 12, 0], [8, 0, 0, 12]],
+            ["'class 0' takes 55% of all answers, and has 25%"],
+        ),
         ([[0, 0], [0, 0]], []),
         ([[5]], []),
     ],
@@ -60,6 +71,23 @@ def test_the_accuracy_of_unseen_classes_is_without_those_trained_on():
     assert of_three_classes().unseen_mean_class == 0.75
     assert of_three_classes(seen_classes=["run"]).unseen_mean_class == 0.5
     assert of_three_classes(seen_classes=["run", "dive"]).unseen_mean_class is None
+
+
+def test_a_result_is_of_the_same_test_by_its_videos_and_classes():
+    """As far as both tell: records of before contents were noted are held against the others by the rest."""
+    one = of_three_classes(contents="12")
+    assert one.is_same_test(of_three_classes(contents="12")) and not one.is_same_test(None)
+    assert one.is_same_test(of_three_classes()) and of_three_classes().is_same_test(one)
+    assert not one.is_same_test(of_three_classes(contents="34"))
+    fewer = replace(of_three_classes(), all_classes=replace(one.all_classes, num_videos=3))
+    others = replace(one, per_class=(*one.per_class[:2], replace(one.per_class[2], name="walk")))
+    assert not one.is_same_test(fewer) and not one.is_same_test(others)
+
+
+def test_the_largest_class_of_an_older_record_is_counted():
+    written = of_three_classes().to_dict()
+    assert written["all_classes"].pop("largest_class") == 0.5
+    assert SetResult.from_dict(written).all_classes.largest_class == 0.5
 
 
 def test_scores_over_own_unlabelled_videos_are_cosines_still():

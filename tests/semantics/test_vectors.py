@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import zipfile
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,8 +16,7 @@ from engine.semantics import vector_files
 from engine.semantics.vector_files import read_vector_file
 from engine.semantics.vectors import CENTRE_WORDS, WordVectors, load_word_vectors
 
-gensim = pytest.importorskip("gensim.models.fasttext", reason="gensim is not installed")
-KeyedVectors = gensim.KeyedVectors
+pytestmark = pytest.mark.skipif(find_spec("gensim") is None, reason="gensim is not installed")
 WORDS = ["the", "kayak", "American", "naïve", "jet", "ski"]
 VECTORS = np.random.default_rng(7).standard_normal((len(WORDS), 5)).astype(np.float32)
 
@@ -27,6 +27,8 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def write_binary(path, words=WORDS, vectors=VECTORS):
+    from gensim.models import KeyedVectors
+
     keyed = KeyedVectors(vectors.shape[1])
     keyed.add_vectors(list(words), vectors)
     keyed.save_word2vec_format(str(path), binary=True)
@@ -234,9 +236,11 @@ def test_binary_values_that_are_not_finite_are_counted(tmp_path):
 @pytest.fixture(scope="module")
 def fasttext(tmp_path_factory):
     """A trained fastText model as Facebook's program writes it."""
-    model = gensim.FastText([WORDS * 4] * 20, vector_size=5, min_count=1, epochs=1, bucket=50, seed=1, workers=1)
+    from gensim.models import fasttext
+
+    model = fasttext.FastText([WORDS * 4] * 20, vector_size=5, min_count=1, epochs=1, bucket=50, seed=1, workers=1)
     path = tmp_path_factory.mktemp("fasttext") / "model.bin"
-    gensim.save_facebook_model(model, str(path))
+    fasttext.save_facebook_model(model, str(path))
     return path, model.wv
 
 
@@ -270,6 +274,8 @@ def cut(path, share=0.6):
 
 
 def save_pickled(path):
+    from gensim.models import KeyedVectors
+
     keyed = KeyedVectors(5)
     keyed.add_vectors(WORDS, VECTORS)
     keyed.save(str(path))

@@ -1,6 +1,7 @@
 """Masked pretraining as a task: real videos without labels, the engine's loop; resumed, killed, distributed, used afterwards."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,15 +26,17 @@ from engine.schema import parse
 from engine.tasks.masked import measuring
 from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.config import KINDS, MaskedConfig
+from engine.tasks.masked.data import MaskedData, read_data
 from engine.tasks.masked.masks import Masker, split_tokens
 from engine.tasks.masked.measuring import Measuring
 from engine.tasks.masked.network import MaskedAutoencoder, Targets, constant_loss, patch_targets
-from engine.tasks.masked.outcome import MaskedOutcome, MaskedResults
+from engine.tasks.masked.outcome import MaskedOutcome, MaskedResults, recorded
 from engine.tasks.masked.task import Masked
 from engine.tasks.token_batches import TokenBatches
 from engine.train import train
 from tests import jobs
 from tests.jobs import losses, same_weights
+from tests.pretended_gpu import GPU, pretended_gpu, trained_there
 from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
@@ -98,6 +101,27 @@ def test_a_run_is_trained_measured_and_recorded(pretrained, videos):
     assert again.results.to_dict() == record and (pretrained / "log.txt").read_text() == log  # nothing was done
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_training_on_a_gpu_stays_there(videos, tmp_path, monkeypatch):
+    on = config(videos, tmp_path, run={"device": "auto"}, train={"epochs": 1}, evaluate={"num_snippets": 1})
+    assert trained_there(on, monkeypatch).results.to_dict()["held_out"]["clips"] == 6
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_are_made_on_the_gpu_without_waiting(kind):
+    masker = Masker(kind, 0.5, (4, 5, 5))
+    motion = torch.randint(0, 9, (3, 8, 5, 5), dtype=torch.uint8)
+    expected = masker(masker.draw(7, 3, CPU.device), motion)
+    with pretended_gpu() as waits:
+        on_gpu = motion.to(GPU, non_blocking=True)
+        masker(masker.draw(7, 3, GPU), on_gpu)  # constants reach the device once
+        waits.clear()
+        mask = masker(masker.draw(7, 3, GPU), on_gpu)
+        assert waits == [] and mask.device == GPU
+        assert torch.equal(mask.cpu(), expected)
+
+
 def test_a_finished_run_is_measured_again_where_it_is_asked_for_otherwise(videos, tmp_path):
     def reached(**evaluate: object) -> dict:
         run = config(videos, tmp_path, train={"epochs": 1, "ema_decay": 0.5}, evaluate=evaluate)
@@ -125,6 +149,21 @@ def test_a_loss_that_is_not_below_a_constants_is_told(pretrained, capsys):
         assert told.endswith("train.lr)") == is_told == bool(results.to_dict()["doubts"])
     assert f"({loss:.4f}) is not below a constant's (1.0000): nothing was learnt" in told
     assert MaskedResults(record, None).doubts == []
+
+
+def test_a_record_is_of_its_very_run_and_has_its_picture(pretrained, videos, tmp_path):
+    folder = shutil.copytree(pretrained, tmp_path / "run")
+    record = json.loads((folder / "results.json").read_text())
+    task = SimpleNamespace(data=SimpleNamespace(train=SimpleNamespace(manifest=range(18))))
+    best = record["best"] | {"step": 5}  # not the newest
+    (folder / "results.json").write_text(json.dumps(record | {"best": best, "step": 5}))
+    run = SimpleNamespace(folder=folder, ranks=CPU, config=config(videos, folder), best=best, step=9, task=task)
+    assert recorded(run).results.to_dict() == record | {"best": best, "step": 5}
+    run.step = 8
+    assert recorded(run) is None
+    run.step = 9
+    (folder / "filled_in.png").unlink()
+    assert recorded(run) is None
 
 
 def test_a_stopped_run_resumes_bit_for_bit(pretrained, videos, tmp_path):
@@ -389,6 +428,22 @@ def test_the_encoder_starts_a_zero_shot_run(pretrained, videos, tmp_path, freeze
         train(zero_shot, CPU, StopVote())
         moved = torch.load(tmp_path / "checkpoints" / "best.pt")["model"]["backbone.blocks.0.qkv.weight"]
         assert not torch.equal(moved, kept["backbone.blocks.0.qkv.weight"])
+
+
+def test_videos_or_classes_are_held_out_of_pretraining(videos, tmp_path):
+    def read(**data: object) -> MaskedData:
+        return read_data(config(videos, tmp_path, data=data), CPU.device)
+
+    of_each = read()
+    assert of_each.held_out.classes == of_each.train.classes and of_each.notes == []
+    of_classes = read(validation={"video_share": 0.0, "num_classes": 1})
+    assert len(of_classes.held_out.classes) == 1 and not {*of_classes.held_out.classes} & {*of_classes.train.classes}
+    assert read(validation={"video_share": 0.0}).held_out is None
+    manifest = Manifest.load(videos)
+    firsts = np.unique(manifest.class_index, return_index=True)[1]
+    manifest.select(firsts).save(tmp_path / "few.parquet")
+    lone = read(train=[{"manifest": str(tmp_path / "few.parquet"), "root": str(videos.parent)}])
+    assert lone.held_out is None and "no video is held out" in lone.notes[-1]
 
 
 def test_test_videos_among_those_pretrained_on_are_told(pretrained, videos, tmp_path):

@@ -44,6 +44,7 @@ from engine.train import train
 from tests import jobs
 from tests.environment import ROOT
 from tests.jobs import losses, same_weights
+from tests.pretended_gpu import trained_there
 from tests.small_run import write_run
 from tests.test_step import StopAfter
 
@@ -104,6 +105,12 @@ def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
     again = train(config(made, tmp_path), CPU, StopVote())
     assert again.results.to_dict() == record and len((tmp_path / "log.txt").read_text()) == len(log)  # nothing was done
     Moments.show(again, None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_training_on_a_gpu_stays_there(made, tmp_path, monkeypatch):
+    on = config(made, tmp_path / "run", run={"device": "auto"}, train={"epochs": 2})
+    assert trained_there(on, monkeypatch).results.tests["test"]["model"]["num_queries"] == 12
 
 
 def test_a_finished_run_is_measured_again_with_other_weights(made, tmp_path):

@@ -6,7 +6,9 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Generator
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.pyav.encode import write_video
 from engine.evaluate import Inference, snippet_features
+from engine.export import program
 from engine.export.card import Exported, _licence, write_card
-from engine.export.program import sample_clips
+from engine.export.program import Traced, VideoModel, sample_clips
 from engine.results.record import FILE
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
@@ -48,6 +51,23 @@ exec({code!r})
 numpy.save("seen.npy", points)
 assert not [name for name, module in sys.modules.items() if module and name.startswith(("engine", "kernels"))]
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_same_model_is_traced_once() -> Generator[None]:
+    """What was traced of the same network with the same weights is taken again: most tests here are of what comes after it."""
+    traced: dict[tuple[object, ...], Traced] = {}
+    trace = program.trace
+
+    def trace_once(model: VideoModel, num_frames: int, crop: int) -> Traced:
+        weights = tuple(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+        key = (str(model), weights, num_frames, crop)
+        if key not in traced:
+            traced[key] = trace(model, num_frames, crop)
+        return traced[key]
+
+    with mock.patch.object(program, "trace", trace_once):
+        yield
 
 
 def finished_run(folder, model=None, embed_dim=12):

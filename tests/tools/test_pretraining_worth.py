@@ -29,6 +29,7 @@ PRETRAINING = {
 LABELLED = {
     "base": "pretraining.yaml",
     "task": "zero_shot",
+    "train": {"epochs": 1},
     "data": {"tests": [{"manifest": "videos/manifest.parquet", "splits": ["unseen"], "name": "new"}]},
 }
 
@@ -46,7 +47,9 @@ def states(folder):
     return {str(path): path.stat().st_mtime_ns for name in ("*.pt", "probe/*.json") for path in folder.rglob(name)}
 
 
-def test_encoders_are_pretrained_probed_and_fine_tuned_once(tmp_path, configs, monkeypatch, capsys):
+def test_encoders_are_pretrained_probed_and_fine_tuned_once_and_anew_where_they_were_trained_on(
+    tmp_path, configs, monkeypatch, capsys
+):
     out = tmp_path / "out"
     words = (*configs, "--out", out, "--masks", "tube", "--shares", 0.5, "--seeds", 3, "--record")
     with recording_into(tmp_path):
@@ -64,15 +67,11 @@ def test_encoders_are_pretrained_probed_and_fine_tuned_once(tmp_path, configs, m
         assert (row["seen"] is not None) == (row["use"] == "probe")
         assert (row["control"] is not None) == (row["use"] == "probe" or row["encoder"] == "tube")
 
-
-def test_an_encoder_that_was_trained_on_is_measured_anew(tmp_path, configs, monkeypatch):
-    configs[1].write_text(yaml.safe_dump({**LABELLED, "train": {"epochs": 1}}))
-    words = (*configs, "--out", tmp_path / "out", "--masks", "tube", "--shares", 0.5, "--seeds", 3)
-    assert call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == 0
-    seed = tmp_path / "out" / "seed_3"
+    seed = out / "seed_3"
     before = states(seed)
     configs[0].write_text(yaml.safe_dump({**PRETRAINING, "train": {**PRETRAINING["train"], "epochs": 3}}))
-    assert call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == 0
+    with recording_into(tmp_path):
+        assert call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == 0
     after = states(seed)
     changed = {name for name, when in before.items() if after.get(name) != when}
     assert str(seed / "probe" / "tube.json") in changed and str(seed / "probe" / "none.json") not in changed

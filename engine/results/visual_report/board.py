@@ -7,12 +7,11 @@ in both: no name can become a link, a picture, a cell border or a tag.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from engine.metrics import ZeroShotResult
 from engine.results.figures import figure_array
-from engine.results.pictures import confusion_figure
 from engine.results.record import EVENTS
 from engine.results.scripts import drawable
 from engine.results.table import Table
@@ -29,12 +28,11 @@ def board_writer(folder: Path) -> SummaryWriter:
 
 
 def show_results(
-    results: Sequence[ZeroShotResult], findings: Sequence[Findings], writer: SummaryWriter, step: int
+    confusions: Mapping[str, np.ndarray], findings: Sequence[Findings], writer: SummaryWriter, step: int
 ) -> None:
-    """The confusion matrices, and what a closer look has found."""
-    for result in results:
-        pixels = figure_array(confusion_figure(result))
-        writer.add_image(f"confusion/{escaped(result.name)}", pixels, step, dataformats="HWC")
+    """The confusion matrix of each test set by name, in pixels [H, W, 3], and what a closer look has found."""
+    for name, pixels in confusions.items():
+        writer.add_image(f"confusion/{escaped(name)}", pixels, step, dataformats="HWC")
     show_findings(findings, writer, step)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.checkpoint import checkpoint_file
 from engine.distributed import broadcast_from_main
-from engine.results.figures import figure_array, save_figure
+from engine.results.figures import save_figure
 from engine.results.record import FILE, read_tree_of, replacing
 from engine.results.table import Table
 from engine.run import Run
@@ -63,9 +63,9 @@ def conclude(run: Run, held_out: Measuring | None, shown: Measuring, telemetry: 
     if run.ranks.is_main:
         figure = filled_sheet(shown.examples(_EXAMPLES))
         with replacing(run.folder, results):
-            save_figure(figure, run.folder / PICTURE)
+            pixels = save_figure(figure, run.folder / PICTURE)
             if telemetry.writer is not None:
-                telemetry.writer.add_image("filled_in", figure_array(figure), run.step, dataformats="HWC")
+                telemetry.writer.add_image("filled_in", pixels, run.step, dataformats="HWC")
     return MaskedOutcome(run.folder, results)
 
 

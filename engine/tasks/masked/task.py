@@ -27,7 +27,7 @@ from engine.models.weights import (
 )
 from engine.network import is_compiled
 from engine.precision import Precision
-from engine.results.figures import figure_array, save_figure
+from engine.results.figures import save_figure
 from engine.run import Run
 from engine.tasks.decoding import Decoding
 from engine.tasks.masked.batches import MaskedBatch
@@ -175,8 +175,8 @@ class Masked(Task):
         if telemetry.writer is None or not count:
             return
         sheet = mask_sheet(batch.clips, self.filling.masker, run.config.run.seed, count)
-        save_figure(sheet, run.folder / "masks.png")
-        telemetry.writer.add_image("masks", figure_array(sheet), run.step, dataformats="HWC")
+        pixels = save_figure(sheet, run.folder / "masks.png")
+        telemetry.writer.add_image("masks", pixels, run.step, dataformats="HWC")
 
     @property
     def decoding(self) -> Decoding:

@@ -154,14 +154,16 @@ def _speed_before(run: Run) -> float:
 def _write(run: Run, sets: Sets, known: Known, results: Results) -> Report | None:
     """The record and what lies beside it. Returns what report.html will tell once the control is trained."""
     with replacing(run.folder, results):
-        for test, result in zip(sets.tests, results.tests.values(), strict=True):
-            write_set(run.folder, result, test.data)
+        confusions = {
+            name: write_set(run.folder, result, test.data)
+            for test, (name, result) in zip(sets.tests, results.tests.items(), strict=True)
+        }
         page = _look(run, sets, known, results) if run.config.log.report and sets.tests else None
         found = [(escaped(name), test.all_classes) for name, test in results.tests.items()]
         found += [("seen", results.seen.all_classes)] if results.seen is not None else []
         metrics = {f"final/{name}_{of}": getattr(whole, of) for of in ("mean_class", "top1") for name, whole in found}
         with board_writer(run.folder) as writer:
-            show_results(list(results.tests.values()), page.findings if page else (), writer, run.step)
+            show_results(confusions, page.findings if page else (), writer, run.step)
             show_settings(_flat(to_tree(run.config)), metrics, writer)
     return page
 

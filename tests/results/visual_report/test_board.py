@@ -6,13 +6,16 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugin_util import markdown_to_safe_html
 
+from engine.results.figures import figure_array
+from engine.results.pictures import confusion_figure
 from engine.results.visual_report.board import as_markdown, board_writer, class_markdown, show_results
 from tests.results.visual_report.conftest import PLAIN, QUOTES, SCRIPT
 
 
 def test_all_pictures_and_the_table_are_shown(found, tmp_path):
+    confusion = figure_array(confusion_figure(found.result))
     with board_writer(tmp_path) as writer:
-        show_results([found.result], [found], writer, step=7)
+        show_results({found.result.name: confusion}, [found], writer, step=7)
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     name = "test &lt;i&gt;set&lt;/i&gt;"
     kinds = ("confusion", "best_videos", "worst_videos", "tsne", "nearest_seen_class")
