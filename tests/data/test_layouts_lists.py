@@ -2,6 +2,7 @@
 
 import json
 import time
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -340,6 +341,18 @@ def test_a_list_of_another_machine_whose_files_have_equal_names(tmp_path):
     listing = read_layout("csv", tmp_path, annotations=tmp_path / "l.csv")
     assert [entry.path for entry in listing.entries] == files  # two files fit the fifth row, none the sixth
     assert said(listing, "clips")
+
+
+@pytest.mark.parametrize(("on_disk", "listed"), [("NFD", "NFC"), ("NFC", "NFD")])
+@pytest.mark.parametrize("before", ["", "/data/"])
+def test_accents_may_be_signs_of_their_own_in_the_list_or_on_the_disk(tmp_path, on_disk, listed, before):
+    """As an archive from a Mac has them."""
+    files = [unicodedata.normalize(on_disk, f"café/señal {i}.mp4") for i in range(3)]
+    make(tmp_path, *files)
+    rows = [unicodedata.normalize(listed, f"{before}café/señal {i}.mp4,run\n") for i in range(3)]
+    write(tmp_path / "l.csv", "path,label\n" + "".join(rows))
+    listing = read_layout("csv", tmp_path, annotations=tmp_path / "l.csv")
+    assert [entry.path for entry in listing.entries] == files and not listing.problems
 
 
 def test_the_time_to_find_files_of_equal_names_grows_like_their_number():

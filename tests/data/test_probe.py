@@ -13,6 +13,7 @@ from engine.data.pyav import packets
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.probe import REASONS, ProbeError, probe
 from engine.data.pyav.seeks import frame_sum
+from engine.data.stills import probe_still
 from tests.data.videos import hide_frames, numbered_frame, numbers, pack_rows, remux
 
 COUNT, SIZE, GOP = 60, (96, 64), 12
@@ -325,3 +326,15 @@ def test_nothing_of_a_probed_file_waits_for_the_garbage_collector(folder):
         assert frames_and_threads() == before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("look", [probe, probe_still])
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_a_heic_photo_is_refused_with_what_to_do(tmp_path, brand, look):
+    """FFmpeg gives the tiles of one as videos of one frame each."""
+    path = tmp_path / "IMG_0042.HEIC"
+    write_video(tmp_path / "tile.mp4", [numbered_frame(0, 64, 64)])
+    path.write_bytes((tmp_path / "tile.mp4").read_bytes().replace(b"ftypisom", b"ftyp" + brand, 1))
+    with pytest.raises(ProbeError, match=r"a HEIC photo, .*: save it as JPEG") as told:
+        look(path)
+    assert told.value.kind == "unreadable"

@@ -1,5 +1,6 @@
 """From the path that a list gives to the file that is there."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class FileFinder:
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
-        for path in (*self.folder.paths, *self.folder.pictures):
+        for path in map(_nfc, (*self.folder.paths, *self.folder.pictures)):
             name = path.rsplit("/", 1)[-1]
             for key in {name, name.rpartition(".")[0]}:
                 names.setdefault(key, []).append(path)
@@ -35,20 +36,19 @@ class FileFinder:
         """Each file by its path with and without the suffix; None where that fits several."""
         files: dict[str, str | None] = {}
         for path in (*self.folder.paths, *self.folder.pictures):
-            folder, slash, name = path.rpartition("/")
-            for key in {path, folder + slash + name.rpartition(".")[0]}:
+            folder, slash, name = _nfc(path).rpartition("/")
+            for key in {folder + slash + name, folder + slash + name.rpartition(".")[0]}:
                 files[key] = None if key in files else path
         return files
 
     def find(self, path: str) -> str | None:
         """Relative to the root, or absolute where it lies elsewhere; None where it is not there."""
-        if (plain := self._there(path)) is not None:
-            return plain
-        if "\\" in path and (plain := self._there(path.replace("\\", "/"))) is not None:
-            return plain
+        for spelling in _spellings(path):
+            if (plain := self._there(spelling)) is not None:
+                return plain
         parts = PurePosixPath(path.replace("\\", "/")).parts
         kept = parts[self.strip :]
-        found = self._by_path.get("/".join([*filter(None, [self.prefix]), *kept])) if kept else None
+        found = self._by_path.get(_nfc("/".join([*filter(None, [self.prefix]), *kept]))) if kept else None
         self.num_moved += found is not None
         return found
 
@@ -76,7 +76,7 @@ class FileFinder:
             return
         votes: Counter[tuple[int, str]] = Counter()
         for path in paths:
-            votes.update(self._places(PurePosixPath(path.replace("\\", "/")).parts))
+            votes.update(self._places(PurePosixPath(_nfc(path.replace("\\", "/"))).parts))
         best = votes.most_common(2)
         if best and (len(best) == 1 or best[0][1] > best[1][1]):
             self.strip, self.prefix = best[0][0]
@@ -96,3 +96,13 @@ class FileFinder:
                 break
             places = [(strip, form.removesuffix(tail).rstrip("/")) for form in fitting]
         return places
+
+
+def _spellings(path: str) -> list[str]:
+    """A path as it stands; with slashes; with its accents as signs of their own, and not: a Mac and an archive differ in both."""
+    slashed = path.replace("\\", "/")
+    return list(dict.fromkeys([path, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]))
+
+
+def _nfc(path: str) -> str:
+    return unicodedata.normalize("NFC", path)

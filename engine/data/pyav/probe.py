@@ -27,6 +27,7 @@ from engine.data.pyav.packets import Packets, doubt, read_packets
 
 TIME_LIMIT_S = 300.0
 MAX_HOURS = 8.0  # of a file by its time stamps
+_HEIF = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftypmif1")  # a photo in tiles
 
 
 def probe(
@@ -81,7 +82,7 @@ def refuse_unfit(path: Path) -> None:
     """Look at a file before it is opened.
 
     Raises:
-        ProbeError: it is missing, empty, or no regular file.
+        ProbeError: it is missing, empty, a HEIC photo, or no regular file.
     """
     try:
         info = path.stat()
@@ -100,6 +101,16 @@ def refuse_unfit(path: Path) -> None:
         raise ProbeError("unreadable", "not a regular file")
     if info.st_size == 0:
         raise ProbeError("empty", "the file has 0 bytes")
+    if _first_bytes(path)[4:12] in _HEIF:
+        raise ProbeError("unreadable", "a HEIC photo, of which one tile alone would be read: save it as JPEG")
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(12)
+    except OSError:  # FFmpeg or PIL will say why
+        return b""
 
 
 def _checked_stream(container: InputContainer, max_pixels: int) -> VideoStream:
