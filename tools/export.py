@@ -5,7 +5,8 @@
     python tools/export.py installed --format safetensors --out exported/objects --classes "kayaking, surfing"
 
 FOLDER gets the model, the vectors of the classes (classes.npz), and a card (README.md) made from the run's own records: how
-to load it in three lines, what it was trained on, its accuracy beside chance and control, what was not unseen, licences.
+to load it in three lines, a function that makes clips of a video as the run does, what it was trained on, its accuracy beside
+chance and control, what was not unseen, licences.
 
     torch.export   model.pt2, opened by torch alone
     onnx           model.onnx, for onnxruntime and others; to write it: pip install onnx onnxscript onnxruntime
@@ -86,7 +87,7 @@ def _write(folder: Path, loaded: LoadedModel, names: Sequence[str], form: str) -
     clip = loaded.config.clip
     model = video_model(loaded)
     traced = trace(model, clip.num_frames, clip.crop)
-    opened = write_model(traced.program, folder, form)
+    opened = write_model(traced, folder, form)
     difference, allowed = compare(model, opened, sample_clips(clip.num_frames, clip.crop))
     if not difference <= allowed:
         raise RuntimeError(f"the exported model is off by {difference:.1e}, {allowed:.1e} is allowed: not kept")

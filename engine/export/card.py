@@ -11,8 +11,10 @@ from engine import __version__
 from engine.checkpoint import read_checkpoint, saved_config
 from engine.config import Config
 from engine.data.config import set_names
+from engine.data.layouts.listing import counted
 from engine.errors import InputError
 from engine.export.formats import LOADING
+from engine.export.reading import reading_code
 from engine.inference import seen_in_pretraining
 from engine.models.image_weights import INSTALLED, installed_for
 from engine.models.weights import KINETICS400, TIMM
@@ -96,6 +98,8 @@ def write_card(folder: Path, loaded: LoadedModel, results: Results | None, expor
         _what(loaded),
         "## Use",
         _use(loaded, exported),
+        "## Clips of a video",
+        _clips(loaded, exported),
         "## What it was trained on",
         *_training(loaded, exported.classes),
         "## Accuracy",
@@ -117,28 +121,50 @@ def _what(loaded: LoadedModel) -> str:
     clip, model = loaded.config.clip, loaded.config.model
     return (
         f"Video to point in the space of class vectors ({loaded.model.embed_dim} dimensions), to be named by the nearest: "
-        f"{model.backbone} on snippets of {clip.num_frames} frames, {clip.crop} x {clip.crop}. Exported by unseen {__version__}."
+        f"{model.backbone} on snippets of {counted(clip.num_frames, 'frame')}, {clip.crop} x {clip.crop}. Exported by "
+        f"unseen {__version__}."
     )
 
 
 def _use(loaded: LoadedModel, exported: Exported) -> str:
-    clip, snippets = loaded.config.clip, loaded.config.evaluate.num_snippets
+    crop = loaded.config.clip.crop
     frames = _frames(loaded, exported)
-    library = "numpy" if exported.form == "onnx" else "torch"
     return f"""```python
 {LOADING[exported.form]}
 classes = numpy.load("classes.npz")
 print(classes["names"][(points @ classes["vectors"].T).argmax(1)])
 ```
 
-`clips`: uint8 [videos, snippets, frames, {clip.crop}, {clip.crop}, 3], RGB, an array of {library}. \
-Frames of a snippet: {frames}, one every {clip.stride}. They are scaled to {clip.short_side} pixels on the shorter side and cut \
-to the middle {clip.crop} x {clip.crop}. The run took {snippets} snippets spread evenly over a video. Normalisation is inside.
-`points`: float32 [videos, {loaded.model.embed_dim}]. `classes.npz`: {len(exported.classes)} names, and their vectors of length 1. \
-A cosine is not a probability.
+`clips`: uint8 [videos, snippets, frames, {crop}, {crop}, 3], RGB, an array of {_library(exported)}, as `clips_of` below makes \
+them of a video; any other kind or size is refused. Frames of a snippet: {frames}, one every {loaded.config.clip.stride}. \
+Normalisation is inside.
+`points`: float32 [videos, {loaded.model.embed_dim}]. `classes.npz`: {len(exported.classes)} names, and their vectors of length 1; \
+to name by others, export again with `--classes`. A cosine is not a probability.
 
-It computes in fp32. On random clips its points lay {exported.difference:.1e} of their length from the run's own; \
-{exported.allowed:.1e} is allowed: eight times what rounding to fp32 makes of the run's own points, held against float64."""
+It computes in fp32. On random clips its points lay {exported.difference:.1e} of their length from the model's own; \
+{exported.allowed:.1e} is allowed: eight times what rounding to fp32 makes of the model's own points, held against float64."""
+
+
+def _library(exported: Exported) -> str:
+    return "numpy" if exported.form == "onnx" else "torch"
+
+
+def _clips(loaded: LoadedModel, exported: Exported) -> str:
+    clip, snippets = loaded.config.clip, loaded.config.evaluate.num_snippets
+    return f"""{"The run" if loaded.trained_data else "unseen"} takes {counted(snippets, "snippet")} of a video. \
+So does this, with PyAV and Pillow:
+
+```python
+{reading_code(loaded.config, _library(exported))}```
+
+- The picture is turned as it is displayed. Its shorter side is scaled to {clip.short_side} pixels, the longer one in proportion, \
+rounded half up, and the middle {clip.crop} x {clip.crop} is cut.
+- The filter is bilinear with antialiasing. One without (`cv2.INTER_LINEAR`) gives other points.
+- Colours are BT.601's, whatever the file says.
+- Snippets are spread evenly: the first begins with the video, the last ends with it; one alone is the middle one. \
+A video that is shorter than a snippet repeats its last frame.
+
+What is left is chroma that is interpolated otherwise: it moves points by some per cent of their length at most."""
 
 
 def _frames(loaded: LoadedModel, exported: Exported) -> str:
@@ -150,7 +176,8 @@ def _frames(loaded: LoadedModel, exported: Exported) -> str:
         if exported.frame_multiple == 1
         else f"any multiple of {exported.frame_multiple}"
     )
-    return f"{loaded.config.clip.num_frames} in training; {others}"
+    usual = "in training" if loaded.trained_data else "in its config, which `clips_of` takes"
+    return f"{loaded.config.clip.num_frames} {usual}; {others}"
 
 
 def _training(loaded: LoadedModel, classes: Sequence[str]) -> list[str]:

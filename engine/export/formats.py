@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from engine.errors import InputError
+from engine.export.program import Traced
 
 _PREFIX = "model."  # of the names within `VideoModel`
 _ONE_FILE = 2**31 - 2**20  # bytes: of a protobuf, which an ONNX file is; larger weights lie beside it
@@ -39,9 +40,22 @@ def load():
     """The network: a function of clips."""
     tensors = load_file(Path(__file__).with_name("model.safetensors"))
     values = [tensors[name] for name in NAMES]
-    return lambda clips: operations(*values, clips)[0]
+    return lambda clips: operations(*values, checked(clips))[0]
 
 
+def checked(clips):
+    """The clips, if they are such as the operations take: of some others too they would make points, which mean nothing."""
+    sizes = [*clips.shape]
+    is_whole = len(sizes) == 6 and sizes[1] > 0 and sizes[2] in FRAMES and sizes[3:] == [{crop}, {crop}, 3]
+    if clips.dtype != torch.uint8 or not is_whole:
+        raise ValueError(
+            f"clips are a {{type(clips).__name__}} of {{clips.dtype}} {{sizes}}: they must be a Tensor of torch.uint8 "
+            "[videos, snippets, frames, {crop}, {crop}, 3], with a snippet at least and as many frames as README.md says"
+        )
+    return clips
+
+
+FRAMES = {frames}
 NAMES = [
 {names}]
 
@@ -58,13 +72,14 @@ LOADING = {  # the lines of the card; `clips` -> `points`
 }
 
 
-def write_model(program: ExportedProgram, folder: Path, form: str) -> Callable[[Tensor], Tensor]:
+def write_model(traced: Traced, folder: Path, form: str) -> Callable[[Tensor], Tensor]:
     """Write a program in one of `LOADING`; returns what the files answer, opened as a user would open them.
 
     Raises:
         InputError: a package that the format needs is not installed.
         OSError: the disk is full.
     """
+    program = traced.program
     if form == "torch.export":
         content = io.BytesIO()
         torch.export.save(program, content)
@@ -74,7 +89,7 @@ def write_model(program: ExportedProgram, folder: Path, form: str) -> Callable[[
         return _write_onnx(program, folder / "model.onnx")
     names, tensors = _tensors(program)
     (folder / "model.safetensors").write_bytes(save(tensors))
-    (folder / "model.py").write_text(_python(program, names), encoding="utf-8")
+    (folder / "model.py").write_text(_python(traced, names), encoding="utf-8")
     return runpy.run_path(str(folder / "model.py"))["load"]()
 
 
@@ -106,9 +121,9 @@ def _tensors(program: ExportedProgram) -> tuple[list[str], dict[str, Tensor]]:
     }
 
 
-def _python(program: ExportedProgram, names: list[str]) -> str:
+def _python(traced: Traced, names: list[str]) -> str:
     """The source of model.py."""
-    source = program.graph.python_code("self").src.strip()
+    source = traced.program.graph.python_code("self").src.strip()
     source = re.sub(r"def forward\(self, ", "def operations(", source, count=1)
     listed = "".join(f'    "{name}",\n' for name in names)
-    return _PYTHON.format(names=listed, operations=source)
+    return _PYTHON.format(names=listed, operations=source, frames=traced.lengths, crop=traced.crop)

@@ -36,14 +36,19 @@ class VideoModel(nn.Module):
         self.register_buffer("shift", torch.tensor(shift))
 
     def forward(self, clips: Tensor) -> Tensor:
+        torch.ops.aten._assert_tensor_metadata(clips, dtype=torch.uint8)
+        clips = _at_least(clips, 1, 1)
+        clips = _at_least(clips, 2, _network(self).fewest_frames)
         videos, snippets = clips.shape[:2]
-        fewest = _network(self).fewest_frames
-        if fewest > 1:  # taken one by one, so that the program refuses clips of fewer
-            first = [clips.select(2, frame).unsqueeze(2) for frame in range(fewest)]
-            clips = torch.cat([*first, clips[:, :, fewest:]], dim=2)
         frames = torch.addcmul(self.shift, clips.flatten(0, 1).to(self.scale.dtype), self.scale)
         features = self.model.features(frames.permute(0, 4, 1, 2, 3))
         return self.model.project(features.unflatten(0, (videos, snippets)).mean(dim=1))
+
+
+def _at_least(clips: Tensor, dimension: int, fewest: int) -> Tensor:
+    """The same clips, taken so that the program refuses any with fewer in a dimension: the first are taken one by one."""
+    first = [clips.select(dimension, index).unsqueeze(dimension) for index in range(fewest)]
+    return torch.cat([*first, clips.narrow(dimension, fewest, clips.shape[dimension] - fewest)], dim=dimension)
 
 
 def video_model(loaded: LoadedModel) -> VideoModel:
@@ -68,13 +73,22 @@ def video_model(loaded: LoadedModel) -> VideoModel:
 
 @dataclass(frozen=True)
 class Traced:
-    """A program; `frames` are those of a snippet that it takes, None where any multiple of `frame_multiple` from
-    `fewest_frames` on will do."""
+    """A program of `crop` x `crop` pixels; `frames` are those of a snippet that it takes, None where any multiple of
+    `frame_multiple` from `fewest_frames` on will do."""
 
     program: ExportedProgram
     frames: int | None
     frame_multiple: int
     fewest_frames: int
+    crop: int
+
+    @property
+    def lengths(self) -> range:
+        """The numbers of frames that it takes."""
+        if self.frames is not None:
+            return range(self.frames, self.frames + 1)
+        first = -(-self.fewest_frames // self.frame_multiple) * self.frame_multiple
+        return range(first, 2**31, self.frame_multiple)
 
 
 def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
@@ -93,13 +107,14 @@ def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
     with torch.no_grad(), _config.patch(backed_size_oblivious=True):
         program = torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=False).run_decompositions({})
     for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten._assert_tensor_metadata.default:  # that everything is on the CPU
+        is_assertion = node.target is torch.ops.aten._assert_tensor_metadata.default
+        if is_assertion and "device" in node.kwargs:  # that everything is on the CPU
             program.graph.erase_node(node)
         elif node.target is torch.ops.aten.view.default:  # convolutions may choose another memory order than was traced
             node.target = torch.ops.aten.reshape.default
     program.graph_module.recompile()
     program._guards_code = []  # on products of sizes, which choose a kernel for a batch of one; those on each size stay
-    return Traced(program, None if any_length else num_frames, multiple, fewest)
+    return Traced(program, None if any_length else num_frames, multiple, fewest, crop)
 
 
 def _network(model: VideoModel) -> Backbone:

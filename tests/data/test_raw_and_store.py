@@ -230,7 +230,7 @@ def test_avi_with_b_frames_as_ucf101_has_it(shared_data, tmp_path):
 
 @pytest.mark.slow
 def test_every_accepted_file_of_the_pack_and_the_cases_agrees(shared_data, tmp_path):
-    """Without two of six minutes each."""
+    """Without two of six minutes each; the pack's two GIFs of one frame are pictures, and not among its 73."""
     root = tmp_path / "all"
     for source in ("decode_pack", "cases/avi_bframes/clips", "cases/segments", "cases/broken_tail/clips"):
         (root / source.replace("/", "_")).mkdir(parents=True)
@@ -240,7 +240,7 @@ def test_every_accepted_file_of_the_pack_and_the_cases_agrees(shared_data, tmp_p
     raw, _ = index(root, tmp_path / "m.parquet")
     assert ingest(raw, tmp_path / "s", SETTINGS, WorkSettings()).files == []
     store = Manifest.load(tmp_path / "s" / "manifest.parquet")
-    assert len(raw) == len(store) == 75 + 2 + 2 + 3
+    assert len(raw) == len(store) == 73 + 2 + 2 + 3
     for column in ("fps", "duration"):
         assert store.table.column(column).to_pylist() == pytest.approx(raw.table.column(column).to_pylist())
     for column in ("timed_frames", "frame_times"):

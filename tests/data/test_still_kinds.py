@@ -275,6 +275,7 @@ def test_a_gif_of_one_frame_is_a_picture_and_an_animated_one_a_video(tmp_path):
     folder = VideoFolder(tmp_path)
     assert folder.pictures == ["class/still.gif", "class/x.png"]
     assert folder.paths == ["class/moving.gif", "class/text.gif"]
+    assert "2 other files left out (each is in the report): 1 .gif, 1 .png" in read_layout("folder", tmp_path).notes
     assert probe_file(files["still.gif"]).codec == "image/gif" and probe_file(files["moving.gif"]).codec == "gif"
     with pytest.raises(ProbeError):
         probe_file(files["text.gif"])

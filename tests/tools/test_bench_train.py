@@ -51,7 +51,8 @@ def test_train_from_a_store_beside_the_baselines(program, tmp_path, videos, only
         assert values["clips_per_s"] == pytest.approx(3 / row["seconds"]["p50"])
         assert values["saturation"] == pytest.approx(values["clips_per_s"] / values["compute_clips_per_s"])
         assert 0 <= values["wait_share"] < 1 and values["warmup_s"] > 0
-    assert all((row["precision"] == "bf16") == ("bf16" in row["variant"]) for row in rows.values())
+    reduced = {("store", "engine flat bf16"), ("files", "torchvision")}  # on a CPU the careful baseline is so by itself
+    assert {each for each, row in rows.items() if row["precision"] == "bf16"} == reduced.intersection(rows)
     assert rows["files", "paper recipe"]["values"]["wait_share"] > 0.02  # it decodes in the loop itself
     for rival in {"torchvision", "paper recipe"}.intersection(only or ("torchvision", "paper recipe")):
         ratio = rows["files", rival]["seconds"]["p50"] / rows["store", "engine"]["seconds"]["p50"]

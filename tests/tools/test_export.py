@@ -7,22 +7,26 @@ import resource
 import subprocess
 import sys
 from collections.abc import Generator
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
+from engine.api import load
 from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
+from engine.data.pyav.encode import write_video
 from engine.evaluate import Inference, snippet_features
 from engine.export import program
-from engine.export.card import _licence
+from engine.export.card import Exported, _licence, write_card
 from engine.export.program import Traced, VideoModel, sample_clips
 from engine.results.record import FILE
 from engine.schema import parse
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
 from tests.environment import environment
+from tests.export.test_reading import drawn
 from tests.results.test_record import results_of
 from tests.small_run import call_tool, write_run
 
@@ -41,6 +45,10 @@ if "onnxruntime" not in {code!r}:
     clips = torch.from_numpy(clips)
 exec({code!r})
 numpy.save("points.npy", points)
+exec({reading!r})
+clips = clips_of("turned.mp4")
+exec({code!r})
+numpy.save("seen.npy", points)
 assert not [name for name, module in sys.modules.items() if module and name.startswith(("engine", "kernels"))]
 """
 
@@ -53,7 +61,8 @@ def _the_same_model_is_traced_once() -> Generator[None]:
 
     def trace_once(model: VideoModel, num_frames: int, crop: int) -> Traced:
         weights = tuple(tensor.numpy().tobytes() for tensor in model.state_dict().values())
-        key = (str(model), weights, num_frames, crop)
+        points = model(sample_clips(num_frames, crop)).numpy().tobytes()  # not all that is computed is in its text
+        key = (str(model), weights, points, num_frames, crop)
         if key not in traced:
             traced[key] = trace(model, num_frames, crop)
         return traced[key]
@@ -93,13 +102,19 @@ def test_the_card_opens_the_model_without_this_package(form, tmp_path, monkeypat
     assert "how to load it" in capsys.readouterr().out
 
     card = (out / "README.md").read_text()
-    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
+    code, reading = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    write_video(out / "turned.mp4", drawn(96, 64, 20), rotation=90)
     clips = torch.cat([sample_clips(6, 32, 5), sample_clips(6, 32, 5).flip(2).roll(1, -1)])
     np.save(out / "clips.npy", clips.numpy())
     # Neither this environment's path nor its folder: an editable install is shut out by the program itself.
     clean = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", ALONE.format(code=code)], cwd=out, env=clean, capture_output=True, text=True, check=False
+        [sys.executable, "-c", ALONE.format(code=code, reading=reading)],
+        cwd=out,
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     points, own = torch.from_numpy(np.load(out / "points.npy")), own_points(run, clips)
@@ -111,7 +126,10 @@ def test_the_card_opens_the_model_without_this_package(form, tmp_path, monkeypat
     assert (own[0] - own[1]).norm() > 100 * allowed * own[0].norm()
     classes = np.load(out / "classes.npz")
     assert [*classes["names"]] == ["run", "walk", "red", "a", "b", "c", "d"]
-    assert done.stdout.split("'")[1::2] == [*classes["names"][(own.numpy() @ classes["vectors"].T).argmax(1)]]
+    seen, shown = torch.from_numpy(np.load(out / "seen.npy")), load(run).embed_videos([out / "turned.mp4"])
+    assert (seen - shown).norm() < 0.005 * shown.norm()
+    named = (torch.cat([own, shown]).numpy() @ classes["vectors"].T).argmax(1)
+    assert done.stdout.split("'")[1::2] == [*classes["names"][named]]
 
 
 def test_the_card_says_what_the_records_say(tmp_path, monkeypatch):
@@ -210,6 +228,24 @@ def test_the_card_has_no_accuracy_of_other_weights_than_those_exported(
     card = (out / "README.md").read_text()
     assert ("| new |" in card) == is_shown
     assert ("is of other weights (evaluate.weights: auto, exported: trained)" in card) != is_shown
+
+
+def test_the_card_of_a_model_that_was_not_trained_here_speaks_of_no_training(tmp_path):
+    clip = {"num_frames": 1, "short_side": 36, "crop": 32}
+    config = parse(Config, {"clip": clip, "model": {"backbone": "timm:test_vit"}, "evaluate": {"num_snippets": 8}})
+    loaded = LoadedModel(SimpleNamespace(embed_dim=5), config, (), 0, 0, tmp_path, "weights.pt", ())
+    write_card(tmp_path, loaded, None, Exported("onnx", None, 1, 1, ["kayaking", "surfing"], 0.0, 1e-6))
+    card = (tmp_path / "README.md").read_text()
+    for true in (
+        "on snippets of 1 frame, 32 x 32",
+        "Frames of a snippet: 1 in its config, which `clips_of` takes; from 1, one every 1.",
+        "takes 8 snippets of a video",
+        "def clips_of(path, snippets=8, frames=1, stride=1, short_side=36, crop=32):",
+        "`classes.npz`: 2 names, and their vectors of length 1; to name by others, export again with `--classes`",
+        "No video: the weights are `weights.pt`.",
+    ):
+        assert true in card
+    assert not re.search("[Tt]he run|in training", card)
 
 
 def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):

@@ -246,7 +246,8 @@ def what_it_is(unused: Problem) -> str:
     if unused.path.rsplit("/", 1)[-1].startswith("."):
         return "hidden"
     suffix = suffix_of(unused.path)
-    if suffix in VIDEO_SUFFIXES:
+    is_picture = unused.text.startswith("a picture")  # a GIF of one frame, whose suffix says too little
+    if suffix in VIDEO_SUFFIXES and not is_picture:
         return "second copies" if "copy" in unused.text else "videos"
     return f".{suffix}" if suffix else "without suffix"
 

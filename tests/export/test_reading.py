@@ -1,0 +1,101 @@
+"""What the card says of making clips, run as it stands there, shows the frames that the engine's own decoder shows."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.config import Config
+from engine.data.batch import ClipFormat, SnippetRequest
+from engine.data.pyav.decode import PyAVDecoder
+from engine.data.pyav.encode import write_video
+from engine.data.sampler import evaluation_starts
+from engine.export.reading import reading_code
+from engine.schema import parse
+from tests.data.videos import describe
+
+FILES = {  # width, height, frames, clockwise rotation, snippets, clip
+    "long.mp4": (96, 64, 120, 0, 3, ClipFormat(4, 5, 35, 32)),
+    "turned.mp4": (96, 64, 12, 90, 2, ClipFormat(3, 2, 40, 33)),
+    "upside_down.mov": (64, 96, 12, 180, 1, ClipFormat(2, 1, 33, 32)),
+    "short.avi": (66, 90, 5, 0, 2, ClipFormat(8, 2, 32, 32)),
+    "odd.mkv": (75, 101, 9, 0, 2, ClipFormat(1, 1, 37, 32)),
+}
+WRONG = [  # what a reader might do in place of what the card says: which file tells, the card's words, others
+    ("long.mp4", "Image.BILINEAR", "Image.NEAREST"),
+    ("long.mp4", "image.resize((width, height), Image.BILINEAR)", "cv2.resize(numpy.asarray(image), (width, height))"),
+    ("turned.mp4", "round(picture.rotation / 90)", "0"),
+    ("turned.mp4", "round(picture.rotation / 90)", "-round(picture.rotation / 90)"),
+    ("upside_down.mov", "round(picture.rotation / 90)", "0"),
+    ("odd.mkv", "(side * short_side + short // 2) // short", "int(side * short_side / short - 0.5)"),
+    ("long.mp4", "numpy.linspace(0, room, snippets)", "numpy.linspace(0, room, snippets + 2)[1:-1]"),
+    ("upside_down.mov", "[room // 2]", "[0]"),
+    ("short.avi", "numpy.minimum(starts[:, None] + numpy.arange(frames) * stride, count - 1)",
+     "(starts[:, None] + numpy.arange(frames) * stride) % count"),
+    ("turned.mp4", "round((width - crop) / 2), round((height - crop) / 2)", "0, 0"),
+]  # fmt: skip
+
+
+def drawn(width, height, count):
+    """Frames of grey detail that moves by, tinted, with a lamp that grows brighter."""
+    generator = np.random.default_rng(0)
+    wide = generator.integers(40, 216, (height, width + 2 * count, 1)) * np.array([1, 0.9, 0.8])
+    wide = (wide + np.roll(wide, 1, 0) + np.roll(wide, 1, 1) + np.roll(wide, (1, 1), (0, 1))) / 4
+    for number in range(count):
+        frame = wide[:, 2 * number : 2 * number + width].astype(np.uint8).copy()
+        frame[height // 3 : height // 2, width // 3 : width // 2] = 20 + 200 * number // count
+        yield frame
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    for name, (width, height, count, rotation, *_) in FILES.items():
+        plain = {"pixel_format": "yuv444p"} if width % 2 else {}
+        write_video(folder / name, drawn(width, height, count), rotation=rotation, **plain)
+    return folder
+
+
+def config_of(clip, snippets):
+    section = {"num_frames": clip.num_frames, "stride": clip.stride, "short_side": clip.short_side, "crop": clip.crop}
+    return parse(Config, {"clip": section, "evaluate": {"num_snippets": snippets}})
+
+
+def read(code, path):
+    """uint8 [snippets, frames, crop, crop, 3] of a file by the card's source."""
+    names = {}
+    exec(code, names)
+    return np.asarray(names["clips_of"](str(path)))[0]
+
+
+def own(path, rotation, snippets, clip):
+    """The same by the engine."""
+    video = describe(path, rotation=rotation)
+    starts = evaluation_starts(video.num_frames, snippets, clip.span)
+    decoder = PyAVDecoder(clip, torch.device("cpu"), 1)
+    requests = [SnippetRequest(video, int(start), 0.5, 0.5, False) for start in starts]
+    decoded = decoder.decode(requests)
+    decoder.close()
+    assert not decoded.failures
+    return decoded.frames.numpy()
+
+
+def difference(one, other):
+    """Mean of what the pixels differ by; endless where they are not as many."""
+    return np.abs(one.astype(int) - other).mean() if one.shape == other.shape else np.inf
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_clips_are_the_engines_own(name, files):
+    *_, rotation, snippets, clip = FILES[name]
+    found = read(reading_code(config_of(clip, snippets), "torch"), files / name)
+    assert found.dtype == np.uint8 and found.shape == (snippets, clip.num_frames, clip.crop, clip.crop, 3)
+    assert difference(found, own(files / name, rotation, snippets, clip)) < 0.5
+
+
+@pytest.mark.parametrize(("name", "said", "other"), WRONG)
+def test_nothing_that_is_said_may_be_done_otherwise(name, said, other, files):
+    *_, rotation, snippets, clip = FILES[name]
+    code = reading_code(config_of(clip, snippets), "numpy")
+    assert code.count(said) == 1
+    found = read("import cv2\n" + code.replace(said, other), files / name)
+    assert difference(found, own(files / name, rotation, snippets, clip)) > 5
