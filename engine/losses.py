@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from engine.config import LossConfig
+from engine.precision import without_autocast
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -70,7 +71,7 @@ class Aurl(nn.Module):
     def forward(self, points: torch.Tensor, class_vectors: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """The loss of the module's docstring; the third term is the same for every video of the batch."""
         config = self.config
-        with torch.autocast(points.device.type, enabled=False):
+        with without_autocast(points.device):
             points, names = _comparable(points, class_vectors[label])[0], _precise(class_vectors)
             centres = _precise(self.centres)
             loss = pick(points, names, label, config.scale)

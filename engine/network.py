@@ -41,7 +41,7 @@ def placed(model: nn.Module, config: Config, ranks: Ranks, precision: Precision)
             tensor.data = tensor.data.contiguous(memory_format=_CHANNELS_LAST[tensor.ndim])
             if (
                 len(tensor) == 1
-            ):  # position embeddings: the stride of that axis as in their gradient, else torch warns with ranks
+            ):  # position embeddings: that axis gets the stride that it has in their gradient, else DDP warns
                 tensor.data = tensor.data[0][None]
     return model
 

@@ -56,3 +56,11 @@ def precision_notes(precision: Precision, device: torch.device, form: str) -> li
             "train.precision bf16 on a CPU that does not compute in it (no AVX-512): fp32 was four to six times as fast on one"
         )
     return notes
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Nothing within is computed in a lower precision than its inputs have.
+
+    Where autocast is off there is nothing to leave: an exported program would hold the region as a program of its own.
+    """
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()

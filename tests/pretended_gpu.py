@@ -103,6 +103,8 @@ def pretended_gpu() -> Iterator[list[str]]:
         for name in checks:
             stack.enter_context(mock.patch.object(torch.optim.Optimizer, name, lambda self: None))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
+        is_enabled = torch.is_autocast_enabled
+        stack.enter_context(mock.patch.object(torch, "is_autocast_enabled", lambda device="cuda": is_enabled("cpu")))
         for place in (torch, torch.amp):
             stack.enter_context(mock.patch.object(place, "autocast", _Autocast))
         stack.enter_context(mock.patch.object(threading.Thread, "run", begin_within))

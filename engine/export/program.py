@@ -105,7 +105,7 @@ def trace(model: VideoModel, num_frames: int, crop: int) -> Traced:
     shapes = {"clips": {0: Dim.DYNAMIC, 1: Dim.DYNAMIC, 2: length if any_length else Dim.STATIC}}
     # Else it is taken for granted that no dimension is 1 that is not 1 here.
     with torch.no_grad(), _config.patch(backed_size_oblivious=True):
-        program = torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=False).run_decompositions({})
+        program = torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=False)
     for node in list(program.graph.nodes):
         is_assertion = node.target is torch.ops.aten._assert_tensor_metadata.default
         if is_assertion and "device" in node.kwargs:  # that everything is on the CPU

@@ -12,6 +12,7 @@ from engine.errors import InputError
 from engine.models.backbone import Backbone, Normalisation, build_backbone
 from engine.models.token_selection import TokenSelection
 from engine.models.weights import load_backbone_weights
+from engine.precision import without_autocast
 
 
 class Embedder(nn.Module):
@@ -85,7 +86,7 @@ class Embedder(nn.Module):
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """Features [N, F] -> points in word space [N, D]."""
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features.device):
             points = features.float() if features.dtype.itemsize < 4 else features
             if self.linear is not None:
                 points = self.linear(self.dropout(features.to(self.linear.weight.dtype)))
