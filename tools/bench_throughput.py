@@ -22,6 +22,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 import argparse
 import importlib
+import math
 import os
 import signal
 import subprocess
@@ -37,6 +38,8 @@ from engine.records import recording_into
 
 _PARENT = "UNSEEN_BENCHMARK_SUITE"  # variable of a part: the process of its suite
 _POLL_S = 0.5
+_TO_END_S = 10.0  # in which no other SIGTERM is listened to
+_heard = [-math.inf]  # when one was listened to, on the monotonic clock
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -112,9 +115,11 @@ def _stop_with(parent: int) -> None:
 
 
 def _stop(*_: object) -> None:
-    """SIGTERM is Ctrl-C, but where one of them came before: what they end must come to its end."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if not is_interrupted():
+    """SIGTERM is Ctrl-C, but where one of them came just before: what they end must come to its end. A later one counts again: code
+    that passes all errors by may have had the first."""
+    now = time.monotonic()
+    if now - _heard[0] > _TO_END_S and not is_interrupted():
+        _heard[0] = now
         raise KeyboardInterrupt
 
 

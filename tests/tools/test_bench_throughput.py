@@ -1,6 +1,7 @@
 """The benchmark program: every benchmark at its smallest for real, and what it makes of the records."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -194,6 +195,20 @@ def test_nothing_of_a_suite_goes_on_when_it_is_stopped(tmp_path, number):
     out, _ = suite.communicate()
     assert suite.returncode == (130 if number == signal.SIGTERM else -number), out
     assert "Traceback" not in out
+
+
+def test_a_sigterm_that_was_lost_is_not_the_last(monkeypatch):
+    """Compiled code that calls Python may pass by the error that one is."""
+    clock = [100.0]
+    monkeypatch.setattr(bench_throughput, "_heard", [-math.inf])
+    monkeypatch.setattr(bench_throughput.time, "monotonic", lambda: clock[0])
+    with pytest.raises(KeyboardInterrupt):
+        bench_throughput._stop(signal.SIGTERM, None)
+    for clock[0] in (101.0, 105.0, 109.0):
+        bench_throughput._stop(signal.SIGTERM, None)  # what the first one ends comes to its end
+    clock[0] = 111.0
+    with pytest.raises(KeyboardInterrupt):
+        bench_throughput._stop(signal.SIGTERM, None)
 
 
 def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
