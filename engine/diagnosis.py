@@ -51,9 +51,9 @@ def check_gpu() -> Finding:
     if not torch.cuda.is_available():
         why = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
         return Finding("GPU", "warning", f"{why}: the CPU will train", "check `nvidia-smi` and the driver's version")
-    if why := unfit(0):
-        return Finding("GPU", "warning", f"{why.reason}: the CPU will train", why.mend)
     try:
+        if why := unfit(0):
+            return Finding("GPU", "warning", f"{why.reason}: the CPU will train", why.mend)
         torch.backends.cudnn.version()  # one that does not fit torch or the GPU is told here
         total = torch.ones(1024, device="cuda").sum().item()
     except RuntimeError as error:

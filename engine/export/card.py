@@ -157,8 +157,8 @@ So does this, with PyAV and Pillow:
 ```python
 {reading_code(loaded.config, _library(exported))}```
 
-- The picture is turned as it is displayed. Its shorter side is scaled to {clip.short_side} pixels, the longer one in proportion, \
-rounded half up, and the middle {clip.crop} x {clip.crop} is cut.
+- The picture is turned as it is displayed; mirroring is not followed. Its shorter side is scaled to {clip.short_side} pixels, \
+the longer one in proportion, rounded half up, and the middle {clip.crop} x {clip.crop} is cut.
 - The filter is bilinear with antialiasing. One without (`cv2.INTER_LINEAR`) gives other points.
 - Colours are BT.601's, whatever the file says.
 - Snippets are spread evenly: the first begins with the video, the last ends with it; one alone is the middle one. \

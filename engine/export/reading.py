@@ -14,12 +14,20 @@ FILTER = (Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 
 def pictures(path):
     with av.open(path) as file:
-        yield from file.decode(video=0)
+        for packet in file.demux(video=0) if file.streams.video else ():
+            try:
+                yield from packet.decode()
+            except av.error.InvalidDataError:  # a damaged end: what decodes is shown
+                pass
+
+def quarter_turns(picture):
+    matrix = picture.side_data.get("DISPLAYMATRIX")  # as displayed, but for mirroring
+    return 0 if matrix is None else round(numpy.arctan2(*numpy.frombuffer(bytes(matrix), "i4")[[1, 4]]) / numpy.pi * 2)
 
 def square(picture, short_side, crop):
     image = picture.to_ndarray(
         format="rgb24", src_colorspace=Colorspace.ITU601, dst_colorspace=Colorspace.ITU601, interpolation=FILTER)
-    image = Image.fromarray(numpy.ascontiguousarray(numpy.rot90(image, round(picture.rotation / 90))))  # as displayed
+    image = Image.fromarray(numpy.ascontiguousarray(numpy.rot90(image, -quarter_turns(picture))))
     short = min(image.size)
     width, height = ((side * short_side + short // 2) // short for side in image.size)
     left, top = round((width - crop) / 2), round((height - crop) / 2)
@@ -27,6 +35,8 @@ def square(picture, short_side, crop):
 
 def clips_of(path, snippets={snippets}, frames={frames}, stride={stride}, short_side={short_side}, crop={crop}):
     count = sum(1 for _ in pictures(path))
+    if not count:
+        raise ValueError(f"{{path}}: no picture in it can be decoded")
     room = max(0, count - 1 - (frames - 1) * stride)
     starts = numpy.rint(numpy.linspace(0, room, snippets)).astype(int) if snippets > 1 else numpy.array([room // 2])
     numbers = numpy.minimum(starts[:, None] + numpy.arange(frames) * stride, count - 1)

@@ -171,8 +171,11 @@ class PieceMaker:
 
 
 def _is_read_whole(video: Video) -> bool:
-    """Whether a file that failed can be read and is what was indexed: if not, the failure tells nothing of that."""
-    if is_stored(video.path) or video.content_hash is None:
+    """Whether a file that failed can be read and is what was indexed: if not, the failure tells nothing of that. Of a stored video
+    it is not known: its store may be copied or made again under the same name."""
+    if is_stored(video.path):
+        return False
+    if video.content_hash is None:
         return True
     try:
         return content_hash(video.path) == video.content_hash

@@ -193,12 +193,12 @@ def _look(
     described = _described(list(wanted.values()), folder, tell)
     if described.manifest is None:
         raise InputError(f"none of the {len(wanted)} videos can be used: {told(described.reasons)}")
-    if gone:
-        tell(f"{len(gone)} videos of the index are not there any more, their features are dropped: {some(gone)}")
+    if dropped := [path for path in gone if path not in failed]:
+        tell(f"{len(dropped)} videos of the index are not there any more, their features are dropped: {some(dropped)}")
     held = {
         path: kept[path].identity for path, why in described.failures.items() if path in kept and why.kind in TRY_AGAIN
     }
-    failed = {path: text for path, text in described.reasons.items() if path not in held and _is_there(path)}
+    failed = {path: why.text for path, why in described.failures.items() if path not in held and why.kind != "missing"}
     return _Look(wanted, described, held, failed)
 
 
@@ -210,8 +210,12 @@ def _checked(index: VideoIndex) -> VideoIndex:
 
 
 def _is_there(path: str) -> bool:
+    """Whether a file or a store may be there: one that cannot be looked at now is."""
     stored = split_stored_name(path)
-    return is_there(Path(stored[0] if stored else path))
+    try:
+        return is_there(Path(stored[0] if stored else path))
+    except OSError:
+        return True
 
 
 def _described(paths: Sequence[str], folder: Path, tell: Callable[[str], None] = say) -> _Described:

@@ -329,12 +329,21 @@ def test_nothing_of_a_probed_file_waits_for_the_garbage_collector(folder):
 
 
 @pytest.mark.parametrize("look", [probe, probe_still])
-@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+@pytest.mark.parametrize("brand", [b"heic\0\0\0\0mif1", b"mif1\0\0\0\0heic"])
 def test_a_heic_photo_is_refused_with_what_to_do(tmp_path, brand, look):
     """FFmpeg gives the tiles of one as videos of one frame each."""
     path = tmp_path / "IMG_0042.HEIC"
     write_video(tmp_path / "tile.mp4", [numbered_frame(0, 64, 64)])
-    path.write_bytes((tmp_path / "tile.mp4").read_bytes().replace(b"ftypisom", b"ftyp" + brand, 1))
+    data = (tmp_path / "tile.mp4").read_bytes()
+    assert data[4:12] == b"ftypisom" and int.from_bytes(data[:4]) >= 20
+    path.write_bytes(data[:8] + brand + data[20:])
     with pytest.raises(ProbeError, match=r"a HEIC photo, .*: save it as JPEG") as told:
         look(path)
     assert told.value.kind == "unreadable"
+
+
+def test_an_avif_that_calls_itself_a_heif_is_no_heic(tmp_path):
+    write_video(tmp_path / "one.mp4", [numbered_frame(0, 64, 64)])
+    data = (tmp_path / "one.mp4").read_bytes()
+    (tmp_path / "one.avif").write_bytes(data[:8] + b"mif1\0\0\0\0avif" + data[20:])
+    assert probe(tmp_path / "one.avif").num_frames == 1

@@ -1,5 +1,9 @@
 """What the card says of making clips, run as it stands there, shows the frames that the engine's own decoder shows."""
 
+import struct
+import wave
+
+import av
 import numpy as np
 import pytest
 import torch
@@ -8,10 +12,11 @@ from engine.config import Config
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
+from engine.data.pyav.probe import probe
 from engine.data.sampler import evaluation_starts
 from engine.export.reading import reading_code
 from engine.schema import parse
-from tests.data.videos import describe
+from tests.data.videos import describe, remux
 
 FILES = {  # width, height, frames, clockwise rotation, snippets, clip
     "long.mp4": (96, 64, 120, 0, 3, ClipFormat(4, 5, 35, 32)),
@@ -23,9 +28,9 @@ FILES = {  # width, height, frames, clockwise rotation, snippets, clip
 WRONG = [  # what a reader might do in place of what the card says: which file tells, the card's words, others
     ("long.mp4", "Image.BILINEAR", "Image.NEAREST"),
     ("long.mp4", "image.resize((width, height), Image.BILINEAR)", "cv2.resize(numpy.asarray(image), (width, height))"),
-    ("turned.mp4", "round(picture.rotation / 90)", "0"),
-    ("turned.mp4", "round(picture.rotation / 90)", "-round(picture.rotation / 90)"),
-    ("upside_down.mov", "round(picture.rotation / 90)", "0"),
+    ("turned.mp4", "-quarter_turns(picture)", "0"),
+    ("turned.mp4", "-quarter_turns(picture)", "quarter_turns(picture)"),
+    ("upside_down.mov", "-quarter_turns(picture)", "0"),
     ("odd.mkv", "(side * short_side + short // 2) // short", "int(side * short_side / short - 0.5)"),
     ("long.mp4", "numpy.linspace(0, room, snippets)", "numpy.linspace(0, room, snippets + 2)[1:-1]"),
     ("upside_down.mov", "[room // 2]", "[0]"),
@@ -67,9 +72,9 @@ def read(code, path):
     return np.asarray(names["clips_of"](str(path)))[0]
 
 
-def own(path, rotation, snippets, clip):
-    """The same by the engine."""
-    video = describe(path, rotation=rotation)
+def own(path, rotation, snippets, clip, **changes):
+    """The same by the engine; `changes` of what it knows of the file."""
+    video = describe(path, rotation=rotation, **changes)
     starts = evaluation_starts(video.num_frames, snippets, clip.span)
     decoder = PyAVDecoder(clip, torch.device("cpu"), 1)
     requests = [SnippetRequest(video, int(start), 0.5, 0.5, False) for start in starts]
@@ -99,3 +104,36 @@ def test_nothing_that_is_said_may_be_done_otherwise(name, said, other, files):
     assert code.count(said) == 1
     found = read("import cv2\n" + code.replace(said, other), files / name)
     assert difference(found, own(files / name, rotation, snippets, clip)) > 5
+
+
+@pytest.mark.parametrize(("a", "d", "rotation"), [(-1, 1, 0), (1, -1, 180), (-1, -1, 180)])
+def test_mirroring_is_not_followed(files, tmp_path, a, d, rotation):
+    """As a front camera writes it, or a filter that stands a video on its head."""
+    data = bytearray((files / "long.mp4").read_bytes())
+    place = data.index(b"tkhd") + 44  # the matrix of version 0 of the box
+    assert struct.unpack_from(">9i", data, place) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", data, place, a << 16, 0, 0, 0, d << 16, 0, 0, 0, 1 << 30)
+    (tmp_path / "mirrored.mp4").write_bytes(data)
+    *_, snippets, clip = FILES["long.mp4"]
+    assert probe(tmp_path / "mirrored.mp4").rotation == rotation
+    found = read(reading_code(config_of(clip, snippets), "numpy"), tmp_path / "mirrored.mp4")
+    assert difference(found, own(tmp_path / "mirrored.mp4", rotation, snippets, clip)) < 0.5
+
+
+def test_what_decodes_of_a_damaged_video_is_read_and_a_file_without_pictures_is_named(files, tmp_path):
+    *_, snippets, clip = FILES["long.mp4"]
+    code = reading_code(config_of(clip, snippets), "numpy")
+    remux(files / "long.mp4", tmp_path / "whole.flv")
+    whole = (tmp_path / "whole.flv").read_bytes()
+    (tmp_path / "cut.flv").write_bytes(whole[: -len(whole) // 20])
+    left = probe(tmp_path / "cut.flv")
+    assert left.damage and left.num_frames < 120
+    with pytest.raises(av.error.InvalidDataError):
+        describe(tmp_path / "cut.flv")
+    expected = own(tmp_path / "whole.flv", 0, snippets, clip, num_frames=left.num_frames)
+    assert difference(read(code, tmp_path / "cut.flv"), expected) < 0.5
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(8000))
+    with pytest.raises(ValueError, match=r"sound\.wav: no picture in it can be decoded"):
+        read(code, tmp_path / "sound.wav")

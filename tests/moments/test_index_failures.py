@@ -2,14 +2,19 @@
 
 import errno
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.data import indexing
 from engine.data.identity import content_hash
+from engine.data.manifest import Manifest
 from engine.data.pyav import in_order
 from engine.data.pyav.files import Unusable
+from engine.data.store.index import StoreSettings
+from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from engine.features.cache import INDEX_NAME, read_index, write_index
 from engine.features.extract import extract
@@ -177,3 +182,59 @@ def test_where_all_videos_are_gone_nothing_is_said_to_be_dropped(home, capsys):
     (home / "set" / "elsewhere").rename(shown)
     reader = FrameReader()
     assert len(opened([], out, reader)[1]) == 2 and not reader.batches
+
+
+def stored(home, *names):
+    """A store of some of the videos, made anew."""
+    shutil.rmtree(home / "store", ignore_errors=True)
+    manifest = Manifest.load(home / "videos.parquet")
+    chosen = manifest.select(np.array([Path(path).name in names for path in manifest.paths]))
+    ingest(chosen, home / "store", StoreSettings(short_side=64, gop=8), WorkSettings())
+    return home / "store"
+
+
+def test_a_store_that_was_copied_in_part_is_tried_again(home):
+    store, out = stored(home, "a.mp4", "b.mp4"), home / "index"
+    (shard,) = store.glob("*.h264")
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-2000])
+    _, videos, bad = opened([store], out, FrameReader())
+    assert len(videos) == 1 and all("is cut short" in why for why in bad.values()) and len(bad) == 1
+    shard.write_bytes(whole)
+    assert len(opened([], out, FrameReader())[1]) == 2
+
+
+def test_videos_that_a_store_has_no_longer_are_told_once(home):
+    out = home / "index"
+    assert len(opened([stored(home, "a.mp4", "b.mp4")], out, FrameReader())[1]) == 2
+    stored(home, "a.mp4")
+    _, videos, bad = opened([], out, FrameReader())
+    assert len(videos) == 1 and list(bad.values()) == ["its store has no such video"]
+    assert opened([], out, FrameReader())[1:] == (videos, {})
+
+
+def test_a_failed_file_that_may_not_be_looked_at_ends_no_search(home, monkeypatch):
+    shown, out = home / "set" / "shown", home / "index"
+    bad = shown / "bad.mp4"
+    bad.write_bytes(os.urandom(3000))
+    assert list(opened([shown], out, FrameReader())[2]) == [str(bad)]
+    exists = Path.exists
+
+    def refused(path, **how):
+        if path == bad:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return exists(path, **how)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert len(opened([], out, FrameReader())[1]) == 2
+    assert opened([shown / "a.mp4"], out, FrameReader())[1] == [str(shown / "a.mp4")]
+
+
+def test_a_failed_file_that_is_gone_had_no_features_to_drop(home, capsys):
+    shown, out = home / "set" / "shown", home / "index"
+    (shown / "bad.mp4").write_bytes(os.urandom(3000))
+    opened([shown], out, FrameReader())
+    (shown / "bad.mp4").unlink()
+    capsys.readouterr()
+    assert opened([], out, FrameReader())[2] == {}
+    assert "dropped" not in "".join(capsys.readouterr())

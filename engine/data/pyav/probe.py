@@ -27,7 +27,7 @@ from engine.data.pyav.packets import Packets, doubt, read_packets
 
 TIME_LIMIT_S = 300.0
 MAX_HOURS = 8.0  # of a file by its time stamps
-_HEIF = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftypmif1")  # a photo in tiles
+_HEIC = frozenset((b"heic", b"heix", b"heim", b"heis"))  # brands of photos in tiles
 
 
 def probe(
@@ -101,16 +101,20 @@ def refuse_unfit(path: Path) -> None:
         raise ProbeError("unreadable", "not a regular file")
     if info.st_size == 0:
         raise ProbeError("empty", "the file has 0 bytes")
-    if _first_bytes(path)[4:12] in _HEIF:
+    if _is_heic(path):
         raise ProbeError("unreadable", "a HEIC photo, of which one tile alone would be read: save it as JPEG")
 
 
-def _first_bytes(path: Path) -> bytes:
+def _is_heic(path: Path) -> bool:
+    """By the brands at the beginning; an AVIF may call itself a HEIF (mif1) too."""
     try:
         with path.open("rb") as file:
-            return file.read(12)
+            start = file.read(64)
     except OSError:  # FFmpeg or PIL will say why
-        return b""
+        return False
+    brands = [start[place : place + 4] for place in (8, *range(16, min(len(start), int.from_bytes(start[:4])), 4))]
+    is_photo = start[4:8] == b"ftyp" and brands[0] in (*_HEIC, b"mif1")
+    return is_photo and not _HEIC.isdisjoint(brands)
 
 
 def _checked_stream(container: InputContainer, max_pixels: int) -> VideoStream:
