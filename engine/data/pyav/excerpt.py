@@ -35,7 +35,7 @@ _TICKS = 90_000  # a second
 _RATE = 48_000  # of sound
 _LOST_S = 0.05  # of sound: a gap that is filled with silence; less is a rounding of time stamps
 _PATIENCE_S = 60.0  # without a frame
-_X264 = {"preset": "veryfast", "crf": "20"}
+_X264 = {"preset": "veryfast", "crf": "20", "mbtree": "0"}  # with mbtree small equal frames may become other bytes
 _BT601 = 6  # AVColorSpace: what RGB is made into
 
 
