@@ -39,9 +39,7 @@ def placed(model: nn.Module, config: Config, ranks: Ranks, precision: Precision)
     for tensor in (*model.parameters(), *model.buffers()):
         if train.channels_last and tensor.ndim in _CHANNELS_LAST:
             tensor.data = tensor.data.contiguous(memory_format=_CHANNELS_LAST[tensor.ndim])
-            if (
-                len(tensor) == 1
-            ):  # position embeddings: that axis gets the stride that it has in their gradient, else DDP warns
+            if len(tensor) == 1:  # position embeddings: the axis gets the stride of their gradient's, else DDP warns
                 tensor.data = tensor.data[0][None]
     return model
 

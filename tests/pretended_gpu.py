@@ -29,7 +29,10 @@ from engine.step import train_step
 from engine.train import train
 from tests.pretended_tensors import CPU, GPU, DevicesMixed, Functions, Generator, OnGpu, Operations
 
-__all__ = ["CPU", "GPU", "DevicesMixed", "pretended_gpu", "trained_there"]
+__all__ = ["CPU", "GPU", "DevicesMixed", "only_without_gpu", "pretended_gpu", "trained_there"]
+only_without_gpu = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="there is a GPU: tests/test_step_gpu.py asks it"
+)
 _CAPABILITY = (7, 5)  # of a T4: fp16, no Triton kernels of this package
 
 

@@ -8,11 +8,11 @@ from engine.config import load_config
 from engine.step import train_step
 from tests import jobs
 from tests.encoded import write_colors
-from tests.pretended_gpu import CPU, GPU, DevicesMixed, pretended_gpu, trained_there
+from tests.pretended_gpu import CPU, GPU, DevicesMixed, only_without_gpu, pretended_gpu, trained_there
 from tests.small_run import write_run
 from tests.test_step_gpu import curve, make_batch, make_run
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: tests/test_step_gpu.py asks it")
+pytestmark = only_without_gpu
 
 
 def test_what_a_gpu_refuses_is_refused():

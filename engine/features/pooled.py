@@ -78,11 +78,8 @@ class PieceOfFeatures:
         gathered = Gathered(dataclasses.replace(self._stamp, digest=self._encoder.digest))
         extraction = Extraction(self._encoder, gathered, self._work)
         extraction.run([path for path, _ in chunk], [video for _, video in chunk], is_shown=False)
-        gathered.failures, gathered.passing, gathered.report = (
-            extraction.failures,
-            extraction.passing,
-            extraction.report,
-        )
+        gathered.failures, gathered.passing = extraction.failures, extraction.passing
+        gathered.report = extraction.report
         gathered.report.cpu_s = time.process_time() - begun
         return gathered
 

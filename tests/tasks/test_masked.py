@@ -36,7 +36,7 @@ from engine.tasks.token_batches import TokenBatches
 from engine.train import train
 from tests import jobs
 from tests.jobs import losses, same_weights
-from tests.pretended_gpu import GPU, pretended_gpu, trained_there
+from tests.pretended_gpu import GPU, only_without_gpu, pretended_gpu, trained_there
 from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
@@ -101,13 +101,13 @@ def test_a_run_is_trained_measured_and_recorded(pretrained, videos):
     assert again.results.to_dict() == record and (pretrained / "log.txt").read_text() == log  # nothing was done
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@only_without_gpu
 def test_a_training_on_a_gpu_stays_there(videos, tmp_path, monkeypatch):
     on = config(videos, tmp_path, run={"device": "auto"}, train={"epochs": 1}, evaluate={"num_snippets": 1})
     assert trained_there(on, monkeypatch).results.to_dict()["held_out"]["clips"] == 6
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@only_without_gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_are_made_on_the_gpu_without_waiting(kind):
     masker = Masker(kind, 0.5, (4, 5, 5))

@@ -52,7 +52,7 @@ from engine.train import train
 from tests import jobs
 from tests.environment import ROOT
 from tests.jobs import losses, same_weights
-from tests.pretended_gpu import trained_there
+from tests.pretended_gpu import only_without_gpu, trained_there
 from tests.small_run import write_run
 from tests.test_step import StopAfter
 
@@ -115,7 +115,7 @@ def test_a_run_is_trained_measured_and_recorded(made, tmp_path):
     Moments.show(again, None)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@only_without_gpu
 def test_a_training_on_a_gpu_stays_there(made, tmp_path, monkeypatch):
     on = config(made, tmp_path / "run", run={"device": "auto"}, train={"epochs": 2})
     assert trained_there(on, monkeypatch).results.tests["test"]["model"]["num_queries"] == 12

@@ -107,9 +107,8 @@ class InOrderDecoder:
 
 def _may_pass(error: Exception) -> bool:
     """Whether the disk or the machine failed, or time was up: FFmpeg's errors tell by their kind, as some are the file's own."""
-    cause = error.__cause__ if isinstance(error, StoreError) else error
-    is_of_system = isinstance(cause, OSError) and not isinstance(cause, av.FFmpegError)
-    return is_of_system or isinstance(cause, av.error.ExitError) or kind_of(cause) == "io-error"
+    is_of_system = isinstance(error, OSError) and not isinstance(error, av.FFmpegError)
+    return is_of_system or isinstance(error, av.error.ExitError) or kind_of(error) == "io-error"
 
 
 def _tracked(numbered: Iterator[tuple[int, av.VideoFrame]], track: MotionTrack) -> Iterator[tuple[av.VideoFrame, Grid]]:
