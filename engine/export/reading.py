@@ -21,7 +21,10 @@ def pictures(path):
                 pass
 
 def quarter_turns(picture):
-    matrix = picture.side_data.get("DISPLAYMATRIX")  # as displayed, but for mirroring
+    try:
+        matrix = picture.side_data.get("DISPLAYMATRIX")  # as displayed, but for mirroring
+    except ValueError:  # PyAV has no name for what is beside it (EXIF)
+        return round(-picture.rotation / 90)
     return 0 if matrix is None else round(numpy.arctan2(*numpy.frombuffer(bytes(matrix), "i4")[[1, 4]]) / numpy.pi * 2)
 
 def square(picture, short_side, crop):

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from engine.config import Config
 from engine.data.batch import ClipFormat, SnippetRequest
@@ -118,6 +119,19 @@ def test_mirroring_is_not_followed(files, tmp_path, a, d, rotation):
     assert probe(tmp_path / "mirrored.mp4").rotation == rotation
     found = read(reading_code(config_of(clip, snippets), "numpy"), tmp_path / "mirrored.mp4")
     assert difference(found, own(tmp_path / "mirrored.mp4", rotation, snippets, clip)) < 0.5
+
+
+def test_frames_with_exif_are_turned_by_it(tmp_path):
+    """PyAV has no name for that kind of side data."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    picture = Image.fromarray(next(drawn(96, 64, 1)))
+    picture.save(tmp_path / "plain.jpg")
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    code = reading_code(config_of(ClipFormat(1, 1, 36, 32), 1), "numpy")
+    plain, turned = (read(code, tmp_path / f"{name}.jpg")[0, 0] for name in ("plain", "turned"))
+    assert difference(turned, np.rot90(plain, -1)) < 0.5
+    assert difference(turned, plain) > 5
 
 
 def test_what_decodes_of_a_damaged_video_is_read_and_a_file_without_pictures_is_named(files, tmp_path):
