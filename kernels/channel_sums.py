@@ -1,6 +1,7 @@
-"""Sums over all rows of a matrix, one for each of its columns: what batch-norm needs of clips in channels-last memory.
+"""Sums over all but the channels: what batch-norm needs of clips in channels-last memory.
 
-In that memory [N, C, T, H, W] is the matrix [N * T * H * W, C]. torch.compile makes these reductions at a third to two thirds
+In that memory [N, C, T, H, W] is the matrix [N * T * H * W, C]. The operations make that matrix themselves: were it made before, the
+compiler would write what it stands for once more, for them alone. torch.compile makes these reductions at a third to two thirds
 of the memory's speed (docs/performance.md); here every element is read once, in the order in which it lies.
 
 Both are operations of torch.library, so that torch.compile takes them as they are and fuses what stands around them.
@@ -16,14 +17,15 @@ _TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 @torch.library.custom_op("unseen::channel_moments", mutates_args=())
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of each column.
+    """Mean and (biased) variance of each channel.
 
     Args:
-        x: floating [M, C], contiguous, M >= 1.
+        x: floating [M, C] or [N, C, ...], at least one value of each channel; copied unless channels lie last in memory.
 
     Returns:
         Two [C] in fp32, or fp64 for fp64. Deviations are summed from the first row on, so that a large mean costs no digits.
     """
+    x = _rows(x)
     if _goes_to_triton(x):
         from kernels.channel_sums_triton import channel_moments_triton
 
@@ -35,16 +37,17 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def gradient_sums(
     grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool
 ) -> tuple[Tensor, Tensor]:
-    """What the backward pass of a batch-norm sums: grad and grad * (x - mean), for each column.
+    """What the backward pass of a batch-norm sums: grad and grad * (x - mean), for each channel.
 
     Args:
-        grad, x: floating [M, C], contiguous, of one type.
+        grad, x: floating [M, C] or [N, C, ...], of one shape and type; copied unless channels lie last in memory.
         mean, scale, shift: [C], as `channel_moments` returns it.
         relu: the batch-norm's result x * scale + shift went through a ReLU: where it is not above 0, grad counts as 0.
 
     Returns:
         Two [C] in the type of `mean`.
     """
+    grad, x = _rows(grad), _rows(x)
     if _goes_to_triton(x):
         from kernels.channel_sums_triton import gradient_sums_triton
 
@@ -53,7 +56,7 @@ def gradient_sums(
 
 
 def channel_moments_ref(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The definition of `channel_moments`."""
+    """The definition of `channel_moments`, of [M, C]."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     mean = wide.mean(dim=0)
     return mean, (wide - mean).square().mean(dim=0)
@@ -62,7 +65,7 @@ def channel_moments_ref(x: Tensor) -> tuple[Tensor, Tensor]:
 def gradient_sums_ref(
     grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool
 ) -> tuple[Tensor, Tensor]:
-    """The definition of `gradient_sums`."""
+    """The definition of `gradient_sums`, of [M, C]."""
     grad, x = grad.to(mean.dtype), x.to(mean.dtype)
     if relu:
         grad = torch.where(x * scale + shift > 0, grad, 0)
@@ -78,6 +81,11 @@ def _(x: Tensor) -> tuple[Tensor, Tensor]:
 @gradient_sums.register_fake
 def _(grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(mean), torch.empty_like(mean)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[N, C, ...] -> [M, C], contiguous: a view where channels lie last in memory."""
+    return x.movedim(1, -1).reshape(-1, x.shape[1]).contiguous()
 
 
 def _goes_to_triton(x: Tensor) -> bool:

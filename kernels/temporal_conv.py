@@ -42,7 +42,9 @@ def temporal_conv(
         return temporal_conv_ref(x, weight, gamma, beta, mean, var, eps, stride, is_batch=is_batch)
     taps = weight.permute(2, 1, 0).to(x.dtype).contiguous()
     numbers = [value.float() for value in (gamma, beta, mean.detach(), var.detach())]
-    return _temporal_conv(x.contiguous(), taps, *numbers, eps, stride, is_batch)
+    batch, length, pixels, _ = x.shape
+    z, sums = _temporal_conv(x.contiguous().flatten(1, 2), taps, *numbers, eps, length, stride, is_batch)
+    return z.unflatten(1, (-1, pixels)), sums
 
 
 def temporal_conv_ref(
@@ -83,64 +85,67 @@ def _check(x: Tensor, weight: Tensor, of_channels: tuple[Tensor, ...], stride: i
         raise ValueError(f"stride must be 1 or 2, not {stride}")
 
 
+# Activations go in and out as [N, T * P, C]. Four axes would be taken for those of an image: torch.compile turns the memory
+# order of whatever stands beside a convolution and has four, and a step would copy all of them (docs/lab_notes.md).
 @torch.library.custom_op("unseen::temporal_conv", mutates_args=())
 def _temporal_conv(
-    x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float, stride: int,
-    is_batch: bool,
+    x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float, length: int,
+    stride: int, is_batch: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     from kernels.temporal_conv_triton import temporal_conv_triton
 
     inverse = torch.rsqrt(var + eps)
     scale = gamma * inverse
-    return temporal_conv_triton(x, taps, scale, beta - mean * scale, stride)
+    z, sums = temporal_conv_triton(x.unflatten(1, (length, -1)), taps, scale, beta - mean * scale, stride)
+    return z.flatten(1, 2), sums
 
 
 @_temporal_conv.register_fake
 def _(
-    x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float, stride: int,
-    is_batch: bool,
+    x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float, length: int,
+    stride: int, is_batch: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    batch, length, pixels, _ = x.shape
     out_channels = taps.shape[2]
-    z = x.new_empty((batch, (length - 1) // stride + 1, pixels, out_channels))
+    z = x.new_empty((len(x), x.shape[1] // length * ((length - 1) // stride + 1), out_channels))
     return z, x.new_empty((2, out_channels), dtype=torch.float64)
 
 
 @torch.library.custom_op("unseen::temporal_conv_backward", mutates_args=())
 def _temporal_conv_backward(
     dz: Tensor, x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float,
-    stride: int, is_batch: bool,
+    length: int, stride: int, is_batch: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, of taps (fp32), and of beta and gamma together (fp32 [2, C])."""
     from kernels.temporal_conv_triton import activation_gradient_triton, tap_gradient_triton
 
+    dz, x = (values.unflatten(1, (-1, x.shape[1] // length)) for values in (dz, x))
     inverse = torch.rsqrt(var + eps)
     scale = gamma * inverse
     shift = beta - mean * scale
     dtaps = tap_gradient_triton(dz, x, scale, shift, stride)
     dx, of_channels = activation_gradient_triton(dz, x, taps, scale, shift, mean, inverse, stride, is_batch)
-    return dx, dtaps, of_channels
+    return dx.flatten(1, 2), dtaps, of_channels
 
 
 @_temporal_conv_backward.register_fake
 def _(
     dz: Tensor, x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float,
-    stride: int, is_batch: bool,
+    length: int, stride: int, is_batch: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dtaps = taps.new_empty(taps.shape, dtype=torch.float32)
     return torch.empty_like(x), dtaps, gamma.new_empty((2, *gamma.shape))
 
 
 def _keep(ctx, inputs, output) -> None:  # noqa: ANN001
-    *tensors, ctx.eps, ctx.stride, ctx.is_batch = inputs
+    *tensors, ctx.eps, ctx.length, ctx.stride, ctx.is_batch = inputs
     ctx.save_for_backward(*tensors)
     ctx.mark_non_differentiable(output[1])
 
 
 def _differentiate(ctx, dz: Tensor, _: Tensor):  # noqa: ANN001, ANN202
-    rest = ctx.eps, ctx.stride, ctx.is_batch
+    rest = ctx.eps, ctx.length, ctx.stride, ctx.is_batch
     dx, dtaps, of_channels = _temporal_conv_backward(dz.contiguous(), *ctx.saved_tensors, *rest)
-    return dx, dtaps.to(dz.dtype), of_channels[1], of_channels[0], None, None, None, None, None
+    return dx, dtaps.to(dz.dtype), of_channels[1], of_channels[0], None, None, None, None, None, None
 
 
 _temporal_conv.register_autograd(_differentiate, setup_context=_keep)

@@ -79,6 +79,14 @@ class VideoResNet(Backbone):
         return x.mean(dim=(2, 3, 4))
 
 
+class ResidualBlock(BasicBlock):
+    """torchvision's block; it adds out of place, since on a GPU both summands are views (engine/models/norm.py)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(self.conv2(self.conv1(x)) + shortcut)
+
+
 def choose_form(
     config: ModelConfig, device: torch.device, precision: str = "fp32", *, is_compiled: bool = False
 ) -> tuple[str, str]:
@@ -137,5 +145,5 @@ def _stage(convolution: type[nn.Module], inplanes: int, planes: int, stride: int
             nn.Conv3d(inplanes, planes, kernel_size=1, stride=steps, bias=False), nn.BatchNorm3d(planes)
         )
     return nn.Sequential(
-        BasicBlock(inplanes, planes, convolution, stride, shortcut), BasicBlock(planes, planes, convolution)
+        ResidualBlock(inplanes, planes, convolution, stride, shortcut), ResidualBlock(planes, planes, convolution)
     )

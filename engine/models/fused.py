@@ -13,7 +13,7 @@ from torch.nn import functional
 from torchvision.models.video.resnet import BasicBlock
 
 from engine.models.flat import FlatConv2Plus1D, FlatFactorisedStem, aligned, convolve_space
-from engine.models.norm import fill, is_plain, move_statistics, normalise
+from engine.models.norm import as_clips, fill, is_plain, move_statistics, normalise
 from kernels.channel_sums import channel_moments
 from kernels.temporal_conv import takes_triton, temporal_conv
 
@@ -73,14 +73,14 @@ def _space_then_time(
     lines = frames.permute(0, 2, 3, 1).reshape(batch, length, height * width, channels)
     mean, var = fill(between.running_mean, extra), fill(between.running_var, extra)
     if between.training:
-        mean, var = channel_moments(lines.detach().flatten(0, 2).contiguous())
+        mean, var = channel_moments(frames.detach())
         move_statistics(between, mean, var, lines.numel() // channels)
     weight = functional.pad(temporal.weight[..., 0, 0], (0, 0, 0, extra)) if extra else temporal.weight[..., 0, 0]
     gamma, beta = fill(between.weight, extra), fill(between.bias, extra)
     z, sums = temporal_conv(
         lines, weight, gamma, beta, mean, var, between.eps, temporal.stride[0], is_batch=between.training
     )
-    z = z.permute(0, 3, 1, 2)  # [N, C', T', H * W]
+    z = as_clips(z.permute(0, 3, 1, 2), height, width)
     if norm.training:
         count = z.numel() // z.shape[1]
         mean = sums[0] / count
@@ -90,4 +90,4 @@ def _space_then_time(
     else:
         z = functional.batch_norm(z, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
         z = functional.relu(z) if relu else z
-    return z.unflatten(3, (height, width))
+    return z

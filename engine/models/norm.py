@@ -27,14 +27,39 @@ class ClipBatchNorm(nn.BatchNorm3d):
             return super().forward(x)
         if not x.is_contiguous(memory_format=torch.channels_last_3d):
             return super().forward(x)
-        return batch_norm(x.flatten(2, 3), self).unflatten(2, x.shape[2:4])
+        if self.by_sums and self.training:
+            return batch_norm(x, self)
+        return as_clips(batch_norm(as_planes(x), self), x.shape[3], x.shape[4])
+
+
+def as_planes(x: Tensor) -> Tensor:
+    """[N, C, T, H, W] in channels_last_3d memory -> the same as [N, C, T, H * W] in channels_last.
+
+    The channels go last first: torch.compile takes a tensor for contiguous where its axes are joined as they stand.
+    """
+    return x.permute(0, 2, 3, 4, 1).flatten(2, 3).permute(0, 3, 1, 2)
+
+
+def as_clips(planes: Tensor, height: int, width: int) -> Tensor:
+    """`as_planes` undone."""
+    return planes.permute(0, 2, 3, 1).unflatten(2, (height, width)).permute(0, 4, 1, 2, 3)
+
+
+class ClipReLU(nn.ReLU):
+    """`nn.ReLU`, on a GPU not in place: what `ClipBatchNorm` returns is a view there, and autograd copies a view that is changed
+    in place three times on the way back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x, inplace=self.inplace and x.device.type == "cpu")
 
 
 def use_clip_batch_norm(network: nn.Module, *, by_sums: bool) -> None:
-    """Let every `nn.BatchNorm3d` in a network compute as `ClipBatchNorm`, in place."""
+    """Let every `nn.BatchNorm3d` in a network compute as `ClipBatchNorm`, and every `nn.ReLU` as `ClipReLU`, in place."""
     for module in network.modules():
         if type(module) is nn.BatchNorm3d:
             module.__class__, module.by_sums = ClipBatchNorm, by_sums
+        elif type(module) is nn.ReLU:
+            module.__class__ = ClipReLU
 
 
 def is_plain(norm: nn.Module) -> bool:
@@ -43,7 +68,7 @@ def is_plain(norm: nn.Module) -> bool:
 
 
 def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool = False, extra: int = 0) -> Tensor:
-    """What the 5-D `norm` does, on float [N, C + extra, H, W]; its running statistics move as ever.
+    """What `norm` does, on float [N, C + extra, ...]; its running statistics move as ever.
 
     Args:
         norm: over C channels; if it is not plain (SyncBatchNorm) it is called as it is, without `extra`.
@@ -53,7 +78,7 @@ def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool = False, extra: int = 0
     if not is_plain(norm):
         return functional.relu(norm(x), inplace=True) if relu else norm(x)
     if norm.training and getattr(norm, "by_sums", False):
-        mean, var = channel_moments(_rows(x.detach()))
+        mean, var = channel_moments(x.detach())
         move_statistics(norm, mean, var, x.numel() // x.shape[1])
         return normalise(x, norm, mean, var, relu=relu)
     names = ("running_mean", "running_var", "weight", "bias")
@@ -91,7 +116,7 @@ def move_statistics(norm: nn.BatchNorm3d, mean: Tensor, var: Tensor, count: int)
 
 
 def normalise(x: Tensor, norm: nn.BatchNorm3d, mean: Tensor, var: Tensor, *, relu: bool) -> Tensor:
-    """Batch-norm, and ReLU, of float [N, C + extra, H, W] with x's own statistics; its gradient is batch-norm's.
+    """Batch-norm, and ReLU, of float [N, C + extra, ...] with x's own statistics; its gradient is batch-norm's.
 
     Args:
         norm: gives weight and bias of C channels; the channels behind them are zero and stay so.
@@ -102,7 +127,7 @@ def normalise(x: Tensor, norm: nn.BatchNorm3d, mean: Tensor, var: Tensor, *, rel
 
 
 class _Normalise(torch.autograd.Function):
-    """relu((x - mean) * inverse * weight + bias) of [N, C, H, W], where mean and inverse are x's own (Ioffe & Szegedy 2015)."""
+    """relu((x - mean) * inverse * weight + bias) of [N, C, ...], where mean and inverse are x's own (Ioffe & Szegedy 2015)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, relu: bool) -> Tensor:
@@ -110,7 +135,7 @@ class _Normalise(torch.autograd.Function):
         shift = bias - mean * scale
         ctx.save_for_backward(x, mean, inverse, scale, shift)
         ctx.relu = relu
-        y = x * _wide(scale) + _wide(shift)
+        y = x * _wide(scale, x) + _wide(shift, x)
         y = functional.relu(y) if relu else y
         # A cast to the type it has returns y itself, and torch 2.11's compiler then loses all gradients without a word.
         return y if y.dtype == x.dtype else y.to(x.dtype)
@@ -118,20 +143,14 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, inverse, scale, shift = ctx.saved_tensors
-        rows = _rows(x)
-        total, products = gradient_sums(_rows(grad), rows, mean, scale, shift, ctx.relu)
-        slope = torch.where(x * _wide(scale) + _wide(shift) > 0, grad, 0) if ctx.relu else grad
-        count = len(rows)
+        total, products = gradient_sums(grad, x, mean, scale, shift, ctx.relu)
+        slope = torch.where(x * _wide(scale, x) + _wide(shift, x) > 0, grad, 0) if ctx.relu else grad
+        count = x.numel() // x.shape[1]
         along = products * inverse.square() / count
-        dx = _wide(scale) * (slope - _wide(total / count) - (x - _wide(mean)) * _wide(along))
+        dx = _wide(scale, x) * (slope - _wide(total / count, x) - (x - _wide(mean, x)) * _wide(along, x))
         return dx.to(x.dtype), products * inverse, total, None, None, None
 
 
-def _rows(x: Tensor) -> Tensor:
-    """[N, C, H, W] -> the matrix [N * H * W, C], contiguous: a single picture in [C, H, W] memory is turned without a copy."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).contiguous()
-
-
-def _wide(values: Tensor) -> Tensor:
-    """[C] -> what is broadcast over [N, C, H, W]."""
-    return values[:, None, None]
+def _wide(values: Tensor, x: Tensor) -> Tensor:
+    """[C] -> what is broadcast over x [N, C, ...]."""
+    return values.view(-1, *[1] * (x.ndim - 2))

@@ -53,3 +53,14 @@ def test_they_are_operations_that_the_compiler_can_take():
     checks = ("test_schema", "test_faketensor")
     torch.library.opcheck(torch.ops.unseen.channel_moments, (x,), test_utils=checks)
     torch.library.opcheck(torch.ops.unseen.gradient_sums, (grad, x, mean, scale, shift, True), test_utils=checks)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4, 6), (1, 5, 1, 4, 6), (3, 1, 2, 4, 4), (2, 5, 1, 1, 1)])
+def test_clips_are_the_matrix_of_their_channels(shape, layout):
+    """Also where strides say little about the order: one clip of one frame, one channel, one pixel."""
+    matrices = random_case(shape[0] * shape[2] * shape[3] * shape[4], shape[1], torch.float32)
+    grad, x = (each.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1) for each in matrices[:2])
+    clips = [each.contiguous(memory_format=layout) for each in (grad, x)]
+    torch.testing.assert_close(channel_moments(clips[1]), channel_moments(matrices[1]))
+    torch.testing.assert_close(gradient_sums(*clips, *matrices[2:], True), gradient_sums(*matrices, True))
