@@ -1,8 +1,8 @@
 """Sums over all but the channels: what batch-norm needs of clips in channels-last memory.
 
-In that memory [N, C, T, H, W] is the matrix [N * T * H * W, C]. The operations make that matrix themselves: were it made before, the
-compiler would write what it stands for once more, for them alone. torch.compile makes these reductions at a third to two thirds
-of the memory's speed (docs/performance.md); here every element is read once, in the order in which it lies.
+In that memory [N, C, T, H, W] is the matrix [N * T * H * W, C]. torch.compile makes these reductions at a third to two thirds
+of the memory's speed (docs/performance.md); here every element is read once, in the order in which it lies. The matrix is made
+within the operations: made before them, it would be written to memory once more.
 
 Both are operations of torch.library, so that torch.compile takes them as they are and fuses what stands around them.
 """

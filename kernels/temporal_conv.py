@@ -42,7 +42,7 @@ def temporal_conv(
         return temporal_conv_ref(x, weight, gamma, beta, mean, var, eps, stride, is_batch=is_batch)
     taps = weight.permute(2, 1, 0).to(x.dtype).contiguous()
     numbers = [value.float() for value in (gamma, beta, mean.detach(), var.detach())]
-    batch, length, pixels, _ = x.shape
+    _, length, pixels, _ = x.shape
     z, sums = _temporal_conv(x.contiguous().flatten(1, 2), taps, *numbers, eps, length, stride, is_batch)
     return z.unflatten(1, (-1, pixels)), sums
 
