@@ -35,7 +35,7 @@ class FusedConvolution(nn.Sequential):
         (spatial, between, _, temporal), norm, *relu = self
         if not _can_fuse(x, between, norm):
             return super().forward(x)
-        return _space_then_time(x, spatial, between, temporal, norm, relu=bool(relu))
+        return _space_then_time(x, spatial, between, temporal, norm, relu=len(relu) > 0)
 
 
 def fuse(block: BasicBlock) -> BasicBlock:
