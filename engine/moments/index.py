@@ -12,10 +12,9 @@ from engine.data.indexing import TRY_AGAIN, IndexSettings, build_row, probe_file
 from engine.data.journal import Failure, Journal
 from engine.data.layouts.listing import Entry
 from engine.data.manifest import Manifest
-from engine.data.manifest_table import path_of_text
 from engine.data.progress import say
-from engine.data.remote.copied import is_there
-from engine.data.store.index import MANIFEST_NAME, is_stored, split_stored_name
+from engine.data.remote.settings import patience
+from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.cache import INDEX_NAME, FeatureCache, read_index
 from engine.features.encoder import Encoder
@@ -25,10 +24,12 @@ from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
 from engine.moments.begun import alone, interrupted, read_wanted, remembered
 from engine.moments.named import each_once, list_videos, some, told
+from engine.moments.stored import stored_rows, that_are_there
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute
 _PROBE_S = 3600.0  # for one file: the frames of hours of video may have to be counted
+_STORE_PATIENCE_S = 10.0  # one that is away is asked again by the next search
 _MAX_HOURS = 48.0  # of one file: a camera that runs day and night is searched too
 
 
@@ -161,6 +162,7 @@ def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
     return not videos and (folder / INDEX_NAME).is_file() and not os.access(folder, os.W_OK)
 
 
+@patience(_STORE_PATIENCE_S)
 def _look(
     named: Sequence[str],
     folder: Path,
@@ -179,7 +181,7 @@ def _look(
     found = list(each_once([*kept, *failed, *begun]).values())
     if begun:
         tell(f"an interrupted start is gone on with, of {len(begun)} videos")
-    known = [path for path in found if _is_there(path)]
+    known = that_are_there(found)
     gone = sorted(set(found).difference(known))
     wanted = each_once([*known, *named])
     if not wanted and gone:
@@ -209,19 +211,10 @@ def _checked(index: VideoIndex) -> VideoIndex:
     return index
 
 
-def _is_there(path: str) -> bool:
-    """Whether a file or a store may be there: one that cannot be looked at now is."""
-    stored = split_stored_name(path)
-    try:
-        return is_there(Path(stored[0] if stored else path))
-    except OSError:
-        return True
-
-
 def _described(paths: Sequence[str], folder: Path, tell: Callable[[str], None] = say) -> _Described:
     """What is known of these files and stored videos."""
     plain = [path for path in paths if not is_stored(path)]
-    rows, failures = _stored_rows([path for path in paths if is_stored(path)])
+    rows, failures = stored_rows([path for path in paths if is_stored(path)])
     with Journal(folder / "videos.journal") as journal:
         settings = IndexSettings(num_workers=min(4, len(plain)), time_limit_s=_PROBE_S, max_hours=_MAX_HOURS)
         records = probe_files(plain, _ROOT, journal, settings, tell=tell) if plain else {}
@@ -234,18 +227,6 @@ def _described(paths: Sequence[str], folder: Path, tell: Callable[[str], None] =
         if record.found.damage:
             damaged[path] = record.found.damage
     return _Described(Manifest.from_rows(rows, _ROOT) if rows else None, failures, damaged)
-
-
-def _stored_rows(paths: Sequence[str]) -> tuple[list[dict[str, object]], dict[str, Failure]]:
-    """What the stores say of these videos of theirs, and why others are not to be had."""
-    rows: list[dict[str, object]] = []
-    failures = dict.fromkeys(paths, Failure("missing", "its store has no such video"))
-    for store in dict.fromkeys(Path(split_stored_name(path)[0]).parent for path in paths):
-        for row in Manifest.load(store / MANIFEST_NAME).table.to_pylist():
-            path = str(store / path_of_text(row["path"]))
-            if failures.pop(path, None) is not None:
-                rows.append(row | {"path": path})
-    return rows, failures
 
 
 def _as_it_is(cache: FeatureCache, named: Sequence[str], mend: str) -> VideoIndex:
