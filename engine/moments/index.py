@@ -16,13 +16,13 @@ from engine.data.progress import say
 from engine.data.remote.settings import patience
 from engine.data.store.index import is_stored
 from engine.errors import InputError
-from engine.features.cache import INDEX_NAME, FeatureCache, read_index
+from engine.features.cache import INDEX_NAME, CachedVideo, FailedVideo, FeatureCache, read_index
 from engine.features.encoder import Encoder
 from engine.features.extract import Work, extract
 from engine.features.files import Identity, identities, videos_digest
 from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
-from engine.moments.begun import alone, interrupted, read_wanted, remembered
+from engine.moments.begun import alone, interrupted, read_wanted, remember
 from engine.moments.named import each_once, list_videos, some, told
 from engine.moments.stored import stored_rows, that_are_there
 
@@ -137,14 +137,26 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
             raise InputError(
                 f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
             )
-    look = _look(named, folder, interrupted(folder))
-    if not _is_current(folder, look):
-        with alone(folder):  # another process may have added to it meanwhile
-            look = _look(named, folder, read_wanted(folder), tell=lambda _: None)
-            with remembered(folder, list(look.wanted.values())):
-                work = Work(dtype=kind.dtype)
-                extract(look.manifest, kind.encoder(), folder, kind.grid, work, held=look.held, failed=look.failed)
+    look = None if interrupted(folder) or _lacks(folder, named) else _look(named, folder)
+    if look is None or not _is_current(folder, look):
+        look = _added(named, folder, kind, say if look is None else lambda _: None)
     return _checked(_searched(FeatureCache(folder, digest=kind.digest, manifest=look.manifest), look, named, unread))
+
+
+def _added(named: Sequence[str], folder: Path, kind: FeatureKind, tell: Callable[[str], None]) -> _Look:
+    """Extract what an index does not have. Whoever is killed at it, also while files are looked at, is gone on with."""
+    with alone(folder):  # another process may have added to it meanwhile
+        begun = read_wanted(folder)
+        remember(folder, list(each_once([*begun, *named]).values()))
+        try:
+            look = _look(named, folder, begun, tell)
+        except InputError:
+            remember(folder, begun)
+            raise
+        work = Work(dtype=kind.dtype)
+        extract(look.manifest, kind.encoder(), folder, kind.grid, work, held=look.held, failed=look.failed)
+        remember(folder, [])
+    return look
 
 
 def _searched(cache: FeatureCache, look: _Look, named: Sequence[str], unread: Mapping[str, str]) -> VideoIndex:
@@ -166,7 +178,7 @@ def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
 def _look(
     named: Sequence[str],
     folder: Path,
-    begun: Sequence[str],
+    begun: Sequence[str] = (),
     tell: Callable[[str], None] = say,
 ) -> _Look:
     """The videos of an index, usable or not, and those named.
@@ -177,7 +189,7 @@ def _look(
     Raises:
         InputError: there is none, or none can be used.
     """
-    kept, failed = read_index(folder)[1:3] if (folder / INDEX_NAME).is_file() else ({}, {})
+    kept, failed = _known(folder)
     found = list(each_once([*kept, *failed, *begun]).values())
     if begun:
         tell(f"an interrupted start is gone on with, of {len(begun)} videos")
@@ -202,6 +214,17 @@ def _look(
     }
     failed = {path: why.text for path, why in described.failures.items() if path not in held and why.kind != "missing"}
     return _Look(wanted, described, held, failed)
+
+
+def _known(folder: Path) -> tuple[dict[str, CachedVideo], dict[str, FailedVideo]]:
+    """The videos that an index has features of, and those that it knows to have none."""
+    return read_index(folder)[1:3] if (folder / INDEX_NAME).is_file() else ({}, {})
+
+
+def _lacks(folder: Path, named: Sequence[str]) -> bool:
+    """Whether some of these videos are new to an index, and there."""
+    known = each_once(path for videos in _known(folder) for path in videos)
+    return bool(that_are_there([path for real, path in each_once(named).items() if real not in known]))
 
 
 def _checked(index: VideoIndex) -> VideoIndex:

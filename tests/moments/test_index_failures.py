@@ -277,9 +277,9 @@ def test_an_object_store_that_is_away_is_waited_for_shortly_and_told(home, monke
     with ObjectServer(home) as server:
         address = f"{server.url}/store"
         videos = opened([as_path(address), a], out, FrameReader())[1]
-    patiences, look = [], index_module.that_are_there
+    patiences, look = [], index_module.stored_rows
     monkeypatch.setattr(
-        index_module, "that_are_there", lambda paths: patiences.append(settings().patience_s) or look(paths)
+        index_module, "stored_rows", lambda paths: patiences.append(settings().patience_s) or look(paths)
     )
     with patience(0.5):
         for named in ([], [a]):
