@@ -293,3 +293,29 @@ def test_an_object_store_that_is_away_is_waited_for_shortly_and_told(home, monke
     with server:
         assert set(opened([], out, FrameReader())[1]) == set(videos)
     assert patiences == [0.5, 0.5, index_module._STORE_PATIENCE_S]
+
+
+def test_videos_of_object_stores_are_named_by_their_addresses(home, monkeypatch):
+    pytest.importorskip("aiohttp")
+    store, out = stored(home, "a.mp4", "b.mp4"), home / "index"
+    monkeypatch.setattr(reader_module, "_READERS", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    (shard,) = store.glob("*.h264")
+    whole = shard.read_bytes()
+    with ObjectServer(home) as server:
+        address = f"{server.url}/store"
+        shard.unlink()
+        with pytest.raises(
+            InputError, match=rf"none of the 2 videos can be used \({address}/store\.index/.*a\.mp4#0: "
+        ):
+            opened([as_path(address)], out, FrameReader())
+        shard.write_bytes(whole)
+        assert len(opened([as_path(address)], out, FrameReader())[1]) == 2
+        server.stop()
+        lost = rf"none of the 2 videos can be used: {address}/store\.index/.*#\d: '{address}/manifest\.parquet' cannot be read"
+        with patience(0.2), pytest.raises(InputError, match=lost):
+            opened([], out, FrameReader())
+        server.start()
+        shutil.rmtree(store)
+        with pytest.raises(InputError, match=rf"none is there any more \({address}/store\.index/"):
+            opened([], out, FrameReader())
