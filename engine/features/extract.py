@@ -13,6 +13,7 @@ from engine.data.decoders import refuse_motionless
 from engine.data.identity import change_since_index
 from engine.data.manifest import Manifest
 from engine.data.progress import say, write_report
+from engine.data.remote.addresses import shown
 from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.cache import FailedVideo, Stamp
@@ -75,7 +76,7 @@ def extract(
         report.num_windows = sum(writer.records[path].num_windows for path in kept)
         write_report(report, folder / REPORT_NAME)
         if not kept:
-            first = "; ".join(f"{path}: {text}" for path, text in list(failures.items())[:3])
+            first = "; ".join(f"{shown(path)}: {text}" for path, text in list(failures.items())[:3])
             raise InputError(f"none of the {len(wanted)} videos can be used ({first}): see '{folder / REPORT_NAME}'")
         noted = {path: FailedVideo(text, wanted.get(path)) for path, text in ((failed or {}) | failures).items()}
         notes = {"videos_digest": videos_digest(wanted | held), "num_passing": len(extraction.passing)}

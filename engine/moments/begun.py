@@ -29,13 +29,13 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-@contextmanager
-def remembered(folder: Path, paths: Sequence[str]) -> Iterator[None]:
-    """Videos that are extracted inside: whoever is killed there leaves their paths in the folder."""
+def remember(folder: Path, paths: Sequence[str]) -> None:
+    """Leave word in the folder that these videos are asked for, for whoever comes after a kill; of none, that nothing is."""
+    if not paths:
+        (folder / NAME).unlink(missing_ok=True)
+        return
     with atomic_write(folder / NAME, durable=True) as partial:
         partial.write_text(json.dumps(list(paths), indent=0) + "\n", encoding="ascii")
-    yield
-    (folder / NAME).unlink()
 
 
 def interrupted(folder: Path) -> list[str]:

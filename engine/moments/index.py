@@ -12,23 +12,24 @@ from engine.data.indexing import TRY_AGAIN, IndexSettings, build_row, probe_file
 from engine.data.journal import Failure, Journal
 from engine.data.layouts.listing import Entry
 from engine.data.manifest import Manifest
-from engine.data.manifest_table import path_of_text
 from engine.data.progress import say
-from engine.data.remote.copied import is_there
-from engine.data.store.index import MANIFEST_NAME, is_stored, split_stored_name
+from engine.data.remote.settings import patience
+from engine.data.store.index import is_stored
 from engine.errors import InputError
-from engine.features.cache import INDEX_NAME, FeatureCache, read_index
+from engine.features.cache import INDEX_NAME, CachedVideo, FailedVideo, FeatureCache, read_index
 from engine.features.encoder import Encoder
 from engine.features.extract import Work, extract
 from engine.features.files import Identity, identities, videos_digest
 from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
-from engine.moments.begun import alone, interrupted, read_wanted, remembered
+from engine.moments.begun import alone, interrupted, read_wanted, remember
 from engine.moments.named import each_once, list_videos, some, told
+from engine.moments.stored import stored_rows, that_are_there
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute
 _PROBE_S = 3600.0  # for one file: the frames of hours of video may have to be counted
+_STORE_PATIENCE_S = 10.0  # one that is away is asked again by the next search
 _MAX_HOURS = 48.0  # of one file: a camera that runs day and night is searched too
 
 
@@ -136,14 +137,26 @@ def open_index(videos: Sequence[Path], folder: Path, kind: FeatureKind, *, allow
             raise InputError(
                 f"--index: the features in '{folder}' are of windows {stamp.grid} (now {kind.grid}): choose another folder"
             )
-    look = _look(named, folder, interrupted(folder))
-    if not _is_current(folder, look):
-        with alone(folder):  # another process may have added to it meanwhile
-            look = _look(named, folder, read_wanted(folder), tell=lambda _: None)
-            with remembered(folder, list(look.wanted.values())):
-                work = Work(dtype=kind.dtype)
-                extract(look.manifest, kind.encoder(), folder, kind.grid, work, held=look.held, failed=look.failed)
+    look = None if interrupted(folder) or _lacks(folder, named) else _look(named, folder)
+    if look is None or not _is_current(folder, look):
+        look = _added(named, folder, kind, say if look is None else lambda _: None)
     return _checked(_searched(FeatureCache(folder, digest=kind.digest, manifest=look.manifest), look, named, unread))
+
+
+def _added(named: Sequence[str], folder: Path, kind: FeatureKind, tell: Callable[[str], None]) -> _Look:
+    """Extract what an index does not have. Whoever is killed at it, also while files are looked at, is gone on with."""
+    with alone(folder):  # another process may have added to it meanwhile
+        begun = read_wanted(folder)
+        remember(folder, list(each_once([*begun, *named]).values()))
+        try:
+            look = _look(named, folder, begun, tell)
+        except InputError:
+            remember(folder, begun)
+            raise
+        work = Work(dtype=kind.dtype)
+        extract(look.manifest, kind.encoder(), folder, kind.grid, work, held=look.held, failed=look.failed)
+        remember(folder, [])
+    return look
 
 
 def _searched(cache: FeatureCache, look: _Look, named: Sequence[str], unread: Mapping[str, str]) -> VideoIndex:
@@ -161,10 +174,11 @@ def can_only_be_read(folder: Path, videos: Sequence[Path]) -> bool:
     return not videos and (folder / INDEX_NAME).is_file() and not os.access(folder, os.W_OK)
 
 
+@patience(_STORE_PATIENCE_S)
 def _look(
     named: Sequence[str],
     folder: Path,
-    begun: Sequence[str],
+    begun: Sequence[str] = (),
     tell: Callable[[str], None] = say,
 ) -> _Look:
     """The videos of an index, usable or not, and those named.
@@ -175,11 +189,11 @@ def _look(
     Raises:
         InputError: there is none, or none can be used.
     """
-    kept, failed = read_index(folder)[1:3] if (folder / INDEX_NAME).is_file() else ({}, {})
+    kept, failed = _known(folder)
     found = list(each_once([*kept, *failed, *begun]).values())
     if begun:
         tell(f"an interrupted start is gone on with, of {len(begun)} videos")
-    known = [path for path in found if _is_there(path)]
+    known = that_are_there(found)
     gone = sorted(set(found).difference(known))
     wanted = each_once([*known, *named])
     if not wanted and gone:
@@ -202,6 +216,17 @@ def _look(
     return _Look(wanted, described, held, failed)
 
 
+def _known(folder: Path) -> tuple[dict[str, CachedVideo], dict[str, FailedVideo]]:
+    """The videos that an index has features of, and those that it knows to have none."""
+    return read_index(folder)[1:3] if (folder / INDEX_NAME).is_file() else ({}, {})
+
+
+def _lacks(folder: Path, named: Sequence[str]) -> bool:
+    """Whether some of these videos are new to an index, and there."""
+    known = each_once(path for videos in _known(folder) for path in videos)
+    return bool(that_are_there([path for real, path in each_once(named).items() if real not in known]))
+
+
 def _checked(index: VideoIndex) -> VideoIndex:
     """The index, if there is anything to search in it."""
     if not index.videos:
@@ -209,19 +234,10 @@ def _checked(index: VideoIndex) -> VideoIndex:
     return index
 
 
-def _is_there(path: str) -> bool:
-    """Whether a file or a store may be there: one that cannot be looked at now is."""
-    stored = split_stored_name(path)
-    try:
-        return is_there(Path(stored[0] if stored else path))
-    except OSError:
-        return True
-
-
 def _described(paths: Sequence[str], folder: Path, tell: Callable[[str], None] = say) -> _Described:
     """What is known of these files and stored videos."""
     plain = [path for path in paths if not is_stored(path)]
-    rows, failures = _stored_rows([path for path in paths if is_stored(path)])
+    rows, failures = stored_rows([path for path in paths if is_stored(path)])
     with Journal(folder / "videos.journal") as journal:
         settings = IndexSettings(num_workers=min(4, len(plain)), time_limit_s=_PROBE_S, max_hours=_MAX_HOURS)
         records = probe_files(plain, _ROOT, journal, settings, tell=tell) if plain else {}
@@ -234,18 +250,6 @@ def _described(paths: Sequence[str], folder: Path, tell: Callable[[str], None] =
         if record.found.damage:
             damaged[path] = record.found.damage
     return _Described(Manifest.from_rows(rows, _ROOT) if rows else None, failures, damaged)
-
-
-def _stored_rows(paths: Sequence[str]) -> tuple[list[dict[str, object]], dict[str, Failure]]:
-    """What the stores say of these videos of theirs, and why others are not to be had."""
-    rows: list[dict[str, object]] = []
-    failures = dict.fromkeys(paths, Failure("missing", "its store has no such video"))
-    for store in dict.fromkeys(Path(split_stored_name(path)[0]).parent for path in paths):
-        for row in Manifest.load(store / MANIFEST_NAME).table.to_pylist():
-            path = str(store / path_of_text(row["path"]))
-            if failures.pop(path, None) is not None:
-                rows.append(row | {"path": path})
-    return rows, failures
 
 
 def _as_it_is(cache: FeatureCache, named: Sequence[str], mend: str) -> VideoIndex:

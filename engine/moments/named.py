@@ -51,7 +51,7 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple
     if videos and not found:
         why = f" ({told(unread)})" if unread else ""
         raise InputError(
-            f"no video: none is in the folders named{why}: {some([str(video) for video in videos])}: name others, or none to "
+            f"no video: none is in the folders named{why}: {some(videos)}: name others, or none to "
             "search an index as it is"
         )
     return list(each_once(found).values()), unread
@@ -102,9 +102,13 @@ def each_once(paths: Iterable[str]) -> dict[str, str]:
 
 def told(failures: Mapping[str, str]) -> str:
     """The first few of path -> reason, for a message."""
-    return some([f"{path}: {text}" for path, text in failures.items()])
+    return _few([f"{shown(path)}: {text}" for path, text in failures.items()])
 
 
-def some(texts: Sequence[str]) -> str:
+def some(paths: Iterable[str | Path]) -> str:
     """The first few of them, for a message."""
+    return _few([shown(path) for path in paths])
+
+
+def _few(texts: Sequence[str]) -> str:
     return "; ".join(texts[:_SHOWN]) + "; ..." * (len(texts) > _SHOWN)

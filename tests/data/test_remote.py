@@ -1,5 +1,6 @@
 """Stores in object storage: the same stream as from files, through failures and outages, with nothing secret and little kept."""
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from engine.data.remote import direct, objects, ranges
 from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.cache import RangeCache
 from engine.data.remote.config import RemoteConfig
-from engine.data.remote.settings import given_up_when, use
+from engine.data.remote.settings import given_up_when, patience, use
 from engine.data.sources import load_source
 from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreSettings
@@ -218,6 +219,25 @@ def test_what_is_refused_is_not_tried_again(server):
     with pytest.raises(SourceGone, match=r"a store/manifest.parquet' is refused .*credentials"):
         remote_manifest(server)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(22, "Bad Request"), "OSError: Bad Request"),
+        (TimeoutError(), "TimeoutError: it says no more"),
+        (ConnectionError("3 bytes of 4"), "ConnectionError: 3 bytes of 4"),
+        (ValueError("no answer of http://h/a?sig=SECRET, at all.\nSECRET"), "ValueError: no answer of ... at all"),
+        (PermissionError("'b/a?X-Amz-Signature=SECRET' is closed"), "PermissionError: ... is closed"),
+    ],
+)
+def test_a_reason_has_words_and_no_address(error, reason):
+    with patience(0), pytest.raises(SourceGone, match=rf"\({re.escape(reason)}\)"):
+        objects.patiently(lambda: failing(error), "s3://nowhere/a")
+
+
+def failing(error):
+    raise error
 
 
 def test_what_is_not_there(server):

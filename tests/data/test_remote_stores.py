@@ -18,8 +18,9 @@ from engine.data.remote.objects import size_of
 from engine.data.remote.settings import use
 from engine.data.store import reader as reader_module
 from engine.errors import InputError, SourceGone
+from tests import gcs, s3
 from tests.data.videos import numbered_frame
-from tests.gcs import gcs_server, point_to
+from tests.gcs import gcs_server
 from tests.s3 import SECRET, s3_server
 
 pytest.importorskip("aiohttp")  # without which the next import ends
@@ -87,12 +88,44 @@ def test_what_google_refuses_is_not_waited_for(tmp_path, monkeypatch, status):
     use(RemoteConfig(patience_s=60))
     server, sleep = ThreadingHTTPServer(("127.0.0.1", 0), Refuses), asyncio.sleep
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    point_to(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
+    gcs.point_to(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
     monkeypatch.setattr(asyncio, "sleep", lambda _seconds: sleep(0))  # gcsfs tries 401 six times, half a minute
     began = time.monotonic()
     try:
         with pytest.raises(SourceGone, match=r"'gs://bucket/a\.bin' is refused \(.*\): give credentials"):
             size_of("gs://bucket/a.bin")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken"])
+def test_credentials_of_s3_that_have_expired_are_not_waited_for(tmp_path, monkeypatch, code):
+    class Refuses(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET(b"")
+
+        def do_GET(self, body: bytes = b"<Error><Code>%b</Code><Message>It has expired.</Message></Error>") -> None:
+            body = body and body % code.encode()
+            self.send_response(400)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    use(RemoteConfig(patience_s=60))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    s3.point_to(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
+    began = time.monotonic()
+    try:
+        with pytest.raises(
+            SourceGone, match=r"'s3://bucket/a\.bin' is refused \(\w+: It has expired\): give credentials"
+        ):
+            size_of("s3://bucket/a.bin")
     finally:
         server.shutdown()
         server.server_close()

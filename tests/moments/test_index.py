@@ -272,6 +272,35 @@ def test_an_interrupted_start_is_gone_on_with_whatever_is_named_then(home, monke
     assert "interrupted" not in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_start_that_is_killed_while_it_looks_at_files_is_gone_on_with(home, monkeypatch, capsys, is_first):
+    shown, out = home / "set" / "shown", home / "index"
+    if not is_first:
+        opened([shown / "a.mp4"], out, FrameReader())
+
+    def killed(*how, **beside):
+        raise KeyboardInterrupt
+
+    write_set(home, {"c.mp4": 30})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(index_module, "probe_files", killed)
+        opened([shown], out, FrameReader())
+    capsys.readouterr()
+    assert opened([shown / "b.mp4"], out, FrameReader())[1] == [str(shown / "b.mp4")]
+    assert "an interrupted start is gone on with, of 3 videos" in "".join(capsys.readouterr())
+    assert {Path(video).name for video in opened([], out, FrameReader())[1]} == {"a.mp4", "b.mp4", "c.mp4"}
+    assert "interrupted" not in "".join(capsys.readouterr())
+
+
+def test_a_start_of_which_nothing_can_be_used_is_over(home, capsys):
+    shown, out = home / "set" / "shown", home / "index"
+    (shown / "bad.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match="none of the 1 videos can be used"):
+        opened([shown / "bad.mp4"], out, FrameReader())
+    assert opened([shown / "a.mp4"], out, FrameReader())[1] == [str(shown / "a.mp4")]
+    assert "interrupted" not in "".join(capsys.readouterr())
+
+
 def test_an_index_that_can_only_be_read_is_searched_as_it_is(home, monkeypatch):
     shown, out = home / "set" / "shown", home / "index"
     opened([shown], out, FrameReader())

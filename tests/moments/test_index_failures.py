@@ -13,6 +13,9 @@ from engine.data.identity import content_hash
 from engine.data.manifest import Manifest
 from engine.data.pyav import in_order
 from engine.data.pyav.files import Unusable
+from engine.data.remote.addresses import as_path
+from engine.data.remote.settings import patience, settings
+from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
@@ -22,6 +25,7 @@ from engine.moments import index as index_module
 from engine.moments.index import FeatureKind, open_index
 from tests.features.small_set import FrameReader, write_set
 from tests.moments.test_index import opened
+from tests.object_server import ObjectServer
 
 
 @pytest.fixture
@@ -238,3 +242,80 @@ def test_a_failed_file_that_is_gone_had_no_features_to_drop(home, capsys):
     capsys.readouterr()
     assert opened([], out, FrameReader())[2] == {}
     assert "dropped" not in "".join(capsys.readouterr())
+
+
+def test_a_store_that_cannot_be_read_ends_no_search_and_its_features_stay(home, capsys):
+    store, out, a = stored(home, "a.mp4", "b.mp4"), home / "index", home / "set" / "shown" / "a.mp4"
+    features, videos, _ = opened([store, a], out, FrameReader())
+    before = features[videos[0]].features.copy()
+    whole = (store / "manifest.parquet").read_bytes()
+    for damaged in (whole[:-100], None):
+        (store / "manifest.parquet").unlink()
+        if damaged:
+            (store / "manifest.parquet").write_bytes(damaged)
+        capsys.readouterr()
+        for named in ([], [], [a]):
+            reader = FrameReader()
+            cache, found, bad = opened(named, out, reader)
+            assert found == [str(a)] and len(cache) == 3 and not reader.batches
+            assert set(bad) == (set() if named else set(videos[:2]))
+            assert all("manifest" in why and "store" in why for why in bad.values())
+        assert "dropped" not in "".join(capsys.readouterr())
+    (store / "manifest.parquet").write_bytes(whole)
+    reader = FrameReader()
+    cache, found, bad = opened([], out, reader)
+    assert set(found) == set(videos) and not bad and not reader.batches
+    assert np.array_equal(cache[videos[0]].features, before)
+
+
+def test_an_object_store_that_is_away_is_waited_for_shortly_and_told(home, monkeypatch):
+    pytest.importorskip("aiohttp")
+    out, a = home / "index", home / "set" / "shown" / "a.mp4"
+    stored(home, "a.mp4", "b.mp4")
+    monkeypatch.setattr(reader_module, "_READERS", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    with ObjectServer(home) as server:
+        address = f"{server.url}/store"
+        videos = opened([as_path(address), a], out, FrameReader())[1]
+    patiences, look = [], index_module.stored_rows
+    monkeypatch.setattr(
+        index_module, "stored_rows", lambda paths: patiences.append(settings().patience_s) or look(paths)
+    )
+    with patience(0.5):
+        for named in ([], [a]):
+            reader = FrameReader()
+            cache, found, bad = opened(named, out, reader)
+            assert found == [str(a)] and len(cache) == 3 and not reader.batches
+            assert set(bad) == (set() if named else set(videos[:2]))
+            assert all(why.startswith(f"'{address}/manifest.parquet' cannot be read") for why in bad.values())
+        with pytest.raises(InputError, match=rf"'{address}/manifest\.parquet' cannot be read"):
+            opened([as_path(address)], out, FrameReader())
+    with server:
+        assert set(opened([], out, FrameReader())[1]) == set(videos)
+    assert patiences == [0.5, 0.5, index_module._STORE_PATIENCE_S]
+
+
+def test_videos_of_object_stores_are_named_by_their_addresses(home, monkeypatch):
+    pytest.importorskip("aiohttp")
+    store, out = stored(home, "a.mp4", "b.mp4"), home / "index"
+    monkeypatch.setattr(reader_module, "_READERS", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    (shard,) = store.glob("*.h264")
+    whole = shard.read_bytes()
+    with ObjectServer(home) as server:
+        address = f"{server.url}/store"
+        shard.unlink()
+        with pytest.raises(
+            InputError, match=rf"none of the 2 videos can be used \({address}/store\.index/.*a\.mp4#0: "
+        ):
+            opened([as_path(address)], out, FrameReader())
+        shard.write_bytes(whole)
+        assert len(opened([as_path(address)], out, FrameReader())[1]) == 2
+        server.stop()
+        lost = rf"none of the 2 videos can be used: {address}/store\.index/.*#\d: '{address}/manifest\.parquet' cannot be read"
+        with patience(0.2), pytest.raises(InputError, match=lost):
+            opened([], out, FrameReader())
+        server.start()
+        shutil.rmtree(store)
+        with pytest.raises(InputError, match=rf"none is there any more \({address}/store\.index/"):
+            opened([], out, FrameReader())

@@ -87,13 +87,18 @@ async def _read_http(fs: Any, url: str, start: int, end: int, if_match: str) -> 
         return Answer(await answer.read(), state_in(answer.headers))
 
 
+def s3_answer(error: OSError) -> dict[str, Any]:
+    """What S3 has answered where that is an error; empty where it is none of its answers."""
+    return getattr(error.__cause__, "response", {})
+
+
 async def _read_s3(fs: Any, url: str, start: int, end: int, if_match: str) -> Answer:
     bucket, key, _ = fs.split_path(key_of(url))
     condition = {"IfMatch": if_match} if if_match else {}
     try:
         found = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **condition)
     except OSError as error:
-        facts = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {})
+        facts = s3_answer(error).get("ResponseMetadata", {})
         if facts.get("HTTPStatusCode") == 412 and if_match:
             raise replaced(url, _REFUSED) from None
         if facts.get("HTTPStatusCode") == 416:

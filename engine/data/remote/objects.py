@@ -6,6 +6,7 @@ patience of `data.remote.patience_s` ends, `SourceGone` ends the work.
 
 import hashlib
 import random
+import re
 import threading
 import time
 from collections import defaultdict
@@ -27,6 +28,9 @@ _TOLD_AFTER_S = 3.0  # a failure now and then is not worth a line
 _LOOK_UP_S = 0.2  # while waiting: whether anybody still wants it
 _SHORT_READS = 5  # of one range, one after the other: the object itself is too short
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "GoogleAuthError")
+_BAD_TOKENS = ("InvalidToken", "TokenRefreshRequired")  # of S3; others, as ExpiredToken, are a PermissionError
+_ADDRESS = re.compile(r"\S*(?:://|[?@])\S*")
+_LONGEST_REASON = 200
 
 
 class _Outage:
@@ -190,6 +194,10 @@ def _info(url: str) -> dict[str, Any]:
             if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) in (404, 410):
                 raise
             raise cause from None
+        except OSError as error:
+            if file_systems.s3_answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode") == 400:
+                file_systems.read_range(url, 0, 1)  # the answer to this says why; that to a HEAD has no words
+            raise
         if info.get("type") == "directory":
             raise FileNotFoundError(url)
         return info
@@ -209,11 +217,15 @@ def _is_refused(error: Exception) -> bool:
     # gcsfs: an error of its own with a code, but for 403
     is_google = type(error).__name__ == "HttpError" and getattr(error, "code", None) == 401
     is_google = is_google or (isinstance(error, OSError) and str(error).startswith("Forbidden: "))
-    return is_http or is_google or isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
+    is_s3 = isinstance(error, OSError) and file_systems.s3_answer(error).get("Error", {}).get("Code") in _BAD_TOKENS
+    is_local = isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
+    return is_http or is_google or is_s3 or is_local
 
 
 def _reason(error: Exception) -> str:
-    """Its kind, and of its words no address, which may be a signed one."""
-    status = getattr(error, "status", None)
-    told = f" {status}" if status else (f": {error}" if type(error) is ConnectionError else "")
-    return f"{type(error).__name__}{told}"
+    """Its kind, and its first words, of which no address, as that may be a signed one."""
+    kind = type(error).__name__
+    if status := getattr(error, "status", None):
+        return f"{kind} {status}"
+    words = str(getattr(error, "strerror", None) or error).strip() or "it says no more"
+    return f"{kind}: {_ADDRESS.sub('...', words.splitlines()[0].rstrip('.'))[:_LONGEST_REASON]}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from engine.data.remote.config import RemoteConfig
@@ -20,6 +21,17 @@ def use(config: RemoteConfig) -> None:
 def settings() -> RemoteConfig:
     """What `use` was given last."""
     return _current[0]
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """While inside, no store that is away is waited for longer than so."""
+    before = settings()
+    use(replace(before, patience_s=min(seconds, before.patience_s)))
+    try:
+        yield
+    finally:
+        use(before)
 
 
 @contextmanager
