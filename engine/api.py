@@ -11,6 +11,7 @@ What it prints for real clips: docs/python.md.
 import dataclasses
 import os
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -28,8 +29,6 @@ from kernels.cosine_topk import MAX_K, PreparedClasses, cosine_topk, prepare_cla
 
 __all__ = ["Model", "load", "nearest", "prepare"]
 
-prepare = prepare_classes  # candidates that are asked more than once: `nearest` then need not prepare them again
-
 _FILE = "file://"
 
 
@@ -45,6 +44,7 @@ def load(model: str | os.PathLike[str] = "installed", *settings: str, device: st
     Raises:
         InputError: there is no such model or device, or a setting is wrong.
     """
+    _check_named(model, settings)
     place = _place(device)
     # Any format that FFmpeg reads, and photos, as in tools/predict.py.
     return Model(load_model(Path(model), place, overrides=["data.decoder=pyav", *settings]), place)
@@ -148,7 +148,33 @@ def nearest(queries: Tensor, candidates: Tensor | PreparedClasses, k: int = 5) -
     Raises:
         ValueError: shapes, types, devices or k are not as above.
     """
+    _check_tensor("queries", queries)
+    if not isinstance(candidates, PreparedClasses):
+        _check_tensor("candidates", candidates)
+    if not _is_whole(k):
+        raise ValueError(f"k must be a whole number, not {_shown(k)}")
     return cosine_topk(queries, candidates, k)
+
+
+def prepare(candidates: Tensor) -> PreparedClasses:
+    """Candidates, fp16, bf16 or fp32 [C, D], that are asked more than once: `nearest` then need not prepare them again.
+
+    Raises:
+        ValueError: shape or type is not as above.
+    """
+    _check_tensor("candidates", candidates)
+    return prepare_classes(candidates)
+
+
+def _check_named(model: str | os.PathLike[str], settings: Sequence[str]) -> None:
+    if not isinstance(model, str | os.PathLike) or not str(model):
+        raise InputError(
+            f"the model is {_shown(model)}: it must be the path of a run folder, a checkpoint file or a config, or installed, "
+            "installed:lite2 or kinetics400"
+        )
+    for setting in settings:
+        if not isinstance(setting, str):
+            raise InputError(f"setting {_shown(setting)}: it must be a text, as 'evaluate.num_snippets=4'")
 
 
 def _place(device: str | torch.device) -> torch.device:
@@ -167,8 +193,18 @@ def _place(device: str | torch.device) -> torch.device:
 
 
 def _check_k(k: int) -> None:
-    if not 1 <= k <= MAX_K:
-        raise InputError(f"k is {k}: it must be from 1 to {MAX_K}")
+    if not _is_whole(k) or not 1 <= k <= MAX_K:
+        raise InputError(f"k is {_shown(k)}: it must be a whole number from 1 to {MAX_K}")
+
+
+def _is_whole(k: object) -> bool:
+    """Whether it is a number without fractions, of Python's or numpy's; True and False are none."""
+    return isinstance(k, Integral) and not isinstance(k, bool)
+
+
+def _check_tensor(what: str, given: object) -> None:
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{what} must be a torch Tensor, not {type(given).__name__}: torch.as_tensor makes one of it")
 
 
 def _check_used(embedded: EmbeddedFiles, paths: Sequence[Path], mend: str) -> None:

@@ -63,8 +63,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, LookupError, OSError, UnpicklingError) as error:
         _read_through(path)
-        text = str(error).strip()  # some of torch's own are of several lines, or say nothing of the file
-        reason = text.splitlines()[0] if text and not isinstance(error, LookupError) else type(error).__name__
+        text = str(error).strip()  # some of torch's own are whole paragraphs, or say nothing of the file
+        reason = (
+            text.splitlines()[0].partition(". ")[0]
+            if text and not isinstance(error, LookupError)
+            else type(error).__name__
+        )
         raise InputError(f"checkpoint '{path}' cannot be read ({reason}): it is truncated or no checkpoint") from error
     check_fields(state, _REQUIRED, path)
     if not isinstance(state["config"], dict):
@@ -185,5 +189,15 @@ def checkpoint_file(path: Path) -> Path:
         return best
     newest = list_checkpoints(path)
     if not newest:
-        raise InputError(f"run folder '{path}' holds no checkpoint (looked for checkpoints/best.pt and step_*.pt)")
+        raise InputError(
+            f"run folder '{path}' holds no checkpoint (looked for checkpoints/best.pt and step_*.pt){_if_exported(path)}"
+        )
     return newest[0]
+
+
+def _if_exported(path: Path) -> str:
+    """How to go on with a folder that tools/export.py has written; empty for any other."""
+    names = ("model.pt2", "model.onnx", "model.safetensors")
+    if not (path / "classes.npz").is_file() or not any((path / name).is_file() for name in names):
+        return ""
+    return ": it is an exported model, which is used as its README.md says; name the run that it was exported from"

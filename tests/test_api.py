@@ -144,6 +144,9 @@ def test_mistakes_are_told(model, folder):
         (lambda: model.name(video, []), "no class names"),
         (lambda: model.name(video, ["sea", "fog"]), "fog"),
         (lambda: model.name(video, ["sea"], k=0), "k is 0"),
+        (lambda: model.name(video, ["sea"], k=2.0), "k is 2.0: it must be a whole number from 1 to 32"),
+        (lambda: model.name(video, ["sea"], k="2"), "k is '2': it must be a whole number from 1 to 32"),
+        (lambda: model.name_together([video], ["sea"], k=True), "k is True: it must be a whole number from 1 to 32"),
         (lambda: model.name(video, b"sea"), "given as a list"),
         (lambda: model.name(video, None), "class names are given as a list, not as None"),
         (lambda: model.name(video, ["sea", None]), "class name 2 of 2 is None: a class name is a text of words"),
@@ -156,10 +159,33 @@ def test_mistakes_are_told(model, folder):
         (lambda: model.name(None, ["sea"]), "video 1 of 1 is None: a video is the path of its file"),
         (lambda: model.embed_videos(torch.zeros(1, 9, 9)), r"video 1 of 1 is tensor\(\[\[0., .*: a video is the path"),
         (lambda: load(folder / "run", "model.width=8"), "only keys of the sections"),
+        (lambda: load(folder / "run", 5), "setting 5: it must be a text, as 'evaluate.num_snippets=4'"),
         (lambda: load(folder / "nowhere"), "nowhere"),
+        (
+            lambda: load(b"run"),
+            "the model is b'run': it must be the path of a run folder, a checkpoint file or a config",
+        ),
+        (lambda: load(None), "the model is None: it must be the path"),
+        (lambda: load(""), "the model is '': it must be the path"),
     ):
         with pytest.raises(InputError, match=said):
             call()
+
+
+@pytest.mark.parametrize("given", [np.zeros((2, 12), np.float32), [[0.0] * 12] * 2])
+def test_points_that_are_no_tensors_are_told(given):
+    points = torch.ones(2, 12)
+    for call, what in (
+        (lambda: nearest(given, points, 1), "queries"),
+        (lambda: nearest(points, given, 1), "candidates"),
+        (lambda: prepare(given), "candidates"),
+    ):
+        with pytest.raises(ValueError, match=f"^{what} must be a torch Tensor, not {type(given).__name__}: "):
+            call()
+    for k in (2.0, "2", True, None):
+        with pytest.raises(ValueError, match=r"^k must be a whole number, not "):
+            nearest(points, points, k)
+    assert nearest(points, points, np.int64(2))[1].shape == (2, 2)
 
 
 def test_the_device_is_the_one_that_was_asked_for(folder, monkeypatch):

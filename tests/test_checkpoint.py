@@ -139,6 +139,13 @@ def test_an_error_of_the_disk_that_torch_meets_midway_is_told_as_such(tmp_path, 
         read_checkpoint(path)
 
 
+def test_torchs_advice_for_another_kind_of_file_is_not_passed_on(tmp_path):
+    """It advises weights_only=False, which runs what is in the file."""
+    (tmp_path / "results.json").write_text('{"step": 3}')
+    with pytest.raises(InputError, match=r"results.json' cannot be read \([^.]*\): it is truncated or no checkpoint$"):
+        read_checkpoint(tmp_path / "results.json")
+
+
 def test_a_folder_of_checkpoints_that_cannot_be_listed_is_no_new_beginning(tmp_path, monkeypatch):
     save_checkpoint(tmp_path / "checkpoints" / "step_00000001.pt", state(1))
 

@@ -7,7 +7,8 @@
 Each cell of an experiment is a normal training run in a folder of its own, OUT/cells/NAME-DIGEST, and can be looked at and
 used like any other (TensorBoard, tools/evaluate.py, tools/predict.py). Experiments share cells: the digest covers
 everything that decides the result. A finished cell is not run again, so after an interrupt or kill -9 the same command
-continues. A cell that fails is named with the end of its log; the others go on, and the exit status is 1.
+continues. A cell that fails is named with the end of its log, one whose results.json cannot be read with the reason; the
+others go on, and the exit status is 1.
 
 --splits are seeds of data.*.class_split; in a config without one (all classes of a data set train) they are seeds of the run.
 On a machine with GPUs each worker has a GPU of its own; otherwise the workers share the CPU cores. With --cluster the cells run
@@ -45,7 +46,7 @@ from engine.experiments.cost import cell_costs, plan_table, told
 from engine.experiments.drawn import draw_sets
 from engine.experiments.methods import read_methods
 from engine.experiments.planned import planned_sets, with_cells
-from engine.experiments.results import Point, read_point, unequal_tests
+from engine.experiments.results import Measured, Point, read_point, unequal_tests
 from engine.experiments.runner import ROOT, Job, JobKey, Runner, plan_jobs, point_key
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
@@ -85,16 +86,31 @@ def _all_of(plans: Mapping[str, list[Point]]) -> list[Point]:
 
 def _run_and_report(arguments: argparse.Namespace, setup: Setup, plans: Mapping[str, list[Point]]) -> None:
     jobs, missing = _run(arguments, setup, _all_of(plans))
+    unread: list[Job] = []
     for name, points in plans.items():
-        report = _report(
-            name, setup, [point for point in points if jobs[point_key(point)] not in missing], arguments.out
-        )
+        measured: list[Measured] = []
+        for point in points:
+            if (job := jobs[point_key(point)]) not in missing + unread:
+                measured += _read(job, point, arguments.out, unread)
+        report = _report(name, setup, measured, arguments.out)
         if report is not None and arguments.record:
             _record(name, setup, report)
-    if missing:
-        why = "are not finished" if arguments.only_report else "failed"
-        _say(f"\n{len(missing)} cells {why} and are missing from the above: {', '.join(job.name for job in missing)}")
+    why = "are not finished" if arguments.only_report else "failed"
+    for what, lost in ((why, missing), ("cannot be read", unread)):
+        if lost:
+            _say(f"\n{len(lost)} cells {what} and are missing from the above: {', '.join(job.name for job in lost)}")
+    if missing or unread:
         sys.exit(1)
+
+
+def _read(job: Job, point: Point, out: Path, unread: list[Job]) -> list[Measured]:
+    """What a finished cell says; one whose record cannot be read is told, and joins those."""
+    try:
+        return read_point(point, point.cell.folder(out))
+    except InputError as error:
+        unread.append(job)
+        _say(f"{job.name}: {error}")
+        return []
 
 
 def _run(arguments: argparse.Namespace, setup: Setup, points: list[Point]) -> tuple[dict[JobKey, Job], list[Job]]:
@@ -113,8 +129,7 @@ def _run(arguments: argparse.Namespace, setup: Setup, points: list[Point]) -> tu
     return jobs, runner.failed
 
 
-def _report(name: str, setup: Setup, points: list[Point], out: Path) -> Report | None:
-    measured = [each for point in points for each in read_point(point, point.cell.folder(out))]
+def _report(name: str, setup: Setup, measured: list[Measured], out: Path) -> Report | None:
     if EXPERIMENTS[name].trains and not measured:
         _say(f"{name}: nothing to show, no cell is finished")
         return None

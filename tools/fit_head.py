@@ -16,7 +16,8 @@ decoded, and no setting is chosen on the unseen classes:
     objects       no training: what the network of the features knows, held against the names (engine/naming/)
     objects_standardised   each class's scores counted from their mean over the seen videos, in standard deviations
     objects_ridge          the sum of those and of a ridge regression's, standardised in the same way
-    trained       with --run RUN, over its features: the layer that it trained with its network; it is not fitted again
+    trained       with --run RUN, over its features: the layer that it trained with its network; it is not fitted again. Of a
+                  run without one (model.linear: false) these are its features themselves
 
 Action2Vec, TARN and URL are published systems, here in sizes for a CPU; what of them is published stands in engine/heads/. The
 three with objects take features of `--model installed` or `installed:lite2` alone. Classes and videos of MANIFEST that a run
@@ -102,6 +103,10 @@ def main(arguments: argparse.Namespace) -> None:
         (labelled,) = load_tests([SourceConfig.parse(str(arguments.manifest))])
         for line in Known.of(run, run.footage).look(labelled).warnings():
             print(line, file=sys.stderr)
+        if TRAINED in heads and run.model.linear is None:
+            print(
+                f"{TRAINED}: the run has no last layer (model.linear: false): its features themselves", file=sys.stderr
+            )
     data, also = further(arguments, data, stamp)
     splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
     split_classes(data.classes, splits[0])  # too few classes are told before anything is fitted

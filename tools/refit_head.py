@@ -60,6 +60,11 @@ def main(arguments: argparse.Namespace) -> None:
     loaded = load_model(arguments.run, device, overrides=[*overrides, *arguments.set])
     if loaded.known:
         raise InputError(f"'{arguments.run}' has no last layer of ours to fit: name a run folder or a checkpoint file")
+    if loaded.model.linear is None:
+        raise InputError(
+            f"'{arguments.run}' has no last layer to choose anew (model.linear: false): fit one to its features with "
+            f"{as_called('python tools/fit_head.py')} --run, or train with model.linear: true"
+        )
     out = arguments.out or loaded.path.parent.parent / "ridge"
     if out.resolve() == loaded.path.parent.parent.resolve():
         raise InputError(f"--out is the run's own folder '{out}': name another, its checkpoint is not to be lost")

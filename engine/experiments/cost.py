@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import InputError
 from engine.experiments.cells import Cell, is_finished
 from engine.experiments.results import Point
 from engine.experiments.setup import Training, class_pool, whole_training
@@ -74,7 +75,7 @@ def told(costs: Sequence[CellCost], workers: int, rate: float | None) -> str:
     left = [each for each in costs if not each.is_done]
     snippets = sum(each.snippets for each in left)
     text = f"{len(costs)} cells, {len(left)} to run: {snippets / 1e6:.1f} million snippets"
-    measured = [speed for each in costs if each.is_done if (speed := read_results(each.folder).clips_per_second)]
+    measured = [speed for each in costs if each.is_done if (speed := _speed(each.folder))]
     rate = rate or (statistics.median(measured) if measured else None)
     if rate is None:
         return f"{text}; how long they take is told with --rate SNIPPETS_A_SECOND, or once a cell is finished"
@@ -83,3 +84,10 @@ def told(costs: Sequence[CellCost], workers: int, rate: float | None) -> str:
         f"{text}, at {rate:,.0f} a second about {hours:,.1f} hours of a worker, {hours / workers:,.1f} by the clock with "
         f"{workers}; evaluation comes to it"
     )
+
+
+def _speed(folder: Path) -> float | None:
+    try:
+        return read_results(folder).clips_per_second
+    except InputError:  # told where its accuracies are read
+        return None

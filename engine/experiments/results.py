@@ -114,12 +114,15 @@ def read_point(point: Point, folder: Path) -> list[Measured]:
     """A result for each test set of a finished cell, with its control's where it was measured in the same way.
 
     Raises:
-        InputError: the run had no test set.
+        InputError: a record cannot be read, or the run had no test set.
     """
-    results = read_results(results_path(folder, point.snippets).parent)
+    try:
+        results = read_results(results_path(folder, point.snippets).parent)
+        control = read_control(folder, results)
+    except InputError as error:
+        raise InputError(f"{error}: remove that file and give the command again, which makes it anew") from error
     if not results.tests:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
-    control = read_control(folder, results)
     return [_measured(point, folder, test, control.get(name)) for name, test in results.tests.items()]
 
 

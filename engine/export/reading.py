@@ -6,7 +6,7 @@ It states again, in plain PyAV and Pillow, what `engine/data/sampler.py`, `geome
 from engine.config import Config
 
 _SOURCE = """import av, numpy{imports}
-from av.video.reformatter import Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image
 
 FILTER = (Interpolation.BILINEAR | Interpolation.ACCURATE_RND
@@ -27,14 +27,28 @@ def quarter_turns(picture):
         return round(-picture.rotation / 90)
     return 0 if matrix is None else round(numpy.arctan2(*numpy.frombuffer(bytes(matrix), "i4")[[1, 4]]) / numpy.pi * 2)
 
+def as_rgb(picture):
+    layout = picture.format
+    if layout.is_rgb or layout.has_palette:
+        return picture.to_ndarray(format="rgb24", interpolation=FILTER)
+    full = picture.color_range == ColorRange.JPEG or layout.name.startswith("yuvj")
+    # A decoded frame may say that chroma lies to the left; one of our own says nothing: it lies in the middle.
+    plain = av.VideoFrame(picture.width, picture.height, layout.name.replace("yuvj", "yuv"))
+    for old, new in zip(picture.planes, plain.planes):
+        rows, target = (numpy.frombuffer(plane, "u1").reshape(plane.height, -1) for plane in (old, new))
+        width = min(rows.shape[1], target.shape[1])
+        target[:, :width] = rows[:: 1 if old.line_size > 0 else -1, :width]
+    return plain.to_ndarray(
+        format="rgb24", src_colorspace=Colorspace.ITU601, dst_colorspace=Colorspace.ITU601,
+        src_color_range=ColorRange.JPEG if full else ColorRange.MPEG, interpolation=FILTER)
+
 def square(picture, short_side, crop):
-    image = picture.to_ndarray(
-        format="rgb24", src_colorspace=Colorspace.ITU601, dst_colorspace=Colorspace.ITU601, interpolation=FILTER)
-    image = Image.fromarray(numpy.ascontiguousarray(numpy.rot90(image, -quarter_turns(picture))))
+    image = Image.fromarray(as_rgb(picture))
     short = min(image.size)
-    width, height = ((side * short_side + short // 2) // short for side in image.size)
-    left, top = round((width - crop) / 2), round((height - crop) / 2)
-    return numpy.asarray(image.resize((width, height), Image.BILINEAR))[top : top + crop, left : left + crop]
+    size = [(side * short_side + short // 2) // short for side in image.size]
+    turned = numpy.rot90(image.resize(size, Image.BILINEAR), -quarter_turns(picture))
+    top, left = (round((side - crop) / 2) for side in turned.shape[:2])
+    return turned[top : top + crop, left : left + crop]
 
 def clips_of(path, snippets={snippets}, frames={frames}, stride={stride}, short_side={short_side}, crop={crop}):
     count = sum(1 for _ in pictures(path))

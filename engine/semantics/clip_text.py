@@ -5,6 +5,7 @@ are points of one space without any training here: configs/clip_zero_shot.yaml.
 """
 
 import json
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,18 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """While inside, transformers does not list the tensors of either tower: the image tower's are not wanted here."""
+    logger = logging.getLogger("transformers")  # the root of its loggers
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 class ClipTextEncoder:
     """Texts -> float64 [N, D] in the space that CLIP shares with pictures. Each text by itself, and once."""
 
@@ -52,7 +65,7 @@ class ClipTextEncoder:
         self._learning = threading.Lock()
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            with without_bars():
+            with without_bars(), _without_report():
                 self._model, loaded = CLIPTextModelWithProjection.from_pretrained(
                     folder, local_files_only=True, output_loading_info=True
                 )

@@ -48,6 +48,18 @@ def written(path, **settings):
     return frame_of(path)
 
 
+def upside_down(frame):
+    """The frame mirrored in height, by the order of its rows alone."""
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base),
+        graph.add("vflip"),
+        graph.add("buffersink"),
+    ).configure()
+    graph.push(frame)
+    return graph.pull()
+
+
 def planes(frame):
     """float [h, w] planes on the scale of 8 bits."""
     bits = frame.format.components[0].bits
@@ -163,14 +175,7 @@ def test_grey_files_are_grey(tmp_path):
 
 def test_frames_stored_bottom_up(tmp_path):
     frame = written(tmp_path / "v.mp4")
-    graph = av.filter.Graph()
-    graph.link_nodes(
-        graph.add_buffer(width=192, height=128, format=frame.format, time_base=frame.time_base),
-        graph.add("vflip"),
-        graph.add("buffersink"),
-    ).configure()
-    graph.push(frame)
-    flipped = graph.pull()
+    flipped = upside_down(frame)
     assert flipped.planes[0].line_size < 0
     assert np.array_equal(convert(flipped, 96, 64), convert(frame, 96, 64)[::-1])
 

@@ -17,6 +17,7 @@ from engine.data.pyav.probe import probe
 from engine.data.sampler import evaluation_starts
 from engine.export.reading import reading_code
 from engine.schema import parse
+from tests.data.test_pyav_convert import KINDS, scene, upside_down
 from tests.data.videos import describe, remux
 
 FILES = {  # width, height, frames, clockwise rotation, snippets, clip
@@ -26,9 +27,10 @@ FILES = {  # width, height, frames, clockwise rotation, snippets, clip
     "short.avi": (66, 90, 5, 0, 2, ClipFormat(8, 2, 32, 32)),
     "odd.mkv": (75, 101, 9, 0, 2, ClipFormat(1, 1, 37, 32)),
 }
+SAME = 0.05  # of a level: pixels that are rounded otherwise
 WRONG = [  # what a reader might do in place of what the card says: which file tells, the card's words, others
     ("long.mp4", "Image.BILINEAR", "Image.NEAREST"),
-    ("long.mp4", "image.resize((width, height), Image.BILINEAR)", "cv2.resize(numpy.asarray(image), (width, height))"),
+    ("long.mp4", "image.resize(size, Image.BILINEAR)", "cv2.resize(numpy.asarray(image), size)"),
     ("turned.mp4", "-quarter_turns(picture)", "0"),
     ("turned.mp4", "-quarter_turns(picture)", "quarter_turns(picture)"),
     ("upside_down.mov", "-quarter_turns(picture)", "0"),
@@ -37,7 +39,7 @@ WRONG = [  # what a reader might do in place of what the card says: which file t
     ("upside_down.mov", "[room // 2]", "[0]"),
     ("short.avi", "numpy.minimum(starts[:, None] + numpy.arange(frames) * stride, count - 1)",
      "(starts[:, None] + numpy.arange(frames) * stride) % count"),
-    ("turned.mp4", "round((width - crop) / 2), round((height - crop) / 2)", "0, 0"),
+    ("turned.mp4", "round((side - crop) / 2)", "0"),
 ]  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def test_the_clips_are_the_engines_own(name, files):
     *_, rotation, snippets, clip = FILES[name]
     found = read(reading_code(config_of(clip, snippets), "torch"), files / name)
     assert found.dtype == np.uint8 and found.shape == (snippets, clip.num_frames, clip.crop, clip.crop, 3)
-    assert difference(found, own(files / name, rotation, snippets, clip)) < 0.5
+    assert difference(found, own(files / name, rotation, snippets, clip)) < SAME
 
 
 @pytest.mark.parametrize(("name", "said", "other"), WRONG)
@@ -105,6 +107,31 @@ def test_nothing_that_is_said_may_be_done_otherwise(name, said, other, files):
     assert code.count(said) == 1
     found = read("import cv2\n" + code.replace(said, other), files / name)
     assert difference(found, own(files / name, rotation, snippets, clip)) > 5
+
+
+@pytest.mark.parametrize("name", [*KINDS, "odd.webm", "rgb.mkv", "grey.mp4", "palette.gif"])
+def test_colours_are_the_engines_own(name, tmp_path):
+    others = {
+        "odd.webm": {"codec": "libvpx-vp9"},
+        "rgb.mkv": {"codec": "ffv1", "pixel_format": "bgr0"},
+        "grey.mp4": {"pixel_format": "gray", "full_range": True},
+        "palette.gif": {"codec": "gif", "pixel_format": "rgb8"},
+    }
+    shown = scene()[:101, :163] if name == "odd.webm" else scene()
+    write_video(tmp_path / name, [shown] * 3, **(KINDS | others)[name])
+    clip = ClipFormat(2, 1, min(shown.shape[:2]), 96)
+    found, expected = read(reading_code(config_of(clip, 1), "numpy"), tmp_path / name), own(tmp_path / name, 0, 1, clip)
+    assert difference(found, expected) < SAME and np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_frames_stored_bottom_up(tmp_path):
+    write_video(tmp_path / "v.mp4", [scene()])
+    names = {}
+    exec(reading_code(config_of(ClipFormat(1, 1, 32, 32), 1), "numpy"), names)
+    (frame,) = names["pictures"](str(tmp_path / "v.mp4"))
+    flipped = upside_down(frame)
+    assert flipped.planes[0].line_size < 0
+    assert np.array_equal(names["as_rgb"](flipped), names["as_rgb"](frame)[::-1])
 
 
 @pytest.mark.parametrize(("a", "d", "rotation"), [(-1, 1, 0), (1, -1, 180), (-1, -1, 180)])
@@ -118,7 +145,7 @@ def test_mirroring_is_not_followed(files, tmp_path, a, d, rotation):
     *_, snippets, clip = FILES["long.mp4"]
     assert probe(tmp_path / "mirrored.mp4").rotation == rotation
     found = read(reading_code(config_of(clip, snippets), "numpy"), tmp_path / "mirrored.mp4")
-    assert difference(found, own(tmp_path / "mirrored.mp4", rotation, snippets, clip)) < 0.5
+    assert difference(found, own(tmp_path / "mirrored.mp4", rotation, snippets, clip)) < SAME
 
 
 def test_frames_with_exif_are_turned_by_it(tmp_path):
@@ -130,7 +157,7 @@ def test_frames_with_exif_are_turned_by_it(tmp_path):
     picture.save(tmp_path / "turned.jpg", exif=exif)
     code = reading_code(config_of(ClipFormat(1, 1, 36, 32), 1), "numpy")
     plain, turned = (read(code, tmp_path / f"{name}.jpg")[0, 0] for name in ("plain", "turned"))
-    assert difference(turned, np.rot90(plain, -1)) < 0.5
+    assert difference(turned, np.rot90(plain, -1)) < SAME
     assert difference(turned, plain) > 5
 
 
@@ -145,7 +172,7 @@ def test_what_decodes_of_a_damaged_video_is_read_and_a_file_without_pictures_is_
     with pytest.raises(av.error.InvalidDataError):
         describe(tmp_path / "cut.flv")
     expected = own(tmp_path / "whole.flv", 0, snippets, clip, num_frames=left.num_frames)
-    assert difference(read(code, tmp_path / "cut.flv"), expected) < 0.5
+    assert difference(read(code, tmp_path / "cut.flv"), expected) < SAME
     with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(bytes(8000))

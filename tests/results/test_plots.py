@@ -40,6 +40,12 @@ def test_lines(log):
         stands_below(axes, figure)
 
 
+def test_the_topmost_of_points_close_together_is_whole():
+    line = plots.Line("a", [40, 36], [0.25, 0.275], [0.0, 0.0], figures.BLUE, marks=["5", "4"])
+    (axes,) = plots.lines_figure([plots.Panel("a set", "videos", [line], 0.25, True)], "t").axes
+    assert axes.get_ylim()[1] > 1.04 * 27.5
+
+
 def test_bars():
     bars = [(f"{name} {index}", Estimate(0.08 * index, 0.03)) for index, name in enumerate(UGLY)]
     figure = plots.bars_figure([(UGLY[5], bars, 0.1), ("zeros", [("a", Estimate(0.0, 0.0))], None)], UGLY[5])

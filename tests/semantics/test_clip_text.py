@@ -1,6 +1,7 @@
 """A CLIP from a folder: text tower against transformers itself, and both towers with no layer between. Random tiny weights."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -97,6 +98,18 @@ def test_a_folder_that_is_no_clip_or_a_part_of_one(folder, tmp_path):
               whole / "model.safetensors", {"format": "pt"})  # fmt: skip
     with pytest.raises(InputError, match=r"lacks 1 weights of its text tower \(text_projection.weight, ...\)"):
         build_class_embeddings(("a",), words(whole))
+
+
+def test_the_image_towers_tensors_are_not_listed(folder, tmp_path, monkeypatch):
+    """Of a whole CLIP the text tower alone is read; transformers calls all the others unexpected."""
+    told: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.getLogger("transformers.modeling_utils"), "handle", told.append)
+    level = logging.getLogger("transformers").level
+    whole = shutil.copytree(folder, tmp_path / "whole")  # not read yet
+    build_class_embeddings(("a",), words(whole))
+    assert not told and logging.getLogger("transformers").level == level
+    transformers.CLIPTextModelWithProjection.from_pretrained(whole)
+    assert "vision_model" in told[0].getMessage()  # to others it says so as before
 
 
 def write_config(folder: Path, tmp_path: Path, **model: object) -> Path:

@@ -132,6 +132,22 @@ def test_a_failed_cell_is_named_and_the_rest_is_shown(place, monkeypatch, capsys
     assert [row["curve"] for row in rows(place / "out" / "fig6.csv")] == ["from scratch"]
 
 
+def test_a_cell_whose_record_cannot_be_read_is_named_and_the_rest_is_shown(place, monkeypatch, capsys):
+    record = folder(place, "pretrained") / "results.json"
+    whole = record.read_bytes()
+    for option in ((), ("--only-report",)):
+        record.write_bytes(whole[:500])
+        try:
+            assert call_tool("experiments.py", *words(place), *option, monkeypatch=monkeypatch) == 1
+        finally:
+            record.write_bytes(whole)
+        said = capsys.readouterr().err
+        assert f"pretrained-split3: results.json of '{record.parent}' is not what a run writes at its end" in said
+        assert "remove that file and give the command again" in said and "failed" not in said
+        assert "1 cells cannot be read and are missing from the above: pretrained-split3" in said
+        assert [row["curve"] for row in rows(place / "out" / "fig6.csv")] == ["from scratch"]
+
+
 def test_methods_share_the_cells_of_other_experiments(place, tmp_path, monkeypatch, capsys):
     """The cells above are methods too, whatever the list calls them; the one that is missing is named."""
     shutil.copyfile(folder(place, "images") / "config.yaml", place / "photos.yaml")

@@ -18,6 +18,7 @@ from engine.api import load
 from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.pyav.encode import write_video
+from engine.errors import InputError
 from engine.evaluate import Inference, snippet_features
 from engine.export import program
 from engine.export.card import Exported, _licence, write_card
@@ -279,6 +280,10 @@ def test_what_cannot_be_exported_is_told(tmp_path, monkeypatch, capsys):
     assert call_tool("export.py", checkpoint, "--format", "torch.export", "--out", out, monkeypatch=monkeypatch) == 0
     assert "Nothing was recorded of this checkpoint" in (out / "README.md").read_text()
     assert [*np.load(out / "classes.npz")["names"]] == ["run", "walk", "red"]
+    with pytest.raises(
+        InputError, match=r"holds no checkpoint .*: it is an exported model, which is used as its README"
+    ):
+        load(out)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -96,9 +96,11 @@ def test_heads_that_features_serve():
         fit_head.chosen_heads(["linear", "tarn"], "k664/best.pt", True, ready)
 
 
-def test_the_layer_of_a_run_over_its_own_features(folder, monkeypatch, capsys):
+@pytest.mark.parametrize(("linear", "dim"), [(True, 12), (False, 32)])
+def test_the_layer_of_a_run_over_its_own_features(linear, dim, folder, monkeypatch, capsys):
     """It names the videos as the run does; features of another network are refused, and what it was trained on is named."""
-    config = write_run(folder / "run", words={"source": "random", "dim": 12})
+    model = {"backbone": "r3d_18", "width": 4, "linear": linear}
+    config = write_run(folder / "run", words={"source": "random", "dim": dim}, embed_dim=dim, model=model)
     run = load_for_inference(folder / "run", torch.device("cpu"))
     digest, width = encoder_of(run, torch.device("cpu")).digest, run.model.backbone.feature_dim
     features = np.random.default_rng(1).standard_normal((48, width)).astype(np.float16)
@@ -111,6 +113,7 @@ def test_the_layer_of_a_run_over_its_own_features(folder, monkeypatch, capsys):
     rows = [row(f"{name}/{i}.mp4", name, content_hash=100 * n + i) for n, name in enumerate(NAMES) for i in range(4)]
     with recording_into(folder):
         assert call_tool(*command, monkeypatch=monkeypatch) == 0
+    assert ("trained: the run has no last layer (model.linear: false)" in capsys.readouterr().err) is not linear
     (record,) = read_json_lines(folder / "heads.jsonl")
     unseen = [sorted(NAMES)[i] for i in np.random.RandomState(0).permutation(6)[4:]]
     with torch.inference_mode():

@@ -11,7 +11,7 @@ from engine.ridge import choose_ridge
 from engine.run import save_best
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.jobs import write_config, write_videos
-from tests.small_run import call_tool
+from tests.small_run import call_tool, write_run
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,14 @@ def test_the_runs_own_checkpoint_is_not_overwritten(folder, monkeypatch, capsys)
     assert call_tool("refit_head.py", folder / "run", "--out", folder / "run", monkeypatch=monkeypatch) == 2
     assert "--out is the run's own folder" in capsys.readouterr().err
     assert (folder / "run" / "checkpoints" / "best.pt").read_bytes() == before
+
+
+def test_a_run_without_a_last_layer_is_told_before_its_videos_are_read(tmp_path, monkeypatch, capsys):
+    write_run(tmp_path / "run", embed_dim=32, model={"backbone": "r3d_18", "width": 4, "linear": False})
+    assert call_tool("refit_head.py", tmp_path / "run", "--device", "cpu", monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "has no last layer to choose anew (model.linear: false): fit one" in said and said.count("\n") == 1
+    assert not (tmp_path / "run" / "ridge").exists()
 
 
 @pytest.mark.parametrize(
