@@ -22,6 +22,7 @@ setup(
         "engine.semantics": ["tables/*"],
         "engine.results": ["*.html", "*.css"],
         "engine.results.visual_report": ["*.html"],
+        "unseen_tools.bench": ["*.c"],
         "unseen_tools.configs": ["*.yaml", "methods/*.yaml", "pretraining_worth/*.yaml"],
     },
     entry_points={"console_scripts": ["unseen = unseen_tools.unseen:main"]},

@@ -79,9 +79,9 @@ class ModelConfig:
     )
     form: str = option(
         "auto",
-        "how a residual network computes: published, torchvision's modules; flat, the same in 2-D; fused, flat without "
-        "batch-norm's own passes in R(2+1)D; auto, as measured",
-        choices=("auto", "published", "flat", "fused"),
+        "how a residual network computes: published, torchvision's modules; flat, the same in 2-D; summed, flat with kernels for "
+        "batch-norm's sums; fused, summed without batch-norm's own passes in R(2+1)D; auto, as measured",
+        choices=("auto", "published", "flat", "summed", "fused"),
         needs="backbone=r2plus1d_18|mc3_18",
         decides=False,
     )

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.api import load
 from engine.config import load_config
+from engine.models.backbones import VideoResNet
 from engine.step import train_step
 from tests import jobs
 from tests.encoded import write_colors
@@ -70,6 +72,34 @@ def test_a_step_has_the_host_wait_for_nothing_and_gives_the_loss_of_the_cpu(opti
         losses.append(train_step(run, batch))
         assert waits == []
         assert [value.item() for value in losses] == pytest.approx(expected, rel=1e-12)
+
+
+class Copies(TorchDispatchMode):
+    """Notes the shapes of what is copied within."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if operation.overloadpacket in (torch.ops.aten.copy_, torch.ops.aten.clone):
+            self.shapes.append(tuple(result.shape))
+        return result
+
+
+@pytest.mark.parametrize("form", ["published", "flat", "summed", "fused"])
+def test_a_step_copies_no_activation(form):
+    """As autograd does three times with a view that is changed in place, such as what a batch-norm of clips returns."""
+    with pretended_gpu():
+        model = VideoResNet("r2plus1d_18", 8, form=form).to(GPU, memory_format=torch.channels_last_3d)
+        clips = torch.randn(5, model.clip_channels, 3, 32, 32, device=GPU).contiguous(
+            memory_format=torch.channels_last_3d
+        )
+        with Copies() as copies:
+            model(clips).sum().backward()
+    assert [shape for shape in copies.shapes if len(shape) >= 4 and shape[0] % 5 == 0] == []
+    assert all(weight.grad is not None for weight in model.parameters())
 
 
 def test_loss_scaling_of_fp16_has_the_host_wait_for_nothing():

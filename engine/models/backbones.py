@@ -6,7 +6,7 @@ and the output is its model's without the last layer `fc`.
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from engine.data.batch import ClipFormat
 from engine.models.backbone import Backbone
 from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, FlatFactorisedStem, aligned
 from engine.models.fused import FusedFactorisedStem, fuse
-from engine.models.norm import use_clip_batch_norm
+from engine.models.norm import NormedConvolution, use_clip_batch_norm
 
 PUBLISHED_WIDTH = 64
 _CONVOLUTIONS: dict[str, list[type[nn.Module]]] = {  # of the four stages
@@ -36,8 +36,9 @@ class VideoResNet(Backbone):
         name: one of `RESNETS`.
         width: channels of the first stage; the others have 2, 4 and 8 times as many.
         form: `published` computes with torchvision's modules, `flat` the same function from the same parameters with 2-D
-            convolutions where a kernel is flat in space or in time (engine/models/flat.py), `fused` like flat and in
-            (2+1)D blocks without batch-norms' own passes over memory (engine/models/fused.py).
+            convolutions where a kernel is flat in space or in time (engine/models/flat.py), `summed` like flat, batch-norms'
+            sums being `kernels.channel_sums`, `fused` like summed and in (2+1)D blocks without batch-norms' own passes over
+            memory (engine/models/fused.py).
 
     Input float [N, 3, T, H, W] of any size, output [N, feature_dim] with feature_dim = 8 * width.
     """
@@ -58,7 +59,7 @@ class VideoResNet(Backbone):
         if form == "fused" and name == "r2plus1d_18":
             for block in (*self.layer1, *self.layer2, *self.layer3, *self.layer4):
                 fuse(block)
-        use_clip_batch_norm(self, by_sums=form == "fused")
+        use_clip_batch_norm(self, by_sums=form in ("summed", "fused"))
         for module in self.modules():  # torchvision's initialisation; batch-norm starts at 1 and 0 by itself
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -81,6 +82,10 @@ class VideoResNet(Backbone):
 
 class ResidualBlock(BasicBlock):
     """torchvision's block; it adds out of place, since on a GPU both summands are views (engine/models/norm.py)."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.conv1, self.conv2 = NormedConvolution(*self.conv1), NormedConvolution(*self.conv2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -125,7 +130,7 @@ def _stem(width: int) -> nn.Sequential:
 def _factorised_stem(width: int, form: str) -> nn.Sequential:
     """7x7 in space, then 3 in time; the published 45 channels between them scale with the width, rounded up."""
     between = -(-45 * width // PUBLISHED_WIDTH)
-    stem = {"published": nn.Sequential, "flat": FlatFactorisedStem, "fused": FusedFactorisedStem}[form]
+    stem = {"published": nn.Sequential, "fused": FusedFactorisedStem}.get(form, FlatFactorisedStem)
     return stem(
         nn.Conv3d(3, between, (1, 7, 7), stride=(1, 2, 2), padding=(0, 3, 3), bias=False),
         nn.BatchNorm3d(between),

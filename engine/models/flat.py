@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.video.resnet import Conv2Plus1D, Conv3DNoTemporal
 
-from engine.models.norm import batch_norm, is_plain
+from engine.models.norm import batch_norm, is_plain, norm_then_relu
 
 _MULTIPLE = {"cuda": 8}  # of channels, by device; elsewhere they are as published
 _WIDE, _WIDE_MULTIPLE = 128, 64  # of more channels than this, if they must be filled at all
@@ -49,7 +49,7 @@ class FlatFactorisedStem(nn.Sequential):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         spatial, between, _, temporal, norm, relu = self
-        return relu(norm(_space_then_time(x, spatial, between, temporal)))
+        return norm_then_relu(_space_then_time(x, spatial, between, temporal), norm, relu)
 
 
 class FlatConv3DNoTemporal(Conv3DNoTemporal):

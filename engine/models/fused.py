@@ -13,7 +13,7 @@ from torch.nn import functional
 from torchvision.models.video.resnet import BasicBlock
 
 from engine.models.flat import FlatConv2Plus1D, FlatFactorisedStem, aligned, convolve_space
-from engine.models.norm import as_clips, fill, is_plain, move_statistics, normalise
+from engine.models.norm import NormedConvolution, as_clips, fill, is_plain, move_statistics, normalise
 from kernels.channel_sums import channel_moments
 from kernels.temporal_conv import takes_triton, temporal_conv
 
@@ -28,7 +28,7 @@ class FusedFactorisedStem(FlatFactorisedStem):
         return _space_then_time(x, spatial, between, temporal, norm, relu=True)
 
 
-class FusedConvolution(nn.Sequential):
+class FusedConvolution(NormedConvolution):
     """What a residual block calls `conv1` or `conv2`: a (2+1)D convolution, a batch-norm, and ReLU if there is one."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

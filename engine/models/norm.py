@@ -53,6 +53,22 @@ class ClipReLU(nn.ReLU):
         return functional.relu(x, inplace=self.inplace and x.device.type == "cpu")
 
 
+class NormedConvolution(nn.Sequential):
+    """A convolution, a batch-norm, and a ReLU if there is one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolution, norm, *relu = self
+        return norm_then_relu(convolution(x), norm, *relu)
+
+
+def norm_then_relu(x: Tensor, norm: nn.Module, relu: nn.Module | None = None) -> Tensor:
+    """Both at once where the batch-norm has sums of its own: its backward pass then sees to the ReLU while it loads."""
+    if relu is not None and norm.training and getattr(norm, "by_sums", False):
+        return batch_norm(x, norm, relu=True)
+    x = norm(x)
+    return x if relu is None else relu(x)
+
+
 def use_clip_batch_norm(network: nn.Module, *, by_sums: bool) -> None:
     """Let every `nn.BatchNorm3d` in a network compute as `ClipBatchNorm`, and every `nn.ReLU` as `ClipReLU`, in place."""
     for module in network.modules():

@@ -19,6 +19,9 @@ torchvision has no such network (C3D, transformers) the baselines train the engi
 
 --roofline looks into one step of `engine` and one of `engine flat` instead: each operation with its time (profiler),
 its FLOP and the bytes that it must move, as a table and as points under the device's roof.
+
+--compiled lets torch.compile write the step (forward and backward) for an H100 that need not be there, in each form, and counts the
+bytes that its launches read and write: of convolutions, of this package's kernels, and of those that the compiler makes.
 """
 
 import argparse
@@ -33,6 +36,7 @@ from typing import Any
 
 import torch
 
+from bench.absent_gpu import HEADINGS, compiled_rows
 from bench.apart import Apart, ContestantError
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
@@ -42,6 +46,7 @@ from bench.trainers import Setting, Trainer, flop_per_clip, reduced_precision, s
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
+from engine.results.table import Table
 
 _TOO_LONG = "no result in"
 
@@ -52,6 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: an option out of range, no such device, or a trainer that failed (the others are recorded).
     """
+    if arguments.compiled:
+        _print_compiled(arguments)
+        return
     device = choose_device(arguments.device)
     base = _setting(arguments, device)
     peak = find_peak(device, sorted({"fp32", reduced_precision(device)}))
@@ -93,6 +101,17 @@ def _run_trainers(
     print(table(rows).text())
     if failures:
         raise InputError("; ".join(failures))
+
+
+def _print_compiled(arguments: argparse.Namespace) -> None:
+    batch = 64 if arguments.batch is None else arguments.batch
+    if batch < 1:
+        raise InputError(f"--batch is {batch}: it must be at least 1")
+    rows = []
+    for row in compiled_rows(arguments.backbone, batch):
+        rows.append(row)
+        print(row[0], flush=True)
+    print(Table(HEADINGS, rows).text())
 
 
 def _limit(arguments: argparse.Namespace) -> float:

@@ -222,6 +222,11 @@ def compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trace", type=Path, help="write a profiler trace of three steps of 'engine' to this file")
     parser.add_argument("--limit", type=float, default=None, help="seconds a trainer may take (default: 600; CPU: 100)")
     parser.add_argument("--roofline", action="store_true", help="the operations of a step in place of the trainers")
+    parser.add_argument(
+        "--compiled",
+        action="store_true",
+        help="instead, the bytes that a step moves on an H100, as torch.compile writes it, which needs none; nothing is recorded",
+    )
     parser.add_argument("--no-record", action="store_true", help="print only")
 
 

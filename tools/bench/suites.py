@@ -8,8 +8,8 @@ BASELINES = ("torchvision", "paper recipe")
 # The engine's default is bf16 on a GPU that has it, and fp32 on a CPU, where the flat form only loses when it is compiled.
 # On a GPU those that compile come first: they say most, and a session there may end early.
 GPU_TRAINERS = (
-    "engine fused compiled", "engine flat compiled", "torchvision", "engine compiled", "engine flat fp16 compiled",
-    "engine flat", "engine", "engine fp16", "paper recipe",
+    "engine fused compiled", "engine summed compiled", "engine flat compiled", "torchvision", "engine compiled",
+    "engine flat fp16 compiled", "engine flat", "engine", "engine fp16", "paper recipe",
 )  # fmt: skip
 CPU_TRAINERS = ("engine", "engine flat", "engine flat bf16", "engine compiled", *BASELINES)
 SUITES: dict[str, tuple[tuple[str, ...], ...]] = {  # the command lines of each

@@ -76,7 +76,7 @@ def setting_config(setting: Setting, folder: Path) -> Config:
         "model": {
             "backbone": setting.backbone,
             "width": setting.width,
-            "form": next((form for form in ("flat", "fused") if form in setting.trainer), "published"),
+            "form": next((form for form in ("flat", "summed", "fused") if form in setting.trainer), "published"),
         },
         "clip": {"num_frames": setting.frames, "short_side": setting.crop, "crop": setting.crop},
         "words": {"source": "random", "dim": EMBED_DIM},

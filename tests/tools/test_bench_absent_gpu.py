@@ -1,0 +1,81 @@
+"""The step as torch.compile writes it for a GPU that is not there: no passes over memory but those that are meant."""
+
+import pytest
+import torch
+from bench import absent_gpu
+from bench.absent_gpu import compiled_rows, compiled_step
+
+from engine.errors import InputError
+
+pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
+IS_CUDA_13 = (torch.version.cuda or "").startswith("13.")
+needs_cuda_13 = pytest.mark.skipif(not IS_CUDA_13, reason="needs torch for CUDA 13")
+CLIPS, FRAMES, SIDE = 8, 16, 56  # of what the stem puts out
+
+
+def passes(step, kind):
+    """How often a kind of launch reads or writes the 64 channels between blocks, in bf16."""
+    return step.bytes.get(kind, 0) / (CLIPS * 64 * FRAMES * SIDE * SIDE * 2)
+
+
+@needs_cuda_13
+def test_the_fused_form_passes_over_memory_as_often_as_it_must():
+    """Stem and one block: three batch-norms of 64 channels, and two between, of 48 and 144 channels, which have no passes.
+
+    Forward a batch-norm reads and writes, and the sum at the block's end reads one more: 7. Backward it reads two and writes:
+    9; the sum's gradient reads two and writes, and so do the two gradients that meet behind the stem: 6. The 23rd pass is
+    that over the block's result, which a network has none of. A copy of what lies between would be 4.5 more.
+    """
+    step = compiled_step("r2plus1d_18", "fused", CLIPS, stages=2)
+    assert passes(step, "element-wise") == pytest.approx(23, abs=0.2)
+    assert step.bytes.keys() == {"element-wise", "convolutions", "own kernels"}
+    assert (
+        step.launches["own kernels"] == 12
+    )  # forward and backward of three convolutions in time, sums of five batch-norms
+    assert step.launches["convolutions"] == 6
+
+
+@pytest.mark.slow
+@needs_cuda_13
+@pytest.mark.parametrize(("form", "element_wise", "sums"), [("flat", 52, 30.7), ("summed", 51.3, 0)])
+def test_other_forms_pass_more_often(form, element_wise, sums):
+    step = compiled_step("r2plus1d_18", form, CLIPS, stages=2)
+    assert passes(step, "element-wise") == pytest.approx(element_wise, abs=0.5)
+    assert passes(step, "sums") == pytest.approx(sums, abs=0.5)
+
+
+def test_the_table(monkeypatch):
+    """Each form has a line, and other networks one."""
+    asked = []
+
+    def step(backbone, form, batch):
+        asked.append((backbone, form, batch))
+        return absent_gpu.Step({"convolutions": 3 * 10**9, "sums": 6 * 10**9}, {"convolutions": 2, "sums": 5})
+
+    monkeypatch.setattr(absent_gpu, "compiled_step", step)
+    rows = list(compiled_rows("r2plus1d_18", 4))
+    assert [form for _, form, _ in asked] == ["torchvision", "published", "flat", "summed", "fused"]
+    assert rows[1] == ["engine published", "3.0", "0.0", "6.0", "0.0", "0.0", "9.0", 7, "3"]
+    assert [row[0] for row in compiled_rows("c3d", 4)] == ["engine"] and asked[-1] == ("c3d", "auto", 4)
+
+
+def test_what_is_missing_is_told(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    with pytest.raises(InputError, match="needs torch for CUDA 13 on Linux, not"):
+        compiled_step("r2plus1d_18", "flat")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(InputError, match=r"no C compiler is found, .*: install gcc, or set CC"):
+        compiled_step("r2plus1d_18", "flat")
+    monkeypatch.setenv("CC", "/bin/false")
+    with pytest.raises(InputError, match=r"/bin/false fails on .*absent_gpu.c"):
+        compiled_step("r2plus1d_18", "flat")
+
+
+@needs_cuda_13
+def test_a_step_that_the_compiler_cannot_write_is_told():
+    with pytest.raises(
+        InputError, match="torch's compiler fails on nonesuch, torchvision: ValueError: Unknown model nonesuch"
+    ):
+        compiled_step("nonesuch", "torchvision")

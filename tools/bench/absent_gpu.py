@@ -1,0 +1,89 @@
+"""A training step as torch.compile writes it for an H100, which need not be there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import engine
+from engine.errors import InputError
+from engine.models.backbones import RESNETS
+
+KINDS = ("convolutions", "own kernels", "sums", "element-wise", "other")
+_HERE = Path(__file__).parent
+_GB_PER_S = 3000.0  # an H100's memory, as far as kernels reach it
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Forward and backward of a step.
+
+    bytes: that launches of a kind (`KINDS`) read and write, each tensor once. launches: how many there are.
+    """
+
+    bytes: dict[str, int]
+    launches: dict[str, int]
+
+
+def compiled_step(backbone: str, form: str, batch: int = 64, stages: int = 0) -> Step:
+    """What torch.compile makes of a step in bf16 with clips of 16x112x112.
+
+    Args:
+        form: as `model.form`; or "torchvision", its own network.
+        stages: only so many of `Backbone.stages`; 0: the network.
+
+    Raises:
+        InputError: there is no C compiler, torch is not for CUDA 13, or the compiler fails.
+    """
+    if not (torch.version.cuda or "").startswith("13.") or sys.platform != "linux":
+        raise InputError(f"this needs torch for CUDA 13 on Linux, not {torch.__version__}; a GPU it does not need")
+    paths = [_HERE.parent, Path(engine.__file__).parents[1], *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "bench.step_program", backbone, form, str(batch), str(stages)]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"LD_PRELOAD": _library(Path(folder)), "PYTHONPATH": os.pathsep.join(map(str, paths))}
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, cwd=folder)
+    if done.returncode:
+        raise InputError(f"torch's compiler fails on {backbone}, {form}: {_reason(done.stderr)}")
+    return Step(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _library(folder: Path) -> str:
+    compiler = os.environ.get("CC") or next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
+    if compiler is None:
+        raise InputError("no C compiler is found, which makes the GPU that is pretended: install gcc, or set CC")
+    library = folder / "libcuda.so.1"
+    flags = ["-shared", "-fPIC", f"-Wl,-soname,{library.name}", "-o", str(library), str(_HERE / "absent_gpu.c")]
+    done = subprocess.run([compiler, *flags], capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"{compiler} fails on {_HERE / 'absent_gpu.c'}: {_reason(done.stderr)}")
+    return str(library)
+
+
+def _reason(text: str) -> str:
+    lines = [line for line in text.splitlines() if "Error" in line or "error" in line] or text.splitlines() or [""]
+    return lines[-1].strip()
+
+
+def compiled_rows(backbone: str, batch: int) -> Iterator[list[object]]:
+    """Lines of the table of `bench_throughput.py compute --compiled`, as they are compiled.
+
+    Raises:
+        InputError: as `compiled_step`.
+    """
+    is_residual = backbone in RESNETS
+    for form in ("torchvision", "published", "flat", "summed", "fused") if is_residual else ("auto",):
+        step = compiled_step(backbone, form, batch)
+        total = sum(step.bytes.values())
+        sizes = [f"{step.bytes.get(kind, 0) / 1e9:.1f}" for kind in KINDS]
+        name = form if form == "torchvision" else f"engine {form}" if is_residual else "engine"
+        yield [name, *sizes, f"{total / 1e9:.1f}", sum(step.launches.values()), f"{total / _GB_PER_S / 1e6:.0f}"]
+
+
+HEADINGS = ["GB of a step", *KINDS, "all", "launches", f"ms at {_GB_PER_S / 1000:g} TB/s"]
