@@ -7,6 +7,7 @@ import kernels.temporal_conv as module
 from engine.models.backbones import VideoResNet
 from engine.models.flat import _MULTIPLE as FILLED
 from kernels.temporal_conv import temporal_conv, temporal_conv_ref
+from kernels.temporal_conv_triton import _WALKED as WIDEST
 from kernels.temporal_conv_triton import TILES, WALK, config_of
 from tests.kernels.interpreter import DEVICE, INTERPRETED, few
 from tests.kernels.test_temporal_conv import random_case, statistics_of
@@ -55,6 +56,8 @@ def results(call, x, weight, gamma, beta, mean, var, stride, is_batch):
 def test_equals_the_definition(shape, is_batch, dtype, form):
     if form == "walk" and "BLOCK_P" not in config_of("forward", *shape[3:], torch.device(DEVICE)):
         pytest.skip("takes the tiles")
+    if form == "walk" and not INTERPRETED and dtype == torch.float32 and shape[3:5] == WIDEST:
+        pytest.skip("fp32, which is no type of the kernels, takes more shared memory than there is")
     x, weight, gamma, beta, _, _ = random_case(shape)
     x, weight = x.to(dtype), weight.to(dtype)
     mean, var = statistics_of(x.double()) if is_batch else (torch.full_like(gamma, 0.2), torch.full_like(gamma, 1.5))
