@@ -75,7 +75,8 @@ def _space_then_time(
     if between.training:
         mean, var = channel_moments(frames.detach())
         move_statistics(between, mean, var, lines.numel() // channels)
-    weight = functional.pad(temporal.weight[..., 0, 0], (0, 0, 0, extra)) if extra else temporal.weight[..., 0, 0]
+    weight = temporal.weight.flatten(2)
+    weight = functional.pad(weight, (0, 0, 0, extra)) if extra else weight
     gamma, beta = fill(between.weight, extra), fill(between.bias, extra)
     z, sums = temporal_conv(
         lines, weight, gamma, beta, mean, var, between.eps, temporal.stride[0], is_batch=between.training

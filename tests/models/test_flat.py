@@ -224,3 +224,15 @@ def test_another_batch_norm_in_its_place_is_called(multiple, monkeypatch):
     clips = torch.randn(2, 3, 4, 12, 12, dtype=torch.float64)
     torch.testing.assert_close(flat(clips), published(clips), rtol=1e-9, atol=1e-9)
     assert Counting.calls == 1
+
+
+@pytest.mark.parametrize("form", ["published", "flat", "summed", "fused"])
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_gradients_have_the_strides_of_their_weights(form, multiple, monkeypatch):
+    """DDP copies those that have others, and warns."""
+    monkeypatch.setitem(FILLED, "cpu", multiple)
+    model = VideoResNet("r2plus1d_18", 5, form=form).to(memory_format=torch.channels_last_3d)
+    clips = torch.randn(2, 3, 4, 24, 24).contiguous(memory_format=torch.channels_last_3d)
+    model(clips).sum().backward()
+    others = [name for name, weight in model.named_parameters() if weight.grad.stride() != weight.stride()]
+    assert others == []
