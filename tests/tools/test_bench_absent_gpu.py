@@ -1,5 +1,8 @@
 """The step as torch.compile writes it for a GPU that is not there: no passes over memory but those that are meant."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 from bench import absent_gpu
@@ -9,7 +12,8 @@ from engine.errors import InputError
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 IS_CUDA_13 = (torch.version.cuda or "").startswith("13.")
-needs_cuda_13 = pytest.mark.skipif(not IS_CUDA_13, reason="needs torch for CUDA 13")
+CAN_COMPILE = IS_CUDA_13 and absent_gpu.c_compiler() is not None
+needs_compilers = pytest.mark.skipif(not CAN_COMPILE, reason="needs torch for CUDA 13, and a C compiler")
 CLIPS, FRAMES, SIDE = 8, 16, 56  # of what the stem puts out
 
 
@@ -18,7 +22,7 @@ def passes(step, kind):
     return step.bytes.get(kind, 0) / (CLIPS * 64 * FRAMES * SIDE * SIDE * 2)
 
 
-@needs_cuda_13
+@needs_compilers
 def test_the_fused_form_passes_over_memory_as_often_as_it_must():
     """Stem and one block: three batch-norms of 64 channels, and two between, of 48 and 144 channels, which have no passes.
 
@@ -36,7 +40,7 @@ def test_the_fused_form_passes_over_memory_as_often_as_it_must():
 
 
 @pytest.mark.slow
-@needs_cuda_13
+@needs_compilers
 @pytest.mark.parametrize(("form", "element_wise", "sums"), [("flat", 52, 30.7), ("summed", 51.3, 0)])
 def test_other_forms_pass_more_often(form, element_wise, sums):
     step = compiled_step("r2plus1d_18", form, CLIPS, stages=2)
@@ -68,13 +72,20 @@ def test_what_is_missing_is_told(monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(InputError, match=r"no C compiler is found, .*: install gcc, or set CC"):
         compiled_step("r2plus1d_18", "flat")
-    monkeypatch.setenv("CC", "/bin/false")
-    with pytest.raises(InputError, match=r"/bin/false fails on .*absent_gpu.c"):
-        compiled_step("r2plus1d_18", "flat")
+    for compiler, message in (
+        ("/bin/false -m64", r"/bin/false -m64 fails on .*absent_gpu.c"),
+        ("nonesuch -O1", "CC is 'nonesuch -O1', which cannot be started: No such file or directory"),
+    ):
+        monkeypatch.setenv("CC", compiler)
+        with pytest.raises(InputError, match=message):
+            compiled_step("r2plus1d_18", "flat")
 
 
-@needs_cuda_13
-def test_a_step_that_the_compiler_cannot_write_is_told():
+@needs_compilers
+def test_a_step_that_the_compiler_cannot_write_is_told(tmp_path, monkeypatch):
+    """Also where temporary files lie in a folder with a blank in its name, which LD_PRELOAD would take for two."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "of two words"))
+    Path(tempfile.gettempdir()).mkdir()
     with pytest.raises(
         InputError, match="torch's compiler fails on nonesuch, torchvision: ValueError: Unknown model nonesuch"
     ):

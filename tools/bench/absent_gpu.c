@@ -7,6 +7,8 @@ library's, and fail for want of a driver. */
 #include <stdlib.h>
 #include <string.h>
 
+int absent_gpu = 1; /* that this library is loaded */
+
 /* libcudart */
 int cudaGetDeviceCount(int *count) { *count = 1; return 0; }
 int cudaGetDevice(int *device) { *device = 0; return 0; }

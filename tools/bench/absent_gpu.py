@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -44,31 +46,50 @@ def compiled_step(backbone: str, form: str, batch: int = 64, stages: int = 0) ->
     """
     if not (torch.version.cuda or "").startswith("13.") or sys.platform != "linux":
         raise InputError(f"this needs torch for CUDA 13 on Linux, not {torch.__version__}; a GPU it does not need")
-    paths = [_HERE.parent, Path(engine.__file__).parents[1], *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "bench.step_program", backbone, form, str(batch), str(stages)]
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"LD_PRELOAD": _library(Path(folder)), "PYTHONPATH": os.pathsep.join(map(str, paths))}
+        settings = {
+            "LD_PRELOAD": _before(
+                _library(Path(folder)).name, "LD_PRELOAD"
+            ),  # without its path, which might have a blank
+            "LD_LIBRARY_PATH": _before(folder, "LD_LIBRARY_PATH"),
+            "PYTHONPATH": _before(f"{_HERE.parent}:{Path(engine.__file__).parents[1]}", "PYTHONPATH"),
+        }
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, cwd=folder)
     if done.returncode:
         raise InputError(f"torch's compiler fails on {backbone}, {form}: {_reason(done.stderr)}")
     return Step(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _library(folder: Path) -> str:
-    compiler = os.environ.get("CC") or next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
+def c_compiler() -> list[str] | None:
+    """The command of a C compiler, with what CC says before its own options."""
+    found = os.environ.get("CC") or next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
+    return None if found is None else shlex.split(found)
+
+
+def _library(folder: Path) -> Path:
+    compiler = c_compiler()
     if compiler is None:
         raise InputError("no C compiler is found, which makes the GPU that is pretended: install gcc, or set CC")
     library = folder / "libcuda.so.1"
     flags = ["-shared", "-fPIC", f"-Wl,-soname,{library.name}", "-o", str(library), str(_HERE / "absent_gpu.c")]
-    done = subprocess.run([compiler, *flags], capture_output=True, text=True)
+    try:
+        done = subprocess.run([*compiler, *flags], capture_output=True, text=True)
+    except OSError as error:
+        raise InputError(f"CC is '{os.environ.get('CC')}', which cannot be started: {error.strerror}") from None
     if done.returncode:
-        raise InputError(f"{compiler} fails on {_HERE / 'absent_gpu.c'}: {_reason(done.stderr)}")
-    return str(library)
+        raise InputError(f"{shlex.join(compiler)} fails on {_HERE / 'absent_gpu.c'}: {_reason(done.stderr)}")
+    return library
+
+
+def _before(first: str, variable: str) -> str:
+    return ":".join([first, *filter(None, [os.environ.get(variable)])])
 
 
 def _reason(text: str) -> str:
-    lines = [line for line in text.splitlines() if "Error" in line or "error" in line] or text.splitlines() or [""]
-    return lines[-1].strip()
+    lines = text.strip().splitlines() or [""]
+    told = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line) or " error: " in line]
+    return (told or lines)[-1].strip()
 
 
 def compiled_rows(backbone: str, batch: int) -> Iterator[list[object]]:

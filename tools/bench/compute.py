@@ -104,9 +104,17 @@ def _run_trainers(
 
 
 def _print_compiled(arguments: argparse.Namespace) -> None:
+    for name in ("width", "frames", "crop", "steps", "only", "limit", "trace", "roofline"):
+        if getattr(arguments, name):
+            raise InputError(
+                f"--compiled takes --backbone and --batch, not --{name}: it is of 16x112x112, as published"
+            )
     batch = 64 if arguments.batch is None else arguments.batch
     if batch < 1:
         raise InputError(f"--batch is {batch}: it must be at least 1")
+    print(
+        f"{arguments.backbone}, {batch} clips of 16x112x112, bf16, as torch {torch.__version__} compiles it for an H100"
+    )
     rows = []
     for row in compiled_rows(arguments.backbone, batch):
         rows.append(row)

@@ -4,6 +4,7 @@
 the compiler's work ends where its program is written.
 """
 
+import ctypes
 import json
 import sys
 import types
@@ -134,6 +135,8 @@ def main(arguments: Sequence[str]) -> None:
     from torch._subclasses import FakeTensorMode
 
     backbone, form, batch, stages = arguments
+    if not hasattr(ctypes.CDLL(None), "absent_gpu"):
+        raise RuntimeError("the GPU that is pretended was not loaded (LD_PRELOAD): is there a colon in TMPDIR?")
     torch.cuda.get_device_properties = lambda *_: _H100  # before the compiler is imported, which keeps the function
     with FakeTensorMode(), written_programs() as programs:
         network, clips = network_of(backbone, form, int(batch))
