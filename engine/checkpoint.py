@@ -20,6 +20,9 @@ from engine.schema import parse
 
 FORMAT_VERSION = 1
 _BLOCK = 2**22  # bytes read at a time
+_PLACE = re.compile(
+    r"^\[enforce fail at [^\]]*\] ?(\. )?"
+)  # in torch's sources, before what its reader of archives says
 LOSS_PART = "loss"  # what a loss trains of its own (AURL's class centres) is a part of the model by this name
 _REQUIRED = ("format", "model", "config", "step", "epoch", "position")  # whatever was trained; a task adds its own
 
@@ -63,7 +66,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, LookupError, OSError, UnpicklingError) as error:
         _read_through(path)
-        text = str(error).strip()  # some of torch's own are whole paragraphs, or say nothing of the file
+        text = _PLACE.sub(
+            "", str(error).strip()
+        )  # some of torch's own are whole paragraphs, or say nothing of the file
         reason = (
             text.splitlines()[0].partition(". ")[0]
             if text and not isinstance(error, LookupError)
