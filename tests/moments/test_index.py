@@ -292,6 +292,18 @@ def test_a_start_that_is_killed_while_it_looks_at_files_is_gone_on_with(home, mo
     assert "interrupted" not in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("text", ["null", "5", "[1]", '"abc"', "[null]", "[["])
+def test_a_list_of_an_interrupted_start_that_is_none_is_told_to_who_adds(home, text):
+    shown, out = home / "set" / "shown", home / "index"
+    opened([shown / "a.mp4"], out, FrameReader())
+    (out / "wanted.json").write_text(text)
+    assert opened([], out, FrameReader())[1] == [str(shown / "a.mp4")]
+    with pytest.raises(InputError, match=r"wanted.json' cannot be read \(.*\): remove it and name the videos again$"):
+        opened([shown / "b.mp4"], out, FrameReader())
+    (out / "wanted.json").unlink()
+    assert opened([shown / "b.mp4"], out, FrameReader())[1] == [str(shown / "b.mp4")]
+
+
 def test_a_start_of_which_nothing_can_be_used_is_over(home, capsys):
     shown, out = home / "set" / "shown", home / "index"
     (shown / "bad.mp4").write_bytes(b"no video")
