@@ -4,7 +4,7 @@ files, folders, manifests, stores ──▶ probe (journal) ──▶ changed or
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -207,13 +207,20 @@ def _look(
     described = _described(list(wanted.values()), folder, tell)
     if described.manifest is None:
         raise InputError(f"none of the {len(wanted)} videos can be used: {told(described.reasons)}")
-    if dropped := [path for path in gone if path not in failed]:
-        tell(f"{len(dropped)} videos of the index are not there any more, their features are dropped: {some(dropped)}")
+    _tell_gone(gone, kept, failed, tell)
     held = {
         path: kept[path].identity for path, why in described.failures.items() if path in kept and why.kind in TRY_AGAIN
     }
     failed = {path: why.text for path, why in described.failures.items() if path not in held and why.kind != "missing"}
     return _Look(wanted, described, held, failed)
+
+
+def _tell_gone(gone: Sequence[str], kept: Container[str], failed: Container[str], tell: Callable[[str], None]) -> None:
+    """Of the videos that are not there any more: those that had features, and those that an interrupted start was asked for."""
+    if dropped := [path for path in gone if path in kept]:
+        tell(f"{len(dropped)} videos of the index are not there any more, their features are dropped: {some(dropped)}")
+    if missed := [path for path in gone if path not in kept and path not in failed]:
+        tell(f"{len(missed)} videos of the interrupted start are not there any more, they are left out: {some(missed)}")
 
 
 def _known(folder: Path) -> tuple[dict[str, CachedVideo], dict[str, FailedVideo]]:
