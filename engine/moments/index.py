@@ -62,6 +62,7 @@ class VideoIndex:
         """Where a video lies; of a stored one, a path into its store."""
         return self.cache.root / video
 
+    @patience(_STORE_PATIENCE_S)
     def footage(self, videos: Iterable[str], folder: Path) -> tuple[dict[str, TimedVideo], dict[str, str]]:
         """What decoders need to know of some of the videos, whole: by name; and why others cannot be decoded.
 
@@ -230,6 +231,8 @@ def _known(folder: Path) -> tuple[dict[str, CachedVideo], dict[str, FailedVideo]
 
 def _lacks(folder: Path, named: Sequence[str]) -> bool:
     """Whether some of these videos are new to an index, and there."""
+    if not named:
+        return False
     known = each_once(path for videos in _known(folder) for path in videos)
     return bool(that_are_there([path for real, path in each_once(named).items() if real not in known]))
 
