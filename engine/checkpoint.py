@@ -20,6 +20,7 @@ from engine.schema import parse
 
 FORMAT_VERSION = 1
 _BLOCK = 2**22  # bytes read at a time
+_PLACE = re.compile(r"^\[enforce fail at [^\]]*\] ?(\. )?")  # before the reason, in torch's reader of archives
 LOSS_PART = "loss"  # what a loss trains of its own (AURL's class centres) is a part of the model by this name
 _REQUIRED = ("format", "model", "config", "step", "epoch", "position")  # whatever was trained; a task adds its own
 
@@ -63,7 +64,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, LookupError, OSError, UnpicklingError) as error:
         _read_through(path)
-        text = str(error).strip()  # some of torch's own are whole paragraphs, or say nothing of the file
+        # Some of torch's own are whole paragraphs, or say nothing of the file.
+        text = _PLACE.sub("", str(error).strip())
         reason = (
             text.splitlines()[0].partition(". ")[0]
             if text and not isinstance(error, LookupError)

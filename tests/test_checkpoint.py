@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -144,6 +145,12 @@ def test_torchs_advice_for_another_kind_of_file_is_not_passed_on(tmp_path):
     (tmp_path / "results.json").write_text('{"step": 3}')
     with pytest.raises(InputError, match=r"results.json' cannot be read \([^.]*\): it is truncated or no checkpoint$"):
         read_checkpoint(tmp_path / "results.json")
+
+
+def test_an_archive_of_something_else_is_refused_with_a_reason(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match=r"cannot be read \(\w[^\[\]]*\): it is truncated or no checkpoint$"):
+        read_checkpoint(tmp_path / "x.npz")
 
 
 def test_a_folder_of_checkpoints_that_cannot_be_listed_is_no_new_beginning(tmp_path, monkeypatch):

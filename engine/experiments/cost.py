@@ -89,5 +89,5 @@ def told(costs: Sequence[CellCost], workers: int, rate: float | None) -> str:
 def _speed(folder: Path) -> float | None:
     try:
         return read_results(folder).clips_per_second
-    except InputError:  # told where its accuracies are read
+    except (InputError, OSError):  # told where its accuracies are read
         return None

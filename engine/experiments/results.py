@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import InputError
+from engine.errors import InputError, mend, told
 from engine.experiments.cells import Cell
 from engine.experiments.setup import Training
 from engine.results import spread
@@ -121,6 +121,8 @@ def read_point(point: Point, folder: Path) -> list[Measured]:
         control = read_control(folder, results)
     except InputError as error:
         raise InputError(f"{error}: remove that file and give the command again, which makes it anew") from error
+    except OSError as error:  # the file may be whole
+        raise InputError(f"{FILE} of '{folder}' cannot be read ({told(error)}){mend(error)}") from error
     if not results.tests:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
     return [_measured(point, folder, test, control.get(name)) for name, test in results.tests.items()]

@@ -54,7 +54,10 @@ def read_wanted(folder: Path) -> list[str]:
         InputError: their list cannot be read.
     """
     try:
-        return list(json.loads((folder / NAME).read_text(encoding="ascii")))
+        wanted = json.loads((folder / NAME).read_text(encoding="ascii"))
+        if not isinstance(wanted, list) or not all(isinstance(path, str) for path in wanted):
+            raise ValueError("it is no list of paths")
+        return wanted
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ files, folders, manifests, stores ──▶ probe (journal) ──▶ changed or
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class VideoIndex:
         """Where a video lies; of a stored one, a path into its store."""
         return self.cache.root / video
 
+    @patience(_STORE_PATIENCE_S)
     def footage(self, videos: Iterable[str], folder: Path) -> tuple[dict[str, TimedVideo], dict[str, str]]:
         """What decoders need to know of some of the videos, whole: by name; and why others cannot be decoded.
 
@@ -207,13 +208,20 @@ def _look(
     described = _described(list(wanted.values()), folder, tell)
     if described.manifest is None:
         raise InputError(f"none of the {len(wanted)} videos can be used: {told(described.reasons)}")
-    if dropped := [path for path in gone if path not in failed]:
-        tell(f"{len(dropped)} videos of the index are not there any more, their features are dropped: {some(dropped)}")
+    _tell_gone(gone, kept, failed, tell)
     held = {
         path: kept[path].identity for path, why in described.failures.items() if path in kept and why.kind in TRY_AGAIN
     }
     failed = {path: why.text for path, why in described.failures.items() if path not in held and why.kind != "missing"}
     return _Look(wanted, described, held, failed)
+
+
+def _tell_gone(gone: Sequence[str], kept: Container[str], failed: Container[str], tell: Callable[[str], None]) -> None:
+    """Of the videos that are not there any more: those that had features, and those that an interrupted start was asked for."""
+    if dropped := [path for path in gone if path in kept]:
+        tell(f"{len(dropped)} videos of the index are not there any more, their features are dropped: {some(dropped)}")
+    if missed := [path for path in gone if path not in kept and path not in failed]:
+        tell(f"{len(missed)} videos of the interrupted start are not there any more, they are left out: {some(missed)}")
 
 
 def _known(folder: Path) -> tuple[dict[str, CachedVideo], dict[str, FailedVideo]]:
@@ -223,6 +231,8 @@ def _known(folder: Path) -> tuple[dict[str, CachedVideo], dict[str, FailedVideo]
 
 def _lacks(folder: Path, named: Sequence[str]) -> bool:
     """Whether some of these videos are new to an index, and there."""
+    if not named:
+        return False
     known = each_once(path for videos in _known(folder) for path in videos)
     return bool(that_are_there([path for real, path in each_once(named).items() if real not in known]))
 

@@ -7,9 +7,10 @@ are points of one space without any training here: configs/clip_zero_shot.yaml.
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,20 @@ def _without_report() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _check_loaded(folder: Path, loaded: Mapping[str, Any]) -> None:
+    """Refuse a text tower that keeps some of its random weights, by what transformers tells of its reading."""
+    if names := sorted(loaded["missing_keys"]):
+        raise InputError(
+            f"words.path: the CLIP in '{folder}' lacks {len(names)} weights of its text tower ({names[0]}, ...)"
+        )
+    if unfit := sorted(loaded["mismatched_keys"]):
+        name, of_file, of_config = unfit[0]
+        raise InputError(
+            f"words.path: the CLIP in '{folder}' has weights of another shape than its config.json says ({name}: "
+            f"{list(of_file)}, by config.json {list(of_config)}): take both from the same model"
+        )
+
+
 class ClipTextEncoder:
     """Texts -> float64 [N, D] in the space that CLIP shares with pictures. Each text by itself, and once."""
 
@@ -67,18 +82,14 @@ class ClipTextEncoder:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             with without_bars(), _without_report():
                 self._model, loaded = CLIPTextModelWithProjection.from_pretrained(
-                    folder, local_files_only=True, output_loading_info=True
+                    folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
                 )
         except Exception as error:  # of transformers, of its readers of files, or of a file that is missing
             raise InputError(
                 f"words.path: the CLIP in '{folder}' cannot be read ({' '.join(str(error).split())[:160]}): it needs config.json, "
                 "model.safetensors and the tokenizer's files"
             ) from error
-        if loaded["missing_keys"]:
-            names = sorted(loaded["missing_keys"])
-            raise InputError(
-                f"words.path: the CLIP in '{folder}' lacks {len(names)} weights of its text tower ({names[0]}, ...)"
-            )
+        _check_loaded(folder, loaded)
         self._model.eval()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:

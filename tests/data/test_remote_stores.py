@@ -14,8 +14,8 @@ from engine.data.indexing import index_folder
 from engine.data.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.remote.config import RemoteConfig
-from engine.data.remote.objects import size_of
-from engine.data.remote.settings import use
+from engine.data.remote.objects import patiently, size_of
+from engine.data.remote.settings import patience, use
 from engine.data.store import reader as reader_module
 from engine.errors import InputError, SourceGone
 from tests import gcs, s3
@@ -130,3 +130,44 @@ def test_credentials_of_s3_that_have_expired_are_not_waited_for(tmp_path, monkey
         server.shutdown()
         server.server_close()
     assert time.monotonic() - began < 20
+
+
+KEY = '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}'
+PROCESS = f"credential_process=echo '{KEY}'"
+SSO = "sso_start_url=https://a.awsapps.com/start\nsso_region=us-east-1\nsso_account_id=111122223333\nsso_role_name=R"
+
+
+@pytest.mark.parametrize(("login", "says"), [(PROCESS, "RuntimeError: .* still expired"), (SSO, r"\w*SSO\w*Error: .*")])
+def test_a_login_of_aws_that_has_expired_is_not_waited_for(tmp_path, monkeypatch, caplog, login, says):
+    use(RemoteConfig(patience_s=60))
+    s3.point_to("http://127.0.0.1:9", tmp_path, monkeypatch)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(f"[default]\n{login}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(SourceGone, match=rf"'s3://bucket/a\.bin' is refused \({says}\): give credentials"):
+        size_of("s3://bucket/a.bin")
+    assert time.monotonic() - began < 20
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "is_refused"),
+    [
+        ("LoginRefreshRequired", "Your session has expired", True),
+        ("LoginTokenLoadError", "Error loading login session token", True),
+        ("NoAuthTokenError", "", True),
+        ("TokenRetrievalError", "Error when retrieving token from sso: Token has expired and refresh failed", True),
+        ("TokenRetrievalError", "Error when retrieving token from sso: it does not answer", False),
+        ("CredentialRetrievalError", "Error when retrieving credentials from custom-process: session expired", False),
+        ("RuntimeError", "Session is closed", False),
+    ],
+)
+def test_which_of_botocores_errors_may_pass(kind, words, is_refused):
+    def attempt() -> None:
+        raise type(kind, (Exception,), {})(words)
+
+    with patience(0), pytest.raises(SourceGone, match="is refused" if is_refused else "cannot be read"):
+        patiently(attempt, "s3://bucket/a.bin")

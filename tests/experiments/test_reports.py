@@ -1,5 +1,6 @@
 """What reports say of measured values: means, errors, verdicts, distances; and that pictures show them."""
 
+import errno
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from engine.experiments import comparisons, curves, leaks, methods
 from engine.experiments.cells import Cell
 from engine.experiments.claims import Finding
 from engine.experiments.comparisons import table1_report, table2_report, table3_report
+from engine.experiments.cost import _speed
 from engine.experiments.curves import figure4_report, figure5_report, figure6_report, single_values
 from engine.experiments.distances import (
     _ClassValue,
@@ -348,6 +350,17 @@ def test_a_control_stands_beside_results_of_as_many_snippets_alone(tmp_path):
             pass
     points = [replace(measured("e2e", 0, 0.5).point, snippets=snippets) for snippets in (None, 1)]
     assert [read_point(point, tmp_path / "run")[0].control for point in points] == [1.0, None]
+
+
+def test_a_record_that_the_disk_refuses_is_not_to_be_removed(tmp_path, monkeypatch):
+    def refuses(path: Path, *_: object, **__: object) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    (tmp_path / "results.json").touch()
+    monkeypatch.setattr(Path, "read_text", refuses)
+    with pytest.raises(InputError, match=r"cannot be read \(Input/output error: .*\): look at that disk$"):
+        read_point(measured("e2e", 0, 0.5).point, tmp_path)
+    assert _speed(tmp_path) is None
 
 
 def test_a_test_set_is_read_as_its_run_recorded_it(tmp_path):

@@ -264,7 +264,8 @@ def test_an_interrupted_start_is_gone_on_with_whatever_is_named_then(home, monke
     reader = FrameReader()
     assert opened([shown / "b.mp4"], out, reader)[1] == [str(shown / "b.mp4")]
     told = "".join(capsys.readouterr())
-    assert "an interrupted start is gone on with, of 4 videos" in told and "features are dropped" in told
+    assert "an interrupted start is gone on with, of 4 videos" in told and "dropped" not in told
+    assert f"1 videos of the interrupted start are not there any more, they are left out: {shown / 'c.mp4'}" in told
     assert sum(reader.batches) == 3  # windows of d.mp4
     assert sorted(opened([], out, FrameReader())[1]) == [
         str(shown / f"{name}.mp4") for name in "abd"
@@ -287,9 +288,42 @@ def test_a_start_that_is_killed_while_it_looks_at_files_is_gone_on_with(home, mo
         opened([shown], out, FrameReader())
     capsys.readouterr()
     assert opened([shown / "b.mp4"], out, FrameReader())[1] == [str(shown / "b.mp4")]
-    assert "an interrupted start is gone on with, of 3 videos" in "".join(capsys.readouterr())
+    told = "".join(capsys.readouterr())
+    assert "an interrupted start is gone on with, of 3 videos" in told and "not there any more" not in told
     assert {Path(video).name for video in opened([], out, FrameReader())[1]} == {"a.mp4", "b.mp4", "c.mp4"}
     assert "interrupted" not in "".join(capsys.readouterr())
+
+
+def test_a_video_that_a_killed_start_had_not_come_to_has_no_features_to_drop(home, monkeypatch, capsys):
+    shown, out = home / "set" / "shown", home / "index"
+    opened([shown / "a.mp4"], out, FrameReader())
+
+    def killed(*how, **beside):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(index_module, "probe_files", killed)
+        opened([shown / "b.mp4"], out, FrameReader())
+    (shown / "a.mp4").unlink()
+    (shown / "b.mp4").unlink()
+    write_set(home, {"c.mp4": 30})
+    capsys.readouterr()
+    opened([shown / "c.mp4"], out, FrameReader())
+    told = "".join(capsys.readouterr())
+    assert f"1 videos of the index are not there any more, their features are dropped: {shown / 'a.mp4'}\n" in told
+    assert f"1 videos of the interrupted start are not there any more, they are left out: {shown / 'b.mp4'}\n" in told
+
+
+@pytest.mark.parametrize("text", ["null", "5", "[1]", '"abc"', "[null]", "[["])
+def test_a_list_of_an_interrupted_start_that_is_none_is_told_to_who_adds(home, text):
+    shown, out = home / "set" / "shown", home / "index"
+    opened([shown / "a.mp4"], out, FrameReader())
+    (out / "wanted.json").write_text(text)
+    assert opened([], out, FrameReader())[1] == [str(shown / "a.mp4")]
+    with pytest.raises(InputError, match=r"wanted.json' cannot be read \(.*\): remove it and name the videos again$"):
+        opened([shown / "b.mp4"], out, FrameReader())
+    (out / "wanted.json").unlink()
+    assert opened([shown / "b.mp4"], out, FrameReader())[1] == [str(shown / "b.mp4")]
 
 
 def test_a_start_of_which_nothing_can_be_used_is_over(home, capsys):

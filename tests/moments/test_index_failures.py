@@ -23,6 +23,7 @@ from engine.features.cache import INDEX_NAME, read_index, write_index
 from engine.features.extract import extract
 from engine.moments import index as index_module
 from engine.moments.index import FeatureKind, open_index
+from engine.moments.named import each_once
 from tests.features.small_set import FrameReader, write_set
 from tests.moments.test_index import opened
 from tests.object_server import ObjectServer
@@ -293,6 +294,27 @@ def test_an_object_store_that_is_away_is_waited_for_shortly_and_told(home, monke
     with server:
         assert set(opened([], out, FrameReader())[1]) == set(videos)
     assert patiences == [0.5, 0.5, index_module._STORE_PATIENCE_S]
+
+
+def test_footage_of_an_index_that_can_only_be_read_waits_shortly_for_a_store(home, monkeypatch):
+    out, patiences, look = home / "index", [], index_module.stored_rows
+    opened([stored(home, "a.mp4", "b.mp4")], out, FrameReader())
+    monkeypatch.setattr(
+        index_module, "stored_rows", lambda paths: patiences.append(settings().patience_s) or look(paths)
+    )
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out)
+    reader = FrameReader()
+    index = open_index([], out, FeatureKind(reader.digest, lambda: reader))
+    assert set(index.footage(index.videos, home)[0]) == set(index.videos) and len(index.videos) == 2
+    assert patiences == [index_module._STORE_PATIENCE_S] and settings().patience_s > patiences[0]
+
+
+def test_a_search_that_names_nothing_does_not_ask_what_is_new(home, monkeypatch):
+    shown, out, looks = home / "set" / "shown", home / "index", []
+    opened([shown], out, FrameReader())
+    monkeypatch.setattr(index_module, "each_once", lambda paths: looks.append(1) or each_once(paths))
+    opened([], out, FrameReader())
+    assert len(looks) == 2  # those of the index, and those that are there
 
 
 def test_videos_of_object_stores_are_named_by_their_addresses(home, monkeypatch):

@@ -100,6 +100,15 @@ def test_a_folder_that_is_no_clip_or_a_part_of_one(folder, tmp_path):
         build_class_embeddings(("a",), words(whole))
 
 
+def test_a_config_of_another_clip_than_the_weights(folder, tmp_path):
+    mixed = shutil.copytree(folder, tmp_path / "mixed")
+    config = json.loads((mixed / "config.json").read_text())
+    config["text_config"]["hidden_size"] = 48
+    (mixed / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"another shape .*weight: \[.*32\], by config.json \[.*48\]\): take both"):
+        build_class_embeddings(("a",), words(mixed))
+
+
 def test_the_image_towers_tensors_are_not_listed(folder, tmp_path, monkeypatch):
     """Of a whole CLIP the text tower alone is read; transformers calls all the others unexpected."""
     told: list[logging.LogRecord] = []

@@ -1,6 +1,7 @@
 """tools/experiments.py as a user calls it: real trainings of seconds, killed, resumed, shared, failed."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -145,6 +146,23 @@ def test_a_cell_whose_record_cannot_be_read_is_named_and_the_rest_is_shown(place
         assert f"pretrained-split3: results.json of '{record.parent}' is not what a run writes at its end" in said
         assert "remove that file and give the command again" in said and "failed" not in said
         assert "1 cells cannot be read and are missing from the above: pretrained-split3" in said
+        assert [row["curve"] for row in rows(place / "out" / "fig6.csv")] == ["from scratch"]
+
+
+def test_a_record_that_the_disk_refuses_is_named_too(place, monkeypatch, capsys):
+    record, read = folder(place, "pretrained") / "results.json", Path.read_text
+
+    def refused(path: Path, *how: object, **beside: object) -> str:
+        if path == record:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *how, **beside)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    for option in ((), ("--only-report",)):
+        assert call_tool("experiments.py", *words(place), *option, monkeypatch=monkeypatch) == 1
+        said = capsys.readouterr().err
+        assert f"pretrained-split3: results.json of '{record.parent}' cannot be read (Permission denied" in said
+        assert "ask for the right to it" in said and "remove" not in said
         assert [row["curve"] for row in rows(place / "out" / "fig6.csv")] == ["from scratch"]
 
 

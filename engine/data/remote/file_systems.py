@@ -20,8 +20,9 @@ _OPTIONS = {  # of the file systems: an answer that does not come is an error, a
 # gcsfs asks by gRPC what kind of bucket it is, for the sake of zonal ones. Without Google's default credentials that fails, warns,
 # and is asked again at each read. Who has a zonal bucket sets it to true.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-# It writes a traceback at each outage, which objects.py tells in one line.
-logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+# It writes a traceback at each outage, as botocore does of each login that has expired: objects.py tells it in one line.
+for _name in ("gcsfs", "botocore.credentials", "botocore.tokens", "aiobotocore"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 def file_system(url: str) -> Any:

@@ -28,6 +28,15 @@ _TOLD_AFTER_S = 3.0  # a failure now and then is not worth a line
 _LOOK_UP_S = 0.2  # while waiting: whether anybody still wants it
 _SHORT_READS = 5  # of one range, one after the other: the object itself is too short
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "GoogleAuthError")
+# of botocore, before any request: somebody has to log in
+_NO_LOGIN = (
+    "UnauthorizedSSOTokenError",
+    "SSOTokenLoadError",
+    "NoAuthTokenError",
+    "LoginRefreshRequired",
+    "LoginTokenLoadError",
+)
+_EXPIRED = ("TokenRetrievalError", "RuntimeError")  # of botocore too, where their words say so
 _BAD_TOKENS = ("InvalidToken", "TokenRefreshRequired")  # of S3; others, as ExpiredToken, are a PermissionError
 _ADDRESS = re.compile(r"\S*(?:://|[?@])\S*")
 _LONGEST_REASON = 200
@@ -218,8 +227,10 @@ def _is_refused(error: Exception) -> bool:
     is_google = type(error).__name__ == "HttpError" and getattr(error, "code", None) == 401
     is_google = is_google or (isinstance(error, OSError) and str(error).startswith("Forbidden: "))
     is_s3 = isinstance(error, OSError) and file_systems.s3_answer(error).get("Error", {}).get("Code") in _BAD_TOKENS
-    is_local = isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS
-    return is_http or is_google or is_s3 or is_local
+    kind, words = type(error).__name__, str(error)
+    is_login = kind in _NO_LOGIN or (kind in _EXPIRED and ("Token has expired" in words or "still expired" in words))
+    is_local = isinstance(error, PermissionError) or kind in _NO_CREDENTIALS
+    return is_http or is_google or is_s3 or is_login or is_local
 
 
 def _reason(error: Exception) -> str:
