@@ -69,9 +69,8 @@ def _space_then_time(x: torch.Tensor, spatial: nn.Conv3d, norm: nn.Module, tempo
     frames = batch_norm(frames, norm, relu=True, extra=extra)
     _, channels, height, width = frames.shape
     lines = frames.permute(0, 2, 3, 1).reshape(batch, length, height * width, channels).permute(0, 3, 1, 2)
-    weight = temporal.weight.flatten(
-        3
-    )  # not squeezed: DDP copies gradients whose strides are not those of their weights
+    # Not squeezed: its gradient would have other strides than the weight, and DDP would copy it.
+    weight = temporal.weight.flatten(3)
     weight = functional.pad(weight, (0, 0, 0, 0, 0, extra)) if extra else weight
     lines = functional.conv2d(lines, weight, None, (temporal.stride[0], 1), (temporal.padding[0], 0))
     return lines.permute(0, 2, 3, 1).unflatten(2, (height, width)).permute(0, 4, 1, 2, 3)
