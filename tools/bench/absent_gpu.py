@@ -48,10 +48,8 @@ def compiled_step(backbone: str, form: str, batch: int = 64, stages: int = 0) ->
         raise InputError(f"this needs torch for CUDA 13 on Linux, not {torch.__version__}; a GPU it does not need")
     command = [sys.executable, "-m", "bench.step_program", backbone, form, str(batch), str(stages)]
     with tempfile.TemporaryDirectory() as folder:
-        settings = {
-            "LD_PRELOAD": _before(
-                _library(Path(folder)).name, "LD_PRELOAD"
-            ),  # without its path, which might have a blank
+        settings = {  # the library by its name alone: in its path a blank would part two names
+            "LD_PRELOAD": _before(_library(Path(folder)).name, "LD_PRELOAD"),
             "LD_LIBRARY_PATH": _before(folder, "LD_LIBRARY_PATH"),
             "PYTHONPATH": _before(f"{_HERE.parent}:{Path(engine.__file__).parents[1]}", "PYTHONPATH"),
         }
