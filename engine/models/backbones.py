@@ -85,7 +85,7 @@ class ResidualBlock(BasicBlock):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.conv1, self.conv2 = NormedConvolution(*self.conv1), NormedConvolution(*self.conv2)
+        self.conv1 = NormedConvolution(*self.conv1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)

@@ -27,7 +27,7 @@ class ClipBatchNorm(nn.BatchNorm3d):
             return super().forward(x)
         if not x.is_contiguous(memory_format=torch.channels_last_3d):
             return super().forward(x)
-        if self.by_sums and self.training:
+        if sums_itself(self):
             return batch_norm(x, self)
         return as_clips(batch_norm(as_planes(x), self), x.shape[3], x.shape[4])
 
@@ -63,7 +63,7 @@ class NormedConvolution(nn.Sequential):
 
 def norm_then_relu(x: Tensor, norm: nn.Module, relu: nn.Module | None = None) -> Tensor:
     """Both at once where the batch-norm has sums of its own: its backward pass then sees to the ReLU while it loads."""
-    if relu is not None and norm.training and getattr(norm, "by_sums", False):
+    if relu is not None and sums_itself(norm):
         return batch_norm(x, norm, relu=True)
     x = norm(x)
     return x if relu is None else relu(x)
@@ -83,6 +83,11 @@ def is_plain(norm: nn.Module) -> bool:
     return type(norm) in (nn.BatchNorm3d, ClipBatchNorm)
 
 
+def sums_itself(norm: nn.Module) -> bool:
+    """Whether a batch-norm's pass takes `kernels.channel_sums`."""
+    return norm.training and getattr(norm, "by_sums", False)
+
+
 def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool = False, extra: int = 0) -> Tensor:
     """What `norm` does, on float [N, C + extra, ...]; its running statistics move as ever.
 
@@ -93,7 +98,7 @@ def batch_norm(x: Tensor, norm: nn.Module, *, relu: bool = False, extra: int = 0
     """
     if not is_plain(norm):
         return functional.relu(norm(x), inplace=True) if relu else norm(x)
-    if norm.training and getattr(norm, "by_sums", False):
+    if sums_itself(norm):
         mean, var = channel_moments(x.detach())
         move_statistics(norm, mean, var, x.numel() // x.shape[1])
         return normalise(x, norm, mean, var, relu=relu)

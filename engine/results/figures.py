@@ -104,9 +104,8 @@ def draw_label(axes: "Axes", label: Label, points: float) -> None:
 def accuracy_axis(axes: "Axes", title: str = "", inches: float = 5.0) -> None:
     """Axes with accuracy upwards, from zero to above all that is drawn, under a title of at most so many inches."""
     axes.set_ylabel("mean-class accuracy, %")
-    axes.set_ylim(
-        0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.y1)
-    )  # of points close together matplotlib cuts the topmost
+    # Of points that lie close together matplotlib cuts the topmost.
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.05 * axes.dataLim.y1))
     axes.set_title(wrapped(title, inches, 10), fontsize=10, parse_math=False)
     open_frame(axes)
 

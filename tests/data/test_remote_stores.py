@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -72,63 +74,55 @@ def test_a_store_is_written_to_and_read_from_object_storage(scheme, tmp_path):
         Manifest.load(f"{scheme}://absent/manifest.parquet")
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_what_google_refuses_is_not_waited_for(tmp_path, monkeypatch, status):
-    class Refuses(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = b'{"error": {"code": %d, "message": "no access for you"}}' % status
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """The address of a server that answers each GET so, and a HEAD by the status alone."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET(b"")
+
+        def do_GET(self, said: bytes = body) -> None:
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(said)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    use(RemoteConfig(patience_s=60))
-    server, sleep = ThreadingHTTPServer(("127.0.0.1", 0), Refuses), asyncio.sleep
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    gcs.point_to(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
-    monkeypatch.setattr(asyncio, "sleep", lambda _seconds: sleep(0))  # gcsfs tries 401 six times, half a minute
-    began = time.monotonic()
     try:
-        with pytest.raises(SourceGone, match=r"'gs://bucket/a\.bin' is refused \(.*\): give credentials"):
-            size_of("gs://bucket/a.bin")
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_google_refuses_is_not_waited_for(tmp_path, monkeypatch, status):
+    use(RemoteConfig(patience_s=60))
+    sleep = asyncio.sleep
+    with answering(status, b'{"error": {"code": %d, "message": "no access for you"}}' % status) as address:
+        gcs.point_to(address, tmp_path, monkeypatch)
+        monkeypatch.setattr(asyncio, "sleep", lambda _seconds: sleep(0))  # gcsfs tries 401 six times, half a minute
+        began = time.monotonic()
+        with pytest.raises(SourceGone, match=r"'gs://bucket/a\.bin' is refused \(.*\): give credentials"):
+            size_of("gs://bucket/a.bin")
     assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken"])
 def test_credentials_of_s3_that_have_expired_are_not_waited_for(tmp_path, monkeypatch, code):
-    class Refuses(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET(b"")
-
-        def do_GET(self, body: bytes = b"<Error><Code>%b</Code><Message>It has expired.</Message></Error>") -> None:
-            body = body and body % code.encode()
-            self.send_response(400)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
     use(RemoteConfig(patience_s=60))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    s3.point_to(f"http://127.0.0.1:{server.server_port}", tmp_path, monkeypatch)
-    began = time.monotonic()
-    try:
-        with pytest.raises(
-            SourceGone, match=r"'s3://bucket/a\.bin' is refused \(\w+: It has expired\): give credentials"
-        ):
+    body = f"<Error><Code>{code}</Code><Message>It has expired.</Message></Error>"
+    refused = r"'s3://bucket/a\.bin' is refused \(\w+: It has expired\): give credentials"
+    with answering(400, body.encode()) as address:
+        s3.point_to(address, tmp_path, monkeypatch)
+        began = time.monotonic()
+        with pytest.raises(SourceGone, match=refused):
             size_of("s3://bucket/a.bin")
-    finally:
-        server.shutdown()
-        server.server_close()
     assert time.monotonic() - began < 20
 
 

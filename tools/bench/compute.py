@@ -40,13 +40,12 @@ from bench.absent_gpu import HEADINGS, compiled_rows
 from bench.apart import Apart, ContestantError
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
-from bench.rows import Row, line, table, with_ratios
+from bench.rows import Row, line, print_as_they_come, table, with_ratios
 from bench.suites import CPU_TRAINERS, GPU_TRAINERS
 from bench.trainers import Setting, Trainer, flop_per_clip, reduced_precision, setting_config
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
-from engine.results.table import Table
 
 _TOO_LONG = "no result in"
 
@@ -115,11 +114,7 @@ def _print_compiled(arguments: argparse.Namespace) -> None:
     print(
         f"{arguments.backbone}, {batch} clips of 16x112x112, bf16, as torch {torch.__version__} compiles it for an H100"
     )
-    rows = []
-    for row in compiled_rows(arguments.backbone, batch):
-        rows.append(row)
-        print(row[0], flush=True)
-    print(Table(HEADINGS, rows).text())
+    print_as_they_come(HEADINGS, compiled_rows(arguments.backbone, batch))
 
 
 def _limit(arguments: argparse.Namespace) -> float:

@@ -24,12 +24,11 @@ from bench.apart import Apart, ContestantError
 from bench.cases import Case, Problem
 from bench.compiled import HEADINGS, compiled_rows
 from bench.peaks import DTYPES, Peak, copy_gb_per_s, find_peak, time_calls
-from bench.rows import Row, line, table, with_ratios
+from bench.rows import Row, line, print_as_they_come, table, with_ratios
 from bench.step_kernels import build_step_problems
 from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.records import GrowingRecord, summarise
-from engine.results.table import Table
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize
 from kernels.cosine_topk import cosine_topk, prepare_classes
 
@@ -48,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.repeats is not None and arguments.repeats < 1:
         raise InputError(f"--repeats is {arguments.repeats}: it must be at least 1")
     if arguments.compiled is not None:
-        _print_compiled(arguments.compiled)
+        print_as_they_come(HEADINGS, compiled_rows(arguments.compiled))
         return
     device = choose_device(arguments.device)
     repeats = arguments.repeats or (50 if device.type == "cuda" else 7)
@@ -80,14 +79,6 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"recorded in {Path(os.path.relpath(path))}")
     if failures:
         raise InputError("; ".join(failures))
-
-
-def _print_compiled(capability: int) -> None:
-    rows = []
-    for row in compiled_rows(capability):
-        rows.append(row)
-        print(row[0], flush=True)
-    print(Table(HEADINGS, rows).text())
 
 
 def build_problems(device: torch.device, scale: float, half: str) -> list[Problem]:

@@ -1,6 +1,6 @@
 """One line of a benchmark's table, whichever benchmark it is, and the table that is made of such lines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.results.table import Table
@@ -102,3 +102,12 @@ def line(row: Row) -> str:
 def number(value: float) -> str:
     """Three digits that count; thousands in full."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def print_as_they_come(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """The name of each row as soon as there is one, and at the end the table."""
+    found = []
+    for row in rows:
+        found.append(row)
+        print(row[0], flush=True)
+    print(Table(headings, found).text())

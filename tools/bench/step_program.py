@@ -44,8 +44,8 @@ def written_programs() -> Iterator[list[list[tuple[str, int]]]]:
 
     def write(graph: GraphLowering) -> Any:
         graph.codegen()
-        nodes = [node for node in graph.scheduler.nodes if kind_of(node) is not None]
-        programs.append([(kind_of(node), node.get_read_write_buffers_sizes()) for node in nodes])
+        nodes = graph.scheduler.nodes
+        programs.append([(kind, node.get_read_write_buffers_sizes()) for node in nodes if (kind := kind_of(node))])
         return types.SimpleNamespace(call=lambda *_: None, __file__="", key="")
 
     options = {"compile_threads": 1, "force_disable_caches": True, "shape_padding": False}  # padding is found by timing
