@@ -34,9 +34,7 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op("unseen::gradient_sums", mutates_args=())
-def gradient_sums(
-    grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool
-) -> tuple[Tensor, Tensor]:
+def gradient_sums(grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
     """What the backward pass of a batch-norm sums: grad and grad * (x - mean), for each channel.
 
     Args:
@@ -45,7 +43,7 @@ def gradient_sums(
         relu: the batch-norm's result x * scale + shift went through a ReLU: where it is not above 0, grad counts as 0.
 
     Returns:
-        Two [C] in the type of `mean`.
+        [2, C] in the type of `mean`.
     """
     grad, x = _rows(grad), _rows(x)
     if _goes_to_triton(x):
@@ -62,14 +60,12 @@ def channel_moments_ref(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (wide - mean).square().mean(dim=0)
 
 
-def gradient_sums_ref(
-    grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool
-) -> tuple[Tensor, Tensor]:
+def gradient_sums_ref(grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
     """The definition of `gradient_sums`, of [M, C]."""
     grad, x = grad.to(mean.dtype), x.to(mean.dtype)
     if relu:
         grad = torch.where(x * scale + shift > 0, grad, 0)
-    return grad.sum(dim=0), (grad * (x - mean)).sum(dim=0)
+    return torch.stack((grad.sum(dim=0), (grad * (x - mean)).sum(dim=0)))
 
 
 @channel_moments.register_fake
@@ -79,8 +75,8 @@ def _(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @gradient_sums.register_fake
-def _(grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(mean), torch.empty_like(mean)
+def _(grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
+    return mean.new_empty((2, *mean.shape))
 
 
 def _rows(x: Tensor) -> Tensor:

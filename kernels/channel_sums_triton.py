@@ -1,8 +1,9 @@
-"""`channel_moments` and `gradient_sums` in one Triton launch each, and a small sum of what the programs found.
+"""`channel_moments` and `gradient_sums` in one Triton launch each over the matrix, and a small sum of what the programs found.
 
 The matrix is one run of memory. A program takes a block of it, then the block `programs` blocks further on, and so on. The
 number of programs is such that this step is a whole number of rows: every lane meets one column only, and keeps its sums
-and that column's constants in registers. At the end the lanes' sums, again a matrix of whole rows, are added up.
+and that column's constants in registers. At the end the lanes' sums, again a matrix of whole rows, are added up: by each
+program first, where its block is a number of whole rows.
 """
 
 import math
@@ -15,6 +16,18 @@ from torch import Tensor
 _BLOCK, _WARPS, _STAGES = 2048, 8, 4  # 8 elements a thread: 16-byte loads of fp16
 _BLOCKS_OF_PROGRAM = 8  # at least, as far as the matrix has them: fewer would write more sums than they save
 _PROGRAMS_OF_PROCESSOR = 8
+
+
+@triton.jit
+def _store(sums, first, second, C: tl.constexpr, BLOCK: tl.constexpr):
+    """A program's lanes into [2, lanes of all programs]; added up to [C] before where its block is a number of whole rows."""
+    size: tl.constexpr = C if BLOCK % C == 0 else BLOCK
+    if size < BLOCK:
+        first = tl.sum(tl.reshape(first, (BLOCK // C, C)), 0)
+        second = tl.sum(tl.reshape(second, (BLOCK // C, C)), 0)
+    here = tl.program_id(0).to(tl.int64) * size + tl.arange(0, size)
+    tl.store(sums + here, first)
+    tl.store(sums + tl.num_programs(0).to(tl.int64) * size + here, second)
 
 
 @triton.jit
@@ -31,8 +44,7 @@ def _moments_kernel(x, sums, size, blocks, C: tl.constexpr, BLOCK: tl.constexpr,
         value = tl.where(inside, value - pivot, 0.0)
         total += value
         squares += value * value
-    tl.store(sums + lane, total)
-    tl.store(sums + lanes + lane, squares)
+    _store(sums, total, squares, C, BLOCK)
 
 
 @triton.jit
@@ -56,35 +68,53 @@ def _gradients_kernel(
             slope = tl.where(value * factor + offset > 0, slope, 0.0)
         total += slope
         products += slope * (value - centre)
-    tl.store(sums + lane, total)
-    tl.store(sums + lanes + lane, products)
+    _store(sums, total, products, C, BLOCK)
+
+
+@triton.jit
+def _complete_kernel(sums, x, mean, var, rows, C: tl.constexpr, BLOCK: tl.constexpr):
+    """Mean and variance from the sums of deviations from the first row, [2, C]."""
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < C
+    first = tl.load(sums + column, mask=inside, other=0.0) / rows
+    second = tl.load(sums + C + column, mask=inside, other=0.0) / rows
+    pivot = tl.load(x + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(mean + column, first + pivot, mask=inside)
+    tl.store(var + column, tl.maximum(second - first * first, 0.0), mask=inside)  # rounding may bring it below
 
 
 def channel_moments_triton(x: Tensor) -> tuple[Tensor, Tensor]:
     """`kernels.channel_sums.channel_moments` on a GPU."""
+    rows, columns = x.shape
     programs, blocks = _division(x)
-    sums = torch.empty((2, programs * _BLOCK), dtype=torch.float32, device=x.device)
+    sums = _room(programs, x)
+    mean, var = (torch.empty(columns, dtype=torch.float32, device=x.device) for _ in range(2))
     with torch.cuda.device_of(x):  # Triton launches on the current device
         _moments_kernel[(programs,)](
-            x, sums, x.numel(), blocks, C=x.shape[1], BLOCK=_BLOCK, STAGES=_STAGES, num_warps=_WARPS
+            x, sums, x.numel(), blocks, C=columns, BLOCK=_BLOCK, STAGES=_STAGES, num_warps=_WARPS
         )
-    first, second = _added(sums, x.shape[1]) / len(x)
-    return first + x[0].float(), (second - first.square()).clamp_min(0)  # rounding may bring it below
+        _complete_kernel[(triton.cdiv(columns, 256),)](
+            _added(sums, columns), x, mean, var, rows, C=columns, BLOCK=256, num_warps=4
+        )
+    return mean, var
 
 
-def gradient_sums_triton(
-    grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool
-) -> tuple[Tensor, Tensor]:
+def gradient_sums_triton(grad: Tensor, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, relu: bool) -> Tensor:
     """`kernels.channel_sums.gradient_sums` on a GPU."""
     programs, blocks = _division(x)
-    sums = torch.empty((2, programs * _BLOCK), dtype=torch.float32, device=x.device)
+    sums = _room(programs, x)
     with torch.cuda.device_of(x):
         _gradients_kernel[(programs,)](
             grad, x, mean, scale, shift, sums, x.numel(), blocks,
             C=x.shape[1], RELU=relu, BLOCK=_BLOCK, STAGES=_STAGES, num_warps=_WARPS,
         )  # fmt: skip
-    total, products = _added(sums, x.shape[1])
-    return total.clone(), products.clone()  # outputs of an operation are no views of each other's memory
+    return _added(sums, x.shape[1])
+
+
+def _room(programs: int, x: Tensor) -> Tensor:
+    """For what `_store` stores."""
+    lanes = x.shape[1] if _BLOCK % x.shape[1] == 0 else _BLOCK
+    return torch.empty((2, programs * lanes), dtype=torch.float32, device=x.device)
 
 
 def _added(sums: Tensor, columns: int) -> Tensor:

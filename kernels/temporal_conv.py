@@ -41,9 +41,11 @@ def temporal_conv(
     if not takes_triton(x.dtype, x.device):
         return temporal_conv_ref(x, weight, gamma, beta, mean, var, eps, stride, is_batch=is_batch)
     taps = weight.permute(2, 1, 0).to(x.dtype).contiguous()
-    numbers = [value.float() for value in (gamma, beta, mean.detach(), var.detach())]
+    mean, inverse = mean.detach().float(), torch.rsqrt(var.detach().float() + eps)
+    scale = gamma.float() * inverse
     _, length, pixels, _ = x.shape
-    z, sums = _temporal_conv(x.contiguous().flatten(1, 2), taps, *numbers, eps, length, stride, is_batch)
+    x = x.contiguous().flatten(1, 2)
+    z, sums = _temporal_conv(x, taps, scale, beta.float(), mean, inverse, length, stride, is_batch)
     return z.unflatten(1, (-1, pixels)), sums
 
 
@@ -86,24 +88,25 @@ def _check(x: Tensor, weight: Tensor, of_channels: tuple[Tensor, ...], stride: i
 
 
 # Activations go in and out as [N, T * P, C]. Four axes would be taken for those of an image: torch.compile turns the memory
-# order of whatever stands beside a convolution and has four, and a step would copy all of them (docs/lab_notes.md).
+# order of whatever stands beside a convolution and has four, and a step would copy all of them (docs/lab_notes.md). What can
+# be computed of [C] before and after them is left to the compiler, which makes one launch of it.
 @torch.library.custom_op("unseen::temporal_conv", mutates_args=())
 def _temporal_conv(
-    x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float, length: int,
-    stride: int, is_batch: bool,
+    x: Tensor, taps: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, length: int, stride: int,
+    is_batch: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """conv(relu((x - mean) * scale + bias)), and its sums; `inverse`, of the root of the variance, is for the gradient of x."""
     from kernels.temporal_conv_triton import temporal_conv_triton
 
-    inverse = torch.rsqrt(var + eps)
-    scale = gamma * inverse
-    z, sums = temporal_conv_triton(x.unflatten(1, (length, -1)), taps, scale, beta - mean * scale, stride)
+    x = x.unflatten(1, (length, -1))
+    z, sums = temporal_conv_triton(x, taps, scale, _shift(scale, bias, mean), stride)
     return z.flatten(1, 2), sums
 
 
 @_temporal_conv.register_fake
 def _(
-    x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float, length: int,
-    stride: int, is_batch: bool,
+    x: Tensor, taps: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, length: int, stride: int,
+    is_batch: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     out_channels = taps.shape[2]
     z = x.new_empty((len(x), x.shape[1] // length * ((length - 1) // stride + 1), out_channels))
@@ -112,16 +115,14 @@ def _(
 
 @torch.library.custom_op("unseen::temporal_conv_backward", mutates_args=())
 def _temporal_conv_backward(
-    dz: Tensor, x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float,
-    length: int, stride: int, is_batch: bool,
+    dz: Tensor, x: Tensor, taps: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, length: int,
+    stride: int, is_batch: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of x, of taps (fp32), and of beta and gamma together (fp32 [2, C])."""
+    """Gradients of x, of taps (fp32), and of bias and scale together (fp32 [2, C])."""
     from kernels.temporal_conv_triton import activation_gradient_triton, tap_gradient_triton
 
     dz, x = (values.unflatten(1, (-1, x.shape[1] // length)) for values in (dz, x))
-    inverse = torch.rsqrt(var + eps)
-    scale = gamma * inverse
-    shift = beta - mean * scale
+    shift = _shift(scale, bias, mean)
     dtaps = tap_gradient_triton(dz, x, scale, shift, stride)
     dx, of_channels = activation_gradient_triton(dz, x, taps, scale, shift, mean, inverse, stride, is_batch)
     return dx.flatten(1, 2), dtaps, of_channels
@@ -129,23 +130,28 @@ def _temporal_conv_backward(
 
 @_temporal_conv_backward.register_fake
 def _(
-    dz: Tensor, x: Tensor, taps: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float,
-    length: int, stride: int, is_batch: bool,
+    dz: Tensor, x: Tensor, taps: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor, length: int,
+    stride: int, is_batch: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     dtaps = taps.new_empty(taps.shape, dtype=torch.float32)
-    return torch.empty_like(x), dtaps, gamma.new_empty((2, *gamma.shape))
+    return torch.empty_like(x), dtaps, scale.new_empty((2, *scale.shape))
+
+
+def _shift(scale: Tensor, bias: Tensor, mean: Tensor) -> Tensor:
+    """x * scale + shift is (x - mean) * scale + bias."""
+    return torch.addcmul(bias, mean, scale, value=-1)
 
 
 def _keep(ctx, inputs, output) -> None:  # noqa: ANN001
-    *tensors, ctx.eps, ctx.length, ctx.stride, ctx.is_batch = inputs
+    *tensors, ctx.length, ctx.stride, ctx.is_batch = inputs
     ctx.save_for_backward(*tensors)
     ctx.mark_non_differentiable(output[1])
 
 
 def _differentiate(ctx, dz: Tensor, _: Tensor):  # noqa: ANN001, ANN202
-    rest = ctx.eps, ctx.length, ctx.stride, ctx.is_batch
-    dx, dtaps, of_channels = _temporal_conv_backward(dz.contiguous(), *ctx.saved_tensors, *rest)
-    return dx, dtaps.to(dz.dtype), of_channels[1], of_channels[0], None, None, None, None, None, None
+    rest = ctx.length, ctx.stride, ctx.is_batch
+    dx, dtaps, (dbias, dscale) = _temporal_conv_backward(dz.contiguous(), *ctx.saved_tensors, *rest)
+    return dx, dtaps.to(dz.dtype), dscale, dbias, None, None, None, None, None
 
 
 _temporal_conv.register_autograd(_differentiate, setup_context=_keep)

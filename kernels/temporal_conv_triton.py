@@ -44,6 +44,31 @@ def config_of(kernel: str, channels: int, out_channels: int, stride: int, device
 
 
 @triton.jit
+def _complete(
+    sums, scale, mean, inverse, of_channels, through, rows, C: tl.constexpr, IS_BATCH: tl.constexpr, BLOCK: tl.constexpr
+):
+    """From fp64 [2, C], the sums of the gradient so far and of it times x: the gradients of bias and scale, and slope and offset.
+
+    The gradient of x is the gradient so far * scale + x * slope + offset, whose last two go through the statistics (`through`).
+    """
+    channel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = channel < C
+    centre = tl.load(mean + channel, mask=inside, other=0.0).to(tl.float64)
+    dbias = tl.load(sums + channel, mask=inside, other=0.0)
+    dscale = tl.load(sums + C + channel, mask=inside, other=0.0) - centre * dbias
+    tl.store(of_channels + channel, dbias.to(tl.float32), mask=inside)
+    tl.store(of_channels + C + channel, dscale.to(tl.float32), mask=inside)
+    slope, offset = tl.zeros((BLOCK,), tl.float64), tl.zeros((BLOCK,), tl.float64)
+    if IS_BATCH:
+        factor = tl.load(scale + channel, mask=inside, other=0.0).to(tl.float64) / rows
+        spread = tl.load(inverse + channel, mask=inside, other=0.0).to(tl.float64)
+        slope = -factor * spread * spread * dscale
+        offset = -factor * dbias - slope * centre
+    tl.store(through + channel, slope.to(tl.float32), mask=inside)
+    tl.store(through + C + channel, offset.to(tl.float32), mask=inside)
+
+
+@triton.jit
 def _finish(dx, x, factor, slope, offset, size, C: tl.constexpr, BLOCK: tl.constexpr):
     """dx = dx * factor + x * slope + offset, in place, of each channel."""
     offsets = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -105,45 +130,45 @@ def activation_gradient_triton(
     dz: Tensor, x: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, inverse: Tensor, stride: int,
     is_batch: bool, config: Config | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Gradients of x (its type), and of beta and gamma together (fp32 [2, C]), from that of z.
+    """Gradients of x (its type), and of bias and scale together (fp32 [2, C]), from that of z.
 
     Args:
-        dz: [N, T', P, C'], contiguous; the others as above.
+        dz: [N, T', P, C'], contiguous; the others as above, where `shift` is bias - mean * scale.
         mean, inverse: fp32 [C], of the batch-norm; `inverse` is 1 / sqrt(var + eps).
         is_batch: they are those of `x`.
     """
     channels, out_channels = x.shape[3], dz.shape[3]
     config = config or config_of("activation", channels, out_channels, stride, x.device)
-    rows = max(x.numel() // channels, 1)
     dx = torch.empty_like(x)
+    of_channels, through = (scale.new_empty((2, channels)) for _ in range(2))
 
-    def complete(sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of beta and gamma; and dx is the gradient so far * scale + x * slope + offset."""
-        dbeta, dgamma = sums[0], inverse * (sums[1] - mean * sums[0])
-        slope = -scale * inverse * dgamma / rows * is_batch
-        offset = -scale * dbeta / rows * is_batch - slope * mean
-        return torch.stack((dbeta, dgamma)).float(), slope.float(), offset.float()
+    def complete(partial: Tensor) -> Tensor:
+        """Slope and offset, from the sums of each program."""
+        _complete[(triton.cdiv(channels, 256),)](
+            partial.sum(0, dtype=torch.float64), scale, mean, inverse, of_channels, through, x.numel() // channels,
+            C=channels, IS_BATCH=is_batch, BLOCK=256, num_warps=4,
+        )  # fmt: skip
+        return through
 
     if not x.numel():
-        return dx, complete(dx.new_zeros((2, channels), dtype=torch.float64))[0]
+        return dx, of_channels.zero_()
     launch = _walk_activation_gradient if "BLOCK_P" in config else _tile_activation_gradient
     with torch.cuda.device_of(x):
-        return dx, launch(dz, x, taps, scale, shift, dx, stride, complete, config)
+        launch(dz, x, taps, scale, shift, dx, stride, complete, config)
+    return dx, of_channels
 
 
-def _walk_activation_gradient(dz, x, taps, scale, shift, dx, stride, complete, config) -> Tensor:
+def _walk_activation_gradient(dz, x, taps, scale, shift, dx, stride, complete, config) -> None:
     batch, length, pixels, channels = x.shape
     blocks = batch * triton.cdiv(pixels, config["BLOCK_P"])
     partial = x.new_empty((blocks, 2, channels), dtype=torch.float32)
     sizes = {"C": channels, "C_OUT": dz.shape[3], "UPCAST": not x.is_cuda, **walk.parts_of(channels, dz.shape[3])}
     kernel = walk.activation_gradient[(blocks,)]
     kernel(dz, x, taps, scale, shift, scale, scale, dx, partial, length, pixels, FINISH=False, **sizes, **config)
-    of_channels, slope, offset = complete(partial.sum(0, dtype=torch.float64))
-    kernel(dz, x, taps, scale, shift, slope, offset, dx, partial, length, pixels, FINISH=True, **sizes, **config)
-    return of_channels
+    kernel(dz, x, taps, scale, shift, *complete(partial), dx, partial, length, pixels, FINISH=True, **sizes, **config)
 
 
-def _tile_activation_gradient(dz, x, taps, scale, shift, dx, stride, complete, config) -> Tensor:
+def _tile_activation_gradient(dz, x, taps, scale, shift, dx, stride, complete, config) -> None:
     batch, length, pixels, channels = x.shape
     rows, size = batch * length * pixels, x.numel()
     blocks = triton.cdiv(rows, config["BLOCK_M"])
@@ -152,9 +177,7 @@ def _tile_activation_gradient(dz, x, taps, scale, shift, dx, stride, complete, c
         dz, x, taps, scale, shift, dx, partial, rows, length, dz.shape[1], pixels,
         C=channels, C_OUT=dz.shape[3], STRIDE=stride, UPCAST=not x.is_cuda, **config,
     )  # fmt: skip
-    of_channels, slope, offset = complete(partial.sum(0, dtype=torch.float64))
-    _finish[(triton.cdiv(size, 4096),)](dx, x, scale, slope, offset, size, C=channels, BLOCK=4096, num_warps=8)
-    return of_channels
+    _finish[(triton.cdiv(size, 4096),)](dx, x, scale, *complete(partial), size, C=channels, BLOCK=4096, num_warps=8)
 
 
 def tap_gradient_triton(

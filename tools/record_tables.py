@@ -19,7 +19,7 @@ def maker_of(name: str) -> Callable[[Record, Options], Table]:
     """What makes the table of a record of that name; runs side by side are recorded under names of their own."""
     return {
         "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row,
-        "domain_shift": shift, "pretraining_worth": few_labels, "plan": plan, "many_rows": many_rows,
+        "domain_shift": shift, "pretraining_worth": few_labels, "plan": plan, "many_rows": many_rows, "compiled": compiled,
         **dict.fromkeys(_BENCHMARKS, benchmark),
     }.get(name, runs)  # fmt: skip
 
@@ -29,6 +29,13 @@ def benchmark(record: Record, options: Options) -> Table:
     from bench.publish import table_of
 
     return table_of(dict(record))
+
+
+def compiled(record: Record, options: Options) -> Table:
+    """Of tools/bench_throughput.py compute --compiled."""
+    from bench.absent_gpu import table_of
+
+    return table_of(record["steps"])
 
 
 def plan(record: Record, options: Options) -> Table:

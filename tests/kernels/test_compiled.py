@@ -121,3 +121,17 @@ def test_sums_over_channels_read_sixteen_bytes_at_a_time(columns, capability):
         found = compiled.inspect(compiled.compile_kernel(kernel, capability, types, constants, options))
         assert found.spills == 0 and found.registers <= 128
         assert set(found.widths("LDGSTS")) == {128} and found.widths("LDGSTS")[128] >= operands
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_what_completes_sums_of_channels_compiles(capability):
+    from kernels import channel_sums_triton as sums
+    from kernels import temporal_conv_triton as launches
+
+    options, constants = {"num_warps": 4, "num_stages": 3}, {"C": 144, "IS_BATCH": True, "BLOCK": 256}
+    types = dict.fromkeys(("mean", "var", "inverse", "scale", "of_channels", "through"), "*fp32") | {"x": "*bf16"}
+    for kernel, kind in ((sums._complete_kernel, "*fp32"), (launches._complete, "*fp64")):
+        found = compiled.inspect(
+            compiled.compile_kernel(kernel, capability, {**types, "sums": kind}, constants, options)
+        )
+        assert found.spills == 0 and found.shared_bytes == 0  # each channel by itself: nothing is exchanged

@@ -10,8 +10,8 @@ from kernels.channel_sums_triton import channel_moments_triton, gradient_sums_tr
 from tests.kernels.interpreter import DEVICE, INTERPRETED
 from tests.kernels.test_channel_sums import expected_sums, random_case
 
-# Rows x columns: one row, less than a block, ragged ends, columns that divide no block, several blocks a program.
-SIZES = [(1, 8), (7, 45), (301, 48), (700, 232), (40_000, 5), (2000, 144)]
+# Rows x columns: one row, less than a block, ragged ends, columns that divide no block and some that do, several blocks a program.
+SIZES = [(1, 8), (7, 45), (301, 48), (700, 232), (40_000, 5), (2000, 144), (700, 64), (3, 2048), (30_000, 1)]
 DTYPES = [torch.float32, torch.float16] if INTERPRETED else [torch.float32, torch.float16, torch.bfloat16]
 
 

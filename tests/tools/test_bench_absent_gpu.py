@@ -4,11 +4,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import record_tables
 import torch
 from bench import absent_gpu
-from bench.absent_gpu import compiled_rows, compiled_step
+from bench.absent_gpu import compiled_step, compiled_steps
 
 from engine.errors import InputError
+from engine.json_lines import read_json_lines
+from tests.small_run import call_tool
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
 IS_CUDA_13 = (torch.version.cuda or "").startswith("13.")
@@ -48,8 +51,8 @@ def test_other_forms_pass_more_often(form, element_wise, sums):
     assert passes(step, "sums") == pytest.approx(sums, abs=0.5)
 
 
-def test_the_table(monkeypatch):
-    """Each form has a line, and other networks one."""
+def test_each_form_has_a_line_and_other_networks_one(tmp_path, monkeypatch, capsys):
+    """As they come, in a record, and in its table."""
     asked = []
 
     def step(backbone, form, batch):
@@ -57,10 +60,17 @@ def test_the_table(monkeypatch):
         return absent_gpu.Step({"convolutions": 3 * 10**9, "sums": 6 * 10**9}, {"convolutions": 2, "sums": 5})
 
     monkeypatch.setattr(absent_gpu, "compiled_step", step)
-    rows = list(compiled_rows("r2plus1d_18", 4))
+    words = ("--out", tmp_path, "compute", "--compiled", "--batch", "4")
+    assert call_tool("bench_throughput.py", *words, monkeypatch=monkeypatch) == 0
     assert [form for _, form, _ in asked] == ["torchvision", "published", "flat", "summed", "fused"]
-    assert rows[1] == ["engine published", "3.0", "0.0", "6.0", "0.0", "0.0", "9.0", 7, "3"]
-    assert [row[0] for row in compiled_rows("c3d", 4)] == ["engine"] and asked[-1] == ("c3d", "auto", 4)
+    (record,) = read_json_lines(tmp_path / "records" / "compiled.jsonl")
+    assert record["batch"] == 4 and record["steps"]["engine flat"]["launches"] == {"convolutions": 2, "sums": 5}
+    shown = record_tables.maker_of("compiled")(record, {})
+    assert shown.rows[1] == ["engine published", "3.0", "6.0", "9.0", 7, "3"]
+    assert shown.text() in capsys.readouterr().out
+    assert [name for name, _ in compiled_steps("c3d", 4)] == ["engine"] and asked[-1] == ("c3d", "auto", 4)
+    assert call_tool("bench_throughput.py", *words, "--no-record", monkeypatch=monkeypatch) == 0
+    assert len(list(read_json_lines(tmp_path / "records" / "compiled.jsonl"))) == 1
 
 
 def test_what_is_missing_is_told(monkeypatch):

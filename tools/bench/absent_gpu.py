@@ -8,18 +8,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import engine
 from engine.errors import InputError
 from engine.models.backbones import RESNETS
+from engine.results.table import Table
 
-KINDS = ("convolutions", "own kernels", "sums", "element-wise", "other")
+KINDS = {  # of launches, as `bench.step_program.kind_of` names them, and their columns
+    "convolutions": "convolutions", "own kernels": "our kernels", "sums": "the compiler's sums",
+    "element-wise": "its element-wise passes", "other": "other",
+}  # fmt: skip
 _HERE = Path(__file__).parent
+_SHOWN = 5e7  # bytes
 _GB_PER_S = 3000.0  # an H100's memory, as far as kernels reach it
 
 
@@ -90,19 +96,25 @@ def _reason(text: str) -> str:
     return (told or lines)[-1].strip()
 
 
-def compiled_rows(backbone: str, batch: int) -> Iterator[list[object]]:
-    """Lines of the table of `bench_throughput.py compute --compiled`, as they are compiled.
+def compiled_steps(backbone: str, batch: int) -> Iterator[tuple[str, Step]]:
+    """A network's forms and torchvision's network, as they are compiled.
 
     Raises:
         InputError: as `compiled_step`.
     """
     is_residual = backbone in RESNETS
     for form in ("torchvision", "published", "flat", "summed", "fused") if is_residual else ("auto",):
-        step = compiled_step(backbone, form, batch)
-        total = sum(step.bytes.values())
-        sizes = [f"{step.bytes.get(kind, 0) / 1e9:.1f}" for kind in KINDS]
         name = form if form == "torchvision" else f"engine {form}" if is_residual else "engine"
-        yield [name, *sizes, f"{total / 1e9:.1f}", sum(step.launches.values()), f"{total / _GB_PER_S / 1e6:.0f}"]
+        yield name, compiled_step(backbone, form, batch)
 
 
-HEADINGS = ["GB of a step", *KINDS, "all", "launches", f"ms at {_GB_PER_S / 1000:g} TB/s"]
+def table_of(steps: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A line for each step, given as a mapping of what `Step` holds; what moves next to nothing in all has no column."""
+    kinds = [kind for kind in KINDS if any(step["bytes"].get(kind, 0) > _SHOWN for step in steps.values())]
+    rows = []
+    for name, step in steps.items():
+        total = sum(step["bytes"].values())
+        cells = [f"{size / 1e9:.1f}" for size in (*(step["bytes"].get(kind, 0) for kind in kinds), total)]
+        rows.append([name, *cells, sum(step["launches"].values()), f"{total / _GB_PER_S / 1e6:.0f}"])
+    headings = [KINDS[kind] for kind in kinds]
+    return Table(["GB of a step", *headings, "all", "launches", f"ms at {_GB_PER_S / 1000:g} TB/s"], rows)

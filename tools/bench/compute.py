@@ -36,11 +36,11 @@ from typing import Any
 
 import torch
 
-from bench.absent_gpu import HEADINGS, compiled_rows
+from bench.absent_gpu import compiled_steps, table_of
 from bench.apart import Apart, ContestantError
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
-from bench.rows import Row, line, print_as_they_come, table, with_ratios
+from bench.rows import Row, line, table, with_ratios
 from bench.suites import CPU_TRAINERS, GPU_TRAINERS
 from bench.trainers import Setting, Trainer, flop_per_clip, reduced_precision, setting_config
 from engine.distributed import choose_device
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: an option out of range, no such device, or a trainer that failed (the others are recorded).
     """
     if arguments.compiled:
-        _print_compiled(arguments)
+        _count_compiled(arguments)
         return
     device = choose_device(arguments.device)
     base = _setting(arguments, device)
@@ -102,7 +102,7 @@ def _run_trainers(
         raise InputError("; ".join(failures))
 
 
-def _print_compiled(arguments: argparse.Namespace) -> None:
+def _count_compiled(arguments: argparse.Namespace) -> None:
     for name in ("width", "frames", "crop", "steps", "only", "limit", "trace", "roofline"):
         if getattr(arguments, name):
             raise InputError(
@@ -111,10 +111,16 @@ def _print_compiled(arguments: argparse.Namespace) -> None:
     batch = 64 if arguments.batch is None else arguments.batch
     if batch < 1:
         raise InputError(f"--batch is {batch}: it must be at least 1")
-    print(
-        f"{arguments.backbone}, {batch} clips of 16x112x112, bf16, as torch {torch.__version__} compiles it for an H100"
-    )
-    print_as_they_come(HEADINGS, compiled_rows(arguments.backbone, batch))
+    title = f"{arguments.backbone}, {batch} clips of 16x112x112, bf16"
+    print(f"{title}, as torch {torch.__version__} compiles it for an H100")
+    record = None if arguments.no_record else GrowingRecord("compiled")
+    steps: dict[str, Any] = {}
+    for name, step in compiled_steps(arguments.backbone, batch):
+        print(name, flush=True)
+        steps[name] = asdict(step)
+        if record is not None:
+            record.write(title=title, backbone=arguments.backbone, batch=batch, steps=steps)
+    print(table_of(steps).text())
 
 
 def _limit(arguments: argparse.Namespace) -> float:

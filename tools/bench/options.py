@@ -226,7 +226,7 @@ def compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compiled",
         action="store_true",
-        help="instead, the bytes that a step of 16x112x112 moves on an H100, as torch.compile writes it; it needs none; no record",
+        help="instead, the bytes that a step of 16x112x112 moves on an H100, as torch.compile writes it; it needs none",
     )
     parser.add_argument("--no-record", action="store_true", help="print only")
 
