@@ -27,7 +27,15 @@ from engine.results.table import Table
 
 MEASURES = ("R@1_IoU0.3", "R@1_IoU0.5", "R@1_IoU0.7", "R@5_IoU0.7", "mean_IoU")
 PARTS = {"model": "model", "wrong_queries": "queries of other videos", "untrained": "no training", "prior": "no query"}
-_FACTS = ("training_queries", "test_queries", "annotations", "features", "queries", "trained_steps")  # of results.json
+_FACTS = (
+    "training_queries",
+    "test_queries",
+    "annotations",
+    "videos",
+    "features",
+    "queries",
+    "trained_steps",
+)  # of results.json
 _OPEN = ("run.seed", "moments.noise_seed", "moments.drawn.folder",
          *(f"moments.{name}" for name in ("features", "annotations", "manifest", "encoder")))  # fmt: skip
 
@@ -80,10 +88,12 @@ def grouped(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         InputError: a record is not of a moment run.
     """
-    kinds: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         if run.get("task") != "moments":
             raise InputError(f"run '{run['run']}' is not one of moments: tools/compare_runs.py compares others")
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    runs = _with_videos(runs)
+    for run in runs:
         kinds.setdefault(json.dumps(alike(run), sort_keys=True), []).append(run)
     every, found = list(map(alike, runs)), []
     varied = [name for name in dict.fromkeys(name for each in every for name in each)
@@ -100,6 +110,13 @@ def grouped(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
             found.append(held | {"parts": {part: numbers for part, numbers in parts.items() if numbers}})
     return found
+
+
+def _with_videos(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """An older run, which does not tell its videos, has those of the first that is like it in all else."""
+    rest = [json.dumps(alike({**run, "videos": {}}), sort_keys=True) for run in runs]
+    told = {of: run["videos"] for of, run in reversed(list(zip(rest, runs, strict=True))) if "videos" in run}
+    return [{**run, "videos": run.get("videos", told.get(of, {}))} for of, run in zip(rest, runs, strict=True)]
 
 
 def _option(name: str, value: Any, options: Mapping[str, Any]) -> str:

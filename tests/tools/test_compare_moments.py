@@ -72,6 +72,17 @@ def test_runs_of_other_training_are_no_seeds_of_each_other(tmp_path, monkeypatch
         assert counts == ["2", "1"] and any(line.startswith(told) for line in lines), told
 
 
+def test_runs_of_other_videos_are_no_seeds_of_each_other_and_older_ones_told_none(tmp_path, monkeypatch, capsys):
+    runs = [write(tmp_path / name, 0.2, fusion="cross", noise_seed=k) for k, name in enumerate("abcd")]
+    for run, videos in zip(runs[1:], ("x", "x", "y"), strict=True):
+        record = json.loads((run / "results.json").read_text()) | {"videos": {"test": videos}}
+        (run / "results.json").write_text(json.dumps(record))
+    assert call_tool("compare_moments.py", *runs, monkeypatch=monkeypatch) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    told = [line.split(" 50.0")[0] for line in lines if " test model " in line]
+    assert told == ["videos.test x test model 3", "videos.test y test model 1"]
+
+
 def test_another_run_is_refused(tmp_path, monkeypatch, capsys):
     (tmp_path / "results.json").write_text('{"checkpoint": "best.pt"}')
     assert call_tool("compare_moments.py", tmp_path, monkeypatch=monkeypatch) == 2
