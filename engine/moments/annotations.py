@@ -49,6 +49,7 @@ KINDS: Mapping[str, str] = {
     "after_video": "starts after the video's end: left out",
     "ends_after_video": "cut at the video's end",
     "starts_before_video": "cut at 0",
+    "stands_twice": "is the same as one before: left out",
 }
 
 
@@ -234,21 +235,26 @@ def within_videos(annotations: Annotations, report: Report) -> Annotations:
 def _right_windows(row: Noted, duration: float, report: Report) -> list[tuple[float, float]]:
     if not row.windows:
         report.add(row.place, "no_window")
-    right = []
-    for start, end in row.windows:
+    right: list[tuple[float, float]] = []
+    for number, (start, end) in enumerate(row.windows):
+        place, said = row.said[number] if row.said else (row.place, "no time")
         told = f"{start:g} to {end:g} s of {duration:g} s" if math.isfinite(duration) else f"{start:g} to {end:g} s"
         if not (math.isfinite(start) and math.isfinite(end)):
-            report.add(row.place, "not_a_time", told)
+            report.add(place, "not_a_time", said)
         elif end == start:
-            report.add(row.place, "no_length", told)
+            report.add(place, "no_length", told)
         elif end < start or end <= 0:
-            report.add(row.place, "ends_before_start", told)
+            report.add(place, "ends_before_start", told)
         elif start >= duration:
-            report.add(row.place, "after_video", told)
+            report.add(place, "after_video", told)
         else:
             if start < 0:
-                report.add(row.place, "starts_before_video", told)
+                report.add(place, "starts_before_video", told)
             if end > duration + ROUNDING_S:
-                report.add(row.place, "ends_after_video", told)
-            right.append((max(start, 0.0), min(end, duration) if math.isfinite(duration) else end))
+                report.add(place, "ends_after_video", told)
+            window = (max(start, 0.0), min(end, duration) if math.isfinite(duration) else end)
+            if window in right:
+                report.add(place, "stands_twice", told)
+            else:
+                right.append(window)
     return right
