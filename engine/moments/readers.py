@@ -142,6 +142,9 @@ def _video_entry(place: str, video: str, entry: Any) -> Iterator[Row]:
     except (KeyError, TypeError, ZeroDivisionError) as error:
         yield Unreadable(place, f"needs timestamps and sentences, and a duration or fps and num_frames: {error!r}")
         return
+    if not math.isfinite(unit):
+        yield Unreadable(place, f"fps is no number: {entry['fps']!r:.40}")
+        return
     if not isinstance(spans, list) or not isinstance(sentences, list):
         yield Unreadable(place, f"timestamps and sentences are no lists: {spans!r:.40} and {sentences!r:.40}")
         return

@@ -63,6 +63,8 @@ def test_captions_in_seconds_and_in_frames(tmp_path):
     found, report = checked(written(tmp_path / "tacos.json", json.dumps(frames)))
     assert found.videos == ("s1.avi",) and found.durations.tolist() == [40.0] and report.counts == {"unreadable": 1}
     np.testing.assert_allclose(found.windows[0], [[2.0, 4.0]])
+    (told,) = written(tmp_path / "tacos.json", json.dumps({"s1.avi": frames["s1.avi"] | {"fps": "25,0"}}))
+    assert told == Unreadable("tacos.json: s1.avi", "fps is no number: '25,0'")
 
 
 @pytest.mark.parametrize("as_list", [False, True])
