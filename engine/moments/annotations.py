@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.atomic_file import atomic_write
+from engine.data.layouts.finder import nfc
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.moments.readers import Noted, Row, Unreadable
@@ -155,20 +156,24 @@ class Report:
 
 
 class VideoNames:
-    """Which of some videos a file of annotations means: by its path, its file's name, or that without the suffix."""
+    """Which of some videos a file of annotations means: by its path, its file's name, or that without the suffix. Where none is
+    called so to the sign, accents that are written otherwise make no other name."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._known: dict[str, set[str]] = {}
+        self._composed: dict[str, set[str]] = {}
         for path in paths:
             name = PurePosixPath(path).name
             for key in {path, name, name.rpartition(".")[0] or name, str(PurePosixPath(path).with_suffix(""))}:
                 self._known.setdefault(key, set()).add(path)
+                self._composed.setdefault(nfc(key), set()).add(path)
 
     def find(self, name: str) -> set[str]:
         """The paths that it may mean: one, none, or several. A name with the suffix of another copy finds it too."""
         stem, dot, suffix = name.rpartition(".")
         tries = [name, stem] if dot and suffix.isalnum() and not suffix.isdigit() else [name]
-        return next((self._known[key] for key in tries if key in self._known), set())
+        places = [*((self._known, key) for key in tries), *((self._composed, nfc(key)) for key in tries)]
+        return next((names[key] for names, key in places if key in names), set())
 
 
 def check(

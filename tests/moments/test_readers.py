@@ -179,6 +179,18 @@ def test_a_name_is_taken_whole_before_its_suffix_is_taken_off():
     assert names.find("clip.webm") == {"c/clip.mp4"} and names.find("clip.2") == set()
 
 
+def test_accents_that_a_mac_writes_otherwise_make_no_other_name():
+    """But a file that is called so to the sign comes first."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for there, asked in ((apart, composed), (composed, apart)):
+        names = VideoNames([f"a/{there}.mp4", "a/cafe.mp4"])
+        assert all(
+            names.find(form.format(asked)) == {f"a/{there}.mp4"} for form in ("{}", "{}.mp4", "{}.avi", "a/{}.mp4")
+        )
+    names = VideoNames([f"a/{composed}.mp4", f"a/{apart}.mp4"])
+    assert names.find(apart) == {f"a/{apart}.mp4"} and names.find(f"{composed}.mp4") == {f"a/{composed}.mp4"}
+
+
 def test_a_name_that_several_videos_have_is_told_with_them():
     manifest = Manifest.from_rows([row("a/same.mp4", "x"), row("b/same.mp4", "x"), row("b/one.mp4", "x")], Path("/v"))
     rows = [Noted("p:1", "same", "it", [(0.0, 1.0)]), Noted("p:2", "one", "it", [(0.0, 1.0)])]
