@@ -6,7 +6,8 @@
 Reads each run folder's results.json and config.yaml. Runs are of one kind if all is equal that decides their result (`decides` in
 engine/schema.py) but seeds and paths: options, training, features, and the queries that they are trained and tested on, by their
 contents. What results.json or config.yaml of an older run does not tell is not compared. The spread is the standard deviation
-over runs (n - 1); one run has none. A folder that is named twice, or by a link too, counts once.
+over runs (n - 1); one run has none, nor have runs of which two are of one seed, which is said. A folder that is named twice, or by
+a link too, counts once.
 With --record appends one JSON line to benchmarks/records/NAME.jsonl.
 """
 
@@ -27,7 +28,15 @@ from engine.results.table import Table
 
 MEASURES = ("R@1_IoU0.3", "R@1_IoU0.5", "R@1_IoU0.7", "R@5_IoU0.7", "mean_IoU")
 PARTS = {"model": "model", "wrong_queries": "queries of other videos", "untrained": "no training", "prior": "no query"}
-_FACTS = ("training_queries", "test_queries", "annotations", "features", "queries", "trained_steps")  # of results.json
+_FACTS = (
+    "training_queries",
+    "test_queries",
+    "annotations",
+    "videos",
+    "features",
+    "queries",
+    "trained_steps",
+)  # of results.json
 _OPEN = ("run.seed", "moments.noise_seed", "moments.drawn.folder",
          *(f"moments.{name}" for name in ("features", "annotations", "manifest", "encoder")))  # fmt: skip
 
@@ -46,6 +55,8 @@ def main() -> None:
         for part, numbers in kind["parts"].items()
     ]
     print(Table(["options", "split", "what", "runs", *MEASURES], rows).text())
+    for runs_of_one in dict.fromkeys(", ".join(kind["of_one_seed"]) for kind in kinds if kind["of_one_seed"]):
+        print(f"no spread where runs are of one seed ({runs_of_one}): name one of each seed")
     if arguments.record:
         path = append_record(arguments.record, kinds=kinds)
         print(f"\nrecorded in {path}")
@@ -80,26 +91,37 @@ def grouped(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Raises:
         InputError: a record is not of a moment run.
     """
-    kinds: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         if run.get("task") != "moments":
             raise InputError(f"run '{run['run']}' is not one of moments: tools/compare_runs.py compares others")
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    runs = _with_videos(runs)
+    for run in runs:
         kinds.setdefault(json.dumps(alike(run), sort_keys=True), []).append(run)
     every, found = list(map(alike, runs)), []
     varied = [name for name in dict.fromkeys(name for each in every for name in each)
               if any(each.get(name) != every[0].get(name) for each in every)]  # fmt: skip
     for same in kinds.values():
+        of_one = _of_one_seed(same)
         told = ", ".join(_option(name, alike(same[0]).get(name), same[0]["options"]) for name in varied)
         for split in same[0]["tests"]:
-            parts = {part: _summary([run["tests"][split][part] for run in same]) for part in PARTS}
+            parts = {part: _summary([run["tests"][split][part] for run in same], not of_one) for part in PARTS}
             held = {
                 "options": told or "as configured",
                 "all_options": same[0]["options"],
                 "split": split,
                 "runs": len(same),
+                "of_one_seed": of_one,
             }
             found.append(held | {"parts": {part: numbers for part, numbers in parts.items() if numbers}})
     return found
+
+
+def _with_videos(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """An older run, which does not tell its videos, has those of the first that is like it in all else."""
+    rest = [json.dumps(alike({**run, "videos": {}}), sort_keys=True) for run in runs]
+    told = {of: run["videos"] for of, run in reversed(list(zip(rest, runs, strict=True))) if "videos" in run}
+    return [{**run, "videos": run.get("videos", told.get(of, {}))} for of, run in zip(rest, runs, strict=True)]
 
 
 def _option(name: str, value: Any, options: Mapping[str, Any]) -> str:
@@ -109,13 +131,23 @@ def _option(name: str, value: Any, options: Mapping[str, Any]) -> str:
     return f"{name.removeprefix('moments.')} {shown}"
 
 
-def _summary(results: Sequence[Mapping[str, Any] | None]) -> dict[str, dict[str, float | None]]:
-    """Of those runs that have them: measure -> mean and std, None of one run."""
+def _of_one_seed(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The runs, all else alike, that have their seeds in common with another; none of those whose config is not known."""
+    of_seeds: dict[tuple[Any, ...], list[str]] = {}
+    for run in runs:
+        if run.get("config"):
+            noise = run["options"].get("noise_seed") if run["options"].get("boundary_noise") else None
+            of_seeds.setdefault((run["config"].get("run.seed", 0), noise), []).append(run["run"])
+    return [name for names in of_seeds.values() if len(names) > 1 for name in names]
+
+
+def _summary(results: Sequence[Mapping[str, Any] | None], has_spread: bool) -> dict[str, dict[str, float | None]]:
+    """Of those runs that have them: measure -> mean and std, None of one run and where there is no spread."""
     there = [result for result in results if result is not None]
     names = [name for name in MEASURES if there and name in there[0]]
     values = {name: [result[name] for result in there] for name in names}
     return {
-        name: {"mean": statistics.mean(of), "std": statistics.stdev(of) if len(of) > 1 else None}
+        name: {"mean": statistics.mean(of), "std": statistics.stdev(of) if has_spread and len(of) > 1 else None}
         for name, of in values.items()
     }
 

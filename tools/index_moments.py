@@ -9,7 +9,8 @@ video, start, end, query; which it is the content tells. A file's split is what 
 if its name has that word, else all.
 
 What is wrong stops nothing. It is listed with place and reason in OUT.report.json: spans that end after the video (cut) or
-before they start, that have no length, videos that are not in the manifest, queries without a known word, and the like.
+before they start, that have no length or stand twice, videos that are not in the manifest, queries without a known word, and
+the like.
 
 Without --manifest no video is checked, durations are those of the files (Charades-STA's own has none) and videos keep the
 names they have there: for features that others have published.

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from engine.atomic_file import atomic_write
+from engine.data.layouts.finder import nfc
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.moments.readers import Noted, Row, Unreadable
@@ -49,6 +50,7 @@ KINDS: Mapping[str, str] = {
     "after_video": "starts after the video's end: left out",
     "ends_after_video": "cut at the video's end",
     "starts_before_video": "cut at 0",
+    "stands_twice": "is the same as one before: left out",
 }
 
 
@@ -71,8 +73,7 @@ class Annotations:
     @functools.cached_property
     def digest(self) -> str:
         """Of what is asked and what is true, in their order; not of what the videos are called."""
-        windows = [each.tolist() for each in self.windows]
-        return hashlib.blake2b(json.dumps([list(self.queries), windows]).encode(), digest_size=8).hexdigest()
+        return digest_of([list(self.queries), [each.tolist() for each in self.windows]])
 
     def select(self, rows: np.ndarray) -> "Annotations":
         """The rows named by an index or boolean array, in that order."""
@@ -128,6 +129,11 @@ class Annotations:
         return cls(columns["video"], columns["query"], columns["split"], durations, windows)
 
 
+def digest_of(values: Sequence) -> str:
+    """64 bits of what JSON can say, in its order."""
+    return hashlib.blake2b(json.dumps(values).encode(), digest_size=8).hexdigest()
+
+
 @dataclass
 class Report:
     """What was wrong: (place, kind of `KINDS`, what it says), in the order of the files."""
@@ -150,20 +156,24 @@ class Report:
 
 
 class VideoNames:
-    """Which of some videos a file of annotations means: by its path, its file's name, or that without the suffix."""
+    """Which of some videos a file of annotations means: by its path, its file's name, or that without the suffix. Where none is
+    called so to the sign, accents that are written otherwise make no other name."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._known: dict[str, set[str]] = {}
+        self._composed: dict[str, set[str]] = {}
         for path in paths:
             name = PurePosixPath(path).name
             for key in {path, name, name.rpartition(".")[0] or name, str(PurePosixPath(path).with_suffix(""))}:
                 self._known.setdefault(key, set()).add(path)
+                self._composed.setdefault(nfc(key), set()).add(path)
 
     def find(self, name: str) -> set[str]:
         """The paths that it may mean: one, none, or several. A name with the suffix of another copy finds it too."""
         stem, dot, suffix = name.rpartition(".")
         tries = [name, stem] if dot and suffix.isalnum() and not suffix.isdigit() else [name]
-        return next((self._known[key] for key in tries if key in self._known), set())
+        places = [*((self._known, key) for key in tries), *((self._composed, nfc(key)) for key in tries)]
+        return next((names[key] for names, key in places if key in names), set())
 
 
 def check(
@@ -230,21 +240,26 @@ def within_videos(annotations: Annotations, report: Report) -> Annotations:
 def _right_windows(row: Noted, duration: float, report: Report) -> list[tuple[float, float]]:
     if not row.windows:
         report.add(row.place, "no_window")
-    right = []
-    for start, end in row.windows:
+    right: list[tuple[float, float]] = []
+    for number, (start, end) in enumerate(row.windows):
+        place, said = row.said[number] if row.said else (row.place, "no time")
         told = f"{start:g} to {end:g} s of {duration:g} s" if math.isfinite(duration) else f"{start:g} to {end:g} s"
         if not (math.isfinite(start) and math.isfinite(end)):
-            report.add(row.place, "not_a_time", told)
+            report.add(place, "not_a_time", said)
         elif end == start:
-            report.add(row.place, "no_length", told)
+            report.add(place, "no_length", told)
         elif end < start or end <= 0:
-            report.add(row.place, "ends_before_start", told)
+            report.add(place, "ends_before_start", told)
         elif start >= duration:
-            report.add(row.place, "after_video", told)
+            report.add(place, "after_video", told)
         else:
             if start < 0:
-                report.add(row.place, "starts_before_video", told)
+                report.add(place, "starts_before_video", told)
             if end > duration + ROUNDING_S:
-                report.add(row.place, "ends_after_video", told)
-            right.append((max(start, 0.0), min(end, duration) if math.isfinite(duration) else end))
+                report.add(place, "ends_after_video", told)
+            window = (max(start, 0.0), min(end, duration) if math.isfinite(duration) else end)
+            if window in right:
+                report.add(place, "stands_twice", told)
+            else:
+                right.append(window)
     return right

@@ -204,7 +204,10 @@ def _look(
         )
     if not wanted:
         raise InputError(f"no video: '{folder}' has none, and none is named")
-    tell(f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted")
+    if any(path not in kept and path not in failed for path in wanted.values()):
+        tell(
+            f"{len(wanted)} videos: those that are new or have changed are looked at, then their features are extracted"
+        )
     described = _described(list(wanted.values()), folder, tell)
     if described.manifest is None:
         raise InputError(f"none of the {len(wanted)} videos can be used: {told(described.reasons)}")

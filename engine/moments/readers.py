@@ -11,15 +11,16 @@ Which it is the content tells.
 """
 
 import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError
+from engine.moments.cells import read_cells
 
 _COLUMNS = ("video", "start", "end", "query")
 
@@ -29,7 +30,8 @@ class Noted:
     """A query as a file has it.
 
     place: file and line (or video) for people. windows: (start, end) in seconds, NaN where it is no time.
-    duration: of the video, seconds; NaN: the file does not say.
+    duration: of the video, seconds; NaN: the file does not say. said: of each window its place and how the file has it; none:
+    the seconds at `place`.
     """
 
     place: str
@@ -37,6 +39,7 @@ class Noted:
     query: str
     windows: Sequence[tuple[float, float]]
     duration: float = math.nan
+    said: Sequence[tuple[str, str]] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def read_moments(path: Path) -> list[Row]:
         return list(_json(path, text, lines))
     if "##" in first:
         return [_charades_line(f"{path.name}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
-    return _table(path, text, next(line for line in lines if line.strip()))
+    return _table(path, text, next((line for line in lines if line.strip(" ,;\t")), first))
 
 
 def seconds(value: Any) -> float:
@@ -91,16 +94,16 @@ def _charades_line(place: str, line: str) -> Row:
     words = head.rsplit(maxsplit=2)
     if not mark or len(words) != 3:
         return Unreadable(place, f"not of the form VIDEO start end##sentence: {line[:80]!r}")
-    return Noted(place, words[0], query, [(seconds(words[1]), seconds(words[2]))])
+    return Noted(place, words[0], query, _windows([words[1:]]), said=_said([words[1:]], place))
 
 
 def _json(path: Path, text: str, lines: Sequence[str]) -> Iterator[Row]:
     try:
-        whole = json.loads(text)
+        whole = json.loads(text, object_pairs_hook=_Object)
     except (ValueError, RecursionError):
         whole = None
     if isinstance(whole, dict) and "query" not in whole:
-        for video, entry in whole.items():
+        for video, entry in whole.pairs:
             yield from _video_entry(f"{path.name}: {video}", video, entry)
     elif whole is not None:
         for number, entry in enumerate(whole if isinstance(whole, list) else [whole], 1):
@@ -112,6 +115,14 @@ def _json(path: Path, text: str, lines: Sequence[str]) -> Iterator[Row]:
         for number, line, entry in entries:
             place = f"{path.name}:{number}"
             yield Unreadable(place, f"no JSON: {line[:80]!r}") if entry is None else _query_entry(place, entry)
+
+
+class _Object(dict):
+    """An object of JSON. pairs: its keys and values, a key that stands twice too."""
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
 
 
 def _parsed(line: str) -> Any:
@@ -131,6 +142,9 @@ def _video_entry(place: str, video: str, entry: Any) -> Iterator[Row]:
     except (KeyError, TypeError, ZeroDivisionError) as error:
         yield Unreadable(place, f"needs timestamps and sentences, and a duration or fps and num_frames: {error!r}")
         return
+    if not math.isfinite(unit):
+        yield Unreadable(place, f"fps is no number: {entry['fps']!r:.40}")
+        return
     if not isinstance(spans, list) or not isinstance(sentences, list):
         yield Unreadable(place, f"timestamps and sentences are no lists: {spans!r:.40} and {sentences!r:.40}")
         return
@@ -143,7 +157,7 @@ def _video_entry(place: str, video: str, entry: Any) -> Iterator[Row]:
             )
             continue
         windows = [(start * unit, end * unit) for start, end in _windows([spans[number]])]
-        yield Noted(where, video, _text(sentences[number]), windows, duration)
+        yield Noted(where, video, _text(sentences[number]), windows, duration, _said([spans[number]], where))
 
 
 def _query_entry(place: str, entry: Any) -> Row:
@@ -158,12 +172,22 @@ def _query_entry(place: str, entry: Any) -> Row:
     if not isinstance(windows, list):
         return Unreadable(place, f"relevant_windows is no list: {windows!r:.80}")
     duration = seconds(entry.get("duration"))
-    return Noted(place, _text(entry["vid"]), _text(entry["query"]), _windows(windows), duration)
+    said = _said(windows, place)
+    return Noted(place, _text(entry["vid"]), _text(entry["query"]), _windows(windows), duration, said)
 
 
 def _windows(values: Sequence[Any]) -> list[tuple[float, float]]:
     pairs = [value if isinstance(value, list) and len(value) == 2 else (None, None) for value in values]
     return [(seconds(start), seconds(end)) for start, end in pairs]
+
+
+def _said(values: Sequence[Any], place: str) -> list[tuple[str, str]]:
+    """Of each window the place, and how it stands there."""
+    is_pair = [isinstance(value, list) and len(value) == 2 for value in values]
+    return [
+        (place, f"{value[0]!r:.40} to {value[1]!r:.40}" if pair else f"{value!r:.80}")
+        for value, pair in zip(values, is_pair, strict=True)
+    ]
 
 
 def _text(value: Any) -> str:
@@ -181,32 +205,67 @@ def _delimiter(line: str) -> str:
     return by_count[0]
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """Where a table's rows have what. width: how many cells a row has."""
+
+    delimiter: str
+    order: Mapping[str, int]
+    width: int
+    has_header: bool
+
+    @classmethod
+    def of(cls, line: str) -> "_Columns":
+        """As the first line that is not blank tells them; without a header video, start, end, query."""
+        delimiter = _delimiter(line)
+        names = [cell.strip().lower() for cell in next(csv.reader([line], delimiter=delimiter))]
+        if not set(_COLUMNS) <= set(names):
+            return cls(delimiter, {name: place for place, name in enumerate(_COLUMNS)}, len(_COLUMNS), False)
+        width = max(place for place, name in enumerate(names, 1) if name)
+        return cls(delimiter, {name: names.index(name) for name in _COLUMNS}, width, True)
+
+    def is_row(self, line: str) -> bool:
+        """Whether a line is a row by itself."""
+        cells = line.split(self.delimiter)
+        times = [cells[self.order[name]] for name in ("start", "end") if len(cells) > max(self.order.values())]
+        return bool(times) and all(math.isfinite(seconds(time)) for time in times)
+
+    def named(self, cells: list[str]) -> dict[str, str] | str:
+        """A row's cells by their columns, or why it is none. Cells beyond the last column are of a query that stands in it."""
+        while len(cells) > self.width and not cells[-1].strip():
+            cells = cells[:-1]
+        last = self.width - 1
+        if len(cells) > self.width and self.order["query"] == last:
+            cells = [*cells[:last], self.delimiter.join(cells[last:])]
+        if len(cells) > self.width:
+            return (
+                f"{len(cells)} cells in {self.width} columns: where the query has a {self.delimiter!r}, quote the query"
+            )
+        if len(cells) <= max(self.order.values()):
+            return f"{len(cells)} columns: it needs {', '.join(self.order)}"
+        return {name: cells[place] for name, place in self.order.items()}
+
+
 def _table(path: Path, text: str, first: str) -> list[Row]:
     """CSV or TSV, with a header or video, start, end, query in this order; `first`: its first line that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(first))
-    rows, order = [], dict(zip(_COLUMNS, range(4), strict=True))
-    windows: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    try:
-        for cells in reader:
-            names = [cell.strip().lower() for cell in cells]
-            if not rows and set(_COLUMNS) <= set(names):
-                order = {name: names.index(name) for name in _COLUMNS}
-                continue
-            if not any(names):
-                continue
-            place = f"{path.name}:{reader.line_num}"
-            if len(cells) <= max(order.values()):
-                rows.append(Unreadable(place, f"{len(cells)} columns: it needs {', '.join(order)}"))
-                continue
-            video, query = cells[order["video"]].strip(), " ".join(cells[order["query"]].split())
-            window = (seconds(cells[order["start"]]), seconds(cells[order["end"]]))
-            if (video, query) in windows:
-                windows[video, query].append(window)
-            else:
-                rows.append(Noted(place, video, query, windows.setdefault((video, query), [window])))
-    except csv.Error as error:
-        raise InputError(f"annotations '{path}', line {reader.line_num}: {error}") from error
-    if not windows:
+    columns = _Columns.of(first)
+    rows: list[Row] = []
+    of_query: dict[tuple[str, str], tuple[list[tuple[float, float]], list[tuple[str, str]]]] = {}
+    lines = read_cells(text, columns.delimiter, columns.is_row)
+    for number, cells in islice(lines, columns.has_header, None):
+        place = f"{path.name}:{number}"
+        row = cells if isinstance(cells, str) else columns.named(cells)
+        if isinstance(row, str):
+            rows.append(Unreadable(place, row))
+            continue
+        video, query = row["video"].strip(), " ".join(row["query"].split())
+        if (video, query) not in of_query:
+            windows, said = of_query[video, query] = [], []
+            rows.append(Noted(place, video, query, windows, said=said))
+        windows, said = of_query[video, query]
+        windows.append((seconds(row["start"]), seconds(row["end"])))
+        said += _said([[row["start"].strip(), row["end"].strip()]], place)
+    if not of_query:
         raise InputError(
             f"annotations '{path}' have no row of video,start,end,query, and are of no other known form "
             "(Charades-STA, ActivityNet Captions, TACoS, QVHighlights)"

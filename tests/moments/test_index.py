@@ -181,9 +181,15 @@ def test_where_nothing_that_is_asked_for_can_be_used_the_reason_is_told(home):
 def test_a_new_index_knows_no_file_yet_and_an_old_one_says_how_many(home, capsys):
     shown, out = home / "set" / "shown", home / "index"
     opened([shown], out, FrameReader())
-    assert "known and unchanged" not in capsys.readouterr().err
-    opened([], out, FrameReader())
-    assert capsys.readouterr().err.count("2 of 2 files are known and unchanged") == 1
+    told = capsys.readouterr().err
+    assert "known and unchanged" not in told and "2 videos: those that are new or have changed are looked at" in told
+    for again in ([], [shown]):
+        opened(again, out, FrameReader())
+        told = capsys.readouterr().err
+        assert told.count("2 of 2 files are known and unchanged") == 1 and "are looked at" not in told
+    shutil.copy(shown / "a.mp4", shown / "c.mp4")
+    opened([shown], out, FrameReader())
+    assert "3 videos: those that are new or have changed are looked at" in capsys.readouterr().err
 
 
 def test_what_is_not_searched_is_told(home, capsys):

@@ -63,6 +63,8 @@ def test_captions_in_seconds_and_in_frames(tmp_path):
     found, report = checked(written(tmp_path / "tacos.json", json.dumps(frames)))
     assert found.videos == ("s1.avi",) and found.durations.tolist() == [40.0] and report.counts == {"unreadable": 1}
     np.testing.assert_allclose(found.windows[0], [[2.0, 4.0]])
+    (told,) = written(tmp_path / "tacos.json", json.dumps({"s1.avi": frames["s1.avi"] | {"fps": "25,0"}}))
+    assert told == Unreadable("tacos.json: s1.avi", "fps is no number: '25,0'")
 
 
 @pytest.mark.parametrize("as_list", [False, True])
@@ -177,6 +179,18 @@ def test_a_name_is_taken_whole_before_its_suffix_is_taken_off():
     assert names.find("clip.webm") == {"c/clip.mp4"} and names.find("clip.2") == set()
 
 
+def test_accents_that_a_mac_writes_otherwise_make_no_other_name():
+    """But a file that is called so to the sign comes first."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for there, asked in ((apart, composed), (composed, apart)):
+        names = VideoNames([f"a/{there}.mp4", "a/cafe.mp4"])
+        assert all(
+            names.find(form.format(asked)) == {f"a/{there}.mp4"} for form in ("{}", "{}.mp4", "{}.avi", "a/{}.mp4")
+        )
+    names = VideoNames([f"a/{composed}.mp4", f"a/{apart}.mp4"])
+    assert names.find(apart) == {f"a/{apart}.mp4"} and names.find(f"{composed}.mp4") == {f"a/{composed}.mp4"}
+
+
 def test_a_name_that_several_videos_have_is_told_with_them():
     manifest = Manifest.from_rows([row("a/same.mp4", "x"), row("b/same.mp4", "x"), row("b/one.mp4", "x")], Path("/v"))
     rows = [Noted("p:1", "same", "it", [(0.0, 1.0)]), Noted("p:2", "one", "it", [(0.0, 1.0)])]
@@ -246,6 +260,95 @@ def test_a_line_ends_where_its_file_says_so(tmp_path):
     lines = "\n".join(json.dumps(entry | {"vid": vid}, ensure_ascii=False) for vid in "ab")
     found, report = checked(written(tmp_path / "val.jsonl", lines))
     assert not report.rows and found.queries == ("one two", "one two")
+
+
+@pytest.mark.parametrize("query", ['"open the door', '"open ""the"" door', '"open, the ""door'])
+@pytest.mark.parametrize("end", ["a cat sleeps", 'he is 6"', 'he says "hi"', '"a cat"'])
+def test_a_quote_that_is_not_closed_costs_its_own_row_alone(tmp_path, query, end):
+    rows = [
+        ("a.mp4", "0", "2", "a dog runs"),
+        ("b.mp4", "1", "3", query),
+        ("c.mp4", "2", "4", end),
+        ("d.mp4", "5", "6", "x"),
+    ]
+    for header in ([], [("video", "start", "end", "query")]):
+        text = "\n".join(",".join(row) for row in header + rows)
+        found = written(tmp_path / "own.csv", text)
+        assert [row.video for row in found if isinstance(row, Noted)] == ["a.mp4", "c.mp4", "d.mp4"]
+        (told,) = [row for row in found if isinstance(row, Unreadable)]
+        assert told == Unreadable(f"own.csv:{2 + len(header)}", "a quote is not closed: close it, or leave it out")
+        found, report = checked(written(tmp_path / "own.tsv", "\n".join("\t".join(row) for row in header + rows)))
+        assert not report.rows and found.queries[:2] == ("a dog runs", query) and found.videos[2:] == ("c.mp4", "d.mp4")
+
+
+def test_a_quote_that_is_not_closed_at_the_end_of_a_file_or_in_a_first_column_is_told(tmp_path):
+    (row, told) = written(tmp_path / "a.csv", 'a.mp4,0,2,x\nb.mp4,1,3,"open the door')
+    assert row.query == "x" and told.place == "a.csv:2" and "not closed" in told.reason
+    text = 'query,video,start,end\n"open the door,a.mp4,0,2\nit is 6",b.mp4,1,3\n"one\ntwo",c.mp4,1,3\nruns,d.mp4,1,3\n'
+    found = written(tmp_path / "b.csv", text)
+    assert [row.place for row in found if isinstance(row, Unreadable)] == ["b.csv:2"]
+    assert [(row.place, row.query) for row in found[1:]] == [
+        ("b.csv:3", 'it is 6"'),
+        ("b.csv:4", "one two"),
+        ("b.csv:6", "runs"),
+    ]
+
+
+def test_a_cell_that_is_too_long_is_told(tmp_path):
+    text = f'a.mp4,0,2,x\nb.mp4,1,3,{"y" * 200_000}\nc.mp4,1,3,"z"\n'
+    rows = written(tmp_path / "own.csv", text)
+    assert [type(row) for row in rows] == [Noted, Unreadable, Noted] and "field larger than" in rows[1].reason
+
+
+def test_a_comma_without_quotes_does_not_cut_a_query_off(tmp_path):
+    """Where the query is the last column; where it is not, it is told how to mend it. Blank cells at the end are none."""
+    text = "video,start,end,query,,\na.mp4,1,2,a dog, with comma, runs\nb.mp4,1,2,a cat,,\nc.mp4,1,2,,\n"
+    found, report = checked(written(tmp_path / "own.csv", text))
+    assert found.queries == ("a dog, with comma, runs", "a cat") and report.counts == {"no_query": 1}
+    found, _ = checked(written(tmp_path / "own.csv", "a.mp4;1;2;a dog; then a cat\n"))
+    assert found.queries == ("a dog; then a cat",)
+    text = "video,start,end,query,who\na.mp4,1,2,a dog, with comma,me\nb.mp4,1,2,a cat,me,\n"
+    told, row = written(tmp_path / "own.csv", text)
+    assert told == Unreadable("own.csv:2", "6 cells in 5 columns: where the query has a ',', quote the query")
+    assert row.query == "a cat"
+
+
+def test_a_row_that_stands_twice_is_one_window(tmp_path):
+    """Also once both are cut at the video's end; and a window that stands twice in an entry."""
+    text = "v,0,2,x\nv,0:00,2.0,x\nv,5,9,x\nv,5,8,x\n"
+    rows = [replace(row, duration=7.0) for row in written(tmp_path / "own.csv", text)]
+    found, report = checked(rows)
+    assert found.windows[0].tolist() == [[0, 2], [5, 7]]
+    assert report.rows == [
+        ("own.csv:2", "stands_twice", "0 to 2 s of 7 s"), ("own.csv:3", "ends_after_video", "5 to 9 s of 7 s"),
+        ("own.csv:4", "ends_after_video", "5 to 8 s of 7 s"), ("own.csv:4", "stands_twice", "5 to 8 s of 7 s"),
+    ]  # fmt: skip
+    entry = {"vid": "a", "query": "x", "duration": 9, "relevant_windows": [[0, 2], [3, 4], [0, 2]]}
+    found, report = checked(written(tmp_path / "val.jsonl", json.dumps(entry)))
+    assert found.windows[0].tolist() == [[0, 2], [3, 4]] and report.counts == {"stands_twice": 1}
+
+
+def test_a_window_is_told_at_its_own_line_as_it_stands_there(tmp_path):
+    text = 'video,start,end,query\nv,0,2,x\nv,"1,5","2,5",x\nw,1,2,y\nv,1s,2s,x\nv,4,3,x\n'
+    _, report = checked(written(tmp_path / "own.csv", text))
+    assert report.rows == [
+        ("own.csv:3", "not_a_time", "'1,5' to '2,5'"), ("own.csv:5", "not_a_time", "'1s' to '2s'"),
+        ("own.csv:6", "ends_before_start", "4 to 3 s"),
+    ]  # fmt: skip
+    _, report = checked(written(tmp_path / "a.txt", "X one 2##a\n"))
+    assert report.rows == [("a.txt:1", "not_a_time", "'one' to '2'")]
+    entries = {"v": {"duration": 9, "timestamps": [["0:x", 2], [7]], "sentences": ["a", "b"]}}
+    _, report = checked(written(tmp_path / "captions.json", json.dumps(entries)))
+    assert [(place, says) for place, _, says in report.rows] == [
+        ("captions.json: v, sentence 1", "'0:x' to 2"), ("captions.json: v, sentence 2", "[7]"),
+    ]  # fmt: skip
+
+
+def test_a_video_that_stands_twice_in_an_object_keeps_all_its_queries(tmp_path):
+    one, other = ({"duration": 9, "timestamps": [[0, 1]], "sentences": [query]} for query in ("a dog", "a cat"))
+    text = f'{{"v": {json.dumps(one)}, "w": {json.dumps(one)}, "v": {json.dumps(other)}}}'
+    found, report = checked(written(tmp_path / "captions.json", text))
+    assert found.videos == ("v", "w", "v") and found.queries == ("a dog", "a dog", "a cat") and not report.rows
 
 
 @pytest.mark.parametrize("spans", [{"a": 1}, "ab", 3, None])

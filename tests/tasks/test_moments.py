@@ -326,6 +326,47 @@ def test_annotations_that_were_edited_are_others_though_there_are_as_many(made, 
         build_run(config(made, run, **edited("train")), CPU, StopVote())
 
 
+def test_queries_that_are_of_other_videos_now_are_others(made, tmp_path, monkeypatch):
+    """By the contents of the videos: of a test split they are measured again, of the training they make another run."""
+    found = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    contents = FeatureCache.contents
+
+    def exchanged(split: str) -> dict[str, str]:
+        """The split's videos, each as its neighbour."""
+        videos = sorted({video for video, of in zip(found.videos, found.splits, strict=True) if of == split})
+        return dict(zip(videos, videos[1:] + videos[:1], strict=True))
+
+    def now(other: dict[str, str]) -> Config:
+        monkeypatch.setattr(FeatureCache, "contents", lambda cache, video: contents(cache, other.get(video, video)))
+        return config(made, run, train={"epochs": 1})
+
+    run = tmp_path / "run"
+    before = train(now({}), CPU, StopVote()).results.to_dict()
+    after = train(now(exchanged("test")), CPU, StopVote()).results.to_dict()
+    assert after["videos"]["training"] == before["videos"]["training"]
+    assert after["videos"]["test"] != before["videos"]["test"] and after["annotations"] == before["annotations"]
+    assert (run / "log.txt").read_text().count("evaluating best.pt") == 2
+    with pytest.raises(
+        InputError, match="holds a run with another set of videos of the training queries, by their cont"
+    ):
+        build_run(now(exchanged("train")), CPU, StopVote())
+
+
+def test_a_run_of_a_version_that_did_not_note_its_videos_is_taken_as_it_is(made, tmp_path, monkeypatch):
+    """Finished, it is shown as it was recorded; stopped, it goes on."""
+    whole = config(made, tmp_path)
+    record = train(whole, CPU, StopVote()).results.to_dict()
+    del record["videos"]
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    train(whole, CPU, StopVote())
+    assert (tmp_path / "log.txt").read_text().count("evaluating best.pt") == 1
+    task = build_run(whole, CPU, StopVote()).task
+    state = task.state()
+    del state["videos_digest"]
+    monkeypatch.setattr(FeatureCache, "contents", lambda cache, video: "another")
+    assert task.changes(state) == [] != task.changes(state | {"videos_digest": "0"})
+
+
 def test_a_resumed_run_must_have_the_same_features_and_options(made, tmp_path):
     train(config(made, tmp_path, train={"epochs": 1}), CPU, StopVote())
     with pytest.raises(InputError, match=r"another moments\.fusion \(cross there, late here\)"):

@@ -72,6 +72,37 @@ def test_runs_of_other_training_are_no_seeds_of_each_other(tmp_path, monkeypatch
         assert counts == ["2", "1"] and any(line.startswith(told) for line in lines), told
 
 
+def test_runs_of_other_videos_are_no_seeds_of_each_other_and_older_ones_told_none(tmp_path, monkeypatch, capsys):
+    runs = [write(tmp_path / name, 0.2, fusion="cross", noise_seed=k) for k, name in enumerate("abcd")]
+    for run, videos in zip(runs[1:], ("x", "x", "y"), strict=True):
+        record = json.loads((run / "results.json").read_text()) | {"videos": {"test": videos}}
+        (run / "results.json").write_text(json.dumps(record))
+    assert call_tool("compare_moments.py", *runs, monkeypatch=monkeypatch) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    told = [line.split(" 50.0")[0] for line in lines if " test model " in line]
+    assert told == ["videos.test x test model 3", "videos.test y test model 1"]
+
+
+def test_runs_of_one_seed_have_no_spread_and_are_told(tmp_path, monkeypatch, capsys):
+    def seeded(name, recall, seed, **options):
+        folder = write(tmp_path / name, recall, fusion="cross", **options)
+        (folder / "config.yaml").write_text(yaml.safe_dump({"task": "moments", "run": {"folder": name, "seed": seed}}))
+        return folder
+
+    def compared(*runs):
+        assert call_tool("compare_moments.py", *runs, monkeypatch=monkeypatch) == 0
+        return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+    a, b, c = seeded("a", 0.2, 0, noise_seed=1), seeded("b", 0.2, 0, noise_seed=2), seeded("c", 0.4, 1, noise_seed=1)
+    *table, note = compared(a, b, c)
+    assert any("test model 3 50.0 40.0 26.7 60.0 30.0" in line for line in table) and "+-" not in "".join(table)
+    assert note == "no spread where runs are of one seed (a, b): name one of each seed"
+    other = "\n".join(compared(a, c))
+    assert "test model 2 50.0 +- 0.0 40.0 +- 0.0 30.0 +- 14.1" in other and "one seed" not in other
+    noisy = [seeded(f"n{k}", 0.2 * k, 0, boundary_noise=0.25, noise_seed=k) for k in (1, 2)]
+    assert any("30.0 +- 14.1" in line for line in compared(*noisy))  # each had its own labels
+
+
 def test_another_run_is_refused(tmp_path, monkeypatch, capsys):
     (tmp_path / "results.json").write_text('{"checkpoint": "best.pt"}')
     assert call_tool("compare_moments.py", tmp_path, monkeypatch=monkeypatch) == 2

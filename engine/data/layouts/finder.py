@@ -25,7 +25,7 @@ class FileFinder:
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
-        for path in map(_nfc, (*self.folder.paths, *self.folder.pictures)):
+        for path in map(nfc, (*self.folder.paths, *self.folder.pictures)):
             name = path.rsplit("/", 1)[-1]
             for key in {name, name.rpartition(".")[0]}:
                 names.setdefault(key, []).append(path)
@@ -36,7 +36,7 @@ class FileFinder:
         """Each file by its path with and without the suffix; None where that fits several."""
         files: dict[str, str | None] = {}
         for path in (*self.folder.paths, *self.folder.pictures):
-            folder, slash, name = _nfc(path).rpartition("/")
+            folder, slash, name = nfc(path).rpartition("/")
             for key in {folder + slash + name, folder + slash + name.rpartition(".")[0]}:
                 files[key] = None if key in files else path
         return files
@@ -48,7 +48,7 @@ class FileFinder:
                 return plain
         parts = PurePosixPath(path.replace("\\", "/")).parts
         kept = parts[self.strip :]
-        found = self._by_path.get(_nfc("/".join([*filter(None, [self.prefix]), *kept]))) if kept else None
+        found = self._by_path.get(nfc("/".join([*filter(None, [self.prefix]), *kept]))) if kept else None
         self.num_moved += found is not None
         return found
 
@@ -76,7 +76,7 @@ class FileFinder:
             return
         votes: Counter[tuple[int, str]] = Counter()
         for path in paths:
-            votes.update(self._places(PurePosixPath(_nfc(path.replace("\\", "/"))).parts))
+            votes.update(self._places(PurePosixPath(nfc(path.replace("\\", "/"))).parts))
         best = votes.most_common(2)
         if best and (len(best) == 1 or best[0][1] > best[1][1]):
             self.strip, self.prefix = best[0][0]
@@ -104,5 +104,6 @@ def _spellings(path: str) -> list[str]:
     return list(dict.fromkeys([path, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]))
 
 
-def _nfc(path: str) -> str:
+def nfc(path: str) -> str:
+    """A path with its accents as a keyboard writes them: to compare paths, not to open files."""
     return unicodedata.normalize("NFC", path)

@@ -15,7 +15,7 @@ from engine.features.cache import FeatureCache
 from engine.features.encoder import Encoder, build_encoder
 from engine.features.extract import extract
 from engine.features.windows import parse_grid
-from engine.moments.annotations import KINDS, Annotations, Report, VideoNames, within_videos
+from engine.moments.annotations import KINDS, Annotations, Report, VideoNames, digest_of, within_videos
 from engine.moments.config import MomentsConfig
 from engine.moments.drawn import write_drawn_moments
 from engine.moments.queries import KeptQueries, open_queries
@@ -65,7 +65,20 @@ class MomentData:
     @property
     def learnt_digest(self) -> str:
         """Of the queries that are trained on and of those held out, with their moments."""
-        return "".join(part.annotations.digest for part in (self.train, self.held_out) if part is not None)
+        return "".join(part.annotations.digest for part in self._learnt)
+
+    @property
+    def learnt_videos_digest(self) -> str:
+        """Of the videos of those queries, query by query."""
+        return "".join(map(self.videos_digest, self._learnt))
+
+    @property
+    def _learnt(self) -> list[MomentSet]:
+        return [part for part in (self.train, self.held_out) if part is not None]
+
+    def videos_digest(self, part: MomentSet) -> str:
+        """Of the videos of a set's queries, query by query: by their contents, whatever they are called."""
+        return digest_of([self.features.contents(video) for video in part.annotations.videos])
 
     def _segments(self, video: str) -> Segments:
         try:

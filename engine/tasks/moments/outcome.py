@@ -192,6 +192,7 @@ def facts(run: Run, data: MomentData) -> dict[str, Any]:
         "training_queries": len(data.train),
         "test_queries": {part.name: len(part) for part in data.tests},
         "annotations": {part.name: part.annotations.digest for part in (data.train, *data.tests)},
+        "videos": {part.name: data.videos_digest(part) for part in (data.train, *data.tests)},
         "moments_of_a_query": MEASURED,
         "options": {name: value for name, value in asdict(data.config).items() if name in _OPTIONS},
     }

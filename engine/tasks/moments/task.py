@@ -149,10 +149,12 @@ class Moments(Task):
             "query_dim": self.data.queries.dim,
             "num_queries": len(self.data.train),
             "queries_digest": self.data.learnt_digest,
+            "videos_digest": self.data.learnt_videos_digest,
         }
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
         stamp, changed, digest = self.data.features.stamp, [], self.data.learnt_digest
+        videos = self.data.learnt_videos_digest
         if state["features_digest"] != stamp.digest:
             changed.append(f"model of the features ({stamp.model} here)")
         elif Stamp.of(state["features"]).grid != stamp.grid:
@@ -161,4 +163,6 @@ class Moments(Task):
             changed.append("number of training queries")
         elif state.get("queries_digest", digest) != digest:  # earlier versions kept none
             changed.append("set of training queries, or of their moments")
+        elif state.get("videos_digest", videos) != videos:  # nor of these
+            changed.append("set of videos of the training queries, by their contents")
         return changed
