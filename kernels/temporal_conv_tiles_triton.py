@@ -2,7 +2,9 @@
 
 Rows are the elements [N, T', P] of the result, one after the other; its three taps are the rows of `x` one frame back,
 the same and one frame on. A program owns a tile of rows and channels; neighbours run together and find each other's
-frames in the second-level cache. Sums are of the rounded results, in fp32, a partial sum for each program.
+frames in the second-level cache. Tiles are wide, since each activation is loaded and normalised anew for every tile of
+columns. The gradient of the taps finds within its loop where its rows lie, and knows the lengths when it is compiled.
+Sums are of the rounded results, in fp32, a partial sum for each program.
 """
 
 import triton
@@ -106,7 +108,7 @@ def activation_gradient(
 
 @triton.jit
 def tap_gradient(
-    dz, x, scale, shift, partial, rows_out, T, T_OUT, P, splits,
+    dz, x, scale, shift, partial, rows_out, splits, T: tl.constexpr, T_OUT: tl.constexpr, P: tl.constexpr,
     C: tl.constexpr, C_OUT: tl.constexpr, STRIDE: tl.constexpr, UPCAST: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip

@@ -18,9 +18,9 @@ from kernels import temporal_conv_walk_triton as walk
 
 Config = dict[str, int]  # block sizes and launch options; BLOCK_P only in those of a walk
 TILES: dict[str, Config] = {
-    "forward": {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3},
+    "forward": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 8, "num_stages": 3},
     "activation": {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3},
-    "tap": {"BLOCK_C": 64, "BLOCK_N": 64, "BLOCK_M": 64, "num_warps": 4, "num_stages": 3},
+    "tap": {"BLOCK_C": 128, "BLOCK_N": 128, "BLOCK_M": 32, "num_warps": 8, "num_stages": 3},
 }
 WALK: dict[str, Config] = {
     "forward": {"BLOCK_P": 128, "num_warps": 8, "num_stages": 2},
@@ -29,7 +29,8 @@ WALK: dict[str, Config] = {
 }
 _WALKED = 144, 64  # the most channels before and after whose taps and sums fit into a program
 _WALK_SHARED = 132 << 10  # bytes of shared memory that its largest launch takes, and a little
-_TAP_PROGRAMS = {"tiles": 1056, "walk": 264}  # several for each multiprocessor of a GPU
+_NARROW = 64  # channels of a result that half of a tile would do for
+_TAP_PROGRAMS = {"tiles": 528, "walk": 264}  # of 132 multiprocessors with two each: two rounds, one round
 
 
 def config_of(kernel: str, channels: int, out_channels: int, stride: int, device: torch.device) -> Config:
@@ -40,7 +41,10 @@ def config_of(kernel: str, channels: int, out_channels: int, stride: int, device
     can_walk = stride == 1 and channels <= _WALKED[0] and out_channels <= _WALKED[1]
     if can_walk and device.type == "cuda":
         can_walk = torch.cuda.get_device_properties(device).shared_memory_per_block_optin >= _WALK_SHARED
-    return (WALK if can_walk else TILES)[kernel]
+    if can_walk:
+        return WALK[kernel]
+    tile = TILES[kernel]
+    return {**tile, "BLOCK_N": min(tile["BLOCK_N"], _NARROW)} if out_channels <= _NARROW else tile
 
 
 @triton.jit
@@ -200,9 +204,21 @@ def tap_gradient_triton(
             return partial.sum(0).transpose(1, 2).contiguous()
         of_a_split = 3 * triton.cdiv(channels, config["BLOCK_C"]) * triton.cdiv(out_channels, config["BLOCK_N"])
         rows = batch * out_length * pixels
-        splits = max(1, min(triton.cdiv(_TAP_PROGRAMS["tiles"], of_a_split), triton.cdiv(rows, config["BLOCK_M"])))
+        splits = max(1, min(_TAP_PROGRAMS["tiles"] // of_a_split, triton.cdiv(rows, config["BLOCK_M"])))
         partial = x.new_empty((splits, 3, channels, out_channels), dtype=torch.float32)
         tiles.tap_gradient[(of_a_split * splits,)](
-            dz, x, scale, shift, partial, rows, length, out_length, pixels, splits, STRIDE=stride, **sizes, **config
+            dz,
+            x,
+            scale,
+            shift,
+            partial,
+            rows,
+            splits,
+            T=length,
+            T_OUT=out_length,
+            P=pixels,
+            STRIDE=stride,
+            **sizes,
+            **config,
         )
     return partial.sum(0)
