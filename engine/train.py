@@ -176,7 +176,12 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
         lr = learning_rate(config.train, run.step * config.train.batch_size / run.epoch_size)
         set_learning_rate(run.optimizer, lr)
         run.guard.remember(run.step, batch)
-        loss = train_step(run, batch)
+        try:
+            loss = train_step(run, batch)
+        except Preempted as ended:
+            telemetry.message(str(ended))
+            _save(run, save_newest, telemetry, is_needed=True)
+            raise
         run.step += 1
         if run.average:
             run.average.update(run.step)
