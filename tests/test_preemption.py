@@ -1,6 +1,7 @@
 """A scheduler takes the machine: checkpoint, exit status 0, and the run goes on as if nothing had been."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -223,7 +224,10 @@ def test_a_signal_that_breaks_off_a_step_of_one_rank_stops_all_before_it(videos,
     printed = "".join(each.stdout for each in done)
     assert [each.returncode for each in done] == [0, 0], printed
     assert "Traceback" not in printed
-    assert "step 3 was broken off while the run was asked to stop (RuntimeError: " in printed
+    reason = r"step 3 was broken off while the run was asked to stop \(RuntimeError: "
+    assert re.search(rf"^{reason}", done[0].stdout, re.MULTILINE)
+    assert re.search(rf"^rank 1: {reason}", done[1].stdout, re.MULTILINE)
+    assert "(RuntimeError: C++ compile error)\n" in done[victim].stdout
     assert jobs.events(folder, "stopped")[-1]["step"] == 2
     assert (folder / "checkpoints" / "step_00000002.pt").is_file()
 
