@@ -215,7 +215,11 @@ class TrainConfig:
         0.0, "decay of a moving average of the weights, such as 0.999; 0: none", minimum=0, maximum=0.999999
     )
     gc_every_steps: int = option(500, "steps between garbage collections; 0: left to Python", minimum=0, decides=False)
-    init_from: str | None = option(None, "start from the weights of this run folder or checkpoint", path=True)
+    init_from: str | None = option(
+        None,
+        "start from the weights of this run folder or checkpoint, those that its evaluate.weights chose",
+        path=True,
+    )
     exclude_overlap: OverlapConfig = section(OverlapConfig)
 
 

@@ -62,3 +62,16 @@ def evaluated_weights(state: dict[str, Any], choice: str, source: object) -> dic
     if choice == "average" and KEY not in state:
         raise InputError(f"evaluate.weights is 'average', but '{source}' has none (train.ema_decay was 0): take 'auto'")
     return state["model"] if choice == "trained" else state.get(KEY, state["model"])
+
+
+def own_weights(state: dict[str, Any], source: object) -> tuple[dict[str, torch.Tensor], str]:
+    """The weights of a checkpoint that its own run evaluates, and which of two they are, for the log: "" if it has no others.
+
+    Raises:
+        InputError: see `evaluated_weights`.
+    """
+    choice = state["config"].get("evaluate", {}).get("weights", "auto")  # the key came later than the first checkpoints
+    weights = evaluated_weights(state, choice, source)
+    if KEY not in state:
+        return weights, ""
+    return weights, " (as trained)" if choice == "trained" else " (moving average)"

@@ -19,7 +19,7 @@ from engine.checkpoint import (
 from engine.config import Config
 from engine.distributed import barrier, broadcast_from_main
 from engine.ema import KEY as AVERAGE
-from engine.ema import evaluated_weights
+from engine.ema import own_weights
 from engine.errors import InputError
 from engine.optim import load_optimizer
 from engine.run import Run
@@ -59,8 +59,7 @@ def restore(run: Run) -> None:
     elif run.config.train.init_from:
         source = checkpoint_file(Path(run.config.train.init_from))
         start = read_checkpoint(source)
-        _load_weights(run, start, source)
-        run.notes.append(f"weights from {source}")
+        run.notes.append(f"weights from {source}{_load_weights(run, start, source)}")
     if run.average:
         run.average.model.load_state_dict((state or {}).get(AVERAGE, run.model.state_dict()))
     run.notes += run.task.begin(resumed=state, source=start)
@@ -145,13 +144,15 @@ def _resume(run: Run, state: dict[str, Any], file: Path) -> None:
     run.notes.append(f"resumed at step {run.step} (epoch {state['epoch']}, position {state['position']})")
 
 
-def _load_weights(run: Run, start: dict[str, Any], source: Path) -> None:
+def _load_weights(run: Run, start: dict[str, Any], source: Path) -> str:
+    """Give the model the weights of a checkpoint of another run; which they are, for the log."""
     task = start["config"].get("task", run.config.task)
     if task != run.config.task:
         raise InputError(
             f"train.init_from: '{source}' is of the task {task}: take its backbone alone, with model.weights={source}"
         )
-    weights = network_weights(evaluated_weights(start, "auto", source))
+    chosen, which = own_weights(start, source)
+    weights = network_weights(chosen)
     own = network_weights(run.model.state_dict())
     wrong = [key for key in own if key not in weights or weights[key].shape != own[key].shape]
     if wrong:
@@ -164,3 +165,4 @@ def _load_weights(run: Run, start: dict[str, Any], source: Path) -> None:
             f"{len(wrong)} tensors do not fit, the first is {wrong[0]}"
         )
     run.model.load_state_dict(weights, strict=False)
+    return which

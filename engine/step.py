@@ -7,6 +7,7 @@ from engine.data.batch import Batch
 from engine.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
 from engine.network import CUDA_GRAPH_MODES, is_compiled
 from engine.optim import clip_gradients
+from engine.preemption import Preempted
 from engine.run import Run
 
 
@@ -16,13 +17,35 @@ def train_step(run: Run, batch: Batch) -> torch.Tensor:
     If the loss or the gradient is not finite the model stays as it was.
 
     Dropout is seeded by (seed, step, rank), so a resumed run draws what the uninterrupted one would.
+
+    Raises:
+        Preempted: an error came out of it while the run was asked to stop: a signal to all processes of a job ends those that
+            compile, too. The model is as it was before the step. Not collective: the other ranks lose this one, and raise it too.
     """
-    config, device = run.config.train, run.ranks.device
+    grad_clip = run.config.train.grad_clip
     torch.manual_seed(step_seed(run.config.run.seed, run.step, run.ranks.rank, run.ranks.world_size))
     _clear_gradients(run)
-    compiled = is_compiled(run.config, device)
     buffers = copy_buffers(run.model)
-    parts = batch.chunk(config.accumulate)
+    try:
+        total = _accumulate(run, batch)
+    except Exception as error:
+        if not run.stop.requested():
+            raise
+        restore_buffers(run.model, buffers, where=torch.tensor(True, device=run.ranks.device))
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise Preempted(f"step {run.step + 1} was broken off while the run was asked to stop ({reason})") from error
+    run.scaler.unscale_(run.optimizer)
+    norm = clip_gradients(run.model, grad_clip) if grad_clip else gradient_norm(run.model)
+    is_bad = run.guard.step(run.optimizer, run.scaler, total, norm, statistics_norm(run.model))
+    restore_buffers(run.model, buffers, where=is_bad)
+    return total
+
+
+def _accumulate(run: Run, batch: Batch) -> torch.Tensor:
+    """The mean loss, with the gradients of all micro-batches added up."""
+    device = run.ranks.device
+    compiled = is_compiled(run.config, device)
+    parts = batch.chunk(run.config.train.accumulate)
     total = torch.zeros((), dtype=run.precision.weights, device=device)
     for index, part in enumerate(parts):
         is_last = index == len(parts) - 1
@@ -32,10 +55,6 @@ def train_step(run: Run, batch: Batch) -> torch.Tensor:
         loss = run.task.loss(run.network, part) * (len(part) / len(batch))
         run.scaler.scale(loss).backward()
         total += loss.detach()
-    run.scaler.unscale_(run.optimizer)
-    norm = clip_gradients(run.model, config.grad_clip) if config.grad_clip else gradient_norm(run.model)
-    is_bad = run.guard.step(run.optimizer, run.scaler, total, norm, statistics_norm(run.model))
-    restore_buffers(run.model, buffers, where=is_bad)
     return total
 
 

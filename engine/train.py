@@ -18,6 +18,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     CONFIG = read_command(train_options.read, __doc__)
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,7 +177,14 @@ def train_steps(run: Run, batches: Iterator[Batch], telemetry: Telemetry) -> Non
         lr = learning_rate(config.train, run.step * config.train.batch_size / run.epoch_size)
         set_learning_rate(run.optimizer, lr)
         run.guard.remember(run.step, batch)
-        loss = train_step(run, batch)
+        try:
+            loss = train_step(run, batch)
+        except Preempted as ended:
+            telemetry.message(str(ended))
+            if not run.ranks.is_main:  # what rank 0 tells may be that it lost this one
+                print(f"rank {run.ranks.rank}: {ended}", file=sys.stderr, flush=True)
+            _save(run, save_newest, telemetry, is_needed=True)
+            raise
         run.step += 1
         if run.average:
             run.average.update(run.step)

@@ -1,6 +1,7 @@
 """A scheduler takes the machine: checkpoint, exit status 0, and the run goes on as if nothing had been."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -182,6 +183,53 @@ def test_sigterm_to_torchrun_reaches_all_ranks(videos, tmp_path):
     assert (folder / "checkpoints" / f"step_{stopped:08d}.pt").is_file()
     assert status != 0, "torchrun itself says that it was stopped (docs/cluster.md); if that changed, say so there"
     assert "the same command goes on from there" in printed
+
+
+SIGNALLED = """
+import os
+import signal
+import sys
+from pathlib import Path
+
+from engine.config import load_config
+from engine.errors import run_command
+from engine.tasks.zero_shot.task import ZeroShot
+from engine.train import main
+
+loss, calls = ZeroShot.loss, []
+
+
+def signalled(self, network, batch):
+    calls.append(batch)
+    if len(calls) == 3:
+        signal.raise_signal(signal.SIGTERM)
+        if os.environ["RANK"] == sys.argv[2]:
+            raise RuntimeError("C++ compile error")
+    return loss(self, network, batch)
+
+
+ZeroShot.loss = signalled
+run_command(main, load_config(Path(sys.argv[1]), []))
+"""
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_signal_that_breaks_off_a_step_of_one_rank_stops_all_before_it(videos, tmp_path, victim):
+    """As where it ends the compiler of one rank, for which the others wait in the step."""
+    folder, script = tmp_path / "run", tmp_path / "signalled.py"
+    config = jobs.write_config(tmp_path / "config.yaml", videos, folder, **jobs.EXACT)
+    script.write_text(SIGNALLED)
+    done = [rank.completed(60) for rank in jobs.fork_ranks(script, config, victim, ranks=2, merged=True)]
+    printed = "".join(each.stdout for each in done)
+    assert [each.returncode for each in done] == [0, 0], printed
+    assert "Traceback" not in printed
+    reason = r"step 3 was broken off while the run was asked to stop \(RuntimeError: "
+    assert re.search(rf"^{reason}", done[0].stdout, re.MULTILINE)
+    assert re.search(rf"^rank 1: {reason}", done[1].stdout, re.MULTILINE)
+    assert "(RuntimeError: C++ compile error)\n" in done[victim].stdout
+    assert jobs.events(folder, "stopped")[-1]["step"] == 2
+    assert (folder / "checkpoints" / "step_00000002.pt").is_file()
 
 
 # What docs/cluster/slurm.sh calls: srun starts two ranks, hands signals on and gives back the worst status.

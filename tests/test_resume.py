@@ -87,6 +87,27 @@ def test_a_checkpoint_from_before_there_were_tasks_is_read(tmp_path):
         build(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("choice", "kind", "which"),
+    [
+        ("auto", "average", "moving average"),
+        ("average", "average", "moving average"),
+        ("trained", "model", "as trained"),
+    ],
+)
+def test_a_run_starts_from_the_weights_that_the_other_evaluates(tmp_path, choice, kind, which):
+    first, path = build(tmp_path, train={"ema_decay": 0.5}), tmp_path / "first.pt"
+    torch.nn.init.ones_(first.model.linear.weight)
+    save_run(first, path)
+    state = read_checkpoint(path)
+    state["config"]["evaluate"]["weights"] = choice
+    save_checkpoint(path, state)
+    second = build(tmp_path, "second", train={"init_from": str(path)})
+    assert torch.equal(second.model.linear.weight, state[kind]["linear.weight"])
+    assert not torch.equal(state["average"]["linear.weight"], state["model"]["linear.weight"])
+    assert f"weights from {path} ({which})" in second.notes
+
+
 def test_a_run_keeps_the_plan_that_it_began_with(tmp_path, monkeypatch):
     """Though the same config would begin another one with so many videos; from before there were two it has the first."""
     assert build(tmp_path).task.plan == 1

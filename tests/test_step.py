@@ -16,7 +16,7 @@ from engine.errors import InputError
 from engine.inference import load_model
 from engine.losses import squared
 from engine.precision import choose_precision
-from engine.preemption import StopVote
+from engine.preemption import Preempted, StopVote
 from engine.resume import restore
 from engine.run import Run, save_newest
 from engine.step import step_seed, train_step
@@ -204,6 +204,45 @@ def test_the_average_is_one_resumes_bit_for_bit_and_is_what_is_evaluated(videos,
         (load_model(folder, CPU.device, overrides=["evaluate.weights=trained"]).model, "model"),
     ):
         assert torch.equal(model.linear.weight, best[kind]["linear.weight"].float())
+
+
+def test_an_error_of_a_step_that_is_asked_to_stop_costs_that_step_alone(videos, tmp_path, monkeypatch):
+    """A signal to all processes of a job ends a compiler too. Batch-norm's statistics have moved by then."""
+    option = ["train.accumulate=2", "train.ema_decay=0.4", "data.tests=[]"]
+    train(make_config(videos, tmp_path / "whole", *option), CPU, StopVote())
+    cut, vote, backward, calls = make_config(videos, tmp_path / "cut", *option), StopVote(), torch.Tensor.backward, []
+
+    def fail(loss):
+        calls.append(loss)
+        if len(calls) == 8:  # the second part of step 4
+            vote.signal_name = "SIGTERM"
+            raise RuntimeError("C++ compile error\n\nCommand:\ng++")
+        backward(loss)
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+    with pytest.raises(Preempted):
+        train(cut, CPU, vote)
+    monkeypatch.undo()
+    log = (tmp_path / "cut/run/log.txt").read_text()
+    assert "step 4 was broken off while the run was asked to stop (RuntimeError: C++ compile error)\n" in log
+    assert "stopped after step 3 as asked: the same command goes on from there" in log
+    train(cut, CPU, StopVote())
+    assert "resumed at step 3 " in (tmp_path / "cut/run/log.txt").read_text()
+    whole, resumed = (
+        read_checkpoint(max((tmp_path / name / "run/checkpoints").glob("step_*.pt"))) for name in ("whole", "cut")
+    )
+    for kind in ("model", "average"):
+        assert all(torch.equal(value, resumed[kind][name]) for name, value in whole[kind].items())
+
+
+def test_an_error_of_a_step_that_nobody_stops_is_left_as_it_is(videos, tmp_path, monkeypatch):
+    def fail(_):
+        raise RuntimeError("C++ compile error")
+
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+    with pytest.raises(RuntimeError, match=r"^C\+\+ compile error$"):
+        train(make_config(videos, tmp_path, "data.tests=[]"), CPU, StopVote())
+    assert not list((tmp_path / "run/checkpoints").glob("*.pt"))
 
 
 def test_the_log_tells_warm_up_apart(videos, tmp_path, monkeypatch):

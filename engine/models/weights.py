@@ -17,7 +17,7 @@ from torchvision.models import get_model_weights
 from engine.checkpoint import checkpoint_file
 from engine.data.footage import Footage
 from engine.ema import KEY as AVERAGE
-from engine.ema import evaluated_weights
+from engine.ema import own_weights
 from engine.errors import InputError
 from engine.models.backbone import Backbone
 from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
@@ -95,11 +95,12 @@ def _open(backbone: Backbone, source: str) -> tuple[str, Any]:
             raise InputError(f"model.weights '{TIMM}' exist for model.backbone timm:NAME, not for {backbone.name}")
         return f"'{TIMM}' ({backbone.architecture})", from_timm(backbone)
     content = _read(Path(source))
-    if isinstance(content, Mapping) and "config" in content and AVERAGE in content:  # a run's own: as it was measured
-        content = {name: part for name, part in content.items() if name != AVERAGE} | {
-            "model": evaluated_weights(content, "auto", source)
-        }
-    return f"'{source}'", content
+    which = ""
+    if isinstance(content, Mapping) and isinstance(content.get("config"), Mapping) and AVERAGE in content:
+        # A run's own: as it was measured.
+        weights, which = own_weights(content, source)
+        content = {name: part for name, part in content.items() if name != AVERAGE} | {"model": weights}
+    return f"'{source}'{which}", content
 
 
 def kinetics400_classes() -> tuple[str, ...]:

@@ -96,14 +96,23 @@ def test_a_module_of_many_tensors_that_is_left_out_is_one_thing(tmp_path, donor)
     assert note.endswith("; left out model.decoder.* (12 tensors), model.linear.weight")
 
 
-def test_a_run_that_averages_its_weights_gives_the_average(tmp_path, donor):
+@pytest.mark.parametrize(
+    ("config", "which"),
+    [
+        ({}, "moving average"),
+        ({"evaluate": {"weights": "auto"}}, "moving average"),
+        ({"evaluate": {"weights": "trained"}}, "as trained"),
+    ],
+)
+def test_a_run_that_averages_its_weights_gives_those_that_it_evaluates(tmp_path, donor, config, which):
     """As it was measured; `train.init_from` takes the same."""
     average, trained = Embedder(donor, embed_dim=5), Embedder(fresh(), embed_dim=5)
-    content = {"format": 1, "config": {}, "model": trained.state_dict(), "average": average.state_dict()}
+    content = {"format": 1, "config": config, "model": trained.state_dict(), "average": average.state_dict()}
     torch.save(content, tmp_path / "best.pt")
     network = fresh()
     note = load_backbone_weights(network, str(tmp_path / "best.pt"))
-    assert_same(network, donor)
+    assert_same(network, donor if which == "moving average" else trained.backbone)
+    assert note.startswith(f"'{tmp_path / 'best.pt'}' ({which}) under 'model.backbone.': ")
     assert note.endswith("left out model.linear.bias, model.linear.weight")
 
 
