@@ -217,7 +217,7 @@ class TrainConfig:
     gc_every_steps: int = option(500, "steps between garbage collections; 0: left to Python", minimum=0, decides=False)
     init_from: str | None = option(
         None,
-        "start from the weights of this run folder or checkpoint, those that its evaluate.weights chose",
+        "start from the weights of this run folder or checkpoint, those that its evaluate.weights chose in training",
         path=True,
     )
     exclude_overlap: OverlapConfig = section(OverlapConfig)

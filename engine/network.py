@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.compile_cache import remove_unfinished
 from engine.config import Config
 from engine.distributed import Ranks
 from engine.errors import InputError
@@ -76,4 +77,5 @@ def as_called(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
         raise InputError(
             f"train.compile_mode '{train.compile_mode}' records CUDA graphs, which a CPU has not: take 'default'"
         )
+    remove_unfinished()
     return torch.compile(network, mode=train.compile_mode)

@@ -131,8 +131,8 @@ def tap_gradient(
         raw = tl.load(
             x + source[:, None] * C + channel[None, :], mask=inside[:, None] & (channel < C)[None, :], other=0.0
         )
-        a = activate(raw, factor, offset)
-        there = inside[:, None] & (column < C_OUT)[None, :]  # zero rows here make those of `a` harmless
+        a = tl.where(inside[:, None], activate(raw, factor, offset), 0.0).to(raw.dtype)
+        there = inside[:, None] & (column < C_OUT)[None, :]
         b = tl.load(dz + row.to(tl.int64)[:, None] * C_OUT + column[None, :], mask=there, other=0.0)
         sums = dot(tl.trans(a), b, sums, UPCAST)
     here = ((split * 3 + tap).to(tl.int64) * C + channel)[:, None] * C_OUT + column[None, :]

@@ -70,6 +70,17 @@ def test_equals_the_definition(shape, is_batch, dtype, form):
         assert error <= TOLERANCE[dtype], (name, error)
 
 
+def test_a_shift_that_overflows_spoils_no_gradient():
+    """A constant channel far below zero: its shift is beyond fp16, and so is what a frame that is not there would be."""
+    x, weight, gamma, beta, *_ = random_case((1, 3, 5, 8, 8, 1))
+    x[..., 0] = -250
+    of_channels = (gamma, beta, *statistics_of(x))
+    actual = results(temporal_conv, x.half(), weight.half(), *(v.float() for v in of_channels), 1, True)
+    expected = results(temporal_conv_ref, x, weight, *of_channels, 1, True)
+    for one, other in zip(actual[3:], expected[3:], strict=True):
+        assert (one - other).abs().max() <= 2**-8 * other.abs().max()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16])
 def test_the_operations_tell_a_compiler_the_truth(dtype):
     """Shapes, types, strides and gradients as `register_fake` and `register_autograd` say them."""
