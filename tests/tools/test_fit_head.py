@@ -154,8 +154,14 @@ def test_a_curve_with_its_picture(folder, monkeypatch, capsys):
                *joined, *counts, "--record"]  # fmt: skip
     with recording_into(folder):
         assert call_tool(*command, monkeypatch=monkeypatch) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     (record,) = read_json_lines(folder / "heads.jsonl")
+    left_out = {each["split"]: each["left_out"] for each in record["measured"]}
+    assert set(left_out.values()) == {0, 4}  # the four of surfing are those of knitting
+    assert (
+        err.count(f"warning: {sum(left_out.values())} videos to learn from, over 4 splits, show what one of an unseen")
+        == 1
+    )
     assert (record["classes"], record["videos"], record["class_counts"], record["tau"]) == (7, 48, [2, 3], 0.05)
     assert {(each["count"], each["seen"]) for each in record["measured"]} == {(2, 2), (3, 3)}
     assert {each["of"] for each in record["measured"]} == {"all", "hands", "not hands"}
