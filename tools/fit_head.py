@@ -64,7 +64,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.data.class_splits import split_classes
+from engine.data.class_splits import check_measurable
 from engine.data.config import ClassSplitConfig, SourceConfig
 from engine.data.footage import file_identities, footage_identities
 from engine.data.manifest import Manifest
@@ -112,7 +112,7 @@ def main(arguments: argparse.Namespace) -> None:
             )
     data, also = further(arguments, data, stamp)
     splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
-    split_classes(data.classes, splits[0])  # too few classes are told before anything is fitted
+    check_measurable(data.classes, arguments.num_train)  # too few classes are told before anything is fitted
     record = GrowingRecord("heads") if arguments.record else None
     about = {"model": stamp.model, "windows": str(stamp.grid), "videos": len(data.label), "classes": len(data.classes)}
     about |= {"also_videos": [len(each.label) for each in also]} if also else {}

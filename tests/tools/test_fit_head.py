@@ -175,6 +175,10 @@ def test_a_curve_with_its_picture(folder, monkeypatch, capsys):
     ("options", "message"),
     [
         (["--num-train", 6], "none would be unseen"),
+        (
+            ["--num-train", 5],
+            "5 of 6 classes as training classes can measure nothing: with one unseen class every answer is right",
+        ),
         (["--num-train", 3, "--heads", "ridge"], "at least 4 are needed"),
         (["--num-train", 0], "at least 1"),
         (["--num-train", 4, "--class-counts", 2, 0], "--class-counts are at least 1"),
