@@ -63,6 +63,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from record_tables import spread
 
 from engine.data.class_splits import check_measurable
 from engine.data.config import ClassSplitConfig, SourceConfig
@@ -223,9 +224,9 @@ def _alike(option: str, folder: str, file: str, stamp: Stamp) -> LabelledFeature
 def show(rows: Sequence[Mapping[str, object]], baseline: str) -> Table:
     """The rows of `summarise`, for people."""
     shown = [
-        [row["head"], row["words"], row["of"], f"{row['mean_class']:.3f} ± {row['mean_class_sd']:.3f}",
+        [row["head"], row["words"], row["of"], spread(row, "mean_class"), None if row["head"] == baseline else
          str(Difference(row["difference"], row["difference_low"], row["difference_high"])), row["chance"],
-         f"{row['top1']:.3f} ± {row['top1_sd']:.3f}", row["largest"], row["seen"], row["fit_s"]]
+         spread(row, "top1"), row["largest"], row["seen"], row["fit_s"]]
         for row in rows
     ]  # fmt: skip
     header = ["head", "class vectors", "unseen", "mean-class", f"less {baseline} (95 %)", "chance", "top-1", "largest class",

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 
 from engine import metrics
@@ -34,7 +33,7 @@ from engine.heads.trained import TrainedHead
 from engine.models.embedder import Embedder
 from engine.models.image_weights import INSTALLED, imagenet_classes, installed_network
 from engine.naming.known_classes import known_vectors
-from engine.results.spread import difference
+from engine.results.spread import difference, mean_of
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import shares_words
 from engine.transductive import name_together
@@ -254,7 +253,7 @@ def summarise(found: Sequence[Measured], baseline: str) -> Iterator[Mapping[str,
 
     difference: mean-class accuracy less that of `baseline` in the same split with all else the same, mean over the splits;
     difference_low and _high: its 95 % interval (Student's t). Splits share classes and videos and are no independent draws,
-    so it is too narrow. One split has no interval: both are None.
+    so it is too narrow. One split has neither interval nor standard deviation: they are None.
     """
     values: dict[tuple[str, str, int | None, str], dict[int, Measured]] = {}
     for each in found:
@@ -264,7 +263,7 @@ def summarise(found: Sequence[Measured], baseline: str) -> Iterator[Mapping[str,
         row: dict[str, object] = dict(zip(("head", "words", "count", "of"), (head, *rest), strict=True))
         row["splits"] = len(mine)
         for name in ("top1", "mean_class", "chance", "largest", "fit_s", "seen"):
-            numbers = np.array([getattr(each, name) for each in mine.values()])
-            row |= {name: float(numbers.mean()), f"{name}_sd": float(numbers.std(ddof=len(numbers) > 1))}
+            numbers = mean_of([getattr(each, name) for each in mine.values()])
+            row |= {name: numbers.value, f"{name}_sd": numbers.spread}
         gap = difference([(each.mean_class, base[split].mean_class) for split, each in mine.items()])
         yield row | {"difference": gap.value, "difference_low": gap.low, "difference_high": gap.high}

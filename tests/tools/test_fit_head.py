@@ -1,5 +1,6 @@
 """tools/fit_head.py as a user runs it, over features as tools/extract_features.py leaves them."""
 
+import re
 from pathlib import Path
 
 import fit_head
@@ -129,14 +130,33 @@ def test_the_layer_of_a_run_over_its_own_features(linear, dim, folder, monkeypat
 def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, capsys):
     (folder / "seen.txt").write_text("typing\njuggling\n")
     also = ["--also", folder / "features", folder / "m.parquet"]
-    options = ["--num-train", 3, "--splits", 1, "--heads", "linear", "--always-seen", folder / "seen.txt", *also]
+    options = [
+        "--num-train",
+        2,
+        "--splits",
+        1,
+        "--heads",
+        "linear",
+        "ridge",
+        "--always-seen",
+        folder / "seen.txt",
+        *also,
+    ]
     command = ["fit_head.py", folder / "features", folder / "m.parquet", *options, "--record"]
     with recording_into(folder):
         assert call_tool(*command, monkeypatch=monkeypatch) == 0
     (record,) = read_json_lines(folder / "heads.jsonl")
     assert (record["classes"], record["also_videos"], record["tau"]) == (4, [8, 24], 0.05)
-    # the same five by name on both sides; the unseen class is in --also too, and left out
-    assert [row["seen"] for row in record["accuracy"]] == [5] * 2
+    # the same four by name on both sides; the unseen classes are in --also too, and left out
+    assert [row["seen"] for row in record["accuracy"]] == [4] * 4
+    assert {row["mean_class_sd"] for row in record["accuracy"]} == {None}  # of one split no spread, and none is shown
+    cells = [
+        re.split(" {2,}", line)
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("linear ", "ridge "))
+    ]
+    assert all(re.fullmatch(r"\d\.\d{3}", row[column]) for row in cells for column in (3, 6))
+    assert [row[4] for row in cells][::2] == ["-"] * 2 and all("one pair" in row[4] for row in cells[1::2])
     (folder / "seen.txt").write_text("typing\nflying\n")
     assert call_tool(*command, monkeypatch=monkeypatch) == 2
     assert "has no class 'flying'" in capsys.readouterr().err
