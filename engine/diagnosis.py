@@ -132,7 +132,8 @@ def check_video() -> Finding:
         failures = decoder.decode([SnippetRequest(manifest.video(0), 2, 0.5, 0.5, False)]).failures
         decoder.close()
     if failures or count != 12:
-        return Finding("video", "blocker", f"{count} of 12 frames, {failures}", "pip install --force-reinstall av")
+        told = "".join(f", {reason}" for reason in failures.values())
+        return Finding("video", "blocker", f"{count} of 12 frames{told}", "pip install --force-reinstall av")
     return Finding("video", "ok", f"PyAV encodes and decodes; {rank_cores()} decoding threads for each rank")
 
 

@@ -5,7 +5,8 @@
 Two sets are a pair: FEATURES (tools/extract_features.py) MANIFEST, and the same of another source. A class is shared if a name of
 the other lies within --tau of its own. A head learns all classes of the first set twice: the shared ones from half of their
 groups of videos, and from as many videos of the other source in their place. The other half is named among all classes of the
-first set; then the halves change places. A group is the manifest's column of that name (docs/data.md): the clips of one video,
+first set; then the halves change places. What the other source shows of the half that is asked about, by its contents, is not
+learnt, and how many videos these are is told. A group is the manifest's column of that name (docs/data.md): the clips of one video,
 which never stand on both sides.
 
 A row for each shared class of each --pair, and the mean difference with its 95 % interval (Student's t over these rows).
@@ -20,12 +21,14 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = read_command(feature_options.domain_shift, __doc__)
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from fit_head import chosen_heads, read
 
+from engine.data.layouts.listing import counted
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
@@ -71,7 +74,14 @@ def measured(
     shared = shared_classes(here.classes, there.classes, words, tau)
     makers = head_makers(heads, words.source.config, stamp.model)
     for name in heads:
-        yield name, measure_shift(here, groups, there, shared, makers[name], words)
+        found = measure_shift(here, groups, there, shared, makers[name], words)
+        if name == heads[0] and (left_out := sum(each.left_out for each in found)):
+            print(
+                f"warning: {counted(left_out, 'video')} of '{other_file}' are asked about too, by their contents: left out of "
+                "what is learnt for that half",
+                file=sys.stderr,
+            )
+        yield name, found
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ made by, which is looked for by its name beside the run and in runs/, or is name
 those are looked at that have the nearest windows of all.
 
 VIDEO is a file of any format that FFmpeg reads, a folder (no classes are needed), a manifest of tools/index_dataset.py, or
-a snippet store, also in object storage (s3://...). With --index the features are kept: the same call again extracts only
+a snippet store, also in object storage (s3://...). A picture is searched as one moment where it is named, by itself or in a
+manifest; how many there are in a folder is told. With --index the features are kept: the same call again extracts only
 what is new or has changed, and without VIDEO all that is there is searched. An index of another model is refused. A folder
 of tools/extract_features.py is an index too, to be searched as it is. A video that cannot be used is reported with its
 reason; the others are searched all the same, and the exit status is then 1. One that is damaged or cut off at an end is searched
@@ -22,7 +23,7 @@ as far as it decodes, with a warning.
 
 --html writes one page that needs nothing else: pictures of each moment, the curve over time, links that open your file at
 the second. --cut saves each moment as MP4 (H.264, with its sound), exact to the frame, named QUERY_RANK_VIDEO_START-END;
-no file is overwritten.
+no file is overwritten, and of pictures nothing is cut out.
 
 Times are h:mm:ss.s, or seconds in JSON, as a player shows them. The score without a run is a mean cosine; with one, a
 log-likelihood counted from chance. The best moment is named even if nothing fits.
@@ -44,6 +45,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.command_line import check_shown, output_folder
+from engine.data.layouts.listing import counted
+from engine.data.progress import say
 from engine.data.remote.addresses import shown as address
 from engine.distributed import choose_device
 from engine.errors import InputError
@@ -75,7 +78,8 @@ def main(arguments: argparse.Namespace) -> None:
     for query in queries:
         check_query(query)
     _try_places(arguments)
-    list_videos(arguments.videos, allow_outside=arguments.allow_outside)  # what is not there, before a model is loaded
+    # what is not there, before a model is loaded
+    list_videos(arguments.videos, allow_outside=arguments.allow_outside, tell=say)
     device = choose_device(arguments.device)
     finder = open_finder(arguments.model, arguments.encoder, device)
     for query in queries:
@@ -123,15 +127,20 @@ def _try_places(arguments: argparse.Namespace) -> None:
 
 
 def _cut(found: Sequence[Found], footage: Mapping[str, TimedVideo], folder: Path) -> list[str]:
-    """Save the moments; what went wrong."""
-    problems = []
+    """Save the moments, of pictures none; what went wrong."""
+    problems, stills = [], set()
     for each in found:
         if each.moment.video not in footage:
             continue  # told already
+        if footage[each.moment.video][0].is_still:
+            stills.add(each.moment.video)
+            continue
         try:
             each.cut = cut_moment(each.moment, each.rank, footage, folder)
         except InputError as error:
             problems.append(str(error))
+    if stills:
+        say(f"note: of {counted(len(stills), 'picture')} among the results nothing is cut out")
     return problems
 
 

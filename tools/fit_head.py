@@ -26,7 +26,8 @@ was trained on are named.
 --also FEATURES MANIFEST, repeated for several: further videos, features of the same kind, whose classes are seen in every
 split; --always-seen FILE: so are those classes of MANIFEST; those of --joined FEATURES MANIFEST are split with its own, one
 name one class. With --tau every seen class, wherever it is from, is left out of a split in which it overlaps with an unseen
-one: no further than that in its words, or one name ends in the other's last word or is made of its words.
+one: no further than that in its words, or one name ends in the other's last word or is made of its words. A video that is asked
+about in a split, by its contents, is not learnt from in it under any name; how many these are is told.
 
 --transductive: behind each head a row of what it answers when the unseen classes' videos of a split are named together
 (engine/transductive.py). With --occurring N only videos of N of its unseen classes are asked about, while all of these can be
@@ -62,9 +63,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from record_tables import spread
 
-from engine.data.class_splits import split_classes
+from engine.data.class_splits import check_measurable
 from engine.data.config import ClassSplitConfig, SourceConfig
+from engine.data.footage import file_identities, footage_identities
 from engine.data.manifest import Manifest
 from engine.data.sources import load_tests
 from engine.errors import InputError
@@ -72,8 +75,9 @@ from engine.features.cache import FeatureCache, Stamp
 from engine.features.encoder import encoder_of
 from engine.heads.catalogue import HEADS, OBJECT_HEADS, WORD_HEADS
 from engine.heads.classes import has_words
+from engine.heads.labelled import LabelledFeatures
 from engine.heads.sequences import Sequences
-from engine.heads.splits import TRAINED, WORDS, LabelledFeatures, Measured, measure, summarise
+from engine.heads.splits import TRAINED, WORDS, Measured, measure, summarise
 from engine.models.image_weights import INSTALLED, installed_names
 from engine.records import GrowingRecord
 from engine.results.figures import save_figure, series_colors
@@ -109,7 +113,7 @@ def main(arguments: argparse.Namespace) -> None:
             )
     data, also = further(arguments, data, stamp)
     splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
-    split_classes(data.classes, splits[0])  # too few classes are told before anything is fitted
+    check_measurable(data.classes, arguments.num_train)  # too few classes are told before anything is fitted
     record = GrowingRecord("heads") if arguments.record else None
     about = {"model": stamp.model, "windows": str(stamp.grid), "videos": len(data.label), "classes": len(data.classes)}
     about |= {"also_videos": [len(each.label) for each in also]} if also else {}
@@ -120,8 +124,9 @@ def main(arguments: argparse.Namespace) -> None:
     model, apart = run.model if run else None, kinds(arguments.apart, data.classes)
     how = (also, arguments.tau, model, arguments.class_counts, apart, stamp.model)
     every = measure(
-        data, splits, heads, words, *how, transductive=arguments.transductive, occurring=arguments.occurring
-    )
+        data, splits, heads, words, *how, transductive=arguments.transductive, occurring=arguments.occurring,
+        tell=lambda line: print(line, file=sys.stderr),
+    )  # fmt: skip
     for done, (_, of_split) in enumerate(itertools.groupby(every, lambda each: each.split), 1):
         found += of_split
         print(f"{done} of {len(splits)} splits", file=sys.stderr)
@@ -182,7 +187,8 @@ def read(folder: Path, file: Path, digest: str | None = None) -> tuple[LabelledF
     labelled = manifest.select(rows)
     print(f"{len(rows)} of {len(manifest)} videos, features of {cache.stamp.model}, windows of {cache.stamp.grid}")
     videos = Sequences.of([torch.from_numpy(each) for each in windows])
-    return LabelledFeatures(videos, torch.from_numpy(labelled.class_index), labelled.classes), cache.stamp
+    shown = torch.from_numpy(footage_identities(labelled, file_identities(labelled)))
+    return LabelledFeatures(videos, torch.from_numpy(labelled.class_index), labelled.classes, shown), cache.stamp
 
 
 def further(
@@ -218,9 +224,9 @@ def _alike(option: str, folder: str, file: str, stamp: Stamp) -> LabelledFeature
 def show(rows: Sequence[Mapping[str, object]], baseline: str) -> Table:
     """The rows of `summarise`, for people."""
     shown = [
-        [row["head"], row["words"], row["of"], f"{row['mean_class']:.3f} ± {row['mean_class_sd']:.3f}",
+        [row["head"], row["words"], row["of"], spread(row, "mean_class"), None if row["head"] == baseline else
          str(Difference(row["difference"], row["difference_low"], row["difference_high"])), row["chance"],
-         f"{row['top1']:.3f} ± {row['top1_sd']:.3f}", row["largest"], row["seen"], row["fit_s"]]
+         spread(row, "top1"), row["largest"], row["seen"], row["fit_s"]]
         for row in rows
     ]  # fmt: skip
     header = ["head", "class vectors", "unseen", "mean-class", f"less {baseline} (95 %)", "chance", "top-1", "largest class",

@@ -60,9 +60,10 @@ def few_labels(record: Record, options: Options) -> Table:
 
 
 def spread(row: Record, name: str) -> str:
-    """Mean and standard deviation, of a single value the value alone."""
-    spread = f" ± {row[f'{name}_sd']:.3f}" if (row[f"{name}_sd"] or 0) > 1e-9 else ""
-    return f"{row[name]:.3f}{spread}"
+    """Mean and standard deviation, of a single value the value alone; older records have 0 for the deviation of one."""
+    mean, deviation = f"{row[name]:.3f}", row[f"{name}_sd"]
+    is_single = row.get("splits") == 1 or (row.get("part") == "all" and not row["method"].startswith("random words"))
+    return mean if deviation is None or (is_single and deviation < 1e-9) else f"{mean} ± {deviation:.3f}"
 
 
 def heads(record: Record, options: Options) -> Table:

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from record_tables import spread
 
-from engine.data.class_splits import split_classes
+from engine.data.class_splits import check_measurable, split_classes
 from engine.data.config import ClassSplitConfig, SourceConfig
 from engine.data.sources import DataSet, load_tests
 from engine.distributed import choose_device
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
     source = SourceConfig(manifest=str(arguments.manifest))
     (data,) = load_tests([source])
     splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
-    split_classes(data.classes, splits[0])  # too few classes are told before the videos are decoded
+    check_measurable(data.classes, arguments.num_train)  # too few classes are told before the videos are decoded
     started = time.perf_counter()
     embedded = embed_source(loaded, data, device)
     rate = len(embedded.rows) / (time.perf_counter() - started)

@@ -31,6 +31,20 @@ def split_classes(classes: Sequence[str], split: ClassSplitConfig) -> dict[str, 
     }
 
 
+def check_measurable(classes: Sequence[str], num_train: int) -> None:
+    """Whether splits with so many training classes leave two candidates to name videos among.
+
+    Raises:
+        InputError: one class would be unseen, of which every answer is right, or none.
+    """
+    split_classes(classes, ClassSplitConfig(0, num_train))
+    if num_train == len(classes) - 1:
+        raise InputError(
+            f"{num_train} of {len(classes)} classes as training classes can measure nothing: with one unseen class every answer is "
+            "right. Leave at least two classes unseen"
+        )
+
+
 def draw_classes(names: Sequence[str], count: int, key: tuple[int, ...]) -> list[str]:
     """`count` of the names at random; of one key fewer are part of more."""
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))

@@ -4,7 +4,8 @@
     the same, but the shared classes' videos are as many of `there` ─────────fit──▶ across ─┴▶ the other half, named among all
 
 Both are asked about the same videos, and learn as many of every class, so that they differ in the source alone. A group (the
-clips of one video) never stands on both sides. Each half is asked about once.
+clips of one video) never stands on both sides, and what `there` shows of the half that is asked about is not learnt. Each half
+is asked about once.
 """
 
 from collections import Counter
@@ -16,8 +17,8 @@ import torch
 from engine.errors import InputError
 from engine.heads.classes import NamedClasses
 from engine.heads.head import Head
+from engine.heads.labelled import LabelledFeatures
 from engine.heads.sequences import Sequences
-from engine.heads.splits import LabelledFeatures
 from engine.results.spread import difference, mean_of
 from engine.results.table import Table
 from engine.semantics.overlap import nearest_test_classes, overlapping
@@ -26,7 +27,8 @@ from engine.semantics.overlap import nearest_test_classes, overlapping
 @dataclass(frozen=True, slots=True)
 class Shifted:
     """A shared class: what it is called there, videos asked about, videos it was learnt from (mean of the halves), and the
-    share of those named right, learnt within the source and across; chance."""
+    share of those named right, learnt within the source and across; chance; videos of there that one of the halves did not learn
+    from, for it was asked about what they show."""
 
     name: str
     there: str
@@ -35,6 +37,7 @@ class Shifted:
     within: float
     across: float
     chance: float
+    left_out: int = 0
 
 
 def shared_classes(here: Sequence[str], there: Sequence[str], words: NamedClasses, tau: float) -> dict[str, str]:
@@ -70,19 +73,26 @@ def measure_shift(
         make: the head.
 
     Raises:
-        InputError: a shared class has one group alone.
+        InputError: a shared class has one group alone, or in `there` no video but those that are asked about.
     """
     generator = torch.Generator().manual_seed(seed)
     half = _halves(here, groups, list(shared), generator)
     names = words(here.classes)
     asked: Counter[str] = Counter()
     learnt: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
     right = {"within": Counter[str](), "across": Counter[str]()}
     for fold in (0, 1):
         own, other, kept = [], [], (half < 0).nonzero()[:, 0]
+        unasked = there.without(None if here.shown is None else here.shown[half == fold])
         for name, called in shared.items():
             mine = _drawn(((here.label == here.classes.index(name)) & (half == 1 - fold)).nonzero()[:, 0], generator)
-            theirs = _drawn((there.label == there.classes.index(called)).nonzero()[:, 0], generator)
+            theirs = _drawn((unasked.label == there.classes.index(called)).nonzero()[:, 0], generator)
+            if not len(theirs):
+                raise InputError(
+                    f"class '{called}' of the other source has no video but those that are asked about: nothing is learnt across"
+                )
+            left_out[name] += there.counts()[called] - len(theirs)
             count = min(len(mine), len(theirs))
             own.append(mine[:count])
             other.append(theirs[:count])
@@ -99,10 +109,9 @@ def measure_shift(
             hits = head.rank(here.videos[test], names).argmax(dim=1) == here.label[test]
             right[kind].update(here.classes[k] for k in here.label[test][hits].tolist())
     chance = 1 / len(here.classes)
+    shares = {name: [right[kind][name] / asked[name] for kind in right] for name in shared}
     return [
-        Shifted(
-            name, called, asked[name], learnt[name] / 2, *(right[kind][name] / asked[name] for kind in right), chance
-        )
+        Shifted(name, called, asked[name], learnt[name] / 2, *shares[name], chance, left_out[name])
         for name, called in shared.items()
     ]
 

@@ -5,8 +5,9 @@ the class vectors, and with random ones (the control, drawn anew in every split)
 
 Videos of further data sets may be learnt from in every split. With a `tau`, all seen classes, wherever they are from, that
 overlap with an unseen class of the split are left out of it: within `tau` by their words, or sharing words
-(engine/semantics/overlap.py). Of those that are left, some may be drawn: fewer are part of more, so that accuracy over the
-number of seen classes is measured on the same unseen ones.
+(engine/semantics/overlap.py). A video that shows what one of an unseen class does, whatever it is called, is never learnt from.
+Of the classes that are left, some may be drawn: fewer are part of more, so that accuracy over the number of seen classes is
+measured on the same unseen ones.
 """
 
 import itertools
@@ -15,23 +16,24 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 
 from engine import metrics
 from engine.data.class_splits import draw_classes, split_classes
 from engine.data.config import ClassSplitConfig
+from engine.data.layouts.listing import counted
 from engine.errors import InputError
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.classes import RANDOM_DIM, Classes, NamedClasses, RandomClasses
 from engine.heads.head import Head
+from engine.heads.labelled import LabelledFeatures
 from engine.heads.objects import KnownObjects
 from engine.heads.sequences import Sequences
 from engine.heads.trained import TrainedHead
 from engine.models.embedder import Embedder
 from engine.models.image_weights import INSTALLED, imagenet_classes, installed_network
 from engine.naming.known_classes import known_vectors
-from engine.results.spread import difference
+from engine.results.spread import difference, mean_of
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import shares_words
 from engine.transductive import name_together
@@ -41,32 +43,6 @@ TRAINED = "trained"  # the head that a run brings with it
 ALL = "all"  # of the unseen classes
 
 
-@dataclass(frozen=True)
-class LabelledFeatures:
-    """The features of the windows of V videos, with their classes, int64 [V] into `classes`."""
-
-    videos: Sequences
-    label: torch.Tensor
-    classes: tuple[str, ...]
-
-    def among(self, names: Sequence[str]) -> tuple[Sequences, torch.Tensor]:
-        """The videos of some classes, and their classes as indices into `names`."""
-        place = {name: index for index, name in enumerate(names)}
-        label = torch.tensor([place.get(name, -1) for name in self.classes])[self.label]
-        return self.videos[label >= 0], label[label >= 0]
-
-    def only(self, names: Sequence[str]) -> "LabelledFeatures":
-        """The videos of some classes."""
-        return LabelledFeatures(*self.among(names), tuple(names))
-
-    def joined(self, other: "LabelledFeatures") -> "LabelledFeatures":
-        """Both as one data set: one name is one class."""
-        classes = tuple(dict.fromkeys((*self.classes, *other.classes)))
-        place = torch.tensor([classes.index(name) for name in other.classes])
-        videos = Sequences.joined([self.videos, other.videos])
-        return LabelledFeatures(videos, torch.cat([self.label, place[other.label]]), classes)
-
-
 Part = tuple[LabelledFeatures, Sequence[str]]  # and the classes of it that are learnt from
 Learnt = tuple[Sequences, torch.Tensor, list[str]]  # videos, the class of each as an index, what the classes are called
 
@@ -74,7 +50,8 @@ Learnt = tuple[Sequences, torch.Tensor, list[str]]  # videos, the class of each 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A head in a split: accuracy on the videos of some of the unseen classes, named among all of these; chance; the share of
-    the largest of those; seconds of fitting; the classes learnt from."""
+    the largest of those; seconds of fitting; the classes learnt from; the videos that were not, for one of the unseen classes shows
+    the same."""
 
     head: str
     words: str
@@ -87,6 +64,7 @@ class Measured:
     seen: int = 0
     count: int | None = None  # as many of the seen classes were drawn; None: all
     of: str = ALL  # the unseen classes whose videos these are
+    left_out: int = 0
 
 
 def measure(
@@ -103,6 +81,7 @@ def measure(
     *,
     transductive: bool = False,
     occurring: int | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Measured]:
     """Each head in each split, with the class vectors of `words` and with random ones.
 
@@ -115,15 +94,16 @@ def measure(
         model: of the features, as their stamp has it; asked for by object heads alone.
         transductive: behind each head also its answers when it names the videos of a split together.
         occurring: ask about the videos of so many of a split's unseen classes, the first ones; all stay candidates.
+        tell: is told, before anything is fitted, how many videos are not learnt from, for they are asked about.
 
     Raises:
-        InputError: too few classes for the split, a count or a head, all of them overlap, or a class without a vector.
+        InputError: too few classes for the split, a count or a head, nothing is left to learn from, or a class without a vector.
     """
     named = NamedClasses(words)
     objects = _objects(words, model) if set(heads) & set(OBJECT_HEADS) else None
     sides = {split.seed: split_classes(data.classes, split) for split in splits}
     sets = {seed: _left(data, also, side, named, tau, seed) for seed, side in sides.items()}
-    for seed, parts in sets.items():
+    for seed, (parts, _) in sets.items():
         if (most := max(counts, default=0)) > len(pool := _names(parts)):
             raise InputError(
                 f"split {seed} has {len(pool)} seen classes without those that overlap: {most} are asked for"
@@ -132,6 +112,11 @@ def measure(
             raise InputError(
                 f"split {seed} has {unseen} unseen classes: {occurring} of them cannot occur (--occurring)"
             )
+    if left_out := sum(count for _, count in sets.values()):
+        tell(
+            f"warning: {counted(left_out, 'video')} to learn from, over {counted(len(sets), 'split')}, show what one of an unseen "
+            "class of the split does, by their contents: left out of what is learnt"
+        )
     for seed, side in sides.items():
         asked, truth = data.among(side["unseen"])
         if occurring is not None:
@@ -139,8 +124,9 @@ def measure(
         kinds = {ALL: side["unseen"], **(apart or {})}
         of_kind = {of: torch.tensor([name in names for name in side["unseen"]])[truth] for of, names in kinds.items()}
         control = RandomClasses(seed, trained.embed_dim if trained else RANDOM_DIM)
+        parts, left_out = sets[seed]
         for count in counts or [None]:
-            learnt = together(_drawn(sets[seed], count, seed))
+            learnt = together(_drawn(parts, count, seed))
             for kind, source in ((WORDS, named), (RANDOM, control)):
                 known = objects if kind == WORDS or objects is None else _objects(source.source.config, model)
                 makers = _makers(known, trained)
@@ -153,7 +139,7 @@ def measure(
                         if rows.any():
                             got, seen = accuracy(given[rows], truth[rows]), len(set(learnt[2]))
                             shares = (got.top1, got.mean_class, 1 / len(side["unseen"]), got.largest_class)
-                            yield Measured(way, kind, seed, *shares, seconds, seen, count, of)
+                            yield Measured(way, kind, seed, *shares, seconds, seen, count, of, left_out)
 
 
 def _fitted(
@@ -180,14 +166,28 @@ def _left(
     words: NamedClasses,
     tau: float | None,
     seed: int,
-) -> list[Part]:
-    """What a split may learn from: the seen classes of each set that overlap with no unseen one."""
+) -> tuple[list[Part], int]:
+    """What a split may learn from: the seen classes of each set that overlap with no unseen one, without the videos that show what
+    one of an unseen class does; and how many these are."""
     parts: list[Part] = [(data, sides["train"]), *((each, each.classes) for each in also)]
     if tau is not None:
         parts = [(each, apart_from(sides["unseen"], names, words, tau)) for each, names in parts]
     if not any(names for _, names in parts):
         raise InputError(f"split {seed}: every seen class overlaps with an unseen one at a distance of {tau:g}")
-    return parts
+    found = [_unasked(part, data.shown_by(sides["unseen"])) for part in parts]
+    if not any(names for (_, names), _ in found):
+        raise InputError(
+            f"split {seed}: every video to learn from shows what one of an unseen class does, by its contents"
+        )
+    return [part for part, _ in found], sum(count for _, count in found)
+
+
+def _unasked(part: Part, asked: torch.Tensor | None) -> tuple[Part, int]:
+    """A part without the videos that show one of `asked`, and without classes that have no others; how many videos these are."""
+    data, names = part
+    rest = data.without(asked)
+    before, after = data.counts(), rest.counts()
+    return (rest, [name for name in names if after[name] or not before[name]]), sum(before[n] - after[n] for n in names)
 
 
 def _names(parts: Sequence[Part]) -> list[str]:
@@ -253,7 +253,7 @@ def summarise(found: Sequence[Measured], baseline: str) -> Iterator[Mapping[str,
 
     difference: mean-class accuracy less that of `baseline` in the same split with all else the same, mean over the splits;
     difference_low and _high: its 95 % interval (Student's t). Splits share classes and videos and are no independent draws,
-    so it is too narrow. One split has no interval: both are None.
+    so it is too narrow. One split has neither interval nor standard deviation: they are None.
     """
     values: dict[tuple[str, str, int | None, str], dict[int, Measured]] = {}
     for each in found:
@@ -263,7 +263,7 @@ def summarise(found: Sequence[Measured], baseline: str) -> Iterator[Mapping[str,
         row: dict[str, object] = dict(zip(("head", "words", "count", "of"), (head, *rest), strict=True))
         row["splits"] = len(mine)
         for name in ("top1", "mean_class", "chance", "largest", "fit_s", "seen"):
-            numbers = np.array([getattr(each, name) for each in mine.values()])
-            row |= {name: float(numbers.mean()), f"{name}_sd": float(numbers.std(ddof=len(numbers) > 1))}
+            numbers = mean_of([getattr(each, name) for each in mine.values()])
+            row |= {name: numbers.value, f"{name}_sd": numbers.spread}
         gap = difference([(each.mean_class, base[split].mean_class) for split, each in mine.items()])
         yield row | {"difference": gap.value, "difference_low": gap.low, "difference_high": gap.high}

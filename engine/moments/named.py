@@ -1,10 +1,11 @@
 """Which videos a search names: files, those in folders, of manifests, and of snippet stores."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from engine.data.large_manifest import PATTERN as LARGE
+from engine.data.layouts.listing import counted
 from engine.data.layouts.walk import VideoFolder
 from engine.data.manifest import Manifest
 from engine.data.remote.addresses import as_path, shown, url_of
@@ -15,9 +16,12 @@ from engine.data.trust import check_inside
 from engine.errors import InputError
 
 _SHOWN = 3  # videos named in a message
+_OF_PICTURES = "a picture is searched where it is named, by itself or in a manifest"
 
 
-def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple[list[str], dict[str, str]]:
+def list_videos(
+    videos: Sequence[Path], *, allow_outside: bool = False, tell: Callable[[str], None] = lambda line: None
+) -> tuple[list[str], dict[str, str]]:
     """Absolute paths of files, of the video files below folders, and of the videos of manifests and stores, each once; and what
     below the folders could not be looked at, with the reason.
 
@@ -25,12 +29,14 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple
 
     Args:
         allow_outside: a manifest may name files that do not lie under its root.
+        tell: is told of pictures below the folders, which are searched only where they are named.
 
     Raises:
         InputError: a path is not there, or is no manifest that can be read; or there are paths, and no video in them.
     """
     found: list[str] = []
     unread: dict[str, str] = {}
+    pictures: set[str] = set()
     for video in map(as_path, videos):
         if url_of(video):
             found += _listed(_remote_manifest(video), allow_outside)
@@ -45,15 +51,21 @@ def list_videos(videos: Sequence[Path], *, allow_outside: bool = False) -> tuple
         elif video.is_dir():
             files = VideoFolder(video)
             found += [str(video.absolute() / each) for each in files.paths]
+            pictures.update(str(video.absolute() / each) for each in files.pictures)
             unread |= {str(video.absolute() / problem.path): problem.text for problem in files.problems}
         else:
             found.append(str(video.absolute()))
+    passed_over = pictures.difference(found)
     if videos and not found:
-        why = f" ({told(unread)})" if unread else ""
+        whys = [f"{counted(len(passed_over), 'picture')}: {_OF_PICTURES}"] if passed_over else []
+        whys += [told(unread)] if unread else []
+        why = f" ({'; '.join(whys)})" if whys else ""
         raise InputError(
             f"no video: none is in the folders named{why}: {some(videos)}: name others, or none to "
             "search an index as it is"
         )
+    if passed_over:
+        tell(f"note: pictures in the folders named are passed over, {len(passed_over):,} of them: {_OF_PICTURES}")
     return list(each_once(found).values()), unread
 
 

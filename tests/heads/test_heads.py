@@ -18,8 +18,9 @@ from engine.heads.after_url import AfterUrlHead, jensen_shannon
 from engine.heads.catalogue import HEADS
 from engine.heads.classes import Classes, NamedClasses, RandomClasses, has_words
 from engine.heads.head import Components, Standard, batches, seeded
+from engine.heads.labelled import LabelledFeatures
 from engine.heads.sequences import Sequences
-from engine.heads.splits import RANDOM, TRAINED, WORDS, LabelledFeatures, Measured, accuracy, measure, summarise
+from engine.heads.splits import RANDOM, TRAINED, WORDS, Measured, accuracy, measure, summarise
 from engine.heads.tarn import TarnHead
 from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.transductive import name_together
@@ -380,6 +381,52 @@ def test_two_sets_as_one():
     both = first.joined(second)
     assert both.classes == classes.names[:4] and both.label.tolist() == [0] * 8 + [1] * 8 + [2] * 16 + [3] * 8
     assert torch.equal(both.among(classes.names[3:4])[0].values, videos[label == 3].values)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_video_that_is_asked_about_is_not_learnt_from_under_another_name(joined, monkeypatch):
+    """By what it shows: a class that has no other video is not learnt from at all, one that has is learnt from those."""
+    videos, label, classes = problem()
+    shown, asked, told = torch.arange(len(label)), [], []
+    data = LabelledFeatures(videos, label, classes.names, shown)
+    split, words = ClassSplitConfig(0, SEEN), WordsConfig(source="random", dim=DIM)
+    unseen = split_classes(classes.names, split)["unseen"]
+    copied = (label == classes.names.index(unseen[0])).nonzero()[:, 0]
+    other = LabelledFeatures(
+        videos[torch.cat([copied, torch.tensor([0, 1])])],
+        torch.tensor([0] * (EACH // 2) + [1] * (EACH // 2 + 2)),
+        ("copies", "some copies"),
+        torch.cat([shown[copied], torch.tensor([-1, -2])]),
+    )
+
+    class Asked:
+        def fit(self, videos, label, classes, seed) -> None:
+            asked.append((classes.names, len(videos), label.bincount()[-1].item()))
+
+        def rank(self, videos, classes):
+            return torch.rand(len(videos), len(classes))
+
+    monkeypatch.setattr(splits_module, "HEADS", {"ridge": Asked})
+    if joined:
+        both = data.joined(other)
+        monkeypatch.setattr(splits_module, "split_classes", lambda *_: {
+            "train": [name for name in both.classes if name not in unseen], "unseen": unseen})  # fmt: skip
+        found = list(measure(both, [split], ["ridge"], words, tell=told.append))
+    else:
+        found = list(measure(data, [split], ["ridge"], words, also=[other], tell=told.append))
+    assert told == [
+        f"warning: {EACH} videos to learn from, over 1 split, show what one of an unseen class of the split does, by their "
+        "contents: left out of what is learnt"
+    ]
+    assert {each.left_out for each in found} == {EACH} and {each.seen for each in found} == {SEEN + 1}
+    names, number, of_last = asked[0]
+    assert names[-1] == "some copies" and "copies" not in names and (number, of_last) == (SEEN * EACH + 2, 2)
+    copies = LabelledFeatures(
+        *data.only(unseen).among(unseen), tuple(f"copy of {name}" for name in unseen), data.shown_by(unseen)
+    )
+    monkeypatch.setattr(splits_module, "split_classes", lambda *_: {"train": list(copies.classes), "unseen": unseen})
+    with pytest.raises(InputError, match="split 0: every video to learn from shows what one of an unseen class does"):
+        list(measure(data.only(unseen).joined(copies), [split], ["ridge"], words))
 
 
 @pytest.mark.parametrize("name", HEADS)

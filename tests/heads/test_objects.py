@@ -10,9 +10,10 @@ from engine.data.config import ClassSplitConfig
 from engine.errors import InputError
 from engine.heads.catalogue import OBJECT_HEADS
 from engine.heads.classes import Classes, NamedClasses
+from engine.heads.labelled import LabelledFeatures
 from engine.heads.objects import KnownObjects, ObjectsRidgeHead, Spread, StandardisedObjectsHead
 from engine.heads.sequences import Sequences
-from engine.heads.splits import LabelledFeatures, accuracy, apart_from, measure, together
+from engine.heads.splits import accuracy, apart_from, measure, together
 from engine.models.image_network import ImageNetwork
 from engine.models.image_weights import installed_network
 from engine.models.weights import load_backbone_weights

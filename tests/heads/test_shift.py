@@ -1,14 +1,16 @@
 """Domain shift: what is learnt within a source, what across, and that nothing else differs."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from engine.errors import InputError
 from engine.heads.classes import NamedClasses
+from engine.heads.labelled import LabelledFeatures
 from engine.heads.ridge import RidgeHead
 from engine.heads.sequences import Sequences
 from engine.heads.shift import measure_shift, shared_classes, shift_table
-from engine.heads.splits import LabelledFeatures
 from engine.semantics.config import WordsConfig
 
 NAMES = ("archery", "diving", "juggling", "surfing", "swing", "typing")
@@ -66,6 +68,31 @@ def test_no_group_stands_on_both_sides_and_both_ways_learn_as_much():
         sides = [{group_of[each] for each in side if each in group_of} for side in (learnt, tested)]
         assert not sides[0] & sides[1] and len(sides[1]) == 2
     assert asked[0][2] == asked[1][2] and asked[0][2] | asked[2][2] == set(group_of)  # each half once
+
+
+def test_what_is_asked_about_is_not_learnt_across():
+    """Of a source that has the very videos, whatever is asked about is learnt from neither way; without others nothing is."""
+    here = source(NAMES)
+    here = replace(here, shown=torch.arange(len(here.label)))
+    asked = []
+
+    class Asked(RidgeHead):
+        def fit(self, videos, label, classes, seed):
+            super().fit(videos, label, classes, seed)
+            self.learnt = {tuple(each.tolist()) for each in videos.values}
+
+        def rank(self, videos, classes):
+            asked.append(self.learnt & {tuple(each.tolist()) for each in videos.values})
+            return super().rank(videos, classes)
+
+    (found,) = measure_shift(here, GROUPS, here, {"typing": "typing"}, Asked, WORDS)
+    assert (found.learnt, found.left_out) == (EACH / 2, EACH) and not any(asked) and len(asked) == 4
+    fewer = here.only(["typing"])
+    fewer = replace(fewer, label=torch.where(torch.arange(EACH) < 3, 0, -1))  # one group, which one half asks about
+    with pytest.raises(
+        InputError, match="class 'typing' of the other source has no video but those that are asked about"
+    ):
+        measure_shift(here, GROUPS, fewer, {"typing": "typing"}, Asked, WORDS)
 
 
 def test_a_class_is_learnt_from_what_it_is_called_there():

@@ -63,7 +63,7 @@ def test_a_program_that_fails_is_told_with_its_reason(measure):
 
 def test_a_video_that_cannot_be_used_is_no_measurement(measure, tmp_path):
     (tmp_path / "videos" / "set" / "shown" / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(InputError, match="videos that cannot be used"):
+    with pytest.raises(InputError, match=r"videos that cannot be used, the first '.*a\.mp4': [^{}\[\]]*: name another"):
         measure("", num_videos=3)
 
 

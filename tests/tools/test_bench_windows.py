@@ -5,6 +5,7 @@ from argparse import Namespace
 
 import pytest
 from bench import windows as bench
+from PIL import Image
 
 from engine.data.batch import ClipFormat
 from engine.data.manifest import Manifest
@@ -13,6 +14,7 @@ from engine.features.reading import timed_videos
 from engine.features.windows import WindowGrid
 from engine.records import recording_into
 from tests.features.small_set import write_set
+from tests.rows import row
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,15 @@ def test_the_limit_is_held(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "LEAST_RATIO", 1e6)
     with recording_into(tmp_path), pytest.raises(InputError, match=r"at least 1e\+06 is demanded"):
         run(manifest, hop=8)
+
+
+def test_a_video_that_does_not_decode_is_told_with_the_reason_alone(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
+    Manifest.from_rows([row("a.jpg", "a", codec="still:jpeg", num_frames=1, file_frames=1)], tmp_path).save(
+        tmp_path / "m.parquet"
+    )
+    with pytest.raises(InputError, match=r"^'.*a\.jpg' does not decode: [^{}]*: name another --manifest$"):
+        run(tmp_path / "m.parquet", num_videos=1)
 
 
 @pytest.mark.parametrize("hop", [1, 3, 8, 20])

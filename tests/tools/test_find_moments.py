@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.encoded import fade, write_colors
 from tests.moments.small_finder import write_moment_run
@@ -58,6 +60,40 @@ def test_moments_are_found_shown_and_cut_without_any_training(home, tmp_path, mo
     trained = ("--index", tmp_path / "i", "--model", home / "runs" / "moments", "--query", "a dog")
     assert call_tool("find_moments.py", *trained, monkeypatch=monkeypatch) == 2
     assert "are of the model objects, digest" in capsys.readouterr().err
+
+
+def test_a_picture_is_searched_where_it_is_named_and_not_cut(home, tmp_path, monkeypatch, capsys):
+    """Those of a folder are counted, also where it has nothing else."""
+    (tmp_path / "v" / "below").mkdir(parents=True)
+    shutil.copy(home / "v" / "<b>sea #1.mp4", tmp_path / "v" / "sea.mp4")
+    for name in ("a.jpg", "b.png", "below/c.jpg"):
+        Image.new("RGB", (64, 48), (10, 90, 160)).save(tmp_path / "v" / name)
+    words = (
+        "--query",
+        "the open sea",
+        "--query",
+        "a dog",
+        "--cut",
+        tmp_path / "cuts",
+        "--html",
+        tmp_path / "p.html",
+        "--json",
+    )
+    videos = (tmp_path / "v", tmp_path / "v" / "a.jpg")
+    assert call_tool("find_moments.py", *videos, *words, monkeypatch=monkeypatch) == 0
+    out, err = capsys.readouterr()
+    assert {moment["video"]: moment["cut"] is None for moment in json.loads(out)} == {
+        str(tmp_path / "v" / "sea.mp4"): False, str(videos[1]): True
+    }  # fmt: skip
+    assert "note: of 1 picture among the results nothing is cut out\n" in err and "error" not in err
+    assert (
+        "note: pictures in the folders named are passed over, 2 of them: a picture is searched where it is named" in err
+    )
+    assert call_tool("find_moments.py", tmp_path / "v" / "below", "--query", "a dog", monkeypatch=monkeypatch) == 2
+    assert (
+        "no video: none is in the folders named (1 picture: a picture is searched where it is named"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_video_that_is_cut_off_is_searched_with_a_warning(home, tmp_path, monkeypatch, capsys):

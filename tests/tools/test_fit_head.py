@@ -1,5 +1,6 @@
 """tools/fit_head.py as a user runs it, over features as tools/extract_features.py leaves them."""
 
+import re
 from pathlib import Path
 
 import fit_head
@@ -129,14 +130,33 @@ def test_the_layer_of_a_run_over_its_own_features(linear, dim, folder, monkeypat
 def test_further_videos_and_classes_that_are_always_seen(folder, monkeypatch, capsys):
     (folder / "seen.txt").write_text("typing\njuggling\n")
     also = ["--also", folder / "features", folder / "m.parquet"]
-    options = ["--num-train", 3, "--splits", 1, "--heads", "linear", "--always-seen", folder / "seen.txt", *also]
+    options = [
+        "--num-train",
+        2,
+        "--splits",
+        1,
+        "--heads",
+        "linear",
+        "ridge",
+        "--always-seen",
+        folder / "seen.txt",
+        *also,
+    ]
     command = ["fit_head.py", folder / "features", folder / "m.parquet", *options, "--record"]
     with recording_into(folder):
         assert call_tool(*command, monkeypatch=monkeypatch) == 0
     (record,) = read_json_lines(folder / "heads.jsonl")
     assert (record["classes"], record["also_videos"], record["tau"]) == (4, [8, 24], 0.05)
-    # the same five by name on both sides; the unseen class is in --also too, and left out
-    assert [row["seen"] for row in record["accuracy"]] == [5] * 2
+    # the same four by name on both sides; the unseen classes are in --also too, and left out
+    assert [row["seen"] for row in record["accuracy"]] == [4] * 4
+    assert {row["mean_class_sd"] for row in record["accuracy"]} == {None}  # of one split no spread, and none is shown
+    cells = [
+        re.split(" {2,}", line)
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("linear ", "ridge "))
+    ]
+    assert all(re.fullmatch(r"\d\.\d{3}", row[column]) for row in cells for column in (3, 6))
+    assert [row[4] for row in cells][::2] == ["-"] * 2 and all("one pair" in row[4] for row in cells[1::2])
     (folder / "seen.txt").write_text("typing\nflying\n")
     assert call_tool(*command, monkeypatch=monkeypatch) == 2
     assert "has no class 'flying'" in capsys.readouterr().err
@@ -154,8 +174,14 @@ def test_a_curve_with_its_picture(folder, monkeypatch, capsys):
                *joined, *counts, "--record"]  # fmt: skip
     with recording_into(folder):
         assert call_tool(*command, monkeypatch=monkeypatch) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     (record,) = read_json_lines(folder / "heads.jsonl")
+    left_out = {each["split"]: each["left_out"] for each in record["measured"]}
+    assert set(left_out.values()) == {0, 4}  # the four of surfing are those of knitting
+    assert (
+        err.count(f"warning: {sum(left_out.values())} videos to learn from, over 4 splits, show what one of an unseen")
+        == 1
+    )
     assert (record["classes"], record["videos"], record["class_counts"], record["tau"]) == (7, 48, [2, 3], 0.05)
     assert {(each["count"], each["seen"]) for each in record["measured"]} == {(2, 2), (3, 3)}
     assert {each["of"] for each in record["measured"]} == {"all", "hands", "not hands"}
@@ -169,6 +195,10 @@ def test_a_curve_with_its_picture(folder, monkeypatch, capsys):
     ("options", "message"),
     [
         (["--num-train", 6], "none would be unseen"),
+        (
+            ["--num-train", 5],
+            "5 of 6 classes as training classes can measure nothing: with one unseen class every answer is right",
+        ),
         (["--num-train", 3, "--heads", "ridge"], "at least 4 are needed"),
         (["--num-train", 0], "at least 1"),
         (["--num-train", 4, "--class-counts", 2, 0], "--class-counts are at least 1"),

@@ -107,6 +107,9 @@ def test_untrained_a_spread_only_where_there_is_one(remake):
     row = {"part": "all", "method": "names", "top1": 0.4, "top1_sd": 1e-17, "mean_class": 0.5, "mean_class_sd": 0.1}
     table = remake("untrained", {"accuracy": [row | {"chance_top1": 0.1, "largest_class": 0.2}]}, " part=all")
     assert table[2] == ["names", "0.500 ± 0.100", "0.100", "0.400", "0.200"]
+    row |= {"method": "random words", "top1_sd": 0.0, "mean_class_sd": None}  # of several draws, and of one
+    table = remake("untrained", {"accuracy": [row | {"chance_top1": 0.1, "largest_class": 0.2}]}, " part=all")
+    assert table[2] == ["random words", "0.500", "0.100", "0.400 ± 0.000", "0.200"]
 
 
 HEADER = ("test_set", "curve", "x", "split", "draw", "training_classes", "training_videos", "snippets", "mean_class", "top1",

@@ -219,6 +219,8 @@ def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, ca
     assert newest(records) == {}  # no benchmark: what makes pictures of these passes it by
     assert call_tool("untrained_splits.py", mine, "--num-train", 5, monkeypatch=monkeypatch) == 2
     assert "none would be unseen" in capsys.readouterr().err
+    assert call_tool("untrained_splits.py", mine, "--num-train", 4, monkeypatch=monkeypatch) == 2
+    assert "with one unseen class every answer is right. Leave at least two" in capsys.readouterr().err
 
 
 def test_the_deviation_over_splits_is_that_of_a_sample(monkeypatch):

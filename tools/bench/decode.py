@@ -154,8 +154,8 @@ def decode_with(decoder: VideoDecoder, material: Material, manifest: Manifest) -
         snippets = [material.snippets[number] for number in numbers]
         requests = (SnippetRequest(manifest.video(row), start, 0.5, 0.5, False) for row, start in snippets)
         for decoded in decode_in_order(decoder, in_batches(requests, _BATCH)):
-            if decoded.failures:
-                raise InputError(f"snippets that do not decode: {decoded.failures}")
+            for reason in decoded.failures.values():
+                raise InputError(f"snippets that do not decode: {reason}")
 
     return decode
 

@@ -158,8 +158,8 @@ def cropped(read: GpuReader, clip: ClipFormat) -> Decode:
 def _checked(decoder: VideoDecoder) -> Decode:
     def decode(requests: Sequence[SnippetRequest]) -> torch.Tensor:
         decoded = decoder.decode(requests)
-        if decoded.failures:
-            raise InputError(f"snippets that do not decode: {decoded.failures}")
+        for reason in decoded.failures.values():
+            raise InputError(f"snippets that do not decode: {reason}")
         return decoded.frames
 
     return decode

@@ -116,8 +116,8 @@ def _computing_s(way: Callable[[], None]) -> float:
 
 def _name(loaded: LoadedModel, paths: list[Path], vectors: torch.Tensor) -> None:
     embedded = embed_files(loaded, paths, _CPU, progress=False)
-    if embedded.failures:
-        raise InputError(f"videos that cannot be used: {embedded.failures}: name another --manifest")
+    for place, reason in embedded.failures.items():
+        raise InputError(f"videos that cannot be used, the first '{paths[place]}': {reason}: name another --manifest")
     cosine_topk(embedded.embeddings, vectors, len(vectors))
 
 

@@ -88,8 +88,8 @@ def by_seeks(videos: Videos, clip: ClipFormat, grid: WindowGrid, together: int) 
         requests = [SnippetRequest(video, start, 0.5, 0.5, flip=False) for start in starts]
         for first in range(0, len(requests), together):
             decoded = decoder.decode(requests[first : first + together])
-            if decoded.failures:
-                raise InputError(f"'{video.path}' does not decode: {decoded.failures}: name another --manifest")
+            for reason in decoded.failures.values():
+                raise InputError(f"'{video.path}' does not decode: {reason}: name another --manifest")
             count += len(decoded.frames)
     decoder.close()
     return count
