@@ -6,6 +6,7 @@ the compiler's work ends where its program is written.
 
 import ctypes
 import json
+import os
 import sys
 import types
 from collections import Counter
@@ -150,3 +151,5 @@ def main(arguments: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # threads that wait for the GPU that is not there end the interpreter's own end by abort(), now and then
