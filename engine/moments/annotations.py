@@ -240,7 +240,7 @@ def within_videos(annotations: Annotations, report: Report) -> Annotations:
 def _right_windows(row: Noted, duration: float, report: Report) -> list[tuple[float, float]]:
     if not row.windows:
         report.add(row.place, "no_window")
-    right: list[tuple[float, float]] = []
+    right: dict[tuple[float, float], None] = {}  # in their order
     for number, (start, end) in enumerate(row.windows):
         place, said = row.said[number] if row.said else (row.place, "no time")
         told = f"{start:g} to {end:g} s of {duration:g} s" if math.isfinite(duration) else f"{start:g} to {end:g} s"
@@ -260,6 +260,5 @@ def _right_windows(row: Noted, duration: float, report: Report) -> list[tuple[fl
             window = (max(start, 0.0), min(end, duration) if math.isfinite(duration) else end)
             if window in right:
                 report.add(place, "stands_twice", told)
-            else:
-                right.append(window)
-    return right
+            right[window] = None
+    return list(right)

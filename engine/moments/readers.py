@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from engine.data.layouts.finder import nfc
 from engine.errors import InputError
 from engine.moments.cells import read_cells
 
@@ -230,12 +231,16 @@ class _Columns:
         times = [cells[self.order[name]] for name in ("start", "end") if len(cells) > max(self.order.values())]
         return bool(times) and all(math.isfinite(seconds(time)) for time in times)
 
+    def used(self, cells: list[str]) -> list[str]:
+        """A row's cells without the blank ones beyond the last column."""
+        return cells[
+            : max((place for place, cell in enumerate(cells, 1) if place <= self.width or cell.strip()), default=0)
+        ]
+
     def named(self, cells: list[str]) -> dict[str, str] | str:
         """A row's cells by their columns, or why it is none. Cells beyond the last column are of a query that stands in it."""
-        while len(cells) > self.width and not cells[-1].strip():
-            cells = cells[:-1]
-        last = self.width - 1
-        if len(cells) > self.width and self.order["query"] == last:
+        last, cells = self.width - 1, self.used(cells)
+        if len(cells) > self.width and self.order["query"] == last and self.delimiter not in cells[last]:
             cells = [*cells[:last], self.delimiter.join(cells[last:])]
         if len(cells) > self.width:
             return (
@@ -246,23 +251,39 @@ class _Columns:
         return {name: cells[place] for name, place in self.order.items()}
 
 
+def _refuse_unnamed(path: Path, columns: _Columns, rows: Sequence[list[str]]) -> None:
+    """Where all rows have as many cells too many, these may be columns without a name or parts of queries."""
+    counts = {len(columns.used(cells)) for cells in rows}
+    if len(rows) > 1 and len(counts) == 1 and min(counts) > columns.width == columns.order["query"] + 1:
+        mark = columns.delimiter
+        raise InputError(
+            f"annotations '{path}': each row has {min(counts)} cells, and {columns.width} columns are known: name the others in "
+            f"the first line ({mark.join(_COLUMNS)}{mark}...), or quote queries that have a {mark!r}"
+        )
+
+
 def _table(path: Path, text: str, first: str) -> list[Row]:
     """CSV or TSV, with a header or video, start, end, query in this order; `first`: its first line that is not blank."""
-    columns = _Columns.of(first)
+    try:
+        columns = _Columns.of(first)
+    except csv.Error as error:
+        raise InputError(f"annotations '{path}', its first line: {error}") from error
     rows: list[Row] = []
     of_query: dict[tuple[str, str], tuple[list[tuple[float, float]], list[tuple[str, str]]]] = {}
-    lines = read_cells(text, columns.delimiter, columns.is_row)
-    for number, cells in islice(lines, columns.has_header, None):
+    lines = [*islice(read_cells(text, columns.delimiter, columns.is_row), columns.has_header, None)]
+    _refuse_unnamed(path, columns, [cells for _, cells in lines if not isinstance(cells, str)])
+    for number, cells in lines:
         place = f"{path.name}:{number}"
         row = cells if isinstance(cells, str) else columns.named(cells)
         if isinstance(row, str):
             rows.append(Unreadable(place, row))
             continue
         video, query = row["video"].strip(), " ".join(row["query"].split())
-        if (video, query) not in of_query:
-            windows, said = of_query[video, query] = [], []
+        key = nfc(video), query
+        if key not in of_query:
+            windows, said = of_query[key] = [], []
             rows.append(Noted(place, video, query, windows, said=said))
-        windows, said = of_query[video, query]
+        windows, said = of_query[key]
         windows.append((seconds(row["start"]), seconds(row["end"])))
         said += _said([[row["start"].strip(), row["end"].strip()]], place)
     if not of_query:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -311,6 +312,37 @@ def test_a_comma_without_quotes_does_not_cut_a_query_off(tmp_path):
     told, row = written(tmp_path / "own.csv", text)
     assert told == Unreadable("own.csv:2", "6 cells in 5 columns: where the query has a ',', quote the query")
     assert row.query == "a cat"
+
+
+@pytest.mark.parametrize("header", ["", "video,start,end,query,\n"])
+def test_a_column_without_a_name_is_no_part_of_a_query(header, tmp_path):
+    """Who annotated it: taken for a part of the query, or left out, it would be guessed."""
+    with pytest.raises(
+        InputError, match=r"own\.csv': each row has 5 cells, and 4 columns are known: name the others in the first line"
+    ):
+        written(tmp_path / "own.csv", header + "a.mp4,1,2,a dog runs,me\nb.mp4,1,2,a cat,you\n")
+    found = written(tmp_path / "own.csv", header + 'a.mp4,1,2,"a cat, asleep",me\nb.mp4,1,2,a cat\n')
+    assert isinstance(found[0], Unreadable) and found[1].query == "a cat"
+
+
+def test_accents_of_one_video_written_in_two_ways_are_windows_of_one_moment(tmp_path):
+    (row,) = written(tmp_path / "own.csv", "caf\u00e9.mp4,1,2,a dog\ncafe\u0301.mp4,4,5,a dog\n")
+    assert row.windows == [(1, 2), (4, 5)]
+
+
+def test_a_first_line_that_is_too_long_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"own\.csv', its first line: field larger than field limit"):
+        written(tmp_path / "own.csv", f"a.mp4,1,2,{'x' * 140_000}\n")
+
+
+def test_many_windows_of_one_query_take_no_time(tmp_path):
+    lines = "".join(f"v,{number},{number + 1},a car\n" for number in range(60_000))
+    rows = [replace(row, duration=1e6) for row in written(tmp_path / "own.csv", lines)]
+    began = time.process_time()
+    found, _ = checked(rows)
+    assert (
+        len(found.windows[0]) == 60_000 and time.process_time() - began < 5
+    )  # each against each would take half a minute
 
 
 def test_a_row_that_stands_twice_is_one_window(tmp_path):

@@ -363,8 +363,14 @@ def test_a_run_of_a_version_that_did_not_note_its_videos_is_taken_as_it_is(made,
     task = build_run(whole, CPU, StopVote()).task
     state = task.state()
     del state["videos_digest"]
-    monkeypatch.setattr(FeatureCache, "contents", lambda cache, video: "another")
+    monkeypatch.setattr(FeatureCache, "contents", lambda cache, video: 7)
     assert task.changes(state) == [] != task.changes(state | {"videos_digest": "0"})
+    # Features of others tell no contents: their paths say nothing of whether the videos are the same.
+    monkeypatch.setattr(FeatureCache, "contents", lambda cache, video: video)
+    assert task.changes(state | {"videos_digest": "0"}) == [] and task.state()["videos_digest"] == ""
+    assert task.changes(state | {"videos_digest": ""}) == [] and "videos" not in outcomes.facts(
+        build_run(whole, CPU, StopVote()), task.data
+    )
 
 
 def test_a_resumed_run_must_have_the_same_features_and_options(made, tmp_path):

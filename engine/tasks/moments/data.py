@@ -69,16 +69,19 @@ class MomentData:
 
     @property
     def learnt_videos_digest(self) -> str:
-        """Of the videos of those queries, query by query."""
-        return "".join(map(self.videos_digest, self._learnt))
+        """Of the videos of those queries, query by query; "" where the contents of one are not known."""
+        digests = [*map(self.videos_digest, self._learnt)]
+        return "".join(digests) if all(digests) else ""
 
     @property
     def _learnt(self) -> list[MomentSet]:
         return [part for part in (self.train, self.held_out) if part is not None]
 
     def videos_digest(self, part: MomentSet) -> str:
-        """Of the videos of a set's queries, query by query: by their contents, whatever they are called."""
-        return digest_of([self.features.contents(video) for video in part.annotations.videos])
+        """Of the videos of a set's queries, query by query: by their contents, whatever they are called; "" where the features
+        do not tell them."""
+        contents = [self.features.contents(video) for video in part.annotations.videos]
+        return "" if any(isinstance(each, str) for each in contents) else digest_of(contents)
 
     def _segments(self, video: str) -> Segments:
         try:

@@ -180,6 +180,7 @@ def recorded(run: Run, data: MomentData) -> MomentOutcome | None:
 
 def facts(run: Run, data: MomentData) -> dict[str, Any]:
     """What is evaluated, and how."""
+    videos = {part.name: digest for part in (data.train, *data.tests) if (digest := data.videos_digest(part))}
     return {
         "task": "moments",
         "checkpoint": str(checkpoint_file(run.folder).relative_to(run.folder)),
@@ -192,7 +193,7 @@ def facts(run: Run, data: MomentData) -> dict[str, Any]:
         "training_queries": len(data.train),
         "test_queries": {part.name: len(part) for part in data.tests},
         "annotations": {part.name: part.annotations.digest for part in (data.train, *data.tests)},
-        "videos": {part.name: data.videos_digest(part) for part in (data.train, *data.tests)},
+        **({"videos": videos} if videos else {}),
         "moments_of_a_query": MEASURED,
         "options": {name: value for name, value in asdict(data.config).items() if name in _OPTIONS},
     }

@@ -163,6 +163,6 @@ class Moments(Task):
             changed.append("number of training queries")
         elif state.get("queries_digest", digest) != digest:  # earlier versions kept none
             changed.append("set of training queries, or of their moments")
-        elif state.get("videos_digest", videos) != videos:  # nor of these
+        elif videos and state.get("videos_digest") not in (None, "", videos):  # nor of these
             changed.append("set of videos of the training queries, by their contents")
         return changed
