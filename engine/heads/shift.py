@@ -80,7 +80,7 @@ def measure_shift(
     names = words(here.classes)
     asked: Counter[str] = Counter()
     learnt: Counter[str] = Counter()
-    left_out: Counter[str] = Counter()
+    videos_there, left_out = there.counts(), Counter[str]()
     right = {"within": Counter[str](), "across": Counter[str]()}
     for fold in (0, 1):
         own, other, kept = [], [], (half < 0).nonzero()[:, 0]
@@ -92,7 +92,7 @@ def measure_shift(
                 raise InputError(
                     f"class '{called}' of the other source has no video but those that are asked about: nothing is learnt across"
                 )
-            left_out[name] += there.counts()[called] - len(theirs)
+            left_out[name] += videos_there[called] - len(theirs)
             count = min(len(mine), len(theirs))
             own.append(mine[:count])
             other.append(theirs[:count])

@@ -233,9 +233,9 @@ class _Columns:
 
     def used(self, cells: list[str]) -> list[str]:
         """A row's cells without the blank ones beyond the last column."""
-        return cells[
-            : max((place for place, cell in enumerate(cells, 1) if place <= self.width or cell.strip()), default=0)
-        ]
+        while len(cells) > self.width and not cells[-1].strip():
+            cells = cells[:-1]
+        return cells
 
     def named(self, cells: list[str]) -> dict[str, str] | str:
         """A row's cells by their columns, or why it is none. Cells beyond the last column are of a query that stands in it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class MomentData:
         """Of the queries that are trained on and of those held out, with their moments."""
         return "".join(part.annotations.digest for part in self._learnt)
 
-    @property
+    @cached_property  # every checkpoint has it
     def learnt_videos_digest(self) -> str:
         """Of the videos of those queries, query by query; "" where the contents of one are not known."""
         digests = [*map(self.videos_digest, self._learnt)]
