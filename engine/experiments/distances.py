@@ -19,7 +19,13 @@ from engine.results.tsne import FEWEST, tsne
 from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
-from engine.semantics.overlap import Neighbour, nearest_test_classes, overlap_table, overlapping
+from engine.semantics.overlap import (
+    Neighbour,
+    nearest_test_classes,
+    overlap_table,
+    overlapping,
+    preferring_same_names,
+)
 
 _NEIGHBOURS = 10  # paper Sec. 5.4
 _FEW = 40  # training classes, of which ten neighbours would be a large part
@@ -147,7 +153,7 @@ def class_sets(setup: Setup) -> tuple[list[NamedClasses], list[NamedClasses]]:
 def figure2_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """t-SNE of all class vectors: training classes that are kept, those removed, test classes (paper Fig. 2)."""
     training, tests = class_sets(setup)
-    near = {(row.source, row.name) for row in overlapping(_neighbours(setup, training, tests), _tau(setup))}
+    near = {(row.source, row.name) for row in _near(setup, _neighbours(setup, training, tests))}
     entries = [(source, name, "removed" if (source, name) in near else "training")
                for source, names in training for name in names]  # fmt: skip
     entries += [(source, name, "test") for source, names in tests for name in names]
@@ -185,13 +191,13 @@ def project(vectors: np.ndarray) -> np.ndarray:
 def figure3_report(setup: Setup, measured: Sequence[Measured]) -> Report:
     """The training classes nearest to a test class, with the threshold (paper Fig. 3)."""
     neighbours = _neighbours(setup, *class_sets(setup))
-    near = overlapping(neighbours, _tau(setup))
+    near = _near(setup, neighbours)
     shown = [[row.name, row.source, row.test_class, row.test_set, f"{row.distance:.4f}"] for row in neighbours[:_SHOWN]]
     notes = [f"{len(neighbours) - len(near)} of {len(neighbours)} training classes are left at tau {_tau(setup):g}."]
     header = ["training class", "of", "nearest test class", "of", "distance"]
     figure = overlap_figure(neighbours, _tau(setup))
     title = "Overlap of training and test classes (paper Figure 3)"
-    return Report(title, notes, [Table(header, shown, "The nearest")], overlap_table(neighbours, _tau(setup)), figure)
+    return Report(title, notes, [Table(header, shown, "The nearest")], overlap_table(neighbours, near), figure)
 
 
 def _tau(setup: Setup) -> float:
@@ -199,5 +205,12 @@ def _tau(setup: Setup) -> float:
 
 
 def _neighbours(setup: Setup, training: list[NamedClasses], tests: list[NamedClasses]) -> list[Neighbour]:
-    words = setup.base.train.exclude_overlap.words or setup.base.words
-    return nearest_test_classes(training, tests, words)
+    config = setup.base.train.exclude_overlap
+    words = config.words or setup.base.words
+    rows = nearest_test_classes(training, tests, words)
+    return preferring_same_names(rows, tests, words) if config.same_names else rows
+
+
+def _near(setup: Setup, neighbours: Sequence[Neighbour]) -> list[Neighbour]:
+    config = setup.base.train.exclude_overlap
+    return overlapping(neighbours, config.tau, same_names=config.same_names)

@@ -21,7 +21,7 @@ from engine.heads.labelled import LabelledFeatures
 from engine.heads.sequences import Sequences
 from engine.results.spread import difference, mean_of
 from engine.results.table import Table
-from engine.semantics.overlap import nearest_test_classes, overlapping
+from engine.semantics.overlap import nearest_test_classes, overlapping, preferring_same_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,18 @@ class Shifted:
 
 
 def shared_classes(here: Sequence[str], there: Sequence[str], words: NamedClasses, tau: float) -> dict[str, str]:
-    """Classes of `here` and what is the same of `there`: the nearest name, no further than tau.
+    """Classes of `here` and what is the same of `there`: of the same name, or the nearest no further than tau.
 
     Raises:
         InputError: there is none.
     """
-    near = overlapping(nearest_test_classes([("here", here)], [("there", there)], words.source), tau)
+    rows = nearest_test_classes([("here", here)], [("there", there)], words.source)
+    near = overlapping(preferring_same_names(rows, [("there", there)], words.source), tau, same_names=True)
     called = {row.name: row.test_class for row in near}
     found = {name: called[name] for name in here if name in called}
     if not found:
         raise InputError(
-            f"no class of the one set lies within {tau:g} of a class of the other: nothing is learnt across"
+            f"no class of the one set lies within {tau:g} of a class of the other, or has its name: nothing is learnt across"
         )
     return found
 

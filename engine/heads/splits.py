@@ -35,7 +35,7 @@ from engine.models.image_weights import INSTALLED, imagenet_classes, installed_n
 from engine.naming.known_classes import known_vectors
 from engine.results.spread import difference, mean_of
 from engine.semantics.config import WordsConfig
-from engine.semantics.overlap import shares_words
+from engine.semantics.same_names import shares_words
 from engine.transductive import name_together
 
 WORDS, RANDOM = "words", "random words"

@@ -1,6 +1,6 @@
 """How much of a zero-shot test was known before: by the names of its classes, and by its files. A page that can be printed.
 
-each test class ──▶ a training class of the same words? within tau? sharing words? ──▶ the first that is true
+each test class ──▶ a training class of the same name? within tau? sharing words? ──▶ the first that is true
 each test file  ──▶ the same contents among the training files?
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from engine.data.large_manifest import read_manifest
 from engine.results.table import Table
 from engine.semantics.class_lists import NamedClasses, is_manifest, named
-from engine.semantics.overlap import Words, nearest_of_any, says_the_same
-from engine.semantics.words import split_name
+from engine.semantics.overlap import Words, nearest_of_any
+from engine.semantics.same_names import same_named, says_the_same
 
 SAME, NEAR, SHARED, CLEAR = "same name", "within tau", "shared words", "-"
 _KINDS = (SAME, NEAR, SHARED)
@@ -91,12 +91,12 @@ def contamination(test: ClassSet, training: ClassSet, words: Words, tau: float) 
     """
     (test_name, names), (training_name, others) = test.classes, training.classes
     nearest = {row.name: row for row in nearest_of_any([test.classes], [training.classes], words)}
-    spelt = {tuple(split_name(each, frozenset())): each for each in others}
+    called = same_named(names, others)
     found = []
     for name in names:
         near = nearest[name]
         alike = tuple(each for each in others if says_the_same(each, name))
-        same = spelt.get(tuple(split_name(name, frozenset())))
+        same = next(iter(called.get(name, ())), None)
         kind = SAME if same else NEAR if near.distance <= tau else SHARED if alike else CLEAR
         found.append(Known(name, same or near.test_class, 0.0 if same else near.distance, kind, alike))
     are_known = test.files is not None and training.files is not None
@@ -132,10 +132,11 @@ def page(found: Sequence[Contamination], tau: float, vectors: str) -> str:
     """The report, as Markdown: what was compared and how, the counts, a sentence for each pair, and every class that is known."""
     parts = [
         "# Contamination report",
-        f"Class names were compared by {vectors.partition(';')[0]}. *Same name*: the same words in the same order. *Within tau*: "
-        f"cosine distance of the names' vectors at most {tau:g} (Eq. 3 and 4 of Brattoli et al. 2020). *Shared words*: the same "
-        "last word, or all words of the one in the other. Each class counts once, under the first that holds. Whether a class of "
-        "shared words is the same action is for people to say. Files count as the same by a hash of their contents.",
+        f"Class names were compared by {vectors.partition(';')[0]}. *Same name*: the same letters, or the same words in the same "
+        f"order. *Within tau*: cosine distance of the names' vectors at most {tau:g} (Eq. 3 and 4 of Brattoli et al. 2020). "
+        "*Shared words*: the same last word, or all words of the one in the other. Each class counts once, under the first that "
+        "holds. Whether a class of shared words is the same action is for people to say. Files count as the same by a hash of "
+        "their contents.",
         summary(found).markdown(),
         *(each.sentence() for each in found),
     ]

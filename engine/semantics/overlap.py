@@ -19,7 +19,7 @@ from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import AVERAGED, WordsConfig, random_where_missing, sources_of
 from engine.semantics.embeddings import MissingVectors
-from engine.semantics.words import split_name
+from engine.semantics.same_names import are_one_class, same_named, says_the_same, shares_words
 from kernels.cosine_topk import cosine_topk, prepare_classes
 
 Words = WordsConfig | KeptVectors  # what turns names into vectors
@@ -38,8 +38,14 @@ class Neighbour:
     test_set: str
     distance: float
 
+    @property
+    def is_same_name(self) -> bool:
+        """Whether the two are one class by their names, however far apart their vectors lie."""
+        return are_one_class(self.name, self.test_class)
+
     def __str__(self) -> str:
-        return f"'{self.name}' is {self.test_set} '{self.test_class}' ({self.distance:.3f})"
+        same = "the same name, " if self.distance > 0 and self.is_same_name else ""
+        return f"'{self.name}' is {self.test_set} '{self.test_class}' ({same}{self.distance:.3f})"
 
 
 def nearest_test_classes(
@@ -97,9 +103,27 @@ def _is_averaged(words: Words) -> bool:
     return any(source.source in AVERAGED for source in sources_of(_section(words)))
 
 
-def overlapping(neighbours: Sequence[Neighbour], tau: float) -> list[Neighbour]:
-    """Those that violate Eq. 3: no further than `tau` from a test class."""
-    return [row for row in neighbours if row.distance <= tau]
+def overlapping(neighbours: Sequence[Neighbour], tau: float, *, same_names: bool = False) -> list[Neighbour]:
+    """Those that violate Eq. 3: no further than `tau` from a test class; with `same_names` also those of the same name."""
+    return [row for row in neighbours if row.distance <= tau or (same_names and row.is_same_name)]
+
+
+def preferring_same_names(
+    neighbours: Sequence[Neighbour], tests: Sequence[NamedClasses], words: Words
+) -> list[Neighbour]:
+    """Of classes that are a test class by name that one in place of a nearer other; nearest first.
+
+    Vectors of one name in two spellings may lie apart: those of "tai chi" and of "taichi", a word of its own.
+    """
+    alike = same_named((row.name for row in neighbours), (name for _, names in tests for name in names))
+    kept = words if isinstance(words, KeptVectors) else KeptVectors(words)  # one look-up for all
+    found = []
+    for row in neighbours:
+        if row.name in alike and not row.is_same_name:
+            among = [(test, [each for each in names if each in alike[row.name]]) for test, names in tests]
+            (row,) = nearest_of_any([(row.source, [row.name])], among, kept)
+        found.append(row)
+    return sorted(found, key=lambda row: (row.distance, row.name))
 
 
 def nearest_of_any(training: Sequence[NamedClasses], tests: Sequence[NamedClasses], words: Words) -> list[Neighbour]:
@@ -135,11 +159,13 @@ def remove_overlap(
         return [], notes
     if config.training == "refuse":
         raise InputError(
-            f"{len(near)} training classes overlap with test classes (cosine distance of the names <= {config.tau:g}, "
-            f"paper Eq. 3): {_list(near)}. Leave them out with train.exclude_overlap.training=remove, or train on them "
+            f"{len(near)} training classes overlap with test classes ({_measure(config)}, paper Eq. 3): "
+            f"{_list(near)}. Leave them out with train.exclude_overlap.training=remove, or train on them "
             "all the same with =allow"
         )
     how = f"within {config.tau:g} of a test class" + (" or sharing its words" if config.same_words else "")
+    if not config.same_words and any(row.distance > config.tau for row in near):
+        how += " or of its name"
     found = f"{len(near)} classes {how}: {'; '.join(map(str, near))}"
     if config.training == "allow":
         return [], [*notes, f"NOT ZERO-SHOT, as train.exclude_overlap allows: trained on {found}"]
@@ -167,7 +193,7 @@ def check_pretrained(
     if near and config.pretrained == "refuse":
         raise InputError(
             f"the weights were pretrained on {len(near)} classes that overlap with test classes (D_p of paper Eq. 3, "
-            f"distance <= {config.tau:g}): {_list(near)}. Such a test is not zero-shot: start from other weights, leave "
+            f"{_measure(config)}): {_list(near)}. Such a test is not zero-shot: start from other weights, leave "
             "the test classes out (data.tests.N.exclude_classes), or go on with train.exclude_overlap.pretrained=allow"
         )
     if not near:
@@ -198,8 +224,11 @@ def near_classes(
     vectors = config.words or words
     try:
         rows = nearest(training, tests, vectors)
-        near = overlapping(rows, config.tau)
-        return [*near, *_sharing_words(rows[len(near) :], tests, vectors)] if config.same_words else near
+        if config.same_names:
+            rows = preferring_same_names(rows, tests, vectors)
+        near = overlapping(rows, config.tau, same_names=config.same_names)
+        others = [row for row in rows if row not in set(near)] if config.same_words else []
+        return [*near, *_sharing_words(others, tests, vectors)]
     except MissingVectors as error:
         if config.words is None and nearest is nearest_test_classes:  # the run needs vectors of these very names
             raise
@@ -207,6 +236,10 @@ def near_classes(
             f"{error}\n(asked for to hold training classes against test classes: train.exclude_overlap.words may name other "
             "vectors for that alone, and its key 'missing: random' does without them)"
         ) from error
+
+
+def _measure(config: OverlapConfig) -> str:
+    return ("the same name, or " if config.same_names else "") + f"cosine distance of the names <= {config.tau:g}"
 
 
 def _sharing_words(rows: Sequence[Neighbour], tests: Sequence[NamedClasses], words: Words) -> list[Neighbour]:
@@ -217,17 +250,6 @@ def _sharing_words(rows: Sequence[Neighbour], tests: Sequence[NamedClasses], wor
         alike = [(test, [each for each in names if shares_words(row.name, each)]) for test, names in tests]
         found += nearest_of_any([(row.source, [row.name])], alike, kept)
     return found
-
-
-def says_the_same(known: str, name: str) -> bool:
-    """Whether a known class's name ends in the same word as a name, or is made of its words alone."""
-    other, own = split_name(known, frozenset()), split_name(name, frozenset())
-    return bool(own and other) and (other[-1] == own[-1] or set(other) <= set(own))
-
-
-def shares_words(one: str, other: str) -> bool:
-    """Whether either name says the same as the other."""
-    return says_the_same(one, other) or says_the_same(other, one)
 
 
 def seen_before(tests: Sequence[NamedClasses], known: NamedClasses, words: Words, tau: float) -> Table:
@@ -248,10 +270,11 @@ def seen_before(tests: Sequence[NamedClasses], known: NamedClasses, words: Words
     return Table(columns, rows, f"seen in pretraining ({known[0]}, {len(known[1]):,} names): not unseen")
 
 
-def overlap_table(neighbours: Sequence[Neighbour], tau: float) -> Table:
-    """A row for each training class: its set, nearest test class, that one's set, the distance, 1 if it overlaps."""
+def overlap_table(neighbours: Sequence[Neighbour], near: Sequence[Neighbour]) -> Table:
+    """A row for each training class: its set, nearest test class, that one's set, the distance, 1 if it is among `near`."""
     columns = ["training_class", "training_set", "nearest_test_class", "test_set", "distance", "overlaps"]
-    rows = [[n.name, n.source, n.test_class, n.test_set, n.distance, int(n.distance <= tau)] for n in neighbours]
+    overlap = set(near)
+    rows = [[n.name, n.source, n.test_class, n.test_set, n.distance, int(n in overlap)] for n in neighbours]
     return Table(columns, rows)
 
 

@@ -14,7 +14,7 @@ def test_lists_manifests_and_pretrained_weights(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.txt").write_text("walking the dog\nplaying violin\n")
     Manifest.from_rows([row("a.mp4", "cooking"), row("b.mp4", "archery")], tmp_path).save(tmp_path / "set.parquet")
     (tmp_path / "ucf.txt").write_text("WalkingWithDog\nPlayingCello\nArchery\n")
-    (tmp_path / "hmdb.txt").write_text("kiss\n")
+    (tmp_path / "hmdb.txt").write_text("kiss\nTaiChi\n")
     status = call_tool(
         "class_overlap.py", "--train", tmp_path / "mine.txt", "--train", tmp_path / "set.parquet", "--train", "kinetics400",
         "--test", f"UCF={tmp_path / 'ucf.txt'}", "--test", tmp_path / "hmdb.txt", "--tau", "0.01", "--out", tmp_path / "out",
@@ -23,17 +23,22 @@ def test_lists_manifests_and_pretrained_weights(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert status == 0
     # walking the dog and archery of mine and of Kinetics, playing cello and kissing of Kinetics
-    assert "398 of 404 training classes are left: 6 lie within 0.01" in printed
+    assert (
+        "397 of 404 training classes are left: 6 lie within 0.01 of a test class, 1 more have the name of one"
+        in printed
+    )
     with (tmp_path / "out" / "class_overlap.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 404
     near = {(r["training_class"], r["training_set"]): r for r in rows if r["overlaps"] == "1"}
     assert set(near) == {
         ("walking the dog", "mine"), ("archery", "set"), ("walking the dog", "kinetics400"), ("archery", "kinetics400"),
-        ("playing cello", "kinetics400"), ("kissing", "kinetics400"),
+        ("playing cello", "kinetics400"), ("kissing", "kinetics400"), ("tai chi", "kinetics400"),
     }  # fmt: skip
     assert near["kissing", "kinetics400"]["test_set"] == "hmdb"
     assert near["archery", "set"]["test_set"] == "UCF"
+    assert near["tai chi", "kinetics400"]["nearest_test_class"] == "TaiChi"
+    assert float(near["tai chi", "kinetics400"]["distance"]) > 0.5  # GloVe has a word "taichi"
     picture = np.asarray(Image.open(tmp_path / "out" / "class_overlap.png").convert("RGB")).astype(int)
     reds = (np.abs(picture - [255, 0, 0]).max(axis=2) < 30).sum(axis=0)
     assert reds.max() > 0.8 * picture.shape[0]  # the line at tau, from top to bottom

@@ -16,8 +16,7 @@ from engine.results.accuracy import SetResult
 from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import KeptVectors
 from engine.semantics.overlap import Words, nearest_of_any, overlapping
-from engine.semantics.wordnet import verb_candidates
-from engine.semantics.words import class_words, name_key
+from engine.semantics.same_names import same_named
 from engine.tasks.zero_shot.trained import LoadedModel
 
 _SHOWN = 10  # videos of a warning; results.json has all
@@ -44,8 +43,7 @@ class Known:
 
     def _compared(self, data: DataSet) -> tuple[list[str], list[str]]:
         """As `classes_of`; and lines on those of `classes` that were compared by name and words alone, with the reason."""
-        alike = {key for _, names in self.classes for name in names for key in _keys(name)}
-        found = {name for name in data.classes if alike.intersection(_keys(name))}
+        found = set(same_named(data.classes, (name for _, names in self.classes for name in names)))
         apart = []
         for source, names in self.classes:
             try:
@@ -144,16 +142,6 @@ def _paths_of(data: DataSet, files: np.ndarray) -> list[str]:
 
 def _some(names: Sequence[str], shown: int) -> str:
     return "; ".join(names[:shown]) + "; ..." * (len(names) > shown)
-
-
-def _keys(name: str) -> tuple[str | tuple[str, ...], ...]:
-    """What two names of one class share: their letters, their words, or these as verbs: "riding" is a form of "ride" here, though
-    its vector is that of "rid" (the shortest, as the authors take it)."""
-    try:
-        verbs = (max(verb_candidates(word), key=len, default=word) for word in class_words(name, lemmatize=False))
-        return name_key(name), tuple(class_words(name)), tuple(verbs)
-    except InputError:  # a name without words (ready vectors allow any)
-        return (name_key(name),)
 
 
 def not_unseen(result: SetResult) -> str:
