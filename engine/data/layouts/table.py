@@ -130,7 +130,7 @@ def read_tables(folder: VideoFolder, given: Given) -> Listing:
     errors = [
         error for table, split in list_splits(tables).items() if (error := _read_table(listing, folder, table, split))
     ]
-    if not listing.entries and all(problem.kind == "bad-row" for problem in listing.problems):
+    if not listing.entries and not listing.undecided and all(problem.kind == "bad-row" for problem in listing.problems):
         raise InputError("; ".join([*errors, *(problem.text for problem in listing.problems)][:3]))
     listing.notes += [f"warning: {error}" for error in errors]
     return listing
@@ -162,15 +162,14 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
         rows = _without_counts(rows, listing, table)
     elif not has_header:
         rows = with_quotes_missed(rows, text, separator)
-    files.look_around([row.values[columns["path"]] for row in rows if _has_label(row, columns)][:_HEAD_ROWS])
+    files.look_around([row.values[columns["path"]] for row in rows if _has_label(row, columns)])
     for row in rows:
         problem = _add_row(listing, files, row, columns, table, split)
         if problem is not None:
             listing.problems.append(problem)
     if files.num_moved and not (files.prefix or files.strip):
-        listing.notes.append(
-            f"{table.name}: {files.num_moved} paths without their suffix: the file of that name is taken"
-        )
+        paths = "1 path without its" if files.num_moved == 1 else f"{files.num_moved} paths without their"
+        listing.notes.append(f"{table.name}: {paths} suffix: the file of that name is taken")
     elif files.num_moved:
         moved = f"'{files.prefix or '.'}'" + f", {files.strip} folders of each path taken away" * (files.strip > 0)
         listing.notes.append(f"{table.name}: its paths are taken as of {moved}, for as they stand none is there")
@@ -199,7 +198,7 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], int]:
             numbered = [row for row in split if "number" not in columns or row.values[0].isdigit()]
             paths = [row.values[columns["path"]] for row in numbered if _has_label(row, columns)]
             fitting.look_around(paths)
-            num_found = sum(fitting.find(path) is not None for path in paths)
+            num_found = sum(bool(fitting.find(path)) for path in paths)
             scores.append(((num_found, 2 * len(split) > len(rows)), separator, columns))
     best = max(scores, key=lambda score: score[0])  # the first of equals
     return (*(best[1:] if any(best[0]) else (",", _NO_HEADER[0])), 0)
@@ -250,16 +249,24 @@ def _add_row(
         reason = "a segment needs a start and an end"
     if reason:
         return Problem(path or f"{table.name}:{row.line}", "bad-row", f"{where}: {reason}")
-    found = files.find(path)
-    if found is None:
-        text = f"listed in {table.name}, line {row.line}, but not there"
-        if files.is_folder(path):
-            text = f"a folder ({table.name}, line {row.line}): videos in single frames are not read, list the videos"
-        return Problem(path, "missing", text)
+    found = files.take(path)
+    if not found:
+        return Problem(path, "missing", _why_missing(files, path, f"{table.name}, line {row.line}"))
     if start >= end:
-        return Problem(found, "bad-segment", f"from {start:g} s to {end:g} s ({table.name}, line {row.line})")
-    listing.entries.append(Entry(found, label, fields.get("split") or split, fields.get("group", ""), start, end))
+        return Problem(found[0], "bad-segment", f"from {start:g} s to {end:g} s ({table.name}, line {row.line})")
+    entry = Entry(found[0], label, fields.get("split") or split, fields.get("group", ""), start, end)
+    if len(found) > 1:
+        listing.add_one_of(path, found, entry)
+    else:
+        listing.entries.append(entry)
     return None
+
+
+def _why_missing(files: FileFinder, path: str, where: str) -> str:
+    if files.is_folder(path):
+        return f"a folder ({where}): videos in single frames are not read, list the videos"
+    picture = files.picture_of(path)
+    return f"listed in {where}, but not there" + f": of that name there is a picture alone, '{picture}'" * bool(picture)
 
 
 def _seconds(text: str) -> float | None:
