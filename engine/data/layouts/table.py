@@ -3,10 +3,11 @@
 import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engine.data.layouts.columns import COLUMNS, header_columns, is_column, others_by_values, segments_unread, unread
 from engine.data.layouts.finder import FileFinder
 from engine.data.layouts.folders import list_splits, split_words
 from engine.data.layouts.layout import Given, Layout
@@ -26,31 +27,6 @@ from engine.data.layouts.tables import (
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
-_COLUMNS = {
-    "path": (
-        *(
-            "path",
-            "file",
-            "filename",
-            "file_name",
-            "filepath",
-            "file_path",
-            "video",
-            "video_path",
-            "video_name",
-            "clip",
-        ),
-        *("clip_path", "clip_name", "video_id", "videoid", "clip_id", "id"),
-    ),
-    "label": (
-        *("class_name", "label_name", "label_text", "label", "class", "category", "action", "activity", "template"),
-        *("labels", "label_id", "class_id", "target"),
-    ),
-    "split": ("split", "subset", "partition"),
-    "group": ("group",),
-    "start": ("start", "segment_start", "time_start", "start_time"),
-    "end": ("end", "segment_end", "time_end", "end_time"),
-}
 _NO_HEADER = (  # what is tried without a header
     {name: place for place, name in enumerate(("path", "label", "split", "group"))},
     {"number": 0, "path": 1, "label": 2, "split": 3},
@@ -148,16 +124,18 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
             f"'{table}': the first line names no columns 'path' and 'label', and has too many for path,label: expected is "
             f"{_EXPECTED}"
         )
-    rows = rows[1:] if has_header else rows
+    header, rows = (rows[0].values, rows[1:]) if has_header else ([], rows)
     if not rows:
         return f"'{table}' lists no videos below its header"
-    names = [name for name in rows[0].values if _is_column(name)] if not has_header else []
+    names = [name for name in rows[0].values if is_column(name)] if not has_header else []
     if names and not files.find(rows[0].values[min(columns["path"], len(rows[0].values) - 1)]):
-        path, label = (", ".join(_COLUMNS[column][:6]) for column in ("path", "label"))
+        path, label = (", ".join(COLUMNS[column][:6]) for column in ("path", "label"))
         return f"'{table}': the first line names {', '.join(names)}, but not both a path ({path}) and a label ({label})"
-    order = ", ".join(sorted(columns, key=columns.get))
-    header = f"columns {order}" if has_header else f"no header, taken as {'path, label' if separator == ' ' else order}"
-    listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
+    guessed = others_by_values(header, rows, columns)
+    columns = columns | guessed
+    if has_header and (error := segments_unread(header, rows, columns)):
+        return f"'{table}': {error}"
+    listing.notes += _say_columns(table, separator, header, columns, guessed)
     if separator == " " and num_columns < 3:
         rows = _without_counts(rows, listing, table)
     elif not has_header:
@@ -176,6 +154,19 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
     return ""
 
 
+def _say_columns(
+    table: Path, separator: str, header: Sequence[str], columns: dict[str, int], guessed: Collection[str]
+) -> list[str]:
+    """What the columns are taken as, and which are not read."""
+    ordered = sorted(columns, key=columns.get)
+    order = ", ".join(f"{name} ('{header[columns[name]]}')" if name in guessed else name for name in ordered)
+    taken = f"columns {order}" if header else f"no header, taken as {'path, label' if separator == ' ' else order}"
+    notes = [f"{table.name}: {taken} (separated by {SEPARATOR_NAMES[separator]})"]
+    if ignored := unread(header, columns):
+        notes.append(f"{table.name}: columns not read: {', '.join(ignored)}")
+    return notes
+
+
 def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], int]:
     """(separator, place of each column, columns of the header or 0): of a header, else by which most first rows name files.
 
@@ -186,7 +177,7 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], int]:
     for separator in SEPARATORS:
         rows = rows_of(head, separator)[:_HEAD_ROWS]
         for names in headers_of(head, separator):
-            if (columns := _header(names)) is not None:
+            if (columns := header_columns(names)) is not None:
                 return separator, columns, max(place for place, name in enumerate(names, 1) if name)
         split = [row for row in rows if len(row.values) > 1 and row.values[0]]
         if separator == " ":  # "clean and jerk.csv" is no path and a label
@@ -202,21 +193,6 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], int]:
             scores.append(((num_found, 2 * len(split) > len(rows)), separator, columns))
     best = max(scores, key=lambda score: score[0])  # the first of equals
     return (*(best[1:] if any(best[0]) else (",", _NO_HEADER[0])), 0)
-
-
-def _header(values: Sequence[str]) -> dict[str, int] | None:
-    """Column name -> place, if the first row is a header."""
-    names = [value.lower().replace(" ", "_") for value in values]
-    found = {}
-    for column, spellings in _COLUMNS.items():
-        index = next((names.index(spelling) for spelling in spellings if spelling in names), None)
-        if index is not None:
-            found[column] = index
-    return found if "path" in found and "label" in found else None
-
-
-def _is_column(name: str) -> bool:
-    return any(name.lower().replace(" ", "_") in spellings for spellings in _COLUMNS.values())
 
 
 def _without_counts(rows: list[Row], listing: Listing, table: Path) -> list[Row]:
