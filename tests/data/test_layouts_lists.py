@@ -410,3 +410,25 @@ def test_several_videos_of_a_listed_name_are_copies_to_choose_from(tmp_path):
 def test_paths_without_their_suffix_are_counted_once(tmp_path):
     make(tmp_path, "a.mp4", "b.mp4", "c.mp4")
     assert said(listed(tmp_path, "id,label\na,run\nb,run\nc.mp4,run\n"), "2 paths without their suffix")
+
+
+def test_rows_of_several_splits_are_counted_first(tmp_path):
+    make(tmp_path / "v", *(f"{i}.mp4" for i in range(9)))
+    for split, numbers in (("train", range(6)), ("val", range(4, 8)), ("test", range(6, 9))):
+        write(tmp_path / "lists" / f"{split}.txt", "".join(f"{i}.mp4 run\n" for i in numbers))
+    listing = read_layout("csv", tmp_path / "v", annotations=tmp_path / "lists")
+    assert (
+        "warning: 4 rows listed before in another split, where they count: 2 of 'val' in 'test', 2 of 'val' in 'train'; "
+        "nothing is left in 'val'"
+    ) in listing.notes
+    write(tmp_path / "lists" / "val.txt", "0.mp4 run\n8.mp4 walk\n")
+    listing = read_layout("csv", tmp_path / "v", annotations=tmp_path / "lists")
+    assert "warning: 1 row listed before in another split, where it counts: 1 of 'val' in 'train'" in listing.notes
+
+
+def test_rows_of_one_split_twice_are_no_warning(tmp_path):
+    make(tmp_path, "a.mp4")
+    listing = listed(tmp_path, "path,label,split\na.mp4,run,train\na.mp4,run,train\n")
+    assert kinds(listing) == [("a.mp4", "duplicate")] and not said(listing, "another split")
+    listing = listed(tmp_path, "path,label,split\na.mp4,run,\na.mp4,run,train\n")
+    assert said(listing, "1 of 'train' in no split; nothing is left in 'train'")
