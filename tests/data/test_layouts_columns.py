@@ -88,3 +88,32 @@ def test_a_first_row_of_a_video_that_is_missing_is_no_header(table):
     path = table("gone.mp4,stop", "a.mp4,set", "b.mp4,type")
     listing = read_layout("csv", path.parent, annotations=path)
     assert rows(listing, "class_name") == [("set",), ("type",)] and len(listing.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("x.parquet", b"PAR1\x15\x04", "a Parquet file"),
+        ("x.csv", b"PK\x03\x04\x14\0", "an Excel file, or a ZIP"),
+        ("x.csv.gz", b"\x1f\x8b\x08\0", "a gzip file"),
+        ("x.pkl", b"\x80\x04\x95", "a pickle"),
+        ("x.json", b'[\n {"path": "a.mp4", "label": "run"}]', "JSON"),
+        ("x.json", b'{"a.mp4": "run"}', "JSON"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named_by_its_kind(tmp_path, name, content, what):
+    make(tmp_path, "v/a.mp4")
+    (tmp_path / name).write_bytes(content)
+    error = error_of("csv", tmp_path / "v", annotations=tmp_path / name)
+    assert error == (
+        f"'{tmp_path / name}' is {what} and no table: write its paths and labels as CSV, with a header path,label"
+    )
+    if name != "x.csv":
+        error = error_of("auto", tmp_path / "v", annotations=tmp_path / name)
+        assert f"'{tmp_path / name}' ({what}) belongs to no known layout: read are CSV and TSV" in error
+
+
+def test_a_name_in_brackets_is_a_row(tmp_path):
+    make(tmp_path, "[a] b.mp4", "{c}.mp4")
+    listing = read_layout("csv", tmp_path, annotations=write(tmp_path / "l.csv", "[a] b.mp4,run\n{c}.mp4,walk\n"))
+    assert rows(listing, "class_name") == [("run",), ("walk",)]

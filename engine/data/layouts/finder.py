@@ -99,9 +99,10 @@ class FileFinder:
         placed = any(map(self.find, first)) or self._choose_place(first, self.folder.paths)
         if not placed and not any(map(self.picture_of, first)):
             self._choose_place(first, self.folder.pictures)
-        self.of_pictures = not any(
-            suffix_of(found) not in IMAGE_SUFFIXES for path in paths for found in self.find(path)
-        )
+        self.of_pictures = not self.folder.paths or not any(map(self._is_of_video, paths))
+
+    def _is_of_video(self, path: str) -> bool:
+        return any(suffix_of(found) not in IMAGE_SUFFIXES for found in self.find(path))
 
     def _choose_place(self, paths: Sequence[str], files: Sequence[str]) -> bool:
         """Take the place that most of the paths would have among these files; whether any has one."""

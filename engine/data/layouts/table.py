@@ -20,6 +20,7 @@ from engine.data.layouts.tables import (
     can_be_read,
     headers_of,
     no_label,
+    no_table,
     read_text,
     rows_of,
     with_quotes_missed,
@@ -257,6 +258,10 @@ def _seconds(text: str) -> float | None:
 def _chosen_tables(folder: VideoFolder, annotations: Path | None) -> list[Path]:
     """The user's table, or those of a folder that list its videos."""
     if annotations is not None and annotations.is_file():
+        if what := no_table(annotations):
+            raise InputError(
+                f"'{annotations}' is {what} and no table: write its paths and labels as CSV, with a header path,label"
+            )
         return [annotations]
     where = annotations or folder.root
     tables = _find_tables(where)
