@@ -57,6 +57,7 @@ from engine.moments.index import VideoIndex, can_only_be_read, open_index
 from engine.moments.named import list_videos
 from engine.moments.objects import FoundMoment
 from engine.moments.queries import check_query
+from engine.results.labels import shorter_file_name
 from engine.results.moment_page import MomentPage, Shown, ShownQuery, ShownVideo, link, pictures, write_moment_page
 from engine.results.table import Table
 from engine.screen import plain
@@ -180,9 +181,8 @@ def _print(found: Sequence[Found], index: VideoIndex, finder: Finder, arguments:
     rows = []
     for each in found:
         moment = each.moment
-        rows.append(
-            [moment.query, address(index.path(moment.video)), clock(moment.start_s), clock(moment.end_s), moment.score]
-        )
+        video = shorter_file_name(address(index.path(moment.video)))
+        rows.append([moment.query, video, clock(moment.start_s), clock(moment.end_s), moment.score])
     print(Table(["query", "video", "start", "end", "score"], rows).text())
     if arguments.cut:
         print(plain(f"\n{sum(each.cut is not None for each in found)} moments saved in '{arguments.cut}'"))

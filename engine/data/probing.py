@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.layouts.walk import is_picture
-from engine.data.pyav.findings import ProbeResult
+from engine.data.magic import picture_by_contents
+from engine.data.pyav.findings import ProbeError, ProbeResult
 from engine.data.pyav.probe import probe
 
 
@@ -21,7 +22,12 @@ def probe_file(path: Path, **limits: Any) -> ProbeResult:
         ProbeError: the file cannot be trained on.
     """
     if not is_picture(str(path)):
-        return probe(path, **limits)
+        try:
+            return probe(path, **limits)
+        except ProbeError as error:
+            if error.kind == "unreadable" and (told := picture_by_contents(path)):
+                raise ProbeError("unreadable", told) from error
+            raise
     from engine.data.stills import probe_still
 
     return probe_still(path)

@@ -12,7 +12,6 @@ interpolated (a triangle filter, widened where the square shrinks), so that slow
 """
 
 import math
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from engine.atomic_file import atomic_write
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import still_squares
 from engine.data.identity import change_since_index
+from engine.data.magic import picture_kind
 from engine.data.pyav.findings import kind_of
 from engine.data.pyav.probe import ProbeError, ProbeResult, refuse_unfit
 from engine.data.transfer import DeviceCopier
@@ -42,14 +42,6 @@ _WHITES = (
     2**32 - 1,
 )  # of numbers that do not say how large they get: the first above all
 _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 262, 339
-_STARTS = {  # what a file of each of FORMATS begins with
-    "JPEG": re.compile(rb"\xff\xd8\xff"),
-    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
-    "BMP": re.compile(rb"BM"),
-    "GIF": re.compile(rb"GIF8"),
-    "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
-}
 # What the manifest's pixel_format adds to PIL's mode.
 MIRRORED, TRANSPARENT = " mirrored", " transparent"
 # Of damaged tags, which name no file: a picture whose EXIF cannot be read is taken as upright.
@@ -126,9 +118,7 @@ def probe_still(path: Path) -> ProbeResult:
 
 def _why_unknown(path: Path) -> str:
     """Why PIL knows no picture in a file."""
-    with path.open("rb") as file:
-        start = file.read(12)
-    kind = next((kind for kind, is_its in _STARTS.items() if is_its.match(start)), None)
+    kind, _ = picture_kind(path)
     return (
         f"a {kind} that is damaged, or of a kind that PIL cannot read"
         if kind

@@ -4,6 +4,7 @@ All accuracies are shares in [0, 1]. No torch is needed.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,12 @@ import numpy as np
 TOP = 5
 MEASURES = ("mean_class", "top1", "top5")  # in the order of tables
 _EVALUATED = ("seen_classes", "trained_videos", "contents", "seconds", "generalised", "transductive", "own_unlabelled")
+
+
+def percent(share: float) -> str:
+    """A share in per cent for people: one decimal, and of a small one as many as show a digit (1 of 2,000 classes: 0.05)."""
+    decimals = max(1, math.ceil(-math.log10(100 * share))) if share > 0 else 1
+    return f"{100 * share:.{decimals}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,10 @@ class Accuracy:
     def chance_top5(self) -> float:
         """Top-5 of guessing; 1 where there are no more than five classes."""
         return min(TOP, self.num_classes) / self.num_classes
+
+    def shown(self, share: float | None) -> str:
+        """A share for people: three decimals, and more where chance needs them (one of 2,000 classes: 0.0005); None is "-"."""
+        return "-" if share is None else f"{share:.{max(3, len(str(self.num_classes - 1)))}f}"
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "Accuracy":
@@ -155,8 +166,8 @@ class SetResult:
         error = (chance * (1 - chance) * (1 / present).sum()) ** 0.5 / len(present)
         if whole.mean_class <= chance + 2 * error:
             told.append(
-                f"mean-class accuracy {whole.mean_class:.3f} of {whole.num_videos} videos is not above chance ({chance:.3f}) "
-                f"by more than two standard errors ({2 * error:.3f})"
+                f"mean-class accuracy {whole.shown(whole.mean_class)} of {whole.num_videos} videos is not above chance "
+                f"({whole.shown(chance)}) by more than two standard errors ({whole.shown(2 * error)})"
             )
         return told + self._collapse(videos / videos.sum())
 
@@ -222,6 +233,11 @@ BESIDE_CONTROL = ("classes", "videos", "mean-class", "control", "chance", "top-1
 def beside_control(result: SetResult, control: SetResult | None) -> list[object]:
     """A row of a table, in the order of `BESIDE_CONTROL`; control: of the same test, None where there is none."""
     whole = result.all_classes
-    beside = f"{control.all_classes.mean_class:.3f}" if control else "-"
-    sizes = [whole.num_classes, whole.num_videos]
-    return [*sizes, whole.mean_class, beside, whole.chance_top1, whole.top1, whole.largest_class]
+    shares = [
+        whole.mean_class,
+        control and control.all_classes.mean_class,
+        whole.chance_top1,
+        whole.top1,
+        whole.largest_class,
+    ]
+    return [whole.num_classes, whole.num_videos, *map(whole.shown, shares)]

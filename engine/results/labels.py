@@ -13,6 +13,7 @@ from engine.results.scripts import drawable
 _SMALL, _LARGE = 0.58, 0.66  # mean widths of small letters, of capitals and digits, of the font's size ...
 _WIDE = 1.0  # ... and of Chinese and Japanese signs
 _LONGEST = 28  # letters of a name in a chart
+_LONGEST_FILE = 60  # letters of a file's name in a table of text
 _LEAST = 10  # letters of a line, however narrow it is
 _POINT = 5  # half the side of the square that a point takes
 
@@ -32,6 +33,15 @@ class Label:
 def short(name: str, longest: int = _LONGEST) -> str:
     """A name as charts show it."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def shorter_file_name(path: str, longest: int = _LONGEST_FILE) -> str:
+    """A path for a table: the middle of a file name that would push the other columns away is cut out, its ends stay."""
+    folder, slash, name = path.rpartition("/")
+    if len(name) <= longest:
+        return path
+    behind = (longest - 1) // 2
+    return f"{folder}{slash}{name[: longest - 1 - behind]}…{name[-behind:]}"
 
 
 def text_width(text: str, font: float) -> float:

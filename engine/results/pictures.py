@@ -11,6 +11,7 @@ from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.sources import DataSet
 from engine.evaluate import middle_snippets
 from engine.metrics import ZeroShotResult
+from engine.results.accuracy import percent
 from engine.results.figures import BEHIND, RIGHT, WRONG, Bar, accuracy_bars, new_figure, say_nothing
 from engine.results.labels import short, wrapped
 from engine.semantics.overlap import Neighbour
@@ -176,4 +177,5 @@ def draw_strip(axes: "Axes", frames: np.ndarray | None, title: str, num_shown: i
 
 def _headline(result: ZeroShotResult) -> str:
     whole = result.all_classes
-    return f"{result.name}: {whole.num_videos} videos, mean over classes {whole.mean_class:.1%} (chance {whole.chance_top1:.1%})"
+    told = f"mean over classes {percent(whole.mean_class)}% (chance {percent(whole.chance_top1)}%)"
+    return f"{result.name}: {whole.num_videos} videos, {told}"

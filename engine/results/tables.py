@@ -21,16 +21,15 @@ def accuracy_table(results: Sequence[ZeroShotResult]) -> Table:
     rows = []
     for result in results:
         whole, halves = result.all_classes, result.half_classes
-        accuracy = [f"{getattr(whole, measure):.3f}" for measure in MEASURES]
-        beside = [whole.chance_top1, whole.largest_class]
+        accuracy = [whole.shown(getattr(whole, measure)) for measure in MEASURES]
+        beside = [whole.shown(whole.chance_top1), whole.shown(whole.largest_class)]
         rows.append([result.name, "all classes", whole.num_classes, whole.num_videos, *accuracy, *beside])
         if halves is None:
             continue
-        accuracy = [f"{halves.mean(measure):.3f} ± {halves.std(measure):.3f}" for measure in MEASURES]
-        beside = [halves.splits[0].chance_top1, halves.mean("largest_class")]
-        rows.append(
-            ["", "random halves", halves.splits[0].num_classes, round(halves.mean("num_videos")), *accuracy, *beside]
-        )
+        half = halves.splits[0]
+        accuracy = [f"{half.shown(halves.mean(measure))} ± {half.shown(halves.std(measure))}" for measure in MEASURES]
+        beside = [half.shown(half.chance_top1), half.shown(halves.mean("largest_class"))]
+        rows.append(["", "random halves", half.num_classes, round(halves.mean("num_videos")), *accuracy, *beside])
     return Table([*_WHERE, "mean-class", "top-1", "top-5", "chance", "largest class"], rows)
 
 

@@ -361,6 +361,74 @@ def test_the_time_to_find_files_of_equal_names_grows_like_their_number():
         paths = [f"clips/id{i}/video.mp4" for i in range(count)]
         files = FileFinder(SimpleNamespace(paths=paths, pictures=[], root=Path("/nowhere")), strip=2, prefix="clips")
         begun = time.process_time()
-        assert [files.find(f"/data/id{i}/video.mp4") for i in range(count)] == paths
+        assert [files.find(f"/data/id{i}/video.mp4") for i in range(count)] == [[path] for path in paths]
         seconds.append(time.process_time() - begun)
     assert seconds[1] < 24 * seconds[0]  # 64 times as long where each row goes over all files
+
+
+# A list of names without suffixes
+
+
+def listed(root, text):
+    return read_layout("csv", root, annotations=write(root / "l.csv", text))
+
+
+@pytest.mark.parametrize("place", [("", ""), ("videos/", "thumbs/"), ("thumbs/", "videos/")])
+def test_a_thumbnail_is_not_the_video_of_its_name(tmp_path, place):
+    videos, thumbs = place
+    make(tmp_path, *(f"{videos}v{i}.mp4" for i in range(3)), *(f"{thumbs}v{i}.jpg" for i in range(9)))
+    listing = listed(tmp_path, "video_id,label\nv4,run\nv0,run\nv1,walk\nv2,run\nv5,run\n")
+    assert rows(listing, "path") == [(f"{videos}v{i}.mp4",) for i in range(3)]
+    assert kinds(listing) == [("v4", "missing"), ("v5", "missing")]
+    assert videos or "'v4.jpg'" in listing.problems[0].text
+    assert {each.path for each in listing.unused} == {f"{thumbs}v{i}.jpg" for i in range(9)}
+
+
+@pytest.mark.parametrize("folder", ["", "photos/"])
+def test_names_without_suffixes_mean_pictures_where_none_is_a_video(tmp_path, folder):
+    make(tmp_path, *(f"{folder}v{i}.jpg" for i in range(3)), f"{folder}v2.png", "other.mp4")
+    listing = listed(tmp_path, "id,label\nv0,run\nv1,walk\nv2,walk\n")
+    assert rows(listing, "path") == [(f"{folder}v0.jpg",), (f"{folder}v1.jpg",)]
+    assert kinds(listing) == [("v2", "ambiguous")]
+
+
+def test_a_picture_that_is_listed_with_its_suffix_is_taken(tmp_path):
+    make(tmp_path, "v0.mp4", "v0.jpg", "v1.jpg")
+    assert rows(listed(tmp_path, "id,label\nv0,run\nv1.jpg,run\n"), "path") == [("v0.mp4",), ("v1.jpg",)]
+
+
+def test_several_videos_of_a_listed_name_are_copies_to_choose_from(tmp_path):
+    make(tmp_path, "v0.mp4", "v1.mp4", "v1.mov", "v1.jpg")
+    listing = listed(tmp_path, "id,label\nv0,run\nv1,run\n")
+    assert [(each.path, each.kind, each.text) for each in listing.problems] == [
+        ("v1", "ambiguous", "2 files: v1.mov, v1.mp4")
+    ]
+    assert [(entry.path, entry.copies) for entry, _ in listing.undecided] == [("v1.mov", ("v1.mp4",))]
+    assert said(listing, "1 path without its suffix")
+
+
+def test_paths_without_their_suffix_are_counted_once(tmp_path):
+    make(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    assert said(listed(tmp_path, "id,label\na,run\nb,run\nc.mp4,run\n"), "2 paths without their suffix")
+
+
+def test_rows_of_several_splits_are_counted_first(tmp_path):
+    make(tmp_path / "v", *(f"{i}.mp4" for i in range(9)))
+    for split, numbers in (("train", range(6)), ("val", range(4, 8)), ("test", range(6, 9))):
+        write(tmp_path / "lists" / f"{split}.txt", "".join(f"{i}.mp4 run\n" for i in numbers))
+    listing = read_layout("csv", tmp_path / "v", annotations=tmp_path / "lists")
+    assert (
+        "warning: 4 rows listed before in another split, where they count: 2 of 'val' in 'test', 2 of 'val' in 'train'; "
+        "nothing is left in 'val'"
+    ) in listing.notes
+    write(tmp_path / "lists" / "val.txt", "0.mp4 run\n8.mp4 walk\n")
+    listing = read_layout("csv", tmp_path / "v", annotations=tmp_path / "lists")
+    assert "warning: 1 row listed before in another split, where it counts: 1 of 'val' in 'train'" in listing.notes
+
+
+def test_rows_of_one_split_twice_are_no_warning(tmp_path):
+    make(tmp_path, "a.mp4")
+    listing = listed(tmp_path, "path,label,split\na.mp4,run,train\na.mp4,run,train\n")
+    assert kinds(listing) == [("a.mp4", "duplicate")] and not said(listing, "another split")
+    listing = listed(tmp_path, "path,label,split\na.mp4,run,\na.mp4,run,train\n")
+    assert said(listing, "1 of 'train' in no split; nothing is left in 'train'")

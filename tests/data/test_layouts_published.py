@@ -144,6 +144,18 @@ def test_kinetics_clips_of_one_source_are_a_group(tmp_path):
     assert rows(listing, "group") == [("abc",), ("abc",), ("",)]
 
 
+def test_kinetics_names_sources_with_clips_in_several_splits(tmp_path):
+    clips = [("abc", 0, "train"), ("abc", 20, "test"), ("def", 0, "train"), ("def", 20, "train")]
+    make(tmp_path, "ghi.mp4", *(f"{name}_{start:06}_{start + 10:06}.mp4" for name, start, _ in clips))
+    clips += [("ghi", 0, "train"), ("ghi", 20, "val")]
+    text = "".join(f"run,{name},{start},{start + 10},{split}\n" for name, start, split in clips)
+    listing = read_layout("kinetics", tmp_path, annotations=write(tmp_path / "k.csv", KINETICS + text))
+    warnings = [note for note in listing.notes if note.startswith("warning")]
+    assert warnings == [
+        "warning: 1 YouTube video with clips in several splits: abc_000000_000010.mp4 (train), abc_000020_000030.mp4 (test)"
+    ]
+
+
 def test_kinetics_does_not_guess_between_files(tmp_path):
     write(tmp_path / "k.csv", KINETICS)
     make(tmp_path, "a/twice000000.mp4", "b/twice000000.mp4", "whole000000.mp4")

@@ -264,6 +264,21 @@ def test_why_a_file_is_no_picture(tmp_path, content, told):
     assert (error.value.kind, error.value.text) == ("unreadable", told)
 
 
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("JPEG", "jpg"), ("PNG", "png"), ("WEBP", "webp"), ("BMP", "bmp"), ("TIFF", "tif")]
+)
+def test_a_picture_under_another_name_is_told_with_the_mend(tmp_path, kind, suffix):
+    told = f"a picture by its contents ({kind}): give it a name that ends in .{suffix} to use it as one"
+    for name in ("run/x.mp4", "run/x.THM", "run/x"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(written(COLOURS, kind))
+        with pytest.raises(ProbeError) as caught:
+            probe_file(path)
+        assert (caught.value.kind, caught.value.text) == ("unreadable", told)
+    assert {each.path: each.text for each in VideoFolder(tmp_path).others} == {"run/x.THM": told, "run/x": told}
+
+
 def test_a_gif_of_one_frame_is_a_picture_and_an_animated_one_a_video(tmp_path):
     contents = {
         "still.gif": written(COLOURS, "GIF"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.results.accuracy import Accuracy, ClassAccuracy, SetResult
+from engine.results.accuracy import Accuracy, ClassAccuracy, SetResult, beside_control, percent
 
 
 def result(confusion):
@@ -96,3 +96,19 @@ def test_scores_over_own_unlabelled_videos_are_cosines_still():
         not of_three_classes(transductive=True, own_unlabelled=3).is_named_together
         and not of_three_classes().is_named_together
     )
+
+
+def test_small_chances_have_the_digits_that_tell_them():
+    many, few = (replace(result([[9, 1], [1, 9]]).all_classes, num_classes=number) for number in (2000, 1000))
+    assert [many.shown(many.chance_top1), many.shown(0.0004), many.shown(0.9), many.shown(None)] == [
+        *("0.0005", "0.0004", "0.9000", "-"),
+    ]
+    assert [few.shown(few.chance_top1), few.shown(0.9)] == ["0.001", "0.900"]
+    assert [*map(percent, (0.0005, 0.00004, 0.001, 0.5, 1, 0))] == ["0.05", "0.004", "0.1", "50.0", "100.0", "0.0"]
+
+
+def test_the_row_beside_the_control_tells_a_small_chance():
+    test = result([[9, 1], [1, 9]])
+    many = replace(test, all_classes=replace(test.all_classes, num_classes=2000, top1=0.0004, mean_class=0.0012))
+    assert beside_control(many, None) == [2000, 20, "0.0012", "-", "0.0005", "0.0004", "0.5000"]
+    assert beside_control(test, test) == [2, 20, "0.900", "0.900", "0.500", "0.900", "0.500"]

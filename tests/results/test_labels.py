@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.results import labels
-from engine.results.labels import place_labels, short, text_width, wrapped
+from engine.results.labels import place_labels, short, shorter_file_name, text_width, wrapped
 
 
 def box(label, font):
@@ -56,3 +56,10 @@ def test_a_line_of_wide_signs_is_no_wider_than_others(monkeypatch):
     monkeypatch.setattr(labels, "drawable", lambda text: text)  # whatever fonts there are
     found = wrapped("滑雪 " * 30 + ": 64 videos, mean over classes 33.3% (chance 6.2%)" * 2, 5.7, 12).split("\n")
     assert len(found) == 2 and 0.8 * 5.7 * 72 < max(text_width(line, 12) for line in found) <= 5.7 * 72
+
+
+def test_of_a_long_file_name_the_middle_is_cut_out():
+    assert shorter_file_name("/v/sea.mp4") == "/v/sea.mp4" and shorter_file_name("f" * 60) == "f" * 60
+    cut = shorter_file_name("/a folder/" + "begin" + "x" * 240 + "end.mp4")
+    folder, name = cut.rsplit("/", 1)
+    assert folder == "/a folder" and len(name) == 60 and name.startswith("begin") and name.endswith("end.mp4")

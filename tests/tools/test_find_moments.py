@@ -96,6 +96,18 @@ def test_a_picture_is_searched_where_it_is_named_and_not_cut(home, tmp_path, mon
     )
 
 
+def test_a_long_file_name_does_not_push_the_columns_away(home, tmp_path, monkeypatch, capsys):
+    video = tmp_path / "v" / ("sea" + "x" * 230 + "1.mp4")
+    video.parent.mkdir()
+    shutil.copy(home / "v" / "<b>sea #1.mp4", video)
+    words = (video, "--query", "the open sea", "--model", home / "runs" / "moments", "--index", tmp_path / "i")
+    assert call_tool("find_moments.py", *words, monkeypatch=monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "…" in shown and "x1.mp4" in shown and max(map(len, shown.splitlines())) < len(str(video.parent)) + 120
+    assert call_tool("find_moments.py", *words, "--json", monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)[0]["video"] == str(video)
+
+
 def test_a_video_that_is_cut_off_is_searched_with_a_warning(home, tmp_path, monkeypatch, capsys):
     sea, cut = home / "v" / "<b>sea #1.mp4", tmp_path / "sea.mkv"
     write_colors(cut, fade((0, 40, 220), (10, 90, 160), 75), codec="mpeg4")

@@ -28,7 +28,7 @@ from engine.data.layouts.layout import Given, Layout
 from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, counted, printable
 from engine.data.layouts.something import SOMETHING
 from engine.data.layouts.table import TABLE
-from engine.data.layouts.tables import TABLE_SUFFIXES, can_be_read
+from engine.data.layouts.tables import TABLE_SUFFIXES, can_be_read, no_table
 from engine.data.layouts.ucf101 import UCF101
 from engine.data.layouts.walk import VideoFolder
 from engine.data.remote.addresses import url_of
@@ -169,4 +169,9 @@ def detect_layout(folder: VideoFolder, annotations: Path | None = None) -> tuple
             reason = layout.annotates(folder, annotations) if may_be else None
         if reason is not None:
             return layout.name, reason
-    raise InputError(f"'{annotations}' belongs to no known layout: name one with --layout ({', '.join(LAYOUTS)})")
+    what = no_table(annotations) if annotations.is_file() else ""
+    told = f" ({what})" * bool(what)
+    raise InputError(
+        f"'{annotations}'{told} belongs to no known layout: read are CSV and TSV of path,label, the CSV of Kinetics, and the JSON "
+        f"of ActivityNet and of Something-Something; write it as CSV, or name its layout with --layout ({', '.join(LAYOUTS)})"
+    )

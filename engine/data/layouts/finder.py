@@ -7,50 +7,68 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from engine.data.layouts.listing import IMAGE_SUFFIXES, suffix_of
 from engine.data.layouts.walk import VideoFolder
+
+_FIRST = 20  # paths of a list, which tell where its files lie
 
 
 @dataclass
 class FileFinder:
-    """Finds the file that a row names: as it stands, or as the list of another machine's folder names it.
+    """Finds the files that a row names: as it stands, or as the list of another machine's folder names it.
+
+    A name without its suffix means a video, and a picture only in a list whose names fit no video (one of photos).
 
     strip, prefix: where no row fits as it stands, these many folders of each path are replaced by this one.
+    of_pictures: whether the list's names without their suffix mean pictures.
+    num_moved: rows that were taken to a file by their name without its suffix, or below another folder.
     """
 
     folder: VideoFolder
     strip: int = 0
     prefix: str = ""
+    of_pictures: bool = field(default=False, init=False)
     num_moved: int = field(default=0, init=False)
 
     @cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        names: dict[str, list[str]] = {}
-        for path in map(nfc, (*self.folder.paths, *self.folder.pictures)):
-            name = path.rsplit("/", 1)[-1]
-            for key in {name, name.rpartition(".")[0]}:
-                names.setdefault(key, []).append(path)
-        return names
-
-    @cached_property
-    def _by_path(self) -> dict[str, str | None]:
-        """Each file by its path with and without the suffix; None where that fits several."""
-        files: dict[str, str | None] = {}
-        for path in (*self.folder.paths, *self.folder.pictures):
-            folder, slash, name = nfc(path).rpartition("/")
-            for key in {folder + slash + name, folder + slash + name.rpartition(".")[0]}:
-                files[key] = None if key in files else path
+    def _videos(self) -> dict[str, tuple[str, ...]]:
+        """The files of each path, and the videos of each path without its suffix."""
+        files = _by_path(self.folder.paths)
+        for path in self.folder.pictures:
+            files[nfc(path)] = (*files.get(nfc(path), ()), path)
         return files
 
-    def find(self, path: str) -> str | None:
-        """Relative to the root, or absolute where it lies elsewhere; None where it is not there."""
-        for spelling in _spellings(path):
-            if (plain := self._there(spelling)) is not None:
-                return plain
-        parts = PurePosixPath(path.replace("\\", "/")).parts
-        kept = parts[self.strip :]
-        found = self._by_path.get(nfc("/".join([*filter(None, [self.prefix]), *kept]))) if kept else None
-        self.num_moved += found is not None
+    @cached_property
+    def _pictures(self) -> dict[str, tuple[str, ...]]:
+        return _by_path(self.folder.pictures)
+
+    def find(self, path: str) -> list[str]:
+        """Relative to the root, or absolute where it lies elsewhere; empty where it is not there, several where these fit."""
+        return self._as_it_stands(path) or self._elsewhere(path)
+
+    def take(self, path: str) -> list[str]:
+        """As `find`; a file that is taken for a path that does not stand there is counted."""
+        if there := self._as_it_stands(path):
+            return there
+        found = self._elsewhere(path)
+        self.num_moved += len(found) == 1
         return found
+
+    def picture_of(self, path: str) -> str:
+        """A picture of that name, as a download that failed leaves one; "" where there is none."""
+        return next(iter(self._moved(self._pictures, path)), "")
+
+    def _as_it_stands(self, path: str) -> list[str]:
+        found = next(filter(None, map(self._there, _spellings(path))), None)
+        return [found] if found else []
+
+    def _elsewhere(self, path: str) -> list[str]:
+        """Without its suffix, or below the folder that was chosen."""
+        return self._moved(self._videos, path) or (self._moved(self._pictures, path) if self.of_pictures else [])
+
+    def _moved(self, files: dict[str, tuple[str, ...]], path: str) -> list[str]:
+        kept = PurePosixPath(path.replace("\\", "/")).parts[self.strip :]
+        return [*files.get(nfc("/".join([*filter(None, [self.prefix]), *kept])), ())] if kept else []
 
     def _there(self, path: str) -> str | None:
         root = self.folder.root
@@ -71,31 +89,64 @@ class FileFinder:
             return False
 
     def look_around(self, paths: Sequence[str]) -> None:
-        """Where none of these fits as it stands: the folder that most of them fit below becomes `strip`, `prefix`."""
-        if not paths or any(self.find(path) for path in paths):
+        """How a list of these paths is meant: becomes `strip`, `prefix` and `of_pictures`.
+
+        Where none of the first fits as it stands, the folder is taken that most of them fit below.
+        """
+        if not paths:
             return
+        first = paths[:_FIRST]
+        placed = any(map(self.find, first)) or self._choose_place(first, self.folder.paths)
+        if not placed and not any(map(self.picture_of, first)):
+            self._choose_place(first, self.folder.pictures)
+        self.of_pictures = not self.folder.paths or not any(map(self._is_of_video, paths))
+
+    def _is_of_video(self, path: str) -> bool:
+        return any(suffix_of(found) not in IMAGE_SUFFIXES for found in self.find(path))
+
+    def _choose_place(self, paths: Sequence[str], files: Sequence[str]) -> bool:
+        """Take the place that most of the paths would have among these files; whether any has one."""
+        names = _by_name(files)
         votes: Counter[tuple[int, str]] = Counter()
         for path in paths:
-            votes.update(self._places(PurePosixPath(nfc(path.replace("\\", "/"))).parts))
+            votes.update(_places(PurePosixPath(nfc(path.replace("\\", "/"))).parts, names))
         best = votes.most_common(2)
         if best and (len(best) == 1 or best[0][1] > best[1][1]):
             self.strip, self.prefix = best[0][0]
+        return bool(best)
 
-    def _places(self, parts: Sequence[str]) -> list[tuple[int, str]]:
-        """What `strip` and `prefix` would have to be for the files that agree with most of a path's end."""
-        fitting = (
-            [form for hit in self._by_name.get(parts[-1], ()) for form in (hit, hit.rpartition(".")[0])]
-            if parts
-            else []
-        )
-        places: list[tuple[int, str]] = []
-        for strip in reversed(range(len(parts))):
-            tail = "/".join(parts[strip:])
-            fitting = [form for form in fitting if form == tail or form.endswith("/" + tail)]
-            if not fitting:
-                break
-            places = [(strip, form.removesuffix(tail).rstrip("/")) for form in fitting]
-        return places
+
+def _by_path(paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Files by their paths with and without the suffix."""
+    files: dict[str, tuple[str, ...]] = {}
+    for path in paths:
+        folder, slash, name = nfc(path).rpartition("/")
+        for key in {folder + slash + name, folder + slash + (name.rpartition(".")[0] or name)}:
+            files[key] = (*files.get(key, ()), path)
+    return files
+
+
+def _by_name(paths: Sequence[str]) -> dict[str, list[str]]:
+    """Files by their names with and without the suffix."""
+    names: dict[str, list[str]] = {}
+    for path in map(nfc, paths):
+        name = path.rsplit("/", 1)[-1]
+        for key in {name, name.rpartition(".")[0] or name}:
+            names.setdefault(key, []).append(path)
+    return names
+
+
+def _places(parts: Sequence[str], names: dict[str, list[str]]) -> list[tuple[int, str]]:
+    """What `strip` and `prefix` would have to be for the files that agree with most of a path's end."""
+    fitting = [form for hit in names.get(parts[-1], ()) for form in (hit, hit.rpartition(".")[0])] if parts else []
+    places: list[tuple[int, str]] = []
+    for strip in reversed(range(len(parts))):
+        tail = "/".join(parts[strip:])
+        fitting = [form for form in fitting if form == tail or form.endswith("/" + tail)]
+        if not fitting:
+            break
+        places = [(strip, form.removesuffix(tail).rstrip("/")) for form in fitting]
+    return places
 
 
 def _spellings(path: str) -> list[str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.data.layouts.layout import Given, Layout
@@ -54,6 +54,7 @@ def read_kinetics(folder: VideoFolder, given: Given) -> Listing:
         else:
             listing.entries.append(dataclasses.replace(entry, copies=tuple(others)))
     _say_copies(listing)
+    listing.notes += _warn_of_sources(listing.entries)
     unread = [path.name for index in {table.parent for table in tables} for path in _without_labels(index)]
     if unread:
         listing.notes.append(f"{', '.join(unread)} name no labels, or not all columns of Kinetics: not read")
@@ -82,6 +83,22 @@ def _say_copies(listing: Listing) -> None:
     if with_copies:
         shown = ", ".join(f"{entry.path} (not {entry.copies[0]})" for entry in with_copies[:3])
         listing.notes.append(f"{counted(len(with_copies), 'clip')} with copies; taken: {shown}")
+
+
+def _warn_of_sources(entries: Sequence[Entry]) -> list[str]:
+    """A warning of YouTube videos that several splits have clips of, in files of their own (one file is told when indexed)."""
+    sources: dict[str, dict[str, str]] = {}
+    for entry in entries:
+        if entry.group and entry.split:
+            sources.setdefault(entry.group, {}).setdefault(entry.split, entry.path)
+    shared = [clips for clips in sources.values() if len(set(clips.values())) > 1]
+    if not shared:
+        return []
+    shown = "; ".join(", ".join(f"{path} ({split})" for split, path in clips.items()) for clips in shared[:3])
+    return [
+        f"warning: {counted(len(shared), 'YouTube video')} with clips in several splits: {shown}"
+        + "; ..." * (len(shared) > 3)
+    ]
 
 
 def _tables(root: Path, annotations: Path | None) -> list[Path]:

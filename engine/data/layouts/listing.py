@@ -2,71 +2,19 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.native_names import as_text, as_utf8, is_text
 from engine.semantics.words import composed
 
-VIDEO_SUFFIXES = frozenset(
-    {
-        *(
-            "264",
-            "265",
-            "3g2",
-            "3gp",
-            "3gpp",
-            "amv",
-            "asf",
-            "av1",
-            "avc",
-            "avi",
-            "dav",
-            "divx",
-            "dv",
-            "f4v",
-            "flv",
-            "gif",
-        ),
-        *(
-            "h264",
-            "h265",
-            "hevc",
-            "insv",
-            "ismv",
-            "ivf",
-            "lrv",
-            "m1v",
-            "m2t",
-            "m2ts",
-            "m2v",
-            "m4v",
-            "mjpeg",
-            "mjpg",
-            "mkv",
-        ),
-        *(
-            "mov",
-            "mp4",
-            "mp4v",
-            "mpe",
-            "mpeg",
-            "mpg",
-            "mpv",
-            "mts",
-            "mxf",
-            "nut",
-            "obu",
-            "ogm",
-            "ogv",
-            "qt",
-            "rm",
-            "rmvb",
-        ),
-        *("tp", "trp", "ts", "vob", "vro", "webm", "wmv", "wtv", "xvid", "y4m"),
-    }
+_VIDEOS = (
+    "264 265 3g2 3gp 3gpp amv asf av1 avc avi dav divx dv f4v flv gif h264 h265 hevc insv ismv ivf lrv "
+    "m1v m2t m2ts m2v m4v mjpeg mjpg mkv mov mp4 mp4v mpe mpeg mpg mpv mts mxf nut obu ogm ogv qt rm rmvb "
+    "tp trp ts vob vro webm wmv wtv xvid y4m"
 )
+VIDEO_SUFFIXES = frozenset(_VIDEOS.split())
 
 _MANY = 50  # files of one kind in one folder that the report lists one by one
 IMAGE_SUFFIXES = frozenset({"bmp", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
@@ -158,8 +106,9 @@ class Listing:
             self.notes.append(f"{counted(len(read), 'name')} of no UTF-8, read as Latin-1: {shown}")
 
     def drop_duplicates(self) -> None:
-        """Keep the first of equal (path, class, segment); the others become problems."""
+        """Keep the first of equal (path, class, segment); the others become problems, and those of other splits a warning."""
         seen: dict[tuple[str, str, str, str], Entry] = {}
+        moved: Counter[tuple[str, str]] = Counter()
         for entry in self.entries:
             # NaN differs from itself, so segments are compared as text.
             key = (entry.path, entry.class_name, str(entry.segment_start), str(entry.segment_end))
@@ -167,7 +116,11 @@ class Listing:
             if first is not entry:
                 split = f", here in split '{entry.split}', there in '{first.split}'" * (entry.split != first.split)
                 self.problems.append(Problem(entry.path, "duplicate", f"listed again as '{entry.class_name}'{split}"))
+                moved[entry.split, first.split] += entry.split != first.split
         self.entries = list(seen.values())
+        self.notes += _warn_of_splits(
+            +moved, {entry.split for entry, _ in self.undecided} | {e.split for e in seen.values()}
+        )
 
     def merge_copies(self) -> None:
         """Entries of one class, split and file name are one entry with copies (a clip as .avi and as .mp4)."""
@@ -209,6 +162,29 @@ class Listing:
                 counts[what_it_is(each)] += int(each.text.split()[0]) if each.kind == "many" else 1
             kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(8))
             self.notes.append(f"{counted(counts.total(), 'other file')} left out (each is in the report): {kinds}")
+
+
+def _warn_of_splits(moved: Mapping[tuple[str, str], int], left: Collection[str]) -> list[str]:
+    """A warning of rows that a list has again in other splits.
+
+    Args:
+        moved: (split of the row, split where it counts) -> how many.
+        left: splits that still have videos.
+    """
+    if not moved:
+        return []
+    pairs = [f"{count:,} of {_named(split)} in {_named(other)}" for (split, other), count in sorted(moved.items())]
+    empty = [_named(split) for split in sorted({split for split, _ in moved} - {*left})]
+    total = sum(moved.values())
+    return [
+        f"warning: {counted(total, 'row')} listed before in another split, where {'it counts' if total == 1 else 'they count'}: "
+        + ", ".join(pairs)
+        + f"; nothing is left in {' and '.join(empty)}" * bool(empty)
+    ]
+
+
+def _named(split: str) -> str:
+    return f"'{split}'" if split else "no split"
 
 
 def counted(number: int, noun: str) -> str:

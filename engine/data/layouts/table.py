@@ -3,10 +3,11 @@
 import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engine.data.layouts.columns import COLUMNS, header_columns, is_column, others_by_values, segments_unread, unread
 from engine.data.layouts.finder import FileFinder
 from engine.data.layouts.folders import list_splits, split_words
 from engine.data.layouts.layout import Given, Layout
@@ -19,6 +20,7 @@ from engine.data.layouts.tables import (
     can_be_read,
     headers_of,
     no_label,
+    no_table,
     read_text,
     rows_of,
     with_quotes_missed,
@@ -26,31 +28,6 @@ from engine.data.layouts.tables import (
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 
-_COLUMNS = {
-    "path": (
-        *(
-            "path",
-            "file",
-            "filename",
-            "file_name",
-            "filepath",
-            "file_path",
-            "video",
-            "video_path",
-            "video_name",
-            "clip",
-        ),
-        *("clip_path", "clip_name", "video_id", "videoid", "clip_id", "id"),
-    ),
-    "label": (
-        *("class_name", "label_name", "label_text", "label", "class", "category", "action", "activity", "template"),
-        *("labels", "label_id", "class_id", "target"),
-    ),
-    "split": ("split", "subset", "partition"),
-    "group": ("group",),
-    "start": ("start", "segment_start", "time_start", "start_time"),
-    "end": ("end", "segment_end", "time_end", "end_time"),
-}
 _NO_HEADER = (  # what is tried without a header
     {name: place for place, name in enumerate(("path", "label", "split", "group"))},
     {"number": 0, "path": 1, "label": 2, "split": 3},
@@ -130,7 +107,7 @@ def read_tables(folder: VideoFolder, given: Given) -> Listing:
     errors = [
         error for table, split in list_splits(tables).items() if (error := _read_table(listing, folder, table, split))
     ]
-    if not listing.entries and all(problem.kind == "bad-row" for problem in listing.problems):
+    if not listing.entries and not listing.undecided and all(problem.kind == "bad-row" for problem in listing.problems):
         raise InputError("; ".join([*errors, *(problem.text for problem in listing.problems)][:3]))
     listing.notes += [f"warning: {error}" for error in errors]
     return listing
@@ -148,33 +125,47 @@ def _read_table(listing: Listing, folder: VideoFolder, table: Path, split: str) 
             f"'{table}': the first line names no columns 'path' and 'label', and has too many for path,label: expected is "
             f"{_EXPECTED}"
         )
-    rows = rows[1:] if has_header else rows
+    header, rows = (rows[0].values, rows[1:]) if has_header else ([], rows)
     if not rows:
         return f"'{table}' lists no videos below its header"
-    names = [name for name in rows[0].values if _is_column(name)] if not has_header else []
+    names = [name for name in rows[0].values if is_column(name)] if not has_header else []
     if names and not files.find(rows[0].values[min(columns["path"], len(rows[0].values) - 1)]):
-        path, label = (", ".join(_COLUMNS[column][:6]) for column in ("path", "label"))
+        path, label = (", ".join(COLUMNS[column][:6]) for column in ("path", "label"))
         return f"'{table}': the first line names {', '.join(names)}, but not both a path ({path}) and a label ({label})"
-    order = ", ".join(sorted(columns, key=columns.get))
-    header = f"columns {order}" if has_header else f"no header, taken as {'path, label' if separator == ' ' else order}"
-    listing.notes.append(f"{table.name}: {header} (separated by {SEPARATOR_NAMES[separator]})")
+    guessed = others_by_values(header, rows, columns)
+    columns = columns | guessed
+    if has_header and (error := segments_unread(header, rows, columns)):
+        return f"'{table}': {error}"
+    listing.notes += _say_columns(table, separator, header, columns, guessed)
     if separator == " " and num_columns < 3:
         rows = _without_counts(rows, listing, table)
     elif not has_header:
         rows = with_quotes_missed(rows, text, separator)
-    files.look_around([row.values[columns["path"]] for row in rows if _has_label(row, columns)][:_HEAD_ROWS])
+    files.look_around([row.values[columns["path"]] for row in rows if _has_label(row, columns)])
     for row in rows:
         problem = _add_row(listing, files, row, columns, table, split)
         if problem is not None:
             listing.problems.append(problem)
     if files.num_moved and not (files.prefix or files.strip):
-        listing.notes.append(
-            f"{table.name}: {files.num_moved} paths without their suffix: the file of that name is taken"
-        )
+        paths = "1 path without its" if files.num_moved == 1 else f"{files.num_moved} paths without their"
+        listing.notes.append(f"{table.name}: {paths} suffix: the file of that name is taken")
     elif files.num_moved:
         moved = f"'{files.prefix or '.'}'" + f", {files.strip} folders of each path taken away" * (files.strip > 0)
         listing.notes.append(f"{table.name}: its paths are taken as of {moved}, for as they stand none is there")
     return ""
+
+
+def _say_columns(
+    table: Path, separator: str, header: Sequence[str], columns: dict[str, int], guessed: Collection[str]
+) -> list[str]:
+    """What the columns are taken as, and which are not read."""
+    ordered = sorted(columns, key=columns.get)
+    order = ", ".join(f"{name} ('{header[columns[name]]}')" if name in guessed else name for name in ordered)
+    taken = f"columns {order}" if header else f"no header, taken as {'path, label' if separator == ' ' else order}"
+    notes = [f"{table.name}: {taken} (separated by {SEPARATOR_NAMES[separator]})"]
+    if ignored := unread(header, columns):
+        notes.append(f"{table.name}: columns not read: {', '.join(ignored)}")
+    return notes
 
 
 def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], int]:
@@ -187,7 +178,7 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], int]:
     for separator in SEPARATORS:
         rows = rows_of(head, separator)[:_HEAD_ROWS]
         for names in headers_of(head, separator):
-            if (columns := _header(names)) is not None:
+            if (columns := header_columns(names)) is not None:
                 return separator, columns, max(place for place, name in enumerate(names, 1) if name)
         split = [row for row in rows if len(row.values) > 1 and row.values[0]]
         if separator == " ":  # "clean and jerk.csv" is no path and a label
@@ -199,25 +190,10 @@ def _format(text: str, files: FileFinder) -> tuple[str, dict[str, int], int]:
             numbered = [row for row in split if "number" not in columns or row.values[0].isdigit()]
             paths = [row.values[columns["path"]] for row in numbered if _has_label(row, columns)]
             fitting.look_around(paths)
-            num_found = sum(fitting.find(path) is not None for path in paths)
+            num_found = sum(bool(fitting.find(path)) for path in paths)
             scores.append(((num_found, 2 * len(split) > len(rows)), separator, columns))
     best = max(scores, key=lambda score: score[0])  # the first of equals
     return (*(best[1:] if any(best[0]) else (",", _NO_HEADER[0])), 0)
-
-
-def _header(values: Sequence[str]) -> dict[str, int] | None:
-    """Column name -> place, if the first row is a header."""
-    names = [value.lower().replace(" ", "_") for value in values]
-    found = {}
-    for column, spellings in _COLUMNS.items():
-        index = next((names.index(spelling) for spelling in spellings if spelling in names), None)
-        if index is not None:
-            found[column] = index
-    return found if "path" in found and "label" in found else None
-
-
-def _is_column(name: str) -> bool:
-    return any(name.lower().replace(" ", "_") in spellings for spellings in _COLUMNS.values())
 
 
 def _without_counts(rows: list[Row], listing: Listing, table: Path) -> list[Row]:
@@ -250,16 +226,24 @@ def _add_row(
         reason = "a segment needs a start and an end"
     if reason:
         return Problem(path or f"{table.name}:{row.line}", "bad-row", f"{where}: {reason}")
-    found = files.find(path)
-    if found is None:
-        text = f"listed in {table.name}, line {row.line}, but not there"
-        if files.is_folder(path):
-            text = f"a folder ({table.name}, line {row.line}): videos in single frames are not read, list the videos"
-        return Problem(path, "missing", text)
+    found = files.take(path)
+    if not found:
+        return Problem(path, "missing", _why_missing(files, path, f"{table.name}, line {row.line}"))
     if start >= end:
-        return Problem(found, "bad-segment", f"from {start:g} s to {end:g} s ({table.name}, line {row.line})")
-    listing.entries.append(Entry(found, label, fields.get("split") or split, fields.get("group", ""), start, end))
+        return Problem(found[0], "bad-segment", f"from {start:g} s to {end:g} s ({table.name}, line {row.line})")
+    entry = Entry(found[0], label, fields.get("split") or split, fields.get("group", ""), start, end)
+    if len(found) > 1:
+        listing.add_one_of(path, found, entry)
+    else:
+        listing.entries.append(entry)
     return None
+
+
+def _why_missing(files: FileFinder, path: str, where: str) -> str:
+    if files.is_folder(path):
+        return f"a folder ({where}): videos in single frames are not read, list the videos"
+    picture = files.picture_of(path)
+    return f"listed in {where}, but not there" + f": of that name there is a picture alone, '{picture}'" * bool(picture)
 
 
 def _seconds(text: str) -> float | None:
@@ -274,6 +258,10 @@ def _seconds(text: str) -> float | None:
 def _chosen_tables(folder: VideoFolder, annotations: Path | None) -> list[Path]:
     """The user's table, or those of a folder that list its videos."""
     if annotations is not None and annotations.is_file():
+        if what := no_table(annotations):
+            raise InputError(
+                f"'{annotations}' is {what} and no table: write its paths and labels as CSV, with a header path,label"
+            )
         return [annotations]
     where = annotations or folder.root
     tables = _find_tables(where)

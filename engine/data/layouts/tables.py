@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.layouts.listing import VIDEO_SUFFIXES, printable
+from engine.data.magic import first_bytes
 from engine.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".lst")
@@ -27,6 +28,16 @@ _PATH_AND_LABEL = (
     re.compile(r"(.+?)\s+(\d+\s+\d+)"),
     re.compile(r"(.+)\s+(\S+)"),
 )
+
+_NO_TABLES = {  # what a file that is no table begins with
+    "a Parquet file": re.compile(rb"PAR1"),
+    "an Excel file, or a ZIP": re.compile(rb"PK\x03\x04|\xd0\xcf\x11\xe0"),
+    "a gzip file": re.compile(rb"\x1f\x8b"),
+    "a NumPy array": re.compile(rb"\x93NUMPY"),
+    "a pickle": re.compile(rb"\x80[\x02-\x05]"),
+    "an SQLite file": re.compile(rb"SQLite format"),
+    "JSON": re.compile(rb"(\xef\xbb\xbf)?\s*(\[\s*)?(\{\s*[\"}]|\[\s*\")"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,12 @@ def read_text(path: Path, limit: int = -1) -> str:
     encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
     text = content.decode(encoding, errors="replace" if encoding == "utf-16" else "surrogateescape")
     return text.removeprefix("\ufeff")
+
+
+def no_table(path: Path) -> str:
+    """What a file is that is no table, by its first bytes; "" where it may be one."""
+    start = first_bytes(path)
+    return next((what for what, is_its in _NO_TABLES.items() if is_its.match(start)), "")
 
 
 def can_be_read(path: Path) -> bool:

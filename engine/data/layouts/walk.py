@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from engine.data.layouts.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Problem, suffix_of
+from engine.data.magic import first_bytes, picture_by_contents
 from engine.errors import InputError
 
 # Never opened to see whether they are videos: there may be millions of them.
@@ -37,7 +38,6 @@ _NO_VIDEO_SUFFIXES = frozenset(
 )
 _UNFINISHED = frozenset({"part", "partial", "crdownload", "download", "tmp", "temp", "aria2", "ytdl"})
 _MAX_NAMES = 16  # of one folder that links give several names; links among links would never end
-_MAGIC_BYTES = 512
 _STARTS = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM
     b"FLV\x01",
@@ -104,7 +104,9 @@ class VideoFolder:
             elif kind not in _NO_VIDEO_SUFFIXES and looks_like_video(self.root / path):
                 videos.append(path)
             elif ".parquet" not in path.rsplit("/", 1)[-1]:  # a manifest, and what indexing wrote beside it
-                others.append(Problem(path, "unused", "neither a video nor a picture by its name or first bytes"))
+                told = "" if kind in _NO_VIDEO_SUFFIXES else picture_by_contents(self.root / path)
+                told = told or "neither a video nor a picture by its name or first bytes"
+                others.append(Problem(path, "unused", told))
         return sorted(videos), sorted(pictures), others, problems
 
 
@@ -157,13 +159,7 @@ def is_picture(path: str) -> bool:
 
 def looks_like_video(path: Path) -> bool:
     """Whether the first bytes are those of a container or stream of video that FFmpeg reads."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            start = file.read(_MAGIC_BYTES)
-    except OSError:
-        return False
+    start = first_bytes(path)
     if start[4:8] == b"ftyp":
         return start[8:12] not in _NO_VIDEO_BRANDS
     if start[4:8] in (b"moov", b"mdat", b"wide", b"pnot"):  # QuickTime of before ftyp

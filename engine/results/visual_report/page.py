@@ -10,7 +10,7 @@ import numpy as np
 from engine.config import OverlapConfig
 from engine.data.sources import DataSet
 from engine.generalised import GeneralisedResult
-from engine.results.accuracy import SetResult
+from engine.results.accuracy import SetResult, percent
 from engine.results.html_page import render_page, write_html
 from engine.results.record import Results
 from engine.results.table import Table
@@ -105,12 +105,12 @@ def write_page(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """The page as text."""
-    filters = {"percent": _percent, "sorted_classes": _sorted_classes, "confusions": _confusions}
+    filters = {
+        "percent": lambda share: f"{percent(share)} %",
+        "sorted_classes": _sorted_classes,
+        "confusions": _confusions,
+    }
     return render_page(_TEMPLATE, filters, report=report, charts=charts, many=_MANY, shown=_CONFUSIONS)
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
 
 
 def _sorted_classes(findings: Findings) -> list[dict[str, Any]]:

@@ -28,7 +28,10 @@ def measure(run: Run, sets: Sets) -> Measured:
         decoder.close()
     wholes = {key: result.all_classes for key, result in results.items()}
     scalars = {f"{key}/{of}": getattr(whole, of) for key, whole in wholes.items() for of in MEASURES}
-    told = "  ".join(f"{key} {whole.mean_class:.3f} (chance {whole.chance_top1:.3f})" for key, whole in wholes.items())
+    told = "  ".join(
+        f"{key} {whole.shown(whole.mean_class)} (chance {whole.shown(whole.chance_top1)})"
+        for key, whole in wholes.items()
+    )
     held_out = (sets.held_out_classes, sets.held_out_videos)
     chooser = next((each.key for each in held_out if each is not None and len(each.classes) > 1), None)
     if chooser is None:

@@ -14,7 +14,7 @@ from engine.data.footage import digest
 from engine.distributed import broadcast_from_main
 from engine.errors import InputError
 from engine.results import pictures
-from engine.results.accuracy import BESIDE_CONTROL, beside_control
+from engine.results.accuracy import BESIDE_CONTROL, beside_control, percent
 from engine.results.figures import NEUTRAL, OTHER, Bar, save_figure
 from engine.results.labels import short
 from engine.results.record import FILE, Results, read_results, replacing
@@ -252,7 +252,7 @@ def _title(results: Results) -> str:
     name, result = next(iter(results.tests.items()))
     accuracy, told = result.all_classes, not_unseen(result)
     what = f"{short(name)} ({told})" if told else f"{short(name)}, {accuracy.num_classes} classes the network never saw"
-    return f"{what}: {100 * accuracy.mean_class:.1f} %, mean over classes (chance {100 * accuracy.chance_top1:.1f} %)"
+    return f"{what}: {percent(accuracy.mean_class)} %, mean over classes (chance {percent(accuracy.chance_top1)} %)"
 
 
 def _bars(results: Results, control: Results | None) -> list[Bar]:

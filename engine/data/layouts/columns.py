@@ -1,0 +1,129 @@
+"""The columns of a list by the names in its header: which mean what, and which are not read."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from engine.data.layouts.folders import split_words
+from engine.data.layouts.tables import Row
+
+COLUMNS = {
+    "path": (
+        *(
+            "path",
+            "file",
+            "filename",
+            "file_name",
+            "filepath",
+            "file_path",
+            "video",
+            "video_path",
+            "video_name",
+            "clip",
+        ),
+        *("clip_path", "clip_name", "video_id", "videoid", "clip_id", "id"),
+    ),
+    "label": (
+        *("class_name", "label_name", "label_text", "label", "class", "category", "action", "activity", "template"),
+        *("labels", "label_id", "class_id", "target"),
+    ),
+    "split": ("split", "subset", "partition"),
+    "group": ("group",),
+    "start": ("start", "segment_start", "time_start", "start_time"),
+    "end": ("end", "segment_end", "time_end", "end_time"),
+}
+# Taken where their values are what such a column holds: `type` may be anything.
+_BY_VALUES = {
+    "split": ("data_split", "dataset_split", "set", "type", "phase", "fold", "usage"),
+    "start": (
+        *("begin", "t_start", "t_begin", "begin_time", "time_begin", "segment_begin", "clip_start", "start_timestamp"),
+        *("start_s", "start_sec", "start_secs", "start_second", "start_seconds", "start_time_s", "start_time_sec"),
+        *("begin_s", "begin_sec", "begin_secs", "begin_second", "begin_seconds", "start_time_seconds"),
+    ),
+    "end": (
+        *("stop", "t_end", "t_stop", "stop_time", "time_stop", "segment_stop", "clip_end", "end_timestamp"),
+        *("end_s", "end_sec", "end_secs", "end_second", "end_seconds", "end_time_s", "end_time_sec"),
+        *("stop_s", "stop_sec", "stop_secs", "stop_second", "stop_seconds", "end_time_seconds"),
+    ),
+}
+_TIME = re.compile(r"\d+(:\d+){0,2}(\.\d*)?|\.\d+")
+# What names the ends of a segment in any unit: start_frame, frame_end, begin_ms, first_frame.
+_EDGE = re.compile(
+    r"(?:^|_|frame|time|segment|clip)(?:start|begin|stop|end)(?:ing)?(?:$|_|frame|time|sec|ms|idx|index|pts)"
+    r"|(?:first|last)_?frame"
+)
+
+
+def header_columns(values: Sequence[str]) -> dict[str, int] | None:
+    """Column -> place, if the first row of a table is a header."""
+    found = _places(values, COLUMNS)
+    return found if "path" in found and "label" in found else None
+
+
+def is_column(name: str) -> bool:
+    """Whether a header may name a column so."""
+    return any(_plain(name) in spellings for spellings in COLUMNS.values())
+
+
+def others_by_values(header: Sequence[str], rows: Sequence[Row], columns: dict[str, int]) -> dict[str, int]:
+    """Column -> place of those that `columns` lacks, by other usual names and by what they hold.
+
+    Of start and end both, or none.
+    """
+    found: dict[str, int] = {}
+    for column, spellings in _BY_VALUES.items():
+        if column not in columns:
+            is_its = _are_splits if column == "split" else _are_times
+            named = [name if _plain(name) in spellings else "" for name in header]
+            fitting = [name if name and is_its(_values(rows, place)) else "" for place, name in enumerate(named)]
+            found |= _places(fitting, {column: spellings})
+    has_ends = {"start", "end"} <= columns.keys() | found.keys()
+    return {column: place for column, place in found.items() if column == "split" or has_ends}
+
+
+def unread(header: Sequence[str], columns: dict[str, int]) -> list[str]:
+    """Names of columns that are not read."""
+    return [name for place, name in enumerate(header) if name and place not in columns.values()]
+
+
+def segments_unread(header: Sequence[str], rows: Sequence[Row], columns: dict[str, int]) -> str:
+    """Why the segments of a table cannot be read: its columns of their ends are in no known unit; "" where they can."""
+    if {"start", "end"} <= columns.keys():
+        return ""
+    edges = [
+        name
+        for place, name in enumerate(header)
+        if place not in columns.values() and _EDGE.search(_plain(name)) and _are_times(_values(rows, place))
+    ]
+    if not edges:
+        return ""
+    return (
+        f"the segments of {', '.join(edges)} are not read, and would become whole videos: give columns start and end in "
+        "seconds (frames divided by the frames per second), or take these columns out to mean whole videos"
+    )
+
+
+def _places(header: Sequence[str], spellings: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Column -> place of the first of its spellings that the header has."""
+    names = [*map(_plain, header)]
+    found = {column: next(filter(names.__contains__, usual), None) for column, usual in spellings.items()}
+    return {column: names.index(name) for column, name in found.items() if name is not None}
+
+
+def _plain(name: str) -> str:
+    """A column's name as its spellings are written: "Start (s)", startS, start-s are start_s."""
+    return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)).strip("_").lower()
+
+
+def _values(rows: Sequence[Row], place: int) -> list[str]:
+    """What a column holds, without its empty cells."""
+    return [row.values[place] for row in rows if place < len(row.values) and row.values[place]]
+
+
+def _are_times(values: Sequence[str]) -> bool:
+    """Whether most are numbers, or 1:02.5: a few others are rows that are wrong."""
+    return sum(_TIME.fullmatch(value) is not None for value in values) > len(values) / 2
+
+
+def _are_splits(values: Sequence[str]) -> bool:
+    names = set(values)
+    return bool(names) and len(split_words(names)) == len(names)
