@@ -1,11 +1,14 @@
 """The one table of the project: as text for terminals and logs, as Markdown for documents, as CSV for other programs."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.screen import plain
+
+_NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?|nan|-?inf")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Table:
         """With aligned columns; numbers stand on the right."""
         cells = [[_text(value) for value in row] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(self.header, *cells, strict=True)]
-        right = [all(isinstance(row[index], int | float) for row in self.rows) for index in range(len(widths))]
+        right = [_are_numbers([row[index] for row in cells]) for index in range(len(widths))]
 
         def line(values: Sequence[str]) -> str:
             parts = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
@@ -51,6 +54,11 @@ def _text(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else plain(str(value)).replace("\n", "\\n")
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    """Whether a column holds numbers, "-" among them perhaps."""
+    return all(cell == "-" or _NUMBER.fullmatch(cell) for cell in cells) and any(cell != "-" for cell in cells)
 
 
 def _rounded(value: object, decimals: int | None) -> object:
