@@ -226,6 +226,7 @@ def test_a_cell_of_other_videos_is_refused(tmp_path, share):
     assert is_finished(one, folder)
     for numbers, why in (
         (range(4), "of the run are not in"),
+        (range(20, 28), "of the run are not in"),
         (range(16), "are drawn of them" if share < 1 else "are not of"),
     ):
         index(manifest, numbers)
