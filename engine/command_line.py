@@ -13,17 +13,34 @@ from engine.errors import InputError
 from engine.home import from_home
 
 
+class _Store(argparse.Action):
+    """Keeps what an option is given; of one that takes several values and is given again, all: argparse drops the first ones."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Called by argparse."""
+        before = getattr(namespace, self.dest)
+        is_again = self.option_strings and self.nargs in ("+", "*") and before is not self.default
+        setattr(namespace, self.dest, [*before, *values] if is_again else values)
+
+
 class Parser(argparse.ArgumentParser):
     """Tells of a wrong option like of any other mistake, in one line; argparse prints all options before it.
 
     So it does where there is no folder for temporary files, without which torch cannot even be imported. An option of the type
-    `Path` may begin with ~, also where no shell has replaced it (--out=~/results).
+    `Path` may begin with ~, also where no shell has replaced it (--out=~/results). One that takes several values may be repeated.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.prog = prog_as_called(self.prog)
         self.register("type", Path, _path)
+        self.register("action", None, _Store)
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> tuple[argparse.Namespace, list[str]]:
         """Called by argparse, whichever way options are read."""

@@ -57,6 +57,23 @@ def test_a_path_may_begin_at_home_where_no_shell_has_replaced_it(monkeypatch, tm
         assert parser.parse_args([f"--out={kept}"]).out == Path(kept)
 
 
+def test_an_option_of_several_values_that_is_given_again_has_them_all():
+    parser = Parser()
+    parser.add_argument("--set", nargs="+", default=[])
+    parser.add_mutually_exclusive_group().add_argument("--shares", nargs="*", type=float, default=[1.0])
+    parser.add_argument("--out", type=Path)
+    parts = Parser()
+    parts.add_subparsers().add_parser("part", parents=[parser], add_help=False)
+    for reads, before in ((parser, []), (parts, ["part"])):
+        for _ in range(2):  # a default is in place of what is given, and stays as it is
+            asked = reads.parse_args(
+                [*before, "--set", "a=1", "b=2", "--shares", "1", "--set", "c=3", "--shares", "0.5"]
+            )
+            assert (asked.set, asked.shares) == (["a=1", "b=2", "c=3"], [1.0, 0.5])
+            asked = reads.parse_args([*before, "--out", "a", "--out", "b"])
+            assert (asked.set, asked.shares, asked.out) == ([], [1.0], Path("b"))
+
+
 @pytest.mark.parametrize(
     ("tool", "words", "says"),
     [

@@ -7,8 +7,8 @@
 Each cell of an experiment is a normal training run in a folder of its own, OUT/cells/NAME-DIGEST, and can be looked at and
 used like any other (TensorBoard, tools/evaluate.py, tools/predict.py). Experiments share cells: the digest covers
 everything that decides the result. A finished cell is not run again, so after an interrupt or kill -9 the same command
-continues. A cell that fails is named with the end of its log, one whose results.json cannot be read with the reason; the
-others go on, and the exit status is 1.
+continues. A cell that fails is named with the end of its log, one whose results.json or config.yaml cannot be read, or whose
+start is gone, with the reason; the others go on, and the exit status is 1.
 
 --splits are seeds of data.*.class_split; in a config without one (all classes of a data set train) they are seeds of the run.
 On a machine with GPUs each worker has a GPU of its own; otherwise the workers share the CPU cores. With --cluster the cells run
@@ -41,7 +41,7 @@ from engine.config import load_config
 from engine.data.manifest import Manifest
 from engine.errors import InputError
 from engine.experiments.catalogue import EXPERIMENTS
-from engine.experiments.cells import Cell, differences
+from engine.experiments.cells import Cell, differences, why_untold
 from engine.experiments.cost import cell_costs, plan_table, told
 from engine.experiments.drawn import draw_sets
 from engine.experiments.methods import read_methods
@@ -75,9 +75,32 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace, plans: Mapping[str, list[Point]], renamed: Callable[[Cell], Cell]) -> None:
+    plans, untold = _readable(plans, arguments.out, renamed)
     costs = cell_costs(_all_of(plans), arguments.out, renamed)
     print(f"{plan_table(costs).text()}\n\n{told(costs, LocalPrograms(arguments.workers).slots, arguments.rate)}")
     check_shown()
+    _end({"cannot be read": untold})
+
+
+def _readable(
+    plans: Mapping[str, list[Point]], out: Path, renamed: Callable[[Cell], Cell] = lambda cell: cell
+) -> tuple[dict[str, list[Point]], list[str]]:
+    """The points whose folders tell whether they hold their cells, and the names of the other cells, which are told."""
+    cells = {point.cell.digest: renamed(point.cell) for point in _all_of(plans)}
+    reasons = {digest: why for digest, cell in cells.items() if (why := why_untold(cell, out))}
+    for digest, why in reasons.items():
+        _say(f"{cells[digest].name}: {why}")
+    kept = {name: [point for point in points if point.cell.digest not in reasons] for name, points in plans.items()}
+    return kept, [cells[digest].name for digest in reasons]
+
+
+def _end(lost: Mapping[str, list[str]]) -> None:
+    """Name the cells that are missing, by what they are, and exit with 1 if there are some."""
+    for what, names in lost.items():
+        if names:
+            _say(f"\n{len(names)} cells {what} and are missing from the above: {', '.join(names)}")
+    if any(lost.values()):
+        sys.exit(1)
 
 
 def _all_of(plans: Mapping[str, list[Point]]) -> list[Point]:
@@ -85,6 +108,7 @@ def _all_of(plans: Mapping[str, list[Point]]) -> list[Point]:
 
 
 def _run_and_report(arguments: argparse.Namespace, setup: Setup, plans: Mapping[str, list[Point]]) -> None:
+    plans, untold = _readable(plans, arguments.out)
     jobs, missing = _run(arguments, setup, _all_of(plans))
     unread: list[Job] = []
     for name, points in plans.items():
@@ -96,11 +120,7 @@ def _run_and_report(arguments: argparse.Namespace, setup: Setup, plans: Mapping[
         if report is not None and arguments.record:
             _record(name, setup, report)
     why = "are not finished" if arguments.only_report else "failed"
-    for what, lost in ((why, missing), ("cannot be read", unread)):
-        if lost:
-            _say(f"\n{len(lost)} cells {what} and are missing from the above: {', '.join(job.name for job in lost)}")
-    if missing or unread:
-        sys.exit(1)
+    _end({why: [job.name for job in missing], "cannot be read": untold + [job.name for job in unread]})
 
 
 def _read(job: Job, point: Point, out: Path, unread: list[Job]) -> list[Measured]:

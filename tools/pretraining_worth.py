@@ -19,7 +19,8 @@ same with random class vectors, which must be at chance; of the fine-tuned the l
 
 Every training is a run folder in OUT like any other. What is finished is not done again: after an interrupt or kill -9 the same
 command goes on. First all encoders are made and probed, then they are fine-tuned, share after share. An encoder that has been
-trained on since, for more epochs say, is probed and fine-tuned anew.
+trained on since, for more epochs say, is probed and fine-tuned anew. With other videos all is probed anew, and a training that
+had the old ones is refused by name, as engine/train.py does.
 """
 
 import feature_options
@@ -33,7 +34,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ from engine.atomic_file import atomic_write
 from engine.checkpoint import checkpoint_file
 from engine.config import Config, load_config
 from engine.data.drawn_set import MANIFEST_NAME
+from engine.data.footage import digest
 from engine.data.procedural import write_procedural_dataset
 from engine.data.progress import Progress
 from engine.data.sources import DataSet, draw_videos, load_source, load_tests
@@ -63,6 +65,7 @@ from engine.provenance import file_hash
 from engine.records import GrowingRecord
 from engine.results.record import FILE, read_results
 from engine.ridge import choose_ridge
+from engine.schema import parse
 from engine.schema_keys import with_keys
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
@@ -178,15 +181,19 @@ def probe(study: Study, seed: int, encoder: str) -> list[Measured]:
     if encoder != NONE:
         pretraining = study.seeded(study.pretraining, seed, study.folder(seed, encoder))
         run(with_keys(pretraining, {"masked.mask": encoder}))
+    whole, unseen = load_source(dataclasses.replace(config.data.train[0], groups=[])), load_tests(config.data.tests)[0]
     decisive = ("data", "clip", "model", "words", "evaluate")
-    made_with = {"shares": list(study.shares), **{name: differences(getattr(config, name)) for name in decisive}}
+    made_with = {
+        "shares": list(study.shares),
+        **{name: differences(getattr(config, name)) for name in decisive},
+        "procedural": config.procedural and differences(config.procedural),
+        "videos": [digest(data.manifest) for data in (whole, unseen)],
+    }
     if (identity := study.identity(seed, encoder)) is not None:
         made_with["encoder"] = identity
-    if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["made_with"] == made_with:
-            return [Measured(**each) for each in kept["measured"]]
-    measured = list(_probed(study, config, encoder))
+    if (kept := _kept(file, made_with)) is not None:
+        return kept
+    measured = list(_probed(study, config, encoder, whole, unseen))
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as beside:
         content = {"made_with": made_with, "measured": [dataclasses.asdict(each) for each in measured]}
@@ -194,10 +201,23 @@ def probe(study: Study, seed: int, encoder: str) -> list[Measured]:
     return measured
 
 
-def _probed(study: Study, config: Config, encoder: str) -> Iterator[Measured]:
+def _kept(file: Path, made_with: Mapping[str, object]) -> list[Measured] | None:
+    """What was probed before. None where nothing was, or with something else, or where the file is damaged, which is said."""
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["made_with"] != made_with:
+            return None
+        return [parse(Measured, each) for each in content["measured"]]
+    except (ValueError, LookupError, TypeError, InputError):
+        print(f"'{file}' is damaged: probing anew", flush=True)
+        return None
+
+
+def _probed(study: Study, config: Config, encoder: str, whole: DataSet, unseen: DataSet) -> Iterator[Measured]:
     source, seed = config.data.train[0], config.run.seed
     weights = study.weights(seed, encoder)
-    whole, unseen = load_source(dataclasses.replace(source, groups=[])), load_tests(config.data.tests)[0]
     features, asked = embedded(config, weights, whole), embedded(config, weights, unseen)
     groups = whole.manifest.strings("group")
     is_pool = np.isin(groups, source.groups or groups)

@@ -45,7 +45,7 @@ class RowWeights:
         if rows.dtype != bool and len(self.values) > 1:
             return self.of_rows(self.each()[rows])
         is_mask = rows.dtype == bool
-        starts = np.append(0, self.ends[:-1])
+        starts = np.append(0, self.ends)[:-1]
         counts = (
             [np.count_nonzero(rows[a:b]) for a, b in zip(starts, self.ends, strict=True)] if is_mask else [len(rows)]
         )

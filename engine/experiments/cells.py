@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from engine.schema import parse
 from engine.schema_files import read_yaml
 from engine.schema_keys import decisive, default, with_keys
 
+_CONFIG = "config.yaml"
 _DIGITS = 10  # of a digest, in a folder's name
 
 
@@ -43,8 +43,8 @@ class Cell:
     def meaning(self) -> Config:
         """The config with what does not decide the result at its default, and runs that it begins from as their digests."""
         if self.start is None:
-            return _meaning(self.config, [Path()])
-        return _meaning(with_keys(self.config, {"train.init_from": self.start.digest}), [Path()])
+            return _meaning(self.config)
+        return _meaning(with_keys(self.config, {"train.init_from": self.start.digest}))
 
     @cached_property
     def digest(self) -> str:
@@ -80,7 +80,7 @@ def _named_before(cells: Path) -> dict[str, Path]:
 
 def _begins_outside(cells: Path, folder: Path) -> bool:
     config = read_run_config(folder)
-    runs = (_run_named(named, _bases(folder)) for named in (config.model.weights, config.train.init_from))
+    runs = (_run_named(named, folder) for named in (config.model.weights, config.train.init_from))
     return any(run is not None and run.resolve().parent != cells.resolve() for run in runs)
 
 
@@ -88,9 +88,9 @@ def is_finished(cell: Cell, folder: Path) -> bool:
     """Whether `folder` holds the whole result of this cell.
 
     Raises:
-        InputError: it holds another run, or one of other videos than the training sets list now.
+        InputError: it holds another run, or one of other videos than the training sets list now; or as `same_run`.
     """
-    if not (folder / "config.yaml").is_file():
+    if not (folder / _CONFIG).is_file():
         return False
     if not same_run(cell, folder):
         raise InputError(
@@ -103,6 +103,17 @@ def is_finished(cell: Cell, folder: Path) -> bool:
     return True
 
 
+def why_untold(cell: Cell, out: Path) -> str | None:
+    """Why nothing tells whether the folder of a cell, or of one that it starts from, holds it; None where that is told."""
+    folder = cell.folder(out)
+    try:
+        if (folder / _CONFIG).is_file():
+            same_run(cell, folder)
+    except InputError as error:
+        return str(error)
+    return why_untold(cell.start, out) if cell.start else None
+
+
 def _check_videos(cell: Cell, folder: Path) -> None:
     """Refuse a cell that was trained on other videos than its sets list now, or that starts from such a cell."""
     from engine.experiments import changed  # it imports torch, and programs that only compare runs do not
@@ -112,19 +123,34 @@ def _check_videos(cell: Cell, folder: Path) -> None:
             f"'{folder}' holds cell '{cell.name}' trained on other videos than its training sets list now: {why}; name another "
             "--out, put the manifest back, or move that folder away to train it again"
         )
-    begun_from = _run_named(read_run_config(folder).train.init_from, _bases(folder)) if cell.start else None
+    begun_from = _run_named(read_run_config(folder).train.init_from, folder) if cell.start else None
     if cell.start and begun_from:
         _check_videos(cell.start, begun_from)
 
 
 def same_run(cell: Cell, folder: Path) -> bool:
-    """Whether a run folder was made with a config that means the same as the cell's."""
-    return meaning_of_run(folder) == cell.meaning
+    """Whether a run folder was made with a config that means the same as the cell's.
+
+    Raises:
+        InputError: nothing tells: its config, or that of a run that it began from, cannot be read, or the cell's start is gone.
+    """
+    try:
+        config = read_run_config(folder)
+        meaning = _meaning(config, folder)
+    except InputError as error:
+        raise InputError(f"{error}; mend that, or move that folder away to train its cell again") from error
+    start = config.train.init_from
+    if cell.start and start and not _is_there(start, folder):
+        raise InputError(
+            f"'{folder}' holds cell '{cell.name}', but its start '{start}' is gone: put that back, or move this folder away to "
+            "train both again"
+        )
+    return meaning == cell.meaning
 
 
 def meaning_of_run(folder: Path) -> Config:
     """What the config of a run folder means, as `Cell.meaning`."""
-    return _meaning(read_run_config(folder), _bases(folder))
+    return _meaning(read_run_config(folder), folder)
 
 
 def _weights_digest(folder: Path) -> str:
@@ -148,22 +174,40 @@ def read_run_config(folder: Path) -> Config:
     Raises:
         InputError: no config there, or not one of this version.
     """
-    path = folder / "config.yaml"
+    path = folder / _CONFIG
+    tree = read_yaml(path)
+    if not tree:
+        raise InputError(f"{path} is empty: it is not what a run writes")
     try:
-        return parse(Config, read_yaml(path))
+        return parse(Config, tree)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
-def _bases(folder: Path) -> list[Path]:
-    """Where the paths in a run's config may begin: they may be relative to where that run was started."""
-    return [Path(), *folder.resolve().parents]
+def _places(named: str, folder: Path | None) -> list[Path]:
+    """Where a run may be that a config names.
+
+    Args:
+        folder: of the run whose config it is. The path may be relative to where that one was started, and a cell, which is
+            named by its digest, may have been moved together with it.
+    """
+    places = [Path(named)]
+    if folder is not None:
+        places += [base / named for base in folder.resolve().parents]
+        if re.search(rf"-[0-9a-f]{{{_DIGITS}}}$", places[0].name):
+            places.append(folder.parent / places[0].name)
+    return places
 
 
-def _run_named(named: str | None, bases: Sequence[Path]) -> Path | None:
+def _run_named(named: str | None, folder: Path | None) -> Path | None:
     """The run folder of that name, if it is one."""
-    folders = (base / named for base in bases) if named is not None else ()
-    return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+    places = _places(named, folder) if named is not None else ()
+    return next((place for place in places if (place / _CONFIG).is_file()), None)
+
+
+def _is_there(named: str, folder: Path) -> bool:
+    """Whether there is a run folder, or a file of weights, of that name."""
+    return _run_named(named, folder) is not None or any(place.is_file() for place in _places(named, folder))
 
 
 def _digest(meaning: Config) -> str:
@@ -171,11 +215,11 @@ def _digest(meaning: Config) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:_DIGITS]
 
 
-def _meaning(config: Config, bases: Sequence[Path]) -> Config:
+def _meaning(config: Config, folder: Path | None = None) -> Config:
     begins: dict[str, str] = {}
-    if (start := _run_named(config.train.init_from, bases)) is not None:
+    if (start := _run_named(config.train.init_from, folder)) is not None:
         begins["train.init_from"] = _digest(meaning_of_run(start))
-    if (weights := _run_named(config.model.weights, bases)) is not None:
+    if (weights := _run_named(config.model.weights, folder)) is not None:
         begins["model.weights"] = _weights_digest(weights)
     # A config that wants no test set and one that does not speak of any ask for the same training.
     return with_keys(decisive(config), {**begins, "data.tests": config.data.tests or None})

@@ -205,7 +205,9 @@ def test_weights_are_kept_by_runs():
     for rows in (np.array([6, 0, 0, 3]), each == 2, np.zeros(7, bool), np.arange(7)):
         assert weights.select(rows).each().tolist() == each[rows].tolist()
     one = RowWeights.of_sets([(3.0, 5)])
-    assert one.select(np.array([4, 1])).each().tolist() == [3, 3] and len(one.select(np.zeros(5, bool))) == 0
+    assert one.select(np.array([4, 1])).each().tolist() == [3, 3]
+    none = one.select(np.zeros(5, bool))
+    assert len(none) == 0 and len(none.select(np.zeros(0, bool))) == 0
     thinned = RowWeights.of_sets([(2.0, 5), (0.5, 3), (1.0, 4)]).thinned(np.array([2, 5, 8, 12]), [1, 2, 0, 3])
     assert thinned.each().tolist() == [2, 2, 2, 1, 1, 1] and len(thinned.values) == 2
     assert RowWeights.of_sets([(1.0, 2), (3.0, 1)]).each().tolist() == [1, 1, 3]

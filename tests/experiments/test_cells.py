@@ -11,7 +11,7 @@ from engine.checkpoint import best_checkpoint, save_checkpoint
 from engine.config import Config, load_config, save_config
 from engine.data.manifest import Manifest
 from engine.errors import InputError
-from engine.experiments.cells import Cell, is_finished, same_run
+from engine.experiments.cells import Cell, is_finished, same_run, why_untold
 from engine.experiments.changed import training_now
 from engine.json_lines import append_json_line
 from engine.provenance import FILE, manifest_hashes
@@ -122,6 +122,45 @@ def test_a_start_is_known_by_its_own_config(tmp_path):
     assert not same_run(cell("after"), folder)
 
 
+def test_cells_that_were_moved_together_are_the_same(tmp_path):
+    pictures = cell("pictures", train={"epochs": 7})
+    after = cell("after", pictures)
+    for one in (pictures, after):
+        finish(one, one.folder(tmp_path / "out"), one.located(tmp_path / "out"))
+    moved = tmp_path / "renamed"
+    (tmp_path / "out").rename(moved)
+    assert is_finished(after, after.folder(moved)) and why_untold(after, moved) is None
+    assert not same_run(cell("after", cell("pictures", train={"epochs": 8})), after.folder(moved))
+    shutil.rmtree(pictures.folder(moved))
+    gone = f"its start '{pictures.folder(tmp_path / 'out')}' is gone"
+    assert gone in why_untold(after, moved) and why_untold(pictures, moved) is None
+    with pytest.raises(InputError, match=gone):
+        is_finished(after, after.folder(moved))
+    assert not same_run(cell("other"), after.folder(moved))  # which starts from none
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "config.yaml is empty: it is not what a run writes; mend that, or move that folder away"),
+        ("train: [", "is not valid YAML: line 1"),
+        ("train: {pace: 3}", "unknown key 'train.pace'"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_told_of_its_cell_and_those_that_start_from_it(tmp_path, text, told):
+    pictures, other = cell("pictures", train={"epochs": 7}), cell("other")
+    after = cell("after", pictures)
+    for one in (pictures, after, other):
+        finish(one, one.folder(tmp_path), one.located(tmp_path))
+    broken = pictures.folder(tmp_path) / "config.yaml"
+    broken.write_text(text)
+    for one in (pictures, after):
+        why = why_untold(one, tmp_path)
+        assert why.startswith(str(broken)) and told in why and why.count(str(broken)) == 1
+    shutil.rmtree(after.folder(tmp_path))  # not begun yet
+    assert told in why_untold(after, tmp_path) and why_untold(other, tmp_path) is None
+
+
 def test_the_weights_that_a_config_names_itself_are_those_it_is_run_with(tmp_path, monkeypatch):
     """They count like those of a start: by what the run that holds them means, else by their name."""
     monkeypatch.chdir(tmp_path)
@@ -226,6 +265,7 @@ def test_a_cell_of_other_videos_is_refused(tmp_path, share):
     assert is_finished(one, folder)
     for numbers, why in (
         (range(4), "of the run are not in"),
+        (range(20, 28), "of the run are not in"),
         (range(16), "are drawn of them" if share < 1 else "are not of"),
     ):
         index(manifest, numbers)
@@ -251,5 +291,6 @@ def test_a_cell_that_starts_from_one_of_other_videos_is_refused(tmp_path):
     pictures.unlink()  # and with it what could be trained on in their place
     assert is_finished(after, folder)
     shutil.rmtree(start.folder(tmp_path))  # to train it again, on others
-    with pytest.raises(InputError, match="holds a run with another config than cell 'after'"):
+    gone = f"its start '{start.folder(tmp_path)}' is gone: put that back, or move this folder away"
+    with pytest.raises(InputError, match=gone):
         is_finished(after, folder)

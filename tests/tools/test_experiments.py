@@ -149,6 +149,36 @@ def test_a_cell_whose_record_cannot_be_read_is_named_and_the_rest_is_shown(place
         assert [row["curve"] for row in rows(place / "out" / "fig6.csv")] == ["from scratch"]
 
 
+def test_a_cell_whose_config_cannot_be_read_is_named_and_the_rest_is_shown(place, monkeypatch, capsys):
+    config = folder(place, "pretrained") / "config.yaml"
+    whole = config.read_bytes()
+    for option in ((), ("--only-report",), ("--only-plan",)):
+        config.write_bytes(b"")
+        try:
+            assert call_tool("experiments.py", *words(place), *option, monkeypatch=monkeypatch) == 1
+        finally:
+            config.write_bytes(whole)
+        said = capsys.readouterr()
+        assert (
+            f"pretrained-split3: {config} is empty: it is not what a run writes; mend that, or move that folder"
+            in said.err
+        )
+        assert "1 cells cannot be read and are missing from the above: pretrained-split3" in said.err
+        assert "failed" not in said.err and ("e2e-split3" in said.out) == ("--only-plan" in option)
+        assert [row["curve"] for row in rows(place / "out" / "fig6.csv")] == ["from scratch"]
+
+
+def test_cells_in_a_renamed_folder_are_shown(place, monkeypatch, capsys):
+    moved, command = place / "renamed", [*words(place), "--only-report"]
+    command[command.index("--out") + 1] = str(moved)
+    (place / "out").rename(moved)
+    try:
+        assert call_tool("experiments.py", *command, monkeypatch=monkeypatch) == 0
+    finally:
+        moved.rename(place / "out")
+    assert [row["curve"] for row in rows(place / "out" / "fig6.csv")] == ["from scratch", "pretrained on pictures"]
+
+
 def test_a_record_that_the_disk_refuses_is_named_too(place, monkeypatch, capsys):
     record, read = folder(place, "pretrained") / "results.json", Path.read_text
 

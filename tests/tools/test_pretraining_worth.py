@@ -1,10 +1,15 @@
 """tools/pretraining_worth.py at its smallest for real: it pretrains, probes and fine-tunes, and goes on where it was."""
 
+import json
+
 import pytest
 import yaml
 from bench.publish import read_records
 
+from engine.data.config import ProceduralConfig
+from engine.data.procedural import write_procedural_dataset
 from engine.records import recording_into
+from engine.schema import parse
 from tests.small_run import call_tool
 
 PRETRAINING = {
@@ -77,6 +82,48 @@ def test_encoders_are_pretrained_probed_and_fine_tuned_once_and_anew_where_they_
     assert str(seed / "probe" / "tube.json") in changed and str(seed / "probe" / "none.json") not in changed
     assert len(list((seed / "fine_tuned").glob("tube-0.5-*"))) == 2
     assert [path.name for path in (seed / "fine_tuned").glob("none*")] == ["none-0.5"]
+
+
+def test_what_was_probed_with_other_videos_or_is_damaged_is_probed_anew(tmp_path, configs, monkeypatch, capsys):
+    out = tmp_path / "out"
+    words = (*configs, "--out", out, "--masks", "tube", "--shares", 0.5, "--seeds", 3, "--uses", "probe")
+    assert call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == 0
+    none, tube = (out / "seed_3" / "probe" / f"{name}.json" for name in ("none", "tube"))
+    before = none.read_text()
+    for damaged in (before[:100], "[]", before.replace('"measured": [', '"measured": [null, ')):
+        none.write_text(damaged)
+        made = tube.stat().st_mtime_ns
+        capsys.readouterr()
+        assert call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == 0
+        assert none.read_text() == before and tube.stat().st_mtime_ns == made
+        assert f"'{none}' is damaged: probing anew" in capsys.readouterr().out
+
+    drawn = {**PRETRAINING["procedural"], "things": ["fish", "moon", "ladder"]}
+    configs[0].write_text(yaml.safe_dump({**PRETRAINING, "procedural": drawn}))
+    assert call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == 2
+    assert f"'{out / 'seed_3' / 'tube'}' holds a run with another procedural.things" in capsys.readouterr().err
+    drawn_anew, alone = (json.loads(text)["made_with"] for text in (none.read_text(), before))
+    assert drawn_anew["procedural"]["things"] == ["fish", "moon", "ladder"]
+    assert not set(drawn_anew["videos"]) & set(alone["videos"])
+
+
+def test_what_was_probed_with_other_contents_of_the_manifests_is_probed_anew(tmp_path, configs, monkeypatch):
+    """Of videos that are not drawn, under the same name."""
+    manifest = tmp_path / "videos" / "manifest.parquet"
+    for name, tree in (("pretraining", PRETRAINING), ("labelled", LABELLED)):
+        tree = {key: value for key, value in tree.items() if key != "procedural"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tree).replace("videos/manifest.parquet", str(manifest)))
+    words = (*configs, "--out", tmp_path / "out", "--masks", "tube", "--shares", 0.5, "--seeds", 3, "--uses", "probe")
+    made_with = []
+    for seed, status in ((1, 0), (2, 2)):
+        drawn = {**PRETRAINING["procedural"], "folder": str(manifest.parent), "seed": seed}
+        write_procedural_dataset(parse(ProceduralConfig, drawn))
+        assert (
+            call_tool("pretraining_worth.py", *words, monkeypatch=monkeypatch) == status
+        )  # 2: the encoder is of the old
+        made_with.append(json.loads((tmp_path / "out" / "seed_3" / "probe" / "none.json").read_text())["made_with"])
+    videos = [made.pop("videos") for made in made_with]
+    assert made_with[0] == made_with[1] and not set(videos[0]) & set(videos[1])
 
 
 @pytest.mark.parametrize(
