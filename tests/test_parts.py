@@ -19,7 +19,8 @@ def python(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("text", "status"), [("raise SystemExit(3)", 3), *((f"import os; os.kill(os.getpid(), {n})", -n) for n in (6, 9, 11, 15))]
+    ("text", "status"),
+    [("raise SystemExit(3)", 3), *((f"import os; os.kill(os.getpid(), {n})", -n) for n in (6, 9, 11, 15))],
 )
 def test_a_part_ends_as_its_program_does(text, status, tmp_path):
     with parts.running(python(text), cwd=tmp_path) as part:

@@ -27,7 +27,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.publish import completed, markdown, newest, publish, read_records
+from bench.publish import completed, newest_as_markdown, publish, read_records
 
 from engine.errors import InputError
 from engine.parts import running, stop_on_sigterm
@@ -38,8 +38,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Run one benchmark with its options, a suite, or show what was recorded."""
     out = arguments.out
     if arguments.markdown:
-        for label, record in newest(read_records(out / "records")).items():
-            print(f"{markdown(label, record)}\n")
+        for shown in newest_as_markdown(out / "records"):
+            print(f"{shown}\n")
         return
     stop_on_sigterm()
     # Else torch's profiler writes lines of its own at every start and stop.

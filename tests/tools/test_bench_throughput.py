@@ -1,6 +1,8 @@
 """The benchmark program: every benchmark at its smallest for real, and what it makes of the records."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from bench.roofline import profile_call
 
 import kernels.clip_normalize
 from engine.errors import InputError
+from engine.records import RECORDS
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, _normalize_in_torch, clip_normalize
 from tests.bench_records import check_record, newest
 from tests.environment import ROOT, environment, is_alive, wait_until
@@ -256,10 +259,50 @@ def test_calls_of_one_setting_are_one_table_and_other_settings_are_others(tmp_pa
         ("torchvision", "second"),
     ]
     assert rows["compute_cuda_r3d_18_128_clips"] == [("engine", "third")]
-    assert publish.markdown("x", found["compute_cuda_r3d_18_64_clips"]).startswith("`run first; run second`")
+    assert publish.markdown("x", "compute", found["compute_cuda_r3d_18_64_clips"]).startswith("`run first; run second`")
     # without a title nothing tells whether two records are of one network
     tokens = [record(time, 64, variant, title=None) for time, variant in (("one", "a share"), ("two", "another"))]
     assert [row.note for row in publish.rows_of(publish.newest({"tokens": tokens})["tokens_cuda"])] == ["two"]
+
+
+def test_every_benchmark_that_has_a_record_is_in_the_tables_and_no_other(tmp_path, program):
+    status, out = program("--markdown")
+    refused = f"error: '{tmp_path / 'out' / 'records'}' has no records of benchmarks: name the folder that holds `records` with"
+    assert status == 2 and out.startswith(refused) and out.count("\n") == 1
+    names = {path.stem for path in RECORDS.glob("*.jsonl")}
+    (tmp_path / "out").mkdir()
+    shutil.copytree(RECORDS, tmp_path / "out" / "records")
+    status, out = program("--markdown")
+    shown = {name for name in names if re.search(rf"^{name}_(cpu|cuda)\w*: ", out, re.M)}
+    of_others = {
+        "domain_shift", "experiments", "heads", "moments", "moments_in_a_row", "pretraining_worth", "quickstart", "soak",
+        "untrained", "memory",  # a benchmark that there is no more
+    }  # fmt: skip
+    assert status == 0 and names - shown == of_others | {name for name in names if name.startswith("ucf15")}
+    for line in (
+        "| ingest / plain transcode |",
+        "| video | 10 min, ",
+        "figures:",
+        "needs:",
+        "simulated:",
+        "| engine fused |",
+    ):
+        assert line in out
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path, program):
+    path = tmp_path / "out" / "records" / "long_video.jsonl"
+    path.parent.mkdir(parents=True)
+    whole = (RECORDS / "long_video.jsonl").read_text().splitlines(keepends=True)[-1]
+    for broken, why in (
+        ({"commit": "abc"}, "it lacks 'dirty'"),
+        (json.loads(whole) | {"lengths": [{}]}, "Searched.__init__() missing 11 required"),
+        (json.loads(whole) | {"device": "EPYC"}, "string indices must be integers"),
+    ):
+        path.write_text(whole + '{"torn\n' + json.dumps(broken) + "\n" + whole)
+        status, out = program("--markdown")
+        assert status == 2 and f"error: '{path}', line 3: this is no record of long_video ({why}" in out
+        assert out.count("error") == 1 and "Traceback" not in out
 
 
 def test_suites_name_what_there_is():
