@@ -35,8 +35,10 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = read_command(options.class_overlap, __doc__)
 
 import argparse
+from collections.abc import Sequence
 
 from engine.command_line import output_folder
+from engine.errors import InputError
 from engine.results import figures, pictures
 from engine.results.table import Table
 from engine.schema import parse
@@ -55,6 +57,8 @@ def main(arguments: argparse.Namespace) -> None:
     words = KeptVectors(parse(WordsConfig, {"source": source, "path": path or None, **choices}, "words"))
     training = [read_classes(text) for text in arguments.train]
     tests = [read_classes(text) for text in arguments.test]
+    for option, sets in (("--train", training), ("--test", tests)):
+        check_names(option, [name for name, _ in sets])
     every_name = [name for _, names in (*training, *tests) for name in names]
     description = build_class_embeddings(every_name, words).description
     neighbours = nearest_test_classes(training, tests, words)
@@ -83,6 +87,16 @@ def main(arguments: argparse.Namespace) -> None:
         written += ["contamination.md", "contamination.csv"]
         print("\n" + contamination.summary(found).text())
     print(f"written to {arguments.out}: {', '.join(written)}")
+
+
+def check_names(option: str, names: Sequence[str]) -> None:
+    """Refuse sets that a table could not tell apart.
+
+    Raises:
+        InputError: two have one name.
+    """
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"{option}: several sets are called '{twice[0]}': give each a name of its own, as NAME=FILE")
 
 
 if __name__ == "__main__":
