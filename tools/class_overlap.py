@@ -8,7 +8,7 @@
 A set of classes is a manifest (.parquet, from tools/index_dataset.py, or a folder, from
 tools/join_manifests.py), a text file with a class name a line, or the word kinetics400 or imagenet (what published weights were
 trained on; 152 of imagenet's 1,842 names have words that GloVe lacks: --missing random). Any number of both;
-NAME=FILE says what a set is called.
+NAME=FILE says what a set is called, which no other on its side may be.
 
 Every training class is compared with all classes of all test sets: the distance of two classes is the
 cosine distance of their name vectors. Those within --tau of a test class overlap. The paper takes 0.05;

@@ -7,7 +7,8 @@ Reads each run folder's results.json (and its control's, where there is one), pr
 --record appends one JSON line to benchmarks/records/NAME.jsonl. Accuracies are mean-class; top-1 stands beside the share of the
 largest class, which one answer for all videos would reach. Test sets are one if they have the same name and number of classes;
 where their classes or videos are others all the same (as over random class splits), that is said under the table, and so is
-whatever of them is not unseen. A folder that is named twice, or by a link too, counts once.
+whatever of them is not unseen. A folder that is named twice, or by a link too, counts once; folders of one name are shown with
+as much of their paths as tells them apart.
 """
 
 import argparse
