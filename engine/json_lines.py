@@ -61,14 +61,19 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file but for a line that a kill tore; none if there is no file."""
+    return (value for _, value in numbered_json_lines(path))
+
+
+def numbered_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`read_json_lines`, each object with the number of its line, from 1."""
     if not path.is_file():
         return
     with path.open(encoding="ascii", errors="replace") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if not line.endswith("}\n"):  # torn, or the empty line that versions of before wrote when they went on
                 continue
             try:
                 value = json.loads(line)
             except ValueError:
                 continue
-            yield value
+            yield number, value

@@ -15,7 +15,7 @@ from engine.finite import FiniteGuard, copy_buffers, gradient_norm, restore_buff
 from engine.optim import build_optimizer
 from tests import jobs
 from tests.forked import Forked
-from tests.small_run import run_tool
+from tests.small_run import call_tool, run_tool
 
 CPU = torch.device("cpu")
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
@@ -196,6 +196,27 @@ def test_a_run_stops_after_n_in_a_row_and_the_batch_can_be_replayed(survivor, tm
     for snippet in saved["ranks"][0][1]["snippets"]:
         assert f"rank 0: {snippet}" in replayed.stdout
     assert run_tool("replay_batch.py", kept, "--step", 9).stderr.startswith("error: --step 9 was not kept")
+
+
+@pytest.mark.parametrize(
+    ("saved", "why"),
+    [
+        ({}, "it lacks 'ranks'"),
+        ({"ranks": [[]]}, "it lacks 'world_size'"),
+        ({"ranks": [[]], "world_size": 2}, "it is of 2 ranks and has 1"),
+        ({"ranks": [[{"step": 1, "video": []}]], "world_size": 1}, "a batch in it lacks snippets, start"),
+        ({"ranks": [[3]], "world_size": 1}, "'int' object"),
+        ([], "list indices must be integers"),
+    ],
+)
+def test_a_file_of_something_else_is_no_batch_to_replay(saved, why, tmp_path, monkeypatch, capsys):
+    (tmp_path / "batches.json").write_text(json.dumps(saved))
+    assert call_tool("replay_batch.py", tmp_path, monkeypatch=monkeypatch) == 2
+    told = capsys.readouterr().err
+    assert (
+        told.startswith(f"error: no batches to replay in '{tmp_path / 'batches.json'}' ({why}")
+        and told.count("\n") == 1
+    )
 
 
 def test_a_batch_that_spoils_only_the_statistics_is_not_well_when_replayed(survivor, tmp_path):

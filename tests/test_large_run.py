@@ -118,3 +118,7 @@ def test_a_tool_that_joins_says_what_it_wrote_and_overwrites_nothing(manifest, l
         call_tool("join_manifests.py", tmp_path / "no.parquet", "--out", tmp_path / "x", monkeypatch=monkeypatch) == 2
     )
     assert "no manifest at" in capsys.readouterr().err and not (tmp_path / "x").exists()
+    (tmp_path / "file").touch()
+    assert call_tool("join_manifests.py", manifest, "--out", tmp_path / "file" / "x", monkeypatch=monkeypatch) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: --out: cannot write into '{tmp_path / 'file'}' (") and told.count("\n") == 1

@@ -22,36 +22,26 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 import argparse
 import importlib
-import math
 import os
 import signal
-import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
-from bench.publish import completed, markdown, newest, publish, read_records
+from bench.publish import completed, newest_as_markdown, publish, read_records
 
-from engine.errors import InputError, is_interrupted
+from engine.errors import InputError
+from engine.parts import running, stop_on_sigterm
 from engine.records import recording_into
-
-_PARENT = "UNSEEN_BENCHMARK_SUITE"  # variable of a part: the process of its suite
-_POLL_S = 0.5
-_TO_END_S = 10.0  # in which no other SIGTERM is listened to
-_heard = [-math.inf]  # when one was listened to, on the monotonic clock
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Run one benchmark with its options, a suite, or show what was recorded."""
     out = arguments.out
     if arguments.markdown:
-        for label, record in newest(read_records(out / "records")).items():
-            print(f"{markdown(label, record)}\n")
+        for shown in newest_as_markdown(out / "records"):
+            print(f"{shown}\n")
         return
-    signal.signal(signal.SIGTERM, _stop)
-    if suite := os.environ.pop(_PARENT, None):
-        threading.Thread(target=_stop_with, args=(int(suite),), daemon=True).start()
+    stop_on_sigterm()
     # Else torch's profiler writes lines of its own at every start and stop.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with recording_into(out / "records"):
@@ -99,28 +89,9 @@ def _run_suite(name: str, parts: list[str] | None, skipped: list[str] | None, ou
 
 
 def _run_part(command: list[str]) -> int:
-    """Its exit status. It is told to stop where this process is, and stops by itself where this one is gone."""
-    with subprocess.Popen(command, env={**os.environ, _PARENT: str(os.getpid())}) as part:
-        try:
-            return part.wait()
-        finally:
-            part.terminate()
-
-
-def _stop_with(parent: int) -> None:
-    """Stop as by SIGTERM when the suite that this is a part of is gone."""
-    while os.getppid() == parent:
-        time.sleep(_POLL_S)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _stop(*_: object) -> None:
-    """SIGTERM is Ctrl-C, but where one of them came just before: what they end must come to its end. A later one counts again: code
-    that passes all errors by may have had the first."""
-    now = time.monotonic()
-    if now - _heard[0] > _TO_END_S and not is_interrupted():
-        _heard[0] = now
-        raise KeyboardInterrupt
+    """Its exit status. It is told to stop where this process is, or is gone."""
+    with running(command) as part:
+        return part.wait()
 
 
 def _clocks() -> tuple[float, float]:

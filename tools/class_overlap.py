@@ -8,7 +8,7 @@
 A set of classes is a manifest (.parquet, from tools/index_dataset.py, or a folder, from
 tools/join_manifests.py), a text file with a class name a line, or the word kinetics400 or imagenet (what published weights were
 trained on; 152 of imagenet's 1,842 names have words that GloVe lacks: --missing random). Any number of both;
-NAME=FILE says what a set is called.
+NAME=FILE says what a set is called, which no other on its side may be.
 
 Every training class is compared with all classes of all test sets: the distance of two classes is the
 cosine distance of their name vectors. Those within --tau of a test class overlap, and those of its name, whose
@@ -36,8 +36,10 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = read_command(options.class_overlap, __doc__)
 
 import argparse
+from collections.abc import Sequence
 
 from engine.command_line import output_folder
+from engine.errors import InputError
 from engine.results import figures, pictures
 from engine.results.table import Table
 from engine.schema import parse
@@ -56,6 +58,8 @@ def main(arguments: argparse.Namespace) -> None:
     words = KeptVectors(parse(WordsConfig, {"source": source, "path": path or None, **choices}, "words"))
     training = [read_classes(text) for text in arguments.train]
     tests = [read_classes(text) for text in arguments.test]
+    for option, sets in (("--train", training), ("--test", tests)):
+        check_names(option, [name for name, _ in sets])
     every_name = [name for _, names in (*training, *tests) for name in names]
     description = build_class_embeddings(every_name, words).description
     neighbours = preferring_same_names(nearest_test_classes(training, tests, words), tests, words)
@@ -85,6 +89,16 @@ def main(arguments: argparse.Namespace) -> None:
         written += ["contamination.md", "contamination.csv"]
         print("\n" + contamination.summary(found).text())
     print(f"written to {arguments.out}: {', '.join(written)}")
+
+
+def check_names(option: str, names: Sequence[str]) -> None:
+    """Refuse sets that a table could not tell apart.
+
+    Raises:
+        InputError: two have one name.
+    """
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"{option}: several sets are called '{twice[0]}': give each a name of its own, as NAME=FILE")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ import torch
 from engine.checkpoint import list_checkpoints, read_checkpoint
 from engine.command_line import check_shown
 from engine.json_lines import read_json_lines
+from engine.parts import running, stop_on_sigterm
 from engine.results.table import Table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -45,6 +46,7 @@ Curve = Mapping[int, float]  # step -> value
 
 def main(arguments: argparse.Namespace) -> None:
     """Train what is not trained yet, compare, print. Exits with status 1 where the two sides part."""
+    stop_on_sigterm()
     folders = [
         side if (side / "log.jsonl").is_file() else train_side(str(side), arguments.out / name, arguments)
         for side, name in zip(arguments.sides, "ab", strict=True)
@@ -80,7 +82,9 @@ def train_side(side: str, folder: Path, arguments: argparse.Namespace) -> Path:
                    *arguments.set, f"run.folder={folder.absolute()}", "log.every_steps=1"]  # fmt: skip
         print(f"training {side}", flush=True)
         environment = os.environ | {"PYTHONPATH": str(code)}  # the commit's engine, not the one that is installed
-        if status := subprocess.run(list(map(str, command)), env=environment, check=False).returncode:
+        with running(list(map(str, command)), env=environment) as training:
+            status = training.wait()
+        if status:
             raise InputError(f"'{side}': its training ended with status {status}, see above")
     return folder
 
@@ -94,10 +98,11 @@ def checkout_of(commit: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="compare_losses-") as parent:
         code = Path(parent) / "code"
         git = ["git", "-C", str(CHECKOUT), "worktree"]
-        done = subprocess.run([*git, "add", "--detach", str(code), commit], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise InputError(f"git cannot check out '{commit}': {done.stderr.strip().splitlines()[-1]}")
+        add = [*git, "add", "--detach", str(code), commit]
         try:
+            done = subprocess.run(add, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise InputError(f"git cannot check out '{commit}': {done.stderr.strip().splitlines()[-1]}")
             yield code
         finally:
             subprocess.run([*git, "remove", "--force", str(code)], capture_output=True, check=False)

@@ -7,7 +7,8 @@ Reads each run folder's results.json (and its control's, where there is one), pr
 --record appends one JSON line to benchmarks/records/NAME.jsonl. Accuracies are mean-class; top-1 stands beside the share of the
 largest class, which one answer for all videos would reach. Test sets are one if they have the same name and number of classes;
 where their classes or videos are others all the same (as over random class splits), that is said under the table, and so is
-whatever of them is not unseen. A folder that is named twice, or by a link too, counts once.
+whatever of them is not unseen. A folder that is named twice, or by a link too, counts once; folders of one name are shown with
+as much of their paths as tells them apart.
 """
 
 import argparse
@@ -72,7 +73,9 @@ def main() -> None:
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
     folders = each_once(arguments.runs)
-    tables = by_test([tested for folder in folders for tested in read_run(folder)])
+    tables = by_test(
+        [each for folder, name in zip(folders, called(folders), strict=True) for each in read_run(folder, name)]
+    )
     path = append_record(arguments.record, **record_fields(folders, tables)) if arguments.record else None
     for title, group in tables.items():
         rows = table_rows([tested.numbers() for tested in group])
@@ -83,8 +86,8 @@ def main() -> None:
     check_shown()
 
 
-def read_run(folder: Path) -> list[Tested]:
-    """What a run folder reached on each of its test sets.
+def read_run(folder: Path, name: str) -> list[Tested]:
+    """What a run folder, called so, reached on each of its test sets.
 
     Raises:
         InputError: the folder is not of a finished run, its results.json is of something else, or it has no test set.
@@ -95,9 +98,24 @@ def read_run(folder: Path) -> list[Tested]:
     has_control = (folder / "control" / FILE).is_file()
     controls = read_results(folder / "control").tests if has_control else {}
     return [
-        Tested(_called(folder), results, test, controls[name] if test.is_same_test(controls.get(name)) else None)
-        for name, test in results.tests.items()
+        Tested(name, results, test, controls[of] if test.is_same_test(controls.get(of)) else None)
+        for of, test in results.tests.items()
     ]
+
+
+def called(folders: Sequence[Path]) -> list[str]:
+    """What runs are called in tables: by their folders, and of those of one name by as much of the path as tells them apart."""
+    folders = [folder.absolute() for folder in folders]
+    alike: dict[str, list[Path]] = {}
+    for folder in folders:
+        alike.setdefault(_called(folder), []).append(folder)
+    names = {group[0]: name for name, group in alike.items()}
+    for group in (group for group in alike.values() if len(group) > 1):
+        depth = 1
+        while len({folder.parts[-depth:] for folder in group}) < len(group):
+            depth += 1
+        names |= {folder: "/".join(folder.parts[-depth:]) for folder in group}
+    return [names[folder] for folder in folders]
 
 
 def _called(folder: Path) -> str:
@@ -184,14 +202,25 @@ def table_rows(runs: Sequence[dict[str, Any]]) -> list[list[object]]:
 def record_fields(folders: Sequence[Path], tables: dict[str, list[Tested]]) -> dict[str, Any]:
     """The numbers of a record: the config of the first run, and of each test set every run, mean, spread and quantiles."""
     config = folders[0] / "config.yaml"
-    fields: dict[str, Any] = {}
-    if config.is_file():
-        tree = read_yaml(config)
-        fields["config"] = {name: tree[name] for name in ("clip", "model", "words", "loss", "train", "evaluate")}
-        fields["config"]["words"]["path"] = Path(tree["words"]["path"]).name if tree["words"]["path"] else None
-        fields["config"]["words"]["definitions"] = [Path(file).name for file in tree["words"].get("definitions", [])]
+    fields: dict[str, Any] = {"config": _recorded(config)} if config.is_file() else {}
     tests = {title: _summaries(group) for title, group in tables.items()}
     return fields | (next(iter(tests.values())) if len(tests) == 1 else {"tests": tests})
+
+
+def _recorded(config: Path) -> dict[str, Any]:
+    """The sections of a run's config that a record keeps, without the paths of this machine."""
+    tree = read_yaml(config)
+    try:
+        kept = {name: tree[name] for name in ("clip", "model", "words", "loss", "train", "evaluate")}
+        words = kept["words"]
+        path, files = words["path"], words.get("definitions", [])
+    except (AttributeError, KeyError, TypeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise InputError(
+            f"'{config}' is no config that a run wrote ({why}): take it away to record the numbers without a config"
+        ) from error
+    kept["words"] = {**words, "path": Path(path).name if path else None, "definitions": [Path(f).name for f in files]}
+    return kept
 
 
 def _summaries(group: Sequence[Tested]) -> dict[str, Any]:

@@ -28,12 +28,10 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import argparse
 import dataclasses
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from engine.cluster.programs import LocalPrograms, open_programs
 from engine.command_line import check_shown, output_folder
@@ -51,13 +49,14 @@ from engine.experiments.runner import ROOT, Job, JobKey, Runner, plan_jobs, poin
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
 from engine.machine import usable_cores
+from engine.parts import stop_on_sigterm
 from engine.records import append_record, public_path
 from engine.semantics.class_lists import read_classes
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Plan, run, report."""
-    signal.signal(signal.SIGTERM, _interrupted)  # stop the cells too: each saves its state
+    stop_on_sigterm()  # and the cells: each saves its state
     setup = _setup(arguments)
     if not arguments.only_plan:
         output_folder(arguments.out, "--out")
@@ -230,10 +229,6 @@ def _setup(arguments: argparse.Namespace) -> Setup:
     if min([setup.draws, setup.cluster_classes, *setup.class_counts, *setup.clusters]) < 1:
         raise InputError("--draws, --class-counts, --clusters and --cluster-classes are at least 1")
     return setup
-
-
-def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _say(text: str) -> None:

@@ -11,7 +11,7 @@ import argparse
 import time
 from pathlib import Path
 
-from engine.command_line import Parser, check_local
+from engine.command_line import Parser, check_local, output_folder
 from engine.errors import run_command
 
 
@@ -34,6 +34,7 @@ def main() -> None:
     """Join, and print what came of it."""
     arguments = parse_arguments()
     check_local(arguments.out, "--out")
+    output_folder(arguments.out.parent, "--out")
     from engine.data.joining import write_large
     from engine.data.large_manifest import read_manifest
 

@@ -1,17 +1,19 @@
 """Tables of records: for each kind of record in benchmarks/records, the table that a page shows of it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from engine.errors import InputError
 from engine.results.spread import difference, mean_of, mean_over_splits
 from engine.results.table import Table
 
 Record = Mapping[str, Any]
 Options = Mapping[str, str]  # of a page's marker
 
-# Benchmarks whose results are rows or percentiles.
 _BENCHMARKS = (
-    "compute", "train", "kernels", "accuracy", "roofline", "manifest", "cluster", "decode", "windows", "storage", "pretrain",
+    "compute", "compiled", "train", "kernels", "accuracy", "roofline", "manifest", "many_rows", "cluster", "decode", "ingest",
+    "windows", "storage", "pretrain", "plan", "long_video",
 )  # fmt: skip
 
 
@@ -19,37 +21,23 @@ def maker_of(name: str) -> Callable[[Record, Options], Table]:
     """What makes the table of a record of that name; runs side by side are recorded under names of their own."""
     return {
         "heads": heads, "untrained": untrained, "experiments": experiment, "moments": moments, "moments_in_a_row": in_a_row,
-        "domain_shift": shift, "pretraining_worth": few_labels, "plan": plan, "many_rows": many_rows, "compiled": compiled,
-        **dict.fromkeys(_BENCHMARKS, benchmark),
+        "domain_shift": shift, "pretraining_worth": few_labels,
+        **{each: partial(benchmark, each) for each in _BENCHMARKS},
     }.get(name, runs)  # fmt: skip
 
 
-def benchmark(record: Record, options: Options) -> Table:
-    """Of tools/bench_throughput.py, as it printed it."""
-    from bench.publish import table_of
+def benchmark(name: str, record: Record, options: Options) -> Table:
+    """Of tools/bench_throughput.py, as it printed it; `part`: which, where there are several.
 
-    return table_of(dict(record))
+    Raises:
+        InputError: there is no such part.
+    """
+    from bench.publish import tables_of
 
-
-def compiled(record: Record, options: Options) -> Table:
-    """Of tools/bench_throughput.py compute --compiled."""
-    from bench.absent_gpu import table_of
-
-    return table_of(record["steps"])
-
-
-def plan(record: Record, options: Options) -> Table:
-    """Of tools/bench_throughput.py plan; `part`: measured, figures, needs or simulated."""
-    from bench.plan_tables import table_of_part
-
-    return table_of_part(record, options["part"])
-
-
-def many_rows(record: Record, options: Options) -> Table:
-    """Of tools/bench_throughput.py manifest with millions of rows."""
-    from bench.many_rows import table_of_record
-
-    return table_of_record(record)
+    tables, part = tables_of(name, record), options.get("part", "")
+    if part not in tables:
+        raise InputError(f"it has no part '{part}', but {', '.join(tables)}")
+    return tables[part]
 
 
 def few_labels(record: Record, options: Options) -> Table:

@@ -21,6 +21,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     ARGUMENTS = read_command(options.replay_batch, __doc__)
 
 import argparse
+import itertools
 import json
 import math
 import sys
@@ -89,9 +90,16 @@ def main(arguments: argparse.Namespace) -> None:
 def _read_origins(folder: Path) -> dict[str, Any]:
     path = folder / "batches.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"no batches to replay in '{path}' ({error}): name a run's {FOLDER} folder") from error
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if len(saved["ranks"]) != saved["world_size"]:
+            raise ValueError(f"it is of {saved['world_size']} ranks and has {len(saved['ranks'])}")
+        for origin in itertools.chain.from_iterable(saved["ranks"]):
+            if lacking := {"step", "video", "start", "snippets"} - origin.keys():
+                raise ValueError(f"a batch in it lacks {', '.join(sorted(lacking))}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"no batches to replay in '{path}' ({why}): name a run's {FOLDER} folder") from error
+    return saved
 
 
 def _restore(arguments: argparse.Namespace) -> Run:

@@ -28,7 +28,6 @@ import argparse
 import multiprocessing
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -54,6 +53,7 @@ from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.distributed import choose_device
 from engine.errors import InputError
+from engine.parts import end_with_parent, running, stop_on_sigterm
 from engine.records import append_record
 from engine.results.figures import NEUTRAL, RIGHT, new_figure, open_frame, save_figure
 from engine.results.table import Table
@@ -63,6 +63,7 @@ _FRAMES, _NUM_VIDEOS, _BATCH = 48, 48, 16
 
 def main(arguments: argparse.Namespace) -> None:
     """Run, judge, keep what was seen."""
+    stop_on_sigterm()
     with tempfile.TemporaryDirectory() as folder:
         soak = soak_decoder if arguments.part == "decode" else soak_training
         samples, facts = soak(arguments, Path(folder))
@@ -147,6 +148,7 @@ def draw_videos(arguments: argparse.Namespace, folder: Path) -> Path:
 
 def decode_for_long(arguments: argparse.Namespace, manifest_path: Path, counts: Any) -> None:
     """Decode random snippets until there are enough; counts: how many are done, and of these how many failed."""
+    end_with_parent()
     torch.set_num_threads(1)
     manifest, generator = Manifest.load(manifest_path), np.random.default_rng(1)
     side = arguments.side // 8 * 7
@@ -181,7 +183,6 @@ def soak_training(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sam
     shown = 0
     with output.open("wb") as file, Progress(round(seconds), "second") as progress:
         command = [sys.executable, str(TRAIN), str(arguments.config), *overrides]
-        process = subprocess.Popen(command, stdout=file, stderr=file)
 
         def is_over(sample: Sample) -> bool:
             nonlocal shown
@@ -190,14 +191,12 @@ def soak_training(arguments: argparse.Namespace, folder: Path) -> tuple[list[Sam
                 shown = int(sample.seconds)
             return sample.seconds >= seconds
 
-        try:
+        with running(command, stdout=file, stderr=file) as process:
             samples = watch(process.pid, lambda: _last_step(log) * config.train.batch_size, is_over, arguments.every)
-            process.terminate()
-            status = process.wait(60)
-        finally:
-            process.kill()
-    if status != 0 or samples[-1].seconds < seconds:
-        raise InputError(f"the training ended with status {status}: {output.read_text(errors='replace')[-500:]}")
+    if process.returncode != 0 or samples[-1].seconds < seconds:
+        raise InputError(
+            f"the training ended with status {process.returncode}: {output.read_text(errors='replace')[-500:]}"
+        )
     measured = sum("/top1" in line for line in log.read_text(encoding="utf-8").splitlines())
     return samples, {"config": arguments.config.name, "device_type": arguments.device, "threads": arguments.threads,
                      "evaluations": measured}  # fmt: skip

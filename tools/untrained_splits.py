@@ -26,7 +26,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import argparse
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -62,13 +62,14 @@ def main(arguments: argparse.Namespace) -> None:
     (data,) = load_tests([source])
     splits = [ClassSplitConfig(seed, arguments.num_train) for seed in range(arguments.splits)]
     check_measurable(data.classes, arguments.num_train)  # too few classes are told before the videos are decoded
+    methods = word_methods(loaded, data.classes, arguments.definitions)  # and words that cannot be had
     started = time.perf_counter()
     embedded = embed_source(loaded, data, device)
     rate = len(embedded.rows) / (time.perf_counter() - started)
     print(f"{len(embedded.rows)} videos, {len(embedded.failures)} not decoded; {rate:.2f} videos/s")
     rows = [
-        *measure("splits", splits, loaded, data, embedded, arguments.definitions),
-        *measure("all", [None] * _DRAWS, loaded, data, embedded, arguments.definitions),
+        *measure("splits", splits, loaded, data, embedded, methods),
+        *measure("all", [None] * _DRAWS, loaded, data, embedded, methods),
     ]
     for part in dict.fromkeys(row["part"] for row in rows):
         print("\n" + table([row for row in rows if row["part"] == part]).text())
@@ -78,25 +79,37 @@ def main(arguments: argparse.Namespace) -> None:
         append_record("untrained", n=arguments.splits, model=str(loaded.path), accuracy=rows, **fields)
 
 
+def word_methods(
+    loaded: LoadedModel, classes: Sequence[str], definitions: Sequence[str]
+) -> dict[str, KeptVectors | None]:
+    """The words that videos are named by: names, definitions if files are named, and None for random ones.
+
+    Raises:
+        InputError: a class has no vector, no definition, or a file of definitions cannot be read.
+    """
+    words = loaded.config.words
+    methods = {"names": KeptVectors(words)}
+    if definitions:
+        methods["definitions"] = KeptVectors(
+            dataclasses.replace(words, text="definition", definitions=list(definitions))
+        )
+    for kept in methods.values():
+        KnownClasses(loaded.known, kept).embed(classes)
+    return {**methods, "random words": None}
+
+
 def measure(
     part: str,
     splits: Sequence[ClassSplitConfig | None],
     loaded: LoadedModel,
     data: DataSet,
     embedded: EmbeddedVideos,
-    definitions: Sequence[str],
+    methods: Mapping[str, KeptVectors | None],
 ) -> Iterator[dict[str, object]]:
     """A row for each method: accuracies over the splits; the split None is all classes at once.
 
     The deviation is that of a sample, None for a single value; older records have that of a population, and 0.
     """
-    words = loaded.config.words
-    methods: dict[str, KeptVectors | None] = {"names": KeptVectors(words)}
-    if definitions:
-        methods["definitions"] = KeptVectors(
-            dataclasses.replace(words, text="definition", definitions=list(definitions))
-        )
-    methods["random words"] = None
     sides = [split_classes(data.classes, split) if split else {"train": [], "unseen": data.classes} for split in splits]
     for name, kept in methods.items():
         for way in ("", "standardised", "transductive") if splits[0] is not None else ("", "transductive"):

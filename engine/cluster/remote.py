@@ -8,7 +8,6 @@ import hashlib
 import os
 import pickle
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import engine
 from engine.data.process_pool import Lost, Worker
 from engine.locks import lock_file
+from engine.parts import tied
 
 _ROOT = Path(engine.__file__).resolve().parents[1]
 _POLL_S = 0.5
@@ -102,7 +102,7 @@ def run_program(command: Sequence[str], log: str, lock: str, variables: Mapping[
     try:
         with Path(log).open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-S", str(Path(__file__).with_name("tied.py")), *command],
+                tied(command),
                 stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, pass_fds=[file],
                 env={**os.environ, **variables}, cwd=folder, start_new_session=True,
             )  # fmt: skip

@@ -28,6 +28,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from engine.errors import SourceGone
+from engine.parts import end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -221,7 +222,7 @@ def _left_out(is_needed: bool) -> Iterator[None]:
 def _serve(function: Callable[[Any], Any], connection: Connection, environment: Mapping[str, str]) -> None:
     for number in _UNHEARD:
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     os.environ.clear()
     os.environ.update(environment)  # the server's may be older
     gc.freeze()  # what it shares with the others is not looked through, and so not copied
@@ -236,9 +237,3 @@ def _serve(function: Callable[[Any], Any], connection: Connection, environment: 
             answer = error
         with suppress(ConnectionError):  # else its end is met above
             connection.send(answer)
-
-
-def _end_with_parent() -> None:
-    """Whatever this process is at: nobody waits for it any more."""
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -1,7 +1,8 @@
 """The benchmark program: every benchmark at its smallest for real, and what it makes of the records."""
 
 import json
-import math
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from bench.roofline import profile_call
 
 import kernels.clip_normalize
 from engine.errors import InputError
+from engine.records import RECORDS
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, _normalize_in_torch, clip_normalize
 from tests.bench_records import check_record, newest
 from tests.environment import ROOT, environment, is_alive, wait_until
@@ -186,8 +188,8 @@ def test_nothing_of_a_suite_goes_on_when_it_is_stopped(tmp_path, number):
         command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     while (
-        len(processes := process_tree(suite.pid)) < 3 and suite.poll() is None
-    ):  # the suite, its part, what that started
+        len(processes := process_tree(suite.pid)) < 4 and suite.poll() is None
+    ):  # the suite, what ties its part to it, the part, what that started
         time.sleep(0.05)
     suite.send_signal(number)
     suite.wait(60)
@@ -195,20 +197,6 @@ def test_nothing_of_a_suite_goes_on_when_it_is_stopped(tmp_path, number):
     out, _ = suite.communicate()
     assert suite.returncode == (130 if number == signal.SIGTERM else -number), out
     assert "Traceback" not in out
-
-
-def test_a_sigterm_that_was_lost_is_not_the_last(monkeypatch):
-    """Compiled code that calls Python may pass by the error that one is."""
-    clock = [100.0]
-    monkeypatch.setattr(bench_throughput, "_heard", [-math.inf])
-    monkeypatch.setattr(bench_throughput.time, "monotonic", lambda: clock[0])
-    with pytest.raises(KeyboardInterrupt):
-        bench_throughput._stop(signal.SIGTERM, None)
-    for clock[0] in (101.0, 105.0, 109.0):
-        bench_throughput._stop(signal.SIGTERM, None)  # what the first one ends comes to its end
-    clock[0] = 111.0
-    with pytest.raises(KeyboardInterrupt):
-        bench_throughput._stop(signal.SIGTERM, None)
 
 
 def test_parts_of_a_suite(tmp_path, monkeypatch, capsys):
@@ -271,10 +259,50 @@ def test_calls_of_one_setting_are_one_table_and_other_settings_are_others(tmp_pa
         ("torchvision", "second"),
     ]
     assert rows["compute_cuda_r3d_18_128_clips"] == [("engine", "third")]
-    assert publish.markdown("x", found["compute_cuda_r3d_18_64_clips"]).startswith("`run first; run second`")
+    assert publish.markdown("x", "compute", found["compute_cuda_r3d_18_64_clips"]).startswith("`run first; run second`")
     # without a title nothing tells whether two records are of one network
     tokens = [record(time, 64, variant, title=None) for time, variant in (("one", "a share"), ("two", "another"))]
     assert [row.note for row in publish.rows_of(publish.newest({"tokens": tokens})["tokens_cuda"])] == ["two"]
+
+
+def test_every_benchmark_that_has_a_record_is_in_the_tables_and_no_other(tmp_path, program):
+    status, out = program("--markdown")
+    refused = f"error: '{tmp_path / 'out' / 'records'}' has no records of benchmarks: name the folder that holds `records` with"
+    assert status == 2 and out.startswith(refused) and out.count("\n") == 1
+    names = {path.stem for path in RECORDS.glob("*.jsonl")}
+    (tmp_path / "out").mkdir()
+    shutil.copytree(RECORDS, tmp_path / "out" / "records")
+    status, out = program("--markdown")
+    shown = {name for name in names if re.search(rf"^{name}_(cpu|cuda)\w*: ", out, re.M)}
+    of_others = {
+        "domain_shift", "experiments", "heads", "moments", "moments_in_a_row", "pretraining_worth", "quickstart", "soak",
+        "untrained", "memory",  # a benchmark that there is no more
+    }  # fmt: skip
+    assert status == 0 and names - shown == of_others | {name for name in names if name.startswith("ucf15")}
+    for line in (
+        "| ingest / plain transcode |",
+        "| video | 10 min, ",
+        "figures:",
+        "needs:",
+        "simulated:",
+        "| engine fused |",
+    ):
+        assert line in out
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path, program):
+    path = tmp_path / "out" / "records" / "long_video.jsonl"
+    path.parent.mkdir(parents=True)
+    whole = (RECORDS / "long_video.jsonl").read_text().splitlines(keepends=True)[-1]
+    for broken, why in (
+        ({"commit": "abc"}, "it lacks 'dirty'"),
+        (json.loads(whole) | {"lengths": [{}]}, "Searched.__init__() missing 11 required"),
+        (json.loads(whole) | {"device": "EPYC"}, "string indices must be integers"),
+    ):
+        path.write_text(whole + '{"torn\n' + json.dumps(broken) + "\n" + whole)
+        status, out = program("--markdown")
+        assert status == 2 and f"error: '{path}', line 3: this is no record of long_video ({why}" in out
+        assert out.count("error") == 1 and "Traceback" not in out
 
 
 def test_suites_name_what_there_is():

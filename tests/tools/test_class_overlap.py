@@ -68,3 +68,22 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys):
         call_tool("class_overlap.py", "--train", "kinetics400", *common, "--missing", "random", monkeypatch=monkeypatch)
         == 0
     )
+
+
+def test_sets_of_one_name_are_refused(tmp_path, monkeypatch, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.txt").write_text("cooking\narchery\n")
+    one, other = (tmp_path / folder / "mine.txt" for folder in ("a", "b"))
+    for sets, told in (
+        (
+            ("--train", f"X={one}", "--train", f"X={other}", "--test", one),
+            "error: --train: several sets are called 'X': give",
+        ),
+        (("--train", one, "--test", one, "--test", other), "error: --test: several sets are called 'mine': give"),
+        (("--train", one, "--test", one, "--test", one), "error: --test: several sets are called 'mine': give"),
+    ):
+        status = call_tool("class_overlap.py", "--report", *sets, "--out", tmp_path / "out", monkeypatch=monkeypatch)
+        assert status == 2 and capsys.readouterr().err.startswith(told)
+    named = ("--train", one, "--test", f"one={one}", "--test", other)
+    assert call_tool("class_overlap.py", *named, "--out", tmp_path / "out", monkeypatch=monkeypatch) == 0

@@ -2,16 +2,19 @@
 
 import json
 import shutil
+import signal
 import subprocess
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
+from bench.resources import process_tree
 
 from engine.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from tests import jobs
-from tests.environment import ROOT
-from tests.small_run import call_tool
+from tests.environment import ROOT, is_alive, wait_until
+from tests.small_run import call_tool, start_tool
 
 SHORT = {"train": {"epochs": 2, "batch_size": 4, "lr": 1e-3, "milestones": []}}
 CONFIGS = {"r3d": SHORT, "c3d": jobs.EXACT}  # with batch-norm, and without
@@ -73,6 +76,24 @@ def test_a_commit_is_trained_with_its_own_code(trained, manifest, tmp_path, comp
     assert str(ROOT) not in provenance["command"] and not provenance["dirty"]
     after = subprocess.run(["git", "-C", ROOT, "worktree", "list"], capture_output=True, text=True, check=True).stdout
     assert after == copies  # its copy is gone
+
+
+def test_nothing_is_left_where_it_is_stopped(manifest, tmp_path):
+    """No training goes on, and git keeps no copy of the commit."""
+    config = jobs.write_config(
+        tmp_path / "c.yaml", manifest, tmp_path / "run", train={"epochs": 100_000, "batch_size": 4}
+    )
+    copies = ["git", "-C", ROOT, "worktree", "list"]
+    before = subprocess.run(copies, capture_output=True, text=True, check=True).stdout
+    tool = start_tool("compare_losses.py", f"HEAD:{config}", config, "--out", tmp_path)
+    wait_until((tmp_path / "a" / "log.jsonl").is_file)
+    processes = process_tree(tool.pid)
+    assert len(processes) > 1
+    tool.send_signal(signal.SIGTERM)
+    _, said = tool.communicate()
+    assert (tool.returncode, said.splitlines()[-1]) == (130, "interrupted")
+    wait_until(lambda: not any(map(is_alive, processes)), 10)
+    assert subprocess.run(copies, capture_output=True, text=True, check=True).stdout == before
 
 
 def test_where_two_runs_part_is_told(trained, tmp_path, compare):
@@ -139,8 +160,8 @@ def test_a_config_is_first_looked_for_where_one_is(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "quickstart.yaml").touch()
     calls = []
-    done = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(compare_losses.subprocess, "run", lambda command, **_: calls.append(command) or done)
+    training = nullcontext(SimpleNamespace(wait=lambda: 0))
+    monkeypatch.setattr(compare_losses, "running", lambda command, **_: calls.append(command) or training)
     asked = SimpleNamespace(ranks=1, set=[])
     for folder, found in ((tmp_path, tmp_path), (tmp_path / "configs", ROOT)):
         monkeypatch.chdir(folder)

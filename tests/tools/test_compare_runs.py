@@ -190,6 +190,32 @@ def test_what_is_averaged_says_what_it_is(tmp_path):
     assert "TRANSDUCTIVE" not in plain and "class vectors" not in plain and "averaged" not in plain
 
 
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    folders = [write_run(tmp_path / path, 0.2) for path in ("x/a/run", "y/a/run", "y/b/run", "other")]
+    lines = run(*folders).stdout.splitlines()
+    assert [line.split()[0] for line in lines[3:7]] == ["x/a/run", "y/a/run", "y/b/run", "other"]
+    assert [line.split()[0] for line in run(*folders[1:]).stdout.splitlines()[3:6]] == ["a/run", "b/run", "other"]
+    done = subprocess.run([sys.executable, TOOL, "."], capture_output=True, text=True, timeout=120, cwd=folders[0])
+    assert done.stdout.splitlines()[3].split()[0] == "run"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("model: {}\n", "it lacks 'clip'"),
+        ("{clip: {}, model: {}, words: {}, loss: {}, train: {}, evaluate: {}}\n", "it lacks 'path'"),
+        ("{clip: {}, model: {}, words: 3, loss: {}, train: {}, evaluate: {}}\n", "'int' object"),
+    ],
+)
+def test_a_config_that_no_run_wrote_is_not_recorded(text, why, tmp_path):
+    folder = write_run(tmp_path / "one", 0.2)
+    (folder / "config.yaml").write_text(text)
+    done = run(folder, "--record", "never")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: '{folder / 'config.yaml'}' is no config that a run wrote ({why}")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_control_of_another_test_is_none(tmp_path):
     one = write_tests(tmp_path / "one", result_of("a", ["v", "w"], 0.2))
     write_tests(one / "control", result_of("a", ["v", "x"], 0.5))

@@ -4,8 +4,10 @@ import json
 import mmap
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +19,7 @@ from bench import resources
 
 from engine.errors import InputError
 from engine.records import recording_into
+from tests.environment import ROOT, environment, is_alive, wait_until
 from tests.small_run import call_tool
 
 
@@ -97,6 +100,25 @@ def test_a_short_soak_watches_the_process_it_started(monkeypatch, tmp_path, caps
     assert 50 < record["failed"] < 350  # of the quarter of the files that were damaged
     assert 100 < record["trends"]["memory"]["last"] < 3000
     assert (tmp_path / "soak_decode_pyav.png").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("words", [("train", "--minutes", "30"), ("decode", "pyav")])
+def test_nothing_of_it_goes_on_when_it_is_stopped(words, number, tmp_path):
+    command = [sys.executable, ROOT / "tools" / "soak.py", *words, "--every", "0.1", "--no-record"]
+    pipe = subprocess.PIPE
+    tool = subprocess.Popen(
+        command, env=environment(TMPDIR=str(tmp_path)), cwd=ROOT, stderr=pipe, stdout=pipe, text=True
+    )
+    wait_until(lambda: len(resources.process_tree(tool.pid)) >= (3 if words[0] == "train" else 2))
+    time.sleep(1)
+    processes = resources.process_tree(tool.pid)
+    tool.send_signal(number)
+    _, said = tool.communicate(timeout=60)
+    wait_until(lambda: not any(map(is_alive, processes)), 20)
+    if number == signal.SIGTERM:
+        assert (tool.returncode, said.splitlines()[-1]) == (130, "interrupted")
+        assert not [*tmp_path.iterdir()]
 
 
 def test_a_training_too_short_to_judge_is_refused_before_it_begins(monkeypatch, capsys):

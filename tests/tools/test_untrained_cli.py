@@ -18,6 +18,7 @@ from engine.records import recording_into
 from engine.results.accuracy import Accuracy
 from engine.results.record import read_results
 from engine.schema import parse
+from engine.semantics.classes import KeptVectors
 from tests.encoded import fade, manifest_of, write_colors
 from tests.small_run import call_tool
 
@@ -223,6 +224,17 @@ def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, ca
     assert "with one unseen class every answer is right. Leave at least two" in capsys.readouterr().err
 
 
+def test_definitions_that_there_are_not_are_told_before_any_video_is_decoded(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "few.json").write_text('{"surfing": "riding a wave"}')
+    decoded = []
+    monkeypatch.setattr("engine.inference.embed_source", lambda *_: decoded.append(1))
+    for path, told in ((tmp_path / "none.json", "none.json"), (tmp_path / "few.json", "no definition")):
+        words = ["--num-train", 2, "--definitions", path, "--device", "cpu"]
+        assert call_tool("untrained_splits.py", folder / "mine.parquet", *words, monkeypatch=monkeypatch) == 2
+        assert told in capsys.readouterr().err
+    assert not decoded
+
+
 def test_the_deviation_over_splits_is_that_of_a_sample(monkeypatch):
     import untrained_splits
 
@@ -230,9 +242,12 @@ def test_the_deviation_over_splits_is_that_of_a_sample(monkeypatch):
         [Accuracy(2, 4, top1=value, top5=1.0, mean_class=value, largest_class=0.5) for value in (0.2, 0.4, 0.3) * 6] * 2
     )
     monkeypatch.setattr(untrained_splits, "name_unseen", lambda *_: next(reached))
-    loaded, data = SimpleNamespace(config=parse(Config, {})), SimpleNamespace(classes=list("abcd"))
+    data, methods = (
+        SimpleNamespace(classes=list("abcd")),
+        {"names": KeptVectors(parse(Config, {}).words), "random words": None},
+    )
     splits = [ClassSplitConfig(seed, 2) for seed in range(3)]
-    rows = list(untrained_splits.measure("splits", splits, loaded, data, None, ()))
+    rows = list(untrained_splits.measure("splits", splits, None, data, None, methods))
     assert [(row["mean_class"], row["mean_class_sd"]) for row in rows] == [pytest.approx((0.3, 0.1))] * 6
-    rows = list(untrained_splits.measure("splits", splits[:1], loaded, data, None, ()))
+    rows = list(untrained_splits.measure("splits", splits[:1], None, data, None, methods))
     assert {row["mean_class_sd"] for row in rows} == {None} and "\u00b1" not in untrained_splits.table(rows).text()

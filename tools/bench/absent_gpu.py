@@ -108,6 +108,11 @@ def compiled_steps(backbone: str, batch: int) -> Iterator[tuple[str, Step]]:
         yield name, compiled_step(backbone, form, batch)
 
 
+def tables_of(record: Mapping[str, Any]) -> dict[str, Table]:
+    """Of a record of `compute --compiled`: its one table."""
+    return {"": table_of(record["steps"])}
+
+
 def table_of(steps: Mapping[str, Mapping[str, Any]]) -> Table:
     """A line for each step, given as a mapping of what `Step` holds; what moves next to nothing in all has no column."""
     kinds = [kind for kind in KINDS if any(step["bytes"].get(kind, 0) > _SHOWN for step in steps.values())]

@@ -33,6 +33,7 @@ from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
 from engine.inference import inference_settings, load_model
+from engine.parts import running
 from engine.records import append_record, summarise
 from engine.results.accuracy import MEASURES
 from engine.results.record import FILE
@@ -100,9 +101,11 @@ def default_run(*, is_trained: bool) -> Path:
     command = [sys.executable, str(_ROOT / "engine" / "train.py"), str(_ROOT / "configs" / "quickstart.yaml")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
     overrides = [f"run.folder={_TRAINED_HERE}", "run.control=false", "train.epochs=10"]
-    done = subprocess.run([*command, *overrides], env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"the quickstart could not be trained: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with running([*command, *overrides], env=environment, **quiet) as training:
+        said = training.communicate()[1].decode(errors="replace")
+    if training.returncode:
+        raise InputError(f"the quickstart could not be trained: {(said.strip().splitlines() or ['?'])[-1]}")
     return _TRAINED_HERE
 
 

@@ -4,11 +4,12 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
+
+from engine.parts import end_with_parent
 
 _GRACE_S = 10.0  # to end by itself
 
@@ -85,7 +86,7 @@ def _serve(pipe: Connection, build: Callable[..., Any], arguments: tuple[Any, ..
     """Build the object, then do as asked until the pipe closes."""
     with suppress(OSError):
         os.setsid()  # so that it can be ended with all that it starts
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     contestant = None
     with suppress(EOFError, OSError):
         contestant = _try(pipe, lambda: build(*arguments), tell=False)
@@ -94,14 +95,6 @@ def _serve(pipe: Connection, build: Callable[..., Any], arguments: tuple[Any, ..
             _try(pipe, lambda: getattr(contestant, method)(*values, **keywords))  # noqa: B023 (called at once)
             if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
                 torch.cuda.empty_cache()  # the others need the memory
-
-
-def _end_with_parent() -> None:
-    """Whatever this process is at, and with all that it started: nobody waits for it any more."""
-    multiprocessing.parent_process().join()
-    if os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(1)
 
 
 def _try(pipe: Connection, function: Callable[[], Any], *, tell: bool = True) -> Any:

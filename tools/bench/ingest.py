@@ -16,10 +16,11 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -80,19 +81,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(
         f"{len(raw)} videos of {arguments.manifest or 'drawn textures'}, frames/s of computing, {arguments.repeats} runs"
     )
-    print(
-        Table(
-            ["", "p20", "p50", "p80"], [[name, *(v[p] for p in ("p20", "p50", "p80"))] for name, v in speeds.items()]
-        ).text()
-    )
-    print(f"{ratio:.2f}  ingest / plain transcode\n")
-    heads = [name for name in rows[0] if name != "settings"]
-    print(
-        Table(
-            ["setting", *heads],
-            [[row["settings"], *("" if row[name] is None else row[name] for name in heads)] for row in rows],
-        ).text()
-    )
+    measured = {"speeds": speeds, "ratio": ratio, "settings": rows}
+    print("\n\n".join(table.text() for table in tables_of(measured).values()))
     if not arguments.no_record:
         fields = {
             "device_type": "cpu",
@@ -100,8 +90,18 @@ def run(arguments: argparse.Namespace) -> None:
             "drawn": arguments.manifest is None,
             "default": asdict(default),
         }
-        path = append_record("ingest", n=arguments.repeats, speeds=speeds, ratio=ratio, settings=rows, **fields)
+        path = append_record("ingest", n=arguments.repeats, **measured, **fields)
         print(f"recorded in {Path(os.path.relpath(path))}")
+
+
+def tables_of(record: Mapping[str, Any]) -> dict[str, Table]:
+    """Both tables of a record: speed beside a plain transcode, in frames a second of computing, and settings."""
+    points, settings = ("p20", "p50", "p80"), record["settings"]
+    speeds = [[name, *(values[point] for point in points)] for name, values in record["speeds"].items()]
+    speeds.append(["ingest / plain transcode", "", record["ratio"], ""])
+    heads = [name for name in settings[0] if name != "settings"]
+    rows = [[row["settings"], *("" if row[name] is None else row[name] for name in heads)] for row in settings]
+    return {"frames/s": Table(["", *points], speeds), "settings": Table(["setting", *heads], rows)}
 
 
 def source_videos(raw: Manifest) -> list[SourceVideo]:

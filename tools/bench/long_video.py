@@ -12,9 +12,10 @@ import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def search_one(arguments: argparse.Namespace, minutes: float, folder: Path) -> S
     video.unlink()
     cost = (spent.clock_s, spent.computing_s, spent.peak_bytes, kept)
     found = Searched(frames / _FPS / 60, frames, len(clips), len(classes), *cost, *shares)
-    _show(found)
+    print(tables_of({"lengths": [asdict(found)]})[""].text(), flush=True)
     return found
 
 
@@ -137,13 +138,19 @@ def judge(moments: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> tuple[fl
     return float(np.diag(best).mean()), float(np.concatenate(every).mean()), float(others.mean())
 
 
-def _show(found: Searched) -> None:
+def tables_of(record: Mapping[str, Any]) -> dict[str, Table]:
+    """A record as its one table: a column for each length."""
+    columns = [_column(Searched(**each)) for each in record["lengths"]]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return {"": Table([""] * (1 + len(columns)), rows)}
+
+
+def _column(found: Searched) -> dict[str, str]:
     seconds = found.minutes * 60
-    rows = [
-        ["video", f"{found.minutes:.0f} min, {found.clips:,} clips, {found.queries} queries"],
-        ["times real time", f"{seconds / found.wall_s:.1f} by the clock, {seconds / found.cpu_s:.1f} of one core's computing"],
-        ["peak memory", f"{found.peak_bytes / 1e6:,.0f} MB"],
-        ["index", f"{found.index_bytes / 1e6:.1f} MB, {found.index_bytes / 1e6 / seconds * 3600:.1f} an hour"],
-        ["right", f"{found.first:.3f} of the best moments, {found.any:.3f} of all; other classes {found.control:.3f}"],
-    ]  # fmt: skip
-    print(Table(["", ""], rows).text(), flush=True)
+    return {
+        "video": f"{found.minutes:.0f} min, {found.clips:,} clips, {found.queries} queries",
+        "times real time": f"{seconds / found.wall_s:.1f} by the clock, {seconds / found.cpu_s:.1f} of one core's computing",
+        "peak memory": f"{found.peak_bytes / 1e6:,.0f} MB",
+        "index": f"{found.index_bytes / 1e6:.1f} MB, {found.index_bytes / 1e6 / seconds * 3600:.1f} an hour",
+        "right": f"{found.first:.3f} of the best moments, {found.any:.3f} of all; other classes {found.control:.3f}",
+    }

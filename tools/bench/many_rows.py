@@ -101,8 +101,8 @@ def run(arguments: argparse.Namespace, template: Manifest) -> None:
         print(f"recorded in {Path(os.path.relpath(path))}")
 
 
-def table_of_record(record: Mapping[str, Any]) -> Table:
-    """A record as a table: medians of each way, and in brackets the 80th percentile."""
+def tables_of(record: Mapping[str, Any]) -> dict[str, Table]:
+    """A record as its one table: medians of each way, and in brackets the 80th percentile."""
     from bench.rows import number  # not where this file is itself a fresh process
 
     results = record["results"]
@@ -113,7 +113,7 @@ def table_of_record(record: Mapping[str, Any]) -> Table:
         limit = f"< {record['limits'][key]:g}" if key in record["limits"] else ""
         if values:
             rows.append([meaning, limit, *(f"{number(value['p50'])} ({number(value['p80'])})" for value in values)])
-    return Table(["", "wanted", *ways], rows)
+    return {"": Table(["", "wanted", *ways], rows)}
 
 
 def write_synthetic(template: Manifest, rows: int, distinct: int, folder: Path) -> int:

@@ -44,7 +44,8 @@ def build_parser(about: str) -> argparse.ArgumentParser:
     parts = sorted({part_name(words) for suite in SUITES.values() for words in suite})
     parser.add_argument("--part", choices=parts, action="append", help="only this part of the suite; may be repeated")
     parser.add_argument("--skip", choices=parts, action="append", help="not this part; may be repeated")
-    parser.add_argument("--markdown", action="store_true", help="print the newest record of each benchmark as a table")
+    parser.add_argument("--markdown", action="store_true",
+                        help="print the newest record of each benchmark below as tables; other programs' are left out")  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=RECORDS.parent, help="for records and pictures (default: benchmarks)"
     )

@@ -22,7 +22,7 @@ from bench.delayed import drawn_store, measure
 from bench.material import check_counts
 from bench.needs import Quantity, cluster_of, figures, limits, needs
 from bench.plan_options import ASSUMED
-from bench.plan_tables import PARTS, table_of_part
+from bench.plan_tables import tables_of
 from bench.rows import Row, line, number
 from bench.simulation import Cluster, Latency, simulate
 from engine.data.manifest import Manifest
@@ -55,9 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
             )
     if not arguments.no_measure:
         values["results"] = [asdict(row) for row in measured(arguments.repeats)]
-    for part in PARTS:
-        if part != "measured" or values["results"]:
-            print(f"\n{part}\n{table_of_part(values, part).text()}", flush=True)
+    for part, table in tables_of(values).items():
+        print(f"\n{part}\n{table.text()}", flush=True)
     if record is not None:
         record.write(**values)
 

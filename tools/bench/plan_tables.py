@@ -10,7 +10,12 @@ from engine.results.table import Table
 PARTS = ("measured", "figures", "needs", "simulated")
 
 
-def table_of_part(record: Mapping[str, Any], part: str) -> Table:
+def tables_of(record: Mapping[str, Any]) -> dict[str, Table]:
+    """All parts that a record has, by their names."""
+    return {part: _part(record, part) for part in PARTS if part != "measured" or record["results"]}
+
+
+def _part(record: Mapping[str, Any], part: str) -> Table:
     """A part of a record: `figures`, `needs`, `simulated`, or `measured`, the comparison with this machine."""
     if part == "measured":
         return table([Row(**row) for row in record["results"]])

@@ -87,12 +87,16 @@ class Ended:
 def run_to_end(
     command: Sequence[str], stdout: int | IO[Any], stderr: IO[Any] | None = None, every_s: float = 0.1
 ) -> Ended:
-    """Run a program to its end, and look at its memory every so many seconds."""
+    """Run a program to its end, and look at its memory every so many seconds. What stops this one kills it."""
     begun, peak = time.perf_counter(), 0
     process = subprocess.Popen(command, stdout=stdout, stderr=stderr)
-    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-        peak = max(peak, sum(resident_bytes("VmHWM", pid) for pid in process_tree(process.pid)))
-        time.sleep(every_s)
+    try:
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            peak = max(peak, sum(resident_bytes("VmHWM", pid) for pid in process_tree(process.pid)))
+            time.sleep(every_s)
+    except KeyboardInterrupt:
+        process.kill()
+        raise
     process.returncode = os.waitstatus_to_exitcode(ended[1])
     computing_s = ended[2].ru_utime + ended[2].ru_stime
     return Ended(process.returncode, time.perf_counter() - begun, computing_s, peak)
