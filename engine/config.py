@@ -21,7 +21,7 @@ from engine.moments.config import MomentsConfig
 from engine.schema import MAX_SEED, option, parse, section, to_tree
 from engine.schema_files import apply_override, merged, read_layers
 from engine.schema_keys import idle, refuse_idle, without_idle
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import OverlapConfig, WordsConfig
 from engine.tasks.masked.config import MaskedConfig
 
 # A config that a run has saved holds every key, those that cannot matter too. Nobody writes all of these sections by hand.
@@ -134,34 +134,6 @@ class LossConfig:
     synthetic_parents: int = option(
         0, "how many classes are mixed into one; 0: all (AURL)", minimum=0, needs="synthetic_weight"
     )
-
-
-@dataclass(frozen=True)
-class OverlapConfig:
-    """Training classes that are a test class under another name (paper Sec. 3.3, Eq. 3), over all sets."""
-
-    tau: float = option(0.05, "cosine distance of two class names up to which they overlap", minimum=0, maximum=2)
-    same_names: bool = option(
-        True, "a name that is spelt as a test class's, or of its words, overlaps however far the vectors lie apart"
-    )
-    same_words: bool = option(
-        False, "names also overlap that end in the same word, or of which one is made of the other's words"
-    )
-    training: str = option(
-        "refuse",
-        "overlapping training classes: refuse to start, remove them, or allow them",
-        choices=("refuse", "remove", "allow"),
-    )
-    pretrained: str = option(
-        "refuse", "overlapping classes that the weights were pretrained on", choices=("refuse", "allow")
-    )
-    pretrained_classes: str | None = option(
-        None,
-        "text file of the classes that model.weights was trained on; kinetics400 and own checkpoints are known",
-        needs="model.weights or train.init_from",
-        path=True,
-    )
-    words: WordsConfig | None = option(None, "class vectors to measure the distance with; default: the run's words")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from options import INSTALLED
 
 from engine.command_line import Parser, cluster_option, refuse_with_cluster
-from engine.config import OverlapConfig
 from engine.errors import InputError
 from engine.native_names import as_text
 from engine.schema import MAX_SEED
+from engine.semantics.config import OverlapConfig
 from engine.tasks.masked.config import KINDS
 
 # As in engine/heads/catalogue.py, which imports torch.

@@ -1,4 +1,4 @@
-"""The `words` section of a config: where class vectors come from."""
+"""The `words` section of a config, where class vectors come from, and `train.exclude_overlap`, which compares them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -82,6 +82,34 @@ class WordsConfig(WordSourceConfig):
     also: WordSourceConfig | None = option(
         None, "a second source: unit vectors of both side by side, so that a cosine is the mean of the two"
     )
+
+
+@dataclass(frozen=True)
+class OverlapConfig:
+    """Training classes that are a test class under another name (paper Sec. 3.3, Eq. 3), over all sets."""
+
+    tau: float = option(0.05, "cosine distance of two class names up to which they overlap", minimum=0, maximum=2)
+    same_names: bool = option(
+        True, "a name that is spelt as a test class's, or of its words, overlaps however far the vectors lie apart"
+    )
+    same_words: bool = option(
+        False, "names also overlap that end in the same word, or of which one is made of the other's words"
+    )
+    training: str = option(
+        "refuse",
+        "overlapping training classes: refuse to start, remove them, or allow them",
+        choices=("refuse", "remove", "allow"),
+    )
+    pretrained: str = option(
+        "refuse", "overlapping classes that the weights were pretrained on", choices=("refuse", "allow")
+    )
+    pretrained_classes: str | None = option(
+        None,
+        "text file of the classes that model.weights was trained on; kinetics400 and own checkpoints are known",
+        needs="model.weights or train.init_from",
+        path=True,
+    )
+    words: WordsConfig | None = option(None, "class vectors to measure the distance with; default: the run's words")
 
 
 def sources_of(words: WordSourceConfig) -> tuple[WordSourceConfig, ...]:

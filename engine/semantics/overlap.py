@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.config import OverlapConfig
 from engine.errors import InputError
 from engine.results.table import Table
 from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import KeptVectors, build_class_embeddings
-from engine.semantics.config import AVERAGED, WordsConfig, random_where_missing, sources_of
+from engine.semantics.config import AVERAGED, OverlapConfig, WordsConfig, random_where_missing, sources_of
 from engine.semantics.embeddings import MissingVectors
 from engine.semantics.same_names import are_one_class, same_named, says_the_same, shares_words
 from kernels.cosine_topk import cosine_topk, prepare_classes

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import Config, OverlapConfig
+from engine.config import Config
 from engine.errors import InputError
 from engine.experiments import comparisons, curves, leaks, methods
 from engine.experiments.cells import Cell
@@ -48,7 +48,7 @@ from engine.results.plots import Panel
 from engine.results.record import Results, replacing
 from engine.schema import parse
 from engine.semantics.classes import build_class_embeddings
-from engine.semantics.config import WordsConfig
+from engine.semantics.config import OverlapConfig, WordsConfig
 from engine.semantics.overlap import nearest_test_classes
 
 REPO = Path(__file__).resolve().parents[2]

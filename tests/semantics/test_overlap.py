@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.build import build_run
-from engine.config import Config, OverlapConfig
+from engine.config import Config
 from engine.data.manifest import Manifest
 from engine.distributed import Ranks
 from engine.errors import InputError
@@ -19,7 +19,7 @@ from engine.run import save_run
 from engine.schema import parse
 from engine.semantics.class_lists import read_class_names
 from engine.semantics.classes import build_class_embeddings
-from engine.semantics.config import WordsConfig, WordSourceConfig
+from engine.semantics.config import OverlapConfig, WordsConfig, WordSourceConfig
 from engine.semantics.overlap import (
     check_pretrained,
     near_classes,

@@ -12,7 +12,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.build import build_run
-from engine.config import Config, OverlapConfig, load_config, save_config
+from engine.config import Config, load_config, save_config
 from engine.data.batch import ClipBatch
 from engine.data.config import ClassSplitConfig, SourceConfig
 from engine.data.manifest import Manifest
@@ -23,7 +23,7 @@ from engine.models.image_weights import imagenet_names
 from engine.preemption import StopVote
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.classes import KeptVectors, build_class_embeddings
-from engine.semantics.config import WordsConfig, WordSourceConfig
+from engine.semantics.config import OverlapConfig, WordsConfig, WordSourceConfig
 from engine.tasks.zero_shot.control import control_config, random_vectors
 from engine.tasks.zero_shot.known import Known
 from engine.train import train

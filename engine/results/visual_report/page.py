@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from engine.config import OverlapConfig
 from engine.data.sources import DataSet
 from engine.generalised import GeneralisedResult
 from engine.results.accuracy import SetResult, percent
@@ -19,6 +18,7 @@ from engine.results.visual_report.findings import Findings, find
 from engine.results.visual_report.run_folder import RunFacts
 from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.config import OverlapConfig
 from engine.semantics.overlap import Words
 
 _TEMPLATE = Path(__file__).parent / "page.html"

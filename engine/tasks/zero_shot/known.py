@@ -7,7 +7,6 @@ from typing import Self
 
 import numpy as np
 
-from engine.config import OverlapConfig
 from engine.data.footage import Footage, digest, file_identities, rows_of_files
 from engine.data.sources import DataSet
 from engine.errors import InputError
@@ -15,6 +14,7 @@ from engine.metrics import ZeroShotResult
 from engine.results.accuracy import SetResult
 from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import KeptVectors
+from engine.semantics.config import OverlapConfig
 from engine.semantics.overlap import Words, nearest_of_any, overlapping
 from engine.semantics.same_names import same_named
 from engine.tasks.zero_shot.trained import LoadedModel
