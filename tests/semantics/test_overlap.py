@@ -286,6 +286,23 @@ def test_a_run_leaves_overlapping_classes_of_all_sets_out_and_says_so(tmp_path):
         build_run(run_config(tmp_path, train={"exclude_overlap": {"training": "remove", "tau": 2}}), RANKS, StopVote())
 
 
+def test_a_run_of_before_is_told_which_classes_it_would_lose_and_how_it_goes_on(tmp_path):
+    """Those of a test class's name stayed in while only distances counted."""
+    overlap = {"training": "allow"}
+    state = build_run(run_config(tmp_path, train={"exclude_overlap": overlap}), RANKS, StopVote()).task.state()
+    now = build_run(run_config(tmp_path, train={"exclude_overlap": {"training": "remove"}}), RANKS, StopVote()).task
+    (classes, videos) = now.changes(state)
+    assert classes == (
+        "training classes (without 'archery', 'walking the dog'; names of test classes, which earlier versions left in, as "
+        "train.exclude_overlap.same_names=no does)"
+    )
+    assert videos.startswith("set of videos (8 of its 16 are not in")
+    assert now.changes(now.state()) == []
+    others = [*state["train_classes"], *(f"class {index}" for index in range(9))]
+    assert now.changes({**state, "train_classes": others})[0].endswith("'class 4', 'class 5', ...)")
+    assert now.changes({**now.state(), "train_classes": ["running", "cooking"]}) == ["order of training classes"]
+
+
 def test_weights_of_an_earlier_run_bring_their_classes_along(tmp_path):
     allowed = {"training": "allow"}
     first = build_run(run_config(tmp_path, train={"exclude_overlap": allowed}), RANKS, StopVote())

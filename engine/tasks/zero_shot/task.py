@@ -1,7 +1,7 @@
 """Zero-shot recognition as a task: what `engine/train.py` trains unless the config says otherwise."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from engine.results import pictures
 from engine.results.figures import figure_array
 from engine.run import Run
 from engine.semantics.overlap import check_pretrained
+from engine.semantics.same_names import same_named
 from engine.tasks.decoding import Decoding
 from engine.tasks.task import Measured, Task
 from engine.tasks.token_batches import TokenBatches
@@ -45,6 +46,7 @@ from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
 
 _PROJECTED = "class_vectors"  # what TensorBoard's projector calls them
+_NAMED = 8  # classes spelt out of those that have changed
 
 
 class ZeroShot(Task):
@@ -201,9 +203,7 @@ class ZeroShot(Task):
         }
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
-        changed = []
-        if list(self.sets.train.classes) != list(state["train_classes"]):
-            changed.append("training classes")
+        changed = _changed_classes(state["train_classes"], self.sets)
         remembered = Footage.from_state(state)
         if remembered is not None:
             gone, new = remembered.difference(self.sets.footage)
@@ -267,3 +267,21 @@ class ZeroShot(Task):
 
 def _with_visible(clips: ClipBatch, visible: torch.Tensor) -> ClipBatch:
     return replace(clips, visible=visible)
+
+
+def _changed_classes(before: Sequence[str], sets: Sets) -> list[str]:
+    """How the training classes differ from those of a checkpoint, in words; empty where they do not."""
+    now = sets.train.classes
+    if list(now) == list(before):
+        return []
+    gone, new = ([name for name in one if name not in other] for one, other in ((before, now), (now, before)))
+    told = [
+        f"{how} {', '.join(map(repr, names[:_NAMED]))}" + ", ..." * (len(names) > _NAMED)
+        for how, names in (("without", gone), ("with", new))
+        if names
+    ]
+    if gone and gone == list(same_named(gone, [name for _, names in sets.test_classes for name in names])):
+        told.append(
+            "names of test classes, which earlier versions left in, as train.exclude_overlap.same_names=no does"
+        )
+    return [f"training classes ({'; '.join(told)})" if told else "order of training classes"]
