@@ -14,7 +14,7 @@ from tests.environment import environment
 from tests.forked import Forked
 
 SCRIPT = """
-import os, signal, sys
+import os, signal, sys, threading, time
 from engine.errors import InputError, run_command
 from engine.launch import launch
 
@@ -23,6 +23,13 @@ def main():
         launch(2, sys.argv)
     if sys.argv[1] == "mistake":
         raise InputError("the same on all ranks")
+    if sys.argv[1] == "slow" and os.environ["RANK"] == "0":
+        time.sleep(2)
+        os._exit(2)
+    if sys.argv[1] == "slow":
+        threading.Thread(target=time.sleep, args=(20,)).start()
+        InputError.is_of_this_rank = True
+        raise InputError("of one rank")
     if sys.argv[1] == "killed" and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[1] == "defect" and os.environ["RANK"] == "1":
@@ -41,6 +48,7 @@ run_command(main)
     [
         ("well", 0, ["rank 0 of 2", "rank 1 of 2"]),
         ("mistake", 2, ["error: the same on all ranks"]),
+        ("slow", 2, ["error: of one rank"]),  # the other, which lost it, is gone first
         ("killed", 137, ["error: rank 1 was ended by SIGKILL, and the others with it; what it said stands above"]),
         ("defect", 7, ["error: rank 1 ended with exit status 7, and the others with it; what it said stands above"]),
     ],
