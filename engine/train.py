@@ -15,6 +15,7 @@ from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     early_signals.keep()
+    early_signals.stop_with_launcher()
     CONFIG = read_command(train_options.read, __doc__)
 
 import gc

@@ -3,6 +3,8 @@
 import logging
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +87,27 @@ def test_ctrl_c_saves_and_ends_in_a_line(videos, tmp_path):
     assert "Traceback" not in printed and printed.count("interrupted\n") == 1
     stopped = jobs.events(folder, "stopped")[-1]["step"]
     assert (folder / "checkpoints" / f"step_{stopped:08d}.pt").is_file()
+
+
+@pytest.mark.distributed
+def test_ranks_whose_launcher_is_killed_save_and_end(videos, tmp_path):
+    folder = tmp_path / "run"
+    config = jobs.write_config(tmp_path / "config.yaml", videos, folder, train={"epochs": 2000})
+    process = jobs.start(config, "--ranks", 2, fresh=True)
+    jobs.wait_for_step(folder, 2, process)
+    ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    try:
+        printed, _ = process.communicate(timeout=60)  # to the end of the ranks, which print there too
+    finally:
+        for rank in ranks:
+            with suppress(ProcessLookupError):
+                os.kill(int(rank), signal.SIGKILL)
+    assert len(ranks) == 2 and process.returncode == -signal.SIGKILL
+    assert "the same command goes on from there" in printed
+    stopped = jobs.events(folder, "stopped")[-1]
+    assert stopped["signal"] in ("SIGTERM", "") and not (folder / "results.json").exists()
+    assert (folder / "checkpoints" / f"step_{stopped['step']:08d}.pt").is_file()
 
 
 @pytest.mark.parametrize(
