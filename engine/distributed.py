@@ -10,8 +10,10 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +29,7 @@ from engine.gpus import unfit
 from engine.machine import core_mask, rank_cores, rank_variable, share_cores
 
 _MOMENT_S = 2.0
+_BEAT_S = 0.5
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused", "NCCL")
 
 
@@ -193,6 +196,37 @@ def barrier() -> None:
     """Wait for all ranks."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def done_by_main(ranks: Ranks, work: Callable[[], object]) -> None:
+    """Rank 0 does a work alone. The others wait for it, however long it takes, as long as rank 0 lives. Collective."""
+    if ranks.gloo is None:
+        work()
+    elif not ranks.is_main:
+        while _is_at_work(ranks.gloo):
+            pass
+    else:
+        ended = threading.Event()
+        with ThreadPoolExecutor(1) as threads:
+            told = threads.submit(_tell_at_work, ranks.gloo, ended)
+            try:
+                work()
+            finally:
+                ended.set()
+        told.result()
+        _is_at_work(ranks.gloo, False)
+
+
+def _tell_at_work(group: dist.ProcessGroup, ended: threading.Event) -> None:
+    while not ended.wait(_BEAT_S):
+        _is_at_work(group, True)
+
+
+def _is_at_work(group: dist.ProcessGroup, told: bool = False) -> bool:
+    """What rank 0 tells, on every rank."""
+    flag = torch.tensor([told], dtype=torch.uint8, device="cpu")
+    dist.broadcast(flag, src=0, group=group)
+    return bool(flag)
 
 
 def broadcast_from_main(value: Any) -> Any:

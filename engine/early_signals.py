@@ -1,16 +1,27 @@
 """SIGUSR1, by which schedulers ask a run to save and stop, in the seconds before it can: imports, on a cold disk many of them.
 
 Left to its default it would kill the process: a launcher would count a failure and start it again, or a job not be queued again.
+Where the launcher of the ranks is gone the system asks, too.
 """
 
+import ctypes
+import os
 import signal
+import sys
 
+_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _asked = [False]
 
 
 def keep() -> None:
     """From now on SIGUSR1 is remembered, until `engine/preemption.py` listens."""
     signal.signal(signal.SIGUSR1, lambda *_: _asked.__setitem__(0, True))
+
+
+def stop_with_launcher() -> None:
+    """From now on this rank has a SIGTERM when the torchrun (or `--ranks`) that started it is gone, by kill -9 too. On Linux."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def came() -> bool:

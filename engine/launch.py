@@ -7,8 +7,12 @@ can keep it from that; who calls its launcher can.
 import logging
 import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:  # torch takes seconds
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 _TOLD = (2, 130)  # exit statuses of ranks that have said why: a mistake, Ctrl-C
 _HERE = ("--standalone", "--local-addr", "127.0.0.1")  # the machine's own name may not resolve
@@ -17,7 +21,8 @@ _HERE = ("--standalone", "--local-addr", "127.0.0.1")  # the machine's own name 
 def launch(num_ranks: int, command: Sequence[str]) -> NoReturn:
     """Run a Python file with its arguments on so many ranks, to their end.
 
-    Exits with 0, with the status of the rank that failed first, or with 128 and the signal that ended one of them.
+    Exits with 0, with the status of the rank that told a mistake or else failed first, or with 128 and the signal that
+    ended one of them.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -29,10 +34,26 @@ def launch(num_ranks: int, command: Sequence[str]) -> NoReturn:
     except SignalException as stopped:  # it has reached the ranks, which saved and ended
         sys.exit(128 + stopped.sigval)
     except ChildFailedError as failed:
-        rank, failure = failed.get_first_failure()
-        code = failure.exitcode
+        rank, code = _cause(failed.failures)
         if code not in _TOLD:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
             print(f"error: rank {rank} {how}, and the others with it; what it said stands above", file=sys.stderr)
         sys.exit(128 - code if code < 0 else code)
     sys.exit(0)
+
+
+def _cause(failures: "Mapping[int, ProcessFailure]") -> tuple[int, int]:
+    """The rank for which all ended, and its exit status.
+
+    A rank that has told a mistake may take seconds to leave: others that lost it are gone first, and the launcher ends the rest.
+    """
+
+    def has_told(rank: int) -> bool:
+        return failures[rank].exitcode in _TOLD or Path(failures[rank].error_file).is_file()
+
+    def order(rank: int) -> tuple[bool, bool, int]:
+        return not has_told(rank), failures[rank].exitcode == -signal.SIGTERM, failures[rank].timestamp
+
+    rank = min(failures, key=order)
+    code = failures[rank].exitcode
+    return rank, _TOLD[0] if has_told(rank) and code not in _TOLD else code

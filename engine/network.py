@@ -39,10 +39,16 @@ def placed(model: nn.Module, config: Config, ranks: Ranks, precision: Precision)
     model = model.to(ranks.device, precision.weights)
     for tensor in (*model.parameters(), *model.buffers()):
         if train.channels_last and tensor.ndim in _CHANNELS_LAST:
-            tensor.data = tensor.data.contiguous(memory_format=_CHANNELS_LAST[tensor.ndim])
-            if len(tensor) == 1:  # position embeddings: the axis gets the stride of their gradient's, else DDP warns
-                tensor.data = tensor.data[0][None]
+            tensor.data = _channels_last(tensor.data)
     return model
+
+
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """In that memory order. Axes of one cell have the strides that they have in its gradient: DDP copies others, and warns."""
+    # `contiguous` leaves those strides as they are, as convolutions in float64 do; others give all axes strides of this order.
+    ordered = tensor.contiguous if tensor.dtype == torch.float64 else tensor.to
+    tensor = ordered(memory_format=_CHANNELS_LAST[tensor.ndim])
+    return tensor[0][None] if len(tensor) == 1 else tensor  # position embeddings
 
 
 def is_compiled(config: Config, device: torch.device) -> bool:

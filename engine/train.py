@@ -15,6 +15,7 @@ from engine.errors import read_command, run_command
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     early_signals.keep()
+    early_signals.stop_with_launcher()
     CONFIG = read_command(train_options.read, __doc__)
 
 import gc
@@ -30,7 +31,7 @@ from engine.build import build_run
 from engine.config import Config, save_config
 from engine.data.batch import Batch
 from engine.data.remote.settings import given_up_when
-from engine.distributed import Ranks, barrier, broadcast_buffers, session
+from engine.distributed import Ranks, barrier, broadcast_buffers, done_by_main, session
 from engine.errors import InputError, SourceGone
 from engine.garbage import collected_by_hand
 from engine.in_hand import next_batch
@@ -87,9 +88,7 @@ def _train_beside(config: Config, ranks: Ranks, stop: StopVote) -> Any:
 def _write_videos(config: Config, ranks: Ranks) -> None:
     from engine.data.procedural import write_procedural_dataset
 
-    if ranks.is_main:
-        write_procedural_dataset(config.procedural)
-    barrier()
+    done_by_main(ranks, lambda: write_procedural_dataset(config.procedural))
 
 
 def train(config: Config, ranks: Ranks, stop: StopVote) -> Any:

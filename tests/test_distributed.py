@@ -38,6 +38,30 @@ def test_collectives_over_two_processes(tmp_path):
         }  # fmt: skip
 
 
+LONG_WORK = """
+import sys, time
+from pathlib import Path
+from engine.config import RunConfig
+from engine.distributed import done_by_main, session
+made = Path(sys.argv[1], "made")
+
+def work():
+    time.sleep(8)
+    made.touch()
+
+with session(RunConfig(device="cpu", timeout_s=3)) as ranks:
+    done_by_main(ranks, work)
+    assert made.is_file()
+    done_by_main(ranks, made.unlink)
+    assert not made.exists()
+"""
+
+
+@pytest.mark.distributed
+def test_a_work_of_rank_0_may_take_longer_than_a_rank_is_waited_for(tmp_path):
+    jobs.run_script(LONG_WORK, tmp_path, ranks=2, timeout_s=120)
+
+
 MASKS = """
 import os, sys
 from pathlib import Path
@@ -119,12 +143,17 @@ def test_more_ranks_than_gpus_is_named(monkeypatch):
 MISTAKE = """
 import sys
 from engine.config import RunConfig
-from engine.distributed import barrier, session
+from engine.distributed import barrier, done_by_main, session
 from engine.errors import InputError, run_command
+
+def work():
+    if sys.argv[1] == "work":
+        raise InputError("wrong")
 
 def main():
     with session(RunConfig(device="cpu")) as ranks:
         barrier()
+        done_by_main(ranks, work)
         if sys.argv[1] in ("all", str(ranks.rank)):
             raise InputError("wrong")
         barrier()
@@ -134,7 +163,7 @@ run_command(main)
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("who", ["all", 0, 1])
+@pytest.mark.parametrize("who", ["all", 0, 1, "work"])
 def test_a_mistake_is_told_once_whichever_ranks_meet_it(tmp_path, who):
     """The others, which lose their connection, do not add a traceback."""
     script = tmp_path / "mistake.py"

@@ -3,6 +3,8 @@
 import logging
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from tests.environment import environment
 from tests.forked import Forked
 
 SCRIPT = """
-import os, signal, sys
+import os, signal, sys, threading, time
 from engine.errors import InputError, run_command
 from engine.launch import launch
 
@@ -23,6 +25,13 @@ def main():
         launch(2, sys.argv)
     if sys.argv[1] == "mistake":
         raise InputError("the same on all ranks")
+    if sys.argv[1] == "slow" and os.environ["RANK"] == "0":
+        time.sleep(2)
+        os._exit(2)
+    if sys.argv[1] == "slow":
+        threading.Thread(target=time.sleep, args=(20,)).start()
+        InputError.is_of_this_rank = True
+        raise InputError("of one rank")
     if sys.argv[1] == "killed" and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[1] == "defect" and os.environ["RANK"] == "1":
@@ -41,6 +50,7 @@ run_command(main)
     [
         ("well", 0, ["rank 0 of 2", "rank 1 of 2"]),
         ("mistake", 2, ["error: the same on all ranks"]),
+        ("slow", 2, ["error: of one rank"]),  # the other, which lost it, is gone first
         ("killed", 137, ["error: rank 1 was ended by SIGKILL, and the others with it; what it said stands above"]),
         ("defect", 7, ["error: rank 1 ended with exit status 7, and the others with it; what it said stands above"]),
     ],
@@ -77,6 +87,27 @@ def test_ctrl_c_saves_and_ends_in_a_line(videos, tmp_path):
     assert "Traceback" not in printed and printed.count("interrupted\n") == 1
     stopped = jobs.events(folder, "stopped")[-1]["step"]
     assert (folder / "checkpoints" / f"step_{stopped:08d}.pt").is_file()
+
+
+@pytest.mark.distributed
+def test_ranks_whose_launcher_is_killed_save_and_end(videos, tmp_path):
+    folder = tmp_path / "run"
+    config = jobs.write_config(tmp_path / "config.yaml", videos, folder, train={"epochs": 2000})
+    process = jobs.start(config, "--ranks", 2, fresh=True)
+    jobs.wait_for_step(folder, 2, process)
+    ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    try:
+        printed, _ = process.communicate(timeout=60)  # to the end of the ranks, which print there too
+    finally:
+        for rank in ranks:
+            with suppress(ProcessLookupError):
+                os.kill(int(rank), signal.SIGKILL)
+    assert len(ranks) == 2 and process.returncode == -signal.SIGKILL
+    assert "the same command goes on from there" in printed
+    stopped = jobs.events(folder, "stopped")[-1]
+    assert stopped["signal"] in ("SIGTERM", "") and not (folder / "results.json").exists()
+    assert (folder / "checkpoints" / f"step_{stopped['step']:08d}.pt").is_file()
 
 
 @pytest.mark.parametrize(

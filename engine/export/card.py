@@ -157,6 +157,8 @@ So does this, with PyAV and Pillow:
 ```python
 {reading_code(loaded.config, _library(exported))}```
 
+- Of several video streams the one that players show is read: the first that is marked as the default, else the first. \
+Covers are never read; thumbnails and single pictures only where there is no other.
 - The picture is turned as it is displayed; mirroring is not followed. Its shorter side is scaled to {clip.short_side} pixels, \
 the longer one in proportion, rounded half up, and the middle {clip.crop} x {clip.crop} is cut.
 - The filter is bilinear with antialiasing. One without (`cv2.INTER_LINEAR`) gives other points.
@@ -219,10 +221,9 @@ def _accuracy(loaded: LoadedModel, results: Results | None) -> list[str]:
         for note in (*([not_unseen(test)] if test is not results.seen and not_unseen(test) else []), *test.doubts)
     ]
     table = Table(["videos of", *BESIDE_CONTROL], rows).markdown() if rows else "No test set was named."
-    told = (
-        f"With {results.num_snippets} snippets of each video; class vectors: {results.class_vectors}. Control: the same network "
-        "trained towards random class vectors."
-    )
+    told = f"With {results.num_snippets} snippets of each video; class vectors: {results.class_vectors}."
+    if control:
+        told += " Control: the same network trained towards random class vectors."
     return [table, told, *(["\n".join(notes)] if notes else [])]
 
 

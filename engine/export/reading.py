@@ -1,20 +1,32 @@
 """A function that makes clips of a video without this package, as its source: for whoever runs an exported model.
 
-It states again, in plain PyAV and Pillow, what `engine/data/sampler.py`, `geometry.py` and `pyav/convert.py` do.
+It states again, in plain PyAV and Pillow, what `engine/data/sampler.py`, `geometry.py`, `pyav/opening.py` and
+`pyav/convert.py` do.
 """
 
 from engine.config import Config
 
 _SOURCE = """import av, numpy{imports}
+from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image
 
 FILTER = (Interpolation.BILINEAR | Interpolation.ACCURATE_RND
           | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP)
 
+BESIDE = Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent | Disposition.metadata
+
+def precedence(stream):
+    codec, is_default = stream.codec_context, bool(stream.disposition & Disposition.default)
+    decodes = codec is not None and codec.width > 0
+    is_picture = decodes and codec.codec.canonical_name in ("mjpeg", "png", "bmp", "tiff", "webp")
+    is_beside = stream.disposition & BESIDE or stream.frames == 1 or (is_picture and not is_default)
+    return decodes, not is_beside, is_default
+
 def pictures(path):
     with av.open(path) as file:
-        for packet in file.demux(video=0) if file.streams.video else ():
+        streams = [s for s in file.streams.video if not s.disposition & Disposition.attached_pic]  # a cover is none
+        for packet in file.demux(max(streams, key=precedence)) if streams else ():
             try:
                 yield from packet.decode()
             except av.error.InvalidDataError:  # a damaged end: what decodes is shown

@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video, VideoDecoder
 from engine.data.pyav.encode import write_video
+from engine.data.pyav.opening import video_stream
 
 _BITS = 8  # the number's stripe: one block of light or dark for each bit, over the top quarter of the frame
 
@@ -153,7 +154,7 @@ def hide_frames(source: Path, target: Path, every: int) -> Path:
 def describe(path: Path, **changes: object) -> Video:
     """A manifest row of the whole file: its frames counted by decoding. `changes` replace its values."""
     with av.open(str(path)) as container:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         frames = [(frame.key_frame, frame.pts) for frame in container.decode(stream)]
         keys = [(index, pts) for index, (is_key, pts) in enumerate(frames) if is_key]
         values: dict[str, object] = {

@@ -17,7 +17,9 @@ from engine.data.pyav.probe import probe
 from engine.data.sampler import evaluation_starts
 from engine.export.reading import reading_code
 from engine.schema import parse
+from tests.data.odd_files import draw_several
 from tests.data.test_pyav_convert import KINDS, scene, upside_down
+from tests.data.test_pyav_streams import SEVERAL
 from tests.data.videos import describe, remux
 
 FILES = {  # width, height, frames, clockwise rotation, snippets, clip
@@ -122,6 +124,12 @@ def test_colours_are_the_engines_own(name, tmp_path):
     clip = ClipFormat(2, 1, min(shown.shape[:2]), 96)
     found, expected = read(reading_code(config_of(clip, 1), "numpy"), tmp_path / name), own(tmp_path / name, 0, 1, clip)
     assert difference(found, expected) < SAME and np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_of_several_streams_the_engines_own_is_read(name, tmp_path):
+    clip, path = ClipFormat(2, 3, 64, 56), draw_several(tmp_path / name, SEVERAL[name][0])
+    assert difference(read(reading_code(config_of(clip, 2), "numpy"), path), own(path, 0, 2, clip)) < SAME
 
 
 def test_frames_stored_bottom_up(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.config import Config
 from engine.data.manifest import Manifest
-from engine.distributed import Ranks, barrier
+from engine.distributed import Ranks, done_by_main
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from engine.features.encoder import Encoder, build_encoder
@@ -108,12 +108,8 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     encoder = _encoder(config, ranks)
     annotations, manifest = _drawn(moments, ranks)
     if encoder is not None:
-        if ranks.is_main:
-            span = encoder.clip.num_frames * encoder.clip.stride
-            extract(
-                Manifest.load(manifest), encoder, Path(moments.features), parse_grid(moments.window, moments.hop, span)
-            )
-        barrier()
+        grid = parse_grid(moments.window, moments.hop, encoder.clip.num_frames * encoder.clip.stride)
+        done_by_main(ranks, lambda: extract(Manifest.load(manifest), encoder, Path(moments.features), grid))
     features = FeatureCache(Path(moments.features), digest=encoder.digest if encoder else None)
     known, notes = _known(Annotations.load(annotations), features)
     queries = KeptQueries(open_queries(config.words))
@@ -168,9 +164,7 @@ def _drawn(moments: MomentsConfig, ranks: Ranks) -> tuple[Path, Path | None]:
     annotations, manifest = (Path(path) if path else None for path in (moments.annotations, moments.manifest))
     if moments.drawn is not None:
         folder = Path(moments.drawn.folder)
-        if ranks.is_main:
-            write_drawn_moments(moments.drawn)
-        barrier()
+        done_by_main(ranks, lambda: write_drawn_moments(moments.drawn))
         annotations = annotations or folder / "manifest.moments.parquet"
         manifest = manifest or folder / "manifest.parquet"
     return annotations, manifest
