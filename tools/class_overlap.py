@@ -13,7 +13,7 @@ NAME=FILE says what a set is called, which no other on its side may be.
 Every training class is compared with all classes of all test sets: the distance of two classes is the
 cosine distance of their name vectors. Those within --tau of a test class overlap, and those of its name, whose
 vectors may lie apart where the spelling does ("tai chi", "TaiChi"). The paper takes 0.05; its list of 664 classes of
-Kinetics-700 comes out at 0.01 (0.05 leaves 662) by distance alone: seven of them have the name of a test class.
+Kinetics-700 comes out at 0.01 (0.05 leaves 662) by distance alone: eight of them have the name of a test class.
 
 A word that the vectors lack is an error that lists all such words. With --missing random it gets a
 random vector of its own: it means nothing, but identical names are still at distance 0.
@@ -62,7 +62,8 @@ def main(arguments: argparse.Namespace) -> None:
         check_names(option, [name for name, _ in sets])
     every_name = [name for _, names in (*training, *tests) for name in names]
     description = build_class_embeddings(every_name, words).description
-    neighbours = preferring_same_names(nearest_test_classes(training, tests, words), tests, words)
+    nearest = nearest_test_classes(training, tests, words)
+    neighbours = preferring_same_names(nearest, tests, words)
     near = overlapping(neighbours, arguments.tau, same_names=True)
     overlap_table(neighbours, near).write_csv(arguments.out / "class_overlap.csv", decimals=6)
     figure = pictures.overlap_figure(neighbours, arguments.tau, num_shown=arguments.shown)
@@ -71,7 +72,7 @@ def main(arguments: argparse.Namespace) -> None:
     if near:
         rows = [[row.name, row.source, row.test_class, row.test_set, f"{row.distance:.4f}"] for row in near]
         print("\n" + Table(["training class", "of", "is test class", "of", "distance"], rows).text())
-    left, within = len(neighbours) - len(near), len(overlapping(neighbours, arguments.tau))
+    left, within = len(neighbours) - len(near), len(overlapping(nearest, arguments.tau))
     print(
         f"\n{left} of {len(neighbours)} training classes are left: {within} lie within {arguments.tau:g} of a test class, "
         f"{len(near) - within} more have the name of one"

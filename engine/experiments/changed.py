@@ -1,5 +1,6 @@
 """Whether the training sets of a run that is over still list the videos that it was trained on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.checkpoint import best_checkpoint, checkpoint_file, list_checkpoints, read_checkpoint
@@ -7,8 +8,11 @@ from engine.config import Config
 from engine.data.footage import Footage
 from engine.data.remote.addresses import url_of
 from engine.data.sources import DataSet, TrainingData, load_tests, load_training, load_training_sets
+from engine.errors import InputError
 from engine.provenance import changed_manifest
+from engine.results.record import read_results
 from engine.semantics.overlap import remove_overlap
+from engine.semantics.same_names import changed_classes
 
 
 def training_now(config: Config) -> tuple[list[DataSet], list[str], TrainingData]:
@@ -33,14 +37,31 @@ def changed_videos(folder: Path, config: Config) -> str | None:
     """
     are_there = all(url_of(source.manifest) or Path(source.manifest).exists() for source in config.data.train)
     is_kept = best_checkpoint(folder).is_file() or list_checkpoints(folder)
-    if not are_there or not is_kept or changed_manifest(folder, config.data.train) is None:
+    if not are_there or not is_kept:
         return None
-    remembered = Footage.from_state(read_checkpoint(checkpoint_file(folder)))
-    return None if remembered is None else _difference(config, remembered)
+    if changed_manifest(folder, config.data.train) is None and not _may_lose_classes(folder):
+        return None
+    state = read_checkpoint(checkpoint_file(folder))
+    remembered = Footage.from_state(state)
+    return None if remembered is None else _difference(config, remembered, state.get("train_classes"))
 
 
-def _difference(config: Config, remembered: Footage) -> str | None:
+def _may_lose_classes(folder: Path) -> bool:
+    """Whether a run is of a version that knew no classes of one name that lie apart, and was trained on some class of its tests."""
+    if "same_names" in (folder / "config.yaml").read_text(encoding="utf-8"):
+        return False
+    try:
+        tests = read_results(folder).tests.values()
+    except InputError:  # told where results are shown
+        return False
+    return any(test.seen_classes is None or test.seen_classes for test in tests)
+
+
+def _difference(config: Config, remembered: Footage, classes: Sequence[str] | None) -> str | None:
     _, removed, now = training_now(config)
+    of_tests = [name for test in load_tests(config.data.tests) for name in test.classes]
+    if classes is not None and (told := changed_classes(classes, now.train.classes, of_tests)):
+        return told
     if remembered.is_large or now.footage.is_large:
         return "other files of rows" if any(remembered.difference(now.footage)) else None
     sets = load_training_sets(config.data, undrawn=True)

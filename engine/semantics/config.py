@@ -90,7 +90,7 @@ class OverlapConfig:
 
     tau: float = option(0.05, "cosine distance of two class names up to which they overlap", minimum=0, maximum=2)
     same_names: bool = option(
-        True, "a name that is spelt as a test class's, or of its words, overlaps however far the vectors lie apart"
+        True, "a name of the letters of a test class's, or of its words, overlaps however far the vectors lie apart"
     )
     same_words: bool = option(
         False, "names also overlap that end in the same word, or of which one is made of the other's words"

@@ -13,8 +13,8 @@ import numpy as np
 from engine.data.large_manifest import read_manifest
 from engine.results.table import Table
 from engine.semantics.class_lists import NamedClasses, is_manifest, named
-from engine.semantics.overlap import Words, nearest_of_any
-from engine.semantics.same_names import same_named, says_the_same
+from engine.semantics.overlap import Words, nearest_of_any, preferring_same_names
+from engine.semantics.same_names import says_the_same
 
 SAME, NEAR, SHARED, CLEAR = "same name", "within tau", "shared words", "-"
 _KINDS = (SAME, NEAR, SHARED)
@@ -90,15 +90,14 @@ def contamination(test: ClassSet, training: ClassSet, words: Words, tau: float) 
         InputError: a class has no vector.
     """
     (test_name, names), (training_name, others) = test.classes, training.classes
-    nearest = {row.name: row for row in nearest_of_any([test.classes], [training.classes], words)}
-    called = same_named(names, others)
+    rows = nearest_of_any([test.classes], [training.classes], words)
+    nearest = {row.name: row for row in preferring_same_names(rows, [training.classes], words)}
     found = []
     for name in names:
         near = nearest[name]
         alike = tuple(each for each in others if says_the_same(each, name))
-        same = next(iter(called.get(name, ())), None)
-        kind = SAME if same else NEAR if near.distance <= tau else SHARED if alike else CLEAR
-        found.append(Known(name, same or near.test_class, 0.0 if same else near.distance, kind, alike))
+        kind = SAME if near.is_same_name else NEAR if near.distance <= tau else SHARED if alike else CLEAR
+        found.append(Known(name, near.test_class, near.distance, kind, alike))
     are_known = test.files is not None and training.files is not None
     return Contamination(
         test_name,
@@ -132,11 +131,11 @@ def page(found: Sequence[Contamination], tau: float, vectors: str) -> str:
     """The report, as Markdown: what was compared and how, the counts, a sentence for each pair, and every class that is known."""
     parts = [
         "# Contamination report",
-        f"Class names were compared by {vectors.partition(';')[0]}. *Same name*: the same letters, or the same words in the same "
-        f"order. *Within tau*: cosine distance of the names' vectors at most {tau:g} (Eq. 3 and 4 of Brattoli et al. 2020). "
-        "*Shared words*: the same last word, or all words of the one in the other. Each class counts once, under the first that "
-        "holds. Whether a class of shared words is the same action is for people to say. Files count as the same by a hash of "
-        "their contents.",
+        f"Class names were compared by {vectors.partition(';')[0]}. *Same name*: the same letters, or the same words without "
+        "articles in the same order, in any form of a verb. *Within tau*: cosine distance of the names' vectors at most "
+        f"{tau:g} (Eq. 3 and 4 of Brattoli et al. 2020). *Shared words*: the same last word, or all words of the one in the "
+        "other. Each class counts once, under the first that holds. Whether a class of shared words is the same action is for "
+        "people to say. Files count as the same by a hash of their contents.",
         summary(found).markdown(),
         *(each.sentence() for each in found),
     ]

@@ -160,7 +160,7 @@ def remove_overlap(
         raise InputError(
             f"{len(near)} training classes overlap with test classes ({_measure(config)}, paper Eq. 3): "
             f"{_list(near)}. Leave them out with train.exclude_overlap.training=remove, or train on them "
-            "all the same with =allow"
+            f"all the same with =allow{_by_name_alone(config, near)}"
         )
     how = f"within {config.tau:g} of a test class" + (" or sharing its words" if config.same_words else "")
     if not config.same_words and any(row.distance > config.tau for row in near):
@@ -194,6 +194,7 @@ def check_pretrained(
             f"the weights were pretrained on {len(near)} classes that overlap with test classes (D_p of paper Eq. 3, "
             f"{_measure(config)}): {_list(near)}. Such a test is not zero-shot: start from other weights, leave "
             "the test classes out (data.tests.N.exclude_classes), or go on with train.exclude_overlap.pretrained=allow"
+            f"{_by_name_alone(config, near)}"
         )
     if not near:
         return []
@@ -239,6 +240,12 @@ def near_classes(
 
 def _measure(config: OverlapConfig) -> str:
     return ("the same name, or " if config.same_names else "") + f"cosine distance of the names <= {config.tau:g}"
+
+
+def _by_name_alone(config: OverlapConfig, near: Sequence[Neighbour]) -> str:
+    """For an error: what had classes pass that overlap by their names alone."""
+    is_one = config.same_names and any(row.distance > config.tau and row.is_same_name for row in near)
+    return "; train.exclude_overlap.same_names=no takes the distance alone, as versions before did" if is_one else ""
 
 
 def _sharing_words(rows: Sequence[Neighbour], tests: Sequence[NamedClasses], words: Words) -> list[Neighbour]:

@@ -1,13 +1,14 @@
 """Which runs are the same cell, and when one is finished."""
 
 import dataclasses
+import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
-from engine.checkpoint import best_checkpoint, save_checkpoint
+from engine.checkpoint import best_checkpoint, read_checkpoint, save_checkpoint
 from engine.config import Config, load_config, save_config
 from engine.data.manifest import Manifest
 from engine.errors import InputError
@@ -237,9 +238,11 @@ def test_no_test_sets_are_asked_for_by_an_empty_list_and_by_none():
     assert cell(start=empty).digest == cell(start=none).digest
 
 
-def index(path: Path, numbers: Iterable[int], mtime: int = 0) -> None:
-    """A manifest of three classes, with these videos of each, by their contents."""
-    names = ("diving", "jumping", "cooking")
+NAMES = ("diving", "jumping", "cooking")
+
+
+def index(path: Path, numbers: Iterable[int], mtime: int = 0, names: Sequence[str] = NAMES) -> None:
+    """A manifest of these classes, with these videos of each, by their contents."""
     rows = [row(f"{name}{n}.mp4", name, group=f"g{n}", content_hash=1 + n + 100 * place, mtime_ns=mtime)
             for n in numbers for place, name in enumerate(names)]  # fmt: skip
     Manifest.from_rows(rows, Path("/v")).save(path)
@@ -250,8 +253,42 @@ def trained(one: Cell, folder: Path) -> Path:
     finish(one, folder)
     append_json_line(folder / FILE, {"manifests": manifest_hashes(one.config)})
     state = {"model": {}, "config": {}, "step": 1, "epoch": 0, "position": 0}
-    save_checkpoint(best_checkpoint(folder), {**state, "videos": training_now(one.config)[2].footage.to_state()})
+    data = training_now(one.config)[2]
+    classes = {"train_classes": list(data.train.classes)}
+    save_checkpoint(best_checkpoint(folder), {**state, **classes, "videos": data.footage.to_state()})
     return folder
+
+
+def say_trained_on(folder: Path, test_classes: Sequence[str]) -> None:
+    """What the results of a run tell of its test."""
+    tree = json.loads((ROOT / "tests" / "old_files" / "run" / "results.json").read_text(encoding="utf-8"))
+    tree["tests"]["combinations"]["seen_classes"] = test_classes
+    (folder / "results.json").write_text(json.dumps(tree), encoding="utf-8")
+
+
+def test_a_cell_of_before_that_has_a_class_of_a_tests_name_is_refused(tmp_path):
+    """Its version trained on "sky diving" where "skydiving" was the test: the distance alone counted."""
+    manifest, test = tmp_path / "clips.parquet", tmp_path / "test.parquet"
+    index(manifest, range(8), names=("sky diving", "jumping", "cooking"))
+    index(test, range(8), names=("skydiving", "painting"))
+    data = {"train": [{"manifest": str(manifest)}], "tests": [{"manifest": str(test), "name": "skies"}]}
+    both = cell(data=data, train={"exclude_overlap": {"training": "remove", "same_names": False}})
+    now = cell(data=data, train={"exclude_overlap": {"training": "remove"}})
+    for each, is_kept in ((both, True), (now, False)):
+        folder = trained(both, tmp_path / each.digest)
+        assert len(read_checkpoint(best_checkpoint(folder))["train_classes"]) == 3
+        save_config(each.config, folder / "config.yaml")
+        if each is now:  # its version wrote no such key
+            path = folder / "config.yaml"
+            path.write_text("".join(line for line in path.open(encoding="utf-8") if "same_names" not in line))
+        say_trained_on(folder, ["skydiving"])
+        if is_kept:
+            assert is_finished(each, folder)
+        else:
+            with pytest.raises(InputError, match=r"training classes .without 'sky diving'; names of test classes"):
+                is_finished(each, folder)
+            say_trained_on(folder, [])  # none of them was a test's: nothing to look for
+            assert is_finished(each, folder)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])

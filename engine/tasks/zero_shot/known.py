@@ -38,11 +38,11 @@ class Known:
     unlabelled: np.ndarray | None = None
 
     def classes_of(self, data: DataSet) -> list[str]:
-        """The classes of a set that were trained on: by the same name or words, or by a name within `overlap.tau`."""
+        """The classes of a set that were trained on: by the same name, or by one within `overlap.tau`."""
         return self._compared(data)[0]
 
     def _compared(self, data: DataSet) -> tuple[list[str], list[str]]:
-        """As `classes_of`; and lines on those of `classes` that were compared by name and words alone, with the reason."""
+        """As `classes_of`; and lines on those of `classes` that were compared by name alone, with the reason."""
         found = set(same_named(data.classes, (name for _, names in self.classes for name in names)))
         apart = []
         for source, names in self.classes:
@@ -78,7 +78,7 @@ class SeenBefore:
 
     unlabelled: how many of its videos are among those that scores are standardised over; None where
         these are not.
-    apart: why some classes were compared by name and words alone.
+    apart: why some classes were compared by name alone.
     """
 
     data: DataSet

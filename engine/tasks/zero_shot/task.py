@@ -1,7 +1,7 @@
 """Zero-shot recognition as a task: what `engine/train.py` trains unless the config says otherwise."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from engine.results import pictures
 from engine.results.figures import figure_array
 from engine.run import Run
 from engine.semantics.overlap import check_pretrained
-from engine.semantics.same_names import same_named
+from engine.semantics.same_names import changed_classes
 from engine.tasks.decoding import Decoding
 from engine.tasks.task import Measured, Task
 from engine.tasks.token_batches import TokenBatches
@@ -46,7 +46,6 @@ from engine.tasks.zero_shot.trained import FIELDS
 from engine.telemetry import Telemetry, escaped
 
 _PROJECTED = "class_vectors"  # what TensorBoard's projector calls them
-_NAMED = 8  # classes spelt out of those that have changed
 
 
 class ZeroShot(Task):
@@ -203,7 +202,10 @@ class ZeroShot(Task):
         }
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
-        changed = _changed_classes(state["train_classes"], self.sets)
+        of_tests = [name for _, names in self.sets.test_classes for name in names]
+        if told := changed_classes(state["train_classes"], self.sets.train.classes, of_tests):
+            return [told]  # and so other videos
+        changed = []
         remembered = Footage.from_state(state)
         if remembered is not None:
             gone, new = remembered.difference(self.sets.footage)
@@ -267,21 +269,3 @@ class ZeroShot(Task):
 
 def _with_visible(clips: ClipBatch, visible: torch.Tensor) -> ClipBatch:
     return replace(clips, visible=visible)
-
-
-def _changed_classes(before: Sequence[str], sets: Sets) -> list[str]:
-    """How the training classes differ from those of a checkpoint, in words; empty where they do not."""
-    now = sets.train.classes
-    if list(now) == list(before):
-        return []
-    gone, new = ([name for name in one if name not in other] for one, other in ((before, now), (now, before)))
-    told = [
-        f"{how} {', '.join(map(repr, names[:_NAMED]))}" + ", ..." * (len(names) > _NAMED)
-        for how, names in (("without", gone), ("with", new))
-        if names
-    ]
-    if gone and gone == list(same_named(gone, [name for _, names in sets.test_classes for name in names])):
-        told.append(
-            "names of test classes, which earlier versions left in, as train.exclude_overlap.same_names=no does"
-        )
-    return [f"training classes ({'; '.join(told)})" if told else "order of training classes"]
