@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from engine.errors import writing
+
 LEFTOVERS = ".*.partial*"  # a pattern of what a kill leaves behind, for a folder that nobody else writes to
 _ABANDONED_S = 3600.0  # a leftover of this age has no writer any more
 
@@ -30,7 +32,8 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 _remove(old)
     beside = path.with_name(f"{name}{secrets.token_hex(4)}{suffix}")
     try:
-        yield beside
+        with writing(path):
+            yield beside
         if durable:
             _sync(beside)
         beside.replace(path)

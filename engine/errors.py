@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -32,6 +32,7 @@ _REFUSALS = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EAGAIN: "raise the limit on processes (ulimit -u; a container's pids.max)",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_THREAD = "can't start new thread"  # Python's word for EAGAIN
 _AFTER_RANK_0_S = 3.0
 _was_interrupted = [False]
@@ -103,6 +104,17 @@ def is_interrupted() -> bool:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     _was_interrupted[0] = True
     signal.default_int_handler(number, frame)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where a file is written: what a full disk or a limit refuses names it. A write knows no name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def told(error: OSError) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.errors import writing
+
 
 class JsonLines:
     """A file to append to, made if there is none (its folder must be there). `close` it.
@@ -36,7 +38,9 @@ class JsonLines:
             if self.file.read(1) != b"\n":
                 line = b"\n" + line  # what follows starts on a line of its own
         self._may_be_torn = True
-        if self.file.write(line) != len(line):
+        with writing(Path(self.file.name)):
+            written = self.file.write(line)
+        if written != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.file.name)
         self._may_be_torn = False
 

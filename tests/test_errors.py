@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import InputError, is_interrupted, read_command, run_command
+from engine.atomic_file import atomic_write
+from engine.errors import InputError, is_interrupted, read_command, run_command, told, writing
+from engine.json_lines import append_json_line
+from engine.results.table import Table
 from tests.environment import UNFREEZE
 
 ROOT = Path(__file__).parents[1]
@@ -102,3 +105,36 @@ def test_windows_is_refused_in_one_line(program):
     assert done.stderr.splitlines() == [
         "error: unseen needs Linux or macOS: on Windows install and start it within WSL (wsl --install)"
     ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without room")
+def test_a_full_disk_names_the_file(tmp_path):
+    """Where a write fails the system tells no name."""
+
+    def fill() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            file.write(b"1")
+
+    def whole() -> None:
+        with atomic_write(tmp_path / "whole.json"):
+            fill()
+
+    def lines() -> None:
+        (tmp_path / "log.jsonl").symlink_to("/dev/full")
+        append_json_line(tmp_path / "log.jsonl", {"a": 1})
+
+    def table() -> None:
+        Table(["a"], [[1]]).write_csv(Path("/dev/full"))
+
+    for write, name in ((whole, "whole.json"), (lines, "log.jsonl"), (table, "full")):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write()
+        assert Path(caught.value.filename).name == name
+    with pytest.raises(OSError, match="No space left") as caught:
+        fill()
+    assert told(caught.value) == "No space left on device"
+    with pytest.raises(ValueError, match="mine"), writing(tmp_path):
+        raise ValueError("mine")
+    with pytest.raises(FileNotFoundError) as missing, writing(tmp_path):
+        (tmp_path / "nothing").read_bytes()
+    assert Path(missing.value.filename).name == "nothing"

@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.atomic_file import atomic_write
 from engine.command_line import output_folder
-from engine.errors import InputError
+from engine.errors import InputError, writing
 from engine.features.cache import INDEX_NAME, VERSION, CachedVideo, FailedVideo, Stamp, write_index
 from engine.json_lines import JsonLines, append_json_line, read_json_lines
 from engine.locks import try_lock
@@ -57,7 +57,8 @@ class _Array:
             block = source.read(min(left, _BLOCK))
             if not block:
                 raise OSError(f"'{source.name}' is shorter than it was")
-            self.file.write(block)
+            with writing(self.path):
+                self.file.write(block)
             left -= len(block)
 
     def write_header(self, num_rows: int) -> None:

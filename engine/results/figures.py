@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.errors import writing
 from engine.results.labels import Label, short, wrapped
 from engine.results.scripts import fit_scripts
 
@@ -69,7 +70,8 @@ def save_figure(figure: "Figure", path: Path) -> np.ndarray:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = figure_array(figure)  # `savefig` gives the same, but lays everything out twice
-    Image.fromarray(pixels).save(path, format="PNG", dpi=(_DPI, _DPI))
+    with writing(path):
+        Image.fromarray(pixels).save(path, format="PNG", dpi=(_DPI, _DPI))
     return pixels
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import writing
 from engine.screen import plain
 
 _NUMBER = re.compile(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?|nan|-?inf")
@@ -44,7 +45,7 @@ class Table:
 
     def write_csv(self, path: Path, decimals: int | None = None) -> None:
         """As UTF-8 without the title; floats in full or with so many decimals, None is empty; file names byte by byte."""
-        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with writing(path), path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(self.header)
             writer.writerows([_rounded(value, decimals) for value in row] for row in self.rows)

@@ -30,7 +30,7 @@ from engine.data.store.index import (
     shard_path,
     write_index,
 )
-from engine.errors import InputError
+from engine.errors import InputError, writing
 from engine.json_lines import JsonLines, read_json_lines
 from engine.locks import try_lock
 
@@ -142,8 +142,9 @@ class StoreWriter:
             self._shard += 1
             self._file = self._path(self._shard).open("wb")
         offset = self._file.tell()
-        self._file.write(video.data)
-        self._file.flush()
+        with writing(self._path(self._shard)):
+            self._file.write(video.data)
+            self._file.flush()
         facts = {name: getattr(video, name) for name in StoredVideo.__dataclass_fields__ if hasattr(video, name)}
         stored = StoredVideo(shard=self._shard, offset=offset, **facts)
         if video.motion is not None:
@@ -274,8 +275,9 @@ class StoreWriter:
         if self._motion is None:
             self._motion = _open_at(self._motion_path, self._motion_end)
         offset = self._motion.tell()
-        self._motion.write(motion)
-        self._motion.flush()
+        with writing(self._motion_path):
+            self._motion.write(motion)
+            self._motion.flush()
         return replace(video, motion_offset=offset, motion_crc32=crc32(motion))
 
     def _open_files(self) -> list[BinaryIO]:
