@@ -158,7 +158,7 @@ So does this, with PyAV and Pillow:
 {reading_code(loaded.config, _library(exported))}```
 
 - Of several video streams the one that players show is read: the first that is marked as the default, else the first. \
-Covers are never read; thumbnails and single pictures only where there is no other. A photo, and a video of one frame, is \
+Covers are never read; thumbnails and single pictures only where there is no other. A photo, and a GIF of one frame, is \
 a clip that stands still here; the engine shows it as a crop that moves.
 - The picture is turned as it is displayed; mirroring is not followed. Its shorter side is scaled to {clip.short_side} pixels, \
 the longer one in proportion, rounded half up, and the middle {clip.crop} x {clip.crop} is cut.
