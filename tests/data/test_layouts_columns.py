@@ -3,6 +3,7 @@
 import pytest
 
 from engine.data.layouts import read_layout
+from engine.data.layouts.columns import seconds
 from tests.data.listings import error_of, make, rows, write
 
 
@@ -77,6 +78,23 @@ def test_a_wrong_time_under_another_name_is_one_row(table):
     path = table("path,label,begin,stop,set", "a.mp4,run,1,2,train", "b.mp4,run,3,4,val", "b.mp4,walk,soon,9,val")
     listing = read_layout("csv", path.parent, annotations=path)
     assert len(listing.entries) == 2 and "'soon' is not a time" in listing.problems[0].text
+
+
+@pytest.mark.parametrize("header", ["start,end", "begin,stop", "time_start,time_end", "start_timestamp,stop_timestamp"])
+def test_times_may_be_written_as_a_clock_shows_them(table, header):
+    path = table(f"path,label,{header}", "a.mp4,run,00:00:01.10,0:02", "b.mp4,walk,90:00,1:30:30.5", "b.mp4,walk,3,4:")
+    listing = read_layout("csv", path.parent, annotations=path)
+    assert rows(listing, "segment_start", "segment_end") == [(1.1, 2), (5400, 5430.5)]
+    assert [each.text for each in listing.problems] == [
+        f"{path}, line 4: '4:' is not a time in seconds, nor as h:mm:ss"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["1:60", "1:60:00", "1:2:3:4", ":30", "1:", "-1", "-0:30", "1:-1", "nan", "inf", "soon"]
+)
+def test_what_is_no_time(text):
+    assert seconds(text) is None
 
 
 def test_a_column_split_counts_before_others(table):

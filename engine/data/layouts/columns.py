@@ -1,5 +1,6 @@
 """The columns of a list by the names in its header: which mean what, and which are not read."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -40,12 +41,22 @@ _BY_VALUES = {
         *("begin_s", "begin_sec", "begin_secs", "begin_second", "begin_seconds", "start_time_seconds"),
     ),
     "end": (
-        *("stop", "t_end", "t_stop", "stop_time", "time_stop", "segment_stop", "clip_end", "end_timestamp"),
+        *(
+            "stop",
+            "t_end",
+            "t_stop",
+            "stop_time",
+            "time_stop",
+            "segment_stop",
+            "clip_end",
+            "end_timestamp",
+            "stop_timestamp",
+        ),
         *("end_s", "end_sec", "end_secs", "end_second", "end_seconds", "end_time_s", "end_time_sec"),
         *("stop_s", "stop_sec", "stop_secs", "stop_second", "stop_seconds", "end_time_seconds"),
     ),
 }
-_TIME = re.compile(r"\d+(:\d+){0,2}(\.\d*)?|\.\d+")
+_CLOCK = re.compile(r"(?:(\d+):(?=[0-5]?\d:))?(\d+):([0-5]?\d(?:\.\d*)?)")
 # What names the ends of a segment in any unit: start_frame, frame_end, begin_ms, first_frame.
 _EDGE = re.compile(
     r"(?:^|_|frame|time|segment|clip)(?:start|begin|stop|end)(?:ing)?(?:$|_|frame|time|sec|ms|idx|index|pts)"
@@ -102,6 +113,20 @@ def segments_unread(header: Sequence[str], rows: Sequence[Row], columns: dict[st
     )
 
 
+def seconds(text: str) -> float | None:
+    """A time in seconds, or as [h:]mm:ss[.f]; NaN for no text; None for what is no time."""
+    if not text:
+        return math.nan
+    if clock := _CLOCK.fullmatch(text):
+        hours, minutes, rest = clock.groups()
+        return 3600 * int(hours or 0) + 60 * int(minutes) + float(rest)
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
 def _places(header: Sequence[str], spellings: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Column -> place of the first of its spellings that the header has."""
     names = [*map(_plain, header)]
@@ -120,8 +145,8 @@ def _values(rows: Sequence[Row], place: int) -> list[str]:
 
 
 def _are_times(values: Sequence[str]) -> bool:
-    """Whether most are numbers, or 1:02.5: a few others are rows that are wrong."""
-    return sum(_TIME.fullmatch(value) is not None for value in values) > len(values) / 2
+    """Whether most are times: a few others are rows that are wrong."""
+    return sum(seconds(value) is not None for value in values) > len(values) / 2
 
 
 def _are_splits(values: Sequence[str]) -> bool:
