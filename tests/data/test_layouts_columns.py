@@ -36,6 +36,16 @@ def test_other_usual_names_of_seconds_and_splits_are_read(table, header):
         ("start_date,end_date", "2020-01-01,2020-01-02", "2021-01-01,2021-01-02"),
         ("duration,num_frames", "3.5,90", "2,50"),
         ("begin,stop", "yes,no", "no,no"),
+        ("begin,stop", "0,-1", "0,-1"),
+        ("start_frame,end_frame", "0,-1", "0,-1"),
+        ("start_frame,num_frames", "0,90", "0,50"),
+        ("start_frame,end_ms", "1,90", "2,50"),
+        ("bus_stop,stop_sign,is_start", "0,1,0", "1,0,1"),
+        ("start_year,home_end_score", "1990,3", "2001,1"),
+        ("start_date,end_date", "2020,2021", "2020,2021"),
+        ("start_timestamp,end_timestamp", "1600000000.5,1600000010", "1600000010,1600000020"),
+        ("first,last", "1,2", "1,2"),
+        ("t_start,count", "1,2", "1,2"),
     ],
 )
 def test_columns_that_are_not_read_are_named(table, header, first, second):
@@ -54,6 +64,9 @@ def test_columns_that_are_not_read_are_named(table, header, first, second):
         "frame_begin,frame_end",
         "first_frame,last_frame",
         "start_ms,end_ms",
+        "startTimeMs,endTimeMs",
+        "frame_start,n_frames",
+        "starts,ends",
     ],
 )
 def test_segments_in_other_units_are_refused(table, header):

@@ -57,11 +57,22 @@ _BY_VALUES = {
     ),
 }
 _CLOCK = re.compile(r"(?:(\d+):(?=[0-5]?\d:))?(\d+):([0-5]?\d(?:\.\d*)?)")
-# What names the ends of a segment in any unit: start_frame, frame_end, begin_ms, first_frame.
-_EDGE = re.compile(
-    r"(?:^|_|frame|time|segment|clip)(?:start|begin|stop|end)(?:ing)?(?:$|_|frame|time|sec|ms|idx|index|pts)"
-    r"|(?:first|last)_?frame"
-)
+_LONGEST_S = 1e9  # larger are dates, in seconds since 1970
+# What the ends of a segment, or its start and length, are named by in any unit: start_frame, frameEnd, begin_ms, n_frames.
+_ENDS = {
+    **dict.fromkeys(("start", "starting", "begin", "beginning", "first"), "start"),
+    **dict.fromkeys(("end", "ending", "stop", "last"), "end"),
+    **dict.fromkeys(("duration", "length", "count", "num", "n"), "length"),
+}
+_OF_FRAMES = frozenset({"first", "last", "count", "num", "n"})  # name other things where the frames are not named
+_UNITS = {
+    **dict.fromkeys(("frame", "frames", "idx", "index", "pts"), "frames"),
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(
+        ("t", "time", "timestamp", "s", "sec", "secs", "second", "seconds", "segment", "clip", "_"), "time"
+    ),
+}
+_WORD = re.compile("|".join(sorted([*_ENDS, *_UNITS], key=len, reverse=True)))
 
 
 def header_columns(values: Sequence[str]) -> dict[str, int] | None:
@@ -100,15 +111,20 @@ def segments_unread(header: Sequence[str], rows: Sequence[Row], columns: dict[st
     """Why the segments of a table cannot be read: its columns of their ends are in no known unit; "" where they can."""
     if {"start", "end"} <= columns.keys():
         return ""
-    edges = [
-        name
-        for place, name in enumerate(header)
-        if place not in columns.values() and _EDGE.search(_plain(name)) and _are_times(_values(rows, place))
+    found = {place: _end_and_unit(_plain(name)) for place, name in enumerate(header) if place not in columns.values()}
+    pairs = [
+        (start, other)
+        for start, (first, unit) in found.items()
+        for other, (second, its_unit) in found.items()
+        if first == "start" and second in ("end", "length") and unit == its_unit
+        if _are_segments(rows, start, other, second)
     ]
+    edges = sorted({place for pair in pairs for place in pair})
     if not edges:
         return ""
+    named = ", ".join(header[place] for place in edges)
     return (
-        f"the segments of {', '.join(edges)} are not read, and would become whole videos: give columns start and end in "
+        f"the segments of {named} are not read, and would become whole videos: give columns start and end in "
         "seconds (frames divided by the frames per second), or take these columns out to mean whole videos"
     )
 
@@ -125,6 +141,34 @@ def seconds(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and value >= 0 else None
+
+
+def _end_and_unit(name: str) -> tuple[str, str]:
+    """Which end of a segment ("start", "end"), or its "length", a column's name tells, and the unit; ("", "") for any other."""
+    words = _WORD.findall(name)
+    ends = {_ENDS[word] for word in words if word in _ENDS}
+    units = {_UNITS[word] for word in words if word in _UNITS} - {"time"} or {"time"}
+    if "".join(words) != name or len(ends) != 1 or len(units) != 1:
+        return "", ""
+    end, unit = ends.pop(), units.pop()
+    return (end, unit) if unit == "frames" or _OF_FRAMES.isdisjoint(words) else ("", "")
+
+
+def _are_segments(rows: Sequence[Row], start: int, other: int, end: str) -> bool:
+    """Whether two columns hold starts and ends (or, with `end` "length", starts and lengths) of parts of videos."""
+    filled = [
+        row.values for row in rows if max(start, other) < len(row.values) and row.values[start] and row.values[other]
+    ]
+    pairs = [(_number(values[start]), _number(values[other])) for values in filled]
+    if end == "length":  # of whole videos, where each starts at 0
+        return any(begin > 0 for begin, _ in pairs) and 2 * sum(length > 0 for _, length in pairs) > len(pairs)
+    return 2 * sum(max(begin, 0) < stop < _LONGEST_S for begin, stop in pairs) > len(pairs)
+
+
+def _number(text: str) -> float:
+    """A time, also below 0; NaN for what is none."""
+    value = seconds(text.removeprefix("-"))
+    return math.nan if value is None else -value if text.startswith("-") else value
 
 
 def _places(header: Sequence[str], spellings: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -145,8 +189,10 @@ def _values(rows: Sequence[Row], place: int) -> list[str]:
 
 
 def _are_times(values: Sequence[str]) -> bool:
-    """Whether most are times: a few others are rows that are wrong."""
-    return sum(seconds(value) is not None for value in values) > len(values) / 2
+    """Whether most are numbers, and not most below 0: a few others are rows that are wrong."""
+    numbers = [*map(_number, values)]
+    num_times, num_negative = (sum(map(is_one, numbers)) for is_one in (lambda n: abs(n) < _LONGEST_S, lambda n: n < 0))
+    return num_times > len(numbers) / 2 >= num_negative
 
 
 def _are_splits(values: Sequence[str]) -> bool:
