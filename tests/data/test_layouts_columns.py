@@ -110,6 +110,13 @@ def test_what_is_no_time(text):
     assert seconds(text) is None
 
 
+@pytest.mark.parametrize("header", ["FileName,ClassName,SubSet", "VideoID,Label,subSet", "videoId,LABEL,DataSplit"])
+def test_capitals_within_a_name_may_begin_words_or_not(table, header):
+    path = table(header, "a.mp4,run,train", "b.mp4,walk,test")
+    listing = read_layout("csv", path.parent, annotations=path)
+    assert rows(listing, "path", "split") == [("a.mp4", "train"), ("b.mp4", "test")]
+
+
 def test_a_column_split_counts_before_others(table):
     path = table("path,label,set,split", "a.mp4,run,train,1", "b.mp4,run,test,2")
     assert rows(read_layout("csv", path.parent, annotations=path), "split") == [("1",), ("2",)]

@@ -83,7 +83,7 @@ def header_columns(values: Sequence[str]) -> dict[str, int] | None:
 
 def is_column(name: str) -> bool:
     """Whether a header may name a column so."""
-    return any(_plain(name) in spellings for spellings in COLUMNS.values())
+    return any(not _forms(name).isdisjoint(spellings) for spellings in COLUMNS.values())
 
 
 def others_by_values(header: Sequence[str], rows: Sequence[Row], columns: dict[str, int]) -> dict[str, int]:
@@ -95,7 +95,7 @@ def others_by_values(header: Sequence[str], rows: Sequence[Row], columns: dict[s
     for column, spellings in _BY_VALUES.items():
         if column not in columns:
             is_its = _are_splits if column == "split" else _are_times
-            named = [name if _plain(name) in spellings else "" for name in header]
+            named = ["" if _forms(name).isdisjoint(spellings) else name for name in header]
             fitting = [name if name and is_its(_values(rows, place)) else "" for place, name in enumerate(named)]
             found |= _places(fitting, {column: spellings})
     has_ends = {"start", "end"} <= columns.keys() | found.keys()
@@ -173,13 +173,21 @@ def _number(text: str) -> float:
 
 def _places(header: Sequence[str], spellings: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Column -> place of the first of its spellings that the header has."""
-    names = [*map(_plain, header)]
-    found = {column: next(filter(names.__contains__, usual), None) for column, usual in spellings.items()}
-    return {column: names.index(name) for column, name in found.items() if name is not None}
+    places: dict[str, int] = {}
+    for place, name in enumerate(header):
+        for form in _forms(name):
+            places.setdefault(form, place)
+    found = {column: next(filter(places.__contains__, usual), None) for column, usual in spellings.items()}
+    return {column: places[name] for column, name in found.items() if name is not None}
+
+
+def _forms(name: str) -> set[str]:
+    """A column's name as its spellings are written, also where its capitals begin no words: SubSet is sub_set and subset."""
+    return {_plain(name), _plain(name.lower())}
 
 
 def _plain(name: str) -> str:
-    """A column's name as its spellings are written: "Start (s)", startS, start-s are start_s."""
+    """A column's name in words: "Start (s)", startS, start-s are start_s."""
     return re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)).strip("_").lower()
 
 
