@@ -384,6 +384,19 @@ def test_a_thumbnail_is_not_the_video_of_its_name(tmp_path, place):
     assert {each.path for each in listing.unused} == {f"{thumbs}v{i}.jpg" for i in range(9)}
 
 
+@pytest.mark.parametrize(
+    "place", [("", ""), ("", "thumbs/"), ("videos/", "thumbs/"), ("videos/", ""), ("videos/", None)]
+)
+def test_the_first_videos_of_a_list_may_be_missing(tmp_path, place):
+    """Whether or not thumbnails of all are there: where the videos lie is told by those that were downloaded."""
+    videos, thumbs = place
+    make(tmp_path, *(f"{videos}v{i}.mp4" for i in range(30, 34)))
+    make(tmp_path, *(f"{thumbs}v{i}.jpg" for i in range(34) if thumbs is not None))
+    listing = listed(tmp_path, "video_id,label\n" + "".join(f"v{i},run\n" for i in range(34)))
+    assert rows(listing, "path") == [(f"{videos}v{i}.mp4",) for i in range(30, 34)]
+    assert kinds(listing) == sorted((f"v{i}", "missing") for i in range(30))
+
+
 @pytest.mark.parametrize("folder", ["", "photos/"])
 def test_names_without_suffixes_mean_pictures_where_none_is_a_video(tmp_path, folder):
     make(tmp_path, *(f"{folder}v{i}.jpg" for i in range(3)), f"{folder}v2.png", "other.mp4")
