@@ -46,14 +46,19 @@ def _cause(failures: "Mapping[int, ProcessFailure]") -> tuple[int, int]:
     """The rank for which all ended, and its exit status.
 
     A rank that has told a mistake may take seconds to leave: others that lost it are gone first, and the launcher ends the rest.
+    They lose one that was killed just so, and leave as if it had told why.
     """
+    codes = {rank: failure.exitcode for rank, failure in failures.items()}
+    is_killed = any(code < 0 and code != -signal.SIGTERM for code in codes.values())
+
+    def is_silent(rank: int) -> bool:
+        return is_killed and codes[rank] == _TOLD[0] and not Path(failures[rank].error_file).is_file()
 
     def has_told(rank: int) -> bool:
-        return failures[rank].exitcode in _TOLD or Path(failures[rank].error_file).is_file()
+        return Path(failures[rank].error_file).is_file() or (codes[rank] in _TOLD and not is_silent(rank))
 
     def order(rank: int) -> tuple[bool, bool, int]:
-        return not has_told(rank), failures[rank].exitcode == -signal.SIGTERM, failures[rank].timestamp
+        return not has_told(rank), codes[rank] == -signal.SIGTERM or is_silent(rank), failures[rank].timestamp
 
     rank = min(failures, key=order)
-    code = failures[rank].exitcode
-    return rank, _TOLD[0] if has_told(rank) and code not in _TOLD else code
+    return rank, _TOLD[0] if has_told(rank) and codes[rank] not in _TOLD else codes[rank]

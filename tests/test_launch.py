@@ -36,7 +36,12 @@ def main():
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[1] == "defect" and os.environ["RANK"] == "1":
         os._exit(7)
-    if sys.argv[1] in ("killed", "defect"):
+    if sys.argv[1] == "lost" and os.environ["RANK"] == "0":
+        time.sleep(2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] == "lost":
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(2))
+    if sys.argv[1] in ("killed", "defect", "lost"):
         signal.pause()
     os.write(1, f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']}\\n".encode())
 
@@ -52,6 +57,7 @@ run_command(main)
         ("mistake", 2, ["error: the same on all ranks"]),
         ("slow", 2, ["error: of one rank"]),  # the other, which lost it, is gone first
         ("killed", 137, ["error: rank 1 was ended by SIGKILL, and the others with it; what it said stands above"]),
+        ("lost", 137, ["error: rank 0 was ended by SIGKILL, and the others with it; what it said stands above"]),
         ("defect", 7, ["error: rank 1 ended with exit status 7, and the others with it; what it said stands above"]),
     ],
 )

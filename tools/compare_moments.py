@@ -7,7 +7,7 @@ Reads each run folder's results.json and config.yaml. Runs are of one kind if al
 engine/schema.py) but seeds and paths: options, training, features, and the queries that they are trained and tested on, by their
 contents. What results.json or config.yaml of an older run does not tell is not compared. The spread is the standard deviation
 over runs (n - 1); one run has none, nor have runs of which two are of one seed, which is said. A folder that is named twice, or by
-a link too, counts once.
+a link too, counts once; folders of one name are told with as much of their paths as tells them apart.
 With --record appends one JSON line to benchmarks/records/NAME.jsonl.
 """
 
@@ -24,6 +24,7 @@ from engine.errors import InputError, run_command
 from engine.experiments.cells import differences, meaning_of_run
 from engine.records import append_record
 from engine.results.record import read_tree
+from engine.results.run_names import run_names
 from engine.results.table import Table
 
 MEASURES = ("R@1_IoU0.3", "R@1_IoU0.5", "R@1_IoU0.7", "R@5_IoU0.7", "mean_IoU")
@@ -48,7 +49,12 @@ def main() -> None:
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()
     runs = each_once(arguments.runs)
-    kinds = grouped([read_tree(folder) | {"run": folder.name, "config": read_config(folder)} for folder in runs])
+    kinds = grouped(
+        [
+            read_tree(folder) | {"run": name, "config": read_config(folder)}
+            for folder, name in zip(runs, run_names(runs), strict=True)
+        ]
+    )
     rows = [
         [kind["options"], kind["split"], PARTS[part], kind["runs"], *(_told(numbers.get(name)) for name in MEASURES)]
         for kind in kinds

@@ -24,6 +24,7 @@ from engine.errors import InputError, run_command
 from engine.records import append_record, summarise
 from engine.results.accuracy import SetResult
 from engine.results.record import FILE, Results, read_results
+from engine.results.run_names import run_names
 from engine.results.spread import difference
 from engine.results.table import Table
 from engine.schema_files import read_yaml
@@ -74,7 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folders = each_once(arguments.runs)
     tables = by_test(
-        [each for folder, name in zip(folders, called(folders), strict=True) for each in read_run(folder, name)]
+        [each for folder, name in zip(folders, run_names(folders), strict=True) for each in read_run(folder, name)]
     )
     path = append_record(arguments.record, **record_fields(folders, tables)) if arguments.record else None
     for title, group in tables.items():
@@ -101,28 +102,6 @@ def read_run(folder: Path, name: str) -> list[Tested]:
         Tested(name, results, test, controls[of] if test.is_same_test(controls.get(of)) else None)
         for of, test in results.tests.items()
     ]
-
-
-def called(folders: Sequence[Path]) -> list[str]:
-    """What runs are called in tables: by their folders, and of those of one name by as much of the path as tells them apart."""
-    folders = [folder.absolute() for folder in folders]
-    alike: dict[str, list[Path]] = {}
-    for folder in folders:
-        alike.setdefault(_called(folder), []).append(folder)
-    names = {group[0]: name for name, group in alike.items()}
-    for group in (group for group in alike.values() if len(group) > 1):
-        depth = 1
-        while len({folder.parts[-depth:] for folder in group}) < len(group):
-            depth += 1
-        names |= {folder: "/".join(folder.parts[-depth:]) for folder in group}
-    return [names[folder] for folder in folders]
-
-
-def _called(folder: Path) -> str:
-    """A folder's name; of an evaluation within a run's folder, or beside its checkpoints, also that one's."""
-    if folder.parent.name == "checkpoints":
-        return f"{folder.parent.parent.name}/{folder.name}"
-    return "/".join(folder.parts[-2:]) if folder.name == "evaluation" else folder.name
 
 
 def by_test(tested: Sequence[Tested]) -> dict[str, list[Tested]]:

@@ -13,7 +13,7 @@ Row = Mapping[str, object]
 
 def candidates(listing: Listing) -> list[str]:
     """All files to look into: those of the entries, and their copies."""
-    entries = [*listing.entries, *(entry for entry, _ in listing.undecided)]
+    entries = listing.labelled
     paths = [entry.path for entry in entries]
     return list(dict.fromkeys([*paths, *(copy for entry in entries for copy in entry.copies)]))
 

@@ -3,6 +3,7 @@
 import pytest
 
 from engine.data.layouts import read_layout
+from engine.data.layouts.columns import seconds
 from tests.data.listings import error_of, make, rows, write
 
 
@@ -35,6 +36,16 @@ def test_other_usual_names_of_seconds_and_splits_are_read(table, header):
         ("start_date,end_date", "2020-01-01,2020-01-02", "2021-01-01,2021-01-02"),
         ("duration,num_frames", "3.5,90", "2,50"),
         ("begin,stop", "yes,no", "no,no"),
+        ("begin,stop", "0,-1", "0,-1"),
+        ("start_frame,end_frame", "0,-1", "0,-1"),
+        ("start_frame,num_frames", "0,90", "0,50"),
+        ("start_frame,end_ms", "1,90", "2,50"),
+        ("bus_stop,stop_sign,is_start", "0,1,0", "1,0,1"),
+        ("start_year,home_end_score", "1990,3", "2001,1"),
+        ("start_date,end_date", "2020,2021", "2020,2021"),
+        ("start_timestamp,end_timestamp", "1600000000.5,1600000010", "1600000010,1600000020"),
+        ("first,last", "1,2", "1,2"),
+        ("t_start,count", "1,2", "1,2"),
     ],
 )
 def test_columns_that_are_not_read_are_named(table, header, first, second):
@@ -53,6 +64,9 @@ def test_columns_that_are_not_read_are_named(table, header, first, second):
         "frame_begin,frame_end",
         "first_frame,last_frame",
         "start_ms,end_ms",
+        "startTimeMs,endTimeMs",
+        "frame_start,n_frames",
+        "starts,ends",
     ],
 )
 def test_segments_in_other_units_are_refused(table, header):
@@ -77,6 +91,30 @@ def test_a_wrong_time_under_another_name_is_one_row(table):
     path = table("path,label,begin,stop,set", "a.mp4,run,1,2,train", "b.mp4,run,3,4,val", "b.mp4,walk,soon,9,val")
     listing = read_layout("csv", path.parent, annotations=path)
     assert len(listing.entries) == 2 and "'soon' is not a time" in listing.problems[0].text
+
+
+@pytest.mark.parametrize("header", ["start,end", "begin,stop", "time_start,time_end", "start_timestamp,stop_timestamp"])
+def test_times_may_be_written_as_a_clock_shows_them(table, header):
+    path = table(f"path,label,{header}", "a.mp4,run,00:00:01.10,0:02", "b.mp4,walk,90:00,1:30:30.5", "b.mp4,walk,3,4:")
+    listing = read_layout("csv", path.parent, annotations=path)
+    assert rows(listing, "segment_start", "segment_end") == [(1.1, 2), (5400, 5430.5)]
+    assert [each.text for each in listing.problems] == [
+        f"{path}, line 4: '4:' is not a time in seconds, nor as h:mm:ss"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["1:60", "1:60:00", "1:2:3:4", ":30", "1:", "-1", "-0:30", "1:-1", "nan", "inf", "soon"]
+)
+def test_what_is_no_time(text):
+    assert seconds(text) is None
+
+
+@pytest.mark.parametrize("header", ["FileName,ClassName,SubSet", "VideoID,Label,subSet", "videoId,LABEL,DataSplit"])
+def test_capitals_within_a_name_may_begin_words_or_not(table, header):
+    path = table(header, "a.mp4,run,train", "b.mp4,walk,test")
+    listing = read_layout("csv", path.parent, annotations=path)
+    assert rows(listing, "path", "split") == [("a.mp4", "train"), ("b.mp4", "test")]
 
 
 def test_a_column_split_counts_before_others(table):

@@ -384,6 +384,19 @@ def test_a_thumbnail_is_not_the_video_of_its_name(tmp_path, place):
     assert {each.path for each in listing.unused} == {f"{thumbs}v{i}.jpg" for i in range(9)}
 
 
+@pytest.mark.parametrize(
+    "place", [("", ""), ("", "thumbs/"), ("videos/", "thumbs/"), ("videos/", ""), ("videos/", None)]
+)
+def test_the_first_videos_of_a_list_may_be_missing(tmp_path, place):
+    """Whether or not thumbnails of all are there: where the videos lie is told by those that were downloaded."""
+    videos, thumbs = place
+    make(tmp_path, *(f"{videos}v{i}.mp4" for i in range(30, 34)))
+    make(tmp_path, *(f"{thumbs}v{i}.jpg" for i in range(34) if thumbs is not None))
+    listing = listed(tmp_path, "video_id,label\n" + "".join(f"v{i},run\n" for i in range(34)))
+    assert rows(listing, "path") == [(f"{videos}v{i}.mp4",) for i in range(30, 34)]
+    assert kinds(listing) == sorted((f"v{i}", "missing") for i in range(30))
+
+
 @pytest.mark.parametrize("folder", ["", "photos/"])
 def test_names_without_suffixes_mean_pictures_where_none_is_a_video(tmp_path, folder):
     make(tmp_path, *(f"{folder}v{i}.jpg" for i in range(3)), f"{folder}v2.png", "other.mp4")
@@ -432,3 +445,23 @@ def test_rows_of_one_split_twice_are_no_warning(tmp_path):
     assert kinds(listing) == [("a.mp4", "duplicate")] and not said(listing, "another split")
     listing = listed(tmp_path, "path,label,split\na.mp4,run,\na.mp4,run,train\n")
     assert said(listing, "1 of 'train' in no split; nothing is left in 'train'")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_name_of_several_videos_that_is_listed_again_counts_where_it_stands_first(tmp_path, split):
+    make(tmp_path, "a.mp4", "a.mkv", "b.mp4", "b.mov")
+    listing = listed(tmp_path, f"video_id,label,split\na,run,train\na,run,{split}\nb,walk,val\na,walk,train\n")
+    assert [(entry.class_name, entry.split) for entry, _ in listing.undecided] == [
+        ("run", "train"), ("walk", "val"), ("walk", "train")
+    ]  # fmt: skip
+    assert kinds(listing) == [("a", "ambiguous"), ("a", "ambiguous"), ("a", "duplicate"), ("b", "ambiguous")]
+    assert said(listing, "1 of 'test' in 'train'; nothing is left in 'test'") is (split == "test")
+    assert said(listing, "splits: train (2), val (1)") and said(listing, "2 classes: run, walk")
+
+
+def test_segments_of_a_name_of_several_videos_are_no_duplicates_but_its_files_are(tmp_path):
+    make(tmp_path, "a.mp4", "a.mkv")
+    listing = listed(tmp_path, "video_id,label,start,end\na,run,0,1\na,run,1,2\na.mp4,run,0,1\n")
+    assert rows(listing, "path") == [("a.mp4",)]
+    assert [entry.segment_start for entry, _ in listing.undecided] == [1]
+    assert kinds(listing) == [("a", "ambiguous"), ("a", "duplicate")]

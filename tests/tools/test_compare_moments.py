@@ -85,6 +85,7 @@ def test_runs_of_other_videos_are_no_seeds_of_each_other_and_older_ones_told_non
 
 def test_runs_of_one_seed_have_no_spread_and_are_told(tmp_path, monkeypatch, capsys):
     def seeded(name, recall, seed, **options):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         folder = write(tmp_path / name, recall, fusion="cross", **options)
         (folder / "config.yaml").write_text(yaml.safe_dump({"task": "moments", "run": {"folder": name, "seed": seed}}))
         return folder
@@ -97,6 +98,8 @@ def test_runs_of_one_seed_have_no_spread_and_are_told(tmp_path, monkeypatch, cap
     *table, note = compared(a, b, c)
     assert any("test model 3 50.0 40.0 26.7 60.0 30.0" in line for line in table) and "+-" not in "".join(table)
     assert note == "no spread where runs are of one seed (a, b): name one of each seed"
+    of_one_name = [seeded(f"{place}/run", 0.2, 0) for place in "xy"]
+    assert compared(*of_one_name)[-1] == "no spread where runs are of one seed (x/run, y/run): name one of each seed"
     other = "\n".join(compared(a, c))
     assert "test model 2 50.0 +- 0.0 40.0 +- 0.0 30.0 +- 14.1" in other and "one seed" not in other
     noisy = [seeded(f"n{k}", 0.2 * k, 0, boundary_noise=0.25, noise_seed=k) for k in (1, 2)]

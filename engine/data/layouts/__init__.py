@@ -135,12 +135,14 @@ def _complete(listing: Listing, folder: VideoFolder, annotations: Path | None, c
         listing.notes.append(
             f"warning: {counted(len(closed), 'file')} may not be read, lists of this data set perhaps: {_some(closed)}"
         )
-    named = {entry.path for entry in listing.entries} | {problem.path for problem in listing.problems}
+    labelled = listing.labelled
+    named = {path for entry in labelled for path in (entry.path, *entry.copies)}
+    named |= {problem.path for problem in listing.problems}
     listing.problems += folder.problems
-    counts = Counter(entry.split for entry in listing.entries if entry.split)
+    counts = Counter(entry.split for entry in labelled if entry.split)
     if counts:
         listing.notes.append("splits: " + _some([f"{name} ({count:,})" for name, count in sorted(counts.items())]))
-    names = sorted({entry.class_name for entry in listing.entries})
+    names = sorted({entry.class_name for entry in labelled})
     listing.notes.append(f"{counted(len(names), 'class')}: {_some(names)}")
     listing.notes += warn_of_names(names) + warn_of_folders(listing.entries)
     listing.explain_rest(videos, [*others, *(each for each in pictures if each.path not in named)])

@@ -26,7 +26,7 @@ def name_classes(listing: Listing, given: Path | None, indices: Sequence[Path]) 
     Raises:
         InputError: `given` cannot be read, or lacks a label.
     """
-    labels = {entry.class_name for entry in (*listing.entries, *(entry for entry, _ in listing.undecided))}
+    labels = {entry.class_name for entry in listing.labelled}
     numbers = {label for label in labels if _NUMBER.fullmatch(label)}
     if given is not None:
         names = _covering(read_class_names(given), numbers or labels)

@@ -91,15 +91,19 @@ class FileFinder:
     def look_around(self, paths: Sequence[str]) -> None:
         """How a list of these paths is meant: becomes `strip`, `prefix` and `of_pictures`.
 
-        Where none of the first fits as it stands, the folder is taken that most of them fit below.
+        Where none of the first fits as it stands, the folder is taken that most of them fit below; of videos, if any path is one.
         """
         if not paths:
             return
         first = paths[:_FIRST]
-        placed = any(map(self.find, first)) or self._choose_place(first, self.folder.paths)
+        placed = self._are_placed(first) or (bool(self.folder.paths) and self._are_placed(paths))
         if not placed and not any(map(self.picture_of, first)):
             self._choose_place(first, self.folder.pictures)
         self.of_pictures = not self.folder.paths or not any(map(self._is_of_video, paths))
+
+    def _are_placed(self, paths: Sequence[str]) -> bool:
+        """Whether any of the paths is there as it stands, or else below the folder that is then chosen among the videos."""
+        return any(map(self.find, paths)) or self._choose_place(paths, self.folder.paths)
 
     def _is_of_video(self, path: str) -> bool:
         return any(suffix_of(found) not in IMAGE_SUFFIXES for found in self.find(path))

@@ -105,22 +105,40 @@ class Listing:
             shown = ", ".join(f"'{printable(text)}'" for text in list(read.values())[:3])
             self.notes.append(f"{counted(len(read), 'name')} of no UTF-8, read as Latin-1: {shown}")
 
+    @property
+    def labelled(self) -> list[Entry]:
+        """All entries, those that are undecided too."""
+        return [*self.entries, *(entry for entry, _ in self.undecided)]
+
     def drop_duplicates(self) -> None:
-        """Keep the first of equal (path, class, segment); the others become problems, and those of other splits a warning."""
+        """Keep the first of equal (path, class, segment); the others become problems, and those of other splits a warning.
+
+        An undecided entry is equal to one that has any of its files.
+        """
         seen: dict[tuple[str, str, str, str], Entry] = {}
         moved: Counter[tuple[str, str]] = Counter()
-        for entry in self.entries:
+        names = {id(entry): problem.path for entry, problem in self.undecided}
+        for entry in self.labelled:
+            paths = (entry.path, *entry.copies) if id(entry) in names else (entry.path,)
             # NaN differs from itself, so segments are compared as text.
-            key = (entry.path, entry.class_name, str(entry.segment_start), str(entry.segment_end))
-            first = seen.setdefault(key, entry)
-            if first is not entry:
-                split = f", here in split '{entry.split}', there in '{first.split}'" * (entry.split != first.split)
-                self.problems.append(Problem(entry.path, "duplicate", f"listed again as '{entry.class_name}'{split}"))
-                moved[entry.split, first.split] += entry.split != first.split
-        self.entries = list(seen.values())
-        self.notes += _warn_of_splits(
-            +moved, {entry.split for entry, _ in self.undecided} | {e.split for e in seen.values()}
-        )
+            keys = [(path, entry.class_name, str(entry.segment_start), str(entry.segment_end)) for path in paths]
+            first = next((seen[key] for key in keys if key in seen), None)
+            if first is None:
+                seen |= dict.fromkeys(keys, entry)
+                continue
+            split = f", here in split '{entry.split}', there in '{first.split}'" * (entry.split != first.split)
+            name = names.get(id(entry), entry.path)
+            self.problems.append(Problem(name, "duplicate", f"listed again as '{entry.class_name}'{split}"))
+            moved[entry.split, first.split] += entry.split != first.split
+        self._keep({id(entry) for entry in seen.values()})
+        self.notes += _warn_of_splits(+moved, {entry.split for entry in seen.values()})
+
+    def _keep(self, kept: Collection[int]) -> None:
+        """Leave out all entries but those of these identities, and what is said of their files."""
+        gone = {id(problem) for entry, problem in self.undecided if id(entry) not in kept}
+        self.entries = [entry for entry in self.entries if id(entry) in kept]
+        self.undecided = [(entry, problem) for entry, problem in self.undecided if id(entry) in kept]
+        self.problems = [problem for problem in self.problems if id(problem) not in gone]
 
     def merge_copies(self) -> None:
         """Entries of one class, split and file name are one entry with copies (a clip as .avi and as .mp4)."""

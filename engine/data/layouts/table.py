@@ -7,7 +7,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engine.data.layouts.columns import COLUMNS, header_columns, is_column, others_by_values, segments_unread, unread
+from engine.data.layouts.columns import (
+    COLUMNS,
+    header_columns,
+    is_column,
+    others_by_values,
+    seconds,
+    segments_unread,
+    unread,
+)
 from engine.data.layouts.finder import FileFinder
 from engine.data.layouts.folders import list_splits, split_words
 from engine.data.layouts.layout import Given, Layout
@@ -95,7 +103,7 @@ def _has_label(row: Row, columns: dict[str, int]) -> bool:
 def read_tables(folder: VideoFolder, given: Given) -> Listing:
     """Tables of path,label[,split][,group], or with a header that names the columns.
 
-    With a header, columns may come in any order, and `start`,`end` (seconds) label a segment. Paths are relative to the
+    With a header, columns may come in any order, and `start`,`end` (seconds, or h:mm:ss) label a segment. Paths are relative to the
     root, or absolute; where none fits, the folder below which they fit is looked for. Of several tables each is the
     split that its name says, where its rows name none.
 
@@ -218,10 +226,10 @@ def _add_row(
     reason = row.error or no_label(label)
     if not reason and not (path and label):
         reason = f"a row needs a path and a label, this one has {row.values}: expected is {_EXPECTED}"
-    start, end = (_seconds(fields.get(name, "")) for name in ("start", "end"))
+    start, end = (seconds(fields.get(name, "")) for name in ("start", "end"))
     if not reason and None in (start, end):
         wrong = fields["start"] if start is None else fields["end"]
-        reason = f"'{wrong}' is not a time in seconds"
+        reason = f"'{wrong}' is not a time in seconds, nor as h:mm:ss"
     if not reason and math.isnan(start) != math.isnan(end):
         reason = "a segment needs a start and an end"
     if reason:
@@ -244,15 +252,6 @@ def _why_missing(files: FileFinder, path: str, where: str) -> str:
         return f"a folder ({where}): videos in single frames are not read, list the videos"
     picture = files.picture_of(path)
     return f"listed in {where}, but not there" + f": of that name there is a picture alone, '{picture}'" * bool(picture)
-
-
-def _seconds(text: str) -> float | None:
-    """NaN for no time; None for what is none."""
-    try:
-        value = float(text) if text else math.nan
-    except ValueError:
-        return None
-    return value if not text or (math.isfinite(value) and value >= 0) else None
 
 
 def _chosen_tables(folder: VideoFolder, annotations: Path | None) -> list[Path]:
