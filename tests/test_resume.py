@@ -80,7 +80,7 @@ def test_a_checkpoint_from_before_there_were_tasks_is_read(tmp_path):
     assert started.task.prior_classes == ("a", "b")
     with pytest.raises(
         InputError,
-        match=r"another words.source \(glove there, .*\), training classes, number of training",
+        match=r"another words.source \(glove there, .*\), training classes \(with 'b'\), number of training",
     ):
         del state["config"]["words"]
         save_checkpoint(old, state | {"train_classes": ["a"], "num_videos": 3})

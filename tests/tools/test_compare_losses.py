@@ -78,6 +78,7 @@ def test_a_commit_is_trained_with_its_own_code(trained, manifest, tmp_path, comp
     assert after == copies  # its copy is gone
 
 
+@pytest.mark.slow
 def test_nothing_is_left_where_it_is_stopped(manifest, tmp_path):
     """No training goes on, and git keeps no copy of the commit."""
     config = jobs.write_config(

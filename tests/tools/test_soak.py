@@ -103,7 +103,9 @@ def test_a_short_soak_watches_the_process_it_started(monkeypatch, tmp_path, caps
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("words", [("train", "--minutes", "30"), ("decode", "pyav")])
+@pytest.mark.parametrize(
+    "words", [pytest.param(("train", "--minutes", "30"), marks=pytest.mark.slow), ("decode", "pyav")]
+)
 def test_nothing_of_it_goes_on_when_it_is_stopped(words, number, tmp_path):
     command = [sys.executable, ROOT / "tools" / "soak.py", *words, "--every", "0.1", "--no-record"]
     pipe = subprocess.PIPE

@@ -203,18 +203,17 @@ class ZeroShot(Task):
 
     def changes(self, state: Mapping[str, Any]) -> list[str]:
         of_tests = [name for _, names in self.sets.test_classes for name in names]
-        if told := changed_classes(state["train_classes"], self.sets.train.classes, of_tests):
-            return [told]  # and so other videos
-        changed = []
+        told = changed_classes(state["train_classes"], self.sets.train.classes, of_tests)
+        changed = [told] if told else []
         remembered = Footage.from_state(state)
-        if remembered is not None:
+        if remembered is not None and not told:  # other classes have other videos
             gone, new = remembered.difference(self.sets.footage)
             where = " and ".join(source.manifest for source in self.config.data.train)
             if gone or new:
                 changed.append(
                     f"set of videos ({gone} of its {len(remembered.rows)}{remembered.unit} are not in {where}, {new} others are)"
                 )
-        elif len(self.sets.train.manifest) != state["num_videos"]:
+        elif remembered is None and len(self.sets.train.manifest) != state["num_videos"]:
             changed.append("number of training videos")
         return changed
 
