@@ -208,8 +208,7 @@ def test_remove_refuse_allow():
         "cooking",
         "walking the dog",
     ]
-    alone = OverlapConfig(words=WORDS_ALONE, same_names=False)  # which tell "walking" from "walk"
-    assert remove_overlap(alone, training, tests, GLOVE) == ([], [])
+    assert remove_overlap(OverlapConfig(words=WORDS_ALONE), training, tests, GLOVE) == ([], [])
 
 
 @pytest.mark.parametrize("is_own", [True, False])
