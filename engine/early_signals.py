@@ -4,12 +4,11 @@ Left to its default it would kill the process: a launcher would count a failure 
 Where the launcher of the ranks is gone the system asks, too.
 """
 
-import ctypes
 import os
 import signal
-import sys
 
-_PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+from engine.tied import stop_with_parent
+
 _asked = [False]
 
 
@@ -20,8 +19,8 @@ def keep() -> None:
 
 def stop_with_launcher() -> None:
     """From now on this rank has a SIGTERM when the torchrun (or `--ranks`) that started it is gone, by kill -9 too. On Linux."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        stop_with_parent()
 
 
 def came() -> bool:

@@ -123,6 +123,11 @@ def told(error: OSError) -> str:
     return f"{reason}: '{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else reason
 
 
+def misfit(error: Exception) -> str:
+    """Why contents are not what they should be, by what was met in taking them apart."""
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+
+
 def mend(error: OSError) -> str:
     """What to do about an error of the operating system, behind a colon; nothing where that is not known."""
     return f": {_REFUSALS[error.errno]}" if error.errno in _REFUSALS else ""

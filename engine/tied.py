@@ -18,7 +18,8 @@ import time
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
-def _end_with_parent() -> None:
+def stop_with_parent() -> None:
+    """From now on this process has a SIGTERM when the one that started it is gone, by kill -9 too. On Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -32,7 +33,7 @@ def _end_by(number: int) -> None:
 if __name__ == "__main__":
     parent = os.getppid()
     # The program inherits the lock, which is not closed.
-    program = subprocess.Popen(sys.argv[1:], close_fds=False, preexec_fn=_end_with_parent)
+    program = subprocess.Popen(sys.argv[1:], close_fds=False, preexec_fn=stop_with_parent)
     signal.signal(signal.SIGTERM, lambda *_: program.terminate())
     while program.poll() is None:
         if os.getppid() != parent:

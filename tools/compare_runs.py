@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.command_line import Parser, check_shown, each_once
-from engine.errors import InputError, run_command
+from engine.errors import InputError, misfit, run_command
 from engine.records import append_record, summarise
 from engine.results.accuracy import SetResult
 from engine.results.record import FILE, Results, read_results
@@ -194,9 +194,8 @@ def _recorded(config: Path) -> dict[str, Any]:
         words = kept["words"]
         path, files = words["path"], words.get("definitions", [])
     except (AttributeError, KeyError, TypeError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise InputError(
-            f"'{config}' is no config that a run wrote ({why}): take it away to record the numbers without a config"
+            f"'{config}' is no config that a run wrote ({misfit(error)}): take it away to record the numbers without a config"
         ) from error
     kept["words"] = {**words, "path": Path(path).name if path else None, "definitions": [Path(f).name for f in files]}
     return kept

@@ -38,7 +38,7 @@ from engine.command_line import check_shown
 from engine.config import Config
 from engine.data.batch import Batch
 from engine.distributed import Ranks, choose_device
-from engine.errors import InputError
+from engine.errors import InputError, misfit
 from engine.finite import FOLDER, copy_buffers, gradient_norm, restore_buffers
 from engine.preemption import StopVote
 from engine.results.table import Table
@@ -97,8 +97,7 @@ def _read_origins(folder: Path) -> dict[str, Any]:
             if lacking := {"step", "video", "start", "snippets"} - origin.keys():
                 raise ValueError(f"a batch in it lacks {', '.join(sorted(lacking))}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else error
-        raise InputError(f"no batches to replay in '{path}' ({why}): name a run's {FOLDER} folder") from error
+        raise InputError(f"no batches to replay in '{path}' ({misfit(error)}): name a run's {FOLDER} folder") from error
     return saved
 
 

@@ -59,9 +59,9 @@ def _may_lose_classes(folder: Path) -> bool:
 
 def _difference(config: Config, remembered: Footage, classes: Sequence[str] | None) -> str | None:
     _, removed, now = training_now(config)
-    of_tests = [name for test in load_tests(config.data.tests) for name in test.classes]
-    if classes is not None and (told := changed_classes(classes, now.train.classes, of_tests)):
-        return told
+    if classes is not None and list(classes) != list(now.train.classes):
+        of_tests = [name for test in load_tests(config.data.tests) for name in test.classes]
+        return changed_classes(classes, now.train.classes, of_tests)
     if remembered.is_large or now.footage.is_large:
         return "other files of rows" if any(remembered.difference(now.footage)) else None
     sets = load_training_sets(config.data, undrawn=True)

@@ -9,6 +9,7 @@ D_t. Training classes (D_s) can be left out of the training; classes that pretra
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -115,12 +116,11 @@ def preferring_same_names(
     Vectors of one name in two spellings may lie apart: those of "tai chi" and of "taichi", a word of its own.
     """
     alike = same_named((row.name for row in neighbours), (name for _, names in tests for name in names))
-    kept = words if isinstance(words, KeptVectors) else KeptVectors(words)  # one look-up for all
+    kept = _kept(words)
     found = []
     for row in neighbours:
         if row.name in alike and not row.is_same_name:
-            among = [(test, [each for each in names if each in alike[row.name]]) for test, names in tests]
-            (row,) = nearest_of_any([(row.source, [row.name])], among, kept)
+            (row,) = _nearest_alike(row, tests, alike[row.name].__contains__, kept)
         found.append(row)
     return sorted(found, key=lambda row: (row.distance, row.name))
 
@@ -227,8 +227,10 @@ def near_classes(
         if config.same_names:
             rows = preferring_same_names(rows, tests, vectors)
         near = overlapping(rows, config.tau, same_names=config.same_names)
-        others = [row for row in rows if row not in set(near)] if config.same_words else []
-        return [*near, *_sharing_words(others, tests, vectors)]
+        if not config.same_words:
+            return near
+        overlap = set(near)
+        return [*near, *_sharing_words([row for row in rows if row not in overlap], tests, vectors)]
     except MissingVectors as error:
         if config.words is None and nearest is nearest_test_classes:  # the run needs vectors of these very names
             raise
@@ -250,12 +252,21 @@ def _by_name_alone(config: OverlapConfig, near: Sequence[Neighbour]) -> str:
 
 def _sharing_words(rows: Sequence[Neighbour], tests: Sequence[NamedClasses], words: Words) -> list[Neighbour]:
     """Those of the training classes that share words with a test class, each with the nearest of these."""
-    kept = words if isinstance(words, KeptVectors) else KeptVectors(words)  # one look-up for all
-    found = []
-    for row in rows:
-        alike = [(test, [each for each in names if shares_words(row.name, each)]) for test, names in tests]
-        found += nearest_of_any([(row.source, [row.name])], alike, kept)
-    return found
+    kept = _kept(words)
+    return [found for row in rows for found in _nearest_alike(row, tests, partial(shares_words, row.name), kept)]
+
+
+def _kept(words: Words) -> KeptVectors:
+    """One look-up for all that follows."""
+    return words if isinstance(words, KeptVectors) else KeptVectors(words)
+
+
+def _nearest_alike(
+    row: Neighbour, tests: Sequence[NamedClasses], is_alike: Callable[[str], bool], words: KeptVectors
+) -> list[Neighbour]:
+    """The training class with the nearest of the test classes that are alike; nothing where there is none."""
+    alike = [(test, [*filter(is_alike, names)]) for test, names in tests]
+    return nearest_of_any([(row.source, [row.name])], alike, words)
 
 
 def seen_before(tests: Sequence[NamedClasses], known: NamedClasses, words: Words, tau: float) -> Table:

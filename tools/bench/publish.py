@@ -12,7 +12,7 @@ from typing import Any
 
 from bench import charts
 from bench.rows import Row, number, table
-from engine.errors import InputError
+from engine.errors import InputError, misfit
 from engine.json_lines import numbered_json_lines, read_json_lines
 from engine.results.figures import save_figure
 from engine.results.table import Table
@@ -93,9 +93,10 @@ def _check(path: Path) -> None:
             for label, each in newest({path.stem: [record]}).items():
                 markdown(label, path.stem, each)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            why = f"it lacks {error}" if isinstance(error, KeyError) else error
             where = f"'{path}', line {line}"
-            raise InputError(f"{where}: this is no record of {path.stem} ({why}): take the line out") from error
+            raise InputError(
+                f"{where}: this is no record of {path.stem} ({misfit(error)}): take the line out"
+            ) from error
 
 
 def markdown(label: str, name: str, record: Record) -> str:

@@ -152,6 +152,5 @@ def main(arguments: Sequence[str]) -> None:
 if __name__ == "__main__":
     main(sys.argv[1:])
     sys.stdout.flush()
-    os._exit(
-        0
-    )  # threads that wait for the GPU that is not there end the interpreter's own end by abort(), now and then
+    # Threads that wait for the GPU that is not there end the interpreter's own end by abort(), now and then.
+    os._exit(0)
