@@ -18,7 +18,7 @@ setup(
     packages=[*find_packages(include=["engine", "engine.*", "kernels", "kernels.*"]), *PROGRAMS],
     package_dir=PROGRAMS,
     package_data={
-        "engine.data": ["tables/*"],
+        "engine.data.sets": ["tables/*"],
         "engine.semantics": ["tables/*"],
         "engine.results": ["*.html", "*.css"],
         "engine.results.visual_report": ["*.html"],

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from engine.data.remote.addresses import shown
-from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.inference import EmbeddedFiles, class_vectors, embed_files, load_model, seen_in_pretraining
+from engine.evaluation.inference import EmbeddedFiles, class_vectors, embed_files, load_model, seen_in_pretraining
+from engine.evaluation.transductive import WithFeatures, check_together, nearest_classes
 from engine.models.building import on_cpu
+from engine.processes.distributed import choose_device
 from engine.tasks.zero_shot.trained import LoadedModel
-from engine.transductive import WithFeatures, check_together, nearest_classes
 from kernels.cosine_topk import MAX_K, PreparedClasses, cosine_topk, prepare_classes
 
 __all__ = ["Model", "load", "nearest", "prepare"]

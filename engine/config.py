@@ -1,7 +1,7 @@
 """The sections of a run's config. Only `engine/train.py` sees the whole; a part takes its own section.
 
 Keys are checked when the config is read: unknown, mistyped, doubled or out-of-range keys are errors
-that name the key (`engine/schema.py`). `python engine/train.py --help` prints every key.
+that name the key (`engine/schema/parser.py`). `python engine/train.py --help` prints every key.
 """
 
 import copy
@@ -18,9 +18,9 @@ from engine.errors import InputError
 from engine.models.catalogue import BACKBONES
 from engine.models.config import TokensConfig
 from engine.moments.config import MomentsConfig
-from engine.schema import MAX_SEED, option, parse, section, to_tree
-from engine.schema_files import apply_override, merged, read_layers
-from engine.schema_keys import idle, refuse_idle, without_idle
+from engine.schema.files import apply_override, merged, read_layers
+from engine.schema.keys import idle, refuse_idle, without_idle
+from engine.schema.parser import MAX_SEED, option, parse, section, to_tree
 from engine.semantics.config import OverlapConfig, WordsConfig
 from engine.tasks.masked.config import MaskedConfig
 
@@ -114,7 +114,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Distance between a video and its class. See engine/losses.py."""
+    """Distance between a video and its class. See engine/training/losses.py."""
 
     name: str = option(
         "squared",

@@ -21,8 +21,8 @@ import torch
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.config import SourceConfig
 from engine.data.decoders import dali_problem
-from engine.data.identity import change_since_index
-from engine.data.sources import load_source
+from engine.data.manifests.identity import change_since_index
+from engine.data.sets.sources import load_source
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError, find_entry
 from engine.errors import InputError
@@ -118,7 +118,7 @@ def check_video() -> Finding:
     from engine.data.pyav.decode import PyAVDecoder
     from engine.data.pyav.encode import write_video
     from engine.data.pyav.probe import ProbeError, probe
-    from engine.inference import manifest_of_files
+    from engine.evaluation.inference import manifest_of_files
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.mp4"

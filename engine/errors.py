@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
-from engine.called import as_called
-from engine.screen import lenient_screen, plain
+from engine.terminal.called import as_called
+from engine.terminal.screen import lenient_screen, plain
 
 T = TypeVar("T")
 # What a machine refuses a program that is sound, and the mend.
@@ -66,7 +66,7 @@ def read_command(parse: Callable[..., T], *arguments: Any) -> T:
 
 
 def run_command(command: Callable[..., T], *arguments: Any) -> T:
-    """Run a command line's `command`, whatever becomes of what it prints (`engine.screen`).
+    """Run a command line's `command`, whatever becomes of what it prints (`engine.terminal.screen`).
 
     An `InputError`, or what the machine refuses (a full disk, no right to a file, too few open files or processes), is one
     line on stderr and exit status 2; Ctrl-C is exit status 130.

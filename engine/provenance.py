@@ -17,10 +17,10 @@ import torch
 
 from engine.config import Config
 from engine.data.config import SourceConfig
-from engine.data.large_manifest import open_large
+from engine.data.manifests.large_manifest import open_large
 from engine.data.remote.copied import on_disk
-from engine.distributed import Ranks
-from engine.json_lines import append_json_line, read_json_lines
+from engine.files.json_lines import append_json_line, read_json_lines
+from engine.processes.distributed import Ranks
 from engine.records import device, git_state
 
 FILE = "provenance.jsonl"

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.atomic_file import atomic_write
 from engine.errors import InputError
-from engine.json_lines import append_json_line
+from engine.files.atomic_file import atomic_write
+from engine.files.json_lines import append_json_line
 from engine.machine import usable_cores
 
 RECORDS = Path(__file__).resolve().parents[1] / "benchmarks" / "records"

@@ -10,13 +10,14 @@ seen and unseen classes as it goes, resumes by itself when it is started again, 
 folder: config.yaml, log.txt, log.jsonl, tensorboard/, checkpoints/, results.json, report.html and pictures.
 """
 
-from engine import early_signals, train_options
 from engine.errors import read_command, run_command
+from engine.processes import early_signals
+from engine.training import options
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     early_signals.keep()
     early_signals.stop_with_launcher()
-    CONFIG = read_command(train_options.read, __doc__)
+    CONFIG = read_command(options.read, __doc__)
 
 import gc
 import sys
@@ -25,24 +26,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from engine import report
-from engine.alone import alone_in
-from engine.build import build_run
 from engine.config import Config, save_config
 from engine.data.batch import Batch
 from engine.data.remote.settings import given_up_when
-from engine.distributed import Ranks, barrier, broadcast_buffers, done_by_main, session
 from engine.errors import InputError, SourceGone
-from engine.garbage import collected_by_hand
-from engine.in_hand import next_batch
-from engine.optim import learning_rate, set_learning_rate
-from engine.preemption import Preempted, StopVote, stop_on_signals
+from engine.processes.distributed import Ranks, barrier, broadcast_buffers, done_by_main, session
+from engine.processes.preemption import Preempted, StopVote, stop_on_signals
 from engine.provenance import append_provenance
-from engine.resume import begin_course
-from engine.run import Run, load_best, save_best, save_newest
-from engine.step import train_step, warmup_steps
 from engine.tasks.catalogue import find_task
-from engine.telemetry import Telemetry
+from engine.training import report
+from engine.training.alone import alone_in
+from engine.training.build import build_run
+from engine.training.garbage import collected_by_hand
+from engine.training.in_hand import next_batch
+from engine.training.optim import learning_rate, set_learning_rate
+from engine.training.resume import begin_course
+from engine.training.run import Run, load_best, save_best, save_newest
+from engine.training.step import train_step, warmup_steps
+from engine.training.telemetry import Telemetry
 
 
 def main(config: Config) -> None:
@@ -86,7 +87,7 @@ def _train_beside(config: Config, ranks: Ranks, stop: StopVote) -> Any:
 
 
 def _write_videos(config: Config, ranks: Ranks) -> None:
-    from engine.data.procedural import write_procedural_dataset
+    from engine.data.drawn.procedural import write_procedural_dataset
 
     done_by_main(ranks, lambda: write_procedural_dataset(config.procedural))
 

@@ -118,7 +118,7 @@ def _fresh_processes_are_forked() -> Generator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _imports_stay_set_apart() -> Generator[None]:
-    """A training that ends gives the collector back all there is, the imports too (`engine/garbage.py`): here each 16th does."""
+    """A training gives the collector back all there is, imports too (`engine/training/garbage.py`): here each 16th does."""
     ended = itertools.count(1)
 
     def unfreeze() -> None:

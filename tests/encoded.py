@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from tests.rows import row
 

@@ -5,7 +5,7 @@ Importing torch, torchvision and the engine takes a process some four seconds of
 environment, output, signals and exit status, as if it had been started by its file's name. That a file can be started
 so is tested in tests/tools/test_help.py, and by all that torchrun starts. The workers that a program spawns are forked by
 the same server (they print where it does); that a program does it with a server of its own is tested in
-tests/data/test_process_pool.py and tests/tools/test_compare_losses.py.
+tests/processes/test_process_pool.py and tests/tools/test_compare_losses.py.
 """
 
 import errno

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 import yaml
 
-from engine.checkpoint import read_checkpoint
 from engine.data.config import ProceduralConfig
-from engine.data.procedural import write_procedural_dataset
-from engine.json_lines import read_json_lines
+from engine.data.drawn.procedural import write_procedural_dataset
+from engine.files.json_lines import read_json_lines
+from engine.training.checkpoint import read_checkpoint
 from tests.environment import ROOT as REPO
 from tests.environment import environment
 from tests.forked import Forked, server_pid

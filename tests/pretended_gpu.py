@@ -22,16 +22,16 @@ import torch
 
 from engine.config import Config
 from engine.data.batch import Batch
-from engine.distributed import Ranks
-from engine.preemption import StopVote
-from engine.run import Run
-from engine.step import train_step
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import StopVote
 from engine.train import train
+from engine.training.run import Run
+from engine.training.step import train_step
 from tests.pretended_tensors import CPU, GPU, DevicesMixed, Functions, Generator, OnGpu, Operations
 
 __all__ = ["CPU", "GPU", "DevicesMixed", "only_without_gpu", "pretended_gpu", "trained_there"]
 only_without_gpu = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="there is a GPU: tests/test_step_gpu.py asks it"
+    torch.cuda.is_available(), reason="there is a GPU: tests/training/test_step_gpu.py asks it"
 )
 _CAPABILITY = (7, 5)  # of a T4: fp16, no Triton kernels of this package
 

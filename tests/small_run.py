@@ -13,10 +13,10 @@ import pytest
 import torch
 from bench.options import BENCHMARKS
 
-from engine.checkpoint import save_checkpoint
 from engine.config import Config
 from engine.models.embedder import build_embedder
-from engine.schema import parse, to_tree
+from engine.schema.parser import parse, to_tree
+from engine.training.checkpoint import save_checkpoint
 from tests.environment import ROOT, environment
 from tests.forked import Forked
 

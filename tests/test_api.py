@@ -193,7 +193,7 @@ def test_the_device_is_the_one_that_was_asked_for(folder, monkeypatch):
     monkeypatch.setattr(api, "load_model", lambda path, device, **keys: placed.append(str(device)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr("engine.distributed.unfit", lambda index: None)
+    monkeypatch.setattr("engine.processes.distributed.unfit", lambda index: None)
     for device in ("auto", "cpu", "cuda", "cuda:1", torch.device("cpu"), torch.device("cuda", 1), torch.device("cuda")):
         load(folder / "run", device=device)
     assert placed == ["cuda:0", "cpu", "cuda:0", "cuda:1", "cpu", "cuda:1", "cuda:0"]

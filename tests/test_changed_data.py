@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from engine.build import build_run
-from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.config import SourceConfig
-from engine.data.footage import file_identities
-from engine.data.manifest import Manifest
-from engine.data.sources import DataSet
-from engine.data.trained import load_trained
-from engine.distributed import Ranks
+from engine.data.manifests.manifest import Manifest
+from engine.data.sets.footage import file_identities
+from engine.data.sets.sources import DataSet
+from engine.data.sets.trained import load_trained
 from engine.errors import InputError
-from engine.preemption import StopVote
+from engine.evaluation.seen_side import seen_videos
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import StopVote
 from engine.provenance import append_provenance
-from engine.run import Run, save_run
-from engine.schema import parse
-from engine.seen_side import seen_videos
+from engine.schema.parser import parse
 from engine.tasks.zero_shot.known import Known
 from engine.tasks.zero_shot.trained import known_footage, load_for_inference
+from engine.training.build import build_run
+from engine.training.checkpoint import read_checkpoint, save_checkpoint
+from engine.training.run import Run, save_run
 from tests import jobs
 from tests.rows import row
 from tests.small_run import call_tool
@@ -323,7 +323,7 @@ def test_videos_of_unknown_contents_are_not_passed_off_as_new(tmp_path):
 def folder(tmp_path, videos):
     """Real videos of their own and a run over them as it stands before its first step."""
     from engine.config import load_config
-    from engine.run import save_best
+    from engine.training.run import save_best
 
     shutil.copytree(videos.parent, tmp_path / "videos")
     manifest = tmp_path / "videos" / videos.name
@@ -357,7 +357,7 @@ def test_the_tools_over_a_manifest_that_was_indexed_again(folder, monkeypatch, c
 
 def test_classes_that_the_run_held_out_choose_a_bias(folder, monkeypatch, capsys):
     from engine.config import load_config
-    from engine.run import save_best
+    from engine.training.run import save_best
 
     path = jobs.write_config(folder / "c.yaml", folder / "videos" / "manifest.parquet", folder / "held")
     save_best(build_run(load_config(path, ["data.validation.num_classes=2"]), CPU, StopVote()))

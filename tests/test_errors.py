@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.atomic_file import atomic_write
 from engine.errors import InputError, is_interrupted, read_command, run_command, told, writing
-from engine.json_lines import append_json_line
+from engine.files.atomic_file import atomic_write
+from engine.files.json_lines import append_json_line
 from engine.results.table import Table
 from tests.environment import UNFREEZE
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from engine.data.batch import SnippetRequest, VideoDecoder
-from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.indexing.dataset import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
-from engine.data.manifest import Manifest
-from engine.data.process_pool import Lost, run_isolated
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.verify import verify
-from engine.inference import manifest_of_files
+from engine.evaluation.inference import manifest_of_files
+from engine.processes.process_pool import Lost, run_isolated
 from tests import jobs
 from tests.data.test_fuzz import CLIP, FILES, MEMORY_LIMIT, START_LIMIT_S, damage, peak_memory, write_each_codec
 from tests.data.videos import describe, pack_rows

@@ -7,11 +7,11 @@ import torch
 
 from engine import diagnosis
 from engine.config import Config
-from engine.distributed import Ranks, choose_device
 from engine.errors import InputError
 from engine.gpus import unfit
-from engine.report import introduce
-from engine.schema import parse
+from engine.processes.distributed import Ranks, choose_device
+from engine.schema.parser import parse
+from engine.training.report import introduce
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]  # torch 2.11 to 2.15 for Linux
 V100 = ("Tesla V100-SXM2-32GB", (7, 0))

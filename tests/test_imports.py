@@ -1,6 +1,7 @@
 """No module imports itself by way of others, not even within a function that is called later."""
 
 import ast
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def _imported(node: ast.AST, known: dict[str, Path]) -> list[str]:
 
 def test_no_circle():
     imported = imports_of({"engine": ROOT / "engine", "kernels": ROOT / "kernels", "": ROOT / "tools"})
-    assert "engine.data.batch" in imported["engine.train"] | imported["engine.data.loader"]
+    assert "engine.data.batch" in imported["engine.train"] | imported["engine.data.loading.loader"]
     assert "bench.turns" in imported["bench.decode"]
     list(TopologicalSorter(imported).static_order())  # raises where there is one, and names it
 
@@ -51,3 +52,10 @@ def test_a_circle_within_functions_is_found(tmp_path):
         list(TopologicalSorter(imports_of({"": tmp_path})).static_order())
     (tmp_path / "two.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import one\n")
     assert imports_of({"": tmp_path}) == {"one": {"two"}, "two": set()}
+
+
+def test_no_name_hides_a_module_of_pythons_own():
+    """`torchrun engine/train.py` and `python tools/...` put their folder first on Python's path."""
+    for folder in ("engine", "tools", "engine/processes"):  # the last: `tied.py` is a program
+        names = {path.stem for path in (ROOT / folder).iterdir() if path.suffix in {"", ".py"}}
+        assert len(names) > 5 and not names & sys.stdlib_module_names

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
+from engine.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from tests import jobs
 from tests.environment import ROOT
 from tests.small_run import call_tool

@@ -2,17 +2,17 @@
 
 import pytest
 import torch
+from tests.test_step_gpu import curve, make_batch, make_run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.api import load
 from engine.config import load_config
 from engine.models.backbones import VideoResNet
-from engine.step import train_step
+from engine.training.step import train_step
 from tests import jobs
 from tests.encoded import write_colors
 from tests.pretended_gpu import CPU, GPU, DevicesMixed, only_without_gpu, pretended_gpu, trained_there
 from tests.small_run import write_run
-from tests.test_step_gpu import curve, make_batch, make_run
 
 pytestmark = only_without_gpu
 

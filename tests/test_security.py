@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine import schema_files
+from engine.schema import files as schema_files
 from tests.small_run import ROOT, call_tool
 
 FOLDERS = ("engine", "kernels", "tools")
@@ -26,7 +26,7 @@ OF_OUR_OWN = {("engine/cluster/ray_pool.py", "pickle.loads"), ("engine/cluster/r
 SAFE_LOADERS = {
     "_UniqueKeyLoader",
     "_FileLoader",
-}  # of engine/schema_files.py; each is held to be a yaml.SafeLoader below
+}  # of engine/schema/files.py; each is held to be a yaml.SafeLoader below
 
 
 def test_the_loaders_of_yaml_are_safe_ones():

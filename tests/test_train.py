@@ -10,9 +10,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from engine.checkpoint import read_checkpoint
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.results.record import read_results
+from engine.training.checkpoint import read_checkpoint
 from tests.jobs import EXACT, events, final_weights, losses, run, start, wait_for_step, write_config
 
 TABLE = "\naccuracy  "  # how the closing table begins

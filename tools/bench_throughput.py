@@ -30,7 +30,7 @@ from pathlib import Path
 from bench.publish import completed, newest_as_markdown, publish, read_records
 
 from engine.errors import InputError
-from engine.parts import running, stop_on_sigterm
+from engine.processes.parts import running, stop_on_sigterm
 from engine.records import recording_into
 
 

@@ -38,16 +38,16 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import argparse
 from collections.abc import Sequence
 
-from engine.command_line import output_folder
 from engine.errors import InputError
 from engine.results import figures, pictures
 from engine.results.table import Table
-from engine.schema import parse
+from engine.schema.parser import parse
 from engine.semantics import contamination
 from engine.semantics.class_lists import read_classes
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.overlap import nearest_test_classes, overlap_table, overlapping, preferring_same_names
+from engine.terminal.command_line import output_folder
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -33,11 +33,11 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import list_checkpoints, read_checkpoint
-from engine.command_line import check_shown
-from engine.json_lines import read_json_lines
-from engine.parts import running, stop_on_sigterm
+from engine.files.json_lines import read_json_lines
+from engine.processes.parts import running, stop_on_sigterm
 from engine.results.table import Table
+from engine.terminal.command_line import check_shown
+from engine.training.checkpoint import list_checkpoints, read_checkpoint
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _NOT_COMPARED = ("speed/", "memory/")

@@ -4,10 +4,10 @@
     python tools/compare_moments.py runs/moments_* --record moments
 
 Reads each run folder's results.json and config.yaml. Runs are of one kind if all is equal that decides their result (`decides` in
-engine/schema.py) but seeds and paths: options, training, features, and the queries that they are trained and tested on, by their
-contents. What results.json or config.yaml of an older run does not tell is not compared. The spread is the standard deviation
-over runs (n - 1); one run has none, nor have runs of which two are of one seed, which is said. A folder that is named twice, or by
-a link too, counts once; folders of one name are told with as much of their paths as tells them apart.
+engine/schema/parser.py) but seeds and paths: options, training, features, and the queries that they are trained and tested on,
+by their contents. What results.json or config.yaml of an older run does not tell is not compared. The spread is the
+standard deviation over runs (n - 1); one run has none, nor have runs of which two are of one seed, which is said. A folder
+that is named twice, or by a link too, counts once; folders of one name are told with as much of their paths as tells them apart.
 With --record appends one JSON line to benchmarks/records/NAME.jsonl.
 """
 
@@ -19,13 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.command_line import Parser, each_once
 from engine.errors import InputError, run_command
 from engine.experiments.cells import differences, meaning_of_run
 from engine.records import append_record
 from engine.results.record import read_tree
 from engine.results.run_names import run_names
 from engine.results.table import Table
+from engine.terminal.command_line import Parser, each_once
 
 MEASURES = ("R@1_IoU0.3", "R@1_IoU0.5", "R@1_IoU0.7", "R@5_IoU0.7", "mean_IoU")
 PARTS = {"model": "model", "wrong_queries": "queries of other videos", "untrained": "no training", "prior": "no query"}

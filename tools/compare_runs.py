@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.command_line import Parser, check_shown, each_once
 from engine.errors import InputError, misfit, run_command
 from engine.records import append_record, summarise
 from engine.results.accuracy import SetResult
@@ -27,7 +26,8 @@ from engine.results.record import FILE, Results, read_results
 from engine.results.run_names import run_names
 from engine.results.spread import difference
 from engine.results.table import Table
-from engine.schema_files import read_yaml
+from engine.schema.files import read_yaml
+from engine.terminal.command_line import Parser, check_shown, each_once
 
 COLUMNS = {
     "seen_mean_class": "seen",

@@ -26,11 +26,11 @@ import json
 import sys
 from dataclasses import asdict
 
-from engine.command_line import check_shown
 from engine.diagnosis import diagnose
 from engine.provenance import installed
 from engine.records import device, versions
 from engine.results.table import Table
+from engine.terminal.command_line import check_shown
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 from fit_head import chosen_heads, read
 
 from engine.data.layouts.listing import counted
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from engine.heads.classes import NamedClasses

@@ -72,18 +72,16 @@ from pathlib import Path
 import numpy as np
 
 from engine.cluster.pool import open_pool
-from engine.command_line import output_folder
 from engine.config import RunConfig
 from engine.data.config import SourceConfig
-from engine.data.footage import Footage
-from engine.data.manifest import Manifest
-from engine.data.sources import DataSet, load_tests
-from engine.distributed import Ranks, session
-from engine.embedding_pool import embed_by
+from engine.data.manifests.manifest import Manifest
+from engine.data.sets.footage import Footage
+from engine.data.sets.sources import DataSet, load_tests
 from engine.errors import InputError
-from engine.evaluate import EmbeddedVideos, embed_videos, score
-from engine.generalised import GeneralisedResult, generalised_table
-from engine.inference import (
+from engine.evaluation.embedding_pool import embed_by
+from engine.evaluation.evaluate import EmbeddedVideos, embed_videos, score
+from engine.evaluation.generalised import GeneralisedResult, generalised_table
+from engine.evaluation.inference import (
     class_vectors,
     embed_source,
     inference_settings,
@@ -91,9 +89,12 @@ from engine.inference import (
     pretraining_table,
     told_of_pretraining,
 )
-from engine.metrics import ZeroShotResult
+from engine.evaluation.metrics import ZeroShotResult
+from engine.evaluation.seen_side import SeenSide
+from engine.evaluation.transductive import check_together
 from engine.models.image_weights import installed_names
 from engine.naming.untrained import is_untrained
+from engine.processes.distributed import Ranks, session
 from engine.results import pictures
 from engine.results.figures import save_figure
 from engine.results.record import Results, file_name, replacing
@@ -102,14 +103,13 @@ from engine.results.tables import accuracy_table, class_table, write_set
 from engine.results.visual_report.board import board_writer, show_results
 from engine.results.visual_report.page import look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
-from engine.screen import plain
-from engine.seen_side import SeenSide
 from engine.semantics.classes import ClassEmbeddings
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.known import Known, check_unseen
 from engine.tasks.zero_shot.rehearsal import check_candidates, check_readable
 from engine.tasks.zero_shot.trained import LoadedModel, known_footage
-from engine.transductive import check_together
+from engine.terminal.command_line import output_folder
+from engine.terminal.screen import plain
 
 SHOWN_CLASSES = 25  # longer per-class tables are only written, not printed
 

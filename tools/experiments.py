@@ -34,9 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.cluster.programs import LocalPrograms, open_programs
-from engine.command_line import check_shown, output_folder
 from engine.config import load_config
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.experiments.catalogue import EXPERIMENTS
 from engine.experiments.cells import Cell, differences, why_untold
@@ -49,9 +48,10 @@ from engine.experiments.runner import ROOT, Job, JobKey, Runner, plan_jobs, poin
 from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
 from engine.machine import usable_cores
-from engine.parts import stop_on_sigterm
+from engine.processes.parts import stop_on_sigterm
 from engine.records import append_record, public_path
 from engine.semantics.class_lists import read_classes
+from engine.terminal.command_line import check_shown, output_folder
 
 
 def main(arguments: argparse.Namespace) -> None:

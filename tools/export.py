@@ -38,16 +38,16 @@ import numpy as np
 import torch
 from predict import class_names
 
-from engine.atomic_file import atomic_write
-from engine.command_line import check_local, output_folder
 from engine.errors import InputError
+from engine.evaluation.inference import class_vectors, load_model
 from engine.export.card import Exported, run_results, write_card
 from engine.export.formats import write_model
 from engine.export.program import compare, sample_clips, trace, video_model
-from engine.inference import class_vectors, load_model
+from engine.files.atomic_file import atomic_write
 from engine.naming.untrained import is_untrained
 from engine.results.record import Results
 from engine.tasks.zero_shot.trained import LoadedModel
+from engine.terminal.command_line import check_local, output_folder
 
 
 def main(arguments: argparse.Namespace) -> None:

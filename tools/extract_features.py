@@ -34,14 +34,14 @@ from functools import partial
 from pathlib import Path
 
 from engine.cluster.pool import open_pool
-from engine.command_line import output_folder
-from engine.data.manifest import Manifest
-from engine.data.trust import check_inside
-from engine.distributed import choose_device
+from engine.data.manifests.manifest import Manifest
+from engine.data.manifests.trust import check_inside
 from engine.features.encoder import build_encoder
 from engine.features.extract import REPORT_NAME, Work, extract
 from engine.features.pooled import encoder_on
 from engine.features.windows import parse_grid
+from engine.processes.distributed import choose_device
+from engine.terminal.command_line import output_folder
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from options import INSTALLED
 
-from engine.command_line import Parser, cluster_option, refuse_with_cluster
 from engine.errors import InputError
-from engine.native_names import as_text
-from engine.schema import MAX_SEED
+from engine.schema.parser import MAX_SEED
 from engine.semantics.config import OverlapConfig
 from engine.tasks.masked.config import KINDS
+from engine.terminal.command_line import Parser, cluster_option, refuse_with_cluster
+from engine.terminal.native_names import as_text
 
 # As in engine/heads/catalogue.py, which imports torch.
 OBJECT_HEAD_NAMES = ("objects", "objects_standardised", "objects_ridge")  # of features of an installed network

@@ -44,11 +44,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.command_line import check_shown, output_folder
 from engine.data.layouts.listing import counted
-from engine.data.progress import say
 from engine.data.remote.addresses import shown as address
-from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.features.reading import TimedVideo
 from engine.moments.cuts import clock, cut_moment
@@ -57,11 +54,14 @@ from engine.moments.index import VideoIndex, can_only_be_read, open_index
 from engine.moments.named import list_videos
 from engine.moments.objects import FoundMoment
 from engine.moments.queries import check_query
+from engine.processes.distributed import choose_device
 from engine.results.labels import shorter_file_name
 from engine.results.moment_page import MomentPage, Shown, ShownQuery, ShownVideo, link, pictures, write_moment_page
 from engine.results.table import Table
-from engine.screen import plain
 from engine.semantics.scripts import tell_of_script
+from engine.terminal.command_line import check_shown, output_folder
+from engine.terminal.progress import say
+from engine.terminal.screen import plain
 
 
 @dataclass

@@ -9,7 +9,7 @@ decoded, and no setting is chosen on the unseen classes:
 
     linear        a linear layer from a video's mean feature to the class vectors, with the paper's loss
     ridge         the same by ridge regression, its strength chosen on seen classes held out of it
-    aurl          a linear layer with alignment and uniformity (engine/losses.py)
+    aurl          a linear layer with alignment and uniformity (engine/training/losses.py)
     action2vec    two LSTMs over the windows, attention, ranking loss and cross-entropy
     tarn          the windows in relation with the words of a class one by one, by GRUs and attention, in episodes
     after_url     parts that videos and class vectors share, by non-negative matrix factorisation
@@ -30,8 +30,8 @@ one: no further than that in its words, or one name ends in the other's last wor
 about in a split, by its contents, is not learnt from in it under any name; how many these are is told.
 
 --transductive: behind each head a row of what it answers when the unseen classes' videos of a split are named together
-(engine/transductive.py). With --occurring N only videos of N of its unseen classes are asked about, while all of these can be
-answered: what the row is worth where not every class is shown by some video.
+(engine/evaluation/transductive.py). With --occurring N only videos of N of its unseen classes are asked about, while all of
+these can be answered: what the row is worth where not every class is shown by some video.
 
 --class-counts 5 10 20: accuracy over the number of seen classes, on the same unseen ones. Of those that a split has left,
 wherever they are from, so many are drawn at random, fewer a part of more. --figure FILE shows it.
@@ -65,11 +65,11 @@ from typing import TYPE_CHECKING
 import torch
 from record_tables import spread
 
-from engine.data.class_splits import check_measurable
 from engine.data.config import ClassSplitConfig, SourceConfig
-from engine.data.footage import file_identities, footage_identities
-from engine.data.manifest import Manifest
-from engine.data.sources import load_tests
+from engine.data.manifests.manifest import Manifest
+from engine.data.sets.class_splits import check_measurable
+from engine.data.sets.footage import file_identities, footage_identities
+from engine.data.sets.sources import load_tests
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp
 from engine.features.encoder import encoder_of

@@ -36,9 +36,9 @@ import argparse
 import time
 from pathlib import Path
 
-from engine.command_line import Parser, check_local, cluster_option, refuse_with_cluster
 from engine.errors import InputError, run_command
 from engine.machine import usable_cores
+from engine.terminal.command_line import Parser, check_local, cluster_option, refuse_with_cluster
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -104,7 +104,7 @@ def main() -> None:
         check_local(arguments.out, "--out")
     # Here, because the processes that probe import this file too.
     from engine.cluster.pool import open_pool
-    from engine.data.indexing import IndexSettings, index_dataset
+    from engine.data.indexing.dataset import IndexSettings, index_dataset
     from engine.data.layouts import read_layout
 
     start = time.monotonic()
@@ -136,7 +136,7 @@ def _split_names(text: str | None) -> list[str] | None:
 
 def print_summary(report, out: Path, seconds: float) -> None:  # noqa: ANN001 - imported only in `main`
     """The table at the end."""
-    from engine.data.indexing import ALL_REASONS
+    from engine.data.indexing.dataset import ALL_REASONS
 
     rows = [
         (

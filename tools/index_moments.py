@@ -21,8 +21,8 @@ import re
 import shlex
 from pathlib import Path
 
-from engine.command_line import Parser, output_folder
 from engine.errors import InputError, run_command
+from engine.terminal.command_line import Parser, output_folder
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -61,7 +61,7 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.out is None and arguments.manifest is None:
         raise InputError("--out is missing: without --manifest there is no place that it would follow from")
-    from engine.data.manifest import Manifest
+    from engine.data.manifests.manifest import Manifest
     from engine.moments.annotations import KINDS, Report, check, joined
     from engine.moments.queries import knows_a_word
     from engine.moments.readers import read_moments

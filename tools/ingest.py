@@ -34,9 +34,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command_line import Parser, cluster_option, refuse_with_cluster
 from engine.errors import InputError, run_command
 from engine.machine import usable_cores
+from engine.terminal.command_line import Parser, cluster_option, refuse_with_cluster
 
 if TYPE_CHECKING:
     from engine.cluster.pool import Pool
@@ -127,7 +127,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _ingest(arguments: argparse.Namespace) -> None:
     # Here, because the processes that normalise import this file too.
     from engine.cluster.pool import open_pool
-    from engine.data.manifest import Manifest
+    from engine.data.manifests.manifest import Manifest
     from engine.data.remote.addresses import as_path, shown, url_of
     from engine.data.remote.upload import Uploads, staging_folder
     from engine.data.store.index import StoreSettings
@@ -173,7 +173,7 @@ def _ingest(arguments: argparse.Namespace) -> None:
 
 def _indexed(folder: Path, out: Path, num_workers: int, pool: "Pool | None") -> Path:
     """The manifest of a folder, made within the store."""
-    from engine.data.indexing import IndexSettings, index_dataset
+    from engine.data.indexing.dataset import IndexSettings, index_dataset
     from engine.data.layouts import read_layout
 
     listing = read_layout("auto", folder)

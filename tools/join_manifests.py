@@ -11,8 +11,8 @@ import argparse
 import time
 from pathlib import Path
 
-from engine.command_line import Parser, check_local, output_folder
 from engine.errors import run_command
+from engine.terminal.command_line import Parser, check_local, output_folder
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -35,8 +35,8 @@ def main() -> None:
     arguments = parse_arguments()
     check_local(arguments.out, "--out")
     output_folder(arguments.out.parent, "--out")
-    from engine.data.joining import write_large
-    from engine.data.large_manifest import read_manifest
+    from engine.data.manifests.joining import write_large
+    from engine.data.manifests.large_manifest import read_manifest
 
     start = time.monotonic()
     rows = write_large((read_manifest(path) for path in arguments.manifests), arguments.out)

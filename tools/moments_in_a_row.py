@@ -38,7 +38,6 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.command_line import each_once
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, VideoFeatures
 from engine.features.encoder import OBJECTS
@@ -54,6 +53,7 @@ from engine.results.spread import mean_of
 from engine.results.table import Table
 from engine.semantics.config import WordsConfig
 from engine.semantics.words import split_name
+from engine.terminal.command_line import each_once
 
 CLIPS = 10  # of a video
 IOU = 0.5

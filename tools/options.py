@@ -11,12 +11,12 @@ from pathlib import Path
 
 from bench.runs import QUICKSTART
 
-from engine.command_line import Parser, cluster_option
 from engine.data.config import PUBLISHED_SPLITS
 from engine.data.layouts.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, suffix_of
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 from engine.semantics.config import OverlapConfig
+from engine.terminal.command_line import Parser, cluster_option
 
 INSTALLED = Path("installed")  # the model of `predict` and `evaluate` where no run is named
 

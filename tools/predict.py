@@ -43,19 +43,19 @@ from pathlib import Path
 
 import torch
 
-from engine.command_line import check_shown
 from engine.data.remote.addresses import url_of
-from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.inference import NO_ADDRESSES, class_vectors, embed_files, load_model, seen_in_pretraining
-from engine.native_names import as_text
+from engine.evaluation.inference import NO_ADDRESSES, class_vectors, embed_files, load_model, seen_in_pretraining
+from engine.evaluation.transductive import check_together, nearest_classes
+from engine.processes.distributed import choose_device
 from engine.results.table import Table
-from engine.screen import plain
 from engine.semantics.class_lists import read_class_names
 from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.words import composed, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
-from engine.transductive import check_together, nearest_classes
+from engine.terminal.command_line import check_shown
+from engine.terminal.native_names import as_text
+from engine.terminal.screen import plain
 from kernels.cosine_topk import MAX_K
 
 

@@ -7,7 +7,7 @@ For each seed the first config pretrains an encoder with every mask. Each of the
 seed gives (none), is then told the labels of a share of each class's videos, by the second config, in two ways:
 
     probe         the encoder stays as it is; ridge regression from its features to the class vectors, its strength chosen on
-                  training classes held out of it (engine/ridge.py)
+                  training classes held out of it (engine/heads/ridge_regression.py)
     fine-tuned    the second config's training, end to end from the encoder; a share comes so often that all take as many steps
 
 and names the videos of unseen classes. A seed is that of weights, order, masks and labels, and of the classes: of
@@ -42,35 +42,35 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.atomic_file import atomic_write
-from engine.checkpoint import checkpoint_file
 from engine.config import Config, load_config
-from engine.data.drawn_set import MANIFEST_NAME
-from engine.data.footage import digest
-from engine.data.procedural import write_procedural_dataset
-from engine.data.progress import Progress
-from engine.data.sources import DataSet, draw_videos, load_source, load_tests
-from engine.distributed import session
+from engine.data.drawn.drawn_set import MANIFEST_NAME
+from engine.data.drawn.procedural import write_procedural_dataset
+from engine.data.sets.footage import digest
+from engine.data.sets.sources import DataSet, draw_videos, load_source, load_tests
 from engine.errors import InputError
-from engine.evaluate import embed_videos
+from engine.evaluation.evaluate import embed_videos
+from engine.evaluation.inference import inference_settings
 from engine.experiments.cells import differences
 from engine.experiments.few_labels import Measured, show, summarise
 from engine.experiments.setup import class_pool, share_of_videos, with_split
+from engine.files.atomic_file import atomic_write
+from engine.heads.ridge_regression import choose_ridge
 from engine.heads.splits import accuracy
-from engine.inference import inference_settings
 from engine.models.backbone import build_backbone
 from engine.models.embedder import Embedder
 from engine.models.weights import load_backbone_weights
+from engine.processes.distributed import session
 from engine.provenance import file_hash
 from engine.records import GrowingRecord
 from engine.results.record import FILE, read_results
-from engine.ridge import choose_ridge
-from engine.schema import parse
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
+from engine.schema.parser import parse
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.tasks.decoding import choose_decoding
+from engine.terminal.progress import Progress
 from engine.train import main as train
+from engine.training.checkpoint import checkpoint_file
 
 NONE = "none"  # the encoder that was not pretrained
 _DIGITS = 10  # of the identity of one that was

@@ -7,7 +7,7 @@ A network trained on few classes fits them, and its linear layer with them. This
 layer by a ridge regression from the features of the training videos (mean over evenly spaced snippets) to the class vectors.
 The strength of the regression is chosen by accuracy on training classes held out of it, as the test classes are held out of
 the training. No test class and no held-out video is used. It takes one pass over the training videos and seconds of linear
-algebra (engine/ridge.py).
+algebra (engine/heads/ridge_regression.py).
 
 OUT (default: RUN/ridge) is a run folder like any other, for tools/evaluate.py and tools/predict.py. checkpoints/best.pt is
 the model with its new layer, and ridge.json has the accuracy of every strength tried.
@@ -32,25 +32,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.called import as_called
-from engine.checkpoint import best_checkpoint, checkpoint_file, network_weights, read_checkpoint, save_checkpoint
-from engine.command_line import output_folder
 from engine.config import save_config
-from engine.data.sources import class_lookup
-from engine.data.trained import load_trained
-from engine.distributed import choose_device
-from engine.ema import KEY as AVERAGE
-from engine.ema import evaluated_weights
+from engine.data.sets.sources import class_lookup
+from engine.data.sets.trained import load_trained
 from engine.errors import InputError
-from engine.evaluate import check_dimension, embed_features
-from engine.inference import inference_settings, load_model
+from engine.evaluation.evaluate import check_dimension, embed_features
+from engine.evaluation.inference import inference_settings, load_model
+from engine.heads.ridge_regression import RidgeHead, check_enough_classes, choose_ridge
+from engine.processes.distributed import choose_device
 from engine.results.table import Table
-from engine.ridge import RidgeHead, check_enough_classes, choose_ridge
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
 from engine.semantics.classes import build_class_embeddings
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.rehearsal import check_readable
 from engine.tasks.zero_shot.trained import LoadedModel, known_footage
+from engine.terminal.called import as_called
+from engine.terminal.command_line import output_folder
+from engine.training.checkpoint import (
+    best_checkpoint,
+    checkpoint_file,
+    network_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
+from engine.training.ema import KEY as AVERAGE
+from engine.training.ema import evaluated_weights
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -23,12 +23,12 @@ from pathlib import Path
 
 from record_tables import Options, Record, maker_of
 
-from engine.atomic_file import atomic_write
-from engine.command_line import Parser
 from engine.errors import InputError, run_command
-from engine.json_lines import read_json_lines
+from engine.files.atomic_file import atomic_write
+from engine.files.json_lines import read_json_lines
 from engine.records import RECORDS
 from engine.results.table import Table
+from engine.terminal.command_line import Parser
 
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.*\n)*)")

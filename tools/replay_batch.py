@@ -32,19 +32,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.build import build_run
-from engine.checkpoint import read_checkpoint
-from engine.command_line import check_shown
 from engine.config import Config
 from engine.data.batch import Batch
-from engine.distributed import Ranks, choose_device
 from engine.errors import InputError, misfit
-from engine.finite import FOLDER, copy_buffers, gradient_norm, restore_buffers
-from engine.preemption import StopVote
+from engine.processes.distributed import Ranks, choose_device
+from engine.processes.preemption import StopVote
 from engine.results.table import Table
-from engine.run import Run
-from engine.schema import parse
-from engine.step import step_seed
+from engine.schema.parser import parse
+from engine.terminal.command_line import check_shown
+from engine.training.build import build_run
+from engine.training.checkpoint import read_checkpoint
+from engine.training.finite import FOLDER, copy_buffers, gradient_norm, restore_buffers
+from engine.training.run import Run
+from engine.training.step import step_seed
 
 
 @dataclass(frozen=True)

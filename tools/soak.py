@@ -44,19 +44,19 @@ from bench.runs import TRAIN, endless
 from engine.config import load_config
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import build_decoder, choose_decoder
-from engine.data.drawing import MOVEMENTS, THINGS, draw_clip
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
-from engine.data.progress import Progress
+from engine.data.drawn.drawing import MOVEMENTS, THINGS, draw_clip
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
-from engine.distributed import choose_device
 from engine.errors import InputError
-from engine.parts import end_with_parent, running, stop_on_sigterm
+from engine.processes.distributed import choose_device
+from engine.processes.parts import end_with_parent, running, stop_on_sigterm
 from engine.records import append_record
 from engine.results.figures import NEUTRAL, RIGHT, new_figure, open_frame, save_figure
 from engine.results.table import Table
+from engine.terminal.progress import Progress
 
 _FRAMES, _NUM_VIDEOS, _BATCH = 48, 48, 16
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import engine
-from engine import called
-from engine.command_line import Parser
 from engine.errors import run_command
+from engine.terminal import called
+from engine.terminal.command_line import Parser
 
 _TOOLS = Path(__file__).resolve().parent
 PROGRAMS = {

@@ -7,7 +7,7 @@ would have them, and the videos of the others are named among these others. A ro
 
     names, definitions              what the sentence encoder compares with the names (definitions) of the known classes
     ... standardised                each class's scores counted over the videos of the classes left aside, without labels
-    ... transductive                the videos named together (engine/transductive.py): a name depends on the other videos
+    ... transductive                videos named together (engine/evaluation/transductive.py): a name depends on the other videos
     random words                    the control: random vectors in place of all words, drawn anew in every split
 
 and the same for all classes at once. Mean and standard deviation (of a sample: over n - 1) over the splits; of a single value
@@ -32,22 +32,22 @@ import numpy as np
 import torch
 from record_tables import spread
 
-from engine.data.class_splits import check_measurable, split_classes
 from engine.data.config import ClassSplitConfig, SourceConfig
-from engine.data.sources import DataSet, load_tests
-from engine.distributed import choose_device
+from engine.data.sets.class_splits import check_measurable, split_classes
+from engine.data.sets.sources import DataSet, load_tests
 from engine.errors import InputError
-from engine.evaluate import EmbeddedVideos
-from engine.inference import embed_source, load_model, seen_in_pretraining
-from engine.metrics import accuracy
+from engine.evaluation.evaluate import EmbeddedVideos
+from engine.evaluation.inference import embed_source, load_model, seen_in_pretraining
+from engine.evaluation.metrics import accuracy
+from engine.evaluation.transductive import nearest_classes
 from engine.naming.known_classes import KnownClasses
+from engine.processes.distributed import choose_device
 from engine.records import append_record
 from engine.results.accuracy import TOP, Accuracy
 from engine.results.table import Table
 from engine.semantics.classes import KeptVectors
 from engine.semantics.config import WordsConfig
 from engine.tasks.zero_shot.trained import LoadedModel
-from engine.transductive import nearest_classes
 
 _DRAWS = 20  # of random words, where all classes are one test
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from engine.data.scenes import EXTRAS, SCENE_MOVEMENTS, SCENE_THINGS, draw_scene
+from engine.data.drawn.scenes import EXTRAS, SCENE_MOVEMENTS, SCENE_THINGS, draw_scene
 
 SIZE, LABEL, COLUMNS, FRAMES = 64, 13, 14, 7
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.cluster.remote import Look, code_digest, look_around
-from engine.data.progress import say
 from engine.errors import InputError
+from engine.terminal.progress import say
 
 try:
     import ray

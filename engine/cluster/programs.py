@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from engine.locks import lock_file
+from engine.files.locks import lock_file
 from engine.machine import usable_cores
 
 

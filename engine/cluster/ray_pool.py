@@ -11,8 +11,8 @@ import ray
 
 from engine.cluster.nodes import Nodes
 from engine.cluster.remote import do_piece
-from engine.data.process_pool import Lost
 from engine.errors import InputError
+from engine.processes.process_pool import Lost
 
 T = TypeVar("T")
 R = TypeVar("R")

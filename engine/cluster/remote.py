@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import engine
-from engine.data.process_pool import Lost, Worker
-from engine.locks import lock_file
-from engine.parts import tied
+from engine.files.locks import lock_file
+from engine.processes.parts import tied
+from engine.processes.process_pool import Lost, Worker
 
 _ROOT = Path(engine.__file__).resolve().parents[1]
 _POLL_S = 0.5

@@ -39,7 +39,9 @@ class Video:
     key_frames: tuple[int, ...]  # frame indices a decoder can start from, ascending; empty: decode from the start
     key_pts: tuple[int, ...]  # presentation time stamp of each key frame, in the stream's time base
     mtime_ns: int | None = None  # time of modification when it was indexed, ns since 1970; None: not known
-    content_hash: int | None = None  # of the file as it was indexed, see `engine/data/identity.py`; None: not known
+    content_hash: int | None = (
+        None  # of the file as it was indexed, see `engine/data/manifests/identity.py`; None: not known
+    )
     pixel_format: str | None = None  # FFmpeg's name of what its frames decode to (a still's: PIL's); None: not known
     oddity: str | None = None  # why only FFmpeg is sure to show what was indexed, in few words; "" or None: no reason
 

@@ -7,8 +7,8 @@ from typing import Self
 
 from engine.data.remote.addresses import check_no_secrets, url_of
 from engine.data.remote.config import RemoteConfig
-from engine.home import from_home
-from engine.schema import MAX_SEED, option, section
+from engine.files.home import from_home
+from engine.schema.parser import MAX_SEED, option, section
 
 MOTION_BLOCK = 16  # pixels of the side of a block whose motion is one number
 

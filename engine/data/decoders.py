@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.data.batch import ClipFormat, Video, VideoDecoder
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.motion import VECTOR_CODECS
 from engine.data.nvdec import NvdecRule, Rule, refusal_counts
 from engine.data.remote.addresses import shown

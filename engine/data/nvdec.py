@@ -33,7 +33,7 @@ import numpy as np
 
 from engine.data.batch import Video
 from engine.data.dali.parameter_sets import BLOCKS, coded_size, read_configuration
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreIndex, is_stored, split_stored_path
 
 CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import torch
 
 from engine.data.batch import DecodedClips, SnippetRequest, Video, VideoDecoder
+from engine.data.loading.transfer import on_stream
 from engine.data.nvdec import Rule
 from engine.data.shares import Share, Turn
-from engine.data.transfer import on_stream
 
 MANY_FAILURES = 64  # clips that an accelerator failed: if they are the half of what it was given, it is given no more
 

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from engine.atomic_file import atomic_write
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import still_squares
-from engine.data.identity import change_since_index
+from engine.data.loading.transfer import DeviceCopier
 from engine.data.magic import picture_kind
+from engine.data.manifests.identity import change_since_index
 from engine.data.pyav.findings import kind_of
 from engine.data.pyav.probe import ProbeError, ProbeResult, refuse_unfit
-from engine.data.transfer import DeviceCopier
+from engine.files.atomic_file import atomic_write
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # whatever the file is called
 _BAD_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # PIL raises any of them
@@ -59,7 +59,7 @@ class StillDecoder(VideoDecoder):
 
     Args:
         clip: the shape every snippet is brought to.
-        device: where the clips are wanted; on a GPU they arrive beside the training step (engine/data/transfer.py).
+        device: where the clips are wanted; on a GPU they arrive beside the training step (engine/data/loading/transfer.py).
         num_threads: pictures decoded at the same time.
     """
 

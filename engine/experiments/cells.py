@@ -1,6 +1,6 @@
 """A cell: one training run of an experiment, in a folder of its own that is named by what it is.
 
-Two cells are the same if everything that decides their result is the same (`decides` in `engine/schema.py`): the folder, the
+Two cells are the same if everything that decides their result is the same (`decides` in `engine/schema/parser.py`): the folder, the
 speed, what is logged and how often is saved do not. So experiments share cells, and what is finished is not run again.
 A run that a cell begins from counts by what it is, not by its path.
 """
@@ -19,9 +19,9 @@ from typing import Any
 from engine.config import Config
 from engine.errors import InputError
 from engine.results.record import FILE
-from engine.schema import parse
-from engine.schema_files import read_yaml
-from engine.schema_keys import decisive, default, with_keys
+from engine.schema.files import read_yaml
+from engine.schema.keys import decisive, default, with_keys
+from engine.schema.parser import parse
 
 _CONFIG = "config.yaml"
 _DIGITS = 10  # of a digest, in a folder's name
@@ -155,7 +155,9 @@ def meaning_of_run(folder: Path) -> Config:
 
 def _weights_digest(folder: Path) -> str:
     """Of a run folder whose weights are begun from: its config's meaning, and their step."""
-    from engine.checkpoint import checkpoint_file  # it imports torch, and programs that only compare runs do not
+    from engine.training.checkpoint import (
+        checkpoint_file,  # it imports torch, and programs that only compare runs do not
+    )
 
     file = checkpoint_file(folder)
     return f"{_digest(meaning_of_run(folder))} at step {_step(file, file.stat().st_mtime_ns)}"
@@ -163,7 +165,7 @@ def _weights_digest(folder: Path) -> str:
 
 @functools.cache
 def _step(checkpoint: Path, written: int) -> int:
-    from engine.checkpoint import read_checkpoint
+    from engine.training.checkpoint import read_checkpoint
 
     return read_checkpoint(checkpoint)["step"]
 

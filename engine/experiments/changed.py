@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.checkpoint import best_checkpoint, checkpoint_file, list_checkpoints, read_checkpoint
 from engine.config import Config
-from engine.data.footage import Footage
 from engine.data.remote.addresses import url_of
-from engine.data.sources import DataSet, TrainingData, load_tests, load_training, load_training_sets
+from engine.data.sets.footage import Footage
+from engine.data.sets.sources import DataSet, TrainingData, load_tests, load_training, load_training_sets
 from engine.errors import InputError
 from engine.provenance import changed_manifest
 from engine.results.record import read_results
 from engine.semantics.overlap import remove_overlap
 from engine.semantics.same_names import changed_classes
+from engine.training.checkpoint import best_checkpoint, checkpoint_file, list_checkpoints, read_checkpoint
 
 
 def training_now(config: Config) -> tuple[list[DataSet], list[str], TrainingData]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from engine.config import Config
-from engine.data.class_splits import draw_classes
+from engine.data.sets.class_splits import draw_classes
 from engine.errors import InputError
 from engine.experiments import claims
 from engine.experiments.cells import Cell

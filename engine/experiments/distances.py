@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.data.sources import load_source, load_tests, load_training_sets
+from engine.data.sets.sources import load_source, load_tests, load_training_sets
 from engine.errors import InputError
 from engine.experiments.claims import Finding
 from engine.experiments.curves import tests_of

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from engine.config import Config
 from engine.data.config import SourceConfig
-from engine.data.drawn_set import MANIFEST_NAME
-from engine.data.manifest import Manifest
-from engine.data.procedural import STILLS, write_procedural_dataset
+from engine.data.drawn.drawn_set import MANIFEST_NAME
+from engine.data.drawn.procedural import STILLS, write_procedural_dataset
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
 
 
 def draw_sets(base: Config, splits: Sequence[int], workers: int) -> None:

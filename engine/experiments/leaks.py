@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from engine.data.sources import load_tests, load_training_sets
+from engine.data.sets.sources import load_tests, load_training_sets
 from engine.errors import InputError
 from engine.experiments.cells import Cell
 from engine.experiments.claims import Finding, less
@@ -22,7 +22,7 @@ from engine.experiments.setup import (
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
 from engine.results.spread import mean_of
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
 from engine.semantics.overlap import near_classes
 
 _OUT, _IN = "overlap left out", "overlap left in"

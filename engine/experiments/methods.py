@@ -31,8 +31,8 @@ from engine.experiments.setup import Method, Setup, class_pool, for_split, whole
 from engine.experiments.tables import Report, Table
 from engine.results.plots import bars_figure
 from engine.results.spread import difference, mean_of
-from engine.schema import option, parse
-from engine.schema_files import read_yaml
+from engine.schema.files import read_yaml
+from engine.schema.parser import option, parse
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import numpy as np
 
 from engine.config import Config
 from engine.data.batch import STILL_CODEC
-from engine.data.drawn_set import MANIFEST_NAME
-from engine.data.manifest import Manifest
-from engine.data.procedural import STILLS, PlannedVideo, plan_videos
+from engine.data.drawn.drawn_set import MANIFEST_NAME
+from engine.data.drawn.procedural import STILLS, PlannedVideo, plan_videos
+from engine.data.manifests.manifest import Manifest
 from engine.experiments.cells import Cell
 from engine.experiments.results import Point
 from engine.experiments.setup import Setup
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
 
 
 @contextmanager

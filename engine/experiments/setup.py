@@ -18,14 +18,14 @@ import numpy as np
 
 from engine.config import Config
 from engine.data.config import SourceConfig
-from engine.data.footage import TRAINED
-from engine.data.sampler import epoch_length
-from engine.data.sources import DataSet, load_training, load_training_sets
+from engine.data.sampling.sampler import epoch_length
+from engine.data.sets.footage import TRAINED
+from engine.data.sets.sources import DataSet, load_training, load_training_sets
 from engine.errors import InputError
 from engine.experiments import drawn
 from engine.experiments.cells import Cell
 from engine.experiments.changed import training_now
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
 from engine.semantics.class_lists import NamedClasses
 
 _SHORT = {"end to end": "e2e", "frozen": "frozen", "frozen pretrained": "frozen-pretrained", "pretrained": "pretrained",

@@ -8,22 +8,22 @@ from typing import Any
 import yaml
 
 from engine import __version__
-from engine.checkpoint import read_checkpoint, saved_config
 from engine.config import Config
 from engine.data.config import set_names
 from engine.data.layouts.listing import counted
 from engine.errors import InputError
+from engine.evaluation.inference import seen_in_pretraining
 from engine.export.formats import LOADING
 from engine.export.reading import reading_code
-from engine.inference import seen_in_pretraining
 from engine.models.image_weights import INSTALLED, installed_for
 from engine.models.weights import KINETICS400, TIMM
 from engine.results.accuracy import BESIDE_CONTROL, SetResult, beside_control
 from engine.results.record import FILE, Results, read_results
 from engine.results.table import Table
-from engine.schema import parse, to_tree
+from engine.schema.parser import parse, to_tree
 from engine.tasks.zero_shot.known import not_unseen
 from engine.tasks.zero_shot.trained import LoadedModel
+from engine.training.checkpoint import read_checkpoint, saved_config
 
 _SECTIONS = ("clip", "model", "words", "loss", "train", "evaluate")
 _LICENCES = {

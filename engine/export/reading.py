@@ -1,6 +1,6 @@
 """A function that makes clips of a video without this package, as its source: for whoever runs an exported model.
 
-It states again, in plain PyAV and Pillow, what `engine/data/sampler.py`, `geometry.py`, `pyav/opening.py` and
+It states again, in plain PyAV and Pillow, what `engine/data/sampling/sampler.py`, `geometry.py`, `pyav/opening.py` and
 `pyav/convert.py` do.
 """
 

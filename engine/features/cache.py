@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine.data.identity import change_since_index
-from engine.data.manifest import Manifest
-from engine.data.manifest_table import path_as_text, path_of_text
+from engine.data.manifests.identity import change_since_index
+from engine.data.manifests.manifest import Manifest
+from engine.data.manifests.manifest_table import path_as_text, path_of_text
 from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.files import Identity, identities, videos_digest
 from engine.features.windows import WindowGrid
-from engine.parquet import read_table, write_table
+from engine.files.parquet import read_table, write_table
 
 VERSION = 1
 INDEX_NAME = "videos.parquet"

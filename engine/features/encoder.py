@@ -13,11 +13,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from engine.checkpoint import checkpoint_file, read_checkpoint, saved_config
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
-from engine.evaluate import Inference, snippet_features
+from engine.evaluation.evaluate import Inference, snippet_features
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_network import fold_norms
 from engine.models.image_weights import (
@@ -29,6 +28,7 @@ from engine.models.image_weights import (
 )
 from engine.naming.untrained import load_untrained
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
+from engine.training.checkpoint import checkpoint_file, read_checkpoint, saved_config
 
 
 class Encoder(Protocol):

@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 
 from engine.data.batch import Video
-from engine.data.progress import Progress
 from engine.data.pyav.times import Timeline
 from engine.features.cache import CachedVideo, Stamp
 from engine.features.encoder import Encoder
@@ -21,6 +20,7 @@ from engine.features.reading import REPEATS, Piece, PieceMaker, TimedVideo, Wind
 from engine.features.windows import FRAMES, WindowGrid
 from engine.features.writer import Spool
 from engine.machine import rank_cores
+from engine.terminal.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

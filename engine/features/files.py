@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.times import Timeline
 
 _FALLBACK_RATE = 25.0  # frames a second, where nothing tells it

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from engine.cluster.pool import LONG_PIECE_S, Pool
-from engine.data.process_pool import Lost
-from engine.data.progress import Progress
-from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.features.cache import CachedVideo, Stamp
 from engine.features.encoder import Encoder, build_encoder
 from engine.features.extraction import Course, Extraction, ExtractionReport, Work, unit_of
 from engine.features.reading import TimedVideo
 from engine.features.writer import FeatureWriter, Spool
+from engine.processes.distributed import choose_device
+from engine.processes.process_pool import Lost
+from engine.terminal.progress import Progress
 
 _MOST_VIDEOS, _MOST_FRAMES = (
     16,

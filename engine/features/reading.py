@@ -18,9 +18,8 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
-from engine.data.identity import content_hash
-from engine.data.manifest import Manifest
-from engine.data.process_pool import Lost, Worker
+from engine.data.manifests.identity import content_hash
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import compute_alone
 from engine.data.pyav.files import Passing, Unusable
 from engine.data.pyav.in_order import InOrderDecoder, Picture, TimedFrame
@@ -29,6 +28,7 @@ from engine.data.stills import StillDecoder
 from engine.data.store.index import is_stored
 from engine.features.files import timelines
 from engine.features.windows import SECONDS, Window, WindowCutter, WindowGrid
+from engine.processes.process_pool import Lost, Worker
 
 _WAIT_S = 0.1  # between looks at whether the reader was closed
 REPEATS = 32  # a piece has at most so many times as many windows as pictures were asked for

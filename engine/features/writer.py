@@ -17,12 +17,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from engine.atomic_file import atomic_write
-from engine.command_line import output_folder
 from engine.errors import InputError, writing
 from engine.features.cache import INDEX_NAME, VERSION, CachedVideo, FailedVideo, Stamp, write_index
-from engine.json_lines import JsonLines, append_json_line, read_json_lines
-from engine.locks import try_lock
+from engine.files.atomic_file import atomic_write
+from engine.files.json_lines import JsonLines, append_json_line, read_json_lines
+from engine.files.locks import try_lock
+from engine.terminal.command_line import output_folder
 
 JOURNAL_NAME = "journal.jsonl"
 _HEADER_BYTES = 128  # of an .npy file of two dimensions, with room for any number of rows

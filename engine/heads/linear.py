@@ -7,13 +7,13 @@ from engine.config import LossConfig
 from engine.heads.classes import Classes
 from engine.heads.head import Standard, batches, seeded
 from engine.heads.sequences import Sequences
-from engine.losses import build_loss
+from engine.training.losses import build_loss
 
 _EPOCHS, _BATCH, _RATE, _DECAY = 30, 64, 1e-3, 1e-2
 
 
 class LinearHead:
-    """A `Head` over the mean of a video's windows: standardised, a linear layer, one of the losses of engine/losses.py, AdamW.
+    """A `Head` over the mean of a video's windows: standardised, a linear layer, a loss of engine/training/losses.py, AdamW.
 
     Args:
         loss: squared (the paper's) or aurl, whose class centres are trained beside the layer.

@@ -15,9 +15,9 @@ import torch
 from torch.nn import functional
 
 from engine.heads.classes import Classes
+from engine.heads.ridge_regression import fit_ridge
 from engine.heads.sequences import Sequences
 from engine.naming.known_classes import nearest_known
-from engine.ridge import fit_ridge
 
 # Of the regression: the best of 10, 30 and 100 on UCF15 and on everyday actions alike (docs/pretrained.md).
 _STRENGTH = 30.0

@@ -1,11 +1,11 @@
-"""Ridge regression from features to class vectors, its strength chosen on seen classes held out of it (engine/ridge.py)."""
+"""Ridge regression from features to class vectors, its strength chosen on seen classes held out of it (`ridge_regression.py`)."""
 
 import torch
 from torch.nn import functional
 
 from engine.heads.classes import Classes
+from engine.heads.ridge_regression import choose_ridge
 from engine.heads.sequences import Sequences
-from engine.ridge import choose_ridge
 
 
 class RidgeHead:

@@ -18,11 +18,12 @@ from functools import partial
 
 import torch
 
-from engine import metrics
-from engine.data.class_splits import draw_classes, split_classes
 from engine.data.config import ClassSplitConfig
 from engine.data.layouts.listing import counted
+from engine.data.sets.class_splits import draw_classes, split_classes
 from engine.errors import InputError
+from engine.evaluation import metrics
+from engine.evaluation.transductive import name_together
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.classes import RANDOM_DIM, Classes, NamedClasses, RandomClasses
 from engine.heads.head import Head
@@ -36,7 +37,6 @@ from engine.naming.known_classes import known_vectors
 from engine.results.spread import difference, mean_of
 from engine.semantics.config import WordsConfig
 from engine.semantics.same_names import shares_words
-from engine.transductive import name_together
 
 WORDS, RANDOM = "words", "random words"
 TRAINED = "trained"  # the head that a run brings with it

@@ -99,7 +99,7 @@ def choose_form(
 
     Args:
         config: its `backbone` and `form`; `auto` takes the faster one as far as it was measured.
-        precision: as `engine.precision.Precision.name`.
+        precision: as `engine.training.precision.Precision.name`.
         is_compiled: by torch.compile, which on a CPU makes nothing of 2-D convolutions.
     """
     if config.backbone.startswith("timm:"):
@@ -114,7 +114,7 @@ def choose_form(
         return "flat", "model.form is auto: faster on a GPU, compiled or not"
     if device.type != "cpu":
         return "published", f"model.form is auto: the others are not measured on {device.type}"
-    if is_compiled and precision != "bf16":  # in bf16 published can be wrong on a CPU: engine/precision.py
+    if is_compiled and precision != "bf16":  # in bf16 published can be wrong on a CPU: engine/training/precision.py
         return "published", "model.form is auto: compiled for a CPU it is twice as fast as flat"
     return "flat", "model.form is auto: on a CPU it is 1.0 to 1.4 times as fast, and right in bf16"
 

@@ -12,7 +12,7 @@ from engine.errors import InputError
 from engine.models.backbone import Backbone, Normalisation, build_backbone
 from engine.models.token_selection import TokenSelection
 from engine.models.weights import load_backbone_weights
-from engine.precision import without_autocast
+from engine.training.precision import without_autocast
 
 
 class Embedder(nn.Module):

@@ -14,10 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torchvision.models import get_model_weights
 
-from engine.checkpoint import checkpoint_file
-from engine.data.footage import Footage
-from engine.ema import KEY as AVERAGE
-from engine.ema import own_weights
+from engine.data.sets.footage import Footage
 from engine.errors import InputError
 from engine.models.backbone import Backbone
 from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
@@ -29,6 +26,9 @@ from engine.models.image_weights import (
     in_timm_names,
     installed_for,
 )
+from engine.training.checkpoint import checkpoint_file
+from engine.training.ema import KEY as AVERAGE
+from engine.training.ema import own_weights
 
 KINETICS400, TIMM = "kinetics400", "timm"
 # What torch.load and safetensors raise of a file that they cannot read.
@@ -132,7 +132,7 @@ def checkpoint_classes(content: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def checkpoint_files(content: Mapping[str, Any]) -> np.ndarray:
-    """int64: contents (`engine/data/footage.py`) of all files that a checkpoint of ours has seen, as far as it remembers them."""
+    """int64: contents (`engine/data/sets/footage.py`) of the files that a checkpoint of ours has seen, as far as it remembers."""
     footage = Footage.from_state(content)
     return np.zeros(0, np.int64) if footage is None else footage.trained_files
 

@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pyarrow as pa
 
-from engine.atomic_file import atomic_write
 from engine.data.layouts.finder import nfc
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
+from engine.files.atomic_file import atomic_write
+from engine.files.parquet import read_table, write_table
 from engine.moments.readers import Noted, Row, Unreadable
-from engine.parquet import read_table, write_table
 
 FORMAT_VERSION = 1
 _METADATA_KEY = b"unseen moments"

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from engine.atomic_file import atomic_write
 from engine.errors import InputError
-from engine.locks import lock_file
+from engine.files.atomic_file import atomic_write
+from engine.files.locks import lock_file
 
 NAME = "wanted.json"
 

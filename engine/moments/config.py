@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.schema import MAX_SEED, option
+from engine.schema.parser import MAX_SEED, option
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.drawing import MOVEMENTS, THINGS, draw_clip
-from engine.data.drawn_set import write_drawn_set
-from engine.data.manifest import Manifest
-from engine.data.procedural import chosen, description, unseen_combinations
+from engine.data.drawn.drawing import MOVEMENTS, THINGS, draw_clip
+from engine.data.drawn.drawn_set import write_drawn_set
+from engine.data.drawn.procedural import chosen, description, unseen_combinations
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.moments.annotations import Annotations, VideoNames
 from engine.moments.config import DrawnMomentsConfig

@@ -8,11 +8,10 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine.data.indexing import TRY_AGAIN, IndexSettings, build_row, probe_files
-from engine.data.journal import Failure, Journal
+from engine.data.indexing.dataset import TRY_AGAIN, IndexSettings, build_row, probe_files
+from engine.data.indexing.journal import Failure, Journal
 from engine.data.layouts.listing import Entry
-from engine.data.manifest import Manifest
-from engine.data.progress import say
+from engine.data.manifests.manifest import Manifest
 from engine.data.remote.settings import patience
 from engine.data.store.index import is_stored
 from engine.errors import InputError
@@ -25,6 +24,7 @@ from engine.features.windows import WindowGrid
 from engine.moments.begun import alone, interrupted, read_wanted, remember
 from engine.moments.named import each_once, list_videos, some, told
 from engine.moments.stored import stored_rows, that_are_there
+from engine.terminal.progress import say
 
 GRID = WindowGrid(0.5, 0.5, "seconds")
 _ROOT = Path("/")  # paths of the index are absolute

@@ -4,15 +4,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from engine.data.large_manifest import PATTERN as LARGE
 from engine.data.layouts.listing import counted
 from engine.data.layouts.walk import VideoFolder
-from engine.data.manifest import Manifest
+from engine.data.manifests.large_manifest import PATTERN as LARGE
+from engine.data.manifests.manifest import Manifest
+from engine.data.manifests.trust import check_inside
 from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.copied import is_there
 from engine.data.store.index import INDEX_NAME as STORE_NAME
 from engine.data.store.index import MANIFEST_NAME
-from engine.data.trust import check_inside
 from engine.errors import InputError
 
 _SHOWN = 3  # videos named in a message

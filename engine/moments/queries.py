@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.errors import InputError
-from engine.home import from_home
+from engine.files.home import from_home
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import unit_rows
 from engine.semantics.sentence_encoder import SentenceEncoder, load_encoder

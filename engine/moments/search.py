@@ -13,7 +13,7 @@ from engine.moments.decoding import best_moments, merged
 from engine.moments.network import MULTIPLE
 from engine.moments.queries import QueryEncoder
 from engine.moments.segments import Segments, VideoFeatures, cut_segments, parts
-from engine.precision import Precision
+from engine.training.precision import Precision
 
 COUNT = 5  # moments of a query that are shown
 MEASURED = 10  # that are measured: mAP counts so many, as QVHighlights' evaluation does

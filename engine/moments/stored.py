@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.data.journal import Failure
-from engine.data.manifest import Manifest
-from engine.data.manifest_table import path_of_text
+from engine.data.indexing.journal import Failure
+from engine.data.manifests.manifest import Manifest
+from engine.data.manifests.manifest_table import path_of_text
 from engine.data.remote.copied import is_there
 from engine.data.store.index import MANIFEST_NAME, split_stored_name
 from engine.errors import InputError, told

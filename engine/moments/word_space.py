@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from engine.atomic_file import atomic_write
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp
 from engine.features.encoder import OBJECTS, Encoder, build_encoder
+from engine.files.atomic_file import atomic_write
 from engine.models.embedder import Embedder
 from engine.models.image_weights import installed_names
 from engine.moments.objects import ObjectQueries

@@ -1,7 +1,7 @@
 """A network that was trained to tell named classes apart, over videos: its scores are what a video is described by.
 
     snippets ──▶ network ──▶ softmax ──mean over frames and snippets──▶ square root [V, K] ──▶ known_classes.py
-                    └─ what its last layer sees ──mean──▶ [V, F], what videos are compared by ──▶ engine/transductive.py
+                    └─ what its last layer sees ──mean──▶ [V, F], what videos are compared by ──▶ engine/evaluation/transductive.py
 
 The root of a distribution has length 1, and keeps a few large scores from drowning all others.
 """

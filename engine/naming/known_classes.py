@@ -22,7 +22,7 @@ import torch
 
 from engine.errors import InputError
 from engine.models.image_weights import IMAGENET, imagenet_classes
-from engine.schema import MAX_SEED
+from engine.schema.parser import MAX_SEED
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import WordsConfig, WordSourceConfig, each_source, random_where_missing
 from engine.semantics.embeddings import ClassEmbeddings

@@ -17,7 +17,7 @@ from engine.models.image_network import ImageNetwork
 from engine.models.image_weights import imagenet_classes, installed_network
 from engine.models.weights import INSTALLED, KINETICS400, kinetics400_classes, load_backbone_weights, weights_classes
 from engine.naming.classifier import Classifier, VideoClassifier
-from engine.schema import parse
+from engine.schema.parser import parse
 from engine.tasks.zero_shot.trained import LoadedModel
 
 UNTRAINED = (INSTALLED, KINETICS400)

@@ -125,8 +125,8 @@ class SetResult:
     seen_classes: of this test set, that the model was trained on. trained_videos: paths of its videos that were trained
         on, by their contents; None where that is not known. contents: a digest of its videos and their classes, equal for
         equal test sets by any name. seconds: that it took. generalised: seen and unseen classes
-        together, as `GeneralisedResult` has it. The last two of tools/evaluate.py alone. transductive: whether the videos
-        were named together (engine/transductive.py), or scores standardised over some of them; None of a record made before that
+        together, as `GeneralisedResult` has it. The last two of tools/evaluate.py alone. transductive: whether the videos were
+        named together (engine/evaluation/transductive.py), or scores standardised over some; None of a record made before that
         could be. own_unlabelled: how many of its videos were among those that scores were standardised over (--unlabelled);
         None where they were not.
     """

@@ -17,8 +17,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from engine import __version__
-from engine.atomic_file import atomic_write
-from engine.screen import plain
+from engine.files.atomic_file import atomic_write
+from engine.terminal.screen import plain
 
 _STYLE = Path(__file__).parent / "page.css"
 _JPEG_QUALITY = 85

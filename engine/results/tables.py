@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.sources import DataSet
-from engine.metrics import ZeroShotResult
+from engine.data.sets.sources import DataSet
+from engine.evaluation.metrics import ZeroShotResult
 from engine.results.accuracy import MEASURES
 from engine.results.figures import save_figure
 from engine.results.pictures import confusion_figure

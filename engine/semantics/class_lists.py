@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.data.large_manifest import read_manifest
+from engine.data.manifests.large_manifest import read_manifest
 from engine.errors import InputError
 from engine.models.image_weights import IMAGENET, imagenet_names
 from engine.models.weights import KINETICS400, kinetics400_classes

@@ -12,8 +12,6 @@ from textwrap import indent
 import numpy as np
 
 from engine.errors import InputError
-from engine.native_names import is_text
-from engine.screen import plain
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.config import WordsConfig, WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, ClassVectorSource, random_vector
@@ -21,6 +19,8 @@ from engine.semantics.ready_vectors import ReadyVectors
 from engine.semantics.sentences import SentenceVectors
 from engine.semantics.vectors import load_word_vectors
 from engine.semantics.words import name_key
+from engine.terminal.native_names import is_text
+from engine.terminal.screen import plain
 
 __all__ = ["ClassEmbeddings", "KeptVectors", "RandomVectors", "build_class_embeddings", "open_source"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from engine.schema import MAX_SEED, option
+from engine.schema.parser import MAX_SEED, option
 
 AVERAGED = ("glove", "word2vec")  # sources that average the vectors of words
 _AVERAGED = f"source={'|'.join(AVERAGED)}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.large_manifest import read_manifest
+from engine.data.manifests.large_manifest import read_manifest
 from engine.results.table import Table
 from engine.semantics.class_lists import NamedClasses, is_manifest, named
 from engine.semantics.overlap import Words, nearest_of_any, preferring_same_names

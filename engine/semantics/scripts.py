@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 
 from engine.errors import is_rank_0
-from engine.screen import plain
 from engine.semantics.config import WordSourceConfig, sources_of
+from engine.terminal.screen import plain
 
 _SHOWN = 3  # texts of a warning
 _CUT = 80  # signs of each

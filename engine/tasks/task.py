@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from engine.config import Config
-from engine.distributed import Ranks
-from engine.precision import Precision
-from engine.run import Run
-from engine.telemetry import Telemetry
+from engine.processes.distributed import Ranks
+from engine.training.precision import Precision
+from engine.training.run import Run
+from engine.training.telemetry import Telemetry
 
 
 class Batches(Iterator[Any], Protocol):
@@ -51,7 +51,7 @@ class Task(ABC):
     fields: of a checkpoint, that this task cannot do without (it adds them in `state`).
     output: what the model's output is, where weights with another length of it are refused.
     notes: what to tell the user when logging starts.
-    plan: the version of what `batches` streams, which a checkpoint keeps (`engine/data/plans.py`).
+    plan: the version of what `batches` streams, which a checkpoint keeps (`engine/data/sampling/plans.py`).
     is_remote: whether `batches` come from object storage, which may go away: the ranks then agree before each step.
     """
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from engine.data.batch import ClipBatch
-from engine.data.loader import ClipLoader
-from engine.step import step_seed
+from engine.data.loading.loader import ClipLoader
+from engine.training.step import step_seed
 
 B = TypeVar("B")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.experiments.runner import Job, Runner
-from engine.json_lines import read_json_lines
+from engine.files.json_lines import read_json_lines
 from tests.cluster.nodes_of_one_machine import two_nodes
 from tests.environment import environment, wait_until
 

@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("ray")  # before what imports it
 from engine.cluster import nodes as nodes_module
 from engine.cluster.pool import open_pool
-from engine.data.manifest import Manifest
-from engine.data.process_pool import Lost
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
+from engine.processes.process_pool import Lost
 from tests.cluster.nodes_of_one_machine import two_nodes
 from tests.encoded import fade, manifest_of, write_colors
 from tests.environment import ROOT, environment

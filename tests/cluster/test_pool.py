@@ -10,8 +10,8 @@ import pytest
 from engine.cluster import remote
 from engine.cluster.pool import LocalPool, open_pool
 from engine.cluster.programs import LocalPrograms, open_programs
-from engine.data.process_pool import Lost
 from engine.errors import InputError
+from engine.processes.process_pool import Lost
 from tests.rows import row
 from tests.small_run import call_tool
 
@@ -25,7 +25,7 @@ def test_without_a_cluster_the_work_stays_here(tmp_path):
 
 
 def test_ray_is_asked_for_where_it_is_missing(tmp_path, monkeypatch, capsys):
-    from engine.data.manifest import Manifest
+    from engine.data.manifests.manifest import Manifest
 
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "engine.cluster.nodes", raising=False)

@@ -8,10 +8,10 @@ from zlib import crc32
 
 import pytest
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.store.reader import find_entry
-from engine.json_lines import read_json_lines
+from engine.files.json_lines import read_json_lines
 from tests.cluster.nodes_of_one_machine import two_nodes
 from tests.data.videos import numbered_frame
 from tests.environment import ROOT, environment

@@ -99,7 +99,7 @@ def test_frame_numbers_are_equal(dali, folder, codec):
 
 
 def test_every_offset_of_a_crop_comes_equally_often(dali, folder):
-    """By nvcodec and from stores: tests/data/test_nvcodec.py."""
+    """By nvcodec and from stores: tests/data/nvcodec/test_nvcodec.py."""
     video = describe(write_numbered(folder / "offsets.webm", size=(128, 128), num_frames=2))
     for build in (lambda clip: PyAVDecoder(clip, CPU, 1), lambda clip: dali.DaliDecoder(clip, CPU, 1, 22)):
         assert offset_counts(build, video) == ([2] * 11, [2] * 11)

@@ -12,8 +12,8 @@ import torch
 from engine.data import decoders
 from engine.data.batch import ClipFormat
 from engine.data.decoders import build_decoder, choose_decoder
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest, concatenate
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest, concatenate
 from engine.data.nvdec import NvdecRule, refusals, unfit_videos
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video

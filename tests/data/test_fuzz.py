@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
-from engine.data.process_pool import Lost, run_isolated
 from engine.data.pyav import packets
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.probe import ProbeError, probe
 from engine.machine import resident_bytes
+from engine.processes.process_pool import Lost, run_isolated
 from tests.data.videos import describe, write_numbered
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=32, crop=32)

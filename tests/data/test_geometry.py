@@ -8,7 +8,7 @@ import pytest
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.geometry import crop_window, scaled_size, snippet_frames
-from engine.data.sampler import plan_epoch
+from engine.data.sampling.sampler import plan_epoch
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=16, crop=13)
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
-from engine.data.indexing import IndexSettings, index_dataset
-from engine.data.journal import Failure
+from engine.data.indexing.dataset import IndexSettings, index_dataset
+from engine.data.indexing.journal import Failure
 from engine.data.layouts import read_layout
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav import decode, opening
 from engine.data.pyav.normalise import SourceVideo, normalise_file
 from engine.data.pyav.probe import ProbeError, probe

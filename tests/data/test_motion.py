@@ -13,8 +13,8 @@ import torch
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import refuse_motionless
 from engine.data.geometry import crop_window
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.motion import VECTOR_CODECS, clip_cells, grid_size, quantise, restore
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video

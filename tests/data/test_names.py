@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest, concatenate
-from engine.data.manifest_table import path_as_text, path_of_text
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest, concatenate
+from engine.data.manifests.manifest_table import path_as_text, path_of_text
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.verify import verify
-from engine.inference import manifest_of_files
+from engine.evaluation.inference import manifest_of_files
 from engine.results.table import Table
 from tests.data.videos import numbered_frame, numbers
 

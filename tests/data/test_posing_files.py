@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from engine.data.batch import ClipFormat, SnippetRequest
-from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.indexing.dataset import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.probe import ProbeError, probe
 from tests.encoded import fade, write_colors

@@ -12,9 +12,9 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest, Video
 from engine.data.geometry import crop_window
-from engine.data.indexing import IndexReport, IndexSettings, index_dataset
+from engine.data.indexing.dataset import IndexReport, IndexSettings, index_dataset
 from engine.data.layouts import read_layout
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.snippets import cut

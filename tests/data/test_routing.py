@@ -11,13 +11,13 @@ import torch
 
 from engine.config import Config
 from engine.data import routing
-from engine.data.ahead import decode_in_order
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.config import DataConfig
 from engine.data.decoders import DecoderChoice
-from engine.data.indexing import index_folder
-from engine.data.loader import ClipLoader, StreamPlan
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.loading.ahead import decode_in_order
+from engine.data.loading.loader import ClipLoader, StreamPlan
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.routing import MANY_FAILURES, RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share

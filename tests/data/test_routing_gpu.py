@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from engine.data import decoders
-from engine.data.ahead import decode_in_order
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import build_decoder, choose_decoder
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest, concatenate
+from engine.data.indexing.dataset import index_folder
+from engine.data.loading.ahead import decode_in_order
+from engine.data.manifests.manifest import Manifest, concatenate
 from engine.data.nvdec import NvdecRule, refusals
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.store.index import StoreSettings

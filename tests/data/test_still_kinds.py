@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from engine.data.batch import ClipFormat, SnippetRequest
-from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.indexing.dataset import IndexSettings, index_dataset
+from engine.data.indexing.probing import probe_file
 from engine.data.layouts import read_layout
 from engine.data.layouts.walk import VideoFolder
-from engine.data.manifest import Manifest
-from engine.data.probing import probe_file
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.findings import ProbeError
 from engine.data.stills import StillDecoder, probe_still
 from tests.environment import environment

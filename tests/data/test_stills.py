@@ -12,14 +12,14 @@ from engine.data.batch import ClipFormat, CropMotion, SnippetRequest, Video
 from engine.data.config import DataConfig
 from engine.data.decoders import build_decoder, choose_decoder
 from engine.data.geometry import still_squares
-from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.indexing.dataset import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
-from engine.data.loader import ClipLoader, StreamPlan
-from engine.data.manifest import Manifest, concatenate
+from engine.data.loading.loader import ClipLoader, StreamPlan
+from engine.data.manifests.manifest import Manifest, concatenate
 from engine.data.nvdec import unfit_videos
 from engine.data.pyav.probe import ProbeError
+from engine.data.sampling.weights import RowWeights
 from engine.data.stills import StillDecoder, probe_still
-from engine.data.weights import RowWeights
 from engine.errors import InputError
 from tests.encoded import fade, manifest_of, write_colors
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoint import best_checkpoint, read_checkpoint, save_checkpoint
 from engine.config import Config, load_config, save_config
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.experiments.cells import Cell, is_finished, same_run, why_untold
 from engine.experiments.changed import training_now
-from engine.json_lines import append_json_line
+from engine.files.json_lines import append_json_line
 from engine.provenance import FILE, manifest_hashes
-from engine.schema import parse
+from engine.schema.parser import parse
+from engine.training.checkpoint import best_checkpoint, read_checkpoint, save_checkpoint
 from tests.environment import ROOT
 from tests.rows import row
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from engine.config import Config, load_config
-from engine.data.manifest import Manifest
-from engine.data.sources import load_tests
+from engine.data.manifests.manifest import Manifest
+from engine.data.sets.sources import load_tests
 from engine.errors import InputError
 from engine.experiments.cost import cell_costs
 from engine.experiments.curves import figure4_points, figure6_points
@@ -15,7 +15,7 @@ from engine.experiments.leaks import leak_points, leak_report
 from engine.experiments.planned import planned_sets, with_cells
 from engine.experiments.results import Measured
 from engine.experiments.setup import Setup, class_pool, for_split, pretraining_cell
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
 from engine.semantics.overlap import nearest_test_classes, overlapping
 
 CLAIMS = Path(__file__).resolve().parents[2] / "configs" / "claims.yaml"

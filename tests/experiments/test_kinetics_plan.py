@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.config import load_config
-from engine.data.manifest import Manifest
-from engine.data.sources import load_training, load_training_sets
+from engine.data.manifests.manifest import Manifest
+from engine.data.sets.sources import load_training, load_training_sets
 from engine.experiments.comparisons import comparison_points, table3_points
 from engine.experiments.cost import cell_costs, plan_table, told
 from engine.experiments.curves import figure4_points, figure5_points, figure6_points

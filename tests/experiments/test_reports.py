@@ -12,6 +12,7 @@ import torch
 
 from engine.config import Config
 from engine.errors import InputError
+from engine.evaluation.metrics import evaluate_embeddings
 from engine.experiments import comparisons, curves, leaks, methods
 from engine.experiments.cells import Cell
 from engine.experiments.claims import Finding
@@ -42,11 +43,10 @@ from engine.experiments.results import (
 )
 from engine.experiments.setup import Method, Setup, Training
 from engine.experiments.tables import Report, Table, write_report
-from engine.metrics import evaluate_embeddings
 from engine.results.figures import figure_array
 from engine.results.plots import Panel
 from engine.results.record import Results, replacing
-from engine.schema import parse
+from engine.schema.parser import parse
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import OverlapConfig, WordsConfig
 from engine.semantics.overlap import nearest_test_classes

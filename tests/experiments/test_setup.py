@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from engine.config import Config
-from engine.data.class_splits import draw_classes
-from engine.data.manifest import Manifest
-from engine.data.sampler import epoch_length
-from engine.data.sources import load_tests, load_training
+from engine.data.manifests.manifest import Manifest
+from engine.data.sampling.sampler import epoch_length
+from engine.data.sets.class_splits import draw_classes
+from engine.data.sets.sources import load_tests, load_training
 from engine.errors import InputError
 from engine.experiments import cost, curves, distances
 from engine.experiments.cells import Cell
@@ -39,8 +39,8 @@ from engine.experiments.setup import (
     share_of_videos,
     with_sources,
 )
-from engine.schema import parse
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
+from engine.schema.parser import parse
 from engine.semantics.classes import build_class_embeddings
 from tests.experiments.test_reports import measured
 from tests.rows import row

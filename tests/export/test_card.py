@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
+from engine.evaluation.metrics import evaluate_embeddings
 from engine.export.card import _accuracy, _training, run_results
-from engine.metrics import evaluate_embeddings
 from engine.results.record import FILE
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.results.test_record import results_of

@@ -7,12 +7,12 @@ import torch
 from torch.export import ExportedProgram
 
 from engine.config import Config
-from engine.evaluate import Inference, snippet_features
+from engine.evaluation.evaluate import Inference, snippet_features
 from engine.export.program import compare, sample_clips, trace, video_model
 from engine.models.embedder import build_embedder
 from engine.models.image_network import ImageNetwork
 from engine.naming.classifier import Classifier
-from engine.schema import parse
+from engine.schema.parser import parse
 
 NETWORKS = {  # name -> (model section, frames, crop, whether other numbers of frames will do)
     "flat": ({"backbone": "mc3_18", "width": 4, "form": "flat", "unit_norm": True}, 2, 16, True),

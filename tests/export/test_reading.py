@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.data.test_pyav_convert import KINDS, scene, upside_down
+from tests.data.test_pyav_streams import SEVERAL
 
 from engine.config import Config
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.probe import probe
-from engine.data.sampler import evaluation_starts
+from engine.data.sampling.sampler import evaluation_starts
 from engine.export.reading import reading_code
-from engine.schema import parse
+from engine.schema.parser import parse
 from tests.data.odd_files import draw_several
-from tests.data.test_pyav_convert import KINDS, scene, upside_down
-from tests.data.test_pyav_streams import SEVERAL
 from tests.data.videos import describe, remux
 
 FILES = {  # width, height, frames, clockwise rotation, snippets, clip

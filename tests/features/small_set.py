@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from engine.data.batch import ClipFormat
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from tests.data.videos import numbered_frame, numbers
 from tests.small_run import run_tool

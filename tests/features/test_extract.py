@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import CachedVideo, FeatureCache, Stamp
 from engine.features.encoder import build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import SECONDS, WindowGrid
 from engine.features.writer import FeatureWriter
-from engine.parquet import read_table, write_table
+from engine.files.parquet import read_table, write_table
 from tests.data.videos import numbered_frame
 from tests.environment import ROOT
 from tests.features.small_set import LENGTHS, FrameReader, expected, index, write_set

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.times import Timeline
 from engine.features.cache import FeatureCache

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.cluster.pool import LocalPool
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from engine.features.extract import Work, extract

@@ -9,8 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from engine.data.identity import content_hash
-from engine.data.manifest import Manifest
+from engine.data.manifests.identity import content_hash
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.features.reading import REPEATS, PieceMaker, WindowReader, timed_videos
 from engine.features.windows import WindowGrid

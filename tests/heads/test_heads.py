@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine.data.class_splits import draw_classes, split_classes
 from engine.data.config import ClassSplitConfig
+from engine.data.sets.class_splits import draw_classes, split_classes
 from engine.errors import InputError
+from engine.evaluation.transductive import name_together
 from engine.heads import splits as splits_module
 from engine.heads import tarn
 from engine.heads.action2vec import Action2VecHead, ranking
@@ -23,7 +24,6 @@ from engine.heads.sequences import Sequences
 from engine.heads.splits import RANDOM, TRAINED, WORDS, Measured, accuracy, measure, summarise
 from engine.heads.tarn import TarnHead
 from engine.semantics.config import WordsConfig, WordSourceConfig
-from engine.transductive import name_together
 
 VERBS, THINGS, UNSEEN, DIM, WIDTH, EACH = 7, 6, 6, 12, 24, 8
 TOTAL = VERBS * THINGS

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from engine.data.class_splits import split_classes
 from engine.data.config import ClassSplitConfig
+from engine.data.sets.class_splits import split_classes
 from engine.errors import InputError
 from engine.heads.catalogue import OBJECT_HEADS
 from engine.heads.classes import Classes, NamedClasses

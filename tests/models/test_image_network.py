@@ -9,14 +9,14 @@ from torch import nn
 
 from engine.config import Config, ModelConfig
 from engine.data.batch import ClipFormat
-from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.models.backbone import Backbone, build_backbone
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_network import ImageNetwork, _shift_branches, fold_norms, shift_in_time
-from engine.network import as_called, placed
-from engine.precision import Precision
-from engine.schema import parse
+from engine.processes.distributed import Ranks
+from engine.schema.parser import parse
+from engine.training.network import as_called, placed
+from engine.training.precision import Precision
 
 RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
 

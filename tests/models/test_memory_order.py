@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from engine.config import Config
-from engine.distributed import Ranks
 from engine.models.embedder import build_embedder
-from engine.network import placed
-from engine.precision import choose_precision
-from engine.schema import parse
+from engine.processes.distributed import Ranks
+from engine.schema.parser import parse
+from engine.training.network import placed
+from engine.training.precision import choose_precision
 
 RANKS = Ranks(0, 1, 0, 1, torch.device("cpu"))
 NETWORKS = {  # backbone and form -> pixels of a clip

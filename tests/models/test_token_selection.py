@@ -14,7 +14,7 @@ from engine.models.config import TokensConfig
 from engine.models.embedder import build_embedder
 from engine.models.token_selection import TokenSelection, token_motion
 from engine.models.video_transformer import from_patches, to_patches
-from engine.schema import parse
+from engine.schema.parser import parse
 from tests.data.moving import SIDE, draw_moving, write_moving
 from tests.data.videos import describe
 

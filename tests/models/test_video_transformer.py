@@ -8,7 +8,6 @@ from torch import nn
 
 from engine.config import Config, ModelConfig
 from engine.data.batch import ClipFormat
-from engine.distributed import Ranks
 from engine.errors import InputError
 from engine.models.backbone import build_backbone
 from engine.models.embedder import Embedder, build_embedder
@@ -22,12 +21,13 @@ from engine.models.video_transformer import (
     to_patches,
 )
 from engine.models.weights import load_backbone_weights
-from engine.network import as_called, placed
-from engine.optim import build_optimizer
-from engine.precision import Precision
-from engine.schema import parse
+from engine.processes.distributed import Ranks
+from engine.schema.parser import parse
 from engine.tasks.masked.config import MaskedConfig
 from engine.tasks.masked.network import MaskedAutoencoder
+from engine.training.network import as_called, placed
+from engine.training.optim import build_optimizer
+from engine.training.precision import Precision
 
 RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
 GRID = (2, 2, 3)

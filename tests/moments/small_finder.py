@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import save_checkpoint
 from engine.config import Config
 from engine.features.cache import Stamp
 from engine.features.encoder import build_encoder
 from engine.features.windows import WindowGrid
 from engine.moments.network import MomentNetwork
 from engine.moments.queries import open_queries
-from engine.schema import parse, to_tree
+from engine.schema.parser import parse, to_tree
+from engine.training.checkpoint import save_checkpoint
 from tests.small_run import write_run
 
 GRID = WindowGrid(8, 4)

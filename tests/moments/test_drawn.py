@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.config import load_config
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.moments.annotations import Annotations
 from engine.moments.config import DrawnMomentsConfig

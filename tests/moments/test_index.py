@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.journal import Journal
-from engine.data.manifest import Manifest
+from engine.data.indexing.journal import Journal
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from engine.features.cache import INDEX_NAME
 from engine.features.extract import extract
 from engine.features.windows import WindowGrid
-from engine.locks import lock_file
+from engine.files.locks import lock_file
 from engine.moments import index as index_module
 from engine.moments.index import FeatureKind, open_index
 from engine.moments.objects import ObjectIndex, find_moments, likeliest_videos, nearest_videos

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data import indexing
-from engine.data.identity import content_hash
-from engine.data.manifest import Manifest
+from engine.data.indexing import dataset
+from engine.data.manifests.identity import content_hash
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav import in_order
 from engine.data.pyav.files import Unusable
 from engine.data.remote.addresses import as_path
@@ -121,7 +121,7 @@ def test_a_video_that_the_disk_refuses_for_a_moment_keeps_its_features(home, mon
     os.utime(a)
     with monkeypatch.context() as patch:
         probe_in_this_process(patch)
-        patch.setattr(indexing, "content_hash", lambda path: refused(path, a))
+        patch.setattr(dataset, "content_hash", lambda path: refused(path, a))
         if not is_alone:
             write_set(home, {"c.mp4": 30})
         _, videos, bad = opened([] if is_alone else [shown], out, FrameReader())

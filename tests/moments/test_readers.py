@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
+from engine.files.parquet import write_table
 from engine.moments.annotations import SCHEMA, Annotations, Report, VideoNames, check, joined
 from engine.moments.readers import Noted, Unreadable, read_moments, seconds
-from engine.parquet import write_table
 from tests.rows import row
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.models.video import r2plus1d_18
 
-from engine.data.sources import DataSet
+from engine.data.sets.sources import DataSet
 from engine.errors import InputError
-from engine.inference import class_vectors, embed_source, load_model, manifest_of_files, seen_in_pretraining
+from engine.evaluation.inference import class_vectors, embed_source, load_model, manifest_of_files, seen_in_pretraining
 from engine.models.image_network import ImageNetwork
 from engine.models.weights import load_backbone_weights
 from engine.naming.untrained import is_untrained

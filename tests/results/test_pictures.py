@@ -7,9 +7,9 @@ from matplotlib.text import Text
 
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
-from engine.data.sources import DataSet
-from engine.evaluate import Inference, evaluate_source
-from engine.metrics import ZeroShotResult, evaluate_embeddings
+from engine.data.sets.sources import DataSet
+from engine.evaluation.evaluate import Inference, evaluate_source
+from engine.evaluation.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
 from engine.results import figures, pictures

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from engine.data.batch import SampleFailure
 from engine.errors import InputError
-from engine.metrics import evaluate_embeddings
+from engine.evaluation.metrics import evaluate_embeddings
 from engine.results.accuracy import Accuracy, ClassAccuracy, FailedVideo, SetResult
 from engine.results.record import FILE, Results, files_of, read_results, replacing
 from engine.results.visual_report.board import board_writer

@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.data.joining import write_large
-from engine.data.manifest import Manifest
+from engine.data.manifests.joining import write_large
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.models.weights import kinetics400_classes
 from engine.semantics.class_lists import read_class_names, read_classes

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from engine.config import Config
-from engine.data.sources import DataSet
+from engine.data.sets.sources import DataSet
 from engine.errors import InputError
-from engine.evaluate import check_dimension
-from engine.inference import class_vectors, embed_source, load_model, manifest_of_files
+from engine.evaluation.evaluate import check_dimension
+from engine.evaluation.inference import class_vectors, embed_source, load_model, manifest_of_files
 from engine.models.embedder import build_embedder
-from engine.schema import parse
+from engine.schema.parser import parse
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
 from engine.semantics.sentence_encoder import load_encoder

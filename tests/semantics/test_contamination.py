@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.data.joining import write_large
-from engine.data.manifest import Manifest
+from engine.data.manifests.joining import write_large
+from engine.data.manifests.manifest import Manifest
 from engine.semantics.class_lists import read_classes
 from engine.semantics.config import WordsConfig
 from engine.semantics.contamination import CLEAR, NEAR, SAME, SHARED, ClassSet, class_rows, contamination, page, summary

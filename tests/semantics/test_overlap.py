@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.build import build_run
 from engine.config import Config
-from engine.data.manifest import Manifest
-from engine.distributed import Ranks
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.models.weights import kinetics400_classes, weights_classes
-from engine.preemption import StopVote
-from engine.run import save_run
-from engine.schema import parse
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import StopVote
+from engine.schema.parser import parse
 from engine.semantics.class_lists import read_class_names
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import OverlapConfig, WordsConfig, WordSourceConfig
@@ -32,6 +30,8 @@ from engine.semantics.overlap import (
 )
 from engine.semantics.same_names import are_one_class, changed_classes, same_named, says_the_same
 from engine.tasks.zero_shot.control import random_vectors
+from engine.training.build import build_run
+from engine.training.run import save_run
 from tests.rows import row
 
 GLOVE = WordsConfig()

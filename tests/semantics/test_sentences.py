@@ -12,7 +12,7 @@ import torch
 
 from engine.config import Config
 from engine.errors import InputError
-from engine.schema import parse
+from engine.schema.parser import parse
 from engine.semantics import sentence_encoder, sentences
 from engine.semantics.class_lists import read_class_names
 from engine.semantics.classes import build_class_embeddings

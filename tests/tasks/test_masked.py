@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.test_step import StopAfter
 
-from engine.build import build_run
 from engine.config import Config, load_config
 from engine.data.batch import ClipBatch
-from engine.data.manifest import Manifest
-from engine.distributed import Ranks
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError, SourceGone
 from engine.features.encoder import build_encoder
 from engine.models.token_selection import TokenSelection
 from engine.models.video_transformer import VideoTransformer, from_patches, to_patches
-from engine.preemption import Preempted, StopVote
-from engine.schema import parse
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import Preempted, StopVote
+from engine.schema.parser import parse
 from engine.tasks.masked import measuring
 from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.config import KINDS, MaskedConfig
@@ -34,10 +34,10 @@ from engine.tasks.masked.outcome import MaskedOutcome, MaskedResults, recorded
 from engine.tasks.masked.task import Masked
 from engine.tasks.token_batches import TokenBatches
 from engine.train import train
+from engine.training.build import build_run
 from tests import jobs
 from tests.jobs import losses, same_weights
 from tests.pretended_gpu import GPU, only_without_gpu, pretended_gpu, trained_there
-from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 GRID = (2, 2, 2)

@@ -10,14 +10,11 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.test_step import StopAfter
 
-from engine.build import build_run
-from engine.checkpoint import network_weights, read_checkpoint
 from engine.config import Config, ModelConfig, load_config
 from engine.data.batch import ClipFormat
-from engine.data.manifest import Manifest
-from engine.distributed import Ranks
-from engine.ema import KEY as EMA_KEY
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from engine.features.encoder import build_encoder
@@ -32,8 +29,9 @@ from engine.moments.prior import fit_prior
 from engine.moments.retrieval import high_moments, relevance
 from engine.moments.search import MEASURED
 from engine.moments.segments import Segments
-from engine.preemption import Preempted, StopVote
-from engine.schema import parse
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import Preempted, StopVote
+from engine.schema.parser import parse
 from engine.tasks.moments import outcome as outcomes
 from engine.tasks.moments.batches import MomentBatches, as_batch, cut_sample
 from engine.tasks.moments.data import jittered
@@ -49,12 +47,14 @@ from engine.tasks.moments.outcome import (
 from engine.tasks.moments.task import Moments
 from engine.tasks.moments.trained import load_finder
 from engine.train import train
+from engine.training.build import build_run
+from engine.training.checkpoint import network_weights, read_checkpoint
+from engine.training.ema import KEY as EMA_KEY
 from tests import jobs
 from tests.environment import ROOT
 from tests.jobs import losses, same_weights
 from tests.pretended_gpu import only_without_gpu, trained_there
 from tests.small_run import write_run
-from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 DRAWN = {

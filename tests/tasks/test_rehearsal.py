@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from engine.config import Config, load_config
-from engine.data.manifest import Manifest
-from engine.distributed import Ranks
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
-from engine.preemption import StopVote
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import StopVote
 from engine.results.accuracy import Accuracy, SetResult
 from engine.results.record import Results
 from engine.tasks.zero_shot.known import check_unseen, not_unseen

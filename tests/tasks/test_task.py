@@ -8,25 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.test_step import StopAfter
 
-from engine.build import build_run
-from engine.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.batch import ClipBatch
-from engine.distributed import Ranks
 from engine.errors import InputError
-from engine.preemption import Preempted, StopVote
-from engine.resume import restore
-from engine.run import save_newest
-from engine.schema import parse
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import Preempted, StopVote
+from engine.schema.parser import parse
 from engine.tasks import catalogue
 from engine.tasks.catalogue import find_task
 from engine.tasks.zero_shot.task import ZeroShot
 from engine.tasks.zero_shot.trained import load_for_inference
 from engine.train import train
+from engine.training.build import build_run
+from engine.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from engine.training.resume import restore
+from engine.training.run import save_newest
 from tests.jobs import events, losses, same_weights
 from tests.tasks.mock_task import Line
-from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 

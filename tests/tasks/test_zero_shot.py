@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from engine.build import build_run
 from engine.config import Config, load_config, save_config
 from engine.data.batch import ClipBatch
 from engine.data.config import ClassSplitConfig, SourceConfig
-from engine.data.manifest import Manifest
-from engine.data.sources import DataSet
-from engine.distributed import Ranks
+from engine.data.manifests.manifest import Manifest
+from engine.data.sets.sources import DataSet
 from engine.models import flat
 from engine.models.image_weights import imagenet_names
-from engine.preemption import StopVote
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import StopVote
 from engine.semantics.averaged_words import AveragedWords
 from engine.semantics.classes import KeptVectors, build_class_embeddings
 from engine.semantics.config import OverlapConfig, WordsConfig, WordSourceConfig
 from engine.tasks.zero_shot.control import control_config, random_vectors
 from engine.tasks.zero_shot.known import Known
 from engine.train import train
+from engine.training.build import build_run
 from tests import jobs
 from tests.rows import row
 

@@ -5,31 +5,31 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.test_step import StopAfter
 
-from engine.build import build_run
 from engine.config import Config, load_config
 from engine.data.batch import SnippetRequest
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
-from engine.data.sources import load_tests
-from engine.distributed import Ranks
+from engine.data.sets.sources import load_tests
 from engine.errors import InputError
-from engine.evaluate import score
+from engine.evaluation.evaluate import score
+from engine.evaluation.inference import class_vectors, embed_files, embed_source, load_model, manifest_of_files
 from engine.export.program import video_model
 from engine.features.cache import FeatureCache
 from engine.features.encoder import BackboneEncoder, build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import WindowGrid
-from engine.inference import class_vectors, embed_files, embed_source, load_model, manifest_of_files
-from engine.preemption import Preempted, StopVote
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import Preempted, StopVote
 from engine.results.record import read_results
-from engine.schema import parse
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
+from engine.schema.parser import parse
 from engine.tasks.zero_shot.trained import load_for_inference
 from engine.train import train
+from engine.training.build import build_run
 from tests.jobs import losses, same_weights
-from tests.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 

@@ -3,7 +3,7 @@
 import pytest
 from bench import material
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from tests.jobs import write_videos

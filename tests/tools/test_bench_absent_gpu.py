@@ -10,7 +10,7 @@ from bench import absent_gpu
 from bench.absent_gpu import compiled_step, compiled_steps
 
 from engine.errors import InputError
-from engine.json_lines import read_json_lines
+from engine.files.json_lines import read_json_lines
 from tests.small_run import call_tool
 
 pytest.importorskip("triton", reason="Triton comes with torch on Linux only")

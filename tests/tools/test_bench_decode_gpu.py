@@ -13,8 +13,8 @@ from bench.apart import ContestantError
 from bench.material import Material
 
 from engine.data.batch import ClipFormat, SnippetRequest
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.errors import InputError
 from tests.data.fake_nvcodec import FakeModule

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bench import long_video as bench
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.records import recording_into
 from tests.encoded import manifest_of, write_colors

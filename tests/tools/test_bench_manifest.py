@@ -8,8 +8,8 @@ import pytest
 from bench import manifest as bench
 from bench import many_rows
 
-from engine.data.large_manifest import open_large
-from engine.data.manifest import Manifest
+from engine.data.manifests.large_manifest import open_large
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.records import recording_into
 from tests.small_run import call_tool
@@ -52,7 +52,11 @@ def test_the_program_wants_one_benchmark_or_a_suite(monkeypatch, capsys):
 
 
 def test_many_rows_go_the_way_of_a_training(tmp_path, monkeypatch):
-    for name, count in (("large_manifest.FEW_ROWS", 300), ("plans.MANY_ROWS", 300), ("joining.PART_ROWS", 500)):
+    for name, count in (
+        ("manifests.large_manifest.FEW_ROWS", 300),
+        ("sampling.plans.MANY_ROWS", 300),
+        ("manifests.joining.PART_ROWS", 500),
+    ):
         monkeypatch.setattr(f"engine.data.{name}", count)
     folder = tmp_path / "large"
     size = many_rows.write_synthetic(bench.synthetic_manifest(500), 3300, 2, folder)

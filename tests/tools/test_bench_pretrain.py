@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from tests.bench_records import check_record, newest

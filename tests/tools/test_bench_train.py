@@ -12,7 +12,7 @@ from bench.train import config_tree, drawn_videos, entries_of, entry_config
 
 from engine.config import load_config
 from engine.data.batch import ClipFormat, SnippetRequest
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from tests.bench_records import check_record, newest
 from tests.jobs import write_config

@@ -8,7 +8,7 @@ from bench import windows as bench
 from PIL import Image
 
 from engine.data.batch import ClipFormat
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.reading import timed_videos
 from engine.features.windows import WindowGrid

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 from PIL import Image
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from tests.rows import row
 from tests.small_run import call_tool
 

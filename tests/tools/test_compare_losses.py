@@ -11,7 +11,7 @@ import pytest
 import torch
 from bench.resources import process_tree
 
-from engine.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from engine.training.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from tests import jobs
 from tests.environment import ROOT, is_alive, wait_until
 from tests.small_run import call_tool, start_tool

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from engine import diagnosis
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from tests.data.videos import write_copies

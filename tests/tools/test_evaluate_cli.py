@@ -7,10 +7,10 @@ import re
 import pytest
 import torch
 
-from engine.data.manifest import Manifest
-from engine.data.sources import DataSet
-from engine.evaluate import evaluate_source
-from engine.inference import inference_settings
+from engine.data.manifests.manifest import Manifest
+from engine.data.sets.sources import DataSet
+from engine.evaluation.evaluate import evaluate_source
+from engine.evaluation.inference import inference_settings
 from engine.results.record import files_of, read_results
 from engine.semantics.classes import build_class_embeddings
 from engine.tasks.decoding import choose_decoding

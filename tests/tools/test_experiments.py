@@ -20,7 +20,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.indexing.dataset import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
 from engine.records import recording_into
 from tests import jobs

@@ -15,17 +15,17 @@ import pytest
 import torch
 
 from engine.api import load
-from engine.checkpoint import read_checkpoint, save_checkpoint
 from engine.config import Config
 from engine.data.pyav.encode import write_video
 from engine.errors import InputError
-from engine.evaluate import Inference, snippet_features
+from engine.evaluation.evaluate import Inference, snippet_features
 from engine.export import program
 from engine.export.card import Exported, _licence, write_card
 from engine.export.program import Traced, VideoModel, sample_clips
 from engine.results.record import FILE
-from engine.schema import parse
+from engine.schema.parser import parse
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference
+from engine.training.checkpoint import read_checkpoint, save_checkpoint
 from tests.environment import environment
 from tests.export.test_reading import drawn
 from tests.results.test_record import results_of

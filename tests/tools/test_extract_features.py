@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from engine.data.decoders import build_decoder
-from engine.data.manifest import Manifest
-from engine.evaluate import embed_videos
+from engine.data.manifests.manifest import Manifest
+from engine.evaluation.evaluate import embed_videos
+from engine.evaluation.inference import inference_settings
 from engine.features.cache import FeatureCache
 from engine.features.encoder import build_encoder
-from engine.inference import inference_settings
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.data.videos import write_copies
 from tests.small_run import call_tool, kill_when, run_tool, start_tool, write_run

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import INDEX_NAME, CachedVideo, FailedVideo, Stamp, read_index, write_index
 from engine.features.encoder import encoder_of
 from engine.features.files import identities, videos_digest
 from engine.features.windows import WindowGrid
+from engine.files.json_lines import read_json_lines
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
 from engine.heads.splits import TRAINED
-from engine.json_lines import read_json_lines
 from engine.records import recording_into
 from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig, WordSourceConfig

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from tests.data.videos import numbered_frame
 from tests.small_run import call_tool, kill_when, run_tool, start_tool

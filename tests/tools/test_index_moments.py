@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from index_moments import split_and_file
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.moments.annotations import Annotations
 from tests.small_run import call_tool
 

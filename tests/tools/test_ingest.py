@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import StoreIndex
 from engine.data.store.reader import StoreReader
 from tests.data.videos import write_copies

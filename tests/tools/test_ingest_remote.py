@@ -10,15 +10,15 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.remote import upload as uploading
 from engine.data.remote.upload import is_up, staging_folder
 from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreIndex
 from engine.data.store.reader import open_reader
-from engine.json_lines import read_json_lines
+from engine.files.json_lines import read_json_lines
 from tests.environment import ROOT, environment
 from tests.forked import Forked
 from tests.s3 import SECRET, s3_server

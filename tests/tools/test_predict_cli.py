@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data.indexing import IndexSettings, index_dataset
+from engine.data.indexing.dataset import IndexSettings, index_dataset
 from engine.data.layouts import read_layout
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav import processes
 from engine.data.pyav.decode import PyAVDecoder
-from engine.data.sources import DataSet
+from engine.data.sets.sources import DataSet
 from engine.data.stills import write_picture
-from engine.evaluate import embed_videos
-from engine.inference import embed_files, embed_source, inference_settings, load_model, manifest_of_files
+from engine.evaluation.evaluate import embed_videos
+from engine.evaluation.inference import embed_files, embed_source, inference_settings, load_model, manifest_of_files
 from engine.tasks.decoding import choose_decoding
 from tests.encoded import fade, write_colors
 from tests.small_run import call_tool, run_tool, write_run

@@ -7,9 +7,9 @@ import yaml
 from bench.publish import read_records
 
 from engine.data.config import ProceduralConfig
-from engine.data.procedural import write_procedural_dataset
+from engine.data.drawn.procedural import write_procedural_dataset
 from engine.records import recording_into
-from engine.schema import parse
+from engine.schema.parser import parse
 from tests.small_run import call_tool
 
 PRETRAINING = {

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from engine.build import build_run
-from engine.checkpoint import read_checkpoint
-from engine.ridge import choose_ridge
-from engine.run import save_best
+from engine.heads.ridge_regression import choose_ridge
 from engine.tasks.zero_shot.trained import load_for_inference
+from engine.training.build import build_run
+from engine.training.checkpoint import read_checkpoint
+from engine.training.run import save_best
 from tests.jobs import write_config, write_videos
 from tests.small_run import call_tool, write_run
 
@@ -18,8 +18,8 @@ from tests.small_run import call_tool, write_run
 def folder(tmp_path_factory):
     """The folder of a run over six procedural classes, as it stands before its first step."""
     from engine.config import load_config
-    from engine.distributed import Ranks
-    from engine.preemption import StopVote
+    from engine.processes.distributed import Ranks
+    from engine.processes.preemption import StopVote
 
     here = tmp_path_factory.mktemp("refit")
     manifest = write_videos(here / "videos")
@@ -38,10 +38,10 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
     assert changed == ["linear.weight", "linear.bias"]
 
     # from the engine's own parts, called directly
-    from engine.data.sources import class_lookup
-    from engine.data.trained import load_trained
-    from engine.evaluate import embed_features
-    from engine.inference import inference_settings
+    from engine.data.sets.sources import class_lookup
+    from engine.data.sets.trained import load_trained
+    from engine.evaluation.evaluate import embed_features
+    from engine.evaluation.inference import inference_settings
     from engine.semantics.classes import build_class_embeddings
     from engine.tasks.decoding import choose_decoding
 
@@ -65,8 +65,8 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
 
 def test_of_averaged_weights_the_new_layer_joins_the_network_that_its_features_are_of(folder, monkeypatch):
     from engine.config import load_config
-    from engine.distributed import Ranks
-    from engine.preemption import StopVote
+    from engine.processes.distributed import Ranks
+    from engine.processes.preemption import StopVote
 
     words = ["run.folder=" + str(folder / "averaged"), "train.ema_decay=0.9", "evaluate.weights=average"]
     averaged = build_run(load_config(folder / "config.yaml", words), Ranks(0, 1, 0, 1, torch.device("cpu")), StopVote())

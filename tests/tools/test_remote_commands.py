@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest

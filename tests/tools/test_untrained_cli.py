@@ -12,12 +12,12 @@ from bench.publish import newest, read_records
 
 from engine.config import Config
 from engine.data.config import ClassSplitConfig
-from engine.data.identity import content_hash
-from engine.data.manifest import Manifest
+from engine.data.manifests.identity import content_hash
+from engine.data.manifests.manifest import Manifest
 from engine.records import recording_into
 from engine.results.accuracy import Accuracy
 from engine.results.record import read_results
-from engine.schema import parse
+from engine.schema.parser import parse
 from engine.semantics.classes import KeptVectors
 from tests.encoded import fade, manifest_of, write_colors
 from tests.small_run import call_tool
@@ -227,7 +227,7 @@ def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, ca
 def test_definitions_that_there_are_not_are_told_before_any_video_is_decoded(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "few.json").write_text('{"surfing": "riding a wave"}')
     decoded = []
-    monkeypatch.setattr("engine.inference.embed_source", lambda *_: decoded.append(1))
+    monkeypatch.setattr("engine.evaluation.inference.embed_source", lambda *_: decoded.append(1))
     for path, told in ((tmp_path / "none.json", "none.json"), (tmp_path / "few.json", "no definition")):
         words = ["--num-train", 2, "--definitions", path, "--device", "cpu"]
         assert call_tool("untrained_splits.py", folder / "mine.parquet", *words, monkeypatch=monkeypatch) == 2

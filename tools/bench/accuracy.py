@@ -25,21 +25,21 @@ from bench.peaks import DTYPES
 from bench.rows import Row, table
 from bench.settling import decoder_line, until_settled
 from bench.trainers import reduced_precision
-from engine.checkpoint import checkpoint_file
 from engine.data.batch import VideoDecoder
 from engine.data.config import SourceConfig
-from engine.data.sources import DataSet, load_tests
-from engine.distributed import choose_device
+from engine.data.sets.sources import DataSet, load_tests
 from engine.errors import InputError
-from engine.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
-from engine.inference import inference_settings, load_model
-from engine.parts import running
+from engine.evaluation.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
+from engine.evaluation.inference import inference_settings, load_model
+from engine.processes.distributed import choose_device
+from engine.processes.parts import running
 from engine.records import append_record, summarise
 from engine.results.accuracy import MEASURES
 from engine.results.record import FILE
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.tasks.decoding import Decoding, choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
+from engine.training.checkpoint import checkpoint_file
 
 CLIPS = (1, 3, 5, 10, 25)
 _SETTLING_VIDEOS = 256  # at a time

@@ -9,7 +9,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from engine.parts import end_with_parent
+from engine.processes.parts import end_with_parent
 
 _GRACE_S = 10.0  # to end by itself
 

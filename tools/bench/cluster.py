@@ -23,8 +23,8 @@ from bench.material import check_counts
 from bench.resources import computing_s, process_tree
 from bench.turns import Turns
 from engine.cluster.pool import LocalPool, Pool, open_pool
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest

@@ -43,8 +43,8 @@ from bench.roofline import measure_roofline
 from bench.rows import Row, line, table, with_ratios
 from bench.suites import CPU_TRAINERS, GPU_TRAINERS
 from bench.trainers import Setting, Trainer, flop_per_clip, reduced_precision, setting_config
-from engine.distributed import choose_device
 from engine.errors import InputError
+from engine.processes.distributed import choose_device
 from engine.records import GrowingRecord, summarise
 
 _TOO_LONG = "no result in"

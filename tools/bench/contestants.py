@@ -23,12 +23,12 @@ from bench.suites import BASELINES
 from bench.trainers import bench_run, build_baseline
 from engine.config import Config
 from engine.data.batch import ClipBatch
-from engine.data.sources import load_source
-from engine.garbage import collected_by_hand
+from engine.data.sets.sources import load_source
 from engine.semantics.classes import build_class_embeddings
-from engine.step import warmup_steps
-from engine.telemetry import Telemetry
 from engine.train import train_steps
+from engine.training.garbage import collected_by_hand
+from engine.training.step import warmup_steps
+from engine.training.telemetry import Telemetry
 
 T = TypeVar("T")
 _SETTLE_SAME_BATCH = 2  # untimed steps before a window, where nothing is read ahead

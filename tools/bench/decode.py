@@ -43,9 +43,9 @@ from bench.page_cache import check_forgets, forget
 from bench.readers import Reader, find_readers
 from bench.resources import computing_s
 from bench.turns import Turns
-from engine.data.ahead import decode_in_order, in_batches
 from engine.data.batch import SnippetRequest, VideoDecoder
-from engine.data.manifest import Manifest
+from engine.data.loading.ahead import decode_in_order, in_batches
+from engine.data.manifests.manifest import Manifest
 from engine.data.motion import VECTOR_CODECS
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.gops import GopDecoder, split_frames

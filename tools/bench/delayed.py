@@ -15,9 +15,9 @@ from bench.simulation import Cluster, Latency
 from engine.data.batch import ClipFormat
 from engine.data.config import DataConfig
 from engine.data.decoders import build_decoder
-from engine.data.indexing import index_folder
-from engine.data.loader import ClipLoader, StreamPlan
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.loading.loader import ClipLoader, StreamPlan
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest

@@ -14,7 +14,7 @@ from bench.readers import GpuReader, accv_on_gpu, torchcodec_on_gpu
 from engine.data.batch import ClipFormat, SnippetRequest, VideoDecoder
 from engine.data.decoders import dali_problem
 from engine.data.geometry import crop_window
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.nvcodec.decode import NvCodecDecoder, nvcodec_problem
 from engine.data.nvdec import unfit_videos
 from engine.data.pyav.decode import PyAVDecoder

@@ -28,7 +28,7 @@ import numpy as np
 from bench.decode import decode_with, engine, measure
 from bench.material import check_counts, prepare
 from bench.turns import Turns
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.normalise import (
     ENCODERS,
     NormalisedVideo,

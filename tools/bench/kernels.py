@@ -26,8 +26,8 @@ from bench.compiled import HEADINGS, compiled_rows
 from bench.peaks import DTYPES, Peak, copy_gb_per_s, find_peak, time_calls
 from bench.rows import Row, line, print_as_they_come, table, with_ratios
 from bench.step_kernels import build_step_problems
-from engine.distributed import choose_device
 from engine.errors import InputError
+from engine.processes.distributed import choose_device
 from engine.records import GrowingRecord, summarise
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize
 from kernels.cosine_topk import cosine_topk, prepare_classes

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from engine.data.batch import ClipFormat
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 [N, T, H, W, 3], int64 [N]
 

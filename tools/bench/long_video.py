@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.material import check_counts, check_even
 from bench.resources import run_to_end
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.opening import open_video
 from engine.errors import InputError

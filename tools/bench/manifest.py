@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from engine.data.joining import PART_ROWS
-from engine.data.manifest import MANY_ROWS, Manifest
-from engine.data.manifest_table import SCHEMA
-from engine.data.sampler import plan_epoch
+from engine.data.manifests.joining import PART_ROWS
+from engine.data.manifests.manifest import MANY_ROWS, Manifest
+from engine.data.manifests.manifest_table import SCHEMA
+from engine.data.sampling.sampler import plan_epoch
 from engine.errors import InputError
 from engine.machine import resident_bytes
 from engine.records import append_record, summarise

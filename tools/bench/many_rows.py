@@ -22,13 +22,13 @@ import pyarrow as pa
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.config import DataConfig, SourceConfig, ValidationConfig
-from engine.data.joining import PART_ROWS, write_large
-from engine.data.large_manifest import PATTERN, open_large
-from engine.data.large_part import SOURCE
-from engine.data.loader import ClipLoader, StreamPlan
-from engine.data.manifest import Manifest
-from engine.data.plans import plan_version
-from engine.data.sources import class_lookup, load_training
+from engine.data.loading.loader import ClipLoader, StreamPlan
+from engine.data.manifests.joining import PART_ROWS, write_large
+from engine.data.manifests.large_manifest import PATTERN, open_large
+from engine.data.manifests.large_part import SOURCE
+from engine.data.manifests.manifest import Manifest
+from engine.data.sampling.plans import plan_version
+from engine.data.sets.sources import class_lookup, load_training
 from engine.machine import resident_bytes
 from engine.records import append_record, summarise
 from engine.results.table import Table

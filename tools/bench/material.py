@@ -9,8 +9,8 @@ import av
 import numpy as np
 
 from engine.data.batch import ClipFormat
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.gops import split_frames
 from engine.data.pyav.normalise import ENCODERS

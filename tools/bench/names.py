@@ -20,13 +20,13 @@ import torch
 from bench.material import check_counts, drawn_manifest
 from bench.resources import run_to_end
 from bench.turns import Turns
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
-from engine.evaluate import video_requests
+from engine.evaluation.evaluate import video_requests
+from engine.evaluation.inference import class_vectors, embed_files, load_model, manifest_of_files
 from engine.features.encoder import build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import parse_grid
-from engine.inference import class_vectors, embed_files, load_model, manifest_of_files
 from engine.records import append_record, summarise
 from engine.results.table import Table
 from engine.tasks.decoding import choose_decoding

@@ -11,7 +11,7 @@ from bench.simulation import Cluster, Latency
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
-from engine.json_lines import read_json_lines
+from engine.files.json_lines import read_json_lines
 from engine.models.embedder import build_embedder
 from engine.records import RECORDS
 

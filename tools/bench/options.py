@@ -10,11 +10,11 @@ from pathlib import Path
 
 from bench.plan_options import plan
 from bench.suites import BASELINES, CPU_TRAINERS, ENGINE, GPU_TRAINERS, SUITES, part_name
-from engine.command_line import Parser
 from engine.config import ModelConfig
 from engine.errors import InputError
 from engine.records import RECORDS
 from engine.tasks.masked.config import KINDS
+from engine.terminal.command_line import Parser
 
 KINETICS_700 = 541_624  # videos
 SHARED_BYTES = {80: 166_912, 89: 101_376, 90: 232_448, 100: 232_448}  # that a block may have, by compute capability

@@ -25,7 +25,7 @@ from bench.plan_options import ASSUMED
 from bench.plan_tables import tables_of
 from bench.rows import Row, line, number
 from bench.simulation import Cluster, Latency, simulate
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.machine import usable_cores
 from engine.records import GrowingRecord, summarise

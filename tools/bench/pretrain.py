@@ -31,11 +31,11 @@ from bench.rows import Row, table
 from bench.train import EPOCH, config_tree, describe, drawn_videos, entry_config, rows_of, show_turn, tell_warm
 from bench.turns import Turns
 from engine.config import Config
-from engine.data.manifest import Manifest
-from engine.distributed import choose_device
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
+from engine.processes.distributed import choose_device
 from engine.records import GrowingRecord
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
 from engine.tasks.masked.config import KINDS
 
 _CONFIGS = Path(__file__).resolve().parents[2] / "configs"

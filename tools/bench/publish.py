@@ -13,7 +13,7 @@ from typing import Any
 from bench import charts
 from bench.rows import Row, number, table
 from engine.errors import InputError, misfit
-from engine.json_lines import numbered_json_lines, read_json_lines
+from engine.files.json_lines import numbered_json_lines, read_json_lines
 from engine.results.figures import save_figure
 from engine.results.table import Table
 

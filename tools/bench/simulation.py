@@ -1,8 +1,9 @@
 """A cluster that reads and trains, clip by clip: a discrete-event simulation, small and seeded.
 
 What it follows is the engine: a thread of a rank reads a snippet, decodes it, and takes the next of at most two begun batches
-(`engine/data/ahead.py`; `begun`); `prefetch` whole batches wait ahead of the step; a step begins when every rank has its batch.
-A read takes a latency (log-normal), then its bytes pass the store's line, which all share, and that of its node, in turn.
+(`engine/data/loading/ahead.py`; `begun`); `prefetch` whole batches wait ahead of the step; a step begins when every rank has
+its batch. A read takes a latency (log-normal), then its bytes pass the store's line, which
+all share, and that of its node, in turn.
 """
 
 import heapq

@@ -116,7 +116,7 @@ def network_of(backbone: str, form: str, batch: int) -> tuple[nn.Module, torch.T
     """
     from engine.config import Config
     from engine.models.backbone import build_backbone
-    from engine.schema import parse
+    from engine.schema.parser import parse
 
     channels, dtype = 3, torch.float32
     if form == "torchvision":

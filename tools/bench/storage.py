@@ -30,8 +30,8 @@ from bench.object_servers import Manners, MotoServer, RangeServer
 from bench.rows import Row, table
 from bench.storage_reader import Reader, Turn
 from bench.turns import Turns
-from engine.data.indexing import index_folder
-from engine.data.manifest import Manifest
+from engine.data.indexing.dataset import index_folder
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.store.index import MANIFEST_NAME, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest

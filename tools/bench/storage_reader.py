@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.data.ahead import BEGUN
 from engine.data.batch import ClipFormat
 from engine.data.config import DataConfig
 from engine.data.decoders import build_decoder
-from engine.data.loader import ClipLoader, StreamPlan
-from engine.data.manifest import Manifest
+from engine.data.loading.ahead import BEGUN
+from engine.data.loading.loader import ClipLoader, StreamPlan
+from engine.data.manifests.manifest import Manifest
 from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import use
-from engine.garbage import collected_by_hand
 from engine.machine import resident_bytes
+from engine.training.garbage import collected_by_hand
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ from bench.rows import Row, table
 from bench.trainers import Setting, bench_run, setting_config
 from bench.turns import Turns
 from engine.data.batch import ClipBatch
-from engine.distributed import choose_device
 from engine.errors import InputError
+from engine.processes.distributed import choose_device
 from engine.records import append_record
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
 from engine.train import train_step
 
 _WARMUP_STEPS = 2

@@ -35,16 +35,16 @@ from bench.suites import BASELINES, ENGINE
 from bench.turns import Turns
 from engine.config import Config
 from engine.data.config import ProceduralConfig
-from engine.data.manifest import Manifest
-from engine.data.procedural import write_procedural_dataset
+from engine.data.drawn.procedural import write_procedural_dataset
+from engine.data.manifests.manifest import Manifest
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored
 from engine.data.store.ingest import WorkSettings, ingest
-from engine.distributed import choose_device
 from engine.errors import InputError
 from engine.machine import rank_cores
+from engine.processes.distributed import choose_device
 from engine.records import GrowingRecord, summarise
-from engine.schema import parse
-from engine.schema_files import apply_override, read_yaml
+from engine.schema.files import apply_override, read_yaml
+from engine.schema.parser import parse
 
 _QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _WARMUP_STEPS = 3

@@ -1,6 +1,6 @@
 """The trainers that `compute` and `train` compare.
 
-The engine's is `engine.train.train_step` itself on an `engine.run.Run`. The others are written here as their users
+The engine's is `engine.train.train_step` itself on an `engine.training.run.Run`. The others are written here as their users
 write them.
 """
 
@@ -20,18 +20,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.manifest import synthetic_manifest
 from bench.peaks import DTYPES, time_calls
-from engine.build import build_run
 from engine.config import Config
 from engine.data.batch import ClipBatch
-from engine.distributed import Ranks
 from engine.machine import resident_bytes
 from engine.models.backbone import build_backbone
 from engine.models.backbones import PUBLISHED_WIDTH, RESNETS
-from engine.precision import choose_precision
-from engine.preemption import StopVote
-from engine.run import Run
-from engine.schema import parse
+from engine.processes.distributed import Ranks
+from engine.processes.preemption import StopVote
+from engine.schema.parser import parse
 from engine.train import train_step
+from engine.training.build import build_run
+from engine.training.precision import choose_precision
+from engine.training.run import Run
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD
 
 EMBED_DIM = 300

@@ -18,7 +18,7 @@ import torch
 from bench.material import check_counts, clip_of, drawn_manifest
 from bench.turns import Turns
 from engine.data.batch import ClipFormat, SnippetRequest, Video
-from engine.data.manifest import Manifest
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
 from engine.features.reading import PieceMaker, WindowReader, timed_videos

@@ -20,8 +20,8 @@ from nvidia.dali.tensors import TensorListCPU, TensorListGPU
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video
 from engine.data.dali.memory import OutputLender
+from engine.data.loading.transfer import on_stream
 from engine.data.store.index import is_stored
-from engine.data.transfer import on_stream
 
 PART_BYTES = 2 << 30  # of the samples that are decoded at once
 _FRAMES_HELD = 8  # of a decoder, beside those it gives out

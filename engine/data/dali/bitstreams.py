@@ -18,7 +18,7 @@ import numpy as np
 from engine.data.batch import Video
 from engine.data.dali.matroska import to_matroska
 from engine.data.dali.parameter_sets import coded_size, drop_cropping
-from engine.data.identity import change_since_index
+from engine.data.manifests.identity import change_since_index
 from engine.data.pyav.gops import split_frames, split_runs
 from engine.data.store.reader import StoreError, find_entry
 

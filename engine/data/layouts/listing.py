@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine.native_names import as_text, as_utf8, is_text
 from engine.semantics.words import composed
+from engine.terminal.native_names import as_text, as_utf8, is_text
 
 _VIDEOS = (
     "264 265 3g2 3gp 3gpp amv asf av1 avc avi dav divx dv f4v flv gif h264 h265 hevc insv ismv ivf lrv "

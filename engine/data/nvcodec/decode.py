@@ -18,10 +18,10 @@ import torch
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.dali.bitstreams import STORED_CODECS, BitstreamError, load_frames
 from engine.data.geometry import CropWindow, crop_window, snippet_frames
+from engine.data.loading.transfer import on_stream
 from engine.data.nvcodec.convert import scaled_crop, to_rgb, window_places
 from engine.data.nvcodec.sessions import Kind, SessionError, Sessions, import_nvcodec
 from engine.data.store.index import is_stored
-from engine.data.transfer import on_stream
 from engine.errors import InputError, SourceGone
 
 _SESSIONS_PER_THREAD = 4  # kept open: sizes differ from video to video

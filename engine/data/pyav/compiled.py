@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, UserWideCacheLocator
 
-from engine.home import cache_home
+from engine.files.home import cache_home
 
 
 class _Place(CompileResultCacheImpl):

@@ -21,6 +21,7 @@ import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, Video, VideoDecoder
 from engine.data.geometry import crop_window, snippet_frames
+from engine.data.loading.transfer import DeviceCopier
 from engine.data.motion import clip_cells
 from engine.data.pyav.convert import FrameConverter
 from engine.data.pyav.files import TOO_SLOW, FileFrames, LostCount, Unusable, start_clock
@@ -31,7 +32,6 @@ from engine.data.pyav.vectors import MotionTrack
 from engine.data.store.index import is_stored
 from engine.data.store.motion import stored_motion
 from engine.data.store.reader import StoreError
-from engine.data.transfer import DeviceCopier
 from engine.machine import OUT_OF_FILES
 
 
@@ -40,7 +40,7 @@ class PyAVDecoder(VideoDecoder):
 
     Args:
         clip: the shape every snippet is brought to.
-        device: where the clips are wanted; on a GPU they arrive beside the training step (engine/data/transfer.py).
+        device: where the clips are wanted; on a GPU they arrive beside the training step (engine/data/loading/transfer.py).
         num_threads: files decoded at the same time.
         time_limit_s: seconds that one snippet may take; a file that takes longer has failed.
         is_patient: the limit begins anew with each frame that is decoded, for snippets deep in a file that cannot be sought.

@@ -12,9 +12,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from engine.atomic_file import atomic_write
 from engine.data.pyav.convert import ACCURATE
 from engine.errors import InputError
+from engine.files.atomic_file import atomic_write
 
 # Fast rather than small: these files are written by the thousand and read a few times. x264's macroblock tree is
 # off because on frames of 64 pixels it makes equal frames into different bytes; x265's B-frames are off because

@@ -20,7 +20,6 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from engine.atomic_file import atomic_write
 from engine.data.batch import Video
 from engine.data.pyav.files import FileFrames, LostCount, Unusable, start_clock
 from engine.data.pyav.gops import GopDecoder, StoredFrames
@@ -30,6 +29,7 @@ from engine.data.pyav.packets import demux
 from engine.data.pyav.times import Timeline
 from engine.data.store.index import is_stored
 from engine.data.store.reader import StoreError
+from engine.files.atomic_file import atomic_write
 
 _TICKS = 90_000  # a second
 _RATE = 48_000  # of sound

@@ -16,7 +16,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from engine.data.batch import Video
-from engine.data.identity import change_since_index
+from engine.data.manifests.identity import change_since_index
 from engine.data.pyav.opening import open_video, video_stream
 from engine.data.pyav.packets import codec_name, read_frames
 from engine.data.pyav.vectors import EXPORT, MotionTrack

@@ -28,8 +28,8 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from engine.data.dali.parameter_sets import coded_size, set_cropping
-from engine.data.identity import change_since_index
-from engine.data.journal import Failure
+from engine.data.indexing.journal import Failure
+from engine.data.manifests.identity import change_since_index
 from engine.data.pyav.convert import ACCURATE, copy_planes
 from engine.data.pyav.findings import kind_of
 from engine.data.pyav.opening import open_video, reason_of, video_stream

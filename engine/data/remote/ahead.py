@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from engine.data.ahead import BEGUN
 from engine.data.batch import ClipFormat, SnippetRequest, VideoDecoder
 from engine.data.geometry import snippet_frames
+from engine.data.loading.ahead import BEGUN
 from engine.data.remote.addresses import url_of
 from engine.data.remote.settings import settings
 from engine.data.store.reader import RemoteReader, StoreError, find_entry

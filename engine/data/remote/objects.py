@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.atomic_file import atomic_write
-from engine.data.progress import say
 from engine.data.remote import direct, file_systems
 from engine.data.remote.addresses import check_no_secrets
 from engine.data.remote.settings import cache_folder, is_given_up, settings
 from engine.data.remote.states import State, States
 from engine.errors import InputError, SourceGone
+from engine.files.atomic_file import atomic_write
+from engine.terminal.progress import say
 
 T = TypeVar("T")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.data.remote.config import RemoteConfig
 from engine.errors import InputError, is_interrupted
-from engine.home import cache_home
+from engine.files.home import cache_home
 
 _current = [RemoteConfig()]
 _is_given_up: list[Callable[[], bool]] = []

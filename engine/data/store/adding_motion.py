@@ -8,14 +8,14 @@ from zlib import crc32
 import av
 
 from engine.cluster.pool import Pool
-from engine.data.process_pool import Lost
-from engine.data.progress import Progress, say
 from engine.data.pyav.opening import reason_of
 from engine.data.pyav.stored_motion import motion_of
 from engine.data.remote.addresses import url_of
 from engine.data.store.index import StoreSettings, shard_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
 from engine.errors import InputError
+from engine.processes.process_pool import Lost
+from engine.terminal.progress import Progress, say
 
 LOG_NAME = "log.jsonl"
 KILL_MARGIN_S = 30.0  # a process is killed only if the limit within it did not work

@@ -18,11 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from engine.cluster.pool import LocalPool, Pool
-from engine.data.journal import Failure, FileState
-from engine.data.manifest import Manifest
-from engine.data.manifest_table import SCHEMA, path_as_text
-from engine.data.process_pool import Lost
-from engine.data.progress import Progress, say, tally, write_report
+from engine.data.indexing.journal import Failure, FileState
+from engine.data.manifests.manifest import Manifest
+from engine.data.manifests.manifest_table import SCHEMA, path_as_text
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_taken, normalise_file
 from engine.data.pyav.probe import REASONS
 from engine.data.pyav.stored_motion import CODEC as MOTION_CODEC
@@ -31,6 +29,8 @@ from engine.data.store.adding_motion import KILL_MARGIN_S, LOG_NAME, add_motion,
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, stored_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
 from engine.errors import InputError
+from engine.processes.process_pool import Lost
+from engine.terminal.progress import Progress, say, tally, write_report
 
 if TYPE_CHECKING:
     from engine.data.remote.upload import Uploads

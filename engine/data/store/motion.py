@@ -8,9 +8,9 @@ import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
 from engine.data.geometry import crop_window, snippet_frames
+from engine.data.loading.transfer import DeviceCopier
 from engine.data.motion import clip_cells, restore
 from engine.data.store.reader import StoreError, find_entry
-from engine.data.transfer import DeviceCopier
 
 
 def stored_motion(request: SnippetRequest, clip: ClipFormat) -> np.ndarray:

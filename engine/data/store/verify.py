@@ -9,8 +9,7 @@ from zlib import crc32
 import av
 import numpy as np
 
-from engine.data.manifest import Manifest
-from engine.data.progress import Progress
+from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.gops import GopDecoder
 from engine.data.remote.addresses import as_path, url_of
 from engine.data.store.index import (
@@ -24,6 +23,7 @@ from engine.data.store.index import (
     split_stored_path,
 )
 from engine.data.store.reader import StoreError, StoreReader, open_reader
+from engine.terminal.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

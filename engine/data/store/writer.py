@@ -16,7 +16,7 @@ from zlib import crc32
 
 import numpy as np
 
-from engine.data.journal import Failure, FileState
+from engine.data.indexing.journal import Failure, FileState
 from engine.data.pyav.normalise import NormalisedVideo
 from engine.data.store.index import (
     FIRST_CODEC,
@@ -31,8 +31,8 @@ from engine.data.store.index import (
     write_index,
 )
 from engine.errors import InputError, writing
-from engine.json_lines import JsonLines, read_json_lines
-from engine.locks import try_lock
+from engine.files.json_lines import JsonLines, read_json_lines
+from engine.files.locks import try_lock
 
 if TYPE_CHECKING:
     from engine.data.remote.upload import Uploads

@@ -18,8 +18,8 @@ from engine.results.table import Table
 from engine.results.visual_report.charts import distance_chart, plane_chart
 from engine.results.visual_report.figures import contact_sheet_figure, distance_figure, plane_figure
 from engine.results.visual_report.findings import Findings
-from engine.screen import plain
-from engine.telemetry import escaped
+from engine.terminal.screen import plain
+from engine.training.telemetry import escaped
 
 
 def board_writer(folder: Path) -> SummaryWriter:

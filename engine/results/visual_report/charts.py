@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.metrics import ZeroShotResult
+from engine.evaluation.metrics import ZeroShotResult
 from engine.results.figures import class_colors
 from engine.results.labels import Label, place_labels, short, text_width
 from engine.results.visual_report.embedding_map import EmbeddingMap

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.evaluate import choose_rows
-from engine.metrics import ZeroShotResult
+from engine.evaluation.evaluate import choose_rows
+from engine.evaluation.metrics import ZeroShotResult
 from engine.results.tsne import FEWEST, tsne
 
 MAX_VIDEOS = 600  # more points say no more, and t-SNE takes its time

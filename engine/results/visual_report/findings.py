@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.data.sources import DataSet
+from engine.data.sets.sources import DataSet
 from engine.errors import InputError
-from engine.metrics import ZeroShotResult
+from engine.evaluation.metrics import ZeroShotResult
 from engine.results.table import Table
 from engine.results.visual_report.contact_sheets import ContactSheet, contact_sheets
 from engine.results.visual_report.embedding_map import EmbeddingMap, embedding_map

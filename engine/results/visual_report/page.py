@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.sources import DataSet
-from engine.generalised import GeneralisedResult
+from engine.data.sets.sources import DataSet
+from engine.evaluation.generalised import GeneralisedResult
 from engine.results.accuracy import SetResult, percent
 from engine.results.html_page import render_page, write_html
 from engine.results.record import Results

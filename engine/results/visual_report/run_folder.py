@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.json_lines import read_json_lines
+from engine.files.json_lines import read_json_lines
 from engine.provenance import FILE as PROVENANCE
 from engine.results.record import FILE, Results, read_results
 

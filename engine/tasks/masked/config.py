@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.schema import option
+from engine.schema.parser import option
 
 KINDS = ("mgm", "smm", "box", "tube", "random")
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import torch
 
 from engine.config import Config
-from engine.data.footage import Footage
-from engine.data.holding_out import nothing_held_out
-from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
-from engine.data.weights import RowWeights
+from engine.data.sampling.weights import RowWeights
+from engine.data.sets.footage import Footage
+from engine.data.sets.holding_out import nothing_held_out
+from engine.data.sets.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.tasks.decoding import Decoding, choose_decoding
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from engine.models.backbone import Normalisation
-from engine.precision import Precision
 from engine.tasks.masked.masks import Masker, split_tokens
 from engine.tasks.masked.network import Targets, patch_targets
+from engine.training.precision import Precision
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.data.manifest import Manifest
-from engine.distributed import gather
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError, SourceGone
-from engine.evaluate import decode_ahead, video_requests
-from engine.preemption import Preempted
-from engine.run import Run
+from engine.evaluation.evaluate import decode_ahead, video_requests
+from engine.processes.distributed import gather
+from engine.processes.preemption import Preempted
+from engine.processes.watchdog import WAITING
 from engine.tasks.decoding import Decoding
 from engine.tasks.masked.filling import Filling
 from engine.tasks.masked.network import constant_loss, empty_sums
 from engine.tasks.masked.pictures import Example, example_of
-from engine.watchdog import WAITING
+from engine.training.run import Run
 
 
 @dataclass(frozen=True)

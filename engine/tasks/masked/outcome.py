@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import checkpoint_file
-from engine.distributed import broadcast_from_main
+from engine.processes.distributed import broadcast_from_main
 from engine.results.figures import save_figure
 from engine.results.record import FILE, read_tree_of, replacing
 from engine.results.table import Table
-from engine.run import Run
 from engine.tasks.masked.measuring import Filled, Measuring
 from engine.tasks.masked.pictures import filled_sheet
-from engine.telemetry import Telemetry
+from engine.training.checkpoint import checkpoint_file
+from engine.training.run import Run
+from engine.training.telemetry import Telemetry
 
 PICTURE = "filled_in.png"
 _EXAMPLES = 4

@@ -11,10 +11,9 @@ import torch
 from torch import nn
 
 from engine.config import Config
-from engine.data.footage import REARRANGED, Footage
-from engine.data.plans import plan_version
-from engine.data.sampler import epoch_length
-from engine.distributed import Ranks, mean_over_ranks
+from engine.data.sampling.plans import plan_version
+from engine.data.sampling.sampler import epoch_length
+from engine.data.sets.footage import REARRANGED, Footage
 from engine.errors import InputError
 from engine.models.backbone import Normalisation, build_backbone
 from engine.models.video_transformer import VideoTransformer, token_grid
@@ -25,10 +24,8 @@ from engine.models.weights import (
     weights_classes,
     weights_files,
 )
-from engine.network import is_compiled
-from engine.precision import Precision
+from engine.processes.distributed import Ranks, mean_over_ranks
 from engine.results.figures import save_figure
-from engine.run import Run
 from engine.tasks.decoding import Decoding
 from engine.tasks.masked.batches import MaskedBatch
 from engine.tasks.masked.data import MaskedData, read_data
@@ -40,7 +37,10 @@ from engine.tasks.masked.outcome import MaskedOutcome, conclude, recorded, show
 from engine.tasks.masked.pictures import mask_sheet
 from engine.tasks.task import Measured, Task
 from engine.tasks.token_batches import TokenBatches
-from engine.telemetry import Telemetry
+from engine.training.network import is_compiled
+from engine.training.precision import Precision
+from engine.training.run import Run
+from engine.training.telemetry import Telemetry
 
 _SHOWN = 2  # clips whose masks are drawn
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from engine.data.batch import SampleFailure
-from engine.data.sampler import stream_slice
+from engine.data.sampling.sampler import stream_slice
 from engine.errors import InputError
 from engine.moments.search import padded
 from engine.moments.segments import Segments

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.config import Config
-from engine.data.manifest import Manifest
-from engine.distributed import Ranks, done_by_main
+from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
 from engine.features.encoder import Encoder, build_encoder
@@ -20,6 +19,7 @@ from engine.moments.config import MomentsConfig
 from engine.moments.drawn import write_drawn_moments
 from engine.moments.queries import KeptQueries, open_queries
 from engine.moments.segments import Segments, cut_segments
+from engine.processes.distributed import Ranks, done_by_main
 from engine.semantics.scripts import tell_of_script
 
 _VIDEOS_HELD = 1024  # in memory, cut into segments

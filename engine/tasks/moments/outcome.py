@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.checkpoint import checkpoint_file
-from engine.distributed import broadcast_from_main, gather
 from engine.models.embedder import Embedder
 from engine.moments.measures import IOUS, RANKS, Measured, measure
 from engine.moments.prior import fit_prior
 from engine.moments.retrieval import high_moments, relevance
 from engine.moments.search import MEASURED, MomentFinder
+from engine.processes.distributed import broadcast_from_main, gather
+from engine.processes.watchdog import WAITING
 from engine.results.record import FILE, read_tree_of, replacing
 from engine.results.table import Table
-from engine.run import Run
 from engine.tasks.moments.data import MomentData, MomentSet
-from engine.watchdog import WAITING
+from engine.training.checkpoint import checkpoint_file
+from engine.training.run import Run
 
 
 @dataclass(frozen=True)

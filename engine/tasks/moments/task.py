@@ -10,13 +10,11 @@ from torch import nn
 from torch.nn import functional
 
 from engine.config import Config, load_config
-from engine.distributed import Ranks
 from engine.features.cache import Stamp
 from engine.moments.measures import measure
 from engine.moments.network import MomentNetwork
-from engine.precision import Precision
-from engine.run import Run
-from engine.schema_keys import with_keys
+from engine.processes.distributed import Ranks
+from engine.schema.keys import with_keys
 from engine.tasks.moments.batches import MomentBatch, MomentBatches
 from engine.tasks.moments.data import MomentData, read_moment_data
 from engine.tasks.moments.outcome import (
@@ -30,7 +28,9 @@ from engine.tasks.moments.outcome import (
 )
 from engine.tasks.moments.trained import FIELDS
 from engine.tasks.task import Measured, Task
-from engine.telemetry import Telemetry, escaped
+from engine.training.precision import Precision
+from engine.training.run import Run
+from engine.training.telemetry import Telemetry, escaped
 
 
 class Moments(Task):

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint, saved_config
-from engine.ema import evaluated_weights
 from engine.errors import InputError
 from engine.features.cache import Stamp
 from engine.moments.network import MomentNetwork
 from engine.moments.queries import open_queries
 from engine.moments.search import MomentFinder
-from engine.precision import choose_precision
 from engine.semantics.config import WordSourceConfig
+from engine.training.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint, saved_config
+from engine.training.ema import evaluated_weights
+from engine.training.precision import choose_precision
 
 # Of a checkpoint, beside those that every one has.
 FIELDS = ("features", "features_digest", "video_dim", "query_dim", "num_queries")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.config import Config
-from engine.schema_files import read_yaml
-from engine.schema_keys import with_keys
+from engine.schema.files import read_yaml
+from engine.schema.keys import with_keys
 from engine.tasks.zero_shot.outcome import Outcome
 
 

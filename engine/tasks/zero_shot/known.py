@@ -7,10 +7,10 @@ from typing import Self
 
 import numpy as np
 
-from engine.data.footage import Footage, digest, file_identities, rows_of_files
-from engine.data.sources import DataSet
+from engine.data.sets.footage import Footage, digest, file_identities, rows_of_files
+from engine.data.sets.sources import DataSet
 from engine.errors import InputError
-from engine.metrics import ZeroShotResult
+from engine.evaluation.metrics import ZeroShotResult
 from engine.results.accuracy import SetResult
 from engine.semantics.class_lists import NamedClasses
 from engine.semantics.classes import KeptVectors

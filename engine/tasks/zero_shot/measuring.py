@@ -6,13 +6,13 @@ are measured and shown, but they choose nothing.
 """
 
 from engine.data.batch import VideoDecoder
-from engine.evaluate import Inference, evaluate_source
-from engine.metrics import ZeroShotResult
+from engine.evaluation.evaluate import Inference, evaluate_source
+from engine.evaluation.metrics import ZeroShotResult
+from engine.processes.watchdog import WAITING
 from engine.results.accuracy import MEASURES
-from engine.run import Run
 from engine.tasks.task import Measured
 from engine.tasks.zero_shot.sets import MeasuredSet, Sets
-from engine.watchdog import WAITING
+from engine.training.run import Run
 
 NEWEST = "newest"  # what the best checkpoint is chosen by, where nothing is held out
 

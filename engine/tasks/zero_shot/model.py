@@ -5,15 +5,15 @@ import dataclasses
 import torch
 from torch import nn
 
-from engine.checkpoint import LOSS_PART
 from engine.config import Config
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
-from engine.losses import Loss
 from engine.models.backbones import choose_form
 from engine.models.embedder import Embedder, build_embedder
-from engine.network import is_compiled
-from engine.precision import Precision, precision_notes
+from engine.training.checkpoint import LOSS_PART
+from engine.training.losses import Loss
+from engine.training.network import is_compiled
+from engine.training.precision import Precision, precision_notes
 
 
 def build_model(

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.called import as_called
-from engine.checkpoint import checkpoint_file
-from engine.data.footage import digest
-from engine.distributed import broadcast_from_main
+from engine.data.sets.footage import digest
 from engine.errors import InputError
+from engine.processes.distributed import broadcast_from_main
 from engine.results import pictures
 from engine.results.accuracy import BESIDE_CONTROL, beside_control, percent
 from engine.results.figures import NEUTRAL, OTHER, Bar, save_figure
@@ -23,14 +21,16 @@ from engine.results.tables import write_set
 from engine.results.visual_report.board import board_writer, show_results, show_settings
 from engine.results.visual_report.page import Report, look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
-from engine.run import Run
-from engine.schema import to_tree
-from engine.step import warmup_steps
+from engine.schema.parser import to_tree
 from engine.tasks.zero_shot.known import Known, not_unseen
 from engine.tasks.zero_shot.measuring import NEWEST, evaluate_set, inference
 from engine.tasks.zero_shot.rehearsal import NO_TEST, NOTHING_HELD_OUT
 from engine.tasks.zero_shot.sets import Sets
-from engine.telemetry import Telemetry, duration, escaped
+from engine.terminal.called import as_called
+from engine.training.checkpoint import checkpoint_file
+from engine.training.run import Run
+from engine.training.step import warmup_steps
+from engine.training.telemetry import Telemetry, duration, escaped
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from engine.config import Config
-from engine.data.footage import LEFT_OUT, Footage
-from engine.data.holding_out import nothing_held_out
-from engine.data.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
-from engine.data.weights import RowWeights
+from engine.data.sampling.weights import RowWeights
+from engine.data.sets.footage import LEFT_OUT, Footage
+from engine.data.sets.holding_out import nothing_held_out
+from engine.data.sets.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.models.weights import weights_classes
 from engine.semantics.class_lists import NamedClasses, read_class_names
 from engine.semantics.classes import ClassEmbeddings, KeptVectors, build_class_embeddings

@@ -13,23 +13,19 @@ from torch import nn
 
 from engine.config import Config
 from engine.data.batch import ClipBatch
-from engine.data.footage import REARRANGED, Footage
-from engine.data.loader import ClipLoader
-from engine.data.plans import plan_version
-from engine.data.sampler import epoch_length
-from engine.data.sources import DataSet, class_lookup
-from engine.distributed import Ranks
+from engine.data.loading.loader import ClipLoader
+from engine.data.sampling.plans import plan_version
+from engine.data.sampling.sampler import epoch_length
+from engine.data.sets.footage import REARRANGED, Footage
+from engine.data.sets.sources import DataSet, class_lookup
 from engine.errors import InputError
-from engine.losses import build_loss
 from engine.models.embedder import Embedder
 from engine.models.weights import checkpoint_classes, checkpoint_files, weights_files
-from engine.network import is_compiled
-from engine.precision import Precision
+from engine.processes.distributed import Ranks
 from engine.provenance import FILE as PROVENANCE
 from engine.provenance import changed_manifest
 from engine.results import pictures
 from engine.results.figures import figure_array
-from engine.run import Run
 from engine.semantics.overlap import check_pretrained
 from engine.semantics.same_names import changed_classes
 from engine.tasks.decoding import Decoding
@@ -43,7 +39,11 @@ from engine.tasks.zero_shot.outcome import Outcome, conclude, recorded, show, sh
 from engine.tasks.zero_shot.rehearsal import rehearse
 from engine.tasks.zero_shot.sets import Sets, read_sets
 from engine.tasks.zero_shot.trained import FIELDS
-from engine.telemetry import Telemetry, escaped
+from engine.training.losses import build_loss
+from engine.training.network import is_compiled
+from engine.training.precision import Precision
+from engine.training.run import Run
+from engine.training.telemetry import Telemetry, escaped
 
 _PROJECTED = "class_vectors"  # what TensorBoard's projector calls them
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint, saved_config
 from engine.config import Config
 from engine.data.config import DataConfig
-from engine.data.footage import Footage
-from engine.data.sources import load_training, load_training_sets
-from engine.ema import evaluated_weights
+from engine.data.sets.footage import Footage
+from engine.data.sets.sources import load_training, load_training_sets
 from engine.errors import InputError
 from engine.models.building import for_inference
 from engine.models.embedder import Embedder, build_embedder
 from engine.provenance import changed_manifest
-from engine.schema_keys import with_keys
+from engine.schema.keys import with_keys
+from engine.training.checkpoint import check_fields, checkpoint_file, network_weights, read_checkpoint, saved_config
+from engine.training.ema import evaluated_weights
 
 FIELDS = ("train_classes", "embed_dim")  # of a checkpoint, beside those that every one has
 

@@ -5,8 +5,8 @@ import torch
 
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
-from engine.data.sources import DataSet
-from engine.evaluate import Inference, evaluate_source
+from engine.data.sets.sources import DataSet
+from engine.evaluation.evaluate import Inference, evaluate_source
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
 from engine.results.visual_report.findings import find

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.metrics import evaluate_embeddings
+from engine.evaluation.metrics import evaluate_embeddings
 from engine.results.visual_report.contact_sheets import NUM_FRAMES, SIDE, class_cosines
 from engine.results.visual_report.embedding_map import embedding_map
 from engine.results.visual_report.findings import find, nearest_seen

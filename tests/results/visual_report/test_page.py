@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.generalised import GeneralisedResult
-from engine.metrics import evaluate_embeddings
+from engine.evaluation.generalised import GeneralisedResult
+from engine.evaluation.metrics import evaluate_embeddings
 from engine.results import html_page
 from engine.results.accuracy import Accuracy
 from engine.results.visual_report import charts

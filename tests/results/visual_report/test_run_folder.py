@@ -3,8 +3,8 @@
 import torch
 
 from engine.config import Config
-from engine.distributed import Ranks
-from engine.metrics import evaluate_embeddings
+from engine.evaluation.metrics import evaluate_embeddings
+from engine.processes.distributed import Ranks
 from engine.provenance import append_provenance
 from engine.results.record import Results, replacing
 from engine.results.visual_report.run_folder import RunFacts, read_control, read_run_facts
