@@ -54,7 +54,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Folders whose tests start whole programs come first: with short files at the end, both processes end together."""
-    items.sort(key=lambda item: item.path.parent.name not in ("tests", "tools", "kernels"))
+    items.sort(key=lambda item: item.path.parent.name not in ("tests", "training", "processes", "tools", "kernels"))
 
 
 def pytest_configure() -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.test_step_gpu import curve, make_batch, make_run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.api import load
@@ -13,6 +12,7 @@ from tests import jobs
 from tests.encoded import write_colors
 from tests.pretended_gpu import CPU, GPU, DevicesMixed, only_without_gpu, pretended_gpu, trained_there
 from tests.small_run import write_run
+from tests.training.test_step_gpu import curve, make_batch, make_run
 
 pytestmark = only_without_gpu
 

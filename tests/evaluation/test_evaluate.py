@@ -260,7 +260,7 @@ from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.processes.distributed import session
 from engine.evaluation.evaluate import embed_videos
-from tests.test_evaluate import CLIP, HOW, Colour, Embedder
+from tests.evaluation.test_evaluate import CLIP, HOW, Colour, Embedder
 folder = Path(sys.argv[1])
 with session(RunConfig(device="cpu", cpu_threads=1)) as ranks:
     torch.manual_seed(0)

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.data.test_pyav_convert import KINDS, scene, upside_down
-from tests.data.test_pyav_streams import SEVERAL
 
 from engine.config import Config
 from engine.data.batch import ClipFormat, SnippetRequest
@@ -20,6 +18,8 @@ from engine.data.sampling.sampler import evaluation_starts
 from engine.export.reading import reading_code
 from engine.schema.parser import parse
 from tests.data.odd_files import draw_several
+from tests.data.pyav.test_convert import KINDS, scene, upside_down
+from tests.data.pyav.test_streams import SEVERAL
 from tests.data.videos import describe, remux
 
 FILES = {  # width, height, frames, clockwise rotation, snippets, clip

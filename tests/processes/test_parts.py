@@ -39,7 +39,7 @@ def test_a_part_has_time_to_end_and_is_killed_where_it_does_not(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_a_part_ends_where_its_command_is_stopped(number):
-    lines = ["import sys", "from engine import parts", "parts.stop_on_sigterm()"]
+    lines = ["import sys", "from engine.processes import parts", "parts.stop_on_sigterm()"]
     lines += [f"with parts.running({python(WILLING)!r}) as part:", "    part.wait()"]
     command = [sys.executable, "-c", "\n".join(lines)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), cwd=ROOT) as tool:

@@ -42,7 +42,7 @@ def test_sigterm_and_sigusr1_save_and_the_run_goes_on_bit_for_bit(videos, whole,
 def test_a_run_that_is_asked_to_stop_while_it_still_imports_saves_and_ends_well(videos, tmp_path):
     """As a user's process does, which is not forked: SIGUSR1 comes before anything listens to it."""
     config = jobs.write_config(tmp_path / "config.yaml", videos, tmp_path / "run")
-    script = "import os, signal; from engine import early_signals; keep = early_signals.keep\n"
+    script = "import os, signal; from engine.processes import early_signals; keep = early_signals.keep\n"
     script += "early_signals.keep = lambda: (keep(), os.kill(os.getpid(), signal.SIGUSR1))\n"  # at once
     script += f"import runpy, sys; sys.argv = [{jobs.TRAIN!r}, {str(config)!r}]; runpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run(

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.test_step import StopAfter
 
 from engine.config import Config, load_config
 from engine.data.batch import ClipBatch
@@ -38,6 +37,7 @@ from engine.training.build import build_run
 from tests import jobs
 from tests.jobs import losses, same_weights
 from tests.pretended_gpu import GPU, only_without_gpu, pretended_gpu, trained_there
+from tests.training.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 GRID = (2, 2, 2)

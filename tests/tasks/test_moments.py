@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.test_step import StopAfter
 
 from engine.config import Config, ModelConfig, load_config
 from engine.data.batch import ClipFormat
@@ -55,6 +54,7 @@ from tests.environment import ROOT
 from tests.jobs import losses, same_weights
 from tests.pretended_gpu import only_without_gpu, trained_there
 from tests.small_run import write_run
+from tests.training.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 DRAWN = {

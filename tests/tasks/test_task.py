@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.test_step import StopAfter
 
 from engine.config import Config
 from engine.data.batch import ClipBatch
@@ -27,6 +26,7 @@ from engine.training.resume import restore
 from engine.training.run import save_newest
 from tests.jobs import events, losses, same_weights
 from tests.tasks.mock_task import Line
+from tests.training.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 

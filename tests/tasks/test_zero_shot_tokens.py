@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.test_step import StopAfter
 
 from engine.config import Config, load_config
 from engine.data.batch import SnippetRequest
@@ -30,6 +29,7 @@ from engine.tasks.zero_shot.trained import load_for_inference
 from engine.train import train
 from engine.training.build import build_run
 from tests.jobs import losses, same_weights
+from tests.training.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 

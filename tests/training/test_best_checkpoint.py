@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.test_step import StopAfter
 
 from engine.config import Config
 from engine.errors import InputError, SourceGone
@@ -22,6 +21,7 @@ from engine.training.build import build_run
 from engine.training.checkpoint import list_checkpoints, read_checkpoint
 from engine.training.run import save_best, save_newest
 from tests.tasks.mock_task import Line
+from tests.training.test_step import StopAfter
 
 CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
 EARLY = "checkpoints/step_00000048.pt"

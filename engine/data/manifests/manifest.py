@@ -35,7 +35,9 @@ from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
 from engine.files.parquet import read_table, write_table
 
-MANY_ROWS = 2_000_000  # from here on nothing is kept, or gone over, for each row (`large_manifest.py`, `sampling/plans.py`)
+MANY_ROWS = (
+    2_000_000  # from here on nothing is kept, or gone over, for each row (`large_manifest`, `sampling/plans.py`)
+)
 _KIND_COLUMNS = ("codec", "pixel_format", "width", "height", "oddity")
 
 

@@ -4,9 +4,9 @@ import io
 
 import av
 import pytest
-from tests.data.test_parameter_sets import encode
 
 from engine.data.dali.matroska import to_matroska
+from tests.data.dali.test_parameter_sets import encode
 
 
 def packets(data):

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from tests.data.test_drawing import neighbours_accuracy
 
 from engine.data.drawn.drawing import BRIGHT, SIZE, TURN
 from engine.data.drawn.procedural import PlannedVideo, draw_scene_video
 from engine.data.drawn.scenes import EXTRAS, SCENE_MOVEMENTS, SCENE_THINGS, SYNONYMS, draw_scene, scene_pose
+from tests.data.drawn.test_drawing import neighbours_accuracy
 
 
 def _scene(thing="fish", movement="circling", extra="", seed=0, frames=6, size=48):

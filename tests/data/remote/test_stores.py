@@ -26,7 +26,7 @@ from tests.gcs import gcs_server
 from tests.s3 import SECRET, s3_server
 
 pytest.importorskip("aiohttp")  # without which the next import ends
-from tests.data.test_remote import stream
+from tests.data.remote.test_remote import stream
 
 SERVERS = {"s3": s3_server, "gs": gcs_server}
 
