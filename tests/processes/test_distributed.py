@@ -42,7 +42,7 @@ LONG_WORK = """
 import sys, time
 from pathlib import Path
 from engine.config import RunConfig
-from engine.processes.distributed import done_by_main, session
+from engine.processes.distributed import barrier, done_by_main, session
 made = Path(sys.argv[1], "made")
 
 def work():
@@ -52,6 +52,7 @@ def work():
 with session(RunConfig(device="cpu", timeout_s=3)) as ranks:
     done_by_main(ranks, work)
     assert made.is_file()
+    barrier()  # the other rank has looked
     done_by_main(ranks, made.unlink)
     assert not made.exists()
 """
