@@ -62,6 +62,21 @@ def test_files_are_there(page):
     assert not {path for path in named if not (REPO / path).is_file()}
 
 
+def test_files_that_code_names_are_there():
+    code = [path for folder in ("engine", "kernels", "tools") for path in (REPO / folder).rglob("*.py")]
+    named = {path for each in code for path in re.findall(r"\b(?:engine|kernels|tests)/[\w/]+\.py\b", each.read_text())}
+    assert len(named) > 50 and not {path for path in named if not (REPO / path).is_file()}
+
+
+@pages
+def test_tests_are_there(page):
+    """By their files, or the ends of the paths of these, and by the tests' own names."""
+    texts = {path.with_suffix("").as_posix(): path.read_text() for path in (REPO / "tests").rglob("test_*.py")}
+    functions = set(re.findall(r"def (test_\w+)", "".join(texts.values())))
+    named = set(re.findall(r"`((?:\w+/)*test_\w+)(?:\.py)?`", page.read_text()))
+    assert not {name for name in named - functions if not any(path.endswith(f"/{name}") for path in texts)}
+
+
 @pages
 def test_config_keys_exist(page):
     sections = "|".join(field.name for field in dataclasses.fields(Config) if field.name != "task")
