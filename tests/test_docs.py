@@ -65,7 +65,7 @@ def test_files_are_there(page):
 def test_files_that_code_names_are_there():
     code = [path for folder in ("engine", "kernels", "tools") for path in (REPO / folder).rglob("*.py")]
     named = {path for each in code for path in re.findall(r"\b(?:engine|kernels|tests)/[\w/]+\.py\b", each.read_text())}
-    assert len(named) > 50 and not {path for path in named if not (REPO / path).is_file()}
+    assert named and not {path for path in named if not (REPO / path).is_file()}
 
 
 @pages
