@@ -112,7 +112,7 @@ def test_nothing_of_it_goes_on_when_it_is_stopped(words, number, tmp_path):
     tool = subprocess.Popen(
         command, env=environment(TMPDIR=str(tmp_path)), cwd=ROOT, stderr=pipe, stdout=pipe, text=True
     )
-    wait_until(lambda: len(resources.process_tree(tool.pid)) >= (3 if words[0] == "train" else 2))
+    wait_until(lambda: len(resources.process_tree(tool.pid)) >= 3)
     time.sleep(1)
     processes = resources.process_tree(tool.pid)
     tool.send_signal(number)
