@@ -95,6 +95,7 @@ def test_threads_that_ask_at_once_share_one_encoder_and_its_work(monkeypatch):
     assert all(torch.equal(each, found[0]) for each in found)
 
 
+@pytest.mark.slow
 @needs_encoder
 def test_a_program_keeps_the_lock_of_its_bars_and_its_way_to_start_processes():
     """Though the encoder has a bar, which is not shown."""

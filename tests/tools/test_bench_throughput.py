@@ -172,7 +172,7 @@ def test_what_was_measured_stays_when_the_program_is_killed(tmp_path):
     assert "engine, fp32: " in out and "paper recipe" not in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_nothing_of_a_suite_goes_on_when_it_is_stopped(tmp_path, number):
     command = [
         sys.executable,

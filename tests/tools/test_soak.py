@@ -102,7 +102,7 @@ def test_a_short_soak_watches_the_process_it_started(monkeypatch, tmp_path, caps
     assert (tmp_path / "soak_decode_pyav.png").is_file()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "words", [pytest.param(("train", "--minutes", "30"), marks=pytest.mark.slow), ("decode", "pyav")]
 )
