@@ -86,20 +86,26 @@ def load_source(config: SourceConfig) -> DataSet:
     if others:
         _check_names(manifest, "class_name", others, path)
         manifest = manifest.select(~manifest.is_one_of("class_name", others))
+    _expect_some(manifest, path)
     if config.part != "all":
         published = config.published_split is not None
         split, by = (published_split, config.published_split) if published else (split_classes, config.class_split)
         keep = split(manifest.classes, by)[config.part]
         manifest = manifest.select(manifest.is_one_of("class_name", keep))
-    if isinstance(manifest, LargeManifest) and len(manifest):
+        _expect_some(manifest, path)
+    if isinstance(manifest, LargeManifest):
         manifest = manifest.settled()
     if config.video_share < 1:
         manifest = manifest.select(draw_videos(manifest, config.video_share, config.video_seed))
+        _expect_some(manifest, path)
+    return DataSet(set_names([config])[0], manifest)
+
+
+def _expect_some(manifest: Manifest, path: Path) -> None:
     if len(manifest) == 0:
         raise InputError(
             f"data source '{shown(path)}': no video is left after its splits, groups and classes are applied"
         )
-    return DataSet(set_names([config])[0], manifest)
 
 
 def load_tests(sources: Sequence[SourceConfig] | None) -> list[DataSet]:

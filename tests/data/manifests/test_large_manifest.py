@@ -126,6 +126,18 @@ def test_a_source_takes_of_it_what_it_takes_of_a_small_one(folder, small, tmp_pa
         load_source(SourceConfig(str(folder), splits=["trian"]))
 
 
+@pytest.mark.parametrize("keys", [
+    {}, {"video_share": 0.5}, {"class_split": {"seed": 1, "num_train": 3}, "part": "train"},
+    {"published_split": "truze-ucf101", "part": "train"},
+], ids=str)  # fmt: skip
+def test_a_source_that_takes_nothing_of_it_is_told(folder, keys):
+    from engine.schema.parser import parse
+
+    classes = [f"class {each}" for each in range(5)]
+    with pytest.raises(InputError, match=r"/large': no video is left after its splits, groups and classes are applied"):
+        load_source(parse(SourceConfig, {"manifest": str(folder), "exclude_classes": classes, **keys}))
+
+
 def groups_of(manifest: Manifest) -> set[tuple[str, str]]:
     """The pairs of class and group."""
     return set(zip(*(manifest.table.column(name).to_pylist() for name in ("class_name", "group")), strict=True))
