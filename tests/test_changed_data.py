@@ -11,8 +11,8 @@ import torch
 
 from engine.config import Config
 from engine.data.config import SourceConfig
+from engine.data.manifests.contents import file_identities
 from engine.data.manifests.manifest import Manifest
-from engine.data.sets.footage import file_identities
 from engine.data.sets.sources import DataSet
 from engine.data.sets.trained import load_trained
 from engine.errors import InputError

@@ -66,9 +66,9 @@ import torch
 from record_tables import spread
 
 from engine.data.config import ClassSplitConfig, SourceConfig
+from engine.data.manifests.contents import file_identities, footage_identities
 from engine.data.manifests.manifest import Manifest
 from engine.data.sets.class_splits import check_measurable
-from engine.data.sets.footage import file_identities, footage_identities
 from engine.data.sets.sources import load_tests
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp

@@ -45,7 +45,7 @@ import torch
 from engine.config import Config, load_config
 from engine.data.drawn.drawn_set import MANIFEST_NAME
 from engine.data.drawn.procedural import write_procedural_dataset
-from engine.data.sets.footage import digest
+from engine.data.manifests.contents import digest
 from engine.data.sets.sources import DataSet, draw_videos, load_source, load_tests
 from engine.errors import InputError
 from engine.evaluation.evaluate import embed_videos

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.data.sets.footage import file_identities
+from engine.data.manifests.contents import file_identities
 from engine.data.sets.sources import DataSet
 from engine.errors import InputError
 from engine.evaluation.calibration import (

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from engine.data.config import DataConfig, SourceConfig
+from engine.data.manifests.contents import file_identities
 from engine.data.manifests.manifest import Manifest
-from engine.data.sets.footage import Footage, file_identities
+from engine.data.sets.footage import Footage
 from engine.data.sets.sources import DataSet, load_source
 from engine.data.sets.trained import load_held_out, load_held_out_classes
 from engine.errors import InputError

@@ -13,7 +13,7 @@ from engine.heads.sequences import Sequences
 class LabelledFeatures:
     """The features of the windows of V videos, with their classes, int64 [V] into `classes`, -1 of none of them.
 
-    shown: int64 [V], equal for what shows the same (engine/data/sets/footage.py); None: not known.
+    shown: int64 [V], equal for what shows the same (engine/data/manifests/contents.py); None: not known.
     """
 
     videos: Sequences

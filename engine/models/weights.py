@@ -132,7 +132,7 @@ def checkpoint_classes(content: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def checkpoint_files(content: Mapping[str, Any]) -> np.ndarray:
-    """int64: contents (`engine/data/sets/footage.py`) of the files that a checkpoint of ours has seen, as far as it remembers."""
+    """int64: contents (`manifests/contents.py`) of the files that a checkpoint of ours has seen, as far as it remembers."""
     footage = Footage.from_state(content)
     return np.zeros(0, np.int64) if footage is None else footage.trained_files
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
+from engine.data.manifests.contents import file_identities
 from engine.data.manifests.manifest import Manifest
-from engine.data.sets.footage import file_identities
 from engine.data.sets.sources import DataSet, load_training
 from engine.data.sets.trained import load_held_out
 from engine.errors import InputError

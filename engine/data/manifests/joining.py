@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from engine.data.manifests.contents import file_identities, row_identities
 from engine.data.manifests.large_manifest import PATTERN, LargeManifest
 from engine.data.manifests.large_part import FORMAT, SOURCE, Part
 from engine.data.manifests.manifest import Manifest, concatenate
 from engine.data.manifests.manifest_table import METADATA_KEY, SCHEMA
-from engine.data.sets.footage import file_identities, row_identities
-from engine.data.sets.video_sources import common_keys, file_keys, joined, source_keys
+from engine.data.manifests.video_sources import common_keys, file_keys, joined, source_keys
 from engine.errors import InputError
 from engine.files.atomic_file import atomic_write
 

@@ -29,7 +29,7 @@ from engine.semantics.words import composed
 _AT_ONCE = 2**16  # rows that are gone over at a time, so that they stay in the processor's cache
 _ENDS = 2**16  # bytes at either end of a file, where its schema, names and the places of its columns are
 FORMAT = "large manifest 1"
-SOURCE = "source_hash"  # int64: equal for rows of one source of videos, see `sets/video_sources.py`
+SOURCE = "source_hash"  # int64: equal for rows of one source of videos, see `video_sources.py`
 
 
 @dataclass(frozen=True)

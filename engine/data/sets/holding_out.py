@@ -6,18 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.data.config import ValidationConfig
+from engine.data.manifests.contents import file_identities, footage_identities
 from engine.data.manifests.large_manifest import LargeManifest
 from engine.data.manifests.large_part import Part
 from engine.data.manifests.manifest import Manifest
 from engine.data.sampling.keyed import HOLD_OUT, keys
-from engine.data.sets.footage import (
-    HELD_OUT_CLASS,
-    HELD_OUT_VIDEO,
-    LEFT_OUT,
-    TRAINED,
-    file_identities,
-    footage_identities,
-)
+from engine.data.sets.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, LEFT_OUT, TRAINED
 from engine.errors import InputError
 
 

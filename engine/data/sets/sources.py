@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.config import DataConfig, SourceConfig, set_names
+from engine.data.manifests.contents import file_identities, rows_of_files
 from engine.data.manifests.joining import join
 from engine.data.manifests.large_manifest import LargeManifest, read_manifest
 from engine.data.manifests.manifest import Manifest
@@ -17,14 +18,7 @@ from engine.data.remote.addresses import shown
 from engine.data.sampling.keyed import SHARE_OF_VIDEOS
 from engine.data.sampling.weights import RowWeights
 from engine.data.sets.class_splits import published_split, split_classes
-from engine.data.sets.footage import (
-    HELD_OUT_CLASS,
-    HELD_OUT_VIDEO,
-    TRAINED,
-    Footage,
-    file_identities,
-    rows_of_files,
-)
+from engine.data.sets.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, TRAINED, Footage
 from engine.data.sets.holding_out import draw_large_parts, draw_parts, rows_of_classes
 from engine.errors import InputError
 from engine.results.record import file_name
@@ -294,17 +288,14 @@ def same_videos(train: DataSet, others: Iterable[DataSet]) -> list[str]:
     for other, files in zip(others, (each.tolist() for each in contents), strict=True):
         found = [(row, trained[identity]) for row, identity in enumerate(files) if identity in trained]
         if found:
-            shown = "; ".join(f"{_path(other, row)} = {_path(train, same)}" for row, same in found[:3])
+            pairs = ((other.manifest.path(row), train.manifest.path(same)) for row, same in found[:3])
+            examples = "; ".join(f"{path} = {trained_path}" for path, trained_path in pairs)
             more = "; ..." * (len(found) > 3)
             notes.append(
                 f"warning: {len(found)} of the {len(other.manifest)} videos of '{other.name}' are trained on too, by their "
-                f"contents: {shown}{more}"
+                f"contents: {examples}{more}"
             )
     return notes
-
-
-def _path(data: DataSet, row: int) -> str:
-    return data.manifest.path(row)
 
 
 def class_lookup(manifest: Manifest, classes: Iterable[str]) -> np.ndarray:

@@ -7,7 +7,8 @@ from typing import Self
 
 import numpy as np
 
-from engine.data.sets.footage import Footage, digest, file_identities, rows_of_files
+from engine.data.manifests.contents import digest, file_identities, rows_of_files
+from engine.data.sets.footage import Footage
 from engine.data.sets.sources import DataSet
 from engine.errors import InputError
 from engine.evaluation.metrics import ZeroShotResult

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.data.sets.footage import digest
+from engine.data.manifests.contents import digest
 from engine.errors import InputError
 from engine.processes.distributed import broadcast_from_main
 from engine.results import pictures

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 
 from engine.data.config import DataConfig, SourceConfig, ValidationConfig
+from engine.data.manifests.contents import file_identities, rows_of_files
 from engine.data.manifests.joining import join, write_large
 from engine.data.manifests.large_manifest import LargeManifest, open_large, read_manifest
 from engine.data.manifests.manifest import Manifest, concatenate
 from engine.data.nvdec import NvdecRule, refusal_counts, refusals
-from engine.data.sets.footage import Footage, file_identities, rows_of_files
+from engine.data.sets.footage import Footage
 from engine.data.sets.sources import class_lookup, load_source, load_training, same_videos
 from engine.data.sets.trained import load_held_out, load_trained
 from engine.errors import InputError

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from engine.data.manifests.contents import digest_of
 from engine.data.manifests.manifest import Manifest
 from engine.data.sampling.keyed import mixed
-from engine.data.sets.footage import digest_of
 
 
 def source_keys(manifest: Manifest, files: np.ndarray) -> np.ndarray:
