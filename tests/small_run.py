@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.options import BENCHMARKS
+from bench.options import add_options
 
 from engine.config import Config
 from engine.models.embedder import build_embedder
@@ -62,7 +62,7 @@ def call_tool(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) ->
 def benchmark_options(name: str, *words: str) -> Namespace:
     """The options of a benchmark as `bench_throughput.py` reads them."""
     parser = ArgumentParser()
-    BENCHMARKS[name](parser)
+    add_options(name, parser)
     return parser.parse_args(words)
 
 

@@ -50,7 +50,7 @@ def build_parser(about: str) -> argparse.ArgumentParser:
         "--out", type=Path, default=RECORDS.parent, help="for records and pictures (default: benchmarks)"
     )
     commands = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK")
-    for name, add_options in BENCHMARKS.items():
+    for name in BENCHMARKS:
         description = _docstring(name)
         command = commands.add_parser(
             name,
@@ -58,8 +58,14 @@ def build_parser(about: str) -> argparse.ArgumentParser:
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        add_options(command)
+        add_options(name, command)
     return parser
+
+
+def add_options(name: str, parser: argparse.ArgumentParser) -> None:
+    """The options of a benchmark: its own, and that of all."""
+    BENCHMARKS[name](parser)
+    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def _docstring(name: str) -> str:
@@ -68,7 +74,7 @@ def _docstring(name: str) -> str:
 
 
 def _material(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int) -> None:
-    """The options that `bench.material.prepare` reads, with these defaults, and --no-record."""
+    """The options that `bench.material.prepare` reads, with these defaults."""
     parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones, groups of 250 frames)")
     parser.add_argument(
         "--num-videos", type=int, default=num_videos, help="taken from the manifest at random (default: %(default)s)"
@@ -77,7 +83,10 @@ def _material(parser: argparse.ArgumentParser, *, num_videos: int, snippets: int
     parser.add_argument("--short-side", type=int, default=128, help="of store and snippets, pixels (default: 128)")
     parser.add_argument("--crop", type=int, default=112, help="of the snippets, pixels (default: 112)")
     parser.add_argument("--seed", type=int, default=0, help="of videos and snippets (default: 0)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
 
 
 def manifest(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +101,6 @@ def manifest(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--repeats", type=int, default=7, help="fresh processes (default: 7)")
     parser.add_argument("--ranks", type=int, default=8, help="ranks the epoch is shared over (default: 8)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def decode(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +145,6 @@ def cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=2, help="of either (default: %(default)s)")
     parser.add_argument("--num-videos", type=int, default=48, help="of five seconds (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each (default: %(default)s)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def storage(parser: argparse.ArgumentParser) -> None:
@@ -161,7 +168,6 @@ def storage(parser: argparse.ArgumentParser) -> None:
     add("--num-videos", type=int, default=192, help="drawn, of 64 frames (default: %(default)s)")
     add("--snippets", type=int, default=0, metavar="N",
         help="then read so many in one stream; memory after a tenth of them and at the end (default: 0, none)")  # fmt: skip
-    add("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def windows(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +179,6 @@ def windows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--short-side", type=int, default=128, help="of the windows, pixels (default: 128)")
     parser.add_argument("--crop", type=int, default=112, help="of the windows, pixels (default: 112)")
     parser.add_argument("--seed", type=int, default=0, help="of the videos (default: 0)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def names(parser: argparse.ArgumentParser) -> None:
@@ -182,14 +187,12 @@ def names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, help="of raw videos (default: a few drawn ones)")
     parser.add_argument("--num-videos", type=int, default=8, help="taken at random (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each part (default: %(default)s)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def search(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py search`."""
     parser.add_argument("--windows", type=int, default=1_000_000, help="that are searched (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=7, help="searches (default: %(default)s)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def long_video(parser: argparse.ArgumentParser) -> None:
@@ -201,14 +204,13 @@ def long_video(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=320, help="of the video, pixels (default: %(default)s)")
     parser.add_argument("--height", type=int, default=240, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the clips' order (default: 0)")
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
 
 
 def compute(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py compute`."""
     known = dataclasses.fields(ModelConfig)[0].metadata["choices"]
     backbones = [name for name in known if "*" not in name]
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    _device(parser)
     parser.add_argument("--backbone", choices=backbones, default="r2plus1d_18", help="default: r2plus1d_18")
     parser.add_argument("--width", type=int, default=None, help="its channels (default: 64, published; 16 on a CPU)")
     parser.add_argument("--frames", type=int, default=None, help="of a clip (default: 16 on a GPU, 8 on a CPU)")
@@ -229,7 +231,6 @@ def compute(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="instead, the bytes that a step of 16x112x112 moves on an H100, as torch.compile writes it; it needs none",
     )
-    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 def tokens(parser: argparse.ArgumentParser) -> None:
@@ -237,14 +238,13 @@ def tokens(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shares", type=float, nargs="+", default=[1.0, 0.5, 0.25, 0.125], metavar="SHARE",
         help="of the tokens (default: 1 0.5 0.25 0.125)")  # fmt: skip
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    _device(parser)
     add("--backbone", choices=("vit_tiny", "vit_small", "vit_base"), default="vit_tiny", help="default: vit_tiny")
     add("--frames", type=int, default=8, help="of a clip (default: %(default)s)")
     add("--crop", type=int, default=64, help="its side (default: %(default)s)")
     add("--batch", type=int, default=8, help="clips of a step (default: %(default)s)")
     add("--repeats", type=int, default=7, help="steps of each share (default: %(default)s)")
     add("--compile", action="store_true", help="through torch.compile, in bf16 or fp16")
-    add("--no-record", action="store_true", help="print only")
 
 
 def train(parser: argparse.ArgumentParser) -> None:
@@ -254,7 +254,7 @@ def train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, help="store or raw videos (default: the config's, or drawn ones)")
     parser.add_argument("--raw", type=Path, help="manifest of the raw videos, for the baselines, where it is a store")
     parser.add_argument("--decoder", choices=("auto", "dali", "pyav"), help="of the engine (default: the config's)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    _device(parser)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default: 3)")
     parser.add_argument("--steps", type=int, default=None, help="timed in one turn (default: 30 on a GPU, 12 on a CPU)")
     parser.add_argument("--workers", type=int, default=None, help="of the baselines' DataLoader (default: the cores)")
@@ -266,7 +266,6 @@ def train(parser: argparse.ArgumentParser) -> None:
         "--limit", type=float, default=240, help="seconds one may take to start, warm up or have a turn (default: 240)"
     )
     parser.add_argument("--trace", type=Path, help="write a profiler trace of three steps of the first to this file")
-    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 def pretrain(parser: argparse.ArgumentParser) -> None:
@@ -276,15 +275,14 @@ def pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, help="of a store with motion (default: the config's, or drawn videos)")
     parser.add_argument("--mask", choices=KINDS, action="append", help="only this; may be repeated")
     parser.add_argument("--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the config's")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    _device(parser)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contestant (default: 3)")
     parser.add_argument("--steps", type=int, default=None, help="timed in one turn (default: 30 on a GPU, 8 on a CPU)")
-    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 def kernels(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_throughput.py kernels`."""
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    _device(parser)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the queries and clips to use (default: 1)")
     parser.add_argument("--repeats", type=int, default=None, help="timed calls (default: 50 on a GPU, 7 on a CPU)")
     parser.add_argument("--only", metavar="TEXT", help="only the cases that have this in their name")
@@ -295,7 +293,6 @@ def kernels(parser: argparse.ArgumentParser) -> None:
         choices=SHARED_BYTES,
         help="registers, spills and loads for a GPU of this compute capability (90: H100) instead; nothing is recorded",
     )
-    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 def accuracy(parser: argparse.ArgumentParser) -> None:
@@ -309,11 +306,10 @@ def accuracy(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-videos", type=int, default=None, help="of each test set (default: all)")
     parser.add_argument("--repeats", type=int, default=1, help="evaluations of each kind (default: 1)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    _device(parser)
     parser.add_argument(
         "--train", action="store_true", help="first train the quickstart, half its epochs, where there is no run"
     )
-    parser.add_argument("--no-record", action="store_true", help="print only")
 
 
 BENCHMARKS = {  # each is a module of this folder

@@ -49,4 +49,3 @@ def plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-measure", action="store_true", help="do not hold the simulation against a measurement first"
     )
-    parser.add_argument("--no-record", action="store_true", help="print only, append nothing to benchmarks/records")
