@@ -10,11 +10,11 @@ Of the classes that are left, some may be drawn: fewer are part of more, so that
 measured on the same unseen ones.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import torch
 
@@ -104,25 +104,14 @@ def measure(
     sides = {split.seed: split_classes(data.classes, split) for split in splits}
     sets = {seed: _left(data, also, side, named, tau, seed) for seed, side in sides.items()}
     for seed, (parts, _) in sets.items():
-        if (most := max(counts, default=0)) > len(pool := _names(parts)):
-            raise InputError(
-                f"split {seed} has {len(pool)} seen classes without those that overlap: {most} are asked for"
-            )
-        if (occurring or 0) > (unseen := len(sides[seed]["unseen"])):
-            raise InputError(
-                f"split {seed} has {unseen} unseen classes: {occurring} of them cannot occur (--occurring)"
-            )
+        _check_counts(seed, len(_names(parts)), counts, len(sides[seed]["unseen"]), occurring)
     if left_out := sum(count for _, count in sets.values()):
         tell(
             f"warning: {counted(left_out, 'video')} to learn from, over {counted(len(sets), 'split')}, show what one of an unseen "
             "class of the split does, by their contents: left out of what is learnt"
         )
     for seed, side in sides.items():
-        asked, truth = data.among(side["unseen"])
-        if occurring is not None:
-            asked, truth = asked[truth < occurring], truth[truth < occurring]
-        kinds = {ALL: side["unseen"], **(apart or {})}
-        of_kind = {of: torch.tensor([name in names for name in side["unseen"]])[truth] for of, names in kinds.items()}
+        question = _Question.of(data, side["unseen"], occurring, apart or {})
         control = RandomClasses(seed, trained.embed_dim if trained else RANDOM_DIM)
         parts, left_out = sets[seed]
         for count in counts or [None]:
@@ -130,33 +119,73 @@ def measure(
             for kind, source in ((WORDS, named), (RANDOM, control)):
                 known = objects if kind == WORDS or objects is None else _objects(source.source.config, model)
                 makers = _makers(known, trained)
-                for name in heads:
-                    scores, seconds = _fitted(makers[name](), learnt, source, seed, asked, side["unseen"])
-                    answers = {name: scores}
-                    if transductive:
-                        answers[f"{name}, transductive"] = name_together(asked.means(), scores)
-                    for (way, given), (of, rows) in itertools.product(answers.items(), of_kind.items()):
-                        if rows.any():
-                            got, seen = accuracy(given[rows], truth[rows]), len(set(learnt[2]))
-                            shares = (got.top1, got.mean_class, 1 / len(side["unseen"]), got.largest_class)
-                            yield Measured(way, kind, seed, *shares, seconds, seen, count, of, left_out)
+                asked = _answers({name: makers[name] for name in heads}, learnt, source, seed, question, transductive)
+                for way, scores, seconds in asked:
+                    for of, got in question.accuracies(scores):
+                        shares = (got.top1, got.mean_class, 1 / len(question.unseen), got.largest_class)
+                        yield Measured(way, kind, seed, *shares, seconds, len(set(learnt[2])), count, of, left_out)
 
 
-def _fitted(
-    head: Head,
+def _check_counts(seed: int, num_seen: int, counts: Sequence[int], num_unseen: int, occurring: int | None) -> None:
+    """Refuse to draw more classes than a split has, seen ones to learn from or unseen ones to ask about."""
+    if (most := max(counts, default=0)) > num_seen:
+        raise InputError(f"split {seed} has {num_seen} seen classes without those that overlap: {most} are asked for")
+    if (occurring or 0) > num_unseen:
+        raise InputError(
+            f"split {seed} has {num_unseen} unseen classes: {occurring} of them cannot occur (--occurring)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked in a split: which of its unseen classes each of `videos` shows.
+
+    truth: int64 [V], their classes as indices into `unseen`. kinds: of kinds of unseen classes, which videos are theirs, bool [V].
+    """
+
+    unseen: list[str]
+    videos: Sequences
+    truth: torch.Tensor
+    kinds: Mapping[str, torch.Tensor]
+
+    @classmethod
+    def of(
+        cls, data: LabelledFeatures, unseen: list[str], occurring: int | None, apart: Mapping[str, Collection[str]]
+    ) -> Self:
+        """About the videos of the first `occurring` of the unseen classes, or of all; by kinds of `apart` too."""
+        videos, truth = data.among(unseen)
+        if occurring is not None:
+            videos, truth = videos[truth < occurring], truth[truth < occurring]
+        kinds = {ALL: unseen, **apart}
+        of_kind = {of: torch.tensor([name in names for name in unseen])[truth] for of, names in kinds.items()}
+        return cls(unseen, videos, truth, of_kind)
+
+    def accuracies(self, scores: torch.Tensor) -> Iterator[tuple[str, metrics.Accuracy]]:
+        """Of scores [V, K]: for each kind of unseen classes that has videos."""
+        for of, rows in self.kinds.items():
+            if rows.any():
+                yield of, accuracy(scores[rows], self.truth[rows])
+
+
+def _answers(
+    heads: Mapping[str, Callable[[], Head]],
     learnt: Learnt,
     source: Callable[[Sequence[str]], Classes],
     seed: int,
-    asked: Sequences,
-    unseen: list[str],
-) -> tuple[torch.Tensor, float]:
-    """The scores of the videos asked about, [V, K], by a head fitted to what is learnt; and seconds of fitting."""
+    question: _Question,
+    transductive: bool,
+) -> Iterator[tuple[str, torch.Tensor, float]]:
+    """What each head, fitted to what is learnt, answers: what it is called, its scores [V, K], and seconds of fitting."""
     videos, label, names = learnt
-    seen = source(names)
-    started = time.perf_counter()
-    head.fit(videos, label, seen, seed)
-    seconds = time.perf_counter() - started
-    return head.rank(asked, source(unseen)), seconds
+    for name, make in heads.items():
+        head, seen = make(), source(names)
+        started = time.perf_counter()
+        head.fit(videos, label, seen, seed)
+        seconds = time.perf_counter() - started
+        scores = head.rank(question.videos, source(question.unseen))
+        yield name, scores, seconds
+        if transductive:
+            yield f"{name}, transductive", name_together(question.videos.means(), scores), seconds
 
 
 def _left(
