@@ -18,10 +18,10 @@ from urllib.parse import unquote_to_bytes
 import torch
 from torch import Tensor
 
-from engine.data.remote.addresses import shown
 from engine.errors import InputError
 from engine.evaluation.inference import EmbeddedFiles, class_vectors, embed_files, load_model, seen_in_pretraining
 from engine.evaluation.transductive import WithFeatures, check_together, nearest_classes
+from engine.files.addresses import shown
 from engine.models.building import on_cpu
 from engine.processes.distributed import choose_device
 from engine.tasks.zero_shot.trained import LoadedModel

@@ -73,7 +73,7 @@ import numpy as np
 
 from engine.cluster.pool import open_pool
 from engine.config import RunConfig
-from engine.data.config import SourceConfig
+from engine.data.config import SourceConfig, file_name
 from engine.data.manifests.manifest import Manifest
 from engine.data.sets.footage import Footage
 from engine.data.sets.sources import DataSet, load_tests
@@ -97,7 +97,7 @@ from engine.naming.untrained import is_untrained
 from engine.processes.distributed import Ranks, session
 from engine.results import pictures
 from engine.results.figures import save_figure
-from engine.results.record import Results, file_name, replacing
+from engine.results.record import Results, replacing
 from engine.results.table import Table
 from engine.results.tables import accuracy_table, class_table, write_set
 from engine.results.visual_report.board import board_writer, show_results

@@ -45,9 +45,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.data.layouts.listing import counted
-from engine.data.remote.addresses import shown as address
 from engine.errors import InputError
 from engine.features.reading import TimedVideo
+from engine.files.addresses import shown as address
 from engine.moments.cuts import clock, cut_moment
 from engine.moments.finders import Finder, open_finder
 from engine.moments.index import VideoIndex, can_only_be_read, open_index

@@ -128,10 +128,10 @@ def _ingest(arguments: argparse.Namespace) -> None:
     # Here, because the processes that normalise import this file too.
     from engine.cluster.pool import open_pool
     from engine.data.manifests.manifest import Manifest
-    from engine.data.remote.addresses import as_path, shown, url_of
     from engine.data.remote.upload import Uploads, staging_folder
     from engine.data.store.index import StoreSettings
     from engine.data.store.ingest import INGEST_REASONS, REPORT_NAME, WorkSettings, ingest
+    from engine.files.addresses import as_path, shown, url_of
 
     start = time.monotonic()
     out, uploads = as_path(arguments.out), None
@@ -185,9 +185,9 @@ def _indexed(folder: Path, out: Path, num_workers: int, pool: "Pool | None") -> 
 
 
 def _verify(store: Path, num_sampled: int) -> None:
-    from engine.data.remote.addresses import shown as as_told
-    from engine.data.remote.addresses import url_of
     from engine.data.store.verify import verify
+    from engine.files.addresses import shown as as_told
+    from engine.files.addresses import url_of
 
     report = verify(store, num_sampled if num_sampled >= 0 else 2**62)
     if report.problems:

@@ -43,10 +43,10 @@ from pathlib import Path
 
 import torch
 
-from engine.data.remote.addresses import url_of
 from engine.errors import InputError
 from engine.evaluation.inference import NO_ADDRESSES, class_vectors, embed_files, load_model, seen_in_pretraining
 from engine.evaluation.transductive import check_together, nearest_classes
+from engine.files.addresses import url_of
 from engine.processes.distributed import choose_device
 from engine.results.table import Table
 from engine.semantics.class_lists import read_class_names

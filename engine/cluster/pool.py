@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from engine.data.remote.addresses import url_of
+from engine.files.addresses import url_of
 from engine.processes.process_pool import Lost, run_isolated
 
 T = TypeVar("T")

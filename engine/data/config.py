@@ -1,12 +1,13 @@
 """The sections of a config that say which videos there are and how they are read: `data`, `clip`, `procedural`."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from engine.data.remote.addresses import check_no_secrets, url_of
 from engine.data.remote.config import RemoteConfig
+from engine.files.addresses import check_no_secrets, url_of
 from engine.files.home import from_home
 from engine.schema.parser import MAX_SEED, option, section
 
@@ -114,6 +115,11 @@ def set_names(sources: Sequence[SourceConfig], *, is_here: bool = True) -> list[
         source.name or (file.stem if folder in shared else folder) or file.stem
         for source, file, folder in zip(sources, files, folders, strict=True)
     ]
+
+
+def file_name(name: str) -> str:
+    """A set's name as part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from engine.data.batch import ClipFormat, Video, VideoDecoder
 from engine.data.manifests.manifest import Manifest
 from engine.data.motion import VECTOR_CODECS
 from engine.data.nvdec import NvdecRule, Rule, refusal_counts
-from engine.data.remote.addresses import shown
 from engine.data.routing import RoutedDecoder, Routes
 from engine.data.shares import MeasuredShare, Share
 from engine.data.stills import StillDecoder
@@ -20,6 +19,7 @@ from engine.data.store.index import StoreIndex, is_stored, split_stored_path
 from engine.data.store.motion import WithStoredMotion
 from engine.data.store.reader import ADD_MOTION
 from engine.errors import InputError
+from engine.files.addresses import shown
 from engine.machine import rank_cores
 
 _NVDEC_LIBRARY = "libnvcuvid.so.1"  # comes with the NVIDIA driver, if it was installed with video support

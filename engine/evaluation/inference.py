@@ -14,12 +14,12 @@ from engine.data.config import SourceConfig
 from engine.data.indexing.probing import probe_file
 from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.findings import ProbeError
-from engine.data.remote.addresses import url_of
 from engine.data.sets.sources import DataSet
 from engine.errors import InputError
 from engine.evaluation.evaluate import EmbeddedVideos, Inference, check_dimension, embed_videos
 from engine.evaluation.metrics import check_finite
 from engine.evaluation.transductive import WithFeatures
+from engine.files.addresses import url_of
 from engine.naming.known_classes import KnownClasses
 from engine.naming.untrained import is_untrained, load_config_alone, load_untrained
 from engine.results.table import Table

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.config import Config
-from engine.data.remote.addresses import url_of
 from engine.data.sets.footage import Footage
 from engine.data.sets.sources import DataSet, TrainingData, load_tests, load_training, load_training_sets
 from engine.errors import InputError
+from engine.files.addresses import url_of
 from engine.provenance import changed_manifest
 from engine.results.record import read_results
 from engine.semantics.overlap import remove_overlap

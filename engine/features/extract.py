@@ -12,7 +12,6 @@ from engine.cluster.pool import Pool
 from engine.data.decoders import refuse_motionless
 from engine.data.manifests.identity import change_since_index
 from engine.data.manifests.manifest import Manifest
-from engine.data.remote.addresses import shown
 from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.cache import FailedVideo, Stamp
@@ -23,6 +22,7 @@ from engine.features.pooled import PooledExtraction
 from engine.features.reading import TimedVideo, timed_videos
 from engine.features.windows import WindowGrid
 from engine.features.writer import FeatureWriter
+from engine.files.addresses import shown
 from engine.terminal.progress import say, write_report
 
 REPORT_NAME = "report.json"

@@ -9,11 +9,11 @@ from engine.data.layouts.walk import VideoFolder
 from engine.data.manifests.large_manifest import PATTERN as LARGE
 from engine.data.manifests.manifest import Manifest
 from engine.data.manifests.trust import check_inside
-from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.copied import is_there
 from engine.data.store.index import INDEX_NAME as STORE_NAME
 from engine.data.store.index import MANIFEST_NAME
 from engine.errors import InputError
+from engine.files.addresses import as_path, shown, url_of
 
 _SHOWN = 3  # videos named in a message
 _OF_PICTURES = "a picture is searched where it is named, by itself or in a manifest"

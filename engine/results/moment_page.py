@@ -11,8 +11,8 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.decoders import build_decoder
-from engine.data.remote.addresses import shown
 from engine.features.reading import TimedVideo
+from engine.files.addresses import shown
 from engine.results.html_page import render_page, write_html
 
 _TEMPLATE = Path(__file__).parent / "moment_page.html"

@@ -6,13 +6,13 @@ halves beside the halves. A file of an older version lacks some: they are None. 
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from engine.data.config import file_name
 from engine.errors import InputError
 from engine.results.accuracy import SetResult
 
@@ -156,8 +156,3 @@ def files_of(results: Results) -> list[str]:
     """The files that may lie beside a record and belong to it."""
     forms = ("confusion_{}.png", "classes_{}.png", "classes_{}.csv", "predictions_{}.csv")
     return [form.format(file_name(name)) for name in results.tests for form in forms] + ["result.png", "report.html"]
-
-
-def file_name(name: str) -> str:
-    """A test set's name as part of a file name."""
-    return re.sub(r"[^\w.-]+", "_", name)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.data.config import file_name
 from engine.data.sets.sources import DataSet
 from engine.evaluation.metrics import ZeroShotResult
 from engine.results.accuracy import MEASURES
 from engine.results.figures import save_figure
 from engine.results.pictures import confusion_figure
-from engine.results.record import file_name
 from engine.results.table import Table
 
 _WHERE = ("test set", "protocol", "classes", "videos")

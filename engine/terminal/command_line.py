@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.data.remote.addresses import url_of
 from engine.errors import InputError
+from engine.files.addresses import url_of
 from engine.files.home import from_home
 from engine.terminal.called import as_called, prog_as_called
 

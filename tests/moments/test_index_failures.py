@@ -13,7 +13,6 @@ from engine.data.manifests.identity import content_hash
 from engine.data.manifests.manifest import Manifest
 from engine.data.pyav import in_order
 from engine.data.pyav.files import Unusable
-from engine.data.remote.addresses import as_path
 from engine.data.remote.settings import patience, settings
 from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreSettings
@@ -21,6 +20,7 @@ from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError
 from engine.features.cache import INDEX_NAME, read_index, write_index
 from engine.features.extract import extract
+from engine.files.addresses import as_path
 from engine.moments import index as index_module
 from engine.moments.index import FeatureKind, open_index
 from engine.moments.named import each_once

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from engine.data.manifests.manifest import Manifest
-from engine.data.remote.addresses import as_path
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
+from engine.files.addresses import as_path
 from tests import jobs
 from tests.environment import environment
 from tests.forked import Forked

@@ -31,8 +31,8 @@ from engine.data.layouts.table import TABLE
 from engine.data.layouts.tables import TABLE_SUFFIXES, can_be_read, no_table
 from engine.data.layouts.ucf101 import UCF101
 from engine.data.layouts.walk import VideoFolder
-from engine.data.remote.addresses import url_of
 from engine.errors import InputError
+from engine.files.addresses import url_of
 
 __all__ = ["LAYOUTS", "LISTING_REASONS", "Entry", "Listing", "Problem", "detect_layout", "read_layout"]
 

@@ -23,9 +23,9 @@ from engine.data.manifests.large_part import Part, read_part
 from engine.data.manifests.manifest import Manifest, concatenate
 from engine.data.manifests.manifest_table import path_of_text, video_of
 from engine.data.manifests.row_set import RowSet
-from engine.data.remote.addresses import url_of
 from engine.data.sampling.keyed import keys
 from engine.errors import InputError
+from engine.files.addresses import url_of
 from engine.machine import allow_files
 
 FEW_ROWS = 200_000  # so many are taken into memory

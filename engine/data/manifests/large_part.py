@@ -21,9 +21,9 @@ from engine.data.manifests.manifest_table import LATER, METADATA_KEY, SCHEMA, VI
 from engine.data.manifests.mapped_file import MappedFile
 from engine.data.manifests.row_set import RowSet
 from engine.data.manifests.trust import check_inside, check_limits, check_row
-from engine.data.remote.addresses import as_path
 from engine.data.sampling.keyed import mixed
 from engine.errors import InputError
+from engine.files.addresses import as_path
 from engine.semantics.words import composed
 
 _AT_ONCE = 2**16  # rows that are gone over at a time, so that they stay in the processor's cache

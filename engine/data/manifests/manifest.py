@@ -29,10 +29,10 @@ from engine.data.manifests.manifest_table import (
     video_of,
     video_with,
 )
-from engine.data.remote.addresses import BEGINNING, as_path, shown, url_of
 from engine.data.remote.copied import on_disk
 from engine.data.store.index import INDEX_NAME, is_stored
 from engine.errors import InputError
+from engine.files.addresses import BEGINNING, as_path, shown, url_of
 from engine.files.parquet import read_table, write_table
 
 MANY_ROWS = (

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from engine.data.batch import Video
-from engine.data.remote.addresses import shown
 from engine.errors import InputError
+from engine.files.addresses import shown
 from engine.semantics.words import composed
 
 FORMAT_VERSION = 1

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from engine.data.batch import Video
 from engine.data.config import SourceConfig
 from engine.data.manifests.manifest import Manifest
-from engine.data.remote.addresses import shown
 from engine.errors import InputError
+from engine.files.addresses import shown
 
 
 def check_limits(manifest: Manifest, config: SourceConfig) -> None:

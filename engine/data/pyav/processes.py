@@ -27,11 +27,11 @@ from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDec
 from engine.data.loading.buffers import Buffer, BufferPool
 from engine.data.loading.transfer import DeviceCopier
 from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
-from engine.data.remote.addresses import url_of
 from engine.data.remote.ahead import read_ahead
 from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import is_given_up, settings, use
 from engine.errors import InputError, SourceGone
+from engine.files.addresses import url_of
 from engine.processes.process_pool import POLL_S, START_LIMIT_S, Lost, Worker
 
 _PARTS = 2  # times the processes: of what waits, one part is the next share, so that shares shrink and all end together

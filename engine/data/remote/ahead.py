@@ -7,9 +7,9 @@ from functools import partial
 from engine.data.batch import ClipFormat, SnippetRequest, VideoDecoder
 from engine.data.geometry import snippet_frames
 from engine.data.loading.ahead import BEGUN
-from engine.data.remote.addresses import url_of
 from engine.data.remote.settings import settings
 from engine.data.store.reader import RemoteReader, StoreError, find_entry
+from engine.files.addresses import url_of
 
 Batch = Sequence[SnippetRequest]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine.data.remote.addresses import url_of
+from engine.files.addresses import url_of
 
 
 def is_there(path: Path) -> bool:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.data.remote import direct, file_systems
-from engine.data.remote.addresses import check_no_secrets
 from engine.data.remote.settings import cache_folder, is_given_up, settings
 from engine.data.remote.states import State, States
 from engine.errors import InputError, SourceGone
+from engine.files.addresses import check_no_secrets
 from engine.files.atomic_file import atomic_write
 from engine.terminal.progress import say
 

@@ -12,12 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from engine.data.remote.addresses import url_of
 from engine.data.remote.objects import read_range, state_of, upload
 from engine.data.remote.settings import cache_folder
 from engine.data.remote.states import State
 from engine.data.store.index import CODECS, INDEX_NAME, MANIFEST_NAME, MOTION_NAME, shard_number, shard_path
 from engine.errors import InputError, SourceGone
+from engine.files.addresses import url_of
 from engine.files.json_lines import JsonLines, read_json_lines
 from engine.terminal.progress import Progress, say
 

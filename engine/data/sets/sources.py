@@ -8,20 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.config import DataConfig, SourceConfig, set_names
+from engine.data.config import DataConfig, SourceConfig, file_name, set_names
 from engine.data.manifests.contents import file_identities, rows_of_files
 from engine.data.manifests.joining import join
 from engine.data.manifests.large_manifest import LargeManifest, read_manifest
 from engine.data.manifests.manifest import Manifest
 from engine.data.manifests.trust import check_inside, check_limits
-from engine.data.remote.addresses import shown
 from engine.data.sampling.keyed import SHARE_OF_VIDEOS
 from engine.data.sampling.weights import RowWeights
 from engine.data.sets.class_splits import published_split, split_classes
 from engine.data.sets.footage import HELD_OUT_CLASS, HELD_OUT_VIDEO, TRAINED, Footage
 from engine.data.sets.holding_out import draw_large_parts, draw_parts, rows_of_classes
 from engine.errors import InputError
-from engine.results.record import file_name
+from engine.files.addresses import shown
 from engine.semantics.words import composed
 
 

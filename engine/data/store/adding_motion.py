@@ -10,10 +10,10 @@ import av
 from engine.cluster.pool import Pool
 from engine.data.pyav.opening import reason_of
 from engine.data.pyav.stored_motion import motion_of
-from engine.data.remote.addresses import url_of
 from engine.data.store.index import StoreSettings, shard_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
 from engine.errors import InputError
+from engine.files.addresses import url_of
 from engine.processes.process_pool import Lost
 from engine.terminal.progress import Progress, say
 

@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from engine.data.motion import grid_size
-from engine.data.remote.addresses import shown
 from engine.data.remote.copied import on_disk
 from engine.errors import InputError
+from engine.files.addresses import shown
 from engine.files.atomic_file import atomic_write
 
 INDEX_NAME = "store.index"

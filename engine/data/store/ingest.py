@@ -24,11 +24,11 @@ from engine.data.manifests.manifest_table import SCHEMA, path_as_text
 from engine.data.pyav.normalise import NORMALISE_REASONS, SourceVideo, frames_taken, normalise_file
 from engine.data.pyav.probe import REASONS
 from engine.data.pyav.stored_motion import CODEC as MOTION_CODEC
-from engine.data.remote.addresses import shown
 from engine.data.store.adding_motion import KILL_MARGIN_S, LOG_NAME, add_motion, has_motion
 from engine.data.store.index import MANIFEST_NAME, StoreSettings, is_stored, stored_path
 from engine.data.store.writer import StoredVideo, StoreRecord, StoreWriter
 from engine.errors import InputError
+from engine.files.addresses import shown
 from engine.processes.process_pool import Lost
 from engine.terminal.progress import Progress, say, tally, write_report
 

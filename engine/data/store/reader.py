@@ -13,9 +13,9 @@ import numpy as np
 
 from engine.data.batch import Video
 from engine.data.motion import grid_size
-from engine.data.remote.addresses import shown, url_of
 from engine.data.store.index import MOTION_NAME, Entry, StoreIndex, shard_path, split_stored_name
 from engine.errors import InputError, SourceGone
+from engine.files.addresses import shown, url_of
 from engine.machine import OUT_OF_FILES, file_limit
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import numpy as np
 
 from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.gops import GopDecoder
-from engine.data.remote.addresses import as_path, url_of
 from engine.data.store.index import (
     INDEX_NAME,
     MANIFEST_NAME,
@@ -23,6 +22,7 @@ from engine.data.store.index import (
     split_stored_path,
 )
 from engine.data.store.reader import StoreError, StoreReader, open_reader
+from engine.files.addresses import as_path, url_of
 from engine.terminal.progress import Progress
 
 

@@ -10,8 +10,8 @@ import pytest
 from engine.data.manifests.joining import write_large
 from engine.data.manifests.large_manifest import open_large
 from engine.data.manifests.manifest import Manifest, concatenate
-from engine.data.remote.addresses import as_path, url_of
 from engine.errors import InputError
+from engine.files.addresses import as_path, url_of
 from tests.rows import row
 
 

@@ -20,7 +20,6 @@ from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.processes import ProcessDecoder
 from engine.data.remote import direct, objects, ranges
-from engine.data.remote.addresses import as_path, shown, url_of
 from engine.data.remote.cache import RangeCache
 from engine.data.remote.config import RemoteConfig
 from engine.data.remote.settings import given_up_when, patience, use
@@ -29,6 +28,7 @@ from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.errors import InputError, SourceGone
+from engine.files.addresses import as_path, shown, url_of
 from tests.data.videos import numbered_frame
 from tests.object_server import ObjectServer
 

@@ -11,7 +11,6 @@ from engine.data.indexing.dataset import index_folder
 from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.remote import upload as uploading
-from engine.data.remote.addresses import as_path
 from engine.data.remote.states import State
 from engine.data.remote.upload import Uploads, staging_folder
 from engine.data.store import reader as reader_module
@@ -19,6 +18,7 @@ from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.verify import verify
 from engine.errors import InputError
+from engine.files.addresses import as_path
 from tests.data.videos import numbered_frame
 from tests.small_run import call_tool
 
