@@ -78,8 +78,9 @@ from engine.data.manifests.manifest import Manifest
 from engine.data.sets.footage import Footage
 from engine.data.sets.sources import DataSet, load_tests
 from engine.errors import InputError
+from engine.evaluation.embedding import EmbeddedVideos, embed_videos
 from engine.evaluation.embedding_pool import embed_by
-from engine.evaluation.evaluate import EmbeddedVideos, embed_videos, score
+from engine.evaluation.evaluate import score
 from engine.evaluation.generalised import GeneralisedResult, generalised_table
 from engine.evaluation.inference import (
     class_vectors,

@@ -48,7 +48,7 @@ from engine.data.drawn.procedural import write_procedural_dataset
 from engine.data.manifests.contents import digest
 from engine.data.sets.sources import DataSet, draw_videos, load_source, load_tests
 from engine.errors import InputError
-from engine.evaluation.evaluate import embed_videos
+from engine.evaluation.embedding import embed_videos
 from engine.evaluation.inference import inference_settings
 from engine.experiments.cells import differences
 from engine.experiments.few_labels import Measured, show, summarise

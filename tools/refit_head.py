@@ -36,7 +36,8 @@ from engine.config import save_config
 from engine.data.sets.sources import class_lookup
 from engine.data.sets.trained import load_trained
 from engine.errors import InputError
-from engine.evaluation.evaluate import check_dimension, embed_features
+from engine.evaluation.embedding import embed_features
+from engine.evaluation.evaluate import check_dimension
 from engine.evaluation.inference import inference_settings, load_model
 from engine.heads.ridge_regression import RidgeHead, check_enough_classes, choose_ridge
 from engine.processes.distributed import choose_device

@@ -36,7 +36,7 @@ from engine.data.config import ClassSplitConfig, SourceConfig
 from engine.data.sets.class_splits import check_measurable, split_classes
 from engine.data.sets.sources import DataSet, load_tests
 from engine.errors import InputError
-from engine.evaluation.evaluate import EmbeddedVideos
+from engine.evaluation.embedding import EmbeddedVideos
 from engine.evaluation.inference import embed_source, load_model, seen_in_pretraining
 from engine.evaluation.metrics import accuracy
 from engine.evaluation.transductive import nearest_classes

@@ -12,7 +12,7 @@ import torch
 from engine.cluster.pool import LONG_PIECE_S, Pool
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
-from engine.evaluation.evaluate import EmbeddedVideos, embed_rows, merge_parts
+from engine.evaluation.embedding import EmbeddedVideos, embed_rows, merge_parts
 from engine.evaluation.inference import inference_settings
 from engine.features.encoder import digest_of
 from engine.processes.distributed import choose_device
@@ -73,7 +73,7 @@ def weights_digest(loaded: LoadedModel) -> str:
 def embed_by(
     pool: Pool, load: Callable[[torch.device], LoadedModel], loaded: LoadedModel, device: str, manifest: Manifest
 ) -> EmbeddedVideos:
-    """As `engine.evaluation.evaluate.embed_videos`, by a pool. A piece that crashes is done once more, each of its videos alone.
+    """As `engine.evaluation.embedding.embed_videos`, by a pool. A piece that crashes is done once more, each of its videos alone.
 
     Args:
         load: as `EmbedPiece` takes it. loaded: what it loads, as this process has it.

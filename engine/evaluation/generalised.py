@@ -28,7 +28,7 @@ from engine.evaluation.calibration import (
     seen_accuracy,
     unseen_accuracy,
 )
-from engine.evaluation.evaluate import EmbeddedVideos
+from engine.evaluation.embedding import EmbeddedVideos
 from engine.evaluation.metrics import ZeroShotResult, evaluate_embeddings
 from engine.results.accuracy import Accuracy
 from engine.results.table import Table

@@ -16,7 +16,8 @@ from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.findings import ProbeError
 from engine.data.sets.sources import DataSet
 from engine.errors import InputError
-from engine.evaluation.evaluate import EmbeddedVideos, Inference, check_dimension, embed_videos
+from engine.evaluation.embedding import EmbeddedVideos, Inference, embed_videos
+from engine.evaluation.evaluate import check_dimension
 from engine.evaluation.metrics import check_finite
 from engine.evaluation.transductive import WithFeatures
 from engine.files.addresses import url_of

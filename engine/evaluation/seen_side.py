@@ -14,7 +14,8 @@ from engine.data.sets.footage import Footage
 from engine.data.sets.sources import DataSet, load_source
 from engine.data.sets.trained import load_held_out, load_held_out_classes
 from engine.errors import InputError
-from engine.evaluation.evaluate import EmbeddedVideos, check_dimension
+from engine.evaluation.embedding import EmbeddedVideos
+from engine.evaluation.evaluate import check_dimension
 from engine.evaluation.generalised import Embedded, GeneralisedResult, evaluate_generalised
 from engine.models.embedder import Embedder
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings

@@ -16,7 +16,7 @@ import torch
 from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
-from engine.evaluation.evaluate import Inference, snippet_features
+from engine.evaluation.embedding import Inference, snippet_features
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_network import fold_norms
 from engine.models.image_weights import (

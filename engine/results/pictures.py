@@ -9,8 +9,8 @@ import torch
 
 from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.sets.sources import DataSet
-from engine.evaluation.evaluate import middle_snippets
 from engine.evaluation.metrics import ZeroShotResult
+from engine.evaluation.snippets import middle_snippets
 from engine.results.accuracy import percent
 from engine.results.figures import BEHIND, RIGHT, WRONG, Bar, accuracy_bars, new_figure, say_nothing
 from engine.results.labels import short, wrapped

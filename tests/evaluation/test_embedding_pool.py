@@ -12,8 +12,8 @@ from engine.data.manifests.joining import write_large
 from engine.data.manifests.large_manifest import open_large
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
+from engine.evaluation.embedding import embed_videos
 from engine.evaluation.embedding_pool import embed_by
-from engine.evaluation.evaluate import embed_videos
 from engine.evaluation.inference import inference_settings, load_model
 from engine.tasks.decoding import choose_decoding
 from tests.encoded import fade, manifest_of, write_colors

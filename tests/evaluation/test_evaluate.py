@@ -13,16 +13,9 @@ from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sampling.sampler import evaluation_motions, evaluation_starts
 from engine.data.sets.sources import DataSet
 from engine.errors import InputError
-from engine.evaluation.evaluate import (
-    Inference,
-    choose_rows,
-    embed_features,
-    embed_videos,
-    evaluate_source,
-    middle_snippets,
-    score,
-    video_requests,
-)
+from engine.evaluation.embedding import Inference, embed_features, embed_videos
+from engine.evaluation.evaluate import choose_rows, evaluate_source, score
+from engine.evaluation.snippets import middle_snippets, video_requests
 from engine.evaluation.transductive import WithFeatures
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
@@ -259,7 +252,7 @@ from engine.config import RunConfig
 from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.processes.distributed import session
-from engine.evaluation.evaluate import embed_videos
+from engine.evaluation.embedding import embed_videos
 from tests.evaluation.test_evaluate import CLIP, HOW, Colour, Embedder
 folder = Path(sys.argv[1])
 with session(RunConfig(device="cpu", cpu_threads=1)) as ranks:

@@ -13,7 +13,7 @@ from engine.data.manifests.manifest import Manifest
 from engine.data.sets.sources import DataSet, load_training
 from engine.data.sets.trained import load_held_out
 from engine.errors import InputError
-from engine.evaluation.evaluate import EmbeddedVideos
+from engine.evaluation.embedding import EmbeddedVideos
 from engine.evaluation.generalised import evaluate_generalised
 from engine.evaluation.seen_side import calibration_videos, seen_videos
 from engine.semantics.embeddings import ClassEmbeddings

@@ -7,7 +7,7 @@ import torch
 from torch.export import ExportedProgram
 
 from engine.config import Config
-from engine.evaluation.evaluate import Inference, snippet_features
+from engine.evaluation.embedding import Inference, snippet_features
 from engine.export.program import compare, sample_clips, trace, video_model
 from engine.models.embedder import build_embedder
 from engine.models.image_network import ImageNetwork

@@ -8,7 +8,8 @@ from matplotlib.text import Text
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sets.sources import DataSet
-from engine.evaluation.evaluate import Inference, evaluate_source
+from engine.evaluation.embedding import Inference
+from engine.evaluation.evaluate import evaluate_source
 from engine.evaluation.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder

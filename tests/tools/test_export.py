@@ -18,7 +18,7 @@ from engine.api import load
 from engine.config import Config
 from engine.data.pyav.encode import write_video
 from engine.errors import InputError
-from engine.evaluation.evaluate import Inference, snippet_features
+from engine.evaluation.embedding import Inference, snippet_features
 from engine.export import program
 from engine.export.card import Exported, _licence, write_card
 from engine.export.program import Traced, VideoModel, sample_clips

@@ -9,7 +9,7 @@ import torch
 
 from engine.data.decoders import build_decoder
 from engine.data.manifests.manifest import Manifest
-from engine.evaluation.evaluate import embed_videos
+from engine.evaluation.embedding import embed_videos
 from engine.evaluation.inference import inference_settings
 from engine.features.cache import FeatureCache
 from engine.features.encoder import build_encoder

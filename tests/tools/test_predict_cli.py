@@ -13,7 +13,7 @@ from engine.data.pyav import processes
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sets.sources import DataSet
 from engine.data.stills import write_picture
-from engine.evaluation.evaluate import embed_videos
+from engine.evaluation.embedding import embed_videos
 from engine.evaluation.inference import embed_files, embed_source, inference_settings, load_model, manifest_of_files
 from engine.tasks.decoding import choose_decoding
 from tests.encoded import fade, write_colors

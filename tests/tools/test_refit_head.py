@@ -40,7 +40,7 @@ def test_the_new_layer_is_the_ridge_of_the_training_features(folder, monkeypatch
     # from the engine's own parts, called directly
     from engine.data.sets.sources import class_lookup
     from engine.data.sets.trained import load_trained
-    from engine.evaluation.evaluate import embed_features
+    from engine.evaluation.embedding import embed_features
     from engine.evaluation.inference import inference_settings
     from engine.semantics.classes import build_class_embeddings
     from engine.tasks.decoding import choose_decoding

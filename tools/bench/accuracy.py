@@ -29,7 +29,8 @@ from engine.data.batch import VideoDecoder
 from engine.data.config import SourceConfig
 from engine.data.sets.sources import DataSet, load_tests
 from engine.errors import InputError
-from engine.evaluation.evaluate import Inference, check_dimension, choose_rows, embed_videos, score
+from engine.evaluation.embedding import Inference, embed_videos
+from engine.evaluation.evaluate import check_dimension, choose_rows, score
 from engine.evaluation.inference import inference_settings, load_model
 from engine.processes.distributed import choose_device
 from engine.processes.parts import running

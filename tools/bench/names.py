@@ -22,8 +22,8 @@ from bench.resources import run_to_end
 from bench.turns import Turns
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
-from engine.evaluation.evaluate import video_requests
 from engine.evaluation.inference import class_vectors, embed_files, load_model, manifest_of_files
+from engine.evaluation.snippets import video_requests
 from engine.features.encoder import build_encoder
 from engine.features.extract import Work, extract
 from engine.features.windows import parse_grid

@@ -9,8 +9,8 @@ import torch
 from engine.data.batch import ClipFormat
 from engine.data.decoders import build_decoder
 from engine.data.sets.sources import DataSet
-from engine.evaluation.evaluate import video_requests
 from engine.evaluation.metrics import ZeroShotResult
+from engine.evaluation.snippets import video_requests
 
 NUM_FRAMES = 6  # of a video, from its beginning to its end
 SIDE = 128  # pixels of a frame

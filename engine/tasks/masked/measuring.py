@@ -8,7 +8,7 @@ import torch
 
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError, SourceGone
-from engine.evaluation.evaluate import decode_ahead, video_requests
+from engine.evaluation.snippets import decode_ahead, video_requests
 from engine.processes.distributed import gather
 from engine.processes.preemption import Preempted
 from engine.processes.watchdog import WAITING

@@ -6,7 +6,8 @@ are measured and shown, but they choose nothing.
 """
 
 from engine.data.batch import VideoDecoder
-from engine.evaluation.evaluate import Inference, evaluate_source
+from engine.evaluation.embedding import Inference
+from engine.evaluation.evaluate import evaluate_source
 from engine.evaluation.metrics import ZeroShotResult
 from engine.processes.watchdog import WAITING
 from engine.results.accuracy import MEASURES

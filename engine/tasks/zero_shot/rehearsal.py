@@ -9,7 +9,7 @@ from engine.data.batch import ClipFormat
 from engine.data.decoders import build_decoder
 from engine.data.sets.sources import DataSet
 from engine.errors import InputError
-from engine.evaluation.evaluate import video_requests
+from engine.evaluation.snippets import video_requests
 from engine.tasks.zero_shot.sets import Sets
 
 NO_TEST = "no test set, as data.tests says: nothing unseen is measured"

@@ -6,7 +6,8 @@ import torch
 from engine.data.batch import ClipFormat
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.sets.sources import DataSet
-from engine.evaluation.evaluate import Inference, evaluate_source
+from engine.evaluation.embedding import Inference
+from engine.evaluation.evaluate import evaluate_source
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
 from engine.results.visual_report.findings import find
