@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.data.layouts.listing import counted
 from engine.errors import InputError
 from engine.experiments.cells import Cell, is_finished
 from engine.experiments.results import Point
@@ -74,16 +75,21 @@ def told(costs: Sequence[CellCost], workers: int, rate: float | None) -> str:
     """
     left = [each for each in costs if not each.is_done]
     snippets = sum(each.snippets for each in left)
-    text = f"{len(costs)} cells, {len(left)} to run: {snippets / 1e6:.1f} million snippets"
+    amount = f"{snippets / 1e6:.1f} million" if snippets >= 1e5 else f"{snippets:,}"
+    text = f"{counted(len(costs), 'cell')}, {len(left)} to run: {amount} snippets"
     measured = [speed for each in costs if each.is_done if (speed := _speed(each.folder))]
     rate = rate or (statistics.median(measured) if measured else None)
     if rate is None:
         return f"{text}; how long they take is told with --rate SNIPPETS_A_SECOND, or once a cell is finished"
     hours = snippets / rate / 3600
     return (
-        f"{text}, at {rate:,.0f} a second about {hours:,.1f} hours of a worker, {hours / workers:,.1f} by the clock with "
+        f"{text}, at {rate:,.0f} a second about {_duration(hours)} of a worker, {_duration(hours / workers)} by the clock with "
         f"{workers}; evaluation comes to it"
     )
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
 
 
 def _speed(folder: Path) -> float | None:

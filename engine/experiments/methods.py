@@ -63,8 +63,9 @@ def read_methods(path: Path, overrides: Sequence[str]) -> tuple[str, tuple[Metho
     Raises:
         InputError: naming the file and the method.
     """
+    tree = read_yaml(path)
     try:
-        listed = parse(MethodsConfig, read_yaml(path))
+        listed = parse(MethodsConfig, tree)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     methods = []

@@ -114,5 +114,5 @@ def test_the_plan_tells_snippets_and_hours(setup):
     hours = snippets / 800 / 3600
     said = told(costs, 2, 800)
     assert said.startswith("4 cells, 4 to run: 2.4 million snippets, at 800 a second about ")
-    assert f"about {hours:.1f} hours of a worker, {hours / 2:.1f} by the clock with 2" in said
+    assert f"about {60 * hours:.0f} minutes of a worker, {30 * hours:.0f} minutes by the clock with 2" in said
     assert "--rate" in told(costs, 2, None)

@@ -436,7 +436,8 @@ def test_a_report_is_three_files(tmp_path):
     ("reference: a\nmethods: {a: {config: X, start: b}, b: {config: X, start: a}}", "in a circle: a <- b <- a"),
     ("reference: c\nmethods: {a: {config: X}}", "the reference 'c' is not a shown method"),
     ("reference: a\nmethods: {a: {config: X, shown: false}}", "the reference 'a' is not a shown method"),
-    ("reference: a\nmethods: {a: {confg: X}}", "unknown key 'methods.a.confg'"),
+    ("reference: a\nmethods: {a: {confg: X}}", "methods.yaml: unknown key 'methods.a.confg'"),
+    ("reference: a\nmethods: {a: [}", "^[^ ]*methods.yaml is not valid YAML: line 2"),
 ])  # fmt: skip
 def test_mistakes_in_a_list_of_methods(tmp_path, text, message):
     (tmp_path / "config.yaml").write_text("train: {epochs: 1}\n")

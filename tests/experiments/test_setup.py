@@ -218,9 +218,11 @@ def test_what_is_left_to_run_is_told_by_the_speed_of_what_is_finished(setup, mon
     hours = 3 * 42_858 * 7 / 3600
     assert told(costs, 2, None) == (
         f"6 cells, 2 to run: 0.9 million snippets, at 40 a second about {hours / 40:.1f} hours of a worker, "
-        f"{hours / 80:.1f} by the clock with 2; evaluation comes to it"
+        f"{hours / 80:.1f} hours by the clock with 2; evaluation comes to it"
     )
-    assert f"at 400 a second about {hours / 400:.1f} hours" in told(costs, 2, 400)
+    assert f"at 400 a second about {60 * hours / 400:.0f} minutes of a worker" in told(costs, 2, 400)
+    few = CellCost(Cell("e", plain), Training([], 100, 6, 100), Path("e"), is_done=False)
+    assert told([few], 1, None).startswith("1 cell, 1 to run: 301 snippets; ")
 
 
 def test_pool_is_without_overlapping_classes(setup):
