@@ -28,7 +28,6 @@ from pathlib import Path
 
 from fit_head import chosen_heads, read
 
-from engine.data.layouts.listing import counted
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
@@ -37,6 +36,7 @@ from engine.heads.shift import Shifted, measure_shift, shared_classes, shift_tab
 from engine.heads.splits import head_makers
 from engine.records import append_record
 from engine.semantics.config import WordsConfig
+from engine.terminal.wording import counted
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -44,7 +44,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.data.layouts.listing import counted
 from engine.errors import InputError
 from engine.features.reading import TimedVideo
 from engine.files.addresses import shown as address
@@ -62,6 +61,7 @@ from engine.semantics.scripts import tell_of_script
 from engine.terminal.command_line import check_shown, output_folder
 from engine.terminal.progress import say
 from engine.terminal.screen import plain
+from engine.terminal.wording import counted
 
 
 @dataclass

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.data.layouts.listing import counted
 from engine.errors import InputError
 from engine.experiments.cells import Cell, is_finished
 from engine.experiments.results import Point
 from engine.experiments.setup import Training, class_pool, whole_training
 from engine.results.record import read_results
 from engine.results.table import Table
+from engine.terminal.wording import counted
 
 
 @dataclass(frozen=True)

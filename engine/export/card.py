@@ -10,7 +10,6 @@ import yaml
 from engine import __version__
 from engine.config import Config
 from engine.data.config import set_names
-from engine.data.layouts.listing import counted
 from engine.errors import InputError
 from engine.evaluation.inference import seen_in_pretraining
 from engine.export.formats import LOADING
@@ -23,6 +22,7 @@ from engine.results.table import Table
 from engine.schema.parser import parse, to_tree
 from engine.tasks.zero_shot.known import not_unseen
 from engine.tasks.zero_shot.trained import LoadedModel
+from engine.terminal.wording import counted
 from engine.training.checkpoint import read_checkpoint, saved_config
 
 _SECTIONS = ("clip", "model", "words", "loss", "train", "evaluate")

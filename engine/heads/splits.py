@@ -19,7 +19,6 @@ from typing import Self
 import torch
 
 from engine.data.config import ClassSplitConfig
-from engine.data.layouts.listing import counted
 from engine.data.sets.class_splits import draw_classes, split_classes
 from engine.errors import InputError
 from engine.evaluation import metrics
@@ -37,6 +36,7 @@ from engine.naming.known_classes import known_vectors
 from engine.results.spread import difference, mean_of
 from engine.semantics.config import WordsConfig
 from engine.semantics.same_names import shares_words
+from engine.terminal.wording import counted
 
 WORDS, RANDOM = "words", "random words"
 TRAINED = "trained"  # the head that a run brings with it

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from engine.data.layouts.listing import counted
 from engine.data.layouts.walk import VideoFolder
 from engine.data.manifests.large_manifest import PATTERN as LARGE
 from engine.data.manifests.manifest import Manifest
@@ -14,6 +13,7 @@ from engine.data.store.index import INDEX_NAME as STORE_NAME
 from engine.data.store.index import MANIFEST_NAME
 from engine.errors import InputError
 from engine.files.addresses import as_path, shown, url_of
+from engine.terminal.wording import counted
 
 _SHOWN = 3  # videos named in a message
 _OF_PICTURES = "a picture is searched where it is named, by itself or in a manifest"

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from engine.data.indexing.journal import Failure, Record
-from engine.data.layouts.listing import Listing, Problem, counted
+from engine.data.layouts.listing import Listing, Problem
+from engine.terminal.wording import counted
 
 _SHOWN = 3
 _WHOLE_SHARE = 0.95  # of the longest copy: rates and encoders round

@@ -21,7 +21,7 @@ from engine.data.indexing.copies import candidates, choose_copies, same_contents
 from engine.data.indexing.journal import Failure, FileState, Journal, Record
 from engine.data.indexing.probing import probe_file
 from engine.data.layouts import LISTING_REASONS, Entry, Listing, Problem, read_layout
-from engine.data.layouts.listing import counted, printable
+from engine.data.layouts.listing import printable
 from engine.data.manifests.identity import content_hash
 from engine.data.pyav.findings import kind_of
 from engine.data.pyav.opening import MAX_PIXELS
@@ -36,6 +36,7 @@ from engine.data.pyav.probe import (
 from engine.errors import InputError
 from engine.processes.process_pool import Lost
 from engine.terminal.progress import Progress, say, tally, write_report
+from engine.terminal.wording import counted
 
 INDEX_REASONS = {"outside": "the labelled segment lies outside the file"}
 ALL_REASONS = {**LISTING_REASONS, **REASONS, **INDEX_REASONS}

@@ -25,7 +25,7 @@ from engine.data.layouts.hmdb51 import HMDB51
 from engine.data.layouts.images import IMAGES, SUN397, looks_like_frames
 from engine.data.layouts.kinetics import KINETICS
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, counted, printable
+from engine.data.layouts.listing import LISTING_REASONS, Entry, Listing, Problem, printable
 from engine.data.layouts.something import SOMETHING
 from engine.data.layouts.table import TABLE
 from engine.data.layouts.tables import TABLE_SUFFIXES, can_be_read, no_table
@@ -33,6 +33,7 @@ from engine.data.layouts.ucf101 import UCF101
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
 from engine.files.addresses import url_of
+from engine.terminal.wording import counted
 
 __all__ = ["LAYOUTS", "LISTING_REASONS", "Entry", "Listing", "Problem", "detect_layout", "read_layout"]
 

@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from engine.data.layouts.listing import Entry, Listing, counted, those_in
+from engine.data.layouts.listing import Entry, Listing, those_in
 from engine.data.layouts.tables import read_json, read_lines
 from engine.errors import InputError
 from engine.semantics.words import class_words, composed, name_key
+from engine.terminal.wording import counted
 
 _NAMES_FILE = re.compile(r"class|label|categor|action", re.IGNORECASE)
 _NUMBER_AND_NAME = re.compile(r"\s*[\"']?(\d+)[\"']?\s*[\s,;:=\t]\s*(.*\S)\s*")

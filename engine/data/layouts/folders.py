@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.data.layouts.layout import Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, counted
+from engine.data.layouts.listing import Entry, Listing, Problem
 from engine.errors import InputError
+from engine.terminal.wording import counted
 
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trainset", "trn"), "train"),

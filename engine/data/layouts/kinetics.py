@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, counted, files_near
+from engine.data.layouts.listing import Entry, Listing, Problem, by_stem, files_near
 from engine.data.layouts.tables import SEPARATORS, TABLE_SUFFIXES, Row, if_readable, no_label, read_text, rows_of
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
+from engine.terminal.wording import counted
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _HEADER_BYTES = 1000

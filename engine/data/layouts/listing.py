@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.semantics.words import composed
 from engine.terminal.native_names import as_text, as_utf8, is_text
+from engine.terminal.wording import counted
 
 _VIDEOS = (
     "264 265 3g2 3gp 3gpp amv asf av1 avc avi dav divx dv f4v flv gif h264 h265 hevc insv ismv ivf lrv "
@@ -203,12 +204,6 @@ def _warn_of_splits(moved: Mapping[tuple[str, str], int], left: Collection[str])
 
 def _named(split: str) -> str:
     return f"'{split}'" if split else "no split"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: "1 class", "2 classes"."""
-    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{ending}"
 
 
 def _grouped(unused: Sequence[Problem]) -> list[Problem]:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from engine.data.layouts.folders import split_words
 from engine.data.layouts.layout import Given, Layout
-from engine.data.layouts.listing import Entry, Listing, Problem, counted, folders_with, stem_of
+from engine.data.layouts.listing import Entry, Listing, Problem, folders_with, stem_of
 from engine.data.layouts.tables import read_lines
 from engine.data.layouts.walk import VideoFolder
 from engine.errors import InputError
+from engine.terminal.wording import counted
 
 _NAME = re.compile(r"v_(?P<action>\w+)_(?P<group>g\d+)_c\d+")
 
