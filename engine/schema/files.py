@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from engine.errors import InputError
 from engine.files.home import from_home
@@ -28,9 +29,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             )
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (LookupError, AttributeError) as error:  # PyYAML's, of a value such as !!bool x
+            raise ConstructorError(None, None, f"that is no value of its tag {node.tag}", node.start_mark) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # !!map [1] is none
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):  # as in {{name}}, a template that nobody has filled in
                 raise InputError(f"a key in line {line} is no word but a list or a mapping: write it out, or quote it")
@@ -171,6 +178,6 @@ def apply_override(tree: dict[str, Any], text: str) -> None:
 
 
 def _list_place(items: list[Any], name: str, text: str) -> int:
-    if not name.isdigit() or int(name) >= len(items):
+    if not name.isdecimal() or int(name) >= len(items):
         raise InputError(f"override '{text}': '{name}' is not a place in a list of {len(items)}")
     return int(name)
