@@ -131,8 +131,12 @@ def public_path(word: str) -> str:
 
 
 def git_state() -> dict[str, str | bool | None]:
-    """The commit of the checkout, and whether tracked files differ from it; None outside of a git checkout."""
-    commit = _git("rev-parse", "HEAD")
+    """The commit of the checkout, and whether tracked files differ from it; None outside of a git checkout.
+
+    Another project's repository, in which this package is only installed, is none.
+    """
+    is_ours = _git("ls-files", "--error-unmatch", "engine/records.py") is not None
+    commit = _git("rev-parse", "HEAD") if is_ours else None
     return {
         "commit": commit,
         "dirty": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),

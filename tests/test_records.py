@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -40,6 +41,24 @@ def test_the_commit_is_named():
     else:
         assert re.fullmatch(r"[0-9a-f]{40}", record["commit"])
         assert record["dirty"] in (True, False)
+
+
+def test_the_commit_of_a_project_that_the_package_is_installed_in_is_not_taken_for_its_own(tmp_path, monkeypatch):
+    packages = tmp_path / "project" / ".venv"
+    (packages / "engine").mkdir(parents=True)
+    (packages / "engine" / "records.py").touch()
+    monkeypatch.setattr(records, "RECORDS", packages / "benchmarks" / "records")
+
+    def git(*words):
+        named = ("-c", "user.name=x", "-c", "user.email=x")
+        subprocess.run(["git", *named, *words], cwd=tmp_path / "project", check=True, capture_output=True)
+
+    git("init")
+    git("commit", "--allow-empty", "-m", "a project")
+    assert records.git_state() == {"commit": None, "dirty": None}
+    git("add", ".")
+    git("commit", "-m", "the package is a part of it")
+    assert re.fullmatch(r"[0-9a-f]{40}", records.git_state()["commit"]) and records.git_state()["dirty"] is False
 
 
 def test_no_path_of_this_machine_is_kept(monkeypatch):
