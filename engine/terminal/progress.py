@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from engine.files.atomic_file import atomic_write
+from engine.files.json_lines import JsonLines
 
 _LINE_EVERY_S = 10.0  # seconds between lines of progress where there is no terminal, and in the structured log
 
@@ -32,7 +33,7 @@ class Progress:
         self._done = self._num_bad = 0
         self._start = time.monotonic()
         self._next_line = self._start + _LINE_EVERY_S
-        self._log = log.open("a", encoding="ascii") if log is not None else None
+        self._log = JsonLines(log) if log is not None else None
         self._tell("start")
         has_bar = total and is_shown and sys.stderr.isatty()
         self._bar = (
@@ -64,8 +65,7 @@ class Progress:
         if self._log is None:
             return
         line = {"time": round(time.time(), 3), "event": event, "unit": self._unit, "done": self._done}
-        self._log.write(json.dumps({**line, "total": self._total, "bad": self._num_bad, **values}) + "\n")
-        self._log.flush()
+        self._log.append({**line, "total": self._total, "bad": self._num_bad, **values})
 
     def __enter__(self) -> "Progress":
         return self

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from engine.files.json_lines import read_json_lines
 from engine.terminal import progress
 from engine.terminal.progress import Progress
 
@@ -43,7 +44,9 @@ def test_work_that_breaks_off_is_told_and_added_to(clock, tmp_path, capsys):
         clock["s"] += 60
         shown.advance(0)
         raise RuntimeError
+    log.write_bytes(log.read_bytes() + b'{"time": 1')  # torn by a kill
     with Progress(9, "frame", log=log):
         pass
     assert capsys.readouterr().err == ""
-    assert [event["event"] for event in lines(log)] == ["start", "progress", "stopped", "start", "end"]
+    events = ["start", "progress", "stopped", "start", "end"]
+    assert [event["event"] for event in read_json_lines(log)] == events
