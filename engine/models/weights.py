@@ -1,6 +1,5 @@
 """Weights for a backbone from elsewhere: torchvision's, timm's, the C3D port's, a checkpoint of ours or of another trainer."""
 
-import pickle
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,13 +25,11 @@ from engine.models.image_weights import (
     in_timm_names,
     installed_for,
 )
-from engine.training.checkpoint import checkpoint_file
+from engine.training.checkpoint import DAMAGE, checkpoint_file
 from engine.training.ema import KEY as AVERAGE
 from engine.training.ema import own_weights
 
 KINETICS400, TIMM = "kinetics400", "timm"
-# What torch.load and safetensors raise of a file that they cannot read.
-_DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, SafetensorError)
 _FEW = 3  # tensors of a module that are named each
 _SHOWN = 10  # names listed in a message before the rest is only counted
 
@@ -153,7 +150,7 @@ def _read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
+    except (*DAMAGE, SafetensorError) as error:
         culprit = re.search(r"GLOBAL (\S+)", str(error))
         raise InputError(
             f"weights '{path}' cannot be read as plain tensors ({culprit[1] if culprit else type(error).__name__}): the file "

@@ -6,6 +6,7 @@ A run folder's `checkpoints/` holds `step_00001234.pt` (the newest few, to resum
 """
 
 import re
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -19,6 +20,11 @@ from engine.files.atomic_file import LEFTOVERS, atomic_write
 from engine.schema.parser import parse
 
 FORMAT_VERSION = 1
+# What torch.load raises of a file that it cannot read. Of those that torch wrote before 1.6 it checks next to nothing itself.
+DAMAGE = (
+    OSError, EOFError, UnpicklingError, struct.error,
+    RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+)  # fmt: skip
 _BLOCK = 2**22  # bytes read at a time
 _PLACE = re.compile(r"^\[enforce fail at [^\]]*\] ?(\. )?")  # before the reason, in torch's reader of archives
 LOSS_PART = "loss"  # what a loss trains of its own (AURL's class centres) is a part of the model by this name
@@ -62,7 +68,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"no checkpoint at '{path}'")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, LookupError, OSError, UnpicklingError) as error:
+    except DAMAGE as error:
         _read_through(path)
         # Some of torch's own are whole paragraphs, or say nothing of the file.
         text = _PLACE.sub("", str(error).strip())

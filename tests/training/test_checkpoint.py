@@ -153,6 +153,17 @@ def test_an_archive_of_something_else_is_refused_with_a_reason(tmp_path):
         read_checkpoint(tmp_path / "x.npz")
 
 
+def test_a_file_of_an_older_torch_is_refused_wherever_it_is_damaged(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"format": 1, "model": {"w": torch.zeros(2, 3)}}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for place in range(1, len(whole)):
+        for content in (whole[:place], whole[:place] + b"\x85" + whole[place + 1 :]):
+            path.write_bytes(content)
+            with pytest.raises(InputError, match=r"is truncated or no checkpoint|is not a checkpoint of this project"):
+                read_checkpoint(path)
+
+
 def test_a_folder_of_checkpoints_that_cannot_be_listed_is_no_new_beginning(tmp_path, monkeypatch):
     save_checkpoint(tmp_path / "checkpoints" / "step_00000001.pt", state(1))
 
