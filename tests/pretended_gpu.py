@@ -134,6 +134,6 @@ def trained_there(config: Config, monkeypatch: pytest.MonkeyPatch) -> Any:
             return loss
 
         monkeypatch.setattr("engine.train.train_step", watched)
-        reached = train(config, Ranks(0, 1, 0, 1, GPU), StopVote())
+        reached = train(config, Ranks(GPU), StopVote())
     assert len(steps) > 1 and not any(steps[1:]), steps
     return reached

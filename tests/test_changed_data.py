@@ -30,7 +30,7 @@ from tests import jobs
 from tests.rows import row
 from tests.small_run import call_tool
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 CLASSES = ("jump", "run", "walk")
 Rows = list[dict]
 

@@ -88,7 +88,7 @@ def test_a_run_says_why_it_is_on_the_cpu(machine, asked, says):
     machine(V100)
     lines = []
     run = SimpleNamespace(
-        ranks=Ranks(0, 1, 0, 1, choose_device(asked)), config=parse(Config, {"run": {"device": asked}}), step=0, total_steps=1,
+        ranks=Ranks(choose_device(asked)), config=parse(Config, {"run": {"device": asked}}), step=0, total_steps=1,
         task=SimpleNamespace(introduce=lambda run: []), notes=[],
     )  # fmt: skip
     introduce(run, SimpleNamespace(message=lines.append, event=lambda *_, **__: None))

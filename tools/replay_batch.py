@@ -108,7 +108,7 @@ def _restore(arguments: argparse.Namespace) -> Run:
     if arguments.precision:
         tree["train"]["precision"] = arguments.precision
     device = choose_device(arguments.device)
-    return build_run(parse(Config, tree), Ranks(0, 1, 0, 1, device), StopVote())
+    return build_run(parse(Config, tree), Ranks(device), StopVote())
 
 
 def _batch(run: Run, rank: int, world_size: int, origin: dict[str, Any]) -> Batch:

@@ -35,13 +35,11 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among all of the run's."""
+    """This process among all of the run's; by default it is the only one."""
 
-    rank: int
-    world_size: int
-    local_rank: int
-    local_world_size: int
     device: torch.device
+    rank: int = 0
+    world_size: int = 1
     gloo: dist.ProcessGroup | None = None  # all ranks, for small words between hosts; None for one rank
     store: dist.Store | None = None  # shared by all ranks; None for one rank
 
@@ -70,9 +68,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 @contextmanager
 def session(run: RunConfig) -> Iterator[Ranks]:
     """Join the process group that torchrun describes (nccl on GPUs, gloo on CPUs) and leave it at the end."""
-    rank, world_size, local_rank, local_world_size = (
-        rank_variable(name, least)
-        for name, least in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    rank, world_size, local_rank = (
+        rank_variable(name, least) for name, least in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )
     device = choose_device(run.device, local_rank)
     if device.type == "cuda":
@@ -93,7 +90,7 @@ def session(run: RunConfig) -> Iterator[Ranks]:
         torch.set_num_threads(run.cpu_threads or rank_cores())
     try:
         with _told_once(store, rank, world_size):
-            yield Ranks(rank, world_size, local_rank, local_world_size, device, gloo, store)
+            yield Ranks(device, rank, world_size, gloo, store)
     finally:
         share_cores(None)
         if dist.is_initialized():

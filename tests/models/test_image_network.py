@@ -18,7 +18,7 @@ from engine.schema.parser import parse
 from engine.training.network import as_called, placed
 from engine.training.precision import Precision
 
-RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
+RANKS = Ranks(torch.device("cpu"))
 
 
 def build(name: str = "tf_efficientnet_lite0", temporal: str = "none", frames: int = 4, crop: int = 32) -> Backbone:

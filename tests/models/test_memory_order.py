@@ -10,7 +10,7 @@ from engine.schema.parser import parse
 from engine.training.network import placed
 from engine.training.precision import choose_precision
 
-RANKS = Ranks(0, 1, 0, 1, torch.device("cpu"))
+RANKS = Ranks(torch.device("cpu"))
 NETWORKS = {  # backbone and form -> pixels of a clip
     ("r2plus1d_18", "published"): 44,
     ("r2plus1d_18", "flat"): 44,

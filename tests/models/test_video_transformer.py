@@ -29,7 +29,7 @@ from engine.training.network import as_called, placed
 from engine.training.optim import build_optimizer
 from engine.training.precision import Precision
 
-RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
+RANKS = Ranks(torch.device("cpu"))
 GRID = (2, 2, 3)
 
 

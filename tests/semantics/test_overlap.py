@@ -288,7 +288,7 @@ def run_config(folder: Path, **sections: dict) -> Config:
     return parse(Config, tree)
 
 
-RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
+RANKS = Ranks(torch.device("cpu"))
 
 
 def test_a_run_leaves_overlapping_classes_of_all_sets_out_and_says_so(tmp_path):

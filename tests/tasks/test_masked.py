@@ -39,7 +39,7 @@ from tests.jobs import losses, same_weights
 from tests.pretended_gpu import GPU, only_without_gpu, pretended_gpu, trained_there
 from tests.training.test_step import StopAfter
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 GRID = (2, 2, 2)
 
 

@@ -56,7 +56,7 @@ from tests.pretended_gpu import only_without_gpu, trained_there
 from tests.small_run import write_run
 from tests.training.test_step import StopAfter
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 DRAWN = {
     "things": ["ball", "star", "house"], "movements": ["falling", "circling", "growing"], "num_unseen": 3, "videos": 10,
     "tests": 4, "min_actions": 3, "max_actions": 4, "min_frames": 8, "max_frames": 14, "size": 32,

@@ -21,7 +21,7 @@ from engine.tasks.zero_shot.sets import read_sets
 from engine.train import train
 from tests import jobs
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 
 
 def config(videos: Path, folder: Path, *overrides: str, **data: object) -> Config:

@@ -28,7 +28,7 @@ from tests.jobs import events, losses, same_weights
 from tests.tasks.mock_task import Line
 from tests.training.test_step import StopAfter
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from engine.training.build import build_run
 from tests import jobs
 from tests.rows import row
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 
 
 def test_class_vectors_of_a_set_are_made_once_in_a_run(videos, tmp_path, monkeypatch):

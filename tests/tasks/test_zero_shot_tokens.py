@@ -31,7 +31,7 @@ from engine.training.build import build_run
 from tests.jobs import losses, same_weights
 from tests.training.test_step import StopAfter
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 
 
 def config(manifest, folder, by, **model) -> Config:

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
     here = tmp_path_factory.mktemp("refit")
     manifest = write_videos(here / "videos")
     config = load_config(write_config(here / "config.yaml", manifest, here / "run", loss={"name": "aurl"}), [])
-    save_best(build_run(config, Ranks(0, 1, 0, 1, torch.device("cpu")), StopVote()))
+    save_best(build_run(config, Ranks(torch.device("cpu")), StopVote()))
     return here
 
 
@@ -69,7 +69,7 @@ def test_of_averaged_weights_the_new_layer_joins_the_network_that_its_features_a
     from engine.processes.preemption import StopVote
 
     words = ["run.folder=" + str(folder / "averaged"), "train.ema_decay=0.9", "evaluate.weights=average"]
-    averaged = build_run(load_config(folder / "config.yaml", words), Ranks(0, 1, 0, 1, torch.device("cpu")), StopVote())
+    averaged = build_run(load_config(folder / "config.yaml", words), Ranks(torch.device("cpu")), StopVote())
     with torch.no_grad():
         for parameter in averaged.model.parameters():
             parameter.mul_(-0.5)  # what was trained last is far from its average

@@ -15,7 +15,7 @@ from engine.training import alone
 from engine.training.alone import alone_in
 from tests import jobs
 
-MAIN = Ranks(0, 1, 0, 1, choose_device("cpu"))
+MAIN = Ranks(choose_device("cpu"))
 REFUSED = "another process trains in it: wait for it or stop it, or name another run.folder"
 
 

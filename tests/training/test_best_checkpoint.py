@@ -23,7 +23,7 @@ from engine.training.run import save_best, save_newest
 from tests.tasks.mock_task import Line
 from tests.training.test_step import StopAfter
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 EARLY = "checkpoints/step_00000048.pt"
 
 

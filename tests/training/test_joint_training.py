@@ -23,7 +23,7 @@ from engine.training.checkpoint import read_checkpoint
 from tests.encoded import fade, write_colors
 from tests.environment import ROOT
 
-RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
+RANKS = Ranks(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

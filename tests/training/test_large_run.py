@@ -23,7 +23,7 @@ from tests.encoded import fade, write_colors
 from tests.jobs import losses
 from tests.small_run import call_tool
 
-RANKS = Ranks(rank=0, world_size=1, local_rank=0, local_world_size=1, device=torch.device("cpu"))
+RANKS = Ranks(torch.device("cpu"))
 CLASSES = ("archery", "cooking", "fishing", "running", "swimming")
 
 

@@ -34,7 +34,7 @@ def build(here: Path, folder: str = "run", width: int = 4, dim: int = 8, **secti
         "words": {"source": "random", "dim": dim},
         "train": {"epochs": 1, "batch_size": 4, **sections.pop("train", {})},
     }
-    return build_run(parse(Config, tree), Ranks(0, 1, 0, 1, torch.device("cpu")), StopVote())
+    return build_run(parse(Config, tree), Ranks(torch.device("cpu")), StopVote())
 
 
 @pytest.mark.parametrize(

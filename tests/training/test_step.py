@@ -27,7 +27,7 @@ from engine.training.step import step_seed, train_step
 from tests import jobs
 from tests.environment import UNFREEZE
 
-CPU = Ranks(0, 1, 0, 1, torch.device("cpu"))
+CPU = Ranks(torch.device("cpu"))
 
 
 def make_config(videos: Path, folder: Path, *overrides: str):

@@ -33,7 +33,7 @@ def make_run(
     **train,
 ) -> SimpleNamespace:
     """What `train_step` reads of a run."""
-    ranks = Ranks(0, 1, 0, 1, device)
+    ranks = Ranks(device)
     frames, side = clip or ((16, 32) if backbone == "c3d" else (8, 56))
     config = parse(
         Config,

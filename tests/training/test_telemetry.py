@@ -13,7 +13,7 @@ from tests.jobs import events
 def test_warm_up_and_pauses_are_left_out_of_clips_per_second(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("engine.training.telemetry.time.perf_counter", lambda: clock[0])
-    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    ranks = Ranks(torch.device("cpu"))
     told = Telemetry(tmp_path, ranks, every_steps=2, batch_size=8, total_steps=6, first_step=0, warmup_steps=3)
     nothing = torch.zeros(0)
     batch = ClipBatch(nothing, nothing, nothing, nothing)
@@ -35,7 +35,7 @@ def test_warm_up_and_pauses_are_left_out_of_clips_per_second(tmp_path, monkeypat
 def test_the_control_is_announced_once_and_its_time_is_in_the_time_left(tmp_path, monkeypatch, capsys):
     clock = [100.0]
     monkeypatch.setattr("engine.training.telemetry.time.perf_counter", lambda: clock[0])
-    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    ranks = Ranks(torch.device("cpu"))
     told = Telemetry(
         tmp_path, ranks, every_steps=2, batch_size=8, total_steps=6, first_step=0, steps_of_control=60, warmup_steps=1
     )
@@ -50,7 +50,7 @@ def test_the_control_is_announced_once_and_its_time_is_in_the_time_left(tmp_path
 
 
 def test_a_resumed_run_is_shown_whole_though_the_clock_went_back(tmp_path, monkeypatch):
-    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    ranks = Ranks(torch.device("cpu"))
     for start, (clock, first) in enumerate(((50_000.0, 0), (40_000.0, 3), (39_000.0, 5))):
         monkeypatch.setattr("time.time", lambda clock=clock: clock)
         told = Telemetry(tmp_path, ranks, every_steps=1, batch_size=8, total_steps=8, first_step=first)
@@ -64,7 +64,7 @@ def test_a_resumed_run_is_shown_whole_though_the_clock_went_back(tmp_path, monke
 
 def test_a_line_that_a_kill_tore_costs_no_event_of_the_run_that_goes_on(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"event": "start", "step": 0}\n{"event": "scalars", "st')
-    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    ranks = Ranks(torch.device("cpu"))
     told = Telemetry(tmp_path, ranks, every_steps=1, batch_size=8, total_steps=6, first_step=2)
     told.event("start", step=2, loss=float("nan"))
     told.close()

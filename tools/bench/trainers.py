@@ -123,7 +123,7 @@ def build_call(setting: Setting, folder: Path) -> tuple[Call, str]:
 
 def bench_run(config: Config, device: torch.device) -> Run:
     """A run of one rank that nothing stops, ready to train."""
-    run = build_run(config, Ranks(0, 1, 0, 1, device), StopVote())
+    run = build_run(config, Ranks(device), StopVote())
     run.network.train()
     return run
 

@@ -90,7 +90,7 @@ def test_hostile_configs_are_refused(tmp_path, text, says, capfd):
 
 
 def test_names_are_escaped_for_the_browser_and_the_terminal(tmp_path, capsys):
-    ranks = Ranks(0, 1, 0, 1, choose_device("cpu"))
+    ranks = Ranks(choose_device("cpu"))
     telemetry = Telemetry(tmp_path, ranks, every_steps=1, batch_size=1, total_steps=1, first_step=0)
     telemetry.scalars(1, {"unseen/<img src=x onerror=alert(1)>/top1": 0.5})
     telemetry.message("bad file: \x1b]0;owned\x07 evil\r.mp4")

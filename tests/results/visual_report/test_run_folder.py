@@ -19,7 +19,7 @@ def results_of(num_snippets: int, **sizes: int) -> Results:
 
 
 def test_the_newest_start_and_the_config_are_told(tmp_path):
-    ranks = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    ranks = Ranks(torch.device("cpu"))
     append_provenance(tmp_path, Config(), ranks, 0)
     append_provenance(tmp_path, Config(), ranks, 12)
     (tmp_path / "config.yaml").write_text("run: {seed: 3}\n")
