@@ -171,7 +171,7 @@ def main(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace, loaded: LoadedModel, datasets: Sequence[DataSet]) -> None:
     """Refuse options that do not go with the model, and test sets of which they cannot tell anything."""
     if loaded.known and arguments.generalised:
-        raise InputError(f"--generalised needs training classes, and --model {loaded.path} has none")
+        raise InputError(f"--generalised needs training classes, and '{loaded.path}' has none")
     if arguments.unlabelled and not loaded.known:
         raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
     for dataset in datasets if arguments.transductive else ():

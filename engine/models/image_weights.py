@@ -92,7 +92,7 @@ def installed_network(model: str) -> InstalledNetwork:
     kind, _, variant = model.partition(":")
     if variant not in INSTALLED_NETWORKS:
         raise InputError(
-            f"--model '{model}': no installed network is called so: there are {', '.join(installed_names(kind))}"
+            f"model '{model}': no installed network is called so: there are {', '.join(installed_names(kind))}"
         )
     return INSTALLED_NETWORKS[variant]
 

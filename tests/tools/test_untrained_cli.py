@@ -147,8 +147,12 @@ def test_accuracy_of_an_untrained_model_stands_apart(folder, tmp_path, monkeypat
     assert results.tests["mine"].transductive is True and results.tests["mine"].own_unlabelled == 10
     header = (tmp_path / "out" / "predictions_mine.csv").read_text().splitlines()[0]
     assert header.startswith("path,class,correct,predicted_1,cosine_1,")
-    for option in (["--generalised", "held-out"], ["--words", "npz:none.npz"]):
+    for option, says in (
+        (["--generalised", "held-out"], "--generalised needs training classes, and 'installed' has none"),
+        (["--words", "npz:none.npz"], "none.npz"),
+    ):
         assert call_tool("evaluate.py", "--data", mine, *option, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_the_page_of_an_untrained_model_calls_no_class_unseen_that_its_weights_knew(
