@@ -11,7 +11,6 @@ that is named twice, or by a link too, counts once; folders of one name are told
 With --record appends one JSON line to benchmarks/records/NAME.jsonl.
 """
 
-import argparse
 import contextlib
 import json
 import statistics
@@ -44,7 +43,7 @@ _OPEN = ("run.seed", "moments.noise_seed", "moments.drawn.folder",
 
 def main() -> None:
     """Read the command line, print the table, record it if asked."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, each with a results.json")
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()

@@ -11,7 +11,6 @@ whatever of them is not unseen. A folder that is named twice, or by a link too, 
 as much of their paths as tells them apart.
 """
 
-import argparse
 import re
 import statistics
 from collections.abc import Callable, Hashable, Sequence
@@ -69,7 +68,7 @@ class Tested:
 
 def main() -> None:
     """Read the command line, print the tables, record them if asked."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, each with a results.json")
     parser.add_argument("--record", metavar="NAME", help="append the numbers to benchmarks/records/NAME.jsonl")
     arguments = parser.parse_args()

@@ -12,7 +12,7 @@ from engine.errors import InputError
 from engine.schema.parser import MAX_SEED
 from engine.semantics.config import OverlapConfig
 from engine.tasks.masked.config import KINDS
-from engine.terminal.command_line import Parser, cluster_option, refuse_with_cluster
+from engine.terminal.command_line import Parser, cluster_option, device_option, refuse_with_cluster
 from engine.terminal.native_names import as_text
 
 # As in engine/heads/catalogue.py, which imports torch.
@@ -40,20 +40,20 @@ def _at_least_one(parser: Parser, arguments: argparse.Namespace, *names: str) ->
 
 def untrained_splits(about: str) -> argparse.Namespace:
     """Of untrained_splits.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     parser.add_argument("manifest", type=Path, metavar="MANIFEST", help="of the labelled videos")
     parser.add_argument(
         "--model", default=INSTALLED, type=Path, help="installed (the default), installed:lite2 or kinetics400[:FILE]"
     )
     _class_splits(parser, 100, "classes that a split leaves aside")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    device_option(parser)
     parser.add_argument("--record", action="store_true", help="append the rows to benchmarks/records/untrained.jsonl")
     return _at_least_one(parser, parser.parse_args(), "num_train", "splits")
 
 
 def extract_features(about: str) -> argparse.Namespace:
     """Of extract_features.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     add = parser.add_argument
     add("manifest", type=Path, metavar="MANIFEST", help="of tools/index_dataset.py, or a store's manifest.parquet")
     add(
@@ -74,7 +74,7 @@ def extract_features(about: str) -> argparse.Namespace:
     add("--processes", action="store_true",
         help="decode in as many processes, on this machine: for many cores, and where a file crashes FFmpeg")  # fmt: skip
     cluster_option(parser, "extract")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    device_option(parser)
     add(
         "--allow-outside", action="store_true", help="let paths of the manifest leave its root, as data.*.allow_outside"
     )
@@ -88,7 +88,7 @@ def extract_features(about: str) -> argparse.Namespace:
 
 def fit_head(about: str) -> argparse.Namespace:
     """Of fit_head.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     add, names = parser.add_argument, (*HEAD_NAMES, *OBJECT_HEAD_NAMES, TRAINED_HEAD_NAME)
     add("features", type=Path, metavar="FEATURES", help="folder of tools/extract_features.py")
     add("manifest", type=Path, metavar="MANIFEST", help="of their labelled videos")
@@ -131,7 +131,7 @@ def fit_head(about: str) -> argparse.Namespace:
 
 def domain_shift(about: str) -> argparse.Namespace:
     """Of domain_shift.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     add, names = parser.add_argument, (*HEAD_NAMES, *OBJECT_HEAD_NAMES)
     add("--pair", nargs=4, action="append", required=True, metavar=("FEATURES", "MANIFEST", "FEATURES", "MANIFEST"),
         help="a set, whose manifest has groups, and one of another source; repeat it for several")  # fmt: skip
@@ -145,7 +145,7 @@ def domain_shift(about: str) -> argparse.Namespace:
 
 def moments_in_a_row(about: str) -> argparse.Namespace:
     """Of moments_in_a_row.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     add = parser.add_argument
     add(
         "features",
@@ -163,7 +163,7 @@ def moments_in_a_row(about: str) -> argparse.Namespace:
 
 def find_moments(about: str) -> argparse.Namespace:
     """Of find_moments.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     add = parser.add_argument
     add("videos", nargs="*", type=Path, metavar="VIDEO",
         help="files, folders, manifests, snippet stores; with --index default: all that it has")  # fmt: skip
@@ -191,7 +191,7 @@ def find_moments(about: str) -> argparse.Namespace:
     add("--json", action="store_true", help="print JSON: a list with one entry for each moment")
     add("--html", type=Path, metavar="FILE", help="write a page with pictures, curves and links")
     add("--cut", type=Path, metavar="FOLDER", help="save each moment as a file of its own")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    device_option(parser)
     add("--allow-outside", action="store_true", help="let paths of a manifest leave its root")
     arguments = parser.parse_args()
     if arguments.encoder and not arguments.model:
@@ -205,7 +205,7 @@ def find_moments(about: str) -> argparse.Namespace:
 
 def pretraining_worth(about: str) -> argparse.Namespace:
     """Of pretraining_worth.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     add = parser.add_argument
     add("pretraining", type=Path, metavar="PRETRAINING", help="config of the task masked")
     add("labelled", type=Path, metavar="LABELLED", help="config of the task zero_shot, of the same backbone")

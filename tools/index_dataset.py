@@ -44,9 +44,7 @@ from engine.terminal.command_line import Parser, check_local, cluster_option, re
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     about, _, more = __doc__.partition("\n\n")
-    parser = Parser(
-        prog="index_dataset.py", description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="index_dataset.py", description=about, epilog=more)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the data set")
     parser.add_argument("--layout", default="auto", help="how it is laid out; see below (default: auto)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the manifest (default: FOLDER/manifest.parquet)")

@@ -28,9 +28,7 @@ from engine.terminal.command_line import Parser, output_folder
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     about, _, more = __doc__.partition("\n\n")
-    parser = Parser(
-        prog="index_moments.py", description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="index_moments.py", description=about, epilog=more)
     parser.add_argument("annotations", nargs="+", metavar="[SPLIT=]FILE", help="files of queries and their moments")
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="the videos, from tools/index_dataset.py")
     parser.add_argument(

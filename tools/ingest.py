@@ -47,9 +47,7 @@ _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "s
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     about, _, more = __doc__.partition("\n\n")
-    parser = Parser(
-        prog="ingest.py", description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="ingest.py", description=about, epilog=more)
     from engine.data.store.index import CODECS, StoreSettings
 
     default = StoreSettings()

@@ -18,9 +18,7 @@ from engine.terminal.command_line import Parser, check_local, output_folder
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     about, _, more = __doc__.partition("\n\n")
-    parser = Parser(
-        prog="join_manifests.py", description=about, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="join_manifests.py", description=about, epilog=more)
     parser.add_argument(
         "manifests", nargs="+", type=Path, metavar="MANIFEST", help="of either form, in the order of the rows"
     )

@@ -16,40 +16,42 @@ from engine.data.layouts.listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, suffix_o
 from engine.errors import InputError
 from engine.experiments.names import EXPERIMENTS
 from engine.semantics.config import OverlapConfig
-from engine.terminal.command_line import Parser, cluster_option
+from engine.terminal.command_line import Parser, cluster_option, device_option
 
 INSTALLED = Path("installed")  # the model of `predict` and `evaluate` where no run is named
 
 
+def _set_option(parser: Parser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
+                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+
+
 def evaluate(about: str) -> argparse.Namespace:
     """Of evaluate.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN",
-                        help="run folder or file, installed (default; larger: installed:lite2), kinetics400[:FILE]")  # fmt: skip
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value",
-                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
-    parser.add_argument("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
-                        help="a test set; repeat it for several; default: data.tests of the run")  # fmt: skip
-    parser.add_argument("--class-split", metavar="NAME", choices=PUBLISHED_SPLITS,
-                        help=f"of each --data only a published split's test classes: {', '.join(PUBLISHED_SPLITS)}")  # fmt: skip
-    parser.add_argument("--words", metavar="SOURCE[:FILE]",
-                        help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
-    parser.add_argument("--unlabelled", metavar="MANIFEST[:SPLIT[,SPLIT]]",
-                        help="installed, kinetics400: videos to standardise each class's scores over")  # fmt: skip
-    parser.add_argument("--transductive", action="store_true",
-                        help="name a test set's videos together; takes each class to be shown by some of them")  # fmt: skip
-    parser.add_argument("--generalised", metavar="SEEN",
-                        help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
-    parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    parser = Parser(description=about)
+    add = parser.add_argument
+    add("run", nargs="?", type=Path, metavar="RUN",
+        help="run folder or file, installed (default; larger: installed:lite2), kinetics400[:FILE]")  # fmt: skip
+    add("overrides", nargs="*", metavar="section.key=value",
+        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    add("--data", action="append", default=[], metavar="MANIFEST[:SPLIT[,SPLIT]]",
+        help="a test set; repeat it for several; default: data.tests of the run")  # fmt: skip
+    add("--class-split", metavar="NAME", choices=PUBLISHED_SPLITS,
+        help=f"of each --data only a published split's test classes: {', '.join(PUBLISHED_SPLITS)}")  # fmt: skip
+    add("--words", metavar="SOURCE[:FILE]",
+        help="class vectors: glove[:FILE], word2vec:FILE, npz:FILE or random; default: the run's")  # fmt: skip
+    add("--unlabelled", metavar="MANIFEST[:SPLIT[,SPLIT]]",
+        help="installed, kinetics400: videos to standardise each class's scores over")  # fmt: skip
+    add("--transductive", action="store_true",
+        help="name a test set's videos together; takes each class to be shown by some of them")  # fmt: skip
+    add("--generalised", metavar="SEEN",
+        help="seen classes compete too; SEEN is held-out or MANIFEST[:SPLIT[,SPLIT]]")  # fmt: skip
+    add("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
+    device_option(parser)
     cluster_option(parser, "embed the videos")
-    parser.add_argument(
-        "--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the run's data.decoder"
-    )
-    parser.add_argument(
-        "--report", action="store_true", help="also write report.html, and its pictures for TensorBoard"
-    )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: evaluation/ in the run folder")
+    add("--decoder", choices=("auto", "dali", "nvcodec", "pyav"), help="default: the run's data.decoder")
+    add("--report", action="store_true", help="also write report.html, and its pictures for TensorBoard")
+    add("--out", type=Path, metavar="FOLDER", help="default: evaluation/ in the run folder")
     arguments = parser.parse_intermixed_args()
     if arguments.run is not None and "=" in str(arguments.run) and not arguments.run.exists():
         arguments.overrides.insert(0, str(arguments.run))
@@ -75,7 +77,7 @@ def _refuse_beside_transductive(parser: Parser, arguments: argparse.Namespace) -
 
 def predict(about: str) -> argparse.Namespace:
     """Of predict.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="files of videos, or photos")
     parser.add_argument("--model", default=INSTALLED, type=Path, metavar="RUN",
                         help="run folder or file, installed (default; larger: installed:lite2), kinetics400[:FILE]")  # fmt: skip
@@ -94,11 +96,10 @@ def predict(about: str) -> argparse.Namespace:
     parser.add_argument("--words", metavar="SOURCE[:FILE]",
                         help="class vectors: glove[:FILE], word2vec:FILE or npz:FILE; default: the run's")  # fmt: skip
     parser.add_argument("--snippets", type=int, metavar="T", help="snippets of a video; default: the run's (25)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    device_option(parser)
     parser.add_argument("--decoder", default="pyav", choices=("auto", "dali", "nvcodec", "pyav"),
                         help="default: pyav, which reads the most formats")  # fmt: skip
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
-                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    _set_option(parser)
     arguments = parser.parse_args()
     if not arguments.videos and arguments.classes:  # --classes has taken what follows it
         arguments.classes, arguments.videos = _classes_and_videos(arguments.classes)
@@ -124,7 +125,7 @@ def _classes_and_videos(texts: Sequence[str]) -> tuple[list[str], list[Path]]:
 
 def export(about: str) -> argparse.Namespace:
     """Of export.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="run folder, checkpoint file, installed[:lite2] or kinetics400[:FILE]")
     add("--format", required=True, choices=("torch.export", "onnx", "safetensors"), help="of the model, see above")
@@ -132,14 +133,13 @@ def export(about: str) -> argparse.Namespace:
     named = parser.add_mutually_exclusive_group()
     named.add_argument("--classes", nargs="+", metavar="CLASS", help="class names, or several in one text with commas")
     named.add_argument("--classes-file", type=Path, metavar="FILE", help="class names, one a line")
-    add("--set", action="append", default=[], metavar="section.key=value",
-        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    _set_option(parser)
     return parser.parse_args()
 
 
 def refit_head(about: str) -> argparse.Namespace:
     """Of refit_head.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/ridge")
     parser.add_argument(
@@ -149,9 +149,8 @@ def refit_head(about: str) -> argparse.Namespace:
         "--keep", type=float, default=0.0, metavar="SHARE", help="of the trained layer, 0 to 1 (default 0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the partitions of the training classes (default 0)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
-                        help="change keys of the run's config: sections data, words, evaluate")  # fmt: skip
+    device_option(parser)
+    _set_option(parser)
     arguments = parser.parse_args()
     if not 0 <= arguments.keep <= 1:
         parser.error(f"--keep is {arguments.keep}: it must be from 0 to 1")
@@ -162,17 +161,17 @@ def refit_head(about: str) -> argparse.Namespace:
 
 def replay_batch(about: str) -> argparse.Namespace:
     """Of replay_batch.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     parser.add_argument("folder", type=Path, metavar="RUN/not_finite", help="what the stopped run left")
     parser.add_argument("--step", type=int, metavar="N", help="steps done before the batch; default: the first bad one")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    device_option(parser)
     return parser.parse_args()
 
 
 def compare_losses(about: str) -> argparse.Namespace:
     """Of compare_losses.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     parser.add_argument("sides", nargs=2, type=Path, metavar="SIDE", help="run folder, CONFIG or COMMIT:CONFIG")
     parser.add_argument("--set", nargs="+", default=[], metavar="section.key=value", help="change keys of both configs")
     parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes of a training (default: 1)")
@@ -190,7 +189,7 @@ def compare_losses(about: str) -> argparse.Namespace:
 
 def class_overlap(about: str) -> argparse.Namespace:
     """Of class_overlap.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     parser.add_argument("--train", action="append", required=True, metavar="[NAME=]CLASSES",
                         help="training classes (or those of pretrained weights); repeat it for several sets")  # fmt: skip
     parser.add_argument("--test", action="append", required=True, metavar="[NAME=]CLASSES",
@@ -216,7 +215,7 @@ def class_overlap(about: str) -> argparse.Namespace:
 def experiments(about: str) -> argparse.Namespace:
     """Of experiments.py."""
     known = "\n".join(f"  {name:8} {what}" for name, what in EXPERIMENTS.items())
-    parser = Parser(description=f"{about}\nexperiments:\n{known}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=f"{about}\nexperiments:\n{known}")
     add = parser.add_argument
     add("names", nargs="+", metavar="NAME", help=f"experiments: {', '.join(EXPERIMENTS)}")
     add("--config", type=Path, help="the training that is varied, see configs/")
@@ -259,7 +258,7 @@ def experiments(about: str) -> argparse.Namespace:
 
 def soak(about: str) -> argparse.Namespace:
     """Of soak.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     common = Parser(add_help=False)
     common.add_argument("--every", type=float, default=5.0, metavar="S", help="seconds between samples (default: 5)")
     common.add_argument("--warm-up", type=float, default=0.1, metavar="SHARE", help="share not judged (default: 0.1)")
@@ -291,7 +290,7 @@ def soak(about: str) -> argparse.Namespace:
 
 def doctor(about: str) -> argparse.Namespace:
     """Of doctor.py."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     parser.add_argument(
         "--data", action="append", default=[], type=Path, metavar="MANIFEST", help="a manifest to look at"
     )

@@ -16,7 +16,6 @@ A comment above a table names its record, by file and time, and where a record h
 The table under it is replaced, whatever it has been.
 """
 
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -36,7 +35,7 @@ _MARKED = re.compile(r"(<!-- record: (\S+) (\S+)((?: \S+=\S+)*) -->\n\n?)((?:\|.
 
 def main() -> None:
     """Read the command line; remake or check every page."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="Markdown files (default: docs/*.md)")
     parser.add_argument("--check", action="store_true", help="change nothing, tell which pages would change")
     parser.add_argument("--records", type=Path, default=RECORDS, help="their folder (default: benchmarks/records)")

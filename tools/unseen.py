@@ -32,7 +32,7 @@ def main() -> None:
 def _main(words: Sequence[str]) -> None:
     about = {name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in PROGRAMS.items()}
     listed = "\n".join(f"  {name:17} {text.splitlines()[0]}" for name, text in about.items())
-    parser = Parser(description=f"{__doc__}\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=f"{__doc__}\n{listed}")
     parser.add_argument("name", metavar="NAME", choices=(*PROGRAMS, "configs"), help="one of the above, or configs")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help="its own options: unseen NAME --help")
     arguments = parser.parse_args(words)

@@ -34,10 +34,11 @@ class Parser(argparse.ArgumentParser):
 
     So it does where there is no folder for temporary files, without which torch cannot even be imported. An option of the type
     `Path` may begin with ~, also where no shell has replaced it (--out=~/results). One that takes several values may be repeated.
+    Descriptions are shown line by line, as they are written.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
         self.prog = prog_as_called(self.prog)
         self.register("type", Path, _path)
         self.register("action", None, _Store)
@@ -62,6 +63,11 @@ class Parser(argparse.ArgumentParser):
 
 def _path(text: str) -> Path:
     return Path(from_home(text))
+
+
+def device_option(parser: argparse.ArgumentParser) -> None:
+    """The option of every program that computes with a network, on a GPU where there is one."""
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
 
 
 def cluster_option(parser: argparse.ArgumentParser, what: str) -> None:

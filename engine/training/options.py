@@ -30,7 +30,6 @@ def read(about: str) -> Config:
         prog="torchrun engine/train.py",
         description=about,
         epilog=f"Config sections with their keys, as section.key=default:\n\n{outline(Config)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=Path,
                         help="YAML file, see configs/; with base: FILE, keys that it lacks come from that file")  # fmt: skip
