@@ -15,6 +15,7 @@ import yaml
 
 from engine.data.config import ClipFormat, DataConfig, ProceduralConfig
 from engine.errors import InputError
+from engine.files.atomic_file import atomic_write
 from engine.models.catalogue import BACKBONES
 from engine.models.config import TokensConfig
 from engine.moments.config import MomentsConfig
@@ -287,5 +288,7 @@ def _idle_without_overrides(tree: dict[str, Any]) -> Collection[str] | None:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write the resolved config, every default included."""
-    path.write_text(yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """Write the resolved config, every default included, at once or not at all."""
+    text = yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True)
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")

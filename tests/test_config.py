@@ -1,6 +1,7 @@
 """The config: every wrong key is an error that names it; what is right arrives typed."""
 
 import functools
+import resource
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,20 @@ def test_missing_file():
 def test_a_folder_in_place_of_a_config(tmp_path):
     with pytest.raises(InputError, match="is a folder: name a YAML file in it"):
         load_config(tmp_path, [])
+
+
+def test_a_config_that_finds_no_room_leaves_the_one_before(tmp_path):
+    """A limit of the file's size cuts it short, as a full disk does."""
+    config, saved = load_config(write(tmp_path, ""), []), tmp_path / "saved.yaml"
+    save_config(config, saved)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*saved.yaml"):
+            save_config(config, saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_config(saved, []) == config and len(list(tmp_path.iterdir())) == 2
 
 
 def test_saved_config_reads_back_equal(tmp_path):
