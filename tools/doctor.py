@@ -30,7 +30,7 @@ from engine.diagnosis import diagnose
 from engine.provenance import installed
 from engine.records import device, versions
 from engine.results.table import Table
-from engine.terminal.command_line import check_shown
+from engine.terminal.command_line import check_local, check_shown
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -41,6 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
         print("\n".join(f"{name}=={version}" for name, version in pinned.items()))
         check_shown()
         return
+    check_local(arguments.runs, "--runs")
     findings = diagnose(arguments.runs, arguments.data)
     if arguments.json:
         print(json.dumps({"versions": versions(), "device": device(), "findings": [asdict(f) for f in findings]}))

@@ -78,6 +78,13 @@ def test_a_disk_that_cannot_be_written_is_a_blocker(tmp_path):
     assert diagnosis.check_disk(Path(tmp_path)).text.startswith(f"'{tmp_path}': ")
 
 
+def test_runs_in_object_storage_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call_tool("doctor.py", "--runs", "s3://bucket/runs", monkeypatch=monkeypatch) == 2
+    assert "--runs: 's3://bucket/runs' is in object storage" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_compiler_that_fails_is_told(monkeypatch):
     monkeypatch.setenv("CXX", "/bin/false")
     assert diagnosis.check_compiler().state == "warning"
