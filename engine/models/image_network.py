@@ -113,7 +113,13 @@ class ImageNetwork(Backbone):
                 f"train.checkpoint_activations: the batch-norms of '{self.name}' would count every batch twice: leave it "
                 "off, or take a network without batch-norm (a transformer)"
             )
-        self.network.set_grad_checkpointing(True)
+        try:
+            self.network.set_grad_checkpointing(True)
+        except AssertionError as error:  # of a network for which timm has not written it
+            raise InputError(
+                f"train.checkpoint_activations: timm cannot compute the activations of '{self.name}' twice: leave it off, or "
+                "take another network"
+            ) from error
 
     def stages(self) -> Sequence[Any]:
         return (self.of_frames,)

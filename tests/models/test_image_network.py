@@ -170,6 +170,10 @@ def test_activations_are_computed_twice_where_no_batch_norm_would_count_twice():
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
     with pytest.raises(InputError, match="batch-norms of 'timm:tf_efficientnet_lite0' would count every batch twice"):
         build().recompute = True
+    with pytest.raises(
+        InputError, match="timm cannot compute the activations of 'timm:pit_ti_224' twice: leave it off"
+    ):
+        build("pit_ti_224", crop=224).recompute = True
 
 
 @pytest.mark.slow
