@@ -84,21 +84,18 @@ def _finish(dx, x, factor, slope, offset, size, C: tl.constexpr, BLOCK: tl.const
     tl.store(dx + offsets, gradient.to(dx.dtype.element_ty), mask=there)
 
 
-def temporal_conv_triton(
-    x: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, stride: int, config: Config | None = None
-) -> tuple[Tensor, Tensor]:
+def temporal_conv_triton(x: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """`kernels.temporal_conv.temporal_conv` on a GPU; its arguments are checked there.
 
     Args:
         x: [N, T, P, C], contiguous.
         taps: [3, C, C'], contiguous, of the type of `x`.
         scale, shift: fp32 [C]; relu(x * scale + shift) is what is convolved.
-        config: default by `config_of`.
     """
     batch, length, pixels, channels = x.shape
     out_length, out_channels = (length - 1) // stride + 1, taps.shape[2]
     z = x.new_empty((batch, out_length, pixels, out_channels))
-    config = config or config_of("forward", channels, out_channels, stride, x.device)
+    config = config_of("forward", channels, out_channels, stride, x.device)
     sizes = {"C": channels, "C_OUT": out_channels, "UPCAST": not x.is_cuda}
     rows = batch * out_length * pixels
     walks = "BLOCK_P" in config
@@ -132,7 +129,7 @@ def temporal_conv_triton(
 
 def activation_gradient_triton(
     dz: Tensor, x: Tensor, taps: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, inverse: Tensor, stride: int,
-    is_batch: bool, config: Config | None = None,
+    is_batch: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gradients of x (its type), and of bias and scale together (fp32 [2, C]), from that of z.
 
@@ -142,7 +139,7 @@ def activation_gradient_triton(
         is_batch: they are those of `x`.
     """
     channels, out_channels = x.shape[3], dz.shape[3]
-    config = config or config_of("activation", channels, out_channels, stride, x.device)
+    config = config_of("activation", channels, out_channels, stride, x.device)
     dx = torch.empty_like(x)
     of_channels, through = (scale.new_empty((2, channels)) for _ in range(2))
 
@@ -184,13 +181,11 @@ def _tile_activation_gradient(dz, x, taps, scale, shift, dx, stride, complete, c
     _finish[(triton.cdiv(size, 4096),)](dx, x, scale, *complete(partial), size, C=channels, BLOCK=4096, num_warps=8)
 
 
-def tap_gradient_triton(
-    dz: Tensor, x: Tensor, scale: Tensor, shift: Tensor, stride: int, config: Config | None = None
-) -> Tensor:
+def tap_gradient_triton(dz: Tensor, x: Tensor, scale: Tensor, shift: Tensor, stride: int) -> Tensor:
     """Gradient of the taps, fp32 [3, C, C'], from that of z."""
     batch, length, pixels, channels = x.shape
     out_length, out_channels = dz.shape[1], dz.shape[3]
-    config = config or config_of("tap", channels, out_channels, stride, x.device)
+    config = config_of("tap", channels, out_channels, stride, x.device)
     sizes = {"C": channels, "C_OUT": out_channels, "UPCAST": not x.is_cuda}
     with torch.cuda.device_of(x):
         if "BLOCK_P" in config:

@@ -165,7 +165,7 @@ def _join(cluster: str) -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=_ANSWER_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        named = f"{cluster}" if cluster != "auto" or "RAY_ADDRESS" not in os.environ else os.environ["RAY_ADDRESS"]
+        named = os.environ.get("RAY_ADDRESS", cluster) if cluster == "auto" else cluster
         raise InputError(
             f"--cluster: no Ray cluster answers at {named} within {_ANSWER_LIMIT_S:g} s: is it up (`ray status`)?"
         ) from None

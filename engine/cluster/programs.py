@@ -51,10 +51,10 @@ class LocalPrograms:
     """Children of this process; on a machine with GPUs the i-th slot has GPU i (modulo their number).
 
     Args:
-        slots: default: one for each GPU, else for each core.
+        slots: 0: one for each GPU, else for each core.
     """
 
-    def __init__(self, slots: int = 0) -> None:
+    def __init__(self, slots: int) -> None:
         self._gpus = gpus()
         self.has_gpus = bool(self._gpus)
         self.slots = slots or len(self._gpus) or usable_cores()

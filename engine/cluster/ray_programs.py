@@ -48,7 +48,7 @@ class RayPrograms:
         slots: most programs at a time; 0: as many as the nodes have room for.
     """
 
-    def __init__(self, nodes: Nodes, slots: int = 0) -> None:
+    def __init__(self, nodes: Nodes, slots: int) -> None:
         self._nodes, self._most = nodes, slots
         self.cpus, self.has_gpus = nodes.share.cpus, bool(nodes.share.gpus)
 
