@@ -114,7 +114,7 @@ def write_card(folder: Path, loaded: LoadedModel, results: Results | None, expor
 
 def _title(loaded: LoadedModel) -> str:
     path = loaded.path
-    return path.parent.parent.name if path.parent.name == "checkpoints" else path.name
+    return path.resolve().parent.parent.name if path.parent.name == "checkpoints" else path.name
 
 
 def _what(loaded: LoadedModel) -> str:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from engine.evaluation.metrics import evaluate_embeddings
-from engine.export.card import _accuracy, _training, run_results
+from engine.export.card import _accuracy, _title, _training, run_results
 from engine.results.record import FILE
 from engine.tasks.zero_shot.trained import load_for_inference
 from tests.results.test_record import results_of
@@ -68,6 +69,12 @@ def test_classes_that_the_weights_had_seen_are_told(run):
     assert "had seen 2 classes" in _training(dataclasses.replace(loaded, prior_classes=("a", "b")), ["a"])[-1]
     began = dataclasses.replace(loaded, began_from="/somewhere/weights.pt")
     assert "from the weights `weights.pt`" in _training(began, ["a"])[0]
+
+
+def test_the_title_is_the_runs_name_wherever_it_is_exported_from(run, monkeypatch):
+    monkeypatch.chdir(run)
+    for given in (run, Path(), run / "checkpoints" / "best.pt"):
+        assert _title(load_for_inference(given, torch.device("cpu"))) == "run"
 
 
 def test_results_of_another_checkpoint_are_not_those_of_a_file(run):
