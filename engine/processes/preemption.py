@@ -89,9 +89,8 @@ def stop_on_signals() -> Iterator[StopVote]:
         asked_at = min(asked_at, time.monotonic())
         vote.signal_name = signal.Signals(number).name
 
-    heard = [
-        number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)
-    ]  # nohup
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heard = [number for number in SIGNALS if not (is_nohup and number == signal.SIGHUP)]
     before = {number: signal.signal(number, ask) for number in heard}
     if early_signals.came():
         vote.signal_name = signal.SIGUSR1.name
