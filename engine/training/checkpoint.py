@@ -16,6 +16,7 @@ import torch
 
 from engine.config import Config
 from engine.errors import InputError, mend
+from engine.files.addresses import url_of
 from engine.files.atomic_file import LEFTOVERS, atomic_write
 from engine.schema.parser import parse
 
@@ -189,7 +190,13 @@ def drop_old_checkpoints(run_folder: Path, keep: int) -> None:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """A checkpoint file as it is; for a run folder its best checkpoint, or the newest if there is no best."""
+    """A checkpoint file as it is; for a run folder its best checkpoint, or the newest if there is no best.
+
+    Raises:
+        InputError: the folder holds none; or it is an address, of which none is read.
+    """
+    if url := url_of(path):
+        raise InputError(f"'{url}' is in object storage: checkpoints are read from files, copy it and name the copy")
     if not path.is_dir():
         return path
     best = best_checkpoint(path)

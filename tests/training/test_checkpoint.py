@@ -234,6 +234,8 @@ def test_weights_and_config_that_do_not_fit_are_one_line(tmp_path, change, says)
 def test_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no checkpoint at '.*gone.pt'"):
         read_checkpoint(tmp_path / "gone.pt")
+    with pytest.raises(InputError, match=r"^'s3://bucket/run' is in object storage: .* copy it and name the copy"):
+        load_for_inference(Path("s3://bucket/run"), torch.device("cpu"))
 
 
 WRITER = """
