@@ -68,8 +68,8 @@ def test_auto_leaves_such_a_gpu_alone_and_cuda_says_what_to_install(machine):
         choose_device("cuda")
     assert str(told.value) == (
         f"GPU 0 (Tesla V100-SXM2-32GB) has compute capability 7.0, and torch {torch.__version__} was built for 7.5 to "
-        "12.0: install torch for an older CUDA and `pip install -e '.[cuda12]'`; or use the CPU (run.device=cpu) or other "
-        "GPUs (CUDA_VISIBLE_DEVICES)"
+        "12.0: install torch for an older CUDA and `pip install -e '.[cuda12]'`; or use the CPU (run.device or --device: "
+        "cpu) or other GPUs (CUDA_VISIBLE_DEVICES)"
     )
 
 

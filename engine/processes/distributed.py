@@ -54,14 +54,14 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if name == "cpu" or (name == "auto" and (not torch.cuda.is_available() or unfit(0))):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise InputError("run.device is 'cuda' but torch sees no GPU: use run.device=auto or cpu, or check the driver")
+        raise InputError("run.device or --device is 'cuda' but torch sees no GPU: use auto or cpu, or check the driver")
     if local_rank >= torch.cuda.device_count():
         raise InputError(
             f"local rank {local_rank} has no GPU of its own ({torch.cuda.device_count()} on this machine): "
-            "start torchrun with a smaller --nproc-per-node"
+            "start fewer ranks (--nproc-per-node, --ranks)"
         )
     if why := unfit(local_rank):
-        raise InputError(f"{why}; or use the CPU (run.device=cpu) or other GPUs (CUDA_VISIBLE_DEVICES)")
+        raise InputError(f"{why}; or use the CPU (run.device or --device: cpu) or other GPUs (CUDA_VISIBLE_DEVICES)")
     return torch.device("cuda", local_rank)
 
 

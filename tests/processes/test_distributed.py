@@ -128,7 +128,7 @@ def test_variables_that_tell_no_ranks_are_named(variables, says, monkeypatch):
 def test_asking_for_a_gpu_without_one_is_an_error_not_a_fallback(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(InputError, match="'cuda' but torch sees no GPU"):
+    with pytest.raises(InputError, match=r"^run.device or --device is 'cuda' but torch sees no GPU"):
         choose_device("cuda")
 
 

@@ -138,7 +138,7 @@ def test_a_training_too_short_to_judge_is_refused_before_it_begins(monkeypatch, 
         (("dali",), "error: data.decoder is dali, but DALI decodes on NVIDIA GPUs, not on cpu"),
         pytest.param(
             ("store", "--device", "cuda"),
-            "error: run.device is 'cuda' but torch sees no GPU",
+            "error: run.device or --device is 'cuda' but torch sees no GPU",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
     ],
