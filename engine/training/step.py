@@ -4,11 +4,15 @@ import torch
 
 from engine.config import Config
 from engine.data.batch import Batch
+from engine.errors import InputError
 from engine.processes.preemption import Preempted
 from engine.training.finite import copy_buffers, gradient_norm, restore_buffers, statistics_norm
 from engine.training.network import CUDA_GRAPH_MODES, is_compiled
 from engine.training.optim import clip_gradients
 from engine.training.run import Run
+
+# What batch-norm says of one small snippet: torch's, and `engine.models.norm.move_statistics`.
+_ONE_VALUE = ("Expected more than 1 value per channel", "batch-norm needs more than one value for each channel")
 
 
 def train_step(run: Run, batch: Batch) -> torch.Tensor:
@@ -19,6 +23,7 @@ def train_step(run: Run, batch: Batch) -> torch.Tensor:
     Dropout is seeded by (seed, step, rank), so a resumed run draws what the uninterrupted one would.
 
     Raises:
+        InputError: a micro-batch is too small for batch-norm.
         Preempted: an error came out of it while the run was asked to stop: a signal to all processes of a job ends those that
             compile, too. The model is as it was before the step. Not collective: the other ranks lose this one, and raise it too.
     """
@@ -52,10 +57,22 @@ def _accumulate(run: Run, batch: Batch) -> torch.Tensor:
         run.network.require_backward_grad_sync = is_last  # gradients meet once a step; ignored without DDP
         if compiled:
             torch.compiler.cudagraph_mark_step_begin()  # what an earlier call returned may be overwritten now
-        loss = run.task.loss(run.network, part) * (len(part) / len(batch))
+        loss = _loss(run, part) * (len(part) / len(batch))
         run.scaler.scale(loss).backward()
         total += loss.detach()
     return total
+
+
+def _loss(run: Run, part: Batch) -> torch.Tensor:
+    try:
+        return run.task.loss(run.network, part)
+    except ValueError as error:
+        if not any(text in str(error) for text in _ONE_VALUE):
+            raise
+        raise InputError(
+            f"train.batch_size: {len(part)} snippet at a time gives batch-norm a single value for each channel, of which there is "
+            "no variance: raise it, lower train.accumulate or the number of ranks, or take larger clips"
+        ) from error
 
 
 def _clear_gradients(run: Run) -> None:

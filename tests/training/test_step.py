@@ -89,6 +89,14 @@ def test_the_form_changes_the_losses_by_rounding_only(steps):
     assert steps("model.form=auto")[1] == pytest.approx(steps("model.form=published")[1], rel=1e-6)
 
 
+@pytest.mark.parametrize("form", ["flat", "summed"])
+def test_a_snippet_too_small_to_be_a_batch_is_told(steps, form):
+    words = ("clip.num_frames=2", "clip.short_side=16", "clip.crop=16", f"model.form={form}", "train.accumulate=4")
+    with pytest.raises(InputError, match=r"^train.batch_size: 1 snippet at a time gives batch-norm a single value"):
+        steps(*words, count=1)
+    assert len(steps(*words[:-1], count=1)[1]) == 1
+
+
 def test_no_step_and_no_rank_draws_what_another_does():
     """In one run, nor in one of the next seed."""
     seeds = [step_seed(seed, step, rank, 4) for seed in (7, 8) for step in range(5) for rank in range(4)]
