@@ -14,8 +14,8 @@ from engine.models.backbone import build_backbone
 from engine.models.building import for_inference
 from engine.models.embedder import Embedder
 from engine.models.image_network import ImageNetwork
-from engine.models.image_weights import imagenet_classes, installed_network
-from engine.models.weights import INSTALLED, KINETICS400, kinetics400_classes, load_backbone_weights, weights_classes
+from engine.models.image_weights import INSTALLED, imagenet_classes, installed_network
+from engine.models.weights import KINETICS400, kinetics400_classes, load_backbone_weights, weights_classes
 from engine.naming.classifier import Classifier, VideoClassifier
 from engine.schema.parser import parse
 from engine.tasks.zero_shot.trained import LoadedModel

@@ -140,7 +140,7 @@ def list_checkpoints(run_folder: Path) -> list[Path]:
         pass
     except OSError as error:
         raise _unreachable(folder, error) from error
-    return sorted(found, key=lambda path: int(path.stem[5:]), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
 def newest_checkpoint(run_folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
@@ -173,6 +173,11 @@ def best_checkpoint(run_folder: Path) -> Path:
 def step_checkpoint(run_folder: Path, step: int) -> Path:
     """Where a run keeps its state after a step, to resume from."""
     return run_folder / "checkpoints" / f"step_{step:08d}.pt"
+
+
+def step_of(path: Path) -> int:
+    """The step of such a file."""
+    return int(path.stem.removeprefix("step_"))
 
 
 def set_aside(checkpoints: Iterable[Path]) -> None:

@@ -20,6 +20,7 @@ from engine.training.checkpoint import (
     saved_config,
     set_aside,
     step_checkpoint,
+    step_of,
 )
 from engine.training.ema import KEY as AVERAGE
 from engine.training.ema import own_weights
@@ -103,7 +104,7 @@ def begin_course(run: Run) -> None:
     Left in place, later ones would count among the newest, and the ones now written would be dropped for them; and a better
     best.pt would be taken for this course's.
     """
-    set_aside(path for path in list_checkpoints(run.folder) if int(path.stem[5:]) > run.step)
+    set_aside(path for path in list_checkpoints(run.folder) if step_of(path) > run.step)
     if not run.best["metric"]:
         set_aside([best_checkpoint(run.folder)])
 
