@@ -220,10 +220,10 @@ def pretraining_worth(about: str) -> argparse.Namespace:
     add("--markdown", action="store_true", help="the table for a document")
     add("--record", action="store_true", help="append the rows to benchmarks/records/pretraining_worth.jsonl")
     arguments = parser.parse_args()
-    for name, ok in (("shares", lambda share: 0 < share <= 1), ("seeds", lambda seed: 0 <= seed <= MAX_SEED)):
-        for value in getattr(arguments, name):
-            if not ok(value):
-                parser.error(
-                    f"--{name} has {value}: " + ("above 0, at most 1" if name == "shares" else "seeds are from 0")
-                )
+    for share in arguments.shares:
+        if not 0 < share <= 1:
+            parser.error(f"--shares has {share}: above 0, at most 1")
+    for seed in arguments.seeds:
+        if not 0 <= seed <= MAX_SEED:
+            parser.error(f"--seeds has {seed}: seeds are from 0 to {MAX_SEED}")
     return arguments
