@@ -51,6 +51,7 @@ def test_values_overrides_and_defaults_arrive_typed(tmp_path):
         ("run: {control: 1}", None, "'run.control' must be of type bool"),
         ("train: {epochs: 3, epochs: 4}", None, "key 'epochs' stands twice"),
         ("data: {train: [{manifest: {{data}}}]}", None, "a key in line 1 is no word but a list or a mapping"),
+        ("run: {!!map folder: x}", None, "a key in line 1 is no word but a list or a mapping"),
         ("", "run.folder={{X}}", r"override 'run.folder=\{\{X\}\}': a key in line 1 is no word"),
         ("", "words.replace={[a]: b}", "override .* a key in line 1 is no word"),
         ("run: {folder: 2024-06-31}", None, "config.yaml is not valid YAML: day is out of range for month"),

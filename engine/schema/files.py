@@ -4,7 +4,7 @@ Plain nested dictionaries, unchecked but for what makes a YAML file unfit; `engi
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen: dict[Any, int] = {}
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # !!map [1] is none
             line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):  # as in {{name}}, a template that nobody has filled in
+            is_word = isinstance(key_node, yaml.ScalarNode)  # unlike {{name}}, a template that nobody has filled in
+            key = self.construct_object(key_node, deep=deep) if is_word else None
+            if not is_word or not isinstance(key, Hashable):  # !!map x is none either
                 raise InputError(f"a key in line {line} is no word but a list or a mapping: write it out, or quote it")
-            key = self.construct_object(key_node, deep=deep)
             if key in seen:
                 raise InputError(f"key '{key}' stands twice, in lines {seen[key]} and {line}: keep one")
             seen[key] = line
