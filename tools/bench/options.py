@@ -39,7 +39,7 @@ def read(about: str) -> argparse.Namespace:
 
 def build_parser(about: str) -> argparse.ArgumentParser:
     """The whole command line; `about` is what --help says first."""
-    parser = Parser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=about)
     parser.add_argument("--suite", choices=SUITES, help="every benchmark that says something about such a machine")
     parts = sorted({part_name(words) for suite in SUITES.values() for words in suite})
     parser.add_argument("--part", choices=parts, action="append", help="only this part of the suite; may be repeated")
@@ -56,7 +56,6 @@ def build_parser(about: str) -> argparse.ArgumentParser:
             name,
             help=description.splitlines()[0],
             description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         add_options(name, command)
     return parser
