@@ -143,7 +143,7 @@ def with_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 )
 def test_whether_videos_are_remote_is_asked_of_the_videos(tmp_path, root, path, expected):
     """And not of where the manifest lies, which is here."""
-    manifest = Manifest.from_rows([row("store.index/0", "a"), row(path, "b")], root)
+    manifest = Manifest.from_rows([row("store.index/0", "a"), row(path, "b", content_hash=1)], root)
     assert manifest.is_remote is expected
     assert bool(url_of(manifest.video(1).path)) is expected
     write_large([manifest.select(np.array([1]))], tmp_path / "large")
