@@ -13,10 +13,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.evaluation.embedding import Inference, snippet_features
+from engine.models.config import ModelConfig
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_network import fold_norms
 from engine.models.image_weights import (

@@ -8,9 +8,9 @@ from typing import Self
 import torch
 from torch import nn
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.catalogue import BACKBONES
+from engine.models.config import ModelConfig
 from engine.models.recompute import recomputed
 from engine.models.token_selection import TokenSelection
 from kernels.clip_normalize import KINETICS_MEAN, KINETICS_STD, clip_normalize

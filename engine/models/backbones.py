@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, Conv3DNoTemporal, Conv3DSimple
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.backbone import Backbone
+from engine.models.config import ModelConfig
 from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, FlatFactorisedStem, aligned
 from engine.models.fused import FusedFactorisedStem, fuse
 from engine.models.norm import NormedConvolution, use_clip_batch_norm

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import Backbone
+from engine.models.config import ModelConfig
 
 _REDUCTION = 16  # four of the five pools halve the frames, and the first four halve the picture
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import Backbone, Normalisation, build_backbone
+from engine.models.config import ModelConfig
 from engine.models.token_selection import TokenSelection
 from engine.models.weights import load_backbone_weights
 from engine.training.precision import without_autocast

@@ -23,10 +23,10 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import Backbone
+from engine.models.config import ModelConfig
 
 # The authors of the Lite networks trained them on (pixel - 127) / 128; timm's own entry rounds that to 0.5 and 0.5.
 _LITE, _LITE_MEAN, _LITE_STD = "tf_efficientnet_lite", (127 / 255,) * 3, (128 / 255,) * 3

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import Backbone
+from engine.models.config import ModelConfig
 from engine.models.token_selection import Grid, TokenSelection
 
 PATCH = (2, 16, 16)  # frames, rows, columns

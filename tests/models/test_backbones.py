@@ -5,11 +5,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights, video
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.backbone import Backbone, build_backbone
 from engine.models.backbones import RESNETS, VideoResNet
 from engine.models.catalogue import BACKBONES
+from engine.models.config import ModelConfig
 
 
 def num_parameters(module: torch.nn.Module) -> int:

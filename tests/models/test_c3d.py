@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import build_backbone
 from engine.models.c3d import C3D
+from engine.models.config import ModelConfig
 
 
 def test_published_sizes():

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.models.backbones import VideoResNet
+from engine.models.config import ModelConfig
 from engine.models.embedder import Embedder, build_embedder
 
 

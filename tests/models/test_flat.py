@@ -6,8 +6,8 @@ from torch import nn
 from torchvision.models import video
 from torchvision.models.video.resnet import Conv3DNoTemporal
 
-from engine.config import ModelConfig
 from engine.models.backbones import RESNETS, VideoResNet, choose_form
+from engine.models.config import ModelConfig
 from engine.models.flat import _MULTIPLE as FILLED
 from engine.models.flat import FlatConv2Plus1D, FlatConv3DNoTemporal, aligned
 from kernels.clip_normalize import clip_normalize

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torchvision.models import video
 
-from engine.config import ModelConfig
 from engine.models.backbones import VideoResNet, choose_form
+from engine.models.config import ModelConfig
 from engine.models.flat import _MULTIPLE as FILLED
 from engine.models.fused import FusedConvolution
 from tests.models.test_flat import assert_same_state, loss_curve

@@ -7,10 +7,11 @@ import timm
 import torch
 from torch import nn
 
-from engine.config import Config, ModelConfig
+from engine.config import Config
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import Backbone, build_backbone
+from engine.models.config import ModelConfig
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.image_network import ImageNetwork, _shift_branches, fold_norms, shift_in_time
 from engine.processes.distributed import Ranks

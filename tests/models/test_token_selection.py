@@ -5,12 +5,11 @@ import math
 import pytest
 import torch
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipBatch, ClipFormat, SnippetRequest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.errors import InputError
 from engine.models.backbone import build_backbone
-from engine.models.config import TokensConfig
+from engine.models.config import ModelConfig, TokensConfig
 from engine.models.embedder import build_embedder
 from engine.models.token_selection import TokenSelection, token_motion
 from engine.models.video_transformer import from_patches, to_patches

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from engine.config import Config, ModelConfig
+from engine.config import Config
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbone import build_backbone
+from engine.models.config import ModelConfig
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.video_transformer import (
     PATCH_VALUES,

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from torchvision.models.video import R2Plus1D_18_Weights, r2plus1d_18
 
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.models.backbones import VideoResNet
 from engine.models.c3d import C3D
+from engine.models.config import ModelConfig
 from engine.models.embedder import Embedder, build_embedder
 from engine.models.weights import load_backbone_weights
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from engine.config import Config, ModelConfig, load_config
+from engine.config import Config, load_config
 from engine.data.batch import ClipFormat
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
@@ -19,6 +19,7 @@ from engine.features.cache import FeatureCache
 from engine.features.encoder import build_encoder
 from engine.features.extract import extract
 from engine.features.windows import WindowGrid
+from engine.models.config import ModelConfig
 from engine.models.embedder import build_embedder
 from engine.moments.annotations import Annotations
 from engine.moments.config import DrawnMomentsConfig, MomentsConfig

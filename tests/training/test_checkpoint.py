@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import Config, ModelConfig
+from engine.config import Config
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
+from engine.models.config import ModelConfig
 from engine.models.embedder import build_embedder
 from engine.schema.parser import to_tree
 from engine.tasks.zero_shot.trained import load_for_inference

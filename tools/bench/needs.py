@@ -8,10 +8,10 @@ from typing import Any
 from bench.plan_options import ASSUMED, GIGABIT, OF_RECORDS
 from bench.publish import Record, is_of_gpu, where_measured
 from bench.simulation import Cluster, Latency
-from engine.config import ModelConfig
 from engine.data.batch import ClipFormat
 from engine.errors import InputError
 from engine.files.json_lines import read_json_lines
+from engine.models.config import ModelConfig
 from engine.models.embedder import build_embedder
 from engine.records import RECORDS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.plan_options import plan
 from bench.suites import BASELINES, CPU_TRAINERS, ENGINE, GPU_TRAINERS, SUITES, part_name
-from engine.config import ModelConfig
 from engine.errors import InputError
+from engine.models.config import ModelConfig
 from engine.records import RECORDS
 from engine.tasks.masked.config import KINDS
 from engine.terminal.command_line import Parser
