@@ -23,6 +23,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.files.atomic_file import atomic_write
 from engine.files.json_lines import append_json_line
+from engine.files.locks import alone_at
 from engine.machine import usable_cores
 
 RECORDS = Path(__file__).resolve().parents[1] / "benchmarks" / "records"
@@ -92,14 +93,17 @@ class GrowingRecord:
         values = self._start | fields
         line = json.dumps(values, allow_nan=False) + "\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._line is None:
-            append_json_line(self._path, values)
-        else:
-            before, mine, after = self._path.read_text(encoding="utf-8").rpartition(self._line)
-            if not mine:
-                raise InputError(f"'{self._path}' was changed by another program: a record in it cannot be completed")
-            with atomic_write(self._path) as partial:
-                partial.write_text(before + line + after, encoding="utf-8")
+        with alone_at(self._path.parent):  # a line that is added between reading and writing would be lost
+            if self._line is None:
+                append_json_line(self._path, values)
+            else:
+                before, mine, after = self._path.read_text(encoding="utf-8").rpartition(self._line)
+                if not mine:
+                    raise InputError(
+                        f"'{self._path}' was changed by another program: a record in it cannot be completed"
+                    )
+                with atomic_write(self._path) as partial:
+                    partial.write_text(before + line + after, encoding="utf-8")
         self._line = line
         return self._path
 

@@ -1,15 +1,19 @@
 """Records: what a line says, what it must not say, and that lines are only added."""
 
+import contextvars
 import json
 import re
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from engine import records
 from engine.errors import InputError
+from engine.files.atomic_file import atomic_write
 from engine.records import append_record, public_path, summarise
 
 
@@ -32,6 +36,24 @@ def test_lines_are_added_and_complete(tmp_path):
     assert {"python", "torch", "torchvision", "numpy", "av"} <= first["versions"].keys()
     assert first["device"]["cpu"]
     assert first["device"]["cores"] >= 1
+
+
+def test_a_line_that_another_program_adds_meanwhile_stays(tmp_path, monkeypatch):
+    growing = records.GrowingRecord("x")
+    growing.write(rows=1)
+    other = threading.Thread(target=contextvars.copy_context().run, args=(append_record, "x"), kwargs={"rows": "other"})
+
+    @contextmanager
+    def slow(path):
+        other.start()
+        other.join(0.5)  # had it not to wait, it would be done
+        with atomic_write(path) as partial:
+            yield partial
+
+    monkeypatch.setattr(records, "atomic_write", slow)
+    growing.write(rows=2)
+    other.join()
+    assert [json.loads(line)["rows"] for line in (tmp_path / "x.jsonl").read_text().splitlines()] == [2, "other"]
 
 
 def test_the_commit_is_named():

@@ -50,6 +50,7 @@ from engine.experiments.tables import Report, write_report
 from engine.machine import usable_cores
 from engine.processes.parts import stop_on_sigterm
 from engine.records import append_record, public_path
+from engine.schema.parser import MAX_SEED
 from engine.semantics.class_lists import read_classes
 from engine.terminal.command_line import check_shown, output_folder
 
@@ -216,8 +217,9 @@ def _setup(arguments: argparse.Namespace) -> Setup:
     )
     if setup.images is not None:
         Manifest.load(Path(setup.images))  # a wrong one would fail every cell that pretrains
-    if min(setup.splits) < 0:
-        raise InputError(f"--splits has {min(setup.splits)}: they are seeds, from 0 upwards")
+    for split in setup.splits:
+        if not 0 <= split <= MAX_SEED:
+            raise InputError(f"--splits has {split}: they are seeds, from 0 to {MAX_SEED:,}")
     if setup.cluster_images and not setup.has_images:
         raise InputError("--cluster-images needs pictures: name their manifest with --images")
     if arguments.rate is not None and arguments.rate <= 0:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from engine.terminal.wording import signal_name
+
 if TYPE_CHECKING:  # torch takes seconds
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
@@ -36,7 +38,7 @@ def launch(num_ranks: int, command: Sequence[str]) -> NoReturn:
     except ChildFailedError as failed:
         rank, code = _cause(failed.failures)
         if code not in _TOLD:
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+            how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
             print(f"error: rank {rank} {how}, and the others with it; what it said stands above", file=sys.stderr)
         sys.exit(128 - code if code < 0 else code)
     sys.exit(0)

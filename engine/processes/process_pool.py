@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 
 from engine.errors import SourceGone
 from engine.processes.parts import end_with_parent
+from engine.terminal.wording import signal_name
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -143,7 +144,7 @@ class Worker:
         except (EOFError, ConnectionResetError):
             self.process.join()
             code = self.process.exitcode or 0
-            why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            why = f"signal {signal_name(-code)}" if code < 0 else f"exit code {code}"
             return Lost(False, f"the process that read it died ({why})")
 
     def _has_answer_within(self, time_limit_s: float) -> bool:

@@ -1,6 +1,8 @@
+"""Words of messages."""
+
 import pytest
 
-from engine.terminal.wording import counted
+from engine.terminal.wording import counted, signal_name
 
 
 @pytest.mark.parametrize(
@@ -9,3 +11,7 @@ from engine.terminal.wording import counted
 )
 def test_a_noun_agrees_with_its_number(number, noun, said):
     assert counted(number, noun) == said
+
+
+def test_signals_have_the_names_that_kill_lists():
+    assert [signal_name(number) for number in (9, 15, 34, 35)] == ["SIGKILL", "SIGTERM", "SIGRTMIN", "SIGRTMIN+1"]
