@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -30,10 +31,12 @@ _REFUSALS = {
     errno.EIO: "look at that disk",
     errno.ESTALE: "look at that disk",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "a folder lies where a file is to be written: move it away",
     errno.EAGAIN: "raise the limit on processes (ulimit -u; a container's pids.max)",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_THREAD = "can't start new thread"  # Python's word for EAGAIN
+_LESS_MEMORY = "take smaller batches; what else takes less stands under Memory in docs/troubleshooting.md"
 _AFTER_RANK_0_S = 3.0
 _was_interrupted = [False]
 
@@ -68,8 +71,8 @@ def read_command(parse: Callable[..., T], *arguments: Any) -> T:
 def run_command(command: Callable[..., T], *arguments: Any) -> T:
     """Run a command line's `command`, whatever becomes of what it prints (`engine.terminal.screen`).
 
-    An `InputError`, or what the machine refuses (a full disk, no right to a file, too few open files or processes), is one
-    line on stderr and exit status 2; Ctrl-C is exit status 130.
+    An `InputError`, or what the machine refuses (a full disk, no right to a file, too few open files or processes, too little
+    memory), is one line on stderr and exit status 2; Ctrl-C is exit status 130.
     """
     if not gc.isenabled():  # since `read_command`: what is imported stays, and no collection looks through it
         gc.freeze()
@@ -86,7 +89,9 @@ def run_command(command: Callable[..., T], *arguments: Any) -> T:
             if error.errno not in _REFUSALS:
                 raise
             _end(f"{told(error)}{mend(error)}")
-        except RuntimeError as error:
+        except (MemoryError, RuntimeError) as error:
+            if lack := _lack_of_memory(error):
+                _end(f"{lack}: {_LESS_MEMORY}", is_of_this_rank=True)
             if str(error) != _NO_THREAD:
                 raise
             _end(f"{_NO_THREAD}: {_REFUSALS[errno.EAGAIN]}")
@@ -118,9 +123,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def told(error: OSError) -> str:
-    """An error of the operating system with the file that it is about, without its number."""
-    reason = error.strerror or str(error)
-    return f"{reason}: '{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else reason
+    """An error of the operating system with the file that it is about (of two the new name), without its number."""
+    reason, file = error.strerror or str(error), error.filename2 or error.filename
+    return f"{reason}: '{os.fsdecode(file)}'" if isinstance(file, str | bytes) else reason
 
 
 def misfit(error: Exception) -> str:
@@ -131,6 +136,22 @@ def misfit(error: Exception) -> str:
 def mend(error: OSError) -> str:
     """What to do about an error of the operating system, behind a colon; nothing where that is not known."""
     return f": {_REFUSALS[error.errno]}" if error.errno in _REFUSALS else ""
+
+
+def _lack_of_memory(error: Exception) -> str | None:
+    """What a machine or a GPU without enough memory says, in a line; None of any other error. torch need not be imported."""
+    said = str(error)
+    if (
+        type(error).__name__ == "OutOfMemoryError"
+    ):  # torch's, of a GPU; its first sentences are the figures, the rest is advice
+        return " ".join(re.split(r"(?<=\.)\s+(?=[A-Z])", said)[:3]).rstrip(".")
+    if isinstance(error, MemoryError):
+        return f"out of memory: {said}" if said else "out of memory"
+    if "can't allocate memory" in said and (
+        found := re.search(r"allocate (\d+) bytes", said)
+    ):  # torch's, of the machine
+        return f"out of memory: {int(found[1]) / 1e9:,.1f} GB were asked for at once"
+    return None
 
 
 def _end(message: str, is_of_this_rank: bool = False) -> NoReturn:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from engine.errors import InputError, is_interrupted, read_command, run_command, told, writing
 from engine.files.atomic_file import atomic_write
@@ -50,6 +52,58 @@ def test_a_machine_without_more_processes_is_no_traceback(main, line, capsys):
     with pytest.raises(SystemExit) as ended:
         run_command(main)
     assert (ended.value.code, capsys.readouterr()) == (2, ("", line))
+
+
+def test_a_folder_in_the_way_of_a_file_is_no_traceback(tmp_path, capsys):
+    (tmp_path / "results.json").mkdir()
+
+    def write() -> None:
+        with atomic_write(tmp_path / "results.json") as beside:
+            beside.touch()
+
+    with pytest.raises(SystemExit):
+        run_command(write)
+    folder = tmp_path / "results.json"
+    said = f"error: Is a directory: '{folder}': a folder lies where a file is to be written: move it away\n"
+    assert capsys.readouterr().err == said
+
+
+def without_memory_for_numbers() -> None:
+    np.empty(2**60, np.uint8)
+
+
+def without_memory_for_tensors() -> None:
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def without_memory_of_a_gpu() -> None:
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has a total capacity of 15.77 GiB of which 512.12 MiB is free. "
+        "Including non-PyTorch memory, this process has 15.26 GiB memory in use. If reserved but unallocated memory is large "
+        "try setting PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+    )
+
+
+@pytest.mark.parametrize(
+    ("main", "said"),
+    [
+        (without_memory_for_numbers, "out of memory: Unable to allocate 1.00 EiB for an array with shape"),
+        (without_memory_for_tensors, "out of memory: 1,152,921,504.6 GB were asked for at once: take smaller batches;"),
+        (
+            without_memory_of_a_gpu,
+            "CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has a total capacity of 15.77 GiB of which 512.12 MiB is free: "
+            "take smaller batches; what else takes less stands under Memory in docs/troubleshooting.md\n",
+        ),
+    ],
+)
+def test_too_little_memory_is_no_traceback(main, said, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")  # its own lack, which no other rank tells
+    monkeypatch.setattr("engine.errors.time.sleep", None)
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    out, line = capsys.readouterr()
+    assert (ended.value.code, out, line.count("\n")) == (2, "", 1)
+    assert line.startswith(f"error: {said}")
 
 
 @pytest.mark.parametrize(

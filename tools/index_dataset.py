@@ -37,6 +37,7 @@ import time
 from pathlib import Path
 
 from engine.errors import InputError, run_command
+from engine.files.atomic_file import check_replaceable
 from engine.machine import usable_cores
 from engine.terminal.command_line import Parser, check_local, cluster_option, refuse_with_cluster
 
@@ -100,6 +101,7 @@ def main() -> None:
         raise InputError(f"--time-limit is {arguments.time_limit:g}: it must be more than 0 seconds")
     if arguments.out:
         check_local(arguments.out, "--out")
+        check_replaceable(arguments.out)
     # Here, because the processes that probe import this file too.
     from engine.cluster.pool import open_pool
     from engine.data.indexing.dataset import IndexSettings, index_dataset

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from engine.errors import writing
+from engine.errors import InputError, writing
 
 LEFTOVERS = ".*.partial*"  # a pattern of what a kill leaves behind, for a folder that nobody else writes to
 _ABANDONED_S = 3600.0  # a leftover of this age has no writer any more
@@ -24,7 +24,11 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     Args:
         durable: contents and name are on the disk when this returns, so that a power cut leaves the old file or the new.
+
+    Raises:
+        InputError: it is a device or a pipe.
     """
+    check_replaceable(path)
     name, suffix = f".{path.stem}.partial-", path.suffix
     for old in path.parent.glob(f"{glob.escape(name)}*{glob.escape(suffix)}"):
         with suppress(OSError):
@@ -43,6 +47,16 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
         with suppress(OSError):
             _remove(beside)
         raise
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse what a file would take the place of though it is none: to root /dev/null is a name like any other.
+
+    Raises:
+        InputError: it is a device, a pipe or a socket.
+    """
+    if path.parent == Path("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise InputError(f"'{path}' is a device or a pipe, and a file would take its place: name a file")
 
 
 def _time_in(folder: Path) -> float:

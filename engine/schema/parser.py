@@ -19,6 +19,7 @@ from engine.files.home import from_home
 T = TypeVar("T")
 
 MAX_SEED = 2**32 - 1  # numpy's RandomState takes no larger one
+_MAX_INT = 2**31 - 1  # of whole numbers that name no maximum: what all libraries take
 
 
 class Meaning(TypedDict, total=False):
@@ -134,6 +135,8 @@ def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
             raise InputError(f"'{where}' is {part}: it must be at least {minimum:g}")
         if maximum is not None and not part <= maximum:
             raise InputError(f"'{where}' is {part}: it must be at most {maximum:g}")
+        if maximum is None and isinstance(part, int) and abs(part) > _MAX_INT:
+            raise InputError(f"'{where}' is {part}: it must be at most {_MAX_INT:,}")
 
 
 def matches(value: str, choices: Sequence[str]) -> bool:

@@ -2,9 +2,11 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
+from engine.errors import InputError
 from engine.files.atomic_file import LEFTOVERS, atomic_write
 
 
@@ -65,3 +67,12 @@ def test_the_clock_of_the_disk_tells_what_is_old(tmp_path, monkeypatch):
     with atomic_write(tmp_path / "a.pt") as beside:
         beside.write_text("whole")
     assert sorted(tmp_path.iterdir()) == [young, tmp_path / "a.pt"]
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null"), Path("/dev/stdout")):
+        with pytest.raises(InputError, match=f"'{path}' is a device or a pipe"), atomic_write(path):
+            pytest.fail("nothing is written")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "pipe"]
