@@ -77,6 +77,7 @@ def test_values_overrides_and_defaults_arrive_typed(tmp_path):
         ("train: {lr: .nan}", None, "'train.lr' is nan: it must be a finite number"),
         ("{}", "train.lr=inf", "'train.lr' is inf: it must be a finite number"),
         ("{}", f"train.lr=1{'0' * 400}", "'train.lr' must be of type float"),
+        ("data: {train: [{manifest: x, weight: 1e300}]}", None, "it must be at most 1e\\+06"),
         ("train: {max_skipped_steps: 99999999999999999999}", None, "999999999: it must be at most 2,147,483,647"),
         ("run: {seed: 4294967296}", None, "'run.seed' is 4294967296: it must be at most"),
         ("data: {max_bad_share: 2}", None, "it must be at most 1"),

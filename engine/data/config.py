@@ -40,7 +40,7 @@ class SourceConfig:
         fixed=False,
     )
     root: str | None = option(None, "where its videos lie, if not where they were indexed", fixed=False, path=True)
-    weight: float = option(1.0, "how often each of its videos comes in a training epoch", minimum=0.001)
+    weight: float = option(1.0, "how often each of its videos comes in a training epoch", minimum=0.001, maximum=1e6)
     splits: list[str] = option([], "keep rows of these splits; empty: all")
     groups: list[str] = option([], "keep rows of these groups; empty: all")
     classes: list[str] = option([], "keep these classes; empty: all")
