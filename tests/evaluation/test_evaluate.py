@@ -1,21 +1,19 @@
 """Embedding real videos: which snippets, in which order averaged, and every good video exactly once."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from engine.data.batch import STILL_CODEC, ClipFormat, VideoDecoder
-from engine.data.manifests.manifest import Manifest
+from engine.data.batch import ClipFormat, VideoDecoder
 from engine.data.pyav.decode import PyAVDecoder
-from engine.data.sampling.sampler import evaluation_motions, evaluation_starts
+from engine.data.sampling.sampler import evaluation_starts
 from engine.data.sets.sources import DataSet
 from engine.errors import InputError
 from engine.evaluation.embedding import Inference, embed_features, embed_videos
 from engine.evaluation.evaluate import choose_rows, evaluate_source, score
-from engine.evaluation.snippets import middle_snippets, video_requests
+from engine.evaluation.snippets import middle_snippets
 from engine.evaluation.transductive import WithFeatures
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
@@ -23,7 +21,6 @@ from engine.semantics.classes import ClassEmbeddings
 from kernels.clip_normalize import clip_normalize
 from tests import jobs
 from tests.encoded import fade, manifest_of, write_colors
-from tests.rows import row
 
 CLIP = ClipFormat(num_frames=4, stride=1, short_side=32, crop=24)
 HOW = Inference(clip=CLIP, num_snippets=5, batch_size=4, device=torch.device("cpu"), progress=False)
@@ -281,17 +278,3 @@ def test_two_ranks_see_every_video_once(model, broken_manifest, decoder, tmp_pat
             assert seen["failures"] == [failure.path.name for failure in alone.failures]
             torch.testing.assert_close(seen["embeddings"], alone.embeddings, atol=1e-6, rtol=0)
     assert alone.embeddings.shape[0] == 0
-
-
-def test_snippets_of_a_stride_lie_within_the_video():
-    """Else the last ones would be the last frame, again and again."""
-    manifest = Manifest.from_rows([row("a.mp4", "a", num_frames=100)], Path("/v"))
-    clip = ClipFormat(num_frames=8, short_side=8, crop=8, stride=4)
-    starts = [request.start for request in video_requests(manifest, [0], clip, 5)]
-    assert starts == evaluation_starts(100, 5, clip.span).tolist() and starts[-1] + clip.span == 100
-
-
-def test_snippets_of_a_still_are_different_moving_crops():
-    manifest = Manifest.from_rows([row("a.png", "a", num_frames=1, codec=f"{STILL_CODEC}png")], Path("/v"))
-    clip = ClipFormat(num_frames=8, short_side=8, crop=8)
-    assert [request.motion for request in video_requests(manifest, [0], clip, 5)] == evaluation_motions(5)
