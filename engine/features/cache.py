@@ -286,6 +286,6 @@ def _mapped(path: Path, num_rows: int) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if len(array) < num_rows:
             raise ValueError(f"it has {len(array)} of {num_rows} windows")
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read ({error}): copy the features again, or extract them anew") from error
     return array[:num_rows]

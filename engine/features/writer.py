@@ -17,10 +17,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from engine.errors import InputError, writing
+from engine.errors import InputError, misfit, writing
 from engine.features.cache import INDEX_NAME, VERSION, CachedVideo, FailedVideo, Stamp, write_index
 from engine.files.atomic_file import atomic_write
-from engine.files.json_lines import JsonLines, append_json_line, read_json_lines
+from engine.files.json_lines import JsonLines, append_json_line, read_json_lines, understood
 from engine.files.locks import try_lock
 from engine.terminal.command_line import output_folder
 
@@ -191,11 +191,15 @@ class FeatureWriter:
             return 1, []
         if head.get("features") != VERSION:
             raise InputError(f"'{path}' is of another version or of something else: choose another --out, or remove it")
-        if (difference := Stamp.of(head["stamp"]).difference(self.stamp)) is not None:
+        try:
+            stamp, generation = Stamp.of(head["stamp"]), int(head["generation"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise InputError(f"'{path}' is damaged ({misfit(error)}): choose another --out, or remove it") from error
+        if (difference := stamp.difference(self.stamp)) is not None:
             raise InputError(
                 f"the features in '{self.folder}' are {difference}: they are not mixed: give the same, or another --out"
             )
-        return head["generation"], [CachedVideo(**line) for line in lines]
+        return generation, list(understood(lines, lambda line: CachedVideo(**line)))
 
     def _head(self, generation: int) -> dict[str, object]:
         return {"features": VERSION, "generation": generation, "stamp": asdict(self.stamp)}

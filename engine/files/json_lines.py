@@ -3,11 +3,13 @@
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.errors import writing
+
+T = TypeVar("T")
 
 
 class JsonLines:
@@ -66,6 +68,17 @@ def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file but for a line that a kill tore; none if there is no file."""
     return (value for _, value in numbered_json_lines(path))
+
+
+def understood(values: Iterable[dict[str, Any]], read: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    """What `read` makes of each object. One that it cannot take apart (a disk has changed a letter of it) is passed over as a torn
+    line is: what it tells of is done again."""
+    for value in values:
+        try:
+            made = read(value)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            continue
+        yield made
 
 
 def numbered_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

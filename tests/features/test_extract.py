@@ -291,6 +291,29 @@ def test_a_second_writer_and_a_folder_of_something_else_are_refused(root):
         run(root)
 
 
+def test_a_line_of_the_journal_in_which_a_letter_has_changed_is_extracted_again(root):
+    run(root)
+    journal = root / "features" / "journal.jsonl"
+    head, first, *rest = journal.read_text().splitlines(keepends=True)
+    journal.write_text(head + first.replace('"num_windows"', '"num_wandows"') + "".join(rest))
+    assert run(root).num_new == 1
+    check(root)
+    journal.write_text(head.replace('"generation"', '"degeneration"') + first + "".join(rest))
+    with pytest.raises(InputError, match=r"journal.jsonl' is damaged \(it lacks 'generation'\): choose another --out"):
+        InputError, match=r"journal.jsonl' is damaged \(it lacks 'generation'\): choose another --out, or remove it"
+    ):
+        run(root)
+
+
+def test_features_of_which_nothing_is_left_are_told(root):
+    run(root)
+    (root / "features" / "features-1.npy").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"features-1.npy' cannot be read \(No data left in file\): copy the features again"
+    ):
+        FeatureCache(root / "features")
+
+
 def test_what_is_not_finished_or_damaged_is_not_read(root, tmp_path):
     with pytest.raises(InputError, match=r"it has no videos.parquet"):
         FeatureCache(tmp_path / "nothing")

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from engine.data.pyav.probe import ProbeResult
 from engine.errors import InputError
-from engine.files.json_lines import JsonLines, read_json_lines
+from engine.files.json_lines import JsonLines, read_json_lines, understood
 from engine.files.locks import try_lock
 from engine.processes.process_pool import Lost
 
@@ -119,13 +119,13 @@ def _read(path: Path) -> dict[str, Record] | None:
     lines = read_json_lines(path)
     if next(lines, {}).get("journal") != VERSION:
         return None
-    return {value["path"]: _record(value) for value in lines if "path" in value}  # else a second head
+    return dict(understood(lines, _record))  # a second head is passed over
 
 
-def _record(value: Mapping) -> Record:
+def _record(value: Mapping) -> tuple[str, Record]:
     state = FileState(value["bytes"], value["mtime_ns"])
     if "failure" in value:
-        return Record(state, Failure(**value["failure"]), None)
+        return value["path"], Record(state, Failure(**value["failure"]), None)
     facts = value["probe"]
     lists = {name: tuple(found) for name, found in facts.items() if isinstance(found, list)}
-    return Record(state, ProbeResult(**{**facts, **lists}), value.get("content_hash"))
+    return value["path"], Record(state, ProbeResult(**{**facts, **lists}), value.get("content_hash"))

@@ -31,7 +31,7 @@ from engine.data.store.index import (
     write_index,
 )
 from engine.errors import InputError, writing
-from engine.files.json_lines import JsonLines, read_json_lines
+from engine.files.json_lines import JsonLines, read_json_lines, understood
 from engine.files.locks import try_lock
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class StoreWriter:
             self._journal.restart({"store": _VERSION, "settings": self.settings.written()})
         else:
             self._check_settings(head)
-        lines = [(value["path"], _record(value)) for value in values]
+        lines = list(understood(values, _record))
         # After a power cut the disk may have the journal's line and not the bytes of it.
         sizes = {shard: self._path(shard).stat().st_size for shard in self._shards()} | self._sealed
         of_motion = self._motion_path.stat().st_size if self._motion_path.exists() else 0
@@ -299,9 +299,9 @@ def _close(file: BinaryIO) -> None:
     file.close()
 
 
-def _record(value: dict) -> StoreRecord:
+def _record(value: dict) -> tuple[str, StoreRecord]:
     state = FileState(value["bytes"], value["mtime_ns"])
     if "failure" in value:
-        return StoreRecord(state, Failure(**value["failure"]), value.get("said"))
+        return value["path"], StoreRecord(state, Failure(**value["failure"]), value.get("said"))
     facts = value["video"]
-    return StoreRecord(state, StoredVideo(**{**facts, "group_bytes": tuple(facts["group_bytes"])}))
+    return value["path"], StoreRecord(state, StoredVideo(**{**facts, "group_bytes": tuple(facts["group_bytes"])}))

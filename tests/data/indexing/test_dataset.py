@@ -213,6 +213,12 @@ def test_a_torn_journal_is_carried_on(root, probed):
         probed.clear()
         index_folder(root, out)  # and what was added after the tear is read back
         assert probed == [], cut
+    journal.write_bytes(
+        whole.replace(b'"mtime_ns"', b'"mtime_ls"', 1)
+    )  # a line with a letter that the disk has changed
+    index_folder(root, out)
+    assert out.read_bytes() == content
+    assert len(probed) == 1
 
 
 def test_a_journal_of_another_version_is_not_believed(root, probed):

@@ -90,6 +90,23 @@ def test_a_store_of_before_with_other_frames_is_made_anew(tmp_path, capsys):
     assert verify(out, 10).problems == []
 
 
+def test_a_line_of_the_journal_in_which_a_letter_has_changed_is_made_again(tmp_path, capsys):
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    for name in "xyz":
+        write_video(tmp_path / "raw" / "a" / f"{name}.mp4", (numbered_frame(number, 96, 96) for number in range(9)))
+    index_folder(tmp_path / "raw", tmp_path / "m.parquet")
+    source, out = Manifest.load(tmp_path / "m.parquet"), tmp_path / "s"
+    ingest(source, out, SETTINGS, WorkSettings())
+    for line, word in ((1, '"mtime_ns"'), (2, '"group_bytes"'), (3, '"path"')):
+        lines = (out / "journal.jsonl").read_text().splitlines(keepends=True)
+        lines[line] = lines[line].replace(word, word.upper())
+        (out / "journal.jsonl").write_text("".join(lines))
+        capsys.readouterr()
+        assert ingest(source, out, SETTINGS, WorkSettings()).num_frames == 27
+        assert "2 of 3 files are in the store and unchanged" in capsys.readouterr().err
+        assert verify(out, 10).problems == []
+
+
 def test_a_file_that_changed_since_it_was_indexed_is_refused(tmp_path):
     """Another video of the same size in bytes; ingested before, or not."""
     root = tmp_path / "raw"
