@@ -300,8 +300,6 @@ def test_a_line_of_the_journal_in_which_a_letter_has_changed_is_extracted_again(
     check(root)
     journal.write_text(head.replace('"generation"', '"degeneration"') + first + "".join(rest))
     with pytest.raises(InputError, match=r"journal.jsonl' is damaged \(it lacks 'generation'\): choose another --out"):
-        InputError, match=r"journal.jsonl' is damaged \(it lacks 'generation'\): choose another --out, or remove it"
-    ):
         run(root)
 
 
