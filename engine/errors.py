@@ -141,15 +141,12 @@ def mend(error: OSError) -> str:
 def _lack_of_memory(error: Exception) -> str | None:
     """What a machine or a GPU without enough memory says, in a line; None of any other error. torch need not be imported."""
     said = str(error)
-    if (
-        type(error).__name__ == "OutOfMemoryError"
-    ):  # torch's, of a GPU; its first sentences are the figures, the rest is advice
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU: figures first, then advice
         return " ".join(re.split(r"(?<=\.)\s+(?=[A-Z])", said)[:3]).rstrip(".")
     if isinstance(error, MemoryError):
         return f"out of memory: {said}" if said else "out of memory"
-    if "can't allocate memory" in said and (
-        found := re.search(r"allocate (\d+) bytes", said)
-    ):  # torch's, of the machine
+    found = re.search(r"can't allocate memory.*allocate (\d+) bytes", said, re.DOTALL)  # torch's, of the machine
+    if found:
         return f"out of memory: {int(found[1]) / 1e9:,.1f} GB were asked for at once"
     return None
 

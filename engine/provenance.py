@@ -60,8 +60,11 @@ def append_provenance(folder: Path, config: Config, ranks: Ranks, step: int) -> 
 
 
 def installed() -> dict[str, str]:
-    """Name -> version of every installed package."""
-    found = {part.metadata["Name"]: part.version for part in importlib.metadata.distributions()}
+    """Name -> version of every installed package; of one that is there twice the one that is imported."""
+    found: dict[str, str] = {}
+    for part in importlib.metadata.distributions():
+        if name := part.metadata["Name"]:  # none: what is left of a package that pip could not remove whole
+            found.setdefault(name, part.version)
     return {name: found[name] for name in sorted(found, key=str.lower)}
 
 

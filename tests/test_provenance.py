@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from engine.provenance import installed
 from tests import jobs
 
 
@@ -35,6 +36,20 @@ def test_a_deterministic_run_is_repeated_bit_for_bit_and_its_folder_tells_how(vi
     assert line["device"]["cores"] >= 1
     assert {"commit", "dirty"} <= line.keys()
     assert yaml.safe_load((one / "config.yaml").read_text())["train"]["weight_decay"] == 0.0  # a default
+
+
+def test_of_packages_whats_left_of_one_is_passed_over_and_of_two_the_imported_one_is_told(tmp_path, monkeypatch):
+    """pip leaves folders without a name where it was stopped; of a package in two places Python imports the first."""
+    for folder, version in (("imported", "2.0"), ("shadowed", "1.0")):
+        here = tmp_path / folder / f"cello-{version}.dist-info"
+        here.mkdir(parents=True)
+        (here / "METADATA").write_text(f"Metadata-Version: 2.1\nName: cello\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(tmp_path / "shadowed")
+    (tmp_path / "imported" / "~ello-1.5.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "imported")
+    found = installed()
+    assert found["cello"] == "2.0"
+    assert found["torch"] == torch.__version__.partition("+")[0]
 
 
 @pytest.mark.parametrize(
