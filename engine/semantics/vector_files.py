@@ -1,6 +1,6 @@
-"""Reads word vectors by gensim: word2vec binary, word2vec and GloVe text, fastText; and the installed GloVe-6B-50d.
+"""Reads word vectors: word2vec binary and fastText by gensim, word2vec and GloVe text, and the installed GloVe-6B-50d.
 
-What a file is, is told from its content (`vector_formats`). Nothing is unpickled: gensim's own format is refused. What
+What a file is, is told from its content (`vector_formats`). Nothing is unpickled: gensim's own format is refused. Of text, what
 gensim reads is read, and more: blank lines, lines without a word, tabs, a byte-order mark, words with spaces in them, more
 words than the header announces. What was skipped is counted (`VectorTable.note`).
 
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -38,14 +38,17 @@ from engine.semantics.vector_formats import (
     split_line,
 )
 
-if TYPE_CHECKING:
-    from gensim.models import KeyedVectors
-
 CACHE_FROM_BYTES = 64 << 20  # smaller vector tables load in about a second and are not cached
 _CUT, _UNFIT = (
     (struct.error, AssertionError),
     (ValueError, ArithmeticError, LookupError, NotImplementedError, MemoryError),
 )  # by gensim
+
+_WITHOUT_GENSIM = (
+    "gensim reads this kind of file, and is not installed: `pip install gensim`. It has no release for Python 3.14: take "
+    "Python 3.11 to 3.13, or write the file there as text, which is read without gensim, by `KeyedVectors."
+    "load_word2vec_format(OLD, binary=True).save_word2vec_format(NEW)`; of fastText, name the .vec beside the .bin"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +113,8 @@ def read_installed_glove(max_words: int | None = None) -> VectorTable:
 def _read(path: Path, layout: Layout, max_words: int | None) -> VectorTable:
     skipped: Counter[str] = Counter()
     try:
-        if layout.kind == "text":
-            loaded = _read_text(path, layout, max_words, skipped)
-        else:
-            loaded = _read_model(path, layout, max_words, skipped)
-        return _table(path, loaded, max_words, skipped)
+        read = _read_text if layout.kind == "text" else _read_model
+        return _table(path, *read(path, layout, max_words, skipped), skipped)
     except (EOFError, *_CUT) as error:
         raise InputError(
             f"word vectors '{path}' end before the {layout.count or 'last'} words they announce: "
@@ -124,10 +124,8 @@ def _read(path: Path, layout: Layout, max_words: int | None) -> VectorTable:
         raise InputError(f"word vectors '{path}' cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def _table(path: Path, loaded: "KeyedVectors", max_words: int | None, skipped: Counter[str]) -> VectorTable:
+def _table(path: Path, words: list[str], vectors: np.ndarray, skipped: Counter[str]) -> VectorTable:
     """Words and vectors that are of use, and what is not."""
-    num_words = min(len(loaded.key_to_index), max_words or len(loaded.key_to_index))  # there may be room for more
-    words, vectors = loaded.index_to_key[:num_words], loaded.vectors[:num_words]
     with np.errstate(invalid="ignore"):
         is_finite = np.isfinite(vectors.sum(axis=1, dtype=np.float64))
     has_word = np.array([bool(word) for word in words], bool)
@@ -144,24 +142,30 @@ def _table(path: Path, loaded: "KeyedVectors", max_words: int | None, skipped: C
     return VectorTable(words, vectors, ", ".join(notes))
 
 
-def _read_model(path: Path, layout: Layout, max_words: int | None, skipped: Counter[str]) -> "KeyedVectors":
-    """A binary file of word2vec or of fastText."""
-    from gensim.models import KeyedVectors
-    from gensim.models.fasttext import load_facebook_vectors
-
+def _read_model(
+    path: Path, layout: Layout, max_words: int | None, skipped: Counter[str]
+) -> tuple[list[str], np.ndarray]:
+    """Words and vectors of a binary file of word2vec or of fastText."""
+    try:
+        from gensim.models import KeyedVectors
+        from gensim.models.fasttext import load_facebook_vectors
+    except ImportError as error:
+        raise InputError(f"word vectors '{path}': {_WITHOUT_GENSIM}") from error
     # Looked through before memory is taken for what a header announces.
     with open_unpacked(path) as file, _named_by_packing(path, layout) as named:
         if layout.kind == "fasttext":
             skip_fasttext_words(file)
-            return load_facebook_vectors(named)
+            model = load_facebook_vectors(named)
+            return model.index_to_key[:max_words], model.vectors[: len(model.index_to_key)][:max_words]
         count = min(layout.count, max_words or layout.count)
         num_left = skip_binary_words(file, count, layout.dim)
         # The original word2vec tool cuts long words inside a character, hence "replace".
         loaded = KeyedVectors.load_word2vec_format(named, binary=True, limit=max_words, unicode_errors="replace")
-    skipped["words given again"] = count - len(loaded.key_to_index)
+    num_words = len(loaded.key_to_index)  # there may be room for more
+    skipped["words given again"] = count - num_words
     if count == layout.count and num_left >= 4 * layout.dim:
         skipped["bytes after the announced words, at least"] = num_left
-    return loaded
+    return loaded.index_to_key[:num_words], loaded.vectors[:num_words]
 
 
 @contextmanager
@@ -179,33 +183,35 @@ def _named_by_packing(path: Path, layout: Layout) -> Iterator[str]:
         logger.setLevel(level)
 
 
-def _read_text(path: Path, layout: Layout, max_words: int | None, skipped: Counter[str]) -> "KeyedVectors":
-    """Fill gensim's `KeyedVectors` from text.
+def _read_text(
+    path: Path, layout: Layout, max_words: int | None, skipped: Counter[str]
+) -> tuple[list[str], np.ndarray]:
+    """Words and vectors of a text.
 
     gensim's own text reader is some fifteen times slower, takes a line cut after its first value for a
     whole one, and fails on words with spaces in them, which GloVe-840B has.
     """
-    from gensim.models import KeyedVectors
-
     num_lines = num_bytes = 0
     with open_unpacked(path) as file:
         for line in file:
             num_lines += not line.isspace()
             num_bytes += len(line)
     most = num_bytes // (2 * layout.dim)  # a value takes a digit and a blank
-    loaded = KeyedVectors(layout.dim, min(num_lines, most, max_words or num_lines), dtype=np.float32)
+    vectors = np.empty((min(num_lines, most, max_words or num_lines), layout.dim), np.float32)
+    rows: dict[str, int] = {}
     with open_unpacked(path) as file:
         for word, values in _text_entries(file, layout, skipped):
             text = word.decode("utf-8", "replace")
             if not text:
                 skipped["vectors without a word"] += 1
-            elif text in loaded.key_to_index:  # the first of two equal words counts, as in gensim
+            elif text in rows:  # the first of two equal words counts, as in gensim
                 skipped["words given again"] += 1
             else:
-                loaded.add_vector(text, values)
-            if loaded.next_index == max_words:
+                rows[text] = len(rows)
+                vectors[rows[text]] = values
+            if len(rows) == max_words:
                 break
-    return loaded
+    return list(rows), vectors[: len(rows)]
 
 
 def _text_entries(file: BinaryIO, layout: Layout, skipped: Counter[str]) -> Iterator[tuple[bytes, np.ndarray]]:

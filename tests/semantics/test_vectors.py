@@ -5,8 +5,8 @@ import gzip
 import io
 import lzma
 import os
+import sys
 import zipfile
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -16,7 +16,6 @@ from engine.semantics import vector_files
 from engine.semantics.vector_files import read_vector_file
 from engine.semantics.vectors import CENTRE_WORDS, WordVectors, load_word_vectors
 
-pytestmark = pytest.mark.skipif(find_spec("gensim") is None, reason="gensim is not installed")
 WORDS = ["the", "kayak", "American", "naïve", "jet", "ski"]
 VECTORS = np.random.default_rng(7).standard_normal((len(WORDS), 5)).astype(np.float32)
 
@@ -27,9 +26,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def write_binary(path, words=WORDS, vectors=VECTORS):
-    from gensim.models import KeyedVectors
-
-    keyed = KeyedVectors(vectors.shape[1])
+    keyed = pytest.importorskip("gensim.models").KeyedVectors(vectors.shape[1])
     keyed.add_vectors(list(words), vectors)
     keyed.save_word2vec_format(str(path), binary=True)
     return path
@@ -206,6 +203,7 @@ def test_a_word_that_is_not_utf8_is_read_and_counted(tmp_path):
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
 @pytest.mark.parametrize("name", ["odd", "s3 http:__x.gz", "odd.bz2"])
 def test_odd_binary_is_read_whatever_it_is_called(tmp_path, pack, name):
+    pytest.importorskip("gensim")
     words = ["a\xa0b", *WORDS[1:], "", "kayak"]  # each after the line's end that word2vec's own tool writes
     rows = zip(words, [*VECTORS, *VECTORS[:2]], strict=True)
     odd = b"8 5\n" + b"\n".join(word.encode() + b" " + row.tobytes() for word, row in rows) + b"\n"
@@ -236,8 +234,7 @@ def test_binary_values_that_are_not_finite_are_counted(tmp_path):
 @pytest.fixture(scope="module")
 def fasttext(tmp_path_factory):
     """A trained fastText model as Facebook's program writes it."""
-    from gensim.models import fasttext
-
+    fasttext = pytest.importorskip("gensim.models.fasttext")
     model = fasttext.FastText([WORDS * 4] * 20, vector_size=5, min_count=1, epochs=1, bucket=50, seed=1, workers=1)
     path = tmp_path_factory.mktemp("fasttext") / "model.bin"
     fasttext.save_facebook_model(model, str(path))
@@ -274,9 +271,7 @@ def cut(path, share=0.6):
 
 
 def save_pickled(path):
-    from gensim.models import KeyedVectors
-
-    keyed = KeyedVectors(5)
+    keyed = pytest.importorskip("gensim.models").KeyedVectors(5)
     keyed.add_vectors(WORDS, VECTORS)
     keyed.save(str(path))
     return path
@@ -294,6 +289,14 @@ def wrong_binary_dimension(path):
     content = write_binary(path, [f"w{i}" for i in range(400)], np.ones((400, 5), np.float32) / 3).read_bytes()
     path.write_bytes(content.replace(b"400 5\n", b"300 6\n", 1))
     return path
+
+
+def read_by_gensim(save):
+    def save_if_installed(path):
+        pytest.importorskip("gensim")
+        return save(path)
+
+    return save_if_installed
 
 
 def save_zip(path, *names):
@@ -317,7 +320,7 @@ BROKEN = {
         "end before the 3 words .* truncated",
     ),
     "billions.bin": (
-        save_bytes(b"9999999999999 300\n" + b"word " + bytes(1200)),
+        read_by_gensim(save_bytes(b"9999999999999 300\n" + b"word " + bytes(1200))),
         "end before the 9999999999999 words .* truncated",
     ),
     "billions.txt": (save_bytes(b"9999999999999 2\na 1 2\n"), "end before the 9999999999999 words"),
@@ -355,7 +358,7 @@ BROKEN = {
         lambda path: save_bytes(MARK + write_binary(path).read_bytes())(path),
         "something stands before the header of a binary file",
     ),
-    "supervised.bin": (supervised_model, "Supervised fastText models are not supported"),
+    "supervised.bin": (read_by_gensim(supervised_model), "Supervised fastText models are not supported"),
     "pointer.bin": (save_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
     "array.npy": (save_bytes(b"\x93NUMPY\x01\x00"), "words.source: npz"),
     "empty.txt": (save_bytes(b""), "empty"),
@@ -378,6 +381,14 @@ def test_what_cannot_be_read_is_one_error_with_file_and_reason(tmp_path, name):
     with pytest.raises(InputError, match=reason) as caught:
         read_vector_file(path)
     assert str(path) in str(caught.value)
+
+
+def test_without_gensim_text_is_read_and_a_binary_file_is_one_error(tmp_path, monkeypatch):
+    (tmp_path / "w.bin").write_bytes(b"1 2\nkayak " + bytes(8))
+    monkeypatch.setitem(sys.modules, "gensim.models", None)
+    assert read_vector_file(write_text(tmp_path / "w.txt")).words == WORDS
+    with pytest.raises(InputError, match=r"w\.bin': gensim reads this kind of file, and is not installed: .* as text"):
+        read_vector_file(tmp_path / "w.bin")
 
 
 def test_missing_file_names_the_key(tmp_path):
