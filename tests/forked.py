@@ -55,11 +55,12 @@ def _received_fds(connection: socket.socket, count: int) -> list[int]:
         raise ConnectionAbortedError(errno.ECONNABORTED, "who asked is gone") from error
 
 
-def _running_server() -> str:
-    """The address of the server, which is started if need be."""
+def _running_server() -> dict[str, object]:
+    """What `multiprocessing` must know of the server to reach it from another process; it is started if need be."""
     with mock.patch.dict(os.environ, environment()):  # the server's, which must not compute with more threads
         forkserver.ensure_running()
-    return forkserver._forkserver._forkserver_address
+    known = vars(forkserver._forkserver)
+    return {name: known[name] for name in ("_forkserver_address", "_forkserver_authkey") if name in known}
 
 
 _RECEIVE_FDS, reduction.recvfds = reduction.recvfds, _received_fds
@@ -204,11 +205,11 @@ class _KeptFile:
         return operator.methodcaller("detach"), (reduction.DupFd(self.number),)
 
 
-def spawning_is_forking(server: str | None = None) -> AbstractContextManager[object]:
-    """While inside, what this process spawns is forked: by its own server, or by that of another, at this address."""
+def spawning_is_forking(server: Mapping[str, object] | None = None) -> AbstractContextManager[object]:
+    """While inside, what this process spawns is forked: by its own server, or by that of another (`_running_server`)."""
     context = multiprocessing.get_context
     if server is not None:  # all else that connecting to it takes is inherited
-        forkserver._forkserver._forkserver_address = server
+        vars(forkserver._forkserver).update(server)
         forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
     stack = ExitStack()
     if server is None:
@@ -236,7 +237,7 @@ def _hearing(start: Callable[[], None]) -> Callable[[], None]:
 
 
 def _become_popen(
-    words: list[str], variables: dict[str, str], cwd: str, kept: list[int], name: str, server: str
+    words: list[str], variables: dict[str, str], cwd: str, kept: list[int], name: str, server: dict
 ) -> None:
     os.setsid()
     if name:
@@ -248,7 +249,7 @@ def _become_popen(
 
 
 def _become(
-    words: list[str], variables: dict[str, str], cwd: str, out: Connection, err: Connection, server: str, fresh: bool
+    words: list[str], variables: dict[str, str], cwd: str, out: Connection, err: Connection, server: dict, fresh: bool
 ) -> None:
     """In the fork: be that program."""
     for pipe, number in ((out, 1), (err, 2)):
@@ -259,7 +260,7 @@ def _become(
         _be(words, variables, cwd, server)
 
 
-def _be(words: list[str], variables: dict[str, str], cwd: str, server: str) -> None:
+def _be(words: list[str], variables: dict[str, str], cwd: str, server: dict) -> None:
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(cwd)

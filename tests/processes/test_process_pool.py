@@ -152,7 +152,8 @@ def test_without_a_place_for_the_servers_socket_workers_start_too(tmp_path):
         worker.give("6 * 7")
         print(worker.take_within(60), worker.process._start_method)
     """
-    assert run_program(tmp_path, lines, TMPDIR=str(long))[-1] == "42 spawn"
+    way = "spawn" if sys.version_info < (3, 14) else "forkserver"  # Python 3.14 looks for another place itself
+    assert run_program(tmp_path, lines, TMPDIR=str(long))[-1] == f"42 {way}"
 
 
 def test_a_busy_worker_ends_with_its_program_however_that_ends(tmp_path):

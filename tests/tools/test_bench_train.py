@@ -116,10 +116,16 @@ def test_baselines_read_the_frames_they_should(videos, how):
     assert len(next(endless_batches(snippets, 2 * len(manifest), 0, torch.device("cpu")))[0]) == 2 * len(manifest)
 
 
-def test_the_baselines_workers_read_on_past_the_end_of_an_epoch(monkeypatch, videos):
+class Readers(RandomSnippets):
+    """Says of each snippet who read it, and which it is."""
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return np.full(1, os.getpid()), index
+
+
+def test_the_baselines_workers_read_on_past_the_end_of_an_epoch(videos):
     """Each reads a batch of its own also where a batch is a whole epoch, so that they read side by side."""
-    snippets = RandomSnippets(Manifest.load(videos[0]), ClipFormat(4, 2, 32, 32), "pyav")
-    monkeypatch.setattr(RandomSnippets, "__getitem__", lambda self, index: (np.full(1, os.getpid()), index))
+    snippets = Readers(Manifest.load(videos[0]), ClipFormat(4, 2, 32, 32), "pyav")
     batches = endless_batches(snippets, 2 * len(snippets), 2, torch.device("cpu"))
     readers, labels = zip(*(next(batches) for _ in range(3)), strict=True)
     batches.close()
