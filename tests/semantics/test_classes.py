@@ -236,6 +236,7 @@ def test_installed_glove_serves_every_published_class(file, num_classes):
 
 
 def test_real_word2vec_reproduces_coverage_and_the_distances_of_the_reference():
+    pytest.importorskip("gensim")
     config = WordsConfig(source="word2vec", path=str(shared("word_vectors/googlenews_26k_300d.bin")))
     vocabulary = open_source(config).vocabulary
 

@@ -48,6 +48,7 @@ def lists(shared_data) -> dict[str, tuple[str, ...]]:
 
 @pytest.fixture(scope="module")
 def google(shared_data) -> WordsConfig:
+    pytest.importorskip("gensim")
     path = shared_data / "word_vectors" / "googlenews_26k_300d.bin"
     return WordsConfig(source="word2vec", path=str(path), missing="random")
 
