@@ -22,7 +22,7 @@ import numpy as np
 
 from engine.data.motion import grid_size
 from engine.data.remote.copied import on_disk
-from engine.errors import InputError
+from engine.errors import InputError, misfit
 from engine.files.addresses import shown
 from engine.files.atomic_file import atomic_write
 
@@ -102,14 +102,14 @@ class Entry:
 
     @property
     def num_bytes(self) -> int:
-        return int(self.group_end[-1])
+        return int(self.group_end[-1]) if len(self.group_end) else 0  # of a damaged index
 
 
 class StoreIndex:
     """A memory-mapped index, read-only.
 
     Raises:
-        InputError: there is none at `path`, or it is cut short or of another version.
+        InputError: there is none at `path`, or it is cut short, damaged or of another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,15 +126,20 @@ class StoreIndex:
             raise InputError(
                 f"'{shown(path)}' is not the index of a snippet store of this version: ingest the videos again"
             )
-        header = json.loads(data[len(_MAGIC) : _HEADER_BYTES])
-        if len(data) != header["num_bytes"]:
-            raise InputError(f"'{shown(path)}' has {len(data)} bytes of {header['num_bytes']}: copy the store again")
         self.state = file_of_it.stem  # of a remote one: another once it changes
-        self.settings = StoreSettings(**header["settings"])
-        self.columns = {
-            name: np.frombuffer(data, dtype, count=header["columns"][name][1], offset=header["columns"][name][0])
-            for name, dtype in _dtypes(header["columns"]).items()
-        }
+        try:
+            header = json.loads(data[len(_MAGIC) : _HEADER_BYTES])
+            whole, places = header["num_bytes"], header["columns"]
+            if len(data) != whole:
+                raise InputError(f"'{shown(path)}' has {len(data)} bytes of {whole}: copy the store again")
+            self.settings = StoreSettings(**header["settings"])
+            self.columns = {
+                name: np.frombuffer(data, dtype, count=places[name][1], offset=places[name][0])
+                for name, dtype in _dtypes(places).items()
+            }
+            _check_lengths({name: len(column) for name, column in self.columns.items()})
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            raise InputError(f"'{shown(path)}' is damaged ({misfit(error)}): copy the store again") from error
 
     @property
     def has_motion(self) -> bool:
@@ -171,7 +176,7 @@ def numbers_of(path: Path) -> dict[tuple[int, int, int], int]:
     """(shard, offset, checksum) of each video of an index -> its number; none where no index can be read."""
     try:
         columns = StoreIndex(path).columns
-    except (InputError, ValueError, KeyError):  # there is none yet, or it is damaged
+    except InputError:  # there is none yet, or it is damaged
         return {}
     places = zip(*(columns[name].tolist() for name in ("shard", "offset", "crc32")), strict=True)
     return {place: number for number, place in enumerate(places)}
@@ -223,6 +228,13 @@ def _has_motion(columns: Collection[str]) -> bool:
 
 def _dtypes(columns: Collection[str]) -> dict[str, type[np.generic]]:
     return _COLUMNS | (_MOTION_COLUMNS if _has_motion(columns) else {})
+
+
+def _check_lengths(lengths: Mapping[str, int]) -> None:
+    count = lengths["shard"]
+    for name, length in lengths.items():
+        if name != "group_end" and length != count + (name == "first_group"):
+            raise ValueError(f"{length} values of {name} for {count} videos")
 
 
 def _aligned(offset: int) -> int:

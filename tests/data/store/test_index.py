@@ -19,6 +19,35 @@ def test_an_index_that_is_none(tmp_path):
             StoreIndex(tmp_path / "store.index")
 
 
+def small_index(path):
+    columns = {name: np.arange(3) for name in ("shard", "offset", "num_frames", "width", "height", "crc32")}
+    write_index(path, StoreSettings(), columns | {"first_group": np.arange(4), "group_end": np.arange(3) + 1})
+    return path.read_bytes()
+
+
+def test_an_index_in_which_the_disk_has_changed_a_letter_is_read_or_one_error(tmp_path):
+    path, generator = tmp_path / "store.index", np.random.default_rng(0)
+    content = small_index(path)
+    told = set()
+    for place in range(15, len(content[:4096].rstrip())):
+        for letter in generator.choice(list(b'0123456789"{}[],:x \xff\0'), 4):
+            path.write_bytes(content[:place] + bytes([letter]) + content[place + 1 :])
+            try:
+                index = StoreIndex(path)
+            except InputError as error:
+                told.add(str(error).partition("store.index' ")[2][:10])
+            else:
+                assert len([index[number].num_bytes for number in range(3)]) == 3
+    assert {"is damaged"} < told
+
+
+def test_a_video_of_an_index_with_a_hole_in_it_is_not_the_one_of_the_manifest(tmp_path):
+    path = tmp_path / "store.index"
+    content = small_index(path)
+    path.write_bytes(content[:4096] + bytes(len(content) - 4096))
+    assert StoreIndex(path)[1].num_bytes == 0
+
+
 def test_a_large_index_opens_at_once(tmp_path):
     count = 541_624
     columns = {
