@@ -24,6 +24,7 @@ from engine.data.store.index import is_stored
 from engine.errors import InputError
 from engine.features.files import Identity, identities, videos_digest
 from engine.features.windows import WindowGrid
+from engine.files.arrays import mapped_array
 from engine.files.parquet import read_table, write_table
 
 VERSION = 1
@@ -259,13 +260,15 @@ def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, F
         if notes["version"] != VERSION:
             raise ValueError(f"version {notes['version']}")
         stamp = Stamp.of(notes["stamp"])
+        if lacking := {"root", "videos_digest", "generation"} - notes.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
         rows = list(_rows(table))
-    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        videos = {row["path"]: CachedVideo(**row) for row, failure in rows if failure is None}
+        failed = {row["path"]: _failed(row, failure) for row, failure in rows if failure is not None}
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise InputError(
             f"'{path}' is not an index of features of version {VERSION} ({error}): extract them anew"
         ) from error
-    videos = {row["path"]: CachedVideo(**row) for row, failure in rows if failure is None}
-    failed = {row["path"]: _failed(row, failure) for row, failure in rows if failure is not None}
     return stamp, videos, failed, notes
 
 
@@ -283,9 +286,10 @@ def _failed(row: Mapping[str, Any], reason: str) -> FailedVideo:
 def _mapped(path: Path, num_rows: int) -> np.ndarray:
     """The rows of the index, mapped: what lies behind them is of an extraction that has not come to its end."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if len(array) < num_rows:
-            raise ValueError(f"it has {len(array)} of {num_rows} windows")
-    except (OSError, EOFError, ValueError) as error:
+        array = mapped_array(path)
+        count = len(array) if array.ndim == 2 else 0
+        if count < num_rows:
+            raise ValueError(f"it has {count} of {num_rows} windows")
+    except (OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read ({error}): copy the features again, or extract them anew") from error
     return array[:num_rows]

@@ -118,11 +118,12 @@ class Annotations:
             table = read_table(path)
             notes = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
             table = table.select(SCHEMA.names).cast(SCHEMA)
-        except (ValueError, KeyError, OSError, pa.ArrowException) as error:
+            columns = {name: table.column(name).to_pylist() for name in SCHEMA.names}
+            version = notes.get("version")
+        except (ValueError, KeyError, AttributeError, OSError, pa.ArrowException) as error:
             raise InputError(f"'{path}' is no table of moments ({error}): {again}") from error
-        columns = {name: table.column(name).to_pylist() for name in SCHEMA.names}
         pairs = list(zip(columns["starts"], columns["ends"], strict=True))
-        if notes.get("version") != FORMAT_VERSION or any(not s or not e or len(s) != len(e) for s, e in pairs):
+        if version != FORMAT_VERSION or any(not s or not e or len(s) != len(e) for s, e in pairs):
             raise InputError(f"'{path}' is no table of moments of version {FORMAT_VERSION}: {again}")
         windows = [np.stack([s, e], axis=1).astype(np.float64) for s, e in pairs]
         durations = np.array(columns["duration"], dtype=np.float64)

@@ -15,6 +15,7 @@ import torch
 from engine.errors import InputError
 from engine.features.cache import FeatureCache, Stamp
 from engine.features.encoder import OBJECTS, Encoder, build_encoder
+from engine.files.arrays import mapped_array
 from engine.files.atomic_file import atomic_write
 from engine.models.embedder import Embedder
 from engine.models.image_weights import installed_names
@@ -82,7 +83,8 @@ class WordSpace:
         state = source.stat()
         digest.update(f"{source.name} {state.st_size} {state.st_mtime_ns}".encode())
         kept = cache.folder / f"points-{digest.hexdigest()}.npy"
-        if not kept.is_file():
+        points = self._kept(kept, len(cache.features))
+        if points is None:
             points = self.points(cache.features)
             try:
                 with atomic_write(kept) as partial:
@@ -90,9 +92,18 @@ class WordSpace:
                 for old in cache.folder.glob("points-*.npy"):
                     if old != kept:
                         old.unlink()
+                points = mapped_array(kept)
             except OSError:  # a folder that may only be read
-                return Windows(points, cache.video_of, cache.videos)
-        return Windows(np.load(kept, mmap_mode="r", allow_pickle=False), cache.video_of, cache.videos)
+                pass
+        return Windows(points, cache.video_of, cache.videos)
+
+    def _kept(self, path: Path, num_windows: int) -> np.ndarray | None:
+        """None: there are none yet, or they are damaged."""
+        try:
+            points = mapped_array(path)
+        except (OSError, ValueError):
+            return None
+        return points if points.shape == (num_windows, self._model.linear.out_features) else None
 
 
 def open_space(stamp: Stamp, network: Encoder | None, queries: QueryEncoder) -> Space | None:

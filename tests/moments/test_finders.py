@@ -85,6 +85,10 @@ def test_of_many_videos_those_with_the_nearest_windows_are_looked_at(home, monke
     written = kept[0].stat().st_mtime_ns
     space.windows(found.cache)
     assert kept[0].stat().st_mtime_ns == written  # projected once
+    points = space.points(found.cache.features)
+    for damaged in (kept[0].read_bytes()[:100], kept[0].read_bytes().replace(b"(", b"[", 1)):
+        kept[0].write_bytes(damaged)
+        assert np.array_equal(space.windows(found.cache).features, points)
     with torch.no_grad():
         space._model.linear.bias.add_(1)
     space.windows(found.cache)

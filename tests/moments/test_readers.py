@@ -235,6 +235,19 @@ def test_a_table_of_another_version_or_of_halves_of_moments_is_refused(tmp_path,
         Annotations.load(tmp_path / "m.parquet")
 
 
+@pytest.mark.parametrize("what", ["text", "notes"])
+def test_a_table_that_the_disk_has_changed_is_one_error(tmp_path, what):
+    row = {"video": ["v"], "query": ["q"], "split": ["s"], "duration": [9.0], "starts": [[0.0]], "ends": [[1.0]]}
+    notes = {b"unseen moments": b"[1]" if what == "notes" else json.dumps({"version": 1}).encode()}
+    table = pa.table(row, SCHEMA.with_metadata(notes))
+    if what == "text":
+        no_text = pa.array([b"\xd9"], pa.binary()).view(pa.string())
+        table = table.set_column(1, SCHEMA.field("query"), no_text)
+    write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(InputError, match=r"m.parquet' is no table of moments"):
+        Annotations.load(tmp_path / "m.parquet")
+
+
 def test_a_video_ends_when_a_player_says_so():
     """Shown from 2 to 6 seconds, and one of slides whose last is short: what is annotated there is there."""
     files = {"late.mp4": (4.0, [0, 100], [2.0, 6.0]), "slides.mp4": (36.2, [0, 3, 4, 6], [0.0, 30.0, 30.1, 30.3])}
