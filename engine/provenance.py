@@ -63,8 +63,8 @@ def installed() -> dict[str, str]:
     """Name -> version of every installed package; of one that is there twice the one that is imported."""
     found: dict[str, str] = {}
     for part in importlib.metadata.distributions():
-        if name := part.metadata["Name"]:  # none: what is left of a package that pip could not remove whole
-            found.setdefault(name, part.version)
+        if "Name" in part.metadata:  # else it is what is left of a package that pip could not remove whole
+            found.setdefault(part.metadata["Name"], part.version)
     return {name: found[name] for name in sorted(found, key=str.lower)}
 
 

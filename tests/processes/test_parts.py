@@ -10,7 +10,13 @@ import pytest
 from engine.processes import parts
 from tests.environment import ROOT, environment, is_alive, wait_until
 
-DEAF = "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
+DEAF = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+while True:
+    time.sleep(0.1)  # one long sleep could begin between a signal and its handler
+"""
 WILLING = DEAF.replace("signal.SIG_IGN", "lambda *_: os._exit(7)")
 
 
