@@ -14,6 +14,7 @@ def test_an_array_is_mapped_as_it_is(tmp_path):
     np.testing.assert_array_equal(found, array)
 
 
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # a header is Python
 def test_every_damaged_header_is_an_array_or_a_value_error(tmp_path):
     path, generator = tmp_path / "a.npy", np.random.default_rng(0)
     np.save(path, np.zeros((3, 4), np.float32))

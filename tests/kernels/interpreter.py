@@ -1,6 +1,8 @@
 """Whether Triton kernels are interpreted in this process (TRITON_INTERPRET=1), and an interpreter that works and is quick.
 
 Triton 3.6 makes an integer of an array with one element, for the bounds of a loop; NumPy from 2.5 on wants `item()`.
+What compares two numbers is a truth value that calls itself of their type, as which it is spread over a block: `block & (a < b)`
+is of integers then, which Triton 3.9 refuses as a mask.
 For every call of a function within a kernel it goes through all members of its language again, to patch the built-in
 ones; which those are is looked up once here.
 """
@@ -34,6 +36,17 @@ def _patch_tensors_for_any_numpy(tensor, scope):
 
 
 interpreter._patch_lang_tensor = _patch_tensors_for_any_numpy
+
+
+_splat = interpreter.InterpreterBuilder.create_splat
+
+
+def _splat_as_it_is(builder, ret_ty, arg):
+    found = _splat(builder, ret_ty, arg)
+    return interpreter.TensorHandle(found.data.astype(arg.data.dtype), found.dtype)
+
+
+interpreter.InterpreterBuilder.create_splat = _splat_as_it_is
 
 
 @functools.cache

