@@ -133,6 +133,8 @@ class StoreIndex:
             if len(data) != whole:
                 raise InputError(f"'{shown(path)}' has {len(data)} bytes of {whole}: copy the store again")
             self.settings = StoreSettings(**header["settings"])
+            if self.settings.gop < 1:
+                raise ValueError(f"GOPs of {self.settings.gop} frames")
             self.columns = {
                 name: np.frombuffer(data, dtype, count=places[name][1], offset=places[name][0])
                 for name, dtype in _dtypes(places).items()
