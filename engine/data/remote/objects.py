@@ -144,8 +144,20 @@ def local_copy(url: str) -> Path:
 
 
 def upload(path: Path, url: str) -> None:
-    """Put a file to an object, complete or not at all. Raises as `read_range`."""
-    patiently(lambda: file_systems.file_system(url).put_file(str(path), file_systems.key_of(url)), url)
+    """Put a file to an object, complete or not at all.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SourceGone: there is no such bucket, or it cannot be written to, and patience is over.
+    """
+    try:
+        patiently(lambda: file_systems.file_system(url).put_file(str(path), file_systems.key_of(url)), url)
+    except FileNotFoundError as error:
+        if not path.exists():
+            raise
+        raise SourceGone(
+            f"'{url}' cannot be put there ({_reason(error)}): see that its bucket is there, and give the same command again"
+        ) from None
 
 
 def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None = None) -> T:

@@ -47,11 +47,16 @@ class Uploads:
         lost: shards that were up and are gone, or others now: their videos are made again, and no other gets their numbers.
 
     Raises:
-        InputError: there is a store already at `target`, or a begun one, that was not made in `folder`.
+        InputError: `target` is on a web server, or has a store already, or a begun one, that was not made in `folder`.
         SourceGone: the object storage refuses, or does not answer.
     """
 
     def __init__(self, folder: Path, target: Path, *, keep: bool = False) -> None:
+        if url_of(target).startswith("http"):
+            raise InputError(
+                f"'{url_of(target)}' is on a web server, which stores are read from alone: name an address of s3:// or gs://, or "
+                "ingest into a folder and copy that"
+            )
         self.target, self._folder, self._keep = target, folder, keep
         path = folder / _JOURNAL_NAME
         lines = {line["name"]: line for line in read_json_lines(path)}
