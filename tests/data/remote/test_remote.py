@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -238,6 +239,25 @@ def test_a_reason_has_words_and_no_address(error, reason):
 
 def failing(error):
     raise error
+
+
+def test_an_outage_of_long_ago_does_not_count(monkeypatch):
+    """Else the first read that fails after a rest would end the work, as if it had been tried all the while."""
+    clock, url = [1000.0], "s3://elsewhere/a"
+    monkeypatch.setattr(objects, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(objects, "_sleep", lambda seconds: clock.__setitem__(0, clock[0] + 1))
+    took_s = []
+    for _ in range(3):
+        began = clock[0]
+        with patience(10), pytest.raises(SourceGone, match=r"tried for \d+ s"):
+            objects.patiently(lambda: failing(ConnectionError("away")), url)
+        took_s.append(clock[0] - began)
+    assert took_s[0] > 5 and took_s[2] == 0  # soon it is known to be away, by whoever asks
+    clock[0] += 3600
+    answers = iter([ConnectionError("reset"), None])
+    with patience(10):
+        objects.patiently(lambda: (error := next(answers)) and failing(error), url)
+    assert next(answers, "all taken") == "all taken"
 
 
 def test_what_is_not_there(server):
