@@ -316,6 +316,15 @@ def test_plain_files_in_object_storage_are_refused(store, tmp_path):
         Manifest.load(tmp_path / "raw.parquet")
 
 
+def test_where_no_range_can_be_kept_all_are_read(server, tmp_path):
+    """A disk that is full or may not be written is no fault of a shard."""
+    manifest = remote_manifest(server)
+    expected = stream(manifest, 6)
+    (tmp_path / "cache" / "ranges").write_text("in the way")
+    use(RemoteConfig(cache_folder=str(tmp_path / "cache"), cache_gb=0.1))
+    assert torch.equal(stream(manifest, 6)[0], expected[0])
+
+
 def test_kept_ranges_are_read_once_and_never_wrong(server, tmp_path):
     use(RemoteConfig(cache_folder=str(tmp_path / "cache"), cache_gb=0.1))
     manifest = remote_manifest(server)
