@@ -218,7 +218,6 @@ def _close_all(files: dict[int | None, int]) -> None:
 
 
 _READERS: dict[str, tuple[tuple[int, int], StoreReader]] = {}  # index -> its state when it was opened
-
 _OPENING = threading.Lock()  # an index is opened (and fetched) once
 
 
@@ -236,13 +235,13 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
     index, number = found
     try:
         state, reader = _READERS.get(index, (None, None))
-        found = _index_state(index)
-        if reader is None or state != found:
+        state_now = _index_state(index)
+        if reader is None or state != state_now:
             with _OPENING:
                 state, reader = _READERS.get(index, (None, None))
-                if reader is None or state != found:
+                if reader is None or state != state_now:
                     reader = open_reader(StoreIndex(Path(index)), reader)
-                    _READERS[index] = (found, reader)
+                    _READERS[index] = (state_now, reader)
     except FileNotFoundError as error:
         raise StoreError(f"there is no snippet store at '{shown(Path(index).parent)}'") from error
     except OSError as error:  # of a disk over the network it may pass
