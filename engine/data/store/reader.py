@@ -228,6 +228,7 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
 
     Raises:
         StoreError: there is no such store, it cannot be read, or it is not the one that the manifest was written for.
+        OSError: this process may open no more files.
     """
     found = split_stored_name(str(video.path))
     if found is None:
@@ -245,6 +246,8 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
     except FileNotFoundError as error:
         raise StoreError(f"there is no snippet store at '{shown(Path(index).parent)}'") from error
     except OSError as error:  # of a disk over the network it may pass
+        if error.errno in OUT_OF_FILES:
+            raise
         raise StoreError(f"'{shown(index)}' cannot be read: {error.strerror or error}") from error
     except SourceGone:
         raise

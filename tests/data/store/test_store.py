@@ -25,12 +25,14 @@ from engine.data.pyav.encode import write_video
 from engine.data.pyav.gops import split_runs
 from engine.data.pyav.snippets import cut
 from engine.data.sets.sources import load_source
+from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreIndex, StoreSettings, split_stored_path, write_index
 from engine.data.store.ingest import WorkSettings, ingest
-from engine.data.store.reader import StoreReader
+from engine.data.store.reader import StoreReader, find_entry
 from engine.data.store.verify import verify
 from engine.errors import InputError
 from tests.data.videos import numbered_frame, numbers
+from tests.environment import no_more_files
 from tests.rows import row
 
 CPU = torch.device("cpu")
@@ -317,6 +319,17 @@ def test_all_threads_share_a_stored_video(store):
     video = Manifest.load(store / "manifest.parquet").video(0)
     requests = [SnippetRequest(video, start, 0, 0, False) for start in range(3)]
     assert len(split_into_jobs(requests, 3)) == 3
+
+
+def test_too_few_open_files_is_no_fault_of_a_stored_video(with_motion, decoder):
+    videos = [Manifest.load(with_motion / "manifest.parquet").video(row) for row in (0, 1)]
+    asked = [SnippetRequest(video, 0, 0, 0, False) for video in videos]
+    decoder.decode(asked[:1])
+    for forget in (reader_module._READERS.clear, lambda: find_entry(videos[0])[0].close()):  # the index, then the shard
+        forget()
+        with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+            decoder.decode(asked)
+        assert not decoder.decode(asked).failures
 
 
 def test_more_shards_than_may_stay_open(raw, tmp_path, monkeypatch):
