@@ -234,7 +234,7 @@ class StoreWriter:
     def _check_settings(self, head: dict) -> None:
         if head.get("store") != _VERSION:
             raise InputError(f"'{self.folder}' has a store of another version: choose another --out, or remove it")
-        ours, theirs = asdict(self.settings), {"codec": FIRST_CODEC, **head["settings"]}
+        ours, theirs = asdict(self.settings), {"codec": FIRST_CODEC, **head.get("settings", {})}
         changed = [f"{name} {theirs.get(name)} (now {ours[name]})" for name in ours if ours[name] != theirs.get(name)]
         if changed:
             raise InputError(

@@ -179,6 +179,16 @@ def test_journals_of_before_tell_lengths_alone(source, bucket):
     assert problems() == [] and len(names(bucket)) == NUM_VIDEOS + 2
 
 
+def test_a_line_of_the_journal_that_the_disk_has_changed_is_passed_over(source, bucket):
+    make(source)
+    journal = staging_folder(TARGET) / "uploaded.jsonl"
+    lines = journal.read_text()
+    for old, new in (('"name": "00001', '"nane": "00001'), ("00002.h264", "0x002.h264"), ("mtime_ns", "mtime_ms")):
+        journal.write_text(new.join(lines.rsplit(old, 1)))
+        assert make(source).num_videos == NUM_VIDEOS and problems() == []
+        lines = journal.read_text()
+
+
 def test_damage_is_told_with_the_folder_that_mends_it(source, bucket, monkeypatch, capsys):
     make(source)
     bucket.rm(f"{KEY}/00001.h264")
