@@ -2,8 +2,10 @@
 
 import gc
 import os
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +23,17 @@ def lowest_free_file() -> int:
     number = os.open(os.devnull, os.O_RDONLY)
     os.close(number)
     return number
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """While inside, the system refuses to open a file, as it does a process that has opened too many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_file(), hard))  # a new file must have a number below
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float = 120.0) -> None:

@@ -174,7 +174,14 @@ def _indexed(folder: Path, out: Path, num_workers: int, pool: "Pool | None") -> 
     from engine.data.indexing.dataset import IndexSettings, index_dataset
     from engine.data.layouts import read_layout
 
-    listing = read_layout("auto", folder)
+    listing, store = read_layout("auto", folder), out.resolve()
+    is_within = store.is_relative_to(folder.resolve())
+    is_hidden = is_within and any(name.startswith(".") for name in store.relative_to(folder.resolve()).parts)
+    if is_within and not is_hidden and not listing.lists:
+        raise InputError(
+            f"the store '{out}' would lie within '{folder}', whose folders name the classes, and its shards be videos of one the "
+            "next time: name an --out outside (a store may be moved as a folder)"
+        )
     for note in listing.notes:
         print(note, flush=True)
     manifest = out / "source.parquet"

@@ -121,12 +121,14 @@ def test_hevc_is_chosen_by_name(folder, tmp_path, monkeypatch, capsys):
     assert "was begun with codec hevc (now h264)" in capsys.readouterr().err
 
 
-def test_wrong_input_is_one_line(manifest, tmp_path, monkeypatch, capsys):
+def test_wrong_input_is_one_line(folder, manifest, tmp_path, monkeypatch, capsys):
     out = ("--out", tmp_path / "s")
     for arguments, message in [
         ((), "give SOURCE and --out STORE"),
         ((manifest, "--verify", tmp_path), "stands alone"),
         ((tmp_path / "absent.parquet", *out), "no manifest at"),
+        ((folder, "--out", folder / "store"), "whose folders name the classes, and its shards be videos of one"),
+        ((folder, "--out", folder), "name an --out outside"),
         ((manifest, *out, "--short-side", 127), "need an even number"),
         ((manifest, *out, "--gop", 0), "--gop is 0"),
         ((manifest, *out, "--fps", "nan"), "--fps is nan"),

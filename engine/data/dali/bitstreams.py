@@ -21,6 +21,7 @@ from engine.data.dali.parameter_sets import coded_size, drop_cropping
 from engine.data.manifests.identity import change_since_index
 from engine.data.pyav.gops import split_frames, split_runs
 from engine.data.store.reader import StoreError, find_entry
+from engine.machine import OUT_OF_FILES
 
 IVF_MAGIC = b"DKIF"
 
@@ -48,11 +49,14 @@ def load_file(video: Video) -> np.ndarray:
 
     Raises:
         BitstreamError: the file is missing, or not the one that was indexed.
+        OSError: this process may open no more files.
     """
     try:
         data = np.fromfile(video.path, np.uint8)
         reason = change_since_index(video.path, video)  # after reading, so that what is decoded is what was looked at
     except OSError as error:
+        if error.errno in OUT_OF_FILES:
+            raise
         raise BitstreamError(f"the file cannot be read: {error.strerror}") from error
     if reason:
         raise BitstreamError(reason)

@@ -71,7 +71,7 @@ def write_procedural_dataset(config: ProceduralConfig) -> Path:
         The manifest, with splits "train" and "unseen", and in varied scenes "unseen_things", "synonyms" and "stills".
 
     Raises:
-        InputError: unknown names, too many unseen combinations, or a folder that holds something else.
+        InputError: an odd size, unknown names, too many unseen combinations, or a folder that holds something else.
     """
     is_plain = config.scene == "plain"
     described = description(config, *_known(config))
@@ -96,8 +96,10 @@ def plan_videos(config: ProceduralConfig) -> list[PlannedVideo]:
     """All videos of the set, training classes first.
 
     Raises:
-        InputError: unknown or doubled names, or too much that is unseen.
+        InputError: an odd size, unknown or doubled names, or too much that is unseen.
     """
+    if config.size % 2:
+        raise InputError(f"procedural.size is {config.size}: 4:2:0 pictures need an even number")
     known_things, known_movements = _known(config)
     things = chosen("procedural.things", config.things, known_things)
     movements = chosen("procedural.movements", config.movements, known_movements)

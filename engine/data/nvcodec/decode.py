@@ -23,6 +23,7 @@ from engine.data.nvcodec.convert import scaled_crop, to_rgb, window_places
 from engine.data.nvcodec.sessions import Kind, SessionError, Sessions, import_nvcodec
 from engine.data.store.index import is_stored
 from engine.errors import InputError, SourceGone
+from engine.machine import OUT_OF_FILES
 
 _SESSIONS_PER_THREAD = 4  # kept open: sizes differ from video to video
 _CONVERTED_AT_ONCE = 16  # snippets: what lies between NV12 and RGB takes ten times the room of the clips
@@ -146,6 +147,8 @@ class _Batch:
         except (BitstreamError, SessionError) as error:
             self.failures[row] = str(error)
         except Exception as error:  # the library has no type for what a damaged stream brings about
+            if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+                raise
             self.failures[row] = (
                 f"PyNvVideoCodec cannot decode it ({type(error).__name__}: {' '.join(str(error).split())})"
             )

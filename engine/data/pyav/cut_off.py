@@ -25,7 +25,7 @@ def missing_bytes(path: Path) -> int:
             return max(0, _end_of_boxes(file.fileno(), size) - size)
     if head[:4] == b"RIFF":
         return max(0, 8 + int.from_bytes(head[4:8], "little") - size) if head[4:8] != b"\xff\xff\xff\xff" else 0
-    if (at := head.find(_MATROSKA_SEGMENT) + 4) > 3:
+    if 3 < (at := head.find(_MATROSKA_SEGMENT) + 4) < len(head):
         length = 9 - head[at].bit_length()  # of its size (RFC 8794, 4)
         value = int.from_bytes(head[at : at + length], "big") & (1 << 7 * length) - 1
         is_known = value != (1 << 7 * length) - 1

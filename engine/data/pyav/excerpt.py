@@ -32,6 +32,7 @@ from engine.data.store.reader import StoreError
 from engine.files.atomic_file import atomic_write
 
 _TICKS = 90_000  # a second
+_SHORTEST = 90  # ticks: of what lasts less, an MP4 shows nothing, as it tells lengths in milliseconds
 _RATE = 48_000  # of sound
 _LOST_S = 0.05  # of sound: a gap that is filled with silence; less is a rounding of time stamps
 _PATIENCE_S = 60.0  # without a frame
@@ -71,6 +72,8 @@ def _write(video: Video, first: int, times: np.ndarray, path: Path, *, seek: boo
     """times: float64 [frames + 1], seconds: when each frame is shown, and the end."""
     count = len(times) - 1
     stamps = np.round((times - times[0]) * _TICKS).astype(np.int64)
+    if stamps[-1] < _SHORTEST or not np.diff(stamps).all():  # of a broken rate
+        stamps = _SHORTEST * np.arange(len(times))
     with (
         _frames(video, range(first, first + count), seek=seek) as (frames, pixel_shape),
         _sound(video, times[0], times[-1]) as (blocks, layout),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import av
 
 from engine.data.batch import Video
+from engine.data.pyav.files import TOO_SLOW
 from engine.data.store.reader import StoreError, find_entry
 
 _DELIMITERS = {  # start code and header of an access unit delimiter
@@ -98,7 +99,7 @@ class StoredFrames:
             with contextlib.closing(self._decoder.frames(data, codec)) as decoded:
                 for number, frame in enumerate(decoded, start=wanted[0] // gop * gop):
                     if time.monotonic() > self._deadline:
-                        raise StoreError("decoding took longer than the time limit")
+                        raise StoreError(TOO_SLOW)
                     if number == next_wanted:
                         yield number, frame
                         next_wanted = next(waiting, None)

@@ -54,7 +54,7 @@ _ALONE = "aud=1:info=0:wpp=0:pools=none:frame-threads=1:log-level=error"
 class SourceVideo:
     """A file to normalise, with what its manifest says of it.
 
-    timed_frames, frame_times: as in `Timeline`; empty in manifests that were written before they were noted.
+    timed_frames, frame_times: as in `Timeline`; empty in manifests that were written before they were noted, and where `fps` is 0.
     """
 
     path: str  # relative to the root
@@ -102,6 +102,8 @@ def normalise_file(
     try:
         if reason := change_since_index(path, source):
             return Failure("changed", reason)
+        if settings.fps and not source.timed_frames:
+            return Failure("undecodable", "nothing tells when its frames are shown, which --fps needs")
         with open_video(path, time_limit_s=time_limit_s) as container:
             taken = _taken(_frames(container, source.num_frames, deadline), frames_taken(source, settings))
             pictures = map(Canvas(settings.short_side, source.rotation), taken)

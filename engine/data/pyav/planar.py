@@ -73,7 +73,8 @@ def _gather(
 
     Args:
         plane: uint8, rows of `line` bytes, of which `size` (height, width) is the frame.
-        place: (top, left, step): every `step`th row from `top`, `columns` from `left`.
+        origin: (top, left, step): every `step`th row from `top`, `columns` from `left`.
+        mirror: columns from right to left.
         window: uint8 [rows, at least `columns`], to be filled from its left.
     """
     (height, width), (top, left, step) = size, origin

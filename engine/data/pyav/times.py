@@ -168,7 +168,9 @@ def _with_knots(times: np.ndarray, period: float, rate: float) -> Timeline:
 
 
 def _timeline(frames: Sequence[int], seconds: Sequence[float]) -> Timeline:
-    return Timeline(tuple(frames), tuple(round(float(second), 6) + 0.0 for second in seconds))  # no -0.0
+    """The knots, in whole microseconds; none where no time goes by: of stamps as close as that, or too far from zero to differ."""
+    rounded = tuple(round(float(second), 6) + 0.0 for second in seconds)  # no -0.0
+    return Timeline(tuple(frames), rounded) if rounded[-1] > rounded[0] else Timeline()
 
 
 def _knots(seconds: Sequence[float], tolerance: float) -> Iterator[int]:

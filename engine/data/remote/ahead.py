@@ -65,11 +65,10 @@ def _begin(requests: Batch, clip: ClipFormat) -> list[Callable[[], None]]:
     for request, numbers in frames.values():
         try:
             reader, entry = find_entry(request.video)
+            begun = reader.begin(entry, sorted(numbers), motion=clip.motion) if isinstance(reader, RemoteReader) else ()
         except StoreError:  # the decoder will say so
             continue
-        if isinstance(reader, RemoteReader):
-            begun = reader.begin(entry, sorted(numbers), motion=clip.motion)
-            releases += [partial(reader.ranges.release, held) for held in begun]
+        releases += [partial(reader.ranges.release, held) for held in begun]
     return releases
 
 

@@ -22,14 +22,13 @@ class RangeCache:
     """Ranges by a text that tells their object, its state, and where they lie in it. Threads may share one.
 
     Args:
-        folder: of these files alone.
+        folder: of these files alone; made with the first.
         max_bytes: of all of them, for up to ten processes.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
         self._written, self._lock = max_bytes, threading.Lock()  # the first write looks at what earlier runs left
-        folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str) -> bytes | None:
         """The range; None where it is not kept, or damaged."""
@@ -50,7 +49,7 @@ class RangeCache:
         path = self._path(name)
         beside = path.with_suffix(f".{secrets.token_hex(4)}")
         try:
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_bytes(_HEAD.pack(len(data), crc32(data)) + data)
             beside.replace(path)
         except OSError:

@@ -7,6 +7,7 @@ about a tenth of it. An object of S3 is read by an address that its file system 
 import functools
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ _NO_ETAG = '"of-nothing"'
 _AS_IT_IS = "/:%~!$&'()*+,;=@[]"  # in an address, beside letters and digits
 _RESTING: dict[str, float] = {}  # buckets and servers, until when
 _SIGNED: dict[str, tuple[str, float]] = {}  # of objects of S3 the address, and until when it is used
+_OPEN: dict[tuple[int, int], "Connections"] = {}  # by the process and how many
+_OPENING = threading.Lock()  # once, whichever threads read first
 _INSISTS: dict[str, bool] = {}  # buckets and servers: whether they refuse what `If-Match` does not name
 
 
@@ -133,8 +136,13 @@ def _has_curl() -> bool:
     return True
 
 
-@functools.cache
-def _connections(_process: int, count: int) -> "Connections":
+def _connections(process: int, count: int) -> "Connections":
     from engine.data.remote.curl import Connections
 
-    return Connections(count)
+    found = _OPEN.get((process, count))
+    if found is None:
+        with _OPENING:
+            found = _OPEN.get((process, count))
+            if found is None:
+                found = _OPEN[process, count] = Connections(count)
+    return found

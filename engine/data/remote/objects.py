@@ -25,6 +25,7 @@ from engine.terminal.progress import say
 T = TypeVar("T")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _TOLD_AFTER_S = 3.0  # a failure now and then is not worth a line
+_FORGOTTEN_AFTER_S = 200.0  # without a failure: longer than any attempt takes (s3fs makes five, of 30 s each)
 _LOOK_UP_S = 0.2  # while waiting: whether anybody still wants it
 _SHORT_READS = 5  # of one range, one after the other: the object itself is too short
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "GoogleAuthError")
@@ -46,13 +47,15 @@ class _Outage:
     """Tells once that a store does not answer, and once that it does again."""
 
     def __init__(self) -> None:
-        self._lock, self._since, self._is_told = threading.Lock(), 0.0, False
+        self._lock, self._since, self._last, self._is_told = threading.Lock(), 0.0, 0.0, False
 
     def failed(self, url: str, error: Exception) -> float:
-        """Take note. Returns for how many seconds nothing has been answered."""
+        """Take note. Returns for how many seconds nothing has been answered, where somebody has asked all the while."""
         with self._lock:
             now = time.monotonic()
-            self._since = self._since or now
+            if not self._since or now - self._last > _FORGOTTEN_AFTER_S:  # whoever waited then has given up
+                self._since, self._is_told = now, False
+            self._last = now
             lasted = now - self._since
             if self._is_told or lasted < _TOLD_AFTER_S:
                 return lasted
@@ -144,8 +147,20 @@ def local_copy(url: str) -> Path:
 
 
 def upload(path: Path, url: str) -> None:
-    """Put a file to an object, complete or not at all. Raises as `read_range`."""
-    patiently(lambda: file_systems.file_system(url).put_file(str(path), file_systems.key_of(url)), url)
+    """Put a file to an object, complete or not at all.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SourceGone: there is no such bucket, or it cannot be written to, and patience is over.
+    """
+    try:
+        patiently(lambda: file_systems.file_system(url).put_file(str(path), file_systems.key_of(url)), url)
+    except FileNotFoundError as error:
+        if not path.exists():
+            raise
+        raise SourceGone(
+            f"'{url}' cannot be put there ({_reason(error)}): see that its bucket is there, and give the same command again"
+        ) from None
 
 
 def patiently(attempt: Callable[[], T], url: str, stop: threading.Event | None = None) -> T:

@@ -18,7 +18,7 @@ from engine.data.remote.states import State
 from engine.data.store.index import CODECS, INDEX_NAME, MANIFEST_NAME, MOTION_NAME, shard_number, shard_path
 from engine.errors import InputError, SourceGone
 from engine.files.addresses import url_of
-from engine.files.json_lines import JsonLines, read_json_lines
+from engine.files.json_lines import JsonLines, read_json_lines, understood
 from engine.terminal.progress import Progress, say
 
 _JOURNAL_NAME = "uploaded.jsonl"
@@ -47,14 +47,19 @@ class Uploads:
         lost: shards that were up and are gone, or others now: their videos are made again, and no other gets their numbers.
 
     Raises:
-        InputError: there is a store already at `target`, or a begun one, that was not made in `folder`.
+        InputError: `target` is on a web server, or has a store already, or a begun one, that was not made in `folder`.
         SourceGone: the object storage refuses, or does not answer.
     """
 
     def __init__(self, folder: Path, target: Path, *, keep: bool = False) -> None:
+        if url_of(target).startswith("http"):
+            raise InputError(
+                f"'{url_of(target)}' is on a web server, which stores are read from alone: name an address of s3:// or gs://, or "
+                "ingest into a folder and copy that"
+            )
         self.target, self._folder, self._keep = target, folder, keep
         path = folder / _JOURNAL_NAME
-        lines = {line["name"]: line for line in read_json_lines(path)}
+        lines = dict(understood(read_json_lines(path), _named))
         self._ours = lines.keys()
         self._done = {name: line for name, line in lines.items() if "bytes" in line}
         here, gone = self._look()
@@ -138,7 +143,9 @@ class Uploads:
     def _is_done(self, path: Path) -> bool:
         line, info = self._done.get(path.name), path.stat()
         is_shard = path.name not in _NAMES
-        return line is not None and (is_shard or (line["bytes"], line["mtime_ns"]) == (info.st_size, info.st_mtime_ns))
+        return line is not None and (
+            is_shard or (line["bytes"], line.get("mtime_ns")) == (info.st_size, info.st_mtime_ns)
+        )
 
     def _put(self, path: Path) -> None:
         url = self._url(path.name)
@@ -166,6 +173,14 @@ class Uploads:
     def _release(self, path: Path) -> None:
         if not self._keep:
             path.unlink(missing_ok=True)
+
+
+def _named(line: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A line of the journal with the name of its file."""
+    name = line["name"]
+    if name not in _NAMES and shard_number(name) is None:
+        raise ValueError(f"no file of a store: {name}")
+    return name, line
 
 
 def is_up(path: Path, url: str) -> bool:

@@ -35,8 +35,8 @@ def add_motion(records: dict[str, StoreRecord], writer: StoreWriter, pool: Pool,
     Raises:
         InputError: one cannot be read, or does not decode, or not in time.
     """
-    pending = {path: record.made for path, record in records.items() if isinstance(record.made, StoredVideo)}
-    pending = {path: video for path, video in pending.items() if not video.has_motion}
+    stored = {path: record.made for path, record in records.items() if isinstance(record.made, StoredVideo)}
+    pending = {path: video for path, video in stored.items() if not video.has_motion}
     if not pending:
         return
     say(f"motion is added to {len(pending)} stored videos")

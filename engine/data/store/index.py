@@ -25,6 +25,7 @@ from engine.data.remote.copied import on_disk
 from engine.errors import InputError, misfit
 from engine.files.addresses import shown
 from engine.files.atomic_file import atomic_write
+from engine.machine import OUT_OF_FILES
 
 INDEX_NAME = "store.index"
 MOTION_NAME = "store.motion"
@@ -110,6 +111,7 @@ class StoreIndex:
 
     Raises:
         InputError: there is none at `path`, or it is cut short, damaged or of another version.
+        OSError: this process may open no more files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,6 +121,8 @@ class StoreIndex:
             with file_of_it.open("rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # ValueError: empty
+            if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+                raise
             raise InputError(
                 f"no snippet store at '{shown(path.parent)}' ({error}): make one with tools/ingest.py, or set the source's root"
             ) from error
@@ -133,6 +137,8 @@ class StoreIndex:
             if len(data) != whole:
                 raise InputError(f"'{shown(path)}' has {len(data)} bytes of {whole}: copy the store again")
             self.settings = StoreSettings(**header["settings"])
+            if self.settings.gop < 1:
+                raise ValueError(f"GOPs of {self.settings.gop} frames")
             self.columns = {
                 name: np.frombuffer(data, dtype, count=places[name][1], offset=places[name][0])
                 for name, dtype in _dtypes(places).items()

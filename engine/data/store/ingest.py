@@ -97,7 +97,7 @@ def ingest(
         InputError: no video can be used, the source is a store itself or lists frames, or `folder` cannot be used.
     """
     pool, videos = pool or LocalPool(work.num_workers), _source_videos(source)
-    if settings.fps and not all(video.timed_frames for video in videos.values()):
+    if settings.fps and any(video.fps and not video.timed_frames for video in videos.values()):
         raise InputError(
             f"'{source.source}' does not say when the frames of its videos are shown (it was made before that was noted), which "
             "--fps needs: index the data set again, or ingest without --fps"

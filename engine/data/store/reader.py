@@ -76,23 +76,23 @@ class StoreReader:
         """The bytes of GOPs `first_group` to `last_group`, both included.
 
         Raises:
-            StoreError: the shard is missing or too short.
+            StoreError: the shard is missing or too short, or the index is damaged.
             OSError: this process may open no more files.
         """
-        start, end = _group_range(entry, first_group, last_group)
+        start, end = self._group_range(entry, first_group, last_group)
         return self._read(entry.shard, end - start, start)
 
     def read_motion(self, entry: Entry, first: int, last: int) -> np.ndarray:
         """How fast the blocks of frames `first` to `last`, both included, move: uint8 [frames, rows, columns], quarter pixels.
 
         Raises:
-            StoreError: the store was made without, or its file is missing or too short.
+            StoreError: the store was made without, or its file is missing or too short, or the index is damaged.
             OSError: this process may open no more files.
         """
         if entry.motion_offset is None:
             raise StoreError(f"the store '{shown(self._folder)}' was made without motion: {ADD_MOTION}")
         rows, columns = grid_size(entry.width, entry.height)
-        start, end = _motion_range(entry, first, last)
+        start, end = self._motion_range(entry, first, last)
         data = self._read(None, end - start, start)
         return np.frombuffer(data, np.uint8).reshape(-1, rows, columns)
 
@@ -100,6 +100,26 @@ class StoreReader:
         """Close the shards."""
         with self._lock:
             _close_all(self._files)
+
+    def _group_range(self, entry: Entry, first: int, last: int) -> tuple[int, int]:
+        """First byte of GOPs `first` to `last`, both included, in their shard, and the byte behind them."""
+        ends = entry.group_end
+        if not 0 <= first <= last < len(ends):
+            raise self._damaged()
+        start, end = int(ends[first - 1]) if first else 0, int(ends[last])
+        if not start < end <= entry.num_bytes:
+            raise self._damaged()
+        return entry.offset + start, entry.offset + end
+
+    def _motion_range(self, entry: Entry, first: int, last: int) -> tuple[int, int]:
+        """The same of the motion of frames `first` to `last`."""
+        of_frame = math.prod(grid_size(entry.width, entry.height))
+        if not of_frame:
+            raise self._damaged()
+        return entry.motion_offset + first * of_frame, entry.motion_offset + (last + 1) * of_frame
+
+    def _damaged(self) -> StoreError:
+        return StoreError(f"'{shown(self.index.path)}' is damaged: copy the store again")
 
     @property
     def _folder(self) -> Path:
@@ -134,11 +154,11 @@ class StoreReader:
                     file = os.open(self._path(shard), os.O_RDONLY)
                     if len(self._files) >= _MOST_KEPT:
                         try:
-                            return os.pread(file, length, offset)
+                            return _read_at(file, length, offset)
                         finally:
                             os.close(file)
                     self._files[shard] = file
-        return os.pread(file, length, offset)
+        return _read_at(file, length, offset)
 
 
 class RemoteReader(StoreReader):
@@ -152,13 +172,17 @@ class RemoteReader(StoreReader):
         self._urls: dict[int | None, str] = {}
 
     def begin(self, entry: Entry, numbers: Sequence[int], *, motion: bool) -> "list[HeldRange]":
-        """Begin the reads for these ascending frames of a video; `self.ranges.release` them."""
+        """Begin the reads for these ascending frames of a video; `self.ranges.release` them.
+
+        Raises:
+            StoreError: the index is damaged.
+        """
         gop, last = self.index.settings.gop, entry.num_frames - 1
         groups = sorted({min(number, last) // gop for number in numbers})
         url = self._url(entry.shard)
-        wanted = [(url, *_group_range(entry, group, group)) for group in groups]
+        wanted = [(url, *self._group_range(entry, group, group)) for group in groups]
         if motion and entry.motion_offset is not None:
-            wanted.append((self._url(None), *_motion_range(entry, min(numbers[0], last), min(numbers[-1], last))))
+            wanted.append((self._url(None), *self._motion_range(entry, min(numbers[0], last), min(numbers[-1], last))))
         return self.ranges.begin(wanted)
 
     def _pread(self, shard: int | None, length: int, offset: int) -> bytes:
@@ -177,26 +201,23 @@ def open_reader(index: StoreIndex, replaced: StoreReader | None = None) -> Store
     return StoreReader(index, replaced and (replaced.earlier or StoreReader(replaced.index)))
 
 
+def _read_at(file: int, length: int, offset: int) -> bytes:
+    """These bytes; fewer where the file ends before, none of more than memory holds, as a damaged index may ask for."""
+    try:
+        return os.pread(file, length, offset)
+    except (MemoryError, OverflowError):
+        if offset + length <= os.fstat(file).st_size:
+            raise
+        return b""
+
+
 def _close_all(files: dict[int | None, int]) -> None:
     for file in files.values():
         os.close(file)
     files.clear()
 
 
-def _group_range(entry: Entry, first: int, last: int) -> tuple[int, int]:
-    """First byte of GOPs `first` to `last`, both included, in their shard, and the byte behind them."""
-    start = int(entry.group_end[first - 1]) if first else 0
-    return entry.offset + start, entry.offset + int(entry.group_end[last])
-
-
-def _motion_range(entry: Entry, first: int, last: int) -> tuple[int, int]:
-    """The same of the motion of frames `first` to `last`."""
-    of_frame = math.prod(grid_size(entry.width, entry.height))
-    return entry.motion_offset + first * of_frame, entry.motion_offset + (last + 1) * of_frame
-
-
 _READERS: dict[str, tuple[tuple[int, int], StoreReader]] = {}  # index -> its state when it was opened
-
 _OPENING = threading.Lock()  # an index is opened (and fetched) once
 
 
@@ -207,6 +228,7 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
 
     Raises:
         StoreError: there is no such store, it cannot be read, or it is not the one that the manifest was written for.
+        OSError: this process may open no more files.
     """
     found = split_stored_name(str(video.path))
     if found is None:
@@ -214,16 +236,18 @@ def find_entry(video: Video) -> tuple[StoreReader, Entry]:
     index, number = found
     try:
         state, reader = _READERS.get(index, (None, None))
-        found = _index_state(index)
-        if reader is None or state != found:
+        state_now = _index_state(index)
+        if reader is None or state != state_now:
             with _OPENING:
                 state, reader = _READERS.get(index, (None, None))
-                if reader is None or state != found:
+                if reader is None or state != state_now:
                     reader = open_reader(StoreIndex(Path(index)), reader)
-                    _READERS[index] = (found, reader)
+                    _READERS[index] = (state_now, reader)
     except FileNotFoundError as error:
         raise StoreError(f"there is no snippet store at '{shown(Path(index).parent)}'") from error
     except OSError as error:  # of a disk over the network it may pass
+        if error.errno in OUT_OF_FILES:
+            raise
         raise StoreError(f"'{shown(index)}' cannot be read: {error.strerror or error}") from error
     except SourceGone:
         raise

@@ -84,39 +84,47 @@ def check_video(reader: StoreReader, entry: Entry, decoder: GopDecoder) -> str |
 
 def _check_ranges(index: StoreIndex, folder: Path) -> list[str]:
     """Every range must lie within its shard, no two may overlap, every GOP must be counted for."""
-    columns, problems = index.columns, []
-    last_group = columns["first_group"][1:].astype(np.int64) - 1
-    start = columns["offset"].astype(np.int64)
-    end = start + columns["group_end"][last_group].astype(np.int64)
-    for shard in np.unique(columns["shard"]).tolist():
-        path, rows = shard_path(folder, shard, index.settings.codec), np.flatnonzero(columns["shard"] == shard)
+    problems = []
+    first_group, group_end = index.columns["first_group"].astype(np.int64), index.columns["group_end"]
+    groups = -(-index.columns["num_frames"].astype(np.int64) // index.settings.gop)
+    if first_group[0] or first_group[-1] != len(group_end) or (np.diff(first_group) != groups).any():
+        problems.append("videos have other numbers of GOPs than their frames make")
+    else:
+        problems += _check_shards(index, folder, group_end[first_group[1:] - 1])
+    if index.has_motion:
+        problems += _check_motion(index, folder / MOTION_NAME)
+    return problems
+
+
+def _check_shards(index: StoreIndex, folder: Path, num_bytes: np.ndarray) -> list[str]:
+    """num_bytes: uint64 [V], of each video."""
+    problems = []
+    start = index.columns["offset"].astype(np.float64)  # exact up to 2**53; of a damaged index nothing wraps around
+    end = start + num_bytes
+    for shard in np.unique(index.columns["shard"]).tolist():
+        path, rows = shard_path(folder, shard, index.settings.codec), np.flatnonzero(index.columns["shard"] == shard)
         rows = rows[np.argsort(start[rows])]
         size = _size(path)
         if size is None:
             problems.append(f"shard {path.name} is missing, with {len(rows)} videos")
         elif end[rows].max() > size:
-            problems.append(f"shard {path.name} is cut short: {size} bytes of {end[rows].max()}")
+            problems.append(f"shard {path.name} is cut short: {size} bytes of {end[rows].max():.0f}")
         if (start[rows[1:]] < end[rows[:-1]]).any():
             problems.append(f"videos overlap in shard {path.name}")
-    if index.has_motion:
-        problems += _check_motion(index, folder / MOTION_NAME)
-    groups = -(-columns["num_frames"].astype(np.int64) // index.settings.gop)
-    if (np.diff(columns["first_group"].astype(np.int64)) != groups).any():
-        problems.append("videos have other numbers of GOPs than their frames make")
     return problems
 
 
 def _check_motion(index: StoreIndex, path: Path) -> list[str]:
     columns = index.columns
     sizes = zip(*(columns[name].tolist() for name in ("num_frames", "width", "height")), strict=True)
-    start = columns["motion_offset"].astype(np.int64)
-    end = start + np.array([motion_bytes(*size) for size in sizes], np.int64)
+    start = columns["motion_offset"].astype(np.float64)  # as above
+    end = start + np.array([motion_bytes(*size) for size in sizes], np.float64)
     order = np.argsort(start)
     size = _size(path)
     if size is None:
         return [f"{path.name} is missing, with the motion of {len(index)} videos"]
     problems = ["the motion of videos overlaps"] if (start[order[1:]] < end[order[:-1]]).any() else []
-    return problems + ([f"{path.name} is cut short: {size} bytes of {end.max()}"] if end.max() > size else [])
+    return problems + ([f"{path.name} is cut short: {size} bytes of {end.max():.0f}"] if end.max() > size else [])
 
 
 def _size(path: Path) -> int | None:

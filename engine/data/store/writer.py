@@ -9,9 +9,10 @@ store is opened again. One process writes; others normalise.
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
@@ -132,7 +133,7 @@ class StoreWriter:
             self._journal.close()
             raise
         self._shard, self._file = self._last_shard()
-        self._motion: BinaryIO | None = None  # once there is something to write
+        self._motion: FileIO | None = None  # once there is something to write
 
     def add(self, path: str, state: FileState, video: NormalisedVideo) -> None:
         """Keep a normalised video; it is with the operating system when this returns."""
@@ -140,11 +141,9 @@ class StoreWriter:
             _close(self._file)
             self._upload(self._shard)
             self._shard += 1
-            self._file = self._path(self._shard).open("wb")
+            self._file = _open_at(self._path(self._shard), 0)
         offset = self._file.tell()
-        with writing(self._path(self._shard)):
-            self._file.write(video.data)
-            self._file.flush()
+        _append(self._file, video.data)
         facts = {name: getattr(video, name) for name in StoredVideo.__dataclass_fields__ if hasattr(video, name)}
         stored = StoredVideo(shard=self._shard, offset=offset, **facts)
         if video.motion is not None:
@@ -168,17 +167,13 @@ class StoreWriter:
         """
         paths = self._numbered(paths)
         for file in self._open_files():
-            file.flush()
             os.fsync(file.fileno())
         videos = [self.records[path].made for path in paths]
         counts = np.array([len(video.group_bytes) for video in videos], np.int64)
-        columns = {
-            name: np.array([getattr(video, name) for video in videos], np.uint64)
-            for name in ("shard", "offset", "num_frames", "width", "height", "crc32")
-        }
+        names = ["shard", "offset", "num_frames", "width", "height", "crc32"]
         if all(video.has_motion for video in videos):
-            columns["motion_offset"] = np.array([video.motion_offset for video in videos], np.uint64)
-            columns["motion_crc32"] = np.array([video.motion_crc32 for video in videos], np.uint64)
+            names += ["motion_offset", "motion_crc32"]
+        columns = {name: np.array([getattr(video, name) for video in videos], np.uint64) for name in names}
         columns["first_group"] = np.concatenate([[0], np.cumsum(counts)])
         ends = [np.cumsum(np.array(video.group_bytes, np.uint64)) for video in videos]
         columns["group_end"] = np.concatenate(ends) if ends else np.empty(0, np.uint64)
@@ -239,14 +234,14 @@ class StoreWriter:
     def _check_settings(self, head: dict) -> None:
         if head.get("store") != _VERSION:
             raise InputError(f"'{self.folder}' has a store of another version: choose another --out, or remove it")
-        ours, theirs = asdict(self.settings), {"codec": FIRST_CODEC, **head["settings"]}
+        ours, theirs = asdict(self.settings), {"codec": FIRST_CODEC, **head.get("settings", {})}
         changed = [f"{name} {theirs.get(name)} (now {ours[name]})" for name in ours if ours[name] != theirs.get(name)]
         if changed:
             raise InputError(
                 f"the store '{self.folder}' was begun with {', '.join(changed)}: give the same, or another --out"
             )
 
-    def _last_shard(self) -> tuple[int, BinaryIO]:
+    def _last_shard(self) -> tuple[int, FileIO]:
         """The shard to go on with, cut off behind its last finished video."""
         last = max([*self._ends, *self._sealed, *self._lost], default=0)
         if last in self._sealed or last in self._lost:
@@ -275,26 +270,31 @@ class StoreWriter:
         if self._motion is None:
             self._motion = _open_at(self._motion_path, self._motion_end)
         offset = self._motion.tell()
-        with writing(self._motion_path):
-            self._motion.write(motion)
-            self._motion.flush()
+        _append(self._motion, motion)
         return replace(video, motion_offset=offset, motion_crc32=crc32(motion))
 
-    def _open_files(self) -> list[BinaryIO]:
+    def _open_files(self) -> list[FileIO]:
         files = [self._file] if self._motion is None else [self._file, self._motion]
         return [file for file in files if not file.closed]  # closed: full, and its upload failed
 
 
-def _open_at(path: Path, end: int) -> BinaryIO:
-    """A file to go on with, cut off there."""
-    file = path.open("ab")
+def _open_at(path: Path, end: int) -> FileIO:
+    """A file to go on with, cut off there. Unbuffered: what a full disk refuses is not tried again when it is closed."""
+    file = path.open("ab", buffering=0)
     file.truncate(end)
     file.seek(0, os.SEEK_END)
     return file
 
 
-def _close(file: BinaryIO) -> None:
-    file.flush()
+def _append(file: FileIO, data: bytes) -> None:
+    """Write all of it; it is with the operating system then."""
+    left = memoryview(data)
+    with writing(Path(file.name)):
+        while left:
+            left = left[file.write(left) :]
+
+
+def _close(file: FileIO) -> None:
     os.fsync(file.fileno())
     file.close()
 

@@ -11,6 +11,7 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from tests.data.videos import describe, hide_frames, numbers, remux, write_numbered
+from tests.environment import no_more_files
 
 CPU = torch.device("cpu")
 SQUARE = {"size": (128, 128)}  # whole frames fit the crop, so that their numbers can be read
@@ -234,6 +235,12 @@ def test_only_bad_samples(decoder, plain):
     decoded = decoder.decode([whole(gone, 0), whole(gone, 1)])
     assert sorted(decoded.failures) == [0, 1]
     assert decoded.frames.shape == (2, 6, 64, 64, 3)
+
+
+def test_too_few_open_files_is_no_fault_of_the_video(decoder, plain):
+    shown(decoder, plain, 3)
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        decoder.decode([whole(plain, 3)])
 
 
 def test_hidden_frames_in_packets_of_their_own(dali, shared_data):

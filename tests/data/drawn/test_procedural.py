@@ -203,6 +203,7 @@ def test_the_quickstart_reads_the_manifest_that_is_written(quickstart, tmp_path)
         ({"things": ["bal", "fish"]}, "'bal': did you mean 'ball'"),
         ({"movements": ["falling", "falling"]}, "'falling' stands twice"),
         ({"num_unseen": 3}, "num_unseen is 3 of 2 x 2"),
+        ({"size": 65}, "procedural.size is 65: 4:2:0 pictures need an even number"),
         ({"things": ["ball"]}, "would never be trained"),
     ],
 )

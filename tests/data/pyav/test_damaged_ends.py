@@ -141,3 +141,5 @@ def test_missing_bytes(whole, tmp_path):
         assert missing_bytes(tmp_path / name) > 0
         (tmp_path / name).write_bytes(data + bytes(100))  # padding
         assert missing_bytes(tmp_path / name) == 0
+    (tmp_path / "head.mkv").write_bytes(bytes(4092) + b"\x18\x53\x80\x67")  # all that is looked at ends before the size
+    assert missing_bytes(tmp_path / "head.mkv") == 0

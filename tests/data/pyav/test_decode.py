@@ -1,6 +1,5 @@
 """The PyAV decoder: the right frames by number whatever the codec and container, and a reason where there are none."""
 
-import resource
 import threading
 import wave
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from engine.data.pyav.decode import PyAVDecoder, split_into_jobs
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.files import FileFrames
 from tests.data.videos import describe, hide_frames, numbered_frame, numbers, remux
-from tests.environment import lowest_free_file
+from tests.environment import no_more_files
 
 CPU = torch.device("cpu")
 NUM_FRAMES, GOP = 48, 12
@@ -270,13 +269,8 @@ def test_no_file_stays_open(folder, decoder, plain):
 def test_too_few_open_files_is_no_fault_of_the_video(decoder, plain):
     """Else samples would be replaced, and videos left out of an accuracy, because of `ulimit -n`."""
     decoder.decode(ask(plain, 3))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_file(), hard))  # a new file must have a number below
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            decoder.decode(ask(plain, 3))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        decoder.decode(ask(plain, 3))
 
 
 @pytest.mark.gpu

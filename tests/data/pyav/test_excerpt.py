@@ -21,6 +21,7 @@ from engine.data.pyav.files import Unusable
 from engine.data.pyav.in_order import InOrderDecoder
 from engine.data.pyav.packets import read_frames
 from engine.data.pyav.probe import probe
+from engine.data.pyav.times import Timeline
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.features.reading import timed_videos
@@ -87,6 +88,14 @@ def test_whatever_is_asked_lies_in_the_video_and_is_a_frame_at_least(tmp_path):
     }.items():  # fmt: skip
         write_excerpt(video, timeline, start_s, end_s, tmp_path / "cut.mp4")
         assert read(tmp_path / "cut.mp4")[1] == list(wanted)
+
+
+def test_frames_without_a_tick_between_them_are_cut_too(tmp_path):
+    """Of a broken rate."""
+    video, _ = write(tmp_path / "a.mp4")
+    for between_s, end_s, last in ((1e-6, 3e-6, 3), (1e-5, 3e-4, 30), (5e-4, 5e-4, 1)):
+        write_excerpt(video, Timeline((0, COUNT), (0.0, COUNT * between_s)), 0.0, end_s, tmp_path / "cut.mp4")
+        assert read(tmp_path / "cut.mp4")[1] == list(range(last))
 
 
 def test_pixels_that_are_not_square_stay_so(tmp_path):

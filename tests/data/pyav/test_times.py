@@ -84,6 +84,14 @@ def test_unsound_stamps_count_as_one_period():
     assert found([place + 10 for place in again]) == Timeline((0, 40), (10.0, 11.6))
 
 
+@pytest.mark.parametrize("stamps", [[place * 1e-9 for place in range(10)], [1e16 + place / 25 for place in range(10)]])
+def test_stamps_between_which_no_time_goes_by_tell_no_rate(stamps):
+    """An endless rate would end the indexing of all files: JSON has no word for it."""
+    for start_s in (0.0, None):
+        assert found(stamps, rate=0, start_s=start_s) == Timeline()
+    assert Timeline().rate == 0.0
+
+
 def test_another_rate_shows_what_is_on_the_screen():
     # Shown 0-0.1, 0.1-0.5, 0.5-0.52, 0.52-0.6, 0.6-0.68; looked at 0.045, 0.145, 0.245, ...
     assert found([0, 0.1, 0.5, 0.52, 0.6]).at_rate(10).tolist() == [0, 1, 1, 1, 1, 3, 4]

@@ -1,6 +1,7 @@
 """Ranges by libcurl: the bytes that were asked for, or one of two errors; what it declines is read through the file system."""
 
-from concurrent.futures import Future
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +50,21 @@ def begin(url, start, end, connections=4):
             found.set_exception(what)
 
     return found if direct.begin(url, start, end, connections, ended) else None
+
+
+def test_threads_that_read_first_at_the_same_time_share_the_connections(monkeypatch):
+    opened = []
+
+    def slowly(count):
+        time.sleep(0.05)
+        opened.append(count)
+        return count
+
+    monkeypatch.setattr(direct, "_OPEN", {})
+    monkeypatch.setattr("engine.data.remote.curl.Connections", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: direct._connections(0, 2), range(8))) == [2] * 8
+    assert opened == [2]
 
 
 def test_many_ranges_over_few_connections(server):

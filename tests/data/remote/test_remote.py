@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -240,6 +241,25 @@ def failing(error):
     raise error
 
 
+def test_an_outage_of_long_ago_does_not_count(monkeypatch):
+    """Else the first read that fails after a rest would end the work, as if it had been tried all the while."""
+    clock, url = [1000.0], "s3://elsewhere/a"
+    monkeypatch.setattr(objects, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(objects, "_sleep", lambda seconds: clock.__setitem__(0, clock[0] + 1))
+    took_s = []
+    for _ in range(3):
+        began = clock[0]
+        with patience(10), pytest.raises(SourceGone, match=r"tried for \d+ s"):
+            objects.patiently(lambda: failing(ConnectionError("away")), url)
+        took_s.append(clock[0] - began)
+    assert took_s[0] > 5 and took_s[2] == 0  # soon it is known to be away, by whoever asks
+    clock[0] += 3600
+    answers = iter([ConnectionError("reset"), None])
+    with patience(10):
+        objects.patiently(lambda: (error := next(answers)) and failing(error), url)
+    assert next(answers, "all taken") == "all taken"
+
+
 def test_what_is_not_there(server):
     with pytest.raises(InputError, match=rf"no manifest at '{server.url}/other.parquet'"):
         Manifest.load(f"{server.url}/other.parquet")
@@ -294,6 +314,15 @@ def test_plain_files_in_object_storage_are_refused(store, tmp_path):
     Manifest(plain.cast(manifest.table.schema), Path("s3://b/raw")).save(tmp_path / "raw.parquet")
     with pytest.raises(InputError, match="ingest them into a snippet store"):
         Manifest.load(tmp_path / "raw.parquet")
+
+
+def test_where_no_range_can_be_kept_all_are_read(server, tmp_path):
+    """A disk that is full or may not be written is no fault of a shard."""
+    manifest = remote_manifest(server)
+    expected = stream(manifest, 6)
+    (tmp_path / "cache" / "ranges").write_text("in the way")
+    use(RemoteConfig(cache_folder=str(tmp_path / "cache"), cache_gb=0.1))
+    assert torch.equal(stream(manifest, 6)[0], expected[0])
 
 
 def test_kept_ranges_are_read_once_and_never_wrong(server, tmp_path):

@@ -1,6 +1,8 @@
 """A store that is made for object storage: what is up is looked at before it is trusted, and nothing of another is overwritten."""
 
+import errno
 import hashlib
+import re
 import sys
 
 import fsspec
@@ -11,13 +13,14 @@ from engine.data.indexing.dataset import index_folder
 from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.encode import write_video
 from engine.data.remote import upload as uploading
+from engine.data.remote.objects import upload
 from engine.data.remote.states import State
 from engine.data.remote.upload import Uploads, staging_folder
 from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.verify import verify
-from engine.errors import InputError
+from engine.errors import InputError, SourceGone
 from engine.files.addresses import as_path
 from tests.data.videos import numbered_frame
 from tests.small_run import call_tool
@@ -50,7 +53,8 @@ def bucket(tmp_path, monkeypatch):
 
     monkeypatch.setattr(uploading, "state_of", with_etag)
     yield files
-    files.rm("/uploads", recursive=True)
+    if files.exists("/uploads"):
+        files.rm("/uploads", recursive=True)
 
 
 def make(source, *, is_lost=False, keep=False, motion=False):
@@ -175,9 +179,40 @@ def test_journals_of_before_tell_lengths_alone(source, bucket):
     assert problems() == [] and len(names(bucket)) == NUM_VIDEOS + 2
 
 
+def test_a_line_of_the_journal_that_the_disk_has_changed_is_passed_over(source, bucket):
+    make(source)
+    journal = staging_folder(TARGET) / "uploaded.jsonl"
+    lines = journal.read_text()
+    for old, new in (('"name": "00001', '"nane": "00001'), ("00002.h264", "0x002.h264"), ("mtime_ns", "mtime_ms")):
+        journal.write_text(new.join(lines.rsplit(old, 1)))
+        assert make(source).num_videos == NUM_VIDEOS and problems() == []
+        lines = journal.read_text()
+
+
 def test_damage_is_told_with_the_folder_that_mends_it(source, bucket, monkeypatch, capsys):
     make(source)
     bucket.rm(f"{KEY}/00001.h264")
     assert call_tool("ingest.py", "--verify", "memory://uploads/k", monkeypatch=monkeypatch) == 2
     error = capsys.readouterr().err
     assert "give the command that made it again" in error and str(staging_folder(TARGET)) in error
+
+
+def test_a_store_is_not_made_for_a_web_server(tmp_path):
+    """It would be encoded, and then waited for."""
+    with pytest.raises(InputError, match="'https://h/k' is on a web server, which stores are read from alone: name an"):
+        Uploads(tmp_path / "staged", as_path("https://h/k"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bucket_that_is_not_there_is_told(source, bucket, monkeypatch):
+    def absent(self, path, key):
+        raise FileNotFoundError(errno.ENOENT, "The specified bucket does not exist")
+
+    monkeypatch.setattr(type(bucket), "put_file", absent)
+    told = (
+        "00000.h264' cannot be put there (FileNotFoundError: The specified bucket does not exist): see that its bucket"
+    )
+    with pytest.raises(SourceGone, match=re.escape(told)):
+        make(source)
+    with pytest.raises(FileNotFoundError):
+        upload(staging_folder(TARGET) / "none", "memory://uploads/k/none")

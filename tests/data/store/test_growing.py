@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import torch
 
 from engine.data.batch import ClipFormat, SnippetRequest
 from engine.data.indexing.dataset import index_folder
+from engine.data.indexing.journal import FileState
 from engine.data.manifests.manifest import Manifest
 from engine.data.pyav.decode import PyAVDecoder
 from engine.data.pyav.encode import write_video
+from engine.data.pyav.normalise import NormalisedVideo
 from engine.data.store import reader as reader_module
 from engine.data.store.index import StoreIndex, StoreSettings
 from engine.data.store.ingest import WorkSettings, ingest
 from engine.data.store.verify import verify
+from engine.data.store.writer import StoreWriter
 from tests.data.videos import numbered_frame, numbers
 
 SETTINGS, WORK = StoreSettings(short_side=64, gop=8, preset="veryfast"), WorkSettings(shard_bytes=10_000)
@@ -94,6 +98,23 @@ def test_a_failure_between_index_and_manifest_leaves_the_store_of_before(source,
     assert shown(load(store), decoder) == [10, 20, 40]
     ingest(source, store, SETTINGS, WORK)
     assert shown(load(store), decoder) == [0, 10, 20, 30, 40] and verify(store, 9).problems == []
+
+
+def test_a_disk_that_is_full_is_told_with_the_file_that_it_did_not_take(tmp_path):
+    video = NormalisedVideo(bytes(300), (300,), 1, 64, 64, 25.0, 0, motion=bytes(16))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = StoreWriter(tmp_path / "s", SETTINGS, 2**20)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (800, hard))  # the system refuses what goes beyond, as on a full disk
+        with pytest.raises(OSError, match="File too large") as caught, writer:
+            for name in NAMES:
+                writer.add(name, FileState(1, 1), video)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(tmp_path / "s/00000.h264")
+    with StoreWriter(tmp_path / "s", SETTINGS, 2**20) as again:
+        assert list(again.records) == ["a", "b"]
+    assert (tmp_path / "s/00000.h264").stat().st_size == 600
 
 
 def test_a_reader_keeps_the_index_that_it_knows_where_videos_are_made_anew_or_left_out(source, tmp_path, decoder):

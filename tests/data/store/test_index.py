@@ -39,6 +39,9 @@ def test_an_index_in_which_the_disk_has_changed_a_letter_is_read_or_one_error(tm
             else:
                 assert len([index[number].num_bytes for number in range(3)]) == 3
     assert {"is damaged"} < told
+    path.write_bytes(content.replace(b'"gop": 16', b'"gop": 0 '))
+    with pytest.raises(InputError, match=r"is damaged \(GOPs of 0 frames\): copy the store again"):
+        StoreIndex(path)
 
 
 def test_a_video_of_an_index_with_a_hole_in_it_is_not_the_one_of_the_manifest(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+from fractions import Fraction
 
 import av
 import pytest
@@ -192,6 +193,32 @@ def test_a_rate_is_given_to_a_store_only_where_times_are_known(tmp_path):
     source = Manifest.from_rows([row("a.mp4", "x")], tmp_path)
     with pytest.raises(InputError, match="index the data set again, or ingest without --fps"):
         ingest(source, tmp_path / "s", dataclasses.replace(SETTINGS, fps=12.5), WorkSettings())
+
+
+def test_a_file_whose_times_cannot_be_told_is_left_out_of_a_store_of_one_rate_alone(tmp_path):
+    (tmp_path / "raw/a").mkdir(parents=True)
+    frames = [numbered_frame(number, 96, 96) for number in range(10)]
+    write_video(tmp_path / "raw/a/x.mp4", frames)
+    write_nanoseconds(tmp_path / "raw/a/y.mp4", frames)
+    index_folder(tmp_path / "raw", tmp_path / "m.parquet")
+    source = Manifest.load(tmp_path / "m.parquet")
+    assert source.table.column("fps").to_pylist() == [25, 0]
+    report = ingest(source, tmp_path / "s", dataclasses.replace(SETTINGS, fps=12.5), WorkSettings())
+    text = "nothing tells when its frames are shown, which --fps needs"
+    assert (report.num_videos, report.files) == (1, [{"path": "a/y.mp4", "kind": "undecodable", "text": text}])
+    assert ingest(source, tmp_path / "t", SETTINGS, WorkSettings()).num_videos == 2
+
+
+def write_nanoseconds(path, frames):
+    """A file whose frames are a nanosecond apart."""
+    with av.open(str(path), "w", options={"video_track_timescale": str(10**9)}) as container:
+        stream = container.add_stream("libx264", rate=25, width=96, height=96, options={"bf": "0"})
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 10**9)
+        for number, frame in enumerate(frames):
+            image = av.VideoFrame.from_ndarray(frame, "rgb24")
+            image.pts, image.time_base = number, stream.time_base
+            container.mux(stream.encode(image))
+        container.mux(stream.encode(None))
 
 
 def test_the_pack_of_odd_files_is_ingested_or_refused_with_a_reason(shared_data, tmp_path):

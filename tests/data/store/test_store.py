@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,12 +25,14 @@ from engine.data.pyav.encode import write_video
 from engine.data.pyav.gops import split_runs
 from engine.data.pyav.snippets import cut
 from engine.data.sets.sources import load_source
-from engine.data.store.index import StoreIndex, StoreSettings, split_stored_path
+from engine.data.store import reader as reader_module
+from engine.data.store.index import StoreIndex, StoreSettings, split_stored_path, write_index
 from engine.data.store.ingest import WorkSettings, ingest
-from engine.data.store.reader import StoreReader
+from engine.data.store.reader import StoreReader, find_entry
 from engine.data.store.verify import verify
 from engine.errors import InputError
 from tests.data.videos import numbered_frame, numbers
+from tests.environment import no_more_files
 from tests.rows import row
 
 CPU = torch.device("cpu")
@@ -268,6 +271,33 @@ def test_an_index_that_does_not_fit_its_shards_or_its_manifest_is_found(tmp_path
     assert all(re.search(told, problem) for problem in problems)
 
 
+@pytest.fixture(scope="module")
+def with_motion(raw, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("moved") / "s"
+    ingest(raw, folder, SETTINGS, WorkSettings(motion=True))
+    return folder
+
+
+@pytest.mark.parametrize("value", [0, 2**31, 2**63 - 1, 2**64 - 1])
+@pytest.mark.parametrize("name", ["offset", "first_group", "group_end", "num_frames", "width", "motion_offset"])
+def test_a_number_of_the_index_that_the_disk_has_changed_fails_its_video_alone(with_motion, tmp_path, name, value):
+    """Whatever it asks for: more than memory holds, bytes before the beginning, GOPs that are not there."""
+    shutil.copytree(with_motion, tmp_path / "s")
+    index, manifest = StoreIndex(tmp_path / "s/store.index"), Manifest.load(tmp_path / "s/manifest.parquet")
+    columns = {column: values.copy() for column, values in index.columns.items()}
+    place = int(columns["first_group"][3]) if name == "group_end" else 3
+    columns[name][place] = value % (np.iinfo(columns[name].dtype).max + 1)
+    del index
+    write_index(tmp_path / "s/store.index", SETTINGS, columns)
+    assert verify(tmp_path / "s", 99).problems
+    decoder = PyAVDecoder(dataclasses.replace(CLIP, motion=True), CPU, 1)
+    videos = [manifest.video(row) for row in range(5)]
+    clips = decoder.decode([SnippetRequest(video, 0, 0.5, 0.5, False) for video in videos])
+    decoder.close()
+    may_fail = [row for row, video in enumerate(videos) if split_stored_path(video.path)[1] in (2, 3)]
+    assert set(clips.failures) <= set(may_fail)
+
+
 def test_a_manifest_of_another_store_is_refused(raw, tmp_path, decoder):
     ingest(raw, tmp_path / "s", SETTINGS, WorkSettings())
     manifest = Manifest.load(tmp_path / "s" / "manifest.parquet")
@@ -289,6 +319,17 @@ def test_all_threads_share_a_stored_video(store):
     video = Manifest.load(store / "manifest.parquet").video(0)
     requests = [SnippetRequest(video, start, 0, 0, False) for start in range(3)]
     assert len(split_into_jobs(requests, 3)) == 3
+
+
+def test_too_few_open_files_is_no_fault_of_a_stored_video(with_motion, decoder):
+    videos = [Manifest.load(with_motion / "manifest.parquet").video(row) for row in (0, 1)]
+    asked = [SnippetRequest(video, 0, 0, 0, False) for video in videos]
+    decoder.decode(asked[:1])
+    for forget in (reader_module._READERS.clear, lambda: find_entry(videos[0])[0].close()):  # the index, then the shard
+        forget()
+        with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+            decoder.decode(asked)
+        assert not decoder.decode(asked).failures
 
 
 def test_more_shards_than_may_stay_open(raw, tmp_path, monkeypatch):
