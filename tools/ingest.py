@@ -174,10 +174,8 @@ def _indexed(folder: Path, out: Path, num_workers: int, pool: "Pool | None") -> 
     from engine.data.indexing.dataset import IndexSettings, index_dataset
     from engine.data.layouts import read_layout
 
-    listing, store = read_layout("auto", folder), out.resolve()
-    is_within = store.is_relative_to(folder.resolve())
-    is_hidden = is_within and any(name.startswith(".") for name in store.relative_to(folder.resolve()).parts)
-    if is_within and not is_hidden and not listing.lists:
+    listing = read_layout("auto", folder)
+    if not listing.lists and _is_seen_below(folder, out):
         raise InputError(
             f"the store '{out}' would lie within '{folder}', whose folders name the classes, and its shards be videos of one the "
             "next time: name an --out outside (a store may be moved as a folder)"
@@ -187,6 +185,12 @@ def _indexed(folder: Path, out: Path, num_workers: int, pool: "Pool | None") -> 
     manifest = out / "source.parquet"
     index_dataset(listing, folder, manifest, IndexSettings(num_workers), pool)
     return manifest
+
+
+def _is_seen_below(folder: Path, path: Path) -> bool:
+    """Whether a path is the folder or lies in it, and who walks the folder meets it: hidden names are passed over."""
+    folder, path = folder.resolve(), path.resolve()
+    return path.is_relative_to(folder) and not any(name.startswith(".") for name in path.relative_to(folder).parts)
 
 
 def _verify(store: Path, num_sampled: int) -> None:

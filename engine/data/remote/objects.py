@@ -122,13 +122,13 @@ def _outage(url: str) -> _Outage:
 
 def size_of(url: str) -> int:
     """Length of an object in bytes. Raises as `read_range`."""
-    return int(_info(url)["size"])
+    return _length(url, _info(url))
 
 
 def state_of(url: str) -> State:
     """Length of an object, and its ETag (of Google its generation) where the store tells it. Raises as `read_range`."""
     info = _info(url)
-    return State(str(info.get("generation") or info.get("ETag") or info.get("etag") or ""), int(info["size"]))
+    return State(str(info.get("generation") or info.get("ETag") or info.get("etag") or ""), _length(url, info))
 
 
 def local_copy(url: str) -> Path:
@@ -227,6 +227,14 @@ def _info(url: str) -> dict[str, Any]:
         return info
 
     return patiently(attempt, url)
+
+
+def _length(url: str, info: dict[str, Any]) -> int:
+    if info["size"] is None:
+        raise InputError(
+            f"the server of '{url}' does not tell its length: use one that does, or copy the store to a disk"
+        )
+    return int(info["size"])
 
 
 def _whole(url: str, size: int | None) -> bytes:

@@ -316,6 +316,13 @@ def test_plain_files_in_object_storage_are_refused(store, tmp_path):
         Manifest.load(tmp_path / "raw.parquet")
 
 
+@pytest.mark.parametrize("ask", [objects.size_of, objects.state_of])
+def test_a_server_that_tells_no_length(monkeypatch, ask):
+    monkeypatch.setattr(objects, "_info", lambda url: {"size": None})  # as fsspec has it of an answer in chunks
+    with pytest.raises(InputError, match="the server of 'https://h/a' does not tell its length: use one that does"):
+        ask("https://h/a")
+
+
 def test_where_no_range_can_be_kept_all_are_read(server, tmp_path):
     """A disk that is full or may not be written is no fault of a shard."""
     manifest = remote_manifest(server)
