@@ -212,6 +212,18 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         build_class_embeddings(["a"], sentence(path=str(tmp_path)))
 
 
+@needs_encoder
+@pytest.mark.parametrize(
+    "modules", ["{}", "cut sho", '[{"idx": 0, "name": "0", "path": "", "type": "nowhere.Module"}]']
+)
+def test_a_damaged_encoder_is_one_error(tmp_path, modules):
+    (tmp_path / "modules.json").write_text(modules)
+    with pytest.raises(
+        InputError, match=r"words\.path: the sentence encoder in '.*' cannot be read \(.+\): copy or download"
+    ):
+        build_class_embeddings(["Archery"], WordsConfig(source="sentence", path=str(tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
