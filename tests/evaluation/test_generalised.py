@@ -162,6 +162,10 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
         call_tool(*arguments, "held-out", monkeypatch=monkeypatch) == 2
     )  # this run has no training sets to hold out from
     assert "data.train is empty" in capsys.readouterr().err
+    write_run(tmp_path / "run", tests=[{"manifest": str(tmp_path / "seen" / "manifest.parquet"), "name": "old"}])
+    monkeypatch.setattr("engine.evaluation.embedding.embed_rows", None)  # told before any video is embedded
+    assert call_tool(*arguments, tmp_path / "seen" / "manifest.parquet", monkeypatch=monkeypatch) == 2
+    assert "test set 'old': every class is a training class" in capsys.readouterr().err
 
 
 def test_a_seen_video_is_measured_with_the_bias_of_the_half_that_it_is_not_in():
