@@ -83,7 +83,7 @@ def read_tree(folder: Path) -> dict[str, Any]:
     """
     try:
         tree = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{FILE} of '{folder}' cannot be read ({error})") from error
     if not isinstance(tree, dict):
         raise InputError(f"{FILE} of '{folder}' is not what a run writes at its end")
@@ -119,7 +119,7 @@ def _read(path: Path) -> Results:
         if what := _OTHERS.get(tree.get("task")):
             raise InputError(f"{FILE} of '{path.parent}' is of {what}")
         return Results.from_dict(tree)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{FILE} of '{path.parent}' is not what a run writes at its end ({error!r})") from error
 
 

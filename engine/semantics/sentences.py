@@ -190,7 +190,7 @@ def read_definitions(path: Path) -> dict[str, str]:
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 content = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"words.definitions: '{path}' cannot be read as JSON, CSV or TSV: {error}") from error
     if not isinstance(content, list):
         raise InputError(f"words.definitions: '{path}' holds no object and no list, but {content!r:.40}")

@@ -94,7 +94,7 @@ def test_files_of_older_versions_are_read(tmp_path, old):
     assert (found.epoch, test.seen_classes) == (old.get("epoch"), old["tests"]["a set"].get("seen_classes"))
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"tests": {"a": 3}}'])
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"tests": {"a": 3}}', "[" * 100_000])
 def test_what_is_no_record_is_named(tmp_path, text):
     with pytest.raises(InputError, match=f"no {FILE} in"):
         read_results(tmp_path)

@@ -244,6 +244,7 @@ def test_forms_of_a_file_of_definitions(tmp_path, name, text):
     [
         ("gone.json", None, "cannot be read as JSON, CSV or TSV"),
         ("d.json", "{", "cannot be read as JSON"),
+        ("d.json", "[" * 100_000, "cannot be read as JSON"),
         ("d.json", "[]", "an entry of .* has nothing"),
         ("d.json", '["jump"]', "an entry of .* has nothing: it needs a name"),
         ("d.json", "3", "holds no object and no list, but 3"),
