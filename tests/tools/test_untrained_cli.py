@@ -55,7 +55,7 @@ def test_a_video_is_named_with_no_run_at_all(folder, monkeypatch, capsys):
     out = capsys.readouterr().out
     table, seen = out.split("\n\n")
     assert status == 0 and all(f"  {name} " in table for name in ("playing violin", "swing", "sky"))
-    assert "seen in pretraining (--model installed" in seen and "violin" in seen and "sky " not in seen
+    assert "seen in pretraining (installed, " in seen and "violin" in seen and "sky " not in seen
 
 
 def test_names_that_the_installed_encoder_cannot_read_are_one_warning(folder, monkeypatch, capsys):
