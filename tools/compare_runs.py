@@ -197,7 +197,16 @@ def _recorded(config: Path) -> dict[str, Any]:
             f"'{config}' is no config that a run wrote ({misfit(error)}): take it away to record the numbers without a config"
         ) from error
     kept["words"] = {**words, "path": Path(path).name if path else None, "definitions": [Path(f).name for f in files]}
-    return kept
+    return _without_folders(kept)
+
+
+def _without_folders(value: Any) -> Any:
+    """A part of a config with absolute paths, wherever they stand in it, as the names of their files."""
+    if isinstance(value, dict):
+        return {key: _without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _summaries(group: Sequence[Tested]) -> dict[str, Any]:
