@@ -1,8 +1,10 @@
 """What the report reads from a run's folder."""
 
+import pytest
 import torch
 
 from engine.config import Config
+from engine.errors import InputError
 from engine.evaluation.metrics import evaluate_embeddings
 from engine.processes.distributed import Ranks
 from engine.provenance import append_provenance
@@ -44,3 +46,15 @@ def test_a_control_counts_only_for_the_same_test(tmp_path):
 def test_a_checkpoint_outside_of_a_run_folder_has_no_facts(tmp_path):
     (tmp_path / "config.yaml").write_text("something: else\n")
     assert read_run_facts(tmp_path / "best.pt", results_of(25)) == RunFacts()
+
+
+def test_what_is_damaged_in_a_run_folder_is_left_out(tmp_path):
+    append_provenance(tmp_path, Config(), Ranks(torch.device("cpu")), 0)
+    with (tmp_path / "provenance.jsonl").open("a") as file:
+        file.write('{"time": "now"}\n')
+    (tmp_path / "control").mkdir()
+    (tmp_path / "control" / "results.json").write_text("{")
+    facts = read_run_facts(tmp_path / "checkpoints" / "best.pt", results_of(25))
+    assert dict(facts.provenance)["started"].endswith("at step 0") and facts.control == {}
+    with pytest.raises(InputError, match="not what a run writes at its end"):
+        read_control(tmp_path, results_of(25))
