@@ -162,7 +162,7 @@ def _check(arguments: argparse.Namespace, loaded: LoadedModel, datasets: Sequenc
     if loaded.known and arguments.generalised:
         raise InputError(f"--generalised needs training classes, and '{loaded.path}' has none")
     if arguments.unlabelled and not loaded.known:
-        raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
+        raise InputError(f"--unlabelled is for installed and kinetics400 alone, and the model is '{loaded.path}'")
     for dataset in datasets if arguments.transductive else ():
         check_together(len(dataset.manifest), len(dataset.classes), f"test set '{dataset.name}'")
     if not arguments.generalised:  # else the training classes are candidates too
