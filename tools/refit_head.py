@@ -41,7 +41,7 @@ from engine.evaluation.embedding import embed_features
 from engine.evaluation.evaluate import check_dimension
 from engine.evaluation.inference import inference_settings, load_model
 from engine.evaluation.metrics import check_finite
-from engine.heads.ridge_regression import RidgeHead, check_enough_classes, choose_ridge
+from engine.heads.ridge_regression import RidgeLayer, check_enough_classes, choose_ridge
 from engine.processes.distributed import choose_device
 from engine.results.table import Table
 from engine.schema.keys import with_keys
@@ -130,7 +130,7 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
     return embedded.embeddings, torch.from_numpy(label), classes.vectors
 
 
-def write(out: Path, loaded: LoadedModel, head: RidgeHead, keep: float, features: torch.Tensor) -> None:
+def write(out: Path, loaded: LoadedModel, head: RidgeLayer, keep: float, features: torch.Tensor) -> None:
     """Write the run folder `out`: config.yaml, checkpoints/best.pt with the new layer, ridge.json."""
     path = checkpoint_file(loaded.path)
     state = read_checkpoint(path)
