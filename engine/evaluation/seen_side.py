@@ -85,7 +85,7 @@ def seen_videos(
         footage: what the model was trained on and what was held out of it; None, with a `source`, where nothing tells.
 
     Returns:
-        The videos, and lines that say what was left out of them.
+        The videos, and lines that say what was left out of them, or could not be.
 
     Raises:
         InputError: none were held out, all were trained on, or `source` has a class that was not trained on.
@@ -102,6 +102,11 @@ def seen_videos(
             )
     if footage is None:
         return seen, notes
+    if source is not None and footage.is_large:
+        notes.append(
+            f"warning: videos of '{seen.name}' are not held against those trained on: of a large manifest a run does not remember "
+            "single videos"
+        )
     trained = np.isin(file_identities(seen.manifest), footage.trained_files)
     if trained.all():
         raise InputError(f"videos of seen classes, '{seen.name}': all {len(trained)} were trained on: name new videos")

@@ -10,6 +10,7 @@ import torch
 from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifests.contents import file_identities
 from engine.data.manifests.manifest import Manifest
+from engine.data.sets.footage import Footage
 from engine.data.sets.sources import DataSet, load_training
 from engine.data.sets.trained import load_held_out
 from engine.errors import InputError
@@ -95,6 +96,14 @@ def test_held_out_videos_are_those_of_the_training(tmp_path):
         load_held_out(config, trained.train.classes, none.footage)
     with pytest.raises(InputError, match="was not trained on"):
         seen_videos(config, trained.train.classes, None, SourceConfig(str(tmp_path / "m.parquet")))
+
+
+def test_that_new_videos_are_not_compared_with_a_large_training_is_told(tmp_path):
+    Manifest.from_rows([row("a.mp4", "run", content_hash=1)], Path("/v")).save(tmp_path / "new.parquet")
+    source = SourceConfig(str(tmp_path / "new.parquet"), name="new")
+    _, told = seen_videos(DataConfig(), ["run"], Footage.of_large([3, 4]), source)
+    assert ["'new' are not held against those trained on" in line for line in told] == [True]
+    assert seen_videos(DataConfig(), ["run"], None, source)[1] == []  # who asks tells it
 
 
 def leaning(name: str, classes: tuple[str, ...], prefix: str, each: int = 4) -> tuple[DataSet, EmbeddedVideos]:
