@@ -36,7 +36,7 @@ import torch
 from engine.config import save_config
 from engine.data.sets.sources import class_lookup
 from engine.data.sets.trained import load_trained
-from engine.errors import InputError
+from engine.errors import InputError, writing
 from engine.evaluation.embedding import embed_features
 from engine.evaluation.evaluate import check_dimension
 from engine.evaluation.inference import inference_settings, load_model
@@ -150,7 +150,8 @@ def write(out: Path, loaded: LoadedModel, head: RidgeLayer, keep: float, feature
         "from": str(loaded.path), "strength": head.strength, "kept_of_the_trained_layer": keep, "chance": head.chance,
         "held_out_accuracy": [{"strength": s, "top1": float(np.round(v, 5))} for s, v in head.scores.items()],
     }  # fmt: skip
-    (out / "ridge.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with writing(out / "ridge.json"):
+        (out / "ridge.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

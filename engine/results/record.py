@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.data.config import file_name
-from engine.errors import InputError
+from engine.errors import InputError, writing
 from engine.results.accuracy import SetResult
 
 FILE = "results.json"
@@ -132,7 +132,8 @@ def replacing(folder: Path, results: Record) -> Iterator[None]:
     for record in (folder / FILE, folder / _BEGUN):
         if record.is_file():
             _remove(record)
-    (folder / _BEGUN).write_text(json.dumps(results.to_dict(), indent=1) + "\n", encoding="utf-8")
+    with writing(folder / _BEGUN):
+        (folder / _BEGUN).write_text(json.dumps(results.to_dict(), indent=1) + "\n", encoding="utf-8")
     yield
     (folder / _BEGUN).replace(folder / FILE)
 
