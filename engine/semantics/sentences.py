@@ -76,7 +76,8 @@ class SentenceVectors:
         self.prompts = config.prompts or [config.prompt]
         without = [prompt for prompt in self.prompts if "{name}" not in prompt]
         if without:
-            raise InputError(f"words.prompt {without[0]!r} has no {{name}} in it: all classes would be one")
+            key = "words.prompts" if config.prompts else "words.prompt"
+            raise InputError(f"{key} {without[0]!r} has no {{name}} in it: all classes would be one")
         if config.text != "name" and not config.definitions:
             raise InputError(f"words.text is {config.text}: name the files of definitions in words.definitions")
         self.config = config
