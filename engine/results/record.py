@@ -119,7 +119,7 @@ def _read(path: Path) -> Results:
         if what := _OTHERS.get(tree.get("task")):
             raise InputError(f"{FILE} of '{path.parent}' is of {what}")
         return Results.from_dict(tree)
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{FILE} of '{path.parent}' is not what a run writes at its end ({error!r})") from error
 
 
