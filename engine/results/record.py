@@ -113,6 +113,25 @@ def read_results(folder: Path) -> Results:
     return _read(folder / FILE)
 
 
+def read_control(folder: Path, results: Results) -> Results | None:
+    """The record of a run's control, `folder`/control, of it what was measured on the same classes and videos as `results` of the
+    run; None where there is none, or one of another number of snippets.
+
+    Raises:
+        InputError: the control's record cannot be read.
+    """
+    if not (folder / "control" / FILE).is_file():
+        return None
+    control = read_results(folder / "control")
+    if control.num_snippets != results.num_snippets:
+        return None
+    tests = {
+        name: control.tests[name] for name, test in results.tests.items() if test.is_same_test(control.tests.get(name))
+    }
+    is_seen = results.seen is not None and results.seen.is_same_test(control.seen)
+    return dataclasses.replace(control, tests=tests, seen=control.seen if is_seen else None)
+
+
 def _read(path: Path) -> Results:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))

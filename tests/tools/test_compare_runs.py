@@ -241,3 +241,6 @@ def test_a_control_of_another_test_is_none(tmp_path):
     one = write_tests(tmp_path / "one", result_of("a", ["v", "w"], 0.2))
     write_tests(one / "control", result_of("a", ["v", "x"], 0.5))
     assert tables(run(one).stdout)["a: 2 classes"]["one"][2] == "-"
+    other = write_tests(tmp_path / "other", result_of("a", ["v", "w"], 0.2))
+    write_tests(other / "control", result_of("a", ["v", "w"], 0.5), snippets=25)
+    assert tables(run(other).stdout)["a: 2 classes"]["other"][2] == "-"

@@ -8,7 +8,7 @@ from typing import Any
 from engine.errors import InputError
 from engine.files.json_lines import read_json_lines, understood
 from engine.provenance import FILE as PROVENANCE
-from engine.results.record import FILE, Results, read_results
+from engine.results.record import Results, read_control
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +36,11 @@ def read_run_facts(checkpoint: Path, results: Results) -> RunFacts:
     folder = checkpoint.parent.parent
     *_, (rows, packages) = ((), {}), *understood(read_json_lines(folder / PROVENANCE), _start)
     try:
-        control = read_control(folder, results)
+        found = read_control(folder, results)
     except InputError:  # damaged: the rest of the report is as good
-        control = {}
+        found = None
+    control = {name: test.all_classes.mean_class for name, test in found.tests.items()} if found else {}
     return RunFacts(rows, packages, _text(folder / "config.yaml"), control)
-
-
-def read_control(folder: Path, results: Results) -> dict[str, float]:
-    """Mean-class accuracy of the run's control (`control/results.json`) on the same test sets, by name; empty if there is none.
-
-    A test set counts as the same if its name, classes, videos and number of snippets are.
-
-    Raises:
-        InputError: the control's record cannot be read.
-    """
-    if not (folder / "control" / FILE).is_file():
-        return {}
-    control = read_results(folder / "control")
-
-    return {
-        name: control.tests[name].all_classes.mean_class
-        for name, test in results.tests.items()
-        if control.num_snippets == results.num_snippets and test.is_same_test(control.tests.get(name))
-    }
 
 
 def _text(path: Path) -> str:
