@@ -92,7 +92,7 @@ class Model:
         _check_k(k)
         paths, names = _paths(videos), _class_names(classes)
         vectors = self.embed_classes(names)
-        check_together(len(paths), len(names), "videos")
+        check_together(len(paths), len(names), "videos", "name_together")
         model = WithFeatures(self.loaded.model).eval()
         embedded = embed_files(dataclasses.replace(self.loaded, model=model), paths, self.device, progress=False)
         _check_used(embedded, paths, "Leave it out")

@@ -86,7 +86,9 @@ def test_videos_are_named_together(model, folder):
     )
     shares = [sum(share for _, share in row) for row in model.name_together(videos, list(COLORS))]
     assert shares == pytest.approx([1.0] * 3, abs=1e-5)
-    with pytest.raises(InputError, match="videos: 1 video and 3 classes"):
+    with pytest.raises(
+        InputError, match=r"videos: 1 video and 3 classes: named together \(name_together\), each class"
+    ):
         model.name_together(videos[:1], list(COLORS))
     with pytest.raises(InputError, match=r"notes.mp4' cannot be used: .* Leave it out$"):
         model.name_together([*videos, folder / "notes.mp4"], list(COLORS))

@@ -38,7 +38,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import argparse
 from collections.abc import Sequence
 
-from engine.errors import InputError
+from engine.errors import InputError, writing
 from engine.results import figures, pictures
 from engine.results.table import Table
 from engine.schema.parser import parse
@@ -85,7 +85,8 @@ def main(arguments: argparse.Namespace) -> None:
         )
         found = [contamination.contamination(test, train, words, arguments.tau) for test in asked for train in seen]
         page = contamination.page(found, arguments.tau, description)
-        (arguments.out / "contamination.md").write_text(page, encoding="utf-8")
+        with writing(arguments.out / "contamination.md"):
+            (arguments.out / "contamination.md").write_text(page, encoding="utf-8")
         contamination.class_rows(found).write_csv(arguments.out / "contamination.csv", decimals=6)
         written += ["contamination.md", "contamination.csv"]
         print("\n" + contamination.summary(found).text())

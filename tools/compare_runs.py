@@ -21,7 +21,7 @@ from typing import Any
 from engine.errors import InputError, misfit, run_command
 from engine.records import append_record, summarise
 from engine.results.accuracy import SetResult
-from engine.results.record import FILE, Results, read_results
+from engine.results.record import Results, read_control, read_results
 from engine.results.run_names import run_names
 from engine.results.spread import difference
 from engine.results.table import Table
@@ -41,7 +41,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Tested:
-    """What a run reached on one test set. control: on that very set, where there is one."""
+    """What a run reached on one test set. control: on that very set, of as many snippets, where there is one."""
 
     run: str
     results: Results
@@ -95,12 +95,8 @@ def read_run(folder: Path, name: str) -> list[Tested]:
     results = read_results(folder)
     if not results.tests:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
-    has_control = (folder / "control" / FILE).is_file()
-    controls = read_results(folder / "control").tests if has_control else {}
-    return [
-        Tested(name, results, test, controls[of] if test.is_same_test(controls.get(of)) else None)
-        for of, test in results.tests.items()
-    ]
+    control = read_control(folder, results)
+    return [Tested(name, results, test, control and control.tests.get(of)) for of, test in results.tests.items()]
 
 
 def by_test(tested: Sequence[Tested]) -> dict[str, list[Tested]]:
@@ -197,7 +193,16 @@ def _recorded(config: Path) -> dict[str, Any]:
             f"'{config}' is no config that a run wrote ({misfit(error)}): take it away to record the numbers without a config"
         ) from error
     kept["words"] = {**words, "path": Path(path).name if path else None, "definitions": [Path(f).name for f in files]}
-    return kept
+    return _without_folders(kept)
+
+
+def _without_folders(value: Any) -> Any:
+    """A part of a config with absolute paths, wherever they stand in it, as the names of their files."""
+    if isinstance(value, dict):
+        return {key: _without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _summaries(group: Sequence[Tested]) -> dict[str, Any]:

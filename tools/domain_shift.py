@@ -31,7 +31,7 @@ from fit_head import chosen_heads, read
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
-from engine.heads.classes import NamedClasses
+from engine.heads.classes import WordClasses
 from engine.heads.shift import Shifted, measure_shift, shared_classes, shift_table
 from engine.heads.splits import head_makers
 from engine.records import append_record
@@ -41,7 +41,7 @@ from engine.terminal.wording import counted
 
 def main(arguments: argparse.Namespace) -> None:
     """Fit, print a table for each head; append a record if asked."""
-    words = NamedClasses(WordsConfig(source="sentence"))
+    words = WordClasses(WordsConfig(source="sentence"))
     found: dict[str, list[Shifted]] = {name: [] for name in arguments.heads}
     for pair in arguments.pair:
         for name, shifted in measured(list(map(Path, pair)), list(found), words, arguments.tau):
@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def measured(
-    pair: Sequence[Path], heads: Sequence[str], words: NamedClasses, tau: float
+    pair: Sequence[Path], heads: Sequence[str], words: WordClasses, tau: float
 ) -> Iterator[tuple[str, list[Shifted]]]:
     """Each head on one pair of sets.
 

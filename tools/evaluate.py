@@ -79,7 +79,7 @@ from engine.errors import InputError
 from engine.evaluation.embedding import EmbeddedVideos, embed_videos
 from engine.evaluation.embedding_pool import embed_by
 from engine.evaluation.evaluate import score
-from engine.evaluation.generalised import GeneralisedResult
+from engine.evaluation.generalised import GeneralisedResult, find_unseen
 from engine.evaluation.inference import (
     class_vectors,
     embed_source,
@@ -162,7 +162,7 @@ def _check(arguments: argparse.Namespace, loaded: LoadedModel, datasets: Sequenc
     if loaded.known and arguments.generalised:
         raise InputError(f"--generalised needs training classes, and '{loaded.path}' has none")
     if arguments.unlabelled and not loaded.known:
-        raise InputError(f"--unlabelled is for a model that was not trained, and '{loaded.path}' was")
+        raise InputError(f"--unlabelled is for installed and kinetics400 alone, and the model is '{loaded.path}'")
     for dataset in datasets if arguments.transductive else ():
         check_together(len(dataset.manifest), len(dataset.classes), f"test set '{dataset.name}'")
     if not arguments.generalised:  # else the training classes are candidates too
@@ -235,8 +235,10 @@ def evaluate(
             print(line, file=sys.stderr, flush=True)
     try:
         if seen is not None:
-            of_run = loaded.model, loaded.train_classes, loaded.config.words
-            seen_points = seen.embed(*of_run, embed)
+            seen_classes = class_vectors(loaded, loaded.train_classes)
+            for vectors, before in zip(classes, looked, strict=True):  # told before the first hour of decoding
+                find_unseen(before.data.name, seen_classes, vectors, ranks.device, before.classes)
+            seen_points = seen.embed(seen_classes, loaded.config.words, embed)
         for dataset, vectors, before in zip(datasets, classes, looked, strict=True):
             started = time.perf_counter()
             embedded = embed(dataset.manifest)

@@ -77,7 +77,7 @@ from engine.heads.catalogue import HEADS, OBJECT_HEADS, WORD_HEADS
 from engine.heads.classes import has_words
 from engine.heads.labelled import LabelledFeatures
 from engine.heads.sequences import Sequences
-from engine.heads.splits import TRAINED, WORDS, Measured, measure, summarise
+from engine.heads.splits import ALL, TRAINED, WORDS, Measured, measure, summarise
 from engine.models.image_weights import INSTALLED, installed_names
 from engine.records import GrowingRecord
 from engine.results.figures import save_figure, series_colors
@@ -143,10 +143,12 @@ def kinds(file: Path | None, classes: Sequence[str]) -> dict[str, set[str]]:
     """The classes that a file names, and those that it does not.
 
     Raises:
-        InputError: it names one that is not there.
+        InputError: it names one that is not there, or its own name is taken.
     """
     if file is None:
         return {}
+    if file.stem == ALL:
+        raise InputError(f"--apart '{file}': rows called '{ALL}' are those of all unseen classes: rename the file")
     named = set(read_class_names(file))
     if unknown := sorted(named - set(classes)):
         raise InputError(f"--apart '{file}': no class is called '{unknown[0]}'")

@@ -9,8 +9,9 @@ The strength of the regression is chosen by accuracy on training classes held ou
 the training. No test class and no held-out video is used. It takes one pass over the training videos and seconds of linear
 algebra (engine/heads/ridge_regression.py).
 
-OUT (default: RUN/ridge) is a run folder like any other, for tools/evaluate.py and tools/predict.py. checkpoints/best.pt is
-the model with its new layer, and ridge.json has the accuracy of every strength tried.
+OUT (default: RUN/ridge; of a checkpoint file outside a run's folder, NAME_ridge beside it) is a run folder like any other, for
+tools/evaluate.py and tools/predict.py. checkpoints/best.pt is the model with its new layer, and ridge.json has the accuracy of
+every strength tried.
 
 With --keep SHARE the layer is a mix of the new one and the trained one, SHARE of it the trained one (0: the new alone). That
 share cannot be chosen on training classes, which the trained layer has learnt.
@@ -35,11 +36,12 @@ import torch
 from engine.config import save_config
 from engine.data.sets.sources import class_lookup
 from engine.data.sets.trained import load_trained
-from engine.errors import InputError
+from engine.errors import InputError, writing
 from engine.evaluation.embedding import embed_features
 from engine.evaluation.evaluate import check_dimension
 from engine.evaluation.inference import inference_settings, load_model
-from engine.heads.ridge_regression import RidgeHead, check_enough_classes, choose_ridge
+from engine.evaluation.metrics import check_finite
+from engine.heads.ridge_regression import RidgeLayer, check_enough_classes, choose_ridge
 from engine.processes.distributed import choose_device
 from engine.results.table import Table
 from engine.schema.keys import with_keys
@@ -72,7 +74,7 @@ def main(arguments: argparse.Namespace) -> None:
             f"'{arguments.run}' has no last layer to choose anew (model.linear: false): fit one to its features with "
             f"{as_called('python tools/fit_head.py')} --run, or train with model.linear: true"
         )
-    out = arguments.out or loaded.path.parent.parent / "ridge"
+    out = arguments.out or default_folder(loaded.path)
     if out.resolve() == loaded.path.parent.parent.resolve():
         raise InputError(f"--out is the run's own folder '{out}': name another, its checkpoint is not to be lost")
     output_folder(out, "--out")
@@ -90,12 +92,19 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"\n{out}: now evaluate it, {as_called('python tools/evaluate.py')} {shlex.quote(str(out))}")
 
 
+def default_folder(checkpoint: Path) -> Path:
+    """`ridge/` in the folder of the run that a checkpoint is of; a folder beside one that lies elsewhere."""
+    if checkpoint.parent.name == "checkpoints":
+        return checkpoint.parent.parent / "ridge"
+    return checkpoint.with_name(f"{checkpoint.stem}_ridge")
+
+
 def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Features float32 [V, F] of the videos that the model was trained on, their classes int64 [V], the class vectors [C, D].
 
     Raises:
-        InputError: too few training classes, the training videos are not where they were, or the class vectors are of
-            another length.
+        InputError: too few training classes, the training videos are not where they were, the class vectors are of
+            another length, or the features are not finite.
     """
     config = loaded.config
     check_enough_classes(len(loaded.train_classes))
@@ -116,11 +125,12 @@ def training_features(loaded: LoadedModel, device: torch.device) -> tuple[torch.
         embedded = embed_features(loaded.model, data.manifest, decoder, inference_settings(config, device))
     finally:
         decoder.close()
+    check_finite(embedded.embeddings, "the training videos")
     label = class_lookup(data.manifest, loaded.train_classes)[data.manifest.classes_of(embedded.rows.numpy())]
     return embedded.embeddings, torch.from_numpy(label), classes.vectors
 
 
-def write(out: Path, loaded: LoadedModel, head: RidgeHead, keep: float, features: torch.Tensor) -> None:
+def write(out: Path, loaded: LoadedModel, head: RidgeLayer, keep: float, features: torch.Tensor) -> None:
     """Write the run folder `out`: config.yaml, checkpoints/best.pt with the new layer, ridge.json."""
     path = checkpoint_file(loaded.path)
     state = read_checkpoint(path)
@@ -140,7 +150,8 @@ def write(out: Path, loaded: LoadedModel, head: RidgeHead, keep: float, features
         "from": str(loaded.path), "strength": head.strength, "kept_of_the_trained_layer": keep, "chance": head.chance,
         "held_out_accuracy": [{"strength": s, "top1": float(np.round(v, 5))} for s, v in head.scores.items()],
     }  # fmt: skip
-    (out / "ridge.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    with writing(out / "ridge.json"):
+        (out / "ridge.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -142,6 +142,9 @@ def name_unseen(
 
     Args:
         way: standardised, transductive, or neither.
+
+    Raises:
+        InputError: no video of these classes could be decoded.
     """
     place = {name: index for index, name in enumerate(data.manifest.classes)}
 
@@ -152,6 +155,12 @@ def name_unseen(
     others = embedded.embeddings[videos(sides["train"])] if way == "standardised" else None
     classes = KnownClasses(loaded.known, words, others).embed(unseen)
     chosen = videos(unseen)
+    if not chosen.any():
+        first = embedded.failures[0]
+        raise InputError(
+            f"no video of the classes {', '.join(map(repr, unseen))} could be decoded, so nothing is named among these "
+            f"('{first.path}': {first.reason}): leave them out of the manifest, or get the videos again"
+        )
     labels = torch.tensor([unseen.index(data.manifest.classes[i]) for i in embedded.class_index[chosen].tolist()])
     features = embedded.features[chosen] if way == "transductive" else None
     points = embedded.embeddings[chosen]

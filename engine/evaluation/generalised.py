@@ -111,15 +111,8 @@ def evaluate_generalised(
     Raises:
         InputError: a class of the videos has no vector, no class of the test set is unseen, or there is no video.
     """
-    vectors = torch.cat([seen_classes.vectors, unseen_classes.vectors]).to(device=device, dtype=torch.float32)
-    # The first of all candidates with the same vector, which is also what the nearest-class search answers.
-    first_alike = cosine_topk(vectors, vectors, 1)[1][:, 0].cpu().numpy()
-    num_seen = len(seen_classes)
-    names = np.array(unseen_classes.names, dtype=object)
-    known = np.concatenate([np.ones(num_seen, dtype=bool), np.isin(names, list(trained))])
-    is_unseen = ~(known[num_seen:] | known[first_alike[num_seen:]])
-    if not is_unseen.any():
-        raise InputError(f"test set '{unseen[0].name}': every class is a training class, so none is unseen")
+    vectors, first_alike, is_unseen = find_unseen(unseen[0].name, seen_classes, unseen_classes, device, trained)
+    num_seen, names = len(seen_classes), np.array(unseen_classes.names, dtype=object)
     kept = np.concatenate([np.ones(num_seen, dtype=bool), is_unseen])
     index = np.cumsum(kept) - 1  # of a kept candidate among the kept
     candidates = [*seen_classes.names, *names[is_unseen]]
@@ -144,6 +137,32 @@ def evaluate_generalised(
         calibrated=held
         and _calibrated(held, measured, seen, unseen, kinds[0], seen_lookup, (names, vectors[num_seen:])),
     )
+
+
+def find_unseen(
+    name: str, seen: ClassEmbeddings, tested: ClassEmbeddings, device: torch.device, trained: Collection[str]
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Which classes of a test set are unseen; no video is asked for.
+
+    Args:
+        seen: all classes of the training; tested: all of the test set of that name. trained: as in `evaluate_generalised`.
+
+    Returns:
+        The vectors of both, float32 [S + C, D] on the device, the seen ones first; of each the first with the same vector,
+        int64 [S + C]; and which classes of the test set are unseen, bool [C].
+
+    Raises:
+        InputError: none is unseen.
+    """
+    vectors = torch.cat([seen.vectors, tested.vectors]).to(device=device, dtype=torch.float32)
+    # The first of all candidates with the same vector, which is also what the nearest-class search answers.
+    first_alike = cosine_topk(vectors, vectors, 1)[1][:, 0].cpu().numpy()
+    names = np.array(tested.names, dtype=object)
+    known = np.concatenate([np.ones(len(seen), dtype=bool), np.isin(names, list(trained))])
+    is_unseen = ~(known[len(seen) :] | known[first_alike[len(seen) :]])
+    if not is_unseen.any():
+        raise InputError(f"test set '{name}': every class is a training class, so none is unseen")
+    return vectors, first_alike, is_unseen
 
 
 def _contest(result: ZeroShotResult, kinds: tuple[torch.Tensor, torch.Tensor], *, is_seen: bool) -> Contest:

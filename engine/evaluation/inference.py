@@ -165,7 +165,7 @@ def pretraining_table(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> Tab
     """Which of the classes asked for an untrained model's weights had seen (D_p of paper Eq. 3), as `seen_before` has them."""
     overlap = loaded.config.train.exclude_overlap
     own = loaded.config.words if serves_any_name(loaded.config.words) else WordsConfig(missing="random")
-    return seen_before(tests, (f"--model {loaded.path}", loaded.prior_classes), overlap.words or own, overlap.tau)
+    return seen_before(tests, (str(loaded.path), loaded.prior_classes), overlap.words or own, overlap.tau)
 
 
 def seen_in_pretraining(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> str:
@@ -175,7 +175,7 @@ def seen_in_pretraining(loaded: LoadedModel, tests: Sequence[NamedClasses]) -> s
 
 def told_of_pretraining(loaded: LoadedModel, table: Table) -> str:
     """A `pretraining_table` as text, which says so if it is empty."""
-    names = f"--model {loaded.path}, {len(loaded.prior_classes):,} names"
+    names = f"{loaded.path}, {len(loaded.prior_classes):,} names"
     return (
         table.text() if table.rows else f"no class of these was seen in pretraining ({names}), by distance or by word"
     )

@@ -15,9 +15,7 @@ from engine.data.sets.sources import DataSet, load_source
 from engine.data.sets.trained import load_held_out, load_held_out_classes
 from engine.errors import InputError
 from engine.evaluation.embedding import EmbeddedVideos
-from engine.evaluation.evaluate import check_dimension
 from engine.evaluation.generalised import Embedded, GeneralisedResult, evaluate_generalised
-from engine.models.embedder import Embedder
 from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
 from engine.semantics.config import WordsConfig
 
@@ -50,23 +48,16 @@ class SeenSide:
 
     def embed(
         self,
-        model: Embedder,
-        train_classes: Sequence[str],
+        classes: ClassEmbeddings,
         words: WordsConfig,
         embed: Callable[[Manifest], EmbeddedVideos],
     ) -> "EmbeddedSeenSide":
-        """Each video once, by `embed`.
-
-        Raises:
-            InputError: the class vectors are not of the model's dimension.
-        """
-        classes = build_class_embeddings(train_classes, words)
-        check_dimension(model, classes)
-        videos = self.videos, embed(self.videos.manifest)
-        held = None
+        """Each video once, by `embed`; classes: those of the training."""
+        held_classes = None if self.held is None else build_class_embeddings(self.held[1].classes, words)
+        videos, held = (self.videos, embed(self.videos.manifest)), None
         if self.held is not None:
             ours, others = (videos if data is self.videos else (data, embed(data.manifest)) for data in self.held)
-            held = ours, others, build_class_embeddings(self.held[1].classes, words)
+            held = ours, others, held_classes
         return EmbeddedSeenSide(videos, classes, held)
 
 
@@ -94,7 +85,7 @@ def seen_videos(
         footage: what the model was trained on and what was held out of it; None, with a `source`, where nothing tells.
 
     Returns:
-        The videos, and lines that say what was left out of them.
+        The videos, and lines that say what was left out of them, or could not be.
 
     Raises:
         InputError: none were held out, all were trained on, or `source` has a class that was not trained on.
@@ -111,6 +102,11 @@ def seen_videos(
             )
     if footage is None:
         return seen, notes
+    if source is not None and footage.is_large:
+        notes.append(
+            f"warning: videos of '{seen.name}' are not held against those trained on: of a large manifest a run does not remember "
+            "single videos"
+        )
     trained = np.isin(file_identities(seen.manifest), footage.trained_files)
     if trained.all():
         raise InputError(f"videos of seen classes, '{seen.name}': all {len(trained)} were trained on: name new videos")

@@ -54,16 +54,19 @@ class WithFeatures(nn.Module):
         return points[:, : self.embed_dim], points[:, self.embed_dim :]
 
 
-def check_together(num_videos: int, num_classes: int, what: str) -> None:
+def check_together(num_videos: int, num_classes: int, what: str, how: str = "--transductive") -> None:
     """Whether so many videos can be named together.
+
+    Args:
+        what: whose videos these are. how: what the user asked for it by.
 
     Raises:
         InputError: there are fewer videos than classes, so not every class can be shown by one.
     """
     if num_videos < num_classes:
         raise InputError(
-            f"{what}: {num_videos} video{'s'[: num_videos != 1]} and {num_classes} classes: named together (--transductive), "
-            "each class must be shown by some of the videos: name more videos, only the classes that occur, or leave it out"
+            f"{what}: {num_videos} video{'s'[: num_videos != 1]} and {num_classes} classes: named together ({how}), each "
+            "class must be shown by some of the videos: name more videos, only the classes that occur, or each video by itself"
         )
 
 

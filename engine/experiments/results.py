@@ -9,9 +9,8 @@ from engine.experiments.cells import Cell
 from engine.experiments.setup import Training
 from engine.results import spread
 from engine.results.accuracy import SetResult
-from engine.results.record import FILE, read_results
+from engine.results.record import FILE, read_control, read_results
 from engine.results.spread import Mean
-from engine.results.visual_report.run_folder import read_control
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def read_point(point: Point, folder: Path) -> list[Measured]:
         raise InputError(f"{FILE} of '{folder}' cannot be read ({told(error)}){mend(error)}") from error
     if not results.tests:
         raise InputError(f"run '{folder}' has no test set of unseen classes (data.tests)")
-    return [_measured(point, folder, test, control.get(name)) for name, test in results.tests.items()]
+    return [_measured(point, folder, test, control and control.tests.get(name)) for name, test in results.tests.items()]
 
 
 def unequal_tests(measured: Sequence[Measured]) -> list[str]:
@@ -144,7 +143,7 @@ def unequal_tests(measured: Sequence[Measured]) -> list[str]:
     ]
 
 
-def _measured(point: Point, folder: Path, test: SetResult, control: float | None) -> Measured:
+def _measured(point: Point, folder: Path, test: SetResult, control: SetResult | None) -> Measured:
     whole, half = test.all_classes, test.half_classes
     return Measured(
         point=point,
@@ -160,6 +159,6 @@ def _measured(point: Point, folder: Path, test: SetResult, control: float | None
         half_top5=half.mean("top5") if half else None,
         half_classes=half.splits[0].num_classes if half else None,
         per_class=tuple((row.name, row.num_videos, row.top1) for row in test.per_class if row.num_videos),
-        control=control,
+        control=control and control.all_classes.mean_class,
         contents=test.contents,
     )

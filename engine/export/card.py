@@ -16,8 +16,8 @@ from engine.export.formats import LOADING
 from engine.export.reading import reading_code
 from engine.models.image_weights import INSTALLED, installed_for
 from engine.models.weights import KINETICS400, TIMM
-from engine.results.accuracy import BESIDE_CONTROL, SetResult, beside_control
-from engine.results.record import FILE, Results, read_results
+from engine.results.accuracy import BESIDE_CONTROL, beside_control
+from engine.results.record import FILE, Results, read_control, read_results
 from engine.results.table import Table
 from engine.schema.parser import parse, to_tree
 from engine.tasks.zero_shot.known import not_unseen
@@ -212,9 +212,10 @@ def _accuracy(loaded: LoadedModel, results: Results | None) -> list[str]:
         return ["Nothing was recorded of this checkpoint."]
     if reason := _not_of_what_is_exported(loaded, results):
         return [reason]
-    control = _control(loaded, results)
-    rows = [_row("seen classes, new videos", results.seen, control and control.seen)] if results.seen else []
-    rows += [_row(name, test, control and control.tests.get(name)) for name, test in results.tests.items()]
+    control = read_control(loaded.path.parent.parent, results)
+    sets = [("seen classes, new videos", results.seen, control and control.seen)] if results.seen else []
+    sets += [(name, test, control and control.tests.get(name)) for name, test in results.tests.items()]
+    rows = [[name, *beside_control(test, beside)] for name, test, beside in sets]
     notes = [
         f"- {test.name}: {note}"
         for test in (results.seen, *results.tests.values())
@@ -226,18 +227,6 @@ def _accuracy(loaded: LoadedModel, results: Results | None) -> list[str]:
     if control:
         told += " Control: the same network trained towards random class vectors."
     return [table, told, *(["\n".join(notes)] if notes else [])]
-
-
-def _control(loaded: LoadedModel, results: Results) -> Results | None:
-    folder = loaded.path.parent.parent / "control"
-    if not (folder / FILE).is_file():
-        return None
-    control = read_results(folder)
-    return control if control.num_snippets == results.num_snippets else None
-
-
-def _row(name: str, result: SetResult, control: SetResult | None) -> list[Any]:
-    return [name, *beside_control(result, control if result.is_same_test(control) else None)]
 
 
 def _licence(loaded: LoadedModel) -> str:

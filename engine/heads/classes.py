@@ -37,7 +37,7 @@ class Classes:
         return len(self.names)
 
 
-class NamedClasses:
+class WordClasses:
     """Class names -> `Classes`, the words in the order in which names (or definitions) have them, each by itself."""
 
     def __init__(self, config: WordsConfig) -> None:

@@ -26,7 +26,7 @@ MIN_CLASSES = 4  # two to hold out, two to learn from
 
 
 @dataclass(frozen=True)
-class RidgeHead:
+class RidgeLayer:
     """A linear layer, weight float64 [D, F] and bias [D], and how its strength was chosen.
 
     scores: mean zero-shot accuracy on held-out training classes, for each strength tried. chance: of those folds.
@@ -109,7 +109,7 @@ def choose_ridge(
     vectors: torch.Tensor,
     *,
     seed: int = 0,
-) -> RidgeHead:
+) -> RidgeLayer:
     """Ridge regression over all training classes, of the strength that best names classes held out of it.
 
     Args:
@@ -136,7 +136,7 @@ def choose_ridge(
     strength = max(STRENGTHS, key=lambda value: (scores[value], value))
     weight, bias = fit_ridge(features, label, vectors, strength)
     chance = float(np.mean([1 / len(fold) for fold in folds]))
-    return RidgeHead(weight, bias, strength, scores, chance)
+    return RidgeLayer(weight, bias, strength, scores, chance)
 
 
 def _first_equals(vectors: torch.Tensor) -> torch.Tensor:

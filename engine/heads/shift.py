@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.errors import InputError
-from engine.heads.classes import NamedClasses
+from engine.heads.classes import WordClasses
 from engine.heads.head import Head
 from engine.heads.labelled import LabelledFeatures
 from engine.heads.sequences import Sequences
@@ -40,7 +40,7 @@ class Shifted:
     left_out: int = 0
 
 
-def shared_classes(here: Sequence[str], there: Sequence[str], words: NamedClasses, tau: float) -> dict[str, str]:
+def shared_classes(here: Sequence[str], there: Sequence[str], words: WordClasses, tau: float) -> dict[str, str]:
     """Classes of `here` and what is the same of `there`: of the same name, or the nearest no further than tau.
 
     Raises:
@@ -63,7 +63,7 @@ def measure_shift(
     there: LabelledFeatures,
     shared: Mapping[str, str],
     make: Callable[[], Head],
-    words: NamedClasses,
+    words: WordClasses,
     seed: int = 0,
 ) -> list[Shifted]:
     """Each shared class, in videos of `here`.

@@ -24,7 +24,7 @@ from engine.errors import InputError
 from engine.evaluation import metrics
 from engine.evaluation.transductive import name_together
 from engine.heads.catalogue import HEADS, OBJECT_HEADS
-from engine.heads.classes import RANDOM_DIM, Classes, NamedClasses, RandomClasses
+from engine.heads.classes import RANDOM_DIM, Classes, RandomClasses, WordClasses
 from engine.heads.head import Head
 from engine.heads.labelled import LabelledFeatures
 from engine.heads.objects import KnownObjects
@@ -99,7 +99,7 @@ def measure(
     Raises:
         InputError: too few classes for the split, a count or a head, nothing is left to learn from, or a class without a vector.
     """
-    named = NamedClasses(words)
+    named = WordClasses(words)
     objects = _objects(words, model) if set(heads) & set(OBJECT_HEADS) else None
     sides = {split.seed: split_classes(data.classes, split) for split in splits}
     sets = {seed: _left(data, also, side, named, tau, seed) for seed, side in sides.items()}
@@ -192,7 +192,7 @@ def _left(
     data: LabelledFeatures,
     also: Sequence[LabelledFeatures],
     sides: Mapping[str, list[str]],
-    words: NamedClasses,
+    words: WordClasses,
     tau: float | None,
     seed: int,
 ) -> tuple[list[Part], int]:
@@ -242,7 +242,7 @@ def _makers(known: KnownObjects | None, trained: Embedder | None) -> dict[str, C
     return {**HEADS, **of_objects, **({TRAINED: partial(TrainedHead, trained)} if trained else {})}
 
 
-def apart_from(unseen: Sequence[str], names: Sequence[str], words: NamedClasses, tau: float) -> list[str]:
+def apart_from(unseen: Sequence[str], names: Sequence[str], words: WordClasses, tau: float) -> list[str]:
     """Those of the names that overlap with no unseen class, neither by the distance of their vectors nor by their words."""
     near = (words(names).vectors @ words(unseen).vectors.T).max(dim=1).values
     return [

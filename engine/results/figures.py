@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import writing
+from engine.results.accuracy import percent
 from engine.results.labels import Label, short, wrapped
 from engine.results.scripts import fit_scripts
 
@@ -128,11 +129,11 @@ def accuracy_bars(axes: "Axes", bars: Sequence[Bar], title: str = "", inches: fl
     """
     values, errors = [100 * bar.value for bar in bars], [100 * bar.error for bar in bars]
     axes.bar(range(len(bars)), values, color=[bar.color for bar in bars], width=0.65)
-    for index, (value, error) in enumerate(zip(values, errors, strict=True)):
+    for index, (bar, value, error) in enumerate(zip(bars, values, errors, strict=True)):
         if error:
             axes.errorbar(index, value, yerr=[[min(value, error)], [error]], color="black", capsize=4)
         above = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-        axes.annotate(f"{value:.1f} %", (index, value + error), fontsize=9, bbox=BEHIND, **above)
+        axes.annotate(f"{percent(bar.value)} %", (index, value + error), fontsize=9, bbox=BEHIND, **above)
     names = [wrapped(bar.label, 0.95, 9, lines=3) for bar in bars]
     axes.set_xticks(range(len(bars)), names, fontsize=9, parse_math=False)
     accuracy_axis(axes, title, inches)

@@ -35,13 +35,13 @@ def short(name: str, longest: int = _LONGEST) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
-def shorter_file_name(path: str, longest: int = _LONGEST_FILE) -> str:
+def shorter_file_name(path: str) -> str:
     """A path for a table: the middle of a file name that would push the other columns away is cut out, its ends stay."""
     folder, slash, name = path.rpartition("/")
-    if len(name) <= longest:
+    if len(name) <= _LONGEST_FILE:
         return path
-    behind = (longest - 1) // 2
-    return f"{folder}{slash}{name[: longest - 1 - behind]}…{name[-behind:]}"
+    behind = (_LONGEST_FILE - 1) // 2
+    return f"{folder}{slash}{name[: _LONGEST_FILE - 1 - behind]}…{name[-behind:]}"
 
 
 def text_width(text: str, font: float) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LABEL_INCHES = 0.13  # least distance of two readable labels
+_STRIP_FRAMES = 6  # of a video on the page of results
 _TALLEST = 600.0  # inches, of 100 pixels: matplotlib draws no more than 2**16 pixels
 
 
@@ -127,7 +128,7 @@ def overlap_figure(neighbours: Sequence[Neighbour], tau: float, num_shown: int =
     return figure
 
 
-def result_page(title: str, strips: Sequence[Strip], bars: Sequence[Bar], num_shown: int = 6) -> "Figure":
+def result_page(title: str, strips: Sequence[Strip], bars: Sequence[Bar]) -> "Figure":
     """One page: some test videos with what was said of them, and accuracies beside chance and control."""
     height, bars_width = max(3.5, 1.35 * len(strips) + 0.8), max(4.5, 0.95 * len(bars) + 0.8)
     figure = new_figure(bars_width + (8.5 if strips else 0), height)
@@ -138,7 +139,7 @@ def result_page(title: str, strips: Sequence[Strip], bars: Sequence[Bar], num_sh
             is_right = strip.true == strip.predicted
             verdict = "right" if is_right else f"wrong: it is {short(strip.true)}"
             text = f"{short(strip.predicted)}  (cosine {strip.cosine:.2f}), {verdict}"
-            draw_strip(axes, strip.frames, text, num_shown, color=RIGHT if is_right else WRONG)
+            draw_strip(axes, strip.frames, text, _STRIP_FRAMES, color=RIGHT if is_right else WRONG)
     axes = (right if strips else figure).subplots()
     if bars:
         axes.set_ylim(0, max(100.0, accuracy_bars(axes, bars)) * 1.08)

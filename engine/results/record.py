@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from engine.data.config import file_name
-from engine.errors import InputError
+from engine.errors import InputError, writing
 from engine.results.accuracy import SetResult
 
 FILE = "results.json"
@@ -83,7 +83,7 @@ def read_tree(folder: Path) -> dict[str, Any]:
     """
     try:
         tree = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{FILE} of '{folder}' cannot be read ({error})") from error
     if not isinstance(tree, dict):
         raise InputError(f"{FILE} of '{folder}' is not what a run writes at its end")
@@ -113,13 +113,32 @@ def read_results(folder: Path) -> Results:
     return _read(folder / FILE)
 
 
+def read_control(folder: Path, results: Results) -> Results | None:
+    """The record of a run's control, `folder`/control, of it what was measured on the same classes and videos as `results` of the
+    run; None where there is none, or one of another number of snippets.
+
+    Raises:
+        InputError: the control's record cannot be read.
+    """
+    if not (folder / "control" / FILE).is_file():
+        return None
+    control = read_results(folder / "control")
+    if control.num_snippets != results.num_snippets:
+        return None
+    tests = {
+        name: control.tests[name] for name, test in results.tests.items() if test.is_same_test(control.tests.get(name))
+    }
+    is_seen = results.seen is not None and results.seen.is_same_test(control.seen)
+    return dataclasses.replace(control, tests=tests, seen=control.seen if is_seen else None)
+
+
 def _read(path: Path) -> Results:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if what := _OTHERS.get(tree.get("task")):
             raise InputError(f"{FILE} of '{path.parent}' is of {what}")
         return Results.from_dict(tree)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{FILE} of '{path.parent}' is not what a run writes at its end ({error!r})") from error
 
 
@@ -132,7 +151,8 @@ def replacing(folder: Path, results: Record) -> Iterator[None]:
     for record in (folder / FILE, folder / _BEGUN):
         if record.is_file():
             _remove(record)
-    (folder / _BEGUN).write_text(json.dumps(results.to_dict(), indent=1) + "\n", encoding="utf-8")
+    with writing(folder / _BEGUN):
+        (folder / _BEGUN).write_text(json.dumps(results.to_dict(), indent=1) + "\n", encoding="utf-8")
     yield
     (folder / _BEGUN).replace(folder / FILE)
 

@@ -92,9 +92,10 @@ class ReadyVectors:
         mine, theirs = first.vectors[rows], other.vectors[other_rows]
         if mine.shape == theirs.shape and np.allclose(mine, theirs, atol=1e-6):
             return
+        one, another = (part.label or "without a name" for part in (first, other))
         raise InputError(
-            f"the sets {first.label} and {other.label} of '{self.path}' both hold these {len(names)} classes, with different "
-            f"vectors: pick one with words.path: {self.path}:{first.label}"
+            f"the sets {one} and {another} of '{self.path}' both hold these {len(names)} classes, with different "
+            f"vectors: pick one with words.path: {self.path}:{first.label or other.label}"
         )
 
     def _missing_message(self, missing: list[str], part: _NamedVectors) -> str:

@@ -25,9 +25,15 @@ def _name_keys(name: str) -> frozenset[str]:
     No other word is left out, and no table of a data set is used: "put in" is not "put on".
     """
     letters = _BETWEEN.sub("", composed(name).strip()).casefold()
-    words = split_name(name, frozenset()) if _PLAIN.fullmatch(name) else []
+    words = _words(name) if _PLAIN.fullmatch(name) else ()
     lemmas = _BETWEEN.sub("", "_".join(_verb(word) for word in words if word not in _ARTICLES))
     return frozenset(filter(None, (letters, lemmas)))
+
+
+@functools.lru_cache(1 << 16)
+def _words(name: str) -> tuple[str, ...]:
+    """All words of a name, the small ones too; kept, for each is held against all names of another set."""
+    return tuple(split_name(name, frozenset()))
 
 
 def _verb(word: str) -> str:
@@ -57,7 +63,7 @@ def same_named(names: Iterable[str], others: Iterable[str]) -> dict[str, list[st
 
 def says_the_same(known: str, name: str) -> bool:
     """Whether a known class's name ends in the same word as a name, or is made of its words alone."""
-    other, own = split_name(known, frozenset()), split_name(name, frozenset())
+    other, own = _words(known), _words(name)
     return bool(own and other) and (other[-1] == own[-1] or set(other) <= set(own))
 
 

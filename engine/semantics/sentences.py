@@ -76,7 +76,8 @@ class SentenceVectors:
         self.prompts = config.prompts or [config.prompt]
         without = [prompt for prompt in self.prompts if "{name}" not in prompt]
         if without:
-            raise InputError(f"words.prompt {without[0]!r} has no {{name}} in it: all classes would be one")
+            key = "words.prompts" if config.prompts else "words.prompt"
+            raise InputError(f"{key} {without[0]!r} has no {{name}} in it: all classes would be one")
         if config.text != "name" and not config.definitions:
             raise InputError(f"words.text is {config.text}: name the files of definitions in words.definitions")
         self.config = config
@@ -190,7 +191,7 @@ def read_definitions(path: Path) -> dict[str, str]:
         else:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 content = list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"words.definitions: '{path}' cannot be read as JSON, CSV or TSV: {error}") from error
     if not isinstance(content, list):
         raise InputError(f"words.definitions: '{path}' holds no object and no list, but {content!r:.40}")

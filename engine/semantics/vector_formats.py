@@ -124,7 +124,7 @@ def _detect_words(path: Path, head: bytes, suffix: str) -> Layout:
     if not text.strip():
         raise InputError(f"word vectors '{path}': the file is empty")
     first, _, rest = text.partition(b"\n")
-    header = re.fullmatch(rb"\s*(\d+)\s+(\d+)\s*", first)
+    header = re.fullmatch(rb"\s*(\d{1,18})\s+(\d{1,18})\s*", first)
     # Of many lines, because in a single one the word may be a number, end in one, or be missing.
     lines = (rest if header else text).split(b"\n", 101)
     counts = Counter(count_values(line) for line in lines[:-1] or lines if line.strip())

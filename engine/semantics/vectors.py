@@ -23,6 +23,7 @@ from engine.semantics.vector_files import VectorTable, read_installed_glove, rea
 # (100,000: 0.33, 10,000: 0.19, 1,000: 0.34).
 CENTRE_WORDS = 20_000
 _FREQUENT = 50_000  # near spellings are sought among so many
+_NEAR = 3  # of them, at most
 
 
 class WordVectors:
@@ -65,10 +66,10 @@ class WordVectors:
         """Vectors of entries that `find` gave, as stored: float32 [N, D]."""
         return np.asarray(self.matrix[[self.row[entry] for entry in entries]], dtype=np.float32)
 
-    def near_spellings(self, word: str, count: int = 3) -> list[str]:
+    def near_spellings(self, word: str) -> list[str]:
         """Entries one letter away and the best cut into two frequent entries; where there is neither, similar ones.
 
-        The most frequent (or most similar) first, at most `count`. Takes the same time for any size of vocabulary.
+        The most frequent (or most similar) first, at most three. Takes the same time for any size of vocabulary.
         """
         word = word.lower()
         near = {edit for edit in _edits(word) if edit in self.row}
@@ -78,9 +79,9 @@ class WordVectors:
         if not near and not pairs:
             frequent = itertools.islice(self.row, _FREQUENT)
             similar = [other for other in frequent if other[:1] == word[:1] and abs(len(other) - len(word)) <= 2]
-            return difflib.get_close_matches(word, similar, n=count, cutoff=0.75)
+            return difflib.get_close_matches(word, similar, n=_NEAR, cutoff=0.75)
         ranked = sorted(near - {word}, key=self.row.__getitem__)
-        return [*ranked[: count - len(pairs[:1])], *pairs[:1]]
+        return [*ranked[: _NEAR - len(pairs[:1])], *pairs[:1]]
 
 
 def _edits(word: str) -> Iterator[str]:

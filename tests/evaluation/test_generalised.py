@@ -10,6 +10,7 @@ import torch
 from engine.data.config import ClassSplitConfig, DataConfig, SourceConfig, ValidationConfig
 from engine.data.manifests.contents import file_identities
 from engine.data.manifests.manifest import Manifest
+from engine.data.sets.footage import Footage
 from engine.data.sets.sources import DataSet, load_training
 from engine.data.sets.trained import load_held_out
 from engine.errors import InputError
@@ -97,6 +98,14 @@ def test_held_out_videos_are_those_of_the_training(tmp_path):
         seen_videos(config, trained.train.classes, None, SourceConfig(str(tmp_path / "m.parquet")))
 
 
+def test_that_new_videos_are_not_compared_with_a_large_training_is_told(tmp_path):
+    Manifest.from_rows([row("a.mp4", "run", content_hash=1)], Path("/v")).save(tmp_path / "new.parquet")
+    source = SourceConfig(str(tmp_path / "new.parquet"), name="new")
+    _, told = seen_videos(DataConfig(), ["run"], Footage.of_large([3, 4]), source)
+    assert ["'new' are not held against those trained on" in line for line in told] == [True]
+    assert seen_videos(DataConfig(), ["run"], None, source)[1] == []  # who asks tells it
+
+
 def leaning(name: str, classes: tuple[str, ...], prefix: str, each: int = 4) -> tuple[DataSet, EmbeddedVideos]:
     """Videos of seen classes (axes 0, 1) and unseen ones (3, 4) that all lie nearer to a seen class, unseen ones by less."""
     rows = [
@@ -162,6 +171,10 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
         call_tool(*arguments, "held-out", monkeypatch=monkeypatch) == 2
     )  # this run has no training sets to hold out from
     assert "data.train is empty" in capsys.readouterr().err
+    write_run(tmp_path / "run", tests=[{"manifest": str(tmp_path / "seen" / "manifest.parquet"), "name": "old"}])
+    monkeypatch.setattr("engine.evaluation.embedding.embed_rows", None)  # told before any video is embedded
+    assert call_tool(*arguments, tmp_path / "seen" / "manifest.parquet", monkeypatch=monkeypatch) == 2
+    assert "test set 'old': every class is a training class" in capsys.readouterr().err
 
 
 def test_a_seen_video_is_measured_with_the_bias_of_the_half_that_it_is_not_in():

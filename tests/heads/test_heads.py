@@ -17,7 +17,7 @@ from engine.heads import tarn
 from engine.heads.action2vec import Action2VecHead, ranking
 from engine.heads.after_url import AfterUrlHead, jensen_shannon
 from engine.heads.catalogue import HEADS
-from engine.heads.classes import Classes, NamedClasses, RandomClasses, has_words
+from engine.heads.classes import Classes, RandomClasses, WordClasses, has_words
 from engine.heads.head import Components, Standard, batches, seeded
 from engine.heads.labelled import LabelledFeatures
 from engine.heads.sequences import Sequences
@@ -182,7 +182,7 @@ def test_the_order_of_windows_counts_in_recurrent_heads(name):
 
 
 def test_what_is_said_of_names():
-    classes = NamedClasses(WordsConfig(source="glove"))(["PlayingCello", "Surfing"])
+    classes = WordClasses(WordsConfig(source="glove"))(["PlayingCello", "Surfing"])
     assert classes.words.lengths.tolist() == [2, 1] and classes.vectors.shape == (2, 50)
     torch.testing.assert_close(classes.words.values[2], classes.vectors[1])
     torch.testing.assert_close(classes.words.values.norm(dim=1), torch.ones(3))
@@ -198,7 +198,7 @@ def test_words_are_made_where_a_head_asks_for_them(tmp_path):
     (tmp_path / "own.json").write_text('{"playing cello": "a qwertzing bow", "surfing": "on a wave"}')
     ready = WordSourceConfig(source="npz", path=str(tmp_path / "own.npz"))
     for words in (WordsConfig(source="npz", path=ready.path), WordsConfig(also=ready)):
-        classes = NamedClasses(words)(names)
+        classes = WordClasses(words)(names)
         assert len(classes.vectors) == 2 and not has_words(words)
         with pytest.raises(InputError, match="no vector for these classes"):
             _ = classes.words
@@ -208,7 +208,7 @@ def test_words_are_made_where_a_head_asks_for_them(tmp_path):
         WordsConfig(also=WordSourceConfig(**defined)),
         WordsConfig(**defined, also=WordSourceConfig()),
     ):
-        assert has_words(words) and len(NamedClasses(words)(names).words) == 2
+        assert has_words(words) and len(WordClasses(words)(names).words) == 2
 
 
 def test_standard_features_components_and_batches():

@@ -9,7 +9,7 @@ from engine.data.config import ClassSplitConfig
 from engine.data.sets.class_splits import split_classes
 from engine.errors import InputError
 from engine.heads.catalogue import OBJECT_HEADS
-from engine.heads.classes import Classes, NamedClasses
+from engine.heads.classes import Classes, WordClasses
 from engine.heads.labelled import LabelledFeatures
 from engine.heads.objects import KnownObjects, ObjectsRidgeHead, Spread, StandardisedObjectsHead
 from engine.heads.sequences import Sequences
@@ -157,7 +157,7 @@ def test_classes_of_several_sets_stay_apart():
     videos, label, names = together([(first, ["swim"]), (second, ["box", "run"])])
     assert videos.values[:, 0].tolist() == [2, 3, 4, 5] and label.tolist() == [0, 0, 2, 1]
     assert names == ["swim", "box", "run"]
-    assert NamedClasses(WordsConfig(source="glove"))(["run", "box", "run"]).vectors.shape == (3, 50)
+    assert WordClasses(WordsConfig(source="glove"))(["run", "box", "run"]).vectors.shape == (3, 50)
 
 
 def test_known_classes_are_averaged_over_the_windows_of_a_video():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.heads.classes import NamedClasses
+from engine.heads.classes import WordClasses
 from engine.heads.labelled import LabelledFeatures
 from engine.heads.ridge import RidgeHead
 from engine.heads.sequences import Sequences
@@ -14,7 +14,7 @@ from engine.heads.shift import measure_shift, shared_classes, shift_table
 from engine.semantics.config import WordsConfig
 
 NAMES = ("archery", "diving", "juggling", "surfing", "swing", "typing")
-WORDS = NamedClasses(WordsConfig(source="glove"))
+WORDS = WordClasses(WordsConfig(source="glove"))
 WIDTH, EACH = 12, 12
 
 

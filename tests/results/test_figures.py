@@ -26,7 +26,8 @@ def test_colours_of_classes_differ():
 
 def test_bars_are_in_per_cent_with_their_errors():
     axes = new_figure(4, 3).subplots()
-    assert accuracy_bars(axes, [Bar("a name of two lines", 0.5), Bar("b", 0.4, 0.2)]) == pytest.approx(60)
-    assert [bar.get_height() for bar in axes.patches] == [50, 40]
-    assert [text.get_text() for text in axes.texts] == ["50.0 %", "40.0 %"]
+    bars = [Bar("a name of two lines", 0.5), Bar("b", 0.4, 0.2), Bar("chance, 2500 classes", 1 / 2500)]
+    assert accuracy_bars(axes, bars) == pytest.approx(60)
+    assert [bar.get_height() for bar in axes.patches] == [50, 40, 0.04]
+    assert [text.get_text() for text in axes.texts] == ["50.0 %", "40.0 %", "0.04 %"]
     assert axes.get_xticklabels()[0].get_text() == "a name of two\nlines"

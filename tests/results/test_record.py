@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import resource
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_files_of_older_versions_are_read(tmp_path, old):
     assert (found.epoch, test.seen_classes) == (old.get("epoch"), old["tests"]["a set"].get("seen_classes"))
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"tests": {"a": 3}}'])
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"tests": {"a": 3}}', "[" * 100_000])
 def test_what_is_no_record_is_named(tmp_path, text):
     with pytest.raises(InputError, match=f"no {FILE} in"):
         read_results(tmp_path)
@@ -127,6 +128,16 @@ def test_what_a_kill_leaves_goes_with_the_next_evaluation(tmp_path):
     with replacing(tmp_path, results_of("new")):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_record_that_finds_no_room_is_named(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*results.json"), replacing(tmp_path, results_of("new")):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_the_curves_of_a_training_stay_when_its_results_are_replaced(tmp_path):

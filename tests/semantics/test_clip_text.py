@@ -80,7 +80,7 @@ def test_long_texts_are_cut_and_prompts_hold_the_name(folder):
     assert np.isfinite(load_encoder(str(folder))(["jumping " * 100])).all()  # a definition
     with pytest.raises(InputError, match=r"class name 'jumping .* does not read so many words: say it in fewer"):
         build_class_embeddings(("jumping " * 100,), words(folder))
-    with pytest.raises(InputError, match=r"'a video' has no \{name\} in it: all classes would be one"):
+    with pytest.raises(InputError, match=r"words\.prompts 'a video' has no \{name\} in it: all classes would be one"):
         build_class_embeddings(("a",), words(folder, prompts=["a video"]))
 
 

@@ -58,6 +58,9 @@ def test_npz_with_several_sets_takes_the_one_that_holds_the_classes(tmp_path):
         build_class_embeddings(["JUMP"], config)
     picked = dataclasses.replace(config, path=f"{config.path}:hmdb")
     torch.testing.assert_close(build_class_embeddings(["JUMP"], picked).vectors, torch.eye(4)[[2]])
+    unnamed = save_npz(tmp_path / "d.npz", names=["jump"], vectors=EYE[:1], x_names=["jump"], x_vectors=EYE[1:2])
+    with pytest.raises(InputError, match=r"sets without a name and x .* pick one with words\.path: .*d\.npz:x$"):
+        build_class_embeddings(["jump"], unnamed)
     with pytest.raises(InputError, match=r"no set 'ucf102': it has ucf, hmdb"):
         build_class_embeddings(["jump"], dataclasses.replace(config, path=f"{config.path}:ucf102"))
 

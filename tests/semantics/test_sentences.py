@@ -212,6 +212,18 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         build_class_embeddings(["a"], sentence(path=str(tmp_path)))
 
 
+@needs_encoder
+@pytest.mark.parametrize(
+    "modules", ["{}", "cut sho", '[{"idx": 0, "name": "0", "path": "", "type": "nowhere.Module"}]']
+)
+def test_a_damaged_encoder_is_one_error(tmp_path, modules):
+    (tmp_path / "modules.json").write_text(modules)
+    with pytest.raises(
+        InputError, match=r"words\.path: the sentence encoder in '.*' cannot be read \(.+\): copy or download"
+    ):
+        build_class_embeddings(["Archery"], WordsConfig(source="sentence", path=str(tmp_path)))
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -232,6 +244,7 @@ def test_forms_of_a_file_of_definitions(tmp_path, name, text):
     [
         ("gone.json", None, "cannot be read as JSON, CSV or TSV"),
         ("d.json", "{", "cannot be read as JSON"),
+        ("d.json", "[" * 100_000, "cannot be read as JSON"),
         ("d.json", "[]", "an entry of .* has nothing"),
         ("d.json", '["jump"]', "an entry of .* has nothing: it needs a name"),
         ("d.json", "3", "holds no object and no list, but 3"),

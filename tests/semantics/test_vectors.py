@@ -362,6 +362,7 @@ BROKEN = {
     "pointer.bin": (save_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
     "array.npy": (save_bytes(b"\x93NUMPY\x01\x00"), "words.source: npz"),
     "empty.txt": (save_bytes(b""), "empty"),
+    "digits.txt": (save_bytes(b"1 " + b"9" * 5000 + b"\n"), "neither word2vec .* nor GloVe text"),
     "notes.txt": (
         save_bytes(b"kayaking is fun\nreally\n"),
         "neither word2vec .* nor GloVe text: the first line is 'kayaking is fun'",

@@ -1,15 +1,20 @@
 """Runs side by side: means and spreads by hand, and what a record holds."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import compare_runs
 import numpy as np
 import pytest
 
+from engine.config import Config, save_config
 from engine.results.accuracy import Accuracy, ClassAccuracy, SetResult
 from engine.results.record import Results, replacing
+from engine.schema.keys import with_keys
+from engine.semantics.config import WordsConfig, WordSourceConfig
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "compare_runs.py"
 
@@ -216,7 +221,26 @@ def test_a_config_that_no_run_wrote_is_not_recorded(text, why, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_recorded_config_tells_no_folder_of_this_machine(tmp_path):
+    own, old = str(tmp_path / "own.npz"), str(tmp_path / "old.pt")
+    words = WordsConfig(path="glove/vectors.txt", also=WordSourceConfig(source="npz", path=own))
+    keys = {
+        "train.exclude_overlap.words": WordsConfig(path=own),
+        "train.init_from": old,
+        "model.weights": "kinetics400",
+    }
+    config = with_keys(dataclasses.replace(Config(), words=words), keys)
+    save_config(config, tmp_path / "config.yaml")
+    kept = compare_runs.record_fields([tmp_path], {"a": []})["config"]
+    assert str(tmp_path) not in json.dumps(kept)
+    assert (kept["words"]["path"], kept["words"]["also"]["path"]) == ("vectors.txt", "own.npz")
+    assert (kept["model"]["weights"], kept["train"]["init_from"]) == ("kinetics400", "old.pt")
+
+
 def test_a_control_of_another_test_is_none(tmp_path):
     one = write_tests(tmp_path / "one", result_of("a", ["v", "w"], 0.2))
     write_tests(one / "control", result_of("a", ["v", "x"], 0.5))
     assert tables(run(one).stdout)["a: 2 classes"]["one"][2] == "-"
+    other = write_tests(tmp_path / "other", result_of("a", ["v", "w"], 0.2))
+    write_tests(other / "control", result_of("a", ["v", "w"], 0.5), snippets=25)
+    assert tables(run(other).stdout)["a: 2 classes"]["other"][2] == "-"

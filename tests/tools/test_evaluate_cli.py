@@ -132,6 +132,7 @@ def test_other_data_words_and_keys(folder, monkeypatch, capsys):
         (["{run}", "--data", "{first}", "--data", "{first}"], "two test sets are called"),
         (["{run}", "data.tests=[{{manifest: {first}}}, {{manifest: {first}}}]"], "two test sets are called 'first'"),
         (["{run}", "words.dim=9"], "embeds into 12 dimensions, but the class vectors have 9"),
+        (["{run}", "--unlabelled", "{first}"], "--unlabelled is for installed and kinetics400 alone"),
         (["{run}", "--out", "{run}"], "is a run's own folder, with the results of its training"),
         (["{run}", "--words", "word2vec"], "words.source is word2vec: name its file in words.path"),
     ],

@@ -189,6 +189,9 @@ def test_a_curve_with_its_picture(folder, monkeypatch, capsys):
     (folder / "hands.txt").write_text("typing\nflying\n")
     assert call_tool(*command, monkeypatch=monkeypatch) == 2
     assert "no class is called 'flying'" in capsys.readouterr().err
+    (folder / "all.txt").write_text("typing\n")
+    assert call_tool(*command, "--apart", folder / "all.txt", monkeypatch=monkeypatch) == 2
+    assert "rows called 'all' are those of all unseen classes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

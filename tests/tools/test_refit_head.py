@@ -1,6 +1,7 @@
 """tools/refit_head.py as a user runs it: a run folder with a new last layer, which the other tools take."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from engine.heads.ridge_regression import choose_ridge
 from engine.tasks.zero_shot.trained import load_for_inference
 from engine.training.build import build_run
-from engine.training.checkpoint import read_checkpoint
+from engine.training.checkpoint import read_checkpoint, save_checkpoint
 from engine.training.run import save_best
 from tests.jobs import write_config, write_videos
 from tests.small_run import call_tool, write_run
@@ -105,6 +106,27 @@ def test_the_runs_own_checkpoint_is_not_overwritten(folder, monkeypatch, capsys)
     assert call_tool("refit_head.py", folder / "run", "--out", folder / "run", monkeypatch=monkeypatch) == 2
     assert "--out is the run's own folder" in capsys.readouterr().err
     assert (folder / "run" / "checkpoints" / "best.pt").read_bytes() == before
+
+
+def test_a_checkpoint_outside_a_run_gets_its_new_layer_beside_it(folder, monkeypatch):
+    copy = folder / "copies" / "model.pt"
+    copy.parent.mkdir()
+    shutil.copy(folder / "run" / "checkpoints" / "best.pt", copy)
+    assert call_tool("refit_head.py", copy, "--device", "cpu", monkeypatch=monkeypatch) == 0
+    assert (folder / "copies" / "model_ridge" / "checkpoints" / "best.pt").is_file()
+    assert not (folder / "ridge").exists()
+
+
+def test_a_network_that_diverged_is_told(folder, monkeypatch, capsys):
+    state = read_checkpoint(folder / "run" / "checkpoints" / "best.pt")
+    for name, tensor in state["model"].items():
+        if name.startswith("backbone") and tensor.ndim > 1:
+            tensor.fill_(torch.nan)
+    save_checkpoint(folder / "diverged" / "checkpoints" / "best.pt", state)
+    assert call_tool("refit_head.py", folder / "diverged", "--device", "cpu", monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "the training videos: the embeddings of 18 of 18 videos are not finite numbers" in said
+    assert not (folder / "diverged" / "ridge" / "checkpoints").exists()
 
 
 def test_a_run_without_a_last_layer_is_told_before_its_videos_are_read(tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_video_is_named_with_no_run_at_all(folder, monkeypatch, capsys):
     out = capsys.readouterr().out
     table, seen = out.split("\n\n")
     assert status == 0 and all(f"  {name} " in table for name in ("playing violin", "swing", "sky"))
-    assert "seen in pretraining (--model installed" in seen and "violin" in seen and "sky " not in seen
+    assert "seen in pretraining (installed, " in seen and "violin" in seen and "sky " not in seen
 
 
 def test_names_that_the_installed_encoder_cannot_read_are_one_warning(folder, monkeypatch, capsys):
@@ -198,6 +199,20 @@ def test_a_test_set_named_together_says_so(folder, tmp_path, monkeypatch, capsys
     for option in (["--generalised", "held-out"], ["--unlabelled", folder / "mine.parquet"], ["--report"]):
         assert call_tool(*command, *option, "--out", tmp_path / "b", monkeypatch=monkeypatch) == 2
         assert f"{option[0]} " in capsys.readouterr().err
+
+
+def test_splits_of_which_no_video_can_be_decoded_are_told(tmp_path, monkeypatch, capsys):
+    rows = [(f"{name}.mp4", name, 8) for name in ("archery", "surfing", "typing", "juggling")]
+    for path, *_ in rows:
+        (tmp_path / path).write_bytes(b"no video")
+    manifest_of(tmp_path, rows).save(tmp_path / "m.parquet")
+    options = ["--num-train", 2, "--splits", 2, "--device", "cpu"]
+    assert call_tool("untrained_splits.py", tmp_path / "m.parquet", *options, monkeypatch=monkeypatch) == 2
+    told = capsys.readouterr().err
+    assert (
+        re.search(r"no video of the classes '\w+', '\w+' could be decoded, .* \('.*\.mp4': ", told)
+        and "Traceback" not in told
+    )
 
 
 def test_splits_of_classes_beside_random_words(folder, tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from engine.results.visual_report.findings import Findings
 Spelling = Callable[[str], str]
 _LABEL = 13.0  # 12 in page.css, and bold, which is wider
 _MOST_NAMED = 60  # classes of a confusion matrix with names: of more it is drawn as a whole, which fits a screen
+_PLANE, _DISTANCES = (760, 560), (760, 360)  # width and height of the charts
 _WHOLE, _LEAST_SQUARE = 700.0, 4.0  # sides of that picture, and of the smallest square that is seen in it
 
 
@@ -112,12 +113,10 @@ def confusion_chart(result: ZeroShotResult) -> ConfusionChart:
     return ConfusionChart(size, size, room, room, cell, square, font, side, marks, tuple(cells), cell >= 20)
 
 
-def plane_chart(
-    result: ZeroShotResult, plane: EmbeddingMap, spell: Spelling = str, width: float = 760, height: float = 560
-) -> PlaneChart:
+def plane_chart(result: ZeroShotResult, plane: EmbeddingMap, spell: Spelling = str) -> PlaneChart:
     """The t-SNE of videos among class names; `spell` as in `distance_chart`."""
     colors = class_colors(len(result.classes))
-    edge = 30.0
+    (width, height), edge = _PLANE, 30.0
 
     def in_chart(points: np.ndarray) -> list[tuple[float, float]]:
         scaled = edge + points * (width - 2 * edge, height - 2 * edge)
@@ -135,9 +134,7 @@ def plane_chart(
     return PlaneChart(width, height, tuple(videos), tuple(classes), labels)
 
 
-def distance_chart(
-    findings: Findings, spell: Spelling = str, width: float = 760, height: float = 360
-) -> DistanceChart | None:
+def distance_chart(findings: Findings, spell: Spelling = str) -> DistanceChart | None:
     """Accuracy of each unseen class that has videos over its distance to the nearest seen class; None without distances.
 
     spell: how names are written: as they are, or as a PNG can show them.
@@ -147,6 +144,7 @@ def distance_chart(
     rows = [(near, row) for near, row in pairs if row.num_videos and row.name not in (result.seen_classes or ())]
     if not rows:
         return None
+    width, height = _DISTANCES
     left, right, top, bottom = 52.0, width - 16, 30.0, height - 44
     distances = [near.distance for near, _ in rows]
     step = _tick_step(max(distances) - min(distances))

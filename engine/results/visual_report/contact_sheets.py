@@ -12,6 +12,7 @@ from engine.data.sets.sources import DataSet
 from engine.evaluation.metrics import ZeroShotResult
 from engine.evaluation.snippets import video_requests
 
+_MOST = 6  # of the best videos, and of the worst
 NUM_FRAMES = 6  # of a video, from its beginning to its end
 SIDE = 128  # pixels of a frame
 
@@ -42,9 +43,9 @@ class ContactSheet:
 
 
 def contact_sheets(
-    dataset: DataSet, result: ZeroShotResult, vectors: torch.Tensor, count: int = 6
+    dataset: DataSet, result: ZeroShotResult, vectors: torch.Tensor
 ) -> tuple[list[ContactSheet], list[ContactSheet]]:
-    """The best and the worst videos of a test set, at most `count` of each and one of a class.
+    """The best and the worst videos of a test set, at most six of each and one of a class.
 
     Videos are ordered by their margin: the cosine to the true class less that to the nearest other one. The best are
     right by the largest margin, the worst wrong by the largest. All are decoded by PyAV, on any machine alike.
@@ -56,8 +57,8 @@ def contact_sheets(
     margin = _margins(cosine, result.labels)
     is_right = result.predicted[:, 0] == result.labels
     order = np.argsort(-margin, kind="stable")
-    best = _one_of_each_class(order[is_right[order]], result.labels, count)
-    worst = _one_of_each_class(order[~is_right[order]][::-1], result.labels, count)
+    best = _one_of_each_class(order[is_right[order]], result.labels)
+    worst = _one_of_each_class(order[~is_right[order]][::-1], result.labels)
     frames = _decode(dataset, [int(result.rows[index]) for index in (*best, *worst)])
     paths = dataset.manifest.strings("path")
 
@@ -85,11 +86,11 @@ def _margins(cosine: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return cosine[indices, labels] - others.max(axis=1)
 
 
-def _one_of_each_class(order: np.ndarray, labels: np.ndarray, count: int) -> list[int]:
+def _one_of_each_class(order: np.ndarray, labels: np.ndarray) -> list[int]:
     """The first of each class, so that one easy class does not fill the page."""
     first = dict(zip(labels[order[::-1]].tolist(), order[::-1].tolist(), strict=True))
     kept = set(first.values())
-    return [index for index in order.tolist() if index in kept][:count]
+    return [index for index in order.tolist() if index in kept][:_MOST]
 
 
 def _decode(dataset: DataSet, rows: Sequence[int]) -> dict[int, tuple[np.ndarray | None, str]]:

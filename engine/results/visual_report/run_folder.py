@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.files.json_lines import read_json_lines
+from engine.errors import InputError
+from engine.files.json_lines import read_json_lines, understood
 from engine.provenance import FILE as PROVENANCE
-from engine.results.record import FILE, Results, read_results
+from engine.results.record import Results, read_control
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +34,27 @@ def read_run_facts(checkpoint: Path, results: Results) -> RunFacts:
     if checkpoint.parent.name != "checkpoints":
         return RunFacts()
     folder = checkpoint.parent.parent
-    *_, newest = {}, *read_json_lines(folder / PROVENANCE)
-    return RunFacts(
-        provenance=_provenance_rows(newest) if newest else (),
-        packages=newest.get("packages", {}),
-        config=_text(folder / "config.yaml"),
-        control=read_control(folder, results),
-    )
-
-
-def read_control(folder: Path, results: Results) -> dict[str, float]:
-    """Mean-class accuracy of the run's control (`control/results.json`) on the same test sets, by name; empty if there is none.
-
-    A test set counts as the same if its name, classes, videos and number of snippets are.
-    """
-    if not (folder / "control" / FILE).is_file():
-        return {}
-    control = read_results(folder / "control")
-
-    return {
-        name: control.tests[name].all_classes.mean_class
-        for name, test in results.tests.items()
-        if control.num_snippets == results.num_snippets and test.is_same_test(control.tests.get(name))
-    }
+    *_, (rows, packages) = ((), {}), *understood(read_json_lines(folder / PROVENANCE), _start)
+    try:
+        found = read_control(folder, results)
+    except InputError:  # damaged: the rest of the report is as good
+        found = None
+    control = {name: test.all_classes.mean_class for name, test in found.tests.items()} if found else {}
+    return RunFacts(rows, packages, _text(folder / "config.yaml"), control)
 
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _provenance_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _start(line: Mapping[str, Any]) -> tuple[list[tuple[str, str]], Mapping[str, str]]:
+    """The provenance and the packages of a start."""
     device = line["device"]
     commit = line["commit"] or "not a git checkout"
     cuda = f", CUDA {line['cuda']}" if line["cuda"] else ""
     seeds = ", ".join(f"{name} {seed}" for name, seed in line["seeds"].items())
     gpus = ", ".join(device["gpus"]) or "no GPU"
-    return [
+    rows = [
         ("started", f"{line['time']}, at step {line['step']}"),
         ("command", line["command"]),
         ("commit", commit + (", with changes" if line["dirty"] else "")),
@@ -77,3 +63,4 @@ def _provenance_rows(line: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("seeds", seeds + ("; deterministic" if line["deterministic"] else "")),
         *((f"SHA-256 of {path}", digest) for path, digest in line["manifests"].items()),
     ]
+    return rows, dict(line.get("packages", {}))
