@@ -66,15 +66,21 @@ def main() -> None:
     from engine.results.table import Table
 
     out = arguments.out or arguments.manifest.with_name(f"{arguments.manifest.stem}.moments.parquet")
+    files = [split_and_file(text) for text in arguments.annotations]
+    read = [file for _, file in files] + ([arguments.manifest] if arguments.manifest else [])
+    if out.exists() and any(file.exists() and out.samefile(file) for file in read):
+        raise InputError(
+            f"--out: '{out}' is a file that is read here, and the table would take its place: name another"
+        )
     output_folder(out.parent, "--out")
     manifest = Manifest.load(arguments.manifest) if arguments.manifest else None
     source, _, path = arguments.words.partition(":")
     knows = knows_a_word(source, path or None)
     report, parts, rows = Report(), [], []
-    for split, file in map(split_and_file, arguments.annotations):
-        read = read_moments(file)
-        parts.append(check(read, split, manifest, knows, report))
-        rows.append([str(file), split, len(read), len(parts[-1]), len(set(parts[-1].videos))])
+    for split, file in files:
+        noted = read_moments(file)
+        parts.append(check(noted, split, manifest, knows, report))
+        rows.append([str(file), split, len(noted), len(parts[-1]), len(set(parts[-1].videos))])
     found = joined(parts)
     report.save(out.with_name(f"{out.name}.report.json"))
     print(Table(["file", "split", "rows", "queries", "videos"], rows).text())
