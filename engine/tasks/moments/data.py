@@ -109,7 +109,8 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     annotations, manifest = _drawn(moments, ranks)
     if encoder is not None:
         grid = parse_grid(moments.window, moments.hop, encoder.clip.num_frames * encoder.clip.stride)
-        done_by_main(ranks, lambda: extract(Manifest.load(manifest), encoder, Path(moments.features), grid))
+        place = Path(moments.features)
+        done_by_main(ranks, lambda: extract(Manifest.load(manifest), encoder, place, grid, option="moments.features"))
     features = FeatureCache(Path(moments.features), digest=encoder.digest if encoder else None)
     known, notes = _known(Annotations.load(annotations), features)
     queries = KeptQueries(open_queries(config.words))
@@ -119,8 +120,13 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     is_held = _held_out(train.videos, moments.held_out)
     held = _set("held out", train.select(is_held), queries) if is_held.any() else None
     tests = [_set(split, known.of_splits([split]), queries) for split in moments.tests]
+    if len(train) and is_held.all():
+        raise InputError(
+            f"moments.held_out {moments.held_out:g} is all of the {len(set(train.videos))} training videos, and leaves none to "
+            "train on: lower it, or name more videos"
+        )
     empty = [split for split in (*moments.train, *moments.tests) if split not in known.splits]
-    if is_held.all() and not set(moments.train).intersection(empty):
+    if not len(train) and not set(moments.train).intersection(empty):
         empty.insert(0, ", ".join(moments.train) or "that is not tested")
     if empty:
         there = ", ".join(sorted(set(known.splits)))
