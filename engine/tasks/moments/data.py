@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import Config
+from engine.config import Config, load_config
+from engine.data.drawn.drawn_set import MANIFEST_NAME
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
@@ -16,7 +17,7 @@ from engine.features.extract import extract
 from engine.features.windows import parse_grid
 from engine.moments.annotations import KINDS, Annotations, Report, VideoNames, digest_of, within_videos
 from engine.moments.config import MomentsConfig
-from engine.moments.drawn import write_drawn_moments
+from engine.moments.drawn import ANNOTATIONS_NAME, write_drawn_moments
 from engine.moments.queries import KeptQueries, open_queries
 from engine.moments.segments import Segments, cut_segments
 from engine.processes.distributed import Ranks, done_by_main
@@ -157,8 +158,6 @@ def jittered(annotations: Annotations, sigma: float, seed: int) -> list[np.ndarr
 
 
 def _encoder(config: Config, ranks: Ranks) -> Encoder | None:
-    from engine.config import load_config
-
     if config.moments.encoder is None:
         return None
     folder = load_config(Path(config.moments.encoder), []).run.folder
@@ -171,8 +170,8 @@ def _drawn(moments: MomentsConfig, ranks: Ranks) -> tuple[Path, Path | None]:
     if moments.drawn is not None:
         folder = Path(moments.drawn.folder)
         done_by_main(ranks, lambda: write_drawn_moments(moments.drawn))
-        annotations = annotations or folder / "manifest.moments.parquet"
-        manifest = manifest or folder / "manifest.parquet"
+        annotations = annotations or folder / ANNOTATIONS_NAME
+        manifest = manifest or folder / MANIFEST_NAME
     return annotations, manifest
 
 
