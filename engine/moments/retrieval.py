@@ -24,7 +24,7 @@ def relevance(points: np.ndarray, query: np.ndarray) -> np.ndarray:
 
 def smoothed(curve: np.ndarray, width: int | np.ndarray, low: int | np.ndarray, high: int | np.ndarray) -> np.ndarray:
     """The mean over `width` windows around each of the W, of those from `low` to before `high`: numbers, or one for each window."""
-    place, total = np.arange(len(curve)), np.cumsum([0.0, *curve])
+    place, total = np.arange(len(curve)), np.cumsum(np.concatenate([[0.0], curve]))
     first, last = np.maximum(place - (width - 1) // 2, low), np.minimum(place + width // 2 + 1, high)
     return (total[last] - total[first]) / (last - first)
 
