@@ -59,6 +59,15 @@ def test_what_cannot_be_used_is_told_in_a_line(videos, tmp_path, monkeypatch, ca
     assert list(Annotations.load(tmp_path / "t.parquet").videos) == ["absent"]
 
 
+def test_a_file_that_is_named_twice_counts_once_in_its_split(tmp_path, monkeypatch, capsys):
+    file, out = tmp_path / "a.csv", tmp_path / "t.parquet"
+    file.write_text("v,0,1,a person waves\n")
+    (tmp_path / "link.csv").symlink_to(file)
+    assert run(monkeypatch, file, tmp_path / "link.csv", f"other={file}", "--out", out) == 0
+    assert list(Annotations.load(out).splits) == ["all", "other"]
+    assert f"named more than once, counted once: {tmp_path / 'link.csv'}\n" in capsys.readouterr().out
+
+
 def test_the_table_takes_the_place_of_no_file_that_is_read(videos, tmp_path, monkeypatch, capsys):
     raw, _ = videos
     own, manifest = tmp_path / "a.csv", tmp_path / "m.parquet"
