@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError, run_command
+from engine.errors import InputError, misfit, run_command
 from engine.experiments.cells import differences, meaning_of_run
 from engine.records import append_record
-from engine.results.record import read_tree
+from engine.results.record import FILE, read_tree
 from engine.results.run_names import run_names
 from engine.results.table import Table
 from engine.terminal.command_line import Parser, each_once
@@ -94,11 +94,10 @@ def grouped(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Runs by what they have in common, each measure as mean and standard deviation over them.
 
     Raises:
-        InputError: a record is not of a moment run.
+        InputError: a record is not of a moment run, or lacks what one has.
     """
     for run in runs:
-        if run.get("task") != "moments":
-            raise InputError(f"run '{run['run']}' is not one of moments: tools/compare_runs.py compares others")
+        _check(run)
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     runs = _with_videos(runs)
     for run in runs:
@@ -120,6 +119,20 @@ def grouped(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
             found.append(held | {"parts": {part: numbers for part, numbers in parts.items() if numbers}})
     return found
+
+
+def _check(run: Mapping[str, Any]) -> None:
+    if run.get("task") != "moments":
+        raise InputError(f"run '{run['run']}' is not one of moments: tools/compare_runs.py compares others")
+    try:
+        alike(run)
+        for parts in run["tests"].values():
+            for part in PARTS:
+                _summary([parts[part]], False)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{FILE} of run '{run['run']}' is not what a moment run writes at its end ({misfit(error)}): leave it out"
+        ) from error
 
 
 def _with_videos(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -27,6 +27,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 import argparse
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -222,7 +223,7 @@ def _setup(arguments: argparse.Namespace) -> Setup:
             raise InputError(f"--splits has {split}: they are seeds, from 0 to {MAX_SEED:,}")
     if setup.cluster_images and not setup.has_images:
         raise InputError("--cluster-images needs pictures: name their manifest with --images")
-    if arguments.rate is not None and arguments.rate <= 0:
+    if arguments.rate is not None and not 0 < arguments.rate < math.inf:
         raise InputError(f"--rate is {arguments.rate:g}: snippets a second are more than 0")
     if arguments.workers < 0:
         raise InputError(f"--workers is {arguments.workers}: it must be at least 1, or 0 for the default")

@@ -42,6 +42,7 @@ from engine.features.pooled import encoder_on
 from engine.features.windows import parse_grid
 from engine.processes.distributed import choose_device
 from engine.terminal.command_line import output_folder
+from engine.terminal.screen import plain
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -72,13 +73,11 @@ def main(arguments: argparse.Namespace) -> None:
         lines["decoding"] = (
             f"{report.decode_share:.0%} of the CPU's work; the network waited for frames {waiting:.0%} of the time"
         )
-    print(f"features in '{arguments.out}'")
-    for name, text in lines.items():
-        print(f"  {name:9} {text}")
-    for file in report.files[:10]:
-        print(f"  bad       {file['path']}: {file['text']}")
+    told = [f"features in '{arguments.out}'", *(f"  {name:9} {text}" for name, text in lines.items())]
+    told += [f"  bad       {file['path']}: {file['text']}" for file in report.files[:10]]
     if len(report.files) > 10:
-        print(f"  and {len(report.files) - 10} more: '{arguments.out / REPORT_NAME}'")
+        told.append(f"  and {len(report.files) - 10} more: '{arguments.out / REPORT_NAME}'")
+    print(plain("\n".join(told)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ from pathlib import Path
 from engine.errors import InputError
 from engine.features.reading import TimedVideo
 from engine.files.addresses import shown as address
-from engine.moments.cuts import clock, cut_moment
+from engine.moments.cuts import clock, clocks, cut_moment
 from engine.moments.finders import Finder, open_finder
 from engine.moments.index import VideoIndex, can_only_be_read, open_index
 from engine.moments.named import list_videos
@@ -167,7 +167,7 @@ def _shown_query(
             frames, problem = pictures(footage[video], *times) if video in footage else ([], "it cannot be decoded")
             href = link(path, page, *times) if path.is_file() else None
             cut = link(each.cut, page) if each.cut else None
-            moments.append(Shown(each.rank, *map(clock, times), *times, moment.score, href, cut, frames, problem))
+            moments.append(Shown(each.rank, *clocks(moment), *times, moment.score, href, cut, frames, problem))
         videos.append(ShownVideo(path, clock(seen.duration_s), seen.duration_s, curve.edges, curve.values, moments))
     values = [float(value) for video in videos for value in (video.values.min(), video.values.max())]
     low, high = (0.0, 1.0) if finder.measure == "probability" or not values else (min(values), max(values))
@@ -182,7 +182,7 @@ def _print(found: Sequence[Found], index: VideoIndex, finder: Finder, arguments:
     for each in found:
         moment = each.moment
         video = shorter_file_name(address(index.path(moment.video)))
-        rows.append([moment.query, video, clock(moment.start_s), clock(moment.end_s), moment.score])
+        rows.append([moment.query, video, *clocks(moment), moment.score])
     print(Table(["query", "video", "start", "end", "score"], rows).text())
     if arguments.cut:
         print(plain(f"\n{sum(each.cut is not None for each in found)} moments saved in '{arguments.cut}'"))
@@ -193,12 +193,13 @@ def _print(found: Sequence[Found], index: VideoIndex, finder: Finder, arguments:
 def _entry(each: Found, index: VideoIndex, finder: Finder) -> dict[str, object]:
     """A moment for programs."""
     moment = each.moment
+    start, end = clocks(moment)
     return {
         **asdict(moment),
         "video": address(index.path(moment.video)),
         "rank": each.rank,
-        "start": clock(moment.start_s),
-        "end": clock(moment.end_s),
+        "start": start,
+        "end": end,
         "duration_s": index.cache[moment.video].duration_s,
         "cut": str(each.cut) if each.cut else None,
         "model": dict(finder.facts)["model"],

@@ -19,6 +19,7 @@ names they have there: for features that others have published.
 import argparse
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.errors import InputError, run_command
@@ -54,6 +55,15 @@ def split_and_file(text: str) -> tuple[str, Path]:
     return found[1] if found else "all", Path(text)
 
 
+def _each_once(named: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """The files of each split, once though they may also be named by a link. Says what is left out."""
+    found: dict[tuple[str, Path], tuple[str, Path]] = {}
+    again = [str(each[1]) for each in named if found.setdefault((each[0], each[1].resolve()), each) is not each]
+    if again:
+        print(f"named more than once, counted once: {', '.join(again)}")
+    return list(found.values())
+
+
 def main() -> None:
     """Read, check, write the table and the report, and print what came of it."""
     arguments = parse_arguments()
@@ -66,15 +76,21 @@ def main() -> None:
     from engine.results.table import Table
 
     out = arguments.out or arguments.manifest.with_name(f"{arguments.manifest.stem}.moments.parquet")
+    files = _each_once(map(split_and_file, arguments.annotations))
+    read = [file for _, file in files] + ([arguments.manifest] if arguments.manifest else [])
+    if out.exists() and any(file.exists() and out.samefile(file) for file in read):
+        raise InputError(
+            f"--out: '{out}' is a file that is read here, and the table would take its place: name another"
+        )
     output_folder(out.parent, "--out")
     manifest = Manifest.load(arguments.manifest) if arguments.manifest else None
     source, _, path = arguments.words.partition(":")
     knows = knows_a_word(source, path or None)
     report, parts, rows = Report(), [], []
-    for split, file in map(split_and_file, arguments.annotations):
-        read = read_moments(file)
-        parts.append(check(read, split, manifest, knows, report))
-        rows.append([str(file), split, len(read), len(parts[-1]), len(set(parts[-1].videos))])
+    for split, file in files:
+        noted = read_moments(file)
+        parts.append(check(noted, split, manifest, knows, report))
+        rows.append([str(file), split, len(noted), len(parts[-1]), len(set(parts[-1].videos))])
     found = joined(parts)
     report.save(out.with_name(f"{out.name}.report.json"))
     print(Table(["file", "split", "rows", "queries", "videos"], rows).text())

@@ -88,6 +88,8 @@ def soak_decoder(arguments: argparse.Namespace, folder: Path) -> tuple[list[Samp
         raise InputError(
             "--damaged is for drawn videos, and those of --manifest stay as they are: leave one of the two out"
         )
+    if arguments.damaged and arguments.decoder == "store":
+        raise InputError("--damaged is for files: a store was made from what decodes")
     manifest = arguments.manifest or draw_videos(arguments, folder)
     num_videos = len(Manifest.load(manifest))
     context = multiprocessing.get_context("spawn")
@@ -134,8 +136,6 @@ def draw_videos(arguments: argparse.Namespace, folder: Path) -> Path:
     manifest = folder / "raw.parquet"
     index_folder(raw, manifest)
     if arguments.decoder == "store":
-        if arguments.damaged:
-            raise InputError("--damaged is for files: a store was made from what decodes")
         work = WorkSettings(motion=arguments.motion)
         ingest(Manifest.load(manifest), folder / "store", StoreSettings(short_side=arguments.side), work)
         manifest = folder / "store" / MANIFEST_NAME

@@ -155,9 +155,8 @@ def meaning_of_run(folder: Path) -> Config:
 
 def _weights_digest(folder: Path) -> str:
     """Of a run folder whose weights are begun from: its config's meaning, and their step."""
-    from engine.training.checkpoint import (
-        checkpoint_file,  # it imports torch, and programs that only compare runs do not
-    )
+    # It imports torch, and programs that only compare runs do not.
+    from engine.training.checkpoint import checkpoint_file
 
     file = checkpoint_file(folder)
     return f"{_digest(meaning_of_run(folder))} at step {_step(file, file.stat().st_mtime_ns)}"

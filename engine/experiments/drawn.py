@@ -29,10 +29,14 @@ def draw_sets(base: Config, splits: Sequence[int], workers: int) -> None:
 
 def of_split(base: Config, split: int) -> Config:
     """The config of one split: its own set in place of the one that a run would draw, and its own seed."""
-    drawn = f"{base.procedural.folder}/{MANIFEST_NAME}"
     store = f"{_folder(base, split)}/store/{MANIFEST_NAME}"
-    manifests = {f"{key}.manifest": store for key, source in base.data.sources.items() if source.manifest == drawn}
-    return with_keys(base, {"procedural": None, "run.seed": split, **manifests})
+    return with_keys(base, {"procedural": None, "run.seed": split, **dict.fromkeys(drawn_manifests(base), store)})
+
+
+def drawn_manifests(base: Config) -> list[str]:
+    """The keys that name the manifest of the set that the config draws, however they write its folder."""
+    drawn = (Path(base.procedural.folder) / MANIFEST_NAME).absolute()
+    return [f"{key}.manifest" for key, source in base.data.sources.items() if Path(source.manifest).absolute() == drawn]
 
 
 def has_stills(base: Config) -> bool:

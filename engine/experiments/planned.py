@@ -15,6 +15,7 @@ from engine.data.drawn.drawn_set import MANIFEST_NAME
 from engine.data.drawn.procedural import STILLS, PlannedVideo, plan_videos
 from engine.data.manifests.manifest import Manifest
 from engine.experiments.cells import Cell
+from engine.experiments.drawn import drawn_manifests
 from engine.experiments.results import Point
 from engine.experiments.setup import Setup
 from engine.schema.keys import with_keys
@@ -33,11 +34,9 @@ def planned_sets(setup: Setup) -> Iterator[tuple[Setup, Callable[[Cell], Cell]]]
     with TemporaryDirectory() as place:
         for split in setup.splits:
             _list_set(setup.base, split, Path(place) / f"seed{split}")
-        base = _with_manifests(
-            setup.base, f"{setup.base.procedural.folder}/{MANIFEST_NAME}", f"{place}/{MANIFEST_NAME}"
-        )
-        planned = dataclasses.replace(setup, base=with_keys(base, {"procedural.folder": place}))
-        yield planned, lambda cell: _cell_moved(cell, f"{place}/", f"{folder}/")
+        manifests = dict.fromkeys(drawn_manifests(setup.base), f"{place}/{MANIFEST_NAME}")
+        base = with_keys(setup.base, {"procedural.folder": place, **manifests})
+        yield dataclasses.replace(setup, base=base), lambda cell: _cell_moved(cell, f"{place}/", f"{folder}/")
 
 
 def with_cells(points: Sequence[Point], renamed: Callable[[Cell], Cell]) -> list[Point]:

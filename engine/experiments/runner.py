@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from engine.cluster.programs import Program, Programs
 from engine.config import save_config
+from engine.errors import InputError
 from engine.experiments.cells import Cell, is_finished
 from engine.experiments.results import Point, results_path
 
@@ -131,9 +132,10 @@ class Runner:
         unfinished = [*self._waiting, *(running.job for running in self._running)]
         if len(self._running) >= slots or any(need in unfinished for need in job.needs):
             return
-        if job in self._told and job.is_done():
+        if job in self._told and self._is_done(job):
             self._waiting.remove(job)
             self._tell(f"{job.name}: finished by another process")
+        if job not in self._waiting:
             return
         if job not in self._told:
             job.folder.mkdir(parents=True, exist_ok=True)
@@ -152,13 +154,21 @@ class Runner:
             if status is None:
                 continue
             self._running.remove(running)
-            if status == 0 and running.job.is_done():
+            if status == 0 and self._is_done(running.job):
                 self._tell(f"{running.job.name}: {time.monotonic() - running.started:.0f} s")
-            else:
+            elif running.job not in self.failed:
                 log = _log(running.job)
                 lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
                 text = "".join(f"\n    {line}" for line in lines)
                 self._fail(running.job, f"{running.job.name} FAILED with status {status}, the end of {log}:{text}\n")
+
+    def _is_done(self, job: Job) -> bool:
+        """Whether its result is there. Where it cannot be told, or is of something else by now, the job has failed."""
+        try:
+            return job.is_done()
+        except InputError as error:
+            self._fail(job, f"{job.name} FAILED: {error}")
+            return False
 
     def _fail(self, job: Job, text: str) -> None:
         if job in self._waiting:

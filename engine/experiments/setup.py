@@ -139,9 +139,8 @@ def method_cell(
     name = "-".join(part for part in (_SHORT[method], f"split{split}", label) if part)
     if method in ("frozen", "frozen pretrained"):
         keys: dict[str, object] = {"model.freeze_backbone": True}
-        if (
-            setup.frozen_weights is not None and method == "frozen"
-        ):  # the paper's baseline has seen test classes (D_p of Eq. 3)
+        if setup.frozen_weights is not None and method == "frozen":
+            # The paper's baseline has seen test classes (D_p of Eq. 3).
             keys |= {"model.weights": setup.frozen_weights, "train.exclude_overlap.pretrained": "allow"}
         config = with_keys(config, keys)
     if method in ("pretrained", "frozen pretrained"):

@@ -125,7 +125,7 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path, *, digest: str | None = None, manifest: Manifest | None = None) -> None:
         self.folder = Path(folder)
-        self.stamp, self._index, self._failed, notes = read_index(self.folder)
+        (self.stamp, self._index, self._failed, notes), (self.features, self.spans) = _opened(self.folder)
         self.failures = {path: failed.reason for path, failed in self._failed.items()}
         self.root = Path(notes["root"])
         self.videos = tuple(self._index)
@@ -137,8 +137,6 @@ class FeatureCache:
         if manifest is not None:
             self._check_videos(manifest, notes["videos_digest"])
         counts = [video.num_windows for video in self._index.values()]
-        arrays = (self.folder / f"{name}-{notes['generation']}.npy" for name in ("features", "spans"))
-        self.features, self.spans = (_mapped(path, sum(counts)) for path in arrays)
         self.video_of = np.repeat(np.arange(len(counts)), counts)
 
     def __len__(self) -> int:
@@ -243,7 +241,10 @@ def write_index(
     write_table(table, path)
 
 
-def read_index(folder: Path) -> tuple[Stamp, dict[str, CachedVideo], dict[str, FailedVideo], dict]:
+Index = tuple[Stamp, dict[str, CachedVideo], dict[str, FailedVideo], dict]
+
+
+def read_index(folder: Path) -> Index:
     """The stamp, the videos by path in the order of the array, the failures by path, and the notes of `write_index`.
 
     Raises:
@@ -281,6 +282,21 @@ def _rows(table: pa.Table) -> Iterator[tuple[dict, str | None]]:
 def _failed(row: Mapping[str, Any], reason: str) -> FailedVideo:
     is_noted = row["file_bytes"] is not None
     return FailedVideo(reason, Identity(*(row.get(name) for name in Identity._fields)) if is_noted else None)
+
+
+def _opened(folder: Path) -> tuple[Index, list[np.ndarray]]:
+    """An index with its arrays, features and spans. Whoever has written them anew meanwhile has taken the old ones away."""
+    found = read_index(folder)
+    _, videos, _, notes = found
+    num_rows = sum(video.num_windows for video in videos.values())
+    try:
+        return found, [
+            _mapped(folder / f"{name}-{notes['generation']}.npy", num_rows) for name in ("features", "spans")
+        ]
+    except InputError:
+        if read_index(folder)[-1]["generation"] == notes["generation"]:
+            raise
+        return _opened(folder)
 
 
 def _mapped(path: Path, num_rows: int) -> np.ndarray:

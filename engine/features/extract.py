@@ -38,6 +38,7 @@ def extract(
     *,
     held: Mapping[str, Identity] | None = None,
     failed: Mapping[str, str] | None = None,
+    option: str = "--out",
 ) -> ExtractionReport:
     """Bring the features of all video files of a manifest into the cache in `folder`, and drop those of others.
 
@@ -48,6 +49,7 @@ def extract(
         pool: where else than in this process the work is done, and what builds the encoder there (importable by name).
         held: files of the cache that are not in the manifest, as they cannot be looked at now: their features stay.
         failed: other files that cannot be used, and why; noted with those of the manifest.
+        option: what the user calls the folder.
 
     Raises:
         InputError: no video can be used, the folder cannot be written, or it has features of another kind; the encoder asks for
@@ -58,7 +60,7 @@ def extract(
     work, begun, computed_s = work or Work(), time.monotonic(), time.process_time()
     wanted = identities(manifest)
     stamp = Stamp(encoder.name, encoder.digest, encoder.width, encoder.normalised, grid, work.dtype)
-    with FeatureWriter(folder, stamp) as writer:
+    with FeatureWriter(folder, stamp, option) as writer:
         pending = [path for path in wanted if not _is_kept(writer, manifest.root, path, wanted[path])]
         if len(pending) < len(wanted):
             say(f"{len(wanted) - len(pending)} of {len(wanted)} videos have their features already")

@@ -21,10 +21,8 @@ from engine.processes.distributed import choose_device
 from engine.processes.process_pool import Lost
 from engine.terminal.progress import Progress
 
-_MOST_VIDEOS, _MOST_FRAMES = (
-    16,
-    20_000,
-)  # of a piece: enough to fill the network's batches, few enough to share out evenly
+# Of a piece: enough to fill the network's batches, few enough to share out evenly.
+_MOST_VIDEOS, _MOST_FRAMES = 16, 20_000
 
 Chunk = tuple[tuple[str, TimedVideo], ...]  # videos by the manifest's paths
 

@@ -178,10 +178,10 @@ def _from_hdf5(path: Path) -> dict[str, Callable[[], Any]]:
 
     def reading(name: str) -> Callable[[], Any]:
         def read() -> Any:
-            found = file[name]
             try:
+                found = file[name]
                 return np.asarray(found if isinstance(found, h5py.Dataset) else _only(found, list(found)))
-            except (ValueError, OSError) as error:
+            except (KeyError, ValueError, OSError) as error:  # a KeyError: a link to what is not there
                 raise InputError(f"features of '{name}' in '{path}' cannot be read: {error}") from error
 
         return read

@@ -109,6 +109,7 @@ class FeatureWriter:
     Args:
         folder: of the cache.
         stamp: must be of the kind that the cache was begun with.
+        option: what the user calls the folder.
 
     Attributes:
         records: path -> a video whose features are kept, from earlier runs too.
@@ -117,8 +118,8 @@ class FeatureWriter:
         InputError: the folder cannot be written, has features of another kind, or is being written by another process.
     """
 
-    def __init__(self, folder: Path, stamp: Stamp) -> None:
-        self.folder, self.stamp = output_folder(folder, "--out"), stamp
+    def __init__(self, folder: Path, stamp: Stamp, option: str = "--out") -> None:
+        self.folder, self.stamp, self._option = output_folder(folder, option), stamp, option
         self._lock = os.open(folder, os.O_RDONLY)
         try:
             if not try_lock(self._lock):
@@ -180,24 +181,24 @@ class FeatureWriter:
 
     def _begun(self) -> tuple[int, list[CachedVideo]]:
         """The generation and the videos of the journal; a new one gets its first line."""
-        path = self.folder / JOURNAL_NAME
+        path, another = self.folder / JOURNAL_NAME, f"choose another {self._option}"
         lines = read_json_lines(path)
         head = next(lines, None)
         if head is None:
             if any(self.folder.glob("features-*.npy")):
-                raise InputError(f"'{self.folder}' has features without a journal: choose another --out, or remove it")
+                raise InputError(f"'{self.folder}' has features without a journal: {another}, or remove it")
             path.unlink(missing_ok=True)
             append_json_line(path, self._head(1))
             return 1, []
         if head.get("features") != VERSION:
-            raise InputError(f"'{path}' is of another version or of something else: choose another --out, or remove it")
+            raise InputError(f"'{path}' is of another version or of something else: {another}, or remove it")
         try:
             stamp, generation = Stamp.of(head["stamp"]), int(head["generation"])
         except (LookupError, TypeError, ValueError) as error:
-            raise InputError(f"'{path}' is damaged ({misfit(error)}): choose another --out, or remove it") from error
+            raise InputError(f"'{path}' is damaged ({misfit(error)}): {another}, or remove it") from error
         if (difference := stamp.difference(self.stamp)) is not None:
             raise InputError(
-                f"the features in '{self.folder}' are {difference}: they are not mixed: give the same, or another --out"
+                f"the features in '{self.folder}' are {difference}: they are not mixed: give the same, or another {self._option}"
             )
         return generation, list(understood(lines, lambda line: CachedVideo(**line)))
 

@@ -1,7 +1,10 @@
 """The `moments` section of a config: which moments are learnt from which features, and how."""
 
+import re
 from dataclasses import dataclass
 
+from engine.errors import InputError
+from engine.features.windows import parse_grid
 from engine.schema.parser import MAX_SEED, option
 
 
@@ -27,6 +30,8 @@ class DrawnMomentsConfig:
     def __post_init__(self) -> None:
         if self.max_actions < self.min_actions or self.max_frames < self.min_frames:
             raise ValueError("a least number (min_actions, min_frames) is above its greatest")
+        if self.size % 2:
+            raise ValueError(f"size {self.size} is odd: a video's side needs an even number of pixels")
 
 
 @dataclass(frozen=True)
@@ -98,3 +103,7 @@ class MomentsConfig:
             raise ValueError("encoder needs the manifest of the videos")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide over {self.heads} heads")
+        try:  # what is wrong with them, before the encoder is trained
+            parse_grid(self.window, self.hop, 1)
+        except InputError as error:  # of the options of tools/extract_features.py
+            raise ValueError(re.sub("--(window|hop)", r"\1", str(error))) from error

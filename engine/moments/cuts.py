@@ -20,6 +20,13 @@ def clock(seconds: float) -> str:
     return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
+def clocks(moment: FoundMoment) -> tuple[str, str]:
+    """When it starts and ends, by `clock`. What is shorter than that tells (of a file whose time stamps are all the same) has the
+    next tenth for its end, and not its start."""
+    start, end = clock(moment.start_s), clock(moment.end_s)
+    return start, clock(moment.start_s + 0.1) if start == end else end
+
+
 def cut_moment(moment: FoundMoment, rank: int, footage: Mapping[str, TimedVideo], folder: Path) -> Path:
     """Save a moment in `folder` under a name that is not taken; returns its path.
 
@@ -45,7 +52,7 @@ def cut_moment(moment: FoundMoment, rank: int, footage: Mapping[str, TimedVideo]
 def cut_name(moment: FoundMoment, rank: int) -> str:
     """QUERY_RANK_VIDEO_START-END, of letters, digits and a few signs that every file system takes."""
     video = moment.video.rpartition("#")[0] if split_stored_name(moment.video) else moment.video
-    times = "-".join(clock(seconds).replace(":", ".") for seconds in (moment.start_s, moment.end_s))
+    times = "-".join(clocks(moment)).replace(":", ".")
     return f"{_plain(moment.query)}_{rank:02d}_{_plain(Path(video).stem)}_{times}"
 
 

@@ -155,7 +155,8 @@ def _added(named: Sequence[str], folder: Path, kind: FeatureKind, tell: Callable
             remember(folder, begun)
             raise
         work = Work(dtype=kind.dtype)
-        extract(look.manifest, kind.encoder(), folder, kind.grid, work, held=look.held, failed=look.failed)
+        beside = {"held": look.held, "failed": look.failed}
+        extract(look.manifest, kind.encoder(), folder, kind.grid, work, option="--index", **beside)
         remember(folder, [])
     return look
 

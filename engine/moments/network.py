@@ -17,9 +17,8 @@ from torch.nn import functional
 from engine.moments.config import MomentsConfig
 
 MULTIPLE = 16
-NEAR = (
-    7  # segments (or tokens) that each one sees in order before attention, which sees all but no order among neighbours
-)
+# Segments (or tokens) that each one sees in order before attention, which sees all but no order among neighbours.
+NEAR = 7
 
 
 class Attention(nn.Module):
@@ -109,9 +108,8 @@ class MomentNetwork(nn.Module):
         pooled = torch.bmm(weights[:, None], asked)  # [N, 1, W]
         if self.fusion == "late":
             points = self.classify(seen).unflatten(-1, (-1, seen.shape[-1]))  # [N, T, tasks, W]
-            asked_at = self.fuse(
-                pooled.expand_as(seen)
-            )  # as many rows for one query as for many: equal to the last bit
+            # As many rows for one query as for many: equal to the last bit.
+            asked_at = self.fuse(pooled.expand_as(seen))
             scores = (points * asked_at.unflatten(-1, (-1, seen.shape[-1]))).sum(-1) / math.sqrt(seen.shape[-1])
         else:
             scores = self.classify(self.fuse(torch.cat([seen, pooled.expand_as(seen)], dim=-1)))

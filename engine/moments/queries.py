@@ -51,7 +51,7 @@ def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:
     """Whether a query has a word with a vector. `source` none or sentence: any word.
 
     Raises:
-        InputError: no such source, or the vectors cannot be read.
+        InputError: no such source, word2vec without a file, or the vectors cannot be read.
     """
     if source in ("none", "sentence"):
         return lambda query: bool(words_in(query))
@@ -59,6 +59,8 @@ def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:
         raise InputError(
             f"words '{source}' are not known here: take glove, glove:FILE, word2vec:FILE, sentence or none"
         )
+    if source == "word2vec" and not path:
+        raise InputError("words 'word2vec' need their file, of which none comes with this package: word2vec:FILE")
     words = load_word_vectors(path and from_home(path))
     return lambda query: any(words.find(word) is not None for word in words_in(query))
 

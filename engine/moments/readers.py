@@ -13,6 +13,7 @@ Which it is the content tells.
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -69,7 +70,7 @@ def read_moments(path: Path) -> list[Row]:
     if not first:
         raise InputError(f"annotations '{path}' are empty")
     if first[0] in "{[":
-        return list(_json(path, text, lines))
+        return [_whole(row) for row in _json(path, text, lines)]
     if "##" in first:
         return [_charades_line(f"{path.name}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
     return _table(path, text, next((line for line in lines if line.strip(" ,;\t")), first))
@@ -116,6 +117,13 @@ def _json(path: Path, text: str, lines: Sequence[str]) -> Iterator[Row]:
         for number, line, entry in entries:
             place = f"{path.name}:{number}"
             yield Unreadable(place, f"no JSON: {line[:80]!r}") if entry is None else _query_entry(place, entry)
+
+
+def _whole(row: Row) -> Row:
+    r"""The row, unless its text has half of a character, which JSON can say (\ud83d) and no file of text can hold."""
+    if isinstance(row, Noted) and re.search("[\ud800-\udfff]", row.video + row.query):
+        return Unreadable(row.place, f"half of a character: {row.video!r:.40}, {row.query!r:.80}")
+    return row
 
 
 class _Object(dict):

@@ -4,7 +4,6 @@ cosine of window and query ──▶ mean over neighbours ──▶ above a thre
 """
 
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,17 +14,17 @@ _BLOCK = 4096
 _SAMPLE = 4096  # windows
 _NOISE = 1e-6  # of a cosine, in half precision and of sums
 SMOOTH = 5  # windows that a mean is over
-THRESHOLDS = (0.3, 0.5, 0.7)  # of the way from the curve's median to its peak
+_THRESHOLDS = (0.3, 0.5, 0.7)  # of the way from the curve's median to its peak
 
 
-def relevance(points: np.ndarray, query: np.ndarray, smooth: int = SMOOTH) -> np.ndarray:
+def relevance(points: np.ndarray, query: np.ndarray) -> np.ndarray:
     """The smoothed cosine of each window with the query: float [W, D], [D] -> float64 [W]."""
-    return smoothed(cosines(points, query), min(smooth, len(points)), 0, len(points))
+    return smoothed(cosines(points, query), min(SMOOTH, len(points)), 0, len(points))
 
 
 def smoothed(curve: np.ndarray, width: int | np.ndarray, low: int | np.ndarray, high: int | np.ndarray) -> np.ndarray:
     """The mean over `width` windows around each of the W, of those from `low` to before `high`: numbers, or one for each window."""
-    place, total = np.arange(len(curve)), np.cumsum([0.0, *curve])
+    place, total = np.arange(len(curve)), np.cumsum(np.concatenate([[0.0], curve]))
     first, last = np.maximum(place - (width - 1) // 2, low), np.minimum(place + width // 2 + 1, high)
     return (total[last] - total[first]) / (last - first)
 
@@ -57,14 +56,7 @@ def average_window(features: np.ndarray) -> np.ndarray:
     return as_float32(features[:: max(1, len(features) // _SAMPLE)]).mean(axis=0)
 
 
-def high_moments(
-    curve: np.ndarray,
-    edges: np.ndarray,
-    *,
-    count: int,
-    max_overlap: float,
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> np.ndarray:
+def high_moments(curve: np.ndarray, edges: np.ndarray, *, count: int, max_overlap: float) -> np.ndarray:
     """The runs of windows above each threshold as moments, the best first: float64 [K, 3], start and end in seconds, score.
 
     A run's score is how far its mean lies above the mean of all others, so that neither a single window nor the whole wins. Of a
@@ -75,7 +67,7 @@ def high_moments(
     """
     middle, peak, total = float(np.median(curve)), float(curve.max()), float(curve.sum())
     found = [(edges[0], edges[-1], 0.0)]
-    for share in thresholds if peak - middle > _NOISE else ():
+    for share in _THRESHOLDS if peak - middle > _NOISE else ():
         is_high = np.concatenate([[False], curve >= middle + share * (peak - middle), [False]])
         starts, ends = (np.flatnonzero(is_high[1:] & ~is_high[:-1]), np.flatnonzero(is_high[:-1] & ~is_high[1:]))
         for start, end in zip(starts, ends, strict=True):

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from engine.errors import InputError
+from engine.features.cache import VideoFeatures
 from engine.moments.config import MomentsConfig
 from engine.moments.decoding import best_moments, merged
 from engine.moments.network import MULTIPLE
 from engine.moments.queries import QueryEncoder
-from engine.moments.segments import Segments, VideoFeatures, cut_segments, parts
+from engine.moments.segments import Segments, cut_segments, parts
 from engine.training.precision import Precision
 
 COUNT = 5  # moments of a query that are shown

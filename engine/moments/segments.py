@@ -1,20 +1,11 @@
 """A video as the network sees it: segments in order, each with a feature, and the seconds where one ends and the next begins."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from engine.errors import InputError
-
-
-class VideoFeatures(Protocol):
-    """Of one video: features [W, D] of its windows in order, start_s and end_s float64 [W], duration_s."""
-
-    features: np.ndarray
-    start_s: np.ndarray
-    end_s: np.ndarray
-    duration_s: float
+from engine.features.cache import VideoFeatures
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Experiments on drawn sets: each split has its own; overlapping classes are left out and left in."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from engine.experiments.drawn import draw_sets
 from engine.experiments.leaks import leak_points, leak_report
 from engine.experiments.planned import planned_sets, with_cells
 from engine.experiments.results import Measured
-from engine.experiments.setup import Setup, class_pool, for_split, pretraining_cell
+from engine.experiments.setup import Setup, class_pool, for_split, method_cell, pretraining_cell
 from engine.schema.keys import with_keys
 from engine.semantics.overlap import nearest_test_classes, overlapping
 
@@ -48,6 +49,18 @@ def test_every_split_has_a_set_of_its_own(setup):
     before = Path(three.data.train[0].manifest).stat().st_mtime_ns
     draw_sets(setup.base, (3,), workers=0)
     assert for_split(setup, 3) == three and Path(three.data.train[0].manifest).stat().st_mtime_ns >= before
+
+
+@pytest.mark.parametrize("written", ["{}/", "{}/./", "{}//"])
+def test_a_set_is_known_however_its_folder_is_written(setup, written):
+    """Else all splits would train on the one set that the config itself draws."""
+    folder = setup.base.procedural.folder
+    base = with_keys(setup.base, {"procedural.folder": written.format(folder)})
+    assert for_split(dataclasses.replace(setup, base=base), 3) == for_split(setup, 3)
+    with planned_sets(dataclasses.replace(setup, base=base, splits=(3,))) as (planned, renamed):
+        cell = method_cell(planned, "end to end", 3)
+        assert folder not in cell.config.data.train[0].manifest
+        assert renamed(cell).digest == method_cell(setup, "end to end", 3).digest
 
 
 def test_a_plan_counts_what_is_going_to_be_drawn(setup, tmp_path):

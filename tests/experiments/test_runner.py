@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.cluster import programs
 from engine.cluster.programs import LocalPrograms
+from engine.errors import InputError
 from engine.experiments.runner import Job, Runner
 
 
@@ -68,6 +69,22 @@ def test_a_failed_job_is_named_with_its_log_and_the_others_go_on(tmp_path):
     assert "bad FAILED with status 3" in told and "the reason" in told
     assert "lost is left out" in told
     assert "silent FAILED with status 0" in told
+
+
+def test_a_job_whose_result_is_refused_at_its_end_fails_alone(tmp_path):
+    """As of a cell whose manifest was changed while it trained."""
+    changed, good = job(tmp_path / "changed", DONE), job(tmp_path / "good", f"time.sleep(0.3); {DONE}")
+
+    def refuse() -> bool:
+        if (changed.folder / "done").is_file():
+            raise InputError("holds cell 'changed' trained on other videos")
+        return False
+
+    changed.is_done, said = refuse, []
+    runner = Runner([changed, good, job(tmp_path / "lost", DONE, [changed])], LocalPrograms(2), said.append)
+    runner.run()
+    assert [failed.name for failed in runner.failed] == ["changed", "lost"] and good.is_done()
+    assert "changed FAILED: holds cell 'changed' trained on other videos; about" in "\n".join(said)
 
 
 def test_a_job_that_another_process_has_in_hand_is_waited_for(tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
+from engine.features import cache as cache_module
 from engine.features.cache import CachedVideo, FeatureCache, Stamp
 from engine.features.encoder import build_encoder
 from engine.features.extract import Work, extract
@@ -364,6 +365,24 @@ def test_a_kill_at_any_moment_of_the_rewriting_loses_nothing(root, monkeypatch):
         assert len(FeatureCache(root / "features")) == 4  # who reads meanwhile has what was there
         assert run(root).num_new == 0
         check(root, rest)
+
+
+def test_who_reads_while_the_arrays_are_written_anew_has_the_new_ones(root, monkeypatch):
+    """Those that the index named are gone before they are opened."""
+    run(root)
+    (root / "set" / "shown" / "a.mp4").unlink()
+    index(root)
+    mapped, seen = cache_module._mapped, []
+
+    def late(path: Path, num_rows: int) -> np.ndarray:
+        seen.append(path.name)
+        if len(seen) == 1:
+            run(root)
+        return mapped(path, num_rows)
+
+    monkeypatch.setattr(cache_module, "_mapped", late)
+    assert sorted(FeatureCache(root / "features").videos) == [f"shown/{name}" for name in LENGTHS if name != "a.mp4"]
+    assert seen == ["features-1.npy", "features-2.npy", "spans-2.npy"]
 
 
 def test_an_end_that_a_full_disk_refuses_leaves_what_was_there(root, monkeypatch):

@@ -1,6 +1,7 @@
 """Published features in their usual files, with the windows that the user says."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -67,6 +68,19 @@ def test_hdf5(tmp_path):
     (tmp_path / "g.hdf5").write_text("no HDF5")
     with pytest.raises(InputError, match=r"g.hdf5' cannot be read"):
         open_features(tmp_path / "g.hdf5", window_s=1.0, hop_s=0.5)
+
+
+def test_a_link_to_what_is_not_there_is_told(tmp_path, monkeypatch):
+    """As h5py has it: the name is listed, and opening it is a KeyError."""
+
+    class Linked(dict):
+        def __getitem__(self, name: str) -> np.ndarray:
+            raise KeyError("Unable to synchronously open object (component not found)")
+
+    pretended = SimpleNamespace(File=lambda *_: Linked(v_gone=None), Dataset=np.ndarray)
+    monkeypatch.setitem(sys.modules, "h5py", pretended)
+    with pytest.raises(InputError, match=r"features of 'v_gone' in '.*f\.h5' cannot be read: .*component not found"):
+        PublishedFeatures(tmp_path / "f.h5", 1.0, 1.0)["v_gone"]
 
 
 def test_hdf5_without_h5py_says_what_is_needed(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from engine.data.pyav.encode import write_video
 from engine.data.pyav.probe import probe
 from engine.errors import InputError
-from engine.moments.cuts import clock, cut_moment, cut_name
+from engine.moments.cuts import clock, clocks, cut_moment, cut_name
 from engine.moments.objects import FoundMoment
 from tests.data.videos import describe
 
@@ -31,6 +31,18 @@ def test_times_are_told_to_the_tenth(seconds, told):
 def test_names_are_those_that_every_file_system_takes(query, video, name):
     found = cut_name(FoundMoment(query, video, 1.0, 2.5, 0.1), 3)
     assert found == name and len(f"{found}.mp4".encode()) < 255
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "told"),
+    [
+        (0.0, 5e-5, ("0:00:00.0", "0:00:00.1")), (3.96, 4.04, ("0:00:04.0", "0:00:04.1")),
+        (59.9, 59.94, ("0:00:59.9", "0:01:00.0")), (0.0, 0.06, ("0:00:00.0", "0:00:00.1")), (1.0, 2.5, ("0:00:01.0", "0:00:02.5")),
+    ],
+)  # fmt: skip
+def test_no_moment_ends_where_it_starts(start_s, end_s, told):
+    moment = FoundMoment("a dog", "/v/a.mp4", start_s, end_s, 0.1)
+    assert clocks(moment) == told and cut_name(moment, 1).endswith("-".join(told).replace(":", "."))
 
 
 def test_a_moment_is_saved_beside_what_is_there(tmp_path):

@@ -77,3 +77,5 @@ def test_what_cannot_be_drawn_is_told():
     ):
         with pytest.raises(InputError, match=told):
             plan_moments(config)
+    with pytest.raises(ValueError, match="size 33 is odd: a video's side needs an even number of pixels"):
+        DrawnMomentsConfig(size=33)

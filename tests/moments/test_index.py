@@ -168,6 +168,15 @@ def test_a_folder_without_videos_is_not_the_whole_index(home):
         opened([], home / "new", FrameReader())
 
 
+def test_what_another_model_has_begun_is_refused_by_the_name_that_the_user_gave_it(home):
+    """Its index was never finished."""
+    out = home / "index"
+    opened([home / "set" / "shown"], out, FrameReader())
+    (out / INDEX_NAME).unlink()
+    with pytest.raises(InputError, match=r"are not mixed: give the same, or another --index$"):
+        opened([home / "set" / "shown"], out, OtherReader())
+
+
 def test_where_nothing_that_is_asked_for_can_be_used_the_reason_is_told(home):
     """Though the index has other videos."""
     shown, out = home / "set" / "shown", home / "index"

@@ -403,6 +403,19 @@ def test_captions_that_are_no_lists_are_told(tmp_path, spans):
     assert isinstance(row, Unreadable) and row.place == "captions.json: v" and "are no lists" in row.reason
 
 
+def test_half_of_a_character_costs_its_own_row_alone(tmp_path):
+    """Which JSON can say, as a query that was cut at a number of UTF-16 units has it: no table can hold it."""
+    rows = [
+        {"vid": "v", "query": text, "duration": 5, "relevant_windows": [[0, 1]]}
+        for text in ("cut \ud83d", "a \U0001f3b8")
+    ]
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*rows, rows[1] | {"vid": "\udc00"}])))
+    torn, whole, unnamed = read_moments(file)
+    assert whole.query == "a \U0001f3b8" and isinstance(torn, Unreadable) and isinstance(unnamed, Unreadable)
+    assert (torn.place, torn.reason) == ("a.jsonl:1", r"half of a character: 'v', 'cut \ud83d'")
+
+
 def test_a_first_query_with_many_commas_makes_no_other_table(tmp_path):
     text = "a.mp4\t1.0\t2.0\tfirst, then, at last, and again, it jumps\nb.mp4\t3\t4\tit, falls\n"
     found, report = checked(written(tmp_path / "a.tsv", text))

@@ -444,11 +444,23 @@ def test_what_is_missing_is_told(made, tmp_path, changed, told):
         build_run(config(made, tmp_path, moments=changed), CPU, StopVote())
 
 
+def test_a_share_that_holds_all_videos_out_is_told(made, tmp_path):
+    known = Annotations.load(made / "videos" / "manifest.moments.parquet")
+    two = {*list(dict.fromkeys(known.of_splits(["train"]).videos))[:2], *known.of_splits(["test"]).videos}
+    table = tmp_path / "few.moments.parquet"
+    known.select(np.array([video in two for video in known.videos])).save(table)
+    changed = {"annotations": str(table), "held_out": 0.9}
+    with pytest.raises(InputError, match=r"moments\.held_out 0\.9 is all of the 2 training videos, and leaves none"):
+        build_run(config(made, tmp_path / "run", moments=changed), CPU, StopVote())
+
+
 def test_keys_that_do_not_fit_are_told(made, tmp_path):
     for changed, told in (
         ({"width": 10, "heads": 4}, "does not divide over 4 heads"),
         ({"annotations": None}, "annotations are missing"),
         ({"encoder": "x.yaml"}, "encoder needs the manifest"),
+        ({"encoder": "x.yaml", "manifest": "m", "window": "long"}, "section 'moments': window is 'long': give a whole"),
+        ({"encoder": "x.yaml", "manifest": "m", "window": "2s", "hop": "8"}, "window is in seconds and hop in frames"),
     ):
         with pytest.raises(InputError, match=told):
             config(made, tmp_path, moments=changed)

@@ -82,6 +82,7 @@ def test_fp32_on_a_gpu_is_called_what_it_is(small, monkeypatch, tmp_path):
         (["--crop", "8"], "--crop is 8: it must be at least 16"),
         (["--trace", "/nowhere/at/all.json"], "there is no folder"),
         (["--limit", "0"], "--limit is 0: it must be above 0"),
+        (["--limit", "nan"], "--limit is nan: it must be above 0, and finite"),
         (["--compiled", "--width", "8"], "--compiled takes --backbone and --batch, not --width: "),
         (["--compiled", "--only", "engine flat"], "not --only: it is of 16x112x112, as published"),
         (["--compiled", "--roofline"], "not --roofline"),

@@ -80,6 +80,9 @@ def test_moments_are_held_against_their_class_and_the_others():
 def test_what_cannot_be_measured_is_told(manifest, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="--minutes is 0: it must be more"):
         run(manifest, "0.0,", monkeypatch, tmp_path, minutes=[1, 0])
+    for minutes in (1e-4, float("nan")):
+        with pytest.raises(InputError, match=f"--minutes is {minutes:g}: it must be more than 0, and a frame at least"):
+            run(manifest, "0.0,", monkeypatch, tmp_path, minutes=[minutes, 1])
     with pytest.raises(InputError, match=r"finder\.py ended with 1"):
         run(manifest, "1 / 0,", monkeypatch, tmp_path, minutes=[0.02])
     one = Manifest.load(manifest).select(np.array([0]))

@@ -116,7 +116,8 @@ def test_the_whole_at_a_small_size(program, tmp_path):
 
 
 @pytest.mark.parametrize(("words", "told"), [
-    (["--failures", "1"], "--failures is a share"), (["--latency", "-1"], "not negative"), (["--reads", "0"], "--reads is 0"),
+    (["--failures", "1"], "--failures is a share"), (["--latency", "-1"], "not negative"), (["--latency", "nan"], "not negative"),
+    (["--reads", "0"], "--reads is 0"),
 ])  # fmt: skip
 def test_options_out_of_range(words, told, program):
     status, printed = program("storage", *words)

@@ -51,7 +51,7 @@ def test_a_video_that_does_not_decode_is_told_with_the_reason_alone(tmp_path):
         run(tmp_path / "m.parquet", num_videos=1)
 
 
-@pytest.mark.parametrize("hop", [1, 3, 8, 20])
+@pytest.mark.parametrize("hop", [1, 3, 8, 20, 50])
 def test_windows_by_seeks_are_those_in_order(manifest, hop):
     videos = timed_videos(Manifest.load(manifest), range(3))
     clip, grid = ClipFormat(short_side=32, crop=32), WindowGrid(16, hop)

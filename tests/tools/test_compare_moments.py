@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import yaml
 from compare_moments import grouped
 
@@ -111,3 +112,20 @@ def test_another_run_is_refused(tmp_path, monkeypatch, capsys):
     assert call_tool("compare_moments.py", tmp_path, monkeypatch=monkeypatch) == 2
     assert "is not one of moments" in capsys.readouterr().err
     assert call_tool("compare_moments.py", tmp_path / "none", monkeypatch=monkeypatch) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"options": [1]}, "has no attribute"), ({"tests": None}, "has no attribute"),
+        ({"tests": {"test": {}}}, "it lacks 'model'"), ({"tests": {"test": {"model": {"mean_IoU": "0.3"}}}}, "'str'"),
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_told_by_its_run(tmp_path, monkeypatch, capsys, changed, told):
+    runs = [write(tmp_path / name, 0.2, fusion="cross") for name in ("whole", "damaged")]
+    file = runs[1] / "results.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    assert call_tool("compare_moments.py", *runs, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "results.json of run 'damaged' is not what a moment run writes at its end" in said and told in said
+    assert said.count("\n") == 1

@@ -250,6 +250,7 @@ def test_mistakes_are_one_line(place, monkeypatch, capsys):
         (["fig4", "--splits", "-1"], "--splits has -1: they are seeds"),
         (["fig4", "--splits", "0", "4294967296"], "--splits has 4294967296: they are seeds, from 0 to 4,294,967,295"),
         (["fig6", "--images", "nowhere.parquet"], "no manifest at 'nowhere.parquet'"),
+        (["fig4", "--rate", "nan"], "--rate is nan: snippets a second are more than 0"),
         (["fig4", "--workers", "-2"], "--workers is -2: it must be at least 1"),
         (["fig4", "--out", str(place / "config.yaml")], "--out: cannot write into"),
     ):

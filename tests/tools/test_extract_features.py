@@ -1,5 +1,6 @@
 """tools/extract_features.py as a user runs it, and as a machine that fails runs it: killed in the middle, and again."""
 
+import shutil
 import signal
 from dataclasses import replace
 
@@ -176,3 +177,17 @@ def test_features_of_another_temporal_option_are_of_another_kind(tmp_path):
         write_run(tmp_path / temporal, model={"backbone": "timm:test_resnet", "temporal": temporal})
         digests.add(build_encoder(str(tmp_path / temporal), torch.device("cpu")).digest)
     assert len(digests) == 3
+
+
+def test_no_name_of_a_file_steers_the_terminal(home, tmp_path, monkeypatch, capsys):
+    """Not of one that is bad either."""
+    for name in ("good.mp4", "\x1b[2Jbad.mp4"):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        shutil.copy(next((home / "set").rglob("*.mp4")), tmp_path / "set" / name)
+    index = ("--layout", "folder", "--splits", "none", "--out", tmp_path / "m.parquet")
+    assert call_tool("index_dataset.py", tmp_path / "set", *index, monkeypatch=monkeypatch) == 0
+    (tmp_path / "set" / "\x1b[2Jbad.mp4").write_bytes(b"no video")
+    words = (tmp_path / "m.parquet", "--model", home / "run", "--out", tmp_path / "f", "--threads", 1)
+    assert call_tool("extract_features.py", *words, monkeypatch=monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "\n  bad       \\x1b[2Jbad.mp4: it has 8 bytes" in said and "\x1b" not in said

@@ -49,6 +49,7 @@ def test_what_cannot_be_used_is_told_in_a_line(videos, tmp_path, monkeypatch, ca
         ([tmp_path / "a.txt"], "--out is missing"),
         ([tmp_path / "b.txt", "--manifest", raw], "'"),
         ([tmp_path / "a.txt", "--manifest", raw, "--words", "glov"], "words 'glov' are not known here"),
+        ([tmp_path / "a.txt", "--manifest", raw, "--words", "word2vec"], "words 'word2vec' need their file"),
         ([tmp_path / "a.txt", "--manifest", raw, "--out", tmp_path / "t.parquet"], "no query of"),
     ):
         assert run(monkeypatch, *words) == 2
@@ -56,6 +57,26 @@ def test_what_cannot_be_used_is_told_in_a_line(videos, tmp_path, monkeypatch, ca
     assert not (tmp_path / "t.parquet").exists() and (tmp_path / "t.parquet.report.json").is_file()
     assert run(monkeypatch, tmp_path / "a.txt", "--out", tmp_path / "t.parquet") == 0  # no manifest: any video
     assert list(Annotations.load(tmp_path / "t.parquet").videos) == ["absent"]
+
+
+def test_a_file_that_is_named_twice_counts_once_in_its_split(tmp_path, monkeypatch, capsys):
+    file, out = tmp_path / "a.csv", tmp_path / "t.parquet"
+    file.write_text("v,0,1,a person waves\n")
+    (tmp_path / "link.csv").symlink_to(file)
+    assert run(monkeypatch, file, tmp_path / "link.csv", f"other={file}", "--out", out) == 0
+    assert list(Annotations.load(out).splits) == ["all", "other"]
+    assert f"named more than once, counted once: {tmp_path / 'link.csv'}\n" in capsys.readouterr().out
+
+
+def test_the_table_takes_the_place_of_no_file_that_is_read(videos, tmp_path, monkeypatch, capsys):
+    raw, _ = videos
+    own, manifest = tmp_path / "a.csv", tmp_path / "m.parquet"
+    own.write_text("v,0,1,a person waves\n")
+    manifest.write_bytes(raw.read_bytes())
+    for words in ((f"x={own}", "--out", own), (own, "--manifest", manifest, "--out", tmp_path / "." / "m.parquet")):
+        assert run(monkeypatch, *words) == 2
+        assert "is a file that is read here, and the table would take its place" in capsys.readouterr().err
+    assert own.read_text() == "v,0,1,a person waves\n" and manifest.read_bytes() == raw.read_bytes()
 
 
 def test_a_folder_for_the_table_is_made_or_refused_before_anything_is_read(tmp_path, monkeypatch, capsys):

@@ -119,6 +119,13 @@ def test_a_cluster_is_of_whole_nodes_and_its_step_waits_for_gradients():
     assert cluster_of(known(), 2, Latency(0.01)).ranks_per_node == 2
 
 
+@pytest.mark.parametrize(("option", "told"), [("--tail", "--tail at least 1"), ("--latency-ms", "--latency-ms must be more"),
+                                              ("--core-rate", "--core-rate is nan: it must be more than 0")])  # fmt: skip
+def test_what_is_no_number_is_told(option, told, program):
+    status, said = program("plan", "--no-measure", option, "nan")
+    assert status == 2 and told in said
+
+
 def test_the_program_records_its_parts_and_draws_them(program, tmp_path):
     words = ["--gpus", "2", "--clips", "2000", "--latency-ms", "5", "50", "--batch", "64", "--no-measure"]
     status, out = program("plan", *words, "--core-rate", "100", "--videos", "7200000")

@@ -135,6 +135,7 @@ def test_a_training_too_short_to_judge_is_refused_before_it_begins(monkeypatch, 
     [
         (("store", "--manifest", "nowhere.parquet"), "error: no manifest at 'nowhere.parquet'"),
         (("pyav", "--manifest", "clips.parquet", "--damaged", "0.5"), "error: --damaged is for drawn videos"),
+        (("store", "--damaged", "0.5"), "error: --damaged is for files: a store was made from what decodes"),
         (("dali",), "error: data.decoder is dali, but DALI decodes on NVIDIA GPUs, not on cpu"),
         pytest.param(
             ("store", "--device", "cuda"),

@@ -1,5 +1,6 @@
 """A contestant in a process of its own: what it breaks, a CUDA error or the whole process, costs only itself."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
+from engine.errors import InputError
 from engine.processes.parts import end_with_parent
 
 _GRACE_S = 10.0  # to end by itself
@@ -16,6 +18,16 @@ _GRACE_S = 10.0  # to end by itself
 
 class ContestantError(Exception):
     """The contestant, or its process, failed; the text says how. It takes no further part."""
+
+
+def check_limit(limit_s: float) -> None:
+    """Refuse a --limit that is no time to wait.
+
+    Raises:
+        InputError: it is.
+    """
+    if not 0 < limit_s < math.inf:
+        raise InputError(f"--limit is {limit_s:g}: it must be above 0, and finite")
 
 
 class Apart:

@@ -37,7 +37,7 @@ from typing import Any
 import torch
 
 from bench.absent_gpu import compiled_steps, table_of
-from bench.apart import Apart, ContestantError
+from bench.apart import Apart, ContestantError, check_limit
 from bench.peaks import Peak, find_peak
 from bench.roofline import measure_roofline
 from bench.rows import Row, line, table, with_ratios
@@ -126,8 +126,7 @@ def _count_compiled(arguments: argparse.Namespace) -> None:
 def _limit(arguments: argparse.Namespace) -> float:
     default = 100.0 if choose_device(arguments.device).type == "cpu" else 600.0
     limit = default if arguments.limit is None else arguments.limit
-    if limit <= 0:
-        raise InputError(f"--limit is {limit:g}: it must be above 0")
+    check_limit(limit)
     return limit
 
 

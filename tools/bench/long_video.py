@@ -10,6 +10,7 @@ an IoU of at least 0.5; the control holds the same moments against the clips of 
 import argparse
 import itertools
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,8 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure each length, print, record."""
     check_counts(arguments, "width", "height")
     check_even(arguments, "width", "height")
-    if min(arguments.minutes) <= 0:
-        raise InputError(f"--minutes is {min(arguments.minutes):g}: it must be more than 0")
+    if bad := [minutes for minutes in arguments.minutes if not 1 <= minutes * 60 * _FPS < math.inf]:
+        raise InputError(f"--minutes is {bad[0]:g}: it must be more than 0, and a frame at least")
     with tempfile.TemporaryDirectory() as folder:
         found = [search_one(arguments, minutes, Path(folder)) for minutes in sorted(arguments.minutes)]
     if not arguments.no_record:

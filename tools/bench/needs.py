@@ -1,6 +1,7 @@
 """The figures a plan stands on, each with where it is from, and what follows from them without a simulation."""
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,7 +41,7 @@ def figures(arguments: argparse.Namespace) -> dict[str, Quantity]:
     batch = arguments.batch or ASSUMED["batch"][0]
     given = {name: getattr(arguments, name) for name in (*OF_RECORDS, *ASSUMED)}
     for name, value in given.items():
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name.replace('_', '-')} is {value:g}: it must be more than 0")
     found = {
         "gpu": _figure("clips/s a GPU trains", given["gpu_rate"], "clips/s", lambda: _gpu_rate(batch)),

@@ -14,7 +14,7 @@ import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _check(arguments: argparse.Namespace) -> None:
     for gpus in arguments.gpus:
         if gpus < 1 or (gpus > per_node and gpus % per_node):
             raise InputError(f"--gpus {gpus}: give at most --gpus-per-node {per_node}, or a multiple of it")
-    if arguments.tail < 1 or min(arguments.latency_ms) <= 0:
+    if not (1 <= arguments.tail < inf and all(0 < each < inf for each in arguments.latency_ms)):
         raise InputError("--latency-ms must be more than 0, and --tail at least 1")
 
 

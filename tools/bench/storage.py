@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.threads is None:
         arguments.threads = usable_cores() - arguments.apart
     check_counts(arguments, "reads", "batch", "batches", "rounds", "num_videos", "threads")
-    if not 0 <= arguments.failures < 1 or arguments.latency < 0 or arguments.snippets < 0:
+    if not (0 <= arguments.failures < 1 and arguments.latency >= 0 and arguments.snippets >= 0):
         raise InputError("--failures is a share from 0 to 1; --latency and --snippets are not negative")
     if find_spec("aiohttp") is None or find_spec("s3fs") is None:
         raise InputError("this benchmark reads object storage: pip install -e '.[remote]'")

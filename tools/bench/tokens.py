@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     sizes = {name: getattr(arguments, name) for name in ("backbone", "frames", "crop", "batch")}
     setting = Setting("engine compiled" if arguments.compile else "engine", device.type, width=64, steps=0, **sizes)
     with Turns[Apart, float](close=Apart.close) as turns:
-        for share in arguments.shares:
+        for share in dict.fromkeys(arguments.shares):
             start = partial(Apart, Share, setting, share, limit_s=_LIMIT_S)
             turns.enter(f"{share:g}", start, lambda each: each.call("warm_up"))
         for _ in turns.take(arguments.repeats, lambda each: each.call("step")):

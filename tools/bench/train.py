@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.apart import Apart
+from bench.apart import Apart, check_limit
 from bench.contestants import Entry, Pair, Warm, build
 from bench.material import drawn_manifest
 from bench.rows import Row, line, table, with_ratios
@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name, value, least in (("rounds", arguments.rounds, 1), ("steps", steps, 1), ("workers", workers, 0)):
         if value < least:
             raise InputError(f"--{name} is {value}: it must be at least {least}")
+    check_limit(arguments.limit)
     if arguments.trace is not None and not arguments.trace.parent.is_dir():
         raise InputError(f"--trace: there is no folder '{arguments.trace.parent}'")
     is_compiled = device.type == "cuda" if arguments.compile is None else arguments.compile

@@ -84,7 +84,7 @@ def by_seeks(videos: Videos, clip: ClipFormat, grid: WindowGrid, together: int) 
     decoder, count = PyAVDecoder(clip, torch.device("cpu"), 1), 0
     for video, _ in videos:
         num_windows = 1 + math.ceil(max(0, video.file_frames - grid.length) / grid.hop)
-        starts = [number * int(grid.hop) for number in range(num_windows)]
+        starts = range(0, video.file_frames, int(grid.hop))[:num_windows]
         requests = [SnippetRequest(video, start, 0.5, 0.5, flip=False) for start in starts]
         for first in range(0, len(requests), together):
             decoded = decoder.decode(requests[first : first + together])

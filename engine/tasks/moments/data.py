@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import Config
+from engine.config import Config, load_config
+from engine.data.drawn.drawn_set import MANIFEST_NAME
 from engine.data.manifests.manifest import Manifest
 from engine.errors import InputError
 from engine.features.cache import FeatureCache
@@ -16,7 +17,7 @@ from engine.features.extract import extract
 from engine.features.windows import parse_grid
 from engine.moments.annotations import KINDS, Annotations, Report, VideoNames, digest_of, within_videos
 from engine.moments.config import MomentsConfig
-from engine.moments.drawn import write_drawn_moments
+from engine.moments.drawn import ANNOTATIONS_NAME, write_drawn_moments
 from engine.moments.queries import KeptQueries, open_queries
 from engine.moments.segments import Segments, cut_segments
 from engine.processes.distributed import Ranks, done_by_main
@@ -109,7 +110,8 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     annotations, manifest = _drawn(moments, ranks)
     if encoder is not None:
         grid = parse_grid(moments.window, moments.hop, encoder.clip.num_frames * encoder.clip.stride)
-        done_by_main(ranks, lambda: extract(Manifest.load(manifest), encoder, Path(moments.features), grid))
+        place = Path(moments.features)
+        done_by_main(ranks, lambda: extract(Manifest.load(manifest), encoder, place, grid, option="moments.features"))
     features = FeatureCache(Path(moments.features), digest=encoder.digest if encoder else None)
     known, notes = _known(Annotations.load(annotations), features)
     queries = KeptQueries(open_queries(config.words))
@@ -119,8 +121,13 @@ def read_moment_data(config: Config, ranks: Ranks) -> MomentData:
     is_held = _held_out(train.videos, moments.held_out)
     held = _set("held out", train.select(is_held), queries) if is_held.any() else None
     tests = [_set(split, known.of_splits([split]), queries) for split in moments.tests]
+    if len(train) and is_held.all():
+        raise InputError(
+            f"moments.held_out {moments.held_out:g} is all of the {len(set(train.videos))} training videos, and leaves none to "
+            "train on: lower it, or name more videos"
+        )
     empty = [split for split in (*moments.train, *moments.tests) if split not in known.splits]
-    if is_held.all() and not set(moments.train).intersection(empty):
+    if not len(train) and not set(moments.train).intersection(empty):
         empty.insert(0, ", ".join(moments.train) or "that is not tested")
     if empty:
         there = ", ".join(sorted(set(known.splits)))
@@ -151,8 +158,6 @@ def jittered(annotations: Annotations, sigma: float, seed: int) -> list[np.ndarr
 
 
 def _encoder(config: Config, ranks: Ranks) -> Encoder | None:
-    from engine.config import load_config
-
     if config.moments.encoder is None:
         return None
     folder = load_config(Path(config.moments.encoder), []).run.folder
@@ -165,8 +170,8 @@ def _drawn(moments: MomentsConfig, ranks: Ranks) -> tuple[Path, Path | None]:
     if moments.drawn is not None:
         folder = Path(moments.drawn.folder)
         done_by_main(ranks, lambda: write_drawn_moments(moments.drawn))
-        annotations = annotations or folder / "manifest.moments.parquet"
-        manifest = manifest or folder / "manifest.parquet"
+        annotations = annotations or folder / ANNOTATIONS_NAME
+        manifest = manifest or folder / MANIFEST_NAME
     return annotations, manifest
 
 

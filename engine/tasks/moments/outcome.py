@@ -22,6 +22,10 @@ from engine.tasks.moments.data import MomentData, MomentSet
 from engine.training.checkpoint import checkpoint_file
 from engine.training.run import Run
 
+_AT_ONCE = 256  # queries between two looks of the watchdog
+# Of the config, that a record tells.
+_OPTIONS = ("fusion", "frame_weight", "frame_score", "boundary_noise", "noise_seed", "max_overlap")
+
 
 @dataclass(frozen=True)
 class SplitResult:
@@ -79,9 +83,6 @@ def find_all(run: Run, data: MomentData, part: MomentSet, tokens: Sequence[np.nd
     run.watchdog.beat(run.step, WAITING)
     of_all = gather(found)
     return [of_all[row % ranks.world_size][row // ranks.world_size] for row in range(len(part))]
-
-
-_AT_ONCE = 256  # queries between two looks of the watchdog
 
 
 def evaluate_split(run: Run, data: MomentData, part: MomentSet) -> SplitResult:
@@ -197,9 +198,6 @@ def facts(run: Run, data: MomentData) -> dict[str, Any]:
         "moments_of_a_query": MEASURED,
         "options": {name: value for name, value in asdict(data.config).items() if name in _OPTIONS},
     }
-
-
-_OPTIONS = ("fusion", "frame_weight", "frame_score", "boundary_noise", "noise_seed", "max_overlap")
 
 
 def show(outcome: MomentOutcome) -> None:
