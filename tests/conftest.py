@@ -131,6 +131,12 @@ def _imports_stay_set_apart() -> Generator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_test_has_been_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C that a test gives this process is forgotten after it: reads from object storage would be given up."""
+    monkeypatch.setattr("engine.errors._was_interrupted", [False])
+
+
 @pytest.fixture(scope="session")
 def dali() -> ModuleType:
     """The module `engine.data.dali.decode`; skips the test where DALI is not installed."""
