@@ -151,6 +151,14 @@ def test_a_loss_that_is_not_below_a_constants_is_told(pretrained, capsys):
     assert MaskedResults(record, None).doubts == []
 
 
+def test_what_is_to_be_copied_to_a_command_line_is_quoted(pretrained, tmp_path, capsys):
+    record = json.loads((pretrained / "results.json").read_text())
+    folder = tmp_path / "my run"
+    folder.symlink_to(pretrained)
+    Masked.show(MaskedOutcome(folder, MaskedResults(record, record.pop("held_out"))), None)
+    assert f"model.weights='{folder}' in a zero-shot run" in capsys.readouterr().out
+
+
 def test_a_record_is_of_its_very_run_and_has_its_picture(pretrained, videos, tmp_path):
     folder = shutil.copytree(pretrained, tmp_path / "run")
     record = json.loads((folder / "results.json").read_text())

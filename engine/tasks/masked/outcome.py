@@ -1,5 +1,6 @@
 """What a pretraining run reached: results.json, pictures, and the closing table."""
 
+import shlex
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -107,6 +108,7 @@ def show(outcome: MaskedOutcome) -> None:
     """The closing table, and how to go on."""
     facts, filled = outcome.results.facts, outcome.results.filled
     checkpoint = checkpoint_file(outcome.folder)
+    folder = shlex.quote(str(outcome.folder))  # to be copied to a command line
     told = ["nothing was held out"] if filled is None else [f"{filled['loss']:.4f}", f"{filled['constant']:.4f}"]
     names = ["loss on held-out videos", "a constant's loss"]
     mask = facts["masked"]
@@ -116,7 +118,7 @@ def show(outcome: MaskedOutcome) -> None:
         ["checkpoint", f"{checkpoint} (step {facts['step']})"],
         ["pictures", outcome.folder / PICTURE],
         ["results", outcome.folder / FILE],
-        ["next", f"model.backbone={facts['backbone']} model.weights={outcome.folder} in a zero-shot run"],
+        ["next", f"model.backbone={facts['backbone']} model.weights={folder} in a zero-shot run"],
     ]
     print("\n" + Table(["what", "value"], rows).text(), flush=True)
     for doubt in outcome.results.doubts:
