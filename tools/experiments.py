@@ -187,13 +187,15 @@ def _public(value: Any) -> Any:
 
 def _setup(arguments: argparse.Namespace) -> Setup:
     reference, methods = read_methods(arguments.methods, arguments.set) if arguments.methods else ("", ())
+    varies = set(arguments.names) != {"methods"}  # the base config
     if arguments.config is not None:
         base = load_config(arguments.config, arguments.set)
-    elif methods and arguments.names == ["methods"]:
+    elif methods and not varies:
         base = next(method.config for method in methods if method.name == reference)
     else:
         raise InputError("name the training that is varied with --config FILE")
-    for config in [method.config for method in methods if method.is_shown] or [base]:
+    compared = [method.config for method in methods if method.is_shown]
+    for config in [*compared, base] if varies else compared:
         if any(EXPERIMENTS[name].trains for name in arguments.names) and not config.data.tests:
             raise InputError(
                 f"{arguments.config or arguments.methods}: a training of it names no test set (data.tests): there would be "

@@ -251,7 +251,7 @@ def _right_windows(row: Noted, duration: float, report: Report) -> list[tuple[fl
             report.add(place, "no_length", told)
         elif end < start or end <= 0:
             report.add(place, "ends_before_start", told)
-        elif start >= duration:
+        elif max(start, 0.0) >= duration:
             report.add(place, "after_video", told)
         else:
             if start < 0:

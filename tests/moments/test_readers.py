@@ -206,6 +206,9 @@ def test_moments_at_the_very_ends_of_a_video():
     found, report = checked([Noted("p", "v", "it", windows, 10.0)])
     assert found.windows[0].tolist() == [[0.0, 1.0], [9.0, 10.0]]
     assert [kind for _, kind, _ in report.rows] == ["ends_before_start", "after_video"]
+    for duration in (0.0, -1.0):  # as a file says it: there is nothing to cut a window to
+        found, report = checked([Noted("p", "v", "it", [(-2.0, 3.0)], duration)])
+        assert not len(found) and [kind for _, kind, _ in report.rows] == ["after_video"]
 
 
 def test_a_table_comes_back_as_it_was(tmp_path):

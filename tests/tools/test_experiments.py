@@ -209,7 +209,7 @@ def test_methods_share_the_cells_of_other_experiments(place, tmp_path, monkeypat
         },
     }
     (tmp_path / "methods.yaml").write_text(yaml.safe_dump(listed, sort_keys=False))
-    command = ["methods", "--methods", tmp_path / "methods.yaml", "--out", place / "out", "--splits", "3"]
+    command = ["methods", "methods", "--methods", tmp_path / "methods.yaml", "--out", place / "out", "--splits", "3"]
     assert call_tool("experiments.py", *command, "--only-report", monkeypatch=monkeypatch) == 1
     assert "1 cells are not finished and are missing from the above: cosine-split3" in capsys.readouterr().err
     values = {row["curve"]: row for row in rows(place / "out" / "methods.csv")}
@@ -218,6 +218,9 @@ def test_methods_share_the_cells_of_other_experiments(place, tmp_path, monkeypat
     }  # fmt: skip
     own = json.loads((folder(place, "e2e") / "results.json").read_text())["tests"]["combinations"]["all_classes"]
     assert float(values["ours"]["top1"]) == pytest.approx(own["top1"], abs=1e-6)
+    both = ["fig4", *command, "--config", ROOT / "configs" / "mgm_quickstart.yaml"]
+    assert call_tool("experiments.py", *both, "--only-report", monkeypatch=monkeypatch) == 2
+    assert "mgm_quickstart.yaml: a training of it names no test set (data.tests)" in capsys.readouterr().err
 
 
 def test_a_plan_and_a_report_of_drawn_sets_draw_nothing(tmp_path, monkeypatch, capsys):
