@@ -95,7 +95,7 @@ from engine.models.image_weights import installed_names
 from engine.naming.untrained import is_untrained
 from engine.processes.distributed import Ranks, session
 from engine.results.record import Results, replacing
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.evaluated import tell, warn_of_failures, write, write_report
 from engine.tasks.zero_shot.known import Known, check_unseen
