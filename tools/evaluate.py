@@ -90,16 +90,17 @@ from engine.evaluation.inference import (
 )
 from engine.evaluation.metrics import ZeroShotResult
 from engine.evaluation.seen_side import SeenSide
+from engine.evaluation.snippets import check_readable
 from engine.evaluation.transductive import check_together
 from engine.models.image_weights import installed_names
 from engine.naming.untrained import is_untrained
 from engine.processes.distributed import Ranks, session
 from engine.results.record import Results, replacing
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.evaluated import tell, warn_of_failures, write, write_report
 from engine.tasks.zero_shot.known import Known, check_unseen
-from engine.tasks.zero_shot.rehearsal import check_candidates, check_readable
+from engine.tasks.zero_shot.rehearsal import check_candidates
 from engine.tasks.zero_shot.trained import LoadedModel, known_footage
 from engine.terminal.command_line import output_folder
 

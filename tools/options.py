@@ -141,9 +141,7 @@ def refit_head(about: str) -> argparse.Namespace:
     """Of refit_head.py."""
     parser = Parser(description=about)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder or checkpoint file")
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="default: RUN/ridge, or beside a checkpoint outside a run"
-    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: RUN/ridge, or beside a lone checkpoint")
     parser.add_argument(
         "--snippets", type=int, metavar="T", help="snippets of a training video; default: the run's (25)"
     )

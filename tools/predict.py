@@ -50,7 +50,7 @@ from engine.files.addresses import url_of
 from engine.processes.distributed import choose_device
 from engine.results.table import Table
 from engine.semantics.class_lists import read_class_names
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.semantics.words import composed, name_key
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.terminal.command_line import check_shown

@@ -41,13 +41,13 @@ from engine.evaluation.embedding import embed_features
 from engine.evaluation.evaluate import check_dimension
 from engine.evaluation.inference import inference_settings, load_model
 from engine.evaluation.metrics import check_finite
+from engine.evaluation.snippets import check_readable
 from engine.heads.ridge_regression import RidgeLayer, check_enough_classes, choose_ridge
 from engine.processes.distributed import choose_device
 from engine.results.table import Table
 from engine.schema.keys import with_keys
 from engine.semantics.classes import build_class_embeddings
 from engine.tasks.decoding import choose_decoding
-from engine.tasks.zero_shot.rehearsal import check_readable
 from engine.tasks.zero_shot.trained import LoadedModel, known_footage
 from engine.terminal.called import as_called
 from engine.terminal.command_line import output_folder

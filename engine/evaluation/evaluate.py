@@ -9,7 +9,7 @@ from engine.errors import InputError
 from engine.evaluation.embedding import EmbeddedVideos, Inference, embed_videos
 from engine.evaluation.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.embedder import Embedder
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 
 
 def evaluate_source(

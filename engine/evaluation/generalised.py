@@ -32,7 +32,7 @@ from engine.evaluation.embedding import EmbeddedVideos
 from engine.evaluation.metrics import ZeroShotResult, evaluate_embeddings
 from engine.results.accuracy import Accuracy
 from engine.results.table import Table
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from kernels.cosine_topk import cosine_topk
 
 Embedded = tuple[DataSet, EmbeddedVideos]

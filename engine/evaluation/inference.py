@@ -28,8 +28,9 @@ from engine.schema.files import apply_override
 from engine.schema.keys import refuse_idle
 from engine.schema.parser import parse, to_tree
 from engine.semantics.class_lists import NamedClasses
-from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig, serves_any_name
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.semantics.overlap import seen_before
 from engine.tasks.decoding import choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel, load_for_inference

@@ -16,8 +16,9 @@ from engine.data.sets.trained import load_held_out, load_held_out_classes
 from engine.errors import InputError
 from engine.evaluation.embedding import EmbeddedVideos
 from engine.evaluation.generalised import Embedded, GeneralisedResult, evaluate_generalised
-from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.classes import build_class_embeddings
 from engine.semantics.config import WordsConfig
+from engine.semantics.embeddings import ClassEmbeddings
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from engine.data.batch import ClipFormat, DecodedClips, SnippetRequest, VideoDecoder
+from engine.data.decoders import build_decoder
 from engine.data.loading.ahead import Prefetcher, decode_in_order, in_batches
 from engine.data.manifests.manifest import Manifest
 from engine.data.remote.ahead import read_ahead_of
 from engine.data.sampling.sampler import evaluation_motions, evaluation_starts
+from engine.data.sets.sources import DataSet
+from engine.errors import InputError
 
 DECODE_AHEAD = 1  # decoded batches that wait while the model works on another; one more is finished, and one begun
 
@@ -53,3 +56,26 @@ def decode_ahead(
     finally:
         decoded.close()
         batches.close()
+
+
+def check_readable(measured: Sequence[DataSet], clip: ClipFormat) -> None:
+    """Decode a frame of each set, of the first of its videos that can be decoded.
+
+    Raises:
+        InputError: a set has none.
+    """
+    decoder = build_decoder("pyav", clip, torch.device("cpu"), 1, 1)
+    try:
+        for data in measured:
+            first = ""
+            for row in range(len(data.manifest)):
+                failures = decoder.decode(list(video_requests(data.manifest, [row], clip, 1))).failures
+                if not failures:
+                    break
+                first = first or f"'{data.manifest.video(row).path}': {failures[0]}"
+            else:
+                raise InputError(
+                    f"set '{data.name}' can measure nothing: none of its {len(data.manifest)} videos can be decoded; {first}"
+                )
+    finally:
+        decoder.close()

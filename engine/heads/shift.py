@@ -43,12 +43,17 @@ class Shifted:
 def shared_classes(here: Sequence[str], there: Sequence[str], words: WordClasses, tau: float) -> dict[str, str]:
     """Classes of `here` and what is the same of `there`: of the same name, or the nearest no further than tau.
 
+    Of several that are one class of `there` only the nearest: its videos would be learnt under two names.
+
     Raises:
         InputError: there is none.
     """
     rows = nearest_test_classes([("here", here)], [("there", there)], words.source)
     near = overlapping(preferring_same_names(rows, [("there", there)], words.source), tau, same_names=True)
-    called = {row.name: row.test_class for row in near}
+    nearest = {
+        row.test_class: row.name for row in reversed(near)
+    }  # of each class of `there`; `near` begins with the nearest
+    called = {name: other for other, name in nearest.items()}
     found = {name: called[name] for name in here if name in called}
     if not found:
         raise InputError(

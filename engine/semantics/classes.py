@@ -22,8 +22,6 @@ from engine.semantics.words import name_key
 from engine.terminal.native_names import is_text
 from engine.terminal.screen import plain
 
-__all__ = ["ClassEmbeddings", "KeptVectors", "RandomVectors", "build_class_embeddings", "open_source"]
-
 
 class RandomVectors:
     """The control: random unit vectors that know nothing of what a class means.

@@ -2,8 +2,8 @@
 
     class names ──▶ ClassVectorSource.embed ──▶ ClassEmbeddings ──▶ loss, nearest class
 
-Averaged word vectors, ready vectors from a file and random vectors are such sources; a sentence encoder
-would be another, and nothing after it would know.
+Averaged word vectors, ready vectors from a file, a sentence encoder and random vectors are such sources; nothing after them
+knows which it was.
 """
 
 import hashlib

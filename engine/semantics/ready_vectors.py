@@ -19,7 +19,7 @@ import numpy as np
 from engine.errors import InputError
 from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, MissingVectors
-from engine.semantics.words import class_words, name_key, user_replacement
+from engine.semantics.words import name_key, user_replacement, words_or_name
 
 
 class _NamedVectors:
@@ -39,10 +39,7 @@ class _NamedVectors:
             self._by_words.setdefault(self._words(name), []).append(row)
 
     def _words(self, name: str) -> tuple[str, ...]:
-        try:
-            return tuple(class_words(name, self._config.rules, self._config.lemmatize))
-        except InputError:  # a name of signs only: it is itself its only word
-            return (name,)
+        return words_or_name(name, self._config.rules, self._config.lemmatize)
 
     def rows(self, name: str) -> list[int]:
         """Rows that a class name may mean, by the first kind of match that gives any."""

@@ -38,7 +38,7 @@ from engine.semantics.config import WordSourceConfig
 from engine.semantics.embeddings import ClassEmbeddings, MissingVectors, unit_rows
 from engine.semantics.scripts import tell_of_script
 from engine.semantics.sentence_encoder import load_encoder
-from engine.semantics.words import class_words, name_key, split_name, user_replacement
+from engine.semantics.words import name_key, split_name, user_replacement, words_or_name
 
 _FEWEST_CENTRED = 3  # definitions
 _NAME_COLUMNS, _TEXT_COLUMNS = ("name", "class", "word", "label"), ("definition", "defn", "text", "description")
@@ -63,10 +63,7 @@ class Definitions:
         return self._by_key.get(name_key(name)) or self._by_words.get(self._words(name))
 
     def _words(self, name: str) -> tuple[str, ...]:
-        try:
-            return tuple(class_words(name, self._config.rules, self._config.lemmatize))
-        except InputError:  # a name of signs only: it is itself its only word
-            return (name,)
+        return words_or_name(name, self._config.rules, self._config.lemmatize)
 
 
 class SentenceVectors:

@@ -146,6 +146,14 @@ def class_words(
     return [verb_lemma(word) for word in words] if lemmatize and to_lemma else words
 
 
+def words_or_name(name: str, rules: str, lemmatize: bool) -> tuple[str, ...]:
+    """The words of a class name, as `class_words`; a name of signs only is itself its only word."""
+    try:
+        return tuple(class_words(name, rules, lemmatize))
+    except InputError:
+        return (name,)
+
+
 def user_replacement(name: str, replace: Mapping[str, str]) -> str | None:
     """The user's own entry for a class name, the exact spelling first, then any that `name_key` equates."""
     if name in replace:

@@ -17,7 +17,7 @@ from engine.evaluation.snippets import middle_snippets
 from engine.evaluation.transductive import WithFeatures
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from kernels.clip_normalize import clip_normalize
 from tests import jobs
 from tests.encoded import fade, manifest_of, write_colors

@@ -131,6 +131,12 @@ def test_equal_names_are_shared_though_their_cosine_is_rounded():
     assert shared == {name: name for name in names} and tuple(shared) == names
 
 
+def test_two_classes_that_are_one_class_there_do_not_learn_its_videos_twice():
+    there = ("surfing", "PlayingGuitar")
+    shared = shared_classes(("surfing", "playing guitar", "play the guitar"), there, WORDS, 0.05)
+    assert sorted(shared.values()) == sorted(there) and set(shared) < {"surfing", "playing guitar", "play the guitar"}
+
+
 def test_what_cannot_be_measured():
     with pytest.raises(InputError, match=r"no class of the one set lies within 0\.05"):
         shared_classes(NAMES, ["knitting"], WORDS, 0.05)

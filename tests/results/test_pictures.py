@@ -14,7 +14,7 @@ from engine.evaluation.metrics import ZeroShotResult, evaluate_embeddings
 from engine.models.backbone import Backbone
 from engine.models.embedder import Embedder
 from engine.results import figures, pictures
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from tests.encoded import manifest_of, write_colors
 from tests.results.drawn import UGLY, apart, texts_within
 

@@ -34,6 +34,7 @@ from engine.tasks.masked.task import Masked
 from engine.tasks.token_batches import TokenBatches
 from engine.train import train
 from engine.training.build import build_run
+from engine.training.precision import choose_precision
 from tests import jobs
 from tests.jobs import losses, same_weights
 from tests.pretended_gpu import GPU, only_without_gpu, pretended_gpu, trained_there
@@ -497,3 +498,16 @@ def test_features_of_a_pretrained_encoder(pretrained, videos):
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), dtype=np.uint8)
     features = encoder(frames)
     assert features.shape == (2, 192) and features.std() > 0.05
+
+
+def test_held_out_videos_that_cannot_be_decoded_are_told_before_training(videos, tmp_path):
+    shutil.copytree(videos.parent, tmp_path / "videos")
+    task = Masked.build(
+        config(tmp_path / "videos" / videos.name, tmp_path / "run"), CPU, choose_precision("fp32", CPU.device)
+    )
+    held = task.data.held_out.manifest
+    assert task.rehearse() == [] and held.root.is_relative_to(tmp_path)
+    for row in range(len(held)):
+        held.video(row).path.write_bytes(b"no video")
+    with pytest.raises(InputError, match=f"can measure nothing: none of its {len(held)} videos can be decoded"):
+        task.rehearse()

@@ -37,7 +37,8 @@ from engine.processes.parts import running
 from engine.records import append_record, summarise
 from engine.results.accuracy import MEASURES
 from engine.results.record import FILE
-from engine.semantics.classes import ClassEmbeddings, build_class_embeddings
+from engine.semantics.classes import build_class_embeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.tasks.decoding import Decoding, choose_decoding
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.training.checkpoint import checkpoint_file

@@ -11,7 +11,7 @@ from engine.results.table import Table
 from engine.results.visual_report.contact_sheets import ContactSheet, contact_sheets
 from engine.results.visual_report.embedding_map import EmbeddingMap, embedding_map
 from engine.semantics.class_lists import NamedClasses
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.semantics.overlap import Neighbour, Words, nearest_of_any
 
 

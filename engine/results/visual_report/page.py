@@ -17,8 +17,8 @@ from engine.results.visual_report import charts
 from engine.results.visual_report.findings import Findings, find
 from engine.results.visual_report.run_folder import RunFacts
 from engine.semantics.class_lists import NamedClasses
-from engine.semantics.classes import ClassEmbeddings
 from engine.semantics.config import OverlapConfig
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.semantics.overlap import Words
 
 _TEMPLATE = Path(__file__).parent / "page.html"

@@ -15,6 +15,7 @@ from engine.data.sampling.plans import plan_version
 from engine.data.sampling.sampler import epoch_length
 from engine.data.sets.footage import REARRANGED, Footage
 from engine.errors import InputError
+from engine.evaluation.snippets import check_readable
 from engine.models.backbone import Normalisation, build_backbone
 from engine.models.video_transformer import VideoTransformer, token_grid
 from engine.models.weights import (
@@ -128,6 +129,11 @@ class Masked(Task):
         value = constant_loss(mean_over_ranks(self._patches))
         self._patches.zero_()
         return {"train/constant_loss": value}
+
+    def rehearse(self) -> list[str]:
+        if self.data.held_out is not None:
+            check_readable([self.data.held_out], self.config.clip)
+        return []
 
     def measure(self, run: Run) -> Measured:
         measuring = self._held_out(run)

@@ -19,7 +19,7 @@ from engine.results.tables import accuracy_table, class_table, write_set
 from engine.results.visual_report.board import board_writer, show_results
 from engine.results.visual_report.page import look, write_page
 from engine.results.visual_report.run_folder import read_run_facts
-from engine.semantics.classes import ClassEmbeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.tasks.zero_shot.known import Known
 from engine.tasks.zero_shot.trained import LoadedModel
 from engine.terminal.screen import plain

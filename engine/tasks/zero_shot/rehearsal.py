@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from engine.config import Config
-from engine.data.batch import ClipFormat
-from engine.data.decoders import build_decoder
 from engine.data.sets.sources import DataSet
 from engine.errors import InputError
-from engine.evaluation.snippets import video_requests
+from engine.evaluation.snippets import check_readable
 from engine.tasks.zero_shot.sets import Sets
 
 NO_TEST = "no test set, as data.tests says: nothing unseen is measured"
@@ -60,26 +56,3 @@ def check_candidates(tests: Sequence[DataSet]) -> None:
                 f"test set '{test.name}' can measure nothing: with one class ('{test.classes[0]}') every answer is right. Take "
                 "a set of at least two classes, or leave it out"
             )
-
-
-def check_readable(measured: Sequence[DataSet], clip: ClipFormat) -> None:
-    """Decode a frame of each set, of the first of its videos that can be decoded.
-
-    Raises:
-        InputError: a set has none.
-    """
-    decoder = build_decoder("pyav", clip, torch.device("cpu"), 1, 1)
-    try:
-        for data in measured:
-            first = ""
-            for row in range(len(data.manifest)):
-                failures = decoder.decode(list(video_requests(data.manifest, [row], clip, 1))).failures
-                if not failures:
-                    break
-                first = first or f"'{data.manifest.video(row).path}': {failures[0]}"
-            else:
-                raise InputError(
-                    f"set '{data.name}' can measure nothing: none of its {len(data.manifest)} videos can be decoded; {first}"
-                )
-    finally:
-        decoder.close()

@@ -12,7 +12,8 @@ from engine.data.sets.holding_out import nothing_held_out
 from engine.data.sets.sources import DataSet, load_tests, load_training, load_training_sets, same_videos
 from engine.models.weights import weights_classes
 from engine.semantics.class_lists import NamedClasses, read_class_names
-from engine.semantics.classes import ClassEmbeddings, KeptVectors, build_class_embeddings
+from engine.semantics.classes import KeptVectors, build_class_embeddings
+from engine.semantics.embeddings import ClassEmbeddings
 from engine.semantics.overlap import remove_overlap
 from engine.tasks.decoding import Decoding, choose_decoding
 
