@@ -84,9 +84,12 @@ class BackboneEncoder:
             return snippet_features(self.model, torch.as_tensor(frames), self._how, motion)
 
 
-def build_encoder(model: str, device: torch.device) -> Encoder:
+def build_encoder(model: str, device: torch.device, option: str = "--model") -> Encoder:
     """The encoder that --model names: a run's folder or checkpoint file, or one of `_KINDS`, alone or with the variant of the
     installed network after a colon.
+
+    Args:
+        option: what the user named it with.
 
     Raises:
         InputError: there is no such model.
@@ -100,7 +103,7 @@ def build_encoder(model: str, device: torch.device) -> Encoder:
     if kind not in _KINDS:
         others = ", ".join(name for each in _KINDS for name in installed_names(each))
         raise InputError(
-            f"--model is '{model}': there is no run folder or checkpoint file of that name; other models: {others}"
+            f"{option} is '{model}': there is no run folder or checkpoint file of that name; other models: {others}"
         )
     installed_network(model)  # an unknown variant is told with those there are
     return _KINDS[kind](device, variant)

@@ -97,6 +97,8 @@ def _is_manifest(path: Path) -> bool:
     """Whether it is one to read or, where it is large, to refuse."""
     if path.is_dir():
         return any(path.glob(LARGE))
+    if not path.is_file():  # to open a pipe would wait for ever
+        return False
     try:
         with path.open("rb") as file:
             return path.suffix == ".parquet" or file.read(4) == b"PAR1"

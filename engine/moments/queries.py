@@ -5,6 +5,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -48,7 +49,8 @@ class QueryEncoder(Protocol):
 
 
 def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:
-    """Whether a query has a word with a vector. `source` none or sentence: any word.
+    """Whether a query has a word with a vector, as --words of tools/index_moments.py names them. `source` none or sentence: any
+    word.
 
     Raises:
         InputError: no such source, word2vec without a file, or the vectors cannot be read.
@@ -61,7 +63,10 @@ def knows_a_word(source: str, path: str | None) -> Callable[[str], bool]:
         )
     if source == "word2vec" and not path:
         raise InputError("words 'word2vec' need their file, of which none comes with this package: word2vec:FILE")
-    words = load_word_vectors(path and from_home(path))
+    file = from_home(path) if path else None
+    if file is not None and not Path(file).is_file():
+        raise InputError(f"--words: no file at '{file}'")
+    words = load_word_vectors(file)
     return lambda query: any(words.find(word) is not None for word in words_in(query))
 
 

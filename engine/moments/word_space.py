@@ -123,7 +123,7 @@ def find_network(stamp: Stamp, named: str | None, run: Path, device: torch.devic
         InputError: the one that is named is another.
     """
     if named is not None:
-        found = build_encoder(named, device)
+        found = build_encoder(named, device, "--encoder")
         if found.digest != stamp.digest:
             raise InputError(
                 f"--encoder '{named}' is {found.name}, digest {found.digest[:12]}: the model was trained with features of "

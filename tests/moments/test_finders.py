@@ -121,6 +121,8 @@ def test_the_network_of_the_features_is_looked_for_and_must_be_the_same(home, tm
     state = torch.load(other, weights_only=True)
     state["model"] = {name: value + 1 for name, value in state["model"].items()}
     torch.save(state, other)
+    with pytest.raises(InputError, match=r"^--encoder is 'nowhere': there is no run folder or checkpoint file"):
+        TrainedFinder(run, "nowhere", CPU)
     with pytest.raises(InputError, match=r"--encoder '.*network' is network/best\.pt .* was trained with features of"):
         TrainedFinder(run, str(other.parent.parent), CPU)
     assert TrainedFinder(run, None, CPU)._network is None

@@ -168,6 +168,12 @@ def test_a_folder_without_videos_is_not_the_whole_index(home):
         opened([], home / "new", FrameReader())
 
 
+def test_a_pipe_is_no_video_and_is_not_waited_for(home):
+    os.mkfifo(home / "pipe.mp4")
+    with pytest.raises(InputError, match=r"pipe\.mp4: not a regular file"):
+        opened([home / "pipe.mp4"], home / "index", FrameReader())
+
+
 def test_what_another_model_has_begun_is_refused_by_the_name_that_the_user_gave_it(home):
     """Its index was never finished."""
     out = home / "index"

@@ -464,6 +464,10 @@ def test_keys_that_do_not_fit_are_told(made, tmp_path):
     ):
         with pytest.raises(InputError, match=told):
             config(made, tmp_path, moments=changed)
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump({"run": {"folder": str(tmp_path / "none")}}))
+    untrained_yet = {"encoder": str(tmp_path / "encoder.yaml"), "manifest": str(made / "videos" / "manifest.parquet")}
+    with pytest.raises(InputError, match=r"^moments\.encoder is '.*none': there is no run folder"):
+        build_run(config(made, tmp_path / "run", moments=untrained_yet), CPU, StopVote())
     with pytest.raises(InputError, match="needs a section moments"):
         build_run(
             parse(Config, {"task": "moments", "run": {"folder": str(tmp_path), "device": "cpu"}}), CPU, StopVote()

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,3 +81,20 @@ def test_how_busy_a_gpu_is(tmp_path, monkeypatch):
     with BusyMeter(torch.device("cpu")) as none:
         pass
     assert np.isnan(none.decoder)
+
+
+def test_why_a_library_takes_no_part_is_told_though_it_says_nothing(monkeypatch):
+    def failing(error: Exception):
+        def build():
+            raise error
+
+        return build
+
+    errors = {"gone": PackageNotFoundError("x"), "broken": OSError("a\nb"), "silent": OSError(), "mute": RuntimeError()}
+    monkeypatch.setattr(readers, "_BUILDERS", {name: failing(error) for name, error in errors.items()})
+    found, missing = readers.find_readers([], 3)
+    assert list(found) == ["PyAV"]
+    assert missing == {
+        "gone": "not installed", "broken": "does not load: a", "silent": "does not load: OSError",
+        "mute": "does not work: RuntimeError",
+    }  # fmt: skip

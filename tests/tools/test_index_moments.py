@@ -50,6 +50,7 @@ def test_what_cannot_be_used_is_told_in_a_line(videos, tmp_path, monkeypatch, ca
         ([tmp_path / "b.txt", "--manifest", raw], "'"),
         ([tmp_path / "a.txt", "--manifest", raw, "--words", "glov"], "words 'glov' are not known here"),
         ([tmp_path / "a.txt", "--manifest", raw, "--words", "word2vec"], "words 'word2vec' need their file"),
+        ([tmp_path / "a.txt", "--manifest", raw, "--words", "glove:gone"], "error: --words: no file at 'gone'"),
         ([tmp_path / "a.txt", "--manifest", raw, "--out", tmp_path / "t.parquet"], "no query of"),
     ):
         assert run(monkeypatch, *words) == 2

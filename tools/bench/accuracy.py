@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from bench.material import check_counts
 from bench.peaks import DTYPES
 from bench.rows import Row, table
 from bench.settling import decoder_line, until_settled
@@ -56,9 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
         InputError: an option out of range, no checkpoint, no test set, or no such device.
     """
     device, clips = choose_device(arguments.device), arguments.clips or CLIPS
-    for name, value in (("clips", min(clips)), ("repeats", arguments.repeats), ("max-videos", arguments.max_videos)):
-        if value is not None and value < 1:
-            raise InputError(f"--{name} is {value}: it must be at least 1")
+    check_counts(arguments, "repeats", "max_videos")
+    if min(clips) < 1:
+        raise InputError(f"--clips is {min(clips)}: it must be at least 1")
     runs = arguments.runs or [default_run(is_trained=arguments.train)]
     precisions = arguments.precision or ["fp32", reduced_precision(device)]
     if "fp16" in precisions and device.type == "cpu":

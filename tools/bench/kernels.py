@@ -23,6 +23,7 @@ from torch.nn import functional
 from bench.apart import Apart, ContestantError
 from bench.cases import Case, Problem
 from bench.compiled import HEADINGS, compiled_rows
+from bench.material import check_counts
 from bench.peaks import DTYPES, Peak, copy_gb_per_s, find_peak, time_calls
 from bench.rows import Row, line, print_as_they_come, table, with_ratios
 from bench.step_kernels import build_step_problems
@@ -44,8 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if not 0 < arguments.scale <= 1:
         raise InputError(f"--scale is {arguments.scale}: it must be above 0 and at most 1")
-    if arguments.repeats is not None and arguments.repeats < 1:
-        raise InputError(f"--repeats is {arguments.repeats}: it must be at least 1")
+    check_counts(arguments, "repeats")
     if arguments.compiled is not None:
         print_as_they_come(HEADINGS, compiled_rows(arguments.compiled))
         return

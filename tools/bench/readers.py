@@ -86,17 +86,19 @@ def find_readers(samples: Sequence[Path], count: int) -> tuple[dict[str, Reader]
             reader = build()
             for sample in samples:
                 reader(sample, 25.0, 0, count)
-        except importlib.metadata.PackageNotFoundError:
-            missing[name] = "not installed"
-        except ModuleNotFoundError:
+        except ModuleNotFoundError:  # or its package, whose files are asked for
             missing[name] = "not installed"
         except (ImportError, OSError) as error:
-            missing[name] = f"does not load: {str(error).splitlines()[0]}"
+            missing[name] = f"does not load: {_first_line(error)}"
         except RuntimeError as error:  # torchcodec without FFmpeg's shared libraries; decord2 and pictures coded larger
-            missing[name] = f"does not work: {str(error).splitlines()[0]}"
+            missing[name] = f"does not work: {_first_line(error)}"
         else:
             readers[name] = reader
     return readers, missing
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def torchcodec_on_gpu(device: torch.device, count: int, num_threads: int) -> GpuReader:

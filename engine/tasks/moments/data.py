@@ -161,7 +161,7 @@ def _encoder(config: Config, ranks: Ranks) -> Encoder | None:
     if config.moments.encoder is None:
         return None
     folder = load_config(Path(config.moments.encoder), []).run.folder
-    return build_encoder(folder, ranks.device)
+    return build_encoder(folder, ranks.device, "moments.encoder")
 
 
 def _drawn(moments: MomentsConfig, ranks: Ranks) -> tuple[Path, Path | None]:
