@@ -12,11 +12,12 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,6 +133,20 @@ def public_path(word: str) -> str:
     # Beside the checkout is where shared data lies; anything further away is nobody's business.
     near = relative.parts[:1] != ("..",) or relative.parts[:2] == ("..", "shared")
     return f"{key}{equals}{relative.as_posix() if near else path.name}"
+
+
+def file_name_alone(text: str) -> str:
+    """An absolute path as the name of its file, any other text as it is."""
+    return Path(text).name if Path(text).is_absolute() else text
+
+
+def public(value: Any, told: Callable[[str], str] = public_path) -> Any:
+    """A config, or a part of one, with each text as `told` has it: without the paths of this machine, wherever they stand."""
+    if isinstance(value, dict):
+        return {key: public(each, told) for key, each in value.items()}
+    if isinstance(value, list):
+        return [public(each, told) for each in value]
+    return told(value) if isinstance(value, str) else value
 
 
 def git_state() -> dict[str, str | bool | None]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError, misfit, run_command
-from engine.records import append_record, summarise
+from engine.records import append_record, file_name_alone, public, summarise
 from engine.results.accuracy import SetResult
 from engine.results.record import Results, read_control, read_results
 from engine.results.run_names import run_names
@@ -193,16 +193,7 @@ def _recorded(config: Path) -> dict[str, Any]:
             f"'{config}' is no config that a run wrote ({misfit(error)}): take it away to record the numbers without a config"
         ) from error
     kept["words"] = {**words, "path": Path(path).name if path else None, "definitions": [Path(f).name for f in files]}
-    return _without_folders(kept)
-
-
-def _without_folders(value: Any) -> Any:
-    """A part of a config with absolute paths, wherever they stand in it, as the names of their files."""
-    if isinstance(value, dict):
-        return {key: _without_folders(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(each) for each in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    return public(kept, file_name_alone)
 
 
 def _summaries(group: Sequence[Tested]) -> dict[str, Any]:

@@ -32,7 +32,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from engine.cluster.programs import LocalPrograms, open_programs
 from engine.config import load_config
@@ -50,7 +49,7 @@ from engine.experiments.setup import Setup
 from engine.experiments.tables import Report, write_report
 from engine.machine import usable_cores
 from engine.processes.parts import stop_on_sigterm
-from engine.records import append_record, public_path
+from engine.records import append_record, public
 from engine.schema.parser import MAX_SEED
 from engine.semantics.class_lists import read_classes
 from engine.terminal.command_line import check_shown, output_folder
@@ -167,22 +166,13 @@ def _report(name: str, setup: Setup, measured: list[Measured], out: Path) -> Rep
 def _record(name: str, setup: Setup, report: Report) -> None:
     """Keep every single value, what was found, and in which keys the configs differ from the defaults."""
     configs = {method.name: method.config for method in setup.methods} if name == "methods" else {"": setup.base}
-    changed = {method: _public(differences(config)) for method, config in configs.items()}
+    changed = {method: public(differences(config)) for method, config in configs.items()}
     path = append_record(
         "experiments", experiment=name, splits=list(setup.splits), n=len(report.values.rows), configs=changed,
         header=list(report.values.header), rows=[list(row) for row in report.values.rows],
         findings=[dataclasses.asdict(finding) for finding in report.findings],
     )  # fmt: skip
     print(f"recorded in {Path(os.path.relpath(path))}")
-
-
-def _public(value: Any) -> Any:
-    """The tree with absolute paths cut short."""
-    if isinstance(value, dict):
-        return {key: _public(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_public(part) for part in value]
-    return public_path(value) if isinstance(value, str) else value
 
 
 def _setup(arguments: argparse.Namespace) -> Setup:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,6 +15,7 @@ from engine.export.formats import LOADING
 from engine.export.reading import reading_code
 from engine.models.image_weights import INSTALLED, installed_for
 from engine.models.weights import KINETICS400, TIMM
+from engine.records import file_name_alone, public
 from engine.results.accuracy import BESIDE_CONTROL, beside_control
 from engine.results.record import FILE, Results, read_control, read_results
 from engine.results.table import Table
@@ -256,13 +256,5 @@ def _settings(loaded: LoadedModel) -> str:
         name: {key: value for key, value in tree[name].items() if value != usual[name][key]} for name in _SECTIONS
     }
     return yaml.safe_dump(
-        _without_folders({k: v for k, v in changed.items() if v}), sort_keys=False, allow_unicode=True
+        public({k: v for k, v in changed.items() if v}, file_name_alone), sort_keys=False, allow_unicode=True
     )
-
-
-def _without_folders(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_folders(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(each) for each in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
