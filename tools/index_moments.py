@@ -19,11 +19,11 @@ names they have there: for features that others have published.
 import argparse
 import re
 import shlex
-from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 
 from engine.errors import InputError, run_command
-from engine.terminal.command_line import Parser, output_folder
+from engine.terminal.command_line import Parser, each_once, output_folder
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,15 +55,6 @@ def split_and_file(text: str) -> tuple[str, Path]:
     return found[1] if found else "all", Path(text)
 
 
-def _each_once(named: Iterable[tuple[str, Path]]) -> list[tuple[str, Path]]:
-    """The files of each split, once though they may also be named by a link. Says what is left out."""
-    found: dict[tuple[str, Path], tuple[str, Path]] = {}
-    again = [str(each[1]) for each in named if found.setdefault((each[0], each[1].resolve()), each) is not each]
-    if again:
-        print(f"named more than once, counted once: {', '.join(again)}")
-    return list(found.values())
-
-
 def main() -> None:
     """Read, check, write the table and the report, and print what came of it."""
     arguments = parse_arguments()
@@ -76,7 +67,8 @@ def main() -> None:
     from engine.results.table import Table
 
     out = arguments.out or arguments.manifest.with_name(f"{arguments.manifest.stem}.moments.parquet")
-    files = _each_once(map(split_and_file, arguments.annotations))
+    named = map(split_and_file, arguments.annotations)
+    files = each_once(named, key=lambda each: (each[0], each[1].resolve()), told=itemgetter(1))
     read = [file for _, file in files] + ([arguments.manifest] if arguments.manifest else [])
     if out.exists() and any(file.exists() and out.samefile(file) for file in read):
         raise InputError(

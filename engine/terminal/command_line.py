@@ -3,14 +3,16 @@
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from engine.errors import InputError
 from engine.files.addresses import url_of
 from engine.files.home import from_home
 from engine.terminal.called import as_called, prog_as_called
+
+T = TypeVar("T")
 
 
 class _Store(argparse.Action):
@@ -100,10 +102,16 @@ def refuse_with_cluster(arguments: argparse.Namespace, *names: str) -> None:
         )
 
 
-def each_once(folders: Sequence[Path]) -> list[Path]:
-    """The folders that a command line names, each once though it may also be named by a link. Says what is left out."""
-    found: dict[Path, Path] = {}
-    again = [str(each) for each in folders if found.setdefault(each.resolve(), each) is not each]
+def each_once(
+    named: Iterable[T], key: Callable[[T], Hashable] = Path.resolve, told: Callable[[T], object] = str
+) -> list[T]:
+    """The files and folders that a command line names, each once though it may also be named by a link. Says what is left out.
+
+    Args:
+        key: what tells one from others. told: how the user has named it.
+    """
+    found: dict[Hashable, T] = {}
+    again = [str(told(each)) for each in named if found.setdefault(key(each), each) is not each]
     if again:
         print(f"named more than once, counted once: {', '.join(again)}")
     return list(found.values())
