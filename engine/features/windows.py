@@ -62,21 +62,26 @@ class WindowGrid:
         return [start + (place + 0.5) * self.length / num_frames for place in range(num_frames)]
 
 
-def parse_grid(window: str | None, hop: str | None, span: int) -> WindowGrid:
-    """The grid of the options --window and --hop: a number of frames ("16"), or of seconds ("2s", "0.5s").
+def parse_grid(
+    window: str | None, hop: str | None, span: int, names: tuple[str, str] = ("--window", "--hop")
+) -> WindowGrid:
+    """The grid of a window and a hop: a number of frames ("16"), or of seconds ("2s", "0.5s").
 
     Args:
         span: frames that a clip of the model covers, the default of `window`. The default of `hop` is half a window.
+        names: what the user calls the two.
 
     Raises:
         InputError: no number, or one in frames and the other in seconds.
     """
-    length, unit = _quantity("--window", window) if window else (float(span), FRAMES)
+    length, unit = _quantity(names[0], window) if window else (float(span), FRAMES)
     if hop is None:
         return WindowGrid(length, max(1, length // 2) if unit == FRAMES else length / 2, unit)
-    step, hop_unit = _quantity("--hop", hop)
+    step, hop_unit = _quantity(names[1], hop)
     if hop_unit != unit:
-        raise InputError(f"--window is in {unit} and --hop in {hop_unit}: give both in one (16 and 8, or 2s and 1s)")
+        raise InputError(
+            f"{names[0]} is in {unit} and {names[1]} in {hop_unit}: give both in one (16 and 8, or 2s and 1s)"
+        )
     return WindowGrid(length, step, unit)
 
 

@@ -16,7 +16,5 @@ def mapped_array(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError:
         raise
-    except (
-        Exception
-    ) as error:  # a header is a piece of Python, which numpy takes apart: what can be wrong has many types
+    except Exception as error:  # numpy takes a header apart as Python: what can be wrong has many types
         raise ValueError(str(error) or type(error).__name__) from error

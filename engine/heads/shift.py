@@ -50,9 +50,7 @@ def shared_classes(here: Sequence[str], there: Sequence[str], words: WordClasses
     """
     rows = nearest_test_classes([("here", here)], [("there", there)], words.source)
     near = overlapping(preferring_same_names(rows, [("there", there)], words.source), tau, same_names=True)
-    nearest = {
-        row.test_class: row.name for row in reversed(near)
-    }  # of each class of `there`; `near` begins with the nearest
+    nearest = {row.test_class: row.name for row in reversed(near)}  # of each of `there`: `near` begins with the nearest
     called = {name: other for other, name in nearest.items()}
     found = {name: called[name] for name in here if name in called}
     if not found:

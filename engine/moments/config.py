@@ -1,6 +1,5 @@
 """The `moments` section of a config: which moments are learnt from which features, and how."""
 
-import re
 from dataclasses import dataclass
 
 from engine.errors import InputError
@@ -104,6 +103,6 @@ class MomentsConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide over {self.heads} heads")
         try:  # what is wrong with them, before the encoder is trained
-            parse_grid(self.window, self.hop, 1)
-        except InputError as error:  # of the options of tools/extract_features.py
-            raise ValueError(re.sub("--(window|hop)", r"\1", str(error))) from error
+            parse_grid(self.window, self.hop, 1, ("window", "hop"))
+        except InputError as error:
+            raise ValueError(str(error)) from error

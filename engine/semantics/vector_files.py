@@ -157,7 +157,8 @@ def _read_model(
         if layout.kind == "fasttext":
             skip_fasttext_words(file)
             model = load_facebook_vectors(named)
-            return model.index_to_key[:max_words], model.vectors[: len(model.index_to_key)][:max_words]
+            words = model.index_to_key[:max_words]
+            return words, model.vectors[: len(words)]
         count = min(layout.count, max_words or layout.count)
         num_left = skip_binary_words(file, count, layout.dim)
         # The original word2vec tool cuts long words inside a character, hence "replace".
